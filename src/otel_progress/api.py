@@ -1,0 +1,256 @@
+"""The functions that users call; each acts on the innermost stage or operation that runs here.
+
+Where nothing runs they do nothing, count the call, and say so once for each call site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from otel_progress.errors import NoOperation
+from otel_progress.live import context
+from otel_progress.live.node import AsyncTracked, Tracked
+from otel_progress.live.operation import Operation, Parent
+from otel_progress.live.stage import Stage
+from otel_progress.model.values import Number
+
+if TYPE_CHECKING:
+    from otel_progress.live.waits import Waiting
+    from otel_progress.model.plan import Plan, StagePlan
+    from otel_progress.model.snapshot import Snapshot
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def operation(name: F, /) -> F: ...
+@overload
+def operation(
+    name: str | None = None,
+    *,
+    id: str | None = None,
+    plan: Plan | Iterable[StagePlan | str] | None = None,
+    total: float | None = None,
+    unit: str | None = None,
+    description: str | None = None,
+    agent: str | None = None,
+    attributes: Mapping[str, object] | None = None,
+    parent: Operation | Stage | Parent | str | None = None,
+    stall_after: float | None = None,
+    slow_after: float | None = None,
+    start_within: float | None = None,
+    heartbeat_counts: bool = False,
+) -> Operation: ...
+def operation(name: Any = None, **options: Any) -> Any:
+    """An operation: one run of a long piece of work, seen while it runs.
+
+    As a decorator (`@operation`, `@operation("survey", stall_after=30)`) each call of the function is an
+    operation; with `with` or `async with` the block is; `operation("x").start()` is for code that spans callbacks.
+
+    Args:
+        name: the kind of work; few values, as it is a label of metrics. A bare decorator takes the function's name.
+        id: the id of this run; a fresh one unless given. The same id after its end is a new attempt.
+        plan: stages that are known before they run: a list of `StagePlan` or names, or `phases({...})`.
+        total: how many units there are in all.
+        unit: what is counted, in UCUM or a plain word (`file`, `By`, `token`).
+        description: what it does, in words.
+        agent: the agent that does it (`gen_ai.agent.name`).
+        attributes: what else is known of it; at most 64.
+        parent: the operation that it is part of; the current one unless said. `extract()` gives one from elsewhere.
+        stall_after: seconds without progress after which it counts as stuck.
+        slow_after: seconds of run time after which it counts as slow.
+        start_within: seconds from here within which `start()` should come.
+        heartbeat_counts: whether a heartbeat of the work counts as progress.
+
+    Raises:
+        InvalidArgument: for an empty name, a limit that is not above 0, or a plan that can't be meant.
+    """
+    if name is None or isinstance(name, str):
+        return Unnamed(options) if name is None else Operation(name, **options)
+    if options:
+        raise TypeError("options go with a name: @operation('name', stall_after=30)")
+    return Operation(_name_of(name))(name)
+
+
+class Unnamed:
+    """`@operation(stall_after=30)`: the name comes from the function."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        """Options that wait for a function."""
+        Operation("unnamed", **options)
+        self._options = options
+
+    def __call__(self, fn: F) -> F:
+        """Decorate the function."""
+        decorated: F = Operation(_name_of(fn), **self._options)(fn)
+        return decorated
+
+
+def _name_of(fn: Any) -> str:
+    fn = getattr(fn, "__func__", fn)
+    return str(getattr(fn, "__name__", None) or type(fn).__name__)
+
+
+stage = Stage
+
+
+@overload
+def current(*, required: Literal[True]) -> Operation: ...
+@overload
+def current(*, required: bool = False) -> Operation | None: ...
+def current(*, required: bool = False) -> Operation | None:
+    """The operation that runs here, or None.
+
+    Raises:
+        NoOperation: with `required=True`, where none runs.
+    """
+    node = context.running_here()
+    if node is None and required:
+        raise NoOperation("no operation is running here; use 'with operation(...)' first")
+    return None if node is None else node.operation
+
+
+@overload
+def track(iterable: Iterable[T], *, unit: str | None = None) -> Tracked[T]: ...
+@overload
+def track(iterable: AsyncIterable[T], *, unit: str | None = None) -> AsyncTracked[T]: ...
+def track(iterable: Any, *, unit: str | None = None) -> Any:
+    """The same items; what a loop took of them is the progress of the stage (or operation) that runs here.
+
+    The item in hand is not counted yet. Each loop is a lane: lanes in the stage's unit add up to its
+    progress, one inside another lane is only proof of life, and other units are counters of their own.
+
+    Args:
+        iterable: anything for `for`, or for `async for`; its length, if it has one, adds to the total.
+        unit: what is counted; the unit of the stage unless said.
+    """
+    node = context.running_here()
+    if node is None:
+        context.outside("track")
+    return Tracked(iterable, node, unit)
+
+
+def advance(n: Number = 1) -> None:
+    """So many units more are done."""
+    node = context.running_here()
+    if node is None:
+        context.outside("advance")
+    else:
+        node.advance(n)
+
+
+def update(
+    *,
+    completed: Number | None = None,
+    total: Number | None = None,
+    ratio: float | None = None,
+    message: object = None,
+) -> None:
+    """Say how far it is: units done, units in all, a ratio from 0 to 1, the current step in words."""
+    node = context.running_here()
+    if node is None:
+        context.outside("update")
+    else:
+        node.update(completed=completed, total=total, ratio=ratio, message=message)
+
+
+def set(**attributes: object) -> None:
+    """Set attributes of the stage or operation that runs here."""
+    node = context.running_here()
+    if node is None:
+        context.outside("set")
+    else:
+        node.set(**attributes)
+
+
+def heartbeat(**details: object) -> None:
+    """The work is alive; it counts as progress only with `heartbeat_counts=True`."""
+    node = context.running_here()
+    if node is None:
+        context.outside("heartbeat")
+    else:
+        node.heartbeat(**details)
+
+
+def waiting(reason: object, *, overdue_after: float | None = None) -> Waiting:
+    """A declared pause, for `with` or `async with`: a human, a rate limit, a child, a back-off."""
+    node = context.running_here()
+    if node is None:
+        from otel_progress.live.waits import Waiting
+
+        context.outside("waiting")
+        return Waiting(None, "", None)
+    return node.waiting(reason, overdue_after=overdue_after)
+
+
+def note(text: object, status: str | None = None, **attributes: object) -> None:
+    """A line of the activity feed; it never counts as progress."""
+    node = context.running_here()
+    if node is None:
+        context.outside("note")
+    else:
+        node.note(text, status, **attributes)
+
+
+def record(outcome: str, *, item: object = None, component: object = None) -> None:
+    """Count an outcome: `ok`, `failed`, `skipped`, or a word of yours; what failed shows in the feed."""
+    node = context.running_here()
+    if node is None:
+        context.outside("record")
+    else:
+        node.record(outcome, item=item, component=component)
+
+
+def usage(
+    *,
+    input_tokens: int | None = None,
+    output_tokens: int | None = None,
+    cost: float | None = None,
+    currency: str = "USD",
+) -> None:
+    """Add up tokens and cost."""
+    node = context.running_here()
+    if node is None:
+        context.outside("usage")
+    else:
+        node.usage(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost, currency=currency)
+
+
+def result(**results: object) -> None:
+    """What came out of it; shown in every summary."""
+    node = context.running_here()
+    if node is None:
+        context.outside("result")
+    else:
+        node.result(**results)
+
+
+def request_cancel(reason: str | None = None) -> None:
+    """Ask the operation that runs here to stop."""
+    node = context.running_here()
+    if node is None:
+        context.outside("request_cancel")
+    else:
+        node.request_cancel(reason)
+
+
+def cancel_requested() -> bool:
+    """Whether somebody asked the operation that runs here to stop."""
+    node = context.running_here()
+    return node is not None and node.cancel_requested()
+
+
+def raise_if_cancelled() -> None:
+    """Raise `OperationCancelled` if somebody asked the operation that runs here to stop."""
+    node = context.running_here()
+    if node is not None:
+        node.raise_if_cancelled()
+
+
+def add_listener(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+    """Call this with a snapshot at every change of every operation; returns a function that takes it out again."""
+    from otel_progress.live.listeners import listen
+
+    return listen(callback, None)

@@ -1,0 +1,224 @@
+"""`@operation` and `@stage` for functions, coroutines, generators, async generators and methods.
+
+Which kind a function is, is decided once, when it is decorated. The wrapper is a wrapt FunctionWrapper,
+so signature, `inspect`, binding to instances and pickling by name stay as they were.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import wrapt
+
+from otel_progress.errors import InvalidArgument
+from otel_progress.live import context, hooks
+from otel_progress.live.endings import ending, words
+from otel_progress.live.operation import Operation, Use
+from otel_progress.live.stage import Stage
+from otel_progress.model.status import Status
+
+Maker = Callable[[], Any]
+
+
+class _Decorated(wrapt.FunctionWrapper):  # type: ignore[misc]
+    """A function each call of which is an operation or a stage; pickles by its qualified name."""
+
+    def __reduce_ex__(self, protocol: Any) -> str:
+        name: str = self.__wrapped__.__qualname__
+        return name
+
+
+def wrap(fn: Any, template: Operation | Stage) -> Any:
+    """Decorate a function, coroutine function, generator function, async generator function or method."""
+    if inspect.isclass(fn):
+        raise InvalidArgument(f"{fn.__name__} is a class: decorate the method that does the work instead")
+    if not callable(fn) and not isinstance(fn, (classmethod, staticmethod)):
+        raise InvalidArgument(f"only functions can be decorated, not {fn!r}")
+    make: Maker = template._fresh if isinstance(template, Stage) else _maker(template)
+    inner = fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else fn
+    inner = inspect.unwrap(inner) if not isinstance(inner, wrapt.ObjectProxy) else inner
+    if inspect.iscoroutinefunction(inner):
+        return _Decorated(fn, _coroutine(make))
+    if inspect.isasyncgenfunction(inner):
+        return _Decorated(fn, _async_generator(make))
+    if inspect.isgeneratorfunction(inner):
+        return _Decorated(fn, _generator(make))
+    if isinstance(template, Operation):
+        return _Decorated(fn, _watched_or_not(make, template))
+    return _Decorated(fn, _function(make))
+
+
+def _maker(template: Operation) -> Maker:
+    fresh = type(template)._fresh
+
+    def make() -> Operation:
+        return fresh(template)
+
+    return make
+
+
+def _function(make: Maker) -> Any:
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        with make():
+            return wrapped(*args, **kwargs)
+
+    return call
+
+
+def _watched_or_not(make: Maker, template: Operation) -> Any:
+    """As `_function`, with a short way for processes where nobody watches."""
+    quiet = Operation._quiet
+    enter, leave = context.innermost.set, context.innermost.reset
+    if template._opts.id is not None:
+        return _function(make)
+
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if hooks.wanted or not hooks.tracing.absent():
+            with make():
+                return wrapped(*args, **kwargs)
+        operation = quiet(template)
+        token = enter(operation)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            operation._finish(ending(error), words(error), error)
+            raise
+        finally:
+            leave(token)
+        if hooks.wanted:
+            operation._finish(Status.COMPLETED, None, None)
+        else:
+            operation._status = Status.COMPLETED
+        return result
+
+    return call
+
+
+def _coroutine(make: Maker) -> Any:
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        async def run() -> Any:
+            with make():
+                return await wrapped(*args, **kwargs)
+
+        return run()
+
+    return call
+
+
+def _generator(make: Maker) -> Any:
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return _Generator(wrapped(*args, **kwargs), make())
+
+    return call
+
+
+def _async_generator(make: Maker) -> Any:
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return _AsyncGenerator(wrapped(*args, **kwargs), make())
+
+    return call
+
+
+class _Driven(wrapt.ObjectProxy):  # type: ignore[misc]
+    """A generator whose operation is current only while it runs, never in its caller."""
+
+    def __init__(self, wrapped: Any, node: Operation | Stage) -> None:
+        super().__init__(wrapped)
+        self._self_node = node
+        self._self_end = weakref.finalize(self, _abandoned, node)
+        self._self_end.atexit = False
+
+    def _self_enter(self) -> Use:
+        node = self._self_node
+        if node._status is Status.PENDING and node._started is None:
+            node.start()
+        use = Use(node)
+        use.__enter__()
+        return use
+
+    def _self_done(self, error: BaseException | None) -> None:
+        over = isinstance(error, (StopIteration, StopAsyncIteration))
+        status = Status.COMPLETED if over else ending(error)
+        self._self_node._finish(status, None if over else words(error), None if over else error)
+        self._self_end.detach()
+
+
+def _abandoned(node: Operation | Stage) -> None:
+    """Nobody can go on with it: as if it were closed."""
+    if node._status is Status.RUNNING:
+        node._finish(Status.CANCELLED, "the generator was dropped before its end", None)
+
+
+class _Generator(_Driven):
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        return self._self_step(self.__wrapped__.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._self_step(self.__wrapped__.throw, *error)
+
+    def close(self) -> None:
+        if self._self_node._started is None:
+            self.__wrapped__.close()
+            return
+        use = self._self_enter()
+        try:
+            self.__wrapped__.close()
+        except BaseException as error:
+            self._self_done(error)
+            raise
+        finally:
+            use.__exit__(None, None, None)
+        self._self_done(GeneratorExit())
+
+    def _self_step(self, step: Any, *args: Any) -> Any:
+        use = self._self_enter()
+        try:
+            return step(*args)
+        except BaseException as error:
+            self._self_done(error)
+            raise
+        finally:
+            use.__exit__(None, None, None)
+
+
+class _AsyncGenerator(_Driven):
+    def __aiter__(self) -> Any:
+        return self
+
+    def __anext__(self) -> Any:
+        return self._self_step(self.__wrapped__.__anext__())
+
+    def asend(self, value: Any) -> Any:
+        return self._self_step(self.__wrapped__.asend(value))
+
+    def athrow(self, *error: Any) -> Any:
+        return self._self_step(self.__wrapped__.athrow(*error))
+
+    def aclose(self) -> Any:
+        return self._self_close()
+
+    async def _self_close(self) -> None:
+        if self._self_node._started is None:
+            await self.__wrapped__.aclose()
+            return
+        await self._self_step(self.__wrapped__.aclose())
+        self._self_done(GeneratorExit())
+
+    async def _self_step(self, step: Any) -> Any:
+        use = self._self_enter()
+        try:
+            return await step
+        except BaseException as error:
+            self._self_done(error)
+            raise
+        finally:
+            use.__exit__(None, None, None)

@@ -1,0 +1,94 @@
+"""Which handle is current; across tasks, threads and processes.
+
+A context variable holds the innermost handle. Tasks and `asyncio.to_thread` carry it on by themselves;
+pool threads need `carry`, other processes `inject` and `extract`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from typing_extensions import ParamSpec
+
+from otel_progress import semconv
+from otel_progress.live import hooks
+from otel_progress.live.drops import drops
+
+if TYPE_CHECKING:
+    from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Use
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger("otel_progress")
+innermost: contextvars.ContextVar[Handle | None] = contextvars.ContextVar("otel_progress", default=None)
+_told: set[tuple[str, int]] = set()
+_SITES = 1000
+
+
+def running_here() -> Handle | None:
+    """The innermost handle that still runs and belongs to this process, or None."""
+    node = innermost.get()
+    while node is not None and not node._alive:
+        node = node._parent
+    return node
+
+
+def enter(node: Handle) -> None:
+    """Make a handle and its span current."""
+    node._context = innermost.set(node)
+    if node._span is not None:
+        node._token = hooks.tracing.attach(node)
+
+
+def leave(node: Handle | Use) -> None:
+    """Make current again what was before; left in another context, there is nothing to undo."""
+    token, node._context = node._context, None
+    span_token, node._token = node._token, None
+    if token is None:
+        return
+    try:
+        innermost.reset(token)
+    except (ValueError, RuntimeError):
+        return
+    if span_token is not None:
+        hooks.tracing.detach(span_token)
+
+
+def outside(what: str) -> None:
+    """A module function was called where nothing runs: count it, and say so once for each call site."""
+    drops.add(semconv.DROP_OUTSIDE)
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("otel_progress."):
+        frame = frame.f_back
+    site = (frame.f_code.co_filename, frame.f_lineno)
+    if site in _told or len(_told) >= _SITES:
+        return
+    _told.add(site)
+    log.warning(
+        "%s() at %s:%d does nothing: no operation is running here. Open one with 'with operation(...)'; "
+        "in a pool's thread, submit carry(fn) or use CarryingExecutor.",
+        what,
+        *site,
+    )
+
+
+def carry(fn: Callable[P, R]) -> Callable[P, R]:
+    """A function that runs in the context of here, wherever it is called.
+
+    For the threads of a pool, which don't take the context along by themselves:
+    `pool.submit(carry(work), item)`. It may be called many times, and in many threads at once.
+    """
+    context = contextvars.copy_context()
+
+    @functools.wraps(fn)
+    def carried(*args: P.args, **kwargs: P.kwargs) -> R:
+        return context.copy().run(fn, *args, **kwargs)
+
+    return carried

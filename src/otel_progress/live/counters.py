@@ -1,0 +1,160 @@
+"""The hot path: counting what a loop does without running a line of Python in it.
+
+`track` hands the loop an iterator whose `__next__` is inherited from `itertools` and written in C. How
+far the loop is, the ticker reads from outside: the length hint of the inner iterator tells how many
+items are left. The end of the items is seen because `chain` asks the lane, as its second iterable, for
+more; a loop that is left early drops its iterator, whose `__del__` says so. Both hooks only set
+fields of the lane: a `__del__` may run at any line, even while a lock of ours is held.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+T = TypeVar("T")
+_MANY: Final = sys.maxsize
+_NOTHING: Final = iter(())
+_POSITIONED: Final = frozenset({list, tuple, range})
+"""Types whose own iterator tells its position, whatever the loop does to them."""
+
+
+class Lane:
+    """One loop over one iterable: how many items it handed out, and whether it is over.
+
+    `total` is its length or None, `unit` what it counts (None: the unit of its stage), `nested` whether it
+    runs inside another lane of the same thread and task.
+    """
+
+    __slots__ = ("_source", "calls", "closed", "ended", "nested", "place", "total", "unit")
+
+    def __init__(self, total: int | None, unit: str | None, place: object, nested: bool) -> None:
+        """Open a lane at a place (thread and task)."""
+        self.total = total
+        self.unit = unit
+        self.place = place
+        self.nested = nested
+        self.ended = False
+        self.closed = False
+        self.calls = 0
+        self._source: Any = None
+
+    def __iter__(self) -> Iterator[Any]:
+        """Asked for more after the last item: note the end, and have nothing."""
+        self.ended = True
+        self.close()
+        return _NOTHING
+
+    def close(self) -> None:
+        """No more items will be taken: keep the count and let the source go."""
+        self.calls = self._handed()
+        self._source = None
+        self.closed = True
+
+    @property
+    def completed(self) -> int:
+        """The items handed out, less the one in hand."""
+        handed = self._handed()
+        return handed if self.ended or not handed else handed - 1
+
+    def _handed(self) -> int:
+        source = self._source
+        if source is None:
+            return self.calls
+        if type(source) is tuple:
+            items, rest = source
+            return len(items) if self.ended else len(items) - operator.length_hint(rest)
+        return _MANY - operator.length_hint(source)
+
+
+if TYPE_CHECKING:
+    _Compress = itertools.compress[T]
+else:
+    _Compress = itertools.compress
+
+
+class _Positioned(itertools.chain[T]):
+    """A loop over a list, tuple or range."""
+
+    __slots__ = ("_lane",)
+    _lane: Lane
+
+    def __del__(self) -> None:
+        self._lane.close()
+
+
+class _Counted(_Compress):
+    """A loop over anything else."""
+
+    __slots__ = ("_lane",)
+    _lane: Lane
+
+    def __del__(self) -> None:
+        self._lane.close()
+
+
+class _Plain(Iterator[T]):
+    """The same for interpreters whose `itertools` can't be read from outside."""
+
+    __slots__ = ("_lane", "_next")
+
+    def __init__(self, iterable: Iterable[T], lane: Lane) -> None:
+        self._lane = lane
+        self._next = iter(iterable).__next__
+
+    def __next__(self) -> T:
+        try:
+            item = self._next()
+        except StopIteration:
+            self._lane.ended = True
+            self._lane.close()
+            raise
+        self._lane.calls += 1
+        return item
+
+    def __del__(self) -> None:
+        self._lane.close()
+
+
+def loop(iterable: Iterable[T], lane: Lane) -> Iterator[T]:
+    """An iterator over the iterable that the lane can be read from."""
+    if sys.implementation.name != "cpython":
+        return _Plain(iterable, lane)
+    if type(iterable) in _POSITIONED:
+        rest = iter(iterable)
+        lane._source = (iterable, rest)
+        positioned = _Positioned(rest, lane)
+        positioned._lane = lane
+        return positioned
+    lane._source = selectors = itertools.repeat(True, _MANY)
+    counted = _Counted(itertools.chain(iterable, lane), selectors)
+    counted._lane = lane
+    return counted
+
+
+class _AsyncLoop(AsyncIterator[T]):
+    """A loop over an async iterable: counts the calls, and passes on what it was asked for.
+
+    The call that finds the end is one more than the items, so the item in hand is always the last call.
+    """
+
+    __slots__ = ("_lane", "_next")
+
+    def __init__(self, iterable: AsyncIterable[T], lane: Lane) -> None:
+        self._lane = lane
+        self._next = iterable.__aiter__().__anext__
+
+    def __anext__(self) -> Any:
+        self._lane.calls += 1
+        return self._next()
+
+    def __del__(self) -> None:
+        self._lane.close()
+
+
+def async_loop(iterable: AsyncIterable[T], lane: Lane) -> AsyncIterator[T]:
+    """An async iterator over the iterable that the lane can be read from."""
+    return _AsyncLoop(iterable, lane)

@@ -1,0 +1,43 @@
+"""Which status an exception means."""
+
+from __future__ import annotations
+
+from otel_progress.errors import OperationCancelled
+from otel_progress.live.drops import drops
+from otel_progress.model import values
+from otel_progress.model.status import Status
+
+_CANCELLED = frozenset(
+    {
+        ("asyncio.exceptions", "CancelledError"),
+        ("concurrent.futures._base", "CancelledError"),
+        ("trio", "Cancelled"),
+        ("trio._core._exceptions", "Cancelled"),
+    }
+)
+
+
+def ending(error: BaseException | None) -> Status:
+    """The status of something that was left with this exception, or without one."""
+    if error is None:
+        return Status.COMPLETED
+    if isinstance(error, (OperationCancelled, GeneratorExit)):
+        return Status.CANCELLED
+    if isinstance(error, KeyboardInterrupt):
+        return Status.INTERRUPTED
+    if isinstance(error, SystemExit):
+        return Status.COMPLETED if error.code in (None, 0) else Status.INTERRUPTED
+    if any((cls.__module__, cls.__name__) in _CANCELLED for cls in type(error).__mro__):
+        return Status.CANCELLED
+    return Status.FAILED
+
+
+def words(error: BaseException | None) -> str | None:
+    """The exception in a line."""
+    if error is None:
+        return None
+    try:
+        said = str(error)
+    except Exception:
+        said = ""
+    return values.text(f"{type(error).__name__}: {said}" if said else type(error).__name__, drops)

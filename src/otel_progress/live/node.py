@@ -1,0 +1,433 @@
+"""What an operation and a stage have in common: counts, notes, waits, attributes.
+
+Calls here only put a value where the ticker will read it. None of them takes a lock, reads a clock it
+does not need, or calls OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import AsyncIterable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from otel_progress import clock, semconv
+from otel_progress.live import counters
+from otel_progress.live.counters import Lane
+from otel_progress.live.drops import drops
+from otel_progress.model import values
+from otel_progress.model.status import Status
+from otel_progress.model.values import EMPTY, Attributes, Number
+
+if TYPE_CHECKING:
+    from otel_progress.live.operation import Operation, Trail
+    from otel_progress.live.stage import Stage
+    from otel_progress.live.waits import Waiting
+    from otel_progress.model.estimate import Pace
+
+T = TypeVar("T")
+LANES = 16
+"""Lanes kept one by one; more closed ones become sums."""
+
+
+class Tracked(Generic[T]):
+    """What `track` gives a loop: each loop over it opens a lane of its own."""
+
+    __slots__ = ("_iterable", "_iterator", "_node", "_unit")
+
+    def __init__(self, iterable: Any, node: Handle | None, unit: str | None) -> None:
+        """For the loops of a node; without a node, nothing is counted."""
+        if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__aiter__"):
+            iter(iterable)
+        self._iterable = iterable
+        self._node = node
+        self._unit = unit
+        self._iterator: Any = None
+
+    def __iter__(self) -> Any:
+        """A new loop over the items."""
+        node = self._node
+        if node is None:
+            return iter(self._iterable)
+        return counters.loop(self._iterable, node._open_lane(self._iterable, self._unit))
+
+    def __next__(self) -> T:
+        """The next item, for those who loop by hand."""
+        if self._iterator is None:
+            self._iterator = iter(self)
+        item: T = next(self._iterator)
+        return item
+
+    def __aiter__(self) -> Any:
+        """A new async loop over the items."""
+        node = self._node
+        if node is None:
+            return self._iterable.__aiter__()
+        return counters.async_loop(self._iterable, node._open_lane(self._iterable, self._unit))
+
+    def __len__(self) -> int:
+        """The length of what is tracked."""
+        return len(self._iterable)
+
+
+def length(iterable: object) -> int | None:
+    """How many items it says it has, or None."""
+    hint = getattr(type(iterable), "__len__", None) or getattr(type(iterable), "__length_hint__", None)
+    try:
+        result = hint(iterable) if hint else None
+    except Exception:
+        return None
+    return result if isinstance(result, int) and 0 <= result <= values.INT_MAX else None
+
+
+def place() -> tuple[int, int]:
+    """This thread and this asyncio task."""
+    asyncio = sys.modules.get("asyncio")
+    task = None
+    if asyncio is not None:
+        try:
+            task = asyncio.current_task()
+        except Exception:
+            task = None
+    return threading.get_ident(), id(task) if task is not None else 0
+
+
+class More:
+    """What only few handles have, made when it is needed first."""
+
+    __slots__ = ("attributes", "beat_at", "beats", "counters", "outcomes", "result", "sums", "usage")
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.attributes: Attributes = EMPTY
+        self.outcomes: dict[str, Number] = {}
+        self.usage: dict[str, Number] = {}
+        self.result: Attributes = EMPTY
+        self.sums: dict[str | None, tuple[Number, Number]] = {}
+        self.beats = 0
+        self.beat_at: float | None = None
+
+
+class Handle:
+    """An operation or a stage, as its code sees it."""
+
+    # The usual values stand here, so that a new handle sets only what differs.
+    name: str
+    _parent: Handle | None = None
+    _status = Status.PENDING
+    _reason: str | None = None
+    _started: float | None = None
+    _started_ns = 0
+    _ended: float | None = None
+    _created = 0.0
+    _moved_at = 0.0
+    _observe_at = 0.0
+    _advanced: Any = 0
+    _base: Number = 0
+    _bumps = 0
+    _seen: Any = 0
+    _own = False
+    _total: Number | None = None
+    _unit = "item"
+    _ratio: float | None = None
+    _scale: tuple[float, float] | None = None
+    _shown: float | None = None
+    _lanes: list[Lane] | None = None
+    _waits: list[Waiting] | None = None
+    _message: str | None = None
+    _more: More | None = None
+    _pace: Pace | None = None
+    _span: Any = None
+    _token: Any = None
+    _context: Any = None
+    _trail: Trail | None = None
+
+    def _measure(self, total: object, unit: object, message: object) -> None:
+        """Take what the caller said of its size and its first step."""
+        if total is not None:
+            self._total = values.count(total, drops)
+        if unit is not None:
+            self._unit = values.text(unit, drops, values.NAME_LENGTH)
+        if message is not None:
+            self._message = values.text(message, drops)
+
+    @property
+    def operation(self) -> Operation:
+        """The operation that it is, or belongs to."""
+        raise NotImplementedError
+
+    @property
+    def status(self) -> Status:
+        """What happened to it so far."""
+        return Status.WAITING if self._waits and not self._status.final else self._status
+
+    @property
+    def _alive(self) -> bool:
+        """Whether it runs, in this process."""
+        return self._status is Status.RUNNING and self.operation._ours
+
+    # -- the hot path
+
+    def advance(self, n: Number = 1) -> None:
+        """So many units more are done; from now on this count rules, not that of `track`."""
+        try:
+            self._advanced += n
+        except Exception:
+            drops.add(semconv.DROP_VALUE)
+
+    @overload
+    def track(self, iterable: Iterable[T], *, unit: str | None = None) -> Tracked[T]: ...
+    @overload
+    def track(self, iterable: AsyncIterable[T], *, unit: str | None = None) -> AsyncTracked[T]: ...
+    def track(self, iterable: Any, *, unit: str | None = None) -> Any:
+        """The same items, counted while a loop takes them; see `otel_progress.track`."""
+        return Tracked(iterable, self, unit)
+
+    # -- what it says about itself
+
+    def update(
+        self,
+        *,
+        completed: Number | None = None,
+        total: Number | None = None,
+        ratio: float | None = None,
+        message: object = None,
+    ) -> None:
+        """Say how far it is: units done, units in all, a ratio from 0 to 1, the current step in words."""
+        if message is not None:
+            self._message = values.text(message, drops)
+        if total is not None:
+            known = values.count(total, drops)
+            if known is not None:
+                self._total, self._own = known, True
+        if completed is not None:
+            done = values.count(completed, drops)
+            if done is not None:
+                self._bumps += done != self._counted()
+                self._base = done - self._plain_advanced()
+                self._own = True
+        if ratio is not None:
+            part = values.count(ratio, drops)
+            if part is not None:
+                part = min(1.0, float(part))
+                self._bumps += part != self._ratio
+                self._ratio, self._own = part, True
+
+    def set(self, **attributes: object) -> None:
+        """Set attributes; they show in every summary and on the span. A None is left out."""
+        more = self._with_more()
+        more.attributes = values.attributes(attributes, drops, more.attributes)
+
+    def heartbeat(self, **details: object) -> None:
+        """The work is alive. It resets the idle time only with `heartbeat_counts=True`."""
+        more = self.operation._with_more()
+        more.beats += 1
+        more.beat_at = clock.unix()
+        self.operation._heard(self)
+        self._say(semconv.HEARTBEAT, details)
+
+    def note(self, text: object, status: str | None = None, **attributes: object) -> None:
+        """A line of the activity feed; it never resets the idle time.
+
+        Args:
+            text: the line.
+            status: how it is meant, such as `ok`, `warning`, `failed`.
+            attributes: what goes with it.
+        """
+        line = values.text(text, drops)
+        self._tell(line, status, attributes)
+
+    def record(self, outcome: str, *, item: object = None, component: object = None) -> None:
+        """Count an outcome (`ok`, `failed`, `skipped`, or another word); what failed shows in the feed."""
+        key = values.text(outcome, drops, values.NAME_LENGTH)
+        for node in (self, self.operation) if self is not self.operation else (self,):
+            outcomes = node._with_more().outcomes
+            if key in outcomes or len(outcomes) < values.ATTRIBUTE_COUNT:
+                outcomes[key] = outcomes.get(key, 0) + 1
+            else:
+                drops.add(semconv.DROP_ATTRIBUTE)
+        if key == "failed":
+            about = {semconv.OUTCOME: key, semconv.ITEM: item, semconv.COMPONENT: component}
+            what = " ".join(values.text(part, drops, 200) for part in (component, item) if part is not None)
+            line = f"failed: {what}" if what else "failed"
+            self._tell(line, key, about)
+
+    def usage(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cost: float | None = None,
+        currency: str = "USD",
+    ) -> None:
+        """Add up tokens and cost; it never resets the idle time."""
+        about = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        if cost is not None:
+            about["cost." + values.text(currency, drops, 8)] = cost  # type: ignore[assignment]
+        usage = self.operation._with_more().usage
+        for key, raw in about.items():
+            amount = values.count(raw, drops) if raw is not None else None
+            if amount and (key in usage or len(usage) < values.ATTRIBUTE_COUNT):
+                usage[key] = usage.get(key, 0) + amount
+                self.operation._used(key, amount)
+
+    def result(self, **results: object) -> None:
+        """What came out of it; shown in every summary."""
+        more = self.operation._with_more()
+        more.result = values.attributes(results, drops, more.result)
+
+    def waiting(self, reason: object, *, overdue_after: float | None = None) -> Waiting:
+        """A declared pause, for `with` or `async with`: the stuck clock stops until its end.
+
+        Args:
+            reason: what it waits for.
+            overdue_after: after so many seconds the wait itself counts as trouble.
+        """
+        from otel_progress.live.waits import Waiting
+
+        return Waiting(self, values.text(reason, drops), overdue_after)
+
+    def stage(self, name: str, **options: Any) -> Stage:
+        """A stage of this one; see `otel_progress.stage`."""
+        from otel_progress.live.stage import Stage
+
+        return Stage(name, parent=self, **options)
+
+    # -- cancelling
+
+    def request_cancel(self, reason: str | None = None) -> None:
+        """Ask the operation to stop; its code finds out by `cancel_requested` or `raise_if_cancelled`."""
+        operation = self.operation
+        operation._cancel_reason = values.text(reason, drops) if reason else "requested"
+
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked the operation to stop."""
+        return self.operation._cancel_reason is not None
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `OperationCancelled` if somebody asked the operation to stop."""
+        reason = self.operation._cancel_reason
+        if reason is not None:
+            from otel_progress.errors import OperationCancelled
+
+            raise OperationCancelled(f"{self.operation.name!r} was asked to stop: {reason}")
+
+    # -- for the ticker and the capture
+
+    @property
+    def _path(self) -> str | None:
+        return None
+
+    def _tell(self, line: str, status: str | None, attributes: Mapping[str, object]) -> None:
+        """Put a line into the feed, and report it."""
+        from otel_progress.model.snapshot import Note
+
+        kept = values.attributes(attributes, drops) if attributes else EMPTY
+        self.operation._add_note(Note(clock.unix(), line, status, self._path, kept))
+        self._say(semconv.NOTE, kept, {semconv.NOTE_TEXT: line, semconv.NOTE_STATUS: status})
+
+    def _say(self, event: str, details: Mapping[str, object], more: Mapping[str, object] = EMPTY) -> None:
+        """Report an event that the budget may hold back."""
+        given = {**details, **more}
+        self.operation._report(event, self, values.attributes(given, drops) if given else EMPTY)
+
+    def _with_more(self) -> More:
+        if self._more is None:
+            self._more = More()
+        return self._more
+
+    def _plain_advanced(self) -> Number:
+        """What `advance` summed up, as a finite number."""
+        raw = self._advanced
+        if type(raw) is int:
+            return raw
+        known = values.number(raw, drops)
+        if known is None:
+            known = self._advanced = 0
+        return known
+
+    def _counted(self) -> Number:
+        """The own count: at least 0, within 64 bits."""
+        return max(0, min(self._base + self._plain_advanced(), values.INT_MAX))
+
+    def _open_lane(self, iterable: object, unit: str | None) -> Lane:
+        here = place()
+        lanes = self._lanes
+        if lanes is None:
+            lanes = self._lanes = []
+        nested = any(not lane.closed and lane.place == here for lane in lanes)
+        lane = Lane(length(iterable), unit and values.text(unit, drops, values.NAME_LENGTH), here, nested)
+        if len(lanes) >= LANES:
+            self._fold_lanes()
+        lanes.append(lane)
+        return lane
+
+    def _fold_lanes(self) -> None:
+        """Turn closed lanes into sums by unit, so that their number is bounded."""
+        from otel_progress.live.registry import registry
+
+        with registry.lock:
+            sums = self._with_more().sums
+            for lane in [lane for lane in self._lanes or () if lane.closed]:
+                key = None if lane.nested else lane.unit or self._unit
+                if key not in sums and len(sums) >= values.ATTRIBUTE_COUNT:
+                    key = None
+                done, total = sums.get(key, (0, 0))
+                sums[key] = (done + lane.completed, total + (lane.completed if lane.total is None else lane.total))
+                self._lanes.remove(lane)  # type: ignore[union-attr]
+
+    def _lane_counts(self) -> dict[str | None, tuple[Number, Number | None]]:
+        """Completed and total of the lanes, by unit; nested ones under None."""
+        counts: dict[str | None, tuple[Number, Number | None]] = {}
+        if self._more is not None:
+            counts.update(self._more.sums)
+        for lane in list(self._lanes or ()):
+            key = None if lane.nested else lane.unit or self._unit
+            done, total = counts.get(key, (0, 0))
+            size = lane.completed if lane.total is None and lane.ended else lane.total
+            counts[key] = (done + lane.completed, None if total is None or size is None else total + size)
+        return counts
+
+    def _progress(self) -> tuple[Number | None, Number | None, dict[str, Number]]:
+        """Completed, total, and the counts in other units."""
+        lanes = self._lane_counts() if self._lanes is not None else {}
+        done, size = lanes.pop(self._unit, (None, None))
+        lanes.pop(None, None)
+        others = {unit: lane[0] for unit, lane in lanes.items() if unit is not None}
+        total = self._total
+        if self._own or self._advanced:
+            return self._counted(), total, others
+        if done is not None:
+            return done, total if total is not None else size, others
+        return (0 if total is not None else None), total, others
+
+    def _life(self) -> Any:
+        """A value that changes with each completed unit, in any unit and at any depth."""
+        life = self._advanced + self._bumps
+        if self._lanes:
+            life += sum(lane.completed for lane in list(self._lanes))
+        if self._more is not None and self._more.sums:
+            life += sum(done for done, _ in self._more.sums.values())
+        return life
+
+    def _close_lanes(self) -> None:
+        for lane in list(self._lanes or ()):
+            lane.close()
+
+
+class AsyncTracked(Tracked[T]):
+    """The type of `track` over an async iterable."""
+
+
+def _locked_advance(self: Handle, n: Number = 1) -> None:
+    """The advance of interpreters without a global lock."""
+    with _advance_lock:
+        try:
+            self._advanced += n
+        except Exception:
+            drops.add(semconv.DROP_VALUE)
+
+
+_advance_lock = threading.Lock()
+if not getattr(sys, "_is_gil_enabled", bool)() and hasattr(sys, "_is_gil_enabled"):
+    Handle.advance = _locked_advance  # type: ignore[method-assign]

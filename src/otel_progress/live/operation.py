@@ -1,0 +1,450 @@
+"""One run of a long piece of work."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from otel_progress import clock, semconv
+from otel_progress.errors import InvalidArgument, InvalidState
+from otel_progress.live import context, hooks
+from otel_progress.live.drops import drops
+from otel_progress.live.endings import ending, words
+from otel_progress.live.guard import guarded, tell_once
+from otel_progress.live.node import Handle
+from otel_progress.live.registry import registry
+from otel_progress.model import values
+from otel_progress.model.status import Health, Status
+from otel_progress.model.values import EMPTY, Attributes
+
+if TYPE_CHECKING:
+    from otel_progress.live.listeners import Listener
+    from otel_progress.live.stage import Stage
+    from otel_progress.model.plan import Plan, StagePlan
+    from otel_progress.model.snapshot import Note, Snapshot
+
+NOTES: Final = 20
+"""Lines of the activity feed that a snapshot holds."""
+TRAIL: Final = 64
+"""Span events kept of a span."""
+PLAIN_EVENTS: Final = 12
+"""How many of them may be notes and heartbeats."""
+Kept = tuple[str, int, Any]
+WEIGHED: Final = 1_000
+"""Stage names that may take part in the ratio."""
+
+
+class Parent(NamedTuple):
+    """An operation elsewhere, as `extract` found it: its id, and its OpenTelemetry context."""
+
+    operation_id: str | None
+    context: Any = None
+
+
+class OperationOptions(NamedTuple):
+    """What was said of an operation when it was made."""
+
+    id: str | None = None
+    plan: Plan | None = None
+    description: str | None = None
+    agent: str | None = None
+    parent: Any = None
+    stall_after: float | None = None
+    slow_after: float | None = None
+    start_within: float | None = None
+    heartbeat_counts: bool = False
+
+
+PLAIN: Final = OperationOptions()
+
+
+class Operation(Handle):
+    """An operation, for `with`, `async with`, or `start()` and `complete()`, `fail()`, `cancel()`.
+
+    `with operation.use():` makes a started one current where that is wanted.
+    """
+
+    attempt = 1
+    _id: str | None = None
+    _opts: OperationOptions = PLAIN
+    _generation = -1
+    _sequence = 0
+    _cancel_reason: str | None = None
+    _stages: list[Stage] | None = None
+    _running: list[Stage] | None = None
+    _first_stage: Stage | None = None
+    _weighed: dict[str, Stage] | None = None
+    _folded: dict[str, tuple[int, float]] | None = None
+    _notes: deque[Note] | None = None
+    _listeners: list[Listener] | None = None
+    _health = Health.PROGRESSING
+    _health_reason: str | None = None
+    _check_at = 0.0
+    _stalled_at: float | None = None
+    _rationed: deque[Any] | None = None
+    _stage_tokens: Any = None
+    _announced = False
+    _seen_by_ticker = False
+    _cache: Any = None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        id: str | None = None,
+        plan: Plan | Iterable[StagePlan | str] | None = None,
+        total: float | None = None,
+        unit: str | None = None,
+        description: str | None = None,
+        agent: str | None = None,
+        attributes: Mapping[str, object] | None = None,
+        parent: Operation | Stage | Parent | str | None = None,
+        stall_after: float | None = None,
+        slow_after: float | None = None,
+        start_within: float | None = None,
+        heartbeat_counts: bool = False,
+    ) -> None:
+        """An operation that has not started; see `otel_progress.operation`."""
+        if not isinstance(name, str) or not name:
+            raise InvalidArgument(f"an operation's name must be a text that is not empty, not {name!r}")
+        self.name = values.text(name, drops, values.NAME_LENGTH)
+        options = OperationOptions(
+            None if id is None else values.text(id, drops, values.NAME_LENGTH),
+            _plan(plan),
+            None if description is None else values.text(description, drops),
+            None if agent is None else values.text(agent, drops, values.NAME_LENGTH),
+            parent,
+            values.positive("stall_after", stall_after),
+            values.positive("slow_after", slow_after),
+            values.positive("start_within", start_within),
+            bool(heartbeat_counts),
+        )
+        if options != PLAIN:
+            self._opts = options
+        if total is not None or unit is not None:
+            self._measure(total, unit, None)
+        if attributes:
+            self.set(**dict(attributes))
+        self._created = clock.monotonic()
+
+    @classmethod
+    def _fresh(cls, template: Operation) -> Operation:
+        """Another operation with the same options, as a decorated function needs one for each call."""
+        operation: Operation = cls.__new__(cls)
+        operation.name = template.name
+        operation._opts = template._opts
+        if template._total is not None:
+            operation._total = template._total
+        operation._unit = template._unit
+        more = template._more
+        if more is not None:
+            operation._with_more().attributes = more.attributes
+        if template._opts.start_within is not None:
+            operation._created = clock.monotonic()
+        return operation
+
+    @classmethod
+    def _quiet(cls, template: Operation) -> Operation:
+        """A running operation that nobody watches: what its own code may ask for, and nothing else."""
+        operation: Operation = cls.__new__(cls)
+        operation.name = template.name
+        operation._opts = template._opts
+        operation._parent = context.innermost.get()
+        operation._generation = registry.generation
+        operation._started = operation._moved_at = clock.monotonic()
+        operation._status = Status.RUNNING
+        if template._more is not None or template._total is not None or template._unit != "item":
+            operation._total, operation._unit = template._total, template._unit
+            if template._more is not None:
+                operation._with_more().attributes = template._more.attributes
+        return operation
+
+    # -- who it is
+
+    @property
+    def operation(self) -> Operation:
+        """Itself."""
+        return self
+
+    @property
+    def id(self) -> str:
+        """The id of this run; unique, unless the caller gave it."""
+        if self._id is None:
+            self._id = self._opts.id or f"{registry.prefix}-{next(registry.numbers):x}"
+        return self._id
+
+    @property
+    def parent_id(self) -> str | None:
+        """The id of the operation that it is part of, if any."""
+        parent = self._opts.parent or self._parent
+        if isinstance(parent, Handle):
+            return parent.operation.id
+        return parent.operation_id if isinstance(parent, Parent) else parent
+
+    @property
+    def _ours(self) -> bool:
+        """Whether it was started in this process, not in the one that this was forked from."""
+        return self._generation == registry.generation
+
+    # -- its life
+
+    def start(self) -> Operation:
+        """Start it, without making it current.
+
+        Raises:
+            InvalidState: if it was started before.
+            DuplicateOperation: while another with its id runs in this process.
+        """
+        if self._status is not Status.PENDING or self._started is not None:
+            raise InvalidState(
+                f"operation {self.name!r} was started before; make a new operation(...) for each run"
+            )
+        options = self._opts
+        above = context.innermost.get()
+        if above is not None and options.parent is None:
+            while above is not None and above._status is not Status.RUNNING:
+                above = above._parent
+            self._parent = above
+        self._generation = registry.generation
+        if options.id is not None:
+            registry.add(self)
+        self._started = self._moved_at = self._observe_at = clock.monotonic()
+        self._started_ns = clock.time_ns()
+        self._status = Status.RUNNING
+        try:
+            hooks.tracing.start(self, options.parent or self._parent, self._started_ns)
+            if hooks.wanted:
+                self._announce()
+        except Exception:
+            tell_once("telemetry failed at the start of an operation; the job goes on")
+        return self
+
+    def _announce(self) -> None:
+        """Somebody takes events: stand in the registry, and tell of the start."""
+        if self._opts.id is None:
+            registry.add(self)
+        self._seen_by_ticker = True
+        for prepare in hooks.on_operation:
+            prepare(self)
+        self._report(semconv.OPERATION_STARTED, self, EMPTY)
+
+    @guarded
+    def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
+        for stage in reversed(self._running or ()):
+            stage._finish(status, reason, None)
+        with registry.lock:
+            before = self._status
+            if before is not Status.RUNNING and before is not Status.PENDING:
+                return
+            self._reason = reason
+            self._ended = clock.monotonic()
+            self._status = status
+        if before is Status.PENDING or not self._ours:
+            return
+        if self._lanes is not None:
+            self._close_lanes()
+        if self._seen_by_ticker or self._opts.id is not None:
+            registry.remove(self, given=self._opts.id is not None)
+        if self._seen_by_ticker:
+            self._report(semconv.OPERATION_ENDED, self, EMPTY)
+        if self._span is not None:
+            hooks.tracing.end(self, status, reason, error, clock.time_ns())
+
+    def complete(self) -> None:
+        """It is done; a later end changes nothing."""
+        self._finish(Status.COMPLETED, None, None)
+
+    def fail(self, error: BaseException | str | None = None) -> None:
+        """It failed, with an exception or a reason; a later end changes nothing."""
+        if isinstance(error, BaseException):
+            self._finish(Status.FAILED, words(error), error)
+        else:
+            self._finish(Status.FAILED, error and values.text(error, drops), None)
+
+    def cancel(self, reason: str | None = None) -> None:
+        """It was given up; a later end changes nothing."""
+        self._finish(Status.CANCELLED, reason and values.text(reason, drops), None)
+
+    def use(self) -> Use:
+        """Make it current, for `with` or `async with`; that ends nothing."""
+        return Use(self)
+
+    # -- with and async with
+
+    def __enter__(self) -> Operation:
+        """Start it, and make it current."""
+        self.start()
+        context.enter(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it with what happened; an exception passes unchanged."""
+        if error is None:
+            self._finish(Status.COMPLETED, None, None)
+        else:
+            self._finish(ending(error), words(error), error)
+        context.leave(self)
+
+    async def __aenter__(self) -> Operation:
+        """Start it, and make it current."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it with what happened."""
+        self.__exit__(kind, error, trace)
+
+    def __call__(self, fn: Callable[..., Any]) -> Any:
+        """Decorate a function: each call of it is an operation of its own."""
+        from otel_progress.decorators import wrap
+
+        return wrap(fn, self)
+
+    def __del__(self) -> None:
+        if self._status is Status.RUNNING and self._seen_by_ticker:
+            registry.dropped.append(self)
+
+    # -- what is known of it
+
+    def snapshot(self) -> Snapshot:
+        """Everything that is known of it now, as an immutable value."""
+        from otel_progress.live.capture import capture
+
+        return capture(self, clock.monotonic(), clock.time_ns())
+
+    def summary(self) -> str:
+        """What became of it in a few lines: status, time, progress, stages, outcomes, results."""
+        from otel_progress.model.summary import summary
+
+        return summary(self.snapshot())
+
+    def add_listener(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+        """Call this with a snapshot at every change; returns a function that takes it out again.
+
+        It runs in a thread of its own; an async one runs on the loop where it was added. What it raises
+        is logged once, and never reaches the job.
+        """
+        from otel_progress.live.listeners import listen
+
+        return listen(callback, self)
+
+    # -- what its handles report
+
+    def _report(self, event: str, node: Handle, attributes: Attributes) -> None:
+        if not self._ours or self._started is None or not (hooks.wanted or node._span is not None):
+            return
+        now = clock.time_ns()
+        if node._span is not None:
+            keep(node, event, now, attributes)
+        if hooks.wanted:
+            registry.report(event, self, node, now, attributes)
+
+    def _weigh(self, stage: Stage) -> None:
+        """Let a stage take part in the ratio: planned ones, and others that name a weight."""
+        plan = self._opts.plan
+        if stage._parent is not self or plan is None:
+            return
+        if self._weighed is None:
+            self._weighed = {}
+        planned = plan.index(stage.name) is not None
+        if planned or (stage._opts.weight is not None and len(self._weighed) < WEIGHED):
+            self._weighed[stage.name] = stage
+
+    def _touch(self, node: Handle | None, now: float) -> None:
+        """Something got done: the idle time of the node, and of all around it, starts at zero."""
+        self._moved_at = now
+        while node is not None and node is not self:
+            node._moved_at = now
+            node = node._parent
+
+    def _heard(self, node: Handle) -> None:
+        """The work gave a heartbeat; it is progress only where the user says so."""
+        if self._opts.heartbeat_counts:
+            node._bumps += 1
+
+    def _add_note(self, note: Note) -> None:
+        if self._notes is None:
+            self._notes = deque(maxlen=NOTES)
+        self._notes.append(note)
+
+    def _used(self, key: str, amount: float) -> None:
+        if hooks.wanted:
+            registry.used(self.name, key, amount)
+
+
+def _plan(given: Plan | Iterable[StagePlan | str] | None) -> Plan | None:
+    if given is None:
+        return None
+    from otel_progress.model.plan import make_plan
+
+    return make_plan(given)
+
+
+class Trail:
+    """What happened, kept for the events of a span: the first changes of state, the newest, and some of the rest."""
+
+    __slots__ = ("_first", "_last", "_plain")
+
+    def __init__(self) -> None:
+        """Nothing happened yet."""
+        self._first: list[Kept] = []
+        self._last: deque[Kept] = deque(maxlen=TRAIL // 2 - PLAIN_EVENTS)
+        self._plain: deque[Kept] = deque(maxlen=PLAIN_EVENTS)
+
+    def keep(self, event: str, now: int, about: Any) -> None:
+        """Keep an event; where there are too many, one from the middle goes, and is counted."""
+        if event in semconv.RATIONED:
+            where: Any = self._plain
+        else:
+            where = self._first if len(self._first) < TRAIL // 2 else self._last
+        if where is not self._first and len(where) == where.maxlen:
+            drops.add(semconv.DROP_SPAN_EVENTS)
+        where.append((event, now, about))
+
+    def __iter__(self) -> Iterator[Kept]:
+        """In the order of time."""
+        return iter(sorted((*self._first, *self._last, *self._plain), key=lambda kept: kept[1]))
+
+
+def keep(node: Handle, event: str, now: int, about: Any) -> None:
+    """Keep an event for the end of the node's span."""
+    if node._trail is None:
+        node._trail = Trail()
+    node._trail.keep(event, now, about)
+
+
+class Use:
+    """Makes a started handle current; for `with` and `async with`."""
+
+    def __init__(self, node: Handle) -> None:
+        """For a handle."""
+        self._node = node
+        self._context: Any = None
+        self._token: Any = None
+
+    def __enter__(self) -> Any:
+        """The handle is current from here on."""
+        self._context = context.innermost.set(self._node)
+        self._token = hooks.tracing.attach(self._node) if self._node._span is not None else None
+        return self._node
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What was current before is current again."""
+        context.leave(self)
+
+    async def __aenter__(self) -> Any:
+        """The handle is current from here on."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What was current before is current again."""
+        self.__exit__(kind, error, trace)

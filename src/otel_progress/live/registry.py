@@ -1,0 +1,137 @@
+"""Who is in flight in this process, and what happened to them since the ticker last looked."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from otel_progress import semconv
+from otel_progress.errors import DuplicateOperation
+from otel_progress.live.drops import drops
+from otel_progress.model.status import Status
+from otel_progress.model.values import Attributes
+
+if TYPE_CHECKING:
+    from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Operation
+
+log = logging.getLogger("otel_progress")
+
+CHANGES: Final = 100_000
+"""Changes that may wait for the ticker."""
+ATTEMPTS: Final = 10_000
+"""Ended ids whose attempts are remembered."""
+NAMES: Final = 1_000
+"""Operation names that are counted one by one; the rest are `_other`."""
+FORK_WAIT: Final = 0.05
+
+Change = tuple[str, "Operation", "Handle", int, Attributes]
+
+
+class Registry:
+    """The operations of this process; after a fork the child's is empty."""
+
+    def __init__(self) -> None:
+        """Nothing in flight."""
+        self.generation = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.lock = threading.RLock()
+        self.live: dict[str, weakref.ref[Operation]] = {}
+        self.changes: deque[Change] = deque()
+        self.dropped: deque[Operation] = deque()
+        self.attempts: dict[str, int] = {}
+        self.started: dict[str, int] = {}
+        self.ended: dict[tuple[str, str], int] = {}
+        self.usage: dict[tuple[str, str], float] = {}
+        self.prefix = os.urandom(8).hex()
+        self.numbers = itertools.count(1)
+
+    def add(self, operation: Operation) -> None:
+        """Take an operation in; its attempt follows from the ids that ended before.
+
+        Raises:
+            DuplicateOperation: while another with the same id is alive here.
+        """
+        key = operation.id
+        with self.lock:
+            other = self.live.get(key)
+            alive = other() if other is not None else None
+            if alive is operation:
+                return
+            if alive is not None and not alive._status.final:
+                raise DuplicateOperation(
+                    f"operation {key!r} is running in this process already; "
+                    "end it first, or leave the id out to get a fresh one"
+                )
+            if key in self.attempts:
+                operation.attempt = self.attempts[key] + 1
+            self.live[key] = weakref.ref(operation)
+            name = operation.name
+            if name not in self.started and len(self.started) >= NAMES:
+                name = semconv.OTHER_STAGE
+            self.started[name] = self.started.get(name, 0) + 1
+
+    def remove(self, operation: Operation, *, given: bool) -> None:
+        """Let an ended operation go; the attempts of ids that callers gave are remembered."""
+        with self.lock:
+            self.live.pop(operation.id, None)
+            if given:
+                self.attempts.pop(operation.id, None)
+                self.attempts[operation.id] = operation.attempt
+                if len(self.attempts) > ATTEMPTS:
+                    del self.attempts[next(iter(self.attempts))]
+            name = operation.name if operation.name in self.started else semconv.OTHER_STAGE
+            key = (name, operation._status.value)
+            self.ended[key] = self.ended.get(key, 0) + 1
+
+    def operations(self) -> list[Operation]:
+        """Those that run now."""
+        return [operation for ref in list(self.live.values()) if (operation := ref()) is not None]
+
+    def report(self, event: str, operation: Operation, node: Handle, now: int, attributes: Attributes) -> None:
+        """Leave a change for the ticker."""
+        if len(self.changes) >= CHANGES:
+            drops.add(semconv.DROP_QUEUE)
+        else:
+            self.changes.append((event, operation, node, now, attributes))
+
+    def used(self, name: str, key: str, amount: float) -> None:
+        """Count tokens (`input_tokens`, `output_tokens`) and money (`cost.USD`) by operation name."""
+        with self.lock:
+            name = name if name in self.started else semconv.OTHER_STAGE
+            self.usage[name, key] = self.usage.get((name, key), 0) + amount
+
+    def interrupt_dropped(self) -> None:
+        """End those whose handle was dropped without an end."""
+        while self.dropped:
+            operation = self.dropped.popleft()
+            operation._finish(Status.INTERRUPTED, "dropped without an end", None)
+
+    # -- fork
+
+    def before_fork(self) -> None:
+        """Hold the lock for the fork, so that the child does not get it taken; 50 ms at the most."""
+        self._held = self.lock.acquire(timeout=FORK_WAIT)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._held:
+            self.lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start from nothing: what ran belongs to the parent."""
+        self.generation += 1
+        self._reset()
+        drops.clear()
+
+    _held = False
+
+
+registry = Registry()

@@ -1,0 +1,279 @@
+"""The one thread that looks: reads counts, judges, and turns changes into events.
+
+A round takes what was reported since the last one; every third round also samples the counts of all
+operations. Three quarters of an interval for that leave the last quarter for sending, so that what left the process is
+never older than the interval.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from otel_progress import clock, semconv
+from otel_progress.live import capture, hooks
+from otel_progress.live.drops import drops
+from otel_progress.live.guard import tell_once
+from otel_progress.live.registry import Change, registry
+from otel_progress.model.health import judge
+from otel_progress.model.snapshot import Event, Snapshot
+from otel_progress.model.status import Health, Status
+from otel_progress.model.values import EMPTY, Attributes
+
+if TYPE_CHECKING:
+    from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Operation
+
+ROUNDS: Final = 4
+"""Rounds an interval."""
+SAMPLE_EVERY: Final = 3
+"""Rounds from one sample of all counts to the next."""
+STAGE_EVENTS: Final = 50.0
+"""Stage events a second of one operation; more are folded into the snapshots."""
+RATIONED_EACH: Final = 32
+"""Notes and heartbeats of one operation that may wait for the budget."""
+FOREVER: Final = float("inf")
+
+
+class Ticker:
+    """Looks at all operations; `round` is one look, the thread does it again and again."""
+
+    def __init__(self, interval: float = 1.0, budget: float = 200.0) -> None:
+        """Look so that nothing is older than `interval` (s); pass on `budget` rationed events a second."""
+        self.interval = interval
+        self.budget = budget
+        self._tokens = budget
+        self._then: float | None = None
+        self._rounds = 0
+        self._waiting: dict[Operation, None] = {}
+        self._wake = threading.Event()
+        self._idle = threading.Condition()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+        self._snapshots: dict[Operation, Snapshot] = {}
+
+    # -- the thread
+
+    def start(self) -> None:
+        """Start the thread, if it does not run."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="otel-progress-ticker", daemon=True)
+            self._thread.start()
+
+    @property
+    def resting(self) -> bool:
+        """Whether no thread was started yet."""
+        return self._thread is None
+
+    def stop(self) -> None:
+        """Let the thread end; it may be called twice."""
+        self._stopped = True
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._wake.wait(self.interval / ROUNDS)
+            asked = self._wake.is_set()
+            self._wake.clear()
+            self.round(sample=asked)
+            with self._idle:
+                self._idle.notify_all()
+
+    def flush(self, timeout: float) -> None:
+        """Have everything reported so far turned into events, by the thread if there is one."""
+        if self._thread is None or not self._thread.is_alive() or self._thread is threading.current_thread():
+            self.round(sample=True)
+            return
+        with self._idle:
+            self._wake.set()
+            self._idle.wait(timeout)
+
+    # -- one round
+
+    def round(self, *, sample: bool = False) -> None:
+        """Look once; `sample` reads the counts even when it is not their turn."""
+        self._rounds += 1
+        now = clock.monotonic()
+        self._snapshots.clear()
+        try:
+            registry.interrupt_dropped()
+            self._take_changes(now)
+            if sample or self._rounds % SAMPLE_EVERY == 0:
+                self._sample_all(now)
+            self._pay(now)
+            for call in tuple(hooks.on_tick):
+                call(now)
+        except Exception:
+            tell_once("a round of the ticker failed; the job goes on")
+        self._snapshots.clear()
+
+    def _take_changes(self, now: float) -> None:
+        changes = registry.changes
+        taken = [changes.popleft() for _ in range(len(changes))]
+        for change in taken:
+            for see in hooks.on_change:
+                see(change)
+        for change in taken:
+            event, operation, node, when, attributes = change
+            if event in semconv.RATIONED:
+                self._ration(change)
+            elif event in _STAGE and not self._may_tell_stage(operation, now):
+                drops.add(semconv.DROP_FOLDED)
+                self._waiting[operation] = None
+            else:
+                self._emit(event, operation, node, when, attributes)
+
+    def _may_tell_stage(self, operation: Operation, now: float) -> bool:
+        tokens, then = operation._stage_tokens or (STAGE_EVENTS, now)
+        tokens = min(STAGE_EVENTS, tokens + (now - then) * STAGE_EVENTS)
+        operation._stage_tokens = (tokens - 1 if tokens >= 1 else tokens, now)
+        return bool(tokens >= 1)
+
+    # -- sampling
+
+    def _sample_all(self, now: float) -> None:
+        waiting = self._waiting
+        for operation in registry.operations():
+            try:
+                if sample(operation, now):
+                    waiting[operation] = None
+                    if operation._health is not Health.PROGRESSING:
+                        self._judge(operation, now)
+                elif now >= operation._check_at:
+                    self._judge(operation, now)
+            except Exception:
+                tell_once("an operation could not be sampled; the others are")
+
+    def _judge(self, operation: Operation, now: float) -> None:
+        """Compare the verdict with the last one; each change between stuck and moving is one event."""
+        if operation._status is not Status.RUNNING:
+            return
+        snapshot = self._snapshot(operation)
+        verdict = judge(snapshot, snapshot.timestamp)
+        before, operation._health = operation._health, verdict.health
+        operation._check_at = next_check(snapshot, now)
+        if verdict.health is before:
+            return
+        self._waiting[operation] = None
+        if verdict.health is Health.SILENT:
+            operation._stalled_at = now - snapshot.idle
+            self._change(semconv.STALLED, operation, Attributes({semconv.IDLE: snapshot.idle}))
+        elif operation._stalled_at is not None:
+            stuck = now - operation._stalled_at
+            operation._stalled_at = None
+            self._change(semconv.RECOVERED, operation, Attributes({semconv.STALL_DURATION: stuck}))
+
+    def _change(self, event: str, operation: Operation, attributes: Attributes) -> None:
+        from otel_progress.live.operation import keep
+
+        when = clock.time_ns()
+        node = capture.innermost(operation)
+        for kept in {node, operation}:
+            if kept._span is not None:
+                keep(kept, event, when, attributes)
+        self._emit(event, operation, node, when, attributes)
+
+    # -- the budget
+
+    def _ration(self, change: Change) -> None:
+        operation = change[1]
+        queue = operation._rationed
+        if queue is None:
+            queue = operation._rationed = deque()
+        if len(queue) >= RATIONED_EACH:
+            queue.popleft()
+            drops.add(semconv.DROP_BUDGET)
+        queue.append(change)
+        self._waiting[operation] = None
+
+    def _pay(self, now: float) -> None:
+        """Pass on what the budget allows, one event an operation in turn; an update stands for all before it."""
+        if self._then is not None:
+            self._tokens = min(self.budget, self._tokens + (now - self._then) * self.budget)
+        self._then = now
+        waiting = self._waiting
+        while self._tokens >= 1 and waiting:
+            operation = next(iter(waiting))
+            del waiting[operation]
+            queue = operation._rationed
+            if queue:
+                event, _, node, when, attributes = queue.popleft()
+                self._emit(event, operation, node, when, attributes)
+                if queue:
+                    waiting[operation] = None
+            elif operation._status.final:
+                continue
+            else:
+                self._emit(semconv.UPDATED, operation, capture.innermost(operation), clock.time_ns(), EMPTY)
+            self._tokens -= 1
+
+    # -- events
+
+    def _snapshot(self, operation: Operation) -> Snapshot:
+        snapshot = self._snapshots.get(operation)
+        if snapshot is None:
+            operation._sequence += 1
+            snapshot = self._snapshots[operation] = operation.snapshot()
+        else:
+            operation._sequence += 1
+        return snapshot
+
+    def _emit(self, event: str, operation: Operation, node: Handle, when: int, attributes: Attributes) -> None:
+        snapshot = self._snapshot(operation)
+        told = Event(event, when, snapshot, operation._sequence, node._path, attributes)
+        for sink in tuple(hooks.sinks):
+            try:
+                sink(told, operation)
+            except Exception:
+                tell_once(f"{getattr(sink, '__qualname__', sink)!s} failed on an event; the others get it")
+
+
+_STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
+
+
+def sample(operation: Operation, now: float) -> bool:
+    """Whether any unit was completed since the last sample; remembers when."""
+    life = operation._life()
+    moved = life != operation._seen
+    if moved:
+        operation._seen = life
+        moved = life == life  # NaN differs from itself for ever
+    running = operation._running
+    if running:
+        for stage in tuple(running):
+            life = stage._life()
+            if life != stage._seen:
+                stage._seen = life
+                if life == life:
+                    moved = True
+                    operation._touch(stage, now)
+            if now >= stage._observe_at:
+                _observe(stage, now)
+    if moved:
+        operation._moved_at = now
+    if now >= operation._observe_at:
+        _observe(operation, now)
+    return moved
+
+
+def _observe(node: Handle, now: float) -> None:
+    """Feed the estimate: often at first, every 10 s in a long run."""
+    capture.observe(node, now)
+    node._observe_at = now + min(10.0, (now - (node._started or now)) / 20)
+
+
+def next_check(snapshot: Snapshot, now: float) -> float:
+    """The monotonic time at which the verdict may change if nothing moves."""
+    limits = [FOREVER]
+    if snapshot.wait is not None:
+        if snapshot.wait.overdue_after is not None and snapshot.wait.elapsed < snapshot.wait.overdue_after:
+            limits.append(snapshot.wait.overdue_after - snapshot.wait.elapsed)
+        return now + min(*limits, 1.0)
+    if snapshot.stall_after is not None:
+        limits.append(max(0.0, snapshot.stall_after - snapshot.idle))
+    if snapshot.slow_after is not None and snapshot.elapsed < snapshot.slow_after:
+        limits.append(snapshot.slow_after - snapshot.elapsed)
+    return now + min(limits) if len(limits) > 1 else now + 1.0
+
+

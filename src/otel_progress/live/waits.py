@@ -1,0 +1,67 @@
+"""Declared pauses: a human, a rate limit, a child, a back-off."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from otel_progress import clock, semconv
+from otel_progress.model.values import Attributes
+
+if TYPE_CHECKING:
+    from otel_progress.live.node import Handle
+    from otel_progress.model.snapshot import Wait
+
+
+class Waiting:
+    """A pause of an operation or a stage, for `with` or `async with`; it may be entered once."""
+
+    __slots__ = ("_node", "_overdue_after", "_reason", "_since")
+
+    def __init__(self, node: Handle | None, reason: str, overdue_after: float | None) -> None:
+        """A pause that has not begun; without a node it does nothing."""
+        self._node = node
+        self._reason = reason
+        usable = isinstance(overdue_after, (int, float)) and overdue_after > 0
+        self._overdue_after = float(overdue_after) if usable and overdue_after is not None else None
+        self._since = 0.0
+
+    def seen(self, now: float) -> Wait:
+        """What a snapshot says of it at a monotonic time."""
+        from otel_progress.model.snapshot import Wait
+
+        return Wait(self._reason, max(0.0, now - self._since), self._overdue_after)
+
+    def __enter__(self) -> Waiting:
+        """The pause begins."""
+        node = self._node
+        if node is not None:
+            self._since = clock.monotonic()
+            if node._waits is None:
+                node._waits = []
+            node._waits.append(self)
+            node.operation._report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self._reason}))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The pause is over; the idle time starts at zero."""
+        node = self._node
+        if node is None or node._waits is None or self not in node._waits:
+            return
+        node._waits.remove(self)
+        now = clock.monotonic()
+        node.operation._touch(node, now)
+        about = {semconv.WAIT_REASON: self._reason, semconv.WAIT_DURATION: round(now - self._since, 3)}
+        node.operation._report(semconv.WAIT_ENDED, node, Attributes(about))
+
+    async def __aenter__(self) -> Waiting:
+        """The pause begins."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The pause is over."""
+        self.__exit__(kind, error, trace)

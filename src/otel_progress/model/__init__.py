@@ -1,0 +1,1 @@
+"""Values and pure functions; imports nothing of ours but errors and semconv."""

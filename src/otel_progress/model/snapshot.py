@@ -1,0 +1,198 @@
+"""Everything that is known of one operation at one moment, as immutable values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from otel_progress.model.estimate import Estimate
+from otel_progress.model.status import Health, Status
+from otel_progress.model.values import EMPTY, Attributes, Number
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far it is.
+
+    Attributes:
+        completed: units done, or None where nothing was counted.
+        total: units in all, or None where that is not known.
+        unit: what is counted.
+        ratio: from 0 to 1, as it is shown: it never falls within an attempt, and is 1 only at the end.
+        ratio_raw: from 0 to 1, as it follows from the counts; ETA and health use this one.
+        rate: units a second, lately.
+        eta: when it will be done, or None before there is anything to estimate from.
+    """
+
+    completed: Number | None = None
+    total: Number | None = None
+    unit: str = "item"
+    ratio: float | None = None
+    ratio_raw: float | None = None
+    rate: float | None = None
+    eta: Estimate | None = None
+
+    @property
+    def percentage(self) -> float | None:
+        """The ratio as a percentage with two digits."""
+        return None if self.ratio is None else round(self.ratio * 100, 2)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A declared pause: why, for how long already, and when it is overdue (seconds)."""
+
+    reason: str
+    elapsed: float
+    overdue_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line of the activity feed; `timestamp` is in seconds since 1970."""
+
+    timestamp: float
+    text: str
+    status: str | None = None
+    stage: str | None = None
+    attributes: Attributes = EMPTY
+
+
+@dataclass(frozen=True)
+class StageSnapshot:
+    """One stage at one moment; times in seconds, `started_at` since 1970.
+
+    `path` is its name and those of the stages around it, joined by `/`. `planned` tells whether the
+    plan named it; a planned stage that did not run yet is pending, and has no `started_at`.
+    """
+
+    name: str
+    path: str
+    status: Status
+    progress: Progress = field(default_factory=Progress)
+    planned: bool = False
+    weight: float | None = None
+    expected: float | None = None
+    started_at: float | None = None
+    elapsed: float = 0.0
+    idle: float = 0.0
+    stall_after: float | None = None
+    description: str | None = None
+    message: str | None = None
+    reason: str | None = None
+    critical: bool = True
+    depends_on: tuple[str, ...] = ()
+    wait: Wait | None = None
+    outcomes: Attributes = EMPTY
+    counters: Attributes = EMPTY
+    attributes: Attributes = EMPTY
+
+
+@dataclass(frozen=True)
+class SpanIds:
+    """What a watcher needs to close the trace of a process that is gone: ids in hex, and times in ns."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None = None
+    parent_remote: bool = False
+    sampled: bool = True
+    start_time: int = 0
+    kind: str = "internal"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that is known of one operation at one moment.
+
+    Times are in seconds; `started_at` and `timestamp` since 1970. `elapsed` and `idle` come from the
+    monotonic clock. `stages` has at most 64 stages: all that run, then the newest; older ones are
+    only counts and seconds by status, in `folded`.
+    """
+
+    operation_id: str
+    name: str
+    status: Status
+    timestamp: float
+    attempt: int = 1
+    parent_id: str | None = None
+    sequence: int = 0
+    health: Health = Health.PROGRESSING
+    health_reason: str | None = None
+    reason: str | None = None
+    started_at: float | None = None
+    elapsed: float = 0.0
+    idle: float = 0.0
+    stall_after: float | None = None
+    slow_after: float | None = None
+    start_within: float | None = None
+    stage: str | None = None
+    message: str | None = None
+    description: str | None = None
+    agent: str | None = None
+    progress: Progress = field(default_factory=Progress)
+    stages: tuple[StageSnapshot, ...] = ()
+    folded: tuple[tuple[str, int, float], ...] = ()
+    wait: Wait | None = None
+    outcomes: Attributes = EMPTY
+    counters: Attributes = EMPTY
+    usage: Attributes = EMPTY
+    result: Attributes = EMPTY
+    attributes: Attributes = EMPTY
+    notes: tuple[Note, ...] = ()
+    heartbeat_at: float | None = None
+    cancel_requested: bool = False
+    span: SpanIds | None = None
+
+    def at(self, now: float) -> Snapshot:
+        """The same operation at `now` (seconds since 1970), if nothing was heard of it since."""
+        later = max(0.0, now - self.timestamp)
+        if self.status.final or not later:
+            return self
+        wait = self.wait and replace(self.wait, elapsed=self.wait.elapsed + later)
+        idle = self.idle if wait else self.idle + later
+        elapsed = self.elapsed + later
+        return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: only dicts, lists, texts, numbers, booleans and None."""
+        result = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__ if name not in _RENAMED}
+        result["progress_percentage"] = self.progress.percentage
+        result["timestamp"] = datetime.fromtimestamp(self.timestamp, timezone.utc).isoformat()
+        result["metadata"] = _plain(self.attributes)
+        return result
+
+
+_RENAMED = frozenset({"attributes", "timestamp"})
+
+
+def _plain(value: Any) -> Any:
+    """The value in the types that JSON has."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    return value
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to an operation, and the operation as it was right after.
+
+    `name` is one of `semconv.EVENTS`, `timestamp` is in ns since 1970. `sequence` rises with each event of an
+    operation; events that happened close together share a snapshot, which is as new as the last of them.
+    """
+
+    name: str
+    timestamp: int
+    snapshot: Snapshot
+    sequence: int = 0
+    stage: str | None = None
+    attributes: Attributes = EMPTY

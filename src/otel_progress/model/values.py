@@ -1,0 +1,161 @@
+"""What may come from a job, made safe: finite numbers, short texts, few attributes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn, TypeAlias, Union
+
+from otel_progress import semconv
+from otel_progress.errors import InvalidArgument
+
+Scalar: TypeAlias = Union[str, bool, int, float]
+Value: TypeAlias = Union[Scalar, tuple[Scalar, ...]]
+Number: TypeAlias = Union[int, float]
+
+MESSAGE_LENGTH: Final = 1024
+"""Characters kept of a message, a note, a description, a reason."""
+NAME_LENGTH: Final = 200
+"""Characters kept of a name, an id, a key."""
+VALUE_LENGTH: Final = 1024
+"""Characters kept of an attribute's value."""
+ATTRIBUTE_COUNT: Final = 64
+"""Attributes kept of an operation, a stage, an event."""
+SEQUENCE_LENGTH: Final = 64
+"""Elements kept of a list given as an attribute."""
+
+INT_MAX: Final = 2**63 - 1
+INT_MIN: Final = -(2**63)
+
+
+class Attributes(dict[str, Value]):
+    """A dict that can't be changed; it pickles and copies as any value does."""
+
+    __slots__ = ()
+
+    def _frozen(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a snapshot can't be changed; make a dict of it first: dict(...)")
+
+    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _frozen  # type: ignore[assignment]
+    __ior__ = _frozen  # type: ignore[assignment,misc]
+
+    def __reduce__(self) -> tuple[type[Attributes], tuple[dict[str, Value]]]:
+        """Pickle as the dict it holds."""
+        return Attributes, (dict(self),)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        """Equal attributes have equal hashes."""
+        return hash(frozenset(self.items()))
+
+
+EMPTY: Final = Attributes()
+
+
+class Drops(dict[str, int]):
+    """Counts of what a limit dropped, by reason (`semconv.DROP_*`)."""
+
+    __slots__ = ()
+
+    def add(self, reason: str, count: int = 1) -> None:
+        """Count so many more; the loss of a race is a count too few, never an error."""
+        self[reason] = self.get(reason, 0) + count
+
+
+def number(value: object, drops: Drops, otherwise: Number | None = None) -> Number | None:
+    """A finite int within 64 bits or a finite float; anything else is counted and becomes `otherwise`."""
+    if type(value) is int:
+        if INT_MIN <= value <= INT_MAX:
+            return value
+        drops.add(semconv.DROP_VALUE)
+        return INT_MAX if value > 0 else INT_MIN
+    try:
+        result = float(value)  # type: ignore[arg-type]
+    except Exception:
+        result = math.nan
+    if math.isfinite(result):
+        return result
+    drops.add(semconv.DROP_VALUE)
+    return otherwise
+
+
+def count(value: object, drops: Drops) -> Number | None:
+    """A number of at least 0, or None where it can't be read."""
+    result = number(value, drops)
+    if result is None or result >= 0:
+        return result
+    drops.add(semconv.DROP_VALUE)
+    return 0
+
+
+def text(value: object, drops: Drops, limit: int = MESSAGE_LENGTH) -> str:
+    """Valid Unicode of at most `limit` characters; what is cut is counted."""
+    try:
+        result = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    except Exception:
+        drops.add(semconv.DROP_VALUE)
+        return f"<{type(value).__name__} that can't be shown>"
+    if len(result) > limit:
+        drops.add(semconv.DROP_TEXT)
+        result = result[: limit - 1] + "…"
+    if not result.isascii():
+        result = result.encode("utf-8", "replace").decode("utf-8", "replace")
+    return result
+
+
+def scalar(value: object, drops: Drops, limit: int = VALUE_LENGTH) -> Scalar:
+    """One value that OTLP can carry; what it can't is turned to text."""
+    if isinstance(value, bool):
+        return value
+    if type(value) in (int, float):
+        return number(value, drops, 0) or 0
+    return text(value, drops, limit)
+
+
+def value(given: object, drops: Drops, limit: int = VALUE_LENGTH) -> Value:
+    """A scalar, or a tuple of scalars of one type, as OTLP attributes have them."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, (Sequence, set, frozenset)):
+        return scalar(given, drops, limit)
+    items = list(given)
+    if len(items) > SEQUENCE_LENGTH:
+        drops.add(semconv.DROP_ATTRIBUTE)
+        del items[SEQUENCE_LENGTH:]
+    scalars = tuple(scalar(item, drops, limit) for item in items)
+    if len({type(item) for item in scalars}) > 1:
+        return tuple(text(item, drops, limit) for item in scalars)
+    return scalars
+
+
+def positive(name: str, value: float | None) -> float | None:
+    """The value if it is a finite number above 0, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise InvalidArgument(f"{name} must be a number of seconds above 0, or None, not {value!r}")
+    return value
+
+
+def attributes(
+    given: Mapping[Any, object],
+    drops: Drops,
+    before: Mapping[str, Value] = EMPTY,
+    limit: int = VALUE_LENGTH,
+) -> Attributes:
+    """`before` with `given` laid over it, at most `ATTRIBUTE_COUNT` of them; a None is left out."""
+    result = dict(before)
+    try:
+        pairs = list(given.items())
+    except Exception:
+        drops.add(semconv.DROP_ATTRIBUTE)
+        return Attributes(result)
+    for raw_key, raw in pairs:
+        if raw is None:
+            continue
+        key = text(raw_key, drops, NAME_LENGTH)
+        if key not in result and len(result) >= ATTRIBUTE_COUNT:
+            drops.add(semconv.DROP_ATTRIBUTE)
+            continue
+        try:
+            result[key] = value(raw, drops, limit)
+        except Exception:
+            drops.add(semconv.DROP_VALUE)
+    return Attributes(result)

@@ -1,0 +1,218 @@
+"""A snapshot as OpenTelemetry attributes, and back.
+
+What people search by stands in attributes of its own; what has structure (stages, counts, the user's
+own attributes) is one JSON text each, which every language and every backend can carry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from otel_progress import semconv as s
+from otel_progress.model.estimate import Estimate
+from otel_progress.model.snapshot import Progress, Snapshot, SpanIds, StageSnapshot, Wait
+from otel_progress.model.status import Health, Status
+from otel_progress.model.values import Attributes, Scalar
+
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+_FLAT: Final = (
+    (s.OPERATION_ATTEMPT, "attempt"),
+    (s.OPERATION_PARENT_ID, "parent_id"),
+    (s.OPERATION_DESCRIPTION, "description"),
+    (s.SEQUENCE, "sequence"),
+    (s.STATUS_REASON, "reason"),
+    (s.HEALTH_REASON, "health_reason"),
+    (s.START_TIME, "started_at"),
+    (s.ELAPSED, "elapsed"),
+    (s.IDLE, "idle"),
+    (s.STALL_AFTER, "stall_after"),
+    (s.SLOW_AFTER, "slow_after"),
+    (s.START_WITHIN, "start_within"),
+    (s.STAGE_PATH, "stage"),
+    (s.MESSAGE, "message"),
+    (s.GEN_AI_AGENT, "agent"),
+)
+_PROGRESS: Final = (
+    (s.COMPLETED, "completed"),
+    (s.TOTAL, "total"),
+    (s.RATIO, "ratio"),
+    (s.RATIO_RAW, "ratio_raw"),
+    (s.RATE, "rate"),
+)
+_JSON: Final = (
+    (s.OUTCOMES, "outcomes"),
+    (s.COUNTERS, "counters"),
+    (s.USAGE, "usage"),
+    (s.RESULT, "result"),
+    (s.ATTRIBUTES, "attributes"),
+)
+_STAGE: Final = (
+    "weight",
+    "expected",
+    "started_at",
+    "stall_after",
+    "description",
+    "message",
+    "reason",
+)
+
+
+def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
+    """The snapshot as flat attributes; what is None or empty is left out."""
+    out: dict[str, Scalar] = {
+        s.OPERATION_ID: snapshot.operation_id,
+        s.OPERATION_NAME: snapshot.name,
+        s.STATUS: snapshot.status.value,
+        s.HEALTH: snapshot.health.value,
+        s.UNIT: snapshot.progress.unit,
+    }
+    for key, name in _FLAT:
+        value = getattr(snapshot, name)
+        if value is not None:
+            out[key] = value
+    for key, name in _PROGRESS:
+        value = getattr(snapshot.progress, name)
+        if value is not None:
+            out[key] = value
+    eta = snapshot.progress.eta
+    if eta is not None:
+        out |= {s.ETA: eta.eta, s.ETA_LOW: eta.low, s.ETA_HIGH: eta.high, s.ETA_SOURCE: eta.source}
+    for key, name in _JSON:
+        value = getattr(snapshot, name)
+        if value:
+            out[key] = _dump(value)
+    if snapshot.stages:
+        out[s.STAGES] = _dump([_stage(stage) for stage in snapshot.stages])
+    if snapshot.folded:
+        out[s.STAGES_FOLDED] = _dump(snapshot.folded)
+    if snapshot.heartbeat_at is not None:
+        out[s.LAST_HEARTBEAT] = snapshot.heartbeat_at
+    if snapshot.cancel_requested:
+        out[s.CANCEL_REQUESTED] = True
+    if snapshot.wait is not None:
+        out[s.WAIT_REASON], out[s.WAIT_DURATION] = snapshot.wait.reason, snapshot.wait.elapsed
+        if snapshot.wait.overdue_after is not None:
+            out[s.WAIT_REMAINING] = snapshot.wait.overdue_after - snapshot.wait.elapsed
+    if snapshot.span is not None:
+        out[s.SPAN_START_TIME], out[s.SPAN_KIND] = snapshot.span.start_time, snapshot.span.kind
+        if snapshot.span.parent_id is not None:
+            out[s.SPAN_PARENT_ID] = snapshot.span.parent_id
+            out[s.SPAN_PARENT_REMOTE] = snapshot.span.parent_remote
+    return out
+
+
+def _stage(stage: StageSnapshot) -> dict[str, Any]:
+    """A stage as a small dict; what has its usual value is left out."""
+    progress = stage.progress
+    out: dict[str, Any] = {"path": stage.path, "status": stage.status.value}
+    if stage.name != stage.path:
+        out["name"] = stage.name
+    for name in _STAGE:
+        value = getattr(stage, name)
+        if value is not None:
+            out[name] = value
+    for name in ("elapsed", "idle"):
+        if getattr(stage, name):
+            out[name] = round(getattr(stage, name), 3)
+    for name in ("completed", "total", "ratio", "ratio_raw", "rate"):
+        value = getattr(progress, name)
+        if value is not None:
+            out[name] = value
+    if progress.unit != "item":
+        out["unit"] = progress.unit
+    if progress.eta is not None:
+        out["eta"] = [progress.eta.eta, progress.eta.low, progress.eta.high, progress.eta.source]
+    if stage.planned:
+        out["planned"] = True
+    if not stage.critical:
+        out["critical"] = False
+    if stage.wait is not None:
+        out["wait"] = [stage.wait.reason, stage.wait.elapsed, stage.wait.overdue_after]
+    for name in ("depends_on", "outcomes", "counters", "attributes"):
+        value = getattr(stage, name)
+        if value:
+            out[name] = value
+    return out
+
+
+def from_attributes(
+    attributes: Mapping[str, Any], timestamp: float, trace_id: str | None = None, span_id: str | None = None,
+    sampled: bool = True,
+) -> Snapshot:
+    """The snapshot that an event carried; `timestamp` is the event's, in seconds since 1970.
+
+    Raises:
+        KeyError, ValueError: where the attributes are not those of a snapshot.
+    """
+    get = attributes.get
+    wait = None
+    if s.WAIT_REASON in attributes:
+        elapsed, left = float(get(s.WAIT_DURATION, 0.0)), get(s.WAIT_REMAINING)
+        wait = Wait(str(attributes[s.WAIT_REASON]), elapsed, None if left is None else left + elapsed)
+    span = None
+    if trace_id and span_id:
+        span = SpanIds(
+            trace_id,
+            span_id,
+            get(s.SPAN_PARENT_ID),
+            bool(get(s.SPAN_PARENT_REMOTE, False)),
+            sampled,
+            int(get(s.SPAN_START_TIME, 0)),
+            str(get(s.SPAN_KIND, "internal")),
+        )
+    eta = None
+    if s.ETA in attributes:
+        eta = Estimate(
+            attributes[s.ETA], attributes[s.ETA_LOW], attributes[s.ETA_HIGH], str(get(s.ETA_SOURCE, "rate"))
+        )
+    return Snapshot(
+        operation_id=str(attributes[s.OPERATION_ID]),
+        name=str(attributes[s.OPERATION_NAME]),
+        status=Status(attributes[s.STATUS]),
+        timestamp=timestamp,
+        health=Health(get(s.HEALTH, Health.UNKNOWN)),
+        progress=Progress(
+            unit=str(get(s.UNIT, "item")), eta=eta, **{name: get(key) for key, name in _PROGRESS}
+        ),
+        stages=tuple(_read_stage(item) for item in json.loads(get(s.STAGES, "[]"))),
+        folded=tuple((item[0], item[1], item[2]) for item in json.loads(get(s.STAGES_FOLDED, "[]"))),
+        wait=wait,
+        heartbeat_at=get(s.LAST_HEARTBEAT),
+        cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
+        span=span,
+        **{name: attributes[key] for key, name in _FLAT if key in attributes},
+        **{name: _mapping(json.loads(get(key, "{}"))) for key, name in _JSON},
+    )
+
+
+def _mapping(given: Mapping[str, Any]) -> Attributes:
+    return Attributes({key: tuple(item) if isinstance(item, list) else item for key, item in given.items()})
+
+
+def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
+    get = item.get
+    return StageSnapshot(
+        name=get("name", item["path"]),
+        path=item["path"],
+        status=Status(item["status"]),
+        progress=Progress(
+            get("completed"),
+            get("total"),
+            get("unit", "item"),
+            get("ratio"),
+            get("ratio_raw"),
+            get("rate"),
+            Estimate(*item["eta"]) if "eta" in item else None,
+        ),
+        planned=get("planned", False),
+        elapsed=get("elapsed", 0.0),
+        idle=get("idle", 0.0),
+        critical=get("critical", True),
+        depends_on=tuple(get("depends_on", ())),
+        wait=Wait(*item["wait"]) if "wait" in item else None,
+        **{name: get(name) for name in _STAGE},
+        **{name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes")},
+    )

@@ -1,0 +1,210 @@
+"""Every attribute, event, span and metric name, written here and nowhere else.
+
+`docs/semantic-conventions.md` is the same list for readers; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+SCOPE: Final = "otel_progress"
+
+# Attributes of an operation
+OPERATION_ID: Final = "progress.operation.id"
+OPERATION_NAME: Final = "progress.operation.name"
+OPERATION_PARENT_ID: Final = "progress.operation.parent.id"
+OPERATION_ATTEMPT: Final = "progress.operation.attempt"
+OPERATION_DESCRIPTION: Final = "progress.operation.description"
+STAGE_NAME: Final = "progress.stage.name"
+STAGE_PATH: Final = "progress.stage.path"
+STAGE_DESCRIPTION: Final = "progress.stage.description"
+STATUS: Final = "progress.status"
+STATUS_REASON: Final = "progress.status.reason"
+HEALTH: Final = "progress.health"
+HEALTH_REASON: Final = "progress.health.reason"
+COMPLETED: Final = "progress.completed"
+TOTAL: Final = "progress.total"
+UNIT: Final = "progress.unit"
+RATIO: Final = "progress.ratio"
+RATIO_RAW: Final = "progress.ratio.raw"
+RATE: Final = "progress.rate"
+MESSAGE: Final = "progress.message"
+SEQUENCE: Final = "progress.sequence"
+START_TIME: Final = "progress.start_time"
+ELAPSED: Final = "progress.elapsed"
+ETA: Final = "progress.eta"
+ETA_LOW: Final = "progress.eta.low"
+ETA_HIGH: Final = "progress.eta.high"
+ETA_SOURCE: Final = "progress.eta.source"
+IDLE: Final = "progress.idle"
+STALL_AFTER: Final = "progress.stall_after"
+SLOW_AFTER: Final = "progress.slow_after"
+START_WITHIN: Final = "progress.start_within"
+WAIT_REASON: Final = "progress.wait.reason"
+WAIT_REMAINING: Final = "progress.wait.remaining"
+WAIT_DURATION: Final = "progress.wait.duration"
+STACK: Final = "progress.stack"
+STAGES: Final = "progress.stages"
+STAGES_FOLDED: Final = "progress.stages.folded"
+OUTCOMES: Final = "progress.outcomes"
+USAGE: Final = "progress.usage"
+RESULT: Final = "progress.result"
+COUNTERS: Final = "progress.counters"
+ATTRIBUTES: Final = "progress.attributes"
+DROPPED: Final = "progress.dropped"
+FOLDED: Final = "progress.folded"
+CANCEL_REQUESTED: Final = "progress.cancel_requested"
+LAST_HEARTBEAT: Final = "progress.last_heartbeat"
+
+# What goes with one kind of event
+NOTE_TEXT: Final = "progress.note.text"
+NOTE_STATUS: Final = "progress.note.status"
+OUTCOME: Final = "progress.outcome"
+ITEM: Final = "progress.item"
+COMPONENT: Final = "progress.component"
+STALL_DURATION: Final = "progress.stall.duration"
+DURATION: Final = "progress.duration"
+
+# The process's own heartbeat
+HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"
+PROCESS_IN_FLIGHT: Final = "progress.process.in_flight"
+PROCESS_LOOP_LAG: Final = "progress.process.loop_lag"
+
+# What a watcher needs to close a trace whose process is gone
+SPAN_PARENT_ID: Final = "progress.span.parent_id"
+SPAN_PARENT_REMOTE: Final = "progress.span.parent_remote"
+SPAN_START_TIME: Final = "progress.span.start_time"
+SPAN_KIND: Final = "progress.span.kind"
+
+# Labels of metrics
+TOKEN_DIRECTION: Final = "progress.token.direction"
+CURRENCY: Final = "progress.currency"
+DROP_REASON: Final = "progress.drop.reason"
+
+# From the GenAI conventions of OpenTelemetry
+GEN_AI_OPERATION: Final = "gen_ai.operation.name"
+GEN_AI_AGENT: Final = "gen_ai.agent.name"
+GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+GEN_AI_INVOKE_AGENT: Final = "invoke_agent"
+
+# Events; log events and span events bear the same names
+OPERATION_STARTED: Final = "progress.operation.started"
+OPERATION_ENDED: Final = "progress.operation.ended"
+STAGE_STARTED: Final = "progress.stage.started"
+STAGE_ENDED: Final = "progress.stage.ended"
+UPDATED: Final = "progress.updated"
+HEARTBEAT: Final = "progress.heartbeat"
+PROCESS_HEARTBEAT: Final = "progress.process.heartbeat"
+NOTE: Final = "progress.note"
+WAIT_STARTED: Final = "progress.wait.started"
+WAIT_ENDED: Final = "progress.wait.ended"
+STALLED: Final = "progress.stalled"
+RECOVERED: Final = "progress.recovered"
+CHECKPOINT: Final = "progress.checkpoint"
+
+EVENTS: Final = frozenset(
+    {
+        OPERATION_STARTED,
+        OPERATION_ENDED,
+        STAGE_STARTED,
+        STAGE_ENDED,
+        UPDATED,
+        HEARTBEAT,
+        PROCESS_HEARTBEAT,
+        NOTE,
+        WAIT_STARTED,
+        WAIT_ENDED,
+        STALLED,
+        RECOVERED,
+        CHECKPOINT,
+    }
+)
+
+# Events that a budget may hold back; all others change state and always go
+RATIONED: Final = frozenset({UPDATED, HEARTBEAT, NOTE})
+
+# What was lost to a limit, as the values of DROP_REASON
+DROP_OUTSIDE: Final = "outside_operation"
+DROP_BUDGET: Final = "event_budget"
+DROP_FOLDED: Final = "stage_events_folded"
+DROP_QUEUE: Final = "change_queue"
+DROP_OUTBOX: Final = "outbox"
+DROP_REJECTED: Final = "rejected"
+DROP_RUN_SERIES: Final = "run_series_cap"
+DROP_SPAN_EVENTS: Final = "span_events"
+DROP_TEXT: Final = "text_cut"
+DROP_ATTRIBUTE: Final = "attribute"
+DROP_VALUE: Final = "bad_value"
+DROP_LISTENER: Final = "listener"
+DROP_LISTENER_ERROR: Final = "listener_error"
+DROP_STAGE_NAME: Final = "stage_name_cap"
+
+
+class Metric(NamedTuple):
+    """A metric's name, unit and meaning."""
+
+    name: str
+    unit: str
+    description: str
+
+
+ACTIVE: Final = Metric("progress.operation.active", "{operation}", "Operations that run now, by name.")
+STARTED: Final = Metric("progress.operation.started", "{operation}", "Operations started, by name.")
+ENDED: Final = Metric("progress.operation.ended", "{operation}", "Operations ended, by name and status.")
+OPERATION_DURATION: Final = Metric(
+    "progress.operation.duration", "s", "From the start of an operation to its end."
+)
+STAGE_DURATION: Final = Metric("progress.stage.duration", "s", "From the start of a stage to its end.")
+STALL_RATIO: Final = Metric(
+    "progress.operation.stall_ratio", "1", "The worst idle / stall_after of a name's operations."
+)
+UNITS_COMPLETED: Final = Metric("progress.units.completed", "{unit}", "Units of work completed.")
+TOKENS: Final = Metric("progress.tokens", "{token}", "Tokens used, by direction.")
+COST: Final = Metric("progress.cost", "{currency}", "Money spent, by currency.")
+DROPS: Final = Metric("progress.sdk.dropped", "{item}", "What a limit of the SDK dropped, by reason.")
+
+RUN_ACTIVE: Final = Metric("progress.run.active", "{operation}", "1 while the run is going on, at the end 0.")
+RUN_START_TIME: Final = Metric("progress.run.start_time", "s", "When the run started (Unix).")
+RUN_IDLE: Final = Metric("progress.run.idle", "s", "Since the last progress, by the monotonic clock.")
+RUN_LAST_HEARTBEAT: Final = Metric(
+    "progress.run.last_heartbeat", "s", "When the work last gave a heartbeat (Unix)."
+)
+RUN_STALL_AFTER: Final = Metric("progress.run.stall_after", "s", "The idle time at which it counts as stuck.")
+RUN_SLOW_AFTER: Final = Metric("progress.run.slow_after", "s", "The run time at which it counts as slow.")
+RUN_ETA: Final = Metric("progress.run.eta", "s", "Estimated time to the end.")
+RUN_WAIT_REMAINING: Final = Metric(
+    "progress.run.wait_remaining", "s", "Until the declared wait is overdue; negative after that."
+)
+RUN_RATIO: Final = Metric("progress.run.ratio", "1", "Progress from 0 to 1, as it is shown.")
+RUN_HEALTH: Final = Metric("progress.run.health", "{operation}", "Always 1; the verdict is a label.")
+RUN_COMPLETED: Final = Metric("progress.run.completed", "{unit}", "Units completed.")
+RUN_TOTAL: Final = Metric("progress.run.total", "{unit}", "Units in all.")
+
+METRICS: Final = (
+    ACTIVE,
+    STARTED,
+    ENDED,
+    OPERATION_DURATION,
+    STAGE_DURATION,
+    STALL_RATIO,
+    UNITS_COMPLETED,
+    TOKENS,
+    COST,
+    DROPS,
+    RUN_ACTIVE,
+    RUN_START_TIME,
+    RUN_IDLE,
+    RUN_LAST_HEARTBEAT,
+    RUN_STALL_AFTER,
+    RUN_SLOW_AFTER,
+    RUN_ETA,
+    RUN_WAIT_REMAINING,
+    RUN_RATIO,
+    RUN_HEALTH,
+    RUN_COMPLETED,
+    RUN_TOTAL,
+)
+
+OTHER_STAGE: Final = "_other"
+"""The stage label of every stage name after the first 100 of an operation's name."""

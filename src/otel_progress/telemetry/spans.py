@@ -1,0 +1,260 @@
+"""A span for each operation and each stage, and the context that goes to other processes.
+
+Spans come from the tracer provider that the application set up. Without one nothing is made at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import baggage, propagate, trace
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+from otel_progress import semconv as s
+from otel_progress.live import context, hooks
+from otel_progress.live.node import Handle
+from otel_progress.live.drops import drops
+from otel_progress.live.operation import TRAIL, Operation, Parent
+from otel_progress.live.stage import Stage
+from otel_progress.model.status import Status as Ending
+from otel_progress.model.values import EMPTY
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer
+
+    from otel_progress.model.snapshot import SpanIds
+
+_ERRORS: Final = frozenset({Ending.FAILED, Ending.CANCELLED, Ending.INTERRUPTED, Ending.LOST})
+_KIND: Final = SpanKind.INTERNAL
+_ENVIRONMENT: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
+
+
+def _version() -> str:
+    from otel_progress import __version__
+
+    return __version__
+
+
+class Spans:
+    """Makes, attaches and ends the spans of handles."""
+
+    def __init__(self) -> None:
+        """Find the tracer when the first span is needed."""
+        self._tracer: Tracer | None = None
+        self._named = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+
+    def absent(self) -> bool:
+        """Whether no SDK was set up; asked for each call of a decorated function, so it must cost nothing."""
+        return self._tracer is None and getattr(trace, "_TRACER_PROVIDER", self) is None and not self._named
+
+    def start(self, operation: Operation, parent: object, now: int) -> None:
+        """Start the span of an operation below that of its parent; without an SDK there is none."""
+        if self._tracer is None:
+            if self.absent():
+                return
+            self._tracer = trace.get_tracer(s.SCOPE, _version())
+        span = self._tracer.start_span(
+            operation.name, _above(parent), _KIND, _of_operation(operation), None, now, False, False
+        )
+        if span.is_recording():
+            operation._span = span
+            if not hooks.wanted:
+                from otel_progress.live import runtime
+
+                runtime.want()
+        elif span.get_span_context().is_valid:
+            operation._span = span
+
+    def start_stage(self, stage: Stage, parent: Handle, now: int) -> None:
+        """Start the span of a stage; it bears the ids, so that a stage of a long trace is found without its root."""
+        operation = stage._op
+        attributes: dict[str, Any] = {
+            s.OPERATION_ID: operation._id,  # type: ignore[union-attr]
+            s.OPERATION_NAME: operation.name,  # type: ignore[union-attr]
+            s.STAGE_PATH: stage._path,
+        }
+        if stage._more is not None:
+            attributes.update(stage._more.attributes)
+        above = None if parent is context.innermost.get() else _above(parent)
+        stage._span = self._tracer.start_span(stage.name, above, _KIND, attributes, None, now, False, False)  # type: ignore[union-attr]
+
+    def attach(self, node: Handle) -> Any:
+        """Make the handle's span current."""
+        span = node._span
+        return attach(set_span_in_context(span))
+
+    def detach(self, token: Any) -> None:
+        """Make current again what was before."""
+        detach(token)
+
+    def end(self, node: Handle, status: Ending, reason: str | None, error: BaseException | None, now: int) -> None:
+        """End the span with status, exception, the attributes as they are now, and the events kept for it."""
+        span: Span = node._span
+        if status is not Ending.COMPLETED or type(node) is not Stage or _told_more(node):
+            if status in _ERRORS:
+                span.set_status(Status(StatusCode.ERROR, reason or status.value))
+                if error is not None:
+                    span.record_exception(error, timestamp=now)
+            span.set_attributes({s.STATUS: status.value, **_at_end(node)})
+            for name, when, about in _events(node):
+                span.add_event(name, _event(about), when)
+        span.end(now)
+
+    def ids(self, node: Handle) -> SpanIds | None:
+        """The ids of the handle's span."""
+        span: Span | None = node._span
+        if span is None:
+            return None
+        from otel_progress.model.snapshot import SpanIds
+
+        ids = span.get_span_context()
+        above = getattr(span, "parent", None)
+        return SpanIds(
+            f"{ids.trace_id:032x}",
+            f"{ids.span_id:016x}",
+            None if above is None else f"{above.span_id:016x}",
+            above is not None and above.is_remote,
+            ids.trace_flags.sampled,
+            node._started_ns,
+        )
+
+
+def _above(parent: object) -> Context | None:
+    """The context to start a span in; None where the current one is right."""
+    if isinstance(parent, Parent):
+        found: Context | None = parent.context
+        return found
+    if isinstance(parent, Handle) and parent is not context.innermost.get() and parent._span is not None:
+        return set_span_in_context(parent._span)
+    return None
+
+
+def _of_operation(operation: Operation) -> dict[str, Any]:
+    """Who it is; these come first, as a span drops its oldest attributes when there are too many."""
+    options = operation._opts
+    attributes: dict[str, Any] = {
+        s.OPERATION_ID: operation.id,
+        s.OPERATION_NAME: operation.name,
+        s.OPERATION_ATTEMPT: operation.attempt,
+    }
+    parent = operation.parent_id
+    if parent is not None:
+        attributes[s.OPERATION_PARENT_ID] = parent
+    if options.agent is not None:
+        attributes[s.GEN_AI_OPERATION] = s.GEN_AI_INVOKE_AGENT
+        attributes[s.GEN_AI_AGENT] = options.agent
+    if options.description is not None:
+        attributes[s.OPERATION_DESCRIPTION] = options.description
+    if operation._more is not None:
+        attributes.update(operation._more.attributes)
+    return attributes
+
+
+def _at_end(node: Handle) -> dict[str, Any]:
+    """What is known of it at its end, with the ids once more."""
+    done, total, _ = node._progress()
+    more = node._more
+    attributes: dict[str, Any] = dict(more.attributes) if more is not None else {}
+    if more is not None:
+        attributes |= {f"{s.OUTCOMES}.{key}": count for key, count in more.outcomes.items()}
+        attributes |= {f"{s.RESULT}.{key}": value for key, value in more.result.items()}
+        for key, amount in more.usage.items():
+            attributes[f"gen_ai.usage.{key}" if key.endswith("_tokens") else f"{s.USAGE}.{key}"] = amount
+    if done is not None:
+        attributes[s.COMPLETED] = done
+        attributes[s.UNIT] = node._unit
+    if total is not None:
+        attributes[s.TOTAL] = total
+    if node._message is not None:
+        attributes[s.MESSAGE] = node._message
+    attributes[s.OPERATION_ID] = node.operation.id
+    attributes[s.OPERATION_NAME] = node.operation.name
+    return attributes
+
+
+def _told_more(stage: Handle) -> bool:
+    """Whether the stage said anything but that it ran."""
+    return (
+        stage._lanes is not None
+        or stage._more is not None
+        or stage._message is not None
+        or stage._own
+        or stage._trail is not None
+        or stage._advanced != 0
+    )
+
+
+def _events(node: Handle) -> list[tuple[str, int, Any]]:
+    """What was kept for the span, with the starts and ends of the stages, at most 64 in all."""
+    kept: list[tuple[str, int, Any]] = list(node._trail or ())
+    if isinstance(node, Operation) and node._stages is not None:
+        stages = list(node._stages)
+        if node._first_stage is not None and node._first_stage not in stages:
+            stages.insert(0, node._first_stage)
+        for stage in stages:
+            kept.append((s.STAGE_STARTED, stage._started_ns, stage))
+            if stage._status.final:
+                kept.append((s.STAGE_ENDED, stage._ended_ns, stage))
+        kept.sort(key=lambda event: event[1])
+    excess = len(kept) - TRAIL
+    if excess > 0:
+        drops.add(s.DROP_SPAN_EVENTS, excess)
+        plain = [event for event in kept[1:-1] if event[0] in s.RATIONED][:excess]
+        kept = [event for event in kept if event not in plain]
+        del kept[TRAIL // 2 : len(kept) - TRAIL // 2]
+    return kept
+
+
+def _event(about: Any) -> Mapping[str, Any]:
+    """The attributes of a span event: given, or those of the stage it is about."""
+    if not isinstance(about, Stage):
+        return about if about is not None else EMPTY
+    attributes: dict[str, Any] = {s.STAGE_NAME: about.name, s.STAGE_PATH: about._path}
+    if about._status.final:
+        attributes[s.STATUS] = about._status.value
+    return attributes
+
+
+def inject(carrier: MutableMapping[str, str] | None = None, *, environ: bool = False) -> MutableMapping[str, str]:
+    """Write the current operation and trace into headers, for a process that runs a part of the work.
+
+    Args:
+        carrier: where to write; a new dict unless given.
+        environ: write the names of environment variables (`TRACEPARENT`, `BAGGAGE`) instead of headers, as in
+            `subprocess.run(..., env=inject(dict(os.environ), environ=True))`.
+
+    Returns:
+        The carrier.
+    """
+    carrier = {} if carrier is None else carrier
+    node = context.running_here()
+    now = get_current()
+    if node is not None:
+        now = baggage.set_baggage(s.OPERATION_ID, node.operation.id, now)
+    headers: dict[str, str] = {}
+    propagate.inject(headers, now)
+    for key, value in headers.items():
+        carrier[key.upper().replace("-", "_") if environ else key] = value
+    return carrier
+
+
+def extract(carrier: Mapping[str, str] | None = None) -> Parent:
+    """The operation that another process wrote with `inject`, for `operation(..., parent=extract(headers))`.
+
+    Without a carrier the environment is read. Headers that can't be read make a parent that names nothing.
+    """
+    if carrier is None:
+        carrier = {key.lower(): os.environ[key] for key in _ENVIRONMENT if key in os.environ}
+    try:
+        plain = {str(key).lower(): str(value) for key, value in carrier.items()}
+        found = propagate.extract(plain, Context())
+        parent = baggage.get_baggage(s.OPERATION_ID, found)
+    except Exception:
+        return Parent(None, None)
+    return Parent(str(parent) if parent else None, found)
+
+
+hooks.tracing = Spans()

@@ -1,0 +1,1 @@
+"""Tests against real parts: no fakes, only programs as users run them."""

@@ -1,0 +1,224 @@
+"""A real OpenTelemetry Collector for a test: start it, stop it, kill it, and read what arrived."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from . import otlp_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from typing_extensions import Self
+
+CONFIGS = Path(__file__).parents[2] / "collector-config"
+LOCAL = CONFIGS / "local.yaml"
+
+_POLL = 0.02
+_START_TIMEOUT = 30.0
+_STOP_TIMEOUT = 20.0
+# Below the ports that systems give to outgoing connections: while the Collector is down, no client
+# can be given one of its ports. The first port of each block is held by the Collector object as long
+# as it lives, so that no other test, in this process or another, takes the rest.
+_BLOCK = 4
+_BLOCKS = range(20_000, 32_000, _BLOCK)
+
+T = TypeVar("T")
+
+
+class CollectorError(Exception):
+    """The Collector did not start or stop as it should; the message ends with what it said last."""
+
+
+class Collector:
+    """One Collector with a folder and ports of its own, which stay the same when it is started again.
+
+    Used as a context manager it is started, and at the end stopped. What arrived can be read at any
+    time, also after a stop or a kill.
+    """
+
+    def __init__(
+        self,
+        binary: Path,
+        directory: Path,
+        *,
+        configs: Sequence[Path] = (LOCAL,),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Choose its ports; it is not started yet.
+
+        Args:
+            binary: The program, see `build.collector_binary`.
+            directory: Where it runs and keeps its data; made when it is missing.
+            configs: The configuration files, merged in this order.
+            env: More variables for the configuration.
+        """
+        self.directory = directory
+        self.log_file = directory / "collector.log"
+        self._data = directory / "otel-data"
+        self._command = [str(binary), *(f"--config={config.resolve()}" for config in configs)]
+        self._process: subprocess.Popen[bytes] | None = None
+        guard = _free_block()
+        weakref.finalize(self, guard.close)
+        grpc, http_, self._health_port = (guard.getsockname()[1] + offset for offset in range(1, _BLOCK))
+        self.grpc_endpoint = f"http://127.0.0.1:{grpc}"
+        self.http_endpoint = f"http://127.0.0.1:{http_}"
+        self._env = {
+            **os.environ,
+            "OTEL_PROGRESS_GRPC": f"127.0.0.1:{grpc}",
+            "OTEL_PROGRESS_HTTP": f"127.0.0.1:{http_}",
+            "OTEL_PROGRESS_HEALTH": f"127.0.0.1:{self._health_port}",
+            "OTEL_PROGRESS_DATA": str(self._data),
+            **(env or {}),
+        }
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs, else None."""
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Start it and return once it takes data; does nothing when it runs.
+
+        Raises:
+            CollectorError: It ended at once, or isn't ready after 30 s.
+        """
+        if self._process is not None:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self.directory,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        for _ in _ticks(_START_TIMEOUT):
+            if self._process.poll() is not None:
+                code, self._process = self._process.returncode, None
+                raise CollectorError(f"it ended at once with exit code {code}{self._last_words()}")
+            if self._is_ready():
+                return
+        self.kill()
+        raise CollectorError(f"it was not ready after {_START_TIMEOUT:g} s{self._last_words()}")
+
+    def stop(self) -> None:
+        """End it as an administrator would, with SIGTERM, and wait; does nothing when it doesn't run.
+
+        Raises:
+            CollectorError: It had ended by itself, ended with an error, or didn't end within 20 s and
+                was killed.
+        """
+        if self._process is None:
+            return
+        early = self._process.poll()
+        self._process.terminate()
+        try:
+            code = self._process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise CollectorError(f"it did not stop within {_STOP_TIMEOUT:g} s{self._last_words()}") from None
+        self._process = None
+        # The Collector listens for SIGTERM only a moment after it says that it is ready; before that the
+        # signal just ends it, which loses nothing.
+        if early is not None or code not in {0, -signal.SIGTERM}:
+            when = "before it was stopped" if early is not None else "when it was stopped"
+            raise CollectorError(f"it ended with exit code {code} {when}{self._last_words()}")
+
+    def kill(self) -> None:
+        """End it without a warning, with SIGKILL, and wait; does nothing when it doesn't run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def logs(self) -> list[otlp_json.Log]:
+        """Return the log records that arrived, in the order of arrival."""
+        return otlp_json.logs(self._read("logs"))
+
+    def spans(self) -> list[otlp_json.Span]:
+        """Return the spans that arrived, in the order of arrival."""
+        return otlp_json.spans(self._read("traces"))
+
+    def metric_points(self) -> list[otlp_json.MetricPoint]:
+        """Return the metric data points that arrived, in the order of arrival."""
+        return otlp_json.metric_points(self._read("metrics"))
+
+    def wait_for(self, predicate: Callable[[], T], timeout: float = 20) -> T:
+        """Call the predicate until what it returns is true, and return that.
+
+        Raises:
+            AssertionError: It isn't true after `timeout` seconds; the message says how much had arrived.
+        """
+        for _ in _ticks(timeout):
+            if found := predicate():
+                return found
+        arrived = f"{len(self.logs())} logs, {len(self.spans())} spans, {len(self.metric_points())} metric points"
+        raise AssertionError(f"waited {timeout:g} s in vain; {arrived} had arrived{self._last_words()}")
+
+    def _is_ready(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self._health_port, timeout=1)
+        with contextlib.closing(connection):
+            try:
+                connection.request("GET", "/")
+                return connection.getresponse().status == http.client.OK
+            except (OSError, http.client.HTTPException):
+                return False
+
+    def _read(self, kind: str) -> str:
+        # Rotated files have a timestamp after a dash and so sort before the current one.
+        files = sorted(self._data.glob(f"{kind}*.jsonl"))
+        return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
+
+    def _last_words(self) -> str:
+        if not self.log_file.exists():
+            return ""
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "; it said last:\n" + "\n".join(lines[-15:])
+
+
+def _ticks(timeout: float) -> Iterator[None]:
+    """Yield at least once, and then every `_POLL` seconds until the time is up."""
+    end = time.monotonic() + timeout
+    yield
+    while time.monotonic() < end:
+        time.sleep(_POLL)
+        yield
+
+
+def _free_block() -> socket.socket:
+    """Return a socket that holds the first port of a block whose other ports are free."""
+    # Not the shared generator: test runners seed it, and parallel workers would try the same blocks.
+    for block in random.SystemRandom().sample(_BLOCKS, k=len(_BLOCKS)):
+        with contextlib.ExitStack() as probes:
+            guard = socket.socket()
+            try:
+                guard.bind(("127.0.0.1", block))
+                for offset in range(1, _BLOCK):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", block + offset))
+            except OSError:
+                guard.close()
+            else:
+                return guard
+    raise CollectorError("there are no free ports")
