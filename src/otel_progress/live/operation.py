@@ -344,6 +344,18 @@ class Operation(Handle):
         if hooks.wanted:
             registry.report(event, self, node, now, attributes)
 
+    def _first(self, stage: Stage) -> list[Stage]:
+        """Begin the list of stages."""
+        self._first_stage = stage
+        self._running = []
+        self._stages = []
+        return self._stages
+
+    def _fold(self) -> None:
+        from otel_progress.live.capture import fold
+
+        fold(self)
+
     def _weigh(self, stage: Stage) -> None:
         """Let a stage take part in the ratio: planned ones, and others that name a weight."""
         plan = self._opts.plan

@@ -14,7 +14,7 @@ from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import tell_once
 from otel_progress.live.node import Handle
 from otel_progress.live.operation import Operation
-from otel_progress.live.registry import registry
+from otel_progress.live.registry import CHANGES, registry
 from otel_progress.model import values
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY
@@ -142,57 +142,56 @@ class Stage(Handle):
         try:
             if operation._span is not None:
                 hooks.tracing.start_stage(self, parent, now_ns)
-            self._join(operation, parent, now, now_ns)
+            stages = operation._stages
+            if stages is None:
+                stages = operation._first(self)
+            stages.append(self)
+            operation._running.append(self)  # type: ignore[union-attr]
+            operation._moved_at = now
+            if parent is not operation:
+                operation._touch(parent, now)
+            if operation._opts.plan is not None:
+                operation._weigh(self)
+            if hooks.wanted:
+                changes = registry.changes
+                if len(changes) < CHANGES:
+                    changes.append((semconv.STAGE_STARTED, operation, self, now_ns, EMPTY))
+                else:
+                    drops.add(semconv.DROP_QUEUE)
         except Exception:
             tell_once("telemetry failed at the start of a stage; the job goes on")
         return self
-
-    def _join(self, operation: Operation, parent: Handle, now: float, now_ns: int) -> None:
-        """Stand among the stages of the operation."""
-        if operation._stages is None or operation._running is None:
-            operation._stages, operation._running = [], []
-            operation._first_stage = self
-        operation._stages.append(self)
-        operation._running.append(self)
-        operation._moved_at = now
-        if parent is not operation:
-            operation._touch(parent, now)
-        if operation._opts.plan is not None:
-            operation._weigh(self)
-        if hooks.wanted:
-            registry.report(semconv.STAGE_STARTED, operation, self, now_ns, EMPTY)
 
     def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         operation = self._op
         if operation is None or self._status is not Status.RUNNING:
             return
-        try:
-            self._end(operation, status, reason, error)
-        except Exception:
-            tell_once("telemetry failed at the end of a stage; the job goes on")
-
-    def _end(self, operation: Operation, status: Status, reason: str | None, error: BaseException | None) -> None:
         self._ended = now = clock.monotonic()
         self._ended_ns = now_ns = clock.time_ns()
         self._status = status
         if reason is not None:
             self._reason = reason
-        if self._lanes is not None:
-            self._close_lanes()
         if operation._generation != registry.generation:
             return
-        if self._span is not None:
-            hooks.tracing.end(self, status, reason, error, now_ns)
-        operation._running.remove(self)  # type: ignore[union-attr]
-        operation._moved_at = now
-        if self._parent is not operation:
-            operation._touch(self._parent, now)
-        if hooks.wanted:
-            registry.report(semconv.STAGE_ENDED, operation, self, now_ns, EMPTY)
-        elif len(operation._stages) > MANY:  # type: ignore[arg-type]
-            from otel_progress.live.capture import fold
-
-            fold(operation)
+        try:
+            if self._lanes is not None:
+                self._close_lanes()
+            if self._span is not None:
+                hooks.tracing.end(self, status, reason, error, now_ns)
+            operation._running.remove(self)  # type: ignore[union-attr]
+            operation._moved_at = now
+            if self._parent is not operation:
+                operation._touch(self._parent, now)
+            if hooks.wanted:
+                changes = registry.changes
+                if len(changes) < CHANGES:
+                    changes.append((semconv.STAGE_ENDED, operation, self, now_ns, EMPTY))
+                else:
+                    drops.add(semconv.DROP_QUEUE)
+            elif len(operation._stages) > MANY:  # type: ignore[arg-type]
+                operation._fold()
+        except Exception:
+            tell_once("telemetry failed at the end of a stage; the job goes on")
 
     def complete(self) -> None:
         """It is done."""

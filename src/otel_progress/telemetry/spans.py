@@ -74,11 +74,12 @@ class Spans:
         attributes: dict[str, Any] = {
             s.OPERATION_ID: operation._id,  # type: ignore[union-attr]
             s.OPERATION_NAME: operation.name,  # type: ignore[union-attr]
-            s.STAGE_PATH: stage._path,
         }
+        if stage._parent is not operation:
+            attributes[s.STAGE_PATH] = stage._path
         if stage._more is not None:
             attributes.update(stage._more.attributes)
-        above = None if parent is context.innermost.get() else _above(parent)
+        above = get_current() if parent is context.innermost.get() else _above(parent)
         stage._span = self._tracer.start_span(stage.name, above, _KIND, attributes, None, now, False, False)  # type: ignore[union-attr]
 
     def attach(self, node: Handle) -> Any:
@@ -93,7 +94,16 @@ class Spans:
     def end(self, node: Handle, status: Ending, reason: str | None, error: BaseException | None, now: int) -> None:
         """End the span with status, exception, the attributes as they are now, and the events kept for it."""
         span: Span = node._span
-        if status is not Ending.COMPLETED or type(node) is not Stage or _told_more(node):
+        if (
+            status is not Ending.COMPLETED
+            or node._lanes is not None
+            or node._more is not None
+            or node._message is not None
+            or node._trail is not None
+            or node._own
+            or node._advanced
+            or type(node) is not Stage
+        ):
             if status in _ERRORS:
                 span.set_status(Status(StatusCode.ERROR, reason or status.value))
                 if error is not None:
@@ -173,18 +183,6 @@ def _at_end(node: Handle) -> dict[str, Any]:
     attributes[s.OPERATION_ID] = node.operation.id
     attributes[s.OPERATION_NAME] = node.operation.name
     return attributes
-
-
-def _told_more(stage: Handle) -> bool:
-    """Whether the stage said anything but that it ran."""
-    return (
-        stage._lanes is not None
-        or stage._more is not None
-        or stage._message is not None
-        or stage._own
-        or stage._trail is not None
-        or stage._advanced != 0
-    )
 
 
 def _events(node: Handle) -> list[tuple[str, int, Any]]:
