@@ -1,0 +1,194 @@
+"""The only reader of the environment: the standard `OTEL_*` variables, and a few of ours.
+
+A value that can't be meant is told in the log, and the default stands: a typo in a variable must not stop a job.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote
+
+from otel_progress.errors import InvalidArgument
+
+log = logging.getLogger("otel_progress")
+
+TIMEOUT_MOST: Final = 1.5
+"""The longest that one request of ours may take, in seconds."""
+PROTOCOLS: Final = ("http/protobuf", "grpc")
+DEFAULT_PORTS: Final = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where one signal goes, and how."""
+
+    protocol: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout: float = TIMEOUT_MOST
+    compression: str = "none"
+    certificate: str | None = None
+    client_key: str | None = None
+    client_certificate: str | None = None
+    insecure: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `configure` and the environment said together; times in seconds.
+
+    Attributes:
+        interval: what left the process is never older than this.
+        metric_interval: from one export of the run series, and of our own metric reader, to the next.
+        heartbeat: from one heartbeat of the process to the next.
+        run_series_after: an operation has series of its own when it is older than this.
+        run_series_max: so many operations have series of their own at once.
+        event_budget: updates, notes and heartbeats of the work a second, of the whole process.
+        outbox: events that are kept for a Collector that does not answer.
+    """
+
+    disabled: bool = False
+    interval: float = 1.0
+    metric_interval: float = 10.0
+    heartbeat: float = 5.0
+    run_series_after: float = 5.0
+    run_series_max: int = 1000
+    event_budget: float = 200.0
+    outbox: int = 10_000
+    traces: str = "otlp"
+    metrics: str = "otlp"
+    logs: str = "otlp"
+    temporality: str = "cumulative"
+    explicit: bool = False
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+
+class Environment:
+    """Reads variables, and tells of those that can't be read."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        """Read from a mapping like `os.environ`."""
+        self._given = given
+
+    def text(self, *names: str, otherwise: str = "") -> str:
+        """The first variable that is set to something."""
+        for name in names:
+            value = self._given.get(name, "").strip()
+            if value:
+                return value
+        return otherwise
+
+    def number(self, name: str, otherwise: float, least: float = 0.0, scale: float = 1.0) -> float:
+        """A number above `least`, times a scale."""
+        given = self.text(name)
+        if not given:
+            return otherwise
+        try:
+            value = float(given) * scale
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value <= least:
+            log.warning("%s=%r is not a number above %g; %g is used", name, given, least, otherwise / scale)
+            return otherwise
+        return value
+
+    def choice(self, names: tuple[str, ...], allowed: tuple[str, ...], otherwise: str) -> str:
+        """One of the allowed words."""
+        given = self.text(*names).lower()
+        if given in allowed or not given:
+            return given or otherwise
+        log.warning("%s=%r is not one of %s; %s is used", names[0], given, ", ".join(allowed), otherwise)
+        return otherwise
+
+    def flag(self, name: str) -> bool:
+        """Whether it is set to `true`."""
+        return self.text(name).lower() == "true"
+
+
+def parse_headers(given: str) -> tuple[tuple[str, str], ...]:
+    """`key=value,key=value` with percent-encoding, as OpenTelemetry writes headers."""
+    pairs = []
+    for part in given.split(","):
+        key, equals, value = part.partition("=")
+        if equals and key.strip():
+            pairs.append((unquote(key).strip().lower(), unquote(value).strip()))
+        elif part.strip():
+            log.warning("a header of OTEL_EXPORTER_OTLP_HEADERS has no '='; it is left out")
+    return tuple(pairs)
+
+
+def _endpoint(
+    env: Environment, signal: str, url: str | None, headers: tuple[tuple[str, str], ...] | None, protocol: str | None
+) -> Endpoint:
+    """Where one signal (`TRACES`, `METRICS`, `LOGS`) goes: the explicit values, then its own variables, then those of all."""
+
+    def names(what: str) -> tuple[str, str]:
+        return f"OTEL_EXPORTER_OTLP_{signal}_{what}", f"OTEL_EXPORTER_OTLP_{what}"
+
+    spoken = protocol or env.choice(names("PROTOCOL"), PROTOCOLS, "http/protobuf")
+    own, shared = names("ENDPOINT")
+    target = url or env.text(shared, otherwise=DEFAULT_PORTS[spoken])
+    if spoken == "http/protobuf":
+        target = f"{target.rstrip('/')}/v1/{signal.lower()}"
+    if url is None:
+        target = env.text(own, otherwise=target)
+    own_timeout, timeout = names("TIMEOUT")
+    seconds = env.number(own_timeout, env.number(timeout, TIMEOUT_MOST))
+    return Endpoint(
+        spoken,
+        target,
+        parse_headers(env.text(*names("HEADERS"))) if headers is None else headers,
+        min(seconds, TIMEOUT_MOST),
+        env.choice(names("COMPRESSION"), ("gzip", "none"), "none"),
+        env.text(*names("CERTIFICATE")) or None,
+        env.text(*names("CLIENT_KEY")) or None,
+        env.text(*names("CLIENT_CERTIFICATE")) or None,
+        env.text(*names("INSECURE")).lower() == "true",
+    )
+
+
+def read(
+    *,
+    endpoint: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    protocol: str | None = None,
+    interval: float | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings: what is given here, else the environment, else the defaults.
+
+    Raises:
+        InvalidArgument: where a given value can't be meant.
+    """
+    env = Environment(os.environ if environ is None else environ)
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise InvalidArgument(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
+    if endpoint is not None and "://" not in endpoint:
+        raise InvalidArgument(f"endpoint must begin with http:// or https://, as in http://localhost:4318, not {endpoint!r}")
+    if interval is not None and not 0.01 <= interval <= 3600:
+        raise InvalidArgument(f"interval must be from 0.01 to 3600 seconds, not {interval!r}")
+    pairs = None if headers is None else tuple((str(key).lower(), str(value)) for key, value in headers.items())
+    defaults = Settings()
+    return Settings(
+        disabled=env.flag("OTEL_SDK_DISABLED"),
+        interval=interval or env.number("OTEL_PROGRESS_INTERVAL", defaults.interval),
+        metric_interval=env.number("OTEL_METRIC_EXPORT_INTERVAL", defaults.metric_interval, scale=0.001),
+        heartbeat=env.number("OTEL_PROGRESS_HEARTBEAT", defaults.heartbeat),
+        run_series_after=env.number("OTEL_PROGRESS_RUN_SERIES_AFTER", defaults.run_series_after, least=-1.0),
+        run_series_max=int(env.number("OTEL_PROGRESS_RUN_SERIES_MAX", defaults.run_series_max, least=-1.0)),
+        event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget),
+        outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox)),
+        traces=env.text("OTEL_TRACES_EXPORTER", otherwise=defaults.traces).lower(),
+        metrics=env.text("OTEL_METRICS_EXPORTER", otherwise=defaults.metrics).lower(),
+        logs=env.text("OTEL_LOGS_EXPORTER", otherwise=defaults.logs).lower(),
+        temporality=env.text("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", otherwise="cumulative").lower(),
+        explicit=endpoint is not None,
+        endpoints={
+            signal.lower(): _endpoint(env, signal, endpoint, pairs, protocol) for signal in ("TRACES", "METRICS", "LOGS")
+        },
+    )

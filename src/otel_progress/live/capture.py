@@ -69,7 +69,7 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
         message=_message(current),
         description=options.description,
         agent=options.agent,
-        progress=_progress(operation, done, total, raw, _eta(operation, done, total, raw, now)),
+        progress=_progress(operation, done, total, raw, eta(operation, done, total, raw, now)),
         stages=_stages(operation, now),
         folded=tuple((status, n, round(s, 3)) for status, (n, s) in sorted((operation._folded or {}).items())),
         wait=wait,
@@ -228,7 +228,7 @@ def _by_count(node: Handle, done: Number | None, total: Number | None) -> bool:
     return bool(total) or (node._ratio is None and getattr(node._opts, "plan", None) is None)  # type: ignore[attr-defined]
 
 
-def _eta(node: Handle, done: Number | None, total: Number | None, raw: float | None, now: float) -> Estimate | None:
+def eta(node: Handle, done: Number | None, total: Number | None, raw: float | None, now: float) -> Estimate | None:
     if node._status is not Status.RUNNING:
         return None
     options = getattr(node, "_opts")
@@ -266,7 +266,7 @@ def _plan_eta(plan: Plan, weighed: dict[str, Stage], now: float) -> Estimate | N
             return None
         else:
             done, total, _ = run._progress()
-            own = _eta(run, done, total, raw_ratio(run, done, total), now) if run._pace is not None else None
+            own = eta(run, done, total, raw_ratio(run, done, total), now) if run._pace is not None else None
             ran = now - (run._started or now)
             left.append((own.eta, 0.0) if own is not None else (stage.expected, ran))
     return planned(left, actual, expected)
@@ -330,7 +330,7 @@ def _stage(stage: Stage, now: float) -> StageSnapshot:
         name=stage.name,
         path=stage._path or stage.name,
         status=stage.status,
-        progress=_progress(stage, done, total, raw, _eta(stage, done, total, raw, now)),
+        progress=_progress(stage, done, total, raw, eta(stage, done, total, raw, now)),
         planned=planned_stage is not None,
         weight=options.weight if options.weight is not None else (planned_stage.weight if planned_stage else None),
         expected=expected,
@@ -347,7 +347,15 @@ def _stage(stage: Stage, now: float) -> StageSnapshot:
         outcomes=EMPTY if more is None or not more.outcomes else Attributes(more.outcomes),
         counters=Attributes(others) if others else EMPTY,
         attributes=EMPTY if more is None else more.attributes,
+        span_id=_span_id(stage),
     )
+
+
+def _span_id(stage: Stage) -> str | None:
+    if stage._span is None or stage._status.final:
+        return None
+    ids = hooks.tracing.ids(stage)
+    return None if ids is None else ids.span_id
 
 
 def fold(operation: Operation) -> None:

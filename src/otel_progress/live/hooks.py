@@ -17,6 +17,9 @@ from otel_progress.model.status import Status
 class Tracing(Protocol):
     """Makes a span of each operation and stage; `telemetry/spans.py` does."""
 
+    def use(self, provider: Any) -> None:
+        """Make spans by this tracer provider."""
+
     def absent(self) -> bool:
         """Whether no span can be made, as no SDK was set up."""
 
@@ -42,6 +45,7 @@ class Tracing(Protocol):
 class NoTracing:
     """No spans at all."""
 
+    def use(self, provider: Any) -> None: ...  # noqa: D102
     def absent(self) -> bool: return True  # noqa: D102, E704
     def start(self, operation: Operation, parent: object, now: int) -> None: ...  # noqa: D102
     def start_stage(self, stage: Stage, parent: Handle, now: int) -> None: ...  # noqa: D102

@@ -9,12 +9,15 @@ import atexit
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from otel_progress import clock
 from otel_progress.live import context, hooks
-from otel_progress.live.registry import registry
+from otel_progress.live.registry import FORK_WAIT, registry
 from otel_progress.live.ticker import Ticker
+from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
     from otel_progress.live.operation import Operation
@@ -30,8 +33,14 @@ at_exit: list[Callable[[float], None]] = []
 in_child: list[Callable[[], None]] = []
 """Called in a forked child, before any code of the user."""
 
+loops: weakref.WeakSet[Any] = weakref.WeakSet()
+"""The event loops on which operations started; the heartbeat asks how late they are."""
+
+parking = threading.Lock()
+"""Held by our threads while they may hold locks of the SDK; a fork waits for it, 50 ms at the most."""
+
 _lock = threading.Lock()
-_hooked = False
+_hooked = _parked = False
 
 
 def want() -> None:
@@ -55,7 +64,7 @@ def ensure() -> None:
             atexit.register(_exit)
             os.register_at_fork(
                 before=_before_fork,
-                after_in_parent=registry.after_fork_in_parent,
+                after_in_parent=_after_fork_in_parent,
                 after_in_child=_after_fork_in_child,
             )
             process = sys.modules.get("multiprocessing.process")
@@ -65,27 +74,43 @@ def ensure() -> None:
             ticker.start()
 
 
-def finish(timeout: float, interrupt: str | None = None) -> None:
-    """Have everything told and sent, within so many seconds; with `interrupt`, running operations end with it."""
-    from otel_progress import clock
-    from otel_progress.model.status import Status
+def set_pace(interval: float, budget: float) -> None:
+    """Look so that nothing is older than `interval` (s); pass on so many rationed events a second."""
+    ticker.interval, ticker.budget = interval, budget
 
+
+def finish(timeout: float, interrupt: str | None = None) -> bool:
+    """Have everything told and sent, within so many seconds; with `interrupt`, running operations end with it.
+
+    The ticker does it, so that a signal handler may call this: it takes no lock, and only waits.
+    """
     deadline = clock.monotonic() + timeout
-    if interrupt is not None:
-        for operation in registry.operations():
-            operation._finish(Status.INTERRUPTED, interrupt, None)
-    ticker.flush(min(0.5, timeout))
-    for call in tuple(at_exit):
-        call(max(0.0, deadline - clock.monotonic()))
+
+    def last_round() -> None:
+        if interrupt is not None:
+            for operation in registry.operations():
+                operation._finish(Status.INTERRUPTED, interrupt, None)
+        ticker.round(sample=True)
+        for call in tuple(at_exit):
+            call(max(0.0, deadline - clock.monotonic()))
+
+    return ticker.ask(last_round, timeout)
 
 
 def _exit() -> None:
     finish(EXIT_SECONDS, "the process ended")
 
 
+def _after_fork_in_parent() -> None:
+    registry.after_fork_in_parent()
+    if _parked:
+        parking.release()
+
+
 def _after_fork_in_child() -> None:
-    global ticker, _lock
-    _lock = threading.Lock()
+    global ticker, _lock, parking
+    _lock, parking = threading.Lock(), threading.Lock()
+    loops.clear()
     registry.after_fork_in_child()
     ticker = Ticker(ticker.interval, ticker.budget)
     for call in tuple(in_child):
@@ -96,12 +121,19 @@ def _prepare(operation: Operation) -> None:
     """An operation starts while somebody wants events."""
     if ticker.resting:
         ensure()
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None:
+        loop = asyncio._get_running_loop()
+        if loop is not None:
+            loops.add(loop)
 
 
 def _before_fork() -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.register_after_fork(registry, _flush_at_end_of_child)
+    global _parked
+    _parked = parking.acquire(timeout=FORK_WAIT)
     registry.before_fork()
 
 

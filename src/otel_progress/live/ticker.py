@@ -7,8 +7,10 @@ never older than the interval.
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock, semconv
@@ -47,9 +49,7 @@ class Ticker:
         self._then: float | None = None
         self._rounds = 0
         self._waiting: dict[Operation, None] = {}
-        self._wake = threading.Event()
-        self._idle = threading.Condition()
-        self._stopped = False
+        self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._snapshots: dict[Operation, Snapshot] = {}
 
@@ -68,31 +68,50 @@ class Ticker:
 
     def stop(self) -> None:
         """Let the thread end; it may be called twice."""
-        self._stopped = True
-        self._wake.set()
+        self._asked.put(None)
 
     def _run(self) -> None:
-        while not self._stopped:
-            self._wake.wait(self.interval / ROUNDS)
-            asked = self._wake.is_set()
-            self._wake.clear()
-            self.round(sample=asked)
-            with self._idle:
-                self._idle.notify_all()
+        while True:
+            try:
+                task = self._asked.get(timeout=self.interval / ROUNDS)
+            except queue.Empty:
+                self.round()
+                continue
+            if task is None:
+                return
+            task()
 
-    def flush(self, timeout: float) -> None:
-        """Have everything reported so far turned into events, by the thread if there is one."""
+    def ask(self, task: Callable[[], None], timeout: float) -> bool:
+        """Have the thread do this next, and wait for it; done here where there is no thread.
+
+        It takes no lock, so a signal handler may call it.
+        """
         if self._thread is None or not self._thread.is_alive() or self._thread is threading.current_thread():
-            self.round(sample=True)
-            return
-        with self._idle:
-            self._wake.set()
-            self._idle.wait(timeout)
+            task()
+            return True
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                task()
+            except Exception:
+                tell_once("a task of the ticker failed")
+            finally:
+                done.set()
+
+        self._asked.put(run)
+        return done.wait(timeout)
 
     # -- one round
 
     def round(self, *, sample: bool = False) -> None:
         """Look once; `sample` reads the counts even when it is not their turn."""
+        from otel_progress.live import runtime
+
+        with runtime.parking:
+            self._round(sample)
+
+    def _round(self, sample: bool) -> None:
         self._rounds += 1
         now = clock.monotonic()
         self._snapshots.clear()
@@ -158,7 +177,7 @@ class Ticker:
         self._waiting[operation] = None
         if verdict.health is Health.SILENT:
             operation._stalled_at = now - snapshot.idle
-            self._change(semconv.STALLED, operation, Attributes({semconv.IDLE: snapshot.idle}))
+            self._change(semconv.STALLED, operation, EMPTY)
         elif operation._stalled_at is not None:
             stuck = now - operation._stalled_at
             operation._stalled_at = None

@@ -89,6 +89,8 @@ class StageSnapshot:
     outcomes: Attributes = EMPTY
     counters: Attributes = EMPTY
     attributes: Attributes = EMPTY
+    span_id: str | None = None
+    """Of a stage that runs: what a watcher needs to close it."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ _FLAT: Final = (
     (s.STALL_AFTER, "stall_after"),
     (s.SLOW_AFTER, "slow_after"),
     (s.START_WITHIN, "start_within"),
-    (s.STAGE_PATH, "stage"),
+    (s.STAGE_CURRENT, "stage"),
     (s.MESSAGE, "message"),
     (s.GEN_AI_AGENT, "agent"),
 )
@@ -57,6 +57,7 @@ _STAGE: Final = (
     "description",
     "message",
     "reason",
+    "span_id",
 )
 
 

@@ -23,7 +23,7 @@ from otel_progress.model.status import Status as Ending
 from otel_progress.model.values import EMPTY
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Span, Tracer, TracerProvider
 
     from otel_progress.model.snapshot import SpanIds
 
@@ -45,6 +45,10 @@ class Spans:
         """Find the tracer when the first span is needed."""
         self._tracer: Tracer | None = None
         self._named = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+
+    def use(self, provider: TracerProvider) -> None:
+        """Make spans by this provider."""
+        self._tracer = provider.get_tracer(s.SCOPE, _version())
 
     def absent(self) -> bool:
         """Whether no SDK was set up; asked for each call of a decorated function, so it must cost nothing."""

@@ -1,0 +1,166 @@
+"""Metrics by operation name, on the meter provider that the application set up.
+
+Counts are observed when they are read, so they cost the job nothing and start from zero in a forked child. Only
+durations are recorded, by the ticker, each in the context of its span: that makes their exemplars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+from opentelemetry.trace import set_span_in_context
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.live import capture
+from otel_progress.live.drops import drops
+from otel_progress.live.registry import Change, registry
+from otel_progress.live.stage import Stage
+from otel_progress.model.status import Status
+
+if TYPE_CHECKING:
+    from otel_progress.live.node import Handle
+
+STAGE_NAMES: Final = 100
+"""Stage names of one operation name that are counted one by one; the rest are `_other`."""
+BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 28800, 86400)
+
+Observations = Iterable[Observation]
+Read = Callable[[], Observations]
+
+
+class ByName:
+    """The instruments by operation name."""
+
+    def __init__(self, meter: Meter) -> None:
+        """Make the instruments on a meter."""
+        self._stages: dict[str, set[str]] = {}
+        self._units: dict[tuple[str, str, str], float] = {}
+        self._units_seen: dict[tuple[str, str, str], float] = {}
+        self._operation = _histogram(meter, s.OPERATION_DURATION)
+        self._stage = _histogram(meter, s.STAGE_DURATION)
+        _observe(meter.create_observable_up_down_counter, s.ACTIVE, self._active)
+        _observe(meter.create_observable_counter, s.STARTED, _started)
+        _observe(meter.create_observable_counter, s.ENDED, _ended)
+        _observe(meter.create_observable_counter, s.UNITS_COMPLETED, self._completed)
+        _observe(meter.create_observable_counter, s.TOKENS, _tokens)
+        _observe(meter.create_observable_counter, s.COST, _cost)
+        _observe(meter.create_observable_counter, s.DROPS, _drops)
+        _observe(meter.create_observable_gauge, s.STALL_RATIO, _stall_ratio)
+
+    def on_change(self, change: Change) -> None:
+        """Record the duration, and keep the units, of what ended."""
+        event, operation, node = change[:3]
+        if event == s.STAGE_ENDED:
+            labels = {s.OPERATION_NAME: operation.name, s.STAGE_NAME: self._stage_name(operation.name, node.name)}
+            self._record(self._stage, node, labels)
+        elif event == s.OPERATION_ENDED:
+            self._record(self._operation, node, {s.OPERATION_NAME: operation.name})
+        else:
+            return
+        for key, amount in self._units_of(operation.name, node):
+            self._units[key] = self._units.get(key, 0) + amount
+
+    def _record(self, histogram: Histogram, node: Handle, labels: dict[str, Any]) -> None:
+        if node._ended is None or node._started is None:
+            return
+        labels[s.STATUS] = node._status.value
+        context = set_span_in_context(node._span) if node._span is not None else None
+        histogram.record(node._ended - node._started, labels, context)
+
+    def _stage_name(self, operation: str, stage: str) -> str:
+        known = self._stages.setdefault(operation, set())
+        if stage in known:
+            return stage
+        if len(known) >= STAGE_NAMES:
+            drops.add(s.DROP_STAGE_NAME)
+            return s.OTHER_STAGE
+        known.add(stage)
+        return stage
+
+    def _units_of(self, name: str, node: Handle) -> Iterable[tuple[tuple[str, str, str], float]]:
+        done, _, others = node._progress()
+        stage = self._stage_name(name, node.name) if isinstance(node, Stage) else ""
+        if done:
+            yield (name, stage, node._unit), done
+        for unit, count in others.items():
+            yield (name, stage, unit), count
+
+    # -- what is observed
+
+    def _active(self) -> Observations:
+        counts = dict.fromkeys(registry.started, 0)
+        for operation in registry.operations():
+            counts[operation.name] = counts.get(operation.name, 0) + (operation._status is Status.RUNNING)
+        return [Observation(count, {s.OPERATION_NAME: name}) for name, count in counts.items()]
+
+    def _completed(self) -> Observations:
+        now = dict(self._units)
+        for operation in registry.operations():
+            for node in (operation, *(operation._running or ())):
+                for key, amount in self._units_of(operation.name, node):
+                    now[key] = now.get(key, 0) + amount
+        for key, amount in now.items():
+            self._units_seen[key] = max(amount, self._units_seen.get(key, 0))
+        return [
+            Observation(amount, {s.OPERATION_NAME: name, s.UNIT: unit, **({s.STAGE_NAME: stage} if stage else {})})
+            for (name, stage, unit), amount in self._units_seen.items()
+        ]
+
+
+def _histogram(meter: Meter, metric: s.Metric) -> Histogram:
+    return meter.create_histogram(
+        metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=BUCKETS
+    )
+
+
+def _observe(create: Callable[..., Any], metric: s.Metric, read: Read) -> None:
+    def callback(_: CallbackOptions) -> Observations:
+        return read()
+
+    create(metric.name, callbacks=[callback], unit=metric.unit, description=metric.description)
+
+
+def _started() -> Observations:
+    return [Observation(count, {s.OPERATION_NAME: name}) for name, count in list(registry.started.items())]
+
+
+def _ended() -> Observations:
+    return [
+        Observation(count, {s.OPERATION_NAME: name, s.STATUS: status})
+        for (name, status), count in list(registry.ended.items())
+    ]
+
+
+def _tokens() -> Observations:
+    return [
+        Observation(amount, {s.OPERATION_NAME: name, s.TOKEN_DIRECTION: key.removesuffix("_tokens")})
+        for (name, key), amount in list(registry.usage.items())
+        if key.endswith("_tokens")
+    ]
+
+
+def _cost() -> Observations:
+    return [
+        Observation(amount, {s.OPERATION_NAME: name, s.CURRENCY: key.removeprefix("cost.")})
+        for (name, key), amount in list(registry.usage.items())
+        if key.startswith("cost.")
+    ]
+
+
+def _drops() -> Observations:
+    return [Observation(count, {s.DROP_REASON: reason}) for reason, count in list(drops.items())]
+
+
+def _stall_ratio() -> Observations:
+    now = clock.monotonic()
+    worst: dict[str, float] = {}
+    for operation in registry.operations():
+        limit = capture.stall_after(operation)
+        if limit is None or operation._status is not Status.RUNNING:
+            continue
+        idle = 0.0 if capture.find_wait(operation, now) else now - operation._moved_at
+        worst[operation.name] = max(worst.get(operation.name, 0.0), idle / limit)
+    return [Observation(ratio, {s.OPERATION_NAME: name}) for name, ratio in worst.items()]

@@ -1,0 +1,128 @@
+"""Events that wait for the Collector: bounded, and what matters most goes last.
+
+What a reader can do without is dropped first: plain updates and notes, then stages and waits, then starts.
+The end of an operation is kept longest, above all where the receiver knows that it had started: else it would
+look lost there for ever. What is dropped is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from otel_progress import semconv as s
+from otel_progress.live.drops import drops
+
+REQUEST_BYTES: Final = 900_000
+"""The most that one request holds; receivers take 4 MiB by default."""
+BYTES: Final = 32 * 1024 * 1024
+"""The most that waits in all."""
+HEARD: Final = 100_000
+
+PLAIN, STEP, STATE, UNHEARD_END, END = range(5)
+_RANKS: Final = {
+    s.UPDATED: PLAIN,
+    s.NOTE: PLAIN,
+    s.HEARTBEAT: PLAIN,
+    s.PROCESS_HEARTBEAT: PLAIN,
+    s.STAGE_STARTED: STEP,
+    s.STAGE_ENDED: STEP,
+    s.WAIT_STARTED: STEP,
+    s.WAIT_ENDED: STEP,
+}
+
+
+class Letter(NamedTuple):
+    """An encoded event, with whose it is."""
+
+    event: str
+    owner: str
+    body: bytes
+
+
+class Outbox:
+    """Letters in their order; the sender takes a batch, and acknowledges it when it was delivered.
+
+    It is not locked: its owner does that.
+    """
+
+    def __init__(self, most: int = 10_000, most_bytes: int = BYTES) -> None:
+        """Hold at most so many letters, and so many bytes."""
+        self._most = most
+        self._most_bytes = most_bytes
+        self._letters: dict[int, Letter] = {}
+        self._ranks: tuple[dict[int, None], ...] = tuple({} for _ in range(END + 1))
+        self._updates: dict[str, int] = {}
+        self._ends: dict[str, int] = {}
+        self._heard: dict[str, None] = {}
+        self._next = 0
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+    def add(self, letter: Letter) -> None:
+        """Put a letter in; a plain update takes the place of the last one of its owner."""
+        serial = self._next
+        self._next += 1
+        if letter.event in (s.UPDATED, s.PROCESS_HEARTBEAT):
+            before = self._updates.get(letter.owner)
+            if before is not None:
+                self._remove(before)
+            self._updates[letter.owner] = serial
+        self._letters[serial] = letter
+        self._ranks[self._rank(letter)][serial] = None
+        if letter.event == s.OPERATION_ENDED:
+            self._ends[letter.owner] = serial
+        self.bytes += len(letter.body)
+        while len(self._letters) > self._most or (self.bytes > self._most_bytes and len(self._letters) > 1):
+            drops.add(s.DROP_OUTBOX)
+            self._remove(next(serial for rank in self._ranks for serial in rank))
+
+    def _rank(self, letter: Letter) -> int:
+        if letter.event == s.OPERATION_ENDED:
+            return END if letter.owner in self._heard else UNHEARD_END
+        return _RANKS.get(letter.event, STATE)
+
+    def _remove(self, serial: int) -> None:
+        letter = self._letters.pop(serial, None)
+        if letter is None:
+            return
+        for rank in self._ranks:
+            rank.pop(serial, None)
+        if self._updates.get(letter.owner) == serial:
+            del self._updates[letter.owner]
+        if self._ends.get(letter.owner) == serial:
+            del self._ends[letter.owner]
+        self.bytes -= len(letter.body)
+
+    def take(self, most_bytes: int = REQUEST_BYTES) -> dict[int, Letter]:
+        """The oldest letters that fit one request; they stay until they are acknowledged."""
+        batch: dict[int, Letter] = {}
+        size = 0
+        for serial, letter in self._letters.items():
+            size += len(letter.body)
+            if batch and size > most_bytes:
+                break
+            batch[serial] = letter
+            if self._updates.get(letter.owner) == serial:
+                del self._updates[letter.owner]
+        return batch
+
+    def acknowledge(self, batch: dict[int, Letter]) -> None:
+        """The receiver has these: let them go, and remember whose operations it knows."""
+        for serial, letter in batch.items():
+            self._remove(serial)
+            if letter.event == s.OPERATION_ENDED:
+                self._heard.pop(letter.owner, None)
+                continue
+            if letter.owner not in self._heard and len(self._heard) < HEARD:
+                self._heard[letter.owner] = None
+            end = self._ends.get(letter.owner)
+            if end is not None and self._ranks[UNHEARD_END].pop(end, self) is None:
+                self._ranks[END][end] = None
+
+    def discard(self, batch: dict[int, Letter]) -> None:
+        """The receiver will never take these."""
+        drops.add(s.DROP_REJECTED, len(batch))
+        for serial in batch:
+            self._remove(serial)

@@ -1,0 +1,172 @@
+"""The few protobuf messages that leave by our own pipeline, written straight to bytes.
+
+What does not change during a run (who the operation is) is written once; a new point or event costs only
+what is new in it. The field numbers are those of opentelemetry-proto 1.x, which never change.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+
+from otel_progress.model.values import INT_MAX, INT_MIN, Value
+
+_double = struct.Struct("<d").pack
+_fixed64 = struct.Struct("<Q").pack
+_point = struct.Struct("<d").pack
+
+INFO: Final = 9
+WARN: Final = 13
+ERROR: Final = 17
+_SEVERITY: Final = {INFO: "INFO", WARN: "WARN", ERROR: "ERROR"}
+
+
+def varint(value: int) -> bytes:
+    """A number of at least 0 in base 128."""
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def chunk(field: int, body: bytes) -> bytes:
+    """A length-delimited field: a text, bytes or a message; `field` is below 16."""
+    return bytes((field << 3 | 2,)) + varint(len(body)) + body
+
+
+def any_value(value: Value) -> bytes:
+    """An AnyValue message."""
+    if isinstance(value, str):
+        return chunk(1, value.encode("utf-8", "replace"))
+    if isinstance(value, bool):
+        return b"\x10\x01" if value else b"\x10\x00"
+    if isinstance(value, int):
+        return b"\x18" + varint(max(INT_MIN, min(value, INT_MAX)) & 0xFFFFFFFFFFFFFFFF)
+    if isinstance(value, float):
+        return b"\x21" + _double(value)
+    return chunk(5, b"".join(chunk(1, any_value(item)) for item in value))
+
+
+@lru_cache(maxsize=1024)
+def _key(key: str) -> bytes:
+    return chunk(1, key.encode("utf-8", "replace"))
+
+
+def attributes(field: int, given: Mapping[str, Value]) -> bytes:
+    """Repeated KeyValue messages under one field number."""
+    tag = bytes((field << 3 | 2,))
+    out = []
+    for key, value in given.items():
+        pair = _key(key) + chunk(2, any_value(value))
+        out.append(tag + varint(len(pair)) + pair)
+    return b"".join(out)
+
+
+def log_record(
+    event_name: str,
+    time: int,
+    observed: int,
+    severity: int,
+    body: str,
+    encoded_attributes: bytes,
+    trace_id: str | None,
+    span_id: str | None,
+    sampled: bool,
+) -> bytes:
+    """A LogRecord, with its tag, as a ScopeLogs message holds it; times in ns."""
+    parts = [
+        b"\x09" + _fixed64(time),
+        bytes((0x10, severity)),
+        chunk(3, _SEVERITY[severity].encode()),
+        chunk(5, any_value(body)),
+        encoded_attributes,
+        b"\x45" + (b"\x01\0\0\0" if sampled else b"\0\0\0\0"),
+        b"\x59" + _fixed64(observed),
+        chunk(12, event_name.encode()),
+    ]
+    if trace_id and span_id:
+        parts += (chunk(9, bytes.fromhex(trace_id)), chunk(10, bytes.fromhex(span_id)))
+    return chunk(2, b"".join(parts))
+
+
+def envelope(resource: bytes, scope: bytes, items: Iterable[bytes]) -> bytes:
+    """An export request: items (tagged 2) of one scope of one resource. Logs and metrics have the same form."""
+    scoped = chunk(2, chunk(1, scope) + b"".join(items))
+    return chunk(1, resource + scoped)
+
+
+def resource(given: Mapping[str, Value]) -> bytes:
+    """A Resource message, with its tag."""
+    return chunk(1, attributes(1, given))
+
+
+def scope(name: str, version: str) -> bytes:
+    """An InstrumentationScope message."""
+    return chunk(1, name.encode()) + chunk(2, version.encode())
+
+
+def gauge(name: str, unit: str, description: str, points: Iterable[bytes]) -> bytes:
+    """A Metric message of kind gauge, with its tag, as a ScopeMetrics message holds it."""
+    head = chunk(1, name.encode()) + chunk(2, description.encode()) + chunk(3, unit.encode())
+    return chunk(2, head + chunk(5, b"".join(points)))
+
+
+def point_head(encoded_attributes: bytes) -> bytes:
+    """The begin of a NumberDataPoint of a double: its tag, its length, its attributes (field 7)."""
+    return b"\x0a" + varint(len(encoded_attributes) + 18) + encoded_attributes
+
+
+def point_time(time: int) -> bytes:
+    """What stands between the head of a point and its value; the same for a whole export. Time in ns."""
+    return b"\x19" + _fixed64(time) + b"\x21"
+
+
+point_value = _point
+"""A point is `point_head(...) + point_time(...) + point_value(...)`."""
+
+
+def rejected(answer: bytes) -> tuple[int, str]:
+    """How many items a receiver refused (partial success), and why, from its answer."""
+    body = _field(answer, 1)
+    if not isinstance(body, bytes) or not body:
+        return 0, ""
+    count, why = _field(body, 1), _field(body, 2)
+    return (count if isinstance(count, int) else 0), (why.decode("utf-8", "replace") if isinstance(why, bytes) else "")
+
+
+def _field(message: bytes, wanted: int) -> int | bytes | None:
+    """The value of a varint or length-delimited field of a small message; None where there is none."""
+    at = 0
+    try:
+        while at < len(message):
+            tag, at = _read_varint(message, at)
+            if tag & 7 == 0:
+                number, at = _read_varint(message, at)
+                found: int | bytes = number
+            elif tag & 7 == 2:
+                size, at = _read_varint(message, at)
+                found, at = message[at : at + size], at + size
+            else:
+                return None
+            if tag >> 3 == wanted:
+                return found
+    except IndexError:
+        return None
+    return None
+
+
+def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7

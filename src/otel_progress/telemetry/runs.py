@@ -1,0 +1,187 @@
+"""Series by operation id, while operations run, and capped.
+
+They never stand on an SDK instrument, which keeps every attribute set it ever saw: after 2,000 ids all would be one
+overflow point. Their points are written from the registry at each export; who an operation is, is encoded once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.live import capture
+from otel_progress.live.drops import drops
+from otel_progress.live.registry import Change, registry
+from otel_progress.model.status import Health, Status
+from otel_progress.telemetry import protobuf
+
+if TYPE_CHECKING:
+    from otel_progress.live.operation import Operation
+    from otel_progress.telemetry.pipeline import Pipeline
+
+OPERATIONS_A_REQUEST: Final = 500
+FINALS: Final = 10_000
+"""Ended operations whose last point may wait for the receiver."""
+_FIELD: Final = 7
+
+
+class Cached(NamedTuple):
+    """What is encoded once for an operation: the heads of its points, and of its health point."""
+
+    head: bytes
+    health: tuple[Health, str | None]
+    health_head: bytes
+
+
+class Runs:
+    """Makes the run series; lives in the ticker's thread."""
+
+    def __init__(self, pipeline: Pipeline, interval: float, after: float, most: int) -> None:
+        """Export each `interval` seconds, for at most so many operations that are older than `after` seconds."""
+        self._pipeline = pipeline
+        self._interval = interval
+        self._after = after
+        self._most = most
+        self._next = 0.0
+        self._shown: dict[str, Cached] = {}
+        self._left_out: set[str] = set()
+        self._finals: dict[str, bytes] = {}
+
+    def on_change(self, change: Change) -> None:
+        """An operation that had series ended: its last point says 0."""
+        if change[0] != s.OPERATION_ENDED:
+            return
+        key = change[1].id
+        self._left_out.discard(key)
+        cached = self._shown.pop(key, None)
+        if cached is not None:
+            if len(self._finals) >= FINALS:
+                drops.add(s.DROP_OUTBOX)
+                self._finals.pop(next(iter(self._finals)))
+            self._finals[key] = cached.head
+            self._next = 0.0
+
+    def on_tick(self, now: float) -> None:
+        """Export when it is time, or when an operation ended."""
+        if now < self._next:
+            return
+        self._next = now + self._interval
+        requests = list(self._requests(now))
+        if requests:
+            self._pipeline.post_series(requests)
+            self._pipeline.poke()
+
+    def _requests(self, now: float) -> Iterator[tuple[bytes, Callable[[], None]]]:
+        if self._finals:
+            ended = dict(self._finals)
+            time, zero = protobuf.point_time(clock.time_ns()), protobuf.point_value(0.0)
+            points = [head + time + zero for head in ended.values()]
+            yield self._pipeline.request([_gauge(s.RUN_ACTIVE, points)]), lambda: self._forget(ended)
+        chosen = list(self._choose(now))
+        for at in range(0, len(chosen), OPERATIONS_A_REQUEST):
+            yield self._request(chosen[at : at + OPERATIONS_A_REQUEST], now), _nothing
+
+    def _forget(self, ended: dict[str, bytes]) -> None:
+        for key, head in ended.items():
+            if self._finals.get(key) is head:
+                del self._finals[key]
+
+    def _choose(self, now: float) -> Iterator[Operation]:
+        """Those that are old enough, the ones that have series already first, up to the cap."""
+        operations = registry.operations()
+        alive = {operation.id for operation in operations}
+        for key in self._shown.keys() - alive:
+            del self._shown[key]
+        for operation in operations:
+            key = operation.id
+            if operation._status is not Status.RUNNING or now - (operation._started or now) < self._after:
+                continue
+            if key not in self._shown:
+                if len(self._shown) >= self._most:
+                    if key not in self._left_out:
+                        self._left_out.add(key)
+                        drops.add(s.DROP_RUN_SERIES)
+                    continue
+                self._left_out.discard(key)
+                self._shown[key] = _encode(operation)
+            yield operation
+
+    def _request(self, operations: list[Operation], now: float) -> bytes:
+        time = protobuf.point_time(clock.time_ns())
+        points: dict[s.Metric, list[bytes]] = {metric: [] for metric in _SERIES}
+        healths: list[bytes] = []
+        one, value_of = protobuf.point_value(1.0), protobuf.point_value
+        for operation in operations:
+            cached = self._health_head(operation)
+            head = cached.head + time
+            for metric, value in _values(operation, now):
+                if value is not None and math.isfinite(value):
+                    points[metric].append(head + value_of(value))
+            healths.append(cached.health_head + time + one)
+        metrics = [_gauge(metric, encoded) for metric, encoded in points.items() if encoded]
+        return self._pipeline.request([*metrics, _gauge(s.RUN_HEALTH, healths)])
+
+    def _health_head(self, operation: Operation) -> Cached:
+        cached = self._shown[operation.id]
+        node = capture.innermost(operation)
+        health = (operation._health, None if node is operation else node.name)
+        if cached.health != health:
+            labels: dict[str, Any] = {s.HEALTH: health[0].value, **({s.STAGE_NAME: health[1]} if health[1] else {})}
+            head = protobuf.point_head(_labels(operation) + protobuf.attributes(_FIELD, labels))
+            cached = self._shown[operation.id] = Cached(cached.head, health, head)
+        return cached
+
+
+_SERIES: Final = (
+    s.RUN_ACTIVE,
+    s.RUN_START_TIME,
+    s.RUN_IDLE,
+    s.RUN_LAST_HEARTBEAT,
+    s.RUN_STALL_AFTER,
+    s.RUN_SLOW_AFTER,
+    s.RUN_ETA,
+    s.RUN_WAIT_REMAINING,
+    s.RUN_RATIO,
+    s.RUN_COMPLETED,
+    s.RUN_TOTAL,
+)
+
+
+def _values(operation: Operation, now: float) -> Iterator[tuple[s.Metric, float | None]]:
+    """The values of all series of one operation but its health; None where it has none."""
+    done, total, _ = operation._progress()
+    raw = capture.raw_ratio(operation, done, total)
+    eta = capture.eta(operation, done, total, raw, now)
+    wait = capture.find_wait(operation, now)
+    idle = now - operation._moved_at - (wait.elapsed if wait is not None else 0.0)
+    yield s.RUN_ACTIVE, 1.0
+    yield s.RUN_START_TIME, operation._started_ns / 1e9
+    yield s.RUN_IDLE, max(0.0, idle)
+    yield s.RUN_LAST_HEARTBEAT, operation._more.beat_at if operation._more is not None else None
+    yield s.RUN_STALL_AFTER, capture.stall_after(operation)
+    yield s.RUN_SLOW_AFTER, operation._opts.slow_after
+    yield s.RUN_ETA, eta.eta if eta is not None else None
+    if wait is not None and wait.overdue_after is not None:
+        yield s.RUN_WAIT_REMAINING, wait.overdue_after - wait.elapsed
+    yield s.RUN_RATIO, capture.shown_ratio(operation, raw)
+    yield s.RUN_COMPLETED, done
+    yield s.RUN_TOTAL, total
+
+
+def _labels(operation: Operation) -> bytes:
+    return protobuf.attributes(_FIELD, {s.OPERATION_NAME: operation.name, s.OPERATION_ID: operation.id})
+
+
+def _encode(operation: Operation) -> Cached:
+    return Cached(protobuf.point_head(_labels(operation)), (Health.UNKNOWN, None), b"")
+
+
+def _gauge(metric: s.Metric, points: list[bytes]) -> bytes:
+    return protobuf.gauge(metric.name, metric.unit, metric.description, points)
+
+
+def _nothing() -> None:
+    """Nothing follows from the delivery."""

@@ -1,0 +1,166 @@
+"""Carries finished OTLP requests to a receiver, over HTTP or gRPC.
+
+One request never takes longer than its timeout (1.5 s at the most); what may be tried again, and when, follows the
+OTLP specification: 429, 502, 503 and 504 with their Retry-After, and the gRPC codes that say so.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from otel_progress.errors import MissingDependency
+from otel_progress.settings import Endpoint
+from otel_progress.telemetry.protobuf import rejected
+
+RETRYABLE: Final = frozenset({429, 502, 503, 504})
+SERVICES: Final = {
+    "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+}
+_RETRYABLE_CODES: Final = frozenset(
+    {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED"}
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request.
+
+    Attributes:
+        delivered: the receiver has it.
+        retry: it may be sent again.
+        after: the receiver asked to wait so many seconds first.
+        rejected: items that the receiver refused although it took the request.
+        reason: in words, where something went wrong.
+    """
+
+    delivered: bool
+    retry: bool = False
+    after: float | None = None
+    rejected: int = 0
+    reason: str = ""
+
+
+class Transport(Protocol):
+    """Carries the requests of one signal."""
+
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
+        """Send an export request; it never raises."""
+
+    def close(self) -> None:
+        """Let connections go."""
+
+
+def connect(signal: str, endpoint: Endpoint) -> Transport:
+    """The transport for a signal (`logs` or `metrics`); nothing is opened before the first request.
+
+    Raises:
+        MissingDependency: where the client for the protocol is not installed.
+    """
+    if endpoint.protocol == "grpc":
+        return _Grpc(SERVICES[signal], endpoint)
+    return _Http(endpoint)
+
+
+class _Http:
+    def __init__(self, endpoint: Endpoint) -> None:
+        try:
+            import requests
+        except ImportError:
+            raise MissingDependency('OTLP over HTTP needs: pip install "otel-progress[otlp]"') from None
+        self._endpoint = endpoint
+        self._errors = requests.RequestException
+        self._session = requests.Session()
+        self._session.headers.update(dict(endpoint.headers))
+        self._session.headers["Content-Type"] = "application/x-protobuf"
+        self._session.headers["User-Agent"] = "otel-progress"
+        if endpoint.compression == "gzip":
+            self._session.headers["Content-Encoding"] = "gzip"
+        self._session.verify = endpoint.certificate or True
+        if endpoint.client_certificate:
+            key = endpoint.client_key
+            self._session.cert = (endpoint.client_certificate, key) if key else endpoint.client_certificate
+
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
+        endpoint = self._endpoint
+        seconds = endpoint.timeout if timeout is None else min(timeout, endpoint.timeout)
+        if endpoint.compression == "gzip":
+            body = gzip.compress(body, 1)
+        try:
+            response = self._session.post(endpoint.url, data=body, timeout=seconds, allow_redirects=False)
+        except self._errors as error:
+            return Answer(False, retry=True, reason=f"{type(error).__name__}: {error}")
+        except Exception as error:
+            return Answer(False, reason=f"{type(error).__name__}: {error}")
+        if response.status_code in RETRYABLE:
+            after = response.headers.get("Retry-After", "")
+            wait = float(after) if after.isdecimal() else None
+            return Answer(False, retry=True, after=wait, reason=f"HTTP {response.status_code}")
+        if not 200 <= response.status_code < 300:
+            return Answer(False, reason=f"HTTP {response.status_code} {response.text[:200]}")
+        refused, why = rejected(response.content)
+        return Answer(True, rejected=refused, reason=why)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def _same(body: Any) -> Any:
+    return body
+
+
+class _Grpc:
+    def __init__(self, method: str, endpoint: Endpoint) -> None:
+        try:
+            import grpc
+        except ImportError:
+            raise MissingDependency('OTLP over gRPC needs: pip install "otel-progress[grpc]"') from None
+        self._grpc = grpc
+        self._method = method
+        self._endpoint = endpoint
+        self._channel: Any = None
+        self._call: Any = None
+
+    def _open(self) -> Any:
+        grpc, endpoint = self._grpc, self._endpoint
+        scheme, found, target = endpoint.url.partition("://")
+        target = (target if found else endpoint.url).rstrip("/")
+        zip_it = grpc.Compression.Gzip if endpoint.compression == "gzip" else grpc.Compression.NoCompression
+        if scheme == "https" and not endpoint.insecure:
+            self._channel = grpc.secure_channel(target, self._credentials(), compression=zip_it)
+        else:
+            self._channel = grpc.insecure_channel(target, compression=zip_it)
+        self._call = self._channel.unary_unary(self._method, request_serializer=_same, response_deserializer=_same)
+        return self._call
+
+    def _credentials(self) -> Any:
+        def load(path: str | None) -> bytes | None:
+            if path is None:
+                return None
+            with open(path, "rb") as file:
+                return file.read()
+
+        endpoint = self._endpoint
+        return self._grpc.ssl_channel_credentials(
+            load(endpoint.certificate), load(endpoint.client_key), load(endpoint.client_certificate)
+        )
+
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
+        seconds = self._endpoint.timeout if timeout is None else min(timeout, self._endpoint.timeout)
+        try:
+            call = self._call or self._open()
+            answer = call(body, timeout=seconds, metadata=self._endpoint.headers)
+        except self._grpc.RpcError as error:
+            code = error.code().name
+            return Answer(False, retry=code in _RETRYABLE_CODES, reason=f"gRPC {code}: {error.details()}")
+        except Exception as error:
+            return Answer(False, reason=f"{type(error).__name__}: {error}")
+        refused, why = rejected(answer)
+        return Answer(True, rejected=refused, reason=why)
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = self._call = None
