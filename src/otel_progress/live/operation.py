@@ -319,9 +319,7 @@ class Operation(Handle):
 
     def summary(self) -> str:
         """What became of it in a few lines: status, time, progress, stages, outcomes, results."""
-        from otel_progress.model.summary import summary
-
-        return summary(self.snapshot())
+        return self.snapshot().summary()
 
     def add_listener(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
         """Call this with a snapshot at every change; returns a function that takes it out again.

@@ -137,6 +137,9 @@ class Ticker:
             event, operation, node, when, attributes = change
             if event in semconv.RATIONED:
                 self._ration(change)
+            elif event == semconv.OPERATION_ENDED:
+                self._pay_all(operation)
+                self._emit(event, operation, node, when, attributes)
             elif event in _STAGE and not self._may_tell_stage(operation, now):
                 drops.add(semconv.DROP_FOLDED)
                 self._waiting[operation] = None
@@ -226,6 +229,17 @@ class Ticker:
             else:
                 self._emit(semconv.UPDATED, operation, capture.innermost(operation), clock.time_ns(), EMPTY)
             self._tokens -= 1
+
+    def _pay_all(self, operation: Operation) -> None:
+        """Before the end of an operation, pass on what still waits of it, as far as the budget goes."""
+        self._waiting.pop(operation, None)
+        queue, operation._rationed = operation._rationed, None
+        for event, _, node, when, attributes in queue or ():
+            if self._tokens < 1:
+                drops.add(semconv.DROP_BUDGET)
+                continue
+            self._tokens -= 1
+            self._emit(event, operation, node, when, attributes)
 
     # -- events
 

@@ -159,6 +159,12 @@ class Snapshot:
         elapsed = self.elapsed + later
         return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait)
 
+    def summary(self) -> str:
+        """What became of it in a few lines: status, time, progress, stages, outcomes, results."""
+        from otel_progress.model.summary import summary
+
+        return summary(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: only dicts, lists, texts, numbers, booleans and None."""
         result = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__ if name not in _RENAMED}

@@ -1,0 +1,190 @@
+"""The same pipeline with its ends in memory: what would have been sent, decoded, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+
+from otel_progress import semconv as s
+from otel_progress.live import hooks, runtime
+from otel_progress.settings import Settings
+from otel_progress.telemetry import protobuf
+from otel_progress.telemetry.events import Events
+from otel_progress.telemetry.metrics import ByName
+from otel_progress.telemetry.pipeline import Pipeline
+from otel_progress.telemetry.runs import Runs
+from otel_progress.telemetry.transport import Answer
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log event as a receiver sees it; times in ns since 1970."""
+
+    event_name: str
+    time: int
+    body: str
+    severity: str
+    attributes: Mapping[str, Any]
+    trace_id: str
+    span_id: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a metric as a receiver sees it; time in ns since 1970."""
+
+    name: str
+    unit: str
+    value: float
+    attributes: Mapping[str, Any]
+    time: int
+
+
+class Receiver:
+    """A transport that keeps the requests; `answer` decides what becomes of each."""
+
+    def __init__(self) -> None:
+        """Take everything."""
+        self.requests: list[bytes] = []
+        self.answer: Callable[[bytes], Answer] = lambda _: Answer(delivered=True)
+
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
+        """Keep the request if the answer is that it was delivered."""
+        answer = self.answer(body)
+        if answer.delivered:
+            self.requests.append(body)
+        return answer
+
+    def close(self) -> None:
+        """There is nothing to let go."""
+
+
+class _Counting(IdGenerator):
+    """Ids that count up, so that whole spans are comparable."""
+
+    def __init__(self) -> None:
+        self._trace = self._span = 0
+
+    def generate_trace_id(self) -> int:
+        self._trace += 1
+        return self._trace
+
+    def generate_span_id(self) -> int:
+        self._span += 1
+        return self._span
+
+
+class Memory:
+    """All signals of a process, kept; put in place by `installed`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """With the limits of these settings."""
+        self.settings = settings
+        self.logs_receiver = Receiver()
+        self.metrics_receiver = Receiver()
+        self._spans = InMemorySpanExporter()
+        resource = Resource({"service.name": "test", "service.instance.id": "test"})
+        self.tracer_provider = TracerProvider(resource=resource, id_generator=_Counting(), shutdown_on_exit=False)
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        self._reader = InMemoryMetricReader()
+        self._meters = MeterProvider([self._reader], resource=resource, shutdown_on_exit=False)
+        self.pipeline = Pipeline(
+            self.logs_receiver, self.metrics_receiver, protobuf.resource({"service.name": "test"}), "test", settings.outbox
+        )
+
+    def hook(self) -> None:
+        """Take part in what happens from now on."""
+        settings = self.settings
+        events = Events(self.pipeline, settings.heartbeat)
+        runs = Runs(self.pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
+        by_name = ByName(self._meters.get_meter(s.SCOPE))
+        hooks.sinks.append(events.on_event)
+        hooks.on_change += [by_name.on_change, runs.on_change]
+        hooks.on_tick += [runs.on_tick, events.on_tick]
+        hooks.tracing.use(self.tracer_provider)
+        runtime.at_exit.append(self.pipeline.flush)
+        runtime.set_pace(settings.interval, settings.event_budget)
+
+    @property
+    def spans(self) -> Sequence[ReadableSpan]:
+        """The spans that ended."""
+        return self._spans.get_finished_spans()
+
+    @property
+    def logs(self) -> list[Log]:
+        """The log events that were sent."""
+        found = []
+        for request in self.logs_receiver.requests:
+            for record in _records(request):
+                found.append(
+                    Log(
+                        record.event_name,
+                        record.time_unix_nano,
+                        record.body.string_value,
+                        record.severity_text,
+                        _plain(record.attributes),
+                        record.trace_id.hex(),
+                        record.span_id.hex(),
+                    )
+                )
+        return found
+
+    @property
+    def series(self) -> list[Point]:
+        """The points of the run series that were sent."""
+        found = []
+        for request in self.metrics_receiver.requests:
+            for metric in _metrics(request):
+                for point in metric.gauge.data_points:
+                    found.append(
+                        Point(metric.name, metric.unit, point.as_double, _plain(point.attributes), point.time_unix_nano)
+                    )
+        return found
+
+    def metrics(self) -> list[Point]:
+        """The points by operation name, as an export would send them now; a histogram's value is its count."""
+        data = self._reader.get_metrics_data()
+        found = []
+        for resource in data.resource_metrics if data is not None else ():
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    for point in metric.data.data_points:
+                        value = getattr(point, "value", None)
+                        if value is None:
+                            value = point.count  # type: ignore[union-attr]
+                        attributes = dict(point.attributes or {})
+                        found.append(Point(metric.name, metric.unit or "", value, attributes, point.time_unix_nano))
+        return found
+
+
+def _records(request: bytes) -> list[Any]:
+    message = ExportLogsServiceRequest.FromString(request)
+    return [record for r in message.resource_logs for scope in r.scope_logs for record in scope.log_records]
+
+
+def _metrics(request: bytes) -> list[Any]:
+    message = ExportMetricsServiceRequest.FromString(request)
+    return [metric for r in message.resource_metrics for scope in r.scope_metrics for metric in scope.metrics]
+
+
+def _plain(attributes: Any) -> dict[str, Any]:
+    """Protobuf attributes as Python values."""
+    return {pair.key: _value(pair.value) for pair in attributes}
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return tuple(_value(item) for item in value.array_value.values)
+    return getattr(value, kind) if kind else None

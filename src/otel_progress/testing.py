@@ -1,0 +1,215 @@
+"""For tests of code that uses otel-progress: a fake clock, a capture of all signals, a pytest plugin.
+
+```python
+def test_survey(progress_capture):
+    survey("some/folder")
+    progress_capture.advance(10)                      # ten seconds pass, and the ticker looks
+    assert progress_capture.names() == ["progress.operation.started", "progress.operation.ended"]
+    assert progress_capture.ended("survey").result == {"files": 3}
+```
+
+No thread runs while a capture is open: time passes only by `advance`, so nothing depends on how fast a machine is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from otel_progress import clock
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from otel_progress.model.snapshot import Event, Snapshot
+    from otel_progress.telemetry.memory import Log, Memory, Point, Receiver
+
+try:
+    import pytest
+except ImportError:  # pragma: no cover
+    pytest = None  # type: ignore[assignment]
+
+START = 1_700_000_000_000_000_000
+"""When the fake clock starts: 14 November 2023, in ns since 1970."""
+
+
+class FakeClock:
+    """Time that stands still until it is moved."""
+
+    def __init__(self, start_ns: int = START) -> None:
+        """Start at a wall time in ns since 1970; the monotonic clock starts at 1000 s."""
+        self._wall = start_ns
+        self._monotonic = 1000.0
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return self._monotonic
+
+    def time_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        return self._wall
+
+    def sleep(self, seconds: float) -> None:
+        """Let so many seconds pass on both clocks."""
+        self._monotonic += seconds
+        self._wall += round(seconds * 1e9)
+
+    def jump(self, seconds: float) -> None:
+        """Let the wall clock jump, forward or back, as a machine's does when it is set."""
+        self._wall += round(seconds * 1e9)
+
+
+class Capture:
+    """Everything that the operations of a test said; made by `capture`."""
+
+    def __init__(self, fake: FakeClock, memory: Memory) -> None:
+        """Of a clock and the memory that takes the signals."""
+        self.clock = fake
+        self.events: list[Event] = []
+        self._memory = memory
+
+    # -- time
+
+    def advance(self, seconds: float = 0.0) -> None:
+        """Let time pass as it would for the ticker: in rounds, the last of which reads all counts."""
+        from otel_progress.live import runtime
+        from otel_progress.live.ticker import ROUNDS
+
+        step = runtime.ticker.interval / ROUNDS
+        left = seconds
+        while left > step:
+            self.clock.sleep(step)
+            runtime.ticker.round()
+            left -= step
+        self.clock.sleep(left)
+        self.look()
+
+    def look(self) -> None:
+        """Have the ticker look at once, and the listeners told."""
+        from otel_progress.live import runtime
+        from otel_progress.live.listeners import teller
+
+        runtime.ticker.round(sample=True)
+        teller.drain(5.0)
+
+    # -- what was said
+
+    def names(self) -> list[str]:
+        """The names of the events, in their order."""
+        return [event.name for event in self.events]
+
+    def of(self, name: str) -> list[Event]:
+        """The events of one name."""
+        return [event for event in self.events if event.name == name]
+
+    def ended(self, operation_name: str) -> Snapshot:
+        """The last snapshot of the newest operation of a name that ended."""
+        from otel_progress import semconv
+
+        found = [e.snapshot for e in self.of(semconv.OPERATION_ENDED) if e.snapshot.name == operation_name]
+        if not found:
+            raise AssertionError(f"no operation {operation_name!r} ended; look() reads what was said since the last advance()")
+        return found[-1]
+
+    @property
+    def logs(self) -> list[Log]:
+        """The log events as a receiver sees them."""
+        return self._memory.logs
+
+    @property
+    def spans(self) -> Sequence[ReadableSpan]:
+        """The spans that ended."""
+        return self._memory.spans
+
+    @property
+    def series(self) -> list[Point]:
+        """The points of the series by operation id, as a receiver sees them."""
+        return self._memory.series
+
+    def metrics(self) -> list[Point]:
+        """The points by operation name, as an export would send them now."""
+        return self._memory.metrics()
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """What limits dropped, by reason."""
+        from otel_progress.live.drops import drops
+
+        return dict(drops)
+
+    @property
+    def logs_receiver(self) -> Receiver:
+        """Where log events arrive; set its `answer` to let it fail."""
+        return self._memory.logs_receiver
+
+    @property
+    def metrics_receiver(self) -> Receiver:
+        """Where run series arrive; set its `answer` to let it fail."""
+        return self._memory.metrics_receiver
+
+
+@contextmanager
+def capture(**settings: Any) -> Iterator[Capture]:
+    """Capture all signals under a fake clock; what is running outside is not seen, and goes on after.
+
+    Args:
+        settings: limits that differ from the defaults, by the names in `otel_progress.settings.Settings`,
+            such as `event_budget=10`.
+    """
+    from otel_progress.live import hooks, runtime
+    from otel_progress.settings import Settings
+    from otel_progress.telemetry.memory import Memory
+
+    fake = FakeClock()
+    with _apart(fake):
+        memory = Memory(Settings(**settings))
+        captured = Capture(fake, memory)
+        hooks.sinks.append(lambda event, _: captured.events.append(event))
+        memory.hook()
+        runtime.want()
+        yield captured
+
+
+@contextmanager
+def _apart(fake: FakeClock) -> Iterator[None]:
+    """A process within the process: its own registry, ticker, hooks and time."""
+    from otel_progress.live import context, hooks, listeners, runtime
+    from otel_progress.live.drops import drops
+    from otel_progress.live.registry import registry
+    from otel_progress.live.ticker import Ticker
+
+    lists = (hooks.on_operation, hooks.sinks, hooks.on_change, hooks.on_tick, runtime.at_exit, listeners._all)
+    kept = [list(items) for items in lists]
+    state = dict(vars(registry)), dict(drops), hooks.wanted, runtime.ticker, runtime.threads_allowed, listeners.teller
+    tracing = dict(vars(hooks.tracing))
+    for items in lists:
+        items.clear()  # type: ignore[attr-defined]
+    registry.after_fork_in_child()
+    runtime.threads_allowed, hooks.wanted = False, False
+    runtime.ticker, listeners.teller = Ticker(), listeners.Teller()
+    token = context.innermost.set(None)
+    before = clock.install(fake)
+    try:
+        yield
+    finally:
+        clock.install(before)
+        context.innermost.reset(token)
+        generation = registry.generation
+        vars(registry).update(state[0])
+        registry.generation = generation if not state[0]["live"] else state[0]["generation"]
+        drops.clear()
+        drops.update(state[1])
+        hooks.wanted, runtime.ticker, runtime.threads_allowed, listeners.teller = state[2:]
+        for items, before_items in zip(lists, kept):
+            items[:] = before_items  # type: ignore[index]
+        vars(hooks.tracing).update(tracing)
+
+
+if pytest is not None:
+
+    @pytest.fixture
+    def progress_capture() -> Iterator[Capture]:
+        """A capture of all signals under a fake clock."""
+        with capture() as captured:
+            yield captured
