@@ -1,0 +1,62 @@
+# Everything needs only Python (3.10 or newer) and make; the first target that needs them sets up .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format stack bench coverage versions lock clean
+
+help:  ## what there is to do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements-dev.txt pyproject.toml
+	@echo "setting up $(VENV) (once; about a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit("otel-progress needs Python 3.10 or newer, not " + sys.version.split()[0]) if sys.version_info < (3, 10) else None'
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(READY)  ## survey the source code of Python's standard library, followed live
+	@$(RUN) examples/survey.py
+
+test: $(READY)  ## all tests; those that need the real Collector say so where it can't be built
+	$(RUN) -m pytest -n 2 --dist loadgroup
+
+check: $(READY)  ## lint, format, types, layers
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+
+format: $(READY)  ## put the code into its form
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+stack: $(READY)  ## build the real Collector into the user's cache, where it is missing
+	$(RUN) tests/stack/build.py
+
+bench: $(READY)  ## how fast, side by side with peers; writes docs/performance.md
+	$(RUN) -m benchmarks
+
+coverage: $(READY)  ## which lines and branches no test reaches
+	$(RUN) -m coverage run -m pytest tests/unit
+	$(RUN) -m coverage report
+
+versions: $(READY)  ## the unit tests on each other Python that is installed
+	@for v in 3.10 3.11 3.12 3.13 3.14; do \
+	  python$$v -c pass 2>/dev/null || { echo "python$$v is not installed"; continue; }; \
+	  echo "python$$v"; \
+	  python$$v -m venv $(VENV)/py$$v && $(VENV)/bin/uv pip install --quiet --python $(VENV)/py$$v/bin/python -r requirements-dev.txt && \
+	  $(VENV)/bin/uv pip install --quiet --python $(VENV)/py$$v/bin/python --no-deps --editable . && \
+	  $(VENV)/py$$v/bin/python -m pytest -q tests/unit -n 2 || exit 1; \
+	done
+
+lock: $(READY)  ## pin the newest versions of what development needs
+	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --all-extras requirements-dev.in --universal --python-version 3.10 \
+	  --no-emit-index-url --no-annotate --no-header --output-file requirements-dev.txt
+
+clean:  ## remove what was made here
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist otel-data .coverage
