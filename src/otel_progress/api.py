@@ -5,44 +5,34 @@ Where nothing runs they do nothing, count the call, and say so once for each cal
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from otel_progress.errors import NoOperation
-from otel_progress.live import context
-from otel_progress.live.node import AsyncTracked, Tracked
-from otel_progress.live.operation import Operation, Parent
+from otel_progress.errors import InvalidArgument, NoOperation
+from otel_progress.live import context, hooks
+from otel_progress.live.node import AsyncTracked, Tracked, tracked
+from otel_progress.live.operation import Operation
 from otel_progress.live.stage import Stage
 from otel_progress.model.values import Number
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from otel_progress.live.operation import OperationGiven
+    from otel_progress.live.stage import StageGiven
     from otel_progress.live.waits import Waiting
-    from otel_progress.model.plan import Plan, StagePlan
     from otel_progress.model.snapshot import Snapshot
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
 
 @overload
 def operation(name: F, /) -> F: ...
 @overload
-def operation(
-    name: str | None = None,
-    *,
-    id: str | None = None,
-    plan: Plan | Iterable[StagePlan | str] | None = None,
-    total: float | None = None,
-    unit: str | None = None,
-    description: str | None = None,
-    agent: str | None = None,
-    attributes: Mapping[str, object] | None = None,
-    parent: Operation | Stage | Parent | str | None = None,
-    stall_after: float | None = None,
-    slow_after: float | None = None,
-    start_within: float | None = None,
-    heartbeat_counts: bool = False,
-) -> Operation: ...
+def operation(name: str, **options: Unpack[OperationGiven]) -> Operation: ...
+@overload
+def operation(**options: Unpack[OperationGiven]) -> Unnamed: ...
 def operation(name: Any = None, **options: Any) -> Any:
     """An operation: one run of a long piece of work, seen while it runs.
 
@@ -67,24 +57,63 @@ def operation(name: Any = None, **options: Any) -> Any:
     Raises:
         InvalidArgument: for an empty name, a limit that is not above 0, or a plan that can't be meant.
     """
-    if name is None or isinstance(name, str):
-        return Unnamed(options) if name is None else Operation(name, **options)
+    return Operation(name, **options) if isinstance(name, str) else _nameless(Operation, name, options)
+
+
+@overload
+def stage(name: F, /) -> F: ...
+@overload
+def stage(name: str, *, parent: Operation | Stage | None = None, **options: Unpack[StageGiven]) -> Stage: ...
+@overload
+def stage(**options: Unpack[StageGiven]) -> Unnamed: ...
+def stage(name: Any = None, **options: Any) -> Any:
+    """A named step of what runs here; it nests to any depth.
+
+    As a decorator (`@stage`, `@stage("parse", weight=3)`) each call of the function is a stage; with `with` or
+    `async with` the block is; `stage("x").start()` is for code that spans callbacks.
+
+    Args:
+        name: the step; few values, as it is a label of metrics. A bare decorator takes the function's name.
+        parent: what it is a part of; what runs here unless said.
+        weight: its share of the whole, where the operation has a plan; else that of the plan.
+        total: how many units it has.
+        unit: what is counted, in UCUM or a plain word (`file`, `By`).
+        description: what it does, in words.
+        message: the current step in words.
+        expected: how long it is expected to take, in seconds.
+        stall_after: seconds without progress after which it counts as stuck.
+        critical: shown; changes no outcome.
+        depends_on: names of stages that it needs; shown.
+        attributes: what else is known of it.
+    """
+    return Stage(name, **options) if isinstance(name, str) else _nameless(Stage, name, options)
+
+
+def _nameless(kind: type[Operation | Stage], fn: Any, options: dict[str, Any]) -> Any:
+    if fn is None:
+        return Unnamed(kind, options)
+    what = kind.__name__.lower()
+    if not callable(fn) and not hasattr(fn, "__func__"):
+        raise InvalidArgument(f"the name of {what}(...) must be a text, not {fn!r}")
     if options:
-        raise TypeError("options go with a name: @operation('name', stall_after=30)")
-    return Operation(_name_of(name))(name)
+        raise InvalidArgument(f"options go with a name: @{what}('name', stall_after=30)")
+    return kind(_name_of(fn))(fn)
 
 
 class Unnamed:
     """`@operation(stall_after=30)`: the name comes from the function."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, kind: type[Operation | Stage], options: dict[str, Any]) -> None:
         """Options that wait for a function."""
-        Operation("unnamed", **options)
+        template = kind("unnamed", **options)
+        if isinstance(template, Operation):
+            options = {**options, "plan": template._opts.plan}  # what was given may be an iterator, read by now
+        self._kind = kind
         self._options = options
 
     def __call__(self, fn: F) -> F:
         """Decorate the function."""
-        decorated: F = Operation(_name_of(fn), **self._options)(fn)
+        decorated: F = self._kind(_name_of(fn), **self._options)(fn)
         return decorated
 
 
@@ -93,7 +122,13 @@ def _name_of(fn: Any) -> str:
     return str(getattr(fn, "__name__", None) or type(fn).__name__)
 
 
-stage = Stage
+def _wrap(fn: Any, template: Operation | Stage) -> Any:
+    from otel_progress.decorators import wrap  # brings wrapt, which costs more to import than all of this package
+
+    return wrap(fn, template)
+
+
+hooks.wrap = _wrap
 
 
 @overload
@@ -129,7 +164,7 @@ def track(iterable: Any, *, unit: str | None = None) -> Any:
     node = context.running_here()
     if node is None:
         context.outside("track")
-    return Tracked(iterable, node, unit)
+    return tracked(iterable, node, unit)
 
 
 def advance(n: Number = 1) -> None:
@@ -239,13 +274,18 @@ def request_cancel(reason: str | None = None) -> None:
 def cancel_requested() -> bool:
     """Whether somebody asked the operation that runs here to stop."""
     node = context.running_here()
-    return node is not None and node.cancel_requested()
+    if node is None:
+        context.outside("cancel_requested")
+        return False
+    return node.cancel_requested()
 
 
 def raise_if_cancelled() -> None:
     """Raise `OperationCancelled` if somebody asked the operation that runs here to stop."""
     node = context.running_here()
-    if node is not None:
+    if node is None:
+        context.outside("raise_if_cancelled")
+    else:
         node.raise_if_cancelled()
 
 

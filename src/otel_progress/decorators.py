@@ -23,12 +23,28 @@ from otel_progress.model.status import Status
 Maker = Callable[[], Any]
 
 
-class _Decorated(wrapt.FunctionWrapper):  # type: ignore[misc]
+class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
+    """A decorated method of an instance or a class; pickles as methods do."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        owner = getattr(self.__wrapped__, "__self__", None)
+        return self.__wrapped__.__qualname__ if owner is None else (getattr, (owner, self.__wrapped__.__name__))
+
+
+class _Decorated(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """A function each call of which is an operation or a stage; pickles by its qualified name."""
+
+    __bound_function_wrapper__ = _Bound
 
     def __reduce_ex__(self, protocol: Any) -> str:
         name: str = self.__wrapped__.__qualname__
         return name
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
 
 
 def wrap(fn: Any, template: Operation | Stage) -> Any:
@@ -39,12 +55,13 @@ def wrap(fn: Any, template: Operation | Stage) -> Any:
         raise InvalidArgument(f"only functions can be decorated, not {fn!r}")
     make: Maker = template._fresh if isinstance(template, Stage) else _maker(template)
     inner = fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else fn
-    inner = inspect.unwrap(inner) if not isinstance(inner, wrapt.ObjectProxy) else inner
-    if inspect.iscoroutinefunction(inner):
+    # What a function wraps says nothing of what it returns itself, so it is not unwrapped.
+    kinds = (inner, getattr(inner, "__call__", None))
+    if any(map(inspect.iscoroutinefunction, kinds)):
         return _Decorated(fn, _coroutine(make))
-    if inspect.isasyncgenfunction(inner):
+    if any(map(inspect.isasyncgenfunction, kinds)):
         return _Decorated(fn, _async_generator(make))
-    if inspect.isgeneratorfunction(inner):
+    if any(map(inspect.isgeneratorfunction, kinds)):
         return _Decorated(fn, _generator(make))
     if isinstance(template, Operation):
         return _Decorated(fn, _watched_or_not(make, template))
@@ -88,7 +105,7 @@ def _watched_or_not(make: Maker, template: Operation) -> Any:
             raise
         finally:
             leave(token)
-        if hooks.wanted:
+        if hooks.wanted or operation._running:
             operation._finish(Status.COMPLETED, None, None)
         else:
             operation._status = Status.COMPLETED
@@ -122,7 +139,7 @@ def _async_generator(make: Maker) -> Any:
     return call
 
 
-class _Driven(wrapt.ObjectProxy):  # type: ignore[misc]
+class _Driven(wrapt.ObjectProxy):  # type: ignore[type-arg]
     """A generator whose operation is current only while it runs, never in its caller."""
 
     def __init__(self, wrapped: Any, node: Operation | Stage) -> None:

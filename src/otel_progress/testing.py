@@ -179,12 +179,12 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     from otel_progress.live.registry import registry
     from otel_progress.live.ticker import Ticker
 
-    lists = (hooks.on_operation, hooks.sinks, hooks.on_change, hooks.on_tick, runtime.at_exit, listeners._all)
+    lists: tuple[list[Any], ...] = (hooks.on_operation, hooks.sinks, hooks.on_change, hooks.on_tick, runtime.at_exit, listeners._all)
     kept = [list(items) for items in lists]
     state = dict(vars(registry)), dict(drops), hooks.wanted, runtime.ticker, runtime.threads_allowed, listeners.teller
     tracing = dict(vars(hooks.tracing))
     for items in lists:
-        items.clear()  # type: ignore[attr-defined]
+        items.clear()
     registry.after_fork_in_child()
     runtime.threads_allowed, hooks.wanted = False, False
     runtime.ticker, listeners.teller = Ticker(), listeners.Teller()
@@ -202,7 +202,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         drops.update(state[1])
         hooks.wanted, runtime.ticker, runtime.threads_allowed, listeners.teller = state[2:]
         for items, before_items in zip(lists, kept):
-            items[:] = before_items  # type: ignore[index]
+            items[:] = before_items
         vars(hooks.tracing).update(tracing)
 
 

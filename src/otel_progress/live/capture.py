@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STAGES: Final = 64
 """Stages that a snapshot tells one by one."""
 ALMOST: Final = 0.9999
-"""The most that is shown before the end."""
+"""The most that is shown before the end, of what was left at the last fall of the raw ratio."""
 
 
 def capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
@@ -45,7 +45,7 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
     current = innermost(operation)
     done, total, others = operation._progress()
     raw = raw_ratio(operation, done, total)
-    wait = find_wait(operation, now)
+    wait = None if operation._status.final else find_wait(operation, now)
     idle_until = end if wait is None else max(operation._moved_at, end - wait.elapsed)
     status = operation._status
     if operation._started is not None and not operation._started_ns:
@@ -199,7 +199,8 @@ def shown_ratio(node: Handle, raw: float | None) -> float | None:
     if shown is not None and mapped < shown:
         node._scale = (shown, min(raw, 1.0))
         mapped = shown
-    node._shown = shown = min(mapped, ALMOST)
+    base = 0.0 if node._scale is None else node._scale[0]
+    node._shown = shown = max(node._shown or 0.0, min(mapped, base + (1 - base) * ALMOST))
     return shown
 
 
@@ -250,6 +251,7 @@ def _plan_eta(plan: Plan, weighed: dict[str, Stage], now: float) -> Estimate | N
     """The time the plan leaves, where it names an expected time for each stage that is not over."""
     passed = _passed(plan, weighed)
     left: list[tuple[float, float]] = []
+    measured: float | None = None
     actual = expected = 0.0
     for position, stage in enumerate(plan.stages):
         run = weighed.get(stage.name)
@@ -267,9 +269,11 @@ def _plan_eta(plan: Plan, weighed: dict[str, Stage], now: float) -> Estimate | N
         else:
             done, total, _ = run._progress()
             own = eta(run, done, total, raw_ratio(run, done, total), now) if run._pace is not None else None
-            ran = now - (run._started or now)
-            left.append((own.eta, 0.0) if own is not None else (stage.expected, ran))
-    return planned(left, actual, expected)
+            if own is None:
+                left.append((stage.expected, now - (run._started or now)))
+            else:
+                measured = (measured or 0.0) + own.eta
+    return planned(left, actual, expected, measured)
 
 
 def _progress(
@@ -278,6 +282,8 @@ def _progress(
     rate = node._pace.rate if node._pace is not None and _by_count(node, done, total) else None
     if done is not None:
         done = min(done, values.INT_MAX)
+    if total is not None:
+        total = min(total, values.INT_MAX)
     return Progress(done, total, node._unit, shown_ratio(node, raw), raw, rate, eta)
 
 
@@ -324,7 +330,7 @@ def _stage(stage: Stage, now: float) -> StageSnapshot:
     if plan is not None and stage._parent is stage._op:
         position = plan.index(stage.name)
         planned_stage = None if position is None else plan.stages[position]
-    wait = stage._waits[-1].seen(now) if stage._waits else None
+    wait = stage._waits[-1].seen(now) if stage._waits and not stage._status.final else None
     expected = options.expected or (planned_stage.expected if planned_stage else None)
     return StageSnapshot(
         name=stage.name,

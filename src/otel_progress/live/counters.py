@@ -29,11 +29,11 @@ class Lane:
     runs inside another lane of the same thread and task.
     """
 
-    __slots__ = ("_source", "calls", "closed", "ended", "nested", "place", "total", "unit")
+    __slots__ = ("_length", "_source", "calls", "closed", "ended", "nested", "place", "unit")
 
     def __init__(self, total: int | None, unit: str | None, place: object, nested: bool) -> None:
         """Open a lane at a place (thread and task)."""
-        self.total = total
+        self._length = total
         self.unit = unit
         self.place = place
         self.nested = nested
@@ -44,15 +44,31 @@ class Lane:
 
     def __iter__(self) -> Iterator[Any]:
         """Asked for more after the last item: note the end, and have nothing."""
-        self.ended = True
-        self.close()
+        self.finish()
         return _NOTHING
 
+    def finish(self) -> None:
+        """All items were taken."""
+        if not self.closed:
+            self.ended = True
+            self.close()
+
     def close(self) -> None:
-        """No more items will be taken: keep the count and let the source go."""
-        self.calls = self._handed()
-        self._source = None
-        self.closed = True
+        """No more items count: keep what was counted, and let the source go."""
+        if not self.closed:
+            self.calls, self._length = self._handed(), self.total
+            self._source = None
+            self.closed = True
+
+    @property
+    def total(self) -> int | None:
+        """The items there are in all, or None where that is not known; of a closed lane those that it took."""
+        source = self._source
+        if type(source) is tuple:
+            return len(source[0])  # a list may grow while the loop runs
+        if self._length is None and self.closed:
+            return self.completed
+        return self._length
 
     @property
     def completed(self) -> int:
@@ -86,7 +102,7 @@ class _Positioned(itertools.chain[T]):
         self._lane.close()
 
 
-class _Counted(_Compress):
+class _Counted(_Compress):  # type: ignore[type-arg]
     """A loop over anything else."""
 
     __slots__ = ("_lane",)
@@ -109,10 +125,10 @@ class _Plain(Iterator[T]):
         try:
             item = self._next()
         except StopIteration:
-            self._lane.ended = True
-            self._lane.close()
+            self._lane.finish()
             raise
-        self._lane.calls += 1
+        if not self._lane.closed:
+            self._lane.calls += 1
         return item
 
     def __del__(self) -> None:
@@ -148,7 +164,9 @@ class _AsyncLoop(AsyncIterator[T]):
         self._next = iterable.__aiter__().__anext__
 
     def __anext__(self) -> Any:
-        self._lane.calls += 1
+        lane = self._lane
+        if not lane.closed:
+            lane.calls += 1
         return self._next()
 
     def __del__(self) -> None:

@@ -26,7 +26,8 @@ def ending(error: BaseException | None) -> Status:
     if isinstance(error, KeyboardInterrupt):
         return Status.INTERRUPTED
     if isinstance(error, SystemExit):
-        return Status.COMPLETED if error.code in (None, 0) else Status.INTERRUPTED
+        well = error.code is None or (isinstance(error.code, int) and error.code == 0)
+        return Status.COMPLETED if well else Status.INTERRUPTED
     if any((cls.__module__, cls.__name__) in _CANCELLED for cls in type(error).__mro__):
         return Status.CANCELLED
     return Status.FAILED

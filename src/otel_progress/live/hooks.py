@@ -26,8 +26,11 @@ class Tracing(Protocol):
     def start(self, operation: Operation, parent: object, now: int) -> None:
         """Start the span of an operation below that of its parent, at a time in ns."""
 
-    def start_stage(self, stage: Stage, parent: Handle, now: int) -> None:
-        """Start the span of a stage of an operation that has one."""
+    def start_stage(self, stage: Stage, inside: bool, current: bool, now: int) -> None:
+        """Start the span of a stage of an operation that has one.
+
+        `inside` says whether its parent is current, `current` whether the span is to be: its token goes to the stage.
+        """
 
     def attach(self, node: Handle) -> Any:
         """Make the handle's span current; returns what `detach` needs."""
@@ -48,12 +51,19 @@ class NoTracing:
     def use(self, provider: Any) -> None: ...  # noqa: D102
     def absent(self) -> bool: return True  # noqa: D102, E704
     def start(self, operation: Operation, parent: object, now: int) -> None: ...  # noqa: D102
-    def start_stage(self, stage: Stage, parent: Handle, now: int) -> None: ...  # noqa: D102
+    def start_stage(self, stage: Stage, inside: bool, current: bool, now: int) -> None: ...  # noqa: D102
     def attach(self, node: Handle) -> Any: ...  # noqa: D102
     def detach(self, token: Any) -> None: ...  # noqa: D102
     def end(self, node: Handle, status: Status, reason: str | None, error: BaseException | None, now: int) -> None: ...  # noqa: D102
     def ids(self, node: Handle) -> SpanIds | None: ...  # noqa: D102
 
+
+def _no_decorators(fn: Any, template: Operation | Stage) -> Any:
+    raise NotImplementedError("import otel_progress, which brings the decorators")
+
+
+wrap: Callable[[Any, Operation | Stage], Any] = _no_decorators
+"""Decorates a function with an operation or a stage; `api.py` puts `decorators.wrap` here."""
 
 tracing: Tracing = NoTracing()
 

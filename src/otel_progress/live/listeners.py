@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
+from otel_progress.errors import InvalidState
 from otel_progress.live import hooks, runtime
 from otel_progress.live.drops import drops
 from otel_progress.model.status import Status
@@ -40,7 +41,7 @@ class Listener:
             try:
                 self.loop = asyncio.get_running_loop()
             except RuntimeError:
-                raise RuntimeError("an async listener must be added inside the loop on which it should run") from None
+                raise InvalidState("an async listener must be added inside the loop on which it should run") from None
 
     def tell(self, snapshot: Snapshot) -> None:
         """Call it; what it raises is logged once and counted."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from otel_progress import clock, semconv
@@ -20,54 +21,110 @@ from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Attributes, Number
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from otel_progress.live.operation import Operation, Trail
-    from otel_progress.live.stage import Stage
+    from otel_progress.live.stage import Stage, StageGiven
     from otel_progress.live.waits import Waiting
     from otel_progress.model.estimate import Pace
+    from otel_progress.model.snapshot import Snapshot
 
 T = TypeVar("T")
 LANES = 16
 """Lanes kept one by one; more closed ones become sums."""
 
 
-class Tracked(Generic[T]):
+class _Tracked:
     """What `track` gives a loop: each loop over it opens a lane of its own."""
 
     __slots__ = ("_iterable", "_iterator", "_node", "_unit")
 
     def __init__(self, iterable: Any, node: Handle | None, unit: str | None) -> None:
         """For the loops of a node; without a node, nothing is counted."""
-        if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__aiter__"):
-            iter(iterable)
         self._iterable = iterable
         self._node = node
         self._unit = unit
         self._iterator: Any = None
 
-    def __iter__(self) -> Any:
-        """A new loop over the items."""
+    def _lane(self) -> Lane | None:
+        """A lane for a new loop, or None where nothing runs that it could belong to."""
         node = self._node
-        if node is None:
-            return iter(self._iterable)
-        return counters.loop(self._iterable, node._open_lane(self._iterable, self._unit))
+        if node is None or node._status.final:
+            return None
+        return node._open_lane(self._iterable, self._unit)
+
+    def __len__(self) -> int:
+        """The length of what is tracked."""
+        return len(self._iterable)
+
+
+class Tracked(_Tracked, Generic[T]):
+    """What `track` gives a `for`: each loop over it opens a lane of its own; one begun with `next` goes on."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[T]:
+        """A new loop over the items, or the one that `next` began."""
+        begun: Iterator[T] | None = self._iterator
+        if begun is not None:
+            return begun
+        lane = self._lane()
+        return iter(self._iterable) if lane is None else counters.loop(self._iterable, lane)
 
     def __next__(self) -> T:
         """The next item, for those who loop by hand."""
         if self._iterator is None:
             self._iterator = iter(self)
-        item: T = next(self._iterator)
+        try:
+            item: T = next(self._iterator)
+        except StopIteration:
+            self._iterator = None
+            raise
         return item
 
-    def __aiter__(self) -> Any:
-        """A new async loop over the items."""
-        node = self._node
-        if node is None:
-            return self._iterable.__aiter__()
-        return counters.async_loop(self._iterable, node._open_lane(self._iterable, self._unit))
 
-    def __len__(self) -> int:
-        """The length of what is tracked."""
-        return len(self._iterable)
+class AsyncTracked(_Tracked, Generic[T]):
+    """What `track` gives an `async for`: each loop over it opens a lane of its own; one begun with `anext` goes on."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        """A new async loop over the items, or the one that `anext` began."""
+        begun: AsyncIterator[T] | None = self._iterator
+        if begun is not None:
+            return begun
+        lane = self._lane()
+        if lane is None:
+            plain: AsyncIterator[T] = self._iterable.__aiter__()
+            return plain
+        return counters.async_loop(self._iterable, lane)
+
+    async def __anext__(self) -> T:
+        """The next item, for those who loop by hand."""
+        if self._iterator is None:
+            self._iterator = self.__aiter__()
+        try:
+            item: T = await self._iterator.__anext__()
+        except StopAsyncIteration:
+            self._iterator = None
+            raise
+        return item
+
+
+class _Both(Tracked[T], AsyncTracked[T]):
+    """What `track` gives for something that `for` and `async for` both take."""
+
+    __slots__ = ()
+
+
+def tracked(iterable: Any, node: Handle | None, unit: str | None) -> Any:
+    """The loops of a node over anything that can be looped over."""
+    if not hasattr(iterable, "__aiter__"):
+        if not hasattr(iterable, "__iter__"):
+            iter(iterable)
+        return Tracked(iterable, node, unit)
+    kind = _Both if hasattr(iterable, "__iter__") else AsyncTracked
+    return kind(iterable, node, unit)
 
 
 def length(iterable: object) -> int | None:
@@ -100,8 +157,9 @@ class More:
     def __init__(self) -> None:
         """Nothing yet."""
         self.attributes: Attributes = EMPTY
-        self.outcomes: dict[str, Number] = {}
-        self.usage: dict[str, Number] = {}
+        # `counts[key] += n` is one step for other threads, `counts[key] = counts.get(key, 0) + n` is not.
+        self.outcomes: defaultdict[str, Number] = defaultdict(int)
+        self.usage: defaultdict[str, Number] = defaultdict(int)
         self.result: Attributes = EMPTY
         self.sums: dict[str | None, tuple[Number, Number]] = {}
         self.beats = 0
@@ -123,6 +181,7 @@ class Handle:
     _moved_at = 0.0
     _observe_at = 0.0
     _advanced: Any = 0
+    _sound: Any = 0
     _base: Number = 0
     _bumps = 0
     _seen: Any = 0
@@ -181,7 +240,7 @@ class Handle:
     def track(self, iterable: AsyncIterable[T], *, unit: str | None = None) -> AsyncTracked[T]: ...
     def track(self, iterable: Any, *, unit: str | None = None) -> Any:
         """The same items, counted while a loop takes them; see `otel_progress.track`."""
-        return Tracked(iterable, self, unit)
+        return tracked(iterable, self, unit)
 
     # -- what it says about itself
 
@@ -213,12 +272,12 @@ class Handle:
                 self._bumps += part != self._ratio
                 self._ratio, self._own = part, True
 
-    def set(self, **attributes: object) -> None:
+    def set(self, /, **attributes: object) -> None:
         """Set attributes; they show in every summary and on the span. A None is left out."""
         more = self._with_more()
         more.attributes = values.attributes(attributes, drops, more.attributes)
 
-    def heartbeat(self, **details: object) -> None:
+    def heartbeat(self, /, **details: object) -> None:
         """The work is alive. It resets the idle time only with `heartbeat_counts=True`."""
         more = self.operation._with_more()
         more.beats += 1
@@ -235,7 +294,7 @@ class Handle:
             attributes: what goes with it.
         """
         line = values.text(text, drops)
-        self._tell(line, status, attributes)
+        self._tell(line, None if status is None else values.text(status, drops, values.NAME_LENGTH), attributes)
 
     def record(self, outcome: str, *, item: object = None, component: object = None) -> None:
         """Count an outcome (`ok`, `failed`, `skipped`, or another word); what failed shows in the feed."""
@@ -243,7 +302,7 @@ class Handle:
         for node in (self, self.operation) if self is not self.operation else (self,):
             outcomes = node._with_more().outcomes
             if key in outcomes or len(outcomes) < values.ATTRIBUTE_COUNT:
-                outcomes[key] = outcomes.get(key, 0) + 1
+                outcomes[key] += 1
             else:
                 drops.add(semconv.DROP_ATTRIBUTE)
         if key == "failed":
@@ -267,11 +326,17 @@ class Handle:
         usage = self.operation._with_more().usage
         for key, raw in about.items():
             amount = values.count(raw, drops) if raw is not None else None
-            if amount and (key in usage or len(usage) < values.ATTRIBUTE_COUNT):
-                usage[key] = usage.get(key, 0) + amount
+            if not amount:
+                continue
+            if key in usage or len(usage) < values.ATTRIBUTE_COUNT:
+                usage[key] += amount
+                if usage[key] > values.INT_MAX:
+                    usage[key] = values.INT_MAX
                 self.operation._used(key, amount)
+            else:
+                drops.add(semconv.DROP_ATTRIBUTE)
 
-    def result(self, **results: object) -> None:
+    def result(self, /, **results: object) -> None:
         """What came out of it; shown in every summary."""
         more = self.operation._with_more()
         more.result = values.attributes(results, drops, more.result)
@@ -287,11 +352,21 @@ class Handle:
 
         return Waiting(self, values.text(reason, drops), overdue_after)
 
-    def stage(self, name: str, **options: Any) -> Stage:
+    def stage(self, name: str, **options: Unpack[StageGiven]) -> Stage:
         """A stage of this one; see `otel_progress.stage`."""
         from otel_progress.live.stage import Stage
 
         return Stage(name, parent=self, **options)
+
+    def add_listener(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+        """Call this with a snapshot at every change of the operation; returns a function that takes it out again.
+
+        It runs in a thread of its own; an async one runs on the loop where it was added. What it raises
+        is logged once, and never reaches the job.
+        """
+        from otel_progress.live.listeners import listen
+
+        return listen(callback, self.operation)
 
     # -- cancelling
 
@@ -333,17 +408,17 @@ class Handle:
 
     def _with_more(self) -> More:
         if self._more is None:
-            self._more = More()
-        return self._more
+            vars(self).setdefault("_more", More())  # one step, so that two threads get the same
+        more: More = vars(self)["_more"]
+        return more
 
     def _plain_advanced(self) -> Number:
         """What `advance` summed up, as a finite number."""
         raw = self._advanced
-        if type(raw) is int:
-            return raw
-        known = values.number(raw, drops)
+        known = raw if type(raw) is int else values.number(raw, drops)
         if known is None:
-            known = self._advanced = 0
+            known = self._advanced = self._sound  # what it was before something came that is no number
+        self._sound = known
         return known
 
     def _counted(self) -> Number:
@@ -354,7 +429,7 @@ class Handle:
         here = place()
         lanes = self._lanes
         if lanes is None:
-            lanes = self._lanes = []
+            lanes = vars(self).setdefault("_lanes", [])  # one step, so that two threads get the same
         nested = any(not lane.closed and lane.place == here for lane in lanes)
         lane = Lane(length(iterable), unit and values.text(unit, drops, values.NAME_LENGTH), here, nested)
         if len(lanes) >= LANES:
@@ -373,7 +448,7 @@ class Handle:
                 if key not in sums and len(sums) >= values.ATTRIBUTE_COUNT:
                     key = None
                 done, total = sums.get(key, (0, 0))
-                sums[key] = (done + lane.completed, total + (lane.completed if lane.total is None else lane.total))
+                sums[key] = (done + lane.completed, total + (lane.total or 0))
                 self._lanes.remove(lane)  # type: ignore[union-attr]
 
     def _lane_counts(self) -> dict[str | None, tuple[Number, Number | None]]:
@@ -384,7 +459,7 @@ class Handle:
         for lane in list(self._lanes or ()):
             key = None if lane.nested else lane.unit or self._unit
             done, total = counts.get(key, (0, 0))
-            size = lane.completed if lane.total is None and lane.ended else lane.total
+            size = lane.total
             counts[key] = (done + lane.completed, None if total is None or size is None else total + size)
         return counts
 
@@ -395,7 +470,7 @@ class Handle:
         lanes.pop(None, None)
         others = {unit: lane[0] for unit, lane in lanes.items() if unit is not None}
         total = self._total
-        if self._own or self._advanced:
+        if self._own or self._plain_advanced():
             return self._counted(), total, others
         if done is not None:
             return done, total if total is not None else size, others
@@ -403,7 +478,8 @@ class Handle:
 
     def _life(self) -> Any:
         """A value that changes with each completed unit, in any unit and at any depth."""
-        life = self._advanced + self._bumps
+        advanced = self._advanced
+        life = (advanced if type(advanced) is int else self._plain_advanced()) + self._bumps
         if self._lanes:
             life += sum(lane.completed for lane in list(self._lanes))
         if self._more is not None and self._more.sums:
@@ -413,10 +489,6 @@ class Handle:
     def _close_lanes(self) -> None:
         for lane in list(self._lanes or ()):
             lane.close()
-
-
-class AsyncTracked(Tracked[T]):
-    """The type of `track` over an async iterable."""
 
 
 def _locked_advance(self: Handle, n: Number = 1) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, TypeVar
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, InvalidState
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
     from otel_progress.model.plan import Plan, StagePlan
     from otel_progress.model.snapshot import Note, Snapshot
 
+    class OperationGiven(TypedDict, total=False):
+        """What may be said of an operation beside its name; see `otel_progress.operation`."""
+
+        id: str | None
+        plan: Plan | Iterable[StagePlan | str] | None
+        total: float | None
+        unit: str | None
+        description: str | None
+        agent: str | None
+        attributes: Mapping[str, object] | None
+        parent: Operation | Stage | Parent | str | None
+        stall_after: float | None
+        slow_after: float | None
+        start_within: float | None
+        heartbeat_counts: bool
+
 NOTES: Final = 20
 """Lines of the activity feed that a snapshot holds."""
 TRAIL: Final = 64
@@ -34,6 +50,9 @@ PLAIN_EVENTS: Final = 12
 Kept = tuple[str, int, Any]
 WEIGHED: Final = 1_000
 """Stage names that may take part in the ratio."""
+
+
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
 
 class Parent(NamedTuple):
@@ -115,7 +134,7 @@ class Operation(Handle):
             _plan(plan),
             None if description is None else values.text(description, drops),
             None if agent is None else values.text(agent, drops, values.NAME_LENGTH),
-            parent,
+            _known_parent(parent),
             values.positive("stall_after", stall_after),
             values.positive("slow_after", slow_after),
             values.positive("start_within", start_within),
@@ -180,8 +199,15 @@ class Operation(Handle):
         """The id of the operation that it is part of, if any."""
         parent = self._opts.parent or self._parent
         if isinstance(parent, Handle):
-            return parent.operation.id
+            return parent.operation.id if getattr(parent, "_op", parent) is not None else None
         return parent.operation_id if isinstance(parent, Parent) else parent
+
+    @property
+    def status(self) -> Status:
+        """What happened to it so far; it waits while one of its stages does."""
+        if self._status is Status.RUNNING and any(stage._waits for stage in tuple(self._running or ())):
+            return Status.WAITING
+        return super().status
 
     @property
     def _ours(self) -> bool:
@@ -198,9 +224,8 @@ class Operation(Handle):
             DuplicateOperation: while another with its id runs in this process.
         """
         if self._status is not Status.PENDING or self._started is not None:
-            raise InvalidState(
-                f"operation {self.name!r} was started before; make a new operation(...) for each run"
-            )
+            what = "ended before its start" if self._started is None else "was started before"
+            raise InvalidState(f"operation {self.name!r} {what}; make a new operation(...) for each run")
         options = self._opts
         above = context.innermost.get()
         if above is not None and options.parent is None:
@@ -215,6 +240,9 @@ class Operation(Handle):
         self._status = Status.RUNNING
         try:
             hooks.tracing.start(self, options.parent or self._parent, self._started_ns)
+        except Exception:
+            tell_once("no span could be started for an operation; the job goes on")
+        try:
             if hooks.wanted:
                 self._announce()
         except Exception:
@@ -299,11 +327,10 @@ class Operation(Handle):
         """End it with what happened."""
         self.__exit__(kind, error, trace)
 
-    def __call__(self, fn: Callable[..., Any]) -> Any:
+    def __call__(self, fn: F) -> F:
         """Decorate a function: each call of it is an operation of its own."""
-        from otel_progress.decorators import wrap
-
-        return wrap(fn, self)
+        decorated: F = hooks.wrap(fn, self)
+        return decorated
 
     def __del__(self) -> None:
         if self._status is Status.RUNNING and self._seen_by_ticker:
@@ -315,21 +342,18 @@ class Operation(Handle):
         """Everything that is known of it now, as an immutable value."""
         from otel_progress.live.capture import capture
 
-        return capture(self, clock.monotonic(), clock.time_ns())
+        now = clock.monotonic()
+        if not self._seen_by_ticker and self._status is Status.RUNNING:
+            from otel_progress.live.ticker import sample
+
+            sample(self, now)  # nobody else looks
+        return capture(self, now, clock.time_ns())
 
     def summary(self) -> str:
         """What became of it in a few lines: status, time, progress, stages, outcomes, results."""
-        return self.snapshot().summary()
+        from otel_progress.model.summary import summary
 
-    def add_listener(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
-        """Call this with a snapshot at every change; returns a function that takes it out again.
-
-        It runs in a thread of its own; an async one runs on the loop where it was added. What it raises
-        is logged once, and never reaches the job.
-        """
-        from otel_progress.live.listeners import listen
-
-        return listen(callback, self)
+        return summary(self.snapshot())
 
     # -- what its handles report
 
@@ -344,10 +368,12 @@ class Operation(Handle):
 
     def _first(self, stage: Stage) -> list[Stage]:
         """Begin the list of stages."""
-        self._first_stage = stage
-        self._running = []
-        self._stages = []
-        return self._stages
+        with registry.lock:
+            if self._stages is None:
+                self._first_stage = stage
+                self._running = []
+                self._stages = []
+            return self._stages
 
     def _fold(self) -> None:
         from otel_progress.live.capture import fold
@@ -361,8 +387,14 @@ class Operation(Handle):
             return
         if self._weighed is None:
             self._weighed = {}
-        planned = plan.index(stage.name) is not None
-        if planned or (stage._opts.weight is not None and len(self._weighed) < WEIGHED):
+        position = plan.index(stage.name)
+        if position is not None:
+            planned = plan.stages[position]
+            if stage._total is None and planned.total is not None:
+                stage._total = planned.total
+            if stage._unit == Handle._unit and planned.unit is not None:
+                stage._unit = planned.unit
+        if position is not None or (stage._opts.weight is not None and len(self._weighed) < WEIGHED):
             self._weighed[stage.name] = stage
 
     def _touch(self, node: Handle | None, now: float) -> None:
@@ -385,6 +417,17 @@ class Operation(Handle):
     def _used(self, key: str, amount: float) -> None:
         if hooks.wanted:
             registry.used(self.name, key, amount)
+
+
+def _known_parent(given: Any) -> Operation | Stage | Parent | str | None:
+    if isinstance(given, str):
+        return values.text(given, drops, values.NAME_LENGTH)
+    if isinstance(given, Parent) and given.operation_id is not None:
+        return Parent(values.text(given.operation_id, drops, values.NAME_LENGTH), given.context)
+    if given is not None and not isinstance(given, (Handle, Parent)):
+        raise InvalidArgument(f"parent is an operation, a stage, what extract() found, or an id, not {given!r}")
+    found: Any = given
+    return found  # type: ignore[no-any-return]
 
 
 def _plan(given: Plan | Iterable[StagePlan | str] | None) -> Plan | None:

@@ -116,22 +116,34 @@ class Registry:
 
     # -- fork
 
-    def before_fork(self) -> None:
-        """Hold the lock for the fork, so that the child does not get it taken; 50 ms at the most."""
-        self._held = self.lock.acquire(timeout=FORK_WAIT)
+    def before_fork(self, timeout: float = FORK_WAIT) -> None:
+        """Hold the lock for the fork, so that no change is cut in two; 50 ms at the most."""
+        if self.lock.acquire(timeout=timeout):
+            self._held_by = threading.get_ident()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
-        if self._held:
+        """Go on; another thread may be forking too, and only the one that holds the lock lets it go."""
+        if self._held_by == threading.get_ident():
+            self._held_by = None
             self.lock.release()
 
     def after_fork_in_child(self) -> None:
         """Start from nothing: what ran belongs to the parent."""
         self.generation += 1
+        self._held_by = None
         self._reset()
         drops.clear()
 
-    _held = False
+    # -- the end
+
+    def free(self, timeout: float) -> None:
+        """Go on with a fresh lock if the old one can't be had: a signal may have come while its thread held it."""
+        if self.lock.acquire(timeout=timeout):
+            self.lock.release()
+        else:
+            self.lock = threading.RLock()
+
+    _held_by: int | None = None
 
 
 registry = Registry()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress.live import context, hooks
+from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import FORK_WAIT, registry
 from otel_progress.live.ticker import Ticker
 from otel_progress.model.status import Status
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from otel_progress.live.operation import Operation
 
 EXIT_SECONDS: Final = 2.0
+"""The most that the end of the process waits for, in all."""
 
 ticker = Ticker()
 threads_allowed = True
 """False under the fake clock, where a test turns the crank."""
 
-at_exit: list[Callable[[float], None]] = []
+at_exit: list[Callable[[float], object]] = []
 """Called at the end of the process, after the last round, with the seconds that are left."""
 in_child: list[Callable[[], None]] = []
 """Called in a forked child, before any code of the user."""
@@ -40,12 +42,17 @@ parking = threading.Lock()
 """Held by our threads while they may hold locks of the SDK; a fork waits for it, 50 ms at the most."""
 
 _lock = threading.Lock()
-_hooked = _parked = False
+_hooked = False
+_parked_by: int | None = None
+_finalized = False
+_waited = 0.0
+"""How long the end of the process was held up already, by SIGTERM or a finalizer."""
 
 
 def want() -> None:
     """Somebody takes events from now on."""
     hooks.wanted = True
+    _hook()
     if _prepare not in hooks.on_operation:
         hooks.on_operation.insert(0, _prepare)
     here = context.running_here()
@@ -57,21 +64,37 @@ def want() -> None:
 
 def ensure() -> None:
     """Run the ticker, and hook into fork and exit."""
-    global _hooked
+    _hook()
     with _lock:
-        if not _hooked:
-            _hooked = True
-            atexit.register(_exit)
-            os.register_at_fork(
-                before=_before_fork,
-                after_in_parent=_after_fork_in_parent,
-                after_in_child=_after_fork_in_child,
-            )
-            process = sys.modules.get("multiprocessing.process")
-            if process is not None and process.parent_process() is not None:
-                _flush_at_end_of_child()
         if threads_allowed:
             ticker.start()
+
+
+def _hook() -> None:
+    """Hear of forks and of the end, from now on."""
+    global _hooked
+    with _lock:
+        if _hooked:
+            return
+        _hooked = True
+    atexit.register(_exit)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        _flush_at_end_of_child()
+
+
+def rest() -> None:
+    """Nobody takes events any more: let the ticker's thread end."""
+    global ticker
+    with _lock:
+        if not hooks.wanted:
+            ticker.stop()
+            ticker = Ticker(ticker.interval, ticker.budget)
 
 
 def set_pace(interval: float, budget: float) -> None:
@@ -88,33 +111,58 @@ def finish(timeout: float, interrupt: str | None = None) -> bool:
 
     def last_round() -> None:
         if interrupt is not None:
+            registry.free(timeout / 8)
             for operation in registry.operations():
                 operation._finish(Status.INTERRUPTED, interrupt, None)
-        ticker.round(sample=True)
+        if not ticker.resting or registry.live or registry.changes or not threads_allowed:
+            ticker.round(sample=True)
         for call in tuple(at_exit):
             call(max(0.0, deadline - clock.monotonic()))
 
     return ticker.ask(last_round, timeout)
 
 
+def finish_process(interrupt: str) -> None:
+    """The process ends: running operations end as interrupted; all calls of this together wait 2 s at the most."""
+    global _waited
+    since = clock.monotonic()
+    finish(max(0.1, EXIT_SECONDS - _waited), interrupt)
+    _waited += clock.monotonic() - since
+
+
 def _exit() -> None:
-    finish(EXIT_SECONDS, "the process ended")
+    finish_process("the process ended")
+
+
+def _before_fork() -> None:
+    global _parked_by
+    _flush_children()
+    deadline = clock.monotonic() + FORK_WAIT
+    if parking.acquire(timeout=FORK_WAIT):
+        _parked_by = threading.get_ident()
+    registry.before_fork(max(0.0, deadline - clock.monotonic()))
 
 
 def _after_fork_in_parent() -> None:
+    global _parked_by
     registry.after_fork_in_parent()
-    if _parked:
+    if _parked_by == threading.get_ident():
+        _parked_by = None
         parking.release()
 
 
 def _after_fork_in_child() -> None:
-    global ticker, _lock, parking
+    global ticker, _lock, parking, _parked_by, _finalized, _waited
     _lock, parking = threading.Lock(), threading.Lock()
+    _parked_by, _finalized, _waited = None, False, 0.0
     loops.clear()
     registry.after_fork_in_child()
     ticker = Ticker(ticker.interval, ticker.budget)
     for call in tuple(in_child):
-        call()
+        try:
+            call()
+        except Exception:
+            tell_once("a part of the telemetry could not be set up in a forked child; the job goes on")
 
 
 def _prepare(operation: Operation) -> None:
@@ -128,17 +176,22 @@ def _prepare(operation: Operation) -> None:
             loops.add(loop)
 
 
-def _before_fork() -> None:
+_children_flush = False
+
+
+def _flush_children() -> None:
+    """Have children of multiprocessing flush at their end."""
+    global _children_flush
     util = sys.modules.get("multiprocessing.util")
-    if util is not None:
+    if util is not None and not _children_flush:
+        _children_flush = True
         util.register_after_fork(registry, _flush_at_end_of_child)
-    global _parked
-    _parked = parking.acquire(timeout=FORK_WAIT)
-    registry.before_fork()
 
 
 def _flush_at_end_of_child(_: object = None) -> None:
     """A child of multiprocessing ends without atexit, but runs its finalizers."""
+    global _finalized
     util = sys.modules.get("multiprocessing.util")
-    if util is not None:
+    if util is not None and not _finalized:
+        _finalized = True
         util.Finalize(None, _exit, exitpriority=100)

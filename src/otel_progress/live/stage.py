@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, TypeVar
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidState
@@ -13,14 +13,53 @@ from otel_progress.live.drops import drops
 from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import tell_once
 from otel_progress.live.node import Handle
+from otel_progress.live.operation import PLAIN as UNSAID
 from otel_progress.live.operation import Operation
 from otel_progress.live.registry import CHANGES, registry
 from otel_progress.model import values
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-F = TypeVar("F", bound=Callable[..., Any])
+    class StageGiven(TypedDict, total=False):
+        """What may be said of a stage.
+
+        Attributes:
+            weight: its share of the whole, where the operation has a plan; else that of the plan.
+            total: how many units it has.
+            unit: what is counted, in UCUM or a plain word (`file`, `By`).
+            description: what it does, in words.
+            message: the current step in words.
+            expected: how long it is expected to take, in seconds.
+            stall_after: seconds without progress after which it counts as stuck.
+            critical: shown; changes no outcome.
+            depends_on: names of stages that it needs; shown.
+            attributes: what else is known of it.
+        """
+
+        weight: float | None
+        total: float | None
+        unit: str | None
+        description: str | None
+        message: object
+        expected: float | None
+        stall_after: float | None
+        critical: bool
+        depends_on: Iterable[str]
+        attributes: Mapping[str, object] | None
+
+
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
+RUNNING: Final = Status.RUNNING
+COMPLETED: Final = Status.COMPLETED
+STAGE_STARTED: Final = semconv.STAGE_STARTED
+STAGE_ENDED: Final = semconv.STAGE_ENDED
+innermost: Final = context.innermost
+KNOWN_NAMES: Final = 1_000
+"""Names that are remembered as good."""
+_names: Final[set[str]] = set()
 MANY: Final = 256
 """Stages that an unwatched operation keeps before it folds the older ones."""
 
@@ -45,16 +84,28 @@ class Stage(Handle):
     It nests to any depth. Outside an operation it does nothing, and says so once in the log.
     """
 
-    _opts: StageOptions
+    _opts: StageOptions = PLAIN
     _op: Operation | None = None
     _full_path: str | None = None
     _ended_ns = 0
 
-    def __init__(
+    def __init__(self, name: str, *, parent: Handle | None = None, **options: Unpack[StageGiven]) -> None:
+        """A stage that has not started.
+
+        Args:
+            name: the step; few values, as it is a label of metrics.
+            parent: what it is a part of; what runs here unless said.
+            options: what else is said of it, see `StageGiven`: `weight`, `total`, `unit`, `description`, `message`,
+                `expected`, `stall_after`, `critical`, `depends_on`, `attributes`.
+        """
+        self.name = name if type(name) is str and name in _names else _name(name)
+        self._parent = parent
+        if options:
+            self._given(**options)
+
+    def _given(
         self,
-        name: str,
         *,
-        parent: Handle | None = None,
         weight: float | None = None,
         total: float | None = None,
         unit: str | None = None,
@@ -66,39 +117,21 @@ class Stage(Handle):
         depends_on: Iterable[str] = (),
         attributes: Mapping[str, object] | None = None,
     ) -> None:
-        """A stage that has not started.
-
-        Args:
-            name: the step; few values, as it is a label of metrics.
-            parent: what it is a part of; what runs here unless said.
-            weight: its share of the whole, where the operation has a plan; else that of the plan.
-            total: how many units it has.
-            unit: what is counted, in UCUM or a plain word (`file`, `By`).
-            description: what it does, in words.
-            message: the current step in words.
-            expected: how long it is expected to take, in seconds.
-            stall_after: seconds without progress after which it counts as stuck.
-            critical: shown; changes no outcome.
-            depends_on: names of stages that it needs; shown.
-            attributes: what else is known of it.
-        """
-        if type(name) is not str or len(name) > values.NAME_LENGTH or not name.isprintable():
-            name = values.text(name, drops, values.NAME_LENGTH)
-        self.name = name
-        self._parent = parent
-        if total is not None or unit is not None or message is not None:
-            self._measure(total, unit, message)
-        if weight is description is expected is stall_after is None and critical is True and depends_on == ():
-            self._opts = PLAIN
-        else:
-            self._opts = StageOptions(
-                _limit(weight, zero=True),
-                None if description is None else values.text(description, drops),
-                _limit(expected),
-                _limit(stall_after),
-                bool(critical),
-                tuple(values.text(item, drops, values.NAME_LENGTH) for item in depends_on),
-            )
+        """Take the options of `StageGiven`."""
+        self._measure(total, unit, message)
+        options = StageOptions(
+            _limit(weight, zero=True),
+            None if description is None else values.text(description, drops),
+            _limit(expected),
+            _limit(stall_after),
+            bool(critical),
+            tuple(
+                values.text(item, drops, values.NAME_LENGTH)
+                for item in ((depends_on,) if isinstance(depends_on, str) else depends_on)
+            ),
+        )
+        if options != PLAIN:
+            self._opts = options
         if attributes:
             self.set(**dict(attributes))
 
@@ -106,7 +139,7 @@ class Stage(Handle):
     def operation(self) -> Operation:
         """The operation that it belongs to."""
         if self._op is None:
-            return _nowhere
+            return Operation("nowhere")  # a new one each time, so that nothing said to it reaches anybody
         return self._op
 
     @property
@@ -125,23 +158,34 @@ class Stage(Handle):
         Raises:
             InvalidState: if it was started before.
         """
+        return self.__enter__(False)
+
+    def __enter__(self, current: bool = True) -> Stage:
+        """Start it, and make it current."""
         if self._started is not None:
             raise InvalidState(f"stage {self.name!r} was started before; make a new stage(...) for each run")
-        parent = self._parent or context.innermost.get()
-        while parent is not None and parent._status is not Status.RUNNING:
+        here = innermost.get()
+        parent = here if self._parent is None else self._parent
+        while parent is not None and parent._status is not RUNNING:
             parent = parent._parent
-        operation = None if parent is None else parent.operation
-        if parent is None or operation is None or operation._generation != registry.generation:
+        if parent is None:
+            context.outside("stage")
+            return self
+        kind = type(parent)
+        operation = parent if kind is Operation else parent._op if kind is Stage else parent.operation
+        if operation._generation != registry.generation:
             context.outside("stage")
             return self
         self._parent = parent
         self._op = operation
         self._started = self._moved_at = now = clock.monotonic()
         self._started_ns = now_ns = clock.time_ns()
-        self._status = Status.RUNNING
+        self._status = RUNNING
+        if current:
+            self._context = innermost.set(self)
         try:
             if operation._span is not None:
-                hooks.tracing.start_stage(self, parent, now_ns)
+                hooks.tracing.start_stage(self, parent is here, current, now_ns)
             stages = operation._stages
             if stages is None:
                 stages = operation._first(self)
@@ -150,12 +194,13 @@ class Stage(Handle):
             operation._moved_at = now
             if parent is not operation:
                 operation._touch(parent, now)
-            if operation._opts.plan is not None:
+            options = operation._opts
+            if options is not UNSAID and options.plan is not None:
                 operation._weigh(self)
             if hooks.wanted:
                 changes = registry.changes
                 if len(changes) < CHANGES:
-                    changes.append((semconv.STAGE_STARTED, operation, self, now_ns, EMPTY))
+                    changes.append((STAGE_STARTED, operation, self, now_ns, EMPTY))
                 else:
                     drops.add(semconv.DROP_QUEUE)
         except Exception:
@@ -164,7 +209,7 @@ class Stage(Handle):
 
     def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         operation = self._op
-        if operation is None or self._status is not Status.RUNNING:
+        if operation is None or self._status is not RUNNING:
             return
         self._ended = now = clock.monotonic()
         self._ended_ns = now_ns = clock.time_ns()
@@ -176,7 +221,19 @@ class Stage(Handle):
         try:
             if self._lanes is not None:
                 self._close_lanes()
-            if self._span is not None:
+            if self._span is None:
+                pass
+            elif (
+                status is COMPLETED
+                and self._more is None
+                and self._message is None
+                and self._trail is None
+                and self._lanes is None
+                and not self._own
+                and not self._advanced
+            ):
+                self._span.end(now_ns)  # nothing to add
+            else:
                 hooks.tracing.end(self, status, reason, error, now_ns)
             operation._running.remove(self)  # type: ignore[union-attr]
             operation._moved_at = now
@@ -185,7 +242,7 @@ class Stage(Handle):
             if hooks.wanted:
                 changes = registry.changes
                 if len(changes) < CHANGES:
-                    changes.append((semconv.STAGE_ENDED, operation, self, now_ns, EMPTY))
+                    changes.append((STAGE_ENDED, operation, self, now_ns, EMPTY))
                 else:
                     drops.add(semconv.DROP_QUEUE)
             elif len(operation._stages) > MANY:  # type: ignore[arg-type]
@@ -224,31 +281,29 @@ class Stage(Handle):
 
     # -- with and async with
 
-    def __enter__(self) -> Stage:
-        """Start it, and make it current."""
-        self.start()
-        if self._op is not None:
-            self._context = context.innermost.set(self)
-            if self._span is not None:
-                self._token = hooks.tracing.attach(self)
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End it with what happened; an exception passes unchanged."""
         if error is None:
-            self._finish(Status.COMPLETED, None, None)
+            self._finish(COMPLETED, None, None)
         else:
             self._finish(ending(error), words(error), error)
-        if self._context is not None:
-            context.leave(self)
+        token = self._context
+        if token is not None:
+            self._context = None
+            try:
+                innermost.reset(token)
+            except (ValueError, RuntimeError):
+                return  # left in another context: there is nothing to undo
+            token = self._token
+            if token is not None:
+                self._token = None
+                hooks.tracing.detach(token)
 
     def __call__(self, fn: F) -> F:
         """Decorate a function: each call of it is a stage of its own."""
-        from otel_progress.decorators import wrap
-
-        decorated: F = wrap(fn, self)
+        decorated: F = hooks.wrap(fn, self)
         return decorated
 
     async def __aenter__(self) -> Stage:
@@ -262,6 +317,15 @@ class Stage(Handle):
         self.__exit__(kind, error, trace)
 
 
+def _name(name: object) -> str:
+    """The name as a text that is short and printable; good ones are remembered."""
+    if type(name) is not str or len(name) > values.NAME_LENGTH or not name.isprintable():
+        return values.text(name, drops, values.NAME_LENGTH)
+    if len(_names) < KNOWN_NAMES:
+        _names.add(name)
+    return name
+
+
 def _limit(value: Any, *, zero: bool = False) -> float | None:
     """A finite number above 0 (or 0 where that has a meaning), else None and counted."""
     if value is None:
@@ -272,5 +336,3 @@ def _limit(value: Any, *, zero: bool = False) -> float | None:
         return None
     return float(known)
 
-
-_nowhere = Operation("nowhere")

@@ -271,7 +271,7 @@ def sample(operation: Operation, now: float) -> bool:
     moved = life != operation._seen
     if moved:
         operation._seen = life
-        moved = life == life  # NaN differs from itself for ever
+        moved = bool(life == life)  # NaN differs from itself for ever
     running = operation._running
     if running:
         for stage in tuple(running):
@@ -287,13 +287,13 @@ def sample(operation: Operation, now: float) -> bool:
         operation._moved_at = now
     if now >= operation._observe_at:
         _observe(operation, now)
-    return moved
+    return bool(moved)
 
 
 def _observe(node: Handle, now: float) -> None:
     """Feed the estimate: often at first, every 10 s in a long run."""
     capture.observe(node, now)
-    node._observe_at = now + min(10.0, (now - (node._started or now)) / 20)
+    node._observe_at = now + min(10.0, (now - (node._started or now)) / 10)
 
 
 def next_check(snapshot: Snapshot, now: float) -> float:

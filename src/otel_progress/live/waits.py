@@ -6,7 +6,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from otel_progress import clock, semconv
-from otel_progress.model.values import Attributes
+from otel_progress.live.drops import drops
+from otel_progress.model import values
+from otel_progress.model.values import Attributes, Value
 
 if TYPE_CHECKING:
     from otel_progress.live.node import Handle
@@ -22,8 +24,8 @@ class Waiting:
         """A pause that has not begun; without a node it does nothing."""
         self._node = node
         self._reason = reason
-        usable = isinstance(overdue_after, (int, float)) and overdue_after > 0
-        self._overdue_after = float(overdue_after) if usable and overdue_after is not None else None
+        known = None if overdue_after is None else values.number(overdue_after, drops)
+        self._overdue_after = float(known) if known is not None and known > 0 else None
         self._since = 0.0
 
     def seen(self, now: float) -> Wait:
@@ -53,7 +55,7 @@ class Waiting:
         node._waits.remove(self)
         now = clock.monotonic()
         node.operation._touch(node, now)
-        about = {semconv.WAIT_REASON: self._reason, semconv.WAIT_DURATION: round(now - self._since, 3)}
+        about: dict[str, Value] = {semconv.WAIT_REASON: self._reason, semconv.WAIT_DURATION: round(now - self._since, 3)}
         node.operation._report(semconv.WAIT_ENDED, node, Attributes(about))
 
     async def __aenter__(self) -> Waiting:

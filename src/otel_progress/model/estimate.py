@@ -68,25 +68,35 @@ class Pace:
         if rate is None or not math.isfinite(remaining):
             return None
         eta = max(0.0, remaining / rate - max(0.0, now - self._then))
+        if not math.isfinite(eta):
+            return None
         spread = max(self._spread / max(self._samples, 1.0), rate * grain)
-        variance = spread / rate**2 * (eta + eta * eta / self._time)
+        variance = spread / rate / rate * (eta + eta * eta / self._time)
         off = _Z * math.sqrt(variance) + eta * max(_FLOOR, 0.5 / (1 + self._samples))
         relative = min(off / eta, 5.0) if eta else 0.0
+        if not math.isfinite(eta * (1 + relative)):
+            return None
         return Estimate(eta, eta / (1 + relative), eta * (1 + relative), "rate")
 
 
-def planned(remaining: Iterable[tuple[float, float]], actual: float, expected: float) -> Estimate | None:
+def planned(
+    remaining: Iterable[tuple[float, float]], actual: float, expected: float, measured: float | None = None
+) -> Estimate | None:
     """The time that a plan leaves.
 
     Args:
         remaining: for each stage not over, its expected duration and how long it runs already, in seconds.
         actual: how long the finished stages took in all, in seconds.
         expected: how long the plan gave them, in seconds.
+        measured: what stages that run will take by their own pace, in seconds; the plan is not asked for those.
     """
     pairs = list(remaining)
-    if not pairs:
+    if not pairs and measured is None:
         return None
     factor = (actual + 30) / (expected + 30) if expected else 1.0
-    eta = sum(max(want * factor - ran, want * factor * 0.05) for want, ran in pairs)
-    known = expected / (expected + sum(want for want, _ in pairs))
+    eta = (measured or 0.0) + sum(max(want * factor - ran, want * factor * 0.05) for want, ran in pairs)
+    if not math.isfinite(eta * 2):
+        return None
+    left = sum(want for want, _ in pairs)
+    known = expected / (expected + left) if expected else 0.0
     return Estimate(eta, eta * (0.5 + 0.3 * known), eta * (2.0 - 0.6 * known), "plan")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from otel_progress.errors import InvalidArgument
-from otel_progress.model.values import positive
+from otel_progress.model.values import NAME_LENGTH, Drops, finite, positive, text
+
+_drops = Drops()
+"""What the limits cut from plans; a plan is made once, so nobody counts it."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class StagePlan:
         depends_on: names of stages that it needs; shown.
 
     Raises:
-        InvalidArgument: for an empty name, a weight below 0, or an expected time not above 0.
+        InvalidArgument: for an empty name, a weight or total below 0, or an expected time not above 0.
     """
 
     name: str
@@ -41,10 +43,17 @@ class StagePlan:
         """Tell a plan that can't be meant at once."""
         if not isinstance(self.name, str) or not self.name:
             raise InvalidArgument(f"a stage's name must be a text that is not empty, not {self.name!r}")
-        if not isinstance(self.weight, (int, float)) or not math.isfinite(self.weight) or self.weight < 0:
+        if not finite(self.weight) or self.weight < 0:
             raise InvalidArgument(f"the weight of {self.name!r} must be a number of at least 0, not {self.weight!r}")
+        if self.total is not None and (not finite(self.total) or self.total < 0):
+            raise InvalidArgument(f"the total of {self.name!r} must be a number of at least 0, not {self.total!r}")
         positive(f"expected of {self.name!r}", self.expected)
-        object.__setattr__(self, "depends_on", tuple(self.depends_on))
+        needed = (self.depends_on,) if isinstance(self.depends_on, str) else self.depends_on
+        keep = object.__setattr__
+        keep(self, "name", text(self.name, _drops, NAME_LENGTH))
+        keep(self, "unit", self.unit and text(self.unit, _drops, NAME_LENGTH))
+        keep(self, "description", self.description and text(self.description, _drops))
+        keep(self, "depends_on", tuple(text(name, _drops, NAME_LENGTH) for name in needed))
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ def make_plan(given: Plan | Iterable[StagePlan | str] | None) -> Plan | None:
     """The plan that was meant; names alone are stages of weight 1."""
     if given is None or isinstance(given, Plan):
         return given
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
+        raise InvalidArgument(f"a plan is a list of StagePlan or names, or phases({{...}}), not {given!r}")
     stages = tuple(StagePlan(item) if isinstance(item, str) else item for item in given)
     for stage in stages:
         if not isinstance(stage, StagePlan):

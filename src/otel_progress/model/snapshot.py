@@ -37,8 +37,10 @@ class Progress:
 
     @property
     def percentage(self) -> float | None:
-        """The ratio as a percentage with two digits."""
-        return None if self.ratio is None else round(self.ratio * 100, 2)
+        """The ratio as a percentage with two digits; 100 only where the ratio is 1."""
+        if self.ratio is None:
+            return None
+        return round(self.ratio * 100, 2) if self.ratio >= 1 else min(round(self.ratio * 100, 2), 99.99)
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,6 @@ class Snapshot:
         idle = self.idle if wait else self.idle + later
         elapsed = self.elapsed + later
         return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait)
-
-    def summary(self) -> str:
-        """What became of it in a few lines: status, time, progress, stages, outcomes, results."""
-        from otel_progress.model.summary import summary
-
-        return summary(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: only dicts, lists, texts, numbers, booleans and None."""

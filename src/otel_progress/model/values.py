@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NoReturn, TypeAlias, Union
 
 from otel_progress import semconv
@@ -36,8 +37,8 @@ class Attributes(dict[str, Value]):
     def _frozen(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a snapshot can't be changed; make a dict of it first: dict(...)")
 
-    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _frozen  # type: ignore[assignment]
-    __ior__ = _frozen  # type: ignore[assignment,misc]
+    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _frozen
+    __ior__ = _frozen
 
     def __reduce__(self) -> tuple[type[Attributes], tuple[dict[str, Value]]]:
         """Pickle as the dict it holds."""
@@ -103,11 +104,12 @@ def text(value: object, drops: Drops, limit: int = MESSAGE_LENGTH) -> str:
 
 
 def scalar(value: object, drops: Drops, limit: int = VALUE_LENGTH) -> Scalar:
-    """One value that OTLP can carry; what it can't is turned to text."""
+    """One value that OTLP and JSON can carry; what they can't (NaN, too) is turned to text."""
     if isinstance(value, bool):
         return value
     if type(value) in (int, float):
-        return number(value, drops, 0) or 0
+        known = number(value, drops)
+        return str(value) if known is None else known
     return text(value, drops, limit)
 
 
@@ -115,13 +117,14 @@ def value(given: object, drops: Drops, limit: int = VALUE_LENGTH) -> Value:
     """A scalar, or a tuple of scalars of one type, as OTLP attributes have them."""
     if isinstance(given, (str, bytes)) or not isinstance(given, (Sequence, set, frozenset)):
         return scalar(given, drops, limit)
-    items = list(given)
+    items = list(islice(given, SEQUENCE_LENGTH + 1))
     if len(items) > SEQUENCE_LENGTH:
         drops.add(semconv.DROP_ATTRIBUTE)
         del items[SEQUENCE_LENGTH:]
     scalars = tuple(scalar(item, drops, limit) for item in items)
-    if len({type(item) for item in scalars}) > 1:
-        return tuple(text(item, drops, limit) for item in scalars)
+    kinds = {type(item) for item in scalars}
+    if len(kinds) > 1:
+        return tuple(map(float, scalars)) if kinds == {int, float} else tuple(text(item, drops, limit) for item in scalars)
     return scalars
 
 
@@ -129,9 +132,17 @@ def positive(name: str, value: float | None) -> float | None:
     """The value if it is a finite number above 0, or None."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+    if not finite(value) or value <= 0:
         raise InvalidArgument(f"{name} must be a number of seconds above 0, or None, not {value!r}")
     return value
+
+
+def finite(value: object) -> bool:
+    """Whether it is a number that a float can hold."""
+    try:
+        return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def attributes(

@@ -164,6 +164,8 @@ def from_attributes(
             int(get(s.SPAN_START_TIME, 0)),
             str(get(s.SPAN_KIND, "internal")),
         )
+    said: dict[str, Any] = {name: attributes[key] for key, name in _FLAT if key in attributes}
+    said |= {name: _mapping(json.loads(get(key, "{}"))) for key, name in _JSON}
     eta = None
     if s.ETA in attributes:
         eta = Estimate(
@@ -184,8 +186,7 @@ def from_attributes(
         heartbeat_at=get(s.LAST_HEARTBEAT),
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
         span=span,
-        **{name: attributes[key] for key, name in _FLAT if key in attributes},
-        **{name: _mapping(json.loads(get(key, "{}"))) for key, name in _JSON},
+        **said,
     )
 
 
@@ -195,6 +196,8 @@ def _mapping(given: Mapping[str, Any]) -> Attributes:
 
 def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
     get = item.get
+    said: dict[str, Any] = {name: get(name) for name in _STAGE}
+    said |= {name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes")}
     return StageSnapshot(
         name=get("name", item["path"]),
         path=item["path"],
@@ -214,6 +217,5 @@ def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
         critical=get("critical", True),
         depends_on=tuple(get("depends_on", ())),
         wait=Wait(*item["wait"]) if "wait" in item else None,
-        **{name: get(name) for name in _STAGE},
-        **{name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes")},
+        **said,
     )

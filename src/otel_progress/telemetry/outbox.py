@@ -1,8 +1,8 @@
 """Events that wait for the Collector: bounded, and what matters most goes last.
 
 What a reader can do without is dropped first: plain updates and notes, then stages and waits, then starts.
-The end of an operation is kept longest, above all where the receiver knows that it had started: else it would
-look lost there for ever. What is dropped is counted.
+The end of an operation is kept longest, and where the receiver knows that it had started only the bytes limit it: else
+it would look lost there for ever. What is dropped is counted.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Outbox:
         if letter.event == s.OPERATION_ENDED:
             self._ends[letter.owner] = serial
         self.bytes += len(letter.body)
-        while len(self._letters) > self._most or (self.bytes > self._most_bytes and len(self._letters) > 1):
+        ends = self._ranks[END]
+        while len(self._letters) - len(ends) > self._most or (self.bytes > self._most_bytes and len(self._letters) > 1):
             drops.add(s.DROP_OUTBOX)
             self._remove(next(serial for rank in self._ranks for serial in rank))
 
@@ -115,14 +116,24 @@ class Outbox:
             if letter.event == s.OPERATION_ENDED:
                 self._heard.pop(letter.owner, None)
                 continue
-            if letter.owner not in self._heard and len(self._heard) < HEARD:
-                self._heard[letter.owner] = None
-            end = self._ends.get(letter.owner)
-            if end is not None and self._ranks[UNHEARD_END].pop(end, self) is None:
-                self._ranks[END][end] = None
+            self._hear(letter.owner)
 
-    def discard(self, batch: dict[int, Letter]) -> None:
-        """The receiver will never take these."""
-        drops.add(s.DROP_REJECTED, len(batch))
-        for serial in batch:
+    def unclear(self, batch: dict[int, Letter]) -> None:
+        """The receiver may have these although it did not say so: it may know their operations."""
+        for letter in batch.values():
+            self._hear(letter.owner)
+
+    def _hear(self, owner: str) -> None:
+        if owner not in self._heard and len(self._heard) < HEARD:
+            self._heard[owner] = None
+        end = self._ends.get(owner)
+        if end is not None and self._ranks[UNHEARD_END].pop(end, self) is None:
+            self._ranks[END][end] = None
+
+    def discard(self, batch: dict[int, Letter], *, ends: bool) -> bool:
+        """The receiver won't take these; without `ends`, ends of operations that it knows stay. Whether any did."""
+        kept = set() if ends else batch.keys() & self._ranks[END].keys()
+        drops.add(s.DROP_REJECTED, len(batch) - len(kept))
+        for serial in batch.keys() - kept:
             self._remove(serial)
+        return bool(kept)

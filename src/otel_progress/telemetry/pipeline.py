@@ -27,13 +27,43 @@ BACKOFF_MOST: Final = 5.0
 Delivered = Callable[[], None]
 
 
+class Way:
+    """The transport of one signal, and when it may be used next."""
+
+    def __init__(self, name: str, transport: Transport) -> None:
+        """At once, at first."""
+        self.name = name
+        self.transport = transport
+        self.not_before = 0.0
+        self._backoff = BACKOFF_FIRST
+        self._told = False
+
+    def send(self, body: bytes) -> Answer:
+        """Send a request; after a failure there is a pause, longer each time. The first of them is told."""
+        answer = self.transport.send(body)
+        if answer.delivered:
+            self._backoff, self.not_before, self._told = BACKOFF_FIRST, 0.0, False
+            return answer
+        if not self._told:
+            self._told = True
+            log.warning(
+                "%s can't be delivered (%s); the job goes on, what waits too long is counted", self.name, answer.reason
+            )
+        if answer.retry or not answer.about_data:
+            pause = self._backoff if answer.after is None else min(answer.after, 60.0)
+            self.not_before = clock.monotonic() + pause
+            self._backoff = min(self._backoff * 2, BACKOFF_MOST)
+        return answer
+
+
 class Pipeline:
     """Sends what the ticker puts in; `logs` and `metrics` may be None where a signal is turned off."""
 
     def __init__(self, logs: Transport | None, metrics: Transport | None, resource: bytes, version: str, outbox: int) -> None:
         """Send by these transports, in the name of this resource."""
-        self._logs = logs
-        self._metrics = metrics
+        self._logs = None if logs is None else Way("log events", logs)
+        self._metrics = None if metrics is None else Way("run series", metrics)
+        self._ways = [way for way in (self._logs, self._metrics) if way is not None]
         self._resource = resource
         self._scope = protobuf.scope(s.SCOPE, version)
         self._outbox = Outbox(outbox)
@@ -41,9 +71,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
         self._flushes: list[threading.Event] = []
-        self._poked = self._stopped = self._told = False
-        self._backoff = BACKOFF_FIRST
-        self._not_before = 0.0
+        self._poked = self._stopped = False
         self._thread: threading.Thread | None = None
 
     # -- for the ticker
@@ -77,7 +105,7 @@ class Pipeline:
     def flush(self, timeout: float) -> bool:
         """Try at once to send all that is there, and wait for it so many seconds."""
         if self._thread is None or not self._thread.is_alive():
-            self._not_before = 0.0
+            self._at_once()
             self.pump(clock.monotonic() + timeout)
             return not self._outbox
         done = threading.Event()
@@ -103,57 +131,77 @@ class Pipeline:
                 if self._stopped and not flushes:
                     break
             if flushes:
-                self._not_before = 0.0
+                self._at_once()
             try:
                 self.pump()
             except Exception:
                 tell_once("the sender failed; it goes on")
             for done in flushes:
                 done.set()
-        for transport in (self._logs, self._metrics):
-            if transport is not None:
-                transport.close()
+        for way in self._ways:
+            way.transport.close()
+        drops.add(s.DROP_OUTBOX, len(self._outbox))
 
     def _due(self) -> bool:
-        return self._stopped or bool(self._flushes) or (self._poked and clock.monotonic() >= self._not_before)
+        return self._stopped or bool(self._flushes) or (self._poked and bool(self._open()))
+
+    def _open(self) -> list[Way]:
+        """The ways that have something to carry, and may."""
+        now = clock.monotonic()
+        return [way for way in self._ways if self._load(way) and now >= way.not_before]
+
+    def _load(self, way: Way) -> int:
+        return len(self._outbox if way is self._logs else self._series)
 
     def _pause(self) -> float | None:
-        waiting = self._outbox or self._series
-        return max(0.01, self._not_before - clock.monotonic()) if waiting and self._not_before else None
+        """How long to sleep where nobody wakes us: until a way that has something to carry may be used."""
+        times = [way.not_before for way in self._ways if self._load(way) and way.not_before]
+        return max(0.01, min(times) - clock.monotonic()) if times else None
+
+    def _at_once(self) -> None:
+        for way in self._ways:
+            way.not_before = 0.0
 
     def pump(self, deadline: float = float("inf")) -> None:
         """Send until nothing is left, or the receiver wants a pause."""
-        if clock.monotonic() < self._not_before:
-            return
-        for send_next in (self._send_events, self._send_series):
-            while clock.monotonic() < deadline and send_next():
+        for way in self._open():
+            send_next = self._send_events if way is self._logs else self._send_series
+            while clock.monotonic() < deadline and send_next(way):
                 pass
 
-    def _send_events(self) -> bool:
+    def _send_events(self, way: Way) -> bool:
         """Send one request of events; whether to go on."""
         with self._lock:
             batch = self._outbox.take()
-        if not batch or self._logs is None:
+        if not batch:
             return False
-        answer = self._logs.send(self._request(letter.body for letter in batch.values()))
+        answer = way.send(self._request(letter.body for letter in batch.values()))
         with self._lock:
             if answer.delivered:
                 self._outbox.acknowledge(batch)
-            elif not answer.retry:
-                self._outbox.discard(batch)
-        return self._learn(answer)
+                if answer.rejected > 0:
+                    drops.add(s.DROP_REJECTED, min(answer.rejected, len(batch)))
+                return True
+            if answer.unclear:
+                self._outbox.unclear(batch)
+            if answer.retry:
+                return False
+            kept = self._outbox.discard(batch, ends=answer.about_data)
+        return not kept and answer.about_data
 
-    def _send_series(self) -> bool:
+    def _send_series(self, way: Way) -> bool:
         with self._lock:
-            if not self._series or self._metrics is None:
+            if not self._series:
                 return False
             body, delivered = self._series.pop(0)
-        answer = self._metrics.send(body)
+        answer = way.send(body)
         if answer.delivered:
             delivered()
+            if answer.rejected > 0:
+                drops.add(s.DROP_REJECTED)
         elif not answer.retry:
             drops.add(s.DROP_REJECTED)
-        return self._learn(answer)
+        return answer.delivered or answer.about_data
 
     def request(self, items: list[bytes]) -> bytes:
         """An export request with these metrics."""
@@ -161,20 +209,3 @@ class Pipeline:
 
     def _request(self, items: object) -> bytes:
         return protobuf.envelope(self._resource, self._scope, items)  # type: ignore[arg-type]
-
-    def _learn(self, answer: Answer) -> bool:
-        """Take a pause after a failure, longer each time; tell of the first."""
-        if answer.rejected:
-            drops.add(s.DROP_REJECTED, answer.rejected)
-        if not answer.delivered and not self._told:
-            self._told = True
-            log.warning("telemetry can't be delivered (%s); the job goes on, what waits too long is counted", answer.reason)
-        if answer.delivered:
-            self._backoff, self._not_before, self._told = BACKOFF_FIRST, 0.0, False
-            return True
-        if answer.retry:
-            pause = self._backoff if answer.after is None else min(answer.after, 60.0)
-            self._not_before = clock.monotonic() + pause
-            self._backoff = min(self._backoff * 2, BACKOFF_MOST)
-            return False
-        return True

@@ -23,10 +23,15 @@ ERROR: Final = 17
 _SEVERITY: Final = {INFO: "INFO", WARN: "WARN", ERROR: "ERROR"}
 
 
+_BYTE: Final = tuple(bytes((value,)) for value in range(256))
+_SHORT: Final = 31
+"""Texts below this length have lengths of one byte, even where each character takes four."""
+
+
 def varint(value: int) -> bytes:
     """A number of at least 0 in base 128."""
     if value < 0x80:
-        return bytes((value,))
+        return _BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -58,13 +63,30 @@ def _key(key: str) -> bytes:
     return chunk(1, key.encode("utf-8", "replace"))
 
 
+@lru_cache(maxsize=1024)
+def _float_head(field: int, key: str) -> bytes:
+    """All of a KeyValue with a float but its eight bytes."""
+    pair = _key(key) + b"\x12\x09\x21"
+    return bytes((field << 3 | 2,)) + varint(len(pair) + 8) + pair
+
+
 def attributes(field: int, given: Mapping[str, Value]) -> bytes:
     """Repeated KeyValue messages under one field number."""
-    tag = bytes((field << 3 | 2,))
-    out = []
+    tag = _BYTE[field << 3 | 2]
+    out: list[bytes] = []
     for key, value in given.items():
-        pair = _key(key) + chunk(2, any_value(value))
-        out.append(tag + varint(len(pair)) + pair)
+        kind = type(value)
+        if kind is float:
+            out += (_float_head(field, key), _double(value))
+            continue
+        if kind is str and len(value) < _SHORT:  # type: ignore[arg-type]
+            raw = value.encode("utf-8", "replace")  # type: ignore[union-attr]
+            size = len(raw)
+            encoded = b"\x12" + _BYTE[size + 2] + b"\x0a" + _BYTE[size] + raw
+        else:
+            encoded = chunk(2, any_value(value))
+        name = _key(key)
+        out += (tag, varint(len(name) + len(encoded)), name, encoded)
     return b"".join(out)
 
 

@@ -6,7 +6,6 @@ overflow point. Their points are written from the registry at each export; who a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -111,17 +110,17 @@ class Runs:
 
     def _request(self, operations: list[Operation], now: float) -> bytes:
         time = protobuf.point_time(clock.time_ns())
-        points: dict[s.Metric, list[bytes]] = {metric: [] for metric in _SERIES}
-        healths: list[bytes] = []
-        one, value_of = protobuf.point_value(1.0), protobuf.point_value
+        one, encode = protobuf.point_value(1.0), protobuf.point_value
+        points: list[list[bytes]] = [[] for _ in _SERIES]
+        healths = []
         for operation in operations:
             cached = self._health_head(operation)
             head = cached.head + time
-            for metric, value in _values(operation, now):
-                if value is not None and math.isfinite(value):
-                    points[metric].append(head + value_of(value))
+            for out, value in zip(points, _values(operation, now)):
+                if value is not None:
+                    out.append(head + encode(value))
             healths.append(cached.health_head + time + one)
-        metrics = [_gauge(metric, encoded) for metric, encoded in points.items() if encoded]
+        metrics = [_gauge(metric, encoded) for metric, encoded in zip(_SERIES, points) if encoded]
         return self._pipeline.request([*metrics, _gauge(s.RUN_HEALTH, healths)])
 
     def _health_head(self, operation: Operation) -> Cached:
@@ -150,25 +149,26 @@ _SERIES: Final = (
 )
 
 
-def _values(operation: Operation, now: float) -> Iterator[tuple[s.Metric, float | None]]:
-    """The values of all series of one operation but its health; None where it has none."""
+def _values(operation: Operation, now: float) -> tuple[float | None, ...]:
+    """The values of one operation, in the order of `_SERIES`; None where it has none."""
     done, total, _ = operation._progress()
     raw = capture.raw_ratio(operation, done, total)
     eta = capture.eta(operation, done, total, raw, now)
     wait = capture.find_wait(operation, now)
-    idle = now - operation._moved_at - (wait.elapsed if wait is not None else 0.0)
-    yield s.RUN_ACTIVE, 1.0
-    yield s.RUN_START_TIME, operation._started_ns / 1e9
-    yield s.RUN_IDLE, max(0.0, idle)
-    yield s.RUN_LAST_HEARTBEAT, operation._more.beat_at if operation._more is not None else None
-    yield s.RUN_STALL_AFTER, capture.stall_after(operation)
-    yield s.RUN_SLOW_AFTER, operation._opts.slow_after
-    yield s.RUN_ETA, eta.eta if eta is not None else None
-    if wait is not None and wait.overdue_after is not None:
-        yield s.RUN_WAIT_REMAINING, wait.overdue_after - wait.elapsed
-    yield s.RUN_RATIO, capture.shown_ratio(operation, raw)
-    yield s.RUN_COMPLETED, done
-    yield s.RUN_TOTAL, total
+    waited = wait.elapsed if wait is not None else 0.0
+    return (
+        1.0,
+        operation._started_ns / 1e9,
+        max(0.0, now - operation._moved_at - waited),
+        operation._more.beat_at if operation._more is not None else None,
+        capture.stall_after(operation),
+        operation._opts.slow_after,
+        eta.eta if eta is not None else None,
+        wait.overdue_after - waited if wait is not None and wait.overdue_after is not None else None,
+        capture.shown_ratio(operation, raw),
+        done,
+        total,
+    )
 
 
 def _labels(operation: Operation) -> bytes:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _ERRORS: Final = frozenset({Ending.FAILED, Ending.CANCELLED, Ending.INTERRUPTED, Ending.LOST})
 _KIND: Final = SpanKind.INTERNAL
+_KEY: Final = next(iter(set_span_in_context(trace.INVALID_SPAN, Context())))
+"""Where a context keeps its span; with it, the context of a stage is made in one step."""
+OPERATION_ID: Final = s.OPERATION_ID
+OPERATION_NAME: Final = s.OPERATION_NAME
 _ENVIRONMENT: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
@@ -72,28 +76,27 @@ class Spans:
         elif span.get_span_context().is_valid:
             operation._span = span
 
-    def start_stage(self, stage: Stage, parent: Handle, now: int) -> None:
+    def start_stage(self, stage: Stage, inside: bool, current: bool, now: int) -> None:
         """Start the span of a stage; it bears the ids, so that a stage of a long trace is found without its root."""
-        operation = stage._op
-        attributes: dict[str, Any] = {
-            s.OPERATION_ID: operation._id,  # type: ignore[union-attr]
-            s.OPERATION_NAME: operation.name,  # type: ignore[union-attr]
-        }
+        operation: Operation = stage._op  # type: ignore[assignment]
+        attributes: dict[str, Any] = {OPERATION_ID: operation._id, OPERATION_NAME: operation.name}
         if stage._parent is not operation:
-            attributes[s.STAGE_PATH] = stage._path
+            attributes[s.STAGE_PATH] = stage._full_path or stage._path
         if stage._more is not None:
             attributes.update(stage._more.attributes)
-        above = get_current() if parent is context.innermost.get() else _above(parent)
-        stage._span = self._tracer.start_span(stage.name, above, _KIND, attributes, None, now, False, False)  # type: ignore[union-attr]
+        around = get_current() if inside else _above(stage._parent)
+        stage._span = span = self._tracer.start_span(  # type: ignore[union-attr]
+            stage.name, around, _KIND, attributes, None, now, False, False
+        )
+        if current:
+            stage._token = attach(Context({**(around if inside else get_current()), _KEY: span}))
 
     def attach(self, node: Handle) -> Any:
         """Make the handle's span current."""
         span = node._span
         return attach(set_span_in_context(span))
 
-    def detach(self, token: Any) -> None:
-        """Make current again what was before."""
-        detach(token)
+    detach = staticmethod(detach)
 
     def end(self, node: Handle, status: Ending, reason: str | None, error: BaseException | None, now: int) -> None:
         """End the span with status, exception, the attributes as they are now, and the events kept for it."""

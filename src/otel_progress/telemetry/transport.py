@@ -1,7 +1,8 @@
 """Carries finished OTLP requests to a receiver, over HTTP or gRPC.
 
 One request never takes longer than its timeout (1.5 s at the most); what may be tried again, and when, follows the
-OTLP specification: 429, 502, 503 and 504 with their Retry-After, and the gRPC codes that say so.
+OTLP specification: 429, 502, 503 and 504 with their Retry-After, and the gRPC codes that say so. Any other refusal is
+final for the request, but only some are about its data; the rest (401, 404, …) are about the way to the receiver.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import gzip
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from otel_progress import clock
 from otel_progress.errors import MissingDependency
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry.protobuf import rejected
@@ -19,9 +21,13 @@ SERVICES: Final = {
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
+ABOUT_DATA: Final = frozenset({400, 413, 415, 422})
+ANSWER_BYTES: Final = 64 * 1024
+"""The most of an answer that is read."""
 _RETRYABLE_CODES: Final = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED"}
 )
+_ABOUT_DATA_CODES: Final = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "ALREADY_EXISTS"})
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Answer:
         retry: it may be sent again.
         after: the receiver asked to wait so many seconds first.
         rejected: items that the receiver refused although it took the request.
+        unclear: no answer came, or a gateway's: the receiver may have it all the same.
+        about_data: it was refused for what it holds, so it is of no use to anyone.
         reason: in words, where something went wrong.
     """
 
@@ -40,6 +48,8 @@ class Answer:
     retry: bool = False
     after: float | None = None
     rejected: int = 0
+    unclear: bool = False
+    about_data: bool = False
     reason: str = ""
 
 
@@ -88,23 +98,49 @@ class _Http:
         seconds = endpoint.timeout if timeout is None else min(timeout, endpoint.timeout)
         if endpoint.compression == "gzip":
             body = gzip.compress(body, 1)
+        deadline = clock.monotonic() + seconds
         try:
-            response = self._session.post(endpoint.url, data=body, timeout=seconds, allow_redirects=False)
+            with self._session.post(
+                endpoint.url, data=body, timeout=seconds, allow_redirects=False, stream=True
+            ) as response:
+                return _answer(response, _read(response, deadline))
         except self._errors as error:
-            return Answer(False, retry=True, reason=f"{type(error).__name__}: {error}")
+            return Answer(False, retry=True, unclear=not _refused(error), reason=f"{type(error).__name__}: {error}")
         except Exception as error:
-            return Answer(False, reason=f"{type(error).__name__}: {error}")
-        if response.status_code in RETRYABLE:
-            after = response.headers.get("Retry-After", "")
-            wait = float(after) if after.isdecimal() else None
-            return Answer(False, retry=True, after=wait, reason=f"HTTP {response.status_code}")
-        if not 200 <= response.status_code < 300:
-            return Answer(False, reason=f"HTTP {response.status_code} {response.text[:200]}")
-        refused, why = rejected(response.content)
-        return Answer(True, rejected=refused, reason=why)
+            return Answer(False, about_data=True, reason=f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
         self._session.close()
+
+
+def _read(response: Any, deadline: float) -> bytes:
+    """The answer's body, bounded in size and time: whoever answers may be no OTLP receiver at all."""
+    body = b""
+    for part in response.iter_content(8192):
+        body += part
+        if len(body) > ANSWER_BYTES or clock.monotonic() > deadline:
+            response.close()
+            break
+    return body
+
+
+def _answer(response: Any, body: bytes) -> Answer:
+    status: int = response.status_code
+    if 200 <= status < 300:
+        refused, why = rejected(body)
+        return Answer(True, rejected=refused, reason=why)
+    reason = f"HTTP {status} {body[:200].decode('utf-8', 'replace')}".rstrip()
+    if status not in RETRYABLE:
+        return Answer(False, about_data=status in ABOUT_DATA, reason=reason)
+    after = response.headers.get("Retry-After", "")
+    wait = float(after) if after.isdecimal() else None
+    return Answer(False, retry=True, after=wait, unclear=status in (502, 504), reason=reason)
+
+
+def _refused(error: Any) -> bool:
+    """Whether not even a connection was made."""
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    return type(cause).__name__ in ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
 
 
 def _same(body: Any) -> Any:
@@ -154,9 +190,15 @@ class _Grpc:
             answer = call(body, timeout=seconds, metadata=self._endpoint.headers)
         except self._grpc.RpcError as error:
             code = error.code().name
-            return Answer(False, retry=code in _RETRYABLE_CODES, reason=f"gRPC {code}: {error.details()}")
+            return Answer(
+                False,
+                retry=code in _RETRYABLE_CODES,
+                unclear=code in ("DEADLINE_EXCEEDED", "CANCELLED") or "failed to connect" not in str(error.details()),
+                about_data=code in _ABOUT_DATA_CODES,
+                reason=f"gRPC {code}: {error.details()}",
+            )
         except Exception as error:
-            return Answer(False, reason=f"{type(error).__name__}: {error}")
+            return Answer(False, about_data=True, reason=f"{type(error).__name__}: {error}")
         refused, why = rejected(answer)
         return Answer(True, rejected=refused, reason=why)
 

@@ -1,0 +1,35 @@
+"""Threads: those of a pool don't know which operation they work for, unless it is carried along."""
+
+from __future__ import annotations
+
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import otel_progress as progress
+from otel_progress.handlers.console import Console
+
+BLOCK = bytes(range(256)) * 8192
+
+
+def compress(number: int) -> int:
+    """Real work that lets other threads run; `advance` finds its stage by itself."""
+    size = sum(len(zlib.compress(BLOCK[round_:], 9)) for round_ in range(number % 7 + 4))
+    progress.advance()
+    progress.record("ok")
+    return size
+
+
+def main() -> None:
+    with Console(), progress.operation("compress", plan=["carrying_executor", "carry", "track"], stall_after=30):
+        with progress.stage("carrying_executor", total=60, unit="block"), progress.CarryingExecutor(2) as pool:
+            sizes = list(pool.map(compress, range(60)))
+        with progress.stage("carry", total=60, unit="block"), ThreadPoolExecutor(2) as plain:
+            sizes += plain.map(progress.carry(compress), range(60))
+        with progress.stage("track"):
+            for size in progress.track(sizes, unit="block"):
+                progress.set(last_size=size)
+        progress.result(compressed=sum(sizes))
+
+
+if __name__ == "__main__":
+    main()

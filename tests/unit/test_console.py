@@ -1,0 +1,802 @@
+"""The console: a live tree on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import otel_progress as progress
+from otel_progress.handlers import console as module
+from otel_progress.handlers.console import (
+    ASCII,
+    PRETTY,
+    Console,
+    Row,
+    Sheet,
+    amount,
+    clean,
+    counted,
+    paced,
+    passed,
+    plural,
+)
+from otel_progress.live import guard, hooks, runtime
+from otel_progress.model.snapshot import Progress
+from otel_progress.testing import Capture
+
+SURVEY = Path(__file__).parents[2] / "examples" / "survey.py"
+Show = Callable[..., tuple[Console, "Terminal"]]
+
+
+class Terminal(io.StringIO):
+    """A terminal's screen, as far as Rich uses one: it keeps what was written, and what is seen of it."""
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def seen(self) -> list[str]:
+        lines, row, column = [""], 0, 0
+        for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", self.getvalue()):
+            if part == "\r":
+                column = 0
+            elif part == "\n":
+                row, column = row + 1, 0
+                lines.extend([""] * (row + 1 - len(lines)))
+            elif part.endswith("A") and part.startswith("\x1b"):
+                row = max(0, row - int(part[2:-1] or 1))
+            elif part.endswith("K") and part.startswith("\x1b"):
+                lines[row] = ""
+            elif not part.startswith("\x1b"):
+                line = lines[row].ljust(column)
+                lines[row] = line[:column] + part + line[column + len(part) :]
+                column += len(part)
+        return [line.rstrip() for line in lines]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.seen)
+
+    @property
+    def cursor_hidden(self) -> bool:
+        return self.getvalue().rfind("\x1b[?25l") > self.getvalue().rfind("\x1b[?25h")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(guard, "_told", set())
+
+
+@pytest.fixture
+def show(progress_capture: Capture) -> Iterator[Show]:
+    """A started console on a terminal of its own; the test turns the crank with `refresh()`."""
+    made = []
+
+    def start(
+        verbosity: str = "normal", width: int = 100, height: int = 30, **options: object
+    ) -> tuple[Console, Terminal]:
+        terminal = Terminal()
+        console = Console(verbosity, terminal, **options)
+        console.start()
+        console._rich.size = (width, height)
+        made.append(console)
+        return console, terminal
+
+    yield start
+    for console in made:
+        console.stop()
+
+
+def plain(verbosity: str = "normal", **options: object) -> tuple[Console, io.StringIO]:
+    out = io.StringIO()
+    return Console(verbosity, out, **options).start(), out
+
+
+def lines(out: io.StringIO) -> list[str]:
+    """The lines without the time of day."""
+    return [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in out.getvalue().splitlines()]
+
+
+# -- plain lines
+
+
+def test_one_line_for_each_change_of_state(progress_capture: Capture) -> None:
+    """Without a terminal, each change of state is one plain line, and the end is a summary."""
+    console, out = plain()
+    with progress.operation("job"):
+        with progress.stage("load", total=2, unit="file") as stage:
+            stage.advance(2)
+        with progress.waiting("a human"):
+            progress_capture.clock.sleep(2)
+    console.stop()
+    assert lines(out)[:5] == [
+        "job: started",
+        "job: load started",
+        "job: load completed in 0.0 s, 2 files",
+        "job: waits: a human",
+        "job: waited 2.0 s: a human",
+    ]
+    assert lines(out)[5] == "✓ job completed after 2.0 s"
+    assert "load" in lines(out)[6]
+    assert "\x1b" not in out.getvalue()
+
+
+def test_progress_lines_come_every_few_seconds(progress_capture: Capture) -> None:
+    """An operation tells its progress in at most one plain line in `every` seconds."""
+    console, out = plain(every=5)
+    with progress.operation("job", total=100, unit="row") as job:
+        for _ in range(80):
+            job.advance()
+            progress_capture.advance(0.25)
+            console.refresh()
+        told = [line for line in lines(out) if "rows" in line]
+    console.stop()
+    assert 3 <= len(told) <= 4
+    assert "25%" in told[0] or "24%" in told[0] or "23%" in told[0]
+    assert "24/100 rows" in told[0] or "23/100 rows" in told[0] or "22/100 rows" in told[0] or "21/100 rows" in told[0]
+
+
+def test_progress_lines_get_rarer(progress_capture: Capture) -> None:
+    """A run of hours does not fill a log: after the first minutes a line comes every fiftieth of its age."""
+    console, out = plain(every=5)
+    with progress.operation("job"):
+        progress_capture.clock.sleep(10_000)
+        for _ in range(150):
+            progress_capture.advance(1)
+            console.refresh()
+    console.stop()
+    assert sum("elapsed" in line for line in lines(out)) <= 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("CI", "true")])
+def test_no_tree_where_nobody_looks(
+    progress_capture: Capture, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """TERM=dumb and CI mean plain lines, even on a terminal."""
+    monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    with Console(file=terminal) as console, progress.operation("job"):
+        progress_capture.advance(1)
+        console.refresh()
+    assert "job: started" in terminal.getvalue()
+    assert "\x1b[?25l" not in terminal.getvalue()
+
+
+def test_an_encoding_without_signs_gets_ascii(progress_capture: Capture) -> None:
+    """A file that can't take the signs gets ASCII, and no error."""
+    raw = io.BytesIO()
+    with Console(file=io.TextIOWrapper(raw, encoding="ascii")), progress.operation("job") as job:
+        job.update(message="漢字")
+        job.result(word="漢")
+    assert b"+ job completed" in raw.getvalue()
+    assert b"word ?" in raw.getvalue()
+
+
+def test_what_is_too_much_is_a_number(progress_capture: Capture) -> None:
+    """Many short operations fill no log: some are told, the rest is counted; what failed is always told."""
+    console, out = plain()
+    for number in range(300):
+        job = progress.operation("short").start()
+        job.fail("broke") if number == 299 else job.complete()
+    console.stop()
+    assert len(lines(out)) < 60
+    assert any("more that ended or changed" in line for line in lines(out))
+    assert any("failed after 0.0 s" in line and "broke" in line for line in lines(out))
+
+
+# -- verbosity
+
+
+def noisy(captured: Capture, console: Console) -> None:
+    with progress.operation("job", stall_after=5):
+        with progress.stage("load"):
+            progress.note("a word")
+        captured.advance(8)
+        console.refresh()
+        progress.advance()
+        captured.advance(1)
+    console.stop()
+
+
+def test_quiet_tells_endings_and_trouble(progress_capture: Capture) -> None:
+    """Quiet tells of trouble, of its end, and the summary; nothing else."""
+    console, out = plain("quiet")
+    noisy(progress_capture, console)
+    told = lines(out)
+    assert told[0].startswith("job: STUCK no progress for 5 s")
+    assert told[1].startswith("job: moving again after")
+    assert told[2].startswith("✓ job completed")
+    assert not any("started" in line or "a word" in line for line in told)
+
+
+def test_normal_leaves_notes_out(progress_capture: Capture) -> None:
+    """Normal verbosity tells no notes."""
+    console, out = plain("normal")
+    noisy(progress_capture, console)
+    assert "load started" in out.getvalue()
+    assert "a word" not in out.getvalue()
+
+
+def test_verbose_tells_notes(progress_capture: Capture) -> None:
+    """Verbose tells every note, with its stage."""
+    console, out = plain("verbose")
+    noisy(progress_capture, console)
+    assert "job: load: a word" in lines(out)
+
+
+def test_quiet_draws_no_tree(progress_capture: Capture, show: Show) -> None:
+    """Quiet leaves the terminal alone while the work runs."""
+    console, terminal = show("quiet")
+    with progress.operation("job"):
+        progress_capture.advance(1)
+        console.refresh()
+        assert terminal.getvalue() == ""
+
+
+def test_a_wrong_verbosity_is_told() -> None:
+    """A verbosity that can't be meant is an error that names the right ones."""
+    with pytest.raises(progress.InvalidArgument, match="'quiet', 'normal' or 'verbose'"):
+        Console("loud")  # type: ignore[arg-type]
+
+
+def test_rich_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Rich the error says what to install."""
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(progress.MissingDependency, match=r"pip install \"otel-progress\[console\]\""):
+        Console()
+
+
+# -- the tree
+
+
+def test_the_tree_shows_what_runs(progress_capture: Capture, show: Show) -> None:
+    """The tree has the whole, stages done, running and pending, counts, pace, message and counters."""
+    console, terminal = show()
+    with progress.operation("job", plan=["load", "train", "assess"]) as job:
+        with progress.stage("load"):
+            progress_capture.advance(2)
+        with progress.stage("train", total=100, unit="epoch") as stage:
+            for _ in range(10):
+                stage.advance(5)
+                progress_capture.advance(1)
+            stage.update(message="epoch 50")
+            job.record("ok")
+            job.usage(output_tokens=1200)
+            console.refresh()
+            seen = terminal.seen
+    assert re.match(r". job .*50%.*ETA.*0:12", seen[0])
+    assert seen[1].strip() == "1 ok · 1,200 output tokens"
+    assert re.match(r"  ✓ load .*2.0 s", seen[2])
+    assert re.match(r"  . train  ━+─+ +50%  50/100 epochs  5\.\d/s  ETA 0:1.* 0:10", seen[3])
+    assert seen[4].strip() == "epoch 50"
+    assert seen[5].strip() == "· assess"
+
+
+def test_the_tree_goes_away(progress_capture: Capture, show: Show) -> None:
+    """When the last operation ends, the tree is gone, the summary stays, and the terminal is as it was."""
+    console, terminal = show()
+    with progress.operation("job"):
+        with progress.stage("load"):
+            progress_capture.advance(3)
+        console.refresh()
+        assert terminal.cursor_hidden
+    progress_capture.look()
+    console.refresh()
+    assert not terminal.cursor_hidden
+    assert terminal.seen[0] == "✓ job completed after 3.0 s"
+    assert re.match(r"  ✓ load +3\.0 s  100%  ▪{20}$", terminal.seen[1])
+    assert terminal.text.count("job") == 1
+
+
+def test_what_just_ended_does_not_blink(progress_capture: Capture, show: Show) -> None:
+    """A child that ended stays in the tree from the first moment on: as it was, then as an ended line."""
+    console, terminal = show()
+    with progress.operation("parent"):
+        with progress.operation("child"):
+            progress_capture.advance(1)
+            console.refresh()
+        console.refresh()
+        assert "child" in terminal.text
+        progress_capture.look()
+        console.refresh()
+        assert re.search(r"✓ child .*1\.0 s", terminal.text)
+
+
+def test_children_stand_below_their_parent(progress_capture: Capture, show: Show) -> None:
+    """Children, running and ended, stand below their parent; one that failed is told above, too."""
+    console, terminal = show()
+    with progress.operation("parent"), progress.stage("step"):
+        progress.operation("good").start().complete()
+        progress.operation("bad").start().fail("broke")
+        with progress.operation("running"):
+            progress_capture.advance(1)
+            console.refresh()
+            seen = terminal.seen
+    assert "bad: failed in 0.0 s: broke" in seen[0]
+    assert [line.split()[1] for line in seen[1:]] == ["parent", "step", "good", "bad", "running"]
+    assert all(line.startswith("    ") for line in seen[3:])
+
+
+def test_messages_are_no_markup(progress_capture: Capture, show: Show) -> None:
+    """Markup, control characters and line ends in names and messages are shown as text on one line."""
+    console, terminal = show()
+    with progress.operation("[red]job"), progress.stage("[/b]"):
+        progress.update(message="[bold]x[/nothing]\x1b[2J\nnext\x07 :smile:")
+        progress_capture.advance(1)
+        console.refresh()
+        assert "[bold]x[/nothing] [2J next  :smile:" in terminal.text
+        assert "[red]job" in terminal.seen[0]
+        assert "[/b]" in terminal.seen[1]
+        assert "\x1b[2J" not in terminal.getvalue()
+        assert "\x07" not in terminal.getvalue()
+
+
+def test_trouble_stands_out(progress_capture: Capture, show: Show) -> None:
+    """What is stuck has a badge with its evidence in the tree, and a line above that stays."""
+    console, terminal = show()
+    with progress.operation("job", stall_after=10):
+        progress_capture.advance(8)
+        console.refresh()
+        assert "idle 0:08 of 0:10" in terminal.text
+        progress_capture.advance(4)
+        console.refresh()
+        assert "job: STUCK no progress for 10 s" in terminal.seen[0]
+        assert terminal.seen[1].startswith("! job")
+        assert terminal.seen[2].strip() == "STUCK  no progress for 12 s, stall_after is 10 s"
+
+
+def test_idle_is_silent_at_first(progress_capture: Capture, show: Show) -> None:
+    """Idle time is shown when it reaches three seconds, and not before."""
+    console, terminal = show()
+    with progress.operation("job"):
+        progress_capture.advance(2.9)
+        console.refresh()
+        assert "idle" not in terminal.text
+        progress_capture.advance(0.1)
+        console.refresh()
+        assert "idle 0:03" in terminal.text
+
+
+def test_a_wait_is_shown_with_its_limit(progress_capture: Capture, show: Show) -> None:
+    """A declared wait shows its reason, how long, and its limit; past it, it is overdue."""
+    console, terminal = show()
+    with progress.operation("job"), progress.stage("ask"), progress.waiting("a human", overdue_after=10):
+        progress_capture.advance(4)
+        console.refresh()
+        assert "waits for 0:04 of 0:10: a human" in terminal.text
+        progress_capture.advance(7)
+        console.refresh()
+        assert "OVERDUE  waiting for 11 s, overdue_after is 10 s" in terminal.text
+
+
+def test_only_what_fits(progress_capture: Capture, show: Show) -> None:
+    """The tree is never higher than the terminal; it says how many are left out, and shows trouble first."""
+    console, terminal = show(height=10)
+    jobs = [
+        progress.operation("job", id=f"n{number}", stall_after=1 if number == 90 else None).start()
+        for number in range(100)
+    ]
+    captured_before = jobs[50]._sequence
+    progress_capture.advance(3)
+    terminal.truncate(0)
+    console.refresh()
+    drawn = [line for line in terminal.seen if line and "STUCK no" not in line]
+    assert len(drawn) <= 9
+    assert any("n90" in line for line in drawn)
+    shown = sum("job n" in line for line in drawn)
+    assert drawn[-1] == f"+ {100 - shown} more"
+    assert captured_before <= jobs[50]._sequence
+    for job in jobs:
+        job.complete()
+
+
+def test_hidden_operations_cost_no_snapshot(
+    progress_capture: Capture, show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only operations that are visible are captured for a drawing."""
+    console, _ = show(height=10)
+    jobs = [progress.operation("job").start() for _ in range(50)]
+    progress_capture.advance(1)
+    taken = []
+    whole = progress.Operation.snapshot
+    monkeypatch.setattr(progress.Operation, "snapshot", lambda self: taken.append(self) or whole(self))
+    console.refresh()
+    assert 0 < len(taken) <= 10
+    for job in jobs:
+        job.complete()
+
+
+def test_many_ended_stages_are_one_line(progress_capture: Capture, show: Show) -> None:
+    """Normal verbosity shows the newest three ended stages without a plan, verbose shows all that a snapshot has."""
+    for verbosity, shown in (("normal", 3), ("verbose", 20)):
+        console, terminal = show(verbosity, height=60)
+        with progress.operation("job"):
+            for _ in range(20):
+                with progress.stage("step"):
+                    pass
+            progress_capture.advance(1)
+            console.refresh()
+            assert sum("✓ step" in line for line in terminal.seen) == shown
+            assert ("17 more stages" in terminal.text) is (verbosity == "normal")
+        console.stop()
+
+
+def test_nothing_new_is_not_drawn(progress_capture: Capture, show: Show) -> None:
+    """A drawing that would look the same is not made."""
+    console, terminal = show()
+    with progress.operation("job"):
+        progress_capture.advance(5)
+        console.refresh()
+        size = len(terminal.getvalue())
+        console.refresh()
+        assert len(terminal.getvalue()) == size
+
+
+texts = st.text(max_size=60)
+
+
+@given(
+    rows=st.lists(
+        st.builds(
+            Row,
+            st.integers(0, 9),
+            st.integers(0, 12),
+            st.sampled_from(PRETTY.moving),
+            st.sampled_from(("", "dim", "red")),
+            texts.map(clean),
+            st.none() | st.floats(0, 1),
+            st.sampled_from(("", "cyan")),
+            texts.map(clean),
+            texts.map(clean),
+            texts.map(clean),
+            texts.map(clean),
+            st.none() | st.tuples(st.tuples(texts.map(clean), st.just(""))),
+        ),
+        max_size=40,
+    ),
+    width=st.integers(10, 200),
+    height=st.integers(2, 50),
+    more=st.integers(0, 3),
+)
+def test_lines_always_fit(rows: list[Row], width: int, height: int, more: int) -> None:
+    """Whatever the rows, there are at most `height` lines of at most `width` cells."""
+    from rich.cells import cell_len
+
+    for glyphs in (PRETTY, ASCII):
+        laid = Sheet(glyphs).lines(rows, width, height, more)
+        assert len(laid) <= height
+        assert all(cell_len("".join(words for words, _ in line)) <= width for line in laid)
+
+
+# -- prints and log lines
+
+
+@pytest.fixture
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A terminal that becomes standard output and error with `take()`, as pytest puts its own there after setup."""
+
+    class Standard(Terminal):
+        def take(self) -> None:
+            monkeypatch.setattr(sys, "stdout", self)
+            monkeypatch.setattr(sys, "stderr", self)
+
+    return Standard()
+
+
+@pytest.fixture
+def logger(on_terminal: Any) -> Iterator[logging.Logger]:
+    made = logging.getLogger("a.job")
+    handler = logging.StreamHandler(on_terminal)
+    made.addHandler(handler)
+    made.propagate = False
+    yield made
+    made.removeHandler(handler)
+
+
+def test_prints_and_logs_stay_above(progress_capture: Capture, on_terminal: Any, logger: logging.Logger) -> None:
+    """Prints, and log lines of a handler that kept the stream, stand whole and unchanged above the tree."""
+    on_terminal.take()
+    console = Console().start()
+    with progress.operation("job", total=3) as job:
+        progress_capture.advance(1)
+        console.refresh()
+        for number in range(3):
+            print(f"[bold]printed[/bold] {number} [/x]")
+            logger.warning("logged %d", number)
+            print("half", end="", flush=True)
+            job.advance()
+            progress_capture.advance(1)
+            console.refresh()
+            print(" whole")
+        seen = on_terminal.seen
+    console.stop()
+    expected = [
+        line
+        for number in range(3)
+        for line in (f"[bold]printed[/bold] {number} [/x]", f"logged {number}", "half whole")
+    ]
+    assert seen[:9] == expected
+    assert re.match(r". job", seen[9])
+    assert len(seen) == 10
+    assert sys.stdout is on_terminal
+
+
+def test_streams_are_given_back(progress_capture: Capture, on_terminal: Any, logger: logging.Logger) -> None:
+    """While nothing runs, prints and handlers have their own streams; a handler made meanwhile works on."""
+    on_terminal.take()
+    console = Console().start()
+    assert sys.stdout is on_terminal
+    with progress.operation("job"):
+        progress_capture.advance(1)
+        console.refresh()
+        assert sys.stdout is not on_terminal
+        late = logging.StreamHandler()
+        print("no end", end="")
+    progress_capture.look()
+    console.refresh()
+    assert sys.stdout is on_terminal
+    assert logger.handlers[0].stream is on_terminal  # type: ignore[attr-defined]
+    late.emit(logging.makeLogRecord({"msg": "late word"}))
+    console.stop()
+    assert "no end" in on_terminal.text
+    assert "late word" in on_terminal.text
+
+
+def test_a_file_is_not_diverted(progress_capture: Capture, on_terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output that goes to a file stays the file's."""
+    file = io.StringIO()
+    on_terminal.take()
+    monkeypatch.setattr(sys, "stdout", file)
+    with Console() as console, progress.operation("job"):
+        progress_capture.advance(1)
+        console.refresh()
+        print("for the file")
+    assert file.getvalue() == "for the file\n"
+    assert "for the file" not in on_terminal.getvalue()
+
+
+# -- when things go wrong
+
+
+def test_an_error_stops_the_console(
+    progress_capture: Capture, on_terminal: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error in a drawing is logged once; the console stops, gives the terminal back, and the job goes on."""
+    on_terminal.take()
+    console = Console().start()
+    with progress.operation("job") as job:
+        progress_capture.advance(1)
+        console.refresh()
+        monkeypatch.setattr(module, "rows_of", lambda *_: 1 / 0)
+        console.refresh()
+        console.refresh()
+        assert job.status is progress.Status.RUNNING
+    assert [record.message for record in caplog.records] == ["the console failed, and stops; the job goes on"]
+    assert sys.stdout is on_terminal
+    assert not on_terminal.cursor_hidden
+    assert console._take not in hooks.sinks
+    console.stop()
+
+
+def test_a_closed_file_is_not_felt(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that was closed stops the console, not the job."""
+    console, out = plain()
+    out.close()
+    with progress.operation("job"):
+        progress_capture.advance(1)
+        console.refresh()
+    console.stop()
+    assert len(caplog.records) == 1
+
+
+def test_the_queue_is_bounded(progress_capture: Capture) -> None:
+    """Events that the console can't take in time are dropped and counted, endings last."""
+    console, _ = plain()
+    with progress.operation("job"):
+        for _ in range(40):
+            for _ in range(40):
+                with progress.waiting("x"):
+                    pass
+            progress_capture.advance(1)
+    progress_capture.look()
+    assert len(console._queue) <= module.QUEUE + 1
+    assert progress_capture.drops["listener"] > 0
+    assert console._queue[-1][0].name == "progress.operation.ended"
+    console.stop()
+
+
+def test_start_and_stop_twice(progress_capture: Capture) -> None:
+    """Starting or stopping twice does no more than once; started again, it works again."""
+    console, out = plain()
+    assert console.start() is console
+    assert hooks.sinks.count(console._take) == 1
+    console.stop()
+    console.stop()
+    assert console._take not in hooks.sinks
+    with console, progress.operation("job"):
+        pass
+    assert out.getvalue().count("completed") == 1
+
+
+def test_a_flush_is_not_the_end(progress_capture: Capture, show: Show) -> None:
+    """What is called at the end of a process, and by a flush, shows what ended; the next drawing goes on."""
+    console, terminal = show()
+    with progress.operation("job"):
+        progress_capture.advance(1)
+        console.refresh()
+        runtime.finish(1.0)
+        assert not terminal.cursor_hidden
+        console.refresh()
+        assert terminal.cursor_hidden
+
+
+# -- real processes
+
+
+def run(code: str, *, tty: bool = False, **environment: str) -> str:
+    """Run the code in a process of its own, on a pseudo-terminal if need be; returns what it wrote."""
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    env = {**os.environ, "TERM": "xterm", **environment}
+    if not tty:
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60).stderr
+    return on_pty(command, env)
+
+
+def on_pty(command: list[str], env: dict[str, str], interrupt_at: bytes | None = None) -> str:
+    near, far = pty.openpty()
+    process = subprocess.Popen(command, env=env, stdin=far, stdout=far, stderr=far, start_new_session=True)
+    os.close(far)
+    told = b""
+    while True:
+        ready, _, _ = select.select([near], [], [], 60)
+        try:
+            data = os.read(near, 65536) if ready else b""
+        except OSError:
+            data = b""
+        if not data:
+            break
+        told += data
+        if interrupt_at is not None and interrupt_at in told:
+            process.send_signal(signal.SIGINT)
+            interrupt_at = None
+    os.close(near)
+    process.wait(60)
+    return re.sub(r"\x1b\[[0-9;]*m", "", told.decode()) + f"exit {process.returncode}"
+
+
+def test_a_forked_child_shows_nothing() -> None:
+    """A forked child's operations are not shown, and its prints go out as they are."""
+    told = run(
+        """
+        import os, time, warnings
+        warnings.simplefilter("ignore")
+        import otel_progress as progress
+        from otel_progress.handlers.console import Console
+        with Console(live=True) as console, progress.operation("parent"):
+            while console._live is None:
+                time.sleep(0.01)
+            child = os.fork()
+            if not child:
+                with progress.operation("not to be seen"):
+                    print("from the child", flush=True)
+                    console.refresh()
+                os._exit(0)
+            os.waitpid(child, 0)
+        """,
+        tty=True,
+    )
+    assert "from the child" in told
+    assert "not to be seen" not in told
+    assert told.count("completed") == 1
+    assert told.endswith("exit 0")
+
+
+def test_ctrl_c_leaves_a_clean_terminal() -> None:
+    """Ctrl-C ends the operation as interrupted, tells so, and gives the cursor back."""
+    told = on_pty([sys.executable, str(SURVEY)], {**os.environ, "TERM": "xterm"}, interrupt_at=b"parse")
+    assert "survey interrupted after" in told
+    assert told.rfind("\x1b[?25h") > told.rfind("\x1b[?25l")
+    assert told.endswith("exit 130")
+
+
+def test_the_end_of_the_process_is_told() -> None:
+    """A console that nobody stopped tells of what ended with the process."""
+    told = run(
+        """
+        import otel_progress as progress
+        from otel_progress.handlers.console import console
+        console()
+        job = progress.operation("job").start()
+        """
+    )
+    assert "job: started" in told
+    assert "job interrupted after 0.0 s: " in told
+
+
+# -- words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (90061, "25:01:01")],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    """A running time is shown as on a clock."""
+    assert passed(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (1102, "", "1,102"),
+        (0.5, "", "0.5"),
+        (2.0, "", "2"),
+        (999, "By", "999 B"),
+        (3_200_000, "By", "3.2 MB"),
+        (5e15, "By", "5,000.0 TB"),
+    ],
+)
+def test_amounts(value: float, unit: str, shown: str) -> None:
+    """Numbers are grouped, and bytes scaled."""
+    assert amount(value, unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("rate", "unit", "shown"),
+    [
+        (None, "file", ""),
+        (143.2, "file", "143/s"),
+        (1.5, "file", "1.5/s"),
+        (0.14, "file", "8.4/min"),
+        (0.001, "", "3.6/h"),
+        (2e6, "By", "2.0 MB/s"),
+    ],
+)
+def test_paces(rate: float | None, unit: str, shown: str) -> None:
+    """A slow pace is shown for a minute or an hour."""
+    assert paced(rate, unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("unit", "many"),
+    [
+        ("file", "files"),
+        ("entry", "entries"),
+        ("batch", "batches"),
+        ("epoch", "epochs"),
+        ("process", "processes"),
+        ("s", "s"),
+        ("min", "min"),
+        ("kg", "kg"),
+        ("things", "things"),
+    ],
+)
+def test_plurals(unit: str, many: str) -> None:
+    """Plain words get their plural; units of measurement stay."""
+    assert plural(unit) == many
+
+
+def test_counts() -> None:
+    """A count says its total while that is not reached."""
+    assert counted(Progress(3, 10, "file")) == "3/10 files"
+    assert counted(Progress(10, 10, "file")) == "10 files"
+    assert counted(Progress(3, None)) == "3"
+    assert counted(Progress()) == ""

@@ -1,0 +1,90 @@
+"""The examples run, and show what they are there to show."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, *args: str) -> str:
+    """Run an example as a reader would; returns what it said, with any log line of ours as an error."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *args],
+        env={**os.environ, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "does nothing: no operation" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_survey(tmp_path: Path) -> None:
+    """The survey measures real files, and writes its report."""
+    report = tmp_path / "survey.md"
+    said = run("survey.py", "--once", "--limit", "60", "--report", str(report))
+    assert "survey completed" in said
+    assert "files 60" in said
+    facts = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))
+    assert facts["files"] == 60
+    assert facts["lines"] > 10_000
+    assert "## Imported most" in report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "notes", "changes"), [("quiet", False, False), ("normal", False, True), ("verbose", True, True)]
+)
+def test_survey_verbosity(tmp_path: Path, verbosity: str, notes: bool, changes: bool) -> None:
+    """The verbosity of the command is that of the console."""
+    said = run("survey.py", "--limit", "5", "--report", str(tmp_path / "survey.md"), "--verbosity", verbosity)
+    assert "survey completed" in said
+    assert ("found 5 files" in said) is notes
+    assert ("discover started" in said) is changes
+
+
+def test_agent() -> None:
+    """An agent's tools are children of it; a tool that fails is told, and the agent goes on."""
+    said = run("agent.py", "--speed", "20")
+    assert "failed" in said
+    assert "TimeoutError: the index does not answer" in said
+    assert "answer_question completed" in said
+    assert "3 ok · 1 failed" in said
+    assert "375 input tokens · 160 output tokens" in said
+
+
+def test_callbacks() -> None:
+    """Handles end in other callbacks than they start in, each with its own outcome."""
+    said = run("callbacks.py")
+    assert "failed after" in said
+    assert "ConnectionError: the other side hung up" in said
+    assert "digest " in said
+
+
+def test_threads() -> None:
+    """What pool threads do counts for the operation they work for."""
+    said = run("threads.py")
+    assert said.count("60 blocks") >= 2
+    assert "120 ok" in said
+
+
+def test_processes() -> None:
+    """The operations of child processes name their parent."""
+    assert "primes 16,342" in run("processes.py")
+
+
+def test_generator() -> None:
+    """A generator's operation lasts as long as it does; left early, it is cancelled."""
+    said = run("generator.py")
+    assert "collatz completed" in said
+    assert "countdown cancelled" in said
