@@ -1,4 +1,4 @@
-"""Interleaved measuring: each candidate once a round, in many rounds, so that a busy machine is busy for all of them."""
+"""Interleaved measuring: each candidate once a round, so that a busy machine is busy for all of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def compare(
     between: Callable[[], object] = lambda: None,
     clock: Clock = time.thread_time,
 ) -> dict[str, Cost]:
-    """Run each candidate once a round, another one first each time; by the CPU time of this thread, so that other processes don't count."""
+    """Run each candidate once a round, another one first each time.
+
+    The clock is the CPU time of this thread, so that other processes don't count.
+    """
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for run in candidates.values():
         run()

@@ -35,11 +35,11 @@ async def model(prompt: str, answer_tokens: int) -> str:
     return " ".join(text)
 
 
-@progress.operation("tool_call", stall_after=20)
+@progress.operation("tool_call", total=8, unit="page", stall_after=20)
 async def search(question: str) -> str:
     """A tool: an operation of its own, below the agent's, as it may run anywhere."""
     progress.update(message=question)
-    for _ in progress.track(range(8), unit="page"):
+    for _ in progress.track(range(8)):
         await pause(0.1 + 0.02 * len(question))
     if "open" in question:
         raise TimeoutError("the index does not answer")
@@ -62,7 +62,8 @@ async def answer_question(question: str) -> str:
     async with progress.stage("think", total=60, unit="token"):
         await model(question, 60)
     async with progress.stage("research"):
-        found = await asyncio.gather(*(look_up(part) for part in QUESTIONS))
+        async with progress.waiting("the tools", overdue_after=60):
+            found = await asyncio.gather(*(look_up(part) for part in QUESTIONS))
         async with progress.waiting("the rate limit of the model", overdue_after=30):
             await pause(1.5)
     async with progress.stage("answer", total=100, unit="token"):

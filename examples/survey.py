@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import json
 import subprocess
 import sys
@@ -76,11 +77,7 @@ def survey(root: Path, limit: int | None, report: Path) -> None:
 def discover(root: Path, limit: int | None) -> list[Path]:
     """All source files but those of installed packages."""
     found = (path for path in sorted(root.rglob("*.py")) if "site-packages" not in path.parts)
-    paths = []
-    for path in progress.track(found):
-        paths.append(path)
-        if len(paths) == limit:
-            break
+    paths = list(progress.track(itertools.islice(found, limit)))
     progress.note(f"found {len(paths)} files under {root}")
     return paths
 

@@ -6,6 +6,8 @@ so signature, `inspect`, binding to instances and pickling by name stay as they 
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import weakref
 from collections.abc import Callable
@@ -23,12 +25,17 @@ from otel_progress.model.status import Status
 Maker = Callable[[], Any]
 
 
+def _find(module: str, qualname: str) -> Any:
+    return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+
+
 class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
     """A decorated method of an instance or a class; pickles as methods do."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        owner = getattr(self.__wrapped__, "__self__", None)
-        return self.__wrapped__.__qualname__ if owner is None else (getattr, (owner, self.__wrapped__.__name__))
+        wrapped = self.__wrapped__
+        owner = getattr(wrapped, "__self__", None)
+        return (_find, (wrapped.__module__, wrapped.__qualname__)) if owner is None else (getattr, (owner, wrapped.__name__))
 
 
 class _Decorated(wrapt.FunctionWrapper):  # type: ignore[type-arg]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 SCOPE: Final = "otel_progress"
+PREFIX: Final = "progress."
 
 # Attributes of an operation
 OPERATION_ID: Final = "progress.operation.id"
@@ -43,7 +44,6 @@ START_WITHIN: Final = "progress.start_within"
 WAIT_REASON: Final = "progress.wait.reason"
 WAIT_REMAINING: Final = "progress.wait.remaining"
 WAIT_DURATION: Final = "progress.wait.duration"
-STACK: Final = "progress.stack"
 STAGES: Final = "progress.stages"
 STAGES_FOLDED: Final = "progress.stages.folded"
 OUTCOMES: Final = "progress.outcomes"
@@ -52,7 +52,6 @@ RESULT: Final = "progress.result"
 COUNTERS: Final = "progress.counters"
 ATTRIBUTES: Final = "progress.attributes"
 DROPPED: Final = "progress.dropped"
-FOLDED: Final = "progress.folded"
 CANCEL_REQUESTED: Final = "progress.cancel_requested"
 LAST_HEARTBEAT: Final = "progress.last_heartbeat"
 
@@ -63,7 +62,6 @@ OUTCOME: Final = "progress.outcome"
 ITEM: Final = "progress.item"
 COMPONENT: Final = "progress.component"
 STALL_DURATION: Final = "progress.stall.duration"
-DURATION: Final = "progress.duration"
 
 # The process's own heartbeat
 HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"
@@ -84,9 +82,15 @@ DROP_REASON: Final = "progress.drop.reason"
 # From the GenAI conventions of OpenTelemetry
 GEN_AI_OPERATION: Final = "gen_ai.operation.name"
 GEN_AI_AGENT: Final = "gen_ai.agent.name"
-GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
-GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+GEN_AI_USAGE: Final = "gen_ai.usage"
+"""With `.input_tokens` or `.output_tokens`."""
 GEN_AI_INVOKE_AGENT: Final = "invoke_agent"
+
+# From the conventions of OpenTelemetry for exceptions
+EXCEPTION: Final = "exception"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 
 # Events; log events and span events bear the same names
 OPERATION_STARTED: Final = "progress.operation.started"
@@ -101,7 +105,6 @@ WAIT_STARTED: Final = "progress.wait.started"
 WAIT_ENDED: Final = "progress.wait.ended"
 STALLED: Final = "progress.stalled"
 RECOVERED: Final = "progress.recovered"
-CHECKPOINT: Final = "progress.checkpoint"
 
 EVENTS: Final = frozenset(
     {
@@ -117,7 +120,21 @@ EVENTS: Final = frozenset(
         WAIT_ENDED,
         STALLED,
         RECOVERED,
-        CHECKPOINT,
+    }
+)
+
+# What an event says beside its snapshot; other names that begin with PREFIX are not the user's to give
+EVENT_ATTRIBUTES: Final = frozenset(
+    {
+        NOTE_TEXT,
+        NOTE_STATUS,
+        OUTCOME,
+        ITEM,
+        COMPONENT,
+        WAIT_REASON,
+        WAIT_DURATION,
+        STALL_DURATION,
+        HEALTH_REASON,
     }
 )
 
@@ -207,4 +224,4 @@ METRICS: Final = (
 )
 
 OTHER_STAGE: Final = "_other"
-"""The stage label of every stage name after the first 100 of an operation's name."""
+"""The label of stage names after the first 100 of an operation's name, and of operation names after the first 1000."""

@@ -19,7 +19,13 @@ log = logging.getLogger("otel_progress")
 
 TIMEOUT_MOST: Final = 1.5
 """The longest that one request of ours may take, in seconds."""
+INTERVAL: Final = (0.01, 3600.0)
+"""From the shortest to the longest time between two looks, and between two heartbeats, in seconds."""
+MOST: Final = 1e9
+TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
 PROTOCOLS: Final = ("http/protobuf", "grpc")
+NAMED_PROTOCOLS: Final = {"otlp_proto_http": "http/protobuf", "otlp_proto_grpc": "grpc"}
+"""Names of exporters that say a protocol, as `OTEL_TRACES_EXPORTER` may have them."""
 DEFAULT_PORTS: Final = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 
 
@@ -83,8 +89,8 @@ class Environment:
                 return value
         return otherwise
 
-    def number(self, name: str, otherwise: float, least: float = 0.0, scale: float = 1.0) -> float:
-        """A number above `least`, times a scale."""
+    def number(self, name: str, otherwise: float, least: float, most: float = MOST, scale: float = 1.0) -> float:
+        """A number from `least` to `most`; both, and what is returned, in units that are `scale` of the variable's."""
         given = self.text(name)
         if not given:
             return otherwise
@@ -92,10 +98,17 @@ class Environment:
             value = float(given) * scale
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or value <= least:
-            log.warning("%s=%r is not a number above %g; %g is used", name, given, least, otherwise / scale)
-            return otherwise
-        return value
+        if least <= value <= most:
+            return value
+        log.warning(
+            "%s=%r is not a number from %g to %g; %g is used",
+            name,
+            given,
+            least / scale,
+            most / scale,
+            otherwise / scale,
+        )
+        return otherwise
 
     def choice(self, names: tuple[str, ...], allowed: tuple[str, ...], otherwise: str) -> str:
         """One of the allowed words."""
@@ -105,9 +118,22 @@ class Environment:
         log.warning("%s=%r is not one of %s; %s is used", names[0], given, ", ".join(allowed), otherwise)
         return otherwise
 
+    def endpoint(self, name: str, protocol: str, otherwise: str) -> str:
+        """An address; gRPC needs no scheme in it."""
+        given = self.text(name)
+        if not given or _is_url(given) or (protocol == "grpc" and "://" not in given):
+            return given or otherwise
+        log.warning("%s=%r does not begin with http:// or https://; %s is used", name, given, otherwise)
+        return otherwise
+
     def flag(self, name: str) -> bool:
         """Whether it is set to `true`."""
         return self.text(name).lower() == "true"
+
+
+def attended() -> bool:
+    """Whether a human may look at the terminal who can see it redrawn: not in CI, nor where `TERM` is `dumb`."""
+    return os.environ.get("TERM") not in ("dumb", "unknown") and not os.environ.get("CI")
 
 
 def parse_headers(given: str) -> tuple[tuple[str, str], ...]:
@@ -115,11 +141,21 @@ def parse_headers(given: str) -> tuple[tuple[str, str], ...]:
     pairs = []
     for part in given.split(","):
         key, equals, value = part.partition("=")
-        if equals and key.strip():
-            pairs.append((unquote(key).strip().lower(), unquote(value).strip()))
+        name, content = unquote(key).strip().lower(), unquote(value).strip()
+        if equals and name and _sendable(name + content):
+            pairs.append((name, content))
         elif part.strip():
-            log.warning("a header of OTEL_EXPORTER_OTLP_HEADERS has no '='; it is left out")
+            log.warning("a header of OTEL_EXPORTER_OTLP_HEADERS is not a key=value of plain ASCII; it is left out")
     return tuple(pairs)
+
+
+def _sendable(text: str) -> bool:
+    """Whether every client can send it in a header."""
+    return text.isascii() and text.isprintable()
+
+
+def _is_url(target: str) -> bool:
+    return target.startswith(("http://", "https://"))
 
 
 def _endpoint(
@@ -130,15 +166,16 @@ def _endpoint(
     def names(what: str) -> tuple[str, str]:
         return f"OTEL_EXPORTER_OTLP_{signal}_{what}", f"OTEL_EXPORTER_OTLP_{what}"
 
-    spoken = protocol or env.choice(names("PROTOCOL"), PROTOCOLS, "http/protobuf")
+    named = NAMED_PROTOCOLS.get(env.text(f"OTEL_{signal}_EXPORTER").lower())
+    spoken = protocol or named or env.choice(names("PROTOCOL"), PROTOCOLS, "http/protobuf")
     own, shared = names("ENDPOINT")
-    target = url or env.text(shared, otherwise=DEFAULT_PORTS[spoken])
+    target = url or env.endpoint(shared, spoken, DEFAULT_PORTS[spoken])
     if spoken == "http/protobuf":
         target = f"{target.rstrip('/')}/v1/{signal.lower()}"
     if url is None:
-        target = env.text(own, otherwise=target)
+        target = env.endpoint(own, spoken, target)
     own_timeout, timeout = names("TIMEOUT")
-    seconds = env.number(own_timeout, env.number(timeout, TIMEOUT_MOST))
+    seconds = env.number(own_timeout, env.number(timeout, TIMEOUT_MOST, 0.001), 0.001)
     return Endpoint(
         spoken,
         target,
@@ -168,25 +205,30 @@ def read(
     env = Environment(os.environ if environ is None else environ)
     if protocol is not None and protocol not in PROTOCOLS:
         raise InvalidArgument(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
-    if endpoint is not None and "://" not in endpoint:
+    if endpoint is not None and not (isinstance(endpoint, str) and _is_url(endpoint)):
         raise InvalidArgument(f"endpoint must begin with http:// or https://, as in http://localhost:4318, not {endpoint!r}")
-    if interval is not None and not 0.01 <= interval <= 3600:
-        raise InvalidArgument(f"interval must be from 0.01 to 3600 seconds, not {interval!r}")
+    if interval is not None and not (isinstance(interval, (int, float)) and INTERVAL[0] <= interval <= INTERVAL[1]):
+        raise InvalidArgument(f"interval must be from {INTERVAL[0]} to {INTERVAL[1]:g} seconds, not {interval!r}")
     pairs = None if headers is None else tuple((str(key).lower(), str(value)) for key, value in headers.items())
+    for key, value in pairs or ():
+        if not key or not _sendable(key + value):
+            raise InvalidArgument(f"the header {key!r} must have a name, and be plain ASCII without line breaks")
     defaults = Settings()
     return Settings(
         disabled=env.flag("OTEL_SDK_DISABLED"),
-        interval=interval or env.number("OTEL_PROGRESS_INTERVAL", defaults.interval),
-        metric_interval=env.number("OTEL_METRIC_EXPORT_INTERVAL", defaults.metric_interval, scale=0.001),
-        heartbeat=env.number("OTEL_PROGRESS_HEARTBEAT", defaults.heartbeat),
-        run_series_after=env.number("OTEL_PROGRESS_RUN_SERIES_AFTER", defaults.run_series_after, least=-1.0),
-        run_series_max=int(env.number("OTEL_PROGRESS_RUN_SERIES_MAX", defaults.run_series_max, least=-1.0)),
-        event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget),
-        outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox)),
+        interval=interval or env.number("OTEL_PROGRESS_INTERVAL", defaults.interval, *INTERVAL),
+        metric_interval=env.number("OTEL_METRIC_EXPORT_INTERVAL", defaults.metric_interval, 0.001, scale=0.001),
+        heartbeat=env.number("OTEL_PROGRESS_HEARTBEAT", defaults.heartbeat, *INTERVAL),
+        run_series_after=env.number("OTEL_PROGRESS_RUN_SERIES_AFTER", defaults.run_series_after, 0),
+        run_series_max=int(env.number("OTEL_PROGRESS_RUN_SERIES_MAX", defaults.run_series_max, 0)),
+        event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),
+        outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox, 1)),
         traces=env.text("OTEL_TRACES_EXPORTER", otherwise=defaults.traces).lower(),
         metrics=env.text("OTEL_METRICS_EXPORTER", otherwise=defaults.metrics).lower(),
         logs=env.text("OTEL_LOGS_EXPORTER", otherwise=defaults.logs).lower(),
-        temporality=env.text("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", otherwise="cumulative").lower(),
+        temporality=env.choice(
+            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",), TEMPORALITIES, defaults.temporality
+        ),
         explicit=endpoint is not None,
         endpoints={
             signal.lower(): _endpoint(env, signal, endpoint, pairs, protocol) for signal in ("TRACES", "METRICS", "LOGS")

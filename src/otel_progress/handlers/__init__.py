@@ -1,0 +1,1 @@
+"""Outlets inside the process: the console, and JSON lines."""

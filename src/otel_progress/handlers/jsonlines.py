@@ -11,16 +11,11 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
 from otel_progress.errors import InvalidArgument
-from otel_progress.live import runtime
+from otel_progress.handlers.outlet import Outlet
 from otel_progress.live.drops import drops
 from otel_progress.live.guard import tell_once
-from otel_progress.live.hooks import sinks
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from otel_progress.live.operation import Operation
     from otel_progress.model.snapshot import Event
 
@@ -50,7 +45,7 @@ def line_of(event: Event) -> str:
     )
 
 
-class JsonLines:
+class JsonLines(Outlet):
     """Writes every event of every operation of this process; for `with`, or `start()` and `stop()`.
 
     Each line is flushed, so a killed process leaves what it had said. A file named by its path is appended to;
@@ -69,6 +64,8 @@ class JsonLines:
         InvalidArgument: for a `max_bytes` that is not above 0.
     """
 
+    _name = "jsonlines"
+
     def __init__(self, target: str | os.PathLike[str] | IO[str], *, max_bytes: int = MAX_BYTES) -> None:
         """Nothing is opened before the first event."""
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes <= 0:
@@ -84,55 +81,20 @@ class JsonLines:
         self._size = 0
         self._torn = False
         self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._running = False
 
     # -- its life
 
-    def start(self) -> Self:
-        """Write from now on, until `stop()` or the end of the process; it may be called twice."""
-        if self._running:
-            return self
-        self._running = True
+    def _begin(self) -> None:
         self._queue = queue.SimpleQueue()
-        sinks.append(self._take)
-        runtime.at_exit.append(self._exit)
-        runtime.in_child.append(self._after_fork_in_child)
-        runtime.want()
-        runtime.ensure()
-        if runtime.threads_allowed:
-            self._thread = threading.Thread(target=self._run, name="otel-progress-jsonlines", daemon=True)
-            self._thread.start()
-        return self
 
-    def stop(self) -> None:
-        """Write what happened so far, and let the file go; it may be called twice."""
-        if not self._running:
-            return
-        runtime.ticker.ask(runtime.ticker.round, 0.5)
-        self._finish(EXIT_SECONDS)
-
-    def __enter__(self) -> Self:
-        """Write from now on."""
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Write what happened so far, and let the file go."""
-        self.stop()
-
-    def _finish(self, seconds: float) -> None:
-        self._running = False
-        for where, what in _places(self):
-            if what in where:
-                where.remove(what)
+    def _finish(self) -> None:
+        self._leave()
         thread, self._thread = self._thread, None
         if thread is None:
             self._close()
         else:
             self._queue.put(None)
-            thread.join(seconds)
+            thread.join(EXIT_SECONDS)
 
     def _exit(self, left: float) -> None:
         """Have all that waits written; what comes later is written too."""
@@ -142,12 +104,9 @@ class JsonLines:
             written.wait(min(left, EXIT_SECONDS))
 
     def _after_fork_in_child(self) -> None:
-        """The file is the parent's; a thread that might be in the middle of a line is not here."""
-        self._running = False
-        self._thread = self._file = None
-        for where, what in _places(self):
-            if what in where:
-                where.remove(what)
+        """The file is the parent's, too."""
+        super()._after_fork_in_child()
+        self._file = None
 
     # -- from the ticker to the file
 
@@ -213,12 +172,3 @@ class JsonLines:
         file, self._file = self._file, None
         if file is not None:
             file.close()
-
-
-def _places(handler: JsonLines) -> tuple[tuple[list[Any], object], ...]:
-    """Where it is hooked in."""
-    return (
-        (sinks, handler._take),
-        (runtime.at_exit, handler._exit),
-        (runtime.in_child, handler._after_fork_in_child),
-    )

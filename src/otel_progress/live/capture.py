@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from otel_progress.live import hooks
@@ -23,6 +24,8 @@ STAGES: Final = 64
 """Stages that a snapshot tells one by one."""
 ALMOST: Final = 0.9999
 """The most that is shown before the end, of what was left at the last fall of the raw ratio."""
+
+_BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 
 
 def capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
@@ -71,7 +74,7 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
         agent=options.agent,
         progress=_progress(operation, done, total, raw, eta(operation, done, total, raw, now)),
         stages=_stages(operation, now),
-        folded=tuple((status, n, round(s, 3)) for status, (n, s) in sorted((operation._folded or {}).items())),
+        folded=_folded(operation, now),
         wait=wait,
         outcomes=EMPTY if more is None or not more.outcomes else Attributes(more.outcomes),
         counters=Attributes(others) if others else EMPTY,
@@ -200,7 +203,8 @@ def shown_ratio(node: Handle, raw: float | None) -> float | None:
         node._scale = (shown, min(raw, 1.0))
         mapped = shown
     base = 0.0 if node._scale is None else node._scale[0]
-    node._shown = shown = max(node._shown or 0.0, min(mapped, base + (1 - base) * ALMOST))
+    most = min(base + (1 - base) * ALMOST, _BELOW_ONE)
+    node._shown = shown = max(node._shown or 0.0, min(mapped, most))
     return shown
 
 
@@ -292,7 +296,7 @@ def _progress(
 
 def _stages(operation: Operation, now: float) -> tuple[StageSnapshot, ...]:
     """Those that ran, then the planned ones that did not, at most `STAGES` in all."""
-    ran = [_stage(stage, now) for stage in list(operation._stages or ())]
+    ran = [_stage(stage, now) for stage in list(operation._stages or ())[-STAGES:]]
     plan = operation._opts.plan
     if plan is not None:
         weighed = operation._weighed or {}
@@ -302,6 +306,15 @@ def _stages(operation: Operation, now: float) -> tuple[StageSnapshot, ...]:
                 skipped = operation._status.final or position < passed
                 ran.append(_pending(stage, skipped=skipped))
     return tuple(ran)
+
+
+def _folded(operation: Operation, now: float) -> tuple[tuple[str, int, float], ...]:
+    """Count and seconds, by status, of the stages that are not told one by one; of those that run, the oldest."""
+    folded = dict(operation._folded or {})
+    for stage in (operation._stages or ())[:-STAGES]:
+        count, seconds = folded.get(stage.status.value, (0, 0.0))
+        folded[stage.status.value] = (count + 1, seconds + (stage._ended or now) - (stage._started or now))
+    return tuple((status, count, round(seconds, 3)) for status, (count, seconds) in sorted(folded.items()))
 
 
 def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:

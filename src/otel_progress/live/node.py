@@ -23,8 +23,9 @@ from otel_progress.model.values import EMPTY, Attributes, Number
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from otel_progress.live.operation import Operation, Trail
+    from otel_progress.live.operation import Operation
     from otel_progress.live.stage import Stage, StageGiven
+    from otel_progress.live.trail import Kept
     from otel_progress.live.waits import Waiting
     from otel_progress.model.estimate import Pace
     from otel_progress.model.snapshot import Snapshot
@@ -199,7 +200,7 @@ class Handle:
     _span: Any = None
     _token: Any = None
     _context: Any = None
-    _trail: Trail | None = None
+    _trail: list[Kept] | None = None
 
     def _measure(self, total: object, unit: object, message: object) -> None:
         """Take what the caller said of its size and its first step."""
@@ -271,11 +272,13 @@ class Handle:
                 part = min(1.0, float(part))
                 self._bumps += part != self._ratio
                 self._ratio, self._own = part, True
+        self.operation._said += 1
 
     def set(self, /, **attributes: object) -> None:
         """Set attributes; they show in every summary and on the span. A None is left out."""
         more = self._with_more()
         more.attributes = values.attributes(attributes, drops, more.attributes)
+        self.operation._said += 1
 
     def heartbeat(self, /, **details: object) -> None:
         """The work is alive. It resets the idle time only with `heartbeat_counts=True`."""
@@ -305,6 +308,7 @@ class Handle:
                 outcomes[key] += 1
             else:
                 drops.add(semconv.DROP_ATTRIBUTE)
+        self.operation._said += 1
         if key == "failed":
             about = {semconv.OUTCOME: key, semconv.ITEM: item, semconv.COMPONENT: component}
             what = " ".join(values.text(part, drops, 200) for part in (component, item) if part is not None)
@@ -332,6 +336,7 @@ class Handle:
                 usage[key] += amount
                 if usage[key] > values.INT_MAX:
                     usage[key] = values.INT_MAX
+                self.operation._said += 1
                 self.operation._used(key, amount)
             else:
                 drops.add(semconv.DROP_ATTRIBUTE)
@@ -340,6 +345,7 @@ class Handle:
         """What came out of it; shown in every summary."""
         more = self.operation._with_more()
         more.result = values.attributes(results, drops, more.result)
+        self.operation._said += 1
 
     def waiting(self, reason: object, *, overdue_after: float | None = None) -> Waiting:
         """A declared pause, for `with` or `async with`: the stuck clock stops until its end.
@@ -373,7 +379,8 @@ class Handle:
     def request_cancel(self, reason: str | None = None) -> None:
         """Ask the operation to stop; its code finds out by `cancel_requested` or `raise_if_cancelled`."""
         operation = self.operation
-        operation._cancel_reason = values.text(reason, drops) if reason else "requested"
+        operation._cancel_reason = (values.text(reason, drops) if reason is not None else "") or "requested"
+        operation._said += 1
 
     def cancel_requested(self) -> bool:
         """Whether somebody asked the operation to stop."""
@@ -431,10 +438,11 @@ class Handle:
         if lanes is None:
             lanes = vars(self).setdefault("_lanes", [])  # one step, so that two threads get the same
         nested = any(not lane.closed and lane.place == here for lane in lanes)
-        lane = Lane(length(iterable), unit and values.text(unit, drops, values.NAME_LENGTH), here, nested)
+        lane = Lane(length(iterable), None if unit is None else values.text(unit, drops, values.NAME_LENGTH), here, nested)
         if len(lanes) >= LANES:
             self._fold_lanes()
         lanes.append(lane)
+        self.operation._said += 1
         return lane
 
     def _fold_lanes(self) -> None:

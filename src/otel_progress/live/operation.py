@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, TypeVar
 
@@ -15,6 +15,7 @@ from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import guarded, tell_once
 from otel_progress.live.node import Handle
 from otel_progress.live.registry import registry
+from otel_progress.live.trail import keep
 from otel_progress.model import values
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
@@ -43,11 +44,6 @@ if TYPE_CHECKING:
 
 NOTES: Final = 20
 """Lines of the activity feed that a snapshot holds."""
-TRAIL: Final = 64
-"""Span events kept of a span."""
-PLAIN_EVENTS: Final = 12
-"""How many of them may be notes and heartbeats."""
-Kept = tuple[str, int, Any]
 WEIGHED: Final = 1_000
 """Stage names that may take part in the ratio."""
 
@@ -104,9 +100,10 @@ class Operation(Handle):
     _stalled_at: float | None = None
     _rationed: deque[Any] | None = None
     _stage_tokens: Any = None
-    _announced = False
+    _over = False
+    _said = 0
+    _told = 0
     _seen_by_ticker = False
-    _cache: Any = None
 
     def __init__(
         self,
@@ -289,11 +286,11 @@ class Operation(Handle):
         if isinstance(error, BaseException):
             self._finish(Status.FAILED, words(error), error)
         else:
-            self._finish(Status.FAILED, error and values.text(error, drops), None)
+            self._finish(Status.FAILED, None if error is None else values.text(error, drops), None)
 
     def cancel(self, reason: str | None = None) -> None:
         """It was given up; a later end changes nothing."""
-        self._finish(Status.CANCELLED, reason and values.text(reason, drops), None)
+        self._finish(Status.CANCELLED, None if reason is None else values.text(reason, drops), None)
 
     def use(self) -> Use:
         """Make it current, for `with` or `async with`; that ends nothing."""
@@ -438,39 +435,6 @@ def _plan(given: Plan | Iterable[StagePlan | str] | None) -> Plan | None:
     return make_plan(given)
 
 
-class Trail:
-    """What happened, kept for the events of a span: the first changes of state, the newest, and some of the rest."""
-
-    __slots__ = ("_first", "_last", "_plain")
-
-    def __init__(self) -> None:
-        """Nothing happened yet."""
-        self._first: list[Kept] = []
-        self._last: deque[Kept] = deque(maxlen=TRAIL // 2 - PLAIN_EVENTS)
-        self._plain: deque[Kept] = deque(maxlen=PLAIN_EVENTS)
-
-    def keep(self, event: str, now: int, about: Any) -> None:
-        """Keep an event; where there are too many, one from the middle goes, and is counted."""
-        if event in semconv.RATIONED:
-            where: Any = self._plain
-        else:
-            where = self._first if len(self._first) < TRAIL // 2 else self._last
-        if where is not self._first and len(where) == where.maxlen:
-            drops.add(semconv.DROP_SPAN_EVENTS)
-        where.append((event, now, about))
-
-    def __iter__(self) -> Iterator[Kept]:
-        """In the order of time."""
-        return iter(sorted((*self._first, *self._last, *self._plain), key=lambda kept: kept[1]))
-
-
-def keep(node: Handle, event: str, now: int, about: Any) -> None:
-    """Keep an event for the end of the node's span."""
-    if node._trail is None:
-        node._trail = Trail()
-    node._trail.keep(event, now, about)
-
-
 class Use:
     """Makes a started handle current; for `with` and `async with`."""
 
@@ -501,3 +465,24 @@ class Use:
     ) -> None:
         """What was current before is current again."""
         self.__exit__(kind, error, trace)
+
+
+def share_names(cls: type[Handle], names: tuple[str, ...]) -> None:
+    """Have CPython share these attribute names among all instances.
+
+    It does so only for names that one of the first instances had; an instance with another one needs a dict of its
+    own, which takes more memory than all the rest of it. There is room for 29 names.
+    """
+    first = cls.__new__(cls)
+    for name in names:
+        setattr(first, name, getattr(cls, name, None))
+
+
+share_names(
+    Operation,
+    (
+        *("name", "_opts", "_parent", "_generation", "_started", "_moved_at", "_started_ns", "_status", "_total", "_unit"),
+        *("_created", "_observe_at", "_id", "_span", "_seen_by_ticker", "_trail", "_advanced", "_check_at", "_sequence"),
+        *("_told", "_sound", "_shown", "_seen", "_pace", "_health", "_more", "_context"),
+    ),
+)

@@ -87,17 +87,20 @@ class Registry:
                 self.attempts[operation.id] = operation.attempt
                 if len(self.attempts) > ATTEMPTS:
                     del self.attempts[next(iter(self.attempts))]
-            name = operation.name if operation.name in self.started else semconv.OTHER_STAGE
-            key = (name, operation._status.value)
+            key = (self.name_of(operation), operation._status.value)
             self.ended[key] = self.ended.get(key, 0) + 1
+
+    def name_of(self, operation: Operation) -> str:
+        """The name under which it is counted: its own, or `_other` where there are too many names."""
+        return operation.name if operation.name in self.started else semconv.OTHER_STAGE
 
     def operations(self) -> list[Operation]:
         """Those that run now."""
         return [operation for ref in list(self.live.values()) if (operation := ref()) is not None]
 
     def report(self, event: str, operation: Operation, node: Handle, now: int, attributes: Attributes) -> None:
-        """Leave a change for the ticker."""
-        if len(self.changes) >= CHANGES:
+        """Leave a change for the ticker; there is always room for an end, so that nothing looks lost that is not."""
+        if len(self.changes) >= (CHANGES if event != semconv.OPERATION_ENDED else 2 * CHANGES):
             drops.add(semconv.DROP_QUEUE)
         else:
             self.changes.append((event, operation, node, now, attributes))

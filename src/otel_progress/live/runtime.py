@@ -32,6 +32,10 @@ threads_allowed = True
 
 at_exit: list[Callable[[float], object]] = []
 """Called at the end of the process, after the last round, with the seconds that are left."""
+before_fork: list[Callable[[], None]] = []
+"""Called in a thread that forks, before it does; 50 ms at the most, all together."""
+after_fork: list[Callable[[], None]] = []
+"""Called in that thread after it."""
 in_child: list[Callable[[], None]] = []
 """Called in a forked child, before any code of the user."""
 
@@ -140,12 +144,16 @@ def _before_fork() -> None:
     deadline = clock.monotonic() + FORK_WAIT
     if parking.acquire(timeout=FORK_WAIT):
         _parked_by = threading.get_ident()
+    for call in tuple(before_fork):
+        call()
     registry.before_fork(max(0.0, deadline - clock.monotonic()))
 
 
 def _after_fork_in_parent() -> None:
     global _parked_by
     registry.after_fork_in_parent()
+    for call in tuple(after_fork):
+        call()
     if _parked_by == threading.get_ident():
         _parked_by = None
         parking.release()

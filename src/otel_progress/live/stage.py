@@ -146,8 +146,15 @@ class Stage(Handle):
     def _path(self) -> str | None:
         path = self._full_path
         if path is None:
-            above = self._parent._path if self._parent is not None else None
-            path = self._full_path = self.name if above is None else f"{above}/{self.name}"
+            above = self._parent
+            path = self.name
+            while isinstance(above, Stage) and len(path) <= values.MESSAGE_LENGTH:
+                known = above._full_path
+                path = f"{known or above.name}/{path}"
+                above = None if known is not None else above._parent
+            if len(path) > values.MESSAGE_LENGTH:
+                path = "…" + path[1 - values.MESSAGE_LENGTH :]
+            self._full_path = path
         return path
 
     # -- its life
@@ -171,9 +178,8 @@ class Stage(Handle):
         if parent is None:
             context.outside("stage")
             return self
-        kind = type(parent)
-        operation = parent if kind is Operation else parent._op if kind is Stage else parent.operation
-        if operation._generation != registry.generation:
+        operation = parent if type(parent) is Operation else parent._op if type(parent) is Stage else parent.operation
+        if operation is None or operation._generation != registry.generation:
             context.outside("stage")
             return self
         self._parent = parent
@@ -259,11 +265,11 @@ class Stage(Handle):
         if isinstance(error, BaseException):
             self._finish(Status.FAILED, words(error), error)
         else:
-            self._finish(Status.FAILED, error and values.text(error, drops), None)
+            self._finish(Status.FAILED, None if error is None else values.text(error, drops), None)
 
     def cancel(self, reason: str | None = None) -> None:
         """It was given up."""
-        self._finish(Status.CANCELLED, reason and values.text(reason, drops), None)
+        self._finish(Status.CANCELLED, None if reason is None else values.text(reason, drops), None)
 
     def _fresh(self) -> Stage:
         """Another stage with the same options."""
@@ -335,4 +341,3 @@ def _limit(value: Any, *, zero: bool = False) -> float | None:
         drops.add(semconv.DROP_VALUE)
         return None
     return float(known)
-

@@ -11,7 +11,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock, semconv
 from otel_progress.live import capture, hooks
@@ -45,10 +45,10 @@ class Ticker:
         """Look so that nothing is older than `interval` (s); pass on `budget` rationed events a second."""
         self.interval = interval
         self.budget = budget
-        self._tokens = budget
-        self._then: float | None = None
+        self._left = 0
+        self._paid: deque[tuple[float, int]] = deque()
         self._rounds = 0
-        self._waiting: dict[Operation, None] = {}
+        self._waiting: dict[Operation, int] = {}
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._snapshots: dict[Operation, Snapshot] = {}
@@ -117,34 +117,45 @@ class Ticker:
         self._snapshots.clear()
         try:
             registry.interrupt_dropped()
+            self._left = allowance = self._allowance(now)
             self._take_changes(now)
             if sample or self._rounds % SAMPLE_EVERY == 0:
                 self._sample_all(now)
-            self._pay(now)
-            for call in tuple(hooks.on_tick):
-                call(now)
+            self._pay()
+            if self._left < allowance:
+                self._paid.append((now, allowance - self._left))
         except Exception:
             tell_once("a round of the ticker failed; the job goes on")
+        for call in tuple(hooks.on_tick):
+            _safely(call, now)
         self._snapshots.clear()
 
     def _take_changes(self, now: float) -> None:
         changes = registry.changes
         taken = [changes.popleft() for _ in range(len(changes))]
+        for see in tuple(hooks.on_change):
+            for change in taken:
+                _safely(see, change)
         for change in taken:
-            for see in hooks.on_change:
-                see(change)
-        for change in taken:
-            event, operation, node, when, attributes = change
-            if event in semconv.RATIONED:
-                self._ration(change)
-            elif event == semconv.OPERATION_ENDED:
-                self._pay_all(operation)
-                self._emit(event, operation, node, when, attributes)
-            elif event in _STAGE and not self._may_tell_stage(operation, now):
-                drops.add(semconv.DROP_FOLDED)
-                self._waiting[operation] = None
-            else:
-                self._emit(event, operation, node, when, attributes)
+            _safely(self._tell, change, now)
+
+    def _tell(self, change: Change, now: float) -> None:
+        """Make the event of a change: at once where it changes state, else when the budget allows."""
+        event, operation, node, when, attributes = change
+        if operation._over:
+            return
+        if event in semconv.RATIONED:
+            self._ration(change)
+            return
+        operation._check_at = 0.0  # another limit may apply from here on
+        if event == semconv.OPERATION_ENDED:
+            self._pay_all(operation)
+            operation._over = True
+        elif event in _STAGE and not self._may_tell_stage(operation, now):
+            drops.add(semconv.DROP_FOLDED)
+            self._waiting.setdefault(operation, self._rounds)
+            return
+        self._emit(event, operation, node, when, attributes)
 
     def _may_tell_stage(self, operation: Operation, now: float) -> bool:
         tokens, then = operation._stage_tokens or (STAGE_EVENTS, now)
@@ -155,39 +166,44 @@ class Ticker:
     # -- sampling
 
     def _sample_all(self, now: float) -> None:
-        waiting = self._waiting
+        waiting, number, skipped = self._waiting, self._rounds, 0
         for operation in registry.operations():
             try:
-                if sample(operation, now):
-                    waiting[operation] = None
-                    if operation._health is not Health.PROGRESSING:
-                        self._judge(operation, now)
-                elif now >= operation._check_at:
+                moved = sample(operation, now)
+                if moved:
+                    skipped += waiting.setdefault(operation, number) != number
+                elif operation._said != operation._told:
+                    waiting.setdefault(operation, number)
+                if now >= operation._check_at or (moved and operation._health is not Health.PROGRESSING):
                     self._judge(operation, now)
             except Exception:
                 tell_once("an operation could not be sampled; the others are")
+        if skipped:
+            drops.add(semconv.DROP_BUDGET, skipped)
 
     def _judge(self, operation: Operation, now: float) -> None:
         """Compare the verdict with the last one; each change between stuck and moving is one event."""
         if operation._status is not Status.RUNNING:
             return
+        told = operation in self._snapshots  # an event of this round has the verdict already
         snapshot = self._snapshot(operation)
         verdict = judge(snapshot, snapshot.timestamp)
         before, operation._health = operation._health, verdict.health
         operation._check_at = next_check(snapshot, now)
         if verdict.health is before:
             return
-        self._waiting[operation] = None
         if verdict.health is Health.SILENT:
             operation._stalled_at = now - snapshot.idle
-            self._change(semconv.STALLED, operation, EMPTY)
+            self._change(semconv.STALLED, operation, Attributes({semconv.HEALTH_REASON: verdict.reason or ""}))
         elif operation._stalled_at is not None:
             stuck = now - operation._stalled_at
             operation._stalled_at = None
             self._change(semconv.RECOVERED, operation, Attributes({semconv.STALL_DURATION: stuck}))
+        elif not told:
+            self._waiting.setdefault(operation, self._rounds)
 
     def _change(self, event: str, operation: Operation, attributes: Attributes) -> None:
-        from otel_progress.live.operation import keep
+        from otel_progress.live.trail import keep
 
         when = clock.time_ns()
         node = capture.innermost(operation)
@@ -207,38 +223,45 @@ class Ticker:
             queue.popleft()
             drops.add(semconv.DROP_BUDGET)
         queue.append(change)
-        self._waiting[operation] = None
+        self._waiting.setdefault(operation, self._rounds)
 
-    def _pay(self, now: float) -> None:
+    def _allowance(self, now: float) -> int:
+        """How many rationed events may go in this round, so that no second holds more than the budget."""
+        most = max(1, int(self.budget))
+        paid = self._paid
+        while paid and now - paid[0][0] >= most / self.budget:
+            paid.popleft()
+        return max(0, most - sum(count for _, count in paid))
+
+    def _pay(self) -> None:
         """Pass on what the budget allows, one event an operation in turn; an update stands for all before it."""
-        if self._then is not None:
-            self._tokens = min(self.budget, self._tokens + (now - self._then) * self.budget)
-        self._then = now
         waiting = self._waiting
-        while self._tokens >= 1 and waiting:
+        while self._left >= 1 and waiting:
             operation = next(iter(waiting))
             del waiting[operation]
-            queue = operation._rationed
+            _safely(self._pay_one, operation)
+
+    def _pay_one(self, operation: Operation) -> None:
+        queue = operation._rationed
+        if queue:
+            event, _, node, when, attributes = queue.popleft()
             if queue:
-                event, _, node, when, attributes = queue.popleft()
-                self._emit(event, operation, node, when, attributes)
-                if queue:
-                    waiting[operation] = None
-            elif operation._status.final:
-                continue
-            else:
-                self._emit(semconv.UPDATED, operation, capture.innermost(operation), clock.time_ns(), EMPTY)
-            self._tokens -= 1
+                self._waiting[operation] = self._rounds
+            self._left -= 1
+            self._emit(event, operation, node, when, attributes)
+        elif not operation._status.final:
+            self._left -= 1
+            self._emit(semconv.UPDATED, operation, capture.innermost(operation), clock.time_ns(), EMPTY)
 
     def _pay_all(self, operation: Operation) -> None:
         """Before the end of an operation, pass on what still waits of it, as far as the budget goes."""
         self._waiting.pop(operation, None)
         queue, operation._rationed = operation._rationed, None
         for event, _, node, when, attributes in queue or ():
-            if self._tokens < 1:
+            if self._left < 1:
                 drops.add(semconv.DROP_BUDGET)
                 continue
-            self._tokens -= 1
+            self._left -= 1
             self._emit(event, operation, node, when, attributes)
 
     # -- events
@@ -247,6 +270,7 @@ class Ticker:
         snapshot = self._snapshots.get(operation)
         if snapshot is None:
             operation._sequence += 1
+            operation._told = operation._said
             snapshot = self._snapshots[operation] = operation.snapshot()
         else:
             operation._sequence += 1
@@ -263,6 +287,14 @@ class Ticker:
 
 
 _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
+
+
+def _safely(call: Callable[..., None], *args: Any) -> None:
+    """Call it; what fails for one operation, or in one part of ours, stops no other."""
+    try:
+        call(*args)
+    except Exception:
+        tell_once(f"{getattr(call, '__qualname__', call)!s} failed; the job goes on")
 
 
 def sample(operation: Operation, now: float) -> bool:

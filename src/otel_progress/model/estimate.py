@@ -16,6 +16,8 @@ from typing import Final
 _Z: Final = 1.2816
 _HALF_LIFE: Final = 10.0
 _FLOOR: Final = 0.02
+_PRIOR: Final = 2.0
+"""So many samples' worth is the guess that units come at random, before enough of them were seen."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Pace:
     @property
     def rate(self) -> float | None:
         """Units a second, or None before anything was done."""
-        return self._done / self._time if self._done > 0 and self._time > 0 else None
+        rate = self._done / self._time if self._done > 0 and self._time > 0 else 0.0
+        return rate if 0 < rate < math.inf else None
 
     def estimate(self, remaining: float, now: float, grain: float = 1.0) -> Estimate | None:
         """When `remaining` units will be done; `grain` is the size of one unit (0 for a ratio)."""
@@ -70,7 +73,8 @@ class Pace:
         eta = max(0.0, remaining / rate - max(0.0, now - self._then))
         if not math.isfinite(eta):
             return None
-        spread = max(self._spread / max(self._samples, 1.0), rate * grain)
+        prior = _PRIOR if grain else 0.0
+        spread = (self._spread + prior * rate * grain) / max(self._samples + prior, 1.0)
         variance = spread / rate / rate * (eta + eta * eta / self._time)
         off = _Z * math.sqrt(variance) + eta * max(_FLOOR, 0.5 / (1 + self._samples))
         relative = min(off / eta, 5.0) if eta else 0.0

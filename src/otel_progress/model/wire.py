@@ -150,7 +150,7 @@ def from_attributes(
     """
     get = attributes.get
     wait = None
-    if s.WAIT_REASON in attributes:
+    if s.WAIT_REASON in attributes and get(s.STATUS) != Status.RUNNING:  # else it is the event's, and over
         elapsed, left = float(get(s.WAIT_DURATION, 0.0)), get(s.WAIT_REMAINING)
         wait = Wait(str(attributes[s.WAIT_REASON]), elapsed, None if left is None else left + elapsed)
     span = None

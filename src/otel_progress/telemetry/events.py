@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -11,9 +14,10 @@ from otel_progress.live import runtime
 from otel_progress.live.drops import drops
 from otel_progress.live.registry import registry
 from otel_progress.model import wire
-from otel_progress.model.snapshot import Event, Snapshot
+from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Status
-from otel_progress.model.values import Value
+from otel_progress.model.summary import seconds
+from otel_progress.model.values import EMPTY, Value
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.outbox import Letter
 
@@ -21,9 +25,11 @@ if TYPE_CHECKING:
     from otel_progress.live.operation import Operation
     from otel_progress.telemetry.pipeline import Pipeline
 
+BYTES: Final = 256 * 1024
+"""The most that a snapshot takes on the wire, and what goes with one event likewise; receivers take 4 MiB a request."""
 _FIELD: Final = 6
-_WARNINGS: Final = frozenset({s.STALLED})
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})
+_BAD_NOTES: Final = frozenset({"failed", "error", "warning"})
 
 
 class Events:
@@ -35,27 +41,17 @@ class Events:
         self._heartbeat = heartbeat
         self._next_beat = 0.0
         self._last: Snapshot | None = None
-        self._keys: dict[str, Value] = {}
+        self._keys: Mapping[str, object] = {}
         self._encoded = b""
-        self._lags: dict[int, float] = {}
+        self._lags: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
 
     def on_event(self, event: Event, operation: Operation) -> None:
         """Post an event of an operation."""
         snapshot = event.snapshot
         if snapshot is not self._last:
+            self._encode(snapshot)
             self._last = snapshot
-            self._keys = wire.to_attributes(snapshot)  # type: ignore[assignment]
-            self._keys.pop(s.SEQUENCE, None)
-            self._encoded = protobuf.attributes(_FIELD, self._keys)
-        own: dict[str, Value] = {s.SEQUENCE: event.sequence}
-        if event.stage is not None:
-            own[s.STAGE_PATH] = event.stage
-            own[s.STAGE_NAME] = event.stage.rpartition("/")[2]
-        own.update(event.attributes)
-        if own.keys() & self._keys.keys():
-            encoded = protobuf.attributes(_FIELD, {**self._keys, **own})
-        else:
-            encoded = self._encoded + protobuf.attributes(_FIELD, own)
+        encoded = self._encoded + self._encode_own(event)
         span = snapshot.span
         body = protobuf.log_record(
             event.name,
@@ -69,6 +65,37 @@ class Events:
             bool(span and span.sampled),
         )
         self._pipeline.post(Letter(event.name, operation.id, body))
+
+    def _encode(self, snapshot: Snapshot) -> None:
+        """Encode a snapshot; of one that is too large, what can be left out is."""
+        for lighten in (None, _light, _bare):
+            keys = wire.to_attributes(snapshot if lighten is None else lighten(snapshot))
+            keys.pop(s.SEQUENCE, None)
+            self._keys, self._encoded = keys, protobuf.attributes(_FIELD, keys)
+            if len(self._encoded) <= BYTES:
+                return
+            drops.add(s.DROP_ATTRIBUTE)
+
+    def _encode_own(self, event: Event) -> bytes:
+        """What goes with this event alone; it never says otherwise than the snapshot, whatever names the user chose."""
+        own: dict[str, Value] = {s.SEQUENCE: event.sequence}
+        if event.stage is not None:
+            own[s.STAGE_PATH] = event.stage
+            own[s.STAGE_NAME] = event.stage.rpartition("/")[2]
+        theirs = {}
+        for key, value in event.attributes.items():
+            if key in s.EVENT_ATTRIBUTES:
+                if key not in self._keys:
+                    own[key] = value
+            elif key.startswith(s.PREFIX) or key in self._keys:
+                drops.add(s.DROP_ATTRIBUTE)
+            else:
+                theirs[key] = value
+        encoded = protobuf.attributes(_FIELD, theirs)
+        if len(encoded) > BYTES:
+            drops.add(s.DROP_ATTRIBUTE, len(theirs))
+            encoded = b""
+        return protobuf.attributes(_FIELD, own) + encoded
 
     def on_tick(self, now: float) -> None:
         """Give the process's heartbeat when it is time, and have everything sent."""
@@ -96,49 +123,159 @@ class Events:
 
     def _loop_lag(self) -> float | None:
         """How late the event loops are, in seconds: the answer to the last question, or how long it is due."""
-        lags = []
+        now, worst = clock.monotonic(), None
         for loop in list(runtime.loops):
-            if loop.is_closed():
+            if loop.is_closed() or not loop.is_running():
+                self._lags.pop(loop, None)
                 continue
-            asked, key = clock.monotonic(), id(loop)
-            before = self._lags.get(key, 0.0)
-            lags.append(asked + before if before < 0 else before)
-            if before >= 0:
-                self._lags[key] = -asked
+            before = self._lags.get(loop)
+            if before is None or before >= 0:
+                self._lags[loop] = -now
                 try:
-                    loop.call_soon_threadsafe(self._answer, key, asked)
+                    loop.call_soon_threadsafe(self._answer, loop, now)
                 except RuntimeError:
-                    self._lags.pop(key, None)
-        return max(lags) if lags else None
+                    self._lags.pop(loop, None)
+            if before is not None:
+                worst = max(worst or 0.0, before if before >= 0 else now + before)
+        return worst
 
-    def _answer(self, key: int, asked: float) -> None:
-        self._lags[key] = clock.monotonic() - asked
+    def _answer(self, loop: Any, asked: float) -> None:
+        self._lags[loop] = clock.monotonic() - asked
+
+
+def _light(snapshot: Snapshot) -> Snapshot:
+    """The same with nothing of its stages but how they stand."""
+    return replace(
+        snapshot,
+        stages=tuple(
+            replace(
+                stage,
+                description=None,
+                message=None,
+                reason=None,
+                depends_on=(),
+                outcomes=EMPTY,
+                counters=EMPTY,
+                attributes=EMPTY,
+            )
+            for stage in snapshot.stages
+        ),
+    )
+
+
+def _bare(snapshot: Snapshot) -> Snapshot:
+    """The same with nothing that may be large."""
+    return replace(
+        snapshot,
+        stages=(),
+        folded=(),
+        description=None,
+        outcomes=EMPTY,
+        counters=EMPTY,
+        usage=EMPTY,
+        result=EMPTY,
+        attributes=EMPTY,
+    )
 
 
 def severity(event: Event) -> int:
     """WARN for what somebody should look at, ERROR for a bad end, else INFO."""
     if event.name == s.OPERATION_ENDED and event.snapshot.status in _BAD_ENDS:
         return protobuf.ERROR
-    if event.name in _WARNINGS or event.attributes.get(s.NOTE_STATUS) in ("failed", "error"):
+    if event.name == s.STALLED or event.attributes.get(s.NOTE_STATUS) in _BAD_NOTES:
         return protobuf.WARN
+    if event.name == s.STAGE_ENDED:
+        stage = _stage(event)
+        return protobuf.WARN if stage is not None and stage.status in _BAD_ENDS else protobuf.INFO
     return protobuf.INFO
 
 
 def sentence(event: Event) -> str:
     """The event in words, for those who read logs."""
-    snapshot, about = event.snapshot, event.attributes
-    if event.name == s.NOTE:
-        return f"{snapshot.name}: {about.get(s.NOTE_TEXT, '')}"
-    what = event.name.removeprefix("progress.").replace(".", " ")
-    if event.name.startswith("progress.stage") and event.stage:
-        what = f"{what.replace('stage', 'stage ' + event.stage, 1)}"
-    elif event.name == s.OPERATION_ENDED:
-        what = f"{snapshot.status.value}" + (f" ({snapshot.reason})" if snapshot.reason else "")
-    elif event.name == s.STALLED:
-        what = f"stuck: {snapshot.health_reason}"
-    elif event.name in (s.WAIT_STARTED, s.WAIT_ENDED):
-        what = f"{what}: {about.get(s.WAIT_REASON, '')}"
-    elif snapshot.message:
-        what = f"{what}: {snapshot.message}"
+    return f"{event.snapshot.name}{SENTENCES[event.name](event)}"
+
+
+def _started(event: Event) -> str:
+    attempt = event.snapshot.attempt
+    about = f": {event.snapshot.description}" if event.snapshot.description else ""
+    return " started" + (f", attempt {attempt}" if attempt > 1 else "") + about
+
+
+def _ended(event: Event) -> str:
+    snapshot = event.snapshot
+    return f" {snapshot.status.value} after {seconds(snapshot.elapsed)}{_percent(snapshot)}{_because(snapshot.reason)}"
+
+
+def _stage_ended(event: Event) -> str:
+    stage = _stage(event)
+    if stage is None:
+        return f": stage {event.stage} ended"
+    what = f": stage {stage.path} {stage.status.value} after {seconds(stage.elapsed)}"
+    return f"{what}{_count(stage)}{_because(stage.reason)}"
+
+
+def _updated(event: Event) -> str:
+    snapshot = event.snapshot
+    stage = _stage(event)
+    counted = snapshot if stage is None or stage.progress.completed is None else stage
+    eta = snapshot.progress.eta
+    left = f", about {seconds(eta.eta)} left" if eta is not None else ""
+    said = f"{event.stage or ''}{_count(counted)}{_percent(snapshot)}{left}".removeprefix(", ") or "goes on"
+    if snapshot.health_reason:
+        said += f" ({snapshot.health.value}: {snapshot.health_reason})"
+    return f": {said}" + (f": {snapshot.message}" if snapshot.message else "")
+
+
+def _stalled(event: Event) -> str:
+    where = f" in {event.stage}" if event.stage else ""
+    return f": stuck{where}: {event.attributes.get(s.HEALTH_REASON) or event.snapshot.health_reason}"
+
+
+def _recovered(event: Event) -> str:
+    return f": moves again after {seconds(_number(event, s.STALL_DURATION))}"
+
+
+def _wait_ended(event: Event) -> str:
+    return f": waited {seconds(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}"
+
+
+SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
+    s.OPERATION_STARTED: _started,
+    s.OPERATION_ENDED: _ended,
+    s.STAGE_STARTED: lambda event: f": stage {event.stage} started",
+    s.STAGE_ENDED: _stage_ended,
+    s.UPDATED: _updated,
+    s.HEARTBEAT: lambda event: ": the work gave a heartbeat" + (f" in {event.stage}" if event.stage else ""),
+    s.NOTE: lambda event: f": {event.attributes.get(s.NOTE_TEXT, '')}",
+    s.WAIT_STARTED: lambda event: f": waits for {event.attributes.get(s.WAIT_REASON, '')}",
+    s.WAIT_ENDED: _wait_ended,
+    s.STALLED: _stalled,
+    s.RECOVERED: _recovered,
+}
+
+
+def _stage(event: Event) -> StageSnapshot | None:
+    """The newest stage that the event is about, if the snapshot still tells it."""
+    return next((stage for stage in reversed(event.snapshot.stages) if stage.path == event.stage), None)
+
+
+def _number(event: Event, key: str) -> float:
+    value = event.attributes.get(key)
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _count(about: Snapshot | StageSnapshot) -> str:
+    progress = about.progress
+    if progress.completed is None:
+        return ""
+    whole = f" of {progress.total:g}" if progress.total is not None else ""
+    return f", {progress.completed:g}{whole} {progress.unit}"
+
+
+def _percent(snapshot: Snapshot) -> str:
     percent = snapshot.progress.percentage
-    return f"{snapshot.name}: {what}" + (f", {percent:g}%" if percent is not None else "")
+    return "" if percent is None else f", {percent:g}%"
+
+
+def _because(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""

@@ -38,6 +38,7 @@ class Log:
     attributes: Mapping[str, Any]
     trace_id: str
     span_id: str
+    sampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Point:
     value: float
     attributes: Mapping[str, Any]
     time: int
+    exemplars: tuple[str, ...] = ()
+    """The trace ids that it names as examples."""
 
 
 class Receiver:
@@ -136,6 +139,7 @@ class Memory:
                         _plain(record.attributes),
                         record.trace_id.hex(),
                         record.span_id.hex(),
+                        bool(record.flags & 1),
                     )
                 )
         return found
@@ -164,7 +168,10 @@ class Memory:
                         if value is None:
                             value = point.count  # type: ignore[union-attr]
                         attributes = dict(point.attributes or {})
-                        found.append(Point(metric.name, metric.unit or "", value, attributes, point.time_unix_nano))
+                        traces = tuple(f"{e.trace_id:032x}" for e in getattr(point, "exemplars", ()) if e.trace_id)
+                        found.append(
+                            Point(metric.name, metric.unit or "", value, attributes, point.time_unix_nano, traces)
+                        )
         return found
 
 

@@ -53,14 +53,17 @@ class ByName:
     def on_change(self, change: Change) -> None:
         """Record the duration, and keep the units, of what ended."""
         event, operation, node = change[:3]
+        name = registry.name_of(operation)
         if event == s.STAGE_ENDED:
-            labels = {s.OPERATION_NAME: operation.name, s.STAGE_NAME: self._stage_name(operation.name, node.name)}
-            self._record(self._stage, node, labels)
+            stage = self._stage_name(name, node.name)
+            if stage != node.name:
+                drops.add(s.DROP_STAGE_NAME)
+            self._record(self._stage, node, {s.OPERATION_NAME: name, s.STAGE_NAME: stage})
         elif event == s.OPERATION_ENDED:
-            self._record(self._operation, node, {s.OPERATION_NAME: operation.name})
+            self._record(self._operation, node, {s.OPERATION_NAME: name})
         else:
             return
-        for key, amount in self._units_of(operation.name, node):
+        for key, amount in self._units_of(name, node):
             self._units[key] = self._units.get(key, 0) + amount
 
     def _record(self, histogram: Histogram, node: Handle, labels: dict[str, Any]) -> None:
@@ -75,7 +78,6 @@ class ByName:
         if stage in known:
             return stage
         if len(known) >= STAGE_NAMES:
-            drops.add(s.DROP_STAGE_NAME)
             return s.OTHER_STAGE
         known.add(stage)
         return stage
@@ -93,14 +95,15 @@ class ByName:
     def _active(self) -> Observations:
         counts = dict.fromkeys(registry.started, 0)
         for operation in registry.operations():
-            counts[operation.name] = counts.get(operation.name, 0) + (operation._status is Status.RUNNING)
+            name = registry.name_of(operation)
+            counts[name] = counts.get(name, 0) + (operation._status is Status.RUNNING)
         return [Observation(count, {s.OPERATION_NAME: name}) for name, count in counts.items()]
 
     def _completed(self) -> Observations:
         now = dict(self._units)
         for operation in registry.operations():
             for node in (operation, *(operation._running or ())):
-                for key, amount in self._units_of(operation.name, node):
+                for key, amount in self._units_of(registry.name_of(operation), node):
                     now[key] = now.get(key, 0) + amount
         for key, amount in now.items():
             self._units_seen[key] = max(amount, self._units_seen.get(key, 0))
@@ -162,5 +165,6 @@ def _stall_ratio() -> Observations:
         if limit is None or operation._status is not Status.RUNNING:
             continue
         idle = 0.0 if capture.find_wait(operation, now) else now - operation._moved_at
-        worst[operation.name] = max(worst.get(operation.name, 0.0), idle / limit)
+        name = registry.name_of(operation)
+        worst[name] = max(worst.get(name, 0.0), idle / limit)
     return [Observation(ratio, {s.OPERATION_NAME: name}) for name, ratio in worst.items()]

@@ -29,6 +29,7 @@ _RANKS: Final = {
     s.WAIT_STARTED: STEP,
     s.WAIT_ENDED: STEP,
 }
+_REPLACEABLE: Final = frozenset({s.UPDATED, s.PROCESS_HEARTBEAT})
 
 
 class Letter(NamedTuple):
@@ -64,7 +65,7 @@ class Outbox:
         """Put a letter in; a plain update takes the place of the last one of its owner."""
         serial = self._next
         self._next += 1
-        if letter.event in (s.UPDATED, s.PROCESS_HEARTBEAT):
+        if letter.event in _REPLACEABLE:
             before = self._updates.get(letter.owner)
             if before is not None:
                 self._remove(before)
@@ -112,28 +113,53 @@ class Outbox:
     def acknowledge(self, batch: dict[int, Letter]) -> None:
         """The receiver has these: let them go, and remember whose operations it knows."""
         for serial, letter in batch.items():
+            if serial not in self._letters:
+                drops.add(s.DROP_OUTBOX, -1)  # no room was left for it while it was on its way
             self._remove(serial)
             if letter.event == s.OPERATION_ENDED:
                 self._heard.pop(letter.owner, None)
                 continue
             self._hear(letter.owner)
 
-    def unclear(self, batch: dict[int, Letter]) -> None:
-        """The receiver may have these although it did not say so: it may know their operations."""
-        for letter in batch.values():
-            self._hear(letter.owner)
+    def keep(self, batch: dict[int, Letter]) -> None:
+        """The receiver did not take these now: they wait on, but a newer update takes the place of one of them."""
+        for serial, letter in batch.items():
+            if serial in self._letters and letter.event in _REPLACEABLE:
+                newer = self._updates.get(letter.owner, -1)
+                if newer > serial:
+                    self._remove(serial)
+                else:
+                    self._updates[letter.owner] = serial
 
-    def _hear(self, owner: str) -> None:
-        if owner not in self._heard and len(self._heard) < HEARD:
+    def suppose(self, batch: dict[int, Letter]) -> list[str]:
+        """The receiver may have these from now on, whether it says so or not; returns whose operations are new to it."""
+        return [letter.owner for letter in batch.values() if self._hear(letter.owner)]
+
+    def _hear(self, owner: str) -> bool:
+        new = owner not in self._heard and len(self._heard) < HEARD
+        if new:
             self._heard[owner] = None
         end = self._ends.get(owner)
         if end is not None and self._ranks[UNHEARD_END].pop(end, self) is None:
             self._ranks[END][end] = None
+        return new
+
+    def unhear(self, owners: list[str]) -> None:
+        """The receiver surely has nothing of these operations."""
+        for owner in owners:
+            self._heard.pop(owner, None)
+            end = self._ends.get(owner)
+            if end is not None and self._ranks[END].pop(end, self) is None:
+                self._ranks[UNHEARD_END][end] = None
 
     def discard(self, batch: dict[int, Letter], *, ends: bool) -> bool:
         """The receiver won't take these; without `ends`, ends of operations that it knows stay. Whether any did."""
         kept = set() if ends else batch.keys() & self._ranks[END].keys()
-        drops.add(s.DROP_REJECTED, len(batch) - len(kept))
-        for serial in batch.keys() - kept:
+        refused = (batch.keys() - kept) & self._letters.keys()
+        if refused:
+            drops.add(s.DROP_REJECTED, len(refused))
+        for serial in refused:
             self._remove(serial)
+            if batch[serial].event == s.OPERATION_ENDED:
+                self._heard.pop(batch[serial].owner, None)
         return bool(kept)

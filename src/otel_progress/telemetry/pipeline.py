@@ -59,7 +59,9 @@ class Way:
 class Pipeline:
     """Sends what the ticker puts in; `logs` and `metrics` may be None where a signal is turned off."""
 
-    def __init__(self, logs: Transport | None, metrics: Transport | None, resource: bytes, version: str, outbox: int) -> None:
+    def __init__(
+        self, logs: Transport | None, metrics: Transport | None, resource: bytes, version: str, outbox: int
+    ) -> None:
         """Send by these transports, in the name of this resource."""
         self._logs = None if logs is None else Way("log events", logs)
         self._metrics = None if metrics is None else Way("run series", metrics)
@@ -87,6 +89,11 @@ class Pipeline:
         if self._metrics is not None:
             with self._lock:
                 self._series = requests
+
+    @property
+    def series_waiting(self) -> bool:
+        """Whether some of the last metrics were not sent yet."""
+        return bool(self._series)
 
     def poke(self) -> None:
         """Send what is there, unless the receiver asked for a pause."""
@@ -140,7 +147,8 @@ class Pipeline:
                 done.set()
         for way in self._ways:
             way.transport.close()
-        drops.add(s.DROP_OUTBOX, len(self._outbox))
+        if self._outbox:
+            drops.add(s.DROP_OUTBOX, len(self._outbox))
 
     def _due(self) -> bool:
         return self._stopped or bool(self._flushes) or (self._poked and bool(self._open()))
@@ -173,6 +181,7 @@ class Pipeline:
         """Send one request of events; whether to go on."""
         with self._lock:
             batch = self._outbox.take()
+            new = self._outbox.suppose(batch)
         if not batch:
             return False
         answer = way.send(self._request(letter.body for letter in batch.values()))
@@ -182,9 +191,10 @@ class Pipeline:
                 if answer.rejected > 0:
                     drops.add(s.DROP_REJECTED, min(answer.rejected, len(batch)))
                 return True
-            if answer.unclear:
-                self._outbox.unclear(batch)
+            if not answer.unclear:
+                self._outbox.unhear(new)
             if answer.retry:
+                self._outbox.keep(batch)
                 return False
             kept = self._outbox.discard(batch, ends=answer.about_data)
         return not kept and answer.about_data

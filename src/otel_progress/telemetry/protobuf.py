@@ -20,6 +20,9 @@ _point = struct.Struct("<d").pack
 INFO: Final = 9
 WARN: Final = 13
 ERROR: Final = 17
+REJECTED_MOST: Final = 1_000_000
+"""More items than this no request of ours holds; a receiver that refuses more is not believed."""
+_FIXED: Final = {1: 8, 5: 4}
 _SEVERITY: Final = {INFO: "INFO", WARN: "WARN", ERROR: "ERROR"}
 
 
@@ -159,7 +162,8 @@ def rejected(answer: bytes) -> tuple[int, str]:
     if not isinstance(body, bytes) or not body:
         return 0, ""
     count, why = _field(body, 1), _field(body, 2)
-    return (count if isinstance(count, int) else 0), (why.decode("utf-8", "replace") if isinstance(why, bytes) else "")
+    known = count if isinstance(count, int) and count <= REJECTED_MOST else 0
+    return known, (why.decode("utf-8", "replace") if isinstance(why, bytes) else "")
 
 
 def _field(message: bytes, wanted: int) -> int | bytes | None:
@@ -174,6 +178,11 @@ def _field(message: bytes, wanted: int) -> int | bytes | None:
             elif tag & 7 == 2:
                 size, at = _read_varint(message, at)
                 found, at = message[at : at + size], at + size
+                if at > len(message):
+                    return None
+            elif tag & 7 in _FIXED:
+                at += _FIXED[tag & 7]
+                continue
             else:
                 return None
             if tag >> 3 == wanted:
@@ -185,10 +194,11 @@ def _field(message: bytes, wanted: int) -> int | bytes | None:
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while shift < 70:
         byte = message[at]
         value |= (byte & 0x7F) << shift
         at += 1
         if byte < 0x80:
             return value, at
         shift += 7
+    raise IndexError("a number of more than 64 bits")

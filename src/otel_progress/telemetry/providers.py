@@ -1,15 +1,18 @@
 """Providers for spans and by-name metrics, made only where the application set up none.
 
-A provider stays global for the life of a process, so what it sends through can be exchanged: `configure()`, `shutdown()`
-and `configure()` again work. Metrics are read by our own exporter thread, so a forked child never sends counts that
-it inherited, and the end of the process waits for no reader.
+A provider stays global for the life of a process, so what it sends through can be exchanged: `configure()`,
+`shutdown()` and `configure()` again work. Metrics are read by our own exporter thread, so a forked child never sends
+counts that it inherited, and the end of the process waits for no reader.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -19,19 +22,24 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, Observa
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     InMemoryMetricReader,
-    MetricExporter,
     MetricsData,
 )
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
-from otel_progress.live import runtime
+from otel_progress.live import hooks, runtime
+from otel_progress.live.drops import drops
 from otel_progress.live.guard import tell_once
 from otel_progress.settings import Endpoint, Settings
+from otel_progress.telemetry.transport import OTLP, Answer, Transport, connect
 
+log = logging.getLogger("otel_progress")
+RETRY_SECONDS: Final = 0.25
+SPAN_REQUESTS: Final = 64
+"""Requests of spans (512 at the most in each) that wait for a receiver that is away."""
 _DELTA: Final[dict[type, AggregationTemporality]] = {
     Counter: AggregationTemporality.DELTA,
     Histogram: AggregationTemporality.DELTA,
@@ -61,7 +69,7 @@ class Switch(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Have all ended spans sent."""
-        return all([processor.force_flush(timeout_millis) for processor in self.to])
+        return all(processor.force_flush(timeout_millis) for processor in self.to)
 
     def shutdown(self) -> None:
         """Send what is left, and pass on no more."""
@@ -70,18 +78,139 @@ class Switch(SpanProcessor):
             processor.shutdown()
 
 
+Make = Callable[[], Any]
+
+
+class Otlp:
+    """Sends requests of one signal by a transport of ours, which is made when it is needed first.
+
+    So a process that forks before it exports shares no connection with its children, and a forked child makes its own.
+    """
+
+    def __init__(self, signal: str, endpoint: Endpoint) -> None:
+        """To this endpoint.
+
+        Raises:
+            MissingDependency: where the client for the protocol is not installed.
+        """
+        connect(signal, endpoint).close()
+        self._signal = signal
+        self._endpoint = endpoint
+        self._transport: Transport | None = None
+        self._told = False
+
+    def send(self, body: bytes) -> Answer:
+        """Send a request; when that fails in passing, such as by a connection that went stale, a second time."""
+        if self._transport is None:
+            self._transport = connect(self._signal, self._endpoint)
+        answer = self._transport.send(body)
+        if answer.retry and answer.after is None and not self._told:
+            threading.Event().wait(RETRY_SECONDS)
+            answer = self._transport.send(body)
+        if not answer.delivered and not self._told:
+            log.warning("%s can't be delivered (%s); the job goes on", self._signal, answer.reason)
+        self._told = not answer.delivered
+        return answer
+
+    def renew(self) -> None:
+        """Forget the connection, but keep it: it is the parent's."""
+        _inherited.append(self._transport)
+        self._transport = None
+
+    def close(self) -> None:
+        """Let the connection go, if there ever was one."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+class OtlpSpans(SpanExporter):
+    """Sends spans over OTLP, and keeps a bounded number of requests while the receiver is away."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """To this endpoint."""
+        self._otlp = Otlp("traces", endpoint)
+        self._waiting: deque[bytes] = deque()
+        self._sending = threading.Lock()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send spans, after those that wait."""
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+        self._waiting.append(encode_spans(spans).SerializeToString())
+        if len(self._waiting) > SPAN_REQUESTS:
+            self._waiting.popleft()
+            drops.add(s.DROP_OUTBOX)
+        self.resend()
+        return SpanExportResult.SUCCESS
+
+    def resend(self) -> None:
+        """Send what waits, the oldest first, unless another thread is at it."""
+        if not self._sending.acquire(blocking=False):
+            return
+        try:
+            while self._waiting:
+                body = self._waiting[0]
+                answer = self._otlp.send(body)
+                if answer.retry:
+                    return
+                if self._waiting and self._waiting[0] is body:
+                    self._waiting.popleft()
+                if not answer.delivered:
+                    drops.add(s.DROP_REJECTED)
+        finally:
+            self._sending.release()
+
+    def renew(self) -> None:
+        """In a forked child: what waits is the parent's, and so is the connection."""
+        self._otlp.renew()
+        self._waiting.clear()
+        self._sending = threading.Lock()
+
+    def shutdown(self) -> None:
+        """Let the connection go."""
+        self._otlp.close()
+
+
+class OtlpMetrics:
+    """Sends metrics over OTLP."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """To this endpoint."""
+        self._otlp = Otlp("metrics", endpoint)
+
+    def export(self, data: MetricsData) -> None:
+        """Send metrics."""
+        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+
+        self._otlp.send(encode_metrics(data).SerializeToString())
+
+    def shutdown(self) -> None:
+        """Let the connection go."""
+        self._otlp.close()
+
+
+_inherited: list[object] = []
 _switch = Switch()
+_span_exporters: tuple[SpanExporter, ...] = ()
+_global_meters: MeterProvider | None = None
+"""The meter provider that is global because we made it, and the reader that reads it."""
 _global_reader: InMemoryMetricReader | None = None
-"""The reader of the meter provider that is global because we made it."""
 
 
-def tracer_provider(settings: Settings, resource: Resource) -> Any:
+def tracer_provider(settings: Settings, resource: Resource, *, forked: bool = False) -> Any:
     """The provider for our spans: that of the application, or one of ours, which becomes the application's."""
+    global _span_exporters
     present = trace.get_tracer_provider()
     ours = getattr(present, "otel_progress", False)
     if isinstance(present, TracerProvider) and not ours:
         return present
-    _switch.to = tuple(BatchSpanProcessor(exporter) for exporter in _exporters("traces", settings))
+    if forked:
+        for exporter in _span_exporters:
+            if isinstance(exporter, OtlpSpans):
+                exporter.renew()
+    else:
+        _span_exporters = tuple(make() for make in makers("traces", settings))
+        _switch.to = tuple(BatchSpanProcessor(exporter) for exporter in _span_exporters)
     if not _switch.to:
         return None
     made = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -95,12 +224,14 @@ def tracer_provider(settings: Settings, resource: Resource) -> Any:
 class Exporter:
     """One thread that exports by-name metrics each interval, and flushes spans when asked."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, forked: bool = False) -> None:
         """Export as the settings say."""
         self._interval = settings.metric_interval
         self._temporality = _TEMPORALITY.get(settings.temporality)
-        self._exporters: list[MetricExporter] = []
+        self._makers: list[Make] = []
+        self._exporters: list[Any] = []
         self._reader: InMemoryMetricReader | None = None
+        self._inherited_counts = forked
         self._ready = threading.Condition()
         self._asked: list[threading.Event] = []
         self._stopped = False
@@ -108,43 +239,52 @@ class Exporter:
 
     def meter_provider(self, settings: Settings, resource: Resource) -> Any:
         """The provider for our instruments: that of the application, or one of ours."""
-        global _global_reader
+        global _global_meters, _global_reader
         present = metrics.get_meter_provider()
-        if isinstance(present, MeterProvider) and _global_reader is None:
+        if isinstance(present, MeterProvider) and _global_meters is None:
             return present
-        self._exporters = list(_exporters("metrics", settings))
-        if not self._exporters:
+        self._makers = list(makers("metrics", settings))
+        if not self._makers:
             return None
         self._reader = InMemoryMetricReader(preferred_temporality=self._temporality)
         made = MeterProvider([self._reader], resource=resource, shutdown_on_exit=False)
-        if _global_reader is None:
-            _global_reader = self._reader
+        if _global_meters is None:
+            _global_meters, _global_reader = made, self._reader
             metrics.set_meter_provider(made)
         return made
 
     def start(self) -> None:
         """Start the thread, if there is anything to do for it."""
-        if self._thread is None and runtime.threads_allowed and (self._exporters or _switch.to):
+        if self._thread is None and runtime.threads_allowed and (self._makers or _switch.to):
             self._thread = threading.Thread(target=self._run, name="otel-progress-exporter", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopped:
+        self._renew_reader()
+        while not self._stopped or self._asked:
             with self._ready:
                 self._ready.wait_for(lambda: bool(self._asked) or self._stopped, timeout=self._interval)
                 asked, self._asked = self._asked, []
-            self.export(flush=bool(asked))
+            if asked or not self._stopped:
+                self.export(flush=bool(asked))
             for done in asked:
                 done.set()
+        for exporter in self._exporters:
+            exporter.shutdown()
 
     def export(self, *, flush: bool = False) -> None:
         """Read and send the metrics once; with `flush` the spans first."""
         try:
             if flush:
                 _switch.force_flush(1500)
+            for exporter in _span_exporters:
+                if isinstance(exporter, OtlpSpans):
+                    exporter.resend()
             for data in self._read():
-                for exporter in self._exporters:
-                    exporter.export(data)
+                if self._makers and not self._exporters:
+                    self._exporters = [make() for make in self._makers]
+                for sender in self._exporters:
+                    sender.export(data)
         except Exception:
             tell_once("an export of spans or metrics failed; the job goes on")
 
@@ -155,10 +295,25 @@ class Exporter:
             other = None
             if _global_reader is not None and _global_reader is not self._reader:
                 other = _global_reader.get_metrics_data()
-        if own is not None:
+        if own is not None and own.resource_metrics:
             yield own
         if other is not None:
-            yield _without_ours(other)
+            other = _without_ours(other)
+            if other.resource_metrics:
+                yield other
+
+    def _renew_reader(self) -> None:
+        """In a forked child the application's instruments count from zero too: a fresh reader knows no old counts.
+
+        It takes a lock that another thread of the parent may have held at the fork, so it is done only here, in a
+        thread that nobody has to wait for.
+        """
+        global _global_reader
+        if self._inherited_counts and _global_meters is not None and self._makers:
+            fresh = InMemoryMetricReader(preferred_temporality=self._temporality)
+            _global_meters.add_metric_reader(fresh)
+            _inherited.append(_global_reader)
+            _global_reader = fresh
 
     def flush(self) -> threading.Event:
         """Have all exported now; the event tells when it was tried."""
@@ -179,11 +334,29 @@ class Exporter:
             self._ready.notify()
 
 
-def let_spans_go() -> None:
-    """Shut the processors of ours down; it may block, so it runs in a thread that is not waited for too long."""
-    thread = threading.Thread(target=_switch.shutdown, name="otel-progress-shutdown", daemon=True)
-    thread.start()
-    thread.join(1.0)
+def detach_spans() -> tuple[SpanProcessor, ...]:
+    """Pass spans on no more; returns the processors that did, to be let go."""
+    to, _switch.to = _switch.to, ()
+    return to
+
+
+def no_spans() -> None:
+    """Make none where the provider is ours: nobody would take them. One of the application goes on."""
+    if getattr(trace.get_tracer_provider(), "otel_progress", False):
+        hooks.tracing.use(trace.NoOpTracerProvider())
+
+
+def let_go(processors: tuple[SpanProcessor, ...], timeout: float) -> None:
+    """Shut processors down; it may block, so it runs in a thread that is not waited for longer than that."""
+
+    def run() -> None:
+        for processor in processors:
+            processor.shutdown()
+
+    if processors:
+        thread = threading.Thread(target=run, name="otel-progress-shutdown", daemon=True)
+        thread.start()
+        thread.join(timeout)
 
 
 def _without_ours(data: MetricsData) -> MetricsData:
@@ -197,49 +370,14 @@ def _without_ours(data: MetricsData) -> MetricsData:
     return MetricsData([item for item in kept if item.scope_metrics])
 
 
-def _exporters(signal: str, settings: Settings) -> Iterator[Any]:
-    """The exporters that `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER` names; `otlp` unless said."""
+def makers(signal: str, settings: Settings) -> Iterator[Make]:
+    """What makes the exporters that `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER` names; `otlp` unless said."""
     for raw in getattr(settings, signal).split(","):
         name = raw.strip()
-        if name == "otlp":
-            yield _otlp(signal, settings.endpoints[signal], settings)
+        if name in OTLP:
+            yield partial(OtlpSpans if signal == "traces" else OtlpMetrics, settings.endpoints[signal])
         elif name and name != "none":
             found = tuple(entry_points(group=f"opentelemetry_{signal}_exporter", name=name))
             if not found:
                 raise MissingDependency(f"no exporter named {name!r} is installed for OTEL_{signal.upper()}_EXPORTER")
-            yield found[0].load()()
-
-
-def _otlp(signal: str, endpoint: Endpoint, settings: Settings) -> Any:
-    """The OTLP exporter of OpenTelemetry for a signal, bounded in time; the rest of its options are the environment's."""
-    make = _exporter_class(signal, endpoint.protocol)
-    options: dict[str, Any] = {"timeout": endpoint.timeout}
-    if settings.explicit:
-        options["endpoint"] = endpoint.url
-    if endpoint.headers:
-        options["headers"] = dict(endpoint.headers)
-    if signal == "metrics":
-        options["preferred_temporality"] = _TEMPORALITY.get(settings.temporality)
-    return make(**options)
-
-
-def _exporter_class(signal: str, protocol: str) -> Callable[..., Any]:
-    try:
-        if protocol == "grpc":
-            if signal == "traces":
-                from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
-
-                return Grpc
-            from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
-
-            return GrpcMetrics
-        if signal == "traces":
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
-
-            return Http
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetrics
-
-        return HttpMetrics
-    except ImportError:
-        extra = "grpc" if protocol == "grpc" else "otlp"
-        raise MissingDependency(f'OTLP over {protocol} needs: pip install "otel-progress[{extra}]"') from None
+            yield found[0].load()

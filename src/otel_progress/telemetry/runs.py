@@ -6,25 +6,33 @@ overflow point. Their points are written from the registry at each export; who a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live import capture
 from otel_progress.live.drops import drops
+from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import Change, registry
 from otel_progress.model.status import Health, Status
 from otel_progress.telemetry import protobuf
+from otel_progress.telemetry.outbox import REQUEST_BYTES
 
 if TYPE_CHECKING:
     from otel_progress.live.operation import Operation
     from otel_progress.telemetry.pipeline import Pipeline
 
-OPERATIONS_A_REQUEST: Final = 500
 FINALS: Final = 10_000
 """Ended operations whose last point may wait for the receiver."""
+POINT_BYTES: Final = 24
+"""What a point holds beside its head."""
+LABEL_BYTES: Final = 900
+"""The most that the labels of the health point hold beside those of all points."""
 _FIELD: Final = 7
+Request = tuple[bytes, Callable[[], None]]
+T = TypeVar("T")
 
 
 class Cached(NamedTuple):
@@ -48,6 +56,7 @@ class Runs:
         self._shown: dict[str, Cached] = {}
         self._left_out: set[str] = set()
         self._finals: dict[str, bytes] = {}
+        self._news = False
 
     def on_change(self, change: Change) -> None:
         """An operation that had series ended: its last point says 0."""
@@ -55,33 +64,45 @@ class Runs:
             return
         key = change[1].id
         self._left_out.discard(key)
-        cached = self._shown.pop(key, None)
-        if cached is not None:
-            if len(self._finals) >= FINALS:
-                drops.add(s.DROP_OUTBOX)
-                self._finals.pop(next(iter(self._finals)))
-            self._finals[key] = cached.head
-            self._next = 0.0
+        if key in self._shown:
+            self._end(key)
+
+    def _end(self, key: str) -> None:
+        """The series of an operation end: their last point waits until the receiver has it."""
+        if len(self._finals) >= FINALS:
+            drops.add(s.DROP_OUTBOX)
+            self._finals.pop(next(iter(self._finals)))
+        self._finals[key] = self._shown.pop(key).head
+        self._news = True
 
     def on_tick(self, now: float) -> None:
-        """Export when it is time, or when an operation ended."""
-        if now < self._next:
+        """Export when it is time; in between, the last points of operations that ended."""
+        due = now >= self._next
+        if due:
+            self._next = now + self._interval
+        elif not self._news:
             return
-        self._next = now + self._interval
-        requests = list(self._requests(now))
+        everything = due or self._pipeline.series_waiting  # what is posted takes the place of what waits
+        running = list(self._requests(now)) if everything else []
+        requests = [*self._last_points(), *running]
+        self._news = False
         if requests:
             self._pipeline.post_series(requests)
             self._pipeline.poke()
 
-    def _requests(self, now: float) -> Iterator[tuple[bytes, Callable[[], None]]]:
-        if self._finals:
-            ended = dict(self._finals)
-            time, zero = protobuf.point_time(clock.time_ns()), protobuf.point_value(0.0)
-            points = [head + time + zero for head in ended.values()]
-            yield self._pipeline.request([_gauge(s.RUN_ACTIVE, points)]), lambda: self._forget(ended)
-        chosen = list(self._choose(now))
-        for at in range(0, len(chosen), OPERATIONS_A_REQUEST):
-            yield self._request(chosen[at : at + OPERATIONS_A_REQUEST], now), _nothing
+    def _last_points(self) -> Iterator[Request]:
+        time, zero = protobuf.point_time(clock.time_ns()), protobuf.point_value(0.0)
+        for ended in _batches(list(self._finals.items()), lambda item: len(item[1]) + POINT_BYTES):
+            points = [head + time + zero for _, head in ended]
+            yield self._pipeline.request([_gauge(s.RUN_ACTIVE, points)]), partial(self._forget, dict(ended))
+
+    def _requests(self, now: float) -> Iterator[Request]:
+        for chosen in _batches(self._choose(now), self._size):
+            yield self._request(chosen, now), _nothing
+
+    def _size(self, operation: Operation) -> int:
+        """The most bytes that the points of an operation take."""
+        return (len(self._shown[operation.id].head) + POINT_BYTES) * (len(_SERIES) + 1) + LABEL_BYTES
 
     def _forget(self, ended: dict[str, bytes]) -> None:
         for key, head in ended.items():
@@ -93,7 +114,8 @@ class Runs:
         operations = registry.operations()
         alive = {operation.id for operation in operations}
         for key in self._shown.keys() - alive:
-            del self._shown[key]
+            self._end(key)
+        self._left_out &= alive
         for operation in operations:
             key = operation.id
             if operation._status is not Status.RUNNING or now - (operation._started or now) < self._after:
@@ -105,6 +127,7 @@ class Runs:
                         drops.add(s.DROP_RUN_SERIES)
                     continue
                 self._left_out.discard(key)
+                self._finals.pop(key, None)  # of an earlier attempt
                 self._shown[key] = _encode(operation)
             yield operation
 
@@ -114,12 +137,15 @@ class Runs:
         points: list[list[bytes]] = [[] for _ in _SERIES]
         healths = []
         for operation in operations:
-            cached = self._health_head(operation)
-            head = cached.head + time
-            for out, value in zip(points, _values(operation, now)):
-                if value is not None:
-                    out.append(head + encode(value))
-            healths.append(cached.health_head + time + one)
+            try:
+                cached = self._health_head(operation)
+                head = cached.head + time
+                for out, value in zip(points, _values(operation, now)):
+                    if value is not None:
+                        out.append(head + encode(value))
+                healths.append(cached.health_head + time + one)
+            except Exception:
+                tell_once("the series of an operation could not be made; those of the others are")
         metrics = [_gauge(metric, encoded) for metric, encoded in zip(_SERIES, points) if encoded]
         return self._pipeline.request([*metrics, _gauge(s.RUN_HEALTH, healths)])
 
@@ -169,6 +195,21 @@ def _values(operation: Operation, now: float) -> tuple[float | None, ...]:
         done,
         total,
     )
+
+
+def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """The items in lists that fit a request each."""
+    batch: list[T] = []
+    size = 0
+    for item in items:
+        more = size_of(item)
+        if batch and size + more > REQUEST_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += more
+    if batch:
+        yield batch
 
 
 def _labels(operation: Operation) -> bytes:

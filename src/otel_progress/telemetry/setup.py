@@ -6,8 +6,10 @@ import logging
 import signal
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -19,51 +21,54 @@ from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.events import Events
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.runs import Runs
-from otel_progress.telemetry.transport import Transport, connect
+from otel_progress.telemetry.transport import OTLP, Transport, connect
+
+if TYPE_CHECKING:
+    from otel_progress.telemetry.metrics import ByName
 
 log = logging.getLogger("otel_progress")
 _INSTANCE = "service.instance.id"
+PARK_SECONDS: Final = 1.0
 
 
 class Configured:
     """One configuration at work: what it put into the hooks, and how to take it out again."""
 
     def __init__(self, settings: Settings, resource: Mapping[str, Any]) -> None:
-        """Build all parts; nothing is opened or started yet."""
+        """Nothing is made, opened or started yet."""
         self.settings = settings
         self.resource = dict(resource)
         self._undo: list[Callable[[], None]] = []
         self.pipeline: Pipeline | None = None
         self.exporter: Any = None
 
-    def install(self, *, fresh_instance: bool) -> None:
+    def install(self, *, forked: bool = False) -> None:
         """Take part in what happens from now on."""
-        from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.resources import Resource
 
         from otel_progress import __version__
-        from otel_progress.telemetry.metrics import ByName
         from otel_progress.telemetry.providers import Exporter, tracer_provider
 
         settings = self.settings
-        if fresh_instance or _INSTANCE not in self.resource:
-            self.resource[_INSTANCE] = str(uuid.uuid4())
+        logs, metrics = (_transport(name, settings) for name in ("logs", "metrics"))
         resource = Resource.create(self.resource)
-        tracers = tracer_provider(settings, resource) if not fresh_instance else None
-        self.exporter = Exporter(settings)
+        if forked or _INSTANCE not in resource.attributes:
+            resource = resource.merge(Resource({_INSTANCE: _instance()}))
+        self.exporter = Exporter(settings, forked=forked)
         meters = self.exporter.meter_provider(settings, resource)
+        tracers = tracer_provider(settings, resource, forked=forked)
         if tracers is not None:
             hooks.tracing.use(tracers)
-        if meters is not None and (isinstance(meters, MeterProvider) or not fresh_instance):
-            by_name = ByName(meters.get_meter(s.SCOPE, __version__))
-            self._hook(hooks.on_change, by_name.on_change)
-        self._start_pipeline(settings, _resource_of(tracers, resource, self.resource[_INSTANCE]), __version__)
+        if meters is not None:
+            self._hook(hooks.on_change, _by_name(meters, forked=forked).on_change)
+        about = _resource_of(tracers, resource, forked=forked)
+        self.pipeline = Pipeline(logs, metrics, protobuf.resource(about), __version__, settings.outbox)
+        self._hook_pipeline(self.pipeline)
         self._hook(runtime.at_exit, self.flush)
-        self._hook(hooks.on_operation, self._on_operation)
+        self.exporter.start()
 
-    def _start_pipeline(self, settings: Settings, resource: Mapping[str, Value], version: str) -> None:
-        logs, metrics = (_transport(name, settings) for name in ("logs", "metrics"))
-        pipeline = self.pipeline = Pipeline(logs, metrics, protobuf.resource(resource), version, settings.outbox)
+    def _hook_pipeline(self, pipeline: Pipeline) -> None:
+        settings = self.settings
         events = Events(pipeline, settings.heartbeat)
         runs = Runs(pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
         self._hook(hooks.sinks, events.on_event)
@@ -75,9 +80,6 @@ class Configured:
         where.append(what)
         self._undo.append(lambda: where.remove(what))
 
-    def _on_operation(self, operation: object) -> None:
-        self.exporter.start()
-
     def flush(self, timeout: float) -> bool:
         """Have everything sent, within so many seconds."""
         deadline = clock.monotonic() + timeout
@@ -85,12 +87,16 @@ class Configured:
         sent = self.pipeline is None or self.pipeline.flush(timeout)
         return bool(exported.wait(max(0.0, deadline - clock.monotonic())) and sent)
 
-    def remove(self) -> None:
-        """Take part no longer, and let threads and connections go."""
+    def unhook(self) -> None:
+        """Take part no longer."""
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
+
+    def close(self, timeout: float) -> None:
+        """Send what came last, and let threads and connections go."""
         if self.pipeline is not None:
+            self.pipeline.flush(timeout)
             self.pipeline.close()
         if self.exporter is not None:
             self.exporter.close()
@@ -99,6 +105,7 @@ class Configured:
 _configured: Configured | None = None
 _lock = threading.RLock()
 _hooked = False
+_instruments: weakref.WeakKeyDictionary[Any, ByName] = weakref.WeakKeyDictionary()
 
 
 def configure(
@@ -131,7 +138,7 @@ def configure(
         InvalidState: for `handle_sigterm` outside the main thread.
         MissingDependency: where the SDK or the exporter is not installed.
     """
-    global _configured, _hooked
+    global _hooked
     settings = read(endpoint=endpoint, headers=headers, protocol=protocol, interval=interval)
     if settings.disabled:
         return
@@ -139,26 +146,21 @@ def configure(
         import opentelemetry.sdk  # noqa: F401
     except ImportError:
         raise MissingDependency('configure() needs the SDK: pip install "otel-progress[otlp]"') from None
+    _check(settings)
     about = dict(attributes(resource or {}, Drops()))
     if service_name is not None:
         about["service.name"] = service_name
-    if handle_sigterm:
-        _chain_sigterm()
+    if handle_sigterm and threading.current_thread() is not threading.main_thread():
+        raise InvalidState("handle_sigterm=True needs the main thread, as signal handlers can be set only there")
     with _lock:
-        if _configured is not None:
-            shutdown()
-        made = Configured(settings, about)
-        try:
-            made.install(fresh_instance=False)
-        except BaseException:
-            made.remove()
-            raise
-        _configured = made
+        _replace(Configured(settings, about), 2.0)
+        runtime.set_pace(settings.interval, settings.event_budget)
         if not _hooked:
             _hooked = True
             runtime.in_child.append(_after_fork)
-        runtime.set_pace(settings.interval, settings.event_budget)
         runtime.want()
+        if handle_sigterm:
+            _chain_sigterm()
     if settings.metric_interval >= 180:
         log.warning(
             "OTEL_METRIC_EXPORT_INTERVAL is %.0f s: alerts on stuck and lost operations look back 3 minutes, and are blind "
@@ -169,17 +171,44 @@ def configure(
 
 def shutdown(timeout: float = 2.0) -> None:
     """Flush, within so many seconds, and undo `configure()`; operations go on unseen. It may be called twice."""
-    global _configured
     with _lock:
-        configured, _configured = _configured, None
-        if configured is None:
-            return
-        runtime.finish(timeout)
-        configured.remove()
-        from otel_progress.telemetry.providers import let_spans_go
+        if _configured is not None:
+            _replace(None, timeout)
+            hooks.wanted = bool(hooks.sinks)
+            runtime.rest()
+            _unchain_sigterm()
 
-        let_spans_go()
-        hooks.wanted = bool(hooks.sinks)
+
+def _replace(new: Configured | None, timeout: float) -> None:
+    """Put one configuration in the place of another, between two rounds of the ticker: no event falls between."""
+    global _configured
+    from otel_progress.telemetry.providers import detach_spans, let_go, no_spans
+
+    old, deadline = _configured, clock.monotonic() + timeout
+    if old is not None:
+        runtime.finish(timeout)
+    parked = runtime.parking.acquire(timeout=PARK_SECONDS)
+    try:
+        processors = detach_spans()
+        if old is not None:
+            old.unhook()
+        _configured = new
+        if new is not None:
+            new.install()
+        else:
+            no_spans()
+    except BaseException:
+        if new is not None:
+            new.unhook()
+            new.close(0.0)
+        _configured = None
+        raise
+    finally:
+        if parked:
+            runtime.parking.release()
+        if old is not None:
+            old.close(max(0.0, deadline - clock.monotonic()))
+        let_go(processors, max(0.0, deadline - clock.monotonic()))
 
 
 def flush(timeout: float = 2.0) -> bool:
@@ -199,39 +228,70 @@ def _after_fork() -> None:
     """All is built again in a forked child: with a fresh instance id, and empty."""
     global _lock
     _lock = threading.RLock()
-    configured = _configured
-    if configured is None:
-        return
-    configured.pipeline = None
-    for undo in reversed(configured._undo):
-        undo()
-    configured._undo.clear()
-    configured.install(fresh_instance=True)
+    if _configured is not None:
+        _configured.unhook()
+        _configured.install(forked=True)
+
+
+def _instance() -> str:
+    """The id of this process, as the SDK has it: it gives a forked child a fresh one, so that all signals agree."""
+    try:
+        from opentelemetry.sdk.resources import ServiceInstanceIdResourceDetector
+
+        return str(ServiceInstanceIdResourceDetector().detect().attributes[_INSTANCE])
+    except (ImportError, KeyError):
+        return str(uuid.uuid4())
+
+
+def _by_name(meters: Any, *, forked: bool) -> ByName:
+    """The instruments on a provider; made once, as an SDK never forgets one."""
+    from otel_progress import __version__
+    from otel_progress.telemetry.metrics import ByName
+
+    made = _instruments.get(meters)
+    if made is None:
+        made = _instruments[meters] = ByName(meters.get_meter(s.SCOPE, __version__))
+    elif forked:
+        made._units.clear()
+        made._units_seen.clear()
+    return made
+
+
+def _check(settings: Settings) -> None:
+    """Raise MissingDependency for what is not installed, before anything changes."""
+    from otel_progress.telemetry.providers import makers
+
+    for name in ("traces", "metrics"):
+        for make in makers(name, settings):
+            if isinstance(make, partial):
+                make().shutdown()
+    for name in ("logs", "metrics"):
+        _transport(name, settings)
 
 
 def _transport(name: str, settings: Settings) -> Transport | None:
     """The transport of a signal, or None where `OTEL_LOGS_EXPORTER` or `OTEL_METRICS_EXPORTER` leaves OTLP out."""
     wanted = {part.strip() for part in getattr(settings, name).split(",")}
-    return connect(name, settings.endpoints[name]) if "otlp" in wanted else None
+    return connect(name, settings.endpoints[name]) if wanted & OTLP else None
 
 
-def _resource_of(tracers: Any, resource: Any, instance: str) -> dict[str, Value]:
+def _resource_of(tracers: Any, resource: Any, *, forked: bool) -> dict[str, Value]:
     """The attributes of the provider's resource where there is one, so that all signals name the same service."""
     found = getattr(tracers, "resource", None) or resource
     given = {**found.attributes}
-    given.setdefault(_INSTANCE, instance)
+    if forked or _INSTANCE not in given:
+        given[_INSTANCE] = resource.attributes[_INSTANCE]
     return dict(attributes(given, Drops()))
 
 
 def _chain_sigterm() -> None:
-    if threading.current_thread() is not threading.main_thread():
-        raise InvalidState("handle_sigterm=True needs the main thread, as signal handlers can be set only there")
     before = signal.getsignal(signal.SIGTERM)
     if getattr(before, "otel_progress", False):
         return
 
     def handle(number: int, frame: Any) -> None:
-        runtime.finish(runtime.EXIT_SECONDS, "SIGTERM")
+        if _configured is not None:
+            runtime.finish_process("SIGTERM")
         if callable(before):
             before(number, frame)
         elif before != signal.SIG_IGN:
@@ -239,4 +299,12 @@ def _chain_sigterm() -> None:
             signal.raise_signal(number)
 
     handle.otel_progress = True  # type: ignore[attr-defined]
+    handle.before = before  # type: ignore[attr-defined]
     signal.signal(signal.SIGTERM, handle)
+
+
+def _unchain_sigterm() -> None:
+    """Put back the handler that was there before ours, where that can be done and ours is still the one."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if getattr(handler, "otel_progress", False) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler.before)  # type: ignore[union-attr]

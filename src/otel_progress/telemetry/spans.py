@@ -6,7 +6,9 @@ Spans come from the tracer provider that the application set up. Without one not
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Mapping, MutableMapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import baggage, propagate, trace
@@ -15,10 +17,14 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 
 from otel_progress import semconv as s
 from otel_progress.live import context, hooks
-from otel_progress.live.node import Handle
 from otel_progress.live.drops import drops
-from otel_progress.live.operation import TRAIL, Operation, Parent
+from otel_progress.live.endings import words
+from otel_progress.live.guard import tell_once
+from otel_progress.live.node import Handle
+from otel_progress.live.operation import Operation, Parent
 from otel_progress.live.stage import Stage
+from otel_progress.live.trail import MOST, Kept, thin
+from otel_progress.model import values
 from otel_progress.model.status import Status as Ending
 from otel_progress.model.values import EMPTY
 
@@ -33,6 +39,11 @@ _KEY: Final = next(iter(set_span_in_context(trace.INVALID_SPAN, Context())))
 """Where a context keeps its span; with it, the context of a stage is made in one step."""
 OPERATION_ID: Final = s.OPERATION_ID
 OPERATION_NAME: Final = s.OPERATION_NAME
+_ORDER: Final = {s.OPERATION_STARTED: 0, s.OPERATION_ENDED: 2}
+ATTRIBUTES: Final = 128
+"""Attributes of a span; the SDK keeps no more unless told."""
+STACKTRACE: Final = 16_384
+"""Characters kept of a stack trace."""
 _ENVIRONMENT: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
@@ -83,8 +94,8 @@ class Spans:
         if stage._parent is not operation:
             attributes[s.STAGE_PATH] = stage._full_path or stage._path
         if stage._more is not None:
-            attributes.update(stage._more.attributes)
-        around = get_current() if inside else _above(stage._parent)
+            attributes = {**stage._more.attributes, **attributes}
+        around: Any = get_current() if inside else _above(stage._parent)
         stage._span = span = self._tracer.start_span(  # type: ignore[union-attr]
             stage.name, around, _KIND, attributes, None, now, False, False
         )
@@ -111,13 +122,10 @@ class Spans:
             or node._advanced
             or type(node) is not Stage
         ):
-            if status in _ERRORS:
-                span.set_status(Status(StatusCode.ERROR, reason or status.value))
-                if error is not None:
-                    span.record_exception(error, timestamp=now)
-            span.set_attributes({s.STATUS: status.value, **_at_end(node)})
-            for name, when, about in _events(node):
-                span.add_event(name, _event(about), when)
+            try:
+                _tell_end(span, node, status, reason, error, now)
+            except Exception:
+                tell_once("a span could not be told all of its end; it ends all the same")
         span.end(now)
 
     def ids(self, node: Handle) -> SpanIds | None:
@@ -149,8 +157,43 @@ def _above(parent: object) -> Context | None:
     return None
 
 
+def _tell_end(
+    span: Span, node: Handle, status: Ending, reason: str | None, error: BaseException | None, now: int
+) -> None:
+    """Set what is known at the end, and add the events that were kept."""
+    span.set_attributes(_at_end(node, status))
+    bad = status in _ERRORS
+    recorded = bad and error is not None
+    for name, when, about in _events(node, MOST - recorded):
+        span.add_event(name, _event(about), when)
+    if error is not None and recorded:
+        span.add_event(s.EXCEPTION, _exception(error), now)
+    if bad:
+        span.set_status(Status(StatusCode.ERROR, reason or status.value))
+
+
+def _exception(error: BaseException) -> dict[str, str]:
+    """An exception as OpenTelemetry records it; but nothing in it is too long, or can't be encoded."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
+    if len(trace) > STACKTRACE:
+        trace = f"{trace[: STACKTRACE // 2]}\n…\n{trace[-STACKTRACE // 2 :]}"
+    return {
+        s.EXCEPTION_TYPE: name,
+        s.EXCEPTION_MESSAGE: (words(error) or "").removeprefix(kind.__name__).removeprefix(": "),
+        s.EXCEPTION_STACKTRACE: values.text(trace, drops, STACKTRACE + 3),
+    }
+
+
 def _of_operation(operation: Operation) -> dict[str, Any]:
-    """Who it is; these come first, as a span drops its oldest attributes when there are too many."""
+    """What is known of it at its start."""
+    given = EMPTY if operation._more is None else operation._more.attributes
+    return {**given, **_identity(operation)}
+
+
+def _identity(operation: Operation) -> dict[str, Any]:
+    """Who it is."""
     options = operation._opts
     attributes: dict[str, Any] = {
         s.OPERATION_ID: operation.id,
@@ -165,52 +208,62 @@ def _of_operation(operation: Operation) -> dict[str, Any]:
         attributes[s.GEN_AI_AGENT] = options.agent
     if options.description is not None:
         attributes[s.OPERATION_DESCRIPTION] = options.description
-    if operation._more is not None:
-        attributes.update(operation._more.attributes)
     return attributes
 
 
-def _at_end(node: Handle) -> dict[str, Any]:
-    """What is known of it at its end, with the ids once more."""
+def _at_end(node: Handle, status: Ending) -> dict[str, Any]:
+    """What is known of it at its end; who it is comes last, as a span with too many attributes drops the oldest."""
     done, total, _ = node._progress()
-    more = node._more
-    attributes: dict[str, Any] = dict(more.attributes) if more is not None else {}
-    if more is not None:
-        attributes |= {f"{s.OUTCOMES}.{key}": count for key, count in more.outcomes.items()}
-        attributes |= {f"{s.RESULT}.{key}": value for key, value in more.result.items()}
-        for key, amount in more.usage.items():
-            attributes[f"gen_ai.usage.{key}" if key.endswith("_tokens") else f"{s.USAGE}.{key}"] = amount
+    if isinstance(node, Operation):
+        ours = _identity(node)
+    else:
+        ours = {s.OPERATION_ID: node.operation.id, s.OPERATION_NAME: node.operation.name, s.STAGE_PATH: node._path}
+    ours[s.STATUS] = status.value
     if done is not None:
-        attributes[s.COMPLETED] = done
-        attributes[s.UNIT] = node._unit
+        ours[s.COMPLETED], ours[s.UNIT] = min(done, values.INT_MAX), node._unit
     if total is not None:
-        attributes[s.TOTAL] = total
+        ours[s.TOTAL] = min(total, values.INT_MAX)
     if node._message is not None:
-        attributes[s.MESSAGE] = node._message
-    attributes[s.OPERATION_ID] = node.operation.id
-    attributes[s.OPERATION_NAME] = node.operation.name
-    return attributes
+        ours[s.MESSAGE] = node._message
+    given = _given(node)
+    room = ATTRIBUTES - len(ours)
+    if len(given) > room:
+        drops.add(s.DROP_ATTRIBUTE, len(given) - room)
+    return {**dict(islice(given.items(), room)), **ours}
 
 
-def _events(node: Handle) -> list[tuple[str, int, Any]]:
-    """What was kept for the span, with the starts and ends of the stages, at most 64 in all."""
-    kept: list[tuple[str, int, Any]] = list(node._trail or ())
+def _given(node: Handle) -> dict[str, Any]:
+    """What the user said of it: attributes, usage, results, outcomes."""
+    more = node._more
+    if more is None:
+        return {}
+    given: dict[str, Any] = dict(more.attributes)
+    for key, amount in more.usage.items():
+        given[f"{s.GEN_AI_USAGE if key.endswith('_tokens') else s.USAGE}.{key}"] = amount
+    given |= {f"{s.RESULT}.{key}": value for key, value in more.result.items()}
+    given |= {f"{s.OUTCOMES}.{key}": count for key, count in more.outcomes.items()}
+    return given
+
+
+def _events(node: Handle, most: int) -> list[Kept]:
+    """What was kept for the span, with the starts and ends of the stages, at most so many in all."""
+    kept: list[Kept] = list(node._trail or ())
+    lost = 0
     if isinstance(node, Operation) and node._stages is not None:
         stages = list(node._stages)
+        lost = 2 * sum(count for count, _ in (node._folded or {}).values())
         if node._first_stage is not None and node._first_stage not in stages:
             stages.insert(0, node._first_stage)
+            lost -= 2
         for stage in stages:
             kept.append((s.STAGE_STARTED, stage._started_ns, stage))
             if stage._status.final:
                 kept.append((s.STAGE_ENDED, stage._ended_ns, stage))
-        kept.sort(key=lambda event: event[1])
-    excess = len(kept) - TRAIL
-    if excess > 0:
-        drops.add(s.DROP_SPAN_EVENTS, excess)
-        plain = [event for event in kept[1:-1] if event[0] in s.RATIONED][:excess]
-        kept = [event for event in kept if event not in plain]
-        del kept[TRAIL // 2 : len(kept) - TRAIL // 2]
-    return kept
+    kept.sort(key=lambda event: (_ORDER.get(event[0], 1), event[1]))
+    lost += max(0, len(kept) - most)
+    if lost:
+        drops.add(s.DROP_SPAN_EVENTS, lost)
+    return thin(kept, most)
 
 
 def _event(about: Any) -> Mapping[str, Any]:

@@ -3,25 +3,38 @@
 One request never takes longer than its timeout (1.5 s at the most); what may be tried again, and when, follows the
 OTLP specification: 429, 502, 503 and 504 with their Retry-After, and the gRPC codes that say so. Any other refusal is
 final for the request, but only some are about its data; the rest (401, 404, …) are about the way to the receiver.
+A request that got no answer is sent again, so a receiver may get an event twice; its id, attempt and sequence tell.
 """
 
 from __future__ import annotations
 
 import gzip
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from otel_progress import clock
 from otel_progress.errors import MissingDependency
+from otel_progress.live import runtime
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry.protobuf import rejected
 
+OTLP: Final = frozenset({"otlp", "otlp_proto_http", "otlp_proto_grpc"})
+"""The names that `OTEL_LOGS_EXPORTER` and its like have for OTLP."""
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
 SERVICES: Final = {
+    "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
 ABOUT_DATA: Final = frozenset({400, 413, 415, 422})
+RECONNECT: Final = {"grpc.initial_reconnect_backoff_ms": 250, "grpc.max_reconnect_backoff_ms": 5000}
+"""The pauses between attempts to connect; else gRPC makes them 2 minutes long in a long outage."""
+FORK_WAIT: Final = 0.04
+"""How long a fork waits for calls under way, in seconds."""
+CUT_WAIT: Final = 0.01
+"""How long it waits for the threads of those that it cut off."""
 ANSWER_BYTES: Final = 64 * 1024
 """The most of an answer that is read."""
 _RETRYABLE_CODES: Final = frozenset(
@@ -64,7 +77,7 @@ class Transport(Protocol):
 
 
 def connect(signal: str, endpoint: Endpoint) -> Transport:
-    """The transport for a signal (`logs` or `metrics`); nothing is opened before the first request.
+    """The transport for a signal (`logs`, `metrics` or `traces`); nothing is opened before the first request.
 
     Raises:
         MissingDependency: where the client for the protocol is not installed.
@@ -143,6 +156,76 @@ def _refused(error: Any) -> bool:
     return type(cause).__name__ in ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
 
 
+class Gate:
+    """Keeps our threads out of gRPC while the process forks: a child that is forked inside a call of it may crash."""
+
+    def __init__(self) -> None:
+        """Open."""
+        self._ready = threading.Condition()
+        self._calls: set[Any] = set()
+        self._cut: set[Any] = set()
+        self._forks = 0
+
+    def call(self, start: Callable[[], Any]) -> Any:
+        """Start a call when no fork is under way, and wait for its result; one that a fork cut off is started again."""
+        while True:
+            with self._ready:
+                self._ready.wait_for(lambda: not self._forks)
+                future = start()
+                self._calls.add(future)
+            try:
+                return future.result()
+            except Exception:
+                if future not in self._cut:
+                    raise
+            finally:
+                with self._ready:
+                    self._calls.discard(future)
+                    self._cut.discard(future)
+                    self._ready.notify_all()
+
+    def close(self) -> None:
+        """Let no call begin, wait a moment for those under way, and cut off what is left."""
+        with self._ready:
+            self._forks += 1
+            if self._ready.wait_for(lambda: not self._calls, FORK_WAIT):
+                return
+            self._cut |= self._calls
+            for future in self._calls:
+                future.cancel()
+            self._ready.wait_for(lambda: not self._calls, CUT_WAIT)
+
+    def open(self) -> None:
+        """Go on."""
+        with self._ready:
+            self._forks -= 1
+            self._ready.notify_all()
+
+
+gate = Gate()
+
+
+def _before_fork() -> None:
+    gate.close()
+
+
+def _after_fork() -> None:
+    gate.open()
+
+
+def _after_fork_in_child() -> None:
+    global gate
+    gate = Gate()
+
+
+def _guard_forks() -> None:
+    """Once, when gRPC is used first."""
+    if _before_fork not in runtime.before_fork:
+        runtime.before_fork.append(_before_fork)
+        runtime.after_fork.append(_after_fork)
+        runtime.in_child.insert(0, _after_fork_in_child)
+
+
 def _same(body: Any) -> Any:
     return body
 
@@ -153,6 +236,7 @@ class _Grpc:
             import grpc
         except ImportError:
             raise MissingDependency('OTLP over gRPC needs: pip install "otel-progress[grpc]"') from None
+        _guard_forks()
         self._grpc = grpc
         self._method = method
         self._endpoint = endpoint
@@ -163,11 +247,12 @@ class _Grpc:
         grpc, endpoint = self._grpc, self._endpoint
         scheme, found, target = endpoint.url.partition("://")
         target = (target if found else endpoint.url).rstrip("/")
+        options = tuple(RECONNECT.items())
         zip_it = grpc.Compression.Gzip if endpoint.compression == "gzip" else grpc.Compression.NoCompression
         if scheme == "https" and not endpoint.insecure:
-            self._channel = grpc.secure_channel(target, self._credentials(), compression=zip_it)
+            self._channel = grpc.secure_channel(target, self._credentials(), options, compression=zip_it)
         else:
-            self._channel = grpc.insecure_channel(target, compression=zip_it)
+            self._channel = grpc.insecure_channel(target, options, compression=zip_it)
         self._call = self._channel.unary_unary(self._method, request_serializer=_same, response_deserializer=_same)
         return self._call
 
@@ -185,9 +270,14 @@ class _Grpc:
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
         seconds = self._endpoint.timeout if timeout is None else min(timeout, self._endpoint.timeout)
-        try:
+        deadline = clock.monotonic() + seconds
+
+        def start() -> Any:
             call = self._call or self._open()
-            answer = call(body, timeout=seconds, metadata=self._endpoint.headers)
+            return call.future(body, timeout=max(0.1, deadline - clock.monotonic()), metadata=self._endpoint.headers)
+
+        try:
+            answer = gate.call(start)
         except self._grpc.RpcError as error:
             code = error.code().name
             return Answer(

@@ -1,0 +1,133 @@
+"""From events and snapshots to lines that stay: what changed, how far it is, what became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_progress import semconv
+from otel_progress.handlers import words
+from otel_progress.model.status import Status
+from otel_progress.model.summary import seconds
+
+if TYPE_CHECKING:
+    from otel_progress.handlers.words import Line, Span
+    from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
+
+SHARE: Final = 20
+"""Cells of the bar that shows a stage's share of the time."""
+
+
+def changed(event: Event) -> Line:
+    """A change of state, or a note, in words."""
+    where = f"{words.clean(event.stage)} " if event.stage else ""
+    reason = words.clean(event.attributes.get(semconv.WAIT_REASON, ""))
+    text = f"{where}started"
+    if event.name == semconv.NOTE:
+        style = words.OUTCOMES.get(str(event.attributes.get(semconv.NOTE_STATUS)), "")
+        where = f"{words.clean(event.stage)}: " if event.stage else ""
+        return ((where, "dim"), (words.clean(event.attributes.get(semconv.NOTE_TEXT, "")), style))
+    if event.name == semconv.WAIT_STARTED:
+        text = f"{where}waits: {reason}"
+    elif event.name == semconv.WAIT_ENDED:
+        waited = event.attributes.get(semconv.WAIT_DURATION)
+        text = f"{where}waited {seconds(waited) if isinstance(waited, float) else ''}: {reason}"
+    elif event.name == semconv.STAGE_ENDED:
+        stage = next((one for one in reversed(event.snapshot.stages) if one.path == event.stage), None)
+        text = f"{where}ended" if stage is None else where + outcome(stage)
+    return ((text, ""),)
+
+
+def verdict(event: Event) -> Line:
+    """Trouble with its evidence, or that it is over."""
+    snapshot, bad = event.snapshot, words.trouble(event.snapshot)
+    if bad is not None:
+        where = f" in {words.clean(snapshot.stage)}" if snapshot.stage else ""
+        return ((bad[0], f"bold {bad[1]}"), (f" {snapshot.health_reason}{where}", ""))
+    stuck = event.attributes.get(semconv.STALL_DURATION)
+    return ((f"moving again after {seconds(stuck)}" if isinstance(stuck, float) else "in order again", "green"),)
+
+
+def outcome(node: StageSnapshot | Snapshot) -> str:
+    """`completed in 2.0 s, 10 files`."""
+    text = f"{node.status.value} in {seconds(node.elapsed)}"
+    if node.progress.completed:
+        text += f", {words.counted(node.progress)}"
+    return text + (f": {words.clean(node.reason)}" if node.reason else "")
+
+
+def progressed(snapshot: Snapshot) -> str:
+    """A line of progress: the whole, and the stage that runs."""
+    whole = snapshot.progress
+    parts = [f"{whole.ratio:.0%}" if whole.ratio is not None else "", words.counted(whole)]
+    here = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
+    if here is not None:
+        parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
+        whole = here.progress if whole.rate is None else whole
+    parts.extend((words.paced(whole.rate, whole.unit), words.remaining(snapshot.progress)))
+    idle = words.idling(snapshot.idle, snapshot.stall_after)
+    if snapshot.wait is not None:
+        parts.append(f"waits {words.passed(snapshot.wait.elapsed)}: {words.clean(snapshot.wait.reason)}")
+    elif idle is not None:
+        parts.append(idle[0])
+    parts.append(f"elapsed {words.passed(snapshot.elapsed)}")
+    said = f" - {words.clean(snapshot.message)}" if snapshot.message else ""
+    return "  ".join(part for part in parts if part) + said
+
+
+def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
+    """What became of an operation: status, time, progress, its stages with their share of the time, results."""
+    style, ratio = words.STYLES[snapshot.status], snapshot.progress.ratio
+    at = "" if ratio is None or snapshot.status is Status.COMPLETED else f" at {int(ratio * 100)}%"
+    head: list[Span] = [
+        (f"{words.ICONS[snapshot.status]} {label} ", style if "bold" in style else f"bold {style}"),
+        (f"{snapshot.status.value} after {seconds(snapshot.elapsed)}{at}", style),
+    ]
+    if snapshot.progress.completed:
+        head.append((f"  {words.counted(snapshot.progress)}", ""))
+    if snapshot.reason:
+        head.append((f": {words.clean(snapshot.reason)}", style))
+    lines: list[Line] = [tuple(head), *_stages(snapshot, room)]
+    if counts := words.tally(snapshot):
+        lines.append((("    ", ""), *counts))
+    if snapshot.result:
+        results = (f"{words.clean(key)} {_shown(value)}" for key, value in snapshot.result.items())
+        lines.append(((f"    {words.DOT.join(results)}", ""),))
+    return lines
+
+
+def _stages(snapshot: Snapshot, room: int) -> list[Line]:
+    """A line for each path: how often it ran, how long, and its share of the whole."""
+    ran: dict[str, list[StageSnapshot]] = {}
+    for stage in snapshot.stages:
+        if stage.started_at is not None:
+            ran.setdefault(stage.path, []).append(stage)
+    names = [words.clean(path) + (f" ({len(runs)} times)" if len(runs) > 1 else "") for path, runs in ran.items()]
+    wide = min(48, max(map(len, names[:room]), default=0))
+    lines: list[Line] = []
+    for name, runs in list(zip(names, ran.values()))[:room]:
+        lines.extend(_stage(snapshot, name.ljust(wide), runs))
+    more = sum(count for _, count, _ in snapshot.folded) + sum(len(runs) for runs in list(ran.values())[room:])
+    return [*lines, ((f"    + {more:,} more stages", "dim"),)] if more else lines
+
+
+def _stage(snapshot: Snapshot, name: str, runs: list[StageSnapshot]) -> list[Line]:
+    worst = next((one for one in runs if one.status is not Status.COMPLETED), runs[-1])
+    style, spent = words.STYLES.get(worst.status, ""), sum(one.elapsed for one in runs)
+    share = min(1.0, spent / snapshot.elapsed) if snapshot.elapsed else 0.0
+    bar = "▪" * max(1, round(share * SHARE))
+    count = words.counted(runs[0].progress) if len(runs) == 1 and runs[0].progress.completed else ""
+    line = (
+        (f"  {words.ICONS[worst.status]} ", style),
+        (f"{name}{seconds(spent):>10}  {share:4.0%}  ", ""),
+        (bar, "cyan"),
+        (count and f"{'':{SHARE + 2 - len(bar)}}{count}", "dim"),
+    )
+    if worst.status is Status.COMPLETED or not worst.reason or worst.reason == snapshot.reason:
+        return [line]
+    return [line, ((f"      {words.clean(worst.reason)}", style),)]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return words.amount(value)
+    return words.clean(", ".join(map(str, value)) if isinstance(value, tuple) else value)

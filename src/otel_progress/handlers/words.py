@@ -1,0 +1,144 @@
+"""Names, numbers, durations and signs as people read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_progress.model.status import Health, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_progress.model.snapshot import Progress, Snapshot
+
+Span = tuple[str, str]
+"""A text and its style."""
+Line = tuple[Span, ...]
+
+MOVING: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+STILL: Final = "⠿"
+TROUBLE: Final = "!"
+DOT: Final = " · "
+DASH: Final = "\u2013"
+ICONS: Final = {
+    Status.PENDING: "·",
+    Status.WAITING: "‖",
+    Status.COMPLETED: "✓",
+    Status.FAILED: "✗",
+    Status.LOST: "✗",
+    Status.CANCELLED: "⊘",
+    Status.INTERRUPTED: "■",
+    Status.SKIPPED: DASH,
+}
+STYLES: Final = {
+    Status.COMPLETED: "green",
+    Status.FAILED: "bold red",
+    Status.LOST: "bold red",
+    Status.INTERRUPTED: "yellow",
+    Status.CANCELLED: "yellow",
+}
+OUTCOMES: Final = {"failed": "red", "error": "red", "warning": "yellow", "skipped": "yellow", "ok": "green"}
+ASCII: Final = str.maketrans("✓✗⊘■‖\u2013·…━╾─▪⠿" + MOVING, "+x/#=-.~=>-#*" + "|/-\\|/-\\|/")
+"""What stands for each sign where the encoding has none."""
+
+IDLE_FROM: Final = 3.0
+"""Idle time shorter than that is not worth a word."""
+_MEASURES: Final = frozenset({"min", "mol", "rad", "deg", "cal", "bar", "sec"})
+
+
+def trouble(snapshot: Snapshot) -> Span | None:
+    """A badge and its colour for what somebody should look at: `STUCK`."""
+    if snapshot.health_reason is None or snapshot.status.final:
+        return None
+    badge = {Health.SILENT: "STUCK", Health.WAITING: "OVERDUE"}.get(snapshot.health, snapshot.health.value.upper())
+    return badge, "yellow" if snapshot.health in (Health.SLOW, Health.WAITING) else "red"
+
+
+def clean(words: object) -> str:
+    """The text on one line, without control characters or signs that turn its direction."""
+    text = str(words)
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def passed(time: float) -> str:
+    """A duration as on a clock: `0:07`, `12:30`, `1:02:03`."""
+    minutes, seconds = divmod(int(time), 60)
+    return f"{minutes}:{seconds:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+
+def amount(value: float, unit: str = "") -> str:
+    """A number for people: `1,102`, `0.5`, `3.2 MB`."""
+    if unit == "By":
+        for size in ("B", "kB", "MB", "GB"):
+            if abs(value) < 1000:
+                return f"{value:.0f} {size}" if size == "B" else f"{value:.1f} {size}"
+            value /= 1000
+        return f"{value:,.1f} TB"
+    return f"{value:,}" if isinstance(value, int) else f"{round(value, 2):,g}" if value < 1e5 else f"{value:,.0f}"
+
+
+def plural(unit: str) -> str:
+    """`files` for `file`; units of measurement stay as they are."""
+    word = clean(unit)
+    plain = len(word) > 2 and word.isascii() and word.isalpha() and word.islower() and word not in _MEASURES
+    if not plain or (word.endswith("s") and word[-2] != "s"):
+        return word
+    if word.endswith("y") and word[-2] not in "aeiou":
+        return f"{word[:-1]}ies"
+    return word + ("es" if word.endswith(("tch", "sh", "ss", "x")) else "s")
+
+
+def counted(progress: Progress) -> str:
+    """`1,102/1,812 files`."""
+    if progress.completed is None:
+        return ""
+    unit = "" if progress.unit in ("item", "By", "1") else f" {plural(progress.unit)}"
+    text = amount(progress.completed, progress.unit)
+    if progress.total and progress.total != progress.completed:
+        text += f"/{amount(progress.total, progress.unit)}"
+    return text + unit
+
+
+def paced(rate: float | None, unit: str) -> str:
+    """`143/s`, or `8.4/min` where it is slow."""
+    if not rate:
+        return ""
+    value, per = (rate, "s") if rate >= 1 else (rate * 60, "min") if rate * 60 >= 1 else (rate * 3600, "h")
+    shown = amount(value, unit) if unit == "By" else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    return f"{shown}/{per}"
+
+
+def remaining(progress: Progress) -> str:
+    """`ETA 0:07`, with the interval where it says something else: `ETA 0:05-0:12`."""
+    eta = progress.eta
+    if eta is None:
+        return ""
+    low, high = passed(eta.low), passed(eta.high)
+    wide = eta.high - eta.low > max(5.0, 0.5 * eta.eta) and low != high
+    return f"ETA {low}{DASH}{high}" if wide else f"ETA {passed(eta.eta)}"
+
+
+def idling(idle: float, limit: float | None) -> Span | None:
+    """`idle 0:12 of 0:30`, redder as it comes near the limit."""
+    if idle < IDLE_FROM:
+        return None
+    if limit is None:
+        return f"idle {passed(idle)}", "dim"
+    part = idle / limit
+    return f"idle {passed(idle)} of {passed(limit)}", "red" if part >= 0.8 else "yellow" if part >= 0.5 else "dim"
+
+
+def tally(snapshot: Snapshot) -> Line:
+    """Outcomes, counts in other units, tokens and money: `1,099 ok · 3 failed · 20,400 input tokens`."""
+    spans = [(f"{amount(n)} {clean(key)}", OUTCOMES.get(key, "dim")) for key, n in _numbers(snapshot.outcomes)]
+    for key, n in _numbers(snapshot.counters):
+        spans.append((amount(n, key) + ("" if key == "By" else f" {plural(key)}"), "dim"))
+    for key, n in _numbers(snapshot.usage):
+        what, _, currency = key.partition(".")
+        words = f"{n:,.4g} {currency}" if what == "cost" else f"{amount(n)} {key.replace('_', ' ')}"
+        spans.append((clean(words), "dim"))
+    return tuple(part for span in spans for part in ((DOT, "dim"), span))[1:]
+
+
+def _numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:
+    return [(key, value) for key, value in values.items() if isinstance(value, (int, float))]

@@ -1,0 +1,11 @@
+"""A part of the work of another process, which put its operation into the environment, or into headers on our input."""
+
+import json
+import sys
+
+import otel_progress as progress
+
+progress.configure()
+carrier = json.loads(sys.stdin.readline()) if "headers" in sys.argv else None
+with progress.operation("part", id="part", parent=progress.extract(carrier)):
+    print("parent", progress.current().parent_id)

@@ -1,0 +1,158 @@
+"""How processes end, and what of theirs is known after that."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from .program import EXIT_SECONDS, Program, run
+from .receiver import Log, Receiver
+
+LATEST = 1.0
+"""What was said so many seconds before a kill has arrived."""
+PROTOCOLS = ("http/protobuf", "grpc")
+
+
+def last_said(program: Program, until: float) -> int:
+    """The number of the last thing that it said before this time."""
+    said = [(float(words[1]), int(words[2])) for words in program.said if words[0] == "said"]
+    return max((number for when, number in said if when <= until), default=0)
+
+
+def check_told(logs: list[Log], number: int) -> None:
+    """All up to this number is there: each stage, each note, and the last count and message."""
+    logs = [log for log in logs if log.operation]
+    notes = {log.attributes["progress.note.text"] for log in logs if log.name == "progress.note"}
+    assert notes >= {f"note {n}" for n in range(1, number + 1)}
+    stages = {(log.name, log.attributes["progress.stage.name"]) for log in logs if log.name.startswith("progress.stage.")}
+    assert stages >= {(f"progress.stage.{what}", f"stage-{n}") for n in range(1, number + 1) for what in ("started", "ended")}
+    latest = max(logs, key=lambda log: log.attributes["progress.sequence"], default=None)
+    assert (latest.attributes["progress.completed"] if latest else 0) >= number
+    assert latest is None or int(latest.attributes["progress.message"].split()[-1]) >= number
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_killed_process_has_told_all_but_its_last_second(protocol: str) -> None:
+    """SIGKILL at any moment: everything that was said up to 1 s before is at the receiver."""
+    pick = random.Random(time.time_ns())
+    for _ in range(2):
+        with Receiver(protocol) as receiver, ExitStack() as stack:
+            programs = [stack.enter_context(Program("teller", "kill", 0, env=receiver.env)) for _ in range(3)]
+            killed = {}
+            for program in programs:
+                program.line("begin")
+            ends = sorted((time.monotonic() + pick.uniform(1.2, 3.0), program) for program in programs)
+            for moment, program in ends:
+                time.sleep(max(0.0, moment - time.monotonic()))
+                killed[program] = time.monotonic()
+                program.process.send_signal(signal.SIGKILL)
+            for program in programs:
+                assert program.wait() == -signal.SIGKILL
+            for program in programs:
+                logs = [log for log in receiver.logs if log.operation == f"teller-{program.process.pid}"]
+                check_told(logs, last_said(program, killed[program] - LATEST))
+                assert all(log.name != "progress.operation.ended" for log in logs)
+
+
+def test_os_exit_loses_at_most_the_last_second() -> None:
+    """os._exit runs nothing of ours: what was said up to 1 s before it is at the receiver all the same."""
+    with Receiver() as receiver:
+        program = run("teller", "os_exit", 2.3, env=receiver.env, code=3)
+        check_told(receiver.logs, last_said(program, float(program.values()["end"]) - LATEST))
+
+
+ENDS = {
+    "exit0": (0, "completed"),
+    "exit3": (3, "interrupted"),
+    "raise": (1, "failed"),
+    "running": (0, "interrupted"),
+    "dropped": (0, "interrupted"),
+    "thread": (0, "completed"),
+}
+
+
+def check_ended(receiver: Receiver, status: str) -> None:
+    """The operation, its stage and its spans ended with this status, and were flushed."""
+    assert receiver.ended().get("ending") == status
+    if status != "completed":
+        spans = {span.name: span.status for span in receiver.spans}
+        assert spans["ending"] == 2, spans
+    assert receiver.doubled() == []
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_end_of_process_is_told(way: str) -> None:
+    """At an end of the process that runs Python code, each operation ends with what happened, and all is flushed."""
+    code, status = ENDS[way]
+    with Receiver() as receiver:
+        program = run("ending", way, env=receiver.env, code=code)
+        assert program.held() < EXIT_SECONDS
+        check_ended(receiver, status)
+        if way == "raise":
+            assert "ValueError: as the test wants it" in program.errors
+
+
+def test_keyboard_interrupt_is_interrupted() -> None:
+    """Ctrl-C: the operation is interrupted, all is flushed, and the process dies as Python does."""
+    with Receiver() as receiver, Program("ending", "signal", env=receiver.env) as program:
+        program.line("ready")
+        program.process.send_signal(signal.SIGINT)
+        assert program.wait() == -signal.SIGINT
+        assert program.held() < EXIT_SECONDS
+        check_ended(receiver, "interrupted")
+
+
+@pytest.mark.parametrize("options", ["", "chained", "chained exits", "many"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_sigterm_handled(protocol: str, options: str) -> None:
+    """With handle_sigterm, operations end as interrupted and are flushed, then happens what happened before."""
+    with Receiver(protocol) as receiver, Program("ending", "signal", "handled", *options.split(), env=receiver.env) as program:
+        program.line("ready")
+        receiver.wait_for(lambda: "ending" in receiver.heard())
+        sent = time.monotonic()
+        program.process.send_signal(signal.SIGTERM)
+        assert program.wait() == (7 if "exits" in options else -signal.SIGTERM)
+        assert program.ended - sent < EXIT_SECONDS
+        check_ended(receiver, "interrupted")
+        assert ("chained" in program.values()) == ("chained" in options)
+
+
+def test_sigterm_with_hanging_receiver() -> None:
+    """With handle_sigterm and a receiver that never answers, the process ends within 2.5 s, by the signal."""
+    with Receiver() as receiver, Program("ending", "signal", "handled", "chained", "exits", env=receiver.env) as program:
+        receiver.fail(0)
+        program.line("ready")
+        sent = time.monotonic()
+        program.process.send_signal(signal.SIGTERM)
+        assert program.wait() == 7
+        assert program.ended - sent < EXIT_SECONDS
+
+
+def test_sigterm_not_handled() -> None:
+    """Without handle_sigterm the signal ends the process as ever, and what was said a second before has arrived."""
+    with Receiver() as receiver, Program("ending", "signal", env=receiver.env) as program:
+        program.line("ready")
+        receiver.wait_for(lambda: any(log.name == "progress.note" for log in receiver.logs))
+        program.process.send_signal(signal.SIGTERM)
+        assert program.wait() == -signal.SIGTERM
+        assert receiver.ended() == {}
+
+
+def test_kill_loses_nothing_older_than_a_second_on_a_slow_receiver() -> None:
+    """A receiver that takes 0.2 s for each answer delays nothing beyond the second."""
+    with Receiver() as receiver, Program("teller", "kill", 0, env=receiver.env) as program:
+        receiver.fail(200, after=0.2)
+        program.line("begin")
+        receiver.wait_for(lambda: len(receiver.of("progress.note")) > 40)
+        killed = time.monotonic()
+        os.kill(program.process.pid, signal.SIGKILL)
+        program.wait()
+        number = last_said(program, killed - LATEST)
+        told = f"note {number}"
+        receiver.wait_for(lambda: told in [log.attributes["progress.note.text"] for log in receiver.of("progress.note")], 5)
+        check_told(receiver.logs, number)

@@ -1,0 +1,125 @@
+"""Health: one pure function of (snapshot, now), just before and just at each limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import otel_progress as progress
+from otel_progress import Health, Snapshot, Status, semconv
+from otel_progress.model.health import Verdict, judge
+from otel_progress.model.snapshot import Wait
+from otel_progress.testing import Capture
+
+BASE = Snapshot("1", "work", Status.RUNNING, timestamp=100.0)
+JUST = 0.001
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "limit", "health"),
+    [
+        (replace(BASE, stall_after=10), "stall_after", Health.SILENT),
+        (replace(BASE, slow_after=10), "slow_after", Health.SLOW),
+        (replace(BASE, status=Status.PENDING, start_within=10), "start_within", Health.SLOW),
+    ],
+)
+def test_a_limit_counts_as_reached_at_exactly_its_value(snapshot: Snapshot, limit: str, health: Health) -> None:
+    """An operation is fine just before a limit, and is what the limit says exactly at it and after."""
+    assert judge(snapshot, 110 - JUST).health in (Health.PROGRESSING, Health.WAITING)
+    for now in (110, 110 + JUST, 1e6):
+        verdict = judge(snapshot, now)
+        assert (verdict.health, verdict.limit, verdict.allowed) == (health, limit, 10)
+        assert verdict.seconds == pytest.approx(now - 100)
+        assert verdict.troubled
+        assert verdict.reason is not None
+        assert f"{limit} is 10 s" in verdict.reason
+
+
+def test_silence_outranks_slowness() -> None:
+    """One that is both is silent; one that moves again is slow."""
+    both = replace(BASE, stall_after=10, slow_after=5)
+    assert judge(both, 110).health is Health.SILENT
+    assert judge(both, 109).health is Health.SLOW
+
+
+def test_without_limits_it_progresses() -> None:
+    """Without a limit nothing is ever wrong, and there is no reason to tell."""
+    verdict = judge(BASE, 1e9)
+    assert verdict == Verdict(Health.PROGRESSING, "stall_after", 1e9 - 100, None)
+    assert not verdict.troubled
+    assert verdict.reason is None
+
+
+def test_a_declared_wait_stops_the_stuck_clock() -> None:
+    """While it waits it is neither silent nor slow, however long; after its own limit the wait is overdue."""
+    waiting = replace(BASE, status=Status.WAITING, stall_after=1, slow_after=1, wait=Wait("tea", 0.0, 60))
+    for now, overdue in ((160 - JUST, False), (160, True), (1e6, True)):
+        verdict = judge(waiting, now)
+        assert (verdict.health, verdict.overdue, verdict.troubled) == (Health.WAITING, overdue, overdue)
+    assert judge(waiting, 160).reason == "waiting for 60 s, overdue_after is 60 s"
+    endless = judge(replace(waiting, wait=Wait("tea", 0.0)), 1e6)
+    assert (endless.health, endless.overdue, endless.reason) == (Health.WAITING, False, None)
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.final])
+def test_what_is_over_has_no_trouble(status: Status) -> None:
+    """A final status has no health of its own, and time changes nothing."""
+    over = replace(BASE, status=status, stall_after=1, slow_after=1, wait=Wait("tea", 5, 1))
+    assert judge(over, 1e6) == Verdict(Health.PROGRESSING)
+
+
+def test_a_clock_behind_changes_nothing() -> None:
+    """An observer whose clock is behind sees what the snapshot said."""
+    assert judge(replace(BASE, idle=9.9, stall_after=10), 5).health is Health.PROGRESSING
+    assert judge(replace(BASE, idle=10, stall_after=10), 5).health is Health.SILENT
+
+
+def test_the_process_tells_each_change_once(progress_capture: Capture) -> None:
+    """The process tells a stall once, when the limit is reached, and its end once, with how long it was stuck."""
+    with progress.operation("work", stall_after=5) as op:
+        progress_capture.advance(60)
+        (stalled,) = progress_capture.of(semconv.STALLED)
+        assert stalled.snapshot.health is Health.SILENT
+        assert stalled.snapshot.health_reason == "no progress for 5 s, stall_after is 5 s"
+        assert stalled.timestamp / 1e9 - (op.snapshot().started_at or 0) == pytest.approx(5, abs=1)
+        op.advance()
+        progress_capture.advance(3)
+        (recovered,) = progress_capture.of(semconv.RECOVERED)
+        assert recovered.snapshot.health is Health.PROGRESSING
+        assert recovered.attributes[semconv.STALL_DURATION] == pytest.approx(60, abs=1)
+        progress_capture.advance(10)
+        assert len(progress_capture.of(semconv.STALLED)) == 2
+
+
+def test_a_wait_ends_a_stall(progress_capture: Capture) -> None:
+    """One that is stuck and then declares a wait is not stuck any more."""
+    with progress.operation("work", stall_after=5) as op:
+        progress_capture.advance(6)
+        with op.waiting("a person", overdue_after=10):
+            progress_capture.advance(1)
+            assert len(progress_capture.of(semconv.RECOVERED)) == 1
+            progress_capture.advance(8)
+            assert op.snapshot().health_reason is None
+            progress_capture.advance(1)
+            assert op.snapshot().health_reason == "waiting for 10 s, overdue_after is 10 s"
+        assert len(progress_capture.of(semconv.STALLED)) == 1
+
+
+def test_slow_is_a_verdict_not_an_event(progress_capture: Capture) -> None:
+    """One that is past slow_after is slow while it moves on."""
+    with progress.operation("work", slow_after=5) as op:
+        for _ in range(6):
+            op.advance()
+            progress_capture.advance(1)
+        assert op.snapshot().health is Health.SLOW
+        assert progress_capture.of(semconv.STALLED) == []
+    assert op.snapshot().health is Health.PROGRESSING
+
+
+@pytest.mark.parametrize("name", ["stall_after", "slow_after", "start_within"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "30", True, 10**400])
+def test_limits_that_can_not_be_meant_are_told(name: str, value: object) -> None:
+    """A limit is a finite number of seconds above 0."""
+    with pytest.raises(progress.InvalidArgument, match=f"{name} must be a number of seconds above 0, or None"):
+        progress.operation("work", **{name: value})  # type: ignore[call-overload]

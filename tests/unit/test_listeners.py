@@ -1,0 +1,254 @@
+"""Listeners: callbacks that are told of every change, and can harm nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+import otel_progress as progress
+from otel_progress import Snapshot, Status, semconv
+from otel_progress.live import listeners
+from otel_progress.live.listeners import Listener, Teller
+from otel_progress.testing import Capture
+
+
+class Heard:
+    """A listener that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.snapshots: list[Snapshot] = []
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        self.snapshots.append(snapshot)
+
+    @property
+    def names(self) -> list[str]:
+        return [snapshot.name for snapshot in self.snapshots]
+
+
+class AsyncHeard(Heard):
+    """One that is a coroutine function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loops: list[Any] = []
+        self.ended = asyncio.Event()
+
+    async def __call__(self, snapshot: Snapshot) -> None:  # type: ignore[override]
+        self.loops.append(asyncio.get_running_loop())
+        super().__call__(snapshot)
+        if snapshot.status.final:
+            self.ended.set()
+
+
+def test_listener_of_all(progress_capture: Capture) -> None:
+    """A listener of all is told of every operation, from its start to its end, in order."""
+    heard = Heard()
+    progress.add_listener(heard)
+    with progress.operation("a"), progress.operation("b"):
+        pass
+    progress_capture.look()
+    assert heard.names == ["a", "b", "b", "a"]
+    assert heard.snapshots[-1].status is Status.COMPLETED
+
+
+def test_listener_of_one(progress_capture: Capture) -> None:
+    """A listener of one operation is told of that one alone; a stage's listener is that of its operation."""
+    heard, by_stage = Heard(), Heard()
+    with progress.operation("a") as a, progress.operation("b"), a.stage("s") as stage:
+        a.add_listener(heard)
+        stage.add_listener(by_stage)
+    progress_capture.look()
+    assert set(heard.names) == set(by_stage.names) == {"a"}
+    assert heard.snapshots[-1].status is Status.COMPLETED
+
+
+def test_listener_is_told_of_every_kind_of_change(progress_capture: Capture) -> None:
+    """Stages, waits, notes, progress and stalls are changes."""
+    heard = Heard()
+    with progress.operation("work", stall_after=5) as op:
+        op.add_listener(heard)
+        progress_capture.look()
+        for act in (
+            lambda: op.stage("s").start(),
+            lambda: op.waiting("tea").__enter__().__exit__(None, None, None),
+            lambda: op.note("x"),
+            lambda: op.advance(),
+            lambda: progress_capture.advance(6),
+        ):
+            before = len(heard.snapshots)
+            act()
+            progress_capture.look()
+            assert len(heard.snapshots) > before
+
+
+def test_listener_can_be_added_before_the_start(progress_capture: Capture) -> None:
+    """A listener added before the start hears the start."""
+    heard = Heard()
+    op = progress.operation("work")
+    op.add_listener(heard)
+    with op:
+        progress_capture.look()
+        assert [snapshot.status for snapshot in heard.snapshots] == [Status.RUNNING]
+
+
+def test_listener_taken_out(progress_capture: Capture) -> None:
+    """What takes a listener out may be called twice; other listeners stay, and a new one can come."""
+    heard, other = Heard(), Heard()
+    remove = progress.add_listener(heard)
+    progress.add_listener(other)
+    with progress.operation("work") as op:
+        mine = Heard()
+        op.add_listener(mine)()
+        again = Heard()
+        op.add_listener(again)
+        progress_capture.look()
+        told = len(heard.snapshots)
+        remove()
+        remove()
+    progress_capture.look()
+    assert (len(heard.snapshots), mine.snapshots) == (told, [])
+    assert len(other.snapshots) > told
+    assert again.snapshots[-1].status is Status.COMPLETED
+
+
+def test_the_same_listener_twice_is_told_twice(progress_capture: Capture) -> None:
+    """Each addition counts for itself, and is taken out for itself."""
+    heard = Heard()
+    removes = [progress.add_listener(heard) for _ in range(2)]
+    removes[0]()
+    with progress.operation("work"):
+        pass
+    progress_capture.look()
+    assert len(heard.snapshots) == 2
+
+
+def test_broken_listener_is_logged_once_and_counted(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """What a listener raises is logged once, counted each time, and never felt: not by the job, not by other listeners."""
+
+    def broken(snapshot: Snapshot) -> None:
+        raise ValueError("listener")
+
+    heard = Heard()
+    progress.add_listener(broken)
+    progress.add_listener(heard)
+    with caplog.at_level(logging.WARNING), progress.operation("work") as op:
+        with op.stage("s"):
+            pass
+    progress_capture.look()
+    assert progress_capture.drops == {semconv.DROP_LISTENER_ERROR: 4}
+    (record,) = caplog.records
+    assert "broken" in record.getMessage()
+    assert record.exc_info is not None
+    assert len(heard.snapshots) == 4
+
+
+@pytest.mark.parametrize("kind", ["object", "function", "partial"])
+def test_async_listener_runs_on_the_loop_where_it_was_added(kind: str, progress_capture: Capture) -> None:
+    """An async listener is awaited on the loop where it was added."""
+
+    async def main() -> None:
+        heard = AsyncHeard()
+
+        async def function(snapshot: Snapshot) -> None:
+            await heard(snapshot)
+
+        async def with_more(_: int, snapshot: Snapshot) -> None:
+            await heard(snapshot)
+
+        progress.add_listener({"object": heard, "function": function, "partial": functools.partial(with_more, 1)}[kind])
+        with progress.operation("work"):
+            pass
+        progress_capture.look()
+        await heard.ended.wait()
+        assert heard.names == ["work", "work"]
+        assert set(heard.loops) == {asyncio.get_running_loop()}
+
+    asyncio.run(main())
+
+
+def test_broken_async_listener_is_counted(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """What an async listener raises is logged once and counted."""
+
+    async def main() -> None:
+        heard = AsyncHeard()
+
+        async def broken(snapshot: Snapshot) -> None:
+            raise ValueError("listener")
+
+        progress.add_listener(broken)
+        progress.add_listener(heard)
+        with caplog.at_level(logging.WARNING), progress.operation("work"):
+            pass
+        progress_capture.look()
+        await heard.ended.wait()
+
+    asyncio.run(main())
+    assert progress_capture.drops == {semconv.DROP_LISTENER_ERROR: 2}
+    assert len(caplog.records) == 1
+
+
+def test_async_listener_whose_loop_is_gone(progress_capture: Capture) -> None:
+    """A listener whose loop was closed is counted as broken, and harms nobody."""
+
+    async def add() -> None:
+        progress.add_listener(AsyncHeard())
+
+    asyncio.run(add())
+    with progress.operation("work"):
+        pass
+    progress_capture.look()
+    assert progress_capture.drops == {semconv.DROP_LISTENER_ERROR: 2}
+    assert progress_capture.ended("work").status is Status.COMPLETED
+
+
+def test_async_listener_needs_a_loop(progress_capture: Capture) -> None:
+    """An async listener that is added where no loop runs is told so."""
+    with pytest.raises(progress.InvalidState, match="must be added inside the loop"):
+
+        async def listener(snapshot: Snapshot) -> None: ...
+
+        progress.add_listener(listener)
+
+
+def test_teller_drains_and_goes_on() -> None:
+    """drain() waits until all that was queued is told, in order; what comes later is told, too."""
+    heard = Heard()
+    teller, listener = Teller(), Listener(heard)
+    snapshots = [progress.operation(f"o{n}").snapshot() for n in range(100)]
+    for snapshot in snapshots:
+        teller.put(listener, snapshot)
+    teller.drain(30)
+    assert heard.snapshots == snapshots
+    teller.put(listener, snapshots[0])
+    teller.drain(30)
+    assert len(heard.snapshots) == 101
+
+
+def test_drain_gives_up_on_one_that_hangs() -> None:
+    """drain() waits no longer than it is told to."""
+    hanging, go_on = threading.Event(), threading.Event()
+
+    def callback(_: Snapshot) -> None:
+        hanging.set()
+        go_on.wait()
+
+    teller = Teller()
+    teller.put(Listener(callback), progress.operation("work").snapshot())
+    assert hanging.wait(30)
+    teller.drain(0)
+    go_on.set()
+
+
+def test_a_forked_child_tells_nothing_of_its_parent(progress_capture: Capture) -> None:
+    """After a fork the queue is empty, and the thread a new one."""
+    before = listeners.teller
+    before.put(Listener(Heard()), progress.operation("work").snapshot())
+    listeners.after_fork_in_child()
+    assert listeners.teller is not before
+    listeners.teller.drain(0)

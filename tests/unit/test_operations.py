@@ -1,0 +1,963 @@
+"""Operations and stages: every form of them, and what becomes of each."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import copy
+import functools
+import gc
+import inspect
+import pickle
+import threading
+import traceback
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+import otel_progress as progress
+from otel_progress import Operation, OperationCancelled, Stage, Status, semconv
+from otel_progress.live.capture import STAGES
+from otel_progress.testing import Capture
+
+FORMS = {"operation": progress.operation, "stage": progress.stage}
+
+
+def here() -> Operation:
+    """The operation that runs here."""
+    return progress.current(required=True)
+
+
+@progress.operation
+def plain(a: int, b: int = 2, *args: int, key: str = "k") -> tuple[Operation, int]:
+    """Adds."""
+    return here(), a + b
+
+
+@progress.operation("job")
+async def job(a: int) -> Operation:
+    """Waits."""
+    await asyncio.sleep(0)
+    return here()
+
+
+@progress.operation(stall_after=30, unit="file")
+def counting(count: int) -> Iterator[Operation]:
+    """Yields."""
+    for _ in range(count):
+        yield here()
+
+
+@progress.operation("stream", total=3)
+async def stream(count: int) -> AsyncIterator[Operation]:
+    """Streams."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+        yield here()
+
+
+@progress.stage
+def step(a: int) -> str | None:
+    """A step."""
+    return here().snapshot().stage
+
+
+class Worker:
+    """Methods of every kind."""
+
+    def __init__(self, name: str = "w") -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Worker) and other.name == self.name
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @progress.operation
+    def method(self, a: int) -> tuple[str, int, str]:
+        """A method."""
+        return self.name, a, here().name
+
+    @progress.operation("classy")
+    @classmethod
+    def above(cls, a: int) -> tuple[type, int, str]:
+        return cls, a, here().name
+
+    @classmethod
+    @progress.operation
+    def below(cls, a: int) -> tuple[type, int, str]:
+        return cls, a, here().name
+
+    @progress.operation
+    @staticmethod
+    def static_above(a: int) -> tuple[int, str]:
+        return a, here().name
+
+    @staticmethod
+    @progress.operation(stall_after=3)
+    def static_below(a: int) -> tuple[int, str]:
+        return a, here().name
+
+    @progress.operation
+    async def coroutine(self) -> str:
+        return here().name
+
+    @progress.operation
+    def generator(self) -> Iterator[str]:
+        yield here().name
+
+    @progress.operation("asked")
+    def __call__(self) -> str:
+        return here().name
+
+
+# -- decorating
+
+
+def test_bare_decorator_takes_the_name_of_the_function(progress_capture: Capture) -> None:
+    """@operation without a name is named after its function."""
+    op, total = plain(1)
+    assert (op.name, total, op.status) == ("plain", 3, Status.COMPLETED)
+
+
+def test_decorator_with_options_only(progress_capture: Capture) -> None:
+    """@operation(stall_after=30) is named after its function, and each call has the options."""
+    first, second = (list(counting(1))[0] for _ in range(2))
+    assert first is not second
+    assert (first.name, first.snapshot().stall_after, first.snapshot().progress.unit) == ("counting", 30, "file")
+    assert second.snapshot().stall_after == 30
+
+
+def test_decorator_with_a_plan_that_can_be_read_once(progress_capture: Capture) -> None:
+    """A plan given as an iterator serves each call."""
+
+    @progress.operation(plan=(name for name in ("a", "b")))
+    def work() -> list[str]:
+        return [stage.name for stage in here().snapshot().stages]
+
+    assert work() == work() == ["a", "b"]
+
+
+def test_decorated_coroutine_and_async_generator(progress_capture: Capture) -> None:
+    """A coroutine is an operation while it runs, an async generator from its first item to its end."""
+
+    async def main() -> tuple[Operation, list[Operation]]:
+        return await job(1), [op async for op in stream(2)]
+
+    op, ops = asyncio.run(main())
+    assert (op.name, op.status) == ("job", Status.COMPLETED)
+    assert ops[0] is ops[1]
+    assert (ops[0].name, ops[0].status, ops[0].snapshot().progress.total) == ("stream", Status.COMPLETED, 3)
+
+
+def test_decorated_methods_of_every_kind(progress_capture: Capture) -> None:
+    """Methods, class methods and static methods get their owner, whichever decorator is on top."""
+    worker = Worker()
+    assert worker.method(1) == ("w", 1, "method")
+    assert Worker.method(worker, 1) == ("w", 1, "method")
+    assert Worker.above(2) == worker.above(2) == (Worker, 2, "classy")
+    assert Worker.below(2) == worker.below(2) == (Worker, 2, "below")
+    assert Worker.static_above(3) == worker.static_above(3) == (3, "static_above")
+    assert Worker.static_below(3) == worker.static_below(3) == (3, "static_below")
+    assert asyncio.run(worker.coroutine()) == "coroutine"
+    assert list(worker.generator()) == ["generator"]
+    assert worker() == "asked"
+
+
+def test_decorated_stages_of_every_kind(progress_capture: Capture) -> None:
+    """@stage has the same forms as @operation, and each call is a stage of its own."""
+
+    @progress.stage("fetch", weight=2)
+    async def fetch() -> str | None:
+        await asyncio.sleep(0)
+        return here().snapshot().stage
+
+    @progress.stage(unit="line")
+    def lines() -> Iterator[str | None]:
+        yield here().snapshot().stage
+
+    @progress.stage
+    async def tokens() -> AsyncIterator[str | None]:
+        yield here().snapshot().stage
+
+    async def main() -> list[str | None]:
+        with progress.operation("work"):
+            found = [step(1), step(2), await fetch(), *lines()]
+            found += [name async for name in tokens()]
+            assert [s.name for s in here().snapshot().stages] == ["step", "step", "fetch", "lines", "tokens"]
+            assert {s.status for s in here().snapshot().stages} == {Status.COMPLETED}
+            assert here().snapshot().stages[3].progress.unit == "line"
+            return found
+
+    assert asyncio.run(main()) == ["step", "step", "fetch", "lines", "tokens"]
+
+
+def test_decorated_stage_outside_an_operation_only_runs(progress_capture: Capture) -> None:
+    """A decorated stage without an operation around it runs its function, of every kind."""
+
+    @progress.stage
+    def both(a: int) -> int:
+        return a
+
+    @progress.stage
+    def lines() -> Iterator[int]:
+        yield from (1, 2)
+
+    assert both(5) == 5
+    assert list(lines()) == [1, 2]
+
+
+def test_stage_of_a_handle_decorates_too(progress_capture: Capture) -> None:
+    """op.stage("x") decorates a function, whose calls are stages of that operation wherever it is called."""
+    op = progress.operation("work").start()
+
+    @op.stage("mine")
+    def work() -> None:
+        progress.advance(2)
+
+    work()
+    op.complete()
+    (stage,) = op.snapshot().stages
+    assert (stage.name, stage.progress.completed) == ("mine", 2)
+
+
+DECORATED: dict[str, tuple[Any, Callable[[Any], bool]]] = {
+    "function": (plain, inspect.isfunction),
+    "coroutine": (job, inspect.iscoroutinefunction),
+    "generator": (counting, inspect.isgeneratorfunction),
+    "async generator": (stream, inspect.isasyncgenfunction),
+    "stage": (step, inspect.isfunction),
+    "method": (Worker().method, inspect.ismethod),
+    "coroutine method": (Worker().coroutine, inspect.iscoroutinefunction),
+    "generator method": (Worker().generator, inspect.isgeneratorfunction),
+}
+
+
+@pytest.mark.parametrize("name", DECORATED)
+def test_decorated_functions_look_as_before(name: str) -> None:
+    """Name, module, docstring, annotations, signature and what `inspect` says are those of the function."""
+    decorated, kind = DECORATED[name]
+    original = decorated.__wrapped__
+    assert kind(decorated)
+    assert inspect.signature(decorated) == inspect.signature(original)
+    for attribute in ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__"):
+        assert getattr(decorated, attribute) == getattr(original, attribute)
+
+
+@pytest.mark.parametrize("name", ["function", "coroutine", "generator", "async generator", "stage"])
+def test_decorated_functions_pickle_by_name(name: str) -> None:
+    """A decorated function pickles by its qualified name, and copies as itself."""
+    decorated, _ = DECORATED[name]
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(decorated, protocol)) is decorated
+    assert copy.copy(decorated) is decorated
+    assert copy.deepcopy({"fn": decorated})["fn"] is decorated
+
+
+def test_decorated_methods_pickle_with_their_owner(progress_capture: Capture) -> None:
+    """A decorated method of an instance or class pickles as a method does."""
+    bound = pickle.loads(pickle.dumps(Worker("x").method))
+    assert bound(1) == ("x", 1, "method")
+    assert pickle.loads(pickle.dumps(Worker.above))(1) == (Worker, 1, "classy")
+    assert pickle.loads(pickle.dumps(Worker.static_above))(1) == (1, "static_above")
+
+
+def test_decorator_goes_by_what_a_function_is_not_by_what_it_wraps(progress_capture: Capture) -> None:
+    """A plain function around a coroutine, and a context manager around a generator, work as before."""
+
+    async def inner() -> str:
+        return here().name
+
+    @progress.operation
+    @functools.wraps(inner)
+    def outer() -> str:
+        return asyncio.run(inner())
+
+    @progress.operation
+    @contextlib.contextmanager
+    def managed() -> Iterator[int]:
+        yield 1
+
+    assert outer() == "inner"
+    with managed() as value:
+        assert value == 1
+
+
+def test_decorated_partials_and_callable_objects(progress_capture: Capture) -> None:
+    """Partials and objects with a (coroutine) `__call__` can be decorated."""
+
+    async def add(a: int, b: int) -> tuple[str, int]:
+        return here().name, a + b
+
+    class Adder:
+        async def __call__(self, a: int, b: int) -> tuple[str, int]:
+            return here().name, a + b
+
+    assert asyncio.run(progress.operation("adding")(functools.partial(add, 1))(2)) == ("adding", 3)
+    assert asyncio.run(progress.operation(Adder())(1, 2)) == ("Adder", 3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("what", [Worker, 5, None.__class__])
+def test_what_can_not_be_decorated_is_told(form: str, what: Any) -> None:
+    """Decorating a class or a value raises InvalidArgument, which says what to do."""
+    with pytest.raises(progress.InvalidArgument, match=r"decorate the method|must be a text"):
+        FORMS[form](what)
+
+
+def test_options_without_a_name_are_told() -> None:
+    """Options beside a bare function are told at once, and so are bad ones without a name."""
+    with pytest.raises(progress.InvalidArgument, match="options go with a name"):
+        progress.operation(len, total=3)  # type: ignore[call-overload]
+    with pytest.raises(progress.InvalidArgument, match="stall_after must be a number of seconds above 0"):
+        progress.operation(stall_after=-1)
+    with pytest.raises(TypeError, match="colour"):
+        progress.operation("x", colour="red")  # type: ignore[call-overload]
+
+
+# -- one fresh handle per call
+
+
+def test_recursive_calls_are_operations_of_their_own(progress_capture: Capture) -> None:
+    """Each level of a recursion is an operation, the child of the one above."""
+    seen: list[Operation] = []
+
+    @progress.operation
+    def down(depth: int) -> None:
+        seen.append(here())
+        if depth:
+            down(depth - 1)
+        assert here() is seen[-1 - depth]
+
+    down(2)
+    assert len({op.id for op in seen}) == 3
+    assert [op.parent_id for op in seen] == [None, seen[0].id, seen[1].id]
+
+
+def test_concurrent_calls_are_operations_of_their_own(progress_capture: Capture) -> None:
+    """Calls of one coroutine at once, and of one function in threads, don't know of each other."""
+
+    async def main() -> list[Operation]:
+        return await asyncio.gather(*(job(n) for n in range(5)))
+
+    ops = asyncio.run(main())
+    together = threading.Barrier(4)
+
+    @progress.operation
+    def work() -> Operation:
+        together.wait()
+        return here()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        ops += [task.result() for task in [pool.submit(work) for _ in range(4)]]
+    assert len({op.id for op in ops}) == 9
+    assert {op.parent_id for op in ops} == {None}
+
+
+# -- with, async with, handles
+
+
+def test_with_and_async_with(progress_capture: Capture) -> None:
+    """Both give the handle, which is current within and ended after."""
+    with progress.operation("one") as one:
+        assert here() is one
+        assert one.status is Status.RUNNING
+
+    async def main() -> Operation:
+        async with progress.operation("two") as two, progress.stage("s") as stage:
+            await asyncio.sleep(0)
+            assert here() is two
+            assert stage.status is Status.RUNNING
+            async with two.use() as used:
+                assert used is two
+        return two
+
+    two = asyncio.run(main())
+    assert (one.status, two.status) == (Status.COMPLETED, Status.COMPLETED)
+    assert progress.current() is None
+
+
+def test_imperative_handle_is_current_only_in_use(progress_capture: Capture) -> None:
+    """start() does not make it current; `with op.use()` does, and ends nothing."""
+    op = progress.operation("callbacks").start()
+    assert progress.current() is None
+    with op.use() as used:
+        assert used is op
+        assert here() is op
+        with op.use(), op.stage("s"):
+            progress.advance(2)
+        assert here() is op
+    assert progress.current() is None
+    assert op.status is Status.RUNNING
+    op.complete()
+    assert op.snapshot().stages[0].progress.completed == 2
+
+
+def test_use_in_a_callback_of_another_thread(progress_capture: Capture) -> None:
+    """A handle can be used in any thread, in several at once."""
+    op = progress.operation("callbacks").start()
+
+    def callback() -> None:
+        with op.use():
+            progress.advance()
+
+    threads = [threading.Thread(target=callback) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    op.complete()
+    assert op.snapshot().progress.completed == 4
+
+
+ENDS: dict[str, tuple[Callable[[Any], None], Status, str | None]] = {
+    "complete": (lambda op: op.complete(), Status.COMPLETED, None),
+    "fail": (lambda op: op.fail(), Status.FAILED, None),
+    "fail with a reason": (lambda op: op.fail("no disk"), Status.FAILED, "no disk"),
+    "fail with an exception": (lambda op: op.fail(ValueError("no")), Status.FAILED, "ValueError: no"),
+    "cancel": (lambda op: op.cancel(), Status.CANCELLED, None),
+    "cancel with a reason": (lambda op: op.cancel("enough"), Status.CANCELLED, "enough"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("first", ENDS)
+def test_the_first_end_stays(first: str, form: str, progress_capture: Capture) -> None:
+    """complete, fail and cancel end a handle; whatever ends it later changes nothing."""
+    end, status, reason = ENDS[first]
+    with progress.operation("outer") as outer:
+        handle = FORMS[form]("x").start()
+        progress_capture.clock.sleep(2)
+        end(handle)
+        progress_capture.clock.sleep(5)
+        for again, _, _ in ENDS.values():
+            again(handle)
+        outer_snapshot = outer.snapshot()
+    found: Any = handle.snapshot() if isinstance(handle, Operation) else outer_snapshot.stages[0]
+    assert (found.status, found.reason, found.elapsed) == (status, reason, 2)
+    progress_capture.look()
+    ended = [e for e in progress_capture.events if e.name.endswith(".ended") and (e.stage == "x" or e.snapshot.name == "x")]
+    assert len(ended) == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_starting_twice_is_an_error(form: str, progress_capture: Capture) -> None:
+    """A handle runs once; the text says to make a new one."""
+    with progress.operation("outer"):
+        handle = FORMS[form]("x").start()
+        with pytest.raises(progress.InvalidState, match="was started before; make a new"):
+            handle.start()
+        with pytest.raises(progress.InvalidState), handle:
+            pass
+        assert handle.status is Status.RUNNING
+        handle.complete()
+        with pytest.raises(progress.InvalidState):
+            handle.start()
+
+
+def test_ended_before_its_start(progress_capture: Capture) -> None:
+    """An operation that was given up before its start can't be started, and is told of nowhere."""
+    op = progress.operation("x")
+    op.cancel("not needed")
+    assert op.status is Status.CANCELLED
+    with pytest.raises(progress.InvalidState, match="ended before its start"):
+        op.start()
+    progress_capture.look()
+    assert progress_capture.events == []
+
+
+# -- how it ends
+
+
+class Mine(Exception):
+    """Of the job."""
+
+
+class MineBase(BaseException):
+    """Of the job, and no Exception."""
+
+
+class Unprintable(Exception):
+    """Its text can't be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class LateCancelled(asyncio.CancelledError):
+    """A kind of cancellation."""
+
+
+EXCEPTIONS: dict[str, tuple[BaseException, Status, str]] = {
+    "Exception": (Mine("so"), Status.FAILED, "Mine: so"),
+    "no text": (Mine(), Status.FAILED, "Mine"),
+    "BaseException": (MineBase("so"), Status.FAILED, "MineBase: so"),
+    "unprintable": (Unprintable(), Status.FAILED, "Unprintable"),
+    "StopIteration": (StopIteration(1), Status.FAILED, "StopIteration: 1"),
+    "TimeoutError": (asyncio.TimeoutError(), Status.FAILED, "TimeoutError"),
+    "asyncio": (asyncio.CancelledError(), Status.CANCELLED, "CancelledError"),
+    "a kind of it": (LateCancelled("bye"), Status.CANCELLED, "LateCancelled: bye"),
+    "futures": (concurrent.futures.CancelledError(), Status.CANCELLED, "CancelledError"),
+    "ours": (OperationCancelled("by me"), Status.CANCELLED, "OperationCancelled: by me"),
+    "GeneratorExit": (GeneratorExit(), Status.CANCELLED, "GeneratorExit"),
+    "KeyboardInterrupt": (KeyboardInterrupt(), Status.INTERRUPTED, "KeyboardInterrupt"),
+    "SystemExit": (SystemExit(3), Status.INTERRUPTED, "SystemExit: 3"),
+}
+
+
+def raiser(error: BaseException) -> None:
+    """Raise."""
+    raise error
+
+
+def _with(form: str, error: BaseException) -> None:
+    with FORMS[form]("x"):
+        raiser(error)
+
+
+def _function(form: str, error: BaseException) -> None:
+    FORMS[form]("x")(raiser)(error)
+
+
+def _coroutine(form: str, error: BaseException) -> None:
+    @FORMS[form]("x")
+    async def run() -> None:
+        raiser(error)
+
+    run().send(None)
+
+
+def _async_with(form: str, error: BaseException) -> None:
+    async def run() -> None:
+        async with FORMS[form]("x"):
+            raiser(error)
+
+    run().send(None)
+
+
+def _generator(form: str, error: BaseException) -> None:
+    @FORMS[form]("x")
+    def run() -> Iterator[None]:
+        raiser(error)
+        yield
+
+    next(run())
+
+
+def _async_generator(form: str, error: BaseException) -> None:
+    @FORMS[form]("x")
+    async def run() -> AsyncIterator[None]:
+        raiser(error)
+        yield
+
+    run().__anext__().send(None)  # type: ignore[attr-defined]
+
+
+WAYS = {fn.__name__.strip("_"): fn for fn in (_with, _function, _coroutine, _async_with, _generator, _async_generator)}
+
+
+# Python itself turns a StopIteration in a coroutine or generator into a RuntimeError.
+WHATS = [(name, way) for way in WAYS for name in EXCEPTIONS if name != "StopIteration" or way in {"with", "function"}]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("name", "way"), WHATS)
+def test_exceptions_pass_unchanged_and_decide_the_status(
+    name: str, way: str, form: str, progress_capture: Capture
+) -> None:
+    """The job's own exception passes as it is, with its traceback and nothing chained to it; the status follows."""
+    error, status, reason = EXCEPTIONS[name]
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    with progress.operation("outer") as outer:
+        with pytest.raises(type(error)) as caught:
+            WAYS[way](form, error)
+        assert caught.value is error
+        assert error.__context__ is None
+        assert error.__cause__ is None
+        assert traceback.extract_tb(error.__traceback__)[-1].name == "raiser"
+        assert here() is outer
+        snapshot = outer.snapshot()
+    progress_capture.look()
+    found: Any = progress_capture.ended("x") if form == "operation" else snapshot.stages[0]
+    assert (found.status, found.reason) == (status, reason)
+    assert outer.status is Status.COMPLETED
+
+
+def test_exceptions_pass_where_nobody_watches() -> None:
+    """Without any listener or SDK the same holds."""
+    seen: list[Operation] = []
+
+    @progress.operation
+    def work(error: BaseException) -> None:
+        seen.append(here())
+        raise error
+
+    for error, status, reason in EXCEPTIONS.values():
+        with pytest.raises(type(error)) as caught:
+            work(error)
+        assert caught.value is error
+        assert (seen[-1].status, seen[-1].snapshot().reason) == (status, reason)
+        assert progress.current() is None
+
+
+# -- generators
+
+
+def test_generator_runs_in_its_operation_and_never_leaks_it(progress_capture: Capture) -> None:
+    """A generator's operation is current while the generator runs, never in its caller."""
+    with progress.operation("caller") as caller:
+        generator = counting(3)
+        ops = []
+        for op in generator:
+            ops.append(op)
+            assert here() is caller
+        assert len(set(ops)) == 1
+        assert (ops[0].status, ops[0].parent_id) == (Status.COMPLETED, caller.id)
+
+
+def test_generators_interleaved_keep_apart(progress_capture: Capture) -> None:
+    """Two generators driven in turn, each with a stage open across its yields, never see each other."""
+
+    @progress.operation
+    def work(name: str) -> Iterator[tuple[str, str | None]]:
+        with progress.stage(name):
+            for _ in range(3):
+                progress.advance()
+                yield here().id, here().snapshot().stage
+
+    one, two = work("one"), work("two")
+    found = [pair for pairs in zip(one, two) for pair in pairs]
+    assert [stage for _, stage in found] == ["one", "two"] * 3
+    assert len({op for op, _ in found}) == 2
+    assert progress.current() is None
+    one.close()  # type: ignore[attr-defined]
+    two.close()  # type: ignore[attr-defined]
+
+
+def test_async_generator_never_leaks_its_operation(progress_capture: Capture) -> None:
+    """An async generator's operation is current while it runs, never in its caller."""
+
+    async def main() -> None:
+        async with progress.operation("caller") as caller:
+            async for op in stream(3):
+                assert op is not caller
+                assert here() is caller
+            assert op.status is Status.COMPLETED
+
+    asyncio.run(main())
+
+
+def test_generator_takes_what_is_sent_and_returns_its_value(progress_capture: Capture) -> None:
+    """send, throw, yield from and the return value work as before."""
+    seen = []
+
+    @progress.operation
+    def echo() -> Generator[Any, Any, str]:
+        got: Any = None
+        while got != "stop":
+            try:
+                got = yield got
+            except KeyError as error:
+                got = repr(error)
+        seen.append(here())
+        return "done"
+
+    def outer() -> Iterator[Any]:
+        result = yield from echo()
+        yield result
+
+    generator = outer()
+    assert next(generator) is None
+    assert generator.send(1) == 1
+    assert generator.throw(KeyError("k")) == "KeyError('k')"
+    assert generator.send("stop") == "done"
+    assert seen[0].status is Status.COMPLETED
+
+
+def test_generator_is_pending_until_its_first_item(progress_capture: Capture) -> None:
+    """A generator that is never asked is told of nowhere."""
+    generator = counting(1)
+    generator.close()  # type: ignore[attr-defined]
+    progress_capture.look()
+    assert progress_capture.events == []
+    assert list(generator) == []
+
+
+def test_generator_closed_early_is_cancelled(progress_capture: Capture) -> None:
+    """A generator closed before its end is cancelled, after its own cleaning up ran inside the operation."""
+    cleaned = []
+
+    @progress.operation("work")
+    def work() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            cleaned.append(here().name)
+
+    generator = work()
+    next(generator)
+    generator.close()  # type: ignore[attr-defined]
+    generator.close()  # type: ignore[attr-defined]
+    assert cleaned == ["work"]
+    progress_capture.look()
+    assert progress_capture.ended("work").status is Status.CANCELLED
+
+
+def test_generator_dropped_early_is_cancelled(progress_capture: Capture) -> None:
+    """A generator dropped before its end, or left by a break, is cancelled."""
+    for _ in counting(3):
+        break
+    gc.collect()
+    progress_capture.advance(1)
+    assert progress_capture.ended("counting").status is Status.CANCELLED
+
+
+def test_generator_thrown_into_fails_with_that(progress_capture: Capture) -> None:
+    """An exception thrown into a generator that does not catch it is its failure."""
+    generator = counting(3)
+    next(generator)
+    error = KeyError("thrown")
+    with pytest.raises(KeyError) as caught:
+        generator.throw(error)  # type: ignore[attr-defined]
+    assert caught.value is error
+    progress_capture.look()
+    assert progress_capture.ended("counting").status is Status.FAILED
+
+
+def test_generator_that_fails_while_it_closes(progress_capture: Capture) -> None:
+    """What a generator raises while it is closed passes, and is its failure."""
+
+    @progress.operation("work")
+    def work() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            raise Mine("late")
+
+    generator = work()
+    next(generator)
+    with pytest.raises(Mine, match="late"):
+        generator.close()  # type: ignore[attr-defined]
+    progress_capture.look()
+    assert progress_capture.ended("work").status is Status.FAILED
+
+
+def test_async_generator_closed_thrown_into_and_dropped(progress_capture: Capture) -> None:
+    """Async generators end as generators do: closed and dropped ones cancelled, failed ones failed."""
+
+    async def main() -> None:
+        closed: Any = stream(3)
+        await closed.__anext__()
+        await closed.aclose()
+        await closed.aclose()
+        thrown: Any = stream(3)
+        await thrown.__anext__()
+        with pytest.raises(Mine):
+            await thrown.athrow(Mine())
+        never: Any = stream(3)
+        await never.aclose()
+        async for _ in stream(3):
+            break
+        gc.collect()
+
+    asyncio.run(main())
+    progress_capture.advance(1)
+    found = [e.snapshot.status for e in progress_capture.of(semconv.OPERATION_ENDED)]
+    assert sorted(found) == [Status.CANCELLED, Status.CANCELLED, Status.FAILED]
+
+
+def test_generator_can_go_on_in_another_thread(progress_capture: Capture) -> None:
+    """A generator begun here and finished in a thread is one operation."""
+    generator = counting(3)
+    first = next(generator)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert set(pool.submit(list, generator).result()) == {first}
+    assert first.status is Status.COMPLETED
+
+
+# -- parents and stages
+
+
+def test_nested_operations_have_parents(progress_capture: Capture) -> None:
+    """An operation inside another is its child, in a stage too; an explicit parent rules, as handle or as id."""
+    with progress.operation("a") as a:
+        with progress.operation("b") as b, progress.stage("s") as stage:
+            with progress.operation("c") as c:
+                pass
+            with progress.operation("d", parent=a) as d:
+                pass
+            with progress.operation("e", parent="elsewhere") as e:
+                pass
+            with progress.operation("f", parent=stage) as f:
+                pass
+    assert [op.parent_id for op in (a, b, c, d, e, f)] == [None, a.id, b.id, a.id, "elsewhere", b.id]
+
+
+def test_parent_that_can_not_be_meant_is_told() -> None:
+    """A parent is an operation, a stage, what extract() found, or an id."""
+    with pytest.raises(progress.InvalidArgument, match="parent is an operation"):
+        progress.operation("x", parent=5)  # type: ignore[call-overload]
+
+
+def test_stages_nest_to_any_depth(progress_capture: Capture) -> None:
+    """Stages nest as deep as one likes; paths and the current stage follow."""
+    with progress.operation("work") as op, contextlib.ExitStack() as stack:
+        for depth in range(30):
+            stack.enter_context(progress.stage(f"s{depth}"))
+        snapshot = op.snapshot()
+        assert snapshot.stage == "/".join(f"s{depth}" for depth in range(30))
+        assert [stage.path.count("/") for stage in snapshot.stages] == list(range(30))
+
+
+def test_stages_in_parallel_tasks(progress_capture: Capture) -> None:
+    """Stages of tasks that run at once stand side by side; the newest that runs is the current one."""
+
+    async def work(name: str, go_on: asyncio.Event) -> None:
+        async with progress.stage(name):
+            await go_on.wait()
+            async with progress.stage("inner"):
+                progress.advance()
+
+    async def main() -> None:
+        async with progress.operation("work") as op:
+            events = [asyncio.Event() for _ in range(3)]
+            tasks = [asyncio.ensure_future(work(name, event)) for name, event in zip("abc", events)]
+            await asyncio.sleep(0)
+            assert op.snapshot().stage == "c"
+            for event, task in zip(events, tasks):
+                event.set()
+                await task
+        assert sorted(s.path for s in op.snapshot().stages) == ["a", "a/inner", "b", "b/inner", "c", "c/inner"]
+
+    asyncio.run(main())
+
+
+def test_stages_begun_by_many_threads_at_once(progress_capture: Capture) -> None:
+    """The first stages of an operation may begin in many threads at once; none is lost."""
+    together = threading.Barrier(8)
+
+    def work(op: Operation, number: int) -> None:
+        together.wait()
+        with op.stage(f"s{number}") as stage:
+            stage.advance()
+
+    with progress.operation("work") as op, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for task in [pool.submit(work, op, number) for number in range(8)]:
+            task.result()
+    assert {s.status for s in op.snapshot().stages} == {Status.COMPLETED}
+    assert len(op.snapshot().stages) == 8
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (lambda op: op.complete(), Status.COMPLETED),
+        (lambda op: op.fail("no"), Status.FAILED),
+        (lambda op: op.cancel(), Status.CANCELLED),
+    ],
+)
+def test_stages_end_with_their_operation(
+    end: Callable[[Operation], None], status: Status, progress_capture: Capture
+) -> None:
+    """Stages that are open when the operation ends end with it, innermost first, with its status."""
+    op = progress.operation("work").start()
+    outer = op.stage("outer").start()
+    inner = outer.stage("inner").start()
+    end(op)
+    assert (outer.status, inner.status) == (status, status)
+    inner.fail("late")
+    assert inner.status is status
+    progress_capture.look()
+    assert [e.stage for e in progress_capture.of(semconv.STAGE_ENDED)] == ["outer/inner", "outer"]
+    assert op.snapshot().stage is None
+
+
+def test_stages_left_open_end_with_a_function_that_nobody_watches() -> None:
+    """A stage that a decorated function left open ends with it, without any listener or SDK too."""
+
+    @progress.operation
+    def work() -> Stage:
+        return here().stage("open").start()
+
+    assert work().status is Status.COMPLETED
+
+
+def test_stage_of_an_ended_operation_only_runs(progress_capture: Capture) -> None:
+    """A stage of an operation that is over is no stage of anything."""
+    with progress.operation("work") as op:
+        pass
+    with op.stage("late") as late:
+        progress.advance()
+    assert late.status is Status.PENDING
+    assert op.snapshot().stages == ()
+
+
+def test_ten_thousand_stages_stay_bounded(progress_capture: Capture) -> None:
+    """Of 10,000 stages a snapshot tells those that run and the newest; the others only as counts and time by status."""
+    with progress.operation("work") as op:
+        kept = op.stage("kept").start()
+        for number in range(10_000):
+            stage = op.stage(f"s{number}").start()
+            if not number % 250:
+                progress_capture.clock.sleep(0.5)
+            (stage.fail if number % 2 else stage.complete)()
+            if not number % 1000:
+                progress_capture.look()
+        progress_capture.look()
+        snapshot = op.snapshot()
+        assert len(snapshot.stages) == STAGES
+        assert snapshot.stages[0].name == "kept"
+        assert snapshot.stages[-1].name == "s9999"
+        assert sum(count for _, count, _ in snapshot.folded) == 10_001 - STAGES
+        assert {status for status, _, _ in snapshot.folded} == {"completed", "failed"}
+        assert sum(spent for _, _, spent in snapshot.folded) == pytest.approx(20)
+        assert len(op._stages or ()) == STAGES
+        kept.complete()
+
+
+def test_summary_tells_what_became_of_it(progress_capture: Capture) -> None:
+    """The summary has status, time, progress, stages, outcomes, usage and results."""
+    with progress.operation("survey", total=4) as op:
+        with progress.stage("parse", unit="file") as stage:
+            for number in progress.track(range(4)):
+                progress_capture.clock.sleep(20)
+                stage.record("failed" if number == 2 else "ok", item=number)
+        progress.usage(cost=0.5)
+        progress.result(verdict="promising")
+    assert op.summary().splitlines() == [
+        "survey: completed after 1 m 20 s, 100%",
+        "  parse: completed in 1 m 20 s, 4 file",
+        "  outcomes: ok=3, failed=1",
+        "  usage: cost.USD=0.5",
+        "  result: verdict=promising",
+    ]
+
+
+def test_status_waits_with_a_stage(progress_capture: Capture) -> None:
+    """An operation waits while one of its stages does, in the handle as in the snapshot."""
+    with progress.operation("work") as op, progress.stage("step") as stage:
+        with stage.waiting("tea"):
+            assert (op.status, stage.status, op.snapshot().status) == (Status.WAITING,) * 3
+        assert (op.status, stage.status, op.snapshot().status) == (Status.RUNNING,) * 3
+
+
+def test_ended_in_the_middle_of_a_wait(progress_capture: Capture) -> None:
+    """An operation that is ended while it waits is over, and waits for nothing."""
+    with progress.operation("work") as op, progress.waiting("tea"):
+        op.cancel("enough")
+    assert (op.status, op.snapshot().status, op.snapshot().wait) == (Status.CANCELLED, Status.CANCELLED, None)
+
+
+def test_cancelling_from_outside(progress_capture: Capture) -> None:
+    """request_cancel asks; the code finds out, and OperationCancelled with the reason ends it as cancelled."""
+    with pytest.raises(OperationCancelled, match="'work' was asked to stop: too slow"):
+        with progress.operation("work") as op, progress.stage("step"):
+            progress.raise_if_cancelled()
+            assert not progress.cancel_requested()
+            op.request_cancel("too slow")
+            assert progress.cancel_requested()
+            assert op.snapshot().cancel_requested
+            progress.raise_if_cancelled()
+    assert op.status is Status.CANCELLED

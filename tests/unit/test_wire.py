@@ -1,0 +1,179 @@
+"""A snapshot as OpenTelemetry attributes, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_progress import Health, Progress, Snapshot, StageSnapshot, Status, semconv
+from otel_progress.model.estimate import Estimate
+from otel_progress.model.snapshot import SpanIds, Wait
+from otel_progress.model.values import INT_MAX, INT_MIN, Attributes
+from otel_progress.model.wire import from_attributes, to_attributes
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+FLOAT = st.floats(0, 1e12)
+NUMBER = st.integers(0, INT_MAX) | FLOAT
+SCALAR = TEXT | st.booleans() | st.integers(INT_MIN, INT_MAX) | st.floats(allow_nan=False, allow_infinity=False)
+VALUE = SCALAR | st.lists(TEXT, max_size=3).map(tuple) | st.lists(st.integers(-5, 5), max_size=3).map(tuple)
+ATTRIBUTES = st.dictionaries(NAME, VALUE, max_size=3).map(Attributes)
+COUNTS = st.dictionaries(NAME, NUMBER, max_size=3).map(Attributes)
+ESTIMATE = st.builds(Estimate, FLOAT, FLOAT, FLOAT, st.sampled_from(["rate", "plan"]))
+RATIO = st.none() | st.floats(0, 1)
+PROGRESS = st.builds(
+    Progress, st.none() | NUMBER, st.none() | NUMBER, NAME, RATIO, RATIO, st.none() | FLOAT, st.none() | ESTIMATE
+)
+# A limit is sent as what is left of it, so exact numbers come back exact.
+WAIT = st.builds(Wait, TEXT, st.integers(0, 1000).map(float), st.none() | st.integers(1, 1000).map(float))
+MILLI = st.integers(0, 10**9).map(lambda n: n / 1000)
+STAGE = st.builds(
+    StageSnapshot,
+    name=NAME,
+    path=NAME,
+    status=st.sampled_from(Status),
+    progress=PROGRESS,
+    planned=st.booleans(),
+    weight=st.none() | FLOAT,
+    expected=st.none() | FLOAT,
+    started_at=st.none() | FLOAT,
+    elapsed=MILLI,
+    idle=MILLI,
+    stall_after=st.none() | FLOAT,
+    description=st.none() | TEXT,
+    message=st.none() | TEXT,
+    reason=st.none() | TEXT,
+    critical=st.booleans(),
+    depends_on=st.lists(NAME, max_size=2).map(tuple),
+    wait=st.none() | WAIT,
+    outcomes=COUNTS,
+    counters=COUNTS,
+    attributes=ATTRIBUTES,
+    span_id=st.none() | st.just("ab" * 8),
+)
+SPAN = st.builds(
+    SpanIds,
+    st.just("cd" * 16),
+    st.just("ab" * 8),
+    st.none() | st.just("ef" * 8),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 2**62),
+    st.sampled_from(["internal", "server"]),
+).map(lambda ids: ids if ids.parent_id else replace(ids, parent_remote=False))
+SNAPSHOT = st.builds(
+    Snapshot,
+    operation_id=NAME,
+    name=NAME,
+    status=st.sampled_from(Status),
+    timestamp=FLOAT,
+    attempt=st.integers(1, 10**6),
+    parent_id=st.none() | NAME,
+    sequence=st.integers(0, 10**9),
+    health=st.sampled_from(Health),
+    health_reason=st.none() | TEXT,
+    reason=st.none() | TEXT,
+    started_at=st.none() | FLOAT,
+    elapsed=FLOAT,
+    idle=FLOAT,
+    stall_after=st.none() | FLOAT,
+    slow_after=st.none() | FLOAT,
+    start_within=st.none() | FLOAT,
+    stage=st.none() | TEXT,
+    message=st.none() | TEXT,
+    description=st.none() | TEXT,
+    agent=st.none() | TEXT,
+    progress=PROGRESS,
+    stages=st.lists(STAGE, max_size=2).map(tuple),
+    folded=st.lists(st.tuples(st.sampled_from([s.value for s in Status]), st.integers(1, 99), MILLI), max_size=2).map(tuple),
+    wait=st.none() | WAIT,
+    outcomes=COUNTS,
+    counters=COUNTS,
+    usage=COUNTS,
+    result=ATTRIBUTES,
+    attributes=ATTRIBUTES,
+    heartbeat_at=st.none() | FLOAT,
+    cancel_requested=st.booleans(),
+    span=st.none() | SPAN,
+)
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@QUICK
+@given(SNAPSHOT)
+def test_a_snapshot_comes_back_as_it_was(snapshot: Snapshot) -> None:
+    """What is written to attributes is read back the same, but for the notes, which are events of their own."""
+    ids = snapshot.span
+    given_ids = {} if ids is None else {"trace_id": ids.trace_id, "span_id": ids.span_id, "sampled": ids.sampled}
+    attributes = to_attributes(snapshot)
+    assert from_attributes(attributes, snapshot.timestamp, **given_ids) == snapshot  # type: ignore[arg-type]
+
+
+@QUICK
+@given(SNAPSHOT)
+def test_attributes_are_what_every_backend_can_carry(snapshot: Snapshot) -> None:
+    """Only texts, booleans, 64-bit integers and finite floats, under names that semconv.py knows."""
+    names = {value for value in vars(semconv).values() if isinstance(value, str)}
+    for key, value in to_attributes(snapshot).items():
+        assert key in names
+        assert type(value) in (str, bool, int, float)
+        assert not isinstance(value, float) or math.isfinite(value)
+        assert isinstance(value, (str, bool)) or INT_MIN <= value <= INT_MAX
+
+
+@QUICK
+@given(SNAPSHOT)
+def test_structured_attributes_are_json(snapshot: Snapshot) -> None:
+    """What has structure is strict JSON, which any language can read."""
+
+    def refuse(constant: str) -> Any:
+        raise AssertionError(constant)
+
+    for key, value in to_attributes(snapshot).items():
+        if key in {semconv.STAGES, semconv.STAGES_FOLDED, semconv.OUTCOMES, semconv.RESULT, semconv.ATTRIBUTES}:
+            assert isinstance(value, str)
+            json.loads(value, parse_constant=refuse)
+
+
+def test_what_is_usual_is_left_out() -> None:
+    """A snapshot that says nothing makes few attributes."""
+    assert set(to_attributes(Snapshot("1", "work", Status.RUNNING, 5.0))) == {
+        semconv.OPERATION_ID,
+        semconv.OPERATION_NAME,
+        semconv.OPERATION_ATTEMPT,
+        semconv.STATUS,
+        semconv.HEALTH,
+        semconv.UNIT,
+        semconv.SEQUENCE,
+        semconv.ELAPSED,
+        semconv.IDLE,
+    }
+
+
+def test_what_is_missing_has_its_usual_value() -> None:
+    """The least that makes a snapshot: an id, a name and a status; what is not known is unknown."""
+    found = from_attributes(
+        {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "work", semconv.STATUS: "running"}, timestamp=5.0
+    )
+    assert found == Snapshot("1", "work", Status.RUNNING, 5.0, health=Health.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "work"},
+        {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "work", semconv.STATUS: "dancing"},
+        {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "w", semconv.STATUS: "running", semconv.STAGES: "{"},
+    ],
+)
+def test_what_is_no_snapshot_is_told(attributes: dict[str, Any]) -> None:
+    """Attributes that are not those of a snapshot raise KeyError or ValueError."""
+    with pytest.raises((KeyError, ValueError)):
+        from_attributes(attributes, 5.0)

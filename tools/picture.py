@@ -1,0 +1,106 @@
+"""Draw docs/terminal.svg: what the console shows while examples/survey.py and examples/agent.py run.
+
+python tools/picture.py [PATH]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import sys
+import sysconfig
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console as RichConsole
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+HERE = Path(__file__).parent.parent
+sys.path.insert(0, str(HERE / "examples"))
+
+import agent  # noqa: E402
+import survey  # noqa: E402
+
+from otel_progress.handlers.console import Console  # noqa: E402
+from otel_progress.handlers.screen import Screen  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_progress.handlers.words import Line
+
+WIDTH = 104
+FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
+THEME = TerminalTheme(
+    (13, 17, 23),
+    (201, 209, 217),
+    [(72, 79, 88), (255, 123, 114), (63, 185, 80), (210, 153, 34), (88, 166, 255), (188, 140, 255), (57, 197, 207)]
+    + [(201, 209, 217)],
+    [(72, 79, 88), (255, 161, 152), (86, 211, 100), (227, 179, 65), (121, 192, 255), (210, 168, 255), (86, 212, 221)]
+    + [(240, 246, 252)],
+)
+
+
+class Recorder(Screen):
+    """A screen that keeps what stays on it, and has a picture taken of the first moment worth it."""
+
+    def __init__(self) -> None:
+        """A terminal that nobody sees."""
+        super().__init__(io.StringIO(), draws=True)
+        self.rich.size = (WIDTH, 40)
+        self.feed: list[Line] = []
+        self.picture: Text | None = None
+        self.taken = threading.Event()
+
+    def print(self, lines: Sequence[Line]) -> None:
+        """Keep it."""
+        self.feed.extend(lines)
+
+    def draw(self, lines: list[Line]) -> None:
+        """Something failed, something runs, and all know how long they will take."""
+        tree = self._text(lines).plain
+        if "failed" in self._text(self.feed).plain and tree.count("ETA") >= 4 and not self.taken.is_set():
+            self.picture = self._text([*self.feed, *lines])
+            self.taken.set()
+
+
+def watch() -> Text:
+    """Run both examples until there is a picture."""
+    console, screen = Console(live=True), Recorder()
+    console.start()
+    console._screen = screen
+    agent.speed = 0.5
+    report = Path(tempfile.mkdtemp()) / "survey.md"
+    for work in (
+        lambda: survey.survey(Path(sysconfig.get_paths()["stdlib"]), None, report),
+        lambda: asyncio.run(agent.answer_question("How did this library come to be?")),
+    ):
+        threading.Thread(target=work, daemon=True).start()
+    if not screen.taken.wait(60) or screen.picture is None:
+        raise SystemExit("nothing worth a picture was seen within a minute")
+    return screen.picture
+
+
+def svg(picture: Text) -> str:
+    """The picture, with the reader's own fonts."""
+    paper = RichConsole(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
+    paper.print(picture, no_wrap=True, crop=True)
+    drawn = paper.export_svg(title="python examples/survey.py & python examples/agent.py", theme=THEME, unique_id="seen")
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"font-family: [^;]*;", f"font-family: {FONTS};", drawn)
+    drawn = drawn.replace("textLength=", 'lengthAdjust="spacingAndGlyphs" textLength=')
+    return re.sub(r"<!--.*?-->\s*", "", drawn)
+
+
+def main() -> None:
+    """Draw it."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "docs" / "terminal.svg"
+    path.write_text(svg(watch()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
