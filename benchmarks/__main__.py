@@ -6,6 +6,7 @@ python -m benchmarks --short   a look at every row in seconds; the figures mean 
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -54,13 +55,22 @@ def keep(text: str) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure against peers, print one table, keep it in docs/performance.md."
+    )
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"only these, keeping nothing: {', '.join(MODULES)}")
+    parser.add_argument("--short", action="store_true", help="every row in seconds; the figures mean little, and are not kept")
+    given = parser.parse_args()
+    unknown = set(given.rows) - set(MODULES)
+    if unknown:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(MODULES)}")
     rows: list[Row] = []
-    for module in MODULES:
+    for module in given.rows or MODULES:
         rows += ask(module)
         print(f"{module}: done", flush=True)
     text = f"{table(rows)}\n\n{machine()}"
     print(f"\n{text}")
-    if not SHORT:
+    if not SHORT and not given.rows:
         keep(text)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import re
 import sys
 import sysconfig
@@ -33,16 +34,19 @@ if TYPE_CHECKING:
 
     from otel_progress.handlers.words import Line
 
-WIDTH = 104
+WIDTH = 100
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
-THEME = TerminalTheme(
-    (13, 17, 23),
-    (201, 209, 217),
-    [(72, 79, 88), (255, 123, 114), (63, 185, 80), (210, 153, 34), (88, 166, 255), (188, 140, 255), (57, 197, 207)]
-    + [(201, 209, 217)],
-    [(72, 79, 88), (255, 161, 152), (86, 211, 100), (227, 179, 65), (121, 192, 255), (210, 168, 255), (86, 212, 221)]
-    + [(240, 246, 252)],
-)
+NORMAL = ["484f58", "ff7b72", "3fb950", "d29922", "58a6ff", "bc8cff", "39c5cf", "c9d1d9"]
+BRIGHT = ["484f58", "ffa198", "56d364", "e3b341", "79c0ff", "d2a8ff", "56d4dd", "f0f6fc"]
+
+
+def colour(given: str) -> tuple[int, int, int]:
+    """As Rich wants it."""
+    red, green, blue = bytes.fromhex(given)
+    return red, green, blue
+
+
+THEME = TerminalTheme(colour("0d1117"), colour("c9d1d9"), list(map(colour, NORMAL)), list(map(colour, BRIGHT)))
 
 
 class Recorder(Screen):
@@ -73,13 +77,14 @@ def watch() -> Text:
     console, screen = Console(live=True), Recorder()
     console.start()
     console._screen = screen
-    agent.speed = 0.5
+    agent.speed = 0.7
     report = Path(tempfile.mkdtemp()) / "survey.md"
     for work in (
         lambda: survey.survey(Path(sysconfig.get_paths()["stdlib"]), None, report),
         lambda: asyncio.run(agent.answer_question("How did this library come to be?")),
     ):
         threading.Thread(target=work, daemon=True).start()
+        screen.taken.wait(0.5)
     if not screen.taken.wait(60) or screen.picture is None:
         raise SystemExit("nothing worth a picture was seen within a minute")
     return screen.picture
@@ -89,7 +94,7 @@ def svg(picture: Text) -> str:
     """The picture, with the reader's own fonts."""
     paper = RichConsole(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
     paper.print(picture, no_wrap=True, crop=True)
-    drawn = paper.export_svg(title="python examples/survey.py & python examples/agent.py", theme=THEME, unique_id="seen")
+    drawn = paper.export_svg(title="otel-progress", theme=THEME, unique_id="seen")
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     drawn = re.sub(r"font-family: [^;]*;", f"font-family: {FONTS};", drawn)
     drawn = drawn.replace("textLength=", 'lengthAdjust="spacingAndGlyphs" textLength=')
@@ -97,7 +102,8 @@ def svg(picture: Text) -> str:
 
 
 def main() -> None:
-    """Draw it."""
+    """Draw it; what the examples say of being cut short is of no interest."""
+    logging.disable()
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "docs" / "terminal.svg"
     path.write_text(svg(watch()), encoding="utf-8")
 

@@ -329,6 +329,41 @@ def test_children_stand_below_their_parent(progress_capture: Capture, show: Show
     assert all(line.startswith("    ") for line in seen[3:])
 
 
+def test_what_is_to_come_stands_below_the_children(progress_capture: Capture, show: Show) -> None:
+    """Children stand between the stages that began and those that are still to come."""
+    console, terminal = show()
+    with progress.operation("parent", plan=["first", "second"]), progress.stage("first"):
+        progress.operation("over").start().complete()
+        with progress.operation("child"):
+            progress_capture.advance(1)
+            console.refresh()
+            assert [line.split()[1] for line in terminal.seen] == ["parent", "first", "over", "child", "second"]
+
+
+def test_a_name_that_ran_twice_has_a_number(progress_capture: Capture, show: Show) -> None:
+    """A name alone says which operation it is, until it ran more than once in this process."""
+    console, terminal = show()
+    with progress.operation("job"):
+        progress_capture.advance(1)
+        console.refresh()
+        assert re.match(r". job  ", terminal.seen[0])
+        with progress.operation("job"):
+            progress_capture.advance(1)
+            console.refresh()
+            assert [re.findall(r"job (#\w+)", line) for line in terminal.seen] == [["#1"], ["#2"]]
+
+
+def test_a_summary_breaks_between_words(progress_capture: Capture, show: Show) -> None:
+    """On a terminal a result that is too long for a line goes on in the next with a whole word."""
+    _, terminal = show(width=40)
+    with progress.operation("job") as job:
+        job.result(files=300, functions=5_588, branches=11_677, classes=1_066)
+    progress_capture.look()
+    runtime.finish(1.0)
+    assert all(len(line) <= 40 for line in terminal.seen)
+    assert {"5,588", "11,677", "1,066"} <= set(terminal.text.split())
+
+
 def test_messages_are_no_markup(progress_capture: Capture, show: Show) -> None:
     """Markup, control characters and line ends in names and messages are shown as text on one line."""
     console, terminal = show()

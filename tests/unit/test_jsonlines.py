@@ -185,20 +185,21 @@ def test_a_hanging_disk_is_not_felt(progress_capture: Capture, monkeypatch: pyte
             return super().write(text)
 
     monkeypatch.setattr(module, "QUEUE", 5)
-    monkeypatch.setattr(runtime, "threads_allowed", True)
-    monkeypatch.setattr(runtime, "ensure", lambda: None)
-    stream = Hanging()
-    writer = JsonLines(stream).start()
-    with progress.operation("job"):
-        progress_capture.look()
-        assert begun.wait(10)
-        for _ in range(10):
-            with progress.waiting("x"):
-                pass
-        progress_capture.look()
-        assert progress_capture.drops["listener"] == 15
-    go_on.set()
-    writer.stop()
+    with monkeypatch.context() as patch:  # undone here, before the capture ends and puts back what it found
+        patch.setattr(runtime, "threads_allowed", True)
+        patch.setattr(runtime, "ensure", lambda: None)
+        stream = Hanging()
+        writer = JsonLines(stream).start()
+        with progress.operation("job"):
+            progress_capture.look()
+            assert begun.wait(10)
+            for _ in range(10):
+                with progress.waiting("x"):
+                    pass
+            progress_capture.look()
+            assert progress_capture.drops["listener"] == 15
+        go_on.set()
+        writer.stop()
     assert len(stream.getvalue().splitlines()) == 6
 
 

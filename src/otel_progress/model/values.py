@@ -22,6 +22,8 @@ VALUE_LENGTH: Final = 1024
 """Characters kept of an attribute's value."""
 ATTRIBUTE_COUNT: Final = 64
 """Attributes kept of an operation, a stage, an event."""
+TEXT_LENGTH: Final = 16_384
+"""Characters kept of all attributes of an operation, a stage, an event together."""
 SEQUENCE_LENGTH: Final = 64
 """Elements kept of a list given as an attribute."""
 
@@ -151,8 +153,9 @@ def attributes(
     before: Mapping[str, Value] = EMPTY,
     limit: int = VALUE_LENGTH,
 ) -> Attributes:
-    """`before` with `given` laid over it, at most `ATTRIBUTE_COUNT` of them; a None is left out."""
+    """`before` with `given` laid over it, within `ATTRIBUTE_COUNT` and `TEXT_LENGTH`; a None is left out."""
     result = dict(before)
+    room = TEXT_LENGTH - sum(map(_length, result.values()))
     try:
         pairs = list(given.items())
     except Exception:
@@ -166,7 +169,21 @@ def attributes(
             drops.add(semconv.DROP_ATTRIBUTE)
             continue
         try:
-            result[key] = value(raw, drops, limit)
+            known = value(raw, drops, limit)
         except Exception:
             drops.add(semconv.DROP_VALUE)
+            continue
+        more = _length(known) - _length(result.get(key, 0))
+        if more > 0 and more > room:
+            drops.add(semconv.DROP_ATTRIBUTE)
+            continue
+        room -= more
+        result[key] = known
     return Attributes(result)
+
+
+def _length(known: Value) -> int:
+    """How many characters the texts in a value have."""
+    if isinstance(known, str):
+        return len(known)
+    return sum(map(_length, known)) if isinstance(known, tuple) else 0

@@ -1,0 +1,303 @@
+"""Settings: the standard OTEL_* variables, a few of ours, and what configure() was told."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import logging
+import math
+import re
+from typing import Any
+
+import pytest
+from opentelemetry.sdk import environment_variables
+
+from otel_progress import InvalidArgument, settings
+from otel_progress.settings import TIMEOUT_MOST, Endpoint, Environment, Settings, parse_headers, read
+
+SIGNALS = ("traces", "metrics", "logs")
+
+
+def endpoint(signal: str = "logs", **variables: str) -> Endpoint:
+    """Where a signal goes under these variables; `OTEL_EXPORTER_OTLP_` is put before each name."""
+    environ = {f"OTEL_EXPORTER_OTLP_{name}": value for name, value in variables.items()}
+    return read(environ=environ).endpoints[signal]
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged as a warning."""
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+# -- defaults
+
+
+def test_without_any_variable_the_defaults_stand(caplog: pytest.LogCaptureFixture) -> None:
+    """An empty environment gives the defaults of the design, and a local Collector over HTTP."""
+    found = read(environ={})
+    assert dataclasses.replace(found, endpoints={}) == Settings()
+    assert (found.interval, found.metric_interval, found.heartbeat) == (1.0, 10.0, 5.0)
+    assert (found.run_series_after, found.run_series_max, found.event_budget) == (5.0, 1000, 200.0)
+    for signal in SIGNALS:
+        assert found.endpoints[signal] == Endpoint("http/protobuf", f"http://localhost:4318/v1/{signal}")
+    assert told(caplog) == []
+
+
+def test_an_empty_variable_is_as_good_as_none(caplog: pytest.LogCaptureFixture) -> None:
+    """As OpenTelemetry has it, an empty value is the same as a variable that is not set."""
+    names = [name for name in dir(environment_variables) if name.startswith("OTEL_")]
+    assert read(environ=dict.fromkeys(names, " ")) == read(environ={})
+    assert told(caplog) == []
+
+
+def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mapping the variables of the process count."""
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "2500")
+    assert read().metric_interval == 2.5
+
+
+# -- the standard variables
+
+STANDARD: dict[str, tuple[str, str, Any]] = {
+    "OTEL_SDK_DISABLED": ("TRUE", "disabled", True),
+    "OTEL_METRIC_EXPORT_INTERVAL": ("15000", "metric_interval", 15.0),
+    "OTEL_TRACES_EXPORTER": ("None", "traces", "none"),
+    "OTEL_METRICS_EXPORTER": ("otlp,console", "metrics", "otlp,console"),
+    "OTEL_LOGS_EXPORTER": ("none", "logs", "none"),
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": ("DELTA", "temporality", "delta"),
+    "OTEL_PROGRESS_INTERVAL": ("0.5", "interval", 0.5),
+    "OTEL_PROGRESS_HEARTBEAT": ("2", "heartbeat", 2.0),
+    "OTEL_PROGRESS_RUN_SERIES_AFTER": ("0", "run_series_after", 0.0),
+    "OTEL_PROGRESS_RUN_SERIES_MAX": ("0", "run_series_max", 0),
+    "OTEL_PROGRESS_EVENT_BUDGET": ("20", "event_budget", 20.0),
+    "OTEL_PROGRESS_OUTBOX": ("500", "outbox", 500),
+}
+
+
+@pytest.mark.parametrize("name", STANDARD)
+def test_each_variable_has_its_effect(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Each variable sets its setting, and nothing else."""
+    value, field, known = STANDARD[name]
+    found = read(environ={name: value})
+    assert getattr(found, field) == known
+    assert dataclasses.replace(found, **{field: getattr(Settings(), field)}, endpoints={}) == Settings()
+    assert told(caplog) == []
+
+
+def test_every_variable_that_the_module_names_is_tested() -> None:
+    """No variable is read that no test here knows."""
+    tree = ast.parse(inspect.getsource(settings))
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    named = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docs
+        and re.fullmatch(r"OTEL_[A-Z_]*[A-Z]", node.value)
+    }
+    assert named == set(STANDARD)
+
+
+WHAT: dict[str, tuple[str, str, Any]] = {
+    "CERTIFICATE": ("/ca.pem", "certificate", "/ca.pem"),
+    "CLIENT_KEY": ("/key.pem", "client_key", "/key.pem"),
+    "CLIENT_CERTIFICATE": ("/cert.pem", "client_certificate", "/cert.pem"),
+    "COMPRESSION": ("gzip", "compression", "gzip"),
+    "HEADERS": ("a=b", "headers", (("a", "b"),)),
+    "TIMEOUT": ("0.5", "timeout", 0.5),
+    "INSECURE": ("true", "insecure", True),
+    "PROTOCOL": ("grpc", "protocol", "grpc"),
+}
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("what", WHAT)
+def test_each_option_of_otlp_for_all_signals_and_for_one(what: str, signal: str) -> None:
+    """`OTEL_EXPORTER_OTLP_X` holds for all signals, `OTEL_EXPORTER_OTLP_LOGS_X` for one; the latter wins."""
+    value, field, known = WHAT[what]
+    plain = getattr(endpoint(signal), field)
+    assert getattr(endpoint(signal, **{what: value}), field) == known
+    assert getattr(endpoint(signal, **{f"{signal.upper()}_{what}": value}), field) == known
+    for other in SIGNALS:
+        if other != signal:
+            assert getattr(endpoint(other, **{f"{signal.upper()}_{what}": value}), field) == plain
+    assert getattr(endpoint(signal, **{what: "0.9", f"{signal.upper()}_{what}": value}), field) == known
+    for name in (f"OTEL_EXPORTER_OTLP_{what}", f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}"):
+        assert name in dir(environment_variables)
+
+
+# -- endpoints
+
+
+@pytest.mark.parametrize(
+    ("variables", "url"),
+    [
+        ({}, "http://localhost:4318/v1/logs"),
+        ({"ENDPOINT": "http://collector:4318"}, "http://collector:4318/v1/logs"),
+        ({"ENDPOINT": "http://collector:4318/"}, "http://collector:4318/v1/logs"),
+        ({"ENDPOINT": "https://host/otlp"}, "https://host/otlp/v1/logs"),
+        ({"LOGS_ENDPOINT": "http://host:1/some/path"}, "http://host:1/some/path"),
+        ({"LOGS_ENDPOINT": "http://host:1/"}, "http://host:1/"),
+        ({"ENDPOINT": "http://collector:4318", "LOGS_ENDPOINT": "http://logs:1/v1/logs"}, "http://logs:1/v1/logs"),
+        ({"ENDPOINT": "http://collector:4318", "TRACES_ENDPOINT": "http://x:1/y"}, "http://collector:4318/v1/logs"),
+        ({"PROTOCOL": "grpc"}, "http://localhost:4317"),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "http://collector:4317"}, "http://collector:4317"),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "collector:4317"}, "collector:4317"),
+        ({"LOGS_PROTOCOL": "grpc", "LOGS_ENDPOINT": "https://logs:4317"}, "https://logs:4317"),
+    ],
+)
+def test_endpoints_follow_the_rules_of_otlp(variables: dict[str, str], url: str) -> None:
+    """A signal's own endpoint is taken as it is; to the common one HTTP adds `/v1/logs`, gRPC nothing."""
+    assert endpoint("logs", **variables).url == url
+
+
+def test_an_exporter_may_name_its_protocol() -> None:
+    """`otlp_proto_grpc` and `otlp_proto_http` say the protocol of their signal."""
+    found = read(environ={"OTEL_LOGS_EXPORTER": "otlp_proto_grpc", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+    assert found.endpoints["logs"].protocol == "grpc"
+    assert found.endpoints["traces"].protocol == "http/protobuf"
+
+
+def test_what_configure_was_told_wins() -> None:
+    """An explicit endpoint, protocol, header or interval goes before every variable, also before a signal's own."""
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1",
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://b:1/x",
+        "OTEL_EXPORTER_OTLP_HEADERS": "a=b",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_PROGRESS_INTERVAL": "9",
+    }
+    found = read(
+        endpoint="http://mine:4318", protocol="http/protobuf", headers={"X-Key": "1"}, interval=0.2, environ=environ
+    )
+    assert found.endpoints["logs"].url == "http://mine:4318/v1/logs"
+    assert found.endpoints["traces"].url == "http://mine:4318/v1/traces"
+    assert found.endpoints["logs"].headers == (("x-key", "1"),)
+    assert (found.interval, found.explicit) == (0.2, True)
+    grpc = read(endpoint="http://mine:4317", environ=environ)
+    assert (grpc.endpoints["logs"].url, grpc.endpoints["logs"].headers) == ("http://mine:4317", (("a", "b"),))
+
+
+# -- headers and times
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [
+        ("", ()),
+        ("a=b", (("a", "b"),)),
+        (" A = b , c=d,", (("a", "b"), ("c", "d"))),
+        ("authorization=Basic%20eDp5PQ%3D%3D", (("authorization", "Basic eDp5PQ=="),)),
+        ("a=b=c", (("a", "b=c"),)),
+        ("a=", (("a", ""),)),
+        ("key=a%2Cb", (("key", "a,b"),)),
+    ],
+)
+def test_headers_are_percent_decoded(given: str, known: tuple[tuple[str, str], ...]) -> None:
+    """Headers are `key=value` pairs with percent-encoding, and their names are lower case."""
+    assert parse_headers(given) == known
+
+
+@pytest.mark.parametrize("bad", ["nothing", "=x", "a=b%0d%0aHost: evil", "a=%C3%BC", "%20=x"])
+def test_a_header_that_can_not_be_sent_is_left_out_and_told(bad: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A header without a name, with a line break or outside ASCII is left out; its value is not logged."""
+    assert parse_headers(f"good=1,{bad}") == (("good", "1"),)
+    (text,) = told(caplog)
+    assert "left out" in text
+    assert "evil" not in text
+
+
+def test_a_request_never_takes_longer_than_a_second_and_a_half() -> None:
+    """A longer timeout is cut, a shorter one stands."""
+    assert endpoint(TIMEOUT="10").timeout == TIMEOUT_MOST == 1.5
+    assert endpoint(LOGS_TIMEOUT="10000").timeout == 1.5
+    assert endpoint(TIMEOUT="0.25").timeout == 0.25
+    assert endpoint(TIMEOUT="0.25", LOGS_TIMEOUT="0.75").timeout == 0.75
+
+
+# -- what can't be meant
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field"),
+    [
+        ("OTEL_METRIC_EXPORT_INTERVAL", "often", "metric_interval"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "-5", "metric_interval"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0", "metric_interval"),
+        ("OTEL_PROGRESS_INTERVAL", "nan", "interval"),
+        ("OTEL_PROGRESS_INTERVAL", "0.0001", "interval"),
+        ("OTEL_PROGRESS_HEARTBEAT", "inf", "heartbeat"),
+        ("OTEL_PROGRESS_RUN_SERIES_AFTER", "-1", "run_series_after"),
+        ("OTEL_PROGRESS_RUN_SERIES_MAX", "1e400", "run_series_max"),
+        ("OTEL_PROGRESS_EVENT_BUDGET", "0", "event_budget"),
+        ("OTEL_PROGRESS_OUTBOX", "0.5", "outbox"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sideways", "temporality"),
+    ],
+)
+def test_a_bad_value_is_told_and_the_default_stands(
+    name: str, value: str, field: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A value that can't be meant stops nothing: the log names the variable, what it held, and what is used."""
+    assert getattr(read(environ={name: value}), field) == getattr(Settings(), field)
+    (text,) = told(caplog)
+    assert name in text
+    assert repr(value) in text
+    assert "is used" in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PROTOCOL", "http/json"),
+        ("COMPRESSION", "brotli"),
+        ("TIMEOUT", "soon"),
+        ("ENDPOINT", "localhost:4318"),
+        ("LOGS_ENDPOINT", "ftp://x"),
+    ],
+)
+def test_a_bad_option_of_otlp_is_told_and_the_default_stands(
+    variable: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same for the options of OTLP."""
+    assert endpoint(**{variable: value}) == endpoint()
+    assert told(caplog)
+    assert all(variable in text and repr(value) in text and "is used" in text for text in told(caplog))
+
+
+def test_the_text_of_a_bad_number_gives_the_units_of_the_variable(caplog: pytest.LogCaptureFixture) -> None:
+    """The default in the warning is in the variable's own unit, so that it can be copied."""
+    read(environ={"OTEL_METRIC_EXPORT_INTERVAL": "often"})
+    assert told(caplog) == ["OTEL_METRIC_EXPORT_INTERVAL='often' is not a number from 1 to 1e+12; 10000 is used"]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"protocol": "udp"}, "protocol must be one of http/protobuf, grpc, not 'udp'"),
+        (
+            {"endpoint": "localhost:4318"},
+            "endpoint must begin with http:// or https://, as in http://localhost:4318, not 'localhost:4318'",
+        ),
+        ({"endpoint": 4318}, "endpoint must begin with http:// or https://, as in http://localhost:4318, not 4318"),
+        ({"interval": 0}, "interval must be from 0.01 to 3600 seconds, not 0"),
+        ({"interval": math.nan}, "interval must be from 0.01 to 3600 seconds, not nan"),
+        ({"interval": "1"}, "interval must be from 0.01 to 3600 seconds, not '1'"),
+        ({"headers": {"": "x"}}, "the header '' must have a name, and be plain ASCII without line breaks"),
+        ({"headers": {"a": "b\r\nc"}}, "the header 'a' must have a name, and be plain ASCII without line breaks"),
+    ],
+)
+def test_what_configure_can_not_mean_raises_and_says_what_would_do(given: dict[str, Any], text: str) -> None:
+    """A bad argument is an InvalidArgument at once, and its text says what is wrong and what to do."""
+    with pytest.raises(InvalidArgument, match=f"^{re.escape(text)}$"):
+        read(**given, environ={})
+
+
+def test_settings_are_values() -> None:
+    """Two readings of the same environment are equal, and neither can be changed."""
+    found = read(environ={})
+    assert found == read(environ={})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.interval = 2.0  # type: ignore[misc]
+    assert Environment({"A": "", "B": " x "}).text("A", "B") == "x"
