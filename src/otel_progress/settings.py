@@ -161,7 +161,7 @@ def _is_url(target: str) -> bool:
 def _endpoint(
     env: Environment, signal: str, url: str | None, headers: tuple[tuple[str, str], ...] | None, protocol: str | None
 ) -> Endpoint:
-    """Where one signal (`TRACES`, `METRICS`, `LOGS`) goes: the explicit values, then its own variables, then those of all."""
+    """Where one signal (`TRACES`, `METRICS`, `LOGS`) goes: what is explicit, then its own variables, then those of all."""
 
     def names(what: str) -> tuple[str, str]:
         return f"OTEL_EXPORTER_OTLP_{signal}_{what}", f"OTEL_EXPORTER_OTLP_{what}"
@@ -206,7 +206,9 @@ def read(
     if protocol is not None and protocol not in PROTOCOLS:
         raise InvalidArgument(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
     if endpoint is not None and not (isinstance(endpoint, str) and _is_url(endpoint)):
-        raise InvalidArgument(f"endpoint must begin with http:// or https://, as in http://localhost:4318, not {endpoint!r}")
+        raise InvalidArgument(
+            f"endpoint must begin with http:// or https://, as in http://localhost:4318, not {endpoint!r}"
+        )
     if interval is not None and not (isinstance(interval, (int, float)) and INTERVAL[0] <= interval <= INTERVAL[1]):
         raise InvalidArgument(f"interval must be from {INTERVAL[0]} to {INTERVAL[1]:g} seconds, not {interval!r}")
     pairs = None if headers is None else tuple((str(key).lower(), str(value)) for key, value in headers.items())
@@ -231,6 +233,7 @@ def read(
         ),
         explicit=endpoint is not None,
         endpoints={
-            signal.lower(): _endpoint(env, signal, endpoint, pairs, protocol) for signal in ("TRACES", "METRICS", "LOGS")
+            signal.lower(): _endpoint(env, signal, endpoint, pairs, protocol)
+            for signal in ("TRACES", "METRICS", "LOGS")
         },
     )

@@ -12,12 +12,14 @@ import otel_progress as progress
 
 progress.configure()
 if sys.argv[1] == "work":
-    with progress.operation("work", id=sys.argv[2], total=10, stall_after=60, attributes={"color": "blue"}) as operation:
+    with progress.operation(
+        "work", id=sys.argv[2], total=10, stall_after=60, attributes={"color": "blue"}
+    ) as operation:
         with progress.stage("first", unit="file", total=2) as stage:
             stage.advance(2)
             progress.note("the first is done")
         with progress.stage("second"):
-            print("ready", operation.snapshot().span.trace_id, flush=True)
+            print("ready", progress.inject()["traceparent"].split("-")[1], flush=True)
             for line in sys.stdin:
                 words = line.split()
                 if words == ["end"]:

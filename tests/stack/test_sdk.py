@@ -83,7 +83,7 @@ class Run:
 def events(collector: Collector, operation: str) -> list[dict[str, Any]]:
     """The log events of an operation, by their order."""
     found = [log for log in collector.logs() if log["attributes"].get("progress.operation.id") == operation]
-    return sorted(found, key=lambda log: log["attributes"]["progress.sequence"])  # type: ignore[arg-type,return-value]
+    return sorted(found, key=lambda log: log["attributes"]["progress.sequence"])  # type: ignore[arg-type]
 
 
 def last(collector: Collector, operation: str) -> dict[str, Any]:
@@ -149,7 +149,9 @@ def check_ended(collector: Collector, operation: str, trace: str) -> None:
     [duration] = points(collector, "progress.operation.duration")[-1:]
     assert duration["count"] == 1
     assert [exemplar["span_id"] for exemplar in duration["exemplars"]] == [root["span_id"]]
-    stages = {exemplar["span_id"] for point in points(collector, "progress.stage.duration") for exemplar in point["exemplars"]}
+    stages = {
+        exemplar["span_id"] for point in points(collector, "progress.stage.duration") for exemplar in point["exemplars"]
+    }
     assert stages == {spans["first"]["span_id"], spans["second"]["span_id"]}
 
 
@@ -172,7 +174,9 @@ def test_killed_operation_is_found_with_all_but_its_last_second(collector: Colle
     known = last(collector, "victim")
     assert known["progress.completed"] >= count
     assert int(known["progress.message"].split()[0].removeprefix("say-")) >= count - 1
-    stages = {log["attributes"]["progress.stage.name"] for log in events(collector, "victim") if log["event_name"] == STATE[2]}
+    stages = {
+        log["attributes"]["progress.stage.name"] for log in events(collector, "victim") if log["event_name"] == STATE[2]
+    }
     assert stages >= {f"say-{number}" for number in range(count)}
     assert known["progress.status"] == "running"
     assert "work" not in {span["name"] for span in collector.spans()}
@@ -257,7 +261,9 @@ def test_live_operation_is_visible_after_3000_others(
         done = int(program.line("ready"))
 
         def seen() -> list[Any]:
-            return [point for point in points(collector, "progress.run.idle", operation_id="live") if point["time"] > done]
+            return [
+                point for point in points(collector, "progress.run.idle", operation_id="live") if point["time"] > done
+            ]
 
         collector.wait_for(lambda: len(seen()) >= 2)
         assert not any("otel.metric.overflow" in point["attributes"] for point in collector.metric_points())

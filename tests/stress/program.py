@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -22,22 +24,33 @@ EXIT_SECONDS = 2.5
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of a program: ours, without what would change its telemetry."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "COV_", "PYTEST_"))}
-    return {**kept, "OTEL_SERVICE_NAME": "stress", "OTEL_METRIC_EXPORT_INTERVAL": "1000", "PYTHONUNBUFFERED": "1", **more}
+    # Unbuffered, the lines of several processes would mix.
+    ours = ("OTEL_", "COV_", "PYTEST_", "PYTHONUNBUFFERED")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    return {**kept, "OTEL_SERVICE_NAME": "stress", "OTEL_METRIC_EXPORT_INTERVAL": "1000", **more}
 
 
 class Program:
     """A program that runs; its lines come as words."""
 
     def __init__(
-        self, name: str, *args: object, env: Mapping[str, str] | None = None, python: Path | str = sys.executable,
+        self,
+        name: str,
+        *args: object,
+        env: Mapping[str, str] | None = None,
+        python: Path | str = sys.executable,
         command: tuple[str, ...] = (),
     ) -> None:
         """Start it, with `command` before the interpreter's place if it is given."""
         run = [*(command or (str(python),)), str(PROGRAMS / f"{name}.py"), *map(str, args)]
         self.process = subprocess.Popen(
-            run, env=environment(**(env or {})), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            run,
+            env=environment(**(env or {})),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.said: list[list[str]] = []
         self.errors = ""
@@ -51,17 +64,16 @@ class Program:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        # The whole group: children that are left would keep the pipes open.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         for reader in self._readers:
             reader.join(10)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert pipe is not None
-            try:
+            with contextlib.suppress(OSError):
                 pipe.close()
-            except OSError:
-                pass
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -80,7 +92,9 @@ class Program:
             try:
                 words = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f"the program did not say {word!r} within {timeout:g} s; {self._so_far()}") from None
+                raise AssertionError(
+                    f"the program did not say {word!r} within {timeout:g} s; {self._so_far()}"
+                ) from None
             if words is None:
                 self.process.wait(10)
                 raise AssertionError(f"the program ended without saying {word!r}; {self._so_far()}")

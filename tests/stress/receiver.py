@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -34,7 +35,11 @@ _LINGER_0 = struct.pack("ii", 1, 0)
 _PATHS = {"/v1/logs": "logs", "/v1/metrics": "metrics", "/v1/traces": "traces"}
 _METHODS = {
     f"/opentelemetry.proto.collector.{package}.v1.{service}Service/Export": signal
-    for package, service, signal in (("logs", "Logs", "logs"), ("metrics", "Metrics", "metrics"), ("trace", "Trace", "traces"))
+    for package, service, signal in (
+        ("logs", "Logs", "logs"),
+        ("metrics", "Metrics", "metrics"),
+        ("trace", "Trace", "traces"),
+    )
 }
 
 
@@ -201,7 +206,8 @@ class Receiver:
         return [
             point.value
             for point in list(self.points)
-            if point.name == metric and attributes.items() <= {k.rpartition(".")[2]: v for k, v in point.attributes.items()}.items()
+            if point.name == metric
+            and attributes.items() <= {k.rpartition(".")[2]: v for k, v in point.attributes.items()}.items()
         ]
 
     # -- for the servers
@@ -235,7 +241,7 @@ class Receiver:
 class _Http(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         receiver: Receiver = self.server.receiver  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers["Content-Length"]))
         answer = receiver.take(_PATHS[self.path], body)
@@ -270,16 +276,12 @@ class _Http(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def handle(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             super().handle()
-        except OSError:
-            pass
 
     def finish(self) -> None:
-        try:
+        with contextlib.suppress(OSError, ValueError):
             super().finish()
-        except (OSError, ValueError):
-            pass
 
 
 _CODES = {

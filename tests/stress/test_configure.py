@@ -61,7 +61,10 @@ def test_variables_of_one_signal() -> None:
 def test_explicit_values_go_before_the_environment() -> None:
     """What configure() is given counts more than any variable."""
     with Receiver() as receiver:
-        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9"}
+        env = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9",
+        }
         run("configured", "explicit", receiver.endpoint, env=env)
         assert services(receiver) == {"given"}
         assert receiver.spans
@@ -108,7 +111,7 @@ def test_providers_of_the_user_are_only_added_to(protocol: str) -> None:
 
 
 def test_application_that_only_uses_our_providers() -> None:
-    """The providers that configure() made send the application's own spans and metrics too, with no operation at all."""
+    """The providers that configure() made send the application's own spans and metrics too, without any operation."""
     with Receiver() as receiver:
         run("configured", "only-spans", env=receiver.env)
         assert [span.name for span in receiver.spans] == ["theirs"]
@@ -145,7 +148,9 @@ def test_sdk_disabled() -> None:
 def test_exporters_turned_off() -> None:
     """OTEL_*_EXPORTER=none turns a signal off, and only that."""
     with Receiver() as receiver:
-        run("configured", "plain", env={**receiver.env, "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"})
+        run(
+            "configured", "plain", env={**receiver.env, "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
+        )
         assert receiver.ended() == {"job": "completed"}
         assert receiver.requests.keys() == {"logs"}
     with Receiver() as receiver:

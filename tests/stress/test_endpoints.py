@@ -54,7 +54,7 @@ def recover(receiver: Receiver, failure: str) -> None:
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_job_does_not_feel_a_failing_receiver(protocol: str, failure: str) -> None:
-    """Whatever the receiver does: every call returns at once, the result is right, and the process ends within 2.5 s."""
+    """Whatever the receiver does: each call returns at once, the result is right, and the process ends within 2.5 s."""
     held = []
     for _ in range(2):
         with failing(protocol, failure) as receiver:
@@ -81,7 +81,12 @@ def test_endless_answer_is_not_read_to_its_end() -> None:
 @pytest.mark.parametrize(
     ("protocol", "failure"),
     # A receiver that speaks gRPC can't send garbage, only a code that says that asking again is of no use.
-    [(protocol, failure) for protocol in PROTOCOLS for failure in OUTAGES if (protocol, failure) != ("grpc", "garbage")],
+    [
+        (protocol, failure)
+        for protocol in PROTOCOLS
+        for failure in OUTAGES
+        if (protocol, failure) != ("grpc", "garbage")
+    ],
 )
 def test_state_changes_outlive_an_outage(protocol: str, failure: str) -> None:
     """What changed state while the receiver was away is delivered when it comes back: each change, in order, once."""
@@ -164,7 +169,9 @@ def test_outage_longer_than_the_outbox(protocol: str) -> None:
         receiver.wait_for(lambda: receiver.ended().keys() >= set(known))
 
         def counted() -> int:
-            beats: list[Any] = [log.attributes.get("progress.dropped") for log in receiver.of("progress.process.heartbeat")]
+            beats: list[Any] = [
+                log.attributes.get("progress.dropped") for log in receiver.of("progress.process.heartbeat")
+            ]
             return max((json.loads(beat).get("outbox", 0) for beat in beats if beat), default=0)
 
         receiver.wait_for(lambda: counted() > 300)

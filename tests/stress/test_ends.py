@@ -29,8 +29,12 @@ def check_told(logs: list[Log], number: int) -> None:
     logs = [log for log in logs if log.operation]
     notes = {log.attributes["progress.note.text"] for log in logs if log.name == "progress.note"}
     assert notes >= {f"note {n}" for n in range(1, number + 1)}
-    stages = {(log.name, log.attributes["progress.stage.name"]) for log in logs if log.name.startswith("progress.stage.")}
-    assert stages >= {(f"progress.stage.{what}", f"stage-{n}") for n in range(1, number + 1) for what in ("started", "ended")}
+    stages = {
+        (log.name, log.attributes["progress.stage.name"]) for log in logs if log.name.startswith("progress.stage.")
+    }
+    assert stages >= {
+        (f"progress.stage.{what}", f"stage-{n}") for n in range(1, number + 1) for what in ("started", "ended")
+    }
     latest = max(logs, key=lambda log: log.attributes["progress.sequence"], default=None)
     assert (latest.attributes["progress.completed"] if latest else 0) >= number
     assert latest is None or int(latest.attributes["progress.message"].split()[-1]) >= number
@@ -111,7 +115,10 @@ def test_keyboard_interrupt_is_interrupted() -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_sigterm_handled(protocol: str, options: str) -> None:
     """With handle_sigterm, operations end as interrupted and are flushed, then happens what happened before."""
-    with Receiver(protocol) as receiver, Program("ending", "signal", "handled", *options.split(), env=receiver.env) as program:
+    with (
+        Receiver(protocol) as receiver,
+        Program("ending", "signal", "handled", *options.split(), env=receiver.env) as program,
+    ):
         program.line("ready")
         receiver.wait_for(lambda: "ending" in receiver.heard())
         sent = time.monotonic()
@@ -124,7 +131,10 @@ def test_sigterm_handled(protocol: str, options: str) -> None:
 
 def test_sigterm_with_hanging_receiver() -> None:
     """With handle_sigterm and a receiver that never answers, the process ends within 2.5 s, by the signal."""
-    with Receiver() as receiver, Program("ending", "signal", "handled", "chained", "exits", env=receiver.env) as program:
+    with (
+        Receiver() as receiver,
+        Program("ending", "signal", "handled", "chained", "exits", env=receiver.env) as program,
+    ):
         receiver.fail(0)
         program.line("ready")
         sent = time.monotonic()
@@ -154,5 +164,7 @@ def test_kill_loses_nothing_older_than_a_second_on_a_slow_receiver() -> None:
         program.wait()
         number = last_said(program, killed - LATEST)
         told = f"note {number}"
-        receiver.wait_for(lambda: told in [log.attributes["progress.note.text"] for log in receiver.of("progress.note")], 5)
+        receiver.wait_for(
+            lambda: told in [log.attributes["progress.note.text"] for log in receiver.of("progress.note")], 5
+        )
         check_told(receiver.logs, number)

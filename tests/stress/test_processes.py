@@ -87,9 +87,10 @@ def test_terminated_child_loses_at_most_the_last_second(method: str) -> None:
         for words in program.said:
             if words[0] == "said" and len(words) == 4 and float(words[1]) < killed - LATEST:
                 said[f"part-{words[2]}"] = int(words[3])
-        assert len(said) == 4 or max(said.values(), default=0) >= 0
         for part, number in said.items():
-            notes = {log.attributes["progress.note.text"] for log in receiver.of("progress.note") if log.operation == part}
+            notes = {
+                log.attributes["progress.note.text"] for log in receiver.of("progress.note") if log.operation == part
+            }
             assert notes >= {f"note {n}" for n in range(1, number + 1)}
 
 
@@ -127,7 +128,7 @@ def test_forks_under_load(protocol: str, how: str) -> None:
 @pytest.mark.parametrize("master", ["idle", "busy"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_prefork_server(protocol: str, master: str) -> None:
-    """Configured in the master, each worker has an id and counts of its own, sends while it runs, and flushes at its end."""
+    """Configured in the master, each worker has its own id and counts, sends while it runs, and flushes at its end."""
     with Receiver(protocol) as receiver, Program("prefork", master, env=receiver.env) as program:
         program.line("forked")
         for _ in range(3):
@@ -169,7 +170,7 @@ def user_calls(receiver: Receiver) -> dict[str, float]:
 
 @pytest.mark.parametrize("carrier", ["environment", "headers"])
 def test_part_in_another_program(carrier: str) -> None:
-    """A part in another program, named by the environment or by headers, is below the stage that ran it, in one trace."""
+    """A part in another program, by the environment or by headers, is below the stage that ran it, in one trace."""
     with Receiver() as receiver:
         run("whole", carrier, env=receiver.env)
         spans = {span.name: span for span in receiver.spans}

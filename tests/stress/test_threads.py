@@ -39,7 +39,7 @@ def test_thousand_operations_at_once(protocol: str) -> None:
 
 
 def test_operations_while_another_thread_configures() -> None:
-    """Threads that start operations feel nothing of configure() and shutdown() elsewhere, and telemetry works after it."""
+    """Threads that start operations feel nothing of configure() and shutdown() elsewhere; telemetry works after it."""
     with Receiver() as receiver:
         program = run("threads", "churn", env=receiver.env)
         assert program.values()["errors"] == "0"

@@ -236,7 +236,7 @@ def test_drain_gives_up_on_one_that_hangs() -> None:
 
     def callback(_: Snapshot) -> None:
         hanging.set()
-        go_on.wait()
+        go_on.wait(60)
 
     teller = Teller()
     teller.put(Listener(callback), progress.operation("work").snapshot())

@@ -20,7 +20,8 @@ def points(captured: Capture, metric: semconv.Metric) -> list[tuple[Labels, floa
     for point in captured.metrics():
         if point.name == metric.name:
             assert point.unit == metric.unit
-            found.append(({key.removeprefix("progress."): value for key, value in point.attributes.items()}, point.value))
+            labels = {key.removeprefix("progress."): value for key, value in point.attributes.items()}
+            found.append((labels, point.value))
     return sorted(found, key=lambda point: sorted(point[0].items()))
 
 
@@ -140,7 +141,7 @@ def test_units_by_name_stage_and_unit(progress_capture: Capture) -> None:
 
 
 def test_units_add_up_over_runs_and_never_fall(progress_capture: Capture) -> None:
-    """The count of units only rises: over runs, over a count that is set back, and between an end and the next round."""
+    """The count of units only rises: over runs, when a count is set back, between an end and the next round."""
     seen = [0.0]
     for run in range(3):
         op = progress.operation("survey").start()
@@ -156,7 +157,7 @@ def test_units_add_up_over_runs_and_never_fall(progress_capture: Capture) -> Non
 
 
 def test_stage_names_are_capped(progress_capture: Capture) -> None:
-    """The first 100 stage names of an operation's name have labels of their own, the others are `_other`, and counted."""
+    """The first 100 stage names of an operation name have labels of their own; the others are `_other`, and counted."""
     for _ in range(2):
         with progress.operation("survey"):
             for number in range(120):
@@ -219,7 +220,7 @@ def test_what_limits_dropped_is_a_metric() -> None:
         operations[0].note("x" * 5000)
         progress.advance()
         captured.advance(12)
-        found = dict((labels["drop.reason"], count) for labels, count in points(captured, semconv.DROPS))
+        found = {labels["drop.reason"]: count for labels, count in points(captured, semconv.DROPS)}
     assert found == {semconv.DROP_RUN_SERIES: 3, semconv.DROP_TEXT: 1, semconv.DROP_OUTSIDE: 1}
 
 

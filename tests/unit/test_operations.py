@@ -848,6 +848,9 @@ def test_stages_begun_by_many_threads_at_once(progress_capture: Capture) -> None
             task.result()
     assert {s.status for s in op.snapshot().stages} == {Status.COMPLETED}
     assert len(op.snapshot().stages) == 8
+    first, second = progress.stage("a"), progress.stage("b")
+    assert op._first(first) is op._first(second)
+    assert op._first_stage is not second
 
 
 @pytest.mark.parametrize(

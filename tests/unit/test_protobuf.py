@@ -83,6 +83,13 @@ def test_attributes_mean_what_was_given(attributes: dict[str, Any]) -> None:
     assert list(resource.attributes) == pairs(attributes)
 
 
+@pytest.mark.parametrize("character", ["x", "ü", "€", "😀"])
+def test_texts_of_every_length_mean_what_was_given(character: str) -> None:
+    """Short texts are written by a shortcut; it makes no difference, whatever their characters take."""
+    given_ = {str(length): character * length for length in range(140)}
+    assert list(Resource.FromString(protobuf.attributes(1, given_)).attributes) == pairs(given_)
+
+
 @given(st.floats())
 def test_every_float_keeps_its_bits(number: float) -> None:
     """Also NaN and the infinities come out as they went in."""

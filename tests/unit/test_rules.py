@@ -412,11 +412,12 @@ def test_track_lanes_of_threads_add_up(progress_capture: Capture) -> None:
     with progress.operation("work"), progress.stage("step") as step, ThreadPoolExecutor(2) as pool:
         tasks = [pool.submit(loop, step) for _ in range(2)]
         together.wait()
-        assert counts(step) == (4, 8)
+        halfway = counts(step)
         done.wait()
         for task in tasks:
             task.result()
-        assert counts(step) == (8, 8)
+    assert halfway == (4, 8)
+    assert counts(step) == (8, 8)
 
 
 def test_track_lanes_of_tasks_add_up(progress_capture: Capture) -> None:
@@ -516,11 +517,11 @@ def test_track_hooks_take_no_lock(progress_capture: Capture) -> None:
     def hold() -> None:
         with registry.lock:
             held.set()
-            release.wait()
+            release.wait(30)
 
     with progress.operation("work"):
         loops = [iter(progress.track(kind([1, 2]))) for kind in (list, iter, set)]
-        holder = threading.Thread(target=hold)
+        holder = threading.Thread(target=hold, daemon=True)
         holder.start()
         held.wait()
         for items in loops:
@@ -781,7 +782,7 @@ def test_listeners_that_hang_harm_nobody() -> None:
 
     def callback(_: Any) -> None:
         hanging.set()
-        go_on.wait()
+        go_on.wait(60)
 
     before = drops.get(semconv.DROP_LISTENER, 0)
     teller, listener = Teller(), Listener(callback)

@@ -51,16 +51,15 @@ def actives(captured: Capture, key: str) -> list[float]:
 
 def test_each_row_of_the_table(progress_capture: Capture) -> None:
     """A run has every series of the design's table, with its unit and labels."""
-    with progress.operation("survey", id="run-1", stall_after=30, slow_after=600) as op:
-        with progress.stage("parse"):
-            op.update(total=100)
-            for _ in range(20):
-                op.advance()
-                progress_capture.advance(1)
-            op.heartbeat()
-            with progress.waiting("a person", overdue_after=60):
-                progress_capture.advance(10.25)
-            found = of(progress_capture, op)
+    with progress.operation("survey", id="run-1", stall_after=30, slow_after=600) as op, progress.stage("parse"):
+        op.update(total=100)
+        for _ in range(20):
+            op.advance()
+            progress_capture.advance(1)
+        op.heartbeat()
+        with progress.waiting("a person", overdue_after=60):
+            progress_capture.advance(10.25)
+        found = of(progress_capture, op)
     expected: dict[str, tuple[str, Any]] = {
         "active": ("{operation}", 1),
         "start_time": ("s", START / 1e9),
@@ -234,7 +233,8 @@ def test_ten_thousand_operations_go_in_requests_below_one_mebibyte() -> None:
     """Also with 10,000 operations with long names and ids, each request stays below 1 MiB, and no point is missing."""
     with capture(run_series_max=10_000) as captured:
         name = "ü" * 150
-        operations = [progress.operation(name, id=f"{number:05}" + "x" * 150, stall_after=5).start() for number in range(10_000)]
+        ids = [f"{number:05}" + "x" * 150 for number in range(10_000)]
+        operations = [progress.operation(name, id=key, stall_after=5).start() for key in ids]
         captured.clock.sleep(10)
         runtime.ticker.round()
         sizes = [len(request) for request in captured.metrics_receiver.requests]
@@ -312,7 +312,7 @@ def test_the_maker_keeps_nothing_of_what_is_over() -> None:
 
 
 def test_the_last_active_is_zero_and_goes_at_once(progress_capture: Capture) -> None:
-    """When an operation ends, its last `active` is 0 within a quarter of the interval; no other series is sent again."""
+    """When an operation ends, its last `active` is 0 within a quarter of a second; no other series is sent again."""
     op, other = progress.operation("survey").start(), progress.operation("other").start()
     progress_capture.advance(12)
     before = len(progress_capture.series)
@@ -376,6 +376,19 @@ def test_lost_ends_end_their_series_too(progress_capture: Capture) -> None:
     registry.changes.clear()
     progress_capture.advance(10)
     assert actives(progress_capture, op.id) == [1.0, 0.0]
+
+
+def test_those_without_series_are_forgotten_too() -> None:
+    """An operation beyond the cap is not remembered after its end, also where the change that told of it was lost."""
+    with capture(run_series_max=0) as captured:
+        op = progress.operation("survey").start()
+        captured.advance(12)
+        assert _runs()._left_out == {op.id}
+        op.complete()
+        registry.changes.clear()
+        captured.advance(10)
+        assert _runs()._left_out == set()
+        assert captured.drops[semconv.DROP_RUN_SERIES] == 1
 
 
 # -- values

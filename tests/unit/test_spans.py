@@ -170,10 +170,10 @@ class OwnError(Exception):
 ENDINGS: list[tuple[Callable[[], BaseException], str, str | None]] = [
     (lambda: ValueError("no"), "failed", "ValueError"),
     (lambda: OwnError("no"), "failed", f"{__name__}.OwnError"),
-    (lambda: asyncio.CancelledError(), "cancelled", "asyncio.exceptions.CancelledError"),
+    (asyncio.CancelledError, "cancelled", "asyncio.exceptions.CancelledError"),
     (lambda: OperationCancelled("enough"), "cancelled", "otel_progress.errors.OperationCancelled"),
-    (lambda: GeneratorExit(), "cancelled", "GeneratorExit"),
-    (lambda: KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+    (GeneratorExit, "cancelled", "GeneratorExit"),
+    (KeyboardInterrupt, "interrupted", "KeyboardInterrupt"),
     (lambda: SystemExit(3), "interrupted", "SystemExit"),
     (lambda: SystemExit(0), "completed", None),
 ]
@@ -224,7 +224,7 @@ def test_failing_by_hand_gives_the_reason(progress_capture: Capture) -> None:
     assert semconv.EXCEPTION not in events(progress_capture, "survey")
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """An exception that can't be shown."""
 
     def __str__(self) -> str:
@@ -232,7 +232,9 @@ class Broken(Exception):
 
 
 @pytest.mark.parametrize(
-    "error", [Broken(), ValueError("\udcff in a file name"), ValueError("x" * 10_000_000)], ids=["broken", "odd", "huge"]
+    "error",
+    [BrokenError(), ValueError("\udcff in a file name"), ValueError("x" * 10_000_000)],
+    ids=["broken", "odd", "huge"],
 )
 def test_an_exception_that_can_not_be_shown_ends_the_span_all_the_same(
     error: Exception, progress_capture: Capture
@@ -437,11 +439,16 @@ def test_waits_and_stalls_outlast_stages(progress_capture: Capture) -> None:
 
 def test_the_exception_is_one_of_the_64(progress_capture: Capture) -> None:
     """A failed operation with many stages has 64 events with the exception, which is the last."""
-    with pytest.raises(ValueError), progress.operation("survey"):
+
+    @progress.operation
+    def survey() -> None:
         for number in range(100):
             with progress.stage(f"s{number}"):
                 pass
         raise ValueError("no")
+
+    with pytest.raises(ValueError):
+        survey()
     assert len(events(progress_capture, "survey")) == TRAIL
     assert events(progress_capture, "survey")[-2:] == ["operation.ended", "exception"]
 
@@ -496,11 +503,11 @@ def test_an_unsampled_operation_records_nothing_and_is_seen_all_the_same(progres
     provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     hooks.tracing.use(provider)
-    with pytest.raises(ValueError), progress.operation("survey") as op:
-        with progress.stage("parse"):
-            progress.note("hello")
-            progress_capture.advance(1)
-        raise ValueError("no")
+    op = progress.operation("survey").start()
+    with op.use(), progress.stage("parse"):
+        progress.note("hello")
+        progress_capture.advance(1)
+    op.fail(ValueError("no"))
     progress_capture.look()
     assert exporter.get_finished_spans() == ()
     logs = [log for log in progress_capture.logs if log.attributes.get(semconv.OPERATION_ID) == op.id]

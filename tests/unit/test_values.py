@@ -345,6 +345,7 @@ def test_text_is_valid_and_short(given_text: str, limit: int) -> None:
         (frozenset({3}), (3,)),
         ({"a": 1}, "{'a': 1}"),
         (range(3), (0, 1, 2)),
+        (range(10**15), tuple(range(values.SEQUENCE_LENGTH))),
     ],
 )
 def test_a_value_becomes_what_otlp_can_carry(given_value: object, known: object) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from otel_progress import clock, semconv
 from otel_progress.live import counters
@@ -148,6 +148,9 @@ def place() -> tuple[int, int]:
         except Exception:
             task = None
     return threading.get_ident(), id(task) if task is not None else 0
+
+
+_NO_COUNTS: Final[Mapping[str, Number]] = {}
 
 
 class More:
@@ -422,7 +425,10 @@ class Handle:
     def _plain_advanced(self) -> Number:
         """What `advance` summed up, as a finite number."""
         raw = self._advanced
-        known = raw if type(raw) is int else values.number(raw, drops)
+        if type(raw) is int:
+            self._sound = raw
+            return raw
+        known = values.number(raw, drops)
         if known is None:
             known = self._advanced = self._sound  # what it was before something came that is no number
         self._sound = known
@@ -471,13 +477,17 @@ class Handle:
             counts[key] = (done + lane.completed, None if total is None or size is None else total + size)
         return counts
 
-    def _progress(self) -> tuple[Number | None, Number | None, dict[str, Number]]:
+    def _progress(self) -> tuple[Number | None, Number | None, Mapping[str, Number]]:
         """Completed, total, and the counts in other units."""
-        lanes = self._lane_counts() if self._lanes is not None else {}
+        total = self._total
+        if self._lanes is None:
+            if self._own or self._plain_advanced():
+                return self._counted(), total, _NO_COUNTS
+            return (0 if total is not None else None), total, _NO_COUNTS
+        lanes = self._lane_counts()
         done, size = lanes.pop(self._unit, (None, None))
         lanes.pop(None, None)
         others = {unit: lane[0] for unit, lane in lanes.items() if unit is not None}
-        total = self._total
         if self._own or self._plain_advanced():
             return self._counted(), total, others
         if done is not None:

@@ -169,11 +169,11 @@ def _after_fork_in_child() -> None:
     for call in tuple(in_child):
         try:
             call()
-        except Exception:
+        except Exception:  # noqa: PERF203
             tell_once("a part of the telemetry could not be set up in a forked child; the job goes on")
 
 
-def _prepare(operation: Operation) -> None:
+def _prepare(_: Operation) -> None:
     """An operation starts while somebody wants events."""
     if ticker.resting:
         ensure()

@@ -175,7 +175,8 @@ class Ticker:
                 elif operation._said != operation._told:
                     waiting.setdefault(operation, number)
                 if now >= operation._check_at or (moved and operation._health is not Health.PROGRESSING):
-                    self._judge(operation, now)
+                    if not _postponed(operation, now):
+                        self._judge(operation, now)
             except Exception:
                 tell_once("an operation could not be sampled; the others are")
         if skipped:
@@ -299,11 +300,13 @@ def _safely(call: Callable[..., None], *args: Any) -> None:
 
 def sample(operation: Operation, now: float) -> bool:
     """Whether any unit was completed since the last sample; remembers when."""
-    life = operation._life()
+    advanced = operation._advanced
+    plain = type(advanced) is int and operation._lanes is None and operation._more is None
+    life = advanced + operation._bumps if plain else operation._life()
     moved = life != operation._seen
     if moved:
         operation._seen = life
-        moved = bool(life == life)  # NaN differs from itself for ever
+        moved = plain or bool(life == life)  # NaN differs from itself for ever
     running = operation._running
     if running:
         for stage in tuple(running):
@@ -322,10 +325,27 @@ def sample(operation: Operation, now: float) -> bool:
     return bool(moved)
 
 
+def _postponed(operation: Operation, now: float) -> bool:
+    """Whether no limit can be reached yet, as it moved since the last look; then it is looked at later."""
+    slow_after = operation._opts.slow_after
+    started = operation._started or now
+    if operation._health is not Health.PROGRESSING or capture.find_wait(operation, now) is not None:
+        return False
+    if slow_after is not None and now >= started + slow_after:
+        return False
+    limit = capture.stall_after(operation)
+    operation._check_at = min(
+        FOREVER if limit is None else operation._moved_at + limit,
+        FOREVER if slow_after is None else started + slow_after,
+        now + 60.0,
+    )
+    return operation._check_at > now
+
+
 def _observe(node: Handle, now: float) -> None:
     """Feed the estimate: often at first, every 10 s in a long run."""
     capture.observe(node, now)
-    node._observe_at = now + min(10.0, (now - (node._started or now)) / 10)
+    node._observe_at = now + min(10.0, (now - (node._started or now)) / 5)
 
 
 def next_check(snapshot: Snapshot, now: float) -> float:

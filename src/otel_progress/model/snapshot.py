@@ -60,7 +60,7 @@ class Note:
     text: str
     status: str | None = None
     stage: str | None = None
-    attributes: Attributes = EMPTY
+    attributes: Attributes = field(default_factory=_empty)
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class StageSnapshot:
     critical: bool = True
     depends_on: tuple[str, ...] = ()
     wait: Wait | None = None
-    outcomes: Attributes = EMPTY
-    counters: Attributes = EMPTY
-    attributes: Attributes = EMPTY
+    outcomes: Attributes = field(default_factory=_empty)
+    counters: Attributes = field(default_factory=_empty)
+    attributes: Attributes = field(default_factory=_empty)
     span_id: str | None = None
     """Of a stage that runs: what a watcher needs to close it."""
 
@@ -141,11 +141,11 @@ class Snapshot:
     stages: tuple[StageSnapshot, ...] = ()
     folded: tuple[tuple[str, int, float], ...] = ()
     wait: Wait | None = None
-    outcomes: Attributes = EMPTY
-    counters: Attributes = EMPTY
-    usage: Attributes = EMPTY
-    result: Attributes = EMPTY
-    attributes: Attributes = EMPTY
+    outcomes: Attributes = field(default_factory=_empty)
+    counters: Attributes = field(default_factory=_empty)
+    usage: Attributes = field(default_factory=_empty)
+    result: Attributes = field(default_factory=_empty)
+    attributes: Attributes = field(default_factory=_empty)
     notes: tuple[Note, ...] = ()
     heartbeat_at: float | None = None
     cancel_requested: bool = False
@@ -199,4 +199,4 @@ class Event:
     snapshot: Snapshot
     sequence: int = 0
     stage: str | None = None
-    attributes: Attributes = EMPTY
+    attributes: Attributes = field(default_factory=_empty)

@@ -218,9 +218,10 @@ def _updated(event: Event) -> str:
     snapshot = event.snapshot
     stage = _stage(event)
     counted = snapshot if stage is None or stage.progress.completed is None else stage
-    eta = snapshot.progress.eta
+    whole = counted if snapshot.progress.ratio is None else snapshot
+    eta = whole.progress.eta
     left = f", about {seconds(eta.eta)} left" if eta is not None else ""
-    said = f"{event.stage or ''}{_count(counted)}{_percent(snapshot)}{left}".removeprefix(", ") or "goes on"
+    said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{left}".removeprefix(", ") or "goes on"
     if snapshot.health_reason:
         said += f" ({snapshot.health.value}: {snapshot.health_reason})"
     return f": {said}" + (f": {snapshot.message}" if snapshot.message else "")
@@ -272,8 +273,8 @@ def _count(about: Snapshot | StageSnapshot) -> str:
     return f", {progress.completed:g}{whole} {progress.unit}"
 
 
-def _percent(snapshot: Snapshot) -> str:
-    percent = snapshot.progress.percentage
+def _percent(about: Snapshot | StageSnapshot) -> str:
+    percent = about.progress.percentage
     return "" if percent is None else f", {percent:g}%"
 
 

@@ -103,7 +103,11 @@ class Memory:
         self._reader = InMemoryMetricReader()
         self._meters = MeterProvider([self._reader], resource=resource, shutdown_on_exit=False)
         self.pipeline = Pipeline(
-            self.logs_receiver, self.metrics_receiver, protobuf.resource({"service.name": "test"}), "test", settings.outbox
+            self.logs_receiver,
+            self.metrics_receiver,
+            protobuf.resource({"service.name": "test"}),
+            "test",
+            settings.outbox,
         )
 
     def hook(self) -> None:

@@ -132,7 +132,7 @@ class Outbox:
                     self._updates[letter.owner] = serial
 
     def suppose(self, batch: dict[int, Letter]) -> list[str]:
-        """The receiver may have these from now on, whether it says so or not; returns whose operations are new to it."""
+        """The receiver may have these from now on, whether it says so or not; returns the operations new to it."""
         return [letter.owner for letter in batch.values() if self._hear(letter.owner)]
 
     def _hear(self, owner: str) -> bool:

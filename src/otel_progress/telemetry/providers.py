@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -129,14 +130,13 @@ class OtlpSpans(SpanExporter):
     def __init__(self, endpoint: Endpoint) -> None:
         """To this endpoint."""
         self._otlp = Otlp("traces", endpoint)
+        self._encode = _encoder("trace_encoder", "encode_spans")
         self._waiting: deque[bytes] = deque()
         self._sending = threading.Lock()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans, after those that wait."""
-        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-
-        self._waiting.append(encode_spans(spans).SerializeToString())
+        self._waiting.append(self._encode(spans).SerializeToString())
         if len(self._waiting) > SPAN_REQUESTS:
             self._waiting.popleft()
             drops.add(s.DROP_OUTBOX)
@@ -177,16 +177,23 @@ class OtlpMetrics:
     def __init__(self, endpoint: Endpoint) -> None:
         """To this endpoint."""
         self._otlp = Otlp("metrics", endpoint)
+        self._encode = _encoder("metrics_encoder", "encode_metrics")
 
     def export(self, data: MetricsData) -> None:
         """Send metrics."""
-        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
-
-        self._otlp.send(encode_metrics(data).SerializeToString())
+        self._otlp.send(self._encode(data).SerializeToString())
 
     def shutdown(self) -> None:
         """Let the connection go."""
         self._otlp.close()
+
+
+def _encoder(module: str, name: str) -> Any:
+    """Imported when telemetry is set up: at the end of a process, or in a forked child, there is no time for it."""
+    try:
+        return getattr(import_module(f"opentelemetry.exporter.otlp.proto.common.{module}"), name)
+    except ImportError:
+        raise MissingDependency('OTLP needs: pip install "otel-progress[otlp]"') from None
 
 
 _inherited: list[object] = []

@@ -163,8 +163,8 @@ def configure(
             _chain_sigterm()
     if settings.metric_interval >= 180:
         log.warning(
-            "OTEL_METRIC_EXPORT_INTERVAL is %.0f s: alerts on stuck and lost operations look back 3 minutes, and are blind "
-            "with an interval of 180 s or more; use at most 60000 (ms)",
+            "OTEL_METRIC_EXPORT_INTERVAL is %.0f s: alerts on stuck and lost operations look back 3 minutes, and are "
+            "blind with an interval of 180 s or more; use at most 60000 (ms)",
             settings.metric_interval,
         )
 

@@ -12,6 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import otel_progress as progress
 
+sys.stdout.reconfigure(line_buffering=True)
+
 
 def part(number, headers, what):
     """A part of the work, in a child."""

@@ -9,6 +9,8 @@ import time
 
 import otel_progress as progress
 
+sys.stdout.reconfigure(line_buffering=True)
+
 way = sys.argv[1]
 
 
@@ -93,6 +95,7 @@ elif way == "only-spans":
     with trace.get_tracer("user").start_as_current_span("theirs"):
         metrics.get_meter("user").create_counter("theirs").add(3)
 elif way == "without-sdk":
+
     @progress.operation
     def decorated():
         """A function of an instrumented library."""

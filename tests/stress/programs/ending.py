@@ -4,13 +4,14 @@ Arguments: the way; options: `handled` (SIGTERM by us), `chained` (a handler of 
 `exits` (that handler calls sys.exit), `many` (starts operations as fast as it can while it waits for the signal).
 """
 
-import os
 import signal
 import sys
 import threading
 import time
 
 import otel_progress as progress
+
+sys.stdout.reconfigure(line_buffering=True)
 
 way, options = sys.argv[1], sys.argv[2:]
 
@@ -42,24 +43,23 @@ def wait():
 
 def work():
     """The running operation."""
-    with progress.operation("ending", id="ending"):
-        with progress.stage("inner"):
-            progress.note("last words")
-            if way == "exit0":
+    with progress.operation("ending", id="ending"), progress.stage("inner"):
+        progress.note("last words")
+        if way == "exit0":
+            print("end", time.monotonic())
+            sys.exit(0)
+        if way == "exit3":
+            print("end", time.monotonic())
+            sys.exit(3)
+        if way == "raise":
+            print("end", time.monotonic())
+            raise ValueError("as the test wants it")
+        if way == "signal":
+            try:
+                wait()
+            except KeyboardInterrupt:
                 print("end", time.monotonic())
-                sys.exit(0)
-            if way == "exit3":
-                print("end", time.monotonic())
-                sys.exit(3)
-            if way == "raise":
-                print("end", time.monotonic())
-                raise ValueError("as the test wants it")
-            if way == "signal":
-                try:
-                    wait()
-                except KeyboardInterrupt:
-                    print("end", time.monotonic())
-                    raise
+                raise
     print("left", time.monotonic())
 
 

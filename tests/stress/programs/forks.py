@@ -11,6 +11,8 @@ import warnings
 
 import otel_progress as progress
 
+sys.stdout.reconfigure(line_buffering=True)
+
 warnings.simplefilter("ignore", DeprecationWarning)
 how, count = sys.argv[1], int(sys.argv[2])
 progress.configure()
@@ -23,7 +25,7 @@ def load(name):
         with progress.operation("load"), progress.stage("step"):
             for _ in progress.track(range(100)):
                 progress.advance()
-        stop.wait(0.002)
+        stop.wait(0.005)
 
 
 def child(number):
@@ -51,7 +53,7 @@ with progress.operation("parent", id="parent"):
             child(number)
         slowest = max(slowest, time.monotonic() - before)
         running.append(pid)
-        if len(running) >= 4:
+        if len(running) >= 2:
             codes.append(os.waitstatus_to_exitcode(os.waitpid(running.pop(0), 0)[1]))
     codes += [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in running]
 print("codes", *sorted(set(codes)))

@@ -9,6 +9,8 @@ import time
 
 import otel_progress as progress
 
+sys.stdout.reconfigure(line_buffering=True)
+
 seconds = float(sys.argv[1])
 longest = ("nothing", 0.0)
 

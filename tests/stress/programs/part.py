@@ -5,6 +5,8 @@ import sys
 
 import otel_progress as progress
 
+sys.stdout.reconfigure(line_buffering=True)
+
 progress.configure()
 carrier = json.loads(sys.stdin.readline()) if "headers" in sys.argv else None
 with progress.operation("part", id="part", parent=progress.extract(carrier)):

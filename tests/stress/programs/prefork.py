@@ -13,6 +13,8 @@ from opentelemetry import metrics
 
 import otel_progress as progress
 
+sys.stdout.reconfigure(line_buffering=True)
+
 warnings.simplefilter("ignore", DeprecationWarning)
 progress.configure()
 calls = metrics.get_meter("user").create_counter("user.calls")

@@ -9,6 +9,8 @@ import time
 
 import otel_progress as progress
 
+sys.stdout.reconfigure(line_buffering=True)
+
 progress.configure()
 running = {}
 print("begin", time.monotonic())

@@ -9,6 +9,8 @@ import time
 
 import otel_progress as progress
 
+sys.stdout.reconfigure(line_buffering=True)
+
 progress.configure()
 how, seconds = sys.argv[1], float(sys.argv[2])
 end = time.monotonic() + seconds

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import otel_progress as progress
 
+sys.stdout.reconfigure(line_buffering=True)
+
 
 def pool():
     """Every item of 8 threads is counted by the stage that submitted it."""
@@ -18,7 +20,7 @@ def pool():
     for kind in ("carry", "executor"):
         with progress.operation(kind, id=kind), progress.stage("work", total=8000) as stage:
 
-            def work(_):
+            def work(_, kind=kind):
                 for _ in range(1000):
                     progress.advance()
                 assert progress.current().id == kind
@@ -36,11 +38,10 @@ def tasks():
     """Each of 1,000 tasks has its own operation, and sees no other."""
 
     async def one(number):
-        async with progress.operation("task", id=f"task-{number}"):
-            async with progress.stage("step"):
-                await asyncio.sleep(1.2)
-                progress.advance()
-                return progress.current().id == f"task-{number}"
+        async with progress.operation("task", id=f"task-{number}"), progress.stage("step"):
+            await asyncio.sleep(1.2)
+            progress.advance()
+            return progress.current().id == f"task-{number}"
 
     async def main():
         return await asyncio.gather(*[one(number) for number in range(1000)])

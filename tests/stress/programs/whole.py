@@ -8,6 +8,8 @@ from pathlib import Path
 
 import otel_progress as progress
 
+sys.stdout.reconfigure(line_buffering=True)
+
 progress.configure()
 part = [sys.executable, str(Path(__file__).with_name("part.py"))]
 with progress.operation("whole", id="whole"), progress.stage("elsewhere"):
