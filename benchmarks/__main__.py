@@ -56,10 +56,13 @@ def keep(text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure against peers, print one table, keep it in docs/performance.md."
+        prog="python -m benchmarks",
+        description="Measure against peers, print one table, keep it in docs/performance.md.",
     )
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"only these, keeping nothing: {', '.join(MODULES)}")
-    parser.add_argument("--short", action="store_true", help="every row in seconds; the figures mean little, and are not kept")
+    parser.add_argument(
+        "--short", action="store_true", help="every row in seconds; the figures mean little, and are not kept"
+    )
     given = parser.parse_args()
     unknown = set(given.rows) - set(MODULES)
     if unknown:

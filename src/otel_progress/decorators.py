@@ -35,7 +35,11 @@ class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
     def __reduce_ex__(self, protocol: Any) -> Any:
         wrapped = self.__wrapped__
         owner = getattr(wrapped, "__self__", None)
-        return (_find, (wrapped.__module__, wrapped.__qualname__)) if owner is None else (getattr, (owner, wrapped.__name__))
+        return (
+            (_find, (wrapped.__module__, wrapped.__qualname__))
+            if owner is None
+            else (getattr, (owner, wrapped.__name__))
+        )
 
 
 class _Decorated(wrapt.FunctionWrapper):  # type: ignore[type-arg]

@@ -169,9 +169,7 @@ class Metric(NamedTuple):
 ACTIVE: Final = Metric("progress.operation.active", "{operation}", "Operations that run now, by name.")
 STARTED: Final = Metric("progress.operation.started", "{operation}", "Operations started, by name.")
 ENDED: Final = Metric("progress.operation.ended", "{operation}", "Operations ended, by name and status.")
-OPERATION_DURATION: Final = Metric(
-    "progress.operation.duration", "s", "From the start of an operation to its end."
-)
+OPERATION_DURATION: Final = Metric("progress.operation.duration", "s", "From the start of an operation to its end.")
 STAGE_DURATION: Final = Metric("progress.stage.duration", "s", "From the start of a stage to its end.")
 STALL_RATIO: Final = Metric(
     "progress.operation.stall_ratio", "1", "The worst idle / stall_after of a name's operations."
@@ -184,9 +182,7 @@ DROPS: Final = Metric("progress.sdk.dropped", "{item}", "What a limit of the SDK
 RUN_ACTIVE: Final = Metric("progress.run.active", "{operation}", "1 while the run is going on, at the end 0.")
 RUN_START_TIME: Final = Metric("progress.run.start_time", "s", "When the run started (Unix).")
 RUN_IDLE: Final = Metric("progress.run.idle", "s", "Since the last progress, by the monotonic clock.")
-RUN_LAST_HEARTBEAT: Final = Metric(
-    "progress.run.last_heartbeat", "s", "When the work last gave a heartbeat (Unix)."
-)
+RUN_LAST_HEARTBEAT: Final = Metric("progress.run.last_heartbeat", "s", "When the work last gave a heartbeat (Unix).")
 RUN_STALL_AFTER: Final = Metric("progress.run.stall_after", "s", "The idle time at which it counts as stuck.")
 RUN_SLOW_AFTER: Final = Metric("progress.run.slow_after", "s", "The run time at which it counts as slow.")
 RUN_ETA: Final = Metric("progress.run.eta", "s", "Estimated time to the end.")

@@ -161,7 +161,7 @@ def _is_url(target: str) -> bool:
 def _endpoint(
     env: Environment, signal: str, url: str | None, headers: tuple[tuple[str, str], ...] | None, protocol: str | None
 ) -> Endpoint:
-    """Where one signal (`TRACES`, `METRICS`, `LOGS`) goes: what is explicit, then its own variables, then those of all."""
+    """Where a signal (`TRACES`, `METRICS`, `LOGS`) goes: what is given, its own variables, those of all."""
 
     def names(what: str) -> tuple[str, str]:
         return f"OTEL_EXPORTER_OTLP_{signal}_{what}", f"OTEL_EXPORTER_OTLP_{what}"

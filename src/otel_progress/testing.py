@@ -109,7 +109,9 @@ class Capture:
 
         found = [e.snapshot for e in self.of(semconv.OPERATION_ENDED) if e.snapshot.name == operation_name]
         if not found:
-            raise AssertionError(f"no operation {operation_name!r} ended; look() reads what was said since the last advance()")
+            raise AssertionError(
+                f"no operation {operation_name!r} ended; look() reads what was said since the last advance()"
+            )
         return found[-1]
 
     @property
@@ -179,7 +181,14 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     from otel_progress.live.registry import registry
     from otel_progress.live.ticker import Ticker
 
-    lists: tuple[list[Any], ...] = (hooks.on_operation, hooks.sinks, hooks.on_change, hooks.on_tick, runtime.at_exit, listeners._all)
+    lists: tuple[list[Any], ...] = (
+        hooks.on_operation,
+        hooks.sinks,
+        hooks.on_change,
+        hooks.on_tick,
+        runtime.at_exit,
+        listeners._all,
+    )
     kept = [list(items) for items in lists]
     state = dict(vars(registry)), dict(drops), hooks.wanted, runtime.ticker, runtime.threads_allowed, listeners.teller
     tracing = dict(vars(hooks.tracing))

@@ -193,7 +193,7 @@ WORK: dict[str, tuple[Callable[[random.Random], float], float, float]] = {
 def test_interval_holds_the_end_of_stationary_work_in_most_cases(kind: str) -> None:
     """On stationary work the interval holds the real end in 70 to 95% of the cases; in more only where it is narrow."""
     lasts, most, widest = WORK[kind]
-    rng = random.Random(7)  # noqa: S311
+    rng = random.Random(7)
     held, widths = [], []
     for _ in range(300):
         ends = list(itertools.accumulate(lasts(rng) for _ in range(300)))

@@ -559,9 +559,7 @@ def event(name: str, **changes: Any) -> Event:
     return Event(name, 0, snapshot, 1, stage, attributes)
 
 
-PARSE = StageSnapshot(
-    "parse", "parse", Status.RUNNING, progress.Progress(3, 10, "file", 0.3, 0.3), elapsed=75.0
-)
+PARSE = StageSnapshot("parse", "parse", Status.RUNNING, progress.Progress(3, 10, "file", 0.3, 0.3), elapsed=75.0)
 FAILED = StageSnapshot("parse", "parse", Status.FAILED, elapsed=2.0, reason="ValueError: no")
 
 EXAMPLES = [

@@ -128,7 +128,9 @@ def test_the_same_listener_twice_is_told_twice(progress_capture: Capture) -> Non
     assert len(heard.snapshots) == 2
 
 
-def test_broken_listener_is_logged_once_and_counted(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_listener_is_logged_once_and_counted(
+    progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
     """What a listener raises is logged once, counted each time, and never felt: not by the job, not by other listeners."""
 
     def broken(snapshot: Snapshot) -> None:

@@ -438,7 +438,9 @@ def test_the_first_end_stays(first: str, form: str, progress_capture: Capture) -
     found: Any = handle.snapshot() if isinstance(handle, Operation) else outer_snapshot.stages[0]
     assert (found.status, found.reason, found.elapsed) == (status, reason, 2)
     progress_capture.look()
-    ended = [e for e in progress_capture.events if e.name.endswith(".ended") and (e.stage == "x" or e.snapshot.name == "x")]
+    ended = [
+        e for e in progress_capture.events if e.name.endswith(".ended") and (e.stage == "x" or e.snapshot.name == "x")
+    ]
     assert len(ended) == 1
 
 

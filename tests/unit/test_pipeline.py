@@ -172,9 +172,7 @@ def test_partial_success_is_counted(progress_capture: Capture) -> None:
     assert progress_capture.drops[semconv.DROP_REJECTED] == 2 + 4
 
 
-def test_a_failure_is_told_once_until_it_is_over(
-    progress_capture: Capture, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failure_is_told_once_until_it_is_over(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
     """The log says once that nothing is delivered, with the reason, and says it again only after a success."""
     op = progress.operation("survey").start()
     with caplog.at_level(logging.WARNING, "otel_progress"):
@@ -210,7 +208,7 @@ def test_series_that_wait_are_replaced_by_newer_ones() -> None:
     """Values of run series are never sent late: after an outage only the newest go."""
     with capture(run_series_after=0.0) as captured:
         op = progress.operation("survey").start()
-        captured.metrics_receiver.answer = lambda _: BUSY
+        captured.metrics_receiver.answer = lambda _: Answer(False, retry=True, after=60.0)
         captured.advance(60)
         captured.metrics_receiver.answer = lambda _: GOOD
         captured.advance(20)

@@ -196,7 +196,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "weight too big": (lambda: StagePlan("a", weight=10**400), "the weight of 'a'"),
     "weight a bool": (lambda: StagePlan("a", weight=True), "not True"),
     "expected 0": (lambda: StagePlan("a", expected=0), "expected of 'a' must be a number of seconds above 0, or None"),
-    "total inf": (lambda: StagePlan("a", total=float("inf")), "the total of 'a' must be a number of at least 0, not inf"),
+    "total inf": (
+        lambda: StagePlan("a", total=float("inf")),
+        "the total of 'a' must be a number of at least 0, not inf",
+    ),
     "total below 0": (lambda: StagePlan("a", total=-1), "not -1"),
     "same name twice": (lambda: make_plan(["a", "b", "a"]), "a plan names each stage once"),
     "not a stage": (lambda: make_plan(["a", 5]), "it has 5"),  # type: ignore[list-item]

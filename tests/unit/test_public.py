@@ -55,7 +55,17 @@ def test_importing_does_nothing(imported: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["asyncio", "requests", "grpc", "opentelemetry.sdk", "opentelemetry.proto", "rich", "wrapt", "concurrent.futures", "pytest"],
+    [
+        "asyncio",
+        "requests",
+        "grpc",
+        "opentelemetry.sdk",
+        "opentelemetry.proto",
+        "rich",
+        "wrapt",
+        "concurrent.futures",
+        "pytest",
+    ],
 )
 def test_importing_stays_light(module: str, imported: dict[str, Any]) -> None:
     """Importing brings nothing that only some need."""
@@ -65,7 +75,9 @@ def test_importing_stays_light(module: str, imported: dict[str, Any]) -> None:
 
 
 def _needed_by_the_api() -> set[str]:
-    code = "import sys, opentelemetry.trace, opentelemetry.propagate, opentelemetry.baggage; print(' '.join(sys.modules))"
+    code = (
+        "import sys, opentelemetry.trace, opentelemetry.propagate, opentelemetry.baggage; print(' '.join(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     return set(done.stdout.split())
 
@@ -78,7 +90,9 @@ def test_all_is_what_is_there() -> None:
     public = {
         name
         for name, value in vars(progress).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType) and name not in {"annotations", "TYPE_CHECKING", "Any"}
+        if not name.startswith("_")
+        and not isinstance(value, types.ModuleType)
+        and name not in {"annotations", "TYPE_CHECKING", "Any"}
     }
     assert public == set(progress.__all__) - {"__version__"}
     assert set(progress.__all__) <= set(vars(progress))
@@ -116,7 +130,7 @@ def test_everything_public_has_a_docstring(name: str, value: Any) -> None:
     """Every public function, class, method and property says what it promises."""
     doc = inspect.getdoc(value)
     assert doc, name
-    assert doc.strip()[-1] in ".:`)}\"", name
+    assert doc.strip()[-1] in '.:`)}"', name
     assert not (inspect.isclass(value) and issubclass(value, Enum) and doc.startswith("str("))
 
 

@@ -807,7 +807,11 @@ def test_usage_adds_up_over_stages_and_calls(progress_capture: Capture) -> None:
             stage.usage(output_tokens=2, cost=3, currency="EUR")
     assert op.snapshot().usage == {"input_tokens": 15, "output_tokens": 3, "cost.USD": 0.75, "cost.EUR": 3}
     progress_capture.look()
-    tokens = {p.attributes[semconv.TOKEN_DIRECTION]: p.value for p in progress_capture.metrics() if p.name == semconv.TOKENS.name}
+    tokens = {
+        p.attributes[semconv.TOKEN_DIRECTION]: p.value
+        for p in progress_capture.metrics()
+        if p.name == semconv.TOKENS.name
+    }
     assert sorted(tokens.values()) == [3, 15]
 
 
@@ -819,7 +823,7 @@ def test_usage_loses_nothing_to_threads(progress_capture: Capture) -> None:
         with progress.operation("work") as op, ThreadPoolExecutor(4) as pool:
 
             def work() -> None:
-                for _ in range(2000):
+                for _ in range(5000):
                     op.record("ok")
                     op.usage(input_tokens=1)
 
@@ -827,5 +831,5 @@ def test_usage_loses_nothing_to_threads(progress_capture: Capture) -> None:
                 task.result()
     finally:
         sys.setswitchinterval(interval)
-    assert op.snapshot().outcomes == {"ok": 8000}
-    assert op.snapshot().usage == {"input_tokens": 8000}
+    assert op.snapshot().outcomes == {"ok": 20_000}
+    assert op.snapshot().usage == {"input_tokens": 20_000}

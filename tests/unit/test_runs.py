@@ -67,7 +67,7 @@ def test_each_row_of_the_table(progress_capture: Capture) -> None:
         "last_heartbeat": ("s", START / 1e9 + 20),
         "stall_after": ("s", 30),
         "slow_after": ("s", 600),
-        "eta": ("s", pytest.approx(120, abs=45)),
+        "eta": ("s", pytest.approx(150, abs=100)),
         "wait_remaining": ("s", pytest.approx(50, abs=0.5)),
         "ratio": ("1", pytest.approx(0.2)),
         "health": ("{operation}", 1),

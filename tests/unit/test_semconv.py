@@ -60,7 +60,7 @@ def test_every_name_is_well_formed() -> None:
 def test_every_event_is_listed() -> None:
     """EVENTS holds exactly the events, and those that a budget may hold back are among them."""
     assert semconv.RATIONED < semconv.EVENTS
-    assert semconv.EVENTS <= set(constants().values())
+    assert set(constants().values()) >= semconv.EVENTS
     used = {semconv.OPERATION_STARTED, semconv.OPERATION_ENDED, semconv.STAGE_STARTED, semconv.STAGE_ENDED}
     assert used <= semconv.EVENTS - semconv.RATIONED
 

@@ -91,7 +91,9 @@ SNAPSHOT = st.builds(
     agent=st.none() | TEXT,
     progress=PROGRESS,
     stages=st.lists(STAGE, max_size=2).map(tuple),
-    folded=st.lists(st.tuples(st.sampled_from([s.value for s in Status]), st.integers(1, 99), MILLI), max_size=2).map(tuple),
+    folded=st.lists(st.tuples(st.sampled_from([s.value for s in Status]), st.integers(1, 99), MILLI), max_size=2).map(
+        tuple
+    ),
     wait=st.none() | WAIT,
     outcomes=COUNTS,
     counters=COUNTS,

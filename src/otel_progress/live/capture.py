@@ -234,12 +234,13 @@ def _by_count(node: Handle, done: Number | None, total: Number | None) -> bool:
 
 
 def eta(node: Handle, done: Number | None, total: Number | None, raw: float | None, now: float) -> Estimate | None:
+    """When a handle will be done: by its plan where that names times for all that is left, else by its pace."""
     if node._status is not Status.RUNNING:
         return None
-    options = getattr(node, "_opts")
+    options = node._opts  # type: ignore[attr-defined]
     plan: Plan | None = getattr(options, "plan", None)
     if plan is not None and not node._own and not total:
-        by_plan = _plan_eta(plan, getattr(node, "_weighed") or {}, now)
+        by_plan = _plan_eta(plan, node._weighed or {}, now)  # type: ignore[attr-defined]
         if by_plan is not None:
             return by_plan
     pace = node._pace

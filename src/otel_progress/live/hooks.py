@@ -49,7 +49,9 @@ class NoTracing:
     """No spans at all."""
 
     def use(self, provider: Any) -> None: ...  # noqa: D102
-    def absent(self) -> bool: return True  # noqa: D102, E704
+    def absent(self) -> bool:  # noqa: D102
+        return True
+
     def start(self, operation: Operation, parent: object, now: int) -> None: ...  # noqa: D102
     def start_stage(self, stage: Stage, inside: bool, current: bool, now: int) -> None: ...  # noqa: D102
     def attach(self, node: Handle) -> Any: ...  # noqa: D102

@@ -155,5 +155,3 @@ def after_fork_in_child() -> None:
     """The thread is gone, and what was queued is the parent's."""
     global teller
     teller = Teller()
-
-

@@ -337,7 +337,7 @@ class Handle:
                 continue
             if key in usage or len(usage) < values.ATTRIBUTE_COUNT:
                 usage[key] += amount
-                if usage[key] > values.INT_MAX:
+                if usage[key] > values.INT_MAX:  # noqa: PLR1730 - min() would lose what another thread adds meanwhile
                     usage[key] = values.INT_MAX
                 self.operation._said += 1
                 self.operation._used(key, amount)
@@ -444,7 +444,9 @@ class Handle:
         if lanes is None:
             lanes = vars(self).setdefault("_lanes", [])  # one step, so that two threads get the same
         nested = any(not lane.closed and lane.place == here for lane in lanes)
-        lane = Lane(length(iterable), None if unit is None else values.text(unit, drops, values.NAME_LENGTH), here, nested)
+        lane = Lane(
+            length(iterable), None if unit is None else values.text(unit, drops, values.NAME_LENGTH), here, nested
+        )
         if len(lanes) >= LANES:
             self._fold_lanes()
         lanes.append(lane)

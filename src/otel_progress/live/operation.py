@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         start_within: float | None
         heartbeat_counts: bool
 
+
 NOTES: Final = 20
 """Lines of the activity feed that a snapshot holds."""
 WEIGHED: Final = 1_000
@@ -481,8 +482,29 @@ def share_names(cls: type[Handle], names: tuple[str, ...]) -> None:
 share_names(
     Operation,
     (
-        *("name", "_opts", "_parent", "_generation", "_started", "_moved_at", "_started_ns", "_status", "_total", "_unit"),
-        *("_created", "_observe_at", "_id", "_span", "_seen_by_ticker", "_trail", "_advanced", "_check_at", "_sequence"),
+        *(
+            "name",
+            "_opts",
+            "_parent",
+            "_generation",
+            "_started",
+            "_moved_at",
+            "_started_ns",
+            "_status",
+            "_total",
+            "_unit",
+        ),
+        *(
+            "_created",
+            "_observe_at",
+            "_id",
+            "_span",
+            "_seen_by_ticker",
+            "_trail",
+            "_advanced",
+            "_check_at",
+            "_sequence",
+        ),
         *("_told", "_sound", "_shown", "_seen", "_pace", "_health", "_more", "_context"),
     ),
 )

@@ -169,7 +169,7 @@ def _after_fork_in_child() -> None:
     for call in tuple(in_child):
         try:
             call()
-        except Exception:  # noqa: PERF203
+        except Exception:
             tell_once("a part of the telemetry could not be set up in a forked child; the job goes on")
 
 

@@ -360,5 +360,3 @@ def next_check(snapshot: Snapshot, now: float) -> float:
     if snapshot.slow_after is not None and snapshot.elapsed < snapshot.slow_after:
         limits.append(snapshot.slow_after - snapshot.elapsed)
     return now + min(limits) if len(limits) > 1 else now + 1.0
-
-

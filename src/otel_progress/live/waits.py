@@ -55,7 +55,10 @@ class Waiting:
         node._waits.remove(self)
         now = clock.monotonic()
         node.operation._touch(node, now)
-        about: dict[str, Value] = {semconv.WAIT_REASON: self._reason, semconv.WAIT_DURATION: round(now - self._since, 3)}
+        about: dict[str, Value] = {
+            semconv.WAIT_REASON: self._reason,
+            semconv.WAIT_DURATION: round(now - self._since, 3),
+        }
         node.operation._report(semconv.WAIT_ENDED, node, Attributes(about))
 
     async def __aenter__(self) -> Waiting:

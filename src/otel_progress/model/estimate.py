@@ -3,7 +3,8 @@
 Work is taken for a renewal process whose pace may drift: counts are weighted with a half-life that grows
 with the run (a third of its length, at least 10 s), the spread of the pace is estimated from the same
 samples, and the central limit theorem of renewal processes gives the spread of the time that remains
-(Cox, "Renewal Theory", 1962, ch. 3). The interval holds the end with a chance of about 80% where the pace is stationary.
+(Cox, "Renewal Theory", 1962, ch. 3). The interval holds the end in about
+80% of all cases where the pace is stationary.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -107,7 +108,7 @@ def phases(starts: Mapping[str, float], *, interpolate: bool = True) -> Plan:
         raise InvalidArgument("phases() needs at least one phase, as in phases({'load': 0, 'train': 20})")
     if any(isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 <= v < 100 for v in values):
         raise InvalidArgument(f"phases start at percentages from 0 to below 100, not {values}")
-    if any(a >= b for a, b in zip(values, values[1:])):
+    if any(a >= b for a, b in itertools.pairwise(values)):
         raise InvalidArgument(f"each phase must start at a higher percentage than the one before, not {values}")
     ends = [*values[1:], 100]
     stages = tuple(StagePlan(name, weight=end - start) for (name, start), end in zip(starts.items(), ends))

@@ -13,6 +13,11 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes, Number
 
 
+def _empty() -> Attributes:
+    """The one empty value; Python 3.10 refuses it as a default of a dataclass, as it is a dict."""
+    return EMPTY
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far it is.

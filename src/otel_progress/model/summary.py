@@ -30,9 +30,7 @@ def summary(snapshot: Snapshot) -> str:
         if stage.progress.completed is not None:
             line += f", {stage.progress.completed:g} {stage.progress.unit}"
         lines.append(line)
-    lines.extend(
-        f"  {count} more stages {status} in {seconds(spent)}" for status, count, spent in snapshot.folded
-    )
+    lines.extend(f"  {count} more stages {status} in {seconds(spent)}" for status, count, spent in snapshot.folded)
     for what in ("outcomes", "usage", "result"):
         pairs = getattr(snapshot, what)
         if pairs:

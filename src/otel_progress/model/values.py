@@ -126,7 +126,9 @@ def value(given: object, drops: Drops, limit: int = VALUE_LENGTH) -> Value:
     scalars = tuple(scalar(item, drops, limit) for item in items)
     kinds = {type(item) for item in scalars}
     if len(kinds) > 1:
-        return tuple(map(float, scalars)) if kinds == {int, float} else tuple(text(item, drops, limit) for item in scalars)
+        return (
+            tuple(map(float, scalars)) if kinds == {int, float} else tuple(text(item, drops, limit) for item in scalars)
+        )
     return scalars
 
 

@@ -140,7 +140,10 @@ def _stage(stage: StageSnapshot) -> dict[str, Any]:
 
 
 def from_attributes(
-    attributes: Mapping[str, Any], timestamp: float, trace_id: str | None = None, span_id: str | None = None,
+    attributes: Mapping[str, Any],
+    timestamp: float,
+    trace_id: str | None = None,
+    span_id: str | None = None,
     sampled: bool = True,
 ) -> Snapshot:
     """The snapshot that an event carried; `timestamp` is the event's, in seconds since 1970.
@@ -168,18 +171,14 @@ def from_attributes(
     said |= {name: _mapping(json.loads(get(key, "{}"))) for key, name in _JSON}
     eta = None
     if s.ETA in attributes:
-        eta = Estimate(
-            attributes[s.ETA], attributes[s.ETA_LOW], attributes[s.ETA_HIGH], str(get(s.ETA_SOURCE, "rate"))
-        )
+        eta = Estimate(attributes[s.ETA], attributes[s.ETA_LOW], attributes[s.ETA_HIGH], str(get(s.ETA_SOURCE, "rate")))
     return Snapshot(
         operation_id=str(attributes[s.OPERATION_ID]),
         name=str(attributes[s.OPERATION_NAME]),
         status=Status(attributes[s.STATUS]),
         timestamp=timestamp,
         health=Health(get(s.HEALTH, Health.UNKNOWN)),
-        progress=Progress(
-            unit=str(get(s.UNIT, "item")), eta=eta, **{name: get(key) for key, name in _PROGRESS}
-        ),
+        progress=Progress(unit=str(get(s.UNIT, "item")), eta=eta, **{name: get(key) for key, name in _PROGRESS}),
         stages=tuple(_read_stage(item) for item in json.loads(get(s.STAGES, "[]"))),
         folded=tuple((item[0], item[1], item[2]) for item in json.loads(get(s.STAGES_FOLDED, "[]"))),
         wait=wait,
