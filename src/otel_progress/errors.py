@@ -2,12 +2,12 @@
 
 Exception
 └── ProgressError
-├── InvalidArgument (also a ValueError)   an option that can't be meant
-├── NoOperation (also a RuntimeError)     nothing is running here
-├── InvalidState (also a RuntimeError)    started twice, ended before the start
-│   └── DuplicateOperation                the id is alive in this process
-├── MissingDependency (also an ImportError)  an extra is not installed
-└── OperationCancelled                    raised by raise_if_cancelled()
+    ├── InvalidArgument (also a ValueError)   an option that can't be meant
+    ├── NoOperation (also a RuntimeError)     nothing is running here
+    ├── InvalidState (also a RuntimeError)    started twice, ended before the start
+    │   └── DuplicateOperation                the id is alive in this process
+    ├── MissingDependency (also an ImportError)  an extra is not installed
+    └── OperationCancelled                    raised by raise_if_cancelled()
 """
 
 from __future__ import annotations

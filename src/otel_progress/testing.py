@@ -187,6 +187,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         hooks.on_change,
         hooks.on_tick,
         runtime.at_exit,
+        runtime.in_child,
         listeners._all,
     )
     kept = [list(items) for items in lists]

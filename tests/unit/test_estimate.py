@@ -290,3 +290,19 @@ def test_expected_time_of_a_stage_alone_is_an_estimate(progress_capture: Capture
         found = op.snapshot().stages[0].progress.eta
         assert found is not None
         assert (found.eta, found.source) == (30, "plan")
+
+
+def test_a_declared_wait_says_nothing_of_the_pace(progress_capture: Capture) -> None:
+    """After a wait the rate and the time that is left are what they were before it."""
+    with progress.operation("work", total=100) as op:
+        for _ in range(20):
+            op.advance()
+            progress_capture.advance(1)
+        with op.waiting("approval"):
+            progress_capture.advance(600)
+        op.advance()
+        progress_capture.advance(1)
+        seen = op.snapshot().progress
+        assert seen.rate == pytest.approx(1, rel=0.1)
+        assert seen.eta is not None
+        assert seen.eta.eta == pytest.approx(79, rel=0.1)

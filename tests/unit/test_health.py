@@ -123,3 +123,14 @@ def test_limits_that_can_not_be_meant_are_told(name: str, value: object) -> None
     """A limit is a finite number of seconds above 0."""
     with pytest.raises(progress.InvalidArgument, match=f"{name} must be a number of seconds above 0, or None"):
         progress.operation("work", **{name: value})  # type: ignore[call-overload]
+
+
+def test_a_wait_that_becomes_overdue_is_told(progress_capture: Capture) -> None:
+    """When a declared wait passes its limit, an update says so, though the verdict stays waiting."""
+    with progress.operation("work") as op, op.waiting("approval", overdue_after=10):
+        progress_capture.advance(9)
+        before = len(progress_capture.events)
+        progress_capture.advance(2)
+        told = progress_capture.events[before:]
+        assert [event.snapshot.health for event in told] == [Health.WAITING]
+        assert told[0].snapshot.health_reason == "waiting for 10 s, overdue_after is 10 s"

@@ -128,7 +128,9 @@ def test_it_stays_as_it_was(progress_capture: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    "again", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s)), lambda s: replace(s)], ids=["copy", "deepcopy", "pickle", "replace"]
+    "again",
+    [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s)), lambda s: replace(s)],
+    ids=["copy", "deepcopy", "pickle", "replace"],
 )
 def test_it_copies_pickles_and_hashes(again: Any, full: Snapshot) -> None:
     """A copy is equal, has the same hash, and is as frozen."""

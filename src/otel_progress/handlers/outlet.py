@@ -69,6 +69,7 @@ class Outlet:
         for place, call in self._places():
             if call in place:
                 place.remove(call)
+        runtime.unwant()
 
     def _after_fork_in_child(self) -> None:
         """The outlet is the parent's; a forked child is silent until it starts one of its own."""

@@ -212,7 +212,9 @@ def shown_ratio(node: Handle, raw: float | None) -> float | None:
 
 
 def observe(node: Handle, now: float) -> None:
-    """Let the pace see how far it is."""
+    """Let the pace see how far it is; a declared wait says nothing of it."""
+    if find_wait(node.operation, now) is not None:
+        return
     done, total, _ = node._progress()
     if not _by_count(node, done, total):
         raw = raw_ratio(node, done, total)
@@ -244,6 +246,9 @@ def eta(node: Handle, done: Number | None, total: Number | None, raw: float | No
         if by_plan is not None:
             return by_plan
     pace = node._pace
+    wait = find_wait(node.operation, now)
+    if wait is not None:
+        now -= wait.elapsed
     if pace is None:
         expected = getattr(options, "expected", None)
         return planned([(expected, now - (node._started or now))], 0, 0) if expected else None

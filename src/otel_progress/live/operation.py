@@ -98,6 +98,7 @@ class Operation(Handle):
     _health = Health.PROGRESSING
     _health_reason: str | None = None
     _check_at = 0.0
+    _overdue = False
     _stalled_at: float | None = None
     _rationed: deque[Any] | None = None
     _stage_tokens: Any = None

@@ -66,6 +66,11 @@ def want() -> None:
         ensure()
 
 
+def unwant() -> None:
+    """Somebody takes events no longer; with nobody left, operations report nothing."""
+    hooks.wanted = bool(hooks.sinks or hooks.on_change)
+
+
 def ensure() -> None:
     """Run the ticker, and hook into fork and exit."""
     _hook()

@@ -190,8 +190,9 @@ class Ticker:
         snapshot = self._snapshot(operation)
         verdict = judge(snapshot, snapshot.timestamp)
         before, operation._health = operation._health, verdict.health
+        overdue, operation._overdue = operation._overdue, verdict.overdue
         operation._check_at = next_check(snapshot, now)
-        if verdict.health is before:
+        if verdict.health is before and verdict.overdue is overdue:
             return
         if verdict.health is Health.SILENT:
             operation._stalled_at = now - snapshot.idle

@@ -55,6 +55,11 @@ class Waiting:
         node._waits.remove(self)
         now = clock.monotonic()
         node.operation._touch(node, now)
+        pausing: Handle | None = node
+        while pausing is not None:
+            if pausing._pace is not None:
+                pausing._pace.pause(now - self._since)
+            pausing = None if pausing is node.operation else pausing._parent
         about: dict[str, Value] = {
             semconv.WAIT_REASON: self._reason,
             semconv.WAIT_DURATION: round(now - self._since, 3),

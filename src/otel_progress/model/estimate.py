@@ -60,6 +60,11 @@ class Pace:
         off = step - span * self._done / self._time
         self._spread = self._spread * keep + off * off / span
 
+    def pause(self, seconds: float) -> None:
+        """Leave so many seconds out: a declared wait says nothing of the pace."""
+        self._start += seconds
+        self._then += seconds
+
     @property
     def rate(self) -> float | None:
         """Units a second, or None before anything was done."""

@@ -174,7 +174,7 @@ def shutdown(timeout: float = 2.0) -> None:
     with _lock:
         if _configured is not None:
             _replace(None, timeout)
-            hooks.wanted = bool(hooks.sinks)
+            runtime.unwant()
             runtime.rest()
             _unchain_sigterm()
 

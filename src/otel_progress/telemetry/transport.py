@@ -249,7 +249,7 @@ class _Grpc:
         target = (target if found else endpoint.url).rstrip("/")
         options = tuple(RECONNECT.items())
         zip_it = grpc.Compression.Gzip if endpoint.compression == "gzip" else grpc.Compression.NoCompression
-        if scheme == "https" and not endpoint.insecure:
+        if scheme == "https":
             self._channel = grpc.secure_channel(target, self._credentials(), options, compression=zip_it)
         else:
             self._channel = grpc.insecure_channel(target, options, compression=zip_it)
