@@ -15,10 +15,12 @@ from typing import Any
 
 import wrapt
 
+from otel_progress import clock
 from otel_progress.errors import InvalidArgument
 from otel_progress.live import context, hooks
 from otel_progress.live.endings import ending, words
 from otel_progress.live.operation import Operation, Use
+from otel_progress.live.registry import registry
 from otel_progress.live.stage import Stage
 from otel_progress.model.status import Status
 
@@ -119,6 +121,7 @@ def _watched_or_not(make: Maker, template: Operation) -> Any:
         if hooks.wanted or operation._running:
             operation._finish(Status.COMPLETED, None, None)
         else:
+            operation._ended = clock.monotonic()
             operation._status = Status.COMPLETED
         return result
 
@@ -175,9 +178,13 @@ class _Driven(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
 
 def _abandoned(node: Operation | Stage) -> None:
-    """Nobody can go on with it: as if it were closed."""
-    if node._status is Status.RUNNING:
-        node._finish(Status.CANCELLED, "the generator was dropped before its end", None)
+    """Nobody can go on with it: as if it were closed. A finalizer may run at any line, so it only leaves word."""
+    if node._status is not Status.RUNNING:
+        return
+    if hooks.wanted:
+        registry.dropped.append((node, Status.CANCELLED, "the generator was dropped before its end"))
+    else:
+        node._status = Status.CANCELLED
 
 
 class _Generator(_Driven):

@@ -399,6 +399,10 @@ class Handle:
 
     # -- for the ticker and the capture
 
+    def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
+        """End it with a status; a later end changes nothing."""
+        raise NotImplementedError
+
     @property
     def _path(self) -> str | None:
         return None

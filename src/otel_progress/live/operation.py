@@ -333,7 +333,7 @@ class Operation(Handle):
 
     def __del__(self) -> None:
         if self._status is Status.RUNNING and self._seen_by_ticker:
-            registry.dropped.append(self)
+            registry.dropped.append((self, Status.INTERRUPTED, "dropped without an end"))
 
     # -- what is known of it
 

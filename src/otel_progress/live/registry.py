@@ -28,6 +28,8 @@ ATTEMPTS: Final = 10_000
 """Ended ids whose attempts are remembered."""
 NAMES: Final = 1_000
 """Operation names that are counted one by one; the rest are `_other`."""
+PRUNE: Final = 1_000
+"""Live operations from which on those that are gone without an end are looked for."""
 FORK_WAIT: Final = 0.05
 
 Change = tuple[str, "Operation", "Handle", int, Attributes]
@@ -45,7 +47,8 @@ class Registry:
         self.lock = threading.RLock()
         self.live: dict[str, weakref.ref[Operation]] = {}
         self.changes: deque[Change] = deque()
-        self.dropped: deque[Operation] = deque()
+        self.dropped: deque[tuple[Handle, Status, str]] = deque()
+        self._prune_at = PRUNE
         self.attempts: dict[str, int] = {}
         self.started: dict[str, int] = {}
         self.ended: dict[tuple[str, str], int] = {}
@@ -60,7 +63,11 @@ class Registry:
             DuplicateOperation: while another with the same id is alive here.
         """
         key = operation.id
+        if key in self.live:
+            self.end_dropped()
         with self.lock:
+            if len(self.live) >= self._prune_at:
+                self._prune()
             other = self.live.get(key)
             alive = other() if other is not None else None
             if alive is operation:
@@ -81,7 +88,9 @@ class Registry:
     def remove(self, operation: Operation, *, given: bool) -> None:
         """Let an ended operation go; the attempts of ids that callers gave are remembered."""
         with self.lock:
-            self.live.pop(operation.id, None)
+            known = self.live.get(operation.id)
+            if known is not None and known() is operation:
+                del self.live[operation.id]
             if given:
                 self.attempts.pop(operation.id, None)
                 self.attempts[operation.id] = operation.attempt
@@ -89,6 +98,12 @@ class Registry:
                     del self.attempts[next(iter(self.attempts))]
             key = (self.name_of(operation), operation._status.value)
             self.ended[key] = self.ended.get(key, 0) + 1
+
+    def _prune(self) -> None:
+        """Forget ids of operations that are gone, so that unwatched ones with an id don't add up."""
+        for key in [key for key, ref in self.live.items() if ref() is None]:
+            del self.live[key]
+        self._prune_at = max(PRUNE, 2 * len(self.live))
 
     def name_of(self, operation: Operation) -> str:
         """The name under which it is counted: its own, or `_other` where there are too many names."""
@@ -111,11 +126,11 @@ class Registry:
             name = name if name in self.started else semconv.OTHER_STAGE
             self.usage[name, key] = self.usage.get((name, key), 0) + amount
 
-    def interrupt_dropped(self) -> None:
-        """End those whose handle was dropped without an end."""
+    def end_dropped(self) -> None:
+        """End what was dropped without an end; a finalizer only left it here."""
         while self.dropped:
-            operation = self.dropped.popleft()
-            operation._finish(Status.INTERRUPTED, "dropped without an end", None)
+            node, status, reason = self.dropped.popleft()
+            node._finish(status, reason, None)
 
     # -- fork
 

@@ -116,7 +116,7 @@ class Ticker:
         now = clock.monotonic()
         self._snapshots.clear()
         try:
-            registry.interrupt_dropped()
+            registry.end_dropped()
             self._left = allowance = self._allowance(now)
             self._take_changes(now)
             if sample or self._rounds % SAMPLE_EVERY == 0:

@@ -90,6 +90,8 @@ def connect(signal: str, endpoint: Endpoint) -> Transport:
 class _Http:
     def __init__(self, endpoint: Endpoint) -> None:
         try:
+            import netrc  # noqa: F401  # requests imports it at the first request; a fork in that moment harms the child
+
             import requests
         except ImportError:
             raise MissingDependency('OTLP over HTTP needs: pip install "otel-progress[otlp]"') from None
@@ -234,6 +236,8 @@ class _Grpc:
     def __init__(self, method: str, endpoint: Endpoint) -> None:
         try:
             import grpc
+            import grpc._channel  # grpc imports these two at the first call; a fork in that moment harms the child
+            import grpc.experimental
         except ImportError:
             raise MissingDependency('OTLP over gRPC needs: pip install "otel-progress[grpc]"') from None
         _guard_forks()

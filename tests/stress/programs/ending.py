@@ -4,6 +4,7 @@ Arguments: the way; options: `handled` (SIGTERM by us), `chained` (a handler of 
 `exits` (that handler calls sys.exit), `many` (starts operations as fast as it can while it waits for the signal).
 """
 
+import os
 import signal
 import sys
 import threading
@@ -16,14 +17,19 @@ sys.stdout.reconfigure(line_buffering=True)
 way, options = sys.argv[1], sys.argv[2:]
 
 
+def say(line):
+    """Print in a signal handler, which may have come in the middle of another print."""
+    os.write(1, line.encode() + b"\n")
+
+
 def chained(number, frame):
     """The user's own handler."""
-    print("chained", number)
+    say(f"chained {number}")
     if "exits" in options:
-        print("end", time.monotonic())
+        say(f"end {time.monotonic()}")
         sys.exit(7)
     signal.signal(number, signal.SIG_DFL)
-    print("end", time.monotonic())
+    say(f"end {time.monotonic()}")
     signal.raise_signal(number)
 
 
