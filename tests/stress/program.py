@@ -27,7 +27,13 @@ def environment(**more: str) -> dict[str, str]:
     # Unbuffered, the lines of several processes would mix.
     ours = ("OTEL_", "COV_", "PYTEST_", "PYTHONUNBUFFERED")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    return {**kept, "OTEL_SERVICE_NAME": "stress", "OTEL_METRIC_EXPORT_INTERVAL": "1000", **more}
+    return {
+        **kept,
+        "OTEL_SERVICE_NAME": "stress",
+        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+        "PYTHONFAULTHANDLER": "1",
+        **more,
+    }
 
 
 class Program:
@@ -113,6 +119,11 @@ class Program:
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
+            # With faulthandler this shows where it hangs.
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait()
+            for reader in self._readers:
+                reader.join(5)
             raise AssertionError(f"the program did not end within {timeout:g} s; {self._so_far()}") from None
         self.ended = time.monotonic()
         for reader in self._readers:

@@ -55,6 +55,8 @@ class Outbox:
         self._updates: dict[str, int] = {}
         self._ends: dict[str, int] = {}
         self._heard: dict[str, None] = {}
+        self._flying: frozenset[int] = frozenset()
+        self._fallen: set[int] = set()
         self._next = 0
         self.bytes = 0
 
@@ -77,8 +79,12 @@ class Outbox:
         self.bytes += len(letter.body)
         ends = self._ranks[END]
         while len(self._letters) - len(ends) > self._most or (self.bytes > self._most_bytes and len(self._letters) > 1):
-            drops.add(s.DROP_OUTBOX)
-            self._remove(next(serial for rank in self._ranks for serial in rank))
+            victim = next(serial for rank in self._ranks for serial in rank)
+            if victim in self._flying:
+                self._fallen.add(victim)  # it may be delivered yet
+            else:
+                drops.add(s.DROP_OUTBOX)
+            self._remove(victim)
 
     def _rank(self, letter: Letter) -> int:
         if letter.event == s.OPERATION_ENDED:
@@ -108,13 +114,20 @@ class Outbox:
             batch[serial] = letter
             if self._updates.get(letter.owner) == serial:
                 del self._updates[letter.owner]
+        self._flying = frozenset(batch)
         return batch
+
+    def _land(self, *, delivered: bool) -> None:
+        """The batch on its way came to an end; what found no room meanwhile is lost if it was not delivered."""
+        if self._fallen and not delivered:
+            drops.add(s.DROP_OUTBOX, len(self._fallen))
+        self._flying = frozenset()
+        self._fallen.clear()
 
     def acknowledge(self, batch: dict[int, Letter]) -> None:
         """The receiver has these: let them go, and remember whose operations it knows."""
+        self._land(delivered=True)
         for serial, letter in batch.items():
-            if serial not in self._letters:
-                drops.add(s.DROP_OUTBOX, -1)  # no room was left for it while it was on its way
             self._remove(serial)
             if letter.event == s.OPERATION_ENDED:
                 self._heard.pop(letter.owner, None)
@@ -123,6 +136,7 @@ class Outbox:
 
     def keep(self, batch: dict[int, Letter]) -> None:
         """The receiver did not take these now: they wait on, but a newer update takes the place of one of them."""
+        self._land(delivered=False)
         for serial, letter in batch.items():
             if serial in self._letters and letter.event in _REPLACEABLE:
                 newer = self._updates.get(letter.owner, -1)
@@ -154,6 +168,7 @@ class Outbox:
 
     def discard(self, batch: dict[int, Letter], *, ends: bool) -> bool:
         """The receiver won't take these; without `ends`, ends of operations that it knows stay. Whether any did."""
+        self._land(delivered=False)
         kept = set() if ends else batch.keys() & self._ranks[END].keys()
         refused = (batch.keys() - kept) & self._letters.keys()
         if refused:

@@ -44,7 +44,9 @@ def wait():
     while "many" in options:
         with progress.operation("one of many", id="one of many"):
             pass
-    threading.Event().wait()
+    while True:
+        # A signal that comes just before a wait without an end would not be handled before its end.
+        threading.Event().wait(0.1)
 
 
 def work():
