@@ -49,7 +49,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if len(sys.argv) == 3 and sys.argv[1].isdigit():
         child(int(sys.argv[1]), sys.argv[2])
     else:
         main()

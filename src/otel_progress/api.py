@@ -220,7 +220,7 @@ def waiting(reason: object, *, overdue_after: float | None = None) -> Waiting:
     return node.waiting(reason, overdue_after=overdue_after)
 
 
-def note(text: object, status: str | None = None, **attributes: object) -> None:
+def note(text: object, /, status: str | None = None, **attributes: object) -> None:
     """A line of the activity feed; it never counts as progress."""
     node = context.running_here()
     if node is None:

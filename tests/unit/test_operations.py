@@ -966,3 +966,70 @@ def test_cancelling_from_outside(progress_capture: Capture) -> None:
             assert op.snapshot().cancel_requested
             progress.raise_if_cancelled()
     assert op.status is Status.CANCELLED
+
+
+def test_a_hostile_exception_passes_unchanged(progress_capture: Capture) -> None:
+    """An exception whose text, class or code misbehaves is still the one that the caller gets; the operation failed."""
+
+    class Text(str):
+        __slots__ = ()
+
+        def __format__(self, spec: str) -> str:
+            raise RuntimeError("no format")
+
+        def __len__(self) -> int:
+            raise RuntimeError("no length")
+
+    class Hostile(Exception):
+        def __str__(self) -> str:
+            return Text("said")
+
+    error = Hostile()
+    with pytest.raises(Hostile) as caught:
+        with progress.operation("work") as op:
+            with progress.stage("step"):
+                raise error
+    assert caught.value is error
+    assert (op.status, op.snapshot().reason) == (Status.FAILED, "Hostile: said")
+
+
+def test_a_stage_can_be_used(progress_capture: Capture) -> None:
+    """A started stage becomes current where use() says so, and ends by itself."""
+    with progress.operation("work") as op:
+        step = op.stage("step").start()
+        with step.use():
+            progress.advance(3)
+        assert step.status is Status.RUNNING
+        step.complete()
+        assert op.snapshot().stages[0].progress.completed == 3
+
+
+def test_attributes_need_not_be_named_by_texts(progress_capture: Capture) -> None:
+    """Attributes whose names are no texts, or that are no mapping at all, harm nothing."""
+    with progress.operation("work", attributes={1: 2}) as op:  # type: ignore[dict-item]
+        with progress.stage("step", attributes=5):  # type: ignore[arg-type]
+            op.note("text", text="kept")
+    assert op.snapshot().attributes == {"1": 2}
+
+
+def test_all_operations_around_the_first_watcher_are_seen(progress_capture: Capture) -> None:
+    """When somebody starts to watch inside nested operations, the outer ones are seen too, from then on."""
+    from otel_progress.live import hooks, runtime
+
+    hooks.wanted = False
+    hooks.tracing._tracer = None  # type: ignore[attr-defined]
+    with progress.operation("outer"):
+        with progress.operation("inner"):
+            runtime.want()
+    progress_capture.look()
+    ended = [event.snapshot.name for event in progress_capture.events if event.name.endswith("operation.ended")]
+    assert ended == ["inner", "outer"]
+
+
+def test_many_open_stages_end_quickly_and_all(progress_capture: Capture) -> None:
+    """10,000 stages that are open when their operation ends all end with it."""
+    with progress.operation("work") as op:
+        steps = [op.stage("step").start() for _ in range(10_000)]
+        progress_capture.look()
+    assert {step.status for step in steps} == {Status.COMPLETED}
+    assert sum(count for _, count, _ in op.snapshot().folded) + len(op.snapshot().stages) == 10_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -392,3 +393,32 @@ def test_any_attributes_can_be_sent(attributes: dict[str, Any]) -> None:
         captured.advance(1)
         (ended,) = [log for log in captured.logs if log.event_name == semconv.OPERATION_ENDED]
         assert ended.attributes[semconv.STATUS] == "completed"
+
+
+def test_a_slow_number_holds_up_nobody_else(progress_capture: Capture) -> None:
+    """A number whose conversion runs code of the user is converted outside our lock, and once."""
+    from otel_progress.live.registry import registry
+
+    held: list[bool] = []
+
+    class Slow:
+        def __radd__(self, other: object) -> Slow:
+            return self
+
+        def __float__(self) -> float:
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+            return 7.0
+
+    def look() -> None:
+        free = registry.lock.acquire(timeout=5)
+        held.append(not free)
+        if free:
+            registry.lock.release()
+
+    with progress.operation("work") as op:
+        op.advance(Slow())  # type: ignore[arg-type]
+        assert op.snapshot().progress.completed == 7
+        assert op.snapshot().progress.completed == 7
+    assert held == [False]

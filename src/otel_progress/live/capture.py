@@ -30,6 +30,8 @@ _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 
 def capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
     """The snapshot of an operation at a monotonic time (s) and a timestamp (ns)."""
+    for node in (operation, *(operation._running or ())[-STAGES:]):
+        node._plain_advanced()  # it may run code of the user's number, which must not hold the lock
     with registry.lock:
         snapshot = _capture(operation, now, now_ns)
     verdict = judge(snapshot, snapshot.timestamp)
@@ -212,9 +214,7 @@ def shown_ratio(node: Handle, raw: float | None) -> float | None:
 
 
 def observe(node: Handle, now: float) -> None:
-    """Let the pace see how far it is; a declared wait says nothing of it."""
-    if find_wait(node.operation, now) is not None:
-        return
+    """Let the pace see how far it is."""
     done, total, _ = node._progress()
     if not _by_count(node, done, total):
         raw = raw_ratio(node, done, total)

@@ -18,9 +18,16 @@ _CANCELLED = frozenset(
 
 
 def ending(error: BaseException | None) -> Status:
-    """The status of something that was left with this exception, or without one."""
+    """The status of something that was left with this exception, or without one; whatever the exception does."""
     if error is None:
         return Status.COMPLETED
+    try:
+        return _ending(error)
+    except Exception:
+        return Status.FAILED
+
+
+def _ending(error: BaseException) -> Status:
     if isinstance(error, (OperationCancelled, GeneratorExit)):
         return Status.CANCELLED
     if isinstance(error, KeyboardInterrupt):
@@ -38,7 +45,7 @@ def words(error: BaseException | None) -> str | None:
     if error is None:
         return None
     try:
-        said = str(error)
+        said = str.__str__(str(error))
     except Exception:
         said = ""
     return values.text(f"{type(error).__name__}: {said}" if said else type(error).__name__, drops)

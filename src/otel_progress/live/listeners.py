@@ -47,7 +47,10 @@ class Listener:
         """Call it; what it raises is logged once and counted."""
         try:
             if self.loop is None:
-                self.callback(snapshot)
+                result = self.callback(snapshot)
+                if inspect.iscoroutine(result):
+                    result.close()
+                    raise TypeError("the listener returned a coroutine; add an 'async def' function instead")
             else:
                 self.loop.call_soon_threadsafe(self._spawn, snapshot)
         except Exception:

@@ -23,7 +23,7 @@ from otel_progress.model.values import EMPTY, Attributes, Number
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.operation import Operation, Use
     from otel_progress.live.stage import Stage, StageGiven
     from otel_progress.live.trail import Kept
     from otel_progress.live.waits import Waiting
@@ -186,6 +186,7 @@ class Handle:
     _observe_at = 0.0
     _advanced: Any = 0
     _sound: Any = 0
+    _sound_raw: Any = None
     _base: Number = 0
     _bumps = 0
     _seen: Any = 0
@@ -268,6 +269,7 @@ class Handle:
             if done is not None:
                 self._bumps += done != self._counted()
                 self._base = done - self._plain_advanced()
+                self._ratio = None
                 self._own = True
         if ratio is not None:
             part = values.count(ratio, drops)
@@ -291,7 +293,7 @@ class Handle:
         self.operation._heard(self)
         self._say(semconv.HEARTBEAT, details)
 
-    def note(self, text: object, status: str | None = None, **attributes: object) -> None:
+    def note(self, text: object, /, status: str | None = None, **attributes: object) -> None:
         """A line of the activity feed; it never resets the idle time.
 
         Args:
@@ -377,6 +379,12 @@ class Handle:
 
         return listen(callback, self.operation)
 
+    def use(self) -> Use:
+        """Make it current, for `with` or `async with`; that ends nothing."""
+        from otel_progress.live.operation import Use
+
+        return Use(self)
+
     # -- cancelling
 
     def request_cancel(self, reason: str | None = None) -> None:
@@ -432,10 +440,12 @@ class Handle:
         if type(raw) is int:
             self._sound = raw
             return raw
+        if raw is self._sound_raw:
+            return self._sound  # type: ignore[no-any-return]
         known = values.number(raw, drops)
         if known is None:
             known = self._advanced = self._sound  # what it was before something came that is no number
-        self._sound = known
+        self._sound, self._sound_raw = known, raw
         return known
 
     def _counted(self) -> Number:

@@ -144,7 +144,7 @@ class Operation(Handle):
         if total is not None or unit is not None:
             self._measure(total, unit, None)
         if attributes:
-            self.set(**dict(attributes))
+            self._with_more().attributes = values.attributes(attributes, drops)
         self._created = clock.monotonic()
 
     @classmethod
@@ -259,7 +259,8 @@ class Operation(Handle):
 
     @guarded
     def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
-        for stage in reversed(self._running or ()):
+        running, self._running = self._running, []  # at once, so that many stages end in a time that grows as they do
+        for stage in reversed(running or ()):
             stage._finish(status, reason, None)
         with registry.lock:
             before = self._status
@@ -293,10 +294,6 @@ class Operation(Handle):
     def cancel(self, reason: str | None = None) -> None:
         """It was given up; a later end changes nothing."""
         self._finish(Status.CANCELLED, None if reason is None else values.text(reason, drops), None)
-
-    def use(self) -> Use:
-        """Make it current, for `with` or `async with`; that ends nothing."""
-        return Use(self)
 
     # -- with and async with
 

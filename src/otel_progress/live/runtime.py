@@ -59,9 +59,15 @@ def want() -> None:
     _hook()
     if _prepare not in hooks.on_operation:
         hooks.on_operation.insert(0, _prepare)
+    around = []
     here = context.running_here()
-    if here is not None and not here.operation._seen_by_ticker:
-        here.operation._announce()
+    while here is not None:
+        if here.operation is here and here._alive:
+            around.append(here.operation)
+        here = here._parent
+    for operation in reversed(around):
+        if not operation._seen_by_ticker:
+            operation._announce()
     if registry.live:
         ensure()
 

@@ -133,7 +133,7 @@ class Stage(Handle):
         if options != PLAIN:
             self._opts = options
         if attributes:
-            self.set(**dict(attributes))
+            self._with_more().attributes = values.attributes(attributes, drops)
 
     @property
     def operation(self) -> Operation:
@@ -241,7 +241,9 @@ class Stage(Handle):
                 self._span.end(now_ns)  # nothing to add
             else:
                 hooks.tracing.end(self, status, reason, error, now_ns)
-            operation._running.remove(self)  # type: ignore[union-attr]
+            running = operation._running
+            if running:
+                running.remove(self)
             operation._moved_at = now
             if self._parent is not operation:
                 operation._touch(self._parent, now)
@@ -251,7 +253,7 @@ class Stage(Handle):
                     changes.append((STAGE_ENDED, operation, self, now_ns, EMPTY))
                 else:
                     drops.add(semconv.DROP_QUEUE)
-            elif len(operation._stages) > MANY:  # type: ignore[arg-type]
+            elif running and len(operation._stages) > MANY:  # type: ignore[arg-type]
                 operation._fold()
         except Exception:
             tell_once("telemetry failed at the end of a stage; the job goes on")

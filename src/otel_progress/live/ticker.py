@@ -310,6 +310,7 @@ def sample(operation: Operation, now: float) -> bool:
         moved = plain or bool(life == life)  # NaN differs from itself for ever
     running = operation._running
     if running:
+        waiting = capture.find_wait(operation, now) is not None
         for stage in tuple(running):
             life = stage._life()
             if life != stage._seen:
@@ -317,11 +318,11 @@ def sample(operation: Operation, now: float) -> bool:
                 if life == life:
                     moved = True
                     operation._touch(stage, now)
-            if now >= stage._observe_at:
+            if now >= stage._observe_at and not waiting:
                 _observe(stage, now)
     if moved:
         operation._moved_at = now
-    if now >= operation._observe_at:
+    if now >= operation._observe_at and capture.find_wait(operation, now) is None:
         _observe(operation, now)
     return bool(moved)
 

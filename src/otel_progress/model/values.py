@@ -93,7 +93,8 @@ def count(value: object, drops: Drops) -> Number | None:
 def text(value: object, drops: Drops, limit: int = MESSAGE_LENGTH) -> str:
     """Valid Unicode of at most `limit` characters; what is cut is counted."""
     try:
-        result = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        # a subclass of str may do anything: only its plain text is taken
+        result = value.decode("utf-8", "replace") if isinstance(value, bytes) else str.__str__(str(value))
     except Exception:
         drops.add(semconv.DROP_VALUE)
         return f"<{type(value).__name__} that can't be shown>"
