@@ -102,11 +102,12 @@ def _watched_or_not(make: Maker, template: Operation) -> Any:
     """As `_function`, with a short way for processes where nobody watches."""
     quiet = Operation._quiet
     enter, leave = context.innermost.set, context.innermost.reset
+    absent = hooks.tracing.absent
     if template._opts.id is not None:
         return _function(make)
 
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        if hooks.wanted or not hooks.tracing.absent():
+        if hooks.wanted or not absent():
             with make():
                 return wrapped(*args, **kwargs)
         operation = quiet(template)

@@ -940,6 +940,20 @@ def test_summary_tells_what_became_of_it(progress_capture: Capture) -> None:
     ]
 
 
+def test_summary_tells_what_is_missing_and_what_was_not_planned(progress_capture: Capture) -> None:
+    """A stage left before its total says so, one that never ran is skipped, and one that the plan does not name is marked."""
+    with progress.operation("survey", plan=["parse", "review"]) as op:
+        with progress.stage("parse", total=5) as stage:
+            stage.advance()
+        with progress.stage("tidy"):
+            pass
+    assert op.summary().splitlines()[1:] == [
+        "  parse: completed in 0.0 s, 1 of 5 item",
+        "  tidy: completed in 0.0 s (unplanned)",
+        "  review: skipped",
+    ]
+
+
 def test_status_waits_with_a_stage(progress_capture: Capture) -> None:
     """An operation waits while one of its stages does, in the handle as in the snapshot."""
     with progress.operation("work") as op, progress.stage("step") as stage:

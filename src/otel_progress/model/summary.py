@@ -23,12 +23,16 @@ def summary(snapshot: Snapshot) -> str:
     if snapshot.reason:
         head += f" ({snapshot.reason})"
     lines = [head]
+    planned = any(stage.planned for stage in snapshot.stages)
     for stage in snapshot.stages:
         line = f"  {stage.path}: {stage.status.value}"
         if stage.started_at is not None:
             line += f" in {seconds(stage.elapsed)}"
-        if stage.progress.completed is not None:
-            line += f", {stage.progress.completed:g} {stage.progress.unit}"
+        done, total = stage.progress.completed, stage.progress.total
+        if done is not None:
+            line += f", {done:g}" + (f" of {total:g}" if total not in (None, done) else "") + f" {stage.progress.unit}"
+        if planned and not stage.planned and "/" not in stage.path:
+            line += " (unplanned)"
         lines.append(line)
     lines.extend(f"  {count} more stages {status} in {seconds(spent)}" for status, count, spent in snapshot.folded)
     for what in ("outcomes", "usage", "result"):
