@@ -5,6 +5,7 @@ A handle is started, used and ended by hand; `use()` makes it current where libr
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import sched
 
@@ -64,4 +65,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()

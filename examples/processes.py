@@ -6,6 +6,7 @@ children write JSON lines, and the parent reads whose children they were.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -52,4 +53,5 @@ if __name__ == "__main__":
     if len(sys.argv) == 3 and sys.argv[1].isdigit():
         child(int(sys.argv[1]), sys.argv[2])
     else:
+        argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
         main()

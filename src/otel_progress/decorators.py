@@ -172,6 +172,9 @@ class _Driven(wrapt.ObjectProxy):  # type: ignore[type-arg]
         return use
 
     def _self_done(self, error: BaseException | None) -> None:
+        wrapped = self.__wrapped__
+        if getattr(wrapped, "gi_running", False) or getattr(wrapped, "ag_running", False):
+            return  # somebody else called it while it ran: it goes on
         over = isinstance(error, (StopIteration, StopAsyncIteration))
         status = Status.COMPLETED if over else ending(error)
         self._self_node._finish(status, None if over else words(error), None if over else error)

@@ -1047,3 +1047,20 @@ def test_many_open_stages_end_quickly_and_all(progress_capture: Capture) -> None
         progress_capture.look()
     assert {step.status for step in steps} == {Status.COMPLETED}
     assert sum(count for _, count, _ in op.snapshot().folded) + len(op.snapshot().stages) == 10_000
+
+
+def test_a_generator_that_is_closed_while_it_runs_goes_on(progress_capture: Capture) -> None:
+    """Who closes a decorated generator from inside its own run gets Python's error; the operation goes on."""
+    made: list[Any] = []
+
+    @progress.operation
+    def numbers() -> Iterator[int]:
+        with pytest.raises(ValueError, match="already executing"):
+            made[0].close()
+        yield 1
+        yield 2
+
+    made.append(numbers())
+    assert list(made[0]) == [1, 2]
+    progress_capture.look()
+    assert progress_capture.ended("numbers").status is Status.COMPLETED

@@ -214,11 +214,15 @@ class Outage(RuleBasedStateMachine):
 
     def say(self, event: str, owner: str, size: int) -> None:
         self.said += 1
-        before, lost = len(self.outbox), sum(drops.values())
+        before, lost = len(self.outbox), self.lost()
         self.outbox.add(letter(event, owner, self.said.to_bytes(4, "big") + b"x" * size))
-        gone = before + 1 - len(self.outbox) - (sum(drops.values()) - lost)
+        gone = before + 1 - len(self.outbox) - (self.lost() - lost)
         assert gone in ((0, 1) if event in (s.UPDATED, s.PROCESS_HEARTBEAT) else (0,))
         self.replaced += gone
+
+    def lost(self) -> int:
+        """What was dropped, with what lost its place on its way and may arrive yet."""
+        return sum(drops.values()) + len(self.outbox._fallen)
 
     @rule(size=st.integers(0, 40))
     def start(self, size: int) -> None:
