@@ -16,6 +16,7 @@ from otel_progress import clock, semconv
 from otel_progress.live import counters
 from otel_progress.live.counters import Lane
 from otel_progress.live.drops import drops
+from otel_progress.live.endings import words
 from otel_progress.model import values
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Attributes, Number
@@ -378,6 +379,23 @@ class Handle:
         from otel_progress.live.listeners import listen
 
         return listen(callback, self.operation)
+
+    # -- its end
+
+    def complete(self) -> None:
+        """It is done; a later end changes nothing."""
+        self._finish(Status.COMPLETED, None, None)
+
+    def fail(self, error: BaseException | str | None = None) -> None:
+        """It failed, with an exception or a reason; a later end changes nothing."""
+        if isinstance(error, BaseException):
+            self._finish(Status.FAILED, words(error), error)
+        else:
+            self._finish(Status.FAILED, None if error is None else values.text(error, drops), None)
+
+    def cancel(self, reason: str | None = None) -> None:
+        """It was given up; a later end changes nothing."""
+        self._finish(Status.CANCELLED, None if reason is None else values.text(reason, drops), None)
 
     def use(self) -> Use:
         """Make it current, for `with` or `async with`; that ends nothing."""

@@ -280,21 +280,6 @@ class Operation(Handle):
         if self._span is not None:
             hooks.tracing.end(self, status, reason, error, clock.time_ns())
 
-    def complete(self) -> None:
-        """It is done; a later end changes nothing."""
-        self._finish(Status.COMPLETED, None, None)
-
-    def fail(self, error: BaseException | str | None = None) -> None:
-        """It failed, with an exception or a reason; a later end changes nothing."""
-        if isinstance(error, BaseException):
-            self._finish(Status.FAILED, words(error), error)
-        else:
-            self._finish(Status.FAILED, None if error is None else values.text(error, drops), None)
-
-    def cancel(self, reason: str | None = None) -> None:
-        """It was given up; a later end changes nothing."""
-        self._finish(Status.CANCELLED, None if reason is None else values.text(reason, drops), None)
-
     # -- with and async with
 
     def __enter__(self) -> Operation:

@@ -258,21 +258,6 @@ class Stage(Handle):
         except Exception:
             tell_once("telemetry failed at the end of a stage; the job goes on")
 
-    def complete(self) -> None:
-        """It is done."""
-        self._finish(Status.COMPLETED, None, None)
-
-    def fail(self, error: BaseException | str | None = None) -> None:
-        """It failed, with an exception or a reason."""
-        if isinstance(error, BaseException):
-            self._finish(Status.FAILED, words(error), error)
-        else:
-            self._finish(Status.FAILED, None if error is None else values.text(error, drops), None)
-
-    def cancel(self, reason: str | None = None) -> None:
-        """It was given up."""
-        self._finish(Status.CANCELLED, None if reason is None else values.text(reason, drops), None)
-
     def _fresh(self) -> Stage:
         """Another stage with the same options."""
         more = self._more
