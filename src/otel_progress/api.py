@@ -86,6 +86,8 @@ def stage(name: Any = None, **options: Any) -> Any:
         depends_on: names of stages that it needs; shown.
         attributes: what else is known of it.
     """
+    if not options and type(name) is str:
+        return Stage(name)
     return Stage(name, **options) if isinstance(name, str) else _nameless(Stage, name, options)
 
 
