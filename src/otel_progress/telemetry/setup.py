@@ -211,11 +211,6 @@ def _replace(new: Configured | None, timeout: float) -> None:
         let_go(processors, max(0.0, deadline - clock.monotonic()))
 
 
-def flush(timeout: float = 2.0) -> bool:
-    """Have everything reported so far sent, within so many seconds; whether that could be done in time."""
-    return runtime.finish(timeout)
-
-
 def instrumented() -> None:
     """Called by `opentelemetry-instrument` when the providers are set up: adds events and run series."""
     try:
