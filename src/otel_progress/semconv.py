@@ -39,7 +39,9 @@ ETA_HIGH: Final = "progress.eta.high"
 ETA_SOURCE: Final = "progress.eta.source"
 IDLE: Final = "progress.idle"
 STALL_AFTER: Final = "progress.stall_after"
+STALL_AFTER_SOURCE: Final = "progress.stall_after.source"
 SLOW_AFTER: Final = "progress.slow_after"
+SLOW_AFTER_SOURCE: Final = "progress.slow_after.source"
 START_WITHIN: Final = "progress.start_within"
 WAIT_REASON: Final = "progress.wait.reason"
 WAIT_REMAINING: Final = "progress.wait.remaining"
@@ -54,6 +56,9 @@ ATTRIBUTES: Final = "progress.attributes"
 DROPPED: Final = "progress.dropped"
 CANCEL_REQUESTED: Final = "progress.cancel_requested"
 LAST_HEARTBEAT: Final = "progress.last_heartbeat"
+LOOP: Final = "progress.loop"
+STACK: Final = "progress.stack"
+STUCK_AT: Final = "progress.stuck_at"
 
 # What goes with one kind of event
 NOTE_TEXT: Final = "progress.note.text"
@@ -67,6 +72,12 @@ STALL_DURATION: Final = "progress.stall.duration"
 HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"
 PROCESS_IN_FLIGHT: Final = "progress.process.in_flight"
 PROCESS_LOOP_LAG: Final = "progress.process.loop_lag"
+
+# What the one who saw the process go says at the end
+EXIT_CODE: Final = "progress.exit.code"
+EXIT_SIGNAL: Final = "progress.exit.signal"
+EXIT_OUT_OF_MEMORY: Final = "progress.exit.out_of_memory"
+EXIT_STDERR: Final = "progress.exit.stderr"
 
 # What a watcher needs to close a trace whose process is gone
 SPAN_PARENT_ID: Final = "progress.span.parent_id"
@@ -85,6 +96,13 @@ GEN_AI_AGENT: Final = "gen_ai.agent.name"
 GEN_AI_USAGE: Final = "gen_ai.usage"
 """With `.input_tokens` or `.output_tokens`."""
 GEN_AI_INVOKE_AGENT: Final = "invoke_agent"
+
+# From the conventions of OpenTelemetry for processes and hosts
+PROCESS_PID: Final = "process.pid"
+PROCESS_CREATED: Final = "process.creation.time"
+PROCESS_CPU: Final = "process.cpu.utilization"
+PROCESS_MEMORY: Final = "process.memory.usage"
+HOST_NAME: Final = "host.name"
 
 # From the conventions of OpenTelemetry for exceptions
 EXCEPTION: Final = "exception"
@@ -190,7 +208,11 @@ RUN_WAIT_REMAINING: Final = Metric(
     "progress.run.wait_remaining", "s", "Until the declared wait is overdue; negative after that."
 )
 RUN_RATIO: Final = Metric("progress.run.ratio", "1", "Progress from 0 to 1, as it is shown.")
-RUN_HEALTH: Final = Metric("progress.run.health", "{operation}", "Always 1; the verdict is a label.")
+RUN_HEALTH: Final = Metric(
+    "progress.run.health", "{operation}", "1 for the verdict that stands, 0 for the one before it; it is a label."
+)
+RUN_PENDING: Final = Metric("progress.run.pending", "s", "Since it was made, while it has not started; then 0.")
+RUN_START_WITHIN: Final = Metric("progress.run.start_within", "s", "The pending time within which it should start.")
 RUN_COMPLETED: Final = Metric("progress.run.completed", "{unit}", "Units completed.")
 RUN_TOTAL: Final = Metric("progress.run.total", "{unit}", "Units in all.")
 
@@ -217,6 +239,8 @@ METRICS: Final = (
     RUN_HEALTH,
     RUN_COMPLETED,
     RUN_TOTAL,
+    RUN_PENDING,
+    RUN_START_WITHIN,
 )
 
 OTHER_STAGE: Final = "_other"
