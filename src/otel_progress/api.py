@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from otel_progress import semconv
 from otel_progress.errors import InvalidArgument, NoOperation
 from otel_progress.live import context, hooks
 from otel_progress.live.node import AsyncTracked, Tracked, tracked
@@ -49,9 +50,12 @@ def operation(name: Any = None, **options: Any) -> Any:
         agent: the agent that does it (`gen_ai.agent.name`).
         attributes: what else is known of it; at most 64.
         parent: the operation that it is part of; the current one unless said. `extract()` gives one from elsewhere.
-        stall_after: seconds without progress after which it counts as stuck.
-        slow_after: seconds of run time after which it counts as slow.
+        stall_after: seconds without progress after which it counts as stuck; learned from what it does unless said.
+        slow_after: seconds of run time after which it counts as slow; from the plan, or learned, unless said.
         start_within: seconds from here within which `start()` should come.
+        loop_after: so many times in a row the same step (or stage, or cycle of up to eight) may come without
+            new progress; more counts as looping. Unless said, 10 steps or failed stages in a row do.
+        stall_policy: `report`, or `cancel`: once it is silent or looping, the work is asked to stop.
         heartbeat_counts: whether a heartbeat of the work counts as progress.
 
     Raises:
@@ -240,6 +244,19 @@ def record(outcome: str, *, item: object = None, component: object = None) -> No
         node.record(outcome, item=item, component=component)
 
 
+def step(key: object, /) -> None:
+    """The work takes this step now; the same step, or the same few, again and again without progress is a loop.
+
+    Args:
+        key: what it does and on what, such as `f"search {query}"`; equal keys are the same step.
+    """
+    node = context.running_here()
+    if node is None:
+        context.outside("step")
+    else:
+        node.step(key)
+
+
 def usage(
     *,
     input_tokens: int | None = None,
@@ -296,3 +313,20 @@ def add_listener(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
     from otel_progress.live.listeners import listen
 
     return listen(callback, None)
+
+
+def on_stall(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+    """Call this with a snapshot when an operation is found silent or looping; returns a function that takes it out.
+
+    `snapshot.stuck_at` is the line of code at which it hangs, `snapshot.health_reason` the evidence.
+    """
+    from otel_progress.live.listeners import listen
+
+    return listen(callback, None, semconv.STALLED)
+
+
+def on_recover(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+    """Call this with a snapshot when an operation moves again that was stuck; returns a function that takes it out."""
+    from otel_progress.live.listeners import listen
+
+    return listen(callback, None, semconv.RECOVERED)

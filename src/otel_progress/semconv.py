@@ -153,6 +153,9 @@ EVENT_ATTRIBUTES: Final = frozenset(
         WAIT_DURATION,
         STALL_DURATION,
         HEALTH_REASON,
+        STACK,
+        STUCK_AT,
+        PROCESS_LOOP_LAG,
     }
 )
 

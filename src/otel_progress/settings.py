@@ -56,6 +56,7 @@ class Settings:
         run_series_max: so many operations have series of their own at once.
         event_budget: updates, notes and heartbeats of the work a second, of the whole process.
         outbox: events that are kept for a Collector that does not answer.
+        history: the file in which learned limits are kept, or None.
     """
 
     disabled: bool = False
@@ -66,6 +67,7 @@ class Settings:
     run_series_max: int = 1000
     event_budget: float = 200.0
     outbox: int = 10_000
+    history: str | None = None
     traces: str = "otlp"
     metrics: str = "otlp"
     logs: str = "otlp"
@@ -195,6 +197,7 @@ def read(
     headers: Mapping[str, str] | None = None,
     protocol: str | None = None,
     interval: float | None = None,
+    history: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings: what is given here, else the environment, else the defaults.
@@ -211,6 +214,8 @@ def read(
         )
     if interval is not None and not (isinstance(interval, (int, float)) and INTERVAL[0] <= interval <= INTERVAL[1]):
         raise InvalidArgument(f"interval must be from {INTERVAL[0]} to {INTERVAL[1]:g} seconds, not {interval!r}")
+    if history is not None and not isinstance(history, (str, os.PathLike)):
+        raise InvalidArgument(f"history must be the path of a file, not {history!r}")
     pairs = None if headers is None else tuple((str(key).lower(), str(value)) for key, value in headers.items())
     for key, value in pairs or ():
         if not key or not _sendable(key + value):
@@ -225,6 +230,7 @@ def read(
         run_series_max=int(env.number("OTEL_PROGRESS_RUN_SERIES_MAX", defaults.run_series_max, 0)),
         event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),
         outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox, 1)),
+        history=env.text("OTEL_PROGRESS_HISTORY") or None if history is None else os.fspath(history),
         traces=env.text("OTEL_TRACES_EXPORTER", otherwise=defaults.traces).lower(),
         metrics=env.text("OTEL_METRICS_EXPORTER", otherwise=defaults.metrics).lower(),
         logs=env.text("OTEL_LOGS_EXPORTER", otherwise=defaults.logs).lower(),

@@ -176,7 +176,7 @@ def capture(**settings: Any) -> Iterator[Capture]:
 @contextmanager
 def _apart(fake: FakeClock) -> Iterator[None]:
     """A process within the process: its own registry, ticker, hooks and time."""
-    from otel_progress.live import context, hooks, listeners, runtime
+    from otel_progress.live import context, hooks, learning, listeners, runtime
     from otel_progress.live.drops import drops
     from otel_progress.live.registry import registry
     from otel_progress.live.ticker import Ticker
@@ -198,12 +198,14 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     registry.after_fork_in_child()
     runtime.threads_allowed, hooks.wanted = False, False
     runtime.ticker, listeners.teller = Ticker(), listeners.Teller()
+    learned, learning.learning = learning.learning, learning.Learning()
     token = context.innermost.set(None)
     before = clock.install(fake)
     try:
         yield
     finally:
         clock.install(before)
+        learning.learning = learned
         context.innermost.reset(token)
         generation = registry.generation
         vars(registry).update(state[0])

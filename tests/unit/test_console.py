@@ -204,8 +204,9 @@ def noisy(captured: Capture, console: Console) -> None:
             progress.note("a word")
         captured.advance(8)
         console.refresh()
-        progress.advance()
-        captured.advance(1)
+        for _ in range(4):
+            progress.advance()
+            captured.advance(1)
     console.stop()
 
 

@@ -46,7 +46,7 @@ def test_silence_outranks_slowness() -> None:
 def test_without_limits_it_progresses() -> None:
     """Without a limit nothing is ever wrong, and there is no reason to tell."""
     verdict = judge(BASE, 1e9)
-    assert verdict == Verdict(Health.PROGRESSING, "stall_after", 1e9 - 100, None)
+    assert verdict == Verdict(Health.PROGRESSING, "stall_after", 1e9 - 100, None, clock="idle")
     assert not verdict.troubled
     assert verdict.reason is None
 
@@ -83,8 +83,10 @@ def test_the_process_tells_each_change_once(progress_capture: Capture) -> None:
         assert stalled.snapshot.health is Health.SILENT
         assert stalled.snapshot.health_reason == "no progress for 5 s, stall_after is 5 s"
         assert stalled.timestamp / 1e9 - (op.snapshot().started_at or 0) == pytest.approx(5, abs=1)
-        op.advance()
-        progress_capture.advance(3)
+        for _ in range(5):
+            assert op.snapshot().health is Health.SILENT  # until it moved for half its limit
+            op.advance()
+            progress_capture.advance(0.75)
         (recovered,) = progress_capture.of(semconv.RECOVERED)
         assert recovered.snapshot.health is Health.PROGRESSING
         assert recovered.attributes[semconv.STALL_DURATION] == pytest.approx(60, abs=1)

@@ -46,6 +46,7 @@ OUTSIDE: dict[str, Callable[[], object]] = {
     "waiting": lambda: progress.waiting("a person").__enter__(),
     "note": lambda: progress.note("hello"),
     "record": lambda: progress.record("ok"),
+    "step": lambda: progress.step("x"),
     "usage": lambda: progress.usage(cost=1.0),
     "result": lambda: progress.result(a=1),
     "request_cancel": lambda: progress.request_cancel(),
@@ -75,7 +76,7 @@ def test_outside_does_nothing_counts_and_logs_once_a_call_site(
 
 def test_outside_every_acting_function_is_covered() -> None:
     """Each module function that acts on what runs here is among those tested outside."""
-    acting = set(ACTING) - {"add_listener"}
+    acting = set(ACTING) - {"add_listener", "on_stall", "on_recover"}
     assert acting == set(OUTSIDE)
 
 
@@ -330,7 +331,13 @@ def test_stall_after_of_a_stage_decides_when_it_is_stuck(progress_capture: Captu
         (stalled,) = progress_capture.of(semconv.STALLED)
         assert stalled.stage == "step"
         progress.advance()
-        progress_capture.advance(1)
+        progress_capture.advance(4)
+        assert progress_capture.of(semconv.RECOVERED) == []
+        progress_capture.advance(0.25)
+        assert progress_capture.of(semconv.RECOVERED) == []
+        for _ in range(4):
+            progress.advance()
+            progress_capture.advance(1)
         (recovered,) = progress_capture.of(semconv.RECOVERED)
         assert recovered.attributes[semconv.STALL_DURATION] == pytest.approx(10.75, abs=1)
 

@@ -29,6 +29,7 @@ def of(captured: Capture, operation: Operation) -> dict[str, Point]:
         point.name.removeprefix("progress.run."): point
         for point in captured.series
         if point.attributes[semconv.OPERATION_ID] == operation.id
+        and not (point.name == semconv.RUN_HEALTH.name and point.value == 0)  # the verdict before
     }
 
 
@@ -83,7 +84,7 @@ def test_each_row_of_the_table(progress_capture: Capture) -> None:
             assert point.attributes == plain
     assert {f"progress.run.{name}" for name in found} == {
         metric.name for metric in semconv.METRICS if metric.name.startswith("progress.run.")
-    }
+    } - {semconv.RUN_PENDING.name, semconv.RUN_START_WITHIN.name}
 
 
 def prometheus(metric: semconv.Metric, kind: str) -> str:
@@ -122,6 +123,8 @@ def test_prometheus_names() -> None:
         "progress_run_health",
         "progress_run_completed",
         "progress_run_total",
+        "progress_run_pending_seconds",
+        "progress_run_start_within_seconds",
     }
     for metric in semconv.METRICS:
         assert not (metric in counters and metric.name.endswith("total"))
@@ -138,10 +141,82 @@ def test_health_and_stage_are_labels_of_one_series(progress_capture: Capture) ->
             else:
                 op.advance()
                 progress_capture.stage = op.stage("late", stall_after=1000).start()  # type: ignore[attr-defined]
-                progress_capture.advance(10)
+                progress_capture.advance(25)
             point = of(progress_capture, op)["health"]
             seen.append((point.attributes[semconv.HEALTH], point.attributes.get(semconv.STAGE_NAME), point.value))
     assert seen == [("silent", None, 1.0), ("progressing", "late", 1.0), ("slow", "late", 1.0)]
+
+
+def test_the_verdict_before_says_0_until_the_next(progress_capture: Capture) -> None:
+    """Of the verdicts that a reader finds when he looks back, one says 1."""
+    with progress.operation("survey", stall_after=20) as op:
+        progress_capture.advance(10)
+        progress_capture.advance(25)
+        for _ in range(20):
+            op.advance()
+            progress_capture.advance(1)
+        last = {point.attributes[semconv.HEALTH]: point.value for point in health_points(progress_capture)}
+        assert last == {"progressing": 1, "silent": 0}
+        times = {point.time for point in health_points(progress_capture) if point.value == 0}
+        assert max(times) == max(point.time for point in health_points(progress_capture))
+
+
+def health_points(captured: Capture) -> list[Point]:
+    return [point for point in captured.series if point.name == semconv.RUN_HEALTH.name]
+
+
+def test_the_line_at_which_it_hangs_is_a_label(progress_capture: Capture) -> None:
+    """While it is stuck, and only then, the health series says at which line of code."""
+    with progress.operation("survey", stall_after=20) as op:
+        progress_capture.advance(10)
+        progress_capture.advance(25)
+        at = health_points(progress_capture)[-1].attributes.get(semconv.STUCK_AT)
+        if at is None:
+            at = health_points(progress_capture)[-2].attributes.get(semconv.STUCK_AT)
+        assert at == op.snapshot().stuck_at is not None
+        for _ in range(20):
+            op.advance()
+            progress_capture.advance(1)
+        standing = [point for point in health_points(progress_capture) if point.value == 1]
+        assert semconv.STUCK_AT not in standing[-1].attributes
+
+
+def test_a_wait_that_is_over_leaves_0(progress_capture: Capture) -> None:
+    """Once a wait had a limit, the time left is 0 whenever no wait is on, so that looking back finds none overdue."""
+    with progress.operation("survey") as op:
+        progress_capture.advance(15)
+        assert "wait_remaining" not in of(progress_capture, op)
+        with op.waiting("a person", overdue_after=5):
+            progress_capture.advance(15)
+            assert of(progress_capture, op)["wait_remaining"].value < 0
+        progress_capture.advance(15)
+        assert of(progress_capture, op)["wait_remaining"].value == 0
+
+
+def test_one_that_has_not_started_has_series(progress_capture: Capture) -> None:
+    """With a limit for its start, it shows for how long it is due; after the start that is 0 once more, and no longer."""
+    op = progress.operation("survey", start_within=10)
+    progress_capture.advance(25)
+    found = of(progress_capture, op)
+    assert found["start_within"].value == 10
+    assert found["pending"].value == pytest.approx(25, abs=11)
+    assert "active" not in found
+    op.start()
+    progress_capture.advance(30)
+    pending = [point for point in progress_capture.series if point.name == semconv.RUN_PENDING.name]
+    assert pending[-1].value == 0
+    assert [point.value for point in pending].count(0) == 1
+    assert of(progress_capture, op)["active"].value == 1
+    op.complete()
+
+
+def test_one_that_is_dropped_before_its_start_is_pending_no_longer(progress_capture: Capture) -> None:
+    """Nobody waits for an operation that is gone."""
+    op = progress.operation("survey", start_within=10)
+    progress_capture.advance(25)
+    del op
+    progress_capture.advance(11)
+    assert [point.value for point in progress_capture.series if point.name == semconv.RUN_PENDING.name][-1] == 0
 
 
 def test_a_long_wait_is_waiting_at_the_next_export(progress_capture: Capture) -> None:

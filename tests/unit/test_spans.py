@@ -344,8 +344,9 @@ def test_span_events_have_the_names_of_log_events(progress_capture: Capture) -> 
                 progress_capture.clock.sleep(1)
         progress_capture.advance(6)
         progress.heartbeat(step=1)
-        progress.advance()
-        progress_capture.advance(1)
+        for _ in range(4):
+            progress.advance()
+            progress_capture.advance(1)
     assert events(progress_capture, "survey") == [
         "operation.started",
         "stage.started",
@@ -412,7 +413,7 @@ def test_notes_make_room_for_changes_of_state(progress_capture: Capture) -> None
         for _ in range(2):
             with progress.waiting("a person"):
                 progress_capture.clock.sleep(0.1)
-            progress_capture.look()
+                progress_capture.look()
         for _ in range(500):
             progress.note("y")
     found = events(progress_capture, "survey")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress.live import hooks
 from otel_progress.live.registry import registry
@@ -67,9 +67,9 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
         started_at=operation._started_ns / 1e9 if operation._started is not None else None,
         elapsed=max(0.0, end - start),
         idle=max(0.0, idle_until - operation._moved_at),
-        stall_after=stall_after(operation),
-        slow_after=options.slow_after,
+        **_limits(operation),
         start_within=options.start_within,
+        **_evidence(operation),
         stage=None if current is operation else current._path,
         message=_message(current),
         description=options.description,
@@ -99,7 +99,40 @@ def innermost(operation: Operation) -> Handle:
         return operation
 
 
+def _limits(operation: Operation) -> dict[str, Any]:
+    """The limits that count, and the sources of those that nobody named."""
+    learned = operation._learned
+    said = operation._opts.slow_after
+    limits: dict[str, Any] = {"stall_after": named_stall_after(operation), "slow_after": said}
+    if learned is not None:
+        if limits["stall_after"] is None:
+            limits |= {"stall_after": learned.stall_after, "stall_after_source": learned.stall_source}
+        if said is None:
+            limits |= {"slow_after": learned.slow_after, "slow_after_source": learned.slow_source}
+    return limits
+
+
+def _evidence(operation: Operation) -> dict[str, Any]:
+    """The verdict that stands, and what it rests on."""
+    stuck = operation._stuck
+    at: dict[str, Any] = {} if stuck is None else {"stuck_at": stuck.at, "stack": stuck.stack}
+    return {"health": operation._health, "loop": operation._loop, **at}
+
+
 def stall_after(operation: Operation) -> float | None:
+    """The idle time that counts: the limit that was named, else the learned one."""
+    named = named_stall_after(operation)
+    learned = operation._learned
+    return named if named is not None or learned is None else learned.stall_after
+
+
+def slow_after(operation: Operation) -> float | None:
+    """The run time that counts: the limit that was named, else that of the plan, else the learned one."""
+    named, learned = operation._opts.slow_after, operation._learned
+    return named if named is not None or learned is None else learned.slow_after
+
+
+def named_stall_after(operation: Operation) -> float | None:
     """The limit of the innermost running stage, else that of its parent, and so on up."""
     node: Handle | None = innermost(operation)
     while node is not None and node is not operation:

@@ -18,6 +18,7 @@ from typing_extensions import ParamSpec
 from otel_progress import semconv
 from otel_progress.live import hooks
 from otel_progress.live.drops import drops
+from otel_progress.live.stack import here
 
 if TYPE_CHECKING:
     from otel_progress.live.node import Handle
@@ -43,6 +44,8 @@ def running_here() -> Handle | None:
 def enter(node: Handle) -> None:
     """Make a handle and its span current."""
     node._context = innermost.set(node)
+    if node._place is not None:
+        node._place = here()
     if node._span is not None:
         node._token = hooks.tracing.attach(node)
 
@@ -89,6 +92,15 @@ def carry(fn: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(fn)
     def carried(*args: P.args, **kwargs: P.kwargs) -> R:
-        return context.copy().run(fn, *args, **kwargs)
+        node = context.get(innermost)
+        if node is None or not hooks.wanted:
+            return context.copy().run(fn, *args, **kwargs)
+        place = here()
+        places = vars(node).setdefault("_carried", set())  # one step, so that two threads get the same
+        places.add(place)
+        try:
+            return context.copy().run(fn, *args, **kwargs)
+        finally:
+            places.discard(place)
 
     return carried

@@ -30,11 +30,12 @@ QUEUE: Final = 10_000
 class Listener:
     """A callback, and the loop it belongs to if it is async."""
 
-    __slots__ = ("broken", "callback", "loop")
+    __slots__ = ("broken", "callback", "loop", "only")
 
-    def __init__(self, callback: Callable[[Snapshot], object]) -> None:
-        """Take the loop of here along for an async callback."""
+    def __init__(self, callback: Callable[[Snapshot], object], only: str | None = None) -> None:
+        """Take the loop of here along for an async callback; `only` is the one event that it is told of."""
         self.callback = callback
+        self.only = only
         self.loop: asyncio.AbstractEventLoop | None = None
         self.broken = False
         if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None)):
@@ -127,9 +128,14 @@ class Teller:
 teller = Teller()
 
 
-def listen(callback: Callable[[Snapshot], object], operation: Operation | None) -> Callable[[], None]:
-    """Tell the callback of every change of one operation, or of all; returns what takes it out again."""
-    listener = Listener(callback)
+def listen(
+    callback: Callable[[Snapshot], object], operation: Operation | None, only: str | None = None
+) -> Callable[[], None]:
+    """Tell the callback of every change of one operation, or of all; returns what takes it out again.
+
+    With `only`, it is told of the changes with this event's name alone.
+    """
+    listener = Listener(callback, only)
     if operation is None:
         where = _all
     else:
@@ -151,7 +157,8 @@ def listen(callback: Callable[[Snapshot], object], operation: Operation | None) 
 def tell_all(event: Event, operation: Operation | None) -> None:
     """The sink of the ticker."""
     for listener in (*_all, *((operation._listeners or ()) if operation is not None else ())):
-        teller.put(listener, event.snapshot)
+        if listener.only is None or listener.only == event.name:
+            teller.put(listener, event.snapshot)
 
 
 def after_fork_in_child() -> None:

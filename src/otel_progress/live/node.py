@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from otel_progress.live.operation import Operation, Use
+    from otel_progress.live.stack import Place
     from otel_progress.live.stage import Stage, StageGiven
     from otel_progress.live.trail import Kept
     from otel_progress.live.waits import Waiting
@@ -206,6 +208,10 @@ class Handle:
     _token: Any = None
     _context: Any = None
     _trail: list[Kept] | None = None
+    _gaps: float = 0.0
+    """Seconds of its run that were gaps of their own, told to `learning`."""
+    _place: Place | None = None
+    _carried: set[Place] | None = None
 
     def _measure(self, total: object, unit: object, message: object) -> None:
         """Take what the caller said of its size and its first step."""
@@ -321,6 +327,21 @@ class Handle:
             line = f"failed: {what}" if what else "failed"
             self._tell(line, key, about)
 
+    def step(self, key: object, /) -> None:
+        """The work takes this step now; the same step, or the same few, again and again without progress is a loop.
+
+        Args:
+            key: what it does and on what, such as `f"search {query}"`; equal keys are the same step.
+        """
+        operation = self.operation
+        now = clock.monotonic()
+        loops = operation._loops
+        if loops is None:
+            from otel_progress.live.loops import Loops
+
+            loops = vars(operation).setdefault("_loops", Loops(operation, now))  # one step, so that two threads get the same
+        loops.step(key if type(key) is str and len(key) <= values.NAME_LENGTH else _long_key(key), now)
+
     def usage(
         self,
         *,
@@ -379,6 +400,18 @@ class Handle:
         from otel_progress.live.listeners import listen
 
         return listen(callback, self.operation)
+
+    def on_stall(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+        """Call this with a snapshot when the operation is found silent or looping; see `add_listener`."""
+        from otel_progress.live.listeners import listen
+
+        return listen(callback, self.operation, semconv.STALLED)
+
+    def on_recover(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+        """Call this with a snapshot when the operation moves again after that; see `add_listener`."""
+        from otel_progress.live.listeners import listen
+
+        return listen(callback, self.operation, semconv.RECOVERED)
 
     # -- its end
 
@@ -541,6 +574,14 @@ class Handle:
     def _close_lanes(self) -> None:
         for lane in list(self._lanes or ()):
             lane.close()
+
+
+def _long_key(key: object) -> str:
+    """A text for a key that is long, or no text; keys that differ stay different."""
+    text = values.text(key, drops, sys.maxsize)
+    if len(text) <= values.NAME_LENGTH:
+        return text
+    return f"{text[: values.NAME_LENGTH - 12]}…#{zlib.crc32(text.encode()):08x}"
 
 
 def _locked_advance(self: Handle, n: Number = 1) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, TypeVar
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, InvalidState
@@ -15,14 +15,19 @@ from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import guarded, tell_once
 from otel_progress.live.node import Handle
 from otel_progress.live.registry import registry
+from otel_progress.live.stack import here
 from otel_progress.live.trail import keep
 from otel_progress.model import values
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
 
 if TYPE_CHECKING:
+    from otel_progress.live.learning import Limits
     from otel_progress.live.listeners import Listener
+    from otel_progress.live.loops import Loops
+    from otel_progress.live.stack import Where
     from otel_progress.live.stage import Stage
+    from otel_progress.model.loop import Loop
     from otel_progress.model.plan import Plan, StagePlan
     from otel_progress.model.snapshot import Note, Snapshot
 
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
         stall_after: float | None
         slow_after: float | None
         start_within: float | None
+        loop_after: int | None
+        stall_policy: Literal["report", "cancel"]
         heartbeat_counts: bool
 
 
@@ -71,6 +78,8 @@ class OperationOptions(NamedTuple):
     slow_after: float | None = None
     start_within: float | None = None
     heartbeat_counts: bool = False
+    loop_after: int | None = None
+    cancels: bool = False
 
 
 PLAIN: Final = OperationOptions()
@@ -100,6 +109,12 @@ class Operation(Handle):
     _check_at = 0.0
     _overdue = False
     _stalled_at: float | None = None
+    _calm_at: float | None = None
+    _loops: Loops | None = None
+    _loop: Loop | None = None
+    _learned: Limits | None = None
+    _stuck: Where | None = None
+    _late = False
     _rationed: deque[Any] | None = None
     _stage_tokens: Any = None
     _over = False
@@ -122,6 +137,8 @@ class Operation(Handle):
         stall_after: float | None = None,
         slow_after: float | None = None,
         start_within: float | None = None,
+        loop_after: int | None = None,
+        stall_policy: Literal["report", "cancel"] = "report",
         heartbeat_counts: bool = False,
     ) -> None:
         """An operation that has not started; see `otel_progress.operation`."""
@@ -138,6 +155,8 @@ class Operation(Handle):
             values.positive("slow_after", slow_after),
             values.positive("start_within", start_within),
             bool(heartbeat_counts),
+            _repeats(loop_after),
+            _cancels(stall_policy),
         )
         if options != PLAIN:
             self._opts = options
@@ -146,6 +165,8 @@ class Operation(Handle):
         if attributes:
             self._with_more().attributes = values.attributes(attributes, drops)
         self._created = clock.monotonic()
+        if options.start_within is not None:
+            registry.expect(self)
 
     @classmethod
     def _fresh(cls, template: Operation) -> Operation:
@@ -411,6 +432,20 @@ def _known_parent(given: Any) -> Operation | Stage | Parent | str | None:
     return found  # type: ignore[no-any-return]
 
 
+def _repeats(given: Any) -> int | None:
+    if given is None or (type(given) is int and given >= 2):
+        return given
+    raise InvalidArgument(
+        f"loop_after is how often the same step may come in a row, a whole number from 2 on, not {given!r}"
+    )
+
+
+def _cancels(policy: object) -> bool:
+    if policy in ("report", "cancel"):
+        return policy == "cancel"
+    raise InvalidArgument(f"stall_policy is 'report' or 'cancel', not {policy!r}")
+
+
 def _plan(given: Plan | Iterable[StagePlan | str] | None) -> Plan | None:
     if given is None:
         return None
@@ -431,6 +466,8 @@ class Use:
     def __enter__(self) -> Any:
         """The handle is current from here on."""
         self._context = context.innermost.set(self._node)
+        if self._node._place is not None:
+            self._node._place = here()
         self._token = hooks.tracing.attach(self._node) if self._node._span is not None else None
         return self._node
 
@@ -488,6 +525,6 @@ share_names(
             "_check_at",
             "_sequence",
         ),
-        *("_told", "_sound", "_shown", "_seen", "_pace", "_health", "_more", "_context"),
+        *("_told", "_sound", "_shown", "_seen", "_pace", "_health", "_more", "_context", "_place", "_learned"),
     ),
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
 from otel_progress.errors import DuplicateOperation
+from otel_progress.live import hooks
 from otel_progress.live.drops import drops
 from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes
@@ -45,6 +46,7 @@ class Registry:
 
     def _reset(self) -> None:
         self.lock = threading.RLock()
+        self.pending: weakref.WeakSet[Operation] = weakref.WeakSet()
         self.live: dict[str, weakref.ref[Operation]] = {}
         self.changes: deque[Change] = deque()
         self.dropped: deque[tuple[Handle, Status, str]] = deque()
@@ -84,6 +86,12 @@ class Registry:
             if name not in self.started and len(self.started) >= NAMES:
                 name = semconv.OTHER_STAGE
             self.started[name] = self.started.get(name, 0) + 1
+
+    def expect(self, operation: Operation) -> None:
+        """Remember one that should start within a limit."""
+        self.pending.add(operation)
+        if hooks.wanted:
+            hooks.on_expect()
 
     def remove(self, operation: Operation, *, given: bool) -> None:
         """Let an ended operation go; the attempts of ids that callers gave are remembered."""

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
-from otel_progress.live import context, hooks
+from otel_progress.live import context, hooks, learning
 from otel_progress.live.guard import tell_once
+from otel_progress.live.lag import Lag
 from otel_progress.live.registry import FORK_WAIT, registry
+from otel_progress.live.stack import here
 from otel_progress.live.ticker import Ticker
 from otel_progress.model.status import Status
 
@@ -39,6 +41,7 @@ after_fork: list[Callable[[], None]] = []
 in_child: list[Callable[[], None]] = []
 """Called in a forked child, before any code of the user."""
 
+lag = Lag()
 loops: weakref.WeakSet[Any] = weakref.WeakSet()
 """The event loops on which operations started; the heartbeat asks how late they are."""
 
@@ -68,7 +71,7 @@ def want() -> None:
     for operation in reversed(around):
         if not operation._seen_by_ticker:
             operation._announce()
-    if registry.live:
+    if registry.live or registry.pending:
         ensure()
 
 
@@ -83,6 +86,9 @@ def ensure() -> None:
     with _lock:
         if threads_allowed:
             ticker.start()
+
+
+hooks.on_expect = ensure
 
 
 def _hook() -> None:
@@ -131,6 +137,7 @@ def finish(timeout: float, interrupt: str | None = None) -> bool:
                 operation._finish(Status.INTERRUPTED, interrupt, None)
         if not ticker.resting or registry.live or registry.changes or not threads_allowed:
             ticker.round(sample=True)
+        learning.learning.save()
         for call in tuple(at_exit):
             call(max(0.0, deadline - clock.monotonic()))
 
@@ -171,10 +178,12 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global ticker, _lock, parking, _parked_by, _finalized, _waited
+    global ticker, lag, _lock, parking, _parked_by, _finalized, _waited
+    lag = Lag()
     _lock, parking = threading.Lock(), threading.Lock()
     _parked_by, _finalized, _waited = None, False, 0.0
     loops.clear()
+    learning.learning.after_fork_in_child()
     registry.after_fork_in_child()
     ticker = Ticker(ticker.interval, ticker.budget)
     for call in tuple(in_child):
@@ -184,8 +193,9 @@ def _after_fork_in_child() -> None:
             tell_once("a part of the telemetry could not be set up in a forked child; the job goes on")
 
 
-def _prepare(_: Operation) -> None:
+def _prepare(operation: Operation) -> None:
     """An operation starts while somebody wants events."""
+    operation._place = here()
     if ticker.resting:
         ensure()
     asyncio = sys.modules.get("asyncio")

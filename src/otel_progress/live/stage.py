@@ -16,6 +16,7 @@ from otel_progress.live.node import Handle
 from otel_progress.live.operation import PLAIN as UNSAID
 from otel_progress.live.operation import Operation
 from otel_progress.live.registry import CHANGES, registry
+from otel_progress.live.stack import here as this_place
 from otel_progress.model import values
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY
@@ -204,6 +205,7 @@ class Stage(Handle):
             if options is not UNSAID and options.plan is not None:
                 operation._weigh(self)
             if hooks.wanted:
+                self._place = this_place()
                 changes = registry.changes
                 if len(changes) < CHANGES:
                     changes.append((STAGE_STARTED, operation, self, now_ns, EMPTY))

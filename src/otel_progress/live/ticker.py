@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock, semconv
-from otel_progress.live import capture, hooks
+from otel_progress.live import capture, hooks, learning, watchdog
 from otel_progress.live.drops import drops
 from otel_progress.live.guard import tell_once
+from otel_progress.live.loops import Loops
 from otel_progress.live.registry import Change, registry
-from otel_progress.model.health import judge
+from otel_progress.model.health import STUCK, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
@@ -117,6 +118,8 @@ class Ticker:
         self._snapshots.clear()
         try:
             registry.end_dropped()
+            if registry.pending:
+                self._look_at_pending(now)
             self._left = allowance = self._allowance(now)
             self._take_changes(now)
             if sample or self._rounds % SAMPLE_EVERY == 0:
@@ -128,6 +131,7 @@ class Ticker:
             tell_once("a round of the ticker failed; the job goes on")
         for call in tuple(hooks.on_tick):
             _safely(call, now)
+        _safely(learning.learning.on_tick, now)
         self._snapshots.clear()
 
     def _take_changes(self, now: float) -> None:
@@ -151,7 +155,10 @@ class Ticker:
         if event == semconv.OPERATION_ENDED:
             self._pay_all(operation)
             operation._over = True
-        elif event in _STAGE and not self._may_tell_stage(operation, now):
+            learning.learning.ended(operation, operation)
+        elif event in _STAGE:
+            _note_stage(event, operation, node, now)
+        if event in _STAGE and not self._may_tell_stage(operation, now):
             drops.add(semconv.DROP_FOLDED)
             self._waiting.setdefault(operation, self._rounds)
             return
@@ -174,9 +181,14 @@ class Ticker:
                     skipped += waiting.setdefault(operation, number) != number
                 elif operation._said != operation._told:
                     waiting.setdefault(operation, number)
-                if now >= operation._check_at or (moved and operation._health is not Health.PROGRESSING):
-                    if not _postponed(operation, now):
-                        self._judge(operation, now)
+                due = now >= operation._check_at
+                if operation._loops is not None or operation._more is not None:
+                    due = watchdog.look(operation, now) or due
+                health = operation._health
+                if health is not Health.PROGRESSING:
+                    due = due or moved or (health in STUCK and operation._calm_at is not None)
+                if due and not _postponed(operation, now):
+                    self._judge(operation, now)
             except Exception:
                 tell_once("an operation could not be sampled; the others are")
         if skipped:
@@ -186,27 +198,38 @@ class Ticker:
         """Compare the verdict with the last one; each change between stuck and moving is one event."""
         if operation._status is not Status.RUNNING:
             return
+        before, overdue = operation._health, operation._overdue
+        if before in STUCK and watchdog.released(operation, now):
+            operation._health = Health.PROGRESSING
         told = operation in self._snapshots  # an event of this round has the verdict already
         snapshot = self._snapshot(operation)
         verdict = judge(snapshot, snapshot.timestamp)
-        before, operation._health = operation._health, verdict.health
-        overdue, operation._overdue = operation._overdue, verdict.overdue
+        operation._health, operation._overdue = verdict.health, verdict.overdue
         operation._check_at = next_check(snapshot, now)
         if verdict.health is before and verdict.overdue is overdue:
             return
-        if verdict.health is Health.SILENT:
-            operation._stalled_at = now - snapshot.idle
-            self._change(semconv.STALLED, operation, Attributes({semconv.HEALTH_REASON: verdict.reason or ""}))
+        if verdict.health in STUCK:
+            self._change(semconv.STALLED, operation, watchdog.stalled(operation, verdict, now))
+            if operation._opts.cancels:
+                watchdog.ask_to_stop(operation, verdict.reason or verdict.health.value)
         elif operation._stalled_at is not None:
-            stuck = now - operation._stalled_at
-            operation._stalled_at = None
-            self._change(semconv.RECOVERED, operation, Attributes({semconv.STALL_DURATION: stuck}))
+            self._change(semconv.RECOVERED, operation, watchdog.recovered(operation, now))
         elif not told:
             self._waiting.setdefault(operation, self._rounds)
+
+    def _look_at_pending(self, now: float) -> None:
+        """Tell once of each that should have started by now."""
+        for operation in list(registry.pending):
+            if operation._status is not Status.PENDING:
+                registry.pending.discard(operation)
+            elif not operation._late and now - operation._created >= (operation._opts.start_within or FOREVER):
+                operation._late = True
+                self._emit(semconv.UPDATED, operation, operation, clock.time_ns(), EMPTY)
 
     def _change(self, event: str, operation: Operation, attributes: Attributes) -> None:
         from otel_progress.live.trail import keep
 
+        self._snapshots.pop(operation, None)  # it was made before the evidence was there
         when = clock.time_ns()
         node = capture.innermost(operation)
         for kept in {node, operation}:
@@ -303,6 +326,7 @@ def sample(operation: Operation, now: float) -> bool:
     """Whether any unit was completed since the last sample; remembers when."""
     advanced = operation._advanced
     plain = type(advanced) is int and operation._lanes is None and operation._more is None
+    before = operation._moved_at
     life = advanced + operation._bumps if plain else operation._life()
     moved = life != operation._seen
     if moved:
@@ -322,15 +346,36 @@ def sample(operation: Operation, now: float) -> bool:
                 _observe(stage, now)
     if moved:
         operation._moved_at = now
+        if now - before >= learning.STEADY:
+            watchdog.gap(operation, before, now)
+        if operation._loops is not None:
+            operation._loops.progressed(operation, now)
     if now >= operation._observe_at and capture.find_wait(operation, now) is None:
         _observe(operation, now)
     return bool(moved)
 
 
+def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> None:
+    """What a stage's start or end says of loops, and its end of healthy ones."""
+    loops = operation._loops
+    if loops is None:
+        loops = operation._loops = Loops(operation, now)
+    if event == semconv.STAGE_STARTED:
+        loops.stage_started(stage, now)
+    else:
+        loops.stage_ended(stage, now)
+        learning.learning.ended(operation, stage)
+
+
 def _postponed(operation: Operation, now: float) -> bool:
     """Whether no limit can be reached yet, as it moved since the last look; then it is looked at later."""
-    slow_after = operation._opts.slow_after
+    options = operation._opts
+    if options.stall_after is None or options.slow_after is None:
+        operation._learned = learning.learning.limits(operation)
+    slow_after = capture.slow_after(operation)
     started = operation._started or now
+    if operation._loop is not None:
+        return False
     if operation._health is not Health.PROGRESSING or capture.find_wait(operation, now) is not None:
         return False
     if slow_after is not None and now >= started + slow_after:
@@ -353,6 +398,8 @@ def _observe(node: Handle, now: float) -> None:
 def next_check(snapshot: Snapshot, now: float) -> float:
     """The monotonic time at which the verdict may change if nothing moves."""
     limits = [FOREVER]
+    if snapshot.health in STUCK:
+        return now + 5.0  # it is looked at sooner when it moves
     if snapshot.wait is not None:
         if snapshot.wait.overdue_after is not None and snapshot.wait.elapsed < snapshot.wait.overdue_after:
             limits.append(snapshot.wait.overdue_after - snapshot.wait.elapsed)

@@ -1,11 +1,39 @@
-"""What to conclude about an operation: one pure function of (snapshot, now)."""
+"""What to conclude about an operation: one pure function of (snapshot, now, and what was heard of its process)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Final
 
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
+
+BEATS: Final = 3
+"""So many intervals without a heartbeat, and the process counts as dead."""
+STUCK: Final = frozenset({Health.SILENT, Health.LOOPING})
+"""The verdicts that mean: no progress."""
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What an observer outside knows of the process of an operation; all in seconds, by the observer's monotonic clock.
+
+    Attributes:
+        silence: since anything was heard of the process.
+        interval: from one heartbeat of the process to the next, as it announced it.
+        watching: since when the observer hears without a gap: its own start, the end of a time in which it heard
+            nothing at all or was asleep, a jump of its clock.
+    """
+
+    silence: float
+    interval: float = 5.0
+    watching: float = math.inf
+
+    @property
+    def allowed(self) -> float:
+        """The silence at which the process counts as dead."""
+        return BEATS * self.interval
 
 
 @dataclass(frozen=True)
@@ -14,10 +42,15 @@ class Verdict:
 
     Attributes:
         health: the conclusion.
-        limit: which limit decided (`stall_after`, `slow_after`, `start_within`, `overdue_after`), or None.
+        limit: which limit decided (`stall_after`, `slow_after`, `start_within`, `overdue_after`, `loop_after`,
+            `heartbeat`), or None.
         seconds: what was measured against the limit.
         allowed: the limit, in seconds.
         overdue: whether a declared wait is past its own limit.
+        clock: what was measured: `idle`, `elapsed`, `pending`, `wait`, `steps`, `heartbeat`.
+        source: where the limit comes from (`from the plan`, `learned from 41 runs`); None where it was named.
+        seen: what was last seen of it, in words.
+        detail: the evidence in words where there is more to say than the limit.
     """
 
     health: Health
@@ -25,14 +58,20 @@ class Verdict:
     seconds: float = 0.0
     allowed: float | None = None
     overdue: bool = False
+    clock: str | None = None
+    source: str | None = None
+    seen: str | None = None
+    detail: str | None = None
 
     @property
     def reason(self) -> str | None:
         """The evidence in words."""
+        if self.detail is not None:
+            return self.detail
         if self.limit is None or self.allowed is None:
             return None
-        what = _WORDS[self.limit]
-        return f"{what} {self.seconds:.0f} s, {self.limit} is {self.allowed:g} s"
+        source = f" ({self.source})" if self.source else ""
+        return f"{_WORDS[self.limit]} {self.seconds:.0f} s, {self.limit} is {self.allowed:g} s{source}"
 
     @property
     def troubled(self) -> bool:
@@ -40,7 +79,7 @@ class Verdict:
         return self.health not in (Health.PROGRESSING, Health.WAITING) or self.overdue
 
 
-_WORDS = {
+_WORDS: Final = {
     "stall_after": "no progress for",
     "slow_after": "running for",
     "start_within": "not started for",
@@ -48,25 +87,86 @@ _WORDS = {
 }
 
 
-def judge(snapshot: Snapshot, now: float) -> Verdict:
-    """The verdict on a snapshot at `now` (seconds since 1970), if nothing was heard of it since.
+def judge(snapshot: Snapshot, now: float, hearing: Hearing | None = None) -> Verdict:
+    """The verdict on a snapshot at `now`, if nothing was heard of the operation since.
 
-    A limit counts as reached at exactly its value. A declared wait stops the stuck clock; silence
-    outranks slowness. A final status has no health of its own: it counts as progressing.
+    `now` is in seconds since 1970 by the clock of the snapshot: an observer adds the time since the snapshot came in
+    to the snapshot's own, so that clocks that differ make no verdict.
+
+    A limit counts as reached at exactly its value. Dead outranks all, as nothing else can be known then; looping
+    outranks the waits between its turns; a declared wait stops the stuck clock; silence outranks slowness. Of a process
+    that was not heard while the observer could not hear either, nothing is known. What its process calls stuck stays
+    so until the process says that it moves again. A final status has no health of its own: it counts as progressing.
     """
     seen = snapshot.at(now)
     if seen.status.final:
         return Verdict(Health.PROGRESSING)
+    if hearing is not None:
+        outside = _outside(snapshot, now, hearing)
+        if outside is not None:
+            return outside
     if seen.status is Status.PENDING:
         if seen.start_within is not None and seen.elapsed >= seen.start_within:
-            return Verdict(Health.SLOW, "start_within", seen.elapsed, seen.start_within)
-        return Verdict(Health.WAITING)
-    if seen.wait is not None:
+            return Verdict(Health.SLOW, "start_within", seen.elapsed, seen.start_within, clock="pending")
+        return Verdict(Health.WAITING, clock="pending")
+    if seen.wait is not None and seen.loop is None:
         limit = seen.wait.overdue_after
         overdue = limit is not None and seen.wait.elapsed >= limit
-        return Verdict(Health.WAITING, "overdue_after", seen.wait.elapsed, limit, overdue)
-    if seen.stall_after is not None and seen.idle >= seen.stall_after:
-        return Verdict(Health.SILENT, "stall_after", seen.idle, seen.stall_after)
+        return Verdict(
+            Health.WAITING, "overdue_after", seen.wait.elapsed, limit, overdue, "wait", seen=seen.wait.reason
+        )
+    return _at_work(seen)
+
+
+def _outside(snapshot: Snapshot, now: float, hearing: Hearing) -> Verdict | None:
+    """What follows from what was heard of the process, and what was not."""
+    allowed = hearing.allowed
+    if hearing.watching < allowed and (
+        hearing.silence >= hearing.watching or now - snapshot.timestamp >= hearing.watching
+    ):
+        detail = f"the observer hears again for only {hearing.watching:.0f} s"
+        return Verdict(Health.UNKNOWN, "heartbeat", hearing.silence, allowed, clock="heartbeat", detail=detail)
+    if hearing.silence >= allowed:
+        detail = f"its process was not heard of for {hearing.silence:.0f} s, {allowed:g} s are allowed"
+        return Verdict(
+            Health.DEAD, "heartbeat", hearing.silence, allowed, clock="heartbeat", seen=_last(snapshot), detail=detail
+        )
+    return None
+
+
+def _at_work(seen: Snapshot) -> Verdict:
+    """The verdict on one that runs and does not wait."""
+    idle, limit = seen.idle, seen.stall_after
+    loop = seen.loop
+    if loop is not None:
+        return Verdict(Health.LOOPING, "loop_after", loop.seconds, clock="steps", seen=_last(seen), detail=loop.reason)
+    source = seen.stall_after_source
+    if limit is not None and idle >= limit:
+        return Verdict(Health.SILENT, "stall_after", idle, limit, clock="idle", source=source, seen=_last(seen))
+    if seen.health in STUCK:
+        detail = f"moving again, for {idle:.0f} s without progress" if idle >= 1 else "moving again"
+        return Verdict(seen.health, "stall_after", idle, limit, clock="idle", source=source, detail=detail)
     if seen.slow_after is not None and seen.elapsed >= seen.slow_after:
-        return Verdict(Health.SLOW, "slow_after", seen.elapsed, seen.slow_after)
-    return Verdict(Health.PROGRESSING, "stall_after", seen.idle, seen.stall_after)
+        source = seen.slow_after_source
+        return Verdict(Health.SLOW, "slow_after", seen.elapsed, seen.slow_after, clock="elapsed", source=source)
+    return Verdict(Health.PROGRESSING, "stall_after", idle, limit, clock="idle", source=source)
+
+
+def _last(seen: Snapshot) -> str | None:
+    """What was last seen of it, in words."""
+    parts = [part for part in (seen.stage, _count(seen), seen.message) if part]
+    return ", ".join(parts) or None
+
+
+def _count(seen: Snapshot) -> str | None:
+    """How far it was."""
+    progress = seen.progress
+    if progress.completed is None:
+        return None
+    of = "" if progress.total is None else f" of {progress.total:g}"
+    return f"{progress.completed:g}{of} {progress.unit}"
+
+
+def hold(limit: float | None) -> float:
+    """How long one that was stuck must move, never idle for half its limit, before it counts as moving; in seconds."""
+    return 5.0 if limit is None else min(10.0, limit / 2)

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.loop import Loop
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes, Number
 
@@ -120,6 +121,9 @@ class Snapshot:
     Times are in seconds; `started_at` and `timestamp` since 1970. `elapsed` and `idle` come from the
     monotonic clock. `stages` has at most 64 stages: all that run, then the newest; older ones are
     only counts and seconds by status, in `folded`.
+
+    `stall_after` and `slow_after` are the limits that count, and their source says where they come from where nobody
+    named them. While it is silent or looping, `stuck_at` is the line of the user's code, and `stack` the way to it.
     """
 
     operation_id: str
@@ -136,8 +140,13 @@ class Snapshot:
     elapsed: float = 0.0
     idle: float = 0.0
     stall_after: float | None = None
+    stall_after_source: str | None = None
     slow_after: float | None = None
+    slow_after_source: str | None = None
     start_within: float | None = None
+    loop: Loop | None = None
+    stuck_at: str | None = None
+    stack: str | None = None
     stage: str | None = None
     message: str | None = None
     description: str | None = None

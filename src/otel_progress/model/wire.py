@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.loop import Loop
 from otel_progress.model.snapshot import Progress, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Scalar
@@ -29,7 +30,11 @@ _FLAT: Final = (
     (s.ELAPSED, "elapsed"),
     (s.IDLE, "idle"),
     (s.STALL_AFTER, "stall_after"),
+    (s.STALL_AFTER_SOURCE, "stall_after_source"),
     (s.SLOW_AFTER, "slow_after"),
+    (s.SLOW_AFTER_SOURCE, "slow_after_source"),
+    (s.STUCK_AT, "stuck_at"),
+    (s.STACK, "stack"),
     (s.START_WITHIN, "start_within"),
     (s.STAGE_CURRENT, "stage"),
     (s.MESSAGE, "message"),
@@ -91,6 +96,8 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
         out[s.STAGES_FOLDED] = _dump(snapshot.folded)
     if snapshot.heartbeat_at is not None:
         out[s.LAST_HEARTBEAT] = snapshot.heartbeat_at
+    if snapshot.loop is not None:
+        out[s.LOOP] = _dump({name: getattr(snapshot.loop, name) for name in Loop.__dataclass_fields__})
     if snapshot.cancel_requested:
         out[s.CANCEL_REQUESTED] = True
     if snapshot.wait is not None:
@@ -98,10 +105,15 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
         if snapshot.wait.overdue_after is not None:
             out[s.WAIT_REMAINING] = snapshot.wait.overdue_after - snapshot.wait.elapsed
     if snapshot.span is not None:
-        out[s.SPAN_START_TIME], out[s.SPAN_KIND] = snapshot.span.start_time, snapshot.span.kind
-        if snapshot.span.parent_id is not None:
-            out[s.SPAN_PARENT_ID] = snapshot.span.parent_id
-            out[s.SPAN_PARENT_REMOTE] = snapshot.span.parent_remote
+        out |= _span(snapshot.span)
+    return out
+
+
+def _span(span: SpanIds) -> dict[str, Scalar]:
+    """What a watcher needs of the span, beside the ids that every log record has."""
+    out: dict[str, Scalar] = {s.SPAN_START_TIME: span.start_time, s.SPAN_KIND: span.kind}
+    if span.parent_id is not None:
+        out |= {s.SPAN_PARENT_ID: span.parent_id, s.SPAN_PARENT_REMOTE: span.parent_remote}
     return out
 
 
@@ -183,9 +195,23 @@ def from_attributes(
         folded=tuple((item[0], item[1], item[2]) for item in json.loads(get(s.STAGES_FOLDED, "[]"))),
         wait=wait,
         heartbeat_at=get(s.LAST_HEARTBEAT),
+        loop=_read_loop(json.loads(get(s.LOOP, "null"))),
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
         span=span,
         **said,
+    )
+
+
+def _read_loop(given: Mapping[str, Any] | None) -> Loop | None:
+    if given is None:
+        return None
+    return Loop(
+        given["kind"],
+        tuple(given["keys"]),
+        given["repeats"],
+        given["limit"],
+        given["seconds"],
+        _mapping(given["spent"]),
     )
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live import runtime
 from otel_progress.live.drops import drops
 from otel_progress.live.registry import registry
+from otel_progress.live.vitals import vitals
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.model.summary import seconds
 from otel_progress.model.values import EMPTY, Value
 from otel_progress.telemetry import protobuf
@@ -43,7 +43,6 @@ class Events:
         self._last: Snapshot | None = None
         self._keys: Mapping[str, object] = {}
         self._encoded = b""
-        self._lags: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
 
     def on_event(self, event: Event, operation: Operation) -> None:
         """Post an event of an operation."""
@@ -109,9 +108,10 @@ class Events:
             s.HEARTBEAT_INTERVAL: self._heartbeat,
             s.PROCESS_IN_FLIGHT: len(registry.live),
         }
-        lag = self._loop_lag()
+        lag = runtime.lag.worst(runtime.loops)
         if lag is not None:
             about[s.PROCESS_LOOP_LAG] = lag
+        about |= vitals()
         if drops:
             about[s.DROPPED] = json.dumps(dict(drops))
         now = clock.time_ns()
@@ -120,27 +120,6 @@ class Events:
             s.PROCESS_HEARTBEAT, now, now, protobuf.INFO, text, protobuf.attributes(_FIELD, about), None, None, False
         )
         self._pipeline.post(Letter(s.PROCESS_HEARTBEAT, "", body))
-
-    def _loop_lag(self) -> float | None:
-        """How late the event loops are, in seconds: the answer to the last question, or how long it is due."""
-        now, worst = clock.monotonic(), None
-        for loop in list(runtime.loops):
-            if loop.is_closed() or not loop.is_running():
-                self._lags.pop(loop, None)
-                continue
-            before = self._lags.get(loop)
-            if before is None or before >= 0:
-                self._lags[loop] = -now
-                try:
-                    loop.call_soon_threadsafe(self._answer, loop, now)
-                except RuntimeError:
-                    self._lags.pop(loop, None)
-            if before is not None:
-                worst = max(worst or 0.0, before if before >= 0 else now + before)
-        return worst
-
-    def _answer(self, loop: Any, asked: float) -> None:
-        self._lags[loop] = clock.monotonic() - asked
 
 
 def _light(snapshot: Snapshot) -> Snapshot:
@@ -228,8 +207,11 @@ def _updated(event: Event) -> str:
 
 
 def _stalled(event: Event) -> str:
+    snapshot = event.snapshot
     where = f" in {event.stage}" if event.stage else ""
-    return f": stuck{where}: {event.attributes.get(s.HEALTH_REASON) or event.snapshot.health_reason}"
+    at = f", at {snapshot.stuck_at}" if snapshot.stuck_at else ""
+    what = "looping" if snapshot.health is Health.LOOPING else "stuck"
+    return f": {what}{where}{at}: {event.attributes.get(s.HEALTH_REASON) or snapshot.health_reason}"
 
 
 def _recovered(event: Event) -> str:

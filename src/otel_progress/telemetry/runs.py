@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, Union
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -28,19 +28,28 @@ FINALS: Final = 10_000
 """Ended operations whose last point may wait for the receiver."""
 POINT_BYTES: Final = 24
 """What a point holds beside its head."""
-LABEL_BYTES: Final = 900
-"""The most that the labels of the health point hold beside those of all points."""
+LABEL_BYTES: Final = 2_600
+"""The most that the labels of both health points hold beside those of all points."""
 _FIELD: Final = 7
 Request = tuple[bytes, Callable[[], None]]
 T = TypeVar("T")
 
 
+Finding = tuple[Health, Union[str, None], Union[str, None]]
+"""A verdict, the stage, and the line of code at which it is stuck."""
+
+
 class Cached(NamedTuple):
-    """What is encoded once for an operation: the heads of its points, and of its health point."""
+    """What is encoded once for an operation: the heads of its points, and of its health points.
+
+    The health point of the verdict before stays, and says 0, so that no reader who looks back finds two that stand.
+    """
 
     head: bytes
-    health: tuple[Health, str | None]
+    health: Finding
     health_head: bytes
+    before: bytes = b""
+    waited: bool = False
 
 
 class Runs:
@@ -55,7 +64,8 @@ class Runs:
         self._next = 0.0
         self._shown: dict[str, Cached] = {}
         self._left_out: set[str] = set()
-        self._finals: dict[str, bytes] = {}
+        self._pending: dict[str, bytes] = {}
+        self._finals: dict[tuple[str, s.Metric], bytes] = {}
         self._news = False
 
     def on_change(self, change: Change) -> None:
@@ -69,10 +79,13 @@ class Runs:
 
     def _end(self, key: str) -> None:
         """The series of an operation end: their last point waits until the receiver has it."""
+        self._last(key, s.RUN_ACTIVE, self._shown.pop(key).head)
+
+    def _last(self, key: str, metric: s.Metric, head: bytes) -> None:
         if len(self._finals) >= FINALS:
             drops.add(s.DROP_OUTBOX)
             self._finals.pop(next(iter(self._finals)))
-        self._finals[key] = self._shown.pop(key).head
+        self._finals[key, metric] = head
         self._news = True
 
     def on_tick(self, now: float) -> None:
@@ -92,19 +105,40 @@ class Runs:
 
     def _last_points(self) -> Iterator[Request]:
         time, zero = protobuf.point_time(clock.time_ns()), protobuf.point_value(0.0)
-        for ended in _batches(list(self._finals.items()), lambda item: len(item[1]) + POINT_BYTES):
-            points = [head + time + zero for _, head in ended]
-            yield self._pipeline.request([_gauge(s.RUN_ACTIVE, points)]), partial(self._forget, dict(ended))
+        for metric in (s.RUN_ACTIVE, s.RUN_PENDING):
+            finals = [item for item in self._finals.items() if item[0][1] is metric]
+            for ended in _batches(finals, lambda item: len(item[1]) + POINT_BYTES):
+                points = [head + time + zero for _, head in ended]
+                yield self._pipeline.request([_gauge(metric, points)]), partial(self._forget, dict(ended))
 
     def _requests(self, now: float) -> Iterator[Request]:
+        for waiting in _batches(self._not_started(now), lambda item: 2 * (len(item[0]) + POINT_BYTES)):
+            time = protobuf.point_time(clock.time_ns())
+            pending, within = (
+                [head + time + protobuf.point_value(values[column]) for head, *values in waiting] for column in (0, 1)
+            )
+            yield self._pipeline.request([_gauge(s.RUN_PENDING, pending), _gauge(s.RUN_START_WITHIN, within)]), _nothing
         for chosen in _batches(self._choose(now), self._size):
             yield self._request(chosen, now), _nothing
 
     def _size(self, operation: Operation) -> int:
         """The most bytes that the points of an operation take."""
-        return (len(self._shown[operation.id].head) + POINT_BYTES) * (len(_SERIES) + 1) + LABEL_BYTES
+        return (len(self._shown[operation.id].head) + POINT_BYTES) * (len(_SERIES) + 2) + LABEL_BYTES
 
-    def _forget(self, ended: dict[str, bytes]) -> None:
+    def _not_started(self, now: float) -> Iterator[tuple[bytes, float, float]]:
+        """Those that should start within a limit and did not yet: the head of their points, since when, the limit."""
+        before, self._pending = self._pending, {}
+        for operation in list(registry.pending):
+            within = operation._opts.start_within
+            if operation._status is Status.PENDING and within is not None and len(self._pending) < self._most:
+                head = before.get(operation.id) or _encode(operation).head
+                self._pending[operation.id] = head
+                self._finals.pop((operation.id, s.RUN_PENDING), None)
+                yield head, max(0.0, now - operation._created), within
+        for key in before.keys() - self._pending.keys():
+            self._last(key, s.RUN_PENDING, before[key])
+
+    def _forget(self, ended: dict[tuple[str, s.Metric], bytes]) -> None:
         for key, head in ended.items():
             if self._finals.get(key) is head:
                 del self._finals[key]
@@ -127,7 +161,7 @@ class Runs:
                         drops.add(s.DROP_RUN_SERIES)
                     continue
                 self._left_out.discard(key)
-                self._finals.pop(key, None)  # of an earlier attempt
+                self._finals.pop((key, s.RUN_ACTIVE), None)  # of an earlier attempt
                 self._shown[key] = _encode(operation)
             yield operation
 
@@ -140,10 +174,17 @@ class Runs:
             try:
                 cached = self._health_head(operation)
                 head = cached.head + time
-                for out, value in zip(points, _values(operation, now)):
+                values = _values(operation, now)
+                if values[_WAITS] is not None and not cached.waited:
+                    cached = self._shown[operation.id] = cached._replace(waited=True)
+                for out, value in zip(points, values):
                     if value is not None:
                         out.append(head + encode(value))
+                if values[_WAITS] is None and cached.waited:
+                    points[_WAITS].append(head + encode(0.0))
                 healths.append(cached.health_head + time + one)
+                if cached.before:
+                    healths.append(cached.before + time + encode(0.0))
             except Exception:
                 tell_once("the series of an operation could not be made; those of the others are")
         metrics = [_gauge(metric, encoded) for metric, encoded in zip(_SERIES, points) if encoded]
@@ -152,11 +193,19 @@ class Runs:
     def _health_head(self, operation: Operation) -> Cached:
         cached = self._shown[operation.id]
         node = capture.innermost(operation)
-        health = (operation._health, None if node is operation else node.name)
-        if cached.health != health:
-            labels: dict[str, Any] = {s.HEALTH: health[0].value, **({s.STAGE_NAME: health[1]} if health[1] else {})}
-            head = protobuf.point_head(_labels(operation) + protobuf.attributes(_FIELD, labels))
-            cached = self._shown[operation.id] = Cached(cached.head, health, head)
+        stuck = operation._stuck
+        verdict, name, at = (
+            operation._health,
+            None if node is operation else node.name,
+            None if stuck is None else stuck.at,
+        )
+        if cached.health != (verdict, name, at):
+            labels: dict[str, Any] = {s.HEALTH: verdict.value, s.STAGE_NAME: name, s.STUCK_AT: at}
+            said = {key: value for key, value in labels.items() if value is not None}
+            head = protobuf.point_head(_labels(operation) + protobuf.attributes(_FIELD, said))
+            cached = self._shown[operation.id] = cached._replace(
+                health=(verdict, name, at), health_head=head, before=cached.health_head
+            )
         return cached
 
 
@@ -173,6 +222,7 @@ _SERIES: Final = (
     s.RUN_COMPLETED,
     s.RUN_TOTAL,
 )
+_WAITS: Final = _SERIES.index(s.RUN_WAIT_REMAINING)
 
 
 def _values(operation: Operation, now: float) -> tuple[float | None, ...]:
@@ -188,7 +238,7 @@ def _values(operation: Operation, now: float) -> tuple[float | None, ...]:
         max(0.0, now - operation._moved_at - waited),
         operation._more.beat_at if operation._more is not None else None,
         capture.stall_after(operation),
-        operation._opts.slow_after,
+        capture.slow_after(operation),
         eta.eta if eta is not None else None,
         wait.overdue_after - waited if wait is not None and wait.overdue_after is not None else None,
         capture.shown_ratio(operation, raw),
@@ -217,7 +267,7 @@ def _labels(operation: Operation) -> bytes:
 
 
 def _encode(operation: Operation) -> Cached:
-    return Cached(protobuf.point_head(_labels(operation)), (Health.UNKNOWN, None), b"")
+    return Cached(protobuf.point_head(_labels(operation)), (Health.UNKNOWN, None, None), b"")
 
 
 def _gauge(metric: s.Metric, points: list[bytes]) -> bytes:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import socket
 import threading
 import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress import clock
+from otel_progress import clock, proc
 from otel_progress import semconv as s
-from otel_progress.errors import InvalidState, MissingDependency
-from otel_progress.live import hooks, runtime
+from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
+from otel_progress.live import hooks, learning, runtime
 from otel_progress.model.values import Drops, Value, attributes
 from otel_progress.settings import Settings, read
 from otel_progress.telemetry import protobuf
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("otel_progress")
 _INSTANCE = "service.instance.id"
+_OF_PROCESS: Final = (s.PROCESS_PID, s.PROCESS_CREATED)
 PARK_SECONDS: Final = 1.0
 
 
@@ -51,7 +55,8 @@ class Configured:
 
         settings = self.settings
         logs, metrics = (_transport(name, settings) for name in ("logs", "metrics"))
-        resource = Resource.create(self.resource)
+        resource = Resource.create(self.resource).merge(Resource(_process()))
+        resource = Resource({s.HOST_NAME: socket.gethostname()}).merge(resource)
         if forked or _INSTANCE not in resource.attributes:
             resource = resource.merge(Resource({_INSTANCE: _instance()}))
         self.exporter = Exporter(settings, forked=forked)
@@ -116,6 +121,7 @@ def configure(
     protocol: str | None = None,
     interval: float | None = None,
     resource: Mapping[str, Any] | None = None,
+    history: str | os.PathLike[str] | None = None,
     handle_sigterm: bool = False,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
@@ -130,16 +136,18 @@ def configure(
         protocol: `http/protobuf` (the default) or `grpc`.
         interval: what left the process is never older than this, in seconds; 1 unless said.
         resource: more attributes of the service, such as `{"deployment.environment.name": "prod"}`.
+        history: a file in which to keep what runs teach about limits that nobody named, beyond this process;
+            `OTEL_PROGRESS_HISTORY` names one too.
         handle_sigterm: end running operations as interrupted and flush when SIGTERM comes, then do what was
             done on it before. Only from the main thread.
 
     Raises:
-        InvalidArgument: for an endpoint, a protocol or an interval that can't be meant.
+        InvalidArgument: for an endpoint, a protocol, an interval or a history that can't be meant.
         InvalidState: for `handle_sigterm` outside the main thread.
         MissingDependency: where the SDK or the exporter is not installed.
     """
     global _hooked
-    settings = read(endpoint=endpoint, headers=headers, protocol=protocol, interval=interval)
+    settings = read(endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history)
     if settings.disabled:
         return
     try:
@@ -152,8 +160,11 @@ def configure(
         about["service.name"] = service_name
     if handle_sigterm and threading.current_thread() is not threading.main_thread():
         raise InvalidState("handle_sigterm=True needs the main thread, as signal handlers can be set only there")
+    learned = _learning(settings, named=history is not None)
     with _lock:
         _replace(Configured(settings, about), 2.0)
+        if learned is not None:
+            learning.learning = learned
         runtime.set_pace(settings.interval, settings.event_budget)
         if not _hooked:
             _hooked = True
@@ -167,6 +178,24 @@ def configure(
             "blind with an interval of 180 s or more; use at most 60000 (ms)",
             settings.metric_interval,
         )
+
+
+def _learning(settings: Settings, *, named: bool) -> learning.Learning | None:
+    """What was learned so far, where a file for it is known.
+
+    Raises:
+        InvalidArgument: where the file that the caller named can't be used.
+    """
+    if settings.history is None:
+        return None
+    path = Path(settings.history).absolute()
+    try:
+        return learning.Learning(path)
+    except (OSError, ValueError) as error:
+        if named:
+            raise InvalidArgument(f"history can't be kept in {path}: {error}") from error
+        log.warning("OTEL_PROGRESS_HISTORY is not used, limits are learned in memory alone: %s", error)
+        return None
 
 
 def shutdown(timeout: float = 2.0) -> None:
@@ -238,6 +267,16 @@ def _instance() -> str:
         return str(uuid.uuid4())
 
 
+def _process() -> dict[str, Any]:
+    """Which process of its host this one is, so that a watcher there can tell when it is gone."""
+    about: dict[str, Any] = {s.PROCESS_PID: os.getpid()}
+    seen = proc.look(os.getpid())
+    created = None if seen is None else proc.created(seen)
+    if created is not None:
+        about[s.PROCESS_CREATED] = proc.iso(created)
+    return about
+
+
 def _by_name(meters: Any, *, forked: bool) -> ByName:
     """The instruments on a provider; made once, as an SDK never forgets one."""
     from otel_progress import __version__
@@ -273,7 +312,8 @@ def _transport(name: str, settings: Settings) -> Transport | None:
 def _resource_of(tracers: Any, resource: Any, *, forked: bool) -> dict[str, Value]:
     """The attributes of the provider's resource where there is one, so that all signals name the same service."""
     found = getattr(tracers, "resource", None) or resource
-    given = {**found.attributes}
+    given = {s.HOST_NAME: resource.attributes[s.HOST_NAME], **found.attributes}
+    given |= {key: resource.attributes[key] for key in _OF_PROCESS if key in resource.attributes}
     if forked or _INSTANCE not in given:
         given[_INSTANCE] = resource.attributes[_INSTANCE]
     return dict(attributes(given, Drops()))

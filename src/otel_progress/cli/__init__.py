@@ -1,0 +1,82 @@
+"""The command `otel-progress`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from otel_progress.errors import ProgressError
+
+FAILED: Final = 125
+"""Our own exit code where we failed and not the command, as `env`, `timeout` and `nohup` have it."""
+_RUN: Final = """\
+Run a command and watch its operations from outside. When its process - or one of its worker processes - is gone while
+operations were running, they are closed: an event with status `lost`, and the spans that could not come any more.
+All its telemetry goes on to the endpoint that OTEL_EXPORTER_OTLP_ENDPOINT names. The exit code is the command's."""
+_EXAMPLE: Final = """\
+example:
+  otel-progress run -- python train.py --epochs 20
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 otel-progress run --stderr-tail 20 -- ./nightly.sh"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    ours, command = _split(given)
+    parser = _parser()
+    options = parser.parse_args(ours)
+    if not options.command and not command:
+        parser.error("run needs a command, as in: otel-progress run -- python job.py")
+    command = [*options.command, *command]
+    try:
+        from otel_progress.cli.run import run
+    except ImportError as error:
+        return _fail(f'run needs more packages ({error}): pip install "otel-progress[monitor]"')
+    try:
+        return run(command, dict(os.environ), stderr_tail=options.stderr_tail, verbose=options.verbose)
+    except ProgressError as error:
+        return _fail(str(error))
+
+
+def _split(given: list[str]) -> tuple[list[str], list[str]]:
+    """Our arguments, and the command behind the first `--`; before that one, a command of its own may have begun."""
+    if "--" not in given:
+        return given, []
+    at = given.index("--")
+    ours, command = given[:at], given[at + 1 :]
+    begun = bool(_parser().parse_known_args(ours)[0].command) if ours[:1] == ["run"] else False
+    return (given, []) if begun else (ours, command)
+
+
+def _parser() -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("otel-progress", description="Long-running work, seen while it runs.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run", help="run a command and watch it", description=_RUN, epilog=_EXAMPLE, formatter_class=plain
+    )
+    run.add_argument(
+        "--stderr-tail",
+        type=_lines,
+        default=0,
+        metavar="N",
+        help="send the last N lines of stderr along when it is lost (they may hold secrets; default: none)",
+    )
+    run.add_argument("--verbose", action="store_true", help="say more: where telemetry goes, why nothing was heard")
+    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")
+    return parser
+
+
+def _lines(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 1000:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1000, not {text}")
+    return number
+
+
+def _fail(reason: str) -> int:
+    sys.stderr.write(f"otel-progress: {reason}\n")
+    return FAILED

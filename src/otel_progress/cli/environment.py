@@ -1,0 +1,87 @@
+"""The environment of a watched command, whose telemetry comes to us, and where it would have gone."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from otel_progress.settings import Endpoint, Settings, read
+
+SIGNALS: Final = ("logs", "metrics", "traces")
+_ALL: Final = "OTEL_EXPORTER_OTLP"
+_OURS: Final = (
+    "ENDPOINT",
+    "PROTOCOL",
+    "HEADERS",
+    "COMPRESSION",
+    "CERTIFICATE",
+    "CLIENT_KEY",
+    "CLIENT_CERTIFICATE",
+    "INSECURE",
+)
+"""What says how to reach an endpoint; it holds for the real one, which only we talk to."""
+_PROXIES: Final = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+LISTEN_SECONDS: Final = 0.5
+
+
+def redirected(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
+    """The same environment, but OTLP goes to this endpoint over http/protobuf."""
+    out = dict(environ)
+    for signal in ("", *SIGNALS):
+        prefix = f"{_ALL}_{signal.upper()}" if signal else _ALL
+        for what in _OURS:
+            out.pop(f"{prefix}_{what}", None)
+    out[f"{_ALL}_ENDPOINT"], out[f"{_ALL}_PROTOCOL"] = endpoint, "http/protobuf"
+    for signal in SIGNALS:
+        name = f"OTEL_{signal.upper()}_EXPORTER"
+        if name in out:
+            out[name] = out[name].replace("otlp_proto_grpc", "otlp_proto_http")
+    if any(out.get(name) for name in _PROXIES):
+        for name in ("no_proxy", "NO_PROXY"):
+            out[name] = ",".join(filter(None, (out.get(name), "127.0.0.1")))
+    return out
+
+
+def endpoints(environ: Mapping[str, str]) -> tuple[dict[str, Endpoint], bool]:
+    """Where each signal went before, and whether that was a guess.
+
+    Where no endpoint is named, it is the default one, if something listens there; else the signal goes nowhere.
+    """
+    settings = read(environ=environ)
+    found: dict[str, Endpoint] = {}
+    guessed = False
+    listening: dict[str, bool] = {}
+    for signal in SIGNALS:
+        endpoint = settings.endpoints[signal]
+        if not _named(environ, signal):
+            if not listening.setdefault(endpoint.url.partition("/v1/")[0], _listens(endpoint.url)):
+                continue
+            guessed = True
+        found[signal] = endpoint
+    return found, guessed
+
+
+def mute(environ: Mapping[str, str]) -> str:
+    """Why the command's operations can't be heard; empty where they can."""
+    settings: Settings = read(environ=environ)
+    if settings.disabled:
+        return "OTEL_SDK_DISABLED is set"
+    if not any(part.strip().startswith("otlp") for part in settings.logs.split(",")):
+        return f"OTEL_LOGS_EXPORTER={settings.logs} keeps log events from us"
+    return ""
+
+
+def _named(environ: Mapping[str, str], signal: str) -> bool:
+    return any(environ.get(name) for name in (f"{_ALL}_ENDPOINT", f"{_ALL}_{signal.upper()}_ENDPOINT"))
+
+
+def _listens(url: str) -> bool:
+    """Whether a connection can be made."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        with socket.create_connection((parts.hostname, parts.port or 80), LISTEN_SECONDS):
+            return True
+    except (OSError, ValueError):
+        return False

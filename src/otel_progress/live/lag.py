@@ -1,0 +1,37 @@
+"""How late the event loops of this process are."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from otel_progress import clock
+
+
+class Lag:
+    """Asks each loop to answer, and measures how long that takes."""
+
+    def __init__(self) -> None:
+        """No loop was asked yet."""
+        self._lags: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+
+    def worst(self, loops: weakref.WeakSet[Any]) -> float | None:
+        """The worst of all, in seconds: the answer to the last question, or how long it is due; None without a loop."""
+        now, worst = clock.monotonic(), None
+        for loop in list(loops):
+            if loop.is_closed() or not loop.is_running():
+                self._lags.pop(loop, None)
+                continue
+            before = self._lags.get(loop)
+            if before is None or before >= 0:
+                self._lags[loop] = -now
+                try:
+                    loop.call_soon_threadsafe(self._answer, loop, now)
+                except RuntimeError:
+                    self._lags.pop(loop, None)
+            if before is not None:
+                worst = max(worst or 0.0, before if before >= 0 else now + before)
+        return worst
+
+    def _answer(self, loop: Any, asked: float) -> None:
+        self._lags[loop] = clock.monotonic() - asked

@@ -1,0 +1,222 @@
+"""What the runs of each operation and stage name taught, in memory, and in a file where one is named."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from otel_progress.live import capture
+from otel_progress.live.guard import tell_once
+from otel_progress.model.history import Learned
+from otel_progress.model.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Operation
+
+log = logging.getLogger("otel_progress")
+KEYS: Final = 2_000
+"""Names of operations and stages that are learned about."""
+EVERY: Final = 1.0
+"""Gaps are told apart from this length on, in seconds: counts are read about once a second."""
+STEADY: Final = 2 * EVERY
+"""Shorter gaps are not counted one by one."""
+SAVE_EVERY: Final = 60.0
+SLOW_PLAN: Final = 2.0
+"""A run is slow past so many times what its plan expects."""
+_VERSION: Final = 1
+Key = tuple[str, str]
+"""The name of an operation, and the path of a stage in it, or nothing."""
+
+
+class Limits(NamedTuple):
+    """The limits that count for an operation that did not name them, in seconds, and where they come from."""
+
+    stall_after: float | None = None
+    stall_source: str | None = None
+    slow_after: float | None = None
+    slow_source: str | None = None
+
+
+NO_LIMITS: Final = Limits()
+
+
+class Learning:
+    """All that is learned in this process; used by the ticker's thread."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Keep it in memory, and in this file too.
+
+        Raises:
+            OSError: where the file can't be read, or its folder is not there.
+            ValueError: where it is something else.
+        """
+        self._path = path
+        self._known: dict[Key, Learned] = {}
+        self._news: dict[Key, Learned] = {}
+        self._save_at = 0.0
+        if path is not None:
+            if not path.parent.is_dir():
+                raise FileNotFoundError(f"the folder {path.parent} does not exist")
+            self._known = read(path)
+
+    # -- what the ticker tells
+
+    def gap(self, operation: Operation, node: Handle, seconds: float) -> None:
+        """Progress came after so many seconds without."""
+        node._gaps += seconds
+        for learned in self._both(_key(operation, node)):
+            learned.gaps.add(seconds)
+
+    def ended(self, operation: Operation, node: Handle) -> None:
+        """An operation or a stage completed; what ends otherwise teaches nothing of healthy ones."""
+        if node._status is not Status.COMPLETED or node._started is None or node._ended is None:
+            return
+        last = node._ended - node._moved_at
+        for learned in self._both(_key(operation, node)):
+            learned.runs += 1
+            learned.durations.add(node._ended - node._started)
+            learned.gaps.add(EVERY, steady(node))
+            if last >= STEADY:
+                learned.gaps.add(last)
+
+    def _both(self, key: Key) -> Iterator[Learned]:
+        for kept in (self._known,) if self._path is None else (self._known, self._news):
+            learned = kept.get(key)
+            if learned is None and len(kept) < KEYS:
+                learned = kept[key] = Learned()
+            if learned is not None:
+                yield learned
+
+    # -- what it asks
+
+    def limits(self, operation: Operation) -> Limits:
+        """The limits of an operation that did not name them, by its plan and by history."""
+        node = capture.innermost(operation)
+        stall, stall_source = None, None
+        learned = self._known.get(_key(operation, node))
+        moved = steady(node)
+        if learned is not None or moved >= 1:
+            learned = learned or Learned()
+            stall, stall_source = learned.stall_after(moved, EVERY), learned.source
+        slow, slow_source = _planned(operation), "from the plan"
+        if slow is None:
+            whole = self._known.get((operation.name, ""))
+            if whole is not None:
+                slow, slow_source = whole.slow_after(), whole.source
+        return Limits(
+            stall, stall_source if stall is not None else None, slow, slow_source if slow is not None else None
+        )
+
+    def longest(self, operation: Operation) -> float:
+        """The longest time without progress that ended well, of what runs now, in seconds."""
+        learned = self._known.get(_key(operation, capture.innermost(operation)))
+        return 0.0 if learned is None else learned.gaps.longest
+
+    # -- the file
+
+    def on_tick(self, now: float) -> None:
+        """Save what is new, once a minute."""
+        if self._path is not None and self._news and now >= self._save_at:
+            self._save_at = now + SAVE_EVERY
+            self.save()
+
+    def save(self) -> None:
+        """Add what is new to the file; another process may have added to it meanwhile."""
+        path, news = self._path, self._news
+        if path is None or not news:
+            return
+        self._news = {}
+        try:
+            with _locked(path):
+                whole = read(path)
+                for key, learned in news.items():
+                    if key in whole or len(whole) < KEYS:
+                        whole.setdefault(key, Learned()).merge(learned)
+                write(path, whole)
+        except Exception:
+            tell_once(f"what was learned could not be saved to {path}; the job goes on")
+
+    def after_fork_in_child(self) -> None:
+        """What the parent did not save yet, it saves itself."""
+        self._news = {}
+
+
+def _key(operation: Operation, node: Handle) -> Key:
+    return operation.name, "" if node is operation else node._path or node.name
+
+
+def steady(node: Handle) -> float:
+    """How many gaps too short to be told apart a handle has had, if it completed anything."""
+    if not node._seen or node._started is None:
+        return 0.0
+    return max(0.0, (node._moved_at - node._started - node._gaps) / EVERY)
+
+
+def _planned(operation: Operation) -> float | None:
+    """What the plan of an operation allows, where it names a time for each stage; in seconds."""
+    plan = operation._opts.plan
+    if plan is None or not plan.stages or any(stage.expected is None for stage in plan.stages):
+        return None
+    return SLOW_PLAN * sum(stage.expected or 0.0 for stage in plan.stages)
+
+
+def read(path: Path) -> dict[Key, Learned]:
+    """What a file holds; nothing where there is none yet.
+
+    Raises:
+        OSError: where it can't be read.
+        ValueError: where it is something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    try:
+        given = json.loads(text)
+        if given["version"] != _VERSION:
+            raise ValueError(f"version {given['version']!r} is not known")
+        return {(item["operation"], item["stage"]): Learned.from_dict(item) for item in given["learned"][:KEYS]}
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no history of otel-progress ({error}); move it away, or name another file"
+        ) from error
+
+
+def write(path: Path, learned: dict[Key, Learned]) -> None:
+    """Put it into the file, whole or not at all."""
+    items: list[dict[str, Any]] = [
+        {"operation": operation, "stage": stage, **what.to_dict()}
+        for (operation, stage), what in sorted(learned.items())
+    ]
+    handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            json.dump({"version": _VERSION, "learned": items}, file, indent=1)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone with the file, where the system has locks."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(f"{path}.lock", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+learning = Learning()

@@ -1,0 +1,143 @@
+"""What an operation does again and again, from its steps, its stages and what it spends; the ticker asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_progress.live import capture, learning
+from otel_progress.model.loop import Loop, Steps
+from otel_progress.model.status import Status
+from otel_progress.model.values import Attributes, Number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Operation
+
+LOOP_AFTER: Final = 10
+"""Repeats of a step, of a failing stage, or of a cycle of steps, where nothing else was said."""
+STAGES_AFTER: Final = 20
+"""Repeats of stages that complete: they prove less, as a stage may well come once for each part of a unit."""
+QUIET: Final = 5.0
+"""No loop is told of before so many seconds without new progress, where nothing was said."""
+STAGES_QUIET: Final = 300.0
+GROWN: Final = 3
+"""So many times tokens or cost must have grown since the last progress."""
+
+
+class Loops:
+    """The memory of one operation: its steps, stages and spending since the last completed unit."""
+
+    __slots__ = (
+        "_base",
+        "_failed",
+        "_fails",
+        "_grown",
+        "_grown_at",
+        "_last_at",
+        "_longest",
+        "_since",
+        "_spent",
+        "stages",
+        "steps",
+    )
+
+    def __init__(self, operation: Operation, now: float) -> None:
+        """Nothing seen yet, at a monotonic time."""
+        self.steps: Steps | None = None
+        self.stages = Steps()
+        self._since = operation._moved_at
+        self._longest = learning.learning.longest(operation)
+        self._last_at = now
+        self._failed: str | None = None
+        self._fails = 0
+        self._spent: Number = 0
+        self._base: Mapping[str, Number] = {}
+        self._grown = 0
+        self._grown_at = now
+
+    def step(self, key: str, now: float) -> None:
+        """The work took a step, in its own thread."""
+        if self.steps is None:
+            self.steps = Steps()
+        self._last_at = now
+        self.steps.add(key)
+
+    def stage_started(self, stage: Handle, now: float) -> None:
+        """A stage started."""
+        self._last_at = now
+        self.stages.add(stage._path or stage.name)
+
+    def stage_ended(self, stage: Handle, now: float) -> None:
+        """A stage ended; what it completed is progress."""
+        if stage._life() != 0:
+            self.progressed(stage.operation, now)
+        if stage._status is Status.FAILED:
+            self._fails = self._fails + 1 if stage._path == self._failed else 1
+            self._failed = stage._path
+        elif stage._status is Status.COMPLETED and stage._path == self._failed:
+            self._failed, self._fails = None, 0
+
+    def progressed(self, operation: Operation, now: float) -> None:
+        """A unit was completed: all repeats so far were work."""
+        self._longest = max(self._longest, now - self._since)
+        self._since = now
+        self.stages = Steps()
+        self.steps = self.steps and Steps()
+        self._failed, self._fails, self._grown = None, 0, 0
+        if operation._more is not None:
+            self._base = dict(operation._more.usage)
+
+    def look(self, operation: Operation, now: float) -> None:
+        """Take note of what it spends."""
+        more = operation._more
+        if more is None or not more.usage:
+            return
+        spent = sum(tuple(more.usage.values()))
+        if spent != self._spent:
+            self._spent = spent
+            self._grown += 1
+            self._grown_at = now
+
+    def found(self, operation: Operation, now: float, limit: float | None) -> Loop | None:
+        """What repeats now; `limit` is the idle time that is allowed, in seconds."""
+        said = operation._opts.loop_after
+        quiet = now - self._since
+        if not said and quiet < max(QUIET, 2 * self._longest):
+            return None
+        idle = now - operation._moved_at
+        if (
+            self._grown >= GROWN
+            and limit is not None
+            and idle >= limit
+            and now - self._grown_at < max(limit / 2, QUIET)
+        ):
+            return self._loop("usage", (), self._grown, 0, quiet, operation)
+        if now - self._last_at >= max(limit or 0.0, 60.0):
+            return None  # whatever it did, it stopped
+        after = said or LOOP_AFTER
+        if self._fails >= after and self._failed is not None:
+            return self._loop("failure", (self._failed,), self._fails, after, quiet, operation)
+        found = self.steps and self.steps.found(after)
+        if found:
+            return self._loop("step", *found, after, quiet, operation)
+        if said is None:
+            after = STAGES_AFTER
+            named = capture.named_stall_after(operation)
+            if not _counts(operation) or quiet < max(3 * named if named else STAGES_QUIET, 5 * self._longest):
+                return None
+        found = self.stages.found(after)
+        return self._loop("stage", *found, after, quiet, operation) if found else None
+
+    def _loop(
+        self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float, operation: Operation
+    ) -> Loop:
+        usage = operation._more.usage if operation._more is not None else {}
+        spent = {key: amount - self._base.get(key, 0) for key, amount in tuple(usage.items())}
+        return Loop(kind, keys, repeats, after, quiet, Attributes({key: n for key, n in spent.items() if n > 0}))
+
+
+def _counts(operation: Operation) -> bool:
+    """Whether it counts units at all, so that none completed means something."""
+    return operation._seen != 0 or operation._total is not None

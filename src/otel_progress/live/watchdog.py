@@ -1,0 +1,117 @@
+"""What follows when an operation is found stuck, or moves again: evidence, events, a request to stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_progress import semconv
+from otel_progress.live import capture, stack, vitals
+from otel_progress.live.guard import tell_once
+from otel_progress.live.learning import STEADY
+from otel_progress.live.loops import Loops
+from otel_progress.model.health import Verdict, hold
+from otel_progress.model.status import Health
+from otel_progress.model.values import Attributes, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Operation
+    from otel_progress.live.stack import Place
+
+
+def look(operation: Operation, now: float) -> bool:
+    """Take note of what repeats, or spends; whether that began or ended a loop."""
+    loops = operation._loops
+    if loops is None:
+        if operation._more is None or not operation._more.usage:
+            return False
+        loops = operation._loops = Loops(operation, now)
+    loops.look(operation, now)
+    before = operation._loop
+    operation._loop = loops.found(operation, now, capture.stall_after(operation))
+    return (before is None) is not (operation._loop is None)
+
+
+def released(operation: Operation, now: float) -> bool:
+    """Whether one that was stuck has moved long enough to count as moving."""
+    if operation._loop is not None:
+        return False
+    limit = capture.stall_after(operation)
+    needed = hold(limit)
+    waits = capture.find_wait(operation, now) is not None
+    if not waits and now - operation._moved_at >= (needed * 2 if limit is None else limit / 2):
+        operation._calm_at = None
+        return False
+    if operation._calm_at is None:
+        operation._calm_at = operation._moved_at
+    return waits or now - operation._calm_at >= needed
+
+
+def stalled(operation: Operation, verdict: Verdict, now: float) -> Attributes:
+    """It is stuck from now on: what goes with the event."""
+    if operation._stalled_at is None:
+        operation._stalled_at = operation._moved_at if verdict.health is Health.SILENT else now - verdict.seconds
+    operation._calm_at = None
+    about: dict[str, Value] = {semconv.HEALTH_REASON: verdict.reason or ""}
+    try:
+        about |= _vitals()
+        operation._stuck = stack.where(list(_places(operation)))
+    except Exception:
+        tell_once("it could not be found where an operation is stuck; that it is stuck is told")
+    if operation._stuck is not None:
+        about[semconv.STACK] = operation._stuck.stack
+        if operation._stuck.at is not None:
+            about[semconv.STUCK_AT] = operation._stuck.at
+    return Attributes(about)
+
+
+def recovered(operation: Operation, now: float) -> Attributes:
+    """It moves again: what goes with the event."""
+    since, until = operation._stalled_at or now, operation._calm_at or now
+    operation._stalled_at = operation._calm_at = operation._stuck = None
+    return Attributes({semconv.STALL_DURATION: max(0.0, until - since)})
+
+
+def ask_to_stop(operation: Operation, reason: str) -> None:
+    """Ask the work to cancel: its code finds out when it asks, the asyncio task that runs it at its next await."""
+    operation.request_cancel(reason)
+    place = operation._place
+    task = place.task() if place is not None and place.task is not None else None
+    if task is None or task.done():
+        return
+    try:
+        task.get_loop().call_soon_threadsafe(task.cancel, reason)
+    except RuntimeError:
+        return  # its loop is closed
+
+
+def gap(operation: Operation, before: float, now: float) -> None:
+    """Progress came, the last before it at `before`: worth to learn where it was not steady."""
+    from otel_progress.live import learning
+
+    if now - before >= STEADY and operation._seen_by_ticker:
+        learning.learning.gap(operation, capture.innermost(operation), now - before)
+
+
+def _places(operation: Operation) -> Iterator[Place]:
+    """Where it runs: the innermost stages first."""
+    nodes: list[Handle] = [*reversed(operation._running or ()), operation]
+    seen: list[Place] = []  # no set: a reference to a task that is gone has no hash
+    for node in nodes:
+        for place in (*(node._carried or ()), node._place):
+            if place is not None and place not in seen and len(seen) < stack.PLACES:
+                seen.append(place)
+                yield place
+
+
+def _vitals() -> dict[str, Value]:
+    """How the process is, as evidence."""
+    from otel_progress.live import runtime
+
+    about: dict[str, Value] = dict(vitals.vitals())
+    lag = runtime.lag.worst(runtime.loops)
+    if lag is not None:
+        about[semconv.PROCESS_LOOP_LAG] = lag
+    return about

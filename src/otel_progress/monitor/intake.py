@@ -1,0 +1,109 @@
+"""The intake: the OTLP application, served on this machine alone by a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from otel_progress.errors import InvalidArgument
+from otel_progress.monitor import otlp
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+HOST: Final = "127.0.0.1"
+STOP_SECONDS: Final = 1.0
+TURNS: Final = 5
+"""Rounds of the event loop in which what lies in a socket becomes a request under way."""
+
+
+class Intake:
+    """Takes OTLP on a port of this machine, from `start()` to `stop()`."""
+
+    def __init__(
+        self,
+        take: otlp.Take,
+        *,
+        port: int = 0,
+        most_bytes: int = otlp.BYTES,
+        most_records: int = otlp.RECORDS,
+    ) -> None:
+        """Hold a port: the given one, or any that is free.
+
+        Raises:
+            InvalidArgument: where another program holds the port.
+        """
+        self._app = otlp.application(take, most_bytes=most_bytes, most_records=most_records)
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((HOST, port))
+        except OSError as error:
+            self._socket.close()
+            raise InvalidArgument(f"port {port} can't be had ({error.strerror}); give another one") from None
+        self._socket.listen(1024)
+        self.port: int = self._socket.getsockname()[1]
+        self.endpoint: Final = f"http://{HOST}:{self.port}"
+        self._busy = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        config = uvicorn.Config(
+            self._serve,
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            loop="asyncio",
+            http="httptools",
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=300,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="otel-progress-intake", daemon=True)
+
+    def start(self) -> None:
+        """Answer from now on; connections that came before are taken, too."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take nothing more, and let the port go; it may be called twice."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+        self._socket.close()
+
+    def settled(self, timeout: float = 0.5) -> bool:
+        """Whether nothing is under way: all that had reached this machine's sockets was taken."""
+        if not self._ready.wait(timeout) or self._loop is None:
+            return False
+        for _ in range(TURNS):
+            turned = threading.Event()
+            try:
+                self._loop.call_soon_threadsafe(turned.set)
+            except RuntimeError:
+                return True  # it is stopped
+            if not turned.wait(timeout):
+                return False
+        return self._busy == 0
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._busy += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._busy -= 1
+
+    def _run(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()
+        await self._server.serve(sockets=[self._socket])

@@ -1,0 +1,336 @@
+"""OTLP over HTTP, coming in: from a request to a message, and from a message to our events.
+
+All is pure but `application`: it bounds and decodes a request, gives it to a taker, and answers in the request's own
+type, as the OTLP specification says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from otel_progress import semconv as s
+
+PROTOBUF: Final = "application/x-protobuf"
+JSON: Final = "application/json"
+BYTES: Final = 4 * 1024 * 1024
+"""The most that a request holds, before and after it is unpacked."""
+RECORDS: Final = 65_536
+"""The most groups, scopes and records in a request; a few bytes each become hundreds in memory."""
+MEMBERS: Final = 16
+"""The most parts of a gzip body; each has a head of its own."""
+BODY_SECONDS: Final = 10.0
+"""The longest that a body may take to come in."""
+DEPTH: Final = 20
+"""The deepest that values are nested."""
+_REQUESTS: Final[Mapping[str, type[Message]]] = {
+    "logs": ExportLogsServiceRequest,
+    "metrics": ExportMetricsServiceRequest,
+    "traces": ExportTraceServiceRequest,
+}
+_RESPONSES: Final[Mapping[str, tuple[type[Message], str]]] = {
+    "logs": (ExportLogsServiceResponse, "rejected_log_records"),
+    "metrics": (ExportMetricsServiceResponse, "rejected_data_points"),
+    "traces": (ExportTraceServiceResponse, "rejected_spans"),
+}
+_HEX_IDS: Final = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
+_BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode")
+_LEVELS: Final = (1, 2, 2)
+"""The fields that lead from a request to its groups, their scopes and their records, in all three signals."""
+_FIXED: Final = {1: 8, 5: 4}
+
+
+class Refused(Exception):
+    """A request that is not taken, with the HTTP status that says why."""
+
+    def __init__(self, status: int, reason: str, retry_after: int | None = None) -> None:
+        """With a status, a reason in words, and maybe the seconds after which it may come again."""
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A request that came in: its signal, the message, and the same as protobuf bytes."""
+
+    signal: str
+    message: Message
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a parcel: items that were refused although the rest was taken, and why."""
+
+    rejected: int = 0
+    reason: str = ""
+
+
+Take = Callable[[Parcel], Taken]
+"""Takes a parcel, quickly; raises `Refused(429, ..., retry_after=...)` where there is too much."""
+
+
+class Record(NamedTuple):
+    """One of our log events; the time in ns since 1970, ids in hex or empty."""
+
+    event: str
+    time: int
+    attributes: dict[str, Any]
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+class Group(NamedTuple):
+    """What one resource said under one scope; `records` are those that are events of ours."""
+
+    resource: dict[str, Any]
+    scope: str
+    records: tuple[Record, ...]
+
+
+def groups(parcel: Parcel) -> Iterator[Group]:
+    """Our events in a request of logs; a group without any is still a sign of life of its resource."""
+    message = parcel.message
+    assert isinstance(message, ExportLogsServiceRequest)
+    for by_resource in message.resource_logs:
+        resource = _plain(by_resource.resource.attributes)
+        for by_scope in by_resource.scope_logs:
+            found = tuple(
+                Record(
+                    record.event_name,
+                    record.time_unix_nano or record.observed_time_unix_nano,
+                    _plain(record.attributes),
+                    record.trace_id.hex(),
+                    record.span_id.hex(),
+                    bool(record.flags & 1),
+                )
+                for record in by_scope.log_records
+                if record.event_name in s.EVENTS
+            )
+            yield Group(resource, by_scope.scope.name, found)
+
+
+def _plain(pairs: Any, depth: int = 0) -> dict[str, Any]:
+    return {pair.key: _value(pair.value, depth) for pair in pairs}
+
+
+def _value(value: Any, depth: int) -> Any:
+    kind = value.WhichOneof("value")
+    if kind is None or depth > DEPTH:
+        return None
+    if kind == "array_value":
+        return [_value(item, depth + 1) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return _plain(value.kvlist_value.values, depth + 1)
+    return getattr(value, kind)
+
+
+def inflate(body: bytes, most: int) -> bytes:
+    """Unpack gzip, to at most so many bytes.
+
+    Raises:
+        Refused: for what is no whole gzip, or would be larger.
+    """
+    out = bytearray()
+    for _ in range(MEMBERS):
+        unzip = zlib.decompressobj(31)
+        try:
+            out += unzip.decompress(body, most + 1 - len(out))
+        except zlib.error as error:
+            raise Refused(400, f"the body is no gzip: {error}") from None
+        if len(out) > most:
+            raise Refused(413, f"unpacked, the body is larger than {most} bytes")
+        if not unzip.eof:
+            raise Refused(400, "the gzip body is cut off")
+        body = unzip.unused_data
+        if not body:
+            return bytes(out)
+    raise Refused(400, f"the gzip body has more than {MEMBERS} parts")
+
+
+def count(body: bytes, most: int) -> int:
+    """Groups, scopes and records of a request, counted without building any; the count ends above `most`.
+
+    Raises:
+        Refused: for what is no protobuf.
+    """
+    found = 0
+    spans = [(0, len(body), 0)]
+    while spans and found <= most:
+        at, end, level = spans.pop()
+        while at < end and found <= most:
+            tag, at = _varint(body, at, end)
+            kind = tag & 7
+            if kind == 2:
+                size, at = _varint(body, at, end)
+                if at + size > end:
+                    raise Refused(400, "the body is no protobuf: it is cut off")
+                if tag >> 3 == _LEVELS[level]:
+                    found += 1
+                    if level + 1 < len(_LEVELS):
+                        spans.append((at, at + size, level + 1))
+                at += size
+            elif kind == 0:
+                _, at = _varint(body, at, end)
+            elif kind in _FIXED:
+                at += _FIXED[kind]
+            else:
+                raise Refused(400, "the body is no protobuf")
+    return found
+
+
+def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < end and shift < 70:
+        byte = body[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise Refused(400, "the body is no protobuf")
+
+
+def parse(signal: str, body: bytes, *, json_body: bool = False, most: int = RECORDS) -> Parcel:
+    """A body, unpacked already, as a message.
+
+    Raises:
+        Refused: for what is no such message, or holds too many records.
+    """
+    if json_body:
+        return _parse_json(signal, body, most)
+    if count(body, most) > most:
+        raise Refused(413, f"the request holds more than {most} records")
+    try:
+        return Parcel(signal, _REQUESTS[signal].FromString(body), body)
+    except DecodeError as error:
+        raise Refused(400, f"the body is no protobuf message of {signal}: {error}") from None
+
+
+def _parse_json(signal: str, body: bytes, most: int) -> Parcel:
+    if body.count(b"{") > most * 8:
+        raise Refused(413, f"the request holds more than {most} records")
+    message = _REQUESTS[signal]()
+    try:
+        given = _with_base64(json.loads(body))
+        json_format.ParseDict(given, message, ignore_unknown_fields=True)
+    except (ValueError, TypeError, AttributeError, RecursionError, json_format.ParseError) as error:
+        raise Refused(400, f"the body is no JSON message of {signal}: {str(error)[:200]}") from None
+    parcel = Parcel(signal, message, message.SerializeToString())
+    if count(parcel.body, most) > most:
+        raise Refused(413, f"the request holds more than {most} records")
+    return parcel
+
+
+def _with_base64(value: Any) -> Any:
+    """The same with ids as protobuf's JSON has them; OTLP writes them in hex."""
+    if isinstance(value, list):
+        return [_with_base64(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: base64.b64encode(bytes.fromhex(item)).decode()
+        if key in _HEX_IDS and isinstance(item, str)
+        else _with_base64(item)
+        for key, item in value.items()
+    }
+
+
+def application(take: Take, *, most_bytes: int = BYTES, most_records: int = RECORDS) -> Starlette:
+    """The ASGI application that takes `POST /v1/logs`, `/v1/metrics` and `/v1/traces`."""
+
+    def route(signal: str) -> Route:
+        async def export(request: Request) -> Response:
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            is_json = kind == JSON
+            try:
+                _admit(request, kind, most_bytes)
+                body = await _body(request, most_bytes)
+                if request.headers.get("content-encoding", "identity").lower() == "gzip":
+                    body = inflate(body, most_bytes)
+                taken = take(parse(signal, body, json_body=is_json, most=most_records))
+            except Refused as refused:
+                return _refusal(refused, is_json)
+            return _accepted(signal, taken, is_json)
+
+        return Route(f"/v1/{signal}", export, methods=["POST"])
+
+    return Starlette(routes=[route(signal) for signal in _REQUESTS])
+
+
+def _admit(request: Request, kind: str, most: int) -> None:
+    """Refuse what can be refused by its headers."""
+    headers = request.headers
+    if any(name in headers for name in _BROWSER):
+        raise Refused(403, "requests of web pages are not taken here")
+    if kind not in (PROTOBUF, JSON):
+        raise Refused(415, f"the content type must be {PROTOBUF} or {JSON}")
+    if headers.get("content-encoding", "identity").lower() not in ("gzip", "identity"):
+        raise Refused(415, "the content encoding must be gzip or identity")
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most:
+        raise Refused(413, f"the body is larger than {most} bytes")
+
+
+async def _body(request: Request, most: int) -> bytes:
+    async def read() -> bytes:
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > most:
+                raise Refused(413, f"the body is larger than {most} bytes")
+        return bytes(body)
+
+    try:
+        return await asyncio.wait_for(read(), BODY_SECONDS)
+    except asyncio.TimeoutError:
+        raise Refused(408, f"the body took more than {BODY_SECONDS:g} s to come in") from None
+    except ClientDisconnect:
+        raise Refused(400, "the connection ended before the body did") from None
+
+
+def _accepted(signal: str, taken: Taken, is_json: bool) -> Response:
+    kind, field = _RESPONSES[signal]
+    message: Any = kind()
+    if taken.rejected or taken.reason:
+        setattr(message.partial_success, field, taken.rejected)
+        message.partial_success.error_message = taken.reason
+    if is_json:
+        return Response(json_format.MessageToJson(message, indent=None), media_type=JSON)
+    return Response(message.SerializeToString(), media_type=PROTOBUF)
+
+
+def _refusal(refused: Refused, is_json: bool) -> Response:
+    """The answer with a `google.rpc.Status`, which has the reason in its field 2."""
+    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+    if is_json:
+        body = json.dumps({"message": refused.reason}).encode()
+    else:
+        text = refused.reason.encode()[:16_000]
+        size = bytes((len(text) & 0x7F | 0x80, len(text) >> 7)) if len(text) > 0x7F else bytes((len(text),))
+        body = b"\x12" + size + text
+    return Response(body, refused.status, headers, JSON if is_json else PROTOBUF)

@@ -1,0 +1,48 @@
+"""The Python stack of another process, by py-spy where it is installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+SECONDS: Final = 5.0
+LINES: Final = 60
+BYTES: Final = 8_192
+
+
+def find() -> str | None:
+    """Where py-spy is: beside this Python, or in the path."""
+    beside = Path(sys.executable).with_name("py-spy")
+    return str(beside) if beside.exists() else shutil.which("py-spy")
+
+
+def dump(pid: int, program: str | None = None) -> str:
+    """The stacks of all threads; why not, where it can't be had. The process is not stopped for it."""
+    program = program or find()
+    if program is None:
+        return 'its stack is not known; for that: pip install "otel-progress[stacks]"'
+    try:
+        done = subprocess.run(  # noqa: S603  # a program of that name, with a number
+            [program, "dump", "--nonblocking", "--pid", str(pid)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"py-spy could not read its stack ({type(error).__name__})"
+    if done.returncode != 0:
+        why = done.stderr[-500:].decode("utf-8", "replace").strip().splitlines()
+        return f"py-spy could not read its stack: {why[0] if why else done.returncode}"
+    lines = done.stdout[:BYTES].decode("utf-8", "replace").rstrip().splitlines()
+    return "\n".join([*lines[:LINES], *(["…"] if len(lines) > LINES else [])])
+
+
+def tell(pid: int, say: Callable[[str], None]) -> None:
+    """Have the stack told when it was read, by a thread of its own."""
+    threading.Thread(target=lambda: say(dump(pid)), name="otel-progress-stack", daemon=True).start()

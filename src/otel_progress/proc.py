@@ -1,0 +1,118 @@
+"""What the system says of processes; the only reader of `/proc`. Where there is no `/proc`, nothing is known."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final
+
+PROC: Final = Path("/proc")
+CGROUPS: Final = Path("/sys/fs/cgroup")
+GONE: Final = "ZX"
+"""The states of one that is dead, but that its parent did not ask about yet."""
+STATES: Final = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "waiting for a device",
+    "T": "stopped",
+    "t": "stopped by a debugger",
+    "Z": "dead",
+    "X": "dead",
+    "I": "idle",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A process at one moment.
+
+    Attributes:
+        pid: its number, which another one may have later.
+        ticks: its start in clock ticks since the boot; with the pid it means this process and no other.
+        state: one letter, a key of `STATES`.
+    """
+
+    pid: int
+    ticks: int
+    state: str
+
+
+def look(pid: int, proc: Path = PROC) -> Seen | None:
+    """The process with this pid; None where none is alive, or where nothing can be known."""
+    try:
+        said = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        fields = said.rpartition(")")[2].split()
+        seen = Seen(pid, int(fields[19]), fields[0])
+        threads = len(os.listdir(proc / str(pid) / "task")) if seen.state in GONE else 0
+    except (OSError, ValueError, IndexError):
+        return None
+    # Where the first thread is dead but others are not, the process lives on.
+    return None if seen.state in GONE and threads <= 1 else seen
+
+
+def created(seen: Seen, proc: Path = PROC) -> float | None:
+    """When it was created, in seconds since 1970."""
+    try:
+        with (proc / "stat").open(encoding="ascii", errors="replace") as lines:
+            boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+        return boot + seen.ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def iso(moment: float) -> str:
+    """Seconds since 1970 in ISO 8601."""
+    text = datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def from_iso(text: str) -> float | None:
+    """Seconds since 1970 from ISO 8601; None where it is none."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return moment.timestamp() if moment.tzinfo is not None else None
+
+
+def waits_in(pid: int, proc: Path = PROC) -> str:
+    """The function of the kernel in which it waits, where the system tells."""
+    try:
+        text = (proc / str(pid) / "wchan").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+    return "" if text == "0" else text
+
+
+def memory_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
+    """How often the kernel killed for want of memory in our control group; None where that can't be read."""
+    try:
+        lines = (proc / "self" / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        roots: tuple[Path, ...]
+        if not controllers:
+            roots, name = (cgroups, cgroups / "unified"), "memory.events"
+        elif "memory" in controllers.split(","):
+            roots, name = (cgroups / "memory",), "memory.oom_control"
+        else:
+            continue
+        for root in roots:
+            for folder in (root / path.lstrip("/"), root):
+                kills = _number(folder / name, "oom_kill")
+                if kills is not None:
+                    return kills
+    return None
+
+
+def _number(path: Path, key: str) -> int | None:
+    """The number behind a key, from lines of a key and a number."""
+    try:
+        pairs = dict(line.split(None, 1) for line in path.read_text(encoding="ascii").splitlines() if " " in line)
+        return int(pairs[key])
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,160 @@
+"""Looks at threads and tasks thousands of times while they start, run, wait and end: `stacks.py LOOKS`.
+
+It says how many looks found something, and what is left of the job's objects when all is over.
+"""
+
+import asyncio
+import faulthandler
+import gc
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+from otel_progress.live.stack import here, where
+
+faulthandler.enable()
+sys.stdout.reconfigure(line_buffering=True)
+sys.setswitchinterval(1e-4)
+
+LOOKS = int(sys.argv[1])
+stop = threading.Event()
+places = {}
+errors = []
+
+
+class Kept:
+    """A local variable of the job."""
+
+    alive = 0
+
+    def __init__(self):
+        Kept.alive += 1
+        weakref.finalize(self, Kept.gone).atexit = False
+
+    @classmethod
+    def gone(cls):
+        """One less."""
+        cls.alive -= 1
+
+
+def deep(number):
+    """Calls itself, and ends."""
+    kept = Kept()
+    places["deep", number % 7] = here()
+    if number % 40:
+        deep(number + 1)
+    else:
+        time.sleep(0)
+    return kept
+
+
+def numbers(count):
+    """A generator that takes its time."""
+    kept = Kept()
+    for number in range(count):
+        places["generator"] = here()
+        yield number, kept
+
+
+def in_threads(which):
+    """Short threads, deep calls and pools, one after another."""
+    number = which
+    while not stop.is_set():
+        thread = threading.Thread(target=deep, args=(number,))
+        thread.start()
+        for _ in numbers(20):
+            pass
+        thread.join()
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(deep, range(38, 42)))
+        number += 1
+
+
+async def leaf(kept):
+    """Waits a little, in one of several ways."""
+    places["leaf", id(kept) % 11] = here()
+    await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.sleep(0.0005), 5)
+    return kept
+
+
+async def items():
+    """An async generator."""
+    for _ in range(3):
+        places["items"] = here()
+        yield await leaf(Kept())
+
+
+async def nested(depth):
+    """Awaits itself, then what is slow in many ways."""
+    places["nested", depth] = here()
+    if depth:
+        return await nested(depth - 1)
+    async for _ in items():
+        pass
+    await asyncio.gather(*[leaf(Kept()) for _ in range(5)])
+    await asyncio.shield(leaf(Kept()))
+    await asyncio.wait([asyncio.ensure_future(leaf(Kept()))])
+    await asyncio.to_thread(deep, 30)
+    if sys.version_info >= (3, 11):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(leaf(Kept()))
+            group.create_task(leaf(Kept()))
+
+
+async def in_tasks():
+    """Tasks without end."""
+    while not stop.is_set():
+        tasks = [asyncio.ensure_future(nested(depth)) for depth in (0, 5, 30)]
+        cancelled = asyncio.ensure_future(nested(2))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.gather(*tasks, cancelled, return_exceptions=True)
+
+
+def guarded(fn, *args):
+    """Runs it, and keeps its error."""
+    try:
+        fn(*args)
+    except BaseException as error:
+        errors.append(repr(error))
+
+
+def loop():
+    """An event loop of its own."""
+    asyncio.run(in_tasks())
+
+
+def main():
+    """Look while all of it runs."""
+    jobs = [threading.Thread(target=guarded, args=(in_threads, number)) for number in range(3)]
+    jobs += [threading.Thread(target=guarded, args=(loop,)) for _ in range(2)]
+    for job in jobs:
+        job.start()
+    found = located = 0
+    longest = 0
+    for number in range(LOOKS):
+        every = list(places.values())
+        some = every[number % len(every) :][:6] if every else []
+        seen = where(some)
+        if seen is not None:
+            found += 1
+            located += bool(seen.at)
+            longest = max(longest, len(seen.stack))
+    stop.set()
+    for job in jobs:
+        job.join(60)
+    print("ended", not any(job.is_alive() for job in jobs))
+    print("errors", len(errors), *errors[:3])
+    print("found", found)
+    print("located", located)
+    print("longest", longest)
+    places.clear()
+    gc.collect()
+    print("left", Kept.alive)
+    print("frames", sum(type(thing).__name__ in {"frame", "coroutine"} for thing in gc.get_objects()))
+
+
+main()

@@ -1,0 +1,365 @@
+"""`otel-progress run` with real commands that really die, and a real receiver."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .program import Program, environment
+from .receiver import Log, Receiver, Span
+
+RUN = (sys.executable, "-m", "otel_progress.cli", "run")
+PROTOCOLS = ("http/protobuf", "grpc")
+pytestmark = pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run works on Linux only")
+
+
+@contextmanager
+def watched(
+    receiver: Receiver | None, name: str, *args: object, options: tuple[str, ...] = (), **env: str
+) -> Iterator[Program]:
+    """The program under `run`, when its operation runs and the receiver knows that."""
+    command = (*RUN, *options, "--", sys.executable)
+    known = {} if receiver is None else receiver.env
+    with Program("watched", name, *args, env={**known, **env}, command=command) as program:
+        program.line("ready")
+        if receiver is not None:
+            receiver.wait_for(lambda: inside(receiver, name))
+        yield program
+
+
+def inside(receiver: Receiver, name: str) -> Log | None:
+    """The event that says that the innermost stage runs."""
+    logs = [log for log in list(receiver.logs) if log.operation == name]
+    return next((log for log in logs if log.attributes.get("progress.stage.current") == "outer/inner"), None)
+
+
+def ends(receiver: Receiver, name: str) -> list[Log]:
+    """The ends of an operation that were told."""
+    return [log for log in receiver.of("progress.operation.ended") if log.operation == name]
+
+
+def spans(receiver: Receiver, name: str) -> dict[str, Span]:
+    """Span name to span, of an operation; none came twice."""
+    of = [span for span in list(receiver.spans) if span.attributes.get("progress.operation.id") == name]
+    assert len(of) == len({span.span_id for span in of})
+    return {span.name + ("" if span.status == 2 else " ok"): span for span in of}
+
+
+def until(condition: Callable[[], Any], timeout: float = 20.0) -> Any:
+    """Wait until it is true."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+# -- the command dies
+
+
+WAYS = {
+    f"signal{int(signal.SIGKILL)}": (137, "progress.exit.signal", "SIGKILL"),
+    f"signal{int(signal.SIGTERM)}": (143, "progress.exit.signal", "SIGTERM"),
+    "segfault": (139, "progress.exit.signal", "SIGSEGV"),
+    "abort": (134, "progress.exit.signal", "SIGABRT"),
+    "exit3": (3, "progress.exit.code", 3),
+    "exit0": (0, "progress.exit.code", 0),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_dead_command_left_open_is_closed(way: str) -> None:
+    """A command that dies gets its operation ended as lost, and the spans that it could not send, under their ids."""
+    code, key, value = WAYS[way]
+    with Receiver() as receiver:
+        with watched(receiver, "lost") as program:
+            program.tell(way)
+            program.finish(code)
+        check_certificate(receiver, "lost", {key: value})
+        assert "lost: train [lost], at outer/inner, 4 of 10 item" in program.errors
+        assert ": reading part 2 - its process" in program.errors
+
+
+def check_certificate(receiver: Receiver, name: str, exit: dict[str, Any]) -> None:
+    """One end, after all that was heard, and a whole trace."""
+    known = inside(receiver, name)
+    assert known is not None
+    (end,) = ends(receiver, name)
+    said = end.attributes
+    assert said["progress.status"] == "lost"
+    assert exit.items() <= said.items()
+    assert said["progress.stage.current"] == "outer/inner"
+    assert said["progress.message"] == "reading part 2"
+    assert said["progress.completed"] == 4
+    heard = [log.attributes["progress.sequence"] for log in receiver.logs if log.operation == name and log is not end]
+    assert said["progress.sequence"] == max(heard) + 1
+    assert end.resource == known.resource
+    assert (end.trace_id, end.span_id) == (known.trace_id, known.span_id)
+    ids = {
+        stage["path"]: stage["span_id"]
+        for stage in json.loads(known.attributes["progress.stages"])
+        if "span_id" in stage
+    }
+    found = spans(receiver, name)
+    root, outer, inner = found["train"], found["outer"], found["inner"]
+    assert (root.span_id, root.parent_id) == (known.span_id, "")
+    assert (outer.span_id, outer.parent_id) == (ids["outer"], root.span_id)
+    assert (inner.span_id, inner.parent_id) == (ids["outer/inner"], outer.span_id)
+    assert {span.trace_id for span in found.values()} == {known.trace_id}
+    assert root.attributes["progress.status"] == "lost"
+    assert root.attributes["team"] == "blue"
+    assert exit.items() <= root.attributes.items()
+    assert root.resource == known.resource
+
+
+def test_what_ended_gets_no_certificate() -> None:
+    """A command that ends normally has said all itself; nothing is added, and nothing is said on stderr."""
+    with Receiver() as receiver:
+        with watched(receiver, "fine") as program:
+            program.tell("normally")
+            program.finish(0)
+        assert receiver.ended() == {"fine": "completed", "fine-before": "completed"}
+        assert "lost" not in {span.attributes.get("progress.status") for span in receiver.spans}
+        assert receiver.doubled() == []
+        assert program.errors == "last words\n"
+
+
+def test_an_operation_that_ended_before_is_left_alone() -> None:
+    """Only what was running when the process went is lost."""
+    with Receiver() as receiver:
+        with watched(receiver, "some") as program:
+            program.tell("exit7")
+            program.finish(7)
+        assert receiver.ended() == {"some": "lost", "some-before": "completed"}
+        assert len(receiver.of("progress.operation.ended")) == 2
+
+
+def test_no_span_for_a_trace_that_is_not_sampled() -> None:
+    """Where the trace is not sampled the end is told as an event alone."""
+    with Receiver() as receiver:
+        with watched(receiver, "dark", OTEL_TRACES_SAMPLER="always_off") as program:
+            program.tell("exit3")
+            program.finish(3)
+        assert receiver.ended()["dark"] == "lost"
+        assert receiver.spans == []
+
+
+def test_the_tail_of_stderr_goes_along_only_when_asked() -> None:
+    """What stood on stderr is sent with `--stderr-tail` alone; it is shown in any case."""
+    for options, expected in (((), None), (("--stderr-tail", "1"), "last words")):
+        with Receiver() as receiver:
+            with watched(receiver, "tail", options=options) as program:
+                program.tell("exit3")
+                program.finish(3)
+            (end,) = ends(receiver, "tail")
+            assert end.attributes.get("progress.exit.stderr") == expected
+            assert program.errors.startswith("last words\n")
+
+
+# -- one process of several
+
+
+def test_worker_that_is_killed_is_lost_while_the_command_lives() -> None:
+    """A process of a pool that is gone gets its certificate while the others go on; theirs stay untouched."""
+    with Receiver() as receiver:
+        with watched(receiver, "whole", "pool") as program:
+            pid = int(program.line("part")[2])
+            while program.said[-1][1] != "0":
+                pid = int(program.line("part")[2])
+            receiver.wait_for(lambda: "whole-part-0" in receiver.heard())
+            os.kill(pid, signal.SIGKILL)
+            receiver.wait_for(lambda: "whole-part-0" in receiver.ended())
+            assert program.process.poll() is None
+            program.line("broken")
+            program.tell("normally")
+            program.finish(0)
+        assert receiver.ended()["whole-part-0"] == "lost"
+        assert receiver.ended()["whole"] == "completed"
+        (end,) = ends(receiver, "whole-part-0")
+        assert end.resource["process.pid"] == pid
+        found = spans(receiver, "whole-part-0")
+        assert found["chew"].parent_id == found["part"].span_id == end.span_id
+
+
+def test_stopped_command_is_silent_and_gets_no_certificate(tmp_path: Path) -> None:
+    """One that is stopped and goes on is told as silent, once, and as heard again; it is never lost."""
+    told = tmp_path / "stderr"
+    command = ("sh", "-c", 'exec "$@" 2>"$0"', str(told), *RUN, "--", sys.executable)
+    with Receiver() as receiver:
+        env = {**receiver.env, "OTEL_PROGRESS_HEARTBEAT": "0.5"}
+        with Program("watched", "frozen", env=env, command=command) as program:
+            pid = int(program.line("ready")[1])
+            receiver.wait_for(lambda: inside(receiver, "frozen"))
+            receiver.wait_for(lambda: receiver.of("progress.process.heartbeat"))
+            os.kill(pid, signal.SIGSTOP)
+            until(lambda: "silent (frozen)" in told.read_text())
+            os.kill(pid, signal.SIGCONT)
+            until(lambda: "is heard again" in told.read_text())
+            program.tell("normally")
+            program.finish(0)
+        said = told.read_text()
+        assert "it is stopped (T" in said
+        assert said.count("silent (frozen)") == 1
+        assert "lost" not in said
+        assert receiver.ended()["frozen"] == "completed"
+
+
+# -- what passes through
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_all_that_the_command_sends_arrives(protocol: str) -> None:
+    """What arrives behind `run` is what arrives without it: events, spans and metrics, by either protocol."""
+    found = []
+    for command in ((sys.executable,), (*RUN, "--", sys.executable)):
+        with Receiver(protocol) as receiver:
+            headers = {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=1"}
+            with Program("watched", "same", env={**receiver.env, **headers}, command=command) as program:
+                program.line("ready")
+                receiver.wait_for(lambda: inside(receiver, "same"))
+                program.tell("normally")
+                program.finish(0)
+            assert receiver.doubled() == []
+            names = {log.key for log in receiver.logs if log.name.rpartition(".")[2] in ("started", "ended")}
+            shapes = {
+                (span.name, tuple(sorted(span.attributes)), tuple(sorted(span.resource))) for span in receiver.spans
+            }
+            found.append((names, shapes, {point.name for point in receiver.points}, receiver.ended()))
+    assert found[0] == found[1]
+
+
+def test_dead_endpoint_slows_nothing() -> None:
+    """Where nobody takes the telemetry the command runs as ever, and the end says what could not be passed on."""
+    with Receiver(listening=False) as receiver, watched(None, "deaf", **receiver.env) as program:
+        program.tell("exit3")
+        program.finish(3)
+        assert "of logs could not be passed on to http://127.0.0.1" in program.errors
+        assert "lost: train [deaf]" in program.errors
+
+
+def test_endpoint_that_comes_back_gets_all() -> None:
+    """What came while the endpoint was away is passed on when it is back, the certificate too."""
+    with Receiver(listening=False) as receiver, watched(None, "late", **receiver.env) as program:
+        receiver.listen()
+        program.tell("exit3")
+        program.finish(3)
+        assert receiver.ended()["late"] == "lost"
+        assert "progress.operation.started" in {log.name for log in receiver.logs}
+
+
+def test_two_commands_at_once_do_not_mix() -> None:
+    """Two commands that are watched at the same time each have their own intake and their own certificate."""
+    with Receiver() as receiver:
+        with watched(receiver, "one") as one, watched(receiver, "two") as two:
+            one.tell("exit3")
+            one.finish(3)
+            two.tell("normally")
+            two.finish(0)
+        ended = receiver.ended()
+        assert (ended["one"], ended["two"]) == ("lost", "completed")
+        assert len(receiver.of("progress.operation.ended")) == 4
+
+
+# -- a command without telemetry
+
+
+def plain(*command: str, options: tuple[str, ...] = (), **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command under `run`."""
+    run = [*RUN, *options, "--", *command]
+    return subprocess.run(run, env=environment(), capture_output=True, text=True, timeout=60, check=False, **more)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("exit 0", 0),
+        ("exit 42", 42),
+        ("kill -KILL $$", 137),
+        ("kill -TERM $$", 143),
+        ("kill -INT $$", 130),
+    ],
+)
+def test_exit_code_is_the_commands(command: str, code: int) -> None:
+    """The exit code is the command's, 128 + n for signal n; of a command without operations nothing is said."""
+    done = plain("sh", "-c", command)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_command_that_can_not_start(tmp_path: Path) -> None:
+    """127 where there is no such command, 126 where it can't be executed, as shells have it."""
+    file = tmp_path / "file"
+    file.write_text("no program")
+    missing, locked = plain("no-such-command-here"), plain(str(file))
+    assert (missing.returncode, "command not found" in missing.stderr) == (127, True)
+    assert (locked.returncode, "Permission denied" in locked.stderr) == (126, True)
+
+
+def test_streams_pass_through() -> None:
+    """stdin, stdout and stderr are the command's; its arguments are untouched."""
+    script = "import sys; print(sys.stdin.read() + sys.argv[1]); print('bad', file=sys.stderr)"
+    done = plain(sys.executable, "-c", script, "--help", input="good ")
+    assert (done.stdout, done.stderr, done.returncode) == ("good --help\n", "bad\n", 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_from_another_process_is_passed_on(number: signal.Signals) -> None:
+    """A signal that is sent to `run` reaches the command, which decides what becomes of it."""
+    script = (
+        "import signal, sys\n"
+        "for number in (1, 2, 15): signal.signal(number, lambda number, frame: sys.exit(40 + number))\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()"
+    )
+    process = subprocess.Popen(
+        [*RUN, "--", sys.executable, "-c", script], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(30) == 40 + number
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_terminal_stays_the_commands() -> None:
+    """In a terminal the command is in the foreground, and Ctrl+C reaches it once."""
+    import pty
+
+    script = (
+        "import os, signal, sys\n"
+        "count = []\n"
+        "signal.signal(2, lambda number, frame: count.append(number))\n"
+        "print('front', os.tcgetpgrp(0) == os.getpgrp(), sys.stdin.isatty(), flush=True)\n"
+        "signal.pause()\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.5); signal.signal(14, lambda number, frame: None)\n"
+        "signal.pause()\n"
+        "print('count', len(count), flush=True)\n"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [*RUN, "--", sys.executable, "-c", script], environment())
+    said = b""
+    try:
+        while b"count" not in said:
+            before = said
+            said += os.read(terminal, 1000)
+            if b"front" in said and b"front" not in before:
+                os.write(terminal, b"\x03")
+        _, status = os.waitpid(pid, 0)
+    finally:
+        os.close(terminal)
+    assert b"front True True" in said
+    assert b"count 1" in said
+    assert os.waitstatus_to_exitcode(status) == 0

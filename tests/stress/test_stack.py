@@ -1,0 +1,19 @@
+"""Stacks are read while everything changes under the reader."""
+
+from __future__ import annotations
+
+from otel_progress.live.stack import STACK_LENGTH
+
+from .program import run
+
+LOOKS = 3000
+
+
+def test_looks_at_threads_and_tasks_that_come_and_go() -> None:
+    """Thousands of looks at short threads, pools, generators and tasks harm nothing, keep nothing, and see the line."""
+    found = run("stacks", LOOKS).values()
+    assert (found["ended"], found["errors"]) == ("True", "0")
+    assert int(found["found"]) > LOOKS // 2
+    assert found["located"] == found["found"]
+    assert int(found["longest"]) <= STACK_LENGTH
+    assert (found["left"], found["frames"]) == ("0", "0")

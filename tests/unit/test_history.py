@@ -1,0 +1,302 @@
+"""Limits that nobody named: from what runs did, kept in memory and in a file."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import otel_progress as progress
+from otel_progress import Health, StagePlan, semconv
+from otel_progress.live import learning
+from otel_progress.live.learning import KEYS, Learning, read
+from otel_progress.model.history import BEYOND, FLOOR, FULL, PRIOR, RUNS, Durations, Learned
+from otel_progress.testing import Capture, capture
+
+
+@given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=300))
+def test_no_limit_is_below_what_ended_well(gaps: list[float]) -> None:
+    """A learned limit is well above the longest gap that was followed by progress, and above the floor."""
+    learned = Learned()
+    for gap in gaps:
+        learned.gaps.add(gap)
+    limit = learned.stall_after()
+    assert limit is not None
+    assert limit >= FLOOR
+    assert limit >= BEYOND * max(gaps) * 2 ** (-1 / 8) * 0.999
+
+
+def test_without_progress_there_is_no_limit() -> None:
+    """Who never reported progress can't be missed."""
+    assert Learned().stall_after() is None
+    assert Learned().slow_after() is None
+
+
+def test_the_prior_gives_way_to_what_is_seen() -> None:
+    """The more gaps were seen, the less the prior counts; the limit only falls as steady work goes on."""
+    learned, limits = Learned(), []
+    for _ in range(2000):
+        learned.gaps.add(1.0)
+        limits.append(learned.stall_after() or 0.0)
+    assert PRIOR * 0.9 < limits[0] <= PRIOR
+    assert limits == sorted(limits, reverse=True)
+    assert limits[-1] < 1.2 * FLOOR
+
+
+def test_healthy_gaps_with_a_long_tail_stay_below_the_limit() -> None:
+    """Of log-normal gaps like those of calls to a model, 20,000 more stay below what 200 of them taught."""
+    for seed in range(20):
+        draw = random.Random(seed)
+        learned = Learned()
+        for _ in range(200):
+            learned.gaps.add(draw.lognormvariate(1.5, 1.0))
+        limit = learned.stall_after()
+        assert limit is not None
+        assert sum(draw.lognormvariate(1.5, 1.0) > limit for _ in range(20_000)) <= 2
+
+
+def test_one_outlier_does_not_set_the_limit_for_ever() -> None:
+    """The histogram forgets: long after one odd gap, the limit is near that of steady work again."""
+    learned = Learned()
+    learned.gaps.add(36_000)
+    for _ in range(4 * int(FULL)):
+        learned.gaps.add(1.0)
+    assert (learned.stall_after() or 0) < 2 * FLOOR
+    assert learned.gaps.total <= FULL
+
+
+@given(st.lists(st.floats(0.05, 1e7), min_size=1, max_size=200), st.floats(0.01, 1))
+def test_quantiles_are_right_to_within_a_bucket(given: list[float], part: float) -> None:
+    """A quantile is that of the sorted durations, to within an eighth of a doubling."""
+    durations = Durations()
+    for seconds in given:
+        durations.add(seconds)
+    found = durations.quantile(part)
+    ordered = sorted(given)
+    near = [ordered[min(len(given) - 1, max(0, round(part * len(given)) + off))] for off in (-2, -1, 0, 1)]
+    assert min(near) * 0.9 <= found <= max(near) * 1.1
+
+
+@pytest.mark.parametrize("bad", [0, -1, float("nan")])
+def test_what_is_no_duration_is_left_out(bad: float) -> None:
+    """Neither zero nor less nor NaN is a duration."""
+    durations = Durations()
+    durations.add(bad)
+    assert durations.total == 0
+
+
+def test_a_run_needs_five_before_it_can_be_slow() -> None:
+    """The time of a whole run is limited once enough runs completed."""
+    learned = Learned()
+    for number in range(RUNS):
+        assert learned.slow_after() is None, number
+        learned.runs += 1
+        learned.durations.add(100)
+    limit = learned.slow_after()
+    assert limit is not None
+    assert 200 < limit < 1500
+
+
+def test_it_is_the_same_after_a_file(tmp_path: Path) -> None:
+    """What is written is what is read."""
+    learned = Learned(3)
+    learned.gaps.add(5, 7)
+    learned.durations.add(50, 3)
+    assert Learned.from_dict(json.loads(json.dumps(learned.to_dict()))) == learned
+
+
+# -- in a process
+
+
+def run(captured: Capture, items: int = 30, each: float = 4.0) -> None:
+    with progress.operation("survey"):
+        for _ in progress.track(range(items)):
+            captured.advance(each)
+
+
+def test_the_limit_is_learned_and_says_from_where(progress_capture: Capture) -> None:
+    """The second run has a limit from the first, and the snapshot says so; past it, the run is silent."""
+    run(progress_capture)
+    with progress.operation("survey") as op:
+        op.advance()
+        progress_capture.advance(2)
+        snapshot = op.snapshot()
+        assert snapshot.stall_after_source == "learned from 1 run"
+        assert snapshot.stall_after is not None
+        assert FLOOR < snapshot.stall_after < PRIOR
+        progress_capture.advance(snapshot.stall_after)
+        assert op.snapshot().health is Health.SILENT
+        assert "(learned from 1 run)" in (op.snapshot().health_reason or "")
+
+
+def test_a_run_learns_from_itself(progress_capture: Capture) -> None:
+    """A first run that moved for long and then hangs is found, without any limit named."""
+    with progress.operation("survey") as op:
+        for _ in range(600):
+            op.advance()
+            progress_capture.advance(1)
+        assert op.snapshot().stall_after_source == "learned from this run"
+        progress_capture.advance(300)
+        assert op.snapshot().health is Health.SILENT
+
+
+def test_one_that_never_counted_is_never_silent(progress_capture: Capture) -> None:
+    """Without any progress ever seen, silence says nothing."""
+    with progress.operation("train") as op:
+        progress_capture.advance(3 * PRIOR)
+        assert op.snapshot().health is Health.PROGRESSING
+
+
+def test_what_was_named_rules(progress_capture: Capture) -> None:
+    """A limit of the user's is never replaced by a learned one."""
+    run(progress_capture)
+    with progress.operation("survey", stall_after=7, slow_after=9) as op:
+        progress_capture.advance(2)
+        snapshot = op.snapshot()
+        assert (snapshot.stall_after, snapshot.stall_after_source) == (7, None)
+        assert (snapshot.slow_after, snapshot.slow_after_source) == (9, None)
+
+
+def test_each_stage_has_its_own(progress_capture: Capture) -> None:
+    """A slow stage and a quick one of the same operation have different limits."""
+
+    def once() -> dict[str, float]:
+        limits = {}
+        with progress.operation("etl"):
+            for name, each in (("load", 40.0), ("clean", 1.0)):
+                with progress.stage(name):
+                    for number in progress.track(range(20)):
+                        progress_capture.advance(each)
+                        if number == 2:
+                            limits[name] = progress.current(required=True).snapshot().stall_after or 0.0
+        return limits
+
+    for _ in range(4):
+        limits = once()
+    assert limits["load"] > 2 * limits["clean"]
+
+
+@pytest.mark.parametrize("end", ["fail", "cancel"])
+def test_only_what_completed_teaches(end: str, progress_capture: Capture) -> None:
+    """The last silence of a run that was given up is no healthy gap."""
+    op = progress.operation("survey").start()
+    op.advance()
+    progress_capture.advance(1)
+    progress_capture.advance(500)
+    getattr(op, end)()
+    progress_capture.look()
+    known = learning.learning._known.get(("survey", ""))
+    assert known is None or known.gaps.longest < 10
+
+
+def test_a_plan_says_when_it_is_slow(progress_capture: Capture) -> None:
+    """Past twice what the plan expects in all, a run that moves is slow, by the plan."""
+    plan = [StagePlan("a", expected=10), StagePlan("b", expected=20)]
+    with progress.operation("build", plan=plan) as op:
+        for second in range(65):
+            op.advance()
+            progress_capture.advance(1)
+            health = op.snapshot().health
+            assert health is (Health.SLOW if second >= 59 else Health.PROGRESSING), second
+        assert (op.snapshot().slow_after, op.snapshot().slow_after_source) == (60, "from the plan")
+        assert "(from the plan)" in (op.snapshot().health_reason or "")
+
+
+def test_history_says_when_it_is_slow(progress_capture: Capture) -> None:
+    """After enough runs, one that takes far longer and still moves is slow."""
+    for _ in range(RUNS):
+        run(progress_capture)
+    with progress.operation("survey") as op:
+        progress_capture.advance(1)
+        limit = op.snapshot().slow_after
+        assert limit is not None
+        while op.snapshot().elapsed < limit:
+            assert op.snapshot().health is Health.PROGRESSING
+            op.advance()
+            progress_capture.advance(20)
+        op.advance()
+        progress_capture.advance(1)
+        assert op.snapshot().health is Health.SLOW
+        assert op.snapshot().slow_after_source == f"learned from {RUNS} runs"
+
+
+def test_a_file_outlives_the_process(tmp_path: Path) -> None:
+    """What one process learned is there for the next, and both add up."""
+    path = tmp_path / "history.json"
+    for runs in (1, 2, 3):
+        with capture() as captured:
+            learning.learning = Learning(path)
+            run(captured)
+            captured.look()
+            learning.learning.save()
+        assert read(path)["survey", ""].runs == runs
+
+
+def test_two_processes_add_to_one_file(tmp_path: Path) -> None:
+    """Each saves what is new to it; nobody's runs are lost."""
+    path = tmp_path / "history.json"
+    with capture() as captured:
+        first, second = Learning(path), Learning(path)
+        for learned in (first, second, first):
+            learning.learning = learned
+            run(captured)
+            captured.look()
+            learned.save()
+    assert read(path)["survey", ""].runs == 3
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "learned": [{"operation": "x"}]}'])
+def test_a_file_that_is_something_else_is_refused_and_kept(text: str, tmp_path: Path) -> None:
+    """It is named in the error, and left as it is."""
+    path = tmp_path / "history.json"
+    path.write_text(text)
+    with pytest.raises(progress.InvalidArgument, match=r"history.json"):
+        progress.configure(history=path)
+    assert path.read_text() == text
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """At the earliest point, with the path."""
+    with pytest.raises(progress.InvalidArgument, match="nowhere"):
+        progress.configure(history=tmp_path / "nowhere" / "history.json")
+
+
+def test_a_file_that_can_t_be_written_harms_nobody(tmp_path: Path) -> None:
+    """The job goes on, and what was learned stays in memory."""
+    path = tmp_path / "deep" / "history.json"
+    path.parent.mkdir()
+    with capture() as captured:
+        learning.learning = learned = Learning(path)
+        path.parent.rmdir()
+        run(captured)
+        captured.look()
+        learned.save()
+        assert learned._known["survey", ""].runs == 1
+
+
+def test_names_are_bounded() -> None:
+    """However many names there are, memory has an end."""
+    with capture() as captured:
+        for number in range(KEYS + 50):
+            with progress.operation(f"work {number}") as op:
+                op.advance()
+            captured.look()
+        assert len(learning.learning._known) <= KEYS
+
+
+def test_learned_limits_travel(progress_capture: Capture) -> None:
+    """Log events and the series of the run carry the limit that counts."""
+    run(progress_capture, items=60)
+    with progress.operation("survey") as op:
+        op.advance()
+        progress_capture.advance(12)
+        op.update(message="x")
+        progress_capture.advance(1)
+        log = progress_capture.logs[-1]
+        assert log.attributes[semconv.STALL_AFTER_SOURCE] == "learned from 1 run"
+        limits = [point.value for point in progress_capture.series if point.name == semconv.RUN_STALL_AFTER.name]
+        assert limits[-1] == pytest.approx(log.attributes[semconv.STALL_AFTER])
