@@ -144,6 +144,21 @@ def test_a_run_learns_from_itself(progress_capture: Capture) -> None:
         assert op.snapshot().health is Health.SILENT
 
 
+def test_a_longer_gap_that_ended_well_counts_at_once(progress_capture: Capture) -> None:
+    """The run itself is not called stuck for what it just showed to be healthy."""
+    with progress.operation("survey") as op:
+        for _ in range(2000):
+            op.advance()
+            progress_capture.advance(1)
+        before = op.snapshot().stall_after or 0.0
+        progress_capture.advance(before - 2)
+        op.advance()
+        progress_capture.advance(1)
+        assert op.snapshot().health is Health.PROGRESSING
+        progress_capture.advance(before * 1.2)
+        assert op.snapshot().health is Health.PROGRESSING
+
+
 def test_one_that_never_counted_is_never_silent(progress_capture: Capture) -> None:
     """Without any progress ever seen, silence says nothing."""
     with progress.operation("train") as op:

@@ -42,6 +42,7 @@ def verdict(event: Event) -> Line:
     snapshot, bad = event.snapshot, words.trouble(event.snapshot)
     if bad is not None:
         where = f" in {words.clean(snapshot.stage)}" if snapshot.stage else ""
+        where += f", at {words.clean(snapshot.stuck_at)}" if snapshot.stuck_at else ""
         return ((bad[0], f"bold {bad[1]}"), (f" {snapshot.health_reason}{where}", ""))
     stuck = event.attributes.get(semconv.STALL_DURATION)
     return ((f"moving again after {seconds(stuck)}" if isinstance(stuck, float) else "in order again", "green"),)

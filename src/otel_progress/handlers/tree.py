@@ -142,6 +142,8 @@ def _about(snapshot: Snapshot, depth: int) -> list[Row]:
     if bad is not None:
         free = ((f" {bad[0]} ", f"bold white on {bad[1]}"), (f" {snapshot.health_reason}", bad[1]))
         rows.append(Row(TROUBLED, depth, free=free))
+        if snapshot.stuck_at:
+            rows.append(Row(TROUBLED, depth, free=((f"at {words.clean(snapshot.stuck_at)}", bad[1]),)))
     if not any(stage.wait for stage in snapshot.stages):
         rows.extend(_wait(snapshot, depth))
     if snapshot.cancel_requested:

@@ -62,6 +62,7 @@ class Learning:
         self._known: dict[Key, Learned] = {}
         self._news: dict[Key, Learned] = {}
         self._save_at = 0.0
+        self._limits: dict[Key, tuple[Any, Limits]] = {}
         if path is not None:
             if not path.parent.is_dir():
                 raise FileNotFoundError(f"the folder {path.parent} does not exist")
@@ -100,20 +101,18 @@ class Learning:
     def limits(self, operation: Operation) -> Limits:
         """The limits of an operation that did not name them, by its plan and by history."""
         node = capture.innermost(operation)
-        stall, stall_source = None, None
-        learned = self._known.get(_key(operation, node))
+        key = _key(operation, node)
+        learned = self._known.get(key)
         moved = steady(node)
-        if learned is not None or moved >= 1:
-            learned = learned or Learned()
-            stall, stall_source = learned.stall_after(moved, EVERY), learned.source
-        slow, slow_source = _planned(operation), "from the plan"
-        if slow is None:
-            whole = self._known.get((operation.name, ""))
-            if whole is not None:
-                slow, slow_source = whole.slow_after(), whole.source
-        return Limits(
-            stall, stall_source if stall is not None else None, slow, slow_source if slow is not None else None
-        )
+        about = 1 << int(moved).bit_length() >> 1  # to within a doubling, so that many share what is found
+        whole = self._known.get((operation.name, ""))
+        state = about, _state(learned), _state(whole), operation._opts.plan
+        cached = self._limits.get(key)
+        if cached is None or cached[0] != state:
+            if len(self._limits) >= KEYS:
+                self._limits.clear()
+            cached = self._limits[key] = state, _limits(learned, about, whole, _planned(operation))
+        return cached[1]
 
     def longest(self, operation: Operation) -> float:
         """The longest time without progress that ended well, of what runs now, in seconds."""
@@ -147,6 +146,24 @@ class Learning:
     def after_fork_in_child(self) -> None:
         """What the parent did not save yet, it saves itself."""
         self._news = {}
+
+
+def _state(learned: Learned | None) -> tuple[float, ...]:
+    """What changes when it learned enough to matter."""
+    if learned is None:
+        return ()
+    return learned.runs, int(learned.gaps.total).bit_length(), learned.gaps.longest
+
+
+def _limits(learned: Learned | None, moved: float, whole: Learned | None, planned: float | None) -> Limits:
+    stall, stall_source = None, None
+    if learned is not None or moved:
+        learned = learned or Learned()
+        stall, stall_source = learned.stall_after(moved, EVERY), learned.source
+    slow, slow_source = planned, "from the plan"
+    if slow is None and whole is not None:
+        slow, slow_source = whole.slow_after(), whole.source
+    return Limits(stall, stall_source if stall is not None else None, slow, slow_source if slow is not None else None)
 
 
 def _key(operation: Operation, node: Handle) -> Key:

@@ -333,14 +333,10 @@ class Handle:
         Args:
             key: what it does and on what, such as `f"search {query}"`; equal keys are the same step.
         """
-        operation = self.operation
         now = clock.monotonic()
-        loops = operation._loops
-        if loops is None:
-            from otel_progress.live.loops import Loops
-
-            loops = vars(operation).setdefault("_loops", Loops(operation, now))  # one step, so that two threads get the same
-        loops.step(key if type(key) is str and len(key) <= values.NAME_LENGTH else _long_key(key), now)
+        self.operation._with_loops(now).step(
+            key if type(key) is str and len(key) <= values.NAME_LENGTH else _long_key(key), now
+        )
 
     def usage(
         self,
@@ -354,6 +350,8 @@ class Handle:
         about = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         if cost is not None:
             about["cost." + values.text(currency, drops, 8)] = cost  # type: ignore[assignment]
+        if self.operation._loops is None:
+            self.operation._with_loops(clock.monotonic())
         usage = self.operation._with_more().usage
         for key, raw in about.items():
             amount = values.count(raw, drops) if raw is not None else None

@@ -411,6 +411,15 @@ class Operation(Handle):
         if self._opts.heartbeat_counts:
             node._bumps += 1
 
+    def _with_loops(self, now: float) -> Loops:
+        """The memory of what it does again and again, made when it is needed first."""
+        loops = self._loops
+        if loops is None:
+            from otel_progress.live.loops import Loops
+
+            loops = vars(self).setdefault("_loops", Loops(self, now))  # one step, so that two threads get the same
+        return loops
+
     def _add_note(self, note: Note) -> None:
         if self._notes is None:
             self._notes = deque(maxlen=NOTES)
@@ -525,6 +534,6 @@ share_names(
             "_check_at",
             "_sequence",
         ),
-        *("_told", "_sound", "_shown", "_seen", "_pace", "_health", "_more", "_context", "_place", "_learned"),
+        *("_told", "_sound", "_shown", "_seen", "_pace", "_gaps", "_more", "_context", "_place", "_learned"),
     ),
 )

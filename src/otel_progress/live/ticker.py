@@ -17,7 +17,6 @@ from otel_progress import clock, semconv
 from otel_progress.live import capture, hooks, learning, watchdog
 from otel_progress.live.drops import drops
 from otel_progress.live.guard import tell_once
-from otel_progress.live.loops import Loops
 from otel_progress.live.registry import Change, registry
 from otel_progress.model.health import STUCK, judge
 from otel_progress.model.snapshot import Event, Snapshot
@@ -36,6 +35,7 @@ STAGE_EVENTS: Final = 50.0
 """Stage events a second of one operation; more are folded into the snapshots."""
 RATIONED_EACH: Final = 32
 """Notes and heartbeats of one operation that may wait for the budget."""
+STEADY: Final = learning.STEADY
 FOREVER: Final = float("inf")
 
 
@@ -182,7 +182,7 @@ class Ticker:
                 elif operation._said != operation._told:
                     waiting.setdefault(operation, number)
                 due = now >= operation._check_at
-                if operation._loops is not None or operation._more is not None:
+                if operation._loops is not None:
                     due = watchdog.look(operation, now) or due
                 health = operation._health
                 if health is not Health.PROGRESSING:
@@ -346,7 +346,7 @@ def sample(operation: Operation, now: float) -> bool:
                 _observe(stage, now)
     if moved:
         operation._moved_at = now
-        if now - before >= learning.STEADY:
+        if now - before >= STEADY:
             watchdog.gap(operation, before, now)
         if operation._loops is not None:
             operation._loops.progressed(operation, now)
@@ -357,9 +357,7 @@ def sample(operation: Operation, now: float) -> bool:
 
 def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> None:
     """What a stage's start or end says of loops, and its end of healthy ones."""
-    loops = operation._loops
-    if loops is None:
-        loops = operation._loops = Loops(operation, now)
+    loops = operation._with_loops(now)
     if event == semconv.STAGE_STARTED:
         loops.stage_started(stage, now)
     else:

@@ -8,7 +8,6 @@ from otel_progress import semconv
 from otel_progress.live import capture, stack, vitals
 from otel_progress.live.guard import tell_once
 from otel_progress.live.learning import STEADY
-from otel_progress.live.loops import Loops
 from otel_progress.model.health import Verdict, hold
 from otel_progress.model.status import Health
 from otel_progress.model.values import Attributes, Value
@@ -25,9 +24,7 @@ def look(operation: Operation, now: float) -> bool:
     """Take note of what repeats, or spends; whether that began or ended a loop."""
     loops = operation._loops
     if loops is None:
-        if operation._more is None or not operation._more.usage:
-            return False
-        loops = operation._loops = Loops(operation, now)
+        return False
     loops.look(operation, now)
     before = operation._loop
     operation._loop = loops.found(operation, now, capture.stall_after(operation))

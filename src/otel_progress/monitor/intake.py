@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor import otlp
@@ -19,6 +20,53 @@ HOST: Final = "127.0.0.1"
 STOP_SECONDS: Final = 1.0
 TURNS: Final = 5
 """Rounds of the event loop in which what lies in a socket becomes a request under way."""
+HEAD_SECONDS: Final = 10.0
+"""The longest that the head of a request may take to come in."""
+HEAD_BYTES: Final = 512 * 1024
+"""The most that is read while a head is not complete; above what asyncio reads at once, as a body may be in it."""
+_SILENT: Final = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"none": {"class": "logging.NullHandler"}},
+    "loggers": {"uvicorn": {"handlers": ["none"], "propagate": False}},
+}
+
+
+class Guarded(HttpToolsProtocol):
+    """A connection whose requests must begin in good time, and not with an endless head."""
+
+    _read = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came in."""
+        if self._timer is not None:
+            self._read += len(data)
+            if self._read > HEAD_BYTES:
+                self.transport.close()
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._read = 0
+        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """It is complete."""
+        self._in_time()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing will come any more."""
+        self._in_time()
+        super().connection_lost(exc)
+
+    def _in_time(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Intake:
@@ -54,12 +102,12 @@ class Intake:
         config = uvicorn.Config(
             self._serve,
             interface="asgi3",
-            log_config=None,
+            log_config=_SILENT,
             access_log=False,
             lifespan="off",
             ws="none",
             loop="asyncio",
-            http="httptools",
+            http=Guarded,
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=300,

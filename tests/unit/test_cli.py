@@ -1,0 +1,274 @@
+"""The command line, the environment of a watched command, and what is read of processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from socket import create_server
+
+import pytest
+
+from otel_progress import cli, proc, settings
+from otel_progress.cli import environment, main
+from otel_progress.cli.environment import endpoints, mute, redirected
+from otel_progress.cli.run import say
+from otel_progress.monitor import stacks
+
+OURS = "http://127.0.0.1:1"
+
+
+@contextmanager
+def listening() -> Iterator[str]:
+    """A port on which something listens."""
+    with create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+# -- the command line
+
+
+@pytest.mark.parametrize(
+    ("given", "ours", "command"),
+    [
+        (["run", "--", "a", "-b"], ["run"], ["a", "-b"]),
+        (["run", "--verbose", "--stderr-tail", "3", "--", "a"], ["run", "--verbose", "--stderr-tail", "3"], ["a"]),
+        (["run", "--", "a", "--", "b"], ["run"], ["a", "--", "b"]),
+        (["run", "a", "-b"], ["run", "a", "-b"], []),
+        (["run", "git", "checkout", "--", "b"], ["run", "git", "checkout", "--", "b"], []),
+    ],
+)
+def test_command_is_told_from_our_options(given: list[str], ours: list[str], command: list[str]) -> None:
+    """All behind the first `--` is the command; without it the command begins with the first plain word."""
+    assert cli._split(given) == (ours, command)
+
+
+@pytest.mark.parametrize("given", [[], ["run"], ["run", "--"], ["run", "--stderr-tail", "x", "--", "a"], ["fly"]])
+def test_wrong_use_is_told(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A command line that can't be meant ends with 2 and says why."""
+    with pytest.raises(SystemExit) as ended:
+        main(given)
+    assert ended.value.code == 2
+    assert "usage: otel-progress" in capsys.readouterr().err
+
+
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    """`run --help` shows what to type."""
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--help"])
+    assert ended.value.code == 0
+    assert "otel-progress run -- python train.py" in capsys.readouterr().out
+
+
+def test_missing_extra_is_named() -> None:
+    """Without the packages of the extra the error names the command that installs them."""
+    script = (
+        "import sys; sys.modules['starlette'] = None\n"
+        "from otel_progress.cli import main\n"
+        "sys.exit(main(['run', '--', 'true']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 125
+    assert 'pip install "otel-progress[monitor]"' in done.stderr
+
+
+def test_what_is_told_can_not_change_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters in a name or a message are not passed on."""
+    say("lost: \x1b[2Jname\rx\nline 2")
+    assert capsys.readouterr().err == "otel-progress: lost:  [2Jname x\n    line 2\n"
+
+
+# -- the environment
+
+
+def test_command_sends_to_us_whatever_was_configured() -> None:
+    """Every variable that names another endpoint, or how to reach it, is gone; the rest stays."""
+    before = {
+        "HOME": "/root",
+        "OTEL_SERVICE_NAME": "job",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://far:4317",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://traces",
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "authorization=secret",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": "/ca.pem",
+        "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION": "gzip",
+        "OTEL_TRACES_EXPORTER": "console,otlp_proto_grpc",
+        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+    }
+    after = redirected(before, OURS)
+    assert after == {
+        "HOME": "/root",
+        "OTEL_SERVICE_NAME": "job",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": OURS,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_TRACES_EXPORTER": "console,otlp_proto_http",
+        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+    }
+    for endpoint in settings.read(environ=after).endpoints.values():
+        assert (endpoint.protocol, endpoint.headers) == ("http/protobuf", ())
+        assert endpoint.url.startswith(OURS)
+
+
+def test_proxy_is_not_asked_for_us() -> None:
+    """Where a proxy is set, what goes to us does not go through it."""
+    after = redirected({"http_proxy": "http://proxy", "no_proxy": "intern"}, OURS)
+    assert (after["no_proxy"], after["NO_PROXY"]) == ("intern,127.0.0.1", "127.0.0.1")
+    assert "no_proxy" not in redirected({}, OURS)
+
+
+def test_telemetry_goes_on_to_where_it_went() -> None:
+    """Each signal keeps its own endpoint, protocol and headers."""
+    found, guessed = endpoints(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://far:4317",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://traces/in",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_HEADERS": "key=1",
+        }
+    )
+    assert not guessed
+    assert (found["logs"].protocol, found["logs"].url) == ("grpc", "http://far:4317")
+    assert (found["traces"].protocol, found["traces"].url) == ("http/protobuf", "https://traces/in")
+    assert found["metrics"].headers == (("key", "1"),)
+
+
+def test_default_endpoint_counts_only_where_something_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an endpoint the default one is a guess, made only where something listens."""
+    with listening() as endpoint:
+        monkeypatch.setitem(settings.DEFAULT_PORTS, "http/protobuf", endpoint)
+        found, guessed = endpoints({})
+        assert (sorted(found), guessed) == (["logs", "metrics", "traces"], True)
+        one, guessed = endpoints({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://far/v1/logs"})
+        assert (one["logs"].url, guessed) == ("http://far/v1/logs", True)
+    assert endpoints({}) == ({}, False)
+
+
+def test_reason_why_nothing_is_heard() -> None:
+    """What keeps a command's events from us is known."""
+    assert mute({}) == ""
+    assert "OTEL_SDK_DISABLED" in mute({"OTEL_SDK_DISABLED": "true"})
+    assert "OTEL_LOGS_EXPORTER" in mute({"OTEL_LOGS_EXPORTER": "console"})
+    assert environment.SIGNALS == ("logs", "metrics", "traces")
+
+
+# -- processes
+
+
+linux = pytest.mark.skipif(not proc.PROC.joinpath("self").exists(), reason="needs /proc")
+
+
+@linux
+def test_process_is_known_by_pid_and_start() -> None:
+    """A process that lives is seen with its start; when it is dead it is not, even before its parent asked."""
+    psutil = pytest.importorskip("psutil")
+    with subprocess.Popen(["sleep", "60"]) as child:
+        seen = proc.look(child.pid)
+        assert seen is not None
+        assert proc.created(seen) == pytest.approx(psutil.Process(child.pid).create_time(), abs=1.0)
+        assert proc.look(child.pid) == seen or seen.state == "R"
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
+        assert proc.look(child.pid) is None
+    assert proc.look(child.pid) is None
+
+
+def test_nothing_is_known_where_there_is_no_proc(tmp_path: Path) -> None:
+    """On a system without /proc all answers are that nothing is known."""
+    assert proc.look(1, tmp_path) is None
+    assert proc.created(proc.Seen(1, 1, "S"), tmp_path) is None
+    assert proc.waits_in(1, tmp_path) == ""
+    assert proc.memory_kills(tmp_path, tmp_path) is None
+
+
+def test_name_of_a_process_may_be_anything(tmp_path: Path) -> None:
+    """A program may call itself `) R 1`; the fields are counted behind the last bracket."""
+    folder = tmp_path / "5"
+    folder.mkdir()
+    fields = ["T", *["0"] * 18, "777", "0"]
+    folder.joinpath("stat").write_text(f"5 (a) R 1 () {' '.join(fields)}\n")
+    assert proc.look(5, tmp_path) == proc.Seen(5, 777, "T")
+    folder.joinpath("stat").write_text("5 (a")
+    assert proc.look(5, tmp_path) is None
+
+
+def test_process_lives_while_any_thread_does(tmp_path: Path) -> None:
+    """Where the first thread is dead and another lives, so does the process."""
+    folder = tmp_path / "5"
+    (folder / "task" / "5").mkdir(parents=True)
+    folder.joinpath("stat").write_text(f"5 (a) {' '.join(['Z', *['0'] * 18, '777'])}\n")
+    assert proc.look(5, tmp_path) is None
+    (folder / "task" / "6").mkdir()
+    assert proc.look(5, tmp_path) is not None
+
+
+def test_creation_in_iso_8601() -> None:
+    """The creation time reads back as it was; what is no time is none."""
+    assert proc.iso(1_700_000_000.25) == "2023-11-14T22:13:20.250Z"
+    assert proc.from_iso("2023-11-14T22:13:20.250Z") == 1_700_000_000.25
+    assert proc.from_iso("2023-11-14T23:13:20.250+01:00") == 1_700_000_000.25
+    assert (proc.from_iso("yesterday"), proc.from_iso("2023-11-14T22:13:20")) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("groups", "file", "text"),
+    [
+        ("0::/a/b\n", "a/b/memory.events", "low 0\noom 3\noom_kill 2\n"),
+        ("0::/a\n", "memory.events", "oom_kill 2\n"),
+        ("4:memory:/x\n0::/\n", "memory/x/memory.oom_control", "under_oom 0\noom_kill 2\n"),
+        ("4:cpu,memory:/x\n", "memory/memory.oom_control", "oom_kill 2\n"),
+    ],
+)
+def test_kills_for_want_of_memory_are_counted(tmp_path: Path, groups: str, file: str, text: str) -> None:
+    """Both versions of control groups are read, by their path, or at the root inside a container."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text(groups)
+    place = tmp_path / "groups" / file
+    place.parent.mkdir(parents=True)
+    assert proc.memory_kills(tmp_path, tmp_path / "groups") is None
+    place.write_text(text)
+    assert proc.memory_kills(tmp_path, tmp_path / "groups") == 2
+
+
+# -- the stack from outside
+
+
+def script(folder: Path, text: str) -> str:
+    """A program in place of py-spy."""
+    file = folder / "py-spy"
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+    return str(file)
+
+
+def test_stack_is_bounded_in_lines_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many lines are cut, a program that hangs is given up, and a refusal is told."""
+    long = stacks.dump(1, script(tmp_path, "seq 500")).splitlines()
+    assert (len(long), long[-1]) == (stacks.LINES + 1, "…")
+    assert "no right" in stacks.dump(1, script(tmp_path, "echo no right >&2; exit 1"))
+    monkeypatch.setattr(stacks, "SECONDS", 0.05)
+    assert "TimeoutExpired" in stacks.dump(1, script(tmp_path, "exec sleep 60"))
+    monkeypatch.setattr(stacks, "find", lambda: None)
+    assert "otel-progress[stacks]" in stacks.dump(1)
+
+
+@linux
+def test_stack_of_a_real_process(tmp_path: Path) -> None:
+    """py-spy names the function in which another process is."""
+    if stacks.find() is None:
+        pytest.skip("py-spy is not installed")
+    code = "import sys, time\ndef wait_here():\n    print('x', flush=True)\n    time.sleep(60)\nwait_here()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.read(1)
+        said = stacks.dump(child.pid)
+        child.kill()
+    if "could not read" in said:
+        pytest.skip(said)
+    assert "wait_here" in said
