@@ -389,8 +389,10 @@ def test_trouble_stands_out(progress_capture: Capture, show: Show) -> None:
         progress_capture.advance(4)
         console.refresh()
         assert "job: STUCK no progress for 10 s" in terminal.seen[0]
-        assert terminal.seen[1].startswith("! job")
-        assert terminal.seen[2].strip() == "STUCK  no progress for 12 s, stall_after is 10 s"
+        top = next(row for row, text in enumerate(terminal.seen) if text.startswith("! job"))
+        assert " ".join(terminal.seen[:top]).endswith("in test_trouble_stands_out")
+        assert terminal.seen[top + 1].strip() == "STUCK  no progress for 12 s, stall_after is 10 s"
+        assert re.fullmatch(r"at test_console.py:\d+ in test_trouble_stands_out", terminal.seen[top + 2].strip())
 
 
 def test_idle_is_silent_at_first(progress_capture: Capture, show: Show) -> None:

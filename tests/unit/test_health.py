@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Health, Snapshot, Status, semconv
-from otel_progress.model.health import Verdict, judge
-from otel_progress.model.snapshot import Wait
+from otel_progress.model.health import Hearing, Verdict, judge
+from otel_progress.model.loop import Loop
+from otel_progress.model.snapshot import Progress, Wait
 from otel_progress.testing import Capture
 
 BASE = Snapshot("1", "work", Status.RUNNING, timestamp=100.0)
@@ -136,3 +139,110 @@ def test_a_wait_that_becomes_overdue_is_told(progress_capture: Capture) -> None:
         told = progress_capture.events[before:]
         assert [event.snapshot.health for event in told] == [Health.WAITING]
         assert told[0].snapshot.health_reason == "waiting for 10 s, overdue_after is 10 s"
+
+
+# -- from outside
+
+NEVER_BLIND = 1e9
+
+
+@pytest.mark.parametrize("interval", [1.0, 5.0, 60.0])
+def test_an_unheard_process_is_dead_after_three_of_its_intervals(interval: float) -> None:
+    """Whatever its snapshot said, one whose process is silent for three announced intervals is dead, and not sooner."""
+    for snapshot in (BASE, replace(BASE, status=Status.WAITING, wait=Wait("tea", 0.0)), replace(BASE, stall_after=1)):
+        allowed = 3 * interval
+        before = judge(snapshot, 100, Hearing(allowed - JUST, interval, NEVER_BLIND))
+        assert before.health is not Health.DEAD
+        verdict = judge(snapshot, 100, Hearing(allowed, interval, NEVER_BLIND))
+        assert (verdict.health, verdict.clock, verdict.allowed) == (Health.DEAD, "heartbeat", allowed)
+        assert "not heard of" in (verdict.reason or "")
+
+
+def test_a_process_that_is_heard_again_is_judged_as_before() -> None:
+    """Dead is open to correction."""
+    assert judge(BASE, 200, Hearing(30, 5)).health is Health.DEAD
+    assert judge(BASE, 200, Hearing(0.1, 5)).health is Health.PROGRESSING
+
+
+@pytest.mark.parametrize("watching", [0.0, 1.0, 14.9])
+def test_an_observer_that_was_blind_says_unknown_not_dead(watching: float) -> None:
+    """After its own start, its own sleep or its own outage, an observer needs as long as a verdict takes."""
+    verdict = judge(BASE, 1000, Hearing(900, 5, watching))
+    assert verdict.health is Health.UNKNOWN
+    assert "hears again" in (verdict.reason or "")
+    assert judge(BASE, 1000, Hearing(900, 5, 15)).health is Health.DEAD
+
+
+def test_an_observer_that_was_blind_does_not_say_silent_of_what_it_missed() -> None:
+    """A snapshot from before the blindness says nothing of what came meanwhile."""
+    stalls = replace(BASE, stall_after=10)
+    assert judge(stalls, 160, Hearing(1.0, 5, 3)).health is Health.UNKNOWN
+    assert judge(stalls, 160, Hearing(1.0, 5, 61)).health is Health.SILENT
+    fresh = replace(stalls, timestamp=159.0, idle=30)
+    assert judge(fresh, 160, Hearing(0.5, 5, 3)).health is Health.SILENT
+
+
+@given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0.1, 600), st.floats(0, 1e6), st.sampled_from(list(Status)))
+def test_no_observer_calls_dead_what_it_could_not_hear(
+    age: float, silence: float, interval: float, watching: float, status: Status
+) -> None:
+    """Dead needs a whole allowed silence in which the observer listened; a final status is never in trouble."""
+    verdict = judge(replace(BASE, status=status), 100 + age, Hearing(silence, interval, watching))
+    if verdict.health is Health.DEAD:
+        assert silence >= 3 * interval
+        assert watching >= 3 * interval
+        assert not status.final
+    if status.final:
+        assert not verdict.troubled
+
+
+def test_what_the_process_calls_stuck_stays_so() -> None:
+    """While the process holds the verdict, so does every observer: there is one verdict."""
+    held = replace(BASE, health=Health.SILENT, stall_after=10, idle=1)
+    assert judge(held, 101).health is Health.SILENT
+    assert "moving again" in (judge(held, 101).reason or "")
+    assert judge(replace(held, health=Health.PROGRESSING), 101).health is Health.PROGRESSING
+
+
+def test_looping_outranks_silence_and_the_waits_between() -> None:
+    """One that loops is looping, be it idle, slow or between two turns."""
+    loop = Loop("step", ("a",), 12, 10, 40)
+    for snapshot in (
+        replace(BASE, loop=loop),
+        replace(BASE, loop=loop, stall_after=1, idle=50, slow_after=1),
+        replace(BASE, loop=loop, status=Status.WAITING, wait=Wait("back-off", 1.0)),
+    ):
+        verdict = judge(snapshot, 100)
+        assert (verdict.health, verdict.clock) == (Health.LOOPING, "steps")
+        assert verdict.reason == loop.reason
+
+
+def test_the_evidence_says_what_was_last_seen() -> None:
+    """Stage, count and message of the last sign are part of a verdict of trouble."""
+    seen = replace(
+        BASE,
+        stall_after=5,
+        stage="parse",
+        message="reading x.py",
+        progress=Progress(completed=12, total=40, unit="file"),
+    )
+    assert judge(seen, 110).seen == "parse, 12 of 40 file, reading x.py"
+    assert judge(seen, 110, Hearing(20)).seen == "parse, 12 of 40 file, reading x.py"
+
+
+def test_the_evidence_says_where_a_limit_comes_from() -> None:
+    """A limit that nobody named is told with its source."""
+    seen = replace(BASE, stall_after=90, stall_after_source="learned from 41 runs")
+    verdict = judge(seen, 190)
+    assert verdict.source == "learned from 41 runs"
+    assert verdict.reason == "no progress for 90 s, stall_after is 90 s (learned from 41 runs)"
+
+
+def test_a_heartbeat_of_the_work_extends_idleness_only_where_that_was_said(progress_capture: Capture) -> None:
+    """With heartbeat_counts=True the work's heartbeat is progress; otherwise, and for that of the process, it is not."""
+    for counts, health in ((True, Health.PROGRESSING), (False, Health.SILENT)):
+        with progress.operation("work", stall_after=10, heartbeat_counts=counts) as op:
+            for _ in range(15):
+                op.heartbeat()
+                progress_capture.advance(1)
+            assert op.snapshot().health is health

@@ -239,6 +239,13 @@ def test_streamed_body_is_bounded(intake: Intake, taker: Taker) -> None:
     connection.close()
 
 
+def test_body_that_is_announced_as_too_long_is_not_waited_for(intake: Intake) -> None:
+    """Where the head names a length above the limit, the answer comes before the body does."""
+    with socket.create_connection(("127.0.0.1", intake.port), 20) as client:
+        client.sendall(f"POST /v1/logs HTTP/1.1\r\nContent-Type: {PROTOBUF}\r\nContent-Length: 999999\r\n\r\n".encode())
+        assert client.recv(1000).startswith(b"HTTP/1.1 413")
+
+
 def test_taker_may_be_overloaded(intake: Intake, taker: Taker) -> None:
     """429 says when to come again."""
     taker.refuse = Refused(429, "too much", retry_after=3)

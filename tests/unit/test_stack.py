@@ -906,6 +906,22 @@ def test_here_is_the_same_within_a_thread() -> None:
     assert here().task is None
 
 
+def test_asyncio_may_come_later() -> None:
+    """Neither asking for the place nor a look imports asyncio; a task is known as soon as somebody did."""
+    program = """
+import sys
+from otel_progress.live.stack import here, where
+loaded = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "asyncio"}
+print(here().task, where([here()]).at, "asyncio" in sys.modules)
+sys.modules.update(loaded)
+import asyncio
+async def main():
+    return here().task() is asyncio.current_task()
+print(asyncio.run(main()))"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["None <string>:5 in <module> False", "True"]
+
+
 # -- vitals
 
 
@@ -983,7 +999,7 @@ print(vitals.vitals())"""
 
 
 def test_psutil_is_not_imported_before_it_is_needed() -> None:
-    """Importing costs nothing: psutil and asyncio come with whoever needs them."""
+    """Importing costs nothing: psutil comes with the first who asks."""
     program = "import sys; from otel_progress.live import vitals, stack; print('psutil' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["False"]
