@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, Final
 
 from otel_progress import clock
+
+BLOCKED: Final = 1.0
+"""Seconds without an answer after which a loop counts as blocked."""
 
 
 class Lag:
@@ -32,6 +35,11 @@ class Lag:
             if before is not None:
                 worst = max(worst or 0.0, before if before >= 0 else now + before)
         return worst
+
+    def blocked(self) -> list[Any]:
+        """The loops whose answer is due for more than a second."""
+        now = clock.monotonic()
+        return [loop for loop, lag in list(self._lags.items()) if lag < 0 and now + lag > BLOCKED]
 
     def _answer(self, loop: Any, asked: float) -> None:
         self._lags[loop] = clock.monotonic() - asked

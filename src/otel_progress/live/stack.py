@@ -69,30 +69,31 @@ class _Here(threading.local):
 
 _here = _Here()
 _new, _ref = tuple.__new__, weakref.ref
-_running_loop: Callable[[], Any] | None = None
-_current_task: Callable[[Any], Any] | None = None
+
+
+def _without_asyncio() -> Any:
+    """Take asyncio's own functions once somebody has imported it; this module never does."""
+    global _running_loop, _current_task
+    asyncio = sys.modules.get("asyncio")
+    current_task, running_loop = getattr(asyncio, "current_task", None), getattr(asyncio, "_get_running_loop", None)
+    if current_task is None or running_loop is None:
+        return None
+    _current_task, _running_loop = current_task, running_loop
+    return running_loop()
+
+
+_running_loop: Callable[[], Any] = _without_asyncio
+_current_task: Callable[[Any], Any] = lambda _: None  # noqa: E731
 
 
 def here() -> Place:
     """The place of the caller: this thread, and the task that runs in it."""
-    if _running_loop is None and not _asyncio_is_there():
-        return _here.place
-    loop = _running_loop()  # type: ignore[misc]
+    loop = _running_loop()
     if loop is None:
         return _here.place
-    task = _current_task(loop)  # type: ignore[misc]
+    task = _current_task(loop)
     place = _here.place
     return place if task is None else _new(Place, (place[0], place[1], _ref(task)))
-
-
-def _asyncio_is_there() -> bool:
-    """Whether asyncio was imported by somebody; this module never does."""
-    global _running_loop, _current_task
-    asyncio = sys.modules.get("asyncio")
-    _current_task = getattr(asyncio, "current_task", None)
-    if _current_task is not None:
-        _running_loop = getattr(asyncio, "_get_running_loop", None)
-    return _running_loop is not None
 
 
 def where(places: Sequence[Place], *, blocked: Collection[Any] = ()) -> Where | None:
@@ -129,8 +130,7 @@ class _Look:
     """One look at the threads as they are now."""
 
     def __init__(self, blocked: Collection[Any]) -> None:
-        if _current_task is None:
-            _asyncio_is_there()
+        _running_loop()  # so that asyncio is known
         self.frames = sys._current_frames()
         self.blocked = blocked
         self.seen: set[int] = set()
@@ -296,7 +296,7 @@ def _name(ident: int) -> str:
 def _current(loop: Any) -> Any:
     """The task that runs in this loop."""
     try:
-        return None if _current_task is None else _current_task(loop)
+        return _current_task(loop)
     except RuntimeError:
         return None
 

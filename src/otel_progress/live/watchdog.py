@@ -51,10 +51,12 @@ def stalled(operation: Operation, verdict: Verdict, now: float) -> Attributes:
     if operation._stalled_at is None:
         operation._stalled_at = operation._moved_at if verdict.health is Health.SILENT else now - verdict.seconds
     operation._calm_at = None
+    from otel_progress.live import runtime
+
     about: dict[str, Value] = {semconv.HEALTH_REASON: verdict.reason or ""}
     try:
-        about |= _vitals()
-        operation._stuck = stack.where(list(_places(operation)))
+        about |= _vitals(runtime.lag.worst(runtime.loops))
+        operation._stuck = stack.where(list(_places(operation)), blocked=runtime.lag.blocked())
     except Exception:
         tell_once("it could not be found where an operation is stuck; that it is stuck is told")
     if operation._stuck is not None:
@@ -103,12 +105,9 @@ def _places(operation: Operation) -> Iterator[Place]:
                 yield place
 
 
-def _vitals() -> dict[str, Value]:
+def _vitals(lag: float | None) -> dict[str, Value]:
     """How the process is, as evidence."""
-    from otel_progress.live import runtime
-
     about: dict[str, Value] = dict(vitals.vitals())
-    lag = runtime.lag.worst(runtime.loops)
     if lag is not None:
         about[semconv.PROCESS_LOOP_LAG] = lag
     return about
