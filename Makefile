@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format stack bench coverage versions lock clean
+.PHONY: help demo test check format stack alert-demo bench coverage versions lock clean
 
 help:  ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,8 +35,12 @@ format: $(READY)  ## put the code into its form
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-stack: $(READY)  ## build the real Collector into the user's cache, where it is missing
+stack: $(READY)  ## what the tests against real programs need: a Collector, Prometheus and Alertmanager, where missing
+	sh tools/install-prometheus.sh
 	$(RUN) tests/stack/build.py
+
+alert-demo: stack  ## a job hangs, and its alert arrives at a webhook; takes about a minute
+	@$(RUN) examples/alerting/demo.py "$$($(RUN) tests/stack/build.py | tail -n 1)"
 
 bench: $(READY)  ## how fast, side by side with peers; writes docs/performance.md
 	$(RUN) -m benchmarks

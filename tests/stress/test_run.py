@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from .program import Program, environment
+from otel_progress import proc
+
+from .program import Program, environment, run
 from .receiver import Log, Receiver, Span
 
 RUN = (sys.executable, "-m", "otel_progress.cli", "run")
@@ -191,8 +194,15 @@ def test_worker_that_is_killed_is_lost_while_the_command_lives() -> None:
         assert found["chew"].parent_id == found["part"].span_id == end.span_id
 
 
-def test_stopped_command_is_silent_and_gets_no_certificate(tmp_path: Path) -> None:
-    """One that is stopped and goes on is told as silent, once, and as heard again; it is never lost."""
+@pytest.mark.parametrize(
+    ("stop", "go_on", "state"),
+    [(signal.SIGSTOP, signal.SIGCONT, "stopped (T"), (None, signal.SIGUSR1, "sleeping (S")],
+    ids=["stopped", "in C code"],
+)
+def test_frozen_command_is_silent_and_gets_no_certificate(
+    tmp_path: Path, stop: signal.Signals | None, go_on: signal.Signals, state: str
+) -> None:
+    """One that is stopped, or holds the global lock, and goes on is told as silent, once, and as back; never as lost."""
     told = tmp_path / "stderr"
     command = ("sh", "-c", 'exec "$@" 2>"$0"', str(told), *RUN, "--", sys.executable)
     with Receiver() as receiver:
@@ -201,15 +211,21 @@ def test_stopped_command_is_silent_and_gets_no_certificate(tmp_path: Path) -> No
             pid = int(program.line("ready")[1])
             receiver.wait_for(lambda: inside(receiver, "frozen"))
             receiver.wait_for(lambda: receiver.of("progress.process.heartbeat"))
-            os.kill(pid, signal.SIGSTOP)
+            if stop is None:
+                program.tell("freeze")
+                program.line("freezes")
+            else:
+                os.kill(pid, stop)
             until(lambda: "silent (frozen)" in told.read_text())
-            os.kill(pid, signal.SIGCONT)
+            until(lambda: "Thread " in told.read_text() or "its stack" in told.read_text())
+            os.kill(pid, go_on)
             until(lambda: "is heard again" in told.read_text())
             program.tell("normally")
             program.finish(0)
         said = told.read_text()
-        assert "it is stopped (T" in said
+        assert f"it is {state}" in said
         assert said.count("silent (frozen)") == 1
+        assert "freeze (watched.py" in said or stop is not None or "its stack" in said
         assert "lost" not in said
         assert receiver.ended()["frozen"] == "completed"
 
@@ -268,6 +284,23 @@ def test_two_commands_at_once_do_not_mix() -> None:
         ended = receiver.ended()
         assert (ended["one"], ended["two"]) == ("lost", "completed")
         assert len(receiver.of("progress.operation.ended")) == 4
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_each_process_names_itself_in_all_signals(method: str) -> None:
+    """Every process says its own pid and creation, in events, spans and metrics alike; a forked child, too."""
+    with Receiver() as receiver:
+        run("children", method, "end", env=receiver.env)
+        keys = ("service.instance.id", "process.pid", "process.creation.time", "host.name")
+        found = [
+            {tuple(item.resource.get(key) for key in keys) for item in items}
+            for items in (receiver.logs, receiver.spans, receiver.points)
+        ]
+        assert found[0] == found[1] == found[2]
+        assert len(found[0]) == 5
+        assert len({pid for _, pid, _, _ in found[0]}) == 5
+        assert {host for _, _, _, host in found[0]} == {socket.gethostname()}
+        assert all(proc.from_iso(str(created)) for _, _, created, _ in found[0])
 
 
 # -- a command without telemetry

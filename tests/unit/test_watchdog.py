@@ -83,7 +83,7 @@ def test_an_asyncio_operation_names_the_line_of_its_task(progress_capture: Captu
     async def main() -> None:
         task = asyncio.create_task(job())
         await asyncio.sleep(0.01)
-        progress_capture.advance(12)
+        await asyncio.to_thread(progress_capture.advance, 12)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
