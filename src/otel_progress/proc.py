@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 
 PROC: Final = Path("/proc")
 CGROUPS: Final = Path("/sys/fs/cgroup")
+_ISO: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 GONE: Final = "ZX"
 """The states of one that is dead, but that its parent did not ask about yet."""
 STATES: Final = {
@@ -70,11 +72,15 @@ def iso(moment: float) -> str:
 
 def from_iso(text: str) -> float | None:
     """Seconds since 1970 from ISO 8601; None where it is none."""
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    parts = _ISO.fullmatch(text)
+    if parts is None:
+        return None
+    whole, fraction, zone = parts.groups(default="0")
+    try:  # Python 3.10 reads no other number of digits than 6
+        moment = datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}{zone.replace('Z', '+00:00')}")
     except ValueError:
         return None
-    return moment.timestamp() if moment.tzinfo is not None else None
+    return moment.timestamp()
 
 
 def waits_in(pid: int, proc: Path = PROC) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -303,6 +304,32 @@ def test_each_process_names_itself_in_all_signals(method: str) -> None:
         assert all(proc.from_iso(str(created)) for _, _, created, _ in found[0])
 
 
+def test_process_behind_a_provider_of_its_own_names_itself() -> None:
+    """Events bear the resource of the application's provider, but this process's pid; a host that it names stays."""
+    script = (
+        "import os, otel_progress\n"
+        "from opentelemetry import trace\n"
+        "from opentelemetry.sdk.resources import Resource\n"
+        "from opentelemetry.sdk.trace import TracerProvider\n"
+        "about = {'process.pid': 1, 'host.name': 'mine', 'team': 'blue'}\n"
+        "trace.set_tracer_provider(TracerProvider(resource=Resource.create(about)))\n"
+        "otel_progress.configure()\n"
+        "with otel_progress.operation('own'): pass\n"
+        "print(os.getpid())"
+    )
+    with Receiver() as receiver:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment(**receiver.env),
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        resource = receiver.of("progress.operation.ended")[0].resource
+        assert (resource["process.pid"], resource["host.name"], resource["team"]) == (int(done.stdout), "mine", "blue")
+
+
 # -- a command without telemetry
 
 
@@ -366,33 +393,50 @@ def test_signal_from_another_process_is_passed_on(number: signal.Signals) -> Non
         process.communicate()
 
 
+IN_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+COUNTS = """
+import os, signal, sys, time
+came, asked = [], []
+def count(number, frame):
+    came.append(number)
+    os.write(1, b"got ")
+signal.signal(signal.SIGINT, count)
+signal.signal(signal.SIGUSR1, lambda number, frame: asked.append(number))
+print('front', os.tcgetpgrp(0) == os.getpgrp(), sys.stdin.isatty(), flush=True)
+while not asked:
+    time.sleep(0.02)
+print('count', len(came), flush=True)
+"""
+
+
 def test_terminal_stays_the_commands() -> None:
     """In a terminal the command is in the foreground, and Ctrl+C reaches it once."""
-    import pty
-
-    script = (
-        "import os, signal, sys\n"
-        "count = []\n"
-        "signal.signal(2, lambda number, frame: count.append(number))\n"
-        "print('front', os.tcgetpgrp(0) == os.getpgrp(), sys.stdin.isatty(), flush=True)\n"
-        "signal.pause()\n"
-        "signal.setitimer(signal.ITIMER_REAL, 0.5); signal.signal(14, lambda number, frame: None)\n"
-        "signal.pause()\n"
-        "print('count', len(count), flush=True)\n"
-    )
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(sys.executable, [*RUN, "--", sys.executable, "-c", script], environment())
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", IN_TERMINAL, *RUN, "--", sys.executable, "-c", COUNTS]
+    process = subprocess.Popen(command, env=environment(), stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
     said = b""
+
+    def read(word: bytes) -> None:
+        nonlocal said
+        while word not in said:
+            assert select.select([ours], [], [], 30)[0], said
+            said += os.read(ours, 1000)
+
     try:
-        while b"count" not in said:
-            before = said
-            said += os.read(terminal, 1000)
-            if b"front" in said and b"front" not in before:
-                os.write(terminal, b"\x03")
-        _, status = os.waitpid(pid, 0)
+        read(b"front True True")
+        os.write(ours, b"\x03")
+        read(b"got")
+        # It is passed on after a Ctrl+C that was passed on, too, so that one would count.
+        process.send_signal(signal.SIGUSR1)
+        read(b"count 1")
+        assert process.wait(30) == 0
     finally:
-        os.close(terminal)
-    assert b"front True True" in said
-    assert b"count 1" in said
-    assert os.waitstatus_to_exitcode(status) == 0
+        process.kill()
+        process.wait()
+        os.close(ours)

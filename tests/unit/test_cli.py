@@ -213,6 +213,9 @@ def test_creation_in_iso_8601() -> None:
     assert proc.iso(1_700_000_000.25) == "2023-11-14T22:13:20.250Z"
     assert proc.from_iso("2023-11-14T22:13:20.250Z") == 1_700_000_000.25
     assert proc.from_iso("2023-11-14T23:13:20.250+01:00") == 1_700_000_000.25
+    assert proc.from_iso("2023-11-14T22:13:20.25Z") == proc.from_iso("2023-11-14T22:13:20.250000999Z")
+    assert proc.from_iso("2023-11-14T22:13:20Z") == 1_700_000_000
+    assert proc.from_iso("2023-99-14T22:13:20Z") is None
     assert (proc.from_iso("yesterday"), proc.from_iso("2023-11-14T22:13:20")) == (None, None)
 
 

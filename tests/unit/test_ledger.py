@@ -212,6 +212,10 @@ BAD = [
     {s.STAGES_FOLDED: "[1]"},
     {s.ELAPSED: [1]},
     {s.COMPLETED: "4"},
+    {s.STAGES: '[{"path":"a","status":"running","completed":"4"}]'},
+    {s.STAGES: '[{"path":7,"status":"running"}]'},
+    {s.STAGES: '[{"path":"a","status":"running","span_id":7}]'},
+    {s.STAGES: '[{"path":"a","status":"running","started_at":"now"}]'},
 ]
 
 

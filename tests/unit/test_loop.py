@@ -231,6 +231,16 @@ def test_a_stage_that_fails_again_and_again_is_looping(progress_capture: Capture
         assert "connect failed 10 times in a row" in (op.snapshot().health_reason or "")
 
 
+def test_stages_that_fail_on_different_things_are_no_loop(progress_capture: Capture) -> None:
+    """A stage whose message says what it works on is another step for each; a batch that fails is no retry."""
+    with progress.operation("sync") as op:
+        for number in range(3 * LOOP_AFTER):
+            with pytest.raises(OSError), progress.stage("fetch", message=f"page {number}"):
+                raise OSError("refused")
+            progress_capture.advance(1)
+        assert op.snapshot().health is Health.PROGRESSING
+
+
 def test_a_success_between_failures_is_no_loop(progress_capture: Capture) -> None:
     """A stage that comes through now and then is at work."""
     with progress.operation("sync") as op:

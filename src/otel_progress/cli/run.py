@@ -80,8 +80,11 @@ def say(line: str) -> None:
 def _taker(watcher: Watcher, forwarder: Forwarder) -> otlp.Take:
     def take(parcel: otlp.Parcel) -> otlp.Taken:
         forwarder.put(parcel.signal, parcel.body)
-        if parcel.signal == "logs":
-            watcher.hear(otlp.groups(parcel))
+        try:
+            if parcel.signal == "logs":
+                watcher.hear(otlp.groups(parcel))
+        except Exception as error:  # what was said goes on all the same
+            say(f"an event could not be read ({type(error).__name__}: {error})")
         return otlp.Taken()
 
     return take

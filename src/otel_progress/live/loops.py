@@ -67,16 +67,17 @@ class Loops:
     def stage_started(self, stage: Handle, now: float) -> None:
         """A stage started."""
         self._last_at = now
-        self.stages.add(stage._path or stage.name)
+        self.stages.add(_what(stage))
 
     def stage_ended(self, stage: Handle, now: float) -> None:
         """A stage ended; what it completed is progress."""
         if stage._life() != 0:
             self.progressed(stage.operation, now)
+        what = _what(stage)
         if stage._status is Status.FAILED:
-            self._fails = self._fails + 1 if stage._path == self._failed else 1
-            self._failed = stage._path
-        elif stage._status is Status.COMPLETED and stage._path == self._failed:
+            self._fails = self._fails + 1 if what == self._failed else 1
+            self._failed = what
+        elif stage._status is Status.COMPLETED and what == self._failed:
             self._failed, self._fails = None, 0
 
     def progressed(self, operation: Operation, now: float) -> None:
@@ -136,6 +137,12 @@ class Loops:
         usage = operation._more.usage if operation._more is not None else {}
         spent = {key: amount - self._base.get(key, 0) for key, amount in tuple(usage.items())}
         return Loop(kind, keys, repeats, after, quiet, Attributes({key: n for key, n in spent.items() if n > 0}))
+
+
+def _what(stage: Handle) -> str:
+    """A stage as a step: its path, and its message, which may say on what it works."""
+    path = stage._path or stage.name
+    return path if stage._message is None else f"{path}: {stage._message}"
 
 
 def _counts(operation: Operation) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from typing import TYPE_CHECKING, Final
@@ -24,12 +25,6 @@ HEAD_SECONDS: Final = 10.0
 """The longest that the head of a request may take to come in."""
 HEAD_BYTES: Final = 512 * 1024
 """The most that is read while a head is not complete; above what asyncio reads at once, as a body may be in it."""
-_SILENT: Final = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "handlers": {"none": {"class": "logging.NullHandler"}},
-    "loggers": {"uvicorn": {"handlers": ["none"], "propagate": False}},
-}
 
 
 class Guarded(HttpToolsProtocol):
@@ -102,7 +97,7 @@ class Intake:
         config = uvicorn.Config(
             self._serve,
             interface="asgi3",
-            log_config=_SILENT,
+            log_config=None,
             access_log=False,
             lifespan="off",
             ws="none",
@@ -113,6 +108,7 @@ class Intake:
             timeout_keep_alive=300,
             timeout_graceful_shutdown=1,
         )
+        logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # else its warnings stand on stderr
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="otel-progress-intake", daemon=True)
 

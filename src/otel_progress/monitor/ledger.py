@@ -7,15 +7,15 @@ reads a clock: times are given, in seconds of the observer's monotonic clock.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
-from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.snapshot import Snapshot, StageSnapshot
 from otel_progress.model.status import Status
+from otel_progress.model.values import finite
 
 OPERATIONS: Final = 100_000
 """The most operations that are kept; those that ended first go first."""
@@ -278,13 +278,19 @@ def read(event: Said) -> Snapshot | None:
 
 def _sound(snapshot: Snapshot) -> bool:
     """Whether what is compared and shown is of its type; whoever sends may be wrong."""
-    about = snapshot.progress
-    numbers = (snapshot.started_at, snapshot.elapsed, snapshot.idle, about.completed, about.total, about.ratio)
-    texts = (snapshot.reason, snapshot.message, snapshot.stage, snapshot.description, snapshot.parent_id)
+    whole = (snapshot.attempt, snapshot.sequence)
+    numbers: list[object] = []
+    texts: list[object] = [snapshot.parent_id, snapshot.stage]
+    parts: tuple[Snapshot | StageSnapshot, ...] = (snapshot, *snapshot.stages)
+    for about in parts:
+        progress = about.progress
+        numbers += (about.started_at, about.elapsed, about.idle, progress.completed, progress.total, progress.ratio)
+        texts += (about.name, progress.unit, about.reason, about.message, about.description)
+    for stage in snapshot.stages:
+        texts += (stage.path, stage.span_id)
     return (
-        type(snapshot.attempt) is int
-        and type(snapshot.sequence) is int
-        and all(number is None or (isinstance(number, (int, float)) and math.isfinite(number)) for number in numbers)
+        all(type(number) is int for number in whole)
+        and all(number is None or finite(number) for number in numbers)
         and all(text is None or isinstance(text, str) for text in texts)
     )
 
