@@ -1,0 +1,47 @@
+"""The watched command in front of a real Collector: its certificate arrives as any other telemetry does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .collector import Collector
+    from .otlp_json import Span
+
+PROGRAM = Path(__file__).parents[1] / "stress" / "programs" / "watched.py"
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_certificate_arrives(collector: Collector, protocol: str) -> None:
+    """A killed command leaves a whole trace at the Collector: its root is lost, and no span lacks its parent."""
+    endpoint = collector.http_endpoint if protocol == "http/protobuf" else collector.grpc_endpoint
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+    env = {**kept, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    command = [sys.executable, "-m", "otel_progress.cli", "run", "--", sys.executable, str(PROGRAM), "killed"]
+    done = subprocess.run(command, env=env, input="signal9\n", capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 137, done.stderr
+
+    (end,) = collector.wait_for(
+        lambda: [log for log in collector.logs() if log["attributes"].get("progress.status") == "lost"]
+    )
+    spans = collector.wait_for(lambda: _trace(collector, end["trace_id"]))
+
+    assert end["event_name"] == "progress.operation.ended"
+    assert end["severity_text"] == "ERROR"
+    ids = {span["span_id"] for span in spans}
+    assert [span["name"] for span in spans if span["parent_span_id"] not in ids] == ["train"]
+    assert sorted(span["name"] for span in spans if span["status"] == "error") == ["inner", "outer", "train"]
+    assert {span["resource"]["service.instance.id"] for span in spans} == {end["resource"]["service.instance.id"]}
+
+
+def _trace(collector: Collector, trace_id: str) -> list[Span]:
+    """The spans of a trace, when its root is among them."""
+    spans = [span for span in collector.spans() if span["trace_id"] == trace_id]
+    return spans if any(span["name"] == "train" for span in spans) else []
