@@ -159,7 +159,7 @@ def _drops() -> Observations:
 
 def _stall_ratio() -> Observations:
     now = clock.monotonic()
-    worst: dict[str, float] = {}
+    worst = dict.fromkeys(registry.started, 0.0)  # of each name, so that no last value lingers
     for operation in registry.operations():
         limit = capture.stall_after(operation)
         if limit is None or operation._status is not Status.RUNNING:

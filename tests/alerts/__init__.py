@@ -1,0 +1,1 @@
+"""The alert rules, held against a model of runs by promtool."""

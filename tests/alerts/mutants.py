@@ -1,0 +1,159 @@
+"""Ways to break the rules, each with the scenario that must notice it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In the rule of this name, `old` becomes `new`; the scenario must not pass any more."""
+
+    rule: str
+    old: str
+    new: str
+    caught_by: str
+
+    def __str__(self) -> str:
+        """Which rule, and what is broken."""
+        return f"{self.rule}: {' '.join(self.old.split())} -> {' '.join(self.new.split()) or 'nothing'}"
+
+    def of(self, rules: str) -> str:
+        """The rules with the fault."""
+        blocks = rules.split("\n      - ")
+        heads = (f"alert: {self.rule}\n", f"record: {self.rule}\n")
+        found = [place for place, block in enumerate(blocks) if block.startswith(heads) and self.old in block]
+        assert found, f"the rule has changed: {self}"
+        blocks[found[0]] = blocks[found[0]].replace(self.old, self.new, 1)
+        return "\n      - ".join(blocks)
+
+
+_ACTIVE = "run:progress_active:last6h"
+_START = "run:progress_start_time_seconds:last6h"
+_IDLE = "run:progress_idle_seconds:last3m"
+_HEALTH = "run:progress_health:last3m"
+_NEWEST = """and (
+            run:progress_start_time_seconds:last6h
+            == on (job, progress_operation_name, progress_operation_id) group_left ()
+            max by (job, progress_operation_name, progress_operation_id) (run:progress_start_time_seconds:last6h)
+          )"""
+_GUARD = "unless on () collector:progress_blind:last5m"
+_IS_ACTIVE = "and (run:progress_active:last6h == 1)"
+
+MUTANTS = (
+    # The recorded series
+    Mutant(_ACTIVE, "min by", "max by", "ends_in_one_of_two"),
+    Mutant(_ACTIVE, "last_over_time(progress_run_active[6h])", "progress_run_active", "killed"),
+    Mutant(_ACTIVE, "[6h]", "[3m]", "killed"),
+    Mutant(_ACTIVE, "[6h]", "[5h]", "long_lost"),
+    Mutant(_ACTIVE, "last_over_time", "max_over_time", "ends"),
+    Mutant(_ACTIVE, "instance, ", "", "attempt_killed"),
+    Mutant(_START, "[6h]", "[3m]", "killed"),
+    Mutant(_START, "last_over_time(progress_run_start_time_seconds[6h])", "progress_run_start_time_seconds", "killed"),
+    Mutant(_IDLE, "last_over_time(progress_run_idle_seconds[3m])", "progress_run_idle_seconds", "gap_while_stuck_long"),
+    Mutant(_IDLE, "[3m]", "[1m]", "stuck_killed"),
+    Mutant(_IDLE, "last_over_time", "max_over_time", "stuck_recovers"),
+    Mutant(_IDLE, "max by", "sum by", "doubled"),
+    Mutant("run:progress_stall_after_seconds:last3m", "last_over_time(progress_run_stall_after_seconds[3m])", "progress_run_stall_after_seconds", "gap_while_stuck_long"),
+    Mutant("run:progress_slow_after_seconds:last3m", "[3m]", "[1m]", "slow_killed"),
+    Mutant("run:progress_slow_after_seconds:last3m", "[3m]", "[6h]", "slow_killed"),
+    Mutant(_HEALTH, "== 1", "", "looping"),
+    Mutant(_HEALTH, "== 1", "== 0", "looping"),
+    Mutant(_HEALTH, "[3m]", "[1m]", "doubled"),
+    Mutant(_HEALTH, "last_over_time(progress_run_health[3m])", "progress_run_health", "gap_while_looping"),
+    Mutant(_HEALTH, "last_over_time", "max_over_time", "looping"),
+    # OperationStuck
+    Mutant("OperationStuck", _IS_ACTIVE, "", "stuck_ends"),
+    Mutant("OperationStuck", ">=", "<", "stuck_recovers"),
+    Mutant("OperationStuck", "for: 30s", "for: 0s", "stuck_shortly"),
+    Mutant("OperationStuck", "for: 30s", "for: 5m", "stuck_recovers"),
+    Mutant("OperationStuck", "keep_firing_for: 2m", "keep_firing_for: 0s", "stuck_dithers"),
+    Mutant("OperationStuck", "== 1", "== 0", "stuck_recovers"),
+    Mutant("OperationStuck", _IDLE, "(time() - run:progress_start_time_seconds:last6h)", "progressing"),
+    Mutant("OperationStuck", "run:progress_stall_after_seconds:last3m", "300", "stuck_recovers"),
+    # OperationLost
+    Mutant("OperationLost", "(run:progress_active:last6h == 1)", "run:progress_active:last6h", "exits"),
+    Mutant("OperationLost", _NEWEST, "", "attempt_ends_elsewhere"),
+    Mutant("OperationLost", "max by (job, progress_operation_name", "min by (job, progress_operation_name", "attempt_killed"),
+    Mutant("OperationLost", _GUARD, "", "outage"),
+    Mutant("OperationLost", _GUARD, "and on () (collector:progress_works:count > 0)", "unwatched"),
+    Mutant("OperationLost", "collector:progress_blind:last5m", "(collector:progress_works:count == 0)", "late_reconnect"),
+    Mutant("OperationLost", "present_over_time(progress_run_active[3m])", "progress_run_active", "gaps"),
+    Mutant("OperationLost", "[3m]", "[1m]", "gaps"),
+    Mutant("OperationLost", "[3m]", "[10m]", "killed"),
+    Mutant("OperationLost", "unless on (job, progress_operation_name, progress_operation_id)", "unless on (job)", "one_of_two_killed"),
+    Mutant("OperationLost", "for: 1m", "for: 0s", "killed"),
+    Mutant("OperationLost", "for: 1m", "for: 10m", "killed"),
+    # OperationLooping
+    Mutant("OperationLooping", '{progress_health="looping"}', "", "progressing"),
+    Mutant("OperationLooping", '"looping"', '"silent"', "looping"),
+    Mutant("OperationLooping", _IS_ACTIVE, "", "looping_ends"),
+    Mutant("OperationLooping", "max by (job, instance, progress_operation_name, progress_operation_id)", "max by (progress_operation_id)", "looping"),
+    Mutant("OperationLooping", "for: 30s", "for: 0s", "looping_shortly"),
+    Mutant("OperationLooping", "keep_firing_for: 2m", "keep_firing_for: 0s", "looping"),
+    # OperationSlow
+    Mutant("OperationSlow", _IS_ACTIVE, "", "slow_ends"),
+    Mutant("OperationSlow", ">=", "<", "slow"),
+    Mutant("OperationSlow", '{progress_health="waiting"}', '{progress_health="silent"}', "slow_waits"),
+    Mutant("OperationSlow", "unless on (job, instance, progress_operation_name, progress_operation_id)", "and on ()", "slow"),
+    Mutant("OperationSlow", "(time() - run:progress_start_time_seconds:last6h)", _IDLE, "slow"),
+    Mutant("OperationSlow", "for: 1m", "for: 0s", "slow_shortly"),
+    Mutant("OperationSlow", "keep_firing_for: 2m", "keep_firing_for: 0s", "slow"),
+    # OperationOverdueWait
+    Mutant("OperationOverdueWait", "< 0", "<= 0", "progressing"),
+    Mutant("OperationOverdueWait", "< 0", "> 0", "waits_too_long"),
+    Mutant("OperationOverdueWait", _IS_ACTIVE, "", "waits_too_long"),
+    Mutant("OperationOverdueWait", "last_over_time(progress_run_wait_remaining_seconds[3m])", "progress_run_wait_remaining_seconds", "waits_too_long"),
+    Mutant("OperationOverdueWait", "last_over_time", "min_over_time", "waits_too_long"),
+    Mutant("OperationOverdueWait", "for: 30s", "for: 0s", "waits_a_little_too_long"),
+    # OperationNotStarted
+    Mutant("OperationNotStarted", ">=", "<", "starts_late"),
+    Mutant("OperationNotStarted", "last_over_time(progress_run_pending_seconds[3m])", "progress_run_pending_seconds", "starts_late"),
+    Mutant("OperationNotStarted", "last_over_time(progress_run_pending_seconds[3m])", "max_over_time(progress_run_pending_seconds[3m])", "starts_late"),
+    Mutant("OperationNotStarted", "for: 30s", "for: 0s", "starts_a_little_late"),
+    # StuckByName
+    Mutant("StuckByName", ">= 1", ">= 3", "unseen_stuck"),
+    Mutant("StuckByName", ">= 1", "< 1", "unseen_stuck"),
+    Mutant("StuckByName", "(last_over_time(progress_operation_active[3m])) > 0", "(last_over_time(progress_operation_active[3m])) >= 0", "unseen_ends_stuck"),
+    Mutant("StuckByName", "last_over_time(progress_operation_stall_ratio[3m])", "progress_operation_stall_ratio", "unseen_stuck"),
+    Mutant("StuckByName", "last_over_time(progress_operation_stall_ratio[3m])", "max_over_time(progress_operation_stall_ratio[3m])", "unseen_stuck"),
+    Mutant("StuckByName", "for: 1m", "for: 0s", "unseen_stuck_shortly"),
+    Mutant("StuckByName", "keep_firing_for: 1m", "keep_firing_for: 0s", "unseen_stuck"),
+    # ReporterLost
+    Mutant("instance:progress_in_flight:last1h", "min by", "sum by", "doubled"),
+    Mutant("instance:progress_in_flight:last1h", "min by", "max by", "ends_in_one_of_two"),
+    Mutant("instance:progress_in_flight:last1h", "last_over_time", "max_over_time", "unseen_killed"),
+    Mutant("instance:progress_in_flight:last1h", "[1h]", "[2h]", "unseen_killed"),
+    Mutant("ReporterLost", "> (count", "> bool (count", "killed"),
+    Mutant("ReporterLost", "> (count", ">= (count", "killed"),
+    Mutant("ReporterLost", " or 0 * instance:progress_in_flight:last1h", "", "unseen_killed"),
+    Mutant("ReporterLost", "(run:progress_active:last6h == 1)", "(run:progress_active:last6h)", "unseen_beside_ended"),
+    Mutant("ReporterLost", "[3m]", "[1m]", "unseen_gap"),
+    Mutant("ReporterLost", "[3m]", "[10m]", "unseen_killed"),
+    Mutant("ReporterLost", "unless on (job, instance)", "unless on (job)", "unseen_killed"),
+    Mutant("ReporterLost", _GUARD, "", "unseen_gap"),
+    Mutant("ReporterLost", "for: 1m", "for: 0s", "unseen_killed"),
+    # PipelineDown
+    Mutant("PipelineDown", "== 0", "== 1", "progressing"),
+    Mutant("PipelineDown", "for: 1m", "for: 0s", "collector_restart"),
+    Mutant("PipelineDown", "for: 1m", "for: 10m", "outage"),
+    Mutant("PipelineDown", "unless on (job, instance) collector:progress_works", "== 1", "one_of_two_collectors"),
+    Mutant("collector:progress_works", "== 1", ">= 0", "outage"),
+    Mutant("collector:progress_works", "exporter_send_failed_metric_points_total{job=\"otel-collector\"}[3m]) > 0", "exporter_send_failed_metric_points_total{job=\"otel-collector\"}[3m]) < 0", "collector_refused"),
+    Mutant("collector:progress_works", "(rate(otelcol_exporter_sent_metric_points_total{job=\"otel-collector\"}[3m]) == 0)", "(rate(otelcol_exporter_sent_metric_points_total{job=\"otel-collector\"}[3m]) < 0)", "collector_blocked"),
+    Mutant("collector:progress_works", "enqueue_failed_metric_points_total{job=\"otel-collector\"}[3m]) > 0", "enqueue_failed_metric_points_total{job=\"otel-collector\"}[3m]) < 0", "collector_overrun"),
+    Mutant("collector:progress_works", "receiver_accepted_metric_points_total{job=\"otel-collector\"}[3m])) > 0", "receiver_accepted_metric_points_total{job=\"otel-collector\"}[3m])) >= 0", "collector_at_rest"),
+    Mutant("collector:progress_works:count", "0 * count(last_over_time(up{job=\"otel-collector\"}[6h]))", "vector(0)", "unwatched"),
+    Mutant("collector:progress_works:count", "last_over_time(up{job=\"otel-collector\"}[6h])", "up{job=\"otel-collector\"}", "outage_discovered"),
+    Mutant("collector:progress_blind:last5m", "min_over_time", "max_over_time", "outage"),
+    Mutant("collector:progress_blind:last5m", "[5m]", "[1m]", "late_reconnect"),
+    # ErrorRate
+    Mutant("ErrorRate", "> 0.1", "> 0.5", "errors"),
+    Mutant("ErrorRate", "> 0.1", "< 0.1", "progressing_often"),
+    Mutant("ErrorRate", ">= 5", ">= 0", "few_errors"),
+    Mutant("ErrorRate", 'progress_status=~"failed|lost"', 'progress_status!="completed"', "cancelled_often"),
+    Mutant("ErrorRate", 'increase(progress_operation_ended_total{', 'delta(progress_operation_ended_total{', "fork"),
+    Mutant("ErrorRate", "(increase(progress_operation_ended_total[15m])) >= 5", "(delta(progress_operation_ended_total[15m])) >= 5", "fork"),
+    Mutant("ErrorRate", "[15m]", "[1m]", "errors"),
+    Mutant("ErrorRate", "for: 2m", "for: 0s", "errors"),
+)  # fmt: skip

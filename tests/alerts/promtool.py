@@ -1,0 +1,120 @@
+"""Writes promtool's unit tests from scenarios, and runs them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from otel_progress import semconv as s
+
+from .runs import EXPORT, Labels, Point, label
+from .scenarios import GAP, LATE, Fires, Scenario
+
+RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "rules.yaml"
+ROUND = 15
+"""From one evaluation of the rules to the next."""
+SHOWN = ("alertname", "severity", "instance", label(s.OPERATION_NAME), label(s.OPERATION_ID))
+FIRING = f'count by ({", ".join(SHOWN)}) (ALERTS{{alertstate="firing"}})'
+
+
+def alerts() -> set[str]:
+    """The names of the alerts in the rules."""
+    return set(re.findall(r"- alert: (\S+)", RULES.read_text(encoding="utf-8")))
+
+
+def records() -> set[str]:
+    """The names of the recorded series in the rules."""
+    return set(re.findall(r"- record: (\S+)", RULES.read_text(encoding="utf-8")))
+
+
+def run(promtool: str, rules: Path, scenarios: Sequence[Scenario], folder: Path) -> str:
+    """What promtool says of the scenarios under these rules; nothing where all is as stated."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for place, (behind, group) in enumerate(groupby(sorted(scenarios, key=_behind), key=_behind)):
+        used = folder / f"rules{place}.yaml"
+        used.write_text(_rules_for(behind, rules.read_text(encoding="utf-8")), encoding="utf-8")
+        tests = [test_of(scenario) for scenario in group]
+        content = {"rule_files": [used.name], "evaluation_interval": f"{ROUND}s", "tests": tests}
+        files.append(folder / f"tests{place}.json")  # JSON is YAML
+        files[-1].write_text(json.dumps(content), encoding="utf-8")
+    command = [promtool, "test", "rules", *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def _behind(scenario: Scenario) -> int:
+    """By how much the samples that come are late, by their own time."""
+    way = scenario.world.way
+    return 0 if way.scraped else max(0, -int(way.skew))
+
+
+def _rules_for(behind: int, rules: str) -> str:
+    """The rules as they see pushed samples whose clock is behind: promtool knows no time of arrival.
+
+    A sample that comes now, with a time that is two minutes past, lies two minutes deep in every window.
+    """
+    return rules.replace("[3m]", f"[{GAP - behind}s]") if behind else rules
+
+
+def test_of(scenario: Scenario) -> dict[str, Any]:
+    """The scenario as promtool takes it."""
+    series = scenario.world.series()
+    return {
+        "interval": f"{EXPORT}s",
+        "input_series": [
+            {"series": selector(name, labels), "values": values(v)} for (name, labels), v in series.items()
+        ],
+        "promql_expr_test": [_check(scenario, time) for time in moments(scenario)],
+    }
+
+
+def selector(name: str, labels: Labels) -> str:
+    """A series as promtool names it."""
+    return f"{name}{{{','.join(f'{key}={json.dumps(value)}' for key, value in labels)}}}"
+
+
+def values(points: Iterable[Point]) -> str:
+    """The points as promtool writes them."""
+    words = []
+    for value, same in groupby(points):
+        count = len(list(same))
+        if value is None:
+            words.append(f"_x{count}")
+        elif value == "stale":
+            words.extend(["stale"] * count)
+        else:
+            words.append(f"{value:.10g}+0x{count - 1}")
+    return " ".join(words)
+
+
+def moments(scenario: Scenario) -> list[int]:
+    """When to look: just before and just after each edge, and at each round of the rules that is not close to one."""
+    until = scenario.world.until
+    edges = {edge for fires in scenario.alerts for edge in (fires.begin, fires.end) if 0 < edge < math.inf}
+    small = until < 3000 and len(scenario.world.runs) < 50
+    each = range(0, int(until) + 1, ROUND if small else 300)
+    found = {at for edge in edges for at in (math.floor(edge) - 1, math.ceil(edge) + LATE)} | set(each)
+    return sorted(at for at in found if 0 <= at <= until and not any(edge <= at < edge + LATE for edge in edges))
+
+
+def _check(scenario: Scenario, time: int) -> dict[str, Any]:
+    firing = sorted({_shown(fires) for fires in scenario.alerts if fires.begin <= time < fires.end})
+    samples = [{"labels": selector("", labels), "value": 1} for labels in firing]
+    # promtool prints the expression, and so the name of the scenario.
+    return {"expr": f"{FIRING} # {scenario}", "eval_time": f"{time}s", "exp_samples": samples}
+
+
+SEVERITY = dict.fromkeys(("OperationSlow", "OperationOverdueWait", "OperationNotStarted", "ErrorRate"), "warning")
+
+
+def _shown(fires: Fires) -> Labels:
+    severity = fires.severity or SEVERITY.get(fires.alert, "critical")
+    found = zip(SHOWN, (fires.alert, severity, fires.instance, fires.name, fires.id), strict=True)
+    return tuple((key, value) for key, value in found if value)

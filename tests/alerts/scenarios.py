@@ -1,0 +1,648 @@
+"""What can happen to runs, and which alerts must fire when: stated from the rules, never from what came out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from .runs import Process, Run, Way, World
+
+# What the rules say
+GAP = 180
+"""How long series may be missing (the windows of 3m)."""
+STUCK_FOR, SLOW_FOR, LOST_FOR, NAME_FOR, LOOP_FOR, WAIT_FOR, PENDING_FOR, DOWN_FOR, ERROR_FOR = (
+    30, 60, 60, 60, 30, 30, 30, 60, 120,
+)  # fmt: skip
+KEEP = 120
+"""How long Stuck, Slow and Looping keep firing (`keep_firing_for`)."""
+NAME_KEEP = 60
+"""The same for StuckByName: it must be over before the alert that holds it back is."""
+BLIND = 300
+"""For so long after an outage silence proves nothing."""
+LATE = 35
+"""What an export, a scrape and a round of the rules may add to each edge."""
+
+
+@dataclass(frozen=True)
+class Fires:
+    """An alert fires from one moment to another; `id`, `name` and `instance` are its labels, where it has them."""
+
+    alert: str
+    begin: float
+    end: float = math.inf
+    id: str = ""
+    name: str = "load"
+    instance: str = "a"
+    severity: str = ""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A world and the alerts that belong to it."""
+
+    name: str
+    world: World
+    alerts: tuple[Fires, ...] = ()
+
+    def __str__(self) -> str:
+        """Its name, and how its series come."""
+        return f"{self.name}-{'scraped' if self.world.way.scraped else 'pushed'}"
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """The alerts that fire in it."""
+        return frozenset(fires.alert for fires in self.alerts)
+
+
+def stuck(begin: float, end: float = math.inf, id: str = "r1", instance: str = "a") -> tuple[Fires, ...]:
+    """Idle reaches its limit at `begin`, and is below it again at `end`: the run is stuck, and so is its name."""
+    return (
+        Fires("OperationStuck", begin + STUCK_FOR, end + KEEP, id, instance=instance),
+        Fires("StuckByName", begin + NAME_FOR, end + NAME_KEEP, instance=instance),
+    )
+
+
+def lost(heard: float, end: float = math.inf, id: str = "r1", instance: str = "a") -> tuple[Fires, ...]:
+    """The last sample is of `heard`."""
+    return (Fires("OperationLost", heard + GAP + LOST_FOR, end, id, instance=instance),)
+
+
+def down(begin: float, end: float) -> tuple[Fires, ...]:
+    """No Collector works."""
+    return (
+        Fires("PipelineDown", begin + DOWN_FOR, end, name="", instance="", severity="critical"),
+        Fires("PipelineDown", begin + DOWN_FOR, end, name="", instance="c0", severity="warning"),
+    )
+
+
+Make = Callable[[bool], Scenario]
+_MAKERS: list[Make] = []
+
+
+def scenario(make: Make) -> Make:
+    """Take it into the list; it is made once with series that are scraped, and once with series that are pushed."""
+    _MAKERS.append(make)
+    return make
+
+
+def _world(
+    scraped: bool, *runs: Run, way: Way | None = None, until: float = 1200, alone: tuple[Process, ...] = ()
+) -> World:
+    return World(runs, replace(way or Way(), scraped=scraped), until, alone)
+
+
+@scenario
+def progressing(scraped: bool) -> Scenario:
+    """It moves, rests for less than its limit, waits within its limit, and is not slow yet."""
+    run = Run(
+        moves=((0, 100), (155, 700), (790, math.inf)),
+        waits=((200, 500, 400), (700, 790, None)),
+        slow_after=5000,
+        start_within=300,
+        made=0,
+        start=20,
+    )
+    return Scenario("progressing", _world(scraped, run))
+
+
+@scenario
+def ends(scraped: bool) -> Scenario:
+    """It moves to its clean end."""
+    return Scenario("ends", _world(scraped, Run(end=400)))
+
+
+@scenario
+def exits(scraped: bool) -> Scenario:
+    """It ends, and its process exits."""
+    return Scenario("exits", _world(scraped, Run(process=Process(gone=401), end=400)))
+
+
+@scenario
+def stuck_recovers(scraped: bool) -> Scenario:
+    """Stuck, then it moves again."""
+    run = Run(moves=((0, 100), (500, math.inf)))
+    return Scenario("stuck_recovers", _world(scraped, run), stuck(160, 500))
+
+
+@scenario
+def stuck_ends(scraped: bool) -> Scenario:
+    """Stuck, then it ends."""
+    run = Run(moves=((0, 100),), end=500)
+    return Scenario("stuck_ends", _world(scraped, run), stuck(160, 500))
+
+
+@scenario
+def stuck_shortly(scraped: bool) -> Scenario:
+    """Over its limit for less than 30 s."""
+    run = Run(moves=((0, 100), (175, math.inf)))
+    return Scenario("stuck_shortly", _world(scraped, run))
+
+
+@scenario
+def stuck_dithers(scraped: bool) -> Scenario:
+    """A movement every 90 s, with a limit of 60: one alert that holds, instead of one at each turn."""
+    moves = tuple((float(at), float(at)) for at in range(100, 900, 110))
+    run = Run(moves=((0, 100), *moves, (900, math.inf)))
+    return Scenario("stuck_dithers", _world(scraped, run), (Fires("OperationStuck", 190, 870 + KEEP, "r1"),))
+
+
+@scenario
+def stuck_killed(scraped: bool) -> Scenario:
+    """Stuck, then killed: stuck until nothing is known of its idle time, then lost."""
+    run = Run(process=Process(gone=500), moves=((0, 100),))
+    return Scenario("stuck_killed", _world(scraped, run), (*stuck(160, 490 + GAP), *lost(490)))
+
+
+@scenario
+def killed(scraped: bool) -> Scenario:
+    """Killed while it moved."""
+    return Scenario("killed", _world(scraped, Run(process=Process(gone=400))), lost(390))
+
+
+@scenario
+def stopped(scraped: bool) -> Scenario:
+    """Stopped for ten minutes, then it goes on: it had only not been heard of."""
+    run = Run(process=Process(stopped=((300, 900),)))
+    return Scenario("stopped", _world(scraped, run), lost(290, 900))
+
+
+@scenario
+def ends_unsaid(scraped: bool) -> Scenario:
+    """It ended, but its last 0 never left: like one that was killed."""
+    run = Run(process=Process(gone=401), end=400, flushed=False)
+    return Scenario("ends_unsaid", _world(scraped, run), lost(390))
+
+
+@scenario
+def long_lost(scraped: bool) -> Scenario:
+    """A lost run is forgotten after six hours."""
+    return Scenario("long_lost", _world(scraped, Run(process=Process(gone=400)), until=22_800), lost(390, 390 + 21_600))
+
+
+@scenario
+def resumed_elsewhere(scraped: bool) -> Scenario:
+    """Killed, resumed under the same id in another process, and ended there."""
+    first = Run(process=Process(gone=400))
+    second = Run(process=Process("b", born=450), start=450, end=900, moves=((450, 900),), attempt=2)
+    return Scenario("resumed_elsewhere", _world(scraped, first, second, until=1500))
+
+
+@scenario
+def resumed_late(scraped: bool) -> Scenario:
+    """Lost, until another process resumes it."""
+    first = Run(process=Process(gone=300))
+    second = Run(process=Process("b", born=900), start=900, moves=((900, math.inf),), attempt=2)
+    return Scenario("resumed_late", _world(scraped, first, second), lost(290, 900))
+
+
+@scenario
+def attempt_killed(scraped: bool) -> Scenario:
+    """One attempt ends cleanly, the next one, elsewhere, is killed."""
+    first = Run(end=300)
+    second = Run(process=Process("b", born=300, gone=600), start=350, moves=((350, math.inf),), attempt=2)
+    return Scenario("attempt_killed", _world(scraped, first, second), lost(590, instance="b"))
+
+
+@scenario
+def gaps(scraped: bool) -> Scenario:
+    """Two minutes are missing, again and again, while it moves; and almost three right over its end."""
+    run = Run(process=Process(cut=((200, 320), (500, 620), (900, 1070))), end=1000)
+    return Scenario("gaps", _world(scraped, run))
+
+
+@scenario
+def gap_while_stuck(scraped: bool) -> Scenario:
+    """Two minutes are missing while it is stuck: the alert holds."""
+    run = Run(process=Process(cut=((300, 420),)), moves=((0, 100), (700, math.inf)))
+    return Scenario("gap_while_stuck", _world(scraped, run), stuck(160, 700))
+
+
+@scenario
+def outage(scraped: bool) -> Scenario:
+    """The Collector is down for 12 minutes: that is told, and nothing else."""
+    way = Way(down=((300, 1020),))
+    return Scenario("outage", _world(scraped, Run(), way=way, until=1800), down(300, 1020))
+
+
+@scenario
+def outage_discovered(scraped: bool) -> Scenario:
+    """The same where a target that is down is not listed at all: which one it was, is not known."""
+    way = Way(down=((300, 1020),), vanishes=True)
+    return Scenario("outage_discovered", _world(scraped, Run(), way=way, until=1800), down(300, 1020)[:1])
+
+
+@scenario
+def outage_over_an_end(scraped: bool) -> Scenario:
+    """A run ends during an outage: its last 0 comes late, and is enough."""
+    way = Way(down=((300, 1020),))
+    return Scenario("outage_over_an_end", _world(scraped, Run(end=600), way=way, until=1800), down(300, 1020))
+
+
+@scenario
+def killed_in_an_outage(scraped: bool) -> Scenario:
+    """A run is killed during an outage: told when the Collector has been there for five minutes."""
+    way = Way(down=((300, 600),))
+    run = Run(process=Process(gone=450))
+    alerts = (*down(300, 600), Fires("OperationLost", 585 + BLIND + LOST_FOR, id="r1"))
+    return Scenario("killed_in_an_outage", _world(scraped, run, way=way), alerts)
+
+
+@scenario
+def late_reconnect(scraped: bool) -> Scenario:
+    """After an outage one process comes back only after three more minutes."""
+    way = Way(down=((300, 600),))
+    run = Run(process=Process(cut=((300, 780),)))
+    return Scenario("late_reconnect", _world(scraped, run, way=way), down(300, 600))
+
+
+@scenario
+def collector_restart(scraped: bool) -> Scenario:
+    """The Collector restarts within half a minute."""
+    return Scenario("collector_restart", _world(scraped, Run(), way=Way(down=((300, 330),))))
+
+
+@scenario
+def collector_blocked(scraped: bool) -> Scenario:
+    """The Collector is up and takes data, but sends nothing on."""
+    way = Way(blocked=((300, 1020),))
+    # The rates of 3m see that nothing goes on when their whole window does.
+    return Scenario("collector_blocked", _world(scraped, Run(), way=way, until=1800), down(280 + GAP, 1020))
+
+
+@scenario
+def collector_refused(scraped: bool) -> Scenario:
+    """What is behind the Collector refuses what it sends; the series of the run come through by another way."""
+    way = Way(refused=((300, 700),))
+    return Scenario("collector_refused", _world(scraped, Run(), way=way), down(300, 680 + GAP))
+
+
+@scenario
+def one_of_two_collectors(scraped: bool) -> Scenario:
+    """One of two Collectors is down: that is told, and holds nothing back."""
+    way = Way(second=((200, 900),))
+    run = Run(process=Process(gone=400))
+    one = Fires("PipelineDown", 200 + DOWN_FOR, 900, name="", instance="c1", severity="warning")
+    return Scenario("one_of_two_collectors", _world(scraped, run, way=way), (one, *lost(390)))
+
+
+@scenario
+def unwatched(scraped: bool) -> Scenario:
+    """Prometheus doesn't scrape the Collector: the alerts work, without a guard."""
+    run = Run(process=Process(gone=400))
+    return Scenario("unwatched", _world(scraped, run, way=Way(watched=False)), lost(390))
+
+
+@scenario
+def frozen_value(scraped: bool) -> Scenario:
+    """The Collector goes on showing the last value of a killed run for five minutes (only where it is scraped)."""
+    way = Way(kept=300)
+    run = Run(process=Process(gone=400))
+    heard = 390 + (300 if scraped else 0)
+    return Scenario("frozen_value", _world(scraped, run, way=way), lost(heard))
+
+
+@scenario
+def frozen_end(scraped: bool) -> Scenario:
+    """The Collector goes on showing the last values of a stuck run that ended."""
+    run = Run(process=Process(gone=501), moves=((0, 100),), end=499)
+    return Scenario("frozen_end", _world(scraped, run, way=Way(kept=300)), stuck(160, 500))
+
+
+@scenario
+def two_hundred(scraped: bool) -> Scenario:
+    """200 runs of one process are killed at once; 100 of them had been stuck."""
+    process = Process(gone=400)
+    runs = tuple(Run(f"r{n}", process=process, moves=((0, 100 if n < 100 else math.inf),)) for n in range(200))
+    alerts = [fires for n in range(200) for fires in lost(390, id=f"r{n}")]
+    alerts += [stuck(160, 390 + GAP, f"r{n}")[0] for n in range(100)]
+    return Scenario("two_hundred", _world(scraped, *runs, until=750), (*alerts, stuck(160, 390 + GAP)[1]))
+
+
+@scenario
+def doubled(scraped: bool) -> Scenario:
+    """Every series comes twice, with one label that differs: stuck, then killed, as if it came once."""
+    run = Run(process=Process(gone=500), moves=((0, 100),), loops=((350, 500),), waits=(), slow_after=200)
+    alerts = (
+        *stuck(160, 490 + GAP),
+        *lost(490),
+        Fires("OperationLooping", 350 + LOOP_FOR, 490 + GAP + KEEP, "r1"),
+        Fires("OperationSlow", 200 + SLOW_FOR, 490 + GAP + KEEP, "r1"),
+    )
+    return Scenario("doubled", _world(scraped, run, way=Way(doubled=True)), alerts)
+
+
+@scenario
+def clock_ahead(scraped: bool) -> Scenario:
+    """The clock of the process is two minutes ahead: it moves, is stuck, recovers, is killed."""
+    run = Run(process=Process(gone=800), moves=((0, 100), (500, math.inf)), slow_after=3000)
+    late = 0 if scraped else 120
+    return Scenario(
+        "clock_ahead",
+        _world(scraped, run, way=Way(skew=120), until=1500),
+        (*stuck(160 + late, 500 + late), *lost(790 + late)),
+    )
+
+
+@scenario
+def clock_behind(scraped: bool) -> Scenario:
+    """The clock of the process is two minutes behind: it moves, is stuck, recovers, is killed."""
+    run = Run(process=Process(gone=800), moves=((0, 100), (500, math.inf)), slow_after=3000)
+    early = 0 if scraped else 120
+    world = _world(scraped, run, way=Way(skew=-120), until=1500)
+    return Scenario("clock_behind", world, (*stuck(160, 500), *lost(790 - early)))
+
+
+@scenario
+def clock_behind_fine(scraped: bool) -> Scenario:
+    """The clock is two minutes behind, and all is well to the end."""
+    return Scenario("clock_behind_fine", _world(scraped, Run(end=800), way=Way(skew=-120)))
+
+
+@scenario
+def rolling_restart(scraped: bool) -> Scenario:
+    """20 processes are replaced one after the other; each ends its run and a new one resumes it."""
+    runs = []
+    for n in range(20):
+        at = 200 + 30 * n
+        runs.append(Run(f"r{n}", process=Process(f"old{n}", gone=at + 2), end=at))
+        new = Process(f"new{n}", born=at + 5)
+        runs.append(Run(f"r{n}", process=new, start=at + 5, moves=((at + 5, math.inf),), attempt=2))
+    return Scenario("rolling_restart", _world(scraped, *runs, until=1500))
+
+
+def errors_in(process: Process, until: int) -> tuple[Fires, ...]:
+    """When more than a tenth of the runs that ended in the last 15 minutes had failed, and five had ended."""
+    over = []
+    for now in range(until):
+        ended = [status for at, status in process.ended if now - 900 < at <= now]
+        over.append(len(ended) >= 5 and ended.count("failed") > 0.1 * len(ended))
+    begin = over.index(True)
+    end = over.index(False, begin) if False in over[begin:] else math.inf
+    return (Fires("ErrorRate", begin + ERROR_FOR, end, instance=""),)
+
+
+@scenario
+def fork(scraped: bool) -> Scenario:
+    """The counters of a process begin again at 0; some time later half of the runs fail."""
+    ended = (
+        *((float(at), "completed") for at in range(5, 400, 5)),
+        *((float(at), "failed") for at in range(98, 400, 100)),
+        *((float(at), "completed") for at in range(405, 2400, 20)),
+        *((float(at), "failed") for at in range(615, 900, 20)),
+    )
+    process = Process(ended=ended, reset=400)
+    return Scenario("fork", _world(scraped, Run(process=process), until=2000), errors_in(process, 2000))
+
+
+@scenario
+def errors(scraped: bool) -> Scenario:
+    """From a moment on, half of the runs fail, for five minutes."""
+    completed = ((float(at), "completed") for at in range(5, 3600, 20))
+    process = Process(ended=(*completed, *((float(at), "failed") for at in range(615, 900, 20))))
+    return Scenario("errors", _world(scraped, Run(process=process), until=2400), errors_in(process, 2400))
+
+
+@scenario
+def few_errors(scraped: bool) -> Scenario:
+    """One in twenty fails; and of another process only three runs end, which all fail."""
+    often = Process(ended=tuple((float(at), "failed" if at % 400 == 0 else "completed") for at in range(20, 1800, 20)))
+    seldom = Process("b", ended=((100.0, "failed"), (400.0, "failed"), (700.0, "failed")))
+    runs = (Run(process=often), Run("r2", "other", seldom))
+    return Scenario("few_errors", _world(scraped, *runs, until=1500))
+
+
+@scenario
+def slow(scraped: bool) -> Scenario:
+    """It runs for longer than it should, and ends at last."""
+    run = Run(slow_after=300, end=800)
+    return Scenario("slow", _world(scraped, run), (Fires("OperationSlow", 300 + SLOW_FOR, 800 + KEEP, "r1"),))
+
+
+@scenario
+def slow_killed(scraped: bool) -> Scenario:
+    """It is slow, and then killed: it is not slow for ever."""
+    run = Run(slow_after=300, process=Process(gone=600))
+    alerts = (Fires("OperationSlow", 300 + SLOW_FOR, 590 + GAP + KEEP, "r1"), *lost(590))
+    return Scenario("slow_killed", _world(scraped, run), alerts)
+
+
+@scenario
+def slow_gap(scraped: bool) -> Scenario:
+    """It is slow, and three minutes all but 20 s are missing."""
+    run = Run(slow_after=300, process=Process(cut=((500, 660),)))
+    return Scenario("slow_gap", _world(scraped, run), (Fires("OperationSlow", 300 + SLOW_FOR, id="r1"),))
+
+
+@scenario
+def slow_waits(scraped: bool) -> Scenario:
+    """It is past its time while it waits for somebody: slow only once it works again."""
+    run = Run(slow_after=300, waits=((200, 700, None),), moves=((0, 200), (700, math.inf)))
+    return Scenario("slow_waits", _world(scraped, run), (Fires("OperationSlow", 700 + SLOW_FOR, id="r1"),))
+
+
+@scenario
+def slow_shortly(scraped: bool) -> Scenario:
+    """It ends half a minute after its limit."""
+    return Scenario("slow_shortly", _world(scraped, Run(slow_after=300, end=330)))
+
+
+@scenario
+def looping(scraped: bool) -> Scenario:
+    """It goes round in circles, and finds its way out."""
+    run = Run(loops=((200, 600),))
+    return Scenario("looping", _world(scraped, run), (Fires("OperationLooping", 200 + LOOP_FOR, 600 + KEEP, "r1"),))
+
+
+@scenario
+def looping_ends(scraped: bool) -> Scenario:
+    """It goes round in circles with two minutes missing, and ends."""
+    run = Run(loops=((200, 600),), end=600, process=Process(cut=((300, 420),)))
+    return Scenario(
+        "looping_ends", _world(scraped, run), (Fires("OperationLooping", 200 + LOOP_FOR, 600 + KEEP, "r1"),)
+    )
+
+
+@scenario
+def looping_shortly(scraped: bool) -> Scenario:
+    """It goes round in circles for 15 s."""
+    return Scenario("looping_shortly", _world(scraped, Run(loops=((200, 215),))))
+
+
+@scenario
+def waits_too_long(scraped: bool) -> Scenario:
+    """A wait is overdue, and ends; another one is overdue with two minutes missing, and the run ends in it."""
+    run = Run(
+        waits=((100, 500, 200), (600, 1100, 100)),
+        moves=((0, 100), (500, 600)),
+        end=1100,
+        process=Process(cut=((800, 920),)),
+    )
+    alerts = (
+        Fires("OperationOverdueWait", 300 + WAIT_FOR, 500, "r1"),
+        Fires("OperationOverdueWait", 700 + WAIT_FOR, 1100, "r1"),
+    )
+    return Scenario("waits_too_long", _world(scraped, run, until=1500), alerts)
+
+
+@scenario
+def waits_a_little_too_long(scraped: bool) -> Scenario:
+    """A wait is overdue for 15 s, and one ends right at its limit."""
+    run = Run(waits=((100, 315, 200), (400, 500, 100)), moves=((0, 100), (315, 400), (500, math.inf)))
+    return Scenario("waits_a_little_too_long", _world(scraped, run))
+
+
+@scenario
+def starts_late(scraped: bool) -> Scenario:
+    """It has not started in time, two minutes are missing, then it starts."""
+    run = Run(made=0, start=600, start_within=120, moves=((600, math.inf),), process=Process(cut=((300, 420),)))
+    alerts = (Fires("OperationNotStarted", 120 + PENDING_FOR, 600, "r1"),)
+    return Scenario("starts_late", _world(scraped, run), alerts)
+
+
+@scenario
+def starts_a_little_late(scraped: bool) -> Scenario:
+    """It starts 15 s late."""
+    run = Run(made=0, start=135, start_within=120, moves=((135, math.inf),))
+    return Scenario("starts_a_little_late", _world(scraped, run))
+
+
+@scenario
+def unseen_stuck(scraped: bool) -> Scenario:
+    """A run without series of its own is stuck, recovers, is stuck again, and ends, two minutes of it missing."""
+    process = Process(unseen=((0, 900),), ratio=((0, 0.1), (200, 1.0), (400, 0.1), (600, 2.0)), cut=((700, 850),))
+    alerts = (
+        Fires("StuckByName", 200 + NAME_FOR, 400 + NAME_KEEP),
+        Fires("StuckByName", 600 + NAME_FOR, 900 + NAME_KEEP),
+    )
+    return Scenario("unseen_stuck", _world(scraped, until=1500, alone=(process,)), alerts)
+
+
+@scenario
+def unseen_stuck_shortly(scraped: bool) -> Scenario:
+    """A run without series of its own is over its limit for half a minute."""
+    process = Process(unseen=((0, 900),), ratio=((0, 0.1), (200, 1.5), (230, 0.1)))
+    return Scenario("unseen_stuck_shortly", _world(scraped, alone=(process,)))
+
+
+@scenario
+def unseen_killed(scraped: bool) -> Scenario:
+    """A process is killed with a run that has no series; another one had only one whose last word was 0."""
+    killed = Process("a", gone=400, unseen=((0, math.inf),))
+    done = Process("b", gone=500, unseen=((0, 490),))
+    alerts = (Fires("ReporterLost", 390 + GAP + LOST_FOR, 390 + 3600, name=""),)
+    return Scenario("unseen_killed", _world(scraped, until=4500, alone=(killed, done)), alerts)
+
+
+@scenario
+def unseen_beside_seen(scraped: bool) -> Scenario:
+    """A process is killed with one run that has series and two that have none."""
+    process = Process(gone=400, unseen=((0, math.inf), (0, math.inf)))
+    alerts = (Fires("ReporterLost", 390 + GAP + LOST_FOR, name=""), *lost(390))
+    return Scenario("unseen_beside_seen", _world(scraped, Run(process=process)), alerts)
+
+
+@scenario
+def unseen_gap(scraped: bool) -> Scenario:
+    """Almost three minutes are missing of a process, then the Collector is down for 12 minutes."""
+    process = Process(unseen=((0, math.inf),), cut=((200, 370),))
+    way = Way(down=((500, 1220),))
+    return Scenario("unseen_gap", _world(scraped, way=way, until=1800, alone=(process,)), down(500, 1220))
+
+
+@scenario
+def unseen_silent_after_outage(scraped: bool) -> Scenario:
+    """A process that was killed in an outage is told of five minutes after it."""
+    process = Process(unseen=((0, math.inf),), gone=450)
+    alerts = (*down(300, 600), Fires("ReporterLost", 585 + BLIND + LOST_FOR, name=""))
+    return Scenario(
+        "unseen_silent_after_outage", _world(scraped, way=Way(down=((300, 600),)), alone=(process,)), alerts
+    )
+
+
+@scenario
+def ends_in_one_of_two(scraped: bool) -> Scenario:
+    """Every series comes on two ways, and on one of them the last 0 is missing."""
+    run = Run(end=300, process=Process(gone=400))
+    return Scenario("ends_in_one_of_two", _world(scraped, run, way=Way(doubled=True, doubled_until=290)))
+
+
+@scenario
+def gap_while_stuck_long(scraped: bool) -> Scenario:
+    """Stuck with two and a half minutes missing again and again: the alert holds."""
+    run = Run(process=Process(cut=((300, 450), (460, 610), (620, 770))), moves=((0, 100),))
+    return Scenario("gap_while_stuck_long", _world(scraped, run), stuck(160))
+
+
+@scenario
+def gap_while_looping(scraped: bool) -> Scenario:
+    """Looping with two and a half minutes missing again and again: the alert holds."""
+    run = Run(process=Process(cut=((300, 450), (460, 610), (620, 770))), loops=((100, math.inf),))
+    return Scenario("gap_while_looping", _world(scraped, run), (Fires("OperationLooping", 100 + LOOP_FOR, id="r1"),))
+
+
+@scenario
+def attempt_ends_elsewhere(scraped: bool) -> Scenario:
+    """Killed, resumed elsewhere, and long ended there."""
+    first = Run(process=Process(gone=200))
+    second = Run(process=Process("b", born=250, gone=301), start=250, end=300, moves=((250, 300),), attempt=2)
+    return Scenario("attempt_ends_elsewhere", _world(scraped, first, second))
+
+
+@scenario
+def one_of_two_killed(scraped: bool) -> Scenario:
+    """Of two processes with a run each, one is killed."""
+    runs = (Run(process=Process(gone=400)), Run("r2", process=Process("b")))
+    return Scenario("one_of_two_killed", _world(scraped, *runs), lost(390))
+
+
+@scenario
+def slow_ends(scraped: bool) -> Scenario:
+    """It ends right at its limit."""
+    return Scenario("slow_ends", _world(scraped, Run(slow_after=300, end=301)))
+
+
+@scenario
+def unseen_ends_stuck(scraped: bool) -> Scenario:
+    """A run without series of its own is stuck and ends; its process lives on, and goes on telling the last ratio."""
+    process = Process(unseen=((0, 500),), ratio=((0, 2.0),))
+    alerts = (Fires("StuckByName", NAME_FOR, 500 + NAME_KEEP),)
+    return Scenario("unseen_ends_stuck", _world(scraped, alone=(process,)), alerts)
+
+
+@scenario
+def unseen_beside_ended(scraped: bool) -> Scenario:
+    """A process is killed with a run that has no series, after one that had series ended."""
+    process = Process(gone=400, unseen=((0, math.inf),))
+    alerts = (Fires("ReporterLost", 390 + GAP + LOST_FOR, name=""),)
+    return Scenario("unseen_beside_ended", _world(scraped, Run(process=process, end=300)), alerts)
+
+
+@scenario
+def collector_overrun(scraped: bool) -> Scenario:
+    """The queue of the Collector is full, and part of what it takes is dropped."""
+    way = Way(overrun=((300, 700),))
+    return Scenario("collector_overrun", _world(scraped, Run(), way=way), down(300, 680 + GAP))
+
+
+@scenario
+def collector_at_rest(scraped: bool) -> Scenario:
+    """Nothing runs, so the Collector takes nothing and sends nothing."""
+    return Scenario("collector_at_rest", _world(scraped, way=Way(resting=True)))
+
+
+@scenario
+def progressing_often(scraped: bool) -> Scenario:
+    """Many runs end, and one in fifty fails."""
+    ended = tuple((float(at), "failed" if at % 250 == 0 else "completed") for at in range(5, 1800, 5))
+    return Scenario("progressing_often", _world(scraped, Run(process=Process(ended=ended))))
+
+
+@scenario
+def cancelled_often(scraped: bool) -> Scenario:
+    """Half of the runs are cancelled: nothing is wrong."""
+    ended = tuple((float(at), "cancelled" if at % 20 == 0 else "completed") for at in range(10, 1800, 10))
+    return Scenario("cancelled_often", _world(scraped, Run(process=Process(ended=ended))))
+
+
+SCENARIOS = tuple(make(scraped) for make in _MAKERS for scraped in (True, False))

@@ -1,0 +1,181 @@
+"""The rules and model/health.py give the same verdict on the same scenarios, after the delay of each."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_progress.model.health import Verdict, judge
+from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Health, Status
+
+from .runs import BEAT, Span
+from .scenarios import (
+    BLIND,
+    GAP,
+    KEEP,
+    LATE,
+    LOOP_FOR,
+    LOST_FOR,
+    PENDING_FOR,
+    SCENARIOS,
+    SLOW_FOR,
+    STUCK_FOR,
+    WAIT_FOR,
+    Scenario,
+)
+
+README = Path(__file__).parents[2] / "grafana" / "alerts" / "README.md"
+
+ON = {
+    "OperationLost": GAP + LOST_FOR,
+    "OperationStuck": STUCK_FOR,
+    "OperationLooping": LOOP_FOR,
+    "OperationSlow": SLOW_FOR,
+    "OperationOverdueWait": WAIT_FOR,
+    "OperationNotStarted": PENDING_FOR,
+}
+"""By how much the alert comes later than the verdict; one that is over before needs no alert."""
+OFF = {
+    "OperationLost": 0,
+    "OperationStuck": KEEP,
+    "OperationLooping": KEEP,
+    "OperationSlow": KEEP,
+    "OperationOverdueWait": 0,
+    "OperationNotStarted": 0,
+}
+"""By how much it goes later than the verdict; GAP comes on top where the verdict became dead, or is unknown."""
+
+DIFFERENCES = {
+    "Collector restart or outage": "a run whose process died in it",
+    "The Collector keeps a value": "a killed run whose last value is kept",
+    "A clock that is wrong": "pushed series of a clock that is ahead",
+    "Six hours": "a run that was lost for so long",
+    "Several things at once": "a run that is stuck, loops and is slow",
+}
+"""The intended differences that a scenario shows: a heading in the README's table, and what shows it."""
+
+EXTRA: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
+    "killed_in_an_outage": ("Collector restart or outage", {"OperationLost": (BLIND, 0)}),
+    "frozen_value": ("The Collector keeps a value", {"OperationLost": (300, 0)}),
+    "clock_ahead": (
+        "A clock that is wrong",
+        {"OperationStuck": (120, 120), "OperationLost": (120, 120), "OperationSlow": (120, 120)},
+    ),
+    "long_lost": ("Six hours", {"OperationLost": (0, -math.inf)}),
+    "doubled": ("Several things at once", {"OperationStuck": (0, math.inf), "OperationSlow": (math.inf, 0)}),
+}
+"""What a scenario adds to ON and OFF; an alert that comes infinitely late needs no verdict."""
+
+
+def expected_alert(verdict: Verdict, snapshot: Snapshot) -> str | None:
+    """The alert that says the same as the verdict."""
+    if verdict.health is Health.SLOW:
+        return "OperationNotStarted" if snapshot.status is Status.PENDING else "OperationSlow"
+    if verdict.health is Health.WAITING:
+        return "OperationOverdueWait" if verdict.overdue else None
+    return {
+        Health.DEAD: "OperationLost",
+        Health.SILENT: "OperationStuck",
+        Health.LOOPING: "OperationLooping",
+    }.get(verdict.health)
+
+
+def verdicts(scenario: Scenario, key: str) -> Iterator[tuple[float, Verdict, Snapshot]]:
+    """The verdict of an observer on an operation, at each beat."""
+    for time in range(0, int(scenario.world.until) + 1, BEAT):
+        heard = scenario.world.heard(key, time)
+        if heard is not None:
+            snapshot, at, hearing = heard
+            yield time, judge(snapshot, snapshot.timestamp + time - at, hearing), snapshot
+
+
+def spans(scenario: Scenario, key: str) -> dict[str, list[Span]]:
+    """When each alert is called for by the verdicts; what is interrupted for less than GAP is one, but for dead."""
+    found: dict[str, list[Span]] = {}
+    for time, verdict, snapshot in verdicts(scenario, key):
+        alert = expected_alert(verdict, snapshot)
+        if alert is not None:
+            mine = found.setdefault(alert, [])
+            if mine and time - mine[-1][1] < (GAP if alert != "OperationLost" else BEAT):
+                mine[-1] = mine[-1][0], time + BEAT
+            else:
+                mine.append((time, time + BEAT))
+    return found
+
+
+def keys(scenario: Scenario) -> list[str]:
+    """Its operations; of very many the first and the last."""
+    found = list(dict.fromkeys(run.id for run in scenario.world.runs))
+    return found if len(found) < 50 else [found[0], found[-1]]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_same_verdict(scenario: Scenario) -> None:
+    """Each verdict that lasts has its alert, and each alert its verdict, begin and end within the delays."""
+    more = EXTRA[scenario.name][1] if scenario.name in EXTRA else {}
+    until = scenario.world.until
+    for key in keys(scenario):
+        said = spans(scenario, key)
+        for alert, delay in ON.items():
+            fired = [(it.begin, it.end) for it in scenario.alerts if it.alert == alert and it.id == key]
+            extra_on, extra_off = more.get(alert, (0, 0))
+            on, off = delay + extra_on + LATE, OFF[alert] + extra_off + LATE
+            wanted = said.get(alert, [])
+            for begin, end in wanted:
+                late = [at for at, _ in fired if begin - LATE <= at <= begin + on]
+                inside = [at for at, to in fired if at <= begin and to >= end]
+                assert late or inside or end - begin <= on, f"{key}: {alert} misses at {begin} to {end}: {fired}"
+            for begin, end in fired:
+                if begin >= until or extra_on == math.inf:
+                    continue
+                mine = [(at, to) for at, to in wanted if at - LATE <= begin <= at + on]
+                assert mine, f"{key}: {alert} fires at {begin} without a verdict: {wanted}"
+                last = max(to for at, to in wanted if at < end)
+                died = any(abs(at - last) < LATE for at, _ in said.get("OperationLost", []))
+                allowed = last + off + GAP * died
+                assert end >= until + extra_off if last >= until else last - LATE <= end <= allowed, (
+                    f"{key}: {alert} ends at {end}, the verdict at {last}"
+                )
+
+
+@pytest.mark.parametrize("name", sorted(EXTRA))
+def test_differences_are_needed(name: str) -> None:
+    """A difference that is stated exists: without it, the two sides don't agree."""
+    for scenario in SCENARIOS:
+        if scenario.name == name:
+            saved = EXTRA.pop(name)
+            try:
+                test_same_verdict(scenario)
+            except AssertionError:
+                return
+            finally:
+                EXTRA[name] = saved
+    pytest.fail("the two sides agree without it")
+
+
+def test_blind_observers_say_nothing() -> None:
+    """While the observer can't hear, the verdict is unknown, and no alert about a run begins."""
+    seen = 0
+    for scenario in SCENARIOS:
+        if scenario.world.way.down and scenario.world.runs:
+            for key in keys(scenario):
+                for time, verdict, snapshot in verdicts(scenario, key):
+                    over = snapshot.status.final
+                    if any(begin + BEAT <= time < end for begin, end in scenario.world.way.down) and not over:
+                        assert verdict.health is Health.UNKNOWN, (str(scenario), time)
+                        assert not any(it.id and it.begin == time for it in scenario.alerts)
+                        seen += 1
+    assert seen > 100
+
+
+def test_differences_are_written_down() -> None:
+    """The README's table of intended differences has those that the scenarios show."""
+    part = README.read_text(encoding="utf-8").split("## Where the alerts and the verdict differ")[1]
+    rows = re.findall(r"^\| ([^|]+?) \|", part, re.MULTILINE)
+    assert set(DIFFERENCES) == {name for name, _ in EXTRA.values()}
+    assert set(DIFFERENCES) <= set(rows), set(DIFFERENCES) - set(rows)

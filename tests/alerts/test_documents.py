@@ -1,0 +1,186 @@
+"""The rules, their annotations, the runbook, and Alertmanager's configuration, held together."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from otel_progress import semconv as s
+
+from . import promtool as tool
+from .runs import label, metric
+from .scenarios import SCENARIOS
+
+ROOT = Path(__file__).parents[2]
+RULES = tool.RULES.read_text(encoding="utf-8")
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+ALERTMANAGER = tool.RULES.with_name("alertmanager.yaml")
+ENTRIES = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
+
+
+def blocks() -> list[tuple[str, str]]:
+    """Each alert rule: its name, and its text."""
+    return re.findall(r"- alert: (\S+)\n(.*?)(?=\n      - |\Z)", RULES, re.DOTALL)
+
+
+def test_runbook_has_every_alert() -> None:
+    """Each alert has an entry in the runbook, and each entry an alert."""
+    assert set(ENTRIES) == tool.alerts()
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_entries_say_what_they_must(name: str) -> None:
+    """An entry says what it means, how to look (with a query), what to do, and when it is false."""
+    for part in ("What it means", "How to look", "What to do", "When it is false"):
+        assert f"**{part}.**" in ENTRIES[name]
+    assert re.search(r"```(promql|logql|traceql)\n", ENTRIES[name])
+
+
+def test_lost_is_not_heard_from() -> None:
+    """OperationLost says first that nothing was heard, as nothing else is known."""
+    assert ENTRIES["OperationLost"].lstrip().startswith("**What it means.** It is *not heard from*")
+    assert "not heard from" in dict(blocks())["OperationLost"]
+
+
+@pytest.mark.parametrize(("name", "text"), blocks())
+def test_alerts_are_complete(name: str, text: str) -> None:
+    """An alert has a severity, a summary, a description, and the link to its own entry."""
+    assert re.search(r"severity: (critical|warning)\n", text)
+    assert "summary: " in text
+    assert "description: " in text
+    assert text.rstrip().splitlines()[-1].strip() == f"runbook_url: docs/runbook.md#{name.lower()}" or (
+        f"runbook_url: docs/runbook.md#{name.lower()}\n" in text
+    )
+
+
+def test_names_are_those_of_semconv() -> None:
+    """Rules, routing and runbook use no series and no label that semconv.py doesn't have."""
+    attributes = {label(value) for value in vars(s).values() if isinstance(value, str) and value.startswith(s.PREFIX)}
+    metrics = {metric(of, counter) for of in s.METRICS for counter in (False, True)} | {
+        f"{metric(of)}_bucket" for of in (s.OPERATION_DURATION, s.STAGE_DURATION)
+    }
+    for text in (RULES, ALERTMANAGER.read_text(encoding="utf-8"), RUNBOOK):
+        found = set(re.findall(r"(?<![\w:])progress_\w+", text))
+        assert found
+        assert found <= attributes | metrics, found - attributes - metrics
+
+
+def test_queries_of_the_runbook_are_queries(promtool: str, tmp_path: Path) -> None:
+    """Prometheus takes each query of the runbook."""
+    queries = re.findall(r"```promql\n(.*?)```", RUNBOOK, re.DOTALL)
+    assert len(queries) >= 10
+    rules = [{"record": f"query{number}", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "queries.json"
+    file.write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "check", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_rules_load(promtool: str) -> None:
+    """Prometheus takes the rules."""
+    done = subprocess.run(
+        [promtool, "check", "rules", str(tool.RULES)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+ANNOTATIONS = {
+    "stuck_recovers": (
+        "OperationStuck",
+        300,
+        {
+            "summary": "load is stuck: no progress for 3m 20s",
+            "description": "Run r1 of load in work (a) is alive, but made no progress for 3m 20s; its limit is 1m 0s.",
+            "stage": "fetch",
+            "stuck_at": "worker.py:12 in fetch",
+            "runbook_url": "docs/runbook.md#operationstuck",
+        },
+    ),
+    "looping": (
+        "OperationLooping",
+        300,
+        {
+            "summary": "load goes round in circles",
+            "description": "Run r1 of load in work (a) is busy, but repeats the same steps without new progress.",
+            "stage": "fetch",
+            "stuck_at": "worker.py:12 in fetch",
+            "runbook_url": "docs/runbook.md#operationlooping",
+        },
+    ),
+    "killed": (
+        "OperationLost",
+        700,
+        {
+            "summary": "load is not heard from",
+            "description": (
+                "Nothing was heard for more than 4 minutes of run r1 of load in work (a), and it had not told its end: "
+                "its process was killed, stopped, frozen or cut off. "
+                "When it was last heard, it had made no progress for 0s."
+            ),
+            "stage": "fetch",
+            "runbook_url": "docs/runbook.md#operationlost",
+        },
+    ),
+}
+
+
+# Looping is known by the series that has the line, and by no other.
+@pytest.mark.parametrize(
+    ("name", "told"), [(name, True) for name in ANNOTATIONS] + [("stuck_recovers", False), ("killed", False)]
+)
+def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> None:
+    """The annotations name the run, its idle time, its limit, its stage and its line; without the line the alert stays."""
+    alert, time, annotations = ANNOTATIONS[name]
+    [scenario] = [it for it in SCENARIOS if str(it) == f"{name}-pushed"]
+    test = tool.test_of(scenario)
+    if not told:
+        test["input_series"] = [it for it in test["input_series"] if not it["series"].startswith("progress_run_health")]
+        annotations = {key: "not told" if key in ("stage", "stuck_at") else text for key, text in annotations.items()}
+    labels = {"job": "work", "instance": "a", "severity": "critical"}
+    labels |= {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): "r1"}
+    expected = [{"exp_labels": labels, "exp_annotations": annotations}]
+    test["promql_expr_test"] = []
+    test["alert_rule_test"] = [{"eval_time": f"{time}s", "alertname": alert, "exp_alerts": expected}]
+    file = tmp_path / "test.json"
+    content = {"rule_files": [str(tool.RULES)], "evaluation_interval": "15s", "tests": [test]}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# -- Alertmanager
+
+
+def amtool() -> str:
+    """Where it is."""
+    found = shutil.which("amtool")
+    if found is None:
+        pytest.skip("there is no amtool: `make stack` installs it")
+    return found
+
+
+def test_alertmanager_takes_its_configuration() -> None:
+    """Both configurations of Alertmanager load."""
+    files = [str(ALERTMANAGER), str(ROOT / "examples" / "alerting" / "alertmanager.yaml")]
+    done = subprocess.run([amtool(), "check-config", *files], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_inhibition_names_alerts() -> None:
+    """Each alert that the inhibition names exists, and PipelineDown holds back every other one."""
+    text = ALERTMANAGER.read_text(encoding="utf-8")
+    patterns = re.findall(r'alertname=~?"([^"]+)"', text)
+    for pattern in patterns:
+        for part in pattern.split("|"):
+            assert any(re.fullmatch(part, name) for name in tool.alerts()), part
+    [everything] = [pattern for pattern in patterns if "Operation.*" in pattern]
+    assert {name for name in tool.alerts() if re.fullmatch(everything, name)} == tool.alerts() - {"PipelineDown"}

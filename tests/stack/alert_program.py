@@ -1,0 +1,44 @@
+"""A program of a user, run by test_alerts.py. It does what it is told by the lines of its input.
+
+`move`: it makes progress until the next line comes. `hang`: it makes none. `end`: its operation ends, and so does it.
+"""
+
+import sys
+import threading
+
+import otel_progress as progress
+
+lines: list[str] = []
+told = threading.Condition()
+
+
+def listen() -> None:
+    """Take the lines."""
+    for line in sys.stdin:
+        with told:
+            lines.append(line.strip())
+            told.notify()
+
+
+def hang_here() -> str:
+    """Do nothing until the next line comes."""
+    with told:
+        told.wait_for(lambda: lines)
+        return lines.pop(0)
+
+
+progress.configure()
+threading.Thread(target=listen, daemon=True).start()
+with progress.operation("import", id=sys.argv[1], stall_after=2):
+    with progress.stage("fetch") as stage:
+        print("ready", flush=True)
+        order = "move"
+        while order != "end":
+            if order == "hang":
+                order = hang_here()
+                continue
+            with told:
+                told.wait_for(lambda: lines, 0.1)
+                order = lines.pop(0) if lines else order
+            stage.advance()
+print("ended", flush=True)

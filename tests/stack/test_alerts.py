@@ -1,0 +1,286 @@
+"""The alert rules with the real Collector, Prometheus and Alertmanager: what a webhook receives, and what it doesn't."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from typing_extensions import Self
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = Path(__file__).with_name("alert_program.py")
+ALERTMANAGER = ROOT / "grafana" / "alerts" / "alertmanager.yaml"
+SPEED = 20
+"""All times of the rules, Prometheus and Alertmanager are divided by this."""
+WINDOW = 180 / SPEED
+PATIENCE = 60.0
+
+# They share the programs.
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("alerts")]
+
+_spec = importlib.util.spec_from_file_location("demo", ROOT / "examples" / "alerting" / "demo.py")
+assert _spec is not None
+assert _spec.loader is not None
+demo = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(demo)
+
+
+class Webhook:
+    """Takes what Alertmanager sends."""
+
+    def __init__(self) -> None:
+        """Listen on a free port."""
+        self.alerts: list[dict[str, Any]] = []
+        self.messages: list[list[dict[str, Any]]] = []
+        webhook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                webhook.alerts.extend(sent["alerts"])
+                webhook.messages.append(sent["alerts"])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = str(self.server.server_address[1])
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+    def seen(self, status: str, name: str, operation: str) -> list[dict[str, Any]]:
+        """The alerts of this name about an operation."""
+        return [
+            alert
+            for alert in list(self.alerts)
+            if alert["status"] == status
+            and alert["labels"]["alertname"] == name
+            and alert["labels"].get("progress_operation_id") == operation
+        ]
+
+
+class Stack:
+    """The programs, running, and what the webhook received."""
+
+    def __init__(self, ports: dict[str, str], webhook: Webhook, folder: Path) -> None:
+        """Know where they are."""
+        self.ports = ports
+        self.webhook = webhook
+        self.folder = folder
+
+    def wait_for(self, what: Callable[[], Any]) -> Any:
+        """What it returns, as soon as that is true."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            if found := what():
+                return found
+            time.sleep(0.05)
+        names = [(alert["status"], alert["labels"]) for alert in self.webhook.alerts]
+        logs = "\n".join(f"{file.name}: {file.read_text()[-800:]}" for file in self.folder.glob("*.log"))
+        raise AssertionError(f"waited {PATIENCE:g} s in vain; received {names}\n{logs}")
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """What Prometheus answers."""
+        with urlopen(
+            f"http://127.0.0.1:{self.ports['9090']}/api/v1/query?query={quote(expression)}", timeout=10
+        ) as got:
+            answer: dict[str, Any] = json.load(got)
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+    def all_come_through(self) -> bool:
+        """Whether the rules see a working Collector, as they did for the whole of a window."""
+        return bool(self.query("min_over_time(collector:progress_works:count[5m]) == 1"))
+
+
+class Run:
+    """The program, running one operation."""
+
+    def __init__(self, stack: Stack, operation: str) -> None:
+        """Start it."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+        env = {
+            **kept,
+            "OTEL_SERVICE_NAME": "stack",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{stack.ports['4318']}",
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",
+            "OTEL_PROGRESS_RUN_SERIES_AFTER": "0.5",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), operation],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._line("ready")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def _line(self, word: str) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().strip() == word
+
+    def tell(self, order: str) -> None:
+        """Say what it shall do."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(order + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        """Have its operation end, and wait for its exit."""
+        self.tell("end")
+        self._line("ended")
+        assert self.process.wait(20) == 0
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self.process.kill()
+        self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def stack(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The programs, with the rules and the routing as they are shipped, but faster."""
+    for name in ("prometheus", "prometheus-alertmanager"):
+        if shutil.which(name) is None:
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"there is no {name}: `make stack` installs it")
+            pytest.skip(f"there is no {name}: `make stack` installs it")
+    folder = tmp_path_factory.mktemp("alerts")
+    webhook = Webhook()
+    try:
+        ports = {**demo.free_ports(), "9099": webhook.port}
+        demo.configure(folder, ports, ALERTMANAGER, SPEED)
+        with demo.running(folder, demo.commands(str(collector_binary), ports)):
+            begin = time.monotonic()
+            for port in ("13133", "9090", "9093"):  # the Collector, Prometheus, Alertmanager
+                demo.answers(ports[port], begin)
+            running = Stack(ports, webhook, folder)
+            running.wait_for(running.all_come_through)
+            yield running
+    finally:
+        webhook.close()
+
+
+def test_killed(stack: Stack) -> None:
+    """The alert about a run that was killed arrives: it is not heard from. Of a run beside it nothing is said."""
+    with Run(stack, "victim") as victim, Run(stack, "bystander") as bystander:
+        series = 'progress_run_active{progress_operation_id=~"victim|bystander"} == 1'
+        stack.wait_for(lambda: len(stack.query(series)) == 2)
+        victim.kill()
+        [alert, *_] = stack.wait_for(lambda: stack.webhook.seen("firing", "OperationLost", "victim"))
+        assert alert["labels"]["severity"] == "critical"
+        assert alert["labels"]["progress_operation_name"] == "import"
+        assert alert["annotations"]["runbook_url"] == "docs/runbook.md#operationlost"
+        assert "not heard from" in alert["annotations"]["summary"]
+        assert alert["annotations"]["stage"] == "fetch"
+        bystander.end()
+    assert not [it for it in stack.webhook.alerts if it["labels"].get("progress_operation_id") == "bystander"]
+
+
+def test_stuck(stack: Stack) -> None:
+    """The alert about a stuck run arrives with the line of code, and is resolved when it moves again."""
+    with Run(stack, "hanging") as run:
+        stack.wait_for(lambda: stack.query('progress_run_active{progress_operation_id="hanging"} == 1'))
+        run.tell("hang")
+        [alert, *_] = stack.wait_for(lambda: stack.webhook.seen("firing", "OperationStuck", "hanging"))
+        line = 1 + PROGRAM.read_text(encoding="utf-8").splitlines().index("        told.wait_for(lambda: lines)")
+        assert alert["annotations"]["stuck_at"] == f"alert_program.py:{line} in hang_here"
+        assert alert["annotations"]["stage"] == "fetch"
+        assert "its limit is 2s" in alert["annotations"]["description"]
+        assert not stack.webhook.seen("resolved", "OperationStuck", "hanging")
+        run.tell("move")
+        stack.wait_for(lambda: stack.webhook.seen("resolved", "OperationStuck", "hanging"))
+        run.end()
+    # The name, too, was stuck; but a run of it was named, so nobody is told that there is one.
+    names = [it["labels"] for it in stack.webhook.alerts if it["labels"].get("progress_operation_name") == "import"]
+    assert "StuckByName" not in {it["alertname"] for it in names}
+
+
+def test_finished(stack: Stack) -> None:
+    """A run that finished is never heard of at the webhook, although its series are long gone."""
+    with Run(stack, "good") as run:
+        active = 'run:progress_active:last6h{progress_operation_id="good"}'
+        stack.wait_for(lambda: stack.query(f"{active} == 1"))
+        run.end()
+    stack.wait_for(lambda: stack.query(f"{active} == 0"))
+    gone = 'present_over_time(progress_run_active{progress_operation_id="good"}[%dms])'
+    window = round(WINDOW * 1000)
+    # Twice the time after which one that was killed would be told of: the window, the `for`, the group.
+    stack.wait_for(lambda: not stack.query(gone % (2 * window)))
+    assert stack.query(f"{active} == 0")
+    assert not [it for it in stack.webhook.alerts if it["labels"].get("progress_operation_id") == "good"]
+    assert not [it for it in stack.webhook.alerts if it["labels"]["alertname"] in ("PipelineDown", "ReporterLost")]
+
+
+def alert(name: str, number: int | None = None, **labels: str) -> dict[str, Any]:
+    """An alert as Prometheus sends it."""
+    run = {} if number is None else {"progress_operation_id": f"r{number}"}
+    who = {"job": "work", "instance": "a", "progress_operation_name": "many", "severity": "critical"}
+    return {"labels": {"alertname": name, **who, **run, **labels}, "annotations": {}}
+
+
+def test_many_are_one_message(stack: Stack) -> None:
+    """200 stuck runs of a name are few messages; of a run only the worst is told, and its name only where no run is."""
+    stuck = [alert("OperationStuck", number) for number in range(200)]
+    slow = [alert("OperationSlow", number, severity="warning") for number in range(200)]
+    more = [alert("OperationLost", 0), alert("StuckByName"), alert("StuckByName", progress_operation_name="other")]
+    before = len(stack.webhook.messages)
+    body = json.dumps([*stuck, *slow, *more]).encode()
+    url = f"http://127.0.0.1:{stack.ports['9093']}/api/v2/alerts"
+    with urlopen(Request(url, body, {"Content-Type": "application/json"}), timeout=10) as answer:
+        assert answer.status == 200
+
+    def told() -> set[tuple[str, str]]:
+        labels = [it["labels"] for message in stack.webhook.messages[before:] for it in message]
+        return {(it["alertname"], it.get("progress_operation_id", it["progress_operation_name"])) for it in labels}
+
+    wanted = {("OperationStuck", f"r{number}") for number in range(1, 200)}
+    wanted |= {("OperationLost", "r0"), ("StuckByName", "other")}
+    stack.wait_for(lambda: wanted <= told())
+    assert told() == wanted
+    assert len(stack.webhook.messages) - before <= 4
+
+
+def test_demo(collector_binary: Path) -> None:
+    """The example, faster: the alert arrives at its webhook with the line at which its job hangs."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("there is no prometheus: `make stack` installs it")
+    examples = ROOT / "examples" / "alerting"
+    command = [sys.executable, str(examples / "demo.py"), str(collector_binary), "20"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FIRING: OperationStuck" in done.stdout
+    line = 1 + (examples / "stuck.py").read_text(encoding="utf-8").splitlines().index("    answer.wait()")
+    assert f"stuck_at: stuck.py:{line} in fetch" in done.stdout
