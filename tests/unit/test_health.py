@@ -177,9 +177,17 @@ def test_an_observer_that_was_blind_does_not_say_silent_of_what_it_missed() -> N
     """A snapshot from before the blindness says nothing of what came meanwhile."""
     stalls = replace(BASE, stall_after=10)
     assert judge(stalls, 160, Hearing(1.0, 5, 3)).health is Health.UNKNOWN
-    assert judge(stalls, 160, Hearing(1.0, 5, 61)).health is Health.SILENT
     fresh = replace(stalls, timestamp=159.0, idle=30)
     assert judge(fresh, 160, Hearing(0.5, 5, 3)).health is Health.SILENT
+
+
+def test_from_outside_only_the_process_says_that_one_is_silent() -> None:
+    """An old snapshot of a process that lives proves no silence: updates of one that moves may be held back."""
+    moves = replace(BASE, stall_after=10, idle=2)
+    assert judge(moves, 160).health is Health.SILENT
+    assert judge(moves, 160, Hearing(1.0, 5, 1e9)).health is Health.PROGRESSING
+    verdict = judge(replace(moves, idle=10), 160, Hearing(1.0, 5, 1e9))
+    assert (verdict.health, verdict.seconds) == (Health.SILENT, 70)
 
 
 @given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0.1, 600), st.floats(0, 1e6), st.sampled_from(list(Status)))

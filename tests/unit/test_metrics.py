@@ -105,7 +105,10 @@ def test_histograms_carry_the_trace_as_an_exemplar(progress_capture: Capture) ->
 
 
 def test_the_worst_stall_ratio(progress_capture: Capture) -> None:
-    """The gauge is the worst idle / stall_after of a name; operations without a limit, or that wait, don't count."""
+    """The gauge is the worst idle / stall_after of a name; operations without a limit, or that wait, don't count.
+
+    A name of which none has a limit, or none runs any more, says 0: no last value lingers.
+    """
     good = progress.operation("survey", stall_after=100).start()
     bad = progress.operation("survey", stall_after=10).start()
     progress.operation("free").start()
@@ -113,12 +116,14 @@ def test_the_worst_stall_ratio(progress_capture: Capture) -> None:
     waits.waiting("a person").__enter__()
     progress_capture.advance(15)
     assert points(progress_capture, semconv.STALL_RATIO) == [
+        ({"operation.name": "free"}, 0.0),
         ({"operation.name": "survey"}, pytest.approx(1.5, abs=0.1)),
         ({"operation.name": "waits"}, 0.0),
     ]
     bad.complete()
     assert value(progress_capture, semconv.STALL_RATIO, operation_name="survey") == pytest.approx(0.15, abs=0.01)
     good.complete()
+    assert value(progress_capture, semconv.STALL_RATIO, operation_name="survey") == 0
 
 
 def test_units_by_name_stage_and_unit(progress_capture: Capture) -> None:
@@ -191,7 +196,7 @@ def test_operation_names_are_capped(progress_capture: Capture) -> None:
     assert value(progress_capture, semconv.ENDED, operation_name=semconv.OTHER_STAGE) == 9
     assert value(progress_capture, semconv.OPERATION_DURATION, operation_name=semconv.OTHER_STAGE) == 9
     assert value(progress_capture, semconv.UNITS_COMPLETED, operation_name=semconv.OTHER_STAGE) == 10
-    assert value(progress_capture, semconv.STALL_RATIO) > 0
+    assert value(progress_capture, semconv.STALL_RATIO, operation_name=semconv.OTHER_STAGE) > 0
     for metric in (semconv.ACTIVE, semconv.STARTED, semconv.ENDED, semconv.OPERATION_DURATION):
         assert len(points(progress_capture, metric)) <= 1001
 

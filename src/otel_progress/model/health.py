@@ -96,7 +96,9 @@ def judge(snapshot: Snapshot, now: float, hearing: Hearing | None = None) -> Ver
     A limit counts as reached at exactly its value. Dead outranks all, as nothing else can be known then; looping
     outranks the waits between its turns; a declared wait stops the stuck clock; silence outranks slowness. Of a process
     that was not heard while the observer could not hear either, nothing is known. What its process calls stuck stays
-    so until the process says that it moves again. A final status has no health of its own: it counts as progressing.
+    so until the process says that it moves again. From outside, silence is the process's to say: it tells each at once,
+    but may hold back updates of one that moves, so how old a snapshot is proves nothing. A final status has no health
+    of its own: it counts as progressing.
     """
     seen = snapshot.at(now)
     if seen.status.final:
@@ -115,7 +117,7 @@ def judge(snapshot: Snapshot, now: float, hearing: Hearing | None = None) -> Ver
         return Verdict(
             Health.WAITING, "overdue_after", seen.wait.elapsed, limit, overdue, "wait", seen=seen.wait.reason
         )
-    return _at_work(seen)
+    return _at_work(seen, seen.idle if hearing is None else snapshot.idle)
 
 
 def _outside(snapshot: Snapshot, now: float, hearing: Hearing) -> Verdict | None:
@@ -134,14 +136,14 @@ def _outside(snapshot: Snapshot, now: float, hearing: Hearing) -> Verdict | None
     return None
 
 
-def _at_work(seen: Snapshot) -> Verdict:
-    """The verdict on one that runs and does not wait."""
+def _at_work(seen: Snapshot, proven: float) -> Verdict:
+    """The verdict on one that runs and does not wait, and is known to have been idle for `proven` seconds."""
     idle, limit = seen.idle, seen.stall_after
     loop = seen.loop
     if loop is not None:
         return Verdict(Health.LOOPING, "loop_after", loop.seconds, clock="steps", seen=_last(seen), detail=loop.reason)
     source = seen.stall_after_source
-    if limit is not None and idle >= limit:
+    if limit is not None and proven >= limit:
         return Verdict(Health.SILENT, "stall_after", idle, limit, clock="idle", source=source, seen=_last(seen))
     if seen.health in STUCK:
         detail = f"moving again, for {idle:.0f} s without progress" if idle >= 1 else "moving again"
