@@ -765,9 +765,9 @@ def test_values_are_not_shown() -> None:
 
 
 def test_literals_are_masked(tmp_path: Path) -> None:
-    """Long literals, those next to words for secrets, and comments are not shown; short ones are."""
+    """Literals of text, long numbers and comments are not shown."""
     lines = [
-        'log(stop.wait(), "short", "a very long literal that may be a key")',
+        'log(stop.wait(), "short", "a very long literal that may be a key", 481516, 1000)',
         "log(stop.wait(), 'it''s', rb'\\x00aaaaaaaaaaaaaaaaaaaaaaaa', f'{stop!s:>5} aaaaaaaaaaaaaaaaaaaaa')",
         'log(stop.wait(), password="pw")  # the key is aaaaaaaaa',
         'log("""',
@@ -781,8 +781,8 @@ def test_literals_are_masked(tmp_path: Path) -> None:
     shown = [spots.Spot(code, number).source() for number in range(len(lines) + 2)]
     assert shown == [
         "",
-        'log(stop.wait(), "short", "…")',
-        "log(stop.wait(), 'it''s', rb'…', f'…')",
+        'log(stop.wait(), "…", "…", …, 1000)',
+        "log(stop.wait(), '…''…', rb'…', f'…')",
         'log(stop.wait(), password="…")',
         'log("""…',
         "",

@@ -144,12 +144,27 @@ def named_stall_after(operation: Operation) -> float | None:
 
 
 def find_wait(operation: Operation, now: float) -> Wait | None:
-    """The declared pause that is on: the innermost."""
-    for node in (*reversed(operation._running or ()), operation):
+    """The declared pause that is on: the innermost; none while a stage runs that does not wait."""
+    running = operation._running
+    for node in (*reversed(running or ()), operation):
         waits = node._waits
         if waits:
+            if running and len(running) > 1 and not _all_wait(operation, tuple(running)):
+                return None
             return waits[-1].seen(now)
     return None
+
+
+def _all_wait(operation: Operation, running: tuple[Stage, ...]) -> bool:
+    """Whether each innermost running stage waits, or is inside one that does."""
+    inside = {stage._parent for stage in running}
+    for leaf in running:
+        node: Handle | None = None if leaf in inside else leaf
+        while node is not None and not node._waits:
+            if node is operation:
+                return False
+            node = node._parent
+    return True
 
 
 def _message(node: Handle | None) -> str | None:

@@ -76,11 +76,14 @@ on_operation: list[Callable[[Operation], None]] = []
 """Called in the caller's thread when an operation starts and somebody wants events."""
 
 
-def _nobody_expects() -> None: ...
+def _nobody() -> None: ...
 
 
-on_expect: Callable[[], None] = _nobody_expects
+on_expect: Callable[[], None] = _nobody
 """Called when an operation is made that should start within a limit, and somebody wants events."""
+
+on_need: Callable[[], None] = _nobody
+"""Called when an operation starts that must be watched, although nobody wants events."""
 
 on_change: list[Callable[[Change], None]] = []
 """Called in the ticker's thread with each change, even where its event is folded into others."""

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -62,6 +63,7 @@ class Learning:
         self._known: dict[Key, Learned] = {}
         self._news: dict[Key, Learned] = {}
         self._save_at = 0.0
+        self._saving: threading.Thread | None = None
         self._limits: dict[Key, tuple[Any, Limits]] = {}
         if path is not None:
             if not path.parent.is_dir():
@@ -111,7 +113,7 @@ class Learning:
         if cached is None or cached[0] != state:
             if len(self._limits) >= KEYS:
                 self._limits.clear()
-            cached = self._limits[key] = state, _limits(learned, about, whole, _planned(operation))
+            cached = self._limits[key] = state, _limits(key, learned, about, whole, _planned(operation))
         return cached[1]
 
     def longest(self, operation: Operation) -> float:
@@ -122,10 +124,23 @@ class Learning:
     # -- the file
 
     def on_tick(self, now: float) -> None:
-        """Save what is new, once a minute."""
-        if self._path is not None and self._news and now >= self._save_at:
-            self._save_at = now + SAVE_EVERY
+        """Save what is new, once a minute, in a thread that may hang."""
+        if self._path is None or not self._news or now < self._save_at:
+            return
+        from otel_progress.live import runtime
+
+        self._save_at = now + SAVE_EVERY
+        if not runtime.threads_allowed:
             self.save()
+        elif self._saving is None or not self._saving.is_alive():
+            self._saving = threading.Thread(target=self.save, name="otel-progress-history", daemon=True)
+            self._saving.start()
+
+    def finish(self, timeout: float) -> None:
+        """Save what is new at the end, within about so many seconds."""
+        if self._saving is not None:
+            self._saving.join(timeout)
+        self.save()
 
     def save(self) -> None:
         """Add what is new to the file; another process may have added to it meanwhile."""
@@ -140,8 +155,14 @@ class Learning:
                     if key in whole or len(whole) < KEYS:
                         whole.setdefault(key, Learned()).merge(learned)
                 write(path, whole)
+            return
+        except BlockingIOError:
+            pass  # another process is at it
         except Exception:
             tell_once(f"what was learned could not be saved to {path}; the job goes on")
+        for key, learned in news.items():  # another time
+            if key in self._news or len(self._news) < KEYS:
+                self._news.setdefault(key, Learned()).merge(learned)
 
     def after_fork_in_child(self) -> None:
         """What the parent did not save yet, it saves itself."""
@@ -155,14 +176,14 @@ def _state(learned: Learned | None) -> tuple[float, ...]:
     return learned.runs, int(learned.gaps.total).bit_length(), learned.gaps.longest
 
 
-def _limits(learned: Learned | None, moved: float, whole: Learned | None, planned: float | None) -> Limits:
+def _limits(key: Key, learned: Learned | None, moved: float, whole: Learned | None, planned: float | None) -> Limits:
     stall, stall_source = None, None
     if learned is not None or moved:
         learned = learned or Learned()
-        stall, stall_source = learned.stall_after(moved, EVERY), learned.source
+        stall, stall_source = learned.stall_after(moved, EVERY), learned.source(key[1])
     slow, slow_source = planned, "from the plan"
     if slow is None and whole is not None:
-        slow, slow_source = whole.slow_after(), whole.source
+        slow, slow_source = whole.slow_after(), whole.source()
     return Limits(stall, stall_source if stall is not None else None, slow, slow_source if slow is not None else None)
 
 
@@ -200,11 +221,18 @@ def read(path: Path) -> dict[Key, Learned]:
         given = json.loads(text)
         if given["version"] != _VERSION:
             raise ValueError(f"version {given['version']!r} is not known")
-        return {(item["operation"], item["stage"]): Learned.from_dict(item) for item in given["learned"][:KEYS]}
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        return {_read_key(item): Learned.from_dict(item) for item in given["learned"][:KEYS]}
+    except Exception as error:
         raise ValueError(
             f"{path} is no history of otel-progress ({error}); move it away, or name another file"
         ) from error
+
+
+def _read_key(item: Any) -> Key:
+    operation, stage = item["operation"], item["stage"]
+    if not (isinstance(operation, str) and isinstance(stage, str)):
+        raise TypeError("a name is not a text")
+    return operation, stage
 
 
 def write(path: Path, learned: dict[Key, Learned]) -> None:
@@ -213,10 +241,12 @@ def write(path: Path, learned: dict[Key, Learned]) -> None:
         {"operation": operation, "stage": stage, **what.to_dict()}
         for (operation, stage), what in sorted(learned.items())
     ]
+    path = path.resolve()  # a link stays one
     handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with open(handle, "w", encoding="utf-8") as file:
             json.dump({"version": _VERSION, "learned": items}, file, indent=1)
+        os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
@@ -225,14 +255,18 @@ def write(path: Path, learned: dict[Key, Learned]) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Alone with the file, where the system has locks."""
+    """Alone with the file, where the system has locks.
+
+    Raises:
+        BlockingIOError: while another process is at it.
+    """
     try:
         import fcntl
     except ImportError:
         yield
         return
     with open(f"{path}.lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -165,3 +166,6 @@ def after_fork_in_child() -> None:
     """The thread is gone, and what was queued is the parent's."""
     global teller
     teller = Teller()
+
+
+runtime._with_threads.append(sys.modules[__name__])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from otel_progress.live import capture, learning
+from otel_progress.model.health import STUCK
 from otel_progress.model.loop import Loop, Steps
 from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes, Number
@@ -35,6 +36,7 @@ class Loops:
         "_fails",
         "_grown",
         "_grown_at",
+        "_grows_each",
         "_last_at",
         "_longest",
         "_since",
@@ -56,6 +58,7 @@ class Loops:
         self._base: Mapping[str, Number] = {}
         self._grown = 0
         self._grown_at = now
+        self._grows_each = 0.0
 
     def step(self, key: str, now: float) -> None:
         """The work took a step, in its own thread."""
@@ -82,11 +85,12 @@ class Loops:
 
     def progressed(self, operation: Operation, now: float) -> None:
         """A unit was completed: all repeats so far were work."""
-        self._longest = max(self._longest, now - self._since)
+        if operation._health not in STUCK:
+            self._longest = max(self._longest, now - self._since)
         self._since = now
         self.stages = Steps()
         self.steps = self.steps and Steps()
-        self._failed, self._fails, self._grown = None, 0, 0
+        self._failed, self._fails, self._grown, self._grows_each = None, 0, 0, 0.0
         if operation._more is not None:
             self._base = dict(operation._more.usage)
 
@@ -98,6 +102,8 @@ class Loops:
         spent = sum(tuple(more.usage.values()))
         if spent != self._spent:
             self._spent = spent
+            if self._grown:
+                self._grows_each = max(self._grows_each, now - self._grown_at)
             self._grown += 1
             self._grown_at = now
 
@@ -112,7 +118,7 @@ class Loops:
             self._grown >= GROWN
             and limit is not None
             and idle >= limit
-            and now - self._grown_at < max(limit / 2, QUIET)
+            and now - self._grown_at < max(limit / 2, QUIET, GROWN * self._grows_each)
         ):
             return self._loop("usage", (), self._grown, 0, quiet, operation)
         if now - self._last_at >= max(limit or 0.0, 60.0):

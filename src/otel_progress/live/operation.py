@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from otel_progress.live.loops import Loops
     from otel_progress.live.stack import Where
     from otel_progress.live.stage import Stage
+    from otel_progress.live.watchdog import Again
     from otel_progress.model.loop import Loop
     from otel_progress.model.plan import Plan, StagePlan
     from otel_progress.model.snapshot import Note, Snapshot
@@ -109,7 +110,8 @@ class Operation(Handle):
     _check_at = 0.0
     _overdue = False
     _stalled_at: float | None = None
-    _calm_at: float | None = None
+    _again: Again | None = None
+    _found_at = 0.0
     _loops: Loops | None = None
     _loop: Loop | None = None
     _learned: Limits | None = None
@@ -225,8 +227,10 @@ class Operation(Handle):
     @property
     def status(self) -> Status:
         """What happened to it so far; it waits while one of its stages does."""
-        if self._status is Status.RUNNING and any(stage._waits for stage in tuple(self._running or ())):
-            return Status.WAITING
+        if self._status is Status.RUNNING and self._running:
+            from otel_progress.live.capture import find_wait
+
+            return Status.RUNNING if find_wait(self, 0.0) is None else Status.WAITING
         return super().status
 
     @property
@@ -253,6 +257,8 @@ class Operation(Handle):
                 above = above._parent
             self._parent = above
         self._generation = registry.generation
+        if options.cancels and not hooks.wanted:
+            hooks.on_need()
         if options.id is not None:
             registry.add(self)
         self._started = self._moved_at = self._observe_at = clock.monotonic()
@@ -331,6 +337,7 @@ class Operation(Handle):
 
     def __call__(self, fn: F) -> F:
         """Decorate a function: each call of it is an operation of its own."""
+        registry.pending.discard(self)  # a pattern of operations, itself never to be started
         decorated: F = hooks.wrap(fn, self)
         return decorated
 

@@ -32,6 +32,8 @@ ticker = Ticker()
 threads_allowed = True
 """False under the fake clock, where a test turns the crank."""
 
+_with_threads: list[Any] = []
+"""Modules whose threads are gone in a forked child: the listeners'."""
 at_exit: list[Callable[[float], object]] = []
 """Called at the end of the process, after the last round, with the seconds that are left."""
 before_fork: list[Callable[[], None]] = []
@@ -88,7 +90,7 @@ def ensure() -> None:
             ticker.start()
 
 
-hooks.on_expect = ensure
+hooks.on_expect, hooks.on_need = ensure, want
 
 
 def _hook() -> None:
@@ -137,9 +139,11 @@ def finish(timeout: float, interrupt: str | None = None) -> bool:
                 operation._finish(Status.INTERRUPTED, interrupt, None)
         if not ticker.resting or registry.live or registry.changes or not threads_allowed:
             ticker.round(sample=True)
-        learning.learning.save()
+        learning.learning.finish(timeout / 8)
         for call in tuple(at_exit):
             call(max(0.0, deadline - clock.monotonic()))
+        for module in _with_threads:
+            module.teller.drain(max(0.0, deadline - clock.monotonic()))
 
     return ticker.ask(last_round, timeout)
 
@@ -184,6 +188,8 @@ def _after_fork_in_child() -> None:
     _parked_by, _finalized, _waited = None, False, 0.0
     loops.clear()
     learning.learning.after_fork_in_child()
+    for module in _with_threads:
+        module.after_fork_in_child()
     registry.after_fork_in_child()
     ticker = Ticker(ticker.interval, ticker.budget)
     for call in tuple(in_child):

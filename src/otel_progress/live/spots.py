@@ -17,8 +17,6 @@ LINE_LENGTH: Final = 120
 """Characters shown of a source line, and of a file's name."""
 NAME_LENGTH: Final = 80
 """Characters shown of a function's name."""
-LITERAL_LENGTH: Final = 20
-"""A longer string literal is not shown."""
 FILE_SIZE: Final = 1 << 20
 """Bytes; of larger files no line is shown."""
 
@@ -34,8 +32,7 @@ _STRINGS: Final = r'"(?:\\.|[^"\\\n])*"?' + "|" + r"'(?:\\.|[^'\\\n])*'?"
 _LITERALS: Final = re.compile(
     r'#[^\n]*|"""(?:\\.|[^\\])*?(?:"""|\Z)' + "|" + r"'''(?:\\.|[^\\])*?(?:'''|\Z)" + "|" + _STRINGS, re.DOTALL
 )
-_STRING: Final = re.compile(_STRINGS)
-_SENSITIVE: Final = re.compile(r"pass(?:w|_?phrase)|secret|token|api_?key|private_?key|auth|credential", re.IGNORECASE)
+_NUMBERS: Final = re.compile(r"(?<![\w.])\d{5,}")
 
 
 class File(NamedTuple):
@@ -71,8 +68,8 @@ class Spot(NamedTuple):
     def source(self) -> str:
         """Its line of source, with secrets masked; empty where it is not at hand.
 
-        Comments are left out. A string literal of more than 20 characters is shown as "…", and so is every one in a
-        line that speaks of a password, token, key or the like.
+        Comments are left out. String literals are shown as "…", and numbers of five digits or more as "…" too: any
+        of them may be a password, a key, or somebody's address.
         """
         lines = _lines(self.code.co_filename)
         return printable(lines[self.line - 1].strip(), LINE_LENGTH) if 0 < self.line <= len(lines) else ""
@@ -143,8 +140,7 @@ def _lines(path: str) -> tuple[str, ...]:
             return ()
     if len(text) > FILE_SIZE:
         return ()
-    masked = _LITERALS.sub(_mask, text).split("\n")
-    return tuple(_STRING.sub('"…"', line) if _SENSITIVE.search(line) else line for line in masked)
+    return tuple(_NUMBERS.sub("…", _LITERALS.sub(_mask, text)).split("\n"))
 
 
 def _mask(found: re.Match[str]) -> str:
@@ -152,8 +148,6 @@ def _mask(found: re.Match[str]) -> str:
     if literal.startswith("#"):
         return ""
     quote = literal[:3] if literal.startswith(('"""', "'''")) else literal[0]
-    if len(literal) - 2 * len(quote) <= LITERAL_LENGTH:
-        return literal
     return quote + "…" + "\n" * literal.count("\n") + quote
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -49,6 +50,8 @@ class Ticker:
         self._left = 0
         self._paid: deque[tuple[float, int]] = deque()
         self._rounds = 0
+        self._looked_at = FOREVER
+        self._soon: list[weakref.ref[Operation]] = []
         self._waiting: dict[Operation, int] = {}
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -117,6 +120,7 @@ class Ticker:
         now = clock.monotonic()
         self._snapshots.clear()
         try:
+            self._notice_sleep(now)
             registry.end_dropped()
             if registry.pending:
                 self._look_at_pending(now)
@@ -124,6 +128,8 @@ class Ticker:
             self._take_changes(now)
             if sample or self._rounds % SAMPLE_EVERY == 0:
                 self._sample_all(now)
+            else:
+                self._sample(self._soon_due(), now)
             self._pay()
             if self._left < allowance:
                 self._paid.append((now, allowance - self._left))
@@ -133,6 +139,20 @@ class Ticker:
             _safely(call, now)
         _safely(learning.learning.on_tick, now)
         self._snapshots.clear()
+
+    def _notice_sleep(self, now: float) -> None:
+        """What passed while this thread could not look (stopped, frozen, no GIL) is no idle time of anybody."""
+        slept = now - self._looked_at - self.interval / ROUNDS
+        self._looked_at = now
+        if slept <= 2 * self.interval + 1.0:
+            return
+        for operation in registry.operations():
+            operation._check_at = 0.0
+            for node in (operation, *(operation._running or ())):
+                if node._started is not None:
+                    node._moved_at = min(now, max(node._moved_at, node._started) + slept)
+                if node._pace is not None:
+                    node._pace.pause(slept)
 
     def _take_changes(self, now: float) -> None:
         changes = registry.changes
@@ -173,8 +193,22 @@ class Ticker:
     # -- sampling
 
     def _sample_all(self, now: float) -> None:
+        operations = registry.operations()
+        self._sample(operations, now)
+        soon = now + self.interval
+        self._soon = [
+            weakref.ref(operation)
+            for operation in operations
+            if operation._check_at < soon or (operation._loops is not None and operation._loops.steps is not None)
+        ]
+
+    def _soon_due(self) -> list[Operation]:
+        """Those whose limit may be reached before all are looked at again, or that may loop."""
+        return [operation for ref in self._soon if (operation := ref()) is not None]
+
+    def _sample(self, operations: list[Operation], now: float) -> None:
         waiting, number, skipped = self._waiting, self._rounds, 0
-        for operation in registry.operations():
+        for operation in operations:
             try:
                 moved = sample(operation, now)
                 if moved:
@@ -186,7 +220,7 @@ class Ticker:
                     due = watchdog.look(operation, now) or due
                 health = operation._health
                 if health is not Health.PROGRESSING:
-                    due = due or moved or (health in STUCK and operation._calm_at is not None)
+                    due = due or moved or (health in STUCK and _may_be_released(operation))
                 if due and not _postponed(operation, now):
                     self._judge(operation, now)
             except Exception:
@@ -208,7 +242,10 @@ class Ticker:
         operation._check_at = next_check(snapshot, now)
         if verdict.health is before and verdict.overdue is overdue:
             return
-        if verdict.health in STUCK:
+        if verdict.health in STUCK and before in STUCK:
+            watchdog.stalled(operation, verdict, now)  # the same trouble under another name is told as an update
+            self._waiting.setdefault(operation, self._rounds)
+        elif verdict.health in STUCK:
             self._change(semconv.STALLED, operation, watchdog.stalled(operation, verdict, now))
             if operation._opts.cancels:
                 watchdog.ask_to_stop(operation, verdict.reason or verdict.health.value)
@@ -365,6 +402,11 @@ def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> 
         learning.learning.ended(operation, stage)
 
 
+def _may_be_released(operation: Operation) -> bool:
+    """Whether one that is stuck began to move again, or to loop no longer."""
+    return operation._again is not None or (operation._health is Health.LOOPING and operation._loop is None)
+
+
 def _postponed(operation: Operation, now: float) -> bool:
     """Whether no limit can be reached yet, as it moved since the last look; then it is looked at later."""
     options = operation._opts
@@ -397,7 +439,7 @@ def next_check(snapshot: Snapshot, now: float) -> float:
     """The monotonic time at which the verdict may change if nothing moves."""
     limits = [FOREVER]
     if snapshot.health in STUCK:
-        return now + 5.0  # it is looked at sooner when it moves
+        return now + 60.0  # it is looked at sooner when it moves
     if snapshot.wait is not None:
         if snapshot.wait.overdue_after is not None and snapshot.wait.elapsed < snapshot.wait.overdue_after:
             limits.append(snapshot.wait.overdue_after - snapshot.wait.elapsed)

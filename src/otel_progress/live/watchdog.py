@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
 from otel_progress.live import capture, stack, vitals
 from otel_progress.live.guard import tell_once
 from otel_progress.live.learning import STEADY
 from otel_progress.model.health import Verdict, hold
-from otel_progress.model.status import Health
+from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Value
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from otel_progress.live.stack import Place
 
 
+MOVES: Final = 3
+"""So many movements within the limit, and one that was stuck moves again."""
+
+
 def look(operation: Operation, now: float) -> bool:
     """Take note of what repeats, or spends; whether that began or ended a loop."""
     loops = operation._loops
@@ -28,29 +32,60 @@ def look(operation: Operation, now: float) -> bool:
     loops.look(operation, now)
     before = operation._loop
     operation._loop = loops.found(operation, now, capture.stall_after(operation))
+    if operation._loop is not None:
+        operation._found_at = now
     return (before is None) is not (operation._loop is None)
 
 
+class Again:
+    """How one that was stuck moves again: since when, how often, and since when it was never idle for long."""
+
+    __slots__ = ("calm", "last", "moves", "since")
+
+    def __init__(self, moved_at: float) -> None:
+        """It moved at this monotonic time, for the first time."""
+        self.since = self.last = moved_at
+        self.calm: float | None = moved_at
+        self.moves = 1
+
+
 def released(operation: Operation, now: float) -> bool:
-    """Whether one that was stuck has moved long enough to count as moving."""
-    if operation._loop is not None:
-        return False
+    """Whether one that was stuck has moved long enough to count as moving.
+
+    It needs to move for the hold, and meanwhile either never be idle for half its limit, or move three times
+    without reaching the limit.
+    """
     limit = capture.stall_after(operation)
     needed = hold(limit)
-    waits = capture.find_wait(operation, now) is not None
-    if not waits and now - operation._moved_at >= (needed * 2 if limit is None else limit / 2):
-        operation._calm_at = None
+    if operation._health is Health.LOOPING:
+        return operation._loop is None and now - operation._found_at >= needed
+    if capture.find_wait(operation, now) is not None:
+        return True
+    moved_at = operation._moved_at
+    idle = now - moved_at
+    if limit is not None and idle >= limit:
+        operation._again = None
         return False
-    if operation._calm_at is None:
-        operation._calm_at = operation._moved_at
-    return waits or now - operation._calm_at >= needed
+    again = operation._again
+    if again is None:
+        again = operation._again = Again(moved_at)
+    elif moved_at != again.last:
+        again.last = moved_at
+        again.moves += 1
+    if limit is not None and idle >= limit / 2:
+        again.calm = None
+    elif again.calm is None:
+        again.calm = moved_at
+    if now - again.since < needed:
+        return False
+    return again.moves >= MOVES or (again.calm is not None and now - again.calm >= needed)
 
 
 def stalled(operation: Operation, verdict: Verdict, now: float) -> Attributes:
     """It is stuck from now on: what goes with the event."""
     if operation._stalled_at is None:
         operation._stalled_at = operation._moved_at if verdict.health is Health.SILENT else now - verdict.seconds
-    operation._calm_at = None
+    operation._again = None
     from otel_progress.live import runtime
 
     about: dict[str, Value] = {semconv.HEALTH_REASON: verdict.reason or ""}
@@ -68,8 +103,10 @@ def stalled(operation: Operation, verdict: Verdict, now: float) -> Attributes:
 
 def recovered(operation: Operation, now: float) -> Attributes:
     """It moves again: what goes with the event."""
-    since, until = operation._stalled_at or now, operation._calm_at or now
-    operation._stalled_at = operation._calm_at = operation._stuck = None
+    again = operation._again
+    since = operation._stalled_at or now
+    until = again.since if again is not None else operation._moved_at if operation._moved_at > since else now
+    operation._stalled_at = operation._again = operation._stuck = None
     return Attributes({semconv.STALL_DURATION: max(0.0, until - since)})
 
 
@@ -80,8 +117,14 @@ def ask_to_stop(operation: Operation, reason: str) -> None:
     task = place.task() if place is not None and place.task is not None else None
     if task is None or task.done():
         return
+
+    def cancel() -> None:
+        """On the loop, where the operation may have ended or moved meanwhile."""
+        if operation._status is Status.RUNNING and operation._stalled_at is not None:
+            task.cancel(reason)
+
     try:
-        task.get_loop().call_soon_threadsafe(task.cancel, reason)
+        task.get_loop().call_soon_threadsafe(cancel)
     except RuntimeError:
         return  # its loop is closed
 
@@ -90,8 +133,13 @@ def gap(operation: Operation, before: float, now: float) -> None:
     """Progress came, the last before it at `before`: worth to learn where it was not steady."""
     from otel_progress.live import learning
 
-    if now - before >= STEADY and operation._seen_by_ticker:
-        learning.learning.gap(operation, capture.innermost(operation), now - before)
+    if not operation._seen_by_ticker:
+        return
+    seconds, limit = now - before, capture.stall_after(operation)
+    if limit is not None and seconds > limit:
+        seconds = limit  # one incident teaches little; gaps that come again and again raise the limit step by step
+    if seconds >= STEADY:
+        learning.learning.gap(operation, capture.innermost(operation), seconds)
 
 
 def _places(operation: Operation) -> Iterator[Place]:

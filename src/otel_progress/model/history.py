@@ -109,10 +109,10 @@ class Learned:
         """The run time that is allowed, in seconds; None before enough runs completed."""
         return max(FLOOR, self.durations.bound(FACTOR)) if self.runs >= RUNS and self.durations.counts else None
 
-    @property
-    def source(self) -> str:
-        """Where the limits come from, in words."""
-        return f"learned from {self.runs} run{'s' if self.runs > 1 else ''}" if self.runs else "learned from this run"
+    def source(self, stage: str = "") -> str:
+        """Where the limits come from, in words; of a stage or, without one, of an operation."""
+        what = f"run{'s' if self.runs > 1 else ''}" + (f" of {stage}" if stage else "")
+        return f"learned from {self.runs} {what}" if self.runs else "learned from this run"
 
     def merge(self, other: Learned) -> None:
         """Take in what was learned elsewhere."""
@@ -136,7 +136,10 @@ class Learned:
         Raises:
             TypeError, ValueError, KeyError, AttributeError: where it is something else.
         """
-        return cls(int(given["runs"]), _read(given["gaps"]), _read(given["durations"]))
+        runs = int(given["runs"])
+        if runs < 0:
+            raise ValueError("a number of runs is below 0")
+        return cls(runs, _read(given["gaps"]), _read(given["durations"]))
 
 
 def _read(given: Mapping[str, Any]) -> Durations:

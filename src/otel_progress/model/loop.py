@@ -65,12 +65,10 @@ class Steps:
 
     def add(self, key: str) -> None:
         """One more step."""
-        held = self._held
-        recent = self._recent
+        held, recent = self._held, self._recent
         for place, earlier in enumerate(recent):
             held[place] = held[place] + 1 if earlier == key else 0
-        recent.insert(0, key)
-        del recent[CYCLE:]
+        self._recent = [key, *recent[: CYCLE - 1]]  # never changed in place: several threads may take steps
 
     def found(self, limit: int) -> tuple[tuple[str, ...], int] | None:
         """The shortest cycle that came at least `limit` times in a row, and how often; None without one."""

@@ -151,6 +151,9 @@ class Ledger:
         if _same_attempt(said, snapshot, before.instance == instance):
             if not _follows(said, snapshot):
                 return before
+        elif before.instance == instance and snapshot.attempt != said.attempt:
+            if snapshot.attempt < said.attempt:  # within a process the count is right, whatever its clock does
+                return before
         elif _rank(snapshot) < _rank(said):
             return before
         return self._put(Entry(snapshot, instance, now))

@@ -235,7 +235,7 @@ def _values(operation: Operation, now: float) -> tuple[float | None, ...]:
     return (
         1.0,
         operation._started_ns / 1e9,
-        max(0.0, now - operation._moved_at - waited),
+        0.0 if wait is not None else max(0.0, now - operation._moved_at),
         operation._more.beat_at if operation._more is not None else None,
         capture.stall_after(operation),
         capture.slow_after(operation),

@@ -1,0 +1,147 @@
+"""The observer outside: hears log events, judges each operation again and again, and keeps what was concluded when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_progress import semconv as s
+from otel_progress.model.health import Hearing, Verdict, judge
+from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Health
+from otel_progress.monitor import otlp
+from otel_progress.monitor.intake import Intake
+from otel_progress.monitor.ledger import Entry, Ledger, read
+
+LOOK: Final = 0.1
+"""Seconds from one look to the next."""
+DEAF: Final = 2.0
+"""So many seconds without a word from anybody, and the observer takes it that it can't hear."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A verdict at a moment (seconds since 1970), with what led to it."""
+
+    at: float
+    label: str
+    evidence: str = ""
+    stuck_at: str = ""
+
+
+@dataclass
+class Seen:
+    """What is known of an operation: verdicts of its own process, verdicts from outside, spans that came."""
+
+    inside: list[Told] = field(default_factory=list)
+    outside: list[Told] = field(default_factory=list)
+    spans: list[str] = field(default_factory=list)
+
+
+def label(verdict: Verdict, snapshot: Snapshot) -> str:
+    """A verdict in one word: a health, `overdue`, or the final status."""
+    if snapshot.status.final:
+        return snapshot.status.value
+    if verdict.health is Health.WAITING and snapshot.status.value == "pending":
+        return "progressing"
+    return "overdue" if verdict.overdue else verdict.health.value
+
+
+class Observer:
+    """An OTLP receiver with a ledger; `away` plays a Collector that is out of order."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.seen: dict[str, Seen] = {}
+        self._ledger = Ledger()
+        self._lock = threading.Lock()
+        self._heard_at = self._watching_since = time.monotonic()
+        self._intake = Intake(self._take)
+        self.endpoint = self._intake.endpoint
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
+
+    def start(self) -> None:
+        """Hear and judge from now on."""
+        self._intake.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Hear nothing more."""
+        self._stop.set()
+        self._thread.join(5)
+        self._intake.stop()
+
+    def of(self, operation: str) -> Seen:
+        """What is known of an operation so far."""
+        with self._lock:
+            return self._of(operation)
+
+    def _of(self, operation: str) -> Seen:
+        return self.seen.setdefault(operation, Seen())
+
+    # -- hearing
+
+    def _take(self, parcel: otlp.Parcel) -> otlp.Taken:
+        if self.away:
+            raise otlp.Refused(503, "the Collector is away")
+        with self._lock:
+            now = time.monotonic()
+            if now - self._heard_at > DEAF:
+                self._watching_since = now
+            self._heard_at = now
+            if parcel.signal == "logs":
+                for group in otlp.groups(parcel):
+                    self._ledger.hear(group.resource, group.records, now)
+                    for record in group.records:
+                        self._note(record)
+            elif parcel.signal == "traces":
+                self._note_spans(parcel.message)
+        return otlp.Taken()
+
+    def _note(self, record: otlp.Record) -> None:
+        """What the process itself concluded, at the time when it did."""
+        snapshot = None if record.event == s.PROCESS_HEARTBEAT else read(record)
+        if snapshot is None or s.EXIT_CODE in record.attributes or s.EXIT_SIGNAL in record.attributes:
+            return
+        wait = snapshot.wait
+        overdue = wait is not None and wait.overdue_after is not None and wait.elapsed >= wait.overdue_after
+        concluded = label(Verdict(snapshot.health, overdue=overdue), snapshot)
+        reason = snapshot.health_reason or ""
+        self._of(snapshot.operation_id).inside.append(
+            Told(record.time / 1e9, concluded, f"{record.event}: {reason}", snapshot.stuck_at or "")
+        )
+
+    def _note_spans(self, message: Any) -> None:
+        assert isinstance(message, ExportTraceServiceRequest)
+        for group in message.resource_spans:
+            for scope in group.scope_spans:
+                for span in scope.spans:
+                    about = {pair.key: pair.value.string_value for pair in span.attributes}
+                    if s.OPERATION_ID in about and s.STATUS in about:
+                        self._of(about[s.OPERATION_ID]).spans.append(about[s.STATUS])
+
+    # -- judging
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK):
+            with self._lock:
+                self._look(time.monotonic(), time.time())
+
+    def _look(self, now: float, wall: float) -> None:
+        deaf = now - self._heard_at > DEAF
+        for key, entry in self._ledger.operations.items():
+            verdict = self._judge(entry, now, 0.0 if deaf else now - self._watching_since)
+            concluded = label(verdict, entry.snapshot)
+            told = self._of(key).outside
+            if not told or told[-1].label != concluded:
+                told.append(Told(wall, concluded, verdict.reason or entry.snapshot.reason or ""))
+
+    def _judge(self, entry: Entry, now: float, watching: float) -> Verdict:
+        process = self._ledger.processes[entry.instance]
+        hearing = Hearing(now - process.heard_at, process.interval, watching)
+        return judge(entry.snapshot, entry.snapshot.timestamp + now - entry.heard_at, hearing)

@@ -1,0 +1,155 @@
+"""Which programs run, how often, and how: drawn from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.faults import deaths, hangs, healthy, outages, tasks, turns, waits
+from benchmarks.faults.job import Job
+
+Program = Callable[[Job], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A program, how often it runs with one seed, and how often in the short mode.
+
+    Attributes:
+        busy: it keeps a processor busy, so only one such runs at a time.
+        watched: it may run under `otel-progress run`.
+        group: all of its group start together, and have one Collector, which goes away in the middle.
+    """
+
+    program: Program
+    times: int = 4
+    short: int = 0
+    busy: bool = False
+    watched: bool = False
+    group: str = ""
+
+    @property
+    def name(self) -> str:
+        """`hangs.deadlock`."""
+        return f"{self.program.__module__.rpartition('.')[2]}.{self.program.__name__}"
+
+
+KINDS: Final = tuple(
+    {
+        "silent": [
+            Kind(hangs.deadlock, 8, 1),
+            Kind(hangs.endless_loop, 5, 1, busy=True),
+            Kind(hangs.sleeping_io, 7, 1),
+            Kind(hangs.child_that_hangs, 3),
+            Kind(hangs.empty_queue, 4),
+            Kind(hangs.stuck_stage, 4),
+            Kind(hangs.stuck_worker, 5),
+            Kind(hangs.long_pause, 5),
+            Kind(hangs.stuck_twice, 4),
+            Kind(hangs.never_began, 4),
+            Kind(hangs.heartbeats_only, 4),
+            Kind(tasks.lost_await, 8, 1),
+            Kind(tasks.silent_peer, 4),
+            Kind(tasks.blocked_loop, 5, 1),
+            Kind(tasks.two_locks, 4),
+        ],
+        "looping": [
+            Kind(turns.retry_loop, 10, 1),
+            Kind(turns.tool_cycle, 10, 1),
+            Kind(turns.failing_stage, 6),
+            Kind(turns.stage_cycle, 5),
+            Kind(turns.spender, 4),
+            Kind(turns.loop_that_ends, 4),
+        ],
+        "dead": [
+            Kind(deaths.killed, 12, 2, watched=True),
+            Kind(deaths.killed_many, 3),
+            Kind(deaths.left, 10, 1, watched=True),
+            Kind(deaths.terminated, 4, watched=True),
+            Kind(deaths.out_of_memory, 4, 1),
+            Kind(deaths.out_of_memory_abort, 4, watched=True),
+            Kind(deaths.stopped, 6, 1, watched=True),
+            Kind(deaths.stopped_and_continued, 4, watched=True),
+            Kind(deaths.slept, 4),
+            Kind(deaths.frozen, 4, 1, busy=True, watched=True),
+        ],
+        "other": [
+            Kind(waits.wait_in_time, 6, 1),
+            Kind(waits.wait_overdue, 6, 1),
+            Kind(waits.back_off, 4),
+            Kind(waits.slow, 5, 1),
+            Kind(waits.slow_by_plan, 4),
+            Kind(waits.not_started, 4),
+        ],
+        "healthy": [
+            Kind(healthy.plain, 7),
+            Kind(healthy.slow_but_moving, 8, 1),
+            Kind(healthy.bursts, 6, 1),
+            Kind(healthy.huge_totals, 4, 1),
+            Kind(healthy.one_in_a_huge_total, 3),
+            Kind(healthy.tiny_stages, 4, 1),
+            Kind(healthy.threads, 4),
+            Kind(healthy.pool, 6),
+            Kind(healthy.coroutines, 4),
+            Kind(healthy.generator, 4),
+            Kind(healthy.children, 4, 1),
+            Kind(healthy.retries_that_succeed, 4),
+            Kind(healthy.same_steps_for_each_item, 4),
+            Kind(healthy.stages_for_each_item, 4),
+            Kind(healthy.model_that_answers, 4),
+            Kind(healthy.work_that_beats, 4),
+            Kind(healthy.busy, 2, busy=True),
+            Kind(healthy.without_limits, 5, 1),
+            Kind(healthy.patient, 3),
+            Kind(healthy.without_units, 3),
+            Kind(healthy.crowd, 1, 1),
+        ],
+        "outage": [
+            Kind(outages.moving, 5, 2, group="outage"),
+            Kind(outages.stuck, 4, 1, group="outage"),
+            Kind(outages.killed, 4, 1, group="outage"),
+            Kind(outages.ending, 3, group="outage"),
+        ],
+    }.items()
+)
+WITNESS: Final = Kind(healthy.witness)
+PROGRAMS: Final = {kind.name: kind.program for kind in (WITNESS, *(kind for _, kinds in KINDS for kind in kinds))}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One process to run."""
+
+    number: int
+    kind: Kind
+    family: str
+    seed: int
+    watched: bool
+
+    @property
+    def name(self) -> str:
+        """Unique in a run; the ids of its operations begin with it."""
+        return f"{self.number}-{self.kind.name}"
+
+
+def draw(seed: int, *, short: bool) -> list[Case]:
+    """All cases of a run in their order; those of a group stand side by side."""
+    chance = random.Random(seed)
+    drawn = [
+        (kind, family, number)
+        for family, kinds in KINDS
+        for kind in kinds
+        for number in range(kind.short if short else kind.times)
+    ]
+    chance.shuffle(drawn)
+    grouped = [item for item in drawn if item[0].group]
+    alone = [item for item in drawn if not item[0].group]
+    middle = len(alone) // 3
+    ordered = [*alone[:middle], *grouped, *alone[middle:]]
+    ordered.sort(key=lambda item: item[0].program is not healthy.patient)  # the longest first
+    return [
+        Case(number, kind, family, chance.getrandbits(32), kind.watched and count % 2 == 0)
+        for number, (kind, family, count) in enumerate(ordered)
+    ]
