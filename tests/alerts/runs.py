@@ -116,6 +116,10 @@ class Run:
                 last = max(last, end)
         return at - last
 
+    def rests(self, time: float) -> float:
+        """The idle time as its series tells it: none while it waits."""
+        return 0.0 if self.wait(time) else self.idle(time)
+
     def health(self, time: float) -> Health:
         """What its own process says."""
         if self.wait(time):
@@ -264,7 +268,7 @@ class World:
         for status in ("completed", "failed", "cancelled"):
             count = sum(said == status and since < at <= time for at, said in process.ended)
             yield metric(s.ENDED, counter=True), (*labels, (label(s.STATUS), status)), count
-        ratios = [run.idle(time) / run.stall_after for run in mine if run.stall_after and run.start <= time < run.end]
+        ratios = [run.rests(time) / run.stall_after for run in mine if run.stall_after and run.start <= time < run.end]
         ratios += [ratio for at, ratio in process.ratio if at <= time][-1:]
         if ratios:
             yield metric(s.STALL_RATIO), labels, max(ratios)
@@ -286,7 +290,7 @@ class World:
             return
         yield metric(s.RUN_ACTIVE), labels, 1
         yield metric(s.RUN_START_TIME), labels, run.start + self.way.skew
-        yield metric(s.RUN_IDLE), labels, run.idle(time)
+        yield metric(s.RUN_IDLE), labels, run.rests(time)
         if run.stall_after is not None:
             yield metric(s.RUN_STALL_AFTER), labels, run.stall_after
         if run.slow_after is not None:

@@ -126,6 +126,13 @@ def stuck_recovers(scraped: bool) -> Scenario:
 
 
 @scenario
+def stuck_then_waits(scraped: bool) -> Scenario:
+    """Stuck, then it declares a wait of six minutes and goes on: what waits is not stuck."""
+    run = Run(moves=((0, 100), (860, math.inf)), waits=((500, 860, None),))
+    return Scenario("stuck_then_waits", _world(scraped, run), stuck(160, 500))
+
+
+@scenario
 def stuck_ends(scraped: bool) -> Scenario:
     """Stuck, then it ends."""
     run = Run(moves=((0, 100),), end=500)

@@ -1,34 +1,116 @@
-"""Builds the OpenTelemetry Collector that the tests run against, once, into the user's cache folder.
+"""Builds the programs that the tests run against, each once, into the user's cache folder.
 
-Run it as `python tests/stack/build.py` (`make stack` does). It prints the path of the binary last, and
-exits with 3 when there is no Go to build with and with 1 when the build fails.
+`python tests/stack/build.py` (`make stack`) builds all that are missing, `build.py prometheus loki` only these. It
+prints the paths of the programs last, the Collector's at the end, and exits with 3 when there is no Go to build with
+and with 1 when a build fails. A program that you have already is taken when its path is in the environment, for
+example in OTEL_PROGRESS_TEMPO_BINARY.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 MANIFEST = Path(__file__).with_name("builder.yaml")
 MIN_GO = (1, 25)
-"""The oldest Go that the builder and the components compile with (the `go` line of their go.mod)."""
+"""The oldest Go that the Collector's builder and its components compile with (the `go` line of their go.mod)."""
+
+COLLECTOR = "otelcol"
 
 EXIT_FAILED = 1
 EXIT_NO_GO = 3
 
+NICE = ("nice", "-n", "19")
+"""What a build is started with, so that it leaves the machine to others."""
+
+_SAY_EVERY = 60.0
+_BUILD = ("-mod=mod", "-trimpath", "-buildvcs=false")
+
 
 class NoGoError(Exception):
-    """There is no Go on PATH that can build the Collector."""
+    """There is no Go on PATH that can build it."""
 
 
 class BuildError(Exception):
-    """Go ran, but the build failed."""
+    """Go ran, but the build failed; or the path of a ready program is wrong."""
+
+
+class UnavailableError(BuildError):
+    """The Go module proxy doesn't give the module."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A program, made of one main package of a published Go module."""
+
+    name: str
+    title: str
+    version: str
+    module: str
+    module_version: str
+    package: str
+    version_variable: str
+    tags: str = ""
+    go: tuple[int, int] = (1, 26)
+    optional: bool = False
+    """Whether the rest counts as complete without it, where the module proxy doesn't give its module."""
+
+
+def _prometheus(name: str, title: str) -> Part:
+    # A module below v2 can't have Prometheus's own number: v0.314.0 is 3.14.0. The web pages are left out, because
+    # they take Node to build, and of the service discoveries all but those by file and HTTP.
+    return Part(
+        name=name,
+        title=title,
+        version="3.14.0",
+        module="github.com/prometheus/prometheus",
+        module_version="v0.314.0",
+        package=f"cmd/{name}",
+        version_variable="github.com/prometheus/common/version.Version",
+        tags="netgo,remove_all_sd",
+    )
+
+
+PARTS = {
+    part.name: part
+    for part in (
+        _prometheus("prometheus", "Prometheus"),
+        _prometheus("promtool", "promtool"),
+        Part(
+            name="loki",
+            title="Loki",
+            version="3.7.8",
+            module="github.com/grafana/loki/v3",
+            module_version="v3.7.8",
+            package="cmd/loki",
+            version_variable="github.com/grafana/loki/v3/pkg/util/build.Version",
+            tags="netgo",
+        ),
+        Part(
+            name="tempo",
+            title="Tempo",
+            version="3.0.3",
+            module="github.com/grafana/tempo",
+            # A module without /v3 in its path can't have the number v3.0.3: this names the commit of that tag.
+            module_version="v1.5.1-0.20260813195312-1900ed7bb5ca",
+            package="cmd/tempo",
+            version_variable="main.Version",
+            optional=True,
+        ),
+    )
+}
+"""What is built of Go modules, in this order; the Collector is made by its own builder."""
+
+NAMES = (*PARTS, COLLECTOR)
 
 
 def version() -> str:
@@ -39,28 +121,50 @@ def version() -> str:
     return found[1]
 
 
-def target() -> Path:
-    """Return where the binary belongs, whether it is there or not."""
+def cache() -> Path:
+    """Return the folder that holds what was built."""
     # XDG says that a relative path is to be ignored.
     xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    cache = xdg if xdg.is_absolute() else Path.home() / ".cache"
-    digest = hashlib.sha256(MANIFEST.read_bytes()).hexdigest()[:12]
-    return cache / "otel-progress" / f"otelcol-{version()}-{digest}" / "otelcol"
+    return (xdg if xdg.is_absolute() else Path.home() / ".cache") / "otel-progress"
+
+
+def target(name: str = COLLECTOR) -> Path:
+    """Return where a program belongs, whether it is there or not."""
+    made_of, number = MANIFEST.read_bytes(), ""
+    if name != COLLECTOR:
+        made_of, number = repr((PARTS[name], _BUILD)).encode(), PARTS[name].version
+    digest = hashlib.sha256(made_of).hexdigest()[:12]
+    return cache() / f"{name}-{number or version()}-{digest}" / name
+
+
+def binary(name: str) -> Path | None:
+    """Return a program, or None when it has not been built yet. Never builds.
+
+    Raises:
+        BuildError: The environment names a program that can't be run.
+    """
+    variable = f"OTEL_PROGRESS_{name.upper()}_BINARY"
+    given = os.environ.get(variable)
+    program = Path(given) if given else target(name)
+    if os.access(program, os.X_OK) and program.is_file():
+        return program
+    if given:
+        raise BuildError(f"{variable} is {given}, which is no program that can be run: correct it or unset it")
+    return None
 
 
 def collector_binary() -> Path | None:
     """Return the Collector's binary, or None when it has not been built yet. Never builds."""
-    binary = target()
-    return binary if os.access(binary, os.X_OK) else None
+    return binary(COLLECTOR)
 
 
-def find_go() -> Path:
+def find_go(oldest: tuple[int, int] = MIN_GO) -> Path:
     """Return a Go that is new enough.
 
     Raises:
         NoGoError: There is none on PATH, or only an older one.
     """
-    wanted = ".".join(map(str, MIN_GO))
+    wanted = ".".join(map(str, oldest))
     advice = f"install Go {wanted} or newer (`sh tools/install-go.sh` prints the folder for PATH) and try again"
     found = shutil.which("go")
     if found is None:
@@ -70,46 +174,50 @@ def find_go() -> Path:
     command = [found, "env", "GOVERSION"]
     asked = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, check=False)
     numbers = re.match(r"go(\d+)\.(\d+)", asked.stdout)
-    if numbers is None or (int(numbers[1]), int(numbers[2])) < MIN_GO:
+    if numbers is None or (int(numbers[1]), int(numbers[2])) < oldest:
         raise NoGoError(f"`go` on PATH is {asked.stdout.strip() or 'broken'}: {advice}")
     return Path(found)
 
 
-def build() -> Path:
-    """Return the Collector's binary, building it when it is not there.
+def build(name: str = COLLECTOR) -> Path:
+    """Return a program, building it when it is not there.
 
     Several builds at once are safe: each works in a folder of its own, and the first to finish wins.
 
     Raises:
         NoGoError: There is no Go to build with.
+        UnavailableError: The Go module proxy doesn't give its module.
         BuildError: The build failed; Go's own words were printed.
     """
-    existing = collector_binary()
+    existing = binary(name)
     if existing is not None:
         return existing
-    go = find_go()
-    binary = target()
-    root = binary.parent.parent
+    part = PARTS.get(name)
+    go = find_go(part.go if part else MIN_GO)
+    program = target(name)
+    root = program.parent.parent
     root.mkdir(parents=True, exist_ok=True)
-    print(f"building the OpenTelemetry Collector {version()}: once, some minutes", flush=True)
+    label = f"{part.title} {part.version}" if part else f"the OpenTelemetry Collector {version()}"
+    print(f"building {label}: once, some minutes", flush=True)
+    start = time.monotonic()
     # In the same file system as the target, so that the rename is atomic.
-    with tempfile.TemporaryDirectory(prefix=".otelcol-", dir=root, ignore_cleanup_errors=True) as name:
-        made = _compile(go, Path(name))
-        ready = Path(name) / "ready"
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root, ignore_cleanup_errors=True) as folder:
+        made = _compile_part(part, go, Path(folder)) if part else _compile_collector(go, Path(folder))
+        ready = Path(folder) / "ready"
         ready.mkdir()
-        made.rename(ready / binary.name)
+        made.rename(ready / program.name)
         try:
-            ready.rename(binary.parent)
+            ready.rename(program.parent)
         except OSError:
             # Another build was faster, or an earlier one left the folder without a binary.
-            binary.parent.mkdir(exist_ok=True)
-            (ready / binary.name).replace(binary)
-    return binary
+            program.parent.mkdir(exist_ok=True)
+            (ready / program.name).replace(program)
+    print(f"built {label} in {time.monotonic() - start:.0f} s", flush=True)
+    return program
 
 
-def _compile(go: Path, folder: Path) -> Path:
+def _compile_collector(go: Path, folder: Path) -> Path:
     builder = f"go.opentelemetry.io/collector/cmd/builder@v{version()}"
-    command = [str(go), "run", builder, f"--config={MANIFEST.resolve()}"]
     # The builder calls `go` by name: it must be the one that was found. The stamp of a version control
     # system would fail where the cache lies in somebody else's checkout.
     env = {
@@ -118,26 +226,100 @@ def _compile(go: Path, folder: Path) -> Path:
         "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -buildvcs=false".strip(),
         "GOWORK": "off",
     }
-    done = subprocess.run(command, cwd=folder, env=env, stdin=subprocess.DEVNULL, check=False)
+    _run([str(go), "run", builder, f"--config={MANIFEST.resolve()}"], folder, env, "the Collector's builder")
     made = folder / "build" / "otelcol"
-    if done.returncode != 0 or not made.exists():
-        raise BuildError(f"the builder failed with exit code {done.returncode}; see the lines above")
+    if not made.exists():
+        raise BuildError("the Collector's builder left no program; see the lines above")
     return made
 
 
-def main() -> int:
-    """Build, and say where the binary is."""
+def _compile_part(part: Part, go: Path, folder: Path) -> Path:
+    env = {**os.environ, "GOWORK": "off", "CGO_ENABLED": "0"}
+    source = _download(part, go, folder, env)
+    modfile = _modfile(source, go, folder, env)
+    made = folder / part.name
+    command = [str(go), "build", *_BUILD, f"-modfile={modfile}", f"-tags={part.tags}"]
+    command += [f"-ldflags=-s -w -X {part.version_variable}={part.version}", f"-o={made}", f"./{part.package}"]
+    # In the module's own folder, as its authors build it: then its `replace` lines hold.
+    _run(command, source, env, part.title)
+    return made
+
+
+def _download(part: Part, go: Path, folder: Path, env: dict[str, str]) -> Path:
+    wanted = f"{part.module}@{part.module_version}"
+    command = [str(go), "mod", "download", "-json", wanted]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    answer = json.loads(done.stdout) if done.stdout.startswith("{") else {"Error": done.stderr.strip()}
+    if answer.get("Error") or "Dir" not in answer:
+        why = " ".join(str(answer.get("Error", "no reason given")).split())
+        variable = f"OTEL_PROGRESS_{part.name.upper()}_BINARY"
+        raise UnavailableError(
+            f"{wanted} can't be downloaded ({why}); set GOPROXY to a proxy that has it, "
+            f"or {variable} to the path of {part.title} {part.version}"
+        )
+    return Path(answer["Dir"])
+
+
+def _modfile(source: Path, go: Path, folder: Path, env: dict[str, str]) -> Path:
+    """Return a copy of the module's go.mod without replacements by folders: those are modules of their own."""
+    modfile = folder / "go.mod"
+    for name in ("go.mod", "go.sum"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    command = [str(go), "mod", "edit", "-json", str(modfile)]
+    known = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True)
+    local = [
+        f"-dropreplace={item['Old']['Path']}" + (f"@{item['Old']['Version']}" if "Version" in item["Old"] else "")
+        for item in json.loads(known.stdout).get("Replace") or []
+        if "Version" not in item["New"]
+    ]
+    if local:
+        subprocess.run([str(go), "mod", "edit", *local, str(modfile)], cwd=folder, env=env, check=True)
+    return modfile
+
+
+def _run(command: list[str], folder: Path, env: dict[str, str], what: str) -> None:
+    """Run a build, with a line each minute."""
+    start = time.monotonic()
+    process = subprocess.Popen([*NICE, *command], cwd=folder, env=env, stdin=subprocess.DEVNULL)
     try:
-        binary = build()
-    except NoGoError as error:
-        print(f"no Collector: {error}", file=sys.stderr)
-        return EXIT_NO_GO
-    except BuildError as error:
-        print(f"no Collector: {error}", file=sys.stderr)
+        while True:
+            try:
+                code = process.wait(_SAY_EVERY)
+                break
+            except subprocess.TimeoutExpired:
+                print(f"still building {what}: {(time.monotonic() - start) / 60:.0f} min", flush=True)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if code != 0:
+        raise BuildError(f"{what}: the build failed with exit code {code}; see the lines above")
+
+
+def main(names: list[str]) -> int:
+    """Build what is named, or all, and say where the programs are."""
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
         return EXIT_FAILED
-    print(binary)
-    return 0
+    code, programs = 0, []
+    for name in [name for name in NAMES if name in names or not names]:
+        try:
+            programs.append(build(name))
+        except NoGoError as error:
+            print(f"no {name}: {error}", file=sys.stderr)
+            return EXIT_NO_GO
+        except UnavailableError as error:
+            print(f"no {name}: {error}", file=sys.stderr)
+            if name in names or not PARTS[name].optional:
+                code = EXIT_FAILED
+        except BuildError as error:
+            print(f"no {name}: {error}", file=sys.stderr)
+            code = EXIT_FAILED
+    for program in programs:
+        print(program)
+    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -22,10 +22,11 @@ import pytest
 import trustme
 
 from otel_progress.cli import sniff
-from otel_progress.cli.configuration import Given
+from otel_progress.cli.backends import all_three
+from otel_progress.cli.configuration import Given, settings_of
 from otel_progress.cli.doctor import doctor
 from otel_progress.cli.findings import KINDS
-from otel_progress.cli.follow import Errand, _tell_sent
+from otel_progress.cli.follow import Errand, _tell_sent, find
 from otel_progress.cli.report import Report
 
 from .program import environment
@@ -494,10 +495,11 @@ def test_refused_only_when_it_holds_something() -> None:
     assert "HTTP 400" in found(report)["not_accepted"]["text"]
 
 
-def test_empty_requests_may_be_refused() -> None:
+@pytest.mark.parametrize("status", [400, 422])
+def test_empty_requests_may_be_refused(status: int) -> None:
     """A receiver that wants more than an empty request is fine when it takes the test operation."""
     with Receiver(HTTP) as receiver:
-        receiver.answer = lambda signal: Answer(400 if receiver.requests[signal] == 1 else 200)
+        receiver.answer = lambda signal: Answer(status if receiver.requests[signal] == 1 else 200)
         assert not found(examine(receiver.endpoint))
 
 
@@ -553,6 +555,14 @@ def test_backend_that_is_away() -> None:
     assert "--loki" in found(report)["backend_away"]["fix"]
 
 
+def test_backend_that_does_not_answer() -> None:
+    """A backend that takes connections and says nothing is asked again until the time is over, then told."""
+    with Receiver(HTTP) as receiver, socket.create_server(("127.0.0.1", 0)) as server:
+        report = examine(receiver.endpoint, timeout=7.0, tempo=f"http://127.0.0.1:{server.getsockname()[1]}")
+    assert set(found(report)) == {"backend_away"}
+    assert "does not answer" in found(report)["backend_away"]["text"]
+
+
 @pytest.mark.parametrize(
     ("code", "status", "kind", "body"),
     [
@@ -586,6 +596,28 @@ def test_what_does_not_arrive(option: str, body: bytes, code: str) -> None:
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body) as where:
         report = examine(receiver.endpoint, timeout=8.0, **{option: f"http://{where}"})
     assert set(found(report)) == {code}
+
+
+LOKI = {"data": {"result": [{"stream": {"event_name": f"progress.operation.{name}"}} for name in ("started", "ended")]}}
+
+
+@pytest.mark.parametrize(
+    ("option", "body"),
+    [
+        ("loki", {"/loki/api/v1/query_range": json.dumps(LOKI).encode()}),
+        ("tempo", {"/api/v2/traces/": b'{"trace":{"name":"otel_progress.doctor"}}'}),
+        ("tempo", {"/api/traces/": b'{"batches":[{"name":"otel_progress.doctor"}]}'}),
+        ("prometheus", {"/api/v1/series": b'{"status":"success","data":[{"__name__":"progress_run_active"}]}'}),
+    ],
+)
+def test_what_arrives_is_followed(option: str, body: dict[str, bytes]) -> None:
+    """A backend that has it is told with its delay, and the doctor waits no longer."""
+    with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body) as where:
+        report = examine(receiver.endpoint, **{option: f"http://{where}"})
+    assert not found(report)
+    line = next(line for line in report["lines"] if line["step"] == "end to end" and line["level"] == "ok")
+    assert line["text"].startswith(f"{option.title()} at http://{where} has ")
+    assert "(delay " in line["text"]
 
 
 PROMETHEUS = {
@@ -698,6 +730,23 @@ def test_with_an_old_sdk(tmp_path: Path) -> None:
     lines = found(json.loads(ended.stdout))
     assert set(lines) == {"package_old"}
     assert "1.20.0 is older than" in lines["package_old"]["text"]
+
+
+def test_backends_beside_the_endpoint_are_found() -> None:
+    """Where the endpoint is on this machine, a backend at its usual port is found, unless something else is there."""
+    answers = {"/loki/api/v1/status/buildinfo": b'{"version":"3"}', "/api/echo": b"echo"}
+    with web(body=answers) as where, web(404) as other:
+        here, elsewhere = (
+            settings_of(Given(), {ENDPOINT: url})[0] for url in ("http://localhost:4318", "http://collector:4318")
+        )
+        prometheus, loki, tempo = known = all_three()
+        loki.port = tempo.port = int(where.rpartition(":")[2])
+        prometheus.port = int(other.rpartition(":")[2])
+        assert [backend.name for backend in find(here, Given(), known)] == ["Loki", "Tempo"]
+        assert find(elsewhere, Given(), known) == []
+        assert [backend.url for backend in find(elsewhere, Given(loki="http://l:1"), known)] == ["http://l:1"]
+        loki.port, prometheus.port = prometheus.port, tempo.port
+        assert [backend.name for backend in find(here, Given(), known)] == ["Tempo"]
 
 
 def test_every_finding_is_tested() -> None:

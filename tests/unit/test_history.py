@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -315,3 +316,74 @@ def test_learned_limits_travel(progress_capture: Capture) -> None:
         assert log.attributes[semconv.STALL_AFTER_SOURCE] == "learned from 1 run"
         limits = [point.value for point in progress_capture.series if point.name == semconv.RUN_STALL_AFTER.name]
         assert limits[-1] == pytest.approx(log.attributes[semconv.STALL_AFTER])
+
+
+def test_an_incident_teaches_little(progress_capture: Capture) -> None:
+    """A hang of hours that somebody freed does not become the norm; gaps that come again raise the limit step by step."""
+    run(progress_capture, items=60)
+    limits = []
+    for _ in range(3):
+        with progress.operation("survey") as op:
+            op.advance()
+            progress_capture.advance(1)
+            limits.append(op.snapshot().stall_after or 0.0)
+            progress_capture.advance(3600)
+            op.advance()
+            progress_capture.advance(1)
+    assert all(after < 3 * before for before, after in pairwise(limits))
+    assert limits[-1] > limits[0]
+
+
+@pytest.mark.parametrize("runs", ["1e999", "-1", '"x"', "[[[[", "null"])
+def test_a_broken_file_is_a_clear_error(runs: str, tmp_path: Path) -> None:
+    """Whatever stands in it."""
+    path = tmp_path / "history.json"
+    learned = f'{{"operation": "x", "stage": "", "runs": {runs}, "gaps": {{}}, "durations": {{}}}}'
+    path.write_text(f'{{"version": 1, "learned": [{learned}]}}')
+    with pytest.raises(progress.InvalidArgument, match=r"history.json"):
+        progress.configure(history=path)
+
+
+def test_a_lock_that_others_hold_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    """What can't be saved now is saved the next time, and nothing is lost."""
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "history.json"
+    with capture() as captured:
+        learning.learning = learned = Learning(path)
+        run(captured)
+        captured.look()
+        with open(f"{path}.lock", "a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            run(captured)
+            captured.look()
+            learned.save()
+        learned.save()
+    assert read(path)["survey", ""].runs == 2
+
+
+def test_the_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
+    """Others who share it can still read it."""
+    path, link = tmp_path / "real.json", tmp_path / "history.json"
+    path.write_text('{"version": 1, "learned": []}')
+    path.chmod(0o664)
+    link.symlink_to(path)
+    with capture() as captured:
+        learning.learning = learned = Learning(link)
+        run(captured)
+        captured.look()
+        learned.save()
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o664
+    assert read(path)["survey", ""].runs == 1
+
+
+def test_stages_are_told_as_stages(progress_capture: Capture) -> None:
+    """The source says what the runs were runs of."""
+    with progress.operation("etl"):
+        for _ in range(30):
+            with progress.stage("load") as stage:
+                stage.advance()
+                progress_capture.advance(1)
+                source = progress.current(required=True).snapshot().stall_after_source
+    assert source is not None
+    assert "runs of load" in source

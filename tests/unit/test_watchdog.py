@@ -13,6 +13,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Health, OperationCancelled, Snapshot, Status, semconv
+from otel_progress.live import runtime
 from otel_progress.model.health import hold
 from otel_progress.testing import Capture
 
@@ -83,6 +84,7 @@ def test_an_asyncio_operation_names_the_line_of_its_task(progress_capture: Captu
     async def main() -> None:
         task = asyncio.create_task(job())
         await asyncio.sleep(0.01)
+        runtime.loops.clear()  # a real loop can't answer in the time of a fake clock
         await asyncio.to_thread(progress_capture.advance, 12)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -271,3 +273,177 @@ def test_a_broken_stack_reader_harms_nothing(progress_capture: Capture, monkeypa
     with progress.operation("work", stall_after=5):
         progress_capture.advance(6)
     assert len(progress_capture.of(semconv.STALLED)) == 1
+
+
+def test_time_asleep_is_no_idle_time(progress_capture: Capture) -> None:
+    """Where the process was stopped or frozen, nothing is stuck for that; nor is the gap learned."""
+    with progress.operation("work", stall_after=10, stall_policy="cancel") as op, progress.stage("fetch"):
+        progress_capture.advance(5)
+        progress_capture.clock.sleep(3600)  # nobody looked
+        progress_capture.look()
+        progress_capture.advance(4)
+        assert op.snapshot().health is Health.PROGRESSING
+        assert not op.cancel_requested()
+        progress_capture.advance(2)
+        assert op.snapshot().health is Health.SILENT
+
+
+def test_it_recovers_after_three_gaps_within_its_limit(progress_capture: Capture) -> None:
+    """Healthy work whose gaps are long, yet below the limit, is not held stuck for ever."""
+    with progress.operation("work", stall_after=10) as op:
+        progress_capture.advance(15)
+        for _ in range(5):
+            op.advance()
+            progress_capture.advance(8)
+        assert op.snapshot().health is Health.PROGRESSING
+
+
+def test_work_is_asked_to_stop_once_a_stall(progress_capture: Capture) -> None:
+    """A stall that changes its name is one stall: one event, one request."""
+    with progress.operation("agent", loop_after=3, stall_after=30, stall_policy="cancel") as op:
+        for _ in range(5):
+            op.step("a")
+            progress_capture.advance(1)
+        assert op.snapshot().health is Health.LOOPING
+        op._cancel_reason = None
+        progress_capture.advance(120)
+        assert op.snapshot().health is Health.SILENT
+        assert not op.cancel_requested()
+    assert len(progress_capture.of(semconv.STALLED)) == 1
+
+
+def test_code_after_the_operation_is_not_cancelled(progress_capture: Capture) -> None:
+    """A request that reaches the loop after the end of the operation cancels nothing."""
+
+    async def main() -> str:
+        with progress.operation("agent", stall_after=5, stall_policy="cancel"):
+            progress_capture.advance(6)  # the loop is blocked meanwhile
+        await asyncio.sleep(0.01)
+        return "done"
+
+    assert asyncio.run(main()) == "done"
+
+
+def test_a_loop_that_ended_is_over_without_any_unit(progress_capture: Capture) -> None:
+    """An agent that only takes steps is well again when its steps differ again."""
+    with progress.operation("agent") as op:
+        for _ in range(20):
+            op.step("same")
+            progress_capture.advance(1)
+        assert op.snapshot().health is Health.LOOPING
+        for number in range(20):
+            op.step(f"new {number}")
+            progress_capture.advance(1)
+        assert op.snapshot().health is Health.PROGRESSING
+    assert len(progress_capture.of(semconv.RECOVERED)) == 1
+
+
+def test_slow_spending_does_not_flap(progress_capture: Capture) -> None:
+    """Cost that grows more slowly than half the limit is one loop, told once."""
+    with progress.operation("agent", stall_after=4) as op:
+        op.advance()
+        for _ in range(15):
+            progress_capture.advance(6.5)
+            op.usage(cost=0.01)
+    assert len(progress_capture.of(semconv.STALLED)) <= 2
+
+
+def test_one_stage_that_waits_hides_no_other(progress_capture: Capture) -> None:
+    """While one parallel stage waits and another hangs, the operation is stuck; it waits when both do."""
+    with progress.operation("work", stall_after=10) as op:
+        asks, hangs = op.stage("ask").start(), op.stage("crunch").start()
+        with asks.waiting("a person"):
+            progress_capture.advance(9)
+            assert op.status is Status.RUNNING
+            progress_capture.advance(2)
+            assert op.snapshot().health is Health.SILENT
+            with hangs.waiting("the disk"):
+                progress_capture.advance(1)
+                assert op.status is Status.WAITING
+                assert op.snapshot().health is Health.WAITING
+
+
+def test_a_decorated_function_is_not_late_for_ever(progress_capture: Capture) -> None:
+    """The limit for the start is that of each call, not of the decorator."""
+
+    @progress.operation("job", start_within=5)
+    def job() -> None: ...
+
+    progress_capture.advance(60)
+    job()
+    progress_capture.look()
+    assert {event.snapshot.status for event in progress_capture.events} <= {Status.RUNNING, Status.COMPLETED}
+
+
+def test_steps_from_many_threads_never_raise() -> None:
+    """`step` may be called from any thread; a race costs a count at the most."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    failed: list[BaseException] = []
+    with progress.operation("agent") as op:
+
+        def work(number: int) -> None:
+            try:
+                for turn in range(3000):
+                    op.step(f"{number} {turn % 7}")
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    sys.setswitchinterval(before)
+    assert failed == []
+
+
+def test_the_policy_cancel_needs_nobody_who_watches() -> None:
+    """It is a behaviour that the user asked for: it works without configure() and listeners, in a real process."""
+    import subprocess
+
+    program = """
+import time
+import otel_progress as progress
+try:
+    with progress.operation("work", stall_after=0.5, stall_policy="cancel") as op:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            op.raise_if_cancelled()
+            time.sleep(0.05)
+except progress.OperationCancelled as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "no progress for" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_listeners_hear_the_end_at_exit_and_in_children(fork: bool) -> None:
+    """What a listener was to hear is told before the process ends, also in a forked child."""
+    import subprocess
+
+    program = f"""
+import os, sys
+import otel_progress as progress
+def work():
+    with progress.operation("work"):
+        pass
+def tell(snapshot):
+    os.write(1, f"{{snapshot.status.value}} ".encode())
+progress.add_listener(tell)
+if {fork}:
+    import time
+    work()
+    time.sleep(1.5)
+    os.write(1, b"| ")
+    pid = os.fork()
+    if pid == 0:
+        work()
+        sys.exit(0)
+    os.waitpid(pid, 0)
+    os._exit(0)
+work()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "completed" in done.stdout.rpartition("|")[2], (done.stdout, done.stderr)

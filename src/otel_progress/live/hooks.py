@@ -82,9 +82,6 @@ def _nobody() -> None: ...
 on_expect: Callable[[], None] = _nobody
 """Called when an operation is made that should start within a limit, and somebody wants events."""
 
-on_need: Callable[[], None] = _nobody
-"""Called when an operation starts that must be watched, although nobody wants events."""
-
 on_change: list[Callable[[Change], None]] = []
 """Called in the ticker's thread with each change, even where its event is folded into others."""
 

@@ -74,7 +74,6 @@ class Learning:
 
     def gap(self, operation: Operation, node: Handle, seconds: float) -> None:
         """Progress came after so many seconds without."""
-        node._gaps += seconds
         for learned in self._both(_key(operation, node)):
             learned.gaps.add(seconds)
 

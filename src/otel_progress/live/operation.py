@@ -258,7 +258,9 @@ class Operation(Handle):
             self._parent = above
         self._generation = registry.generation
         if options.cancels and not hooks.wanted:
-            hooks.on_need()
+            from otel_progress.live import runtime
+
+            runtime.want()  # somebody has to look
         if options.id is not None:
             registry.add(self)
         self._started = self._moved_at = self._observe_at = clock.monotonic()

@@ -90,7 +90,7 @@ def ensure() -> None:
             ticker.start()
 
 
-hooks.on_expect, hooks.on_need = ensure, want
+hooks.on_expect = ensure
 
 
 def _hook() -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import semconv
 from otel_progress.live import capture, stack, vitals
 from otel_progress.live.guard import tell_once
-from otel_progress.live.learning import STEADY
 from otel_progress.model.health import Verdict, hold
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Value
@@ -135,11 +134,11 @@ def gap(operation: Operation, before: float, now: float) -> None:
 
     if not operation._seen_by_ticker:
         return
-    seconds, limit = now - before, capture.stall_after(operation)
+    node, seconds, limit = capture.innermost(operation), now - before, capture.stall_after(operation)
+    node._gaps += seconds
     if limit is not None and seconds > limit:
         seconds = limit  # one incident teaches little; gaps that come again and again raise the limit step by step
-    if seconds >= STEADY:
-        learning.learning.gap(operation, capture.innermost(operation), seconds)
+    learning.learning.gap(operation, node, seconds)
 
 
 def _places(operation: Operation) -> Iterator[Place]:

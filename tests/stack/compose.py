@@ -1,0 +1,179 @@
+"""Runs the services of compose.yaml without containers: the same commands and configurations, as plain programs.
+
+What a container gives is put in place by hand: mounted files are copied, named volumes are folders, and the names of other
+services are loopback addresses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+from .build import cache
+from .ports import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "compose.yaml"
+VERSION = "v2.16.2"
+"""Of compose-go: what Docker Compose itself reads its files with."""
+PORTS = {
+    "collector": (4317, 4318, 13133, 8888),
+    "prometheus": (9090,),
+    "tempo": (3200, 9095, 4318),
+    "loki": (3100, 9096),
+    "alertmanager": (9093,),
+}
+"""What each service that runs here listens on."""
+HERE = r"0\.0\.0\.0|127\.0\.0\.1|localhost"
+
+
+def reader() -> Path:
+    """Return the program that reads Compose files, built once into the cache.
+
+    Raises:
+        OSError: There is no Go.
+        subprocess.CalledProcessError: The build failed.
+    """
+    program = cache() / f"compose-go-{VERSION}" / "cmd"
+    if not program.exists():
+        env = {**os.environ, "GOBIN": str(program.parent), "GOWORK": "off"}
+        command = ["nice", "-n", "19", "go", "install", f"github.com/compose-spec/compose-go/v2/cmd@{VERSION}"]
+        subprocess.run(command, env=env, check=True, capture_output=True, timeout=600)
+    return program
+
+
+def model(program: Path) -> dict[str, Any]:
+    """Return what compose.yaml says, of all profiles, as Compose understands it.
+
+    Raises:
+        subprocess.CalledProcessError: It isn't valid.
+    """
+    command = [str(program), "-format", "json", str(COMPOSE)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    read: dict[str, Any] = json.loads(done.stdout)
+    return read
+
+
+class Services:
+    """The services, each with a folder of its own and on ports that are free."""
+
+    def __init__(self, services: Mapping[str, Any], programs: Mapping[str, Path], folder: Path) -> None:
+        """Choose the ports; nothing is started yet.
+
+        Args:
+            services: What the file says of each.
+            programs: What runs in place of each image.
+            folder: Where all files go.
+        """
+        self.services = services
+        self.programs = programs
+        self.folder = folder
+        self.ports: dict[tuple[str, int], int] = {}
+        self._guards = []
+        for name, ports in PORTS.items():
+            guard, free = free_ports(len(ports))
+            self._guards.append(guard)
+            self.ports |= {(name, port): mine for port, mine in zip(ports, free, strict=True)}
+
+    def close(self) -> None:
+        """Give the ports back."""
+        for guard in self._guards:
+            guard.close()
+
+    def url(self, name: str, port: int) -> str:
+        """Where a service is that listens on this port in its container."""
+        return f"http://127.0.0.1:{self.ports[name, port]}"
+
+    def localized(self, name: str, text: str) -> str:
+        """The text of a service with addresses and folders of this machine."""
+        for (other, port), mine in self.ports.items():
+            hosts = f"{HERE}|{other}" if other == name else other
+            text = re.sub(rf"\b(?:{hosts}):{port}\b", f"127.0.0.1:{mine}", text)
+            if other == name:
+                text = re.sub(rf"(port: ){port}\b", rf"\g<1>{mine}", text)
+        text = text.replace("0.0.0.0", "127.0.0.1")
+        for volume in self.services[name].get("volumes", []):
+            text = re.sub(rf"(?<![\w.-]){volume['target']}\b", str(self.place(name, volume)), text)
+        return text
+
+    def place(self, name: str, volume: Mapping[str, str]) -> Path:
+        """Where a mounted file, or a volume, of a service is."""
+        return self.folder / name / volume["target"].strip("/")
+
+    def prepare(self, name: str) -> None:
+        """Put the files of a service in place."""
+        for volume in self.services[name].get("volumes", []):
+            place = self.place(name, volume)
+            if volume["type"] == "volume":
+                place.mkdir(parents=True, exist_ok=True)
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            text = Path(volume["source"]).read_text(encoding="utf-8")
+            # The file of a Collector has defaults of its own; all that counts comes by its environment.
+            place.write_text(text if name == "collector" else self.localized(name, text), encoding="utf-8")
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The variables of a service."""
+        own = self.services[name].get("environment", {})
+        numbers = {str(port): str(mine) for (other, port), mine in self.ports.items() if other == name}
+        return {key: numbers.get(value) or self.localized(name, value) for key, value in own.items()}
+
+    @contextlib.contextmanager
+    def running(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A service, started by the command of its container."""
+        self.prepare(name)
+        command = [str(self.programs[name]), *(self.localized(name, part) for part in self.services[name]["command"])]
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=self.folder / name,
+                env={**kept, **self.environment(name)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def healthy(self, name: str) -> bool:
+        """Whether the healthcheck of a service says so."""
+        kind, *check = (self.localized(name, part) for part in self.services[name]["healthcheck"]["test"])
+        assert kind == "CMD"
+        if check[:-1] == ["wget", "-q", "--spider"]:
+            with contextlib.suppress(OSError), urlopen(check[-1], timeout=5) as answer:
+                return bool(answer.status == 200)
+            return False
+        command = [str(self.programs[name]), *check[1:]]
+        return subprocess.run(command, check=False, capture_output=True, timeout=20).returncode == 0
+
+    def wait_for(self, what: Callable[[], Any], timeout: float = 60) -> Any:
+        """What it returns, as soon as that is true.
+
+        Raises:
+            AssertionError: It isn't true after `timeout` seconds.
+        """
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if found := what():
+                return found
+            time.sleep(0.1)
+        logs = "\n".join(f"{file.name}: {file.read_text(errors='replace')[-1500:]}" for file in self.folder.glob("*.log"))
+        raise AssertionError(f"waited {timeout:g} s in vain\n{logs}")

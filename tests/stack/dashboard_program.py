@@ -1,0 +1,122 @@
+"""A program of a user, run by test_dashboards.py: the situation that the panels' expectations tell of.
+
+`living`: operations that move, wait, are slow, loop, are stuck or don't start, until its input ends.
+`killed`: one that moves, until it is killed.
+`ended`: some that end well, and one that fails.
+"""
+
+import sys
+import threading
+from collections.abc import Callable
+
+import otel_progress as progress
+
+over = threading.Event()
+
+
+def tick() -> bool:
+    """Whether to go on, a little later."""
+    return not over.wait(0.1)
+
+
+def hang_here() -> None:
+    """Do nothing until the end."""
+    over.wait()
+
+
+def moving() -> None:
+    """An operation with all that an operation can have."""
+    with progress.operation(
+        "import", id="moving-1", total=1_000_000, unit="row", stall_after=60, slow_after=3600
+    ) as it:
+        with progress.stage("read", unit="file", total=2) as stage:
+            stage.advance(2)
+        with progress.stage("load"):
+            it.update(message="reading orders")
+            progress.note("the file is open")
+            with progress.operation("chunk", id="child-1", total=1_000_000):
+                while tick():
+                    progress.advance(10)
+                    it.advance(100)
+                    it.usage(input_tokens=80, output_tokens=9, cost=0.004)
+
+
+def slow() -> None:
+    """One that takes longer than it should."""
+    with progress.operation("import", id="slow-1", slow_after=0.5, stall_after=60):
+        while tick():
+            progress.advance()
+
+
+def looping() -> None:
+    """One that does the same again and again."""
+    with progress.operation("agent", id="looping-1", loop_after=3, stall_after=60):
+        while tick():
+            progress.step("search cats")
+
+
+def stuck() -> None:
+    """One that hangs."""
+    with progress.operation("import", id="stuck-1", stall_after=1):
+        with progress.stage("fetch"):
+            hang_here()
+
+
+def waiting() -> None:
+    """One that waits for a person."""
+    with progress.operation("approve", id="waiting-1", stall_after=60):
+        with progress.waiting("approval", overdue_after=3600):
+            hang_here()
+
+
+def overdue() -> None:
+    """One that waits for longer than was allowed."""
+    with progress.operation("approve", id="overdue-1", stall_after=60):
+        with progress.waiting("approval", overdue_after=0.5):
+            hang_here()
+
+
+def killed() -> None:
+    """One that moves."""
+    with progress.operation("import", id="killed-1", total=1_000_000, stall_after=60, slow_after=3600):
+        while tick():
+            progress.advance()
+
+
+def ended() -> None:
+    """Some that end."""
+    for number in range(1, 4):
+        with progress.operation("report", id=f"ended-{number}", unit="page"):
+            with progress.stage("collect"):
+                over.wait(2 if number == 1 else 0.1)  # the first is old enough for series of its own
+            with progress.stage("print", unit="page") as stage:
+                stage.advance(10)
+            progress.usage(input_tokens=100, output_tokens=10, cost=0.5)
+    try:
+        with progress.operation("report", id="failed-1"):
+            raise ValueError("no paper")
+    except ValueError:
+        pass
+
+
+SITUATIONS: dict[str, tuple[Callable[[], None], ...]] = {
+    "living": (moving, slow, looping, stuck, waiting, overdue),
+    "killed": (killed,),
+    "ended": (ended,),
+}
+
+progress.configure()
+threads = [threading.Thread(target=work) for work in SITUATIONS[sys.argv[1]]]
+late = progress.operation("import", id="late-1", start_within=0.5) if sys.argv[1] == "living" else None
+if late is not None:
+    progress.advance()  # outside an operation: counted as dropped
+for thread in threads:
+    thread.start()
+if sys.argv[1] != "ended":
+    print("ready", flush=True)
+    sys.stdin.read()
+    over.set()
+for thread in threads:
+    thread.join()
+progress.shutdown()
+print("ended", flush=True)

@@ -1,0 +1,384 @@
+"""The configurations in collector-config/, each started for real, carrying what real programs send."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import pytest
+
+from .backends import Prometheus
+from .collector import CONFIGS, LOCAL, Collector
+from .ports import free_ports
+from .test_sdk import PROGRAM, STATE, Run, events, last, points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+FORWARD, SINGLE, AGENT, GATEWAY, SCRAPE = (
+    CONFIGS / f"{name}.yaml" for name in ("forward", "single", "agent", "gateway", "prometheus-scrape")
+)
+COMBINATIONS = (
+    (LOCAL,),
+    (LOCAL, FORWARD),
+    (SINGLE,),
+    (SINGLE, SCRAPE),
+    (SINGLE, GATEWAY),
+    (SINGLE, GATEWAY, SCRAPE),
+    (AGENT,),
+)
+"""What a file is used with: all that the heads of the files say."""
+README = CONFIGS / "README.md"
+TOKEN = "7d6f0c1e"
+SELF = "OTEL_PROGRESS_SELF_PORT"
+
+pytestmark = [pytest.mark.timeout(120)]
+
+
+@pytest.mark.parametrize("configs", COMBINATIONS, ids=lambda files: "+".join(file.stem for file in files))
+def test_configuration_is_valid(collector_binary: Path, configs: Sequence[Path], certificates: Path) -> None:
+    """The real Collector finds nothing wrong with any configuration, alone or merged as its head says."""
+    done = subprocess.run(
+        [collector_binary, "validate", *(f"--config={file}" for file in configs)],
+        env={
+            **os.environ,
+            "OTEL_PROGRESS_FORWARD": "http://127.0.0.1:4318",
+            "OTEL_PROGRESS_GATEWAYS": "[127.0.0.1:4317, 127.0.0.1:5317]",
+            "OTEL_PROGRESS_TLS": str(certificates),
+            "OTEL_PROGRESS_TOKEN": TOKEN,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_file_is_used() -> None:
+    """No configuration is left out of these tests, and the table of the README names each."""
+    files = {file for files in COMBINATIONS for file in files}
+    assert files == set(CONFIGS.glob("*.yaml"))
+    text = README.read_text(encoding="utf-8")
+    assert [file.name for file in files if f"| `{file.name}`" not in text] == []
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the certificates that the commands in the README make."""
+    found = re.search(r"```sh\n(mkdir -p tls\n.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    folder = tmp_path_factory.mktemp("certificates")
+    subprocess.run(["sh", "-e", "-c", found[1]], cwd=folder, check=True, capture_output=True, timeout=60)
+    return folder / "tls"
+
+
+@contextlib.contextmanager
+def collector_with(
+    binary: Path, folder: Path, *configs: Path, backend: Collector | None = None, **env: str
+) -> Iterator[Collector]:
+    """A Collector that sends to a backend, with a port of its own for its own metrics."""
+    guard, [own] = free_ports(1)
+    if backend is not None:
+        names = ("OTEL_PROGRESS_TEMPO", "OTEL_PROGRESS_PROMETHEUS", "OTEL_PROGRESS_LOKI")
+        env |= dict.fromkeys(names, backend.http_endpoint)
+    with guard, Collector(binary, folder, configs=configs, env={**env, SELF: str(own)}) as running:
+        running.self_metrics = f"http://127.0.0.1:{own}/metrics"  # type: ignore[attr-defined]
+        yield running
+
+
+def own_metrics(collector: Collector) -> dict[str, float]:
+    """The sums of the Collector's own metrics, by name."""
+    with urlopen(collector.self_metrics, timeout=10) as answer:  # type: ignore[attr-defined]
+        lines = answer.read().decode().splitlines()
+    sums: dict[str, float] = {}
+    for line in lines:
+        if not line.startswith("#"):
+            name = re.match(r"\w+", line)
+            assert name is not None
+            sums[name[0]] = sums.get(name[0], 0) + float(line.split()[-1])
+    return sums
+
+
+def stages(collector: Collector, operation: str) -> set[object]:
+    """The names of the stages of an operation that are told as ended."""
+    found = events(collector, operation)
+    return {log["attributes"]["progress.stage.name"] for log in found if log["event_name"] == STATE[2]}
+
+
+def all_arrived(collector: Collector, operation: str) -> bool:
+    """Whether all that an operation of the program sends has arrived after its end."""
+    return bool(
+        last(collector, operation).get("progress.status") == "completed"
+        and {"work", "first", "second"} <= {span["name"] for span in collector.spans()}
+        and points(collector, "progress.operation.ended")
+        and points(collector, "progress.run.active", operation_id=operation)
+        and max((point["time"], point["value"]) for point in points(collector, "progress.run.active"))[1] == 0
+    )
+
+
+def test_single_passes_all_on(collector_binary: Path, collector: Collector, tmp_path: Path) -> None:
+    """Events, spans, run series and series by name come out of the single Collector; the rules find its own metrics."""
+    with collector_with(collector_binary, tmp_path / "single", SINGLE, backend=collector) as single:
+        with Run(single, "http/protobuf", "work", "op-1") as program:
+            program.line("ready")
+            collector.wait_for(lambda: points(collector, "progress.run.active", operation_id="op-1"))
+            assert last(collector, "op-1")["progress.status"] == "running"
+            program.end()
+        collector.wait_for(lambda: all_arrived(collector, "op-1"))
+        own = own_metrics(single)
+        assert own["otelcol_exporter_sent_metric_points_total"] > 0
+        assert own["otelcol_receiver_accepted_metric_points_total"] > 0
+        assert own["otelcol_exporter_queue_capacity"] == 3 * 2**30
+
+
+def test_single_loses_nothing_over_outage_and_kill(
+    collector_binary: Path, collector: Collector, tmp_path: Path
+) -> None:
+    """What came in while the backends were away, and the Collector was killed, arrives when they are back."""
+    with collector_with(collector_binary, tmp_path / "single", SINGLE, backend=collector) as single:
+        with Run(single, "http/protobuf", "work", "op-1") as program:
+            program.line("ready")
+            collector.wait_for(lambda: points(collector, "progress.run.active"))
+            collector.stop()
+            said = [f"say-{number}" for number in range(10)]
+            for word in said:
+                program.tell(f"{word} while all is away")
+                program.line("said")
+            program.end()
+        single.kill()
+        single.start()
+        collector.start()
+        collector.wait_for(lambda: all_arrived(collector, "op-1"), 60)
+        assert stages(collector, "op-1") == {"first", "second", *said}
+        assert {span["name"] for span in collector.spans()} == {"work", "first", "second", *said}
+
+
+class Tier(NamedTuple):
+    """Agent, gateways, and what is behind each gateway."""
+
+    agent: Collector
+    gateways: tuple[Collector, ...]
+    backends: tuple[Collector, ...]
+
+    def home(self, operation: str) -> int | None:
+        """The number of the gateway through which the events of an operation come."""
+        found = [number for number, backend in enumerate(self.backends) if events(backend, operation)]
+        assert len(found) < 2, "the events of one process came on two ways"
+        return found[0] if found else None
+
+
+def address(collector: Collector) -> str:
+    """Its gRPC address, by the name in the certificate."""
+    return f"localhost:{urlsplit(collector.grpc_endpoint).port}"
+
+
+@pytest.fixture
+def tier(collector_binary: Path, tmp_path: Path, certificates: Path) -> Iterator[Tier]:
+    """An agent and two gateways that speak TLS and want a token, each with a backend of its own."""
+    with contextlib.ExitStack() as stack:
+        secure = {"OTEL_PROGRESS_TLS": str(certificates), "OTEL_PROGRESS_TOKEN": TOKEN}
+        backends = tuple(
+            stack.enter_context(Collector(collector_binary, tmp_path / f"backend-{number}")) for number in range(2)
+        )
+        gateways = tuple(
+            stack.enter_context(
+                collector_with(
+                    collector_binary, tmp_path / f"gateway-{number}", SINGLE, GATEWAY, backend=backend, **secure
+                )
+            )
+            for number, backend in enumerate(backends)
+        )
+        env = {**secure, "OTEL_PROGRESS_GATEWAYS": f"[{', '.join(map(address, gateways))}]"}
+        agent = stack.enter_context(collector_with(collector_binary, tmp_path / "agent", AGENT, **env))
+        yield Tier(agent, gateways, backends)
+
+
+@contextlib.contextmanager
+def programs(tier: Tier) -> Iterator[dict[str, Run]]:
+    """Programs that send through the agent: as many as it takes until each gateway has one."""
+    with contextlib.ExitStack() as stack:
+        running: dict[str, Run] = {}
+        for number in range(16):
+            name = f"op-{number}"
+            running[name] = stack.enter_context(Run(tier.agent, "http/protobuf", "work", name))
+            running[name].line("ready")
+            tier.agent.wait_for(lambda name=name: tier.home(name) is not None)  # type: ignore[misc]
+            if {tier.home(name) for name in running} == {0, 1}:
+                break
+        yield running
+
+
+def instances(collector: Collector, what: str) -> set[object]:
+    """The processes whose logs or metrics came."""
+    found = collector.logs() if what == "logs" else collector.metric_points()
+    return {item["resource"]["service.instance.id"] for item in found}
+
+
+def traces(collector: Collector) -> set[str]:
+    """The ids of the traces whose spans came."""
+    return {span["trace_id"] for span in collector.spans()}
+
+
+def test_tier_keeps_together_what_belongs_together(tier: Tier) -> None:
+    """Both gateways have work; events and series of a process, and the spans of a trace, come through one of them."""
+    with programs(tier) as running:
+        for name, program in running.items():
+            program.end()
+            backend = tier.backends[tier.home(name) or 0]
+            backend.wait_for(lambda name=name, backend=backend: last(backend, name)["progress.status"] == "completed")  # type: ignore[misc]
+    one, other = tier.backends
+    one.wait_for(lambda: len(one.spans()) + len(other.spans()) == 3 * len(running))
+    assert not traces(one) & traces(other)
+    for what in ("logs", "metrics"):
+        assert not instances(one, what) & instances(other, what)
+        assert len(instances(one, what) | instances(other, what)) == len(running)
+
+
+def test_gateway_restarts_without_loss(tier: Tier) -> None:
+    """While a gateway is killed and away the other's share goes on; what waited for it arrives when it is back."""
+    said = [f"say-{number}" for number in range(10)]
+    with programs(tier) as running:
+        homes = {tier.home(name): name for name in running}
+        victim, other = homes[0], homes[1]
+        tier.gateways[0].kill()
+        for word in said:
+            for name in (victim, other):
+                running[name].tell(f"{word} while a gateway is away")
+                running[name].line("said")
+        tier.backends[1].wait_for(lambda: stages(tier.backends[1], other) >= set(said))
+        assert not stages(tier.backends[0], victim) & set(said)
+        running[victim].end()
+        tier.gateways[0].start()
+        tier.backends[0].wait_for(lambda: last(tier.backends[0], victim)["progress.status"] == "completed", 60)
+        assert stages(tier.backends[0], victim) == {"first", "second", *said}
+        # Traces go by their own key, so a part of them may have waited for the gateway too.
+        tier.agent.wait_for(
+            lambda: {"work", *said} <= {span["name"] for backend in tier.backends for span in backend.spans()}, 60
+        )
+        for name in running.keys() - {victim}:
+            running[name].end()
+
+
+def test_wrong_token_is_refused(
+    tier: Tier, collector_binary: Path, tmp_path: Path, certificates: Path, run_program: Callable[..., int]
+) -> None:
+    """A gateway takes nothing without its token or without TLS, neither from an agent nor from a program."""
+    env = {
+        "OTEL_PROGRESS_TLS": str(certificates),
+        "OTEL_PROGRESS_TOKEN": "guessed",
+        "OTEL_PROGRESS_GATEWAYS": f"[{address(tier.gateways[0])}]",
+    }
+    with collector_with(collector_binary, tmp_path / "stranger", AGENT, **env) as stranger:
+        with Run(stranger, "http/protobuf", "work", "refused") as program:
+            program.line("ready")
+            program.end()
+        stranger.wait_for(lambda: "Unauthenticated" in stranger.log_file.read_text(encoding="utf-8"))
+    port = urlsplit(tier.gateways[0].http_endpoint).port
+    assert port is not None
+    known = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
+    for token, status in ((None, 401), ("guessed", 401), (TOKEN, 200)):
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        connection = http.client.HTTPSConnection("localhost", port, context=known, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("POST", "/v1/logs", "{}", headers)
+            assert connection.getresponse().status == status
+    with urlopen_fails(f"http://localhost:{port}/v1/logs"):
+        pass
+    # A program that says the token itself needs no agent.
+    secure = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"https://localhost:{port}",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificates / "ca.crt"),
+    }
+    run_program("direct", **secure, OTEL_EXPORTER_OTLP_HEADERS=f"authorization=Bearer {TOKEN}")
+    run_program("nobody", **secure)
+    direct = tier.backends[0]
+    direct.wait_for(lambda: last(direct, "direct").get("progress.status") == "completed")
+    direct.wait_for(lambda: "work" in {span["name"] for span in direct.spans()})
+    for backend in tier.backends:
+        assert not events(backend, "refused")
+        assert not events(backend, "nobody")
+
+
+@contextlib.contextmanager
+def urlopen_fails(url: str) -> Iterator[None]:
+    """Expect that a URL can't be had without TLS."""
+    with pytest.raises(OSError, match="400"):
+        urlopen(url, timeout=10)
+    yield
+
+
+@pytest.fixture
+def run_program() -> Callable[..., int]:
+    """A function that runs the program to its end, with these variables."""
+
+    def run(operation: str, **env: str) -> int:
+        # The authorities of other programs on this machine are none for this one.
+        others = ("OTEL_", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(others)}
+        command = [sys.executable, str(PROGRAM), "work", operation]
+        done = subprocess.run(
+            command, env={**kept, **env}, input="end\n", text=True, timeout=60, check=False, capture_output=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.returncode
+
+    return run
+
+
+class ScrapingPrometheus(Prometheus):
+    """A Prometheus that takes no OTLP."""
+
+    def command(self) -> Sequence[str]:
+        """Return the command that starts it."""
+        return [part for part in super().command() if part != "--web.enable-otlp-receiver"]
+
+
+def test_prometheus_scrapes(collector_binary: Path, collector: Collector, tmp_path: Path) -> None:
+    """An older Prometheus, with the lines in the head of the file, has the same series under the same names."""
+    binary = shutil.which("prometheus")
+    if binary is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("there is no prometheus: `make stack` installs it")
+        pytest.skip("there is no prometheus: `make stack` installs it")
+    head = re.search(r"^#   (scrape_configs:\n(?:#     .*\n)+)", SCRAPE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert head is not None
+    guard, [jobs] = free_ports(1)
+    with guard, collector_with(
+        collector_binary, tmp_path / "c", SINGLE, SCRAPE, backend=collector, OTEL_PROGRESS_SCRAPE=f"127.0.0.1:{jobs}"
+    ) as single:
+        text = head[1].replace("\n#   ", "\n").replace("8889", str(jobs)).replace("10s", "1s")
+        text = text.replace("8888", str(urlsplit(single.self_metrics).port))  # type: ignore[attr-defined]
+        (tmp_path / "prometheus.yaml").write_text("global: {scrape_interval: 1s}\n" + text, encoding="utf-8")
+        with (
+            ScrapingPrometheus(Path(binary), tmp_path / "p", config=tmp_path / "prometheus.yaml") as prometheus,
+            Run(single, "http/protobuf", "work", "op-1") as program,
+        ):
+            program.line("ready")
+            [active] = prometheus.wait_for(lambda: prometheus.query('progress_run_active{progress_operation_id="op-1"}'))
+            assert active.value == 1
+            assert active.labels["job"] == "stack"
+            [instance] = instances(collector, "logs")
+            assert active.labels == {
+                "__name__": "progress_run_active",
+                "job": "stack",
+                "instance": instance,
+                "progress_operation_name": "work",
+                "progress_operation_id": "op-1",
+            }
+            assert prometheus.wait_for(lambda: prometheus.query('up{job="otel-collector"} == 1'))
+            assert prometheus.query("progress_run_start_time_seconds")
+            program.end()
+            ended = 'progress_operation_ended_total{progress_status="completed"} == 1'
+            prometheus.wait_for(lambda: prometheus.query(ended))
+            assert not points(collector, "progress.run.active")

@@ -1,0 +1,412 @@
+"""Every query of the dashboards, asked of real data sources behind a real Collector, returns what it promises.
+
+The situation is made by real programs (`dashboard_program.py`); what each query returns in it stands beside the query in
+`grafana/generator/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+from grafana.generator import DASHBOARDS, links
+from grafana.generator.operation import ONE_OPERATION
+from grafana.generator.queries import ID, VERDICTS
+
+from . import build
+from .backends import Loki, Prometheus, Tempo
+from .collector import CONFIGS, Collector
+from .grafana_queries import Found, ask, interpolate, matches
+from .ports import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from grafana.generator.queries import Query
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = Path(__file__).with_name("dashboard_program.py")
+RULES = ROOT / "grafana" / "alerts" / "rules.yaml"
+SOURCES = ROOT / "grafana" / "provisioning" / "datasources" / "otel-progress.yaml"
+SPEED = 20
+"""All times of the alert rules are divided by this."""
+PATIENCE = float(os.environ.get("PAT", "60"))
+SCRAPE = """
+scrape_configs:
+  - job_name: otel-collector
+    scrape_interval: 1s
+    static_configs: [{targets: ["127.0.0.1:%(collector)s"]}]
+  - job_name: prometheus
+    scrape_interval: 1s
+    static_configs: [{targets: ["%(self)s"]}]
+  - job_name: otel-progress
+    scrape_interval: 500ms
+    honor_labels: true
+    static_configs: [{targets: [%(jobs)s]}]
+rule_files: [%(rules)s]
+"""
+VARIABLES = {
+    "job": ".*",
+    "service": "shop",
+    "name": ".*",
+    "id": "moving-1",
+    "currency": "USD",
+    "gap": "10s",
+    "known": "10m",
+    "window": "5m",
+}
+"""What a user chose."""
+OPTIONS = {
+    "job": {"shop"},
+    "service": {"shop"},
+    "name": {"agent", "approve", "chunk", "import", "report"},
+    "id": {"moving-1", "child-1", "slow-1", "looping-1", "stuck-1", "waiting-1", "overdue-1", "killed-1", "ended-1"},
+    "currency": {"USD"},
+}
+"""Among what they can choose."""
+WORST = {
+    "ended-1": "ended",
+    "moving-1": "progressing",
+    "waiting-1": "waiting",
+    "late-1": "not started",
+    "slow-1": "slow",
+    "overdue-1": "overdue",
+    "looping-1": "looping",
+    "stuck-1": "silent",
+    "killed-1": "dead",
+}
+ALERTS = {
+    ("OperationStuck", "stuck-1"),
+    ("OperationLost", "killed-1"),
+    ("OperationSlow", "slow-1"),
+    ("OperationLooping", "looping-1"),
+    ("OperationOverdueWait", "overdue-1"),
+    ("OperationNotStarted", "late-1"),
+    ("StuckByName", "import"),
+}
+
+# They share the programs.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("dashboards")]
+
+
+class NewPrometheus(Prometheus):
+    """One that keeps exemplars."""
+
+    def command(self) -> Sequence[str]:
+        """Return the command that starts it."""
+        return [*super().command(), "--enable-feature=exemplar-storage"]
+
+
+class OldPrometheus(Prometheus):
+    """One that takes no OTLP."""
+
+    def command(self) -> Sequence[str]:
+        """Return the command that starts it."""
+        return [it for it in super().command() if it != "--web.enable-otlp-receiver"]
+
+
+class Stack(NamedTuple):
+    """The data sources; those that can't be built here are None."""
+
+    prometheus: Prometheus
+    loki: Loki | None
+    tempo: Tempo | None
+
+    def ask(self, query: Query, **more: str) -> list[Found]:
+        """What the query returns."""
+        return ask(query, {**VARIABLES, **query.variables, **more}, self.prometheus, self.loki, self.tempo)
+
+    def needs(self, *sources: str) -> None:
+        """Skip where one of these isn't there."""
+        for source in sources:
+            if getattr(self, source) is None:
+                pytest.skip(f"no {source}: `make stack` builds it")
+
+
+def faster(text: str) -> str:
+    """Rules with all their times divided."""
+    seconds = {"s": 1, "m": 60, "h": 3600}
+    return re.sub(
+        r"(?<=[\[ ])(\d+)([smh])(?=\]|$)",
+        lambda found: f"{max(1000, round(int(found[1]) * seconds[found[2]] * 1000 / SPEED))}ms",
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+def program(name: str) -> Path | None:
+    """A program that was built, or None where it can't be."""
+    found = build.binary(name)
+    if found is None and os.environ.get("CI") == "true" and not build.PARTS[name].optional:
+        pytest.fail(f"no {name}: `make stack` builds it")
+    return found
+
+
+@contextlib.contextmanager
+def running(collector_binary: Path, folder: Path, prometheus: Prometheus, scrape: bool) -> Iterator[Stack]:
+    """The whole stack, with the situation that the expectations tell of."""
+    guard, [own, jobs] = free_ports(2)
+    with contextlib.ExitStack() as stack, guard:
+        rules = folder / "rules.yaml"
+        rules.write_text(faster(RULES.read_text(encoding="utf-8")), encoding="utf-8")
+        places = {
+            "collector": own,
+            "self": prometheus.endpoint.removeprefix("http://"),
+            "jobs": f'"127.0.0.1:{jobs}"' if scrape else "",
+            "rules": rules,
+        }
+        config = folder / "prometheus.yaml"
+        base = "" if scrape else prometheus.config.read_text(encoding="utf-8")
+        base = base.replace("evaluation_interval: 15s", "evaluation_interval: 1s")
+        config.write_text(base + SCRAPE % places, encoding="utf-8")
+        prometheus.config = config
+        loki, tempo = (None, None) if scrape else (program("loki"), program("tempo"))
+        sources = Stack(
+            prometheus,
+            None if loki is None else Loki(loki, folder / "loki"),
+            None if tempo is None else Tempo(tempo, folder / "tempo"),
+        )
+        for source in filter(None, sources):
+            source.start()
+            stack.callback(source.kill)  # nobody needs what they would still write down
+        env = {"OTEL_PROGRESS_SELF_PORT": str(own), "OTEL_PROGRESS_SCRAPE": f"127.0.0.1:{jobs}"}
+        for name in ("prometheus", "loki", "tempo"):
+            if (source := getattr(sources, name)) is not None:
+                env[f"OTEL_PROGRESS_{name.upper()}"] = source.otlp_endpoint
+        configs = [CONFIGS / "single.yaml", *([CONFIGS / "prometheus-scrape.yaml"] if scrape else [])]
+        collector = Collector(collector_binary, folder / "collector", configs=configs, env=env)
+        stack.enter_context(collector)
+        stack.enter_context(situation(collector, prometheus))
+        yield sources
+
+
+@contextlib.contextmanager
+def situation(collector: Collector, prometheus: Prometheus) -> Iterator[None]:
+    """Operations of all kinds, one of which was killed."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+    env = {
+        **kept,
+        "OTEL_SERVICE_NAME": "shop",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.http_endpoint,
+        "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        "OTEL_PROGRESS_RUN_SERIES_AFTER": "0.1",
+    }
+
+    def start(what: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(PROGRAM), what], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    with start("killed") as victim, start("living") as living, start("ended") as ended:
+        try:
+            assert ended.communicate(timeout=60)[0] == "ended\n"
+            told = f'progress_run_active{{{ID}="killed-1"}} and on (instance) progress_operation_active == 1'
+            prometheus.wait_for(lambda: prometheus.query(told), 60)
+            victim.kill()
+            verdicts = 'progress_run_health{progress_health=~"slow|silent|looping"} == 1'
+            prometheus.wait_for(lambda: len(prometheus.query(verdicts)) == 3, 60)
+            yield
+        finally:
+            for process in (victim, living, ended):
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def stack(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The newest of all: metrics go into Prometheus by OTLP."""
+    binary = program("prometheus")
+    if binary is None:
+        pytest.skip("no prometheus: `make stack` builds it")
+    folder = tmp_path_factory.mktemp("dashboards")
+    with running(collector_binary, folder, NewPrometheus(binary, folder / "prometheus"), False) as sources:
+        yield sources
+
+
+@pytest.fixture(scope="module")
+def scraped(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The Prometheus that the system has, which scrapes the metrics from the Collector."""
+    binary = shutil.which("prometheus")
+    if binary is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no prometheus: `make stack` installs it")
+        pytest.skip("no prometheus: `make stack` installs it")
+    folder = tmp_path_factory.mktemp("scraped")
+    with running(collector_binary, folder, OldPrometheus(Path(binary), folder / "prometheus"), True) as sources:
+        yield sources
+
+
+CASES = {
+    f"{dashboard.uid.removeprefix('otel-progress-')}-{panel.json['title']}-{ref}": query
+    for dashboard in DASHBOARDS
+    for panel in dashboard.panels()
+    for ref, query in panel.queries.items()
+}
+SCRAPED = {name: it for name, it in CASES.items() if it.source == "prometheus" and "otelcol_" not in it.text}
+
+
+def wait_for(what: Callable[[], str]) -> None:
+    """Ask until nothing is wrong any more."""
+    end = time.monotonic() + PATIENCE
+    while wrong := what():
+        assert time.monotonic() < end, wrong
+        time.sleep(0.2)
+
+
+def wrong_with(query: Query, stack: Stack) -> str:
+    """What is missing in the answer to a query, or too much."""
+    found = stack.ask(query)
+
+    def right(it: Found) -> list[int]:
+        rows = enumerate(query.expect)
+        return [number for number, row in rows if matches(it, row.labels, row.low, row.high, row.line)]
+
+    seen = [right(it) for it in found]
+    missing = [row for number, row in enumerate(query.expect) if not any(number in it for it in seen)]
+    others = [it for it, rows in zip(found, seen) if query.only and not rows]
+    if not missing and not others:
+        return ""
+    asked = interpolate(query.text, {**VARIABLES, **query.variables})
+    return f"{asked}\nmissing: {missing}\ntoo much: {others}\nfound: {found[:20]}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_query_returns_what_it_promises(name: str, stack: Stack) -> None:
+    """A panel's query returns the rows that stand beside it; and no others, where it says so."""
+    query = CASES[name]
+    stack.needs(query.source, *(["tempo"] if "otlp_http/tempo" in str(query.expect) else []))
+    wait_for(lambda: wrong_with(query, stack))
+
+
+@pytest.mark.parametrize("name", SCRAPED)
+def test_query_returns_it_where_metrics_are_scraped(name: str, scraped: Stack) -> None:
+    """It does so too where Prometheus is older, and scrapes the Collector."""
+    wait_for(lambda: wrong_with(SCRAPED[name], scraped))
+
+
+@pytest.mark.parametrize("operation", WORST)
+def test_verdict_of_one_operation(operation: str, stack: Stack) -> None:
+    """The verdict of one operation is the worst that holds."""
+    verdict = next(panel.queries["A"] for panel in ONE_OPERATION.panels() if panel.json["title"] == "Verdict")
+    wanted = VERDICTS[WORST[operation]]
+    wait_for(lambda: "" if [it.value for it in stack.ask(verdict, id=operation)] == [wanted] else operation)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_choices(name: str, stack: Stack) -> None:
+    """What can be chosen in a variable is there."""
+    given = {it["name"]: it for board in DASHBOARDS for it in board.variables if it["type"] == "query"}[name]
+    found = re.fullmatch(r"label_values\((.+), (\w+)\)", given["query"]["query"])
+    assert found
+    selector, label = interpolate(found[1], VARIABLES), found[2]
+
+    def choices() -> set[str]:
+        values = stack.prometheus.get(f"/api/v1/label/{label}/values", **{"match[]": selector})["data"]
+        if given["regex"]:
+            pattern = re.compile(given["regex"].strip("/").replace("(?<", "(?P<"))
+            values = [one["value"] for value in values if (one := pattern.search(value))]
+        return set(values)
+
+    wait_for(lambda: "" if OPTIONS[name] <= choices() else f"{choices()}")
+    if name in ("job", "service", "name"):
+        assert choices() <= OPTIONS[name] | {"otel-collector", "prometheus"}
+
+
+def test_service_leaves_the_namespace_out() -> None:
+    """Loki's label has no namespace, so the regular expression of `service` takes what is behind it."""
+    [given] = [it for it in ONE_OPERATION.variables if it["name"] == "service"]
+    pattern = re.compile(given["regex"].strip("/").replace("(?<", "(?P<"))
+    for job, service in (("shop", "shop"), ("eu/shop", "shop")):
+        found = pattern.search(job)
+        assert found
+        assert found["value"] == service
+
+
+def test_every_alert(stack: Stack) -> None:
+    """Each rule can be judged; what should fire fires, and nothing is said of what is well."""
+
+    def rules() -> list[dict[str, Any]]:
+        groups = stack.prometheus.get("/api/v1/rules")["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    def firing() -> set[tuple[str, str]]:
+        return {
+            (rule["name"], alert["labels"].get(ID) or alert["labels"].get("progress_operation_name", ""))
+            for rule in rules()
+            for alert in rule.get("alerts", ())
+            if alert["state"] == "firing"
+        }
+
+    wait_for(lambda: "" if firing() >= ALERTS else f"missing: {ALERTS - firing()}")
+    assert firing() == ALERTS
+    for rule in rules():
+        assert rule["health"] == "ok", rule
+
+
+def explored(url: str) -> dict[str, Any]:
+    """The query that an address shows in Explore."""
+    filled = re.sub(r"\$\{\w+\}", "x", url)
+    [pane] = json.loads(parse_qs(urlsplit(filled).query)["panes"][0]).values()
+    found: dict[str, Any] = pane["queries"][0]
+    return found
+
+
+def test_link_to_events(stack: Stack) -> None:
+    """A row's link to its events shows those of the operation, and no others."""
+    stack.needs("loki")
+    assert stack.loki is not None
+    found = stack.loki.query_range(explored(links.events_of("killed-1"))["expr"])
+    assert found
+    assert {line.labels[ID] for line in found} == {"killed-1"}
+
+
+def test_link_to_trace(stack: Stack) -> None:
+    """A row's link to its trace finds the trace, also before the operation ends."""
+    stack.needs("tempo")
+    assert stack.tempo is not None
+    tempo, text = stack.tempo, explored(links.trace_of("moving-1"))["query"]
+    [trace] = tempo.wait_for(lambda: tempo.search(text))
+    assert {span.name for span in tempo.trace(trace["traceID"])} >= {"read"}
+
+
+def test_logs_of_a_trace(stack: Stack) -> None:
+    """The way from a span to the logs of its trace, as the data source has it, finds them; the way back is in each line."""
+    stack.needs("loki")
+    assert stack.loki is not None
+    loki = stack.loki
+    [line, *_] = loki.wait_for(lambda: loki.query_range('{service_name="shop"} | progress_operation_id="moving-1"'))
+    given = {it["uid"]: it["jsonData"] for it in yaml.safe_load(SOURCES.read_text(encoding="utf-8"))["datasources"]}
+    [derived] = given["otel-progress-loki"]["derivedFields"]
+    trace_id = line.labels[derived["matcherRegex"]]
+    text = given["otel-progress-tempo"]["tracesToLogsV2"]["query"]
+    text = text.replace('$${__span.tags["service.name"]}', "shop").replace("$${__trace.traceId}", trace_id)
+    assert "$" not in text
+    # The child is a part of the trace.
+    assert {it.labels[ID] for it in loki.query_range(text)} == {"moving-1", "child-1"}
+
+
+def test_exemplars(stack: Stack) -> None:
+    """The histogram of durations has exemplars under the name that the data source follows."""
+    given = {it["uid"]: it["jsonData"] for it in yaml.safe_load(SOURCES.read_text(encoding="utf-8"))["datasources"]}
+    [follows] = given["otel-progress-prometheus"]["exemplarTraceIdDestinations"]
+    query = "progress_operation_duration_seconds_bucket"
+
+    def exemplars() -> list[dict[str, Any]]:
+        now = time.time()
+        found: list[dict[str, Any]] = stack.prometheus.get(
+            "/api/v1/query_exemplars", query=query, start=now - 600, end=now
+        )["data"]
+        return found
+
+    wait_for(lambda: "" if exemplars() else "no exemplars")
+    assert all(follows["name"] in one["labels"] for series in exemplars() for one in series["exemplars"])
