@@ -34,6 +34,8 @@ SAMPLE_EVERY: Final = 3
 """Rounds from one sample of all counts to the next."""
 STAGE_EVENTS: Final = 50.0
 """Stage events a second of one operation; more are folded into the snapshots."""
+STALLS: Final = 500
+"""Operations found stuck in one round; where it is more, the others are told in the next ones."""
 RATIONED_EACH: Final = 32
 """Notes and heartbeats of one operation that may wait for the budget."""
 STEADY: Final = learning.STEADY
@@ -51,6 +53,7 @@ class Ticker:
         self._paid: deque[tuple[float, int]] = deque()
         self._rounds = 0
         self._looked_at = FOREVER
+        self._stalls = 0
         self._soon: list[weakref.ref[Operation]] = []
         self._waiting: dict[Operation, int] = {}
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -117,6 +120,7 @@ class Ticker:
 
     def _round(self, sample: bool) -> None:
         self._rounds += 1
+        self._stalls = 0
         now = clock.monotonic()
         self._snapshots.clear()
         try:
@@ -221,7 +225,7 @@ class Ticker:
                 health = operation._health
                 if health is not Health.PROGRESSING:
                     due = due or moved or (health in STUCK and _may_be_released(operation))
-                if due and not _postponed(operation, now):
+                if due and self._stalls < STALLS and not _postponed(operation, now):
                     self._judge(operation, now)
             except Exception:
                 tell_once("an operation could not be sampled; the others are")
@@ -246,6 +250,7 @@ class Ticker:
             watchdog.stalled(operation, verdict, now)  # the same trouble under another name is told as an update
             self._waiting.setdefault(operation, self._rounds)
         elif verdict.health in STUCK:
+            self._stalls += 1
             self._change(semconv.STALLED, operation, watchdog.stalled(operation, verdict, now))
             if operation._opts.cancels:
                 watchdog.ask_to_stop(operation, verdict.reason or verdict.health.value)
