@@ -104,6 +104,9 @@ PROCESS_CPU: Final = "process.cpu.utilization"
 PROCESS_MEMORY: Final = "process.memory.usage"
 HOST_NAME: Final = "host.name"
 
+# From the conventions of OpenTelemetry for events, before log records had a name of their own
+EVENT_NAME: Final = "event.name"
+
 # From the conventions of OpenTelemetry for exceptions
 EXCEPTION: Final = "exception"
 EXCEPTION_TYPE: Final = "exception.type"

@@ -160,7 +160,7 @@ def test_a_request_of_log_events_means_what_was_given(
         severity_number=severity,
         severity_text={9: "INFO", 13: "WARN", 17: "ERROR"}[severity],
         body=official(body),
-        attributes=pairs(attributes),
+        attributes=[*pairs(attributes), *pairs({"event.name": name})],
         flags=int(sampled),
         trace_id=trace_id,
         span_id=span_id,

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from otel_progress.model.values import INT_MAX, INT_MIN, Value
+from otel_progress.semconv import EVENT_NAME
 
 _double = struct.Struct("<d").pack
 _fixed64 = struct.Struct("<Q").pack
@@ -93,6 +94,12 @@ def attributes(field: int, given: Mapping[str, Value]) -> bytes:
     return b"".join(out)
 
 
+@lru_cache(maxsize=64)
+def _event_name(name: str) -> bytes:
+    """The name as such, and as the attribute that went before it: not every store keeps the former."""
+    return chunk(12, name.encode()) + attributes(6, {EVENT_NAME: name})
+
+
 def log_record(
     event_name: str,
     time: int,
@@ -113,7 +120,7 @@ def log_record(
         encoded_attributes,
         b"\x45" + (b"\x01\0\0\0" if sampled else b"\0\0\0\0"),
         b"\x59" + _fixed64(observed),
-        chunk(12, event_name.encode()),
+        _event_name(event_name),
     ]
     if trace_id and span_id:
         parts += (chunk(9, bytes.fromhex(trace_id)), chunk(10, bytes.fromhex(span_id)))
