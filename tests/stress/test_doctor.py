@@ -529,6 +529,14 @@ def test_signal_of_which_nothing_was_sent() -> None:
     assert [line.code for line in report.lines] == ["not_sent"]
 
 
+def test_too_little_time() -> None:
+    """Where its time is over before the test operation ends, it is ended, and what is missing is told as not sent."""
+    with Receiver(HTTP) as receiver:
+        report = examine(receiver.endpoint, timeout=1.0)
+    assert set(found(report)) == {"not_sent"}
+    assert "--timeout" in found(report)["not_sent"]["fix"]
+
+
 def test_secrets_are_not_shown_to_a_person() -> None:
     """Values of headers and passwords of addresses appear nowhere, even where a server says them back."""
     out = io.StringIO()
@@ -642,12 +650,15 @@ def test_clock_of_a_backend() -> None:
     assert "Loki" in found(report)["clock_skew"]["text"]
 
 
-def test_no_backend_is_asked_for_what_was_not_accepted() -> None:
-    """Where log events are refused, their absence in Loki is no finding of its own."""
+@pytest.mark.parametrize(("empty", "code"), [(404, "path"), (200, "not_accepted")])
+def test_no_backend_is_asked_for_what_was_not_accepted(empty: int, code: str) -> None:
+    """Where log events are refused, at once or when they come, their absence in Loki is no finding of its own."""
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, b'{"data":{"result":[]}}') as where:
-        receiver.answer = lambda signal: Answer(404 if signal == "logs" else 200)
+        receiver.answer = lambda signal: Answer(
+            200 if signal != "logs" else empty if receiver.requests[signal] == 1 else 400
+        )
         report = examine(receiver.endpoint, loki=f"http://{where}")
-    assert set(found(report)) == {"path"}
+    assert set(found(report)) == {code}
 
 
 # -- the command

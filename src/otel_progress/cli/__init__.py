@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from otel_progress.errors import ProgressError
+from otel_progress.cli import doctor
+from otel_progress.errors import InvalidArgument, ProgressError
 
 FAILED: Final = 125
 """Our own exit code where we failed and not the command, as `env`, `timeout` and `nohup` have it."""
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ours, command = _split(given)
     parser = _parser()
     options = parser.parse_args(ours)
+    if options.doing == "doctor":
+        return _doctor(parser, options)
     if not options.command and not command:
         parser.error("run needs a command, as in: otel-progress run -- python job.py")
     command = [*options.command, *command]
@@ -39,6 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(command, dict(os.environ), stderr_tail=options.stderr_tail, verbose=options.verbose)
     except ProgressError as error:
         return _fail(str(error))
+
+
+def _doctor(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    try:
+        return doctor.doctor(doctor.given_by(options), dict(os.environ), sys.stdout, as_json=options.json)
+    except InvalidArgument as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        return 130
 
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
@@ -54,7 +66,7 @@ def _split(given: list[str]) -> tuple[list[str], list[str]]:
 def _parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("otel-progress", description="Long-running work, seen while it runs.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="doing")
     run = commands.add_parser(
         "run", help="run a command and watch it", description=_RUN, epilog=_EXAMPLE, formatter_class=plain
     )
@@ -67,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--verbose", action="store_true", help="say more: where telemetry goes, why nothing was heard")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")
+    doctor.add_to(commands)
     return parser
 
 

@@ -1,0 +1,277 @@
+"""What `doctor` can find, each with its fix, and the lines of its report.
+
+The table is the same as the one in `docs/doctor.md`; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+
+
+class Level(str, Enum):
+    """How a line of the report is meant."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Kind(NamedTuple):
+    """One thing that can be found: how bad it is, what it means, and how to put it right."""
+
+    level: Level
+    meaning: str
+    fix: str
+
+
+_ERROR, _WARNING = Level.ERROR, Level.WARNING
+KINDS: Final = {
+    # settings
+    "package_missing": Kind(_ERROR, "a package that is needed is not installed", 'Run: pip install "{package}"'),
+    "package_old": Kind(
+        _ERROR, "a package is older than what otel-progress needs", 'Run: pip install --upgrade "{package}"'
+    ),
+    "value_ignored": Kind(
+        _WARNING, "a variable holds what can't be meant, so a default stands", "Correct the variable, or unset it."
+    ),
+    "disabled": Kind(_ERROR, "`OTEL_SDK_DISABLED` turns all telemetry off", "Unset OTEL_SDK_DISABLED."),
+    "exporter_off": Kind(
+        _WARNING, "a signal is not sent over OTLP", "Unset {variable}, or set it to otlp, unless it is meant."
+    ),
+    "endpoints_differ": Kind(
+        _WARNING,
+        "the signals go to different receivers",
+        "Unset {variable} and set OTEL_EXPORTER_OTLP_ENDPOINT alone, unless it is meant.",
+    ),
+    "interval_blind": Kind(
+        _ERROR,
+        "metrics are sent so rarely that alerts on stuck and lost operations are blind",
+        "Set OTEL_METRIC_EXPORT_INTERVAL to 60000 (ms) or less.",
+    ),
+    "timeout_unit": Kind(
+        _WARNING,
+        "a timeout looks like milliseconds, but Python's exporters read seconds",
+        "Set {variable} in seconds, or unset it.",
+    ),
+    "timeout_short": Kind(
+        _WARNING, "a timeout is so short that requests may be given up too early", "Unset {variable}, or set it to 1."
+    ),
+    # endpoint
+    "address": Kind(_ERROR, "the endpoint is no address", "Write it as in http://localhost:4318."),
+    "name_unknown": Kind(
+        _ERROR,
+        "the name of the endpoint does not resolve",
+        "Correct the name in {variable}; in containers, take the name of the service, not localhost.",
+    ),
+    "refused": Kind(
+        _ERROR,
+        "nothing listens there",
+        "Start a Collector (otelcol --config collector-config/local.yaml) there, or "
+        "name the right address in {variable}.",
+    ),
+    "unreachable": Kind(
+        _ERROR,
+        "no connection can be made",
+        "Look at firewalls, the network, and the address in {variable}.",
+    ),
+    "hangs": Kind(
+        _ERROR,
+        "a connection is made, but no answer comes in time",
+        "Look whether what listens there is overloaded or stopped, or is no OTLP receiver at all.",
+    ),
+    "port_of_grpc": Kind(
+        _ERROR,
+        "HTTP is sent to a port that speaks gRPC",
+        'Use the port for HTTP (4318 on a Collector), or set {protocol}=grpc (pip install "otel-progress[grpc]").',
+    ),
+    "port_of_http": Kind(
+        _ERROR,
+        "gRPC is sent to a port that speaks HTTP/1",
+        "Use the port for gRPC (4317 on a Collector), or set {protocol}=http/protobuf.",
+    ),
+    "path": Kind(
+        _ERROR,
+        "the receiver does not know this path or service",
+        "Give {shared} without a path and {own} with /v1/{signal}; or add a pipeline for {signal} to the Collector.",
+    ),
+    "tls_needed": Kind(_ERROR, "plain text is sent to a port that speaks TLS", "Write https:// in {variable}."),
+    "tls_not_spoken": Kind(_ERROR, "TLS is spoken to a port that has none", "Write http:// in {variable}."),
+    "certificate_untrusted": Kind(
+        _ERROR,
+        "the receiver's certificate comes from an authority that is not trusted",
+        "Set OTEL_EXPORTER_OTLP_CERTIFICATE to a file with the certificate of its authority.",
+    ),
+    "certificate_expired": Kind(
+        _ERROR,
+        "the receiver's certificate is not valid at this time",
+        "Renew the receiver's certificate; where it looks fresh, correct this machine's clock.",
+    ),
+    "certificate_name": Kind(
+        _ERROR,
+        "the receiver's certificate is for another name",
+        "Name the receiver in {variable} as its certificate does, or have it made for this name.",
+    ),
+    "certificate_file": Kind(
+        _ERROR, "a file with a certificate or key can't be used", "Correct the path in {variable}, and who may read it."
+    ),
+    "client_certificate": Kind(
+        _ERROR,
+        "the receiver wants a certificate of the client, or refuses the one it got",
+        "Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY to files that it accepts.",
+    ),
+    "unauthorized": Kind(
+        _ERROR,
+        "the receiver wants to know who you are (401)",
+        "Set OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20TOKEN, or what your receiver asks for.",
+    ),
+    "forbidden": Kind(
+        _ERROR,
+        "the receiver knows who you are and does not let you (403)",
+        "Ask for the right to write {signal}, or use another token in OTEL_EXPORTER_OTLP_HEADERS.",
+    ),
+    "redirected": Kind(_ERROR, "the receiver sends requests elsewhere", "Name the address it points to in {variable}."),
+    "proxy": Kind(
+        _ERROR,
+        "the proxy can't be reached, or wants to know who you are",
+        "Correct the proxy's variable, or add {host} to NO_PROXY.",
+    ),
+    "too_large": Kind(
+        _ERROR, "the receiver takes no request of this size (413)", "Raise its limit to 4 MiB (max_request_body_size)."
+    ),
+    "busy": Kind(
+        _ERROR,
+        "the receiver asks to come again later (429, 503)",
+        "Look at its own metrics and log: a full queue, a rate limit, or a backend that is away.",
+    ),
+    "gateway": Kind(
+        _ERROR,
+        "a gateway answers, but the receiver behind it does not (502, 504)",
+        "Start what is behind the gateway, or correct where it points to.",
+    ),
+    "refused_data": Kind(
+        _ERROR,
+        "the receiver can't read the request",
+        "Name an OTLP receiver in {variable}; unset OTEL_EXPORTER_OTLP_COMPRESSION if it can't read gzip.",
+    ),
+    "web_page": Kind(
+        _ERROR, "a web page answers, no OTLP receiver", "Name the receiver's own address and port in {variable}."
+    ),
+    "not_otlp": Kind(_ERROR, "what answers speaks no OTLP", "Name an OTLP receiver in {variable}."),
+    "failed": Kind(_ERROR, "a request failed in another way", "Look at what is said, and at the receiver's log."),
+    # clock
+    "clock_skew": Kind(
+        _WARNING,
+        "two clocks differ by more than 10 s, so alerts come early or late, and events of machines get out of order",
+        "Have both clocks set by NTP (timedatectl set-ntp true).",
+    ),
+    # test operation
+    "operation_failed": Kind(
+        _ERROR,
+        "the test operation could not run",
+        "Look at what is said; `python -c 'import otel_progress'` must work.",
+    ),
+    "not_sent": Kind(
+        _ERROR,
+        "nothing was sent for a signal within the time",
+        "Give it more time with --timeout; for spans look at OTEL_TRACES_SAMPLER.",
+    ),
+    "not_sampled": Kind(
+        _WARNING,
+        "the sampler left the test operation's trace out",
+        "Raise OTEL_TRACES_SAMPLER_ARG, or set OTEL_TRACES_SAMPLER=parentbased_always_on.",
+    ),
+    "not_accepted": Kind(_ERROR, "what was sent was not accepted", "Look at what is said, and at the receiver's log."),
+    "partly_rejected": Kind(
+        _ERROR,
+        "the receiver took a request, but refused some of what it held (partial success)",
+        "Look at what is said: the receiver's limits or rules refuse it.",
+    ),
+    "no_run_series": Kind(
+        _WARNING,
+        "series by operation id are turned off, so alerts can't see a run",
+        "Unset OTEL_PROGRESS_RUN_SERIES_MAX.",
+    ),
+    # end to end
+    "backend_away": Kind(_ERROR, "a backend can't be reached", "Start it, or correct {option}."),
+    "backend_forbids": Kind(
+        _ERROR, "a backend does not let us look (401, 403)", "Write {option} http://user:password@host:port."
+    ),
+    "backend_wrong": Kind(_ERROR, "something else answers than this backend", "Name its own address in {option}."),
+    "series_missing": Kind(
+        _ERROR,
+        "the run series did not arrive in Prometheus",
+        "Add a metrics pipeline to Prometheus in the Collector and look at its log; allow old samples by "
+        "tsdb: {{out_of_order_time_window: 30m}}.",
+    ),
+    "otlp_receiver_off": Kind(
+        _ERROR,
+        "the run series did not arrive, and Prometheus takes no OTLP",
+        "Start Prometheus with --web.enable-otlp-receiver, or have the Collector write to it by remote write.",
+    ),
+    "names_unescaped": Kind(
+        _ERROR,
+        "Prometheus keeps the dots in names, so rules and dashboards don't find them",
+        "Set otlp: {{translation_strategy: UnderscoreEscapingWithSuffixes}} in Prometheus.",
+    ),
+    "events_missing": Kind(
+        _ERROR,
+        "the log events did not arrive in Loki",
+        "Add a logs pipeline to Loki (otlp_http to http://loki:3100/otlp) in the Collector, and look at its log.",
+    ),
+    "event_name_missing": Kind(
+        _ERROR,
+        "the log events arrived in Loki without their event names",
+        "Leave the attribute event.name of log records in the Collector: no processor may drop it.",
+    ),
+    "trace_missing": Kind(
+        _ERROR,
+        "the trace did not arrive in Tempo",
+        "Add a traces pipeline to Tempo in the Collector, leave operations out of tail sampling, and look at its log.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the report.
+
+    Attributes:
+        step: the part of the way it belongs to.
+        level: how it is meant.
+        text: what was found.
+        code: which of `KINDS` it is; empty where nothing is wrong.
+        fix: how to put it right.
+        signals: the signals it holds for.
+        seconds: how long it took, or the delay.
+    """
+
+    step: str
+    level: Level
+    text: str
+    code: str = ""
+    fix: str = ""
+    signals: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong: a code of `KINDS`, in words, and what its fix is about."""
+
+    code: str
+    text: str
+    about: tuple[tuple[str, str], ...] = ()
+
+    def line(self, step: str, signals: tuple[str, ...] = (), **about: str) -> Line:
+        """The line that tells it; `about` fills what the problem itself does not name."""
+        kind = KINDS[self.code]
+        fix = kind.fix.format(**{**about, **dict(self.about)})
+        return Line(step, kind.level, self.text, self.code, fix, signals)
+
+
+def problem(code: str, text: str, **about: str) -> Problem:
+    """Something is wrong."""
+    return Problem(code, text, tuple(about.items()))
