@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format stack alert-demo bench coverage versions lock clean
+.PHONY: help demo test test-stack check format stack alert-demo bench coverage versions lock clean
 
 help:  ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,7 +22,10 @@ demo: $(READY)  ## survey the source code of Python's standard library, followed
 	@$(RUN) examples/survey.py
 
 test: $(READY)  ## all tests; those that need the real Collector say so where it can't be built
-	$(RUN) -m pytest -n 2 --dist loadgroup
+	$(RUN) -m pytest -n 2 --dist loadfile
+
+test-stack: stack  ## only the tests against the real Collector, Prometheus, Tempo and Loki
+	$(RUN) -m pytest -n 2 --dist loadfile tests/stack
 
 check: $(READY)  ## lint, format, types, layers
 	$(RUN) -m ruff check .
@@ -42,8 +45,9 @@ stack: $(READY)  ## what the tests against real programs need: a Collector, Prom
 alert-demo: stack  ## a job hangs, and its alert arrives at a webhook; takes about a minute
 	@$(RUN) examples/alerting/demo.py "$$($(RUN) tests/stack/build.py | tail -n 1)"
 
-bench: $(READY)  ## how fast, side by side with peers; writes docs/performance.md
+bench: $(READY)  ## how fast, side by side with peers, and how right; writes docs/performance.md and docs/accuracy.md
 	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks.verdicts
 
 coverage: $(READY)  ## which lines and branches no test reaches
 	$(RUN) -m coverage run -m pytest tests/unit

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
-from .build import cache
+from .build import NICE, cache, find_go
 from .ports import free_ports
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ def reader() -> Path:
     """Return the program that reads Compose files, built once into the cache.
 
     Raises:
-        OSError: There is no Go.
+        NoGoError: There is no Go.
         subprocess.CalledProcessError: The build failed.
     """
     program = cache() / f"compose-go-{VERSION}" / "cmd"
     if not program.exists():
         env = {**os.environ, "GOBIN": str(program.parent), "GOWORK": "off"}
-        command = ["nice", "-n", "19", "go", "install", f"github.com/compose-spec/compose-go/v2/cmd@{VERSION}"]
+        command = [*NICE, str(find_go()), "install", f"github.com/compose-spec/compose-go/v2/cmd@{VERSION}"]
         subprocess.run(command, env=env, check=True, capture_output=True, timeout=600)
     return program
 
@@ -148,7 +148,7 @@ class Services:
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(10)  # as a container engine does
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -175,5 +175,7 @@ class Services:
             if found := what():
                 return found
             time.sleep(0.1)
-        logs = "\n".join(f"{file.name}: {file.read_text(errors='replace')[-1500:]}" for file in self.folder.glob("*.log"))
+        logs = "\n".join(
+            f"{file.name}: {file.read_text(errors='replace')[-1500:]}" for file in self.folder.glob("*.log")
+        )
         raise AssertionError(f"waited {timeout:g} s in vain\n{logs}")

@@ -220,6 +220,15 @@ class TestTempo:
         assert [span["name"] for span in found["spanSets"][0]["spans"]] == ["fetch"]
         assert tempo.search('{ name = "fetch" && span.progress.operation.name = "export" }') == []
 
+    def test_trace_with_thousands_of_stages_is_whole(self, tempo: Tempo) -> None:
+        """A trace of more than 5 MB, Tempo's own limit, is kept in full."""
+        trace = secrets.token_hex(16)
+        names = [f"stage-{number}" for number in range(1000)]
+        for _ in range(6):
+            tempo.send(spans(trace, *names, progress__message="x" * 1000))
+            tempo.wait_for(lambda: tempo.trace(trace))
+        tempo.wait_for(lambda: len(tempo.trace(trace)) == 6000)
+
     def test_spans_are_counted(self, tempo: Tempo) -> None:
         """A TraceQL metrics query counts the spans by an attribute."""
         for name in ("import", "import", "export"):

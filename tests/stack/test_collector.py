@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORWARD = CONFIGS / "forward.yaml"
-OVERLAYS = {FORWARD: LOCAL}
-"""Configurations that only work on top of another one."""
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -281,20 +278,6 @@ def test_forward_survives_outage_and_kill(collector_binary: Path, tmp_path: Path
             # An unfinished request is sent again, so an event may come twice, but none may be missing.
             backend.wait_for(lambda: set(names(backend)) >= set(expected))
         assert names(forwarder) == expected
-
-
-@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
-def test_configurations_are_valid(collector_binary: Path, config: Path) -> None:
-    """The real Collector finds nothing wrong with any of our configurations."""
-    files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
-    done = subprocess.run(
-        [collector_binary, "validate", *(f"--config={file}" for file in files)],
-        env={**os.environ, "OTEL_PROGRESS_FORWARD": "http://127.0.0.1:4318"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_build_without_go_says_what_to_do(tmp_path: Path) -> None:

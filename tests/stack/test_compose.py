@@ -40,7 +40,7 @@ def model() -> dict[str, Any]:
     """What compose.yaml says, with all profiles."""
     try:
         return compose.model(compose.reader())
-    except OSError as error:
+    except build.NoGoError as error:
         missing(f"Compose files can't be read: {error}")
         raise
     except subprocess.CalledProcessError as error:
@@ -77,6 +77,16 @@ def test_what_is_mounted_exists(model: dict[str, Any]) -> None:
             else:
                 assert volume["source"] in model["volumes"]
         assert ("healthcheck" in service) == (name not in {"collector", "demo"})
+
+
+@pytest.mark.parametrize("name", ["tempo", "loki"])
+def test_data_are_kept(model: dict[str, Any], name: str) -> None:
+    """All that a store writes goes into its volume, so that it outlives the container."""
+    [volume] = [mount["target"] for mount in model["services"][name]["volumes"] if mount["type"] == "volume"]
+    text = (ROOT / "compose" / f"{name}.yaml").read_text(encoding="utf-8")
+    paths = re.findall(r": (/\S+)$", text, re.MULTILINE)
+    assert paths
+    assert [path for path in paths if path != volume and not path.startswith(f"{volume}/")] == []
 
 
 def test_grafana_finds_its_data_sources(model: dict[str, Any]) -> None:

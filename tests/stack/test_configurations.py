@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ import pytest
 from .backends import Prometheus
 from .collector import CONFIGS, LOCAL, Collector
 from .ports import free_ports
+from .test_collector import send
 from .test_sdk import PROGRAM, STATE, Run, events, last, points
 
 if TYPE_CHECKING:
@@ -73,6 +75,15 @@ def test_every_file_is_used() -> None:
     assert [file.name for file in files if f"| `{file.name}`" not in text] == []
 
 
+@pytest.mark.parametrize("config", [FORWARD, SINGLE, AGENT], ids=lambda file: file.stem)
+def test_nothing_is_given_up(config: Path) -> None:
+    """What can't be sent is tried again without end; the Collector's own default is five minutes."""
+    text = config.read_text(encoding="utf-8")
+    assert re.findall(r"max_elapsed_time: (\S+)", text) == ["0"]
+    written = re.findall(r"retry_on_failure:(?: (&\w+|\*\w+))?\n", text)
+    assert all(one.startswith("*") for one in written[1:])
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the certificates that the commands in the README make."""
@@ -83,23 +94,29 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tls"
 
 
+class Watched(Collector):
+    """A Collector whose own metrics can be read."""
+
+    self_metrics = ""
+
+
 @contextlib.contextmanager
 def collector_with(
-    binary: Path, folder: Path, *configs: Path, backend: Collector | None = None, **env: str
-) -> Iterator[Collector]:
+    binary: Path, folder: Path, *configs: Path, backend: Collector | None = None, env: dict[str, str] | None = None
+) -> Iterator[Watched]:
     """A Collector that sends to a backend, with a port of its own for its own metrics."""
     guard, [own] = free_ports(1)
     if backend is not None:
         names = ("OTEL_PROGRESS_TEMPO", "OTEL_PROGRESS_PROMETHEUS", "OTEL_PROGRESS_LOKI")
-        env |= dict.fromkeys(names, backend.http_endpoint)
-    with guard, Collector(binary, folder, configs=configs, env={**env, SELF: str(own)}) as running:
-        running.self_metrics = f"http://127.0.0.1:{own}/metrics"  # type: ignore[attr-defined]
+        env = {**(env or {}), **dict.fromkeys(names, backend.http_endpoint)}
+    with guard, Watched(binary, folder, configs=configs, env={**(env or {}), SELF: str(own)}) as running:
+        running.self_metrics = f"http://127.0.0.1:{own}/metrics"
         yield running
 
 
-def own_metrics(collector: Collector) -> dict[str, float]:
+def own_metrics(collector: Watched) -> dict[str, float]:
     """The sums of the Collector's own metrics, by name."""
-    with urlopen(collector.self_metrics, timeout=10) as answer:  # type: ignore[attr-defined]
+    with urlopen(collector.self_metrics, timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     sums: dict[str, float] = {}
     for line in lines:
@@ -164,6 +181,31 @@ def test_single_loses_nothing_over_outage_and_kill(
         assert {span["name"] for span in collector.spans()} == {"work", "first", "second", *said}
 
 
+@pytest.mark.parametrize("config", [SINGLE, AGENT], ids=lambda file: file.stem)
+def test_full_queue_is_told(collector_binary: Path, tmp_path: Path, certificates: Path, config: Path) -> None:
+    """Once the queue for what is away is full, the sender is asked to try again later: nothing is thrown away."""
+    nobody = "127.0.0.1:1"
+    env = {
+        "OTEL_PROGRESS_QUEUE": "300000",
+        "OTEL_PROGRESS_LOKI": f"http://{nobody}",
+        "OTEL_PROGRESS_GATEWAYS": f"[{nobody}]",
+        "OTEL_PROGRESS_TOKEN": TOKEN,
+        "OTEL_PROGRESS_TLS": str(certificates),
+    }
+    record = {"timeUnixNano": "1", "body": {"stringValue": "x" * 5000}}
+    body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
+    with collector_with(collector_binary, tmp_path, config, env=env) as full:
+        statuses = []
+        for _ in range(150):
+            connection = http.client.HTTPConnection(urlsplit(full.http_endpoint).netloc, timeout=10)
+            with contextlib.closing(connection):
+                connection.request("POST", "/v1/logs", body, {"Content-Type": "application/json"})
+                statuses.append(connection.getresponse().status)
+    taken = statuses.index(503)
+    assert taken > 10
+    assert statuses == [200] * taken + [503] * (150 - taken)
+
+
 class Tier(NamedTuple):
     """Agent, gateways, and what is behind each gateway."""
 
@@ -194,13 +236,13 @@ def tier(collector_binary: Path, tmp_path: Path, certificates: Path) -> Iterator
         gateways = tuple(
             stack.enter_context(
                 collector_with(
-                    collector_binary, tmp_path / f"gateway-{number}", SINGLE, GATEWAY, backend=backend, **secure
+                    collector_binary, tmp_path / f"gateway-{number}", SINGLE, GATEWAY, backend=backend, env=secure
                 )
             )
             for number, backend in enumerate(backends)
         )
         env = {**secure, "OTEL_PROGRESS_GATEWAYS": f"[{', '.join(map(address, gateways))}]"}
-        agent = stack.enter_context(collector_with(collector_binary, tmp_path / "agent", AGENT, **env))
+        agent = stack.enter_context(collector_with(collector_binary, tmp_path / "agent", AGENT, env=env))
         yield Tier(agent, gateways, backends)
 
 
@@ -245,6 +287,20 @@ def test_tier_keeps_together_what_belongs_together(tier: Tier) -> None:
         assert len(instances(one, what) | instances(other, what)) == len(running)
 
 
+def test_traces_are_spread(tier: Tier) -> None:
+    """The traces of one process go through both gateways, each as a whole, also when its spans come one by one."""
+    ids = [f"{number:032x}" for number in range(1, 25)]
+    for span_id in ("000000000000000a", "000000000000000b"):
+        for trace_id in ids:
+            span = {"name": "load", "traceId": trace_id, "spanId": span_id}
+            send(tier.agent.http_endpoint, "traces", {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]})
+    one, other = tier.backends
+    one.wait_for(lambda: len(one.spans()) + len(other.spans()) == 2 * len(ids))
+    assert not traces(one) & traces(other)
+    assert traces(one)
+    assert traces(other)
+
+
 def test_gateway_restarts_without_loss(tier: Tier) -> None:
     """While a gateway is killed and away the other's share goes on; what waited for it arrives when it is back."""
     said = [f"say-{number}" for number in range(10)]
@@ -279,7 +335,7 @@ def test_wrong_token_is_refused(
         "OTEL_PROGRESS_TOKEN": "guessed",
         "OTEL_PROGRESS_GATEWAYS": f"[{address(tier.gateways[0])}]",
     }
-    with collector_with(collector_binary, tmp_path / "stranger", AGENT, **env) as stranger:
+    with collector_with(collector_binary, tmp_path / "stranger", AGENT, env=env) as stranger:
         with Run(stranger, "http/protobuf", "work", "refused") as program:
             program.line("ready")
             program.end()
@@ -323,9 +379,7 @@ def run_program() -> Callable[..., int]:
     """A function that runs the program to its end, with these variables."""
 
     def run(operation: str, **env: str) -> int:
-        # The authorities of other programs on this machine are none for this one.
-        others = ("OTEL_", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(others)}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         command = [sys.executable, str(PROGRAM), "work", operation]
         done = subprocess.run(
             command, env={**kept, **env}, input="end\n", text=True, timeout=60, check=False, capture_output=True
@@ -354,18 +408,28 @@ def test_prometheus_scrapes(collector_binary: Path, collector: Collector, tmp_pa
     head = re.search(r"^#   (scrape_configs:\n(?:#     .*\n)+)", SCRAPE.read_text(encoding="utf-8"), re.MULTILINE)
     assert head is not None
     guard, [jobs] = free_ports(1)
-    with guard, collector_with(
-        collector_binary, tmp_path / "c", SINGLE, SCRAPE, backend=collector, OTEL_PROGRESS_SCRAPE=f"127.0.0.1:{jobs}"
-    ) as single:
+    with (
+        guard,
+        collector_with(
+            collector_binary,
+            tmp_path / "c",
+            SINGLE,
+            SCRAPE,
+            backend=collector,
+            env={"OTEL_PROGRESS_SCRAPE": f"127.0.0.1:{jobs}"},
+        ) as single,
+    ):
         text = head[1].replace("\n#   ", "\n").replace("8889", str(jobs)).replace("10s", "1s")
-        text = text.replace("8888", str(urlsplit(single.self_metrics).port))  # type: ignore[attr-defined]
+        text = text.replace("8888", str(urlsplit(single.self_metrics).port))
         (tmp_path / "prometheus.yaml").write_text("global: {scrape_interval: 1s}\n" + text, encoding="utf-8")
         with (
             ScrapingPrometheus(Path(binary), tmp_path / "p", config=tmp_path / "prometheus.yaml") as prometheus,
             Run(single, "http/protobuf", "work", "op-1") as program,
         ):
             program.line("ready")
-            [active] = prometheus.wait_for(lambda: prometheus.query('progress_run_active{progress_operation_id="op-1"}'))
+            [active] = prometheus.wait_for(
+                lambda: prometheus.query('progress_run_active{progress_operation_id="op-1"}')
+            )
             assert active.value == 1
             assert active.labels["job"] == "stack"
             [instance] = instances(collector, "logs")

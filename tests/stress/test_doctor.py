@@ -390,10 +390,12 @@ def test_client_certificate_is_wanted(authority: trustme.CA, trusted: str, tmp_p
 
 
 def test_authorities_of_another_variable(authority: trustme.CA, trusted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where REQUESTS_CA_BUNDLE stands over the certificate that was named, it is named."""
+    """The certificate that OpenTelemetry's variable names stands above REQUESTS_CA_BUNDLE; without it, that one is told."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
     with web(tls=served(authority.issue_cert("127.0.0.1"))) as where:
-        report = examine(f"https://{where}", OTEL_EXPORTER_OTLP_CERTIFICATE=trusted)
+        named = examine(f"https://{where}", OTEL_EXPORTER_OTLP_CERTIFICATE=trusted)
+        report = examine(f"https://{where}")
+    assert not found(named)
     assert set(found(report)) == {"certificate_untrusted"}
     assert "REQUESTS_CA_BUNDLE" in found(report)["certificate_untrusted"]["text"]
 

@@ -101,6 +101,26 @@ def test_steps_with_progress_are_work(progress_capture: Capture) -> None:
     assert not progress_capture.of(semconv.STALLED)
 
 
+def test_steps_right_after_progress_count(progress_capture: Capture) -> None:
+    """Which steps came before a unit and which after it is known exactly, however rarely counts are read."""
+    with progress.operation("crawl", loop_after=5) as op:
+        for _ in range(4):
+            op.step("a")
+        op.advance()
+        for _ in range(5):
+            op.step("a")
+        progress_capture.advance(1)
+        assert op.snapshot().health is Health.LOOPING
+    with progress.operation("crawl", loop_after=5) as op:
+        for _ in range(4):
+            op.step("a")
+        op.advance()
+        for _ in range(4):
+            op.step("a")
+        progress_capture.advance(1)
+        assert op.snapshot().health is Health.PROGRESSING
+
+
 def test_many_steps_within_a_unit_are_work_where_units_take_long(progress_capture: Capture) -> None:
     """What is quiet no longer than twice the longest unit so far is no loop."""
     with progress.operation("crawl", total=10) as op:

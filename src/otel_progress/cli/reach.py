@@ -97,14 +97,19 @@ def _ask_http(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy
     if endpoint.compression == "gzip":
         headers["Content-Encoding"] = "gzip"
     with requests.Session() as session:
-        session.verify = endpoint.certificate or True
         if endpoint.client_certificate:
             key = endpoint.client_key
             session.cert = (endpoint.client_certificate, key) if key else endpoint.client_certificate
         began, sent = clock.monotonic(), clock.unix()
         try:
             with session.post(
-                endpoint.url, body, headers=headers, timeout=endpoint.timeout, allow_redirects=False, stream=True
+                endpoint.url,
+                body,
+                headers=headers,
+                timeout=endpoint.timeout,
+                allow_redirects=False,
+                stream=True,
+                verify=endpoint.certificate,
             ) as response:
                 came = clock.unix()
                 content = next(response.iter_content(ANSWER_BYTES), b"")
@@ -149,10 +154,10 @@ def _look(endpoint: Endpoint, environ: Mapping[str, str]) -> Problem | None:
 
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if endpoint.protocol != "grpc" else ()
     name = next((name for name in names if environ.get(name)), "")
-    file = environ.get(name) or endpoint.certificate or str(requests.utils.DEFAULT_CA_BUNDLE_PATH)
+    file = endpoint.certificate or environ.get(name) or str(requests.utils.DEFAULT_CA_BUNDLE_PATH)
     found = sniff.look(endpoint, file, LOOK_SECONDS)
-    if found is not None and found.code == "certificate_untrusted" and name:
-        return problem(found.code, f"{found.text} (authorities come from {name}, which goes first)")
+    if found is not None and found.code == "certificate_untrusted" and name and not endpoint.certificate:
+        return problem(found.code, f"{found.text} (authorities come from {name})")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress.live import capture, learning
 from otel_progress.model.health import STUCK
@@ -38,6 +38,7 @@ class Loops:
         "_grown_at",
         "_grows_each",
         "_last_at",
+        "_life",
         "_longest",
         "_since",
         "_spent",
@@ -49,6 +50,7 @@ class Loops:
         """Nothing seen yet, at a monotonic time."""
         self.steps: Steps | None = None
         self.stages = Steps()
+        self._life: Any = None
         self._since = operation._moved_at
         self._longest = learning.learning.longest(operation)
         self._last_at = now
@@ -60,12 +62,14 @@ class Loops:
         self._grown_at = now
         self._grows_each = 0.0
 
-    def step(self, key: str, now: float) -> None:
-        """The work took a step, in its own thread."""
-        if self.steps is None:
-            self.steps = Steps()
+    def step(self, operation: Operation, key: str, now: float) -> None:
+        """The work took a step, in its own thread; with what was completed meanwhile, it is the first of a new row."""
+        life, steps = _life(operation), self.steps
+        if steps is None or life != self._life:
+            self._life = life
+            steps = self.steps = Steps()
         self._last_at = now
-        self.steps.add(key)
+        steps.add(key)
 
     def stage_started(self, stage: Handle, now: float) -> None:
         """A stage started."""
@@ -89,7 +93,8 @@ class Loops:
             self._longest = max(self._longest, now - self._since)
         self._since = now
         self.stages = Steps()
-        self.steps = self.steps and Steps()
+        if self.steps is not None and _life(operation) != self._life:
+            self.steps = Steps()  # else they came after it
         self._failed, self._fails, self._grown, self._grows_each = None, 0, 0, 0.0
         if operation._more is not None:
             self._base = dict(operation._more.usage)
@@ -143,6 +148,14 @@ class Loops:
         usage = operation._more.usage if operation._more is not None else {}
         spent = {key: amount - self._base.get(key, 0) for key, amount in tuple(usage.items())}
         return Loop(kind, keys, repeats, after, quiet, Attributes({key: n for key, n in spent.items() if n > 0}))
+
+
+def _life(operation: Operation) -> Any:
+    """A value that changes with each unit that is completed anywhere in the operation."""
+    running = operation._running
+    if not running:
+        return operation._life()
+    return operation._life() + sum(stage._life() for stage in tuple(running))
 
 
 def _what(stage: Handle) -> str:

@@ -334,9 +334,9 @@ class Handle:
             key: what it does and on what, such as `f"search {query}"`; equal keys are the same step.
         """
         now = clock.monotonic()
-        self.operation._with_loops(now).step(
-            key if type(key) is str and len(key) <= values.NAME_LENGTH else _long_key(key), now
-        )
+        operation = self.operation
+        short = type(key) is str and len(key) <= values.NAME_LENGTH
+        operation._with_loops(now).step(operation, key if short else _long_key(key), now)  # type: ignore[arg-type]
 
     def usage(
         self,

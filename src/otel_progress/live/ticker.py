@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock, semconv
@@ -34,6 +35,9 @@ SAMPLE_EVERY: Final = 3
 """Rounds from one sample of all counts to the next."""
 STAGE_EVENTS: Final = 50.0
 """Stage events a second of one operation; more are folded into the snapshots."""
+SOON: Final = 10.0
+"""Whose limit may be reached within so many seconds is looked at in each round, and so are those that may loop."""
+SOON_MOST: Final = 500
 STALLS: Final = 500
 """Operations found stuck in one round; where it is more, the others are told in the next ones."""
 RATIONED_EACH: Final = 32
@@ -199,12 +203,9 @@ class Ticker:
     def _sample_all(self, now: float) -> None:
         operations = registry.operations()
         self._sample(operations, now)
-        soon = now + self.interval
-        self._soon = [
-            weakref.ref(operation)
-            for operation in operations
-            if operation._check_at < soon or (operation._loops is not None and operation._loops.steps is not None)
-        ]
+        soon = now + SOON
+        found = (operation for operation in operations if operation._check_at < soon or _may_loop(operation))
+        self._soon = [weakref.ref(operation) for operation in islice(found, SOON_MOST)]
 
     def _soon_due(self) -> list[Operation]:
         """Those whose limit may be reached before all are looked at again, or that may loop."""
@@ -405,6 +406,12 @@ def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> 
     else:
         loops.stage_ended(stage, now)
         learning.learning.ended(operation, stage)
+
+
+def _may_loop(operation: Operation) -> bool:
+    """Whether it names its steps, or how often one may come."""
+    loops = operation._loops
+    return loops is not None and (loops.steps is not None or operation._opts.loop_after is not None)
 
 
 def _may_be_released(operation: Operation) -> bool:

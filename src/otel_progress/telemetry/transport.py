@@ -103,7 +103,6 @@ class _Http:
         self._session.headers["User-Agent"] = "otel-progress"
         if endpoint.compression == "gzip":
             self._session.headers["Content-Encoding"] = "gzip"
-        self._session.verify = endpoint.certificate or True
         if endpoint.client_certificate:
             key = endpoint.client_key
             self._session.cert = (endpoint.client_certificate, key) if key else endpoint.client_certificate
@@ -116,7 +115,12 @@ class _Http:
         deadline = clock.monotonic() + seconds
         try:
             with self._session.post(
-                endpoint.url, data=body, timeout=seconds, allow_redirects=False, stream=True
+                endpoint.url,
+                data=body,
+                timeout=seconds,
+                allow_redirects=False,
+                stream=True,
+                verify=endpoint.certificate,  # here, as REQUESTS_CA_BUNDLE stands above that of the session
             ) as response:
                 return _answer(response, _read(response, deadline))
         except self._errors as error:
