@@ -19,7 +19,7 @@ from otel_progress.monitor.ledger import Entry, Ledger, read
 
 LOOK: Final = 0.1
 """Seconds from one look to the next."""
-DEAF: Final = 2.0
+DEAF: Final = 2.9
 """So many seconds without a word from anybody, and the observer takes it that it can't hear."""
 
 

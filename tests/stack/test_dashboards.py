@@ -22,7 +22,9 @@ import pytest
 import yaml
 from grafana.generator import DASHBOARDS, links
 from grafana.generator.operation import ONE_OPERATION
-from grafana.generator.queries import ID, VERDICTS
+from grafana.generator.queries import EVENT, ID, VERDICTS
+
+from otel_progress import semconv as s
 
 from . import build
 from .backends import Loki, Prometheus, Tempo
@@ -41,7 +43,7 @@ RULES = ROOT / "grafana" / "alerts" / "rules.yaml"
 SOURCES = ROOT / "grafana" / "provisioning" / "datasources" / "otel-progress.yaml"
 SPEED = 20
 """All times of the alert rules are divided by this."""
-PATIENCE = float(os.environ.get("PAT", "60"))
+PATIENCE = 60.0
 SCRAPE = """
 scrape_configs:
   - job_name: otel-collector
@@ -216,6 +218,8 @@ def situation(collector: Collector, prometheus: Prometheus) -> Iterator[None]:
             victim.kill()
             verdicts = 'progress_run_health{progress_health=~"slow|silent|looping"} == 1'
             prometheus.wait_for(lambda: len(prometheus.query(verdicts)) == 3, 60)
+            heard = f'present_over_time(progress_run_active{{{ID}="killed-1"}}[{VARIABLES["gap"]}])'
+            prometheus.wait_for(lambda: not prometheus.query(heard), 60)
             yield
         finally:
             for process in (victim, living, ended):
@@ -300,6 +304,14 @@ def test_verdict_of_one_operation(operation: str, stack: Stack) -> None:
     verdict = next(panel.queries["A"] for panel in ONE_OPERATION.panels() if panel.json["title"] == "Verdict")
     wanted = VERDICTS[WORST[operation]]
     wait_for(lambda: "" if [it.value for it in stack.ask(verdict, id=operation)] == [wanted] else operation)
+
+
+def test_what_ended_does_not_run(stack: Stack) -> None:
+    """However long a gap may last, an operation that told its end is not among those that run."""
+    found = stack.ask(CASES["now-Running-A"], gap="5m")
+    ids = {it.labels[ID] for it in found}
+    assert {"killed-1", "moving-1"} <= ids, "a gap of 5 minutes is bridged"
+    assert "ended-1" not in ids
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -393,6 +405,16 @@ def test_logs_of_a_trace(stack: Stack) -> None:
     assert "$" not in text
     # The child is a part of the trace.
     assert {it.labels[ID] for it in loki.query_range(text)} == {"moving-1", "child-1"}
+
+
+def test_feed_leaves_updates_out(stack: Stack) -> None:
+    """What it said has neither updates of counts nor heartbeats of the work, of which there are many."""
+    stack.needs("loki")
+    assert stack.loki is not None
+    every = stack.loki.query_range(f'{{service_name="shop"}} | {ID}="moving-1"')
+    assert s.UPDATED in {line.labels[EVENT] for line in every}
+    said = [it.labels[EVENT] for it in stack.ask(CASES["operation-What it said-A"])]
+    assert set(said) == {s.OPERATION_STARTED, s.STAGE_STARTED, s.STAGE_ENDED, s.NOTE}
 
 
 def test_exemplars(stack: Stack) -> None:
