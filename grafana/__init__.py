@@ -1,0 +1,1 @@
+"""What Grafana and Prometheus need: dashboards, data sources, alert rules."""

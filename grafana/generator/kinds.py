@@ -1,0 +1,259 @@
+"""Kinds of work: how often, how long, how well, what for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generator import links
+from grafana.generator.common import CURRENCY_VARIABLE, GAP_VARIABLE, JOB_VARIABLE, NAME_VARIABLE, WINDOW_VARIABLE
+from grafana.generator.parts import (
+    COLOURED_TEXT,
+    GOOD,
+    SOURCES,
+    Dashboard,
+    bars,
+    column,
+    heatmap,
+    lines,
+    links_column,
+    table,
+)
+from grafana.generator.queries import (
+    BY_NAME,
+    NAME,
+    PROMETHEUS,
+    STAGE,
+    STATUS,
+    UNIT,
+    Query,
+    Row,
+    grown,
+    label,
+    last,
+    series,
+)
+from otel_progress import semconv as s
+from otel_progress.model.status import Status
+
+STARTED: Final = series(s.STARTED, "_total")
+ENDED: Final = series(s.ENDED, "_total")
+UNITS: Final = series(s.UNITS_COMPLETED, "_total")
+COST: Final = series(s.COST, "_total")
+CURRENCY: Final = label(s.CURRENCY)
+COMPLETED: Final = f'{BY_NAME}, {STATUS}="{Status.COMPLETED.value}"'
+REPORT: Final = {NAME: "report"}
+LEGEND: Final = f"{{{{{NAME}}}}}"
+
+
+def histogram(metric: s.Metric, by: str, part: str = "_bucket", window: str = "$window") -> str:
+    """How much a part of a histogram grew."""
+    return grown(series(metric, part), BY_NAME, by, window)
+
+
+def quantile(level: float, metric: s.Metric, by: str) -> str:
+    """A quantile of durations."""
+    return f"histogram_quantile({level}, {histogram(metric, f'{by}, le')})"
+
+
+def number(expression: str, *expected: Row) -> Query:
+    """A column of the table."""
+    return Query(PROMETHEUS, expression, expected, instant=True, format="table")
+
+
+def line(expression: str, legend: str, *expected: Row) -> Query:
+    """A line over time."""
+    return Query(PROMETHEUS, expression, expected, legend)
+
+
+IN_CURRENCY: Final = f'{BY_NAME}, {CURRENCY}="$currency"'
+COST_PER_UNIT: Final = (
+    f"{grown(COST, IN_CURRENCY, NAME)}\n/ on ({NAME}) group_right () ({grown(UNITS, BY_NAME, f'{NAME}, {UNIT}')} > 0)"
+)
+
+overview = table(
+    "Kinds of work",
+    "From Prometheus: counters and histograms by name, grown within `Over`. *Well* is the share of completed among all "
+    "that ended.",
+    (24, 8),
+    number(grown(STARTED, BY_NAME, NAME), Row(REPORT, 4, 4), Row({NAME: "import"}, 4, 4)),
+    number(grown(ENDED, BY_NAME, NAME), Row(REPORT, 4, 4)),
+    number(
+        f"{grown(ENDED, COMPLETED, NAME)} / {grown(ENDED, BY_NAME, NAME)}",
+        Row(REPORT, 0.75, 0.75),
+    ),
+    number(f"sum by ({NAME}) ({last(s.ACTIVE, BY_NAME)})", Row({NAME: "import"}, 3, 4)),
+    number(quantile(0.5, s.OPERATION_DURATION, NAME), Row(REPORT, 0.01, 2)),
+    number(quantile(0.9, s.OPERATION_DURATION, NAME), Row(REPORT, 0.05, 5)),
+    columns=(NAME, "A", "B", "C", "D", "E", "F"),
+    overrides=(
+        links_column(NAME, "Kind of work", links.of_kind()),
+        column("A", "Started", "short", 110, decimals=0),
+        column("B", "Ended", "short", 110, decimals=0),
+        column("C", "Well", "percentunit", 110, custom__cellOptions=COLOURED_TEXT, **GOOD),
+        column("D", "Running", "short", 110, decimals=0),
+        column("E", "Half took less than", "dtdurations", 180),
+        column("F", "90% took less than", "dtdurations", 180),
+    ),
+    sort="Started",
+)
+
+success = lines(
+    "Success",
+    "From Prometheus: the share of completed among all that ended within `Over`.",
+    (12, 7),
+    line(f"{grown(ENDED, COMPLETED, NAME)} / {grown(ENDED, BY_NAME, NAME)}", LEGEND, Row(REPORT, 0.75, 0.75)),
+    unit="percentunit",
+    defaults={"min": 0, "max": 1},
+)
+
+endings = lines(
+    "How they ended",
+    "From Prometheus: operations that ended within `Over`, by status.",
+    (12, 7),
+    line(
+        grown(ENDED, BY_NAME, f"{NAME}, {STATUS}"),
+        f"{LEGEND}: {{{{{STATUS}}}}}",
+        Row({**REPORT, STATUS: "completed"}, 3, 3),
+        Row({**REPORT, STATUS: "failed"}, 1, 1),
+    ),
+    unit="short",
+    defaults={"min": 0, "decimals": 0},
+)
+
+durations = heatmap(
+    "How long they took",
+    "From Prometheus: the histogram of durations, in seconds. An exemplar leads to its trace.",
+    (12, 8),
+    Query(
+        PROMETHEUS,
+        histogram(s.OPERATION_DURATION, "le", window="$__rate_interval"),
+        (Row({"le": "+Inf"}, 0, 4), Row({"le": "~1(\\.0)?"}, 0, 4)),
+        "{{le}}",
+        format="heatmap",
+        more={"exemplar": True},
+    ),
+)
+
+quantiles = lines(
+    "Quantiles of duration",
+    "From Prometheus: half, 90% and 99% of those that ended within `Over` took less than this.",
+    (12, 8),
+    *(
+        line(quantile(level, s.OPERATION_DURATION, NAME), f"{LEGEND} {name}", Row(REPORT, 0.01, 5))
+        for level, name in ((0.5, "50%"), (0.9, "90%"), (0.99, "99%"))
+    ),
+    unit="dtdurations",
+    defaults={"min": 0},
+)
+
+BY_STAGE: Final = f"{NAME}, {STAGE}"
+stages = lines(
+    "Where the time goes",
+    "From Prometheus: seconds that stages took in all, of those that ended within `Over`.",
+    (12, 8),
+    line(
+        histogram(s.STAGE_DURATION, BY_STAGE, "_sum"),
+        f"{LEGEND}: {{{{{STAGE}}}}}",
+        Row({**REPORT, STAGE: "collect"}, 0.2, 5),
+        Row({**REPORT, STAGE: "print"}, 0, 5),
+    ),
+    unit="dtdurations",
+    defaults={"min": 0},
+    custom={"fillOpacity": 30, "stacking": {"mode": "normal", "group": "A"}},
+)
+
+slowest = bars(
+    "The slowest stages",
+    "From Prometheus: 90% of the times that the stage ended within `Over` it took less than this. The worst ten.",
+    (12, 8),
+    Query(
+        PROMETHEUS,
+        f"sort_desc(topk(10, {quantile(0.9, s.STAGE_DURATION, BY_STAGE)}))",
+        (Row({**REPORT, STAGE: "collect"}, 0.05, 5), Row({NAME: "import", STAGE: "read"}, 0, 5)),
+        f"{LEGEND}: {{{{{STAGE}}}}}",
+        instant=True,
+    ),
+    unit="dtdurations",
+)
+
+throughput = lines(
+    "Throughput",
+    "From Prometheus: units of work completed a second.",
+    (8, 7),
+    line(
+        f"sum by ({NAME}, {UNIT}) (rate({UNITS}{{{BY_NAME}}}[$__rate_interval]))",
+        f"{LEGEND}: {{{{{UNIT}}}}}",
+        Row({NAME: "import", UNIT: "row"}, 100, 2000),
+    ),
+    unit="short",
+    defaults={"min": 0},
+)
+
+eta_error = lines(
+    "How wrong the estimate is",
+    "From Prometheus: by how much the estimated end moves, in seconds a second, the mean of what runs. 0%: each second "
+    "brings the end a second nearer. 100%: it is no nearer than before.",
+    (8, 7),
+    line(
+        f"avg by ({NAME}) (abs(deriv({series(s.RUN_ETA)}{{{BY_NAME}}}[$gap]) + 1))",
+        LEGEND,
+        Row({NAME: "import"}, 0, 5),
+    ),
+    unit="percentunit",
+    defaults={"min": 0},
+)
+
+cost = lines(
+    "Cost of a unit",
+    "From Prometheus: what was spent within `Over`, in `Currency`, by the units completed, for each kind of unit.",
+    (8, 7),
+    line(
+        COST_PER_UNIT,
+        f"{LEGEND}: a {{{{{UNIT}}}}}",
+        Row({**REPORT, UNIT: "page"}, 0.05, 0.05),
+        Row({NAME: "import", UNIT: "row"}, 0.00001, 0.0001),
+    ),
+    unit="none",
+    defaults={"min": 0},
+)
+
+tokens = lines(
+    "Tokens",
+    "From Prometheus: tokens used within `Over`, by direction.",
+    (12, 7),
+    line(
+        grown(series(s.TOKENS, "_total"), BY_NAME, f"{NAME}, {label(s.TOKEN_DIRECTION)}"),
+        f"{LEGEND}: {{{{{label(s.TOKEN_DIRECTION)}}}}}",
+        Row({**REPORT, label(s.TOKEN_DIRECTION): "input"}, 300, 300),
+        Row({**REPORT, label(s.TOKEN_DIRECTION): "output"}, 30, 30),
+    ),
+    unit="short",
+    defaults={"min": 0},
+)
+
+spent = lines(
+    "Spent",
+    "From Prometheus: money spent within `Over`, by currency.",
+    (12, 7),
+    line(
+        grown(COST, BY_NAME, f"{NAME}, {CURRENCY}"),
+        f"{LEGEND}: {{{{{CURRENCY}}}}}",
+        Row({**REPORT, CURRENCY: "USD"}, 1.5, 1.5),
+    ),
+    unit="none",
+    defaults={"min": 0},
+)
+
+KINDS = Dashboard(
+    links.KINDS,
+    "Kinds of work",
+    "For each name of an operation: how often it runs, how it ends, how long it and its stages take, what it costs.",
+    (JOB_VARIABLE, NAME_VARIABLE, CURRENCY_VARIABLE, WINDOW_VARIABLE, GAP_VARIABLE, *SOURCES),
+    {
+        "": (overview, success, endings),
+        "Time": (durations, quantiles, stages, slowest),
+        "Work and cost": (throughput, eta_error, cost, tokens, spent),
+    },
+    since="now-6h",
+    refresh="1m",
+)

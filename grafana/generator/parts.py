@@ -1,0 +1,539 @@
+"""Panels and dashboards as Grafana's classic JSON (schema version 42), which Grafana 11 to 13 read from files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from grafana.generator.links import Link
+from grafana.generator.queries import LOKI, PROMETHEUS, TEMPO, VERDICTS, Query
+
+Json = dict[str, Any]
+MIXED: Final = {"type": "datasource", "uid": "-- Mixed --"}
+WIDTH: Final = 24
+COLOURS: Final = ("text", "green", "blue", "yellow", "yellow", "orange", "purple", "red", "dark-red")
+"""Of the verdicts, as named in Grafana's palette: such a name fits the dark and the light theme."""
+MEANING: Final = {"silent": "stuck (silent)", "dead": "not heard from (dead)"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel with its size, and what its queries return in the tests' situation."""
+
+    json: Json
+    width: int
+    height: int
+    queries: Mapping[str, Query] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """A dashboard; rows are lists of panels under a title."""
+
+    uid: str
+    title: str
+    description: str
+    variables: Sequence[Json]
+    rows: Mapping[str, Sequence[Panel]]
+    since: str = "now-1h"
+    refresh: str = "10s"
+
+    def panels(self) -> Iterable[Panel]:
+        """All panels, in their order."""
+        return (panel for row in self.rows.values() for panel in row)
+
+
+def source(kind: str) -> Json:
+    """The data source that the variable of this name says."""
+    return {"type": kind, "uid": f"${{{kind}}}"}
+
+
+def target(ref: str, query: Query) -> Json:
+    """A query as a panel has it."""
+    common: Json = {"refId": ref, "datasource": source(query.source)}
+    if query.source == PROMETHEUS:
+        more: Json = {"expr": query.text, "legendFormat": query.legend or "__auto", "format": query.format}
+        more |= {"instant": query.instant, "range": not query.instant, "editorMode": "code"}
+    elif query.source == LOKI:
+        more = {"expr": query.text, "legendFormat": query.legend, "editorMode": "code"}
+        more["queryType"] = "instant" if query.instant else "range"
+    else:
+        more = {"query": query.text, "queryType": "traceql"}
+    return {**common, **more, **query.more}
+
+
+def panel(
+    kind: str,
+    title: str,
+    description: str,
+    size: tuple[int, int],
+    *queries: Query,
+    unit: str = "",
+    defaults: Json | None = None,
+    custom: Json | None = None,
+    options: Json | None = None,
+    overrides: Sequence[Json] = (),
+    transformations: Sequence[Json] = (),
+    more: Json | None = None,
+) -> Panel:
+    """A panel of any kind."""
+    named = {chr(ord("A") + number): query for number, query in enumerate(queries)}
+    fields: Json = {**({"unit": unit} if unit else {}), **(defaults or {}), "custom": custom or {}}
+    sources = {query.source for query in queries}
+    json: Json = {
+        "type": kind,
+        "title": title,
+        "description": description,
+        "fieldConfig": {"defaults": fields, "overrides": list(overrides)},
+        "options": options or {},
+        **(more or {}),
+    }
+    if queries:
+        json["datasource"] = source(next(iter(sources))) if len(sources) == 1 else MIXED
+        json["targets"] = [target(ref, query) for ref, query in named.items()]
+    if transformations:
+        json["transformations"] = list(transformations)
+    return Panel(json, *size, named)
+
+
+# -- values
+
+
+def steps(*parts: tuple[float | None, str], mode: str = "absolute") -> Json:
+    """Thresholds: from which value on, which colour."""
+    return {"thresholds": {"mode": mode, "steps": [{"value": value, "color": colour} for value, colour in parts]}}
+
+
+NEAR: Final = steps((None, "green"), (0.7, "yellow"), (1, "red"))
+"""For a share of a limit."""
+GOOD: Final = steps((None, "red"), (0.9, "yellow"), (0.99, "green"))
+"""For a share of what went well."""
+BAD: Final = steps((None, "green"), (1, "red"))
+"""For a number that should be 0."""
+PLAIN: Final = steps((None, "blue"))
+BY_THRESHOLD: Final = {"color": {"mode": "thresholds"}}
+PALETTE: Final = {"color": {"mode": "palette-classic"}}
+MAPPED: Final[Json] = {
+    "mappings": [
+        {
+            "type": "value",
+            "options": {
+                str(number): {"text": MEANING.get(name, name), "color": colour, "index": number}
+                for (name, number), colour in zip(VERDICTS.items(), COLOURS)
+            },
+        }
+    ]
+}
+"""Numbers of verdicts, in words and colours."""
+
+
+def override(name: str, **properties: Any) -> Json:
+    """What holds for one field. `custom__x` stands for `custom.x`."""
+    matcher = {"id": "byRegexp", "options": name} if name.startswith("/") else {"id": "byName", "options": name}
+    given = [{"id": key.replace("__", "."), "value": value} for key, value in properties.items()]
+    return {"matcher": matcher, "properties": given}
+
+
+def column(ref: str, title: str, unit: str = "", width: int = 0, **properties: Any) -> Json:
+    """A column of values: those of the query `ref`, or of a label."""
+    value = f"/^Value( #{ref})?$/" if len(ref) == 1 else ref
+    more: Json = {"displayName": title}
+    if unit:
+        more["unit"] = unit
+    if width:
+        more["custom__width"] = width
+    return override(value, **more, **properties)
+
+
+def links_column(ref: str, title: str, links: Sequence[Link], width: int = 0) -> Json:
+    """A column that leads somewhere."""
+    return column(ref, title, width=width, links=list(links))
+
+
+GAUGE_CELL: Final = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
+COLOURED_CELL: Final = {"type": "color-background", "mode": "basic", "applyToRow": False}
+COLOURED_TEXT: Final = {"type": "color-text"}
+
+
+# -- kinds of panels
+
+
+def table(
+    title: str,
+    description: str,
+    size: tuple[int, int],
+    *queries: Query,
+    columns: Sequence[str],
+    hide: Sequence[str] = (),
+    overrides: Sequence[Json] = (),
+    sort: str = "",
+    transformations: Sequence[Json] | None = None,
+) -> Panel:
+    """A table of instant queries that are merged on what they share; the columns are labels, or `A` for the query A."""
+    single = len(queries) == 1
+    names = [name if len(name) > 1 else ("Value" if single else f"Value #{name}") for name in columns]
+    organize = {
+        "id": "organize",
+        "options": {
+            "indexByName": {name: number for number, name in enumerate(names)},
+            "excludeByName": {"Time": True, **dict.fromkeys(hide, True)},
+            "renameByName": {},
+        },
+    }
+    chosen = [*([] if single else [{"id": "merge", "options": {}}]), organize]
+    return panel(
+        "table",
+        title,
+        description,
+        size,
+        *queries,
+        unit="short",
+        defaults={"noValue": "", **BY_THRESHOLD, **PLAIN},
+        custom={"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "filterable": True},
+        options={
+            "showHeader": True,
+            "cellHeight": "sm",
+            "sortBy": [{"displayName": sort, "desc": True}] if sort else [],
+        },
+        overrides=overrides,
+        transformations=chosen if transformations is None else transformations,
+    )
+
+
+def stat(
+    title: str,
+    description: str,
+    size: tuple[int, int],
+    *queries: Query,
+    unit: str = "short",
+    text: str = "auto",
+    background: bool = False,
+    defaults: Json | None = None,
+    overrides: Sequence[Json] = (),
+    fields: str = "",
+) -> Panel:
+    """Big numbers."""
+    return panel(
+        "stat",
+        title,
+        description,
+        size,
+        *queries,
+        unit=unit,
+        defaults={"noValue": "none", **BY_THRESHOLD, **PLAIN, **(defaults or {})},
+        options={
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": fields, "values": False},
+            "colorMode": "background" if background else "value",
+            "graphMode": "none",
+            "justifyMode": "auto",
+            "orientation": "auto",
+            "textMode": text,
+            "wideLayout": True,
+        },
+        overrides=overrides,
+    )
+
+
+def gauge(title: str, description: str, size: tuple[int, int], *queries: Query, defaults: Json | None = None) -> Panel:
+    """A share from 0 to 1 as an arc."""
+    return panel(
+        "gauge",
+        title,
+        description,
+        size,
+        *queries,
+        unit="percentunit",
+        defaults={"min": 0, "max": 1, "noValue": "not known", **BY_THRESHOLD, **PLAIN, **(defaults or {})},
+        options={
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "orientation": "auto",
+            "showThresholdLabels": False,
+            "showThresholdMarkers": True,
+        },
+    )
+
+
+LEGEND: Final = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
+
+
+def lines(
+    title: str,
+    description: str,
+    size: tuple[int, int],
+    *queries: Query,
+    unit: str,
+    defaults: Json | None = None,
+    custom: Json | None = None,
+    overrides: Sequence[Json] = (),
+) -> Panel:
+    """Values over time."""
+    return panel(
+        "timeseries",
+        title,
+        description,
+        size,
+        *queries,
+        unit=unit,
+        defaults={**PALETTE, **(defaults or {})},
+        custom={"drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "showPoints": "auto", **(custom or {})},
+        options={"legend": LEGEND, "tooltip": {"mode": "multi", "sort": "desc"}},
+        overrides=overrides,
+    )
+
+
+BARS: Final[Json] = {"drawStyle": "bars", "fillOpacity": 60, "stacking": {"mode": "normal", "group": "A"}}
+STACKED: Final[Json] = {"fillOpacity": 30, "stacking": {"mode": "normal", "group": "A"}}
+
+
+def bars(title: str, description: str, size: tuple[int, int], *queries: Query, unit: str) -> Panel:
+    """Values beside each other."""
+    return panel(
+        "bargauge",
+        title,
+        description,
+        size,
+        *queries,
+        unit=unit,
+        defaults={**PALETTE, "min": 0},
+        options={
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "displayMode": "basic",
+            "orientation": "horizontal",
+            "showUnfilled": True,
+            "valueMode": "color",
+            "namePlacement": "auto",
+            "sizing": "auto",
+        },
+    )
+
+
+def timeline(title: str, description: str, size: tuple[int, int], *queries: Query) -> Panel:
+    """Verdicts over time, a line for each series."""
+    return panel(
+        "state-timeline",
+        title,
+        description,
+        size,
+        *queries,
+        unit="short",
+        defaults={**BY_THRESHOLD, **PLAIN, **MAPPED},
+        custom={"lineWidth": 0, "fillOpacity": 80, "spanNulls": False, "insertNulls": False},
+        options={
+            "mergeValues": True,
+            "showValue": "auto",
+            "alignValue": "left",
+            "rowHeight": 0.9,
+            "legend": LEGEND,
+            "tooltip": {"mode": "single", "sort": "none"},
+        },
+    )
+
+
+def heatmap(title: str, description: str, size: tuple[int, int], *queries: Query) -> Panel:
+    """How many of which duration, over time; from the buckets of a histogram."""
+    return panel(
+        "heatmap",
+        title,
+        description,
+        size,
+        *queries,
+        unit="short",
+        custom={"scaleDistribution": {"type": "linear"}, "hideFrom": {"legend": False, "tooltip": False, "viz": False}},
+        options={
+            "calculate": False,
+            "cellGap": 1,
+            "cellValues": {"unit": "short"},
+            "color": {
+                "mode": "scheme",
+                "scheme": "Viridis",
+                "steps": 64,
+                "exponent": 0.5,
+                "fill": "blue",
+                "scale": "exponential",
+                "reverse": False,
+            },
+            "exemplars": {"color": "orange"},
+            "filterValues": {"le": 1e-9},
+            "legend": {"show": True},
+            "rowsFrame": {"layout": "auto"},
+            "showValue": "never",
+            "tooltip": {"mode": "single", "yHistogram": False, "showColorScale": False},
+            "yAxis": {"axisPlacement": "left", "reverse": False, "unit": "s"},
+        },
+    )
+
+
+def logs(title: str, description: str, size: tuple[int, int], *queries: Query, time: bool = True) -> Panel:
+    """Log lines, the newest first."""
+    return panel(
+        "logs",
+        title,
+        description,
+        size,
+        *queries,
+        options={
+            "showTime": time,
+            "showLabels": False,
+            "showCommonLabels": False,
+            "wrapLogMessage": True,
+            "prettifyLogMessage": False,
+            "enableLogDetails": True,
+            "dedupStrategy": "none",
+            "sortOrder": "Descending",
+        },
+    )
+
+
+def text(title: str, content: str, size: tuple[int, int]) -> Panel:
+    """Words."""
+    return panel(
+        "text",
+        title,
+        "",
+        size,
+        options={
+            "mode": "markdown",
+            "content": content,
+            "code": {"language": "plaintext", "showLineNumbers": False, "showMiniMap": False},
+        },
+    )
+
+
+# -- variables
+
+_ALL: Final = {"text": ["All"], "value": ["$__all"]}
+
+
+def choose_source(kind: str) -> Json:
+    """Which data source of a kind; ours unless said."""
+    return {
+        "type": "datasource",
+        "name": kind,
+        "label": kind.capitalize(),
+        "query": kind,
+        "current": {"text": f"otel-progress {kind.capitalize()}", "value": f"otel-progress-{kind}"},
+        "regex": "",
+        "refresh": 1,
+        "hide": 0,
+        "multi": False,
+        "includeAll": False,
+        "options": [],
+        "skipUrlSync": False,
+    }
+
+
+def choose(
+    name: str,
+    label: str,
+    query: str,
+    description: str,
+    *,
+    several: bool = True,
+    everything: str | None = ".*",
+    regex: str = "",
+    hide: int = 0,
+) -> Json:
+    """One of the values that Prometheus has, or several, or all."""
+    return {
+        "type": "query",
+        "name": name,
+        "label": label,
+        "description": description,
+        "datasource": source(PROMETHEUS),
+        "definition": query,
+        "query": {"qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
+        "regex": regex,
+        "refresh": 2,
+        "sort": 1,
+        "hide": hide,
+        "multi": several,
+        "includeAll": several,
+        **(
+            {"allValue": everything, "current": _ALL}
+            if several and everything
+            else {"current": _ALL if several else {}}
+        ),
+        "allowCustomValue": True,
+        "options": [],
+        "skipUrlSync": False,
+    }
+
+
+def choose_time(name: str, label: str, description: str, *values: str) -> Json:
+    """A duration, the first unless said."""
+    return {
+        "type": "custom",
+        "name": name,
+        "label": label,
+        "description": description,
+        "query": ",".join(values),
+        "current": {"text": values[0], "value": values[0]},
+        "options": [{"text": value, "value": value, "selected": value == values[0]} for value in values],
+        "hide": 0,
+        "multi": False,
+        "includeAll": False,
+        "allowCustomValue": True,
+        "skipUrlSync": False,
+    }
+
+
+SOURCES: Final = tuple(choose_source(kind) for kind in (PROMETHEUS, LOKI, TEMPO))
+
+
+# -- the whole
+
+
+def layout(rows: Mapping[str, Sequence[Panel]]) -> list[Json]:
+    """The panels with ids and places: from left to right, and a new line where one has no room."""
+    placed: list[Json] = []
+    top = 0
+    for title, panels in rows.items():
+        if title:
+            place = {"x": 0, "y": top, "w": WIDTH, "h": 1}
+            placed.append({"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": place})
+            top += 1
+        left = height = 0
+        for one in panels:
+            if left + one.width > WIDTH:
+                left, top, height = 0, top + height, 0
+            placed.append({**one.json, "gridPos": {"x": left, "y": top, "w": one.width, "h": one.height}})
+            left, height = left + one.width, max(height, one.height)
+        top += height
+    return [{"id": number, **item} for number, item in enumerate(placed, 1)]
+
+
+def build(dashboard: Dashboard) -> Json:
+    """The dashboard as Grafana reads it."""
+    return {
+        "uid": dashboard.uid,
+        "title": dashboard.title,
+        "description": dashboard.description,
+        "tags": ["otel-progress"],
+        "schemaVersion": 42,
+        "version": 1,
+        "editable": True,
+        "graphTooltip": 1,
+        "timezone": "browser",
+        "refresh": dashboard.refresh,
+        "time": {"from": dashboard.since, "to": "now"},
+        "timepicker": {},
+        "fiscalYearStartMonth": 0,
+        "links": [
+            {
+                "type": "dashboards",
+                "title": "otel-progress",
+                "tags": ["otel-progress"],
+                "asDropdown": True,
+                "includeVars": True,
+                "keepTime": True,
+                "targetBlank": False,
+                "icon": "external link",
+                "tooltip": "",
+                "url": "",
+            }
+        ],
+        "annotations": {"list": []},
+        "templating": {"list": list(dashboard.variables)},
+        "panels": layout(dashboard.rows),
+    }

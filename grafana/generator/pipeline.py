@@ -1,0 +1,239 @@
+"""The pipeline itself: whether what the dashboards show is all there is, and how old it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from grafana.generator import links
+from grafana.generator.common import GAP_VARIABLE, JOB_VARIABLE, SERVICE_VARIABLE, WINDOW_VARIABLE
+from grafana.generator.parts import SOURCES, Dashboard, lines, stat, steps
+from grafana.generator.queries import EVENT, LOGS, LOKI, PROMETHEUS, Query, Row, grown, label, last, series
+from otel_progress import semconv as s
+
+BY_JOB: Final = 'job=~"$job"'
+REASON: Final = label(s.DROP_REASON)
+DROPS: Final = series(s.DROPS, "_total")
+COLLECTOR: Final = 'job="otel-collector"'
+SENT: Final = {"log_records": "otlp_http/loki", "metric_points": "otlp_http/prometheus", "spans": "otlp_http/tempo"}
+SIGNALS: Final = tuple(SENT)
+HEARTBEATS: Final = f'{LOGS} | {label(s.HEARTBEAT_INTERVAL)}!=""'
+EVENTS: Final = f'{LOGS} | {label(s.SEQUENCE)}!=""'
+INSTANCE: Final = "service_instance_id"
+
+
+def now(expression: str, *expected: Row, legend: str = "") -> Query:
+    """A value as it is now."""
+    return Query(PROMETHEUS, expression, expected, legend, instant=True)
+
+
+def line(expression: str, legend: str, *expected: Row) -> Query:
+    """A line over time."""
+    return Query(PROMETHEUS, expression, expected, legend)
+
+
+def rate(metric: str, by: str) -> str:
+    """The pace of a counter of the Collector."""
+    return f"sum by ({by}) (rate({metric}{{{COLLECTOR}}}[$__rate_interval]))"
+
+
+def total(metrics: Iterable[str]) -> str:
+    """The pace of several counters together; those that don't exist yet count as 0."""
+    parts = (f"(sum(rate({metric}{{{COLLECTOR}}}[$__rate_interval])) or vector(0))" for metric in metrics)
+    return "\n+ ".join(parts)
+
+
+OWN_SERIES: Final = f"count({last(s.RUN_ACTIVE, BY_JOB)} == 1)"
+RUNNING: Final = f"sum({last(s.ACTIVE, BY_JOB)})"
+
+head = (
+    stat(
+        "Collectors up",
+        "From Prometheus: `up` of the job `otel-collector`.",
+        (4, 4),
+        now(f"sum(up{{{COLLECTOR}}})", Row({}, 1, 1)),
+        defaults=steps((None, "red"), (1, "green")),
+    ),
+    stat(
+        "Processes heard",
+        "From Prometheus: instances that told the count of their operations within `Heard within`.",
+        (4, 4),
+        now(f"count(count by (job, instance) ({last(s.ACTIVE, BY_JOB)}))", Row({}, 1, 3)),
+    ),
+    stat(
+        "Without series of their own",
+        "From Prometheus: operations that run, less those with series by id. These are younger than 5 s, or beyond the "
+        "1,000 of a process: the alerts see them by name only.",
+        (4, 4),
+        now(f"{RUNNING} - ({OWN_SERIES} or vector(0))", Row({}, -1, 1)),
+    ),
+    stat(
+        "Series of runs",
+        "From Prometheus: all series by operation id that were written within `Heard within`; about 13 an operation.",
+        (4, 4),
+        now(f'count(last_over_time({{__name__=~"progress_run_.+", {BY_JOB}}}[$gap]))', Row({}, 40, 200)),
+    ),
+    stat(
+        "Age of the newest metrics",
+        "From Prometheus: of the service that is behind the most; about an export interval and a scrape.",
+        (4, 4),
+        now(f"max(time() - max by (job) (timestamp({series(s.ACTIVE)}{{{BY_JOB}}})))", Row({}, 0, 10)),
+        unit="s",
+        defaults={"decimals": 1, **steps((None, "green"), (60, "yellow"), (180, "red"))},
+    ),
+    stat(
+        "Newest log event",
+        "From Loki: when the newest log event happened; a process gives a heartbeat every 5 s.",
+        (4, 4),
+        Query(
+            LOKI,
+            f"max(max_over_time({HEARTBEATS} | label_format at=`{{{{__timestamp__ | unixEpochMillis}}}}`"
+            " | unwrap at [$__range]))",
+            (Row({}, 1.7e12, 5e12),),
+            instant=True,
+        ),
+        unit="dateTimeFromNow",
+    ),
+)
+
+drops = lines(
+    "Dropped by a limit of the SDK",
+    "From Prometheus: grown within `Over`, by reason; the reasons stand in docs/semantic-conventions.md. "
+    "`outside_operation` is a call where no operation was running.",
+    (12, 8),
+    line(
+        grown(DROPS, BY_JOB, f"job, {REASON}"),
+        f"{{{{job}}}}: {{{{{REASON}}}}}",
+        Row({"job": "shop", REASON: s.DROP_OUTSIDE}, 1, 1),
+    ),
+    unit="short",
+    defaults={"min": 0},
+)
+
+age = lines(
+    "Age of the newest metrics, by service",
+    "From Prometheus: since the newest sample. What grows in a straight line is not heard of any more.",
+    (12, 8),
+    line(
+        f"time() - max by (job) (timestamp({series(s.ACTIVE)}{{{BY_JOB}}}))",
+        "{{job}}",
+        Row({"job": "shop"}, 0, 10),
+    ),
+    unit="s",
+    defaults={"min": 0},
+)
+
+into = lines(
+    "Into the Collectors",
+    "From Prometheus: the Collectors' own figures, taken a second by signal, and what was turned away.",
+    (12, 8),
+    *(
+        line(rate(f"otelcol_receiver_accepted_{signal}_total", "receiver"), signal, Row({"receiver": "otlp"}))
+        for signal in SIGNALS
+    ),
+    line(
+        total(f"otelcol_receiver_{how}_{signal}_total" for how in ("refused", "failed") for signal in SIGNALS),
+        "refused",
+        Row({}, 0, 0),
+    ),
+    unit="cps",
+    defaults={"min": 0},
+)
+
+out_of = lines(
+    "Out of the Collectors",
+    "From Prometheus: the Collectors' own figures, sent a second by exporter and signal, and what failed.",
+    (12, 8),
+    *(
+        line(
+            rate(f"otelcol_exporter_sent_{signal}_total", "exporter"),
+            f"{{{{exporter}}}} {signal}",
+            Row({"exporter": to}),
+        )
+        for signal, to in SENT.items()
+    ),
+    line(
+        total(f"otelcol_exporter_{how}_failed_{signal}_total" for how in ("send", "enqueue") for signal in SIGNALS),
+        "failed",
+        Row({}, 0, 0),
+    ),
+    unit="cps",
+    defaults={"min": 0},
+)
+
+queues = lines(
+    "What waits in the Collectors",
+    "From Prometheus: how full the queue to each backend is.",
+    (12, 8),
+    line(
+        f"max by (instance, exporter) (otelcol_exporter_queue_size{{{COLLECTOR}}}"
+        f" / otelcol_exporter_queue_capacity{{{COLLECTOR}}})",
+        "{{exporter}} of {{instance}}",
+        Row({"exporter": "otlp_http/prometheus"}, 0, 1),
+    ),
+    unit="percentunit",
+    defaults={"min": 0},
+)
+
+memory = lines(
+    "Memory of the Collectors",
+    "From Prometheus: resident memory.",
+    (6, 8),
+    line(
+        f'max by (instance) ({{__name__=~"otelcol_process_memory_rss(_bytes)?", {COLLECTOR}}})',
+        "{{instance}}",
+        Row({}, 1e7, 1e9),
+    ),
+    unit="bytes",
+    defaults={"min": 0},
+)
+
+head_series = lines(
+    "Series in Prometheus",
+    "From Prometheus: all series that it holds now, where it scrapes itself.",
+    (6, 8),
+    line("max by (instance) (prometheus_tsdb_head_series)", "{{instance}}", Row({}, 100)),
+    unit="short",
+    defaults={"min": 0},
+)
+
+events = lines(
+    "Log events",
+    "From Loki: events of operations a second, by their name; heartbeats of processes are left out.",
+    (12, 8),
+    Query(
+        LOKI,
+        f"sum by ({EVENT}) (rate({EVENTS} [$__interval]))",
+        (Row({EVENT: s.UPDATED}, 0.01),),
+        f"{{{{{EVENT}}}}}",
+    ),
+    unit="cps",
+    defaults={"min": 0},
+)
+
+lag = lines(
+    "Processes",
+    "From Loki, the heartbeats of the processes: operations in flight.",
+    (12, 8),
+    Query(
+        LOKI,
+        f"max by (service_name, {INSTANCE}) (last_over_time({HEARTBEATS} | unwrap {label(s.PROCESS_IN_FLIGHT)}"
+        ' | __error__="" [$__interval]))',
+        (Row({"service_name": "shop"}, 1, 10),),
+        f"{{{{service_name}}}} {{{{{INSTANCE}}}}}",
+    ),
+    unit="short",
+    defaults={"min": 0, "decimals": 0},
+)
+
+PIPELINE = Dashboard(
+    links.PIPELINE,
+    "The pipeline itself",
+    "What the SDK dropped, what waits in the Collectors, how many series there are, and how old what you see is.",
+    (JOB_VARIABLE, SERVICE_VARIABLE, WINDOW_VARIABLE, GAP_VARIABLE, *SOURCES),
+    {
+        "": (*head, drops, age),
+        "Collectors": (into, out_of, queues, memory, head_series),
+        "Log events": (events, lag),
+    },
+)

@@ -1,0 +1,202 @@
+"""What the queries are made of; names come from `otel_progress.semconv`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from otel_progress import semconv as s
+from otel_progress.model.status import Health
+
+PROMETHEUS: Final = "prometheus"
+LOKI: Final = "loki"
+TEMPO: Final = "tempo"
+
+
+def label(attribute: str) -> str:
+    """An attribute's name as a label of Prometheus or Loki."""
+    return attribute.replace(".", "_")
+
+
+def series(metric: s.Metric, suffix: str = "") -> str:
+    """A metric's name in Prometheus; the suffix is `_total`, or of a histogram `_bucket`, `_sum` or `_count`."""
+    return label(metric.name) + ("_seconds" if metric.unit == "s" else "") + suffix
+
+
+ID: Final = label(s.OPERATION_ID)
+NAME: Final = label(s.OPERATION_NAME)
+STAGE: Final = label(s.STAGE_NAME)
+HEALTH: Final = label(s.HEALTH)
+STATUS: Final = label(s.STATUS)
+STUCK_AT: Final = label(s.STUCK_AT)
+UNIT: Final = label(s.UNIT)
+EVENT: Final = label(s.EVENT_NAME)
+HOST: Final = label(s.HOST_NAME)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A series, log line or span that a query returns in the tests' situation: its labels, and where its value lies."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    low: float = 0.0
+    high: float = float("inf")
+    line: str = ""
+    """A part of the log line."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query of a panel, and what it returns in the tests' situation."""
+
+    source: str
+    text: str
+    expect: tuple[Row, ...]
+    legend: str = ""
+    instant: bool = False
+    format: str = "time_series"
+    only: bool = False
+    """Whether there is nothing but the expected rows."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What else the query has in the JSON."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What a user chose, in the tests, where it is not what they choose for all."""
+
+
+# -- Prometheus
+
+RUN: Final = f"job, instance, {NAME}, {ID}"
+"""What makes the series of a run one."""
+WHO: Final = f"job, {NAME}, {ID}"
+"""What a run is, wherever it runs."""
+BY_NAME: Final = f'job=~"$job", {NAME}=~"$name"'
+BY_ID: Final = f'{BY_NAME}, {ID}="$id"'
+
+
+def last(metric: s.Metric, which: str, window: str = "$gap") -> str:
+    """The last value of each series within a window: gaps are bridged, however the series came."""
+    return f"last_over_time({series(metric)}{{{which}}}[{window}])"
+
+
+def alive(which: str) -> str:
+    """The runs that go on and are heard of."""
+    return f"({last(s.RUN_ACTIVE, which)} == 1)"
+
+
+def of_runs(expression: str, which: str, labels: str = WHO) -> str:
+    """The values of an expression for runs that go on."""
+    return f"max by ({labels}) ({expression} and on ({RUN}) {alive(which)})"
+
+
+def value(metric: s.Metric, which: str, labels: str = WHO) -> str:
+    """The values of a run series for runs that go on."""
+    return of_runs(last(metric, which), which, labels)
+
+
+def verdict(health: str, which: str, labels: str = f"{WHO}, {STAGE}, {STUCK_AT}") -> str:
+    """The runs of which this verdict stands, a regular expression."""
+    chosen = f'{which}, {HEALTH}=~"{health}"'
+    return of_runs(f"({last(s.RUN_HEALTH, chosen)} == 1)", which, labels)
+
+
+def known(metric: s.Metric, which: str, how: str = "max", labels: str = RUN) -> str:
+    """The last value for as long as a run that isn't heard of stays known."""
+    return f"{how} by ({labels}) ({last(metric, which, '$known')})"
+
+
+def lost(which: str) -> str:
+    """The runs that are not heard of and did not tell their end: only their newest attempt, as the alert says it."""
+    start = known(s.RUN_START_TIME, which)
+    return f"""max by ({WHO}) (
+  ({known(s.RUN_ACTIVE, which, "min")} == 1)
+  unless on ({WHO}) present_over_time({series(s.RUN_ACTIVE)}{{{which}}}[$gap])
+  and ({start} == on ({WHO}) group_left () max by ({WHO}) ({start}))
+  unless on () collector:progress_blind:last5m
+)"""
+
+
+def overdue(which: str) -> str:
+    """The runs whose declared wait is overdue; the value is negative."""
+    return f"({value(s.RUN_WAIT_REMAINING, which)} < 0)"
+
+
+def late(which: str) -> str:
+    """The runs that did not start within their limit; the value is for how long they are pending."""
+    pending, within = (f"max by ({WHO}) ({last(it, which)})" for it in (s.RUN_PENDING, s.RUN_START_WITHIN))
+    return f"({pending} >= {within})"
+
+
+VERDICTS: Final = {
+    "ended": 0,
+    Health.PROGRESSING.value: 1,
+    Health.WAITING.value: 2,
+    "not started": 3,
+    Health.SLOW.value: 4,
+    "overdue": 5,
+    Health.LOOPING.value: 6,
+    Health.SILENT.value: 7,
+    Health.DEAD.value: 8,
+}
+"""A verdict as a number: the higher, the worse."""
+
+
+def numbered(which: str, names: tuple[str, ...], labels: str = f"{WHO}, {STAGE}, {STUCK_AT}") -> str:
+    """The verdicts of these names as numbers, the worst first."""
+    parts = []
+    for name, number in sorted(VERDICTS.items(), key=lambda item: -item[1]):
+        if name in names:
+            found = {
+                "ended": f"max by ({labels}) ({known(s.RUN_ACTIVE, which)} == 0)",
+                "overdue": overdue(which),
+                "not started": late(which),
+                Health.DEAD.value: lost(which),
+            }.get(name) or verdict(name, which, labels)
+            parts.append(f"{number} + 0 * {found}")
+    return "\nor ".join(parts)
+
+
+def near(which: str) -> str:
+    """How near a run is to its limit, from 1 on over it: the worse of idle / stall_after and elapsed / slow_after."""
+    idle = f"{value(s.RUN_IDLE, which)} / {value(s.RUN_STALL_AFTER, which)}"
+    slow = f"(time() - {value(s.RUN_START_TIME, which)}) / {value(s.RUN_SLOW_AFTER, which)}"
+    return f"""max by ({WHO}) (
+  label_replace({idle}, "limit", "stall_after", "", "")
+  or label_replace({slow}, "limit", "slow_after", "", "")
+)"""
+
+
+def hosts(which: str) -> str:
+    """The host of each run that goes on, as a label."""
+    return (
+        f"max by ({WHO}, instance, {HOST}) ({alive(which)}"
+        f" * on (job, instance) group_left ({HOST}) max by (job, instance, {HOST}) (target_info))"
+    )
+
+
+def grown(metric: str, which: str, by: str, window: str = "$window") -> str:
+    """By how much counters grew in a window.
+
+    Unlike `increase()` it sees processes that told their counts only once. An instance is one process, so no counter
+    ever falls.
+    """
+    now = f"last_over_time({metric}{{{which}}}[{window}])"
+    before = f"last_over_time({metric}{{{which}}}[$gap] offset {window})"
+    return f"sum by ({by}) ({now} - ({before} or 0 * {now}))"
+
+
+# -- Loki
+
+LOGS: Final = '{service_name=~"$service"}'
+OF_RUN: Final = f'{LOGS} | {ID}="$id"'
+NEWEST: Final = f'| unwrap {label(s.SEQUENCE)} | __error__=""'
+
+
+def number(attribute: str, which: str, window: str = "$__interval", how: str = "last") -> str:
+    """A number that log events carry."""
+    return f'{how}_over_time({which} | {label(attribute)}!="" | unwrap {label(attribute)} | __error__="" [{window}])'
+
+
+# -- Tempo
+
+SPANS: Final = f'{{ span.{s.OPERATION_ID} = "$id" }}'
