@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-stack check format stack alert-demo bench coverage versions lock clean
+.PHONY: help demo test test-stack check format stack alert-demo bench coverage versions dashboards lock clean
 
 help:  ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ versions: $(READY)  ## the unit tests on each other Python that is installed
 	  $(VENV)/bin/uv pip install --quiet --python $(VENV)/py$$v/bin/python --no-deps --editable . && \
 	  $(VENV)/py$$v/bin/python -m pytest -q tests/unit -n 2 || exit 1; \
 	done
+
+dashboards: $(READY)  ## write grafana/dashboards anew
+	$(RUN) -m grafana.generator
 
 lock: $(READY)  ## pin the newest versions of what development needs
 	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --all-extras requirements-dev.in --universal --python-version 3.10 \
