@@ -20,8 +20,10 @@ from otel_progress.monitor.ledger import Entry, Ledger, read
 LOOK: Final = 0.1
 """Seconds from one look to the next."""
 DEAF: Final = 2.0
-"""So many seconds (two heartbeats) without a word from anybody, and the observer takes it that it can't hear: with three, the first
-of those that fell silent together would count as dead."""
+"""So many seconds (two heartbeats) without a word from anybody, and the observer takes it that it can't hear.
+
+With three, the first of those that fell silent together would count as dead.
+"""
 
 
 @dataclass(frozen=True)

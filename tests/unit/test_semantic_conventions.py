@@ -55,7 +55,9 @@ def names() -> set[str]:
     return {
         value
         for key, value in constants.items()
-        if value.startswith(("progress.", "gen_ai.", "exception.", "process.", "host.", "event.")) and value not in semconv.EVENTS and key != "PREFIX"
+        if value.startswith(("progress.", "gen_ai.", "exception.", "process.", "host.", "event."))
+        and value not in semconv.EVENTS
+        and key != "PREFIX"
     }
 
 
