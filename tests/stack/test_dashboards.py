@@ -119,7 +119,7 @@ class OldPrometheus(Prometheus):
 
 
 class Stack(NamedTuple):
-    """The data sources; those that can't be built here are None."""
+    """The data sources; those that aren't here are None."""
 
     prometheus: Prometheus
     loki: Loki | None
@@ -284,11 +284,18 @@ def wrong_with(query: Query, stack: Stack) -> str:
     return f"{asked}\nmissing: {missing}\ntoo much: {others}\nfound: {found[:20]}"
 
 
-@pytest.mark.parametrize("name", CASES)
+def needs_tempo(query: Query) -> bool:
+    """Whether what a query returns comes from Tempo, or tells of it."""
+    return query.source == "tempo" or "otlp_http/tempo" in str(query.expect)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.tempo) if needs_tempo(it) else name for name, it in CASES.items()]
+)
 def test_query_returns_what_it_promises(name: str, stack: Stack) -> None:
     """A panel's query returns the rows that stand beside it; and no others, where it says so."""
     query = CASES[name]
-    stack.needs(query.source, *(["tempo"] if "otlp_http/tempo" in str(query.expect) else []))
+    stack.needs(query.source)
     wait_for(lambda: wrong_with(query, stack))
 
 
@@ -382,9 +389,9 @@ def test_link_to_events(stack: Stack) -> None:
     assert {line.labels[ID] for line in found} == {"killed-1"}
 
 
+@pytest.mark.tempo
 def test_link_to_trace(stack: Stack) -> None:
     """A row's link to its trace finds the trace, also before the operation ends."""
-    stack.needs("tempo")
     assert stack.tempo is not None
     tempo, text = stack.tempo, explored(links.trace_of("moving-1"))["query"]
     [trace] = tempo.wait_for(lambda: tempo.search(text))

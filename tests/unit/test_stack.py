@@ -936,7 +936,7 @@ def busy() -> float:
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that was never measured."""
-    pytest.importorskip("psutil")
+    vitals.prepare()
     monkeypatch.setattr(vitals, "_meter", None)
 
 
@@ -986,10 +986,9 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_vitals_without_psutil(kind: str) -> None:
     """Without psutil, or with one that fails, there are no vitals, and that is remembered."""
-    if kind == "failing":
-        pytest.importorskip("psutil")
     program = f"""{BROKEN[kind]}
 from otel_progress.live import vitals
+vitals.prepare()
 print(vitals.vitals())
 sys = __import__("sys")
 sys.modules.pop("psutil", None)

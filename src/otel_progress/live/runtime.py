@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
-from otel_progress.live import context, hooks, learning
+from otel_progress.live import context, hooks, learning, vitals
 from otel_progress.live.guard import tell_once
 from otel_progress.live.lag import Lag
 from otel_progress.live.registry import FORK_WAIT, registry
@@ -100,6 +100,7 @@ def _hook() -> None:
         if _hooked:
             return
         _hooked = True
+    vitals.prepare()
     atexit.register(_exit)
     os.register_at_fork(
         before=_before_fork,

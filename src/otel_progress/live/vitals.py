@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import Any, Final
 
 from otel_progress import clock, semconv
@@ -21,7 +22,7 @@ class _Meter:
         """When the CPU was read last, and how many seconds of it were used until then."""
         self.utilization: float | None = None
         try:
-            self.process: Any = importlib.import_module("psutil").Process()
+            self.process: Any = sys.modules["psutil"].Process()
         except Exception:
             self.process = None
 
@@ -41,6 +42,14 @@ class _Meter:
 
 
 _meter: _Meter | None = None
+
+
+def prepare() -> None:
+    """Import psutil, where it is installed: not in a thread, as a fork in that moment would harm the child."""
+    try:
+        importlib.import_module("psutil")
+    except Exception:
+        return
 
 
 def vitals() -> dict[str, float]:

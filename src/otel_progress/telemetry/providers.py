@@ -35,6 +35,7 @@ from otel_progress.live import hooks, runtime
 from otel_progress.live.drops import drops
 from otel_progress.live.guard import tell_once
 from otel_progress.settings import Endpoint, Settings
+from otel_progress.telemetry.outbox import REQUEST_BYTES
 from otel_progress.telemetry.transport import OTLP, Answer, Transport, connect
 
 log = logging.getLogger("otel_progress")
@@ -136,12 +137,23 @@ class OtlpSpans(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans, after those that wait."""
-        self._waiting.append(self._encode(spans).SerializeToString())
-        if len(self._waiting) > SPAN_REQUESTS:
-            self._waiting.popleft()
-            drops.add(s.DROP_OUTBOX)
+        for body in self._requests(spans):
+            self._waiting.append(body)
+            if len(self._waiting) > SPAN_REQUESTS:
+                self._waiting.popleft()
+                drops.add(s.DROP_OUTBOX)
         self.resend()
         return SpanExportResult.SUCCESS
+
+    def _requests(self, spans: Sequence[ReadableSpan]) -> Iterator[bytes]:
+        """The spans in as many requests as their size needs."""
+        body = self._encode(spans).SerializeToString()
+        if len(body) <= REQUEST_BYTES or len(spans) == 1:
+            yield body
+            return
+        half = len(spans) // 2
+        yield from self._requests(spans[:half])
+        yield from self._requests(spans[half:])
 
     def resend(self) -> None:
         """Send what waits, the oldest first, unless another thread is at it."""

@@ -1,0 +1,334 @@
+"""Many running operations through one Collector to Prometheus, Loki and Tempo: what each part needs, and what arrives.
+
+python -m benchmarks.load           2,000 operations in 20 processes for 5 minutes, kept in docs/performance.md
+python -m benchmarks.load --short   200 operations in 4 processes for 20 seconds; keeps nothing
+
+The parts are real, with the configurations that we ship; `make stack` builds them. Where Tempo can't be built, a second
+Collector takes the traces and writes them to a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tests.stack import build
+from tests.stack.backends import Backend, Loki, Prometheus, Tempo
+from tests.stack.collector import Collector
+from tests.stack.drill import Single, overlay
+
+from benchmarks.__main__ import PAGE, machine
+from benchmarks.harness import ROOT, SHORT, clean_environment
+
+OPERATIONS, PROCESSES, SECONDS = (200, 4, 20) if SHORT else (2_000, 20, 300)
+BEGIN, END = "<!-- load: begin -->", "<!-- load: end -->"
+PATIENCE = 60.0
+DETAILED = "service: {telemetry: {metrics: {level: detailed}}}"
+"""With the requests that the Collector takes."""
+STAGES = SECONDS // 20 + 1
+SIGNALS = {"events": "log_records", "points": "metric_points", "spans": "spans"}
+EXPORTERS = {"events": "otlp_http/loki", "points": "otlp_http/prometheus", "spans": "otlp_http/tempo"}
+LOST = ("receiver_refused", "exporter_enqueue_failed", "exporter_send_failed")
+"""The Collector's own counts of what it did not take, or did not get rid of."""
+
+
+class Job:
+    """A program of load_job.py, running."""
+
+    def __init__(self, endpoint: str, service: str, *arguments: object, **env: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.load_job", *map(str, arguments)],
+            cwd=ROOT,
+            env={**clean_environment(), "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_SERVICE_NAME": service, **env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def line(self, word: str) -> None:
+        """Wait for this line."""
+        assert self.process.stdout is not None
+        said = self.process.stdout.readline().strip()
+        if said != word:
+            raise SystemExit(f"a job said {said!r} instead of {word!r}")
+
+    def end(self) -> None:
+        """Have it end, and wait for that."""
+        self.process.communicate("\n", timeout=PATIENCE)
+        if self.process.returncode:
+            raise SystemExit(f"a job ended with exit code {self.process.returncode}")
+
+
+@dataclass
+class Use:
+    """What processes used: the CPU time, as a share of a core, and the most memory of any look."""
+
+    processes: list[psutil.Process]
+    seconds: float = 0.0
+    cpu: float = 0.0
+    memory: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._before = self._cpu()
+
+    def _cpu(self) -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
+
+    def look(self) -> None:
+        """See how things stand."""
+        self.seconds = time.monotonic() - self.began
+        self.cpu = (self._cpu() - self._before) / self.seconds
+        self.memory = max(self.memory, *(process.memory_info().rss for process in self.processes))
+
+
+class Delays:
+    """How long after something happened a store tells it; asked again and again, in a thread."""
+
+    def __init__(self, ask: Callable[[], list[float]]) -> None:
+        """`ask` returns the times of what the store has."""
+        self.seconds: list[float] = []
+        self._ask = ask
+        self._known: set[float] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Delays:
+        self._known.update(self._ask())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.1):
+            found = self._ask()
+            now = time.time()
+            self.seconds += [now - moment for moment in set(found) - self._known]
+            self._known.update(found)
+
+    def quantile(self, part: float) -> float:
+        """The delay that so many don't exceed."""
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else math.nan
+
+    def __str__(self) -> str:
+        return f"p50 {self.quantile(0.5):.2f} s, p99 {self.quantile(0.99):.2f} s (of {len(self.seconds)})"
+
+
+@dataclass
+class Stack:
+    """The parts, running."""
+
+    collector: Single
+    prometheus: Prometheus
+    loki: Loki
+    traces: Backend | Collector
+
+    def totals(self) -> dict[str, float]:
+        """The Collector's own counts."""
+        figure = self.collector.figure
+        found = {name: figure(f"otelcol_receiver_accepted_{what}_total") for name, what in SIGNALS.items()}
+        found |= {
+            f"sent {name}": figure(f"otelcol_exporter_sent_{what}_total", exporter=EXPORTERS[name])
+            for name, what in SIGNALS.items()
+        }
+        found["requests"] = figure("http_server_request_body_size_bytes_count")
+        found["bytes"] = figure("http_server_request_body_size_bytes_sum")
+        found["lost"] = sum(figure(f"otelcol_{kind}_{what}_total") for kind in LOST for what in SIGNALS.values())
+        return found
+
+    def notes(self) -> list[float]:
+        """When the notes of the probe were made that Loki has."""
+        query = '{service_name="probe"} |= "probe: probe "'
+        return [line.time / 1e9 for line in self.loki.query_range(query, time.time() - 20)]
+
+    def points(self) -> list[float]:
+        """When the newest point of the probe was made that Prometheus has."""
+        return [sample.value for sample in self.prometheus.query('timestamp(progress_run_idle_seconds{job="probe"})')]
+
+    def ended(self) -> tuple[float, float]:
+        """How many operations Loki and Prometheus know as ended."""
+        events = '{service_name="load"} |= "completed after" | event_name="progress.operation.ended"'
+        lines = self.loki.query(f"sum(count_over_time({events} [10m]))")
+        series = self.prometheus.query('sum(max_over_time(progress_operation_ended_total{job="load"}[1h]))')
+        return sum(line.value for line in lines), sum(sample.value for sample in series)
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Stack]:
+    """Start all parts."""
+    programs = {name: build.binary(name) for name in build.NAMES}
+    missing = [name for name in ("prometheus", "loki", "otelcol") if programs[name] is None]
+    if missing:
+        raise SystemExit(f"{', '.join(missing)} missing: `make stack` builds it")
+    otelcol: Any = programs["otelcol"]
+    with contextlib.ExitStack() as stack:
+        prometheus = stack.enter_context(Prometheus(programs["prometheus"], folder / "prometheus"))  # type: ignore[arg-type]
+        loki = stack.enter_context(Loki(programs["loki"], folder / "loki"))  # type: ignore[arg-type]
+        tempo = programs["tempo"]
+        traces: Tempo | Collector = Tempo(tempo, folder / "tempo") if tempo else Collector(otelcol, folder / "traces")
+        stack.enter_context(traces)
+        addresses = {
+            "TEMPO": traces.otlp_endpoint if isinstance(traces, Tempo) else traces.http_endpoint,
+            "PROMETHEUS": prometheus.otlp_endpoint,
+            "LOKI": loki.otlp_endpoint,
+        }
+        single = stack.enter_context(
+            Single(otelcol, folder / "collector", addresses, overlay(folder / "detailed.yaml", DETAILED))
+        )
+        yield Stack(single, prometheus, loki, traces)
+
+
+@dataclass
+class Result:
+    """What was measured."""
+
+    uses: dict[str, Use]
+    before: dict[str, float]
+    after: dict[str, float]
+    seconds: float
+    log_delays: Delays
+    metric_delays: Delays
+    waited: float
+    series: float = 0
+    run_series: float = 0
+    streams: int = 0
+    ended: tuple[float, float] = (0, 0)
+    spans: float = 0
+    lost: float = 0
+    dropped: dict[str, float] = field(default_factory=dict)
+
+    def rate(self, name: str) -> float:
+        """How many a second."""
+        return (self.after[name] - self.before[name]) / self.seconds
+
+
+def measure(stack: Stack) -> Result:
+    """Run the jobs, and look."""
+    endpoint = stack.collector.http_endpoint
+    with contextlib.ExitStack() as parts:
+        probe = parts.enter_context(Job(endpoint, "probe", "probe", OTEL_METRIC_EXPORT_INTERVAL="1000"))
+        probe.line("ready")
+        jobs = [parts.enter_context(Job(endpoint, "load", OPERATIONS // PROCESSES, SECONDS)) for _ in range(PROCESSES)]
+        for job in jobs:
+            job.line("ready")
+        pids: dict[str, int | None] = {
+            "Collector": stack.collector.pid,
+            "Prometheus": stack.prometheus.pid,
+            "Loki": stack.loki.pid,
+            "Tempo" if isinstance(stack.traces, Tempo) else "Collector with files, in Tempo's place": stack.traces.pid,
+        }
+        uses = {name: Use([psutil.Process(pid)]) for name, pid in pids.items()}
+        uses["jobs"] = Use([psutil.Process(job.process.pid) for job in jobs])
+        before, began, waited = stack.totals(), time.monotonic(), 0.0
+        with Delays(stack.notes) as logs, Delays(stack.points) as metrics:
+            end = began + SECONDS - 2
+            while time.monotonic() < end:
+                time.sleep(1)
+                for use in uses.values():
+                    use.look()
+                waited = max(waited, stack.collector.figure("otelcol_exporter_queue_size"))
+            after, seconds = stack.totals(), time.monotonic() - began
+        result = Result(uses, before, after, seconds, logs, metrics, waited)
+        result.series = sum(sample.value for sample in stack.prometheus.query('count({job="load"})'))
+        result.run_series = sum(
+            sample.value for sample in stack.prometheus.query('count({__name__=~"progress_run_.*", job="load"})')
+        )
+        streams = stack.loki.get("/loki/api/v1/series", **{"match[]": '{service_name=~".+"}'})
+        result.streams = len(streams["data"])
+        for job in jobs:
+            job.line("over")
+        for job in [*jobs, probe]:
+            job.end()
+    complete(stack, result)
+    return result
+
+
+def complete(stack: Stack, result: Result) -> None:
+    """Wait until all has arrived, or no more comes, and count it."""
+    end = time.monotonic() + PATIENCE
+    wanted = (OPERATIONS, OPERATIONS)
+    spans = OPERATIONS * (1 + STAGES) + 1
+    while time.monotonic() < end:
+        totals = stack.totals()
+        result.ended, result.spans, result.lost = stack.ended(), totals["sent spans"], totals["lost"]
+        if result.ended == wanted and result.spans == spans:
+            break
+        time.sleep(0.5)
+    result.dropped = {
+        sample.labels["progress_drop_reason"]: sample.value
+        for sample in stack.prometheus.query(
+            "sum by (progress_drop_reason) (max_over_time(progress_sdk_dropped_total{job='load'}[1h])) > 0"
+        )
+    }
+
+
+def table(result: Result) -> str:
+    """The figures as Markdown."""
+    lines = ["| part | CPU, of a core | memory, at most |", "|---|---|---|"]
+    for name, use in result.uses.items():
+        count = len(use.processes)
+        part = f"one of {count} jobs with {OPERATIONS // count} operations" if name == "jobs" else name
+        lines.append(f"| {part} | {100 * use.cpu / count:.1f}% | {use.memory / 1e6:.0f} MB |")
+    drops = ", ".join(f"{reason} {count:g}" for reason, count in result.dropped.items()) or "0"
+    rows = {
+        "operations that ran at once": f"{OPERATIONS:,} in {PROCESSES} processes, for {SECONDS} s",
+        "events a second": f"{result.rate('events'):,.0f}",
+        "metric points a second": f"{result.rate('points'):,.0f}",
+        "spans a second": f"{result.rate('spans'):,.0f}",
+        "requests a second to the Collector": f"{result.rate('requests'):,.0f}",
+        "bytes a second to the Collector": f"{result.rate('bytes') / 1e6:.2f} MB",
+        "waited in the Collector, at most": f"{result.waited / 1e6:.1f} MB",
+        "series in Prometheus": f"{result.series:,.0f}, of these run series {result.run_series:,.0f}",
+        "streams in Loki": f"{result.streams}",
+        "from a note to Loki": str(result.log_delays),
+        "from a point to Prometheus": str(result.metric_delays),
+        "ends in Loki, in Prometheus": f"{result.ended[0]:,.0f}, {result.ended[1]:,.0f} of {OPERATIONS:,}",
+        "spans passed on": f"{result.spans:,.0f} of {OPERATIONS * (1 + STAGES) + 1:,}",
+        "dropped by the SDK": drops,
+        "refused or lost by the Collector": f"{result.lost:g}",
+    }
+    lines += ["", "| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows.items())]
+    return "\n".join(lines)
+
+
+def keep(text: str) -> None:
+    """Put the text between the marks of the page."""
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
+        result = measure(stack)
+    load = statistics.fmean(os.getloadavg()[:2])
+    text = f"{table(result)}\n\n{machine()} Load average at the end {load:.1f}."
+    print(text)
+    if not SHORT:
+        keep(text)
+
+
+if __name__ == "__main__":
+    main()

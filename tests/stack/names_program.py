@@ -1,0 +1,49 @@
+"""A program of a user, run by test_names.py: it has a point of every metric until its input ends."""
+
+import sys
+import threading
+
+import otel_progress as progress
+
+over = threading.Event()
+
+
+def moving() -> None:
+    """It counts, and gives heartbeats."""
+    with progress.operation("work", id="moving", total=1_000_000, unit="row", stall_after=60, slow_after=3600) as it:
+        with progress.stage("load", unit="row") as stage:
+            while not over.wait(0.1):
+                progress.heartbeat()
+                it.advance(10)
+                stage.advance(10)
+                progress.usage(input_tokens=8, output_tokens=1, cost=0.004)
+
+
+def stuck() -> None:
+    """It does nothing."""
+    with progress.operation("work", id="stuck", stall_after=0.5):
+        with progress.stage("fetch"):
+            over.wait()
+
+
+def waiting() -> None:
+    """It waits for a person."""
+    with progress.operation("work", id="waiting"):
+        with progress.waiting("approval", overdue_after=3600):
+            over.wait()
+
+
+progress.configure()
+progress.advance()  # outside an operation: counted as dropped
+with progress.operation("work", id="ended"), progress.stage("only"):
+    pass
+late = progress.operation("work", id="late", start_within=0.5)
+threads = [threading.Thread(target=work) for work in (moving, stuck, waiting)]
+for thread in threads:
+    thread.start()
+print("ready", flush=True)
+sys.stdin.read()
+over.set()
+for thread in threads:
+    thread.join()
+print("ended", flush=True)

@@ -1,0 +1,337 @@
+"""Every query that we ship is right by the grammar of its language, as Grafana's and Prometheus's editors have it.
+
+A grammar knows no data: what the queries return is asked of real stores in `test_dashboards.py`. It knows no types
+either: `{ span.a = !"b" }` is fine for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+
+from otel_progress.cli.backends import Away, Trip, all_three
+
+from . import build
+from .grafana_queries import interpolate
+from .test_dashboards import SOURCES, VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Query = tuple[str, str]
+    """The language and the text."""
+    Parse = Callable[[Sequence[Query]], list[list[str]]]
+
+ROOT = Path(__file__).parents[2]
+RUNBOOK = ROOT / "docs" / "runbook.md"
+DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
+LANGUAGES = {"prometheus": "promql", "loki": "logql", "tempo": "traceql"}
+"""By the kind of the data source."""
+BLOCK = re.compile(r"^```(promql|logql|traceql)\n(.+?)\n```$", re.MULTILINE | re.DOTALL)
+
+BROKEN = {
+    "traceql": (
+        "",
+        '{ span.progress.operation.id = "ID"',
+        '{ span.progress.operation.id = "ID }',
+        '{ span.progress.operation.id == "ID" }',
+        '{ spam.progress.operation.id = "ID" }',
+        '{ span.progress.operation.id "ID" }',
+        '{ span.progress.operation.id = "ID" & status = error }',
+        '{ span.progress.operation.id = "ID" && status = eror }',
+        '{ span.progress.operation.id = "ID" } | selct(duration)',
+        '{ span.progress.operation.id = "ID" } | select(duration',
+    ),
+    "logql": (
+        "",
+        '{service_name="JOB" | progress_operation_id="ID"',
+        '{service_name="JOB} | progress_operation_id="ID"',
+        '{service_name=="JOB"}',
+        '{service_name="JOB"} || progress_operation_id="ID"',
+        'sum_over_time({service_name="JOB"} | unwrapp progress_sequence [5m])',
+        'cuont_over_time({service_name="JOB"}[5m])',
+    ),
+    "promql": (
+        "",
+        'up{job="JOB"',
+        'up{job=="JOB"}',
+        'sum by (job) (rate(up{job="JOB"}[5m])',
+        "summ by (job) (up)",
+        "up =+ 1",
+        "rate(up[5])[",
+    ),
+}
+
+
+# -- where queries stand
+
+
+def strings(found: Any) -> Iterator[str]:
+    """All strings of a structure."""
+    if isinstance(found, dict):
+        found = list(found.values())
+    if isinstance(found, list):
+        for value in found:
+            yield from strings(value)
+    elif isinstance(found, str):
+        yield found
+
+
+def query_of(target: dict[str, Any]) -> Query:
+    """A query as panels and Explore have it."""
+    language = LANGUAGES[target["datasource"]["type"]]
+    return language, target["query" if language == "traceql" else "expr"]
+
+
+def filled(language: str, text: str) -> Query:
+    """A query with its variables replaced, as Grafana does it."""
+    text = interpolate(text, VARIABLES)
+    assert "$" not in text, text
+    return language, text
+
+
+def of_panels(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
+    """The queries of the panels, by title and letter."""
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            yield f"{panel['title']} {target['refId']}", filled(*query_of(target))
+
+
+def of_variables(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
+    """What the choices of a variable are taken from."""
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            found = re.fullmatch(r"label_values\((.+), \w+\)", variable["query"]["query"])
+            assert found, variable["query"]
+            yield variable["name"], filled(LANGUAGES[variable["datasource"]["type"]], found[1])
+
+
+def of_links(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
+    """The queries that links show in Explore; a value of the row is put in for each `${...}`."""
+    urls = sorted({text for text in strings(dashboard["panels"]) if text.startswith("/explore?")})
+    for number, url in enumerate(urls):
+        given = parse_qs(urlsplit(re.sub(r"\$\{[^}]+\}", "x", url)).query, strict_parsing=True)
+        for name, pane in json.loads(given["panes"][0]).items():
+            for query in pane["queries"]:
+                yield f"{number} {name}", query_of(query)
+
+
+def of_text(text: str) -> Iterator[tuple[str, Query]]:
+    """The queries that stand in Markdown."""
+    for number, (language, query) in enumerate(BLOCK.findall(text)):
+        yield str(number), (language, query)
+
+
+def of_data_sources() -> Iterator[tuple[str, Query]]:
+    """The query that leads from a span to its logs; `$$` is a `$` that Grafana keeps."""
+    for source in yaml.safe_load(SOURCES.read_text(encoding="utf-8"))["datasources"]:
+        query = source.get("jsonData", {}).get("tracesToLogsV2", {}).get("query")
+        if query:
+            yield source["type"], ("logql", re.sub(r"\$\$\{[^}]+\}", "x", query))
+
+
+def all_of_them() -> dict[str, Query]:
+    """Every query of a file, by where it stands."""
+    found: dict[str, Query] = {f"runbook {name}": it for name, it in of_text(RUNBOOK.read_text(encoding="utf-8"))}
+    found |= {f"data source {name}": it for name, it in of_data_sources()}
+    for file in DASHBOARDS:
+        dashboard = json.loads(file.read_text(encoding="utf-8"))
+        found |= {f"dashboard {file.stem}: {name}": it for name, it in of_panels(dashboard)}
+        found |= {f"variable {file.stem}: {name}": it for name, it in of_variables(dashboard)}
+        found |= {f"link {file.stem}: {name}": it for name, it in of_links(dashboard)}
+        texts = "\n".join(strings([panel.get("options", {}).get("content", "") for panel in dashboard["panels"]]))
+        found |= {f"text {file.stem}: {name}": it for name, it in of_text(texts)}
+    return found
+
+
+QUERIES = all_of_them()
+
+
+def mutants(language: str, text: str) -> Iterator[str]:
+    """The query with a brace, a quote or an operator that is wrong; the first brace is a selector's."""
+    changes = [(r"\}", ""), (r"\)([^)]*)$", r"\1"), (r'"([^"]*)$', r"\1"), ("=", "=>"), ("&&", "&")]
+    if language != "promql":
+        changes.append((r"\{", ""))
+        changes.append((r"\|(?![=~])", "| no_such_stage 1 |"))
+    for pattern, instead in changes:
+        mutant = re.sub(pattern, instead, text, count=1)
+        if mutant != text:
+            yield mutant
+
+
+# -- the grammars
+
+
+@pytest.fixture(scope="module")
+def parse() -> Parse:
+    """What gives the errors of each query; skip where the grammars aren't installed, but never in CI."""
+    program = build.binary(build.GRAMMARS)
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no grammars: `make stack` installs them")
+        pytest.skip("no grammars: `make stack` installs them")
+    command = [build.find_node(), str(program)]
+
+    def errors(queries: Sequence[Query]) -> list[list[str]]:
+        done = subprocess.run(
+            command, input=json.dumps(queries), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        found: list[list[str]] = json.loads(done.stdout)
+        assert len(found) == len(queries)
+        return found
+
+    return errors
+
+
+@pytest.fixture(scope="module")
+def errors_by_name(parse: Parse) -> dict[str, list[str]]:
+    """The errors of all queries, from one run."""
+    return dict(zip(QUERIES, parse(list(QUERIES.values())), strict=True))
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_query_is_right(name: str, errors_by_name: dict[str, list[str]]) -> None:
+    """A query of a dashboard, a variable, a link, a data source or the runbook has no error."""
+    assert errors_by_name[name] == [], QUERIES[name][1]
+
+
+def test_queries_are_found_everywhere() -> None:
+    """All three languages are in dashboards and runbook, links are in two, and no block or link is overlooked."""
+    found = {(name.split()[0], language) for name, (language, _) in QUERIES.items()}
+    assert found >= {(place, language) for place in ("dashboard", "runbook") for language in BROKEN}
+    assert found >= {("link", "traceql"), ("link", "logql"), ("variable", "promql"), ("data", "logql")}
+    fences = re.findall(r"^```(?:promql|logql|traceql)", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(fences) == sum(name.startswith("runbook ") for name in QUERIES)
+    for file in DASHBOARDS:
+        text = file.read_text(encoding="utf-8")
+        assert ("/explore?" in text) is any(name.startswith(f"link {file.stem}:") for name in QUERIES)
+        assert text.count('"refId": "') >= sum(name.startswith(f"dashboard {file.stem}:") for name in QUERIES)
+
+
+@pytest.mark.parametrize("language", BROKEN)
+def test_broken_query_is_wrong(language: str, parse: Parse) -> None:
+    """The grammars are strict: a missing brace, a wrong operator, scope, value or function is an error."""
+    broken = BROKEN[language]
+    for text, errors in zip(broken, parse([(language, text) for text in broken]), strict=True):
+        assert errors, text
+
+
+def test_mutant_of_each_query_is_wrong(parse: Parse) -> None:
+    """Each of our queries is wrong when it loses a brace or a quote, or has an operator that there is not."""
+    changed = [
+        (language, mutant) for language, text in sorted(set(QUERIES.values())) for mutant in mutants(language, text)
+    ]
+    assert {language for language, _ in changed} == set(BROKEN)
+    passed = [query for query, errors in zip(changed, parse(changed), strict=True) if not errors]
+    assert passed == []
+
+
+# -- the doctor
+
+
+class Answerer(BaseHTTPRequestHandler):
+    """Answers every question with nothing found, and keeps it."""
+
+    def do_GET(self) -> None:
+        """Take one question."""
+        asked: list[dict[str, list[str]]] = self.server.asked  # type: ignore[attr-defined]
+        asked.append(parse_qs(urlsplit(self.path).query))
+        body = b'{"status": "success", "data": {}}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+def asked_by_doctor() -> Iterator[Query]:
+    """Every query that the doctor asks the backends on its way to a test operation that does not arrive."""
+    for backend in all_three():
+        with ThreadingHTTPServer(("127.0.0.1", 0), Answerer) as server:
+            server.asked = []  # type: ignore[attr-defined]
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            backend.url = f"http://127.0.0.1:{server.server_port}"
+            with suppress(Away):
+                backend.look(Trip("some-id", "0" * 32))
+            backend.missing(Trip("some-id", "0" * 32))
+            server.shutdown()
+            thread.join(10)
+            for parameters in server.asked:  # type: ignore[attr-defined]
+                for name in ("query", "match[]", "q"):
+                    yield from ((LANGUAGES[backend.name.lower()], text) for text in parameters.get(name, ()))
+
+
+def test_queries_of_the_doctor_are_right(parse: Parse) -> None:
+    """What `otel-progress doctor` asks Prometheus and Loki has no error; of Tempo it asks a trace by its id."""
+    asked = list(asked_by_doctor())
+    assert [language for language, _ in asked] == ["promql", "promql", "logql"]
+    assert [errors for errors in parse(asked) if errors] == []
+
+
+# -- the packages
+
+
+def test_packages_are_pinned() -> None:
+    """Each package has one version, the lock has the same ones with their hashes, and no address of a registry."""
+    folder = Path(build.__file__).with_name(build.GRAMMARS)
+    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    lock = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    own = lock.pop("")
+    assert own["dependencies"] == wanted
+    assert {name.removeprefix("node_modules/"): it["version"] for name, it in lock.items()} == wanted
+    assert all(it["integrity"].startswith("sha512-") and "resolved" not in it for it in lock.values())
+
+
+@pytest.mark.parametrize("name", build.GRAMMAR_FILES)
+def test_change_of_the_grammars_leads_to_a_new_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was installed before a change of a version, or of the parser, is not taken for it."""
+    before = build.target(build.GRAMMARS)
+    copy = tmp_path / build.GRAMMARS
+    copy.mkdir()
+    for file in build.GRAMMAR_FILES:
+        (copy / file).write_bytes((Path(build.__file__).with_name(build.GRAMMARS) / file).read_bytes())
+    monkeypatch.setattr(build, "__file__", str(tmp_path / "build.py"))
+    assert build.target(build.GRAMMARS) == before
+    (copy / name).write_text("{}", encoding="utf-8")
+    assert build.target(build.GRAMMARS) != before
+
+
+def test_npm_needs_nothing_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where there is no Node, that of development's own packages is taken."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for command in ([build.find_node()], build.find_npm()):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=False)
+        assert re.fullmatch(r"v?\d+\.\d+\.\d+\n", done.stdout), done.stderr
+
+
+def test_install_that_fails_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    """Without the packages the build exits with 1 and names npm; the next one begins anew."""
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text("#!/bin/sh\nexit 7\n", encoding="utf-8")
+    npm.chmod(0o755)
+    env = {**os.environ, "PATH": f"{npm.parent}{os.pathsep}{os.environ['PATH']}", "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, str(build.__file__), build.GRAMMARS]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == build.EXIT_FAILED
+    assert "npm ci: the build failed with exit code 7" in done.stderr
+    assert list((tmp_path / "otel-progress").iterdir()) == []

@@ -1,0 +1,54 @@
+"""The load benchmark, in short: all that its operations say arrives. How fast is no matter of tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import build
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = 200
+
+pytestmark = [pytest.mark.timeout(200)]
+
+
+@pytest.fixture(scope="module")
+def figures(collector_binary: Path) -> dict[str, str]:
+    """The second table of the short mode, by the first column."""
+    missing = [name for name in ("prometheus", "loki") if build.binary(name) is None]
+    if missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no {missing}: `make stack` builds it")
+        pytest.skip(f"no {missing}: `make stack` builds it")
+    command = [sys.executable, "-m", "benchmarks.load", "--short"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", done.stdout, re.MULTILINE))
+
+
+def test_nothing_is_lost(figures: dict[str, str]) -> None:
+    """The end of each operation is in Loki and in Prometheus, each span is passed on, and nothing is dropped."""
+    assert figures["ends in Loki, in Prometheus"] == f"{OPERATIONS}, {OPERATIONS} of {OPERATIONS}"
+    spans = OPERATIONS * 3 + 1
+    assert figures["spans passed on"] == f"{spans} of {spans}"
+    assert figures["dropped by the SDK"] == "0"
+    assert figures["refused or lost by the Collector"] == "0"
+
+
+def test_each_run_has_its_series(figures: dict[str, str]) -> None:
+    """Each operation has the ten run series that its settings ask for."""
+    assert figures["series in Prometheus"].endswith(f"of these run series {OPERATIONS * 10:,}")
+
+
+def test_delays_are_measured(figures: dict[str, str]) -> None:
+    """The delay to each store comes from some looks at least."""
+    for store in ("from a note to Loki", "from a point to Prometheus"):
+        found = re.search(r"\(of (\d+)\)", figures[store])
+        assert found is not None
+        assert int(found[1]) > 0
