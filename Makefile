@@ -38,7 +38,7 @@ format: $(READY)  ## put the code into its form
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-stack: $(READY)  ## what the tests against real programs need: a Collector, Prometheus and Alertmanager, where missing
+stack: $(READY)  ## build or install what the tests against real programs need (Collector, Prometheus, Loki, Alertmanager), where missing
 	sh tools/install-prometheus.sh
 	$(RUN) tests/stack/build.py
 
