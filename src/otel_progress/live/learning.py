@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
 import threading
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
 
-log = logging.getLogger("otel_progress")
 KEYS: Final = 2_000
 """Names of operations and stages that are learned about."""
 EVERY: Final = 1.0
@@ -44,9 +42,6 @@ class Limits(NamedTuple):
     stall_source: str | None = None
     slow_after: float | None = None
     slow_source: str | None = None
-
-
-NO_LIMITS: Final = Limits()
 
 
 class Learning:
@@ -150,22 +145,25 @@ class Learning:
         try:
             with _locked(path):
                 whole = read(path)
-                for key, learned in news.items():
-                    if key in whole or len(whole) < KEYS:
-                        whole.setdefault(key, Learned()).merge(learned)
+                _merge(whole, news)
                 write(path, whole)
             return
         except BlockingIOError:
             pass  # another process is at it
         except Exception:
             tell_once(f"what was learned could not be saved to {path}; the job goes on")
-        for key, learned in news.items():  # another time
-            if key in self._news or len(self._news) < KEYS:
-                self._news.setdefault(key, Learned()).merge(learned)
+        _merge(self._news, news)  # another time
 
     def after_fork_in_child(self) -> None:
         """What the parent did not save yet, it saves itself."""
         self._news = {}
+
+
+def _merge(into: dict[Key, Learned], news: dict[Key, Learned]) -> None:
+    """Add what is new, as far as there is room for names."""
+    for key, learned in news.items():
+        if key in into or len(into) < KEYS:
+            into.setdefault(key, Learned()).merge(learned)
 
 
 def _state(learned: Learned | None) -> tuple[float, ...]:

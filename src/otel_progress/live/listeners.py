@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -168,4 +167,10 @@ def after_fork_in_child() -> None:
     teller = Teller()
 
 
-runtime._with_threads.append(sys.modules[__name__])
+def _drain(timeout: float) -> None:
+    """Of the teller of now, which is another one in a forked child."""
+    teller.drain(timeout)
+
+
+runtime.in_child.append(after_fork_in_child)
+runtime.after_flush.append(_drain)

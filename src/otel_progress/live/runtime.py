@@ -32,10 +32,10 @@ ticker = Ticker()
 threads_allowed = True
 """False under the fake clock, where a test turns the crank."""
 
-_with_threads: list[Any] = []
-"""Modules whose threads are gone in a forked child: the listeners'."""
 at_exit: list[Callable[[float], object]] = []
 """Called at the end of the process, after the last round, with the seconds that are left."""
+after_flush: list[Callable[[float], object]] = []
+"""Called after those, with what they left: what may hang must not keep anything from being sent."""
 before_fork: list[Callable[[], None]] = []
 """Called in a thread that forks, before it does; 50 ms at the most, all together."""
 after_fork: list[Callable[[], None]] = []
@@ -143,8 +143,8 @@ def finish(timeout: float, interrupt: str | None = None) -> bool:
         learning.learning.finish(timeout / 8)
         for call in tuple(at_exit):
             call(max(0.0, deadline - clock.monotonic()))
-        for module in _with_threads:
-            module.teller.drain(max(0.0, deadline - clock.monotonic()))
+        for call in tuple(after_flush):
+            call(max(0.0, deadline - clock.monotonic()))
 
     return ticker.ask(last_round, timeout)
 
@@ -189,8 +189,6 @@ def _after_fork_in_child() -> None:
     _parked_by, _finalized, _waited = None, False, 0.0
     loops.clear()
     learning.learning.after_fork_in_child()
-    for module in _with_threads:
-        module.after_fork_in_child()
     registry.after_fork_in_child()
     ticker = Ticker(ticker.interval, ticker.budget)
     for call in tuple(in_child):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
-from otel_progress.live import capture, stack, vitals
+from otel_progress.live import capture, learning, stack, vitals
 from otel_progress.live.guard import tell_once
 from otel_progress.model.health import Verdict, hold
 from otel_progress.model.status import Health, Status
@@ -130,8 +130,6 @@ def ask_to_stop(operation: Operation, reason: str) -> None:
 
 def gap(operation: Operation, before: float, now: float) -> None:
     """Progress came, the last before it at `before`: worth to learn where it was not steady."""
-    from otel_progress.live import learning
-
     if not operation._seen_by_ticker:
         return
     node, seconds, limit = capture.innermost(operation), now - before, capture.stall_after(operation)

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from otel_progress import clock, proc
+from otel_progress.model.health import BEATS
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.summary import seconds
 from otel_progress.monitor.ledger import Ledger, Process, lose
 from otel_progress.telemetry.certificate import Exit, certify
 
-MISSED: Final = 3
-"""Heartbeats that are missing before a process counts as silent."""
 ASLEEP: Final = 2.0
 """A pause between two looks, in seconds, from which on the watcher itself was asleep, and knows nothing."""
 QUIET: Final = 0.3
@@ -259,7 +258,7 @@ class Watcher:
 
     def _listen(self, process: Process, known: _Known, seen: proc.Seen, now: float) -> None:
         since = max(process.heard_at, self._awake_since)
-        if known.silent_since is not None or now - since < MISSED * process.interval:
+        if known.silent_since is not None or now - since < BEATS * process.interval:
             return
         known.silent_since = process.heard_at
         running = ", ".join(words(entry.snapshot) for entry in self.ledger.open_of(process.instance)[:3])
