@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -114,14 +115,25 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def answers(port: str, begin: float) -> None:
-    """Wait until something listens."""
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), 1):
-            return
-        if time.monotonic() - begin > 30:
-            raise SystemExit(f"nothing listens on port {port}")
-        time.sleep(0.1)
+READY = {"13133": "/", "9090": "/-/ready", "9093": "/-/ready"}
+"""Where the Collector, Prometheus and Alertmanager say that they can work; they listen before that."""
+
+
+def ready(ports: Mapping[str, str], begin: float) -> None:
+    """Wait until the three can work."""
+    for port, path in READY.items():
+        while not _is_ready(f"http://127.0.0.1:{ports[port]}{path}"):
+            if time.monotonic() - begin > 60:
+                raise SystemExit(f"what should listen on port {ports[port]} is not ready")
+            time.sleep(0.1)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:  # a refusal to connect, and any status but a good one
+        return False
 
 
 def main() -> int:
@@ -136,8 +148,7 @@ def main() -> int:
         webhook = [sys.executable, str(HERE / "webhook.py"), ports["9099"]]
         stack.enter_context(running(folder, {"webhook": webhook, **commands(collector, ports)}))
         print("starting a Collector, Prometheus, Alertmanager and a webhook", flush=True)
-        for port in ("13133", "9090", "9093", "9099"):
-            answers(ports[port], begin)
+        ready(ports, begin)
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{ports['4318']}"
         os.environ["OTEL_SERVICE_NAME"] = "demo"
         os.environ["OTEL_METRIC_EXPORT_INTERVAL"] = str(round(10_000 / speed))

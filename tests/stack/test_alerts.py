@@ -183,9 +183,7 @@ def stack(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         ports = {**demo.free_ports(), "9099": webhook.port}
         demo.configure(folder, ports, ALERTMANAGER, SPEED)
         with demo.running(folder, demo.commands(str(collector_binary), ports)):
-            begin = time.monotonic()
-            for port in ("13133", "9090", "9093"):  # the Collector, Prometheus, Alertmanager
-                demo.answers(ports[port], begin)
+            demo.ready(ports, time.monotonic())
             running = Stack(ports, webhook, folder)
             running.wait_for(running.all_come_through)
             yield running
