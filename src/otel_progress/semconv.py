@@ -60,6 +60,9 @@ LOOP: Final = "progress.loop"
 STACK: Final = "progress.stack"
 STUCK_AT: Final = "progress.stuck_at"
 
+# What an operation may say of itself, in its attributes
+OWNER: Final = "owner"
+
 # What goes with one kind of event
 NOTE_TEXT: Final = "progress.note.text"
 NOTE_STATUS: Final = "progress.note.status"

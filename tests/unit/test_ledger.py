@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
-from otel_progress.model.status import Status
-from otel_progress.monitor.ledger import INTERVAL, Ledger, lose, read
+from otel_progress.model.status import Health, Status
+from otel_progress.model.values import Attributes
+from otel_progress.monitor.ledger import INTERVAL, Entry, Ledger, head_of_snapshot, lose, read
 
 
 class Said(NamedTuple):
@@ -25,6 +26,11 @@ class Said(NamedTuple):
     trace_id: str = "1" * 32
     span_id: str = "2" * 16
     sampled: bool = True
+
+    @property
+    def brief(self) -> dict[str, Any]:
+        """What is read at once."""
+        return self.attributes
 
 
 def said(snapshot: Snapshot, event: str = s.UPDATED) -> Said:
@@ -195,7 +201,7 @@ def test_process_without_an_instance_id_is_told_apart_by_what_else_it_says() -> 
     assert sorted(process.pid or 0 for process in ledger.processes.values()) == [7, 8]
 
 
-BAD = [
+NO_EVENTS: list[dict[str, Any]] = [
     {s.OPERATION_ATTEMPT: "one"},
     {s.SEQUENCE: 1.5},
     {s.SEQUENCE: True},
@@ -203,6 +209,24 @@ BAD = [
     {s.START_TIME: float("nan")},
     {s.STATUS: "fine"},
     {s.STATUS: 3},
+    {s.STATUS: "skipped"},
+    {s.OPERATION_ID: 3},
+    {s.OPERATION_NAME: None},
+    {s.OPERATION_PARENT_ID: 4},
+]
+
+
+@pytest.mark.parametrize("wrong", NO_EVENTS, ids=repr)
+def test_what_is_no_event_of_ours_is_counted_and_left_out(wrong: dict[str, Any]) -> None:
+    """An event that bears a name of ours but is none harms nothing."""
+    ledger = Ledger()
+    event = said(snap(7))
+    ledger.hear(resource(), [event._replace(attributes={**event.attributes, **wrong}), said(snap(3))], 1.0)
+    assert ledger.unread == 1
+    assert ledger.operations["a"].snapshot.sequence == 3
+
+
+UNSOUND: list[dict[str, Any]] = [
     {s.STAGES: "[[]]"},
     {s.STAGES: "{"},
     {s.STAGES: "7"},
@@ -219,14 +243,44 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("wrong", BAD, ids=repr)
-def test_what_is_no_event_of_ours_is_counted_and_left_out(wrong: dict[str, Any]) -> None:
-    """An event that bears a name of ours but is none harms nothing."""
+@pytest.mark.parametrize("wrong", UNSOUND, ids=repr)
+def test_of_an_event_that_is_sound_in_part_only_that_part_counts(wrong: dict[str, Any]) -> None:
+    """Which operation, its status and its order are known; nothing else of the event is believed."""
     ledger = Ledger()
-    event = said(snap())
-    ledger.hear(resource(), [event._replace(attributes={**event.attributes, **wrong}), said(snap(3))], 1.0)
-    assert ledger.unread == 1
-    assert ledger.operations["a"].snapshot.sequence == 3
+    event = said(snap(7, agent="me", message="here"))
+    ledger.hear(resource(), [event._replace(attributes={**event.attributes, **wrong})], 1.0)
+    assert ledger.operations["a"].snapshot == replace(snap(7, agent="me"), health=Health.PROGRESSING)
+
+
+def test_operations_that_ended_make_room_but_not_below_one_that_runs() -> None:
+    """So many that are over are held; those below a running one stay, as its figures need them; others are recalled."""
+    ledger = Ledger(most_ended=2)
+    ledger.apply(replace(snap(), operation_id="parent"), "p1", 1.0)
+    for number in range(5):
+        parent = "parent" if number < 2 else None
+        ledger.apply(replace(snap(5, Status.COMPLETED), operation_id=str(number), parent_id=parent), "p1", 1.0)
+    assert sorted(ledger.operations) == ["0", "1", "parent"]
+    assert set(ledger.children["parent"]) == {"0", "1"}
+    ledger.recall = {"4": Entry(head_of_snapshot(replace(snap(5, Status.COMPLETED), operation_id="4")), "p1", 1.0)}.get
+    ledger.apply(replace(snap(9), operation_id="4"), "p1", 1.0)
+    assert "4" not in ledger.operations
+
+
+def test_each_change_is_told_and_numbered() -> None:
+    """Who wants to know hears of each operation that changed, with rising numbers; what changed nothing is not told."""
+    told: list[tuple[str, int]] = []
+    ledger = Ledger(on_change=lambda entry: told.append((entry.head.operation_id, entry.revision)))
+    for sequence in (1, 2, 1):
+        ledger.apply(snap(sequence), "p1", 1.0)
+    assert told == [("a", 1), ("a", 2)]
+
+
+def test_owner_stays() -> None:
+    """An operation belongs to whom it said first, although an event was too large to say it again."""
+    ledger = Ledger()
+    ledger.apply(snap(1, attributes=Attributes({s.OWNER: "ann"})), "p1", 1.0)
+    ledger.apply(snap(2), "p1", 1.0)
+    assert ledger.operations["a"].head.owner == "ann"
 
 
 def test_number_of_operations_is_bounded_and_those_that_run_stay() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -17,6 +17,7 @@ from otel_progress.model.status import Status
 from otel_progress.model.summary import seconds
 from otel_progress.monitor import otlp
 from otel_progress.monitor.watch import Watcher
+from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.certificate import Exit
 from otel_progress.testing import FakeClock
 
@@ -46,13 +47,6 @@ class Machine:
         return self.kills
 
 
-class Group(NamedTuple):
-    """What one process says in one request."""
-
-    resource: dict[str, Any]
-    records: tuple[otlp.Record, ...]
-
-
 class Scene:
     """A watcher, its machine and its clock."""
 
@@ -77,8 +71,16 @@ class Scene:
         about = {"service.instance.id": f"p{pid}", s.PROCESS_PID: pid, s.PROCESS_CREATED: created}
         given = {"operation_id": f"o{pid}", "sequence": 1, "started_at": 5.0, "name": "work", **more}
         snapshot = Snapshot(status=status, timestamp=6.0, span=SpanIds("1" * 32, "2" * 16), **given)
-        record = otlp.Record(s.UPDATED, 6 * 10**9, dict(wire.to_attributes(snapshot)), "1" * 32, "2" * 16, True)
-        self.watcher.hear([Group(about, (record,))])
+        encoded = protobuf.attributes(6, wire.to_attributes(snapshot))
+        body = protobuf.log_record(
+            s.UPDATED, 6 * 10**9, 6 * 10**9, protobuf.INFO, "", encoded, "1" * 32, "2" * 16, True
+        )
+        request = protobuf.envelope(
+            protobuf.resource({key: value for key, value in about.items() if value is not None}),
+            protobuf.scope("", ""),
+            [body],
+        )
+        self.watcher.hear(otlp.groups(otlp.parse("logs", request)))
 
     def run(self, seconds: float, step: float = 0.25) -> None:
         """Let time go by."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
@@ -77,7 +77,7 @@ def say(line: str) -> None:
         pass
 
 
-def _taker(watcher: Watcher, forwarder: Forwarder) -> otlp.Take:
+def _taker(watcher: Watcher, forwarder: Forwarder) -> Callable[[otlp.Parcel], otlp.Taken]:
     def take(parcel: otlp.Parcel) -> otlp.Taken:
         forwarder.put(parcel.signal, parcel.body)
         try:

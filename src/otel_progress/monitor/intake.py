@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
@@ -69,7 +70,7 @@ class Intake:
 
     def __init__(
         self,
-        take: otlp.Take,
+        take: Callable[[otlp.Parcel], otlp.Taken],
         *,
         port: int = 0,
         most_bytes: int = otlp.BYTES,

@@ -7,20 +7,23 @@ reads a clock: times are given, in seconds of the observer's monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, StageSnapshot
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 
 OPERATIONS: Final = 100_000
 """The most operations that are kept; those that ended first go first."""
 PROCESSES: Final = 10_000
 """The most processes that are kept; those without running operations go first."""
+SHED: Final = 16
+"""So many that are over are looked at to find one that may go."""
 INTERVAL: Final = 5.0
 """Seconds from one heartbeat to the next, of a process that did not say."""
 _INSTANCE: Final = "service.instance.id"
@@ -38,8 +41,12 @@ class Said(Protocol):
         """When it happened."""
 
     @property
+    def brief(self) -> Mapping[str, Any]:
+        """The attributes that tell its operation apart."""
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
-        """What it says."""
+        """All that it says."""
 
     @property
     def trace_id(self) -> str:
@@ -63,6 +70,7 @@ class Process:
         resource: all that it says of itself.
         heard_at: when it was last heard of.
         interval: seconds from one of its heartbeats to the next.
+        beats: whether it gives heartbeats at all.
         pid: its number on its host.
         created: when it was created, in ISO 8601.
         host: where it runs.
@@ -75,38 +83,148 @@ class Process:
     pid: int | None = None
     created: str | None = None
     host: str | None = None
+    beats: bool = False
 
 
-@dataclass(frozen=True)
+class Head(NamedTuple):
+    """What tells the events of one operation apart, and which of them is the newest; as in a `Snapshot`."""
+
+    operation_id: str
+    name: str
+    status: Status
+    health: Health
+    timestamp: float
+    attempt: int = 1
+    sequence: int = 0
+    started_at: float | None = None
+    parent_id: str | None = None
+    agent: str | None = None
+    owner: str | None = None
+
+    @property
+    def rank(self) -> tuple[float, int, int]:
+        """What orders them. One that has not started is as new as its event: what ran before it is older."""
+        return (self.timestamp if self.started_at is None else self.started_at, self.attempt, self.sequence)
+
+
 class Entry:
-    """One operation: its newest snapshot, and the process that said it.
+    """One operation as its newest event had it, and the process that said it.
 
-    `presumed` tells that it counts as lost without proof, so a sign of life of the same attempt undoes that.
+    `presumed` is what was said before it counted as lost without proof: a sign of life of that attempt undoes the loss.
+
+    Attributes:
+        head: what orders it.
+        instance: the process.
+        heard_at: when that was heard, by the observer's monotonic clock.
+        presumed: what was said before, where its end is inferred.
+        revision: rises with each change of the ledger.
+        said: the event, where it came as one.
     """
 
-    snapshot: Snapshot
-    instance: str
-    heard_at: float
-    presumed: Snapshot | None = None
+    __slots__ = ("_snapshot", "head", "heard_at", "instance", "presumed", "revision", "said")
+
+    def __init__(
+        self,
+        head: Head,
+        instance: str,
+        heard_at: float,
+        *,
+        said: Said | None = None,
+        snapshot: Snapshot | None = None,
+        presumed: Entry | None = None,
+    ) -> None:
+        """Of an event, or of a snapshot."""
+        self.head = head
+        self.instance = instance
+        self.heard_at = heard_at
+        self.presumed = presumed
+        self.revision = 0
+        self.said = said
+        self._snapshot = snapshot
 
     @property
     def open(self) -> bool:
         """Whether it is not over, as far as is known."""
-        return not self.snapshot.status.final
+        return not self.head.status.final
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All that its event said of it; as little as is sound, where the rest of it is not."""
+        if self._snapshot is None:
+            found = None if self.said is None else read(self.said)
+            self._snapshot = bare(self.head) if found is None else found
+        return self._snapshot
 
 
-class _Rank(NamedTuple):
-    """What orders the events of one operation id."""
+def bare(head: Head) -> Snapshot:
+    """The little that a head tells."""
+    return Snapshot(
+        head.operation_id,
+        head.name,
+        head.status,
+        head.timestamp,
+        attempt=head.attempt,
+        parent_id=head.parent_id,
+        sequence=head.sequence,
+        health=head.health,
+        started_at=head.started_at,
+        agent=head.agent,
+    )
 
-    started_at: float
-    attempt: int
-    sequence: int
+
+def head_of(event: Said) -> Head | None:
+    """The head of an event; None where it is none of an operation."""
+    get = event.brief.get
+    started, attempt, sequence = get(s.START_TIME), get(s.OPERATION_ATTEMPT, 1), get(s.SEQUENCE, 0)
+    key, name, parent = get(s.OPERATION_ID), get(s.OPERATION_NAME), get(s.OPERATION_PARENT_ID)
+    status, health = _STATUSES.get(get(s.STATUS)), _HEALTHS.get(get(s.HEALTH), Health.UNKNOWN)
+    sound = (
+        status is not None
+        and type(key) is str
+        and type(name) is str
+        and type(attempt) is int
+        and type(sequence) is int
+        and (started is None or finite(started))
+        and (parent is None or type(parent) is str)
+    )
+    if not sound:
+        return None
+    agent, owner = get(s.GEN_AI_AGENT), get(s.OWNER)
+    return Head(
+        key,  # type: ignore[arg-type]  # all of these were tested
+        name,  # type: ignore[arg-type]
+        status,  # type: ignore[arg-type]
+        health,
+        event.time / 1e9,
+        attempt,
+        sequence,
+        started,
+        parent,
+        agent if type(agent) is str else None,
+        owner if type(owner) is str else None,
+    )
 
 
-def _rank(snapshot: Snapshot) -> _Rank:
-    """One that has not started is as new as its event: what ran before it is older, its own start is newer."""
-    started = snapshot.timestamp if snapshot.started_at is None else snapshot.started_at
-    return _Rank(started, snapshot.attempt, snapshot.sequence)
+def head_of_snapshot(snapshot: Snapshot) -> Head:
+    """The head of a snapshot."""
+    owner = snapshot.attributes.get(s.OWNER)
+    return Head(
+        snapshot.operation_id,
+        snapshot.name,
+        snapshot.status,
+        snapshot.health,
+        snapshot.timestamp,
+        snapshot.attempt,
+        snapshot.sequence,
+        snapshot.started_at,
+        snapshot.parent_id,
+        snapshot.agent,
+        owner if isinstance(owner, str) else None,
+    )
+
+
+_STATUSES: Final[Mapping[Any, Status]] = {status.value: status for status in Status if status is not Status.SKIPPED}
+_HEALTHS: Final[Mapping[Any, Health]] = {health.value: health for health in Health}
 
 
 @dataclass
@@ -116,15 +234,25 @@ class Ledger:
     Attributes:
         operations: by id, the newest attempt of each.
         processes: by instance.
+        children: by the id of an operation, those of the operations below it.
         unread: events that were no events of an operation, although they bore the name of one.
         forgotten: operations that ran when they had to make room.
+        most: the most operations that are held.
+        most_ended: the most of them that are over; older ones can be had from `recall`.
+        recall: finds an operation that is held no more.
+        on_change: called with each operation that changed.
     """
 
     most: int = OPERATIONS
     operations: dict[str, Entry] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
+    children: dict[str, dict[str, None]] = field(default_factory=dict)
     unread: int = 0
     forgotten: int = 0
+    most_ended: int = OPERATIONS
+    recall: Callable[[str], Entry | None] | None = None
+    on_change: Callable[[Entry], None] | None = None
+    revision: int = 0
     _open: dict[str, dict[str, None]] = field(default_factory=dict)
     _ended: dict[str, None] = field(default_factory=dict)
 
@@ -133,37 +261,55 @@ class Ledger:
         process = self._process(resource, now)
         for event in events:
             if event.event == s.PROCESS_HEARTBEAT:
-                process = self._beat(process, event.attributes.get(s.HEARTBEAT_INTERVAL))
-                continue
-            snapshot = read(event)
-            if snapshot is None:
-                self.unread += 1
+                process = self._beat(process, event.brief.get(s.HEARTBEAT_INTERVAL))
             else:
-                self.apply(snapshot, process.instance, now)
+                self.take(event, process.instance, now)
         return process
+
+    def take(self, event: Said, instance: str, now: float) -> Head | None:
+        """Take one event of an operation; its head, or None where it is none."""
+        head = head_of(event)
+        if head is None:
+            self.unread += 1
+            return None
+        self._apply(head, instance, now, event, None)
+        return head
 
     def apply(self, snapshot: Snapshot, instance: str, now: float) -> Entry:
         """Take a snapshot; returns what holds now."""
-        before = self.operations.get(snapshot.operation_id)
+        return self._apply(head_of_snapshot(snapshot), instance, now, None, snapshot)
+
+    def _apply(self, head: Head, instance: str, now: float, said: Said | None, snapshot: Snapshot | None) -> Entry:
+        before = self.find(head.operation_id)
         if before is None:
-            return self._put(Entry(snapshot, instance, now))
-        said = before.presumed or before.snapshot  # by the process itself, or by one who has proof
-        if _same_attempt(said, snapshot, before.instance == instance):
-            if not _follows(said, snapshot):
+            return self._put(Entry(head, instance, now, said=said, snapshot=snapshot))
+        known = (before.presumed or before).head  # by the process itself, or by one who has proof
+        same = before.instance == instance
+        if _same_attempt(known, head, same):
+            if not _follows(known, head):
                 return before
-        elif before.instance == instance and snapshot.attempt != said.attempt:
-            if snapshot.attempt < said.attempt:  # within a process the count is right, whatever its clock does
+        elif same and head.attempt != known.attempt:
+            if head.attempt < known.attempt:  # within a process the count is right, whatever its clock does
                 return before
-        elif _rank(snapshot) < _rank(said):
+        elif head.rank < known.rank:
             return before
-        return self._put(Entry(snapshot, instance, now))
+        if head.owner is None and known.owner is not None:  # an event that was too large lost its attributes
+            head = head._replace(owner=known.owner)
+        return self._put(Entry(head, instance, now, said=said, snapshot=snapshot))
+
+    def find(self, operation_id: str) -> Entry | None:
+        """An operation, also one that is held no more."""
+        entry = self.operations.get(operation_id)
+        return self.recall(operation_id) if entry is None and self.recall is not None else entry
 
     def presume_lost(self, operation_id: str, reason: str) -> Entry | None:
         """It counts as lost, without proof, until it is heard of again; None where it is over or unknown."""
         entry = self.operations.get(operation_id)
         if entry is None or not entry.open:
             return None
-        return self._put(replace(entry, snapshot=lose(entry.snapshot, reason), presumed=entry.snapshot))
+        snapshot = lose(entry.snapshot, reason)
+        head = head_of_snapshot(snapshot)._replace(owner=entry.head.owner)
+        return self._put(Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry))
 
     def open_of(self, instance: str) -> list[Entry]:
         """The operations of a process that are not over, as far as is known."""
@@ -200,36 +346,68 @@ class Ledger:
 
     def _beat(self, process: Process, interval: object) -> Process:
         if isinstance(interval, (int, float)) and 0 < interval < float("inf"):
-            process = self.processes[process.instance] = replace(process, interval=float(interval))
+            process = self.processes[process.instance] = replace(process, interval=float(interval), beats=True)
         return process
 
     def _put(self, entry: Entry) -> Entry:
-        key = entry.snapshot.operation_id
+        key, parent = entry.head.operation_id, entry.head.parent_id
         before = self.operations.get(key)
-        if before is not None:
-            self._take_out(key, before.instance)
-        elif len(self.operations) >= self.most:
-            self._make_room()
+        if before is None:
+            if len(self.operations) >= self.most:
+                self._make_room()
+        elif before.instance != entry.instance or not (before.open and entry.open):
+            self._take_out(key, before)
+        if before is None or before.head.parent_id != parent:
+            if before is not None:
+                self._orphan(key, before)
+            if parent is not None:
+                self.children.setdefault(parent, {})[key] = None
+        self.revision += 1
+        entry.revision = self.revision
         self.operations[key] = entry
         if entry.open:
             self._open.setdefault(entry.instance, {})[key] = None
         else:
             self._ended[key] = None
+            if len(self._ended) > self.most_ended:
+                self._shed()
+        if self.on_change is not None:
+            self.on_change(entry)
         return entry
 
-    def _take_out(self, key: str, instance: str) -> None:
+    def _take_out(self, key: str, entry: Entry) -> None:
         self._ended.pop(key, None)
-        running = self._open.get(instance)
+        running = self._open.get(entry.instance)
         if running is not None:
             running.pop(key, None)
             if not running:
-                del self._open[instance]
+                del self._open[entry.instance]
+
+    def _orphan(self, key: str, entry: Entry) -> None:
+        siblings = self.children.get(entry.head.parent_id or "")
+        if siblings is not None:
+            siblings.pop(key, None)
+            if not siblings:
+                del self.children[entry.head.parent_id or ""]
+
+    def _shed(self) -> None:
+        """Drop one that is over; not one below an operation that still runs, whose figures it is part of."""
+        for key in list(islice(self._ended, SHED)):
+            above = self.operations.get(self.operations[key].head.parent_id or "")
+            if above is None or not above.open:
+                self._drop(key)
+                return
+            self._ended[key] = self._ended.pop(key)
 
     def _make_room(self) -> None:
         oldest = next(iter(self._ended or self.operations))
-        entry = self.operations.pop(oldest)
-        self.forgotten += entry.open
-        self._take_out(oldest, entry.instance)
+        self.forgotten += self.operations[oldest].open
+        self._drop(oldest)
+
+    def _drop(self, key: str) -> None:
+        entry = self.operations.pop(key)
+        self._take_out(key, entry)
+        self._orphan(key, entry)
 
     def _make_room_for_process(self) -> None:
         if len(self.processes) >= PROCESSES:
@@ -237,9 +415,8 @@ class Ledger:
             if idle is None:
                 idle = next(iter(self.processes))
                 for key in tuple(self._open.get(idle, ())):
-                    self.operations.pop(key)
+                    self._drop(key)
                     self.forgotten += 1
-                self._open.pop(idle, None)
             del self.processes[idle]
 
 
@@ -251,7 +428,7 @@ def _instance(resource: Mapping[str, Any]) -> str:
     return "/".join(str(resource.get(key, "")) for key in (s.HOST_NAME, s.PROCESS_PID, s.PROCESS_CREATED))
 
 
-def _same_attempt(one: Snapshot, other: Snapshot, same_process: bool) -> bool:
+def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:
     """Whether both are of one attempt; before its start, an attempt is known by its number and its process."""
     if one.attempt != other.attempt:
         return False
@@ -260,12 +437,12 @@ def _same_attempt(one: Snapshot, other: Snapshot, same_process: bool) -> bool:
     return one.started_at == other.started_at
 
 
-def _follows(said: Snapshot, snapshot: Snapshot) -> bool:
+def _follows(known: Head, head: Head) -> bool:
     """Whether it comes after what was said of the same attempt; nothing comes after an end but the same, said again."""
-    newer = snapshot.sequence > said.sequence
-    if said.status.final:
-        return newer and snapshot.status is said.status
-    return newer or snapshot.status.final
+    newer = head.sequence > known.sequence
+    if known.status.final:
+        return newer and head.status is known.status
+    return newer or head.status.final
 
 
 def read(event: Said) -> Snapshot | None:

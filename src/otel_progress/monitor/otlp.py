@@ -10,8 +10,9 @@ import asyncio
 import base64
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from google.protobuf import json_format
@@ -25,6 +26,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -89,19 +91,141 @@ class Taken:
     reason: str = ""
 
 
-Take = Callable[[Parcel], Taken]
-"""Takes a parcel, quickly; raises `Refused(429, ..., retry_after=...)` where there is too much."""
+@dataclass(frozen=True)
+class Envelope:
+    """A request as it came in: its signal, its body, whether that is gzip, and whether it is JSON."""
+
+    signal: str
+    body: bytes
+    zipped: bool = False
+    is_json: bool = False
+
+    def open(self, most_bytes: int = BYTES, most_records: int = RECORDS) -> Parcel:
+        """The message in it.
+
+        Raises:
+            Refused: for what is no such message, or holds too much.
+        """
+        body = inflate(self.body, most_bytes) if self.zipped else self.body
+        return parse(self.signal, body, json_body=self.is_json, most=most_records)
 
 
-class Record(NamedTuple):
-    """One of our log events; the time in ns since 1970, ids in hex or empty."""
+Take = Callable[[Envelope], Awaitable[Taken]]
+"""Takes a request; raises `Refused`, with 429 and when to come again where there is too much."""
 
-    event: str
-    time: int
-    attributes: dict[str, Any]
-    trace_id: str
-    span_id: str
-    sampled: bool
+
+_KIND: Final = "value"
+_BRIEF: Final = frozenset(
+    {
+        s.OPERATION_ID,
+        s.OPERATION_NAME,
+        s.OPERATION_PARENT_ID,
+        s.OPERATION_ATTEMPT,
+        s.SEQUENCE,
+        s.STATUS,
+        s.HEALTH,
+        s.START_TIME,
+        s.ELAPSED,
+        s.SLOW_AFTER,
+        s.START_WITHIN,
+        s.WAIT_REMAINING,
+        s.RATIO,
+        s.GEN_AI_AGENT,
+        s.STAGE_PATH,
+        s.HEARTBEAT_INTERVAL,
+    }
+)
+"""What is read of every event at once; the rest of it is read when somebody asks."""
+_OWN: Final = s.EVENT_ATTRIBUTES | {s.STATUS_REASON}
+
+
+class Record:
+    """One of our log events. All but what its operation is told apart and judged by is decoded when it is asked for.
+
+    Attributes:
+        event: its name.
+        time: when it happened, in ns since 1970.
+        brief: the attributes that are read at once.
+        own: what it says beside the state of its operation.
+        text: the event in words.
+        raw: all of it, as protobuf.
+    """
+
+    __slots__ = ("brief", "event", "own", "raw", "text", "time")
+
+    def __init__(self, event: str, message: LogRecord) -> None:
+        """Read a record that bears one of our names."""
+        self.event = event
+        self.time: int = message.time_unix_nano or message.observed_time_unix_nano
+        self.text: str = message.body.string_value
+        self.raw: bytes = message.SerializeToString()
+        self.brief: dict[str, Any] = {}
+        self.own: dict[str, Any] = {}
+        plain = event in _PLAIN
+        for pair in message.attributes:
+            key = pair.key
+            if key in _BRIEF:
+                value = pair.value
+                kind = value.WhichOneof(_KIND)
+                self.brief[key] = getattr(value, kind) if kind in _SCALARS else None
+            elif key == s.ATTRIBUTES:
+                owner = owner_in(pair.value.string_value)
+                if owner is not None:
+                    self.brief[s.OWNER] = owner
+            elif not plain and (key in _OWN or not key.startswith(_NOT_OWN)):
+                self.own[key] = _value(pair.value, 0)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """All its attributes."""
+        return _plain(self._message.attributes)
+
+    @property
+    def trace_id(self) -> str:
+        """In hex, or empty."""
+        return self._message.trace_id.hex()
+
+    @property
+    def span_id(self) -> str:
+        """In hex, or empty."""
+        return self._message.span_id.hex()
+
+    @property
+    def sampled(self) -> bool:
+        """Whether its trace is kept."""
+        return bool(self._message.flags & 1)
+
+    @property
+    def _message(self) -> LogRecord:
+        return LogRecord.FromString(self.raw)
+
+
+_SCALARS: Final = frozenset({"string_value", "int_value", "double_value", "bool_value"})
+_PLAIN: Final = frozenset({s.UPDATED, s.HEARTBEAT})
+"""Events that say nothing beside the state."""
+_NOT_OWN: Final = (s.PREFIX, "gen_ai.")
+
+
+@lru_cache(maxsize=10_000)
+def owner_in(attributes: str) -> str | None:
+    """The owner that the attributes of an operation name."""
+    if '"owner"' not in attributes:
+        return None
+    try:
+        owner = json.loads(attributes).get(s.OWNER)
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return owner if isinstance(owner, str) else None
+
+
+def record(raw: bytes) -> Record:
+    """The record that these bytes are.
+
+    Raises:
+        DecodeError: where they are none.
+    """
+    message = LogRecord.FromString(raw)
+    return Record(_event(message), message)
 
 
 class Group(NamedTuple):
@@ -120,18 +244,19 @@ def groups(parcel: Parcel) -> Iterator[Group]:
         resource = _plain(by_resource.resource.attributes)
         for by_scope in by_resource.scope_logs:
             found = tuple(
-                Record(
-                    record.event_name,
-                    record.time_unix_nano or record.observed_time_unix_nano,
-                    _plain(record.attributes),
-                    record.trace_id.hex(),
-                    record.span_id.hex(),
-                    bool(record.flags & 1),
-                )
-                for record in by_scope.log_records
-                if record.event_name in s.EVENTS
+                Record(event, message) for message in by_scope.log_records if (event := _event(message)) in s.EVENTS
             )
             yield Group(resource, by_scope.scope.name, found)
+
+
+def _event(message: LogRecord) -> str:
+    """The name of an event; before log records had a name of their own, it was an attribute."""
+    name: str = message.event_name
+    if not name:
+        for pair in message.attributes:
+            if pair.key == s.EVENT_NAME:
+                return str(pair.value.string_value)
+    return name
 
 
 def _plain(pairs: Any, depth: int = 0) -> dict[str, Any]:
@@ -260,26 +385,41 @@ def _with_base64(value: Any) -> Any:
     }
 
 
-def application(take: Take, *, most_bytes: int = BYTES, most_records: int = RECORDS) -> Starlette:
-    """The ASGI application that takes `POST /v1/logs`, `/v1/metrics` and `/v1/traces`."""
+def routes(take: Take, *, most_bytes: int = BYTES, headers: Mapping[str, str] | None = None) -> list[Route]:
+    """What takes `POST /v1/logs`, `/v1/metrics` and `/v1/traces`; answers to logs bear these headers."""
 
     def route(signal: str) -> Route:
+        more = headers if signal == "logs" else None
+
         async def export(request: Request) -> Response:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             is_json = kind == JSON
             try:
                 _admit(request, kind, most_bytes)
                 body = await _body(request, most_bytes)
-                if request.headers.get("content-encoding", "identity").lower() == "gzip":
-                    body = inflate(body, most_bytes)
-                taken = take(parse(signal, body, json_body=is_json, most=most_records))
+                zipped = request.headers.get("content-encoding", "identity").lower() == "gzip"
+                taken = await take(Envelope(signal, body, zipped, is_json))
             except Refused as refused:
                 return _refusal(refused, is_json)
-            return _accepted(signal, taken, is_json)
+            return _accepted(signal, taken, is_json, more)
 
         return Route(f"/v1/{signal}", export, methods=["POST"])
 
-    return Starlette(routes=[route(signal) for signal in _REQUESTS])
+    return [route(signal) for signal in _REQUESTS]
+
+
+def application(
+    take: Callable[[Parcel], Taken],
+    *,
+    most_bytes: int = BYTES,
+    most_records: int = RECORDS,
+) -> Starlette:
+    """The ASGI application around `take`, which is called with each message and must be quick."""
+
+    async def opened(envelope: Envelope) -> Taken:
+        return take(envelope.open(most_bytes, most_records))
+
+    return Starlette(routes=routes(opened, most_bytes=most_bytes))
 
 
 def _admit(request: Request, kind: str, most: int) -> None:
@@ -313,15 +453,22 @@ async def _body(request: Request, most: int) -> bytes:
         raise Refused(400, "the connection ended before the body did") from None
 
 
-def _accepted(signal: str, taken: Taken, is_json: bool) -> Response:
+def _accepted(signal: str, taken: Taken, is_json: bool, headers: Mapping[str, str] | None) -> Response:
+    message = answer(signal, taken)
+    if is_json:
+        return Response(json_format.MessageToJson(message, indent=None), 200, headers, JSON)
+    return Response(message.SerializeToString(), 200, headers, PROTOBUF)
+
+
+def answer(signal: str, taken: Taken) -> Message:
+    """The message that answers a request which was taken, in part at least."""
     kind, field = _RESPONSES[signal]
     message: Any = kind()
     if taken.rejected or taken.reason:
         setattr(message.partial_success, field, taken.rejected)
         message.partial_success.error_message = taken.reason
-    if is_json:
-        return Response(json_format.MessageToJson(message, indent=None), media_type=JSON)
-    return Response(message.SerializeToString(), media_type=PROTOBUF)
+    built: Message = message
+    return built
 
 
 def _refusal(refused: Refused, is_json: bool) -> Response:
