@@ -122,3 +122,36 @@ def _number(path: Path, key: str) -> int | None:
         return int(pairs[key])
     except (OSError, ValueError, KeyError):
         return None
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that listens on a port."""
+
+    pid: int
+    name: str
+
+
+def listener(port: int, proc: Path = PROC) -> Holder | None:
+    """Who listens on a TCP port of this machine; None where nobody does, or it is another user's and can't be known."""
+    sockets = {f"socket:[{inode}]" for name in ("tcp", "tcp6") for inode in _listening(proc / "net" / name, port)}
+    if not sockets:
+        return None
+    for folder in proc.glob("[0-9]*/fd"):
+        try:
+            if any(os.readlink(link) in sockets for link in folder.iterdir()):
+                name = (folder.parent / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                return Holder(int(folder.parent.name), name)
+        except (OSError, ValueError):
+            continue  # it ended, or is not ours to look at
+    return None
+
+
+def _listening(table: Path, port: int) -> list[str]:
+    """The inodes of the sockets that listen on a port."""
+    try:
+        lines = table.read_text(encoding="ascii", errors="replace").splitlines()[1:]
+    except OSError:
+        return []
+    rows = (line.split() for line in lines)
+    return [row[9] for row in rows if len(row) > 9 and row[3] == "0A" and row[1].endswith(f":{port:04X}")]

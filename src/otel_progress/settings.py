@@ -57,6 +57,8 @@ class Settings:
         event_budget: updates, notes and heartbeats of the work a second, of the whole process.
         outbox: events that are kept for a Collector that does not answer.
         history: the file in which learned limits are kept, or None.
+        control: whether commands are taken from where events go: never, or from any URL that is named there;
+            None: from this machine, or one that we show an authorization.
     """
 
     disabled: bool = False
@@ -68,6 +70,7 @@ class Settings:
     event_budget: float = 200.0
     outbox: int = 10_000
     history: str | None = None
+    control: bool | None = None
     traces: str = "otlp"
     metrics: str = "otlp"
     logs: str = "otlp"
@@ -131,6 +134,10 @@ class Environment:
     def flag(self, name: str) -> bool:
         """Whether it is set to `true`."""
         return self.text(name).lower() == "true"
+
+    def either(self, name: str) -> bool | None:
+        """True, false, or None where it is not set, or to `auto`."""
+        return {"true": True, "false": False}.get(self.choice((name,), ("true", "false", "auto"), "auto"))
 
 
 def attended() -> bool:
@@ -198,6 +205,7 @@ def read(
     protocol: str | None = None,
     interval: float | None = None,
     history: str | os.PathLike[str] | None = None,
+    control: bool | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings: what is given here, else the environment, else the defaults.
@@ -216,6 +224,8 @@ def read(
         raise InvalidArgument(f"interval must be from {INTERVAL[0]} to {INTERVAL[1]:g} seconds, not {interval!r}")
     if history is not None and not isinstance(history, (str, os.PathLike)):
         raise InvalidArgument(f"history must be the path of a file, not {history!r}")
+    if control is not None and not isinstance(control, bool):
+        raise InvalidArgument(f"control must be True, False or None, not {control!r}")
     pairs = None if headers is None else tuple((str(key).lower(), str(value)) for key, value in headers.items())
     for key, value in pairs or ():
         if not key or not _sendable(key + value):
@@ -231,6 +241,7 @@ def read(
         event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),
         outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox, 1)),
         history=env.text("OTEL_PROGRESS_HISTORY") or None if history is None else os.fspath(history),
+        control=env.either("OTEL_PROGRESS_CONTROL") if control is None else control,
         traces=env.text("OTEL_TRACES_EXPORTER", otherwise=defaults.traces).lower(),
         metrics=env.text("OTEL_METRICS_EXPORTER", otherwise=defaults.metrics).lower(),
         logs=env.text("OTEL_LOGS_EXPORTER", otherwise=defaults.logs).lower(),

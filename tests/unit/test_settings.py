@@ -72,6 +72,7 @@ STANDARD: dict[str, tuple[str, str, Any]] = {
     "OTEL_PROGRESS_RUN_SERIES_MAX": ("0", "run_series_max", 0),
     "OTEL_PROGRESS_EVENT_BUDGET": ("20", "event_budget", 20.0),
     "OTEL_PROGRESS_HISTORY": ("history.json", "history", "history.json"),
+    "OTEL_PROGRESS_CONTROL": ("False", "control", False),
     "OTEL_PROGRESS_OUTBOX": ("500", "outbox", 500),
 }
 
@@ -234,6 +235,7 @@ def test_a_request_never_takes_longer_than_a_second_and_a_half() -> None:
         ("OTEL_PROGRESS_RUN_SERIES_MAX", "1e400", "run_series_max"),
         ("OTEL_PROGRESS_EVENT_BUDGET", "0", "event_budget"),
         ("OTEL_PROGRESS_OUTBOX", "0.5", "outbox"),
+        ("OTEL_PROGRESS_CONTROL", "no", "control"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sideways", "temporality"),
     ],
 )
@@ -285,6 +287,8 @@ def test_the_text_of_a_bad_number_gives_the_units_of_the_variable(caplog: pytest
         ({"interval": 0}, "interval must be from 0.01 to 3600 seconds, not 0"),
         ({"interval": math.nan}, "interval must be from 0.01 to 3600 seconds, not nan"),
         ({"interval": "1"}, "interval must be from 0.01 to 3600 seconds, not '1'"),
+        ({"control": "yes"}, "control must be True, False or None, not 'yes'"),
+        ({"control": 1}, "control must be True, False or None, not 1"),
         ({"headers": {"": "x"}}, "the header '' must have a name, and be plain ASCII without line breaks"),
         ({"headers": {"a": "b\r\nc"}}, "the header 'a' must have a name, and be plain ASCII without line breaks"),
     ],
@@ -293,6 +297,13 @@ def test_what_configure_can_not_mean_raises_and_says_what_would_do(given: dict[s
     """A bad argument is an InvalidArgument at once, and its text says what is wrong and what to do."""
     with pytest.raises(InvalidArgument, match=f"^{re.escape(text)}$"):
         read(**given, environ={})
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_what_is_given_stands_above_the_variable(given: bool) -> None:
+    """A setting that configure() was given wins over the variable, `False` as well as `True`."""
+    assert read(control=given, environ={"OTEL_PROGRESS_CONTROL": str(not given)}).control is given
+    assert read(environ={"OTEL_PROGRESS_CONTROL": "auto"}).control is None
 
 
 def test_settings_are_values() -> None:

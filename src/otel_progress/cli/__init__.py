@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from otel_progress.cli import doctor
+from otel_progress.cli import asking, doctor, monitor
 from otel_progress.errors import InvalidArgument, ProgressError
 
 FAILED: Final = 125
@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(ours)
     if options.doing == "doctor":
         return _doctor(parser, options)
+    if options.doing == "monitor":
+        return monitor.run(options, dict(os.environ))
+    if options.doing in asking.COMMANDS:
+        return asking.run(options, dict(os.environ))
     if not options.command and not command:
         parser.error("run needs a command, as in: otel-progress run -- python job.py")
     command = [*options.command, *command]
@@ -79,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--verbose", action="store_true", help="say more: where telemetry goes, why nothing was heard")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")
+    monitor.add_to(commands)
+    asking.add_to(commands)
     doctor.add_to(commands)
     return parser
 

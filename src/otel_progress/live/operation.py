@@ -295,6 +295,8 @@ class Operation(Handle):
             before = self._status
             if before is not Status.RUNNING and before is not Status.PENDING:
                 return
+            if status is Status.CANCELLED and self._cancel_reason is not None:
+                reason = _why(reason, self._cancel_reason)
             self._reason = reason
             self._ended = clock.monotonic()
             self._status = status
@@ -448,6 +450,12 @@ def _known_parent(given: Any) -> Operation | Stage | Parent | str | None:
         raise InvalidArgument(f"parent is an operation, a stage, what extract() found, or an id, not {given!r}")
     found: Any = given
     return found  # type: ignore[no-any-return]
+
+
+def _why(reason: str | None, asked: str) -> str:
+    """Why it was cancelled: what its end says, or where that says nothing, why somebody asked for it."""
+    says_nothing = reason is None or reason in ("CancelledError", "Cancelled")
+    return f"cancelled: {asked}" if says_nothing else str(reason)
 
 
 def _repeats(given: Any) -> int | None:

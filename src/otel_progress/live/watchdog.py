@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
-from otel_progress.live import capture, learning, stack, vitals
+from otel_progress.live import capture, control, learning, stack, vitals
 from otel_progress.live.guard import tell_once
 from otel_progress.model.health import Verdict, hold
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Health
 from otel_progress.model.values import Attributes, Value
 
 if TYPE_CHECKING:
@@ -110,22 +110,8 @@ def recovered(operation: Operation, now: float) -> Attributes:
 
 
 def ask_to_stop(operation: Operation, reason: str) -> None:
-    """Ask the work to cancel: its code finds out when it asks, the asyncio task that runs it at its next await."""
-    operation.request_cancel(reason)
-    place = operation._place
-    task = place.task() if place is not None and place.task is not None else None
-    if task is None or task.done():
-        return
-
-    def cancel() -> None:
-        """On the loop, where the operation may have ended or moved meanwhile."""
-        if operation._status is Status.RUNNING and operation._stalled_at is not None:
-            task.cancel(reason)
-
-    try:
-        task.get_loop().call_soon_threadsafe(cancel)
-    except RuntimeError:
-        return  # its loop is closed
+    """Ask the work to cancel; its task only where it is still stuck when its event loop comes to it."""
+    control.stop(operation, reason, still=lambda operation: operation._stalled_at is not None)
 
 
 def gap(operation: Operation, before: float, now: float) -> None:

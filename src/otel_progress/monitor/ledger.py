@@ -261,7 +261,7 @@ class Ledger:
         process = self._process(resource, now)
         for event in events:
             if event.event == s.PROCESS_HEARTBEAT:
-                process = self._beat(process, event.brief.get(s.HEARTBEAT_INTERVAL))
+                process = self.beat(process, event.brief.get(s.HEARTBEAT_INTERVAL))
             else:
                 self.take(event, process.instance, now)
         return process
@@ -311,6 +311,18 @@ class Ledger:
         head = head_of_snapshot(snapshot)._replace(owner=entry.head.owner)
         return self._put(Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry))
 
+    def restore(self, entry: Entry) -> None:
+        """Hold an operation that was known before; it keeps its revision."""
+        revision = entry.revision
+        self._put(entry)
+        entry.revision = revision
+
+    def drop(self, operation_id: str) -> None:
+        """Hold an operation that is over no more."""
+        entry = self.operations.get(operation_id)
+        if entry is not None and not entry.open:
+            self._drop(operation_id)
+
     def open_of(self, instance: str) -> list[Entry]:
         """The operations of a process that are not over, as far as is known."""
         return [self.operations[key] for key in self._open.get(instance, ())]
@@ -325,26 +337,18 @@ class Ledger:
     # -- inside
 
     def _process(self, resource: Mapping[str, Any], now: float) -> Process:
-        instance = _instance(resource)
+        instance = instance_of(resource)
         known = self.processes.get(instance)
         if known is not None:
             process = replace(known, heard_at=now)
         else:
-            pid, created, host = resource.get(s.PROCESS_PID), resource.get(s.PROCESS_CREATED), resource.get(s.HOST_NAME)
-            process = Process(
-                instance,
-                dict(resource),
-                now,
-                INTERVAL,
-                pid if isinstance(pid, int) and pid > 0 else None,
-                created if isinstance(created, str) else None,
-                host if isinstance(host, str) else None,
-            )
+            process = process_of(instance, resource, now)
             self._make_room_for_process()
         self.processes[instance] = process
         return process
 
-    def _beat(self, process: Process, interval: object) -> Process:
+    def beat(self, process: Process, interval: object) -> Process:
+        """A process gave a heartbeat, and says when the next one comes, in seconds."""
         if isinstance(interval, (int, float)) and 0 < interval < float("inf"):
             process = self.processes[process.instance] = replace(process, interval=float(interval), beats=True)
         return process
@@ -420,7 +424,22 @@ class Ledger:
             del self.processes[idle]
 
 
-def _instance(resource: Mapping[str, Any]) -> str:
+def process_of(instance: str, resource: Mapping[str, Any], now: float, interval: float | None = None) -> Process:
+    """A process, by what it says of itself; one that is known to give heartbeats has an interval."""
+    pid, created, host = resource.get(s.PROCESS_PID), resource.get(s.PROCESS_CREATED), resource.get(s.HOST_NAME)
+    return Process(
+        instance,
+        dict(resource),
+        now,
+        INTERVAL if interval is None else interval,
+        pid if isinstance(pid, int) and pid > 0 else None,
+        created if isinstance(created, str) else None,
+        host if isinstance(host, str) else None,
+        interval is not None,
+    )
+
+
+def instance_of(resource: Mapping[str, Any]) -> str:
     """What tells one process from another; of one without an instance id, what else is known."""
     given = resource.get(_INSTANCE)
     if isinstance(given, str) and given:

@@ -136,7 +136,9 @@ _BRIEF: Final = frozenset(
     }
 )
 """What is read of every event at once; the rest of it is read when somebody asks."""
-_OWN: Final = s.EVENT_ATTRIBUTES | {s.STATUS_REASON}
+_WAIT: Final = frozenset({s.WAIT_REASON, s.WAIT_DURATION})
+_OWN: Final = (s.EVENT_ATTRIBUTES | {s.STATUS_REASON}) - _WAIT
+_OWN_OF_WAIT: Final = _OWN | _WAIT
 
 
 class Record:
@@ -149,19 +151,21 @@ class Record:
         own: what it says beside the state of its operation.
         text: the event in words.
         raw: all of it, as protobuf.
+        trace: the id of its trace, 16 bytes or none.
     """
 
-    __slots__ = ("brief", "event", "own", "raw", "text", "time")
+    __slots__ = ("brief", "event", "own", "raw", "text", "time", "trace")
 
     def __init__(self, event: str, message: LogRecord) -> None:
         """Read a record that bears one of our names."""
         self.event = event
         self.time: int = message.time_unix_nano or message.observed_time_unix_nano
         self.text: str = message.body.string_value
+        self.trace: bytes = message.trace_id
         self.raw: bytes = message.SerializeToString()
         self.brief: dict[str, Any] = {}
         self.own: dict[str, Any] = {}
-        plain = event in _PLAIN
+        plain, own = event in _PLAIN, _OWN_OF_WAIT if event in (s.WAIT_STARTED, s.WAIT_ENDED) else _OWN
         for pair in message.attributes:
             key = pair.key
             if key in _BRIEF:
@@ -172,18 +176,18 @@ class Record:
                 owner = owner_in(pair.value.string_value)
                 if owner is not None:
                     self.brief[s.OWNER] = owner
-            elif not plain and (key in _OWN or not key.startswith(_NOT_OWN)):
+            elif not plain and (key in own or not key.startswith(_NOT_OWN)):
                 self.own[key] = _value(pair.value, 0)
 
     @property
     def attributes(self) -> dict[str, Any]:
         """All its attributes."""
-        return _plain(self._message.attributes)
+        return plain(self._message.attributes)
 
     @property
     def trace_id(self) -> str:
         """In hex, or empty."""
-        return self._message.trace_id.hex()
+        return self.trace.hex()
 
     @property
     def span_id(self) -> str:
@@ -203,7 +207,7 @@ class Record:
 _SCALARS: Final = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 _PLAIN: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Events that say nothing beside the state."""
-_NOT_OWN: Final = (s.PREFIX, "gen_ai.")
+_NOT_OWN: Final = (s.PREFIX, "gen_ai.", s.EVENT_NAME)
 
 
 @lru_cache(maxsize=10_000)
@@ -241,7 +245,7 @@ def groups(parcel: Parcel) -> Iterator[Group]:
     message = parcel.message
     assert isinstance(message, ExportLogsServiceRequest)
     for by_resource in message.resource_logs:
-        resource = _plain(by_resource.resource.attributes)
+        resource = plain(by_resource.resource.attributes)
         for by_scope in by_resource.scope_logs:
             found = tuple(
                 Record(event, message) for message in by_scope.log_records if (event := _event(message)) in s.EVENTS
@@ -259,7 +263,8 @@ def _event(message: LogRecord) -> str:
     return name
 
 
-def _plain(pairs: Any, depth: int = 0) -> dict[str, Any]:
+def plain(pairs: Any, depth: int = 0) -> dict[str, Any]:
+    """Attributes as a dict of plain values."""
     return {pair.key: _value(pair.value, depth) for pair in pairs}
 
 
@@ -270,7 +275,7 @@ def _value(value: Any, depth: int) -> Any:
     if kind == "array_value":
         return [_value(item, depth + 1) for item in value.array_value.values]
     if kind == "kvlist_value":
-        return _plain(value.kvlist_value.values, depth + 1)
+        return plain(value.kvlist_value.values, depth + 1)
     return getattr(value, kind)
 
 

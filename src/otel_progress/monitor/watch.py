@@ -79,6 +79,7 @@ class Watcher:
         look_into: Callable[[int, Callable[[str], None]], None] | None = None,
         probe: Probe = proc,
         ledger: Ledger | None = None,
+        quiet: float = QUIET,
     ) -> None:
         """Send certificates by `post` (signal, request), and tell a human by `say`.
 
@@ -88,6 +89,7 @@ class Watcher:
             look_into: has the stack of a process told, some time later.
             probe: looks at processes.
             ledger: what is known already.
+            quiet: for so many seconds nothing must have come from a process that is gone.
         """
         self.ledger = Ledger() if ledger is None else ledger
         self.losses: list[Loss] = []
@@ -96,6 +98,7 @@ class Watcher:
         self.settled: Callable[[], bool] = lambda: True
         """Whether all that had reached this machine's sockets was heard."""
         self._look_into = look_into
+        self._quiet = quiet
         self._probe = probe
         self._known: dict[str, _Known] = {}
         self._command: proc.Seen | None = None
@@ -118,12 +121,19 @@ class Watcher:
         """Take what was said; called while the process that said it waits for the answer, so it can be found here."""
         with self._lock:
             for group in groups:
-                process = self.ledger.hear(group.resource, group.records, clock.monotonic())
-                known = self._known.get(process.instance)
-                if known is None:
-                    self._recognise(process)
-                elif known.silent_since is not None:
-                    self._heard_again(process, known)
+                self._notice(self.ledger.hear(group.resource, group.records, clock.monotonic()))
+
+    def notice(self, process: Process) -> None:
+        """The ledger was told by this process, which still waits for the answer."""
+        with self._lock:
+            self._notice(process)
+
+    def _notice(self, process: Process) -> None:
+        known = self._known.get(process.instance)
+        if known is None:
+            self._recognise(process)
+        elif known.silent_since is not None:
+            self._heard_again(process, known)
 
     def tick(self) -> None:
         """Look at all processes that have running operations."""
@@ -233,10 +243,10 @@ class Watcher:
         if known.gone_at is None or not self.ledger.open_of(instance):
             return False
         heard_at = self.ledger.processes[instance].heard_at
-        return now - max(known.gone_at, heard_at) >= QUIET
+        return now - max(known.gone_at, heard_at) >= self._quiet
 
     def _overdue(self, instances: list[str], now: float) -> bool:
-        return any(now - (self._known[key].gone_at or now) > DRAIN_MOST for key in instances)
+        return any(now - (self._known[key].gone_at or now) > self._quiet + DRAIN_MOST for key in instances)
 
     def _close(self, instance: str) -> None:
         """Say the end of all that the process left open."""

@@ -25,6 +25,7 @@ BACKOFF_FIRST: Final = 0.25
 BACKOFF_MOST: Final = 5.0
 
 Delivered = Callable[[], None]
+Offered = Callable[[str], None]
 
 
 class Way:
@@ -60,15 +61,22 @@ class Pipeline:
     """Sends what the ticker puts in; `logs` and `metrics` may be None where a signal is turned off."""
 
     def __init__(
-        self, logs: Transport | None, metrics: Transport | None, resource: bytes, version: str, outbox: int
+        self,
+        logs: Transport | None,
+        metrics: Transport | None,
+        resource: bytes,
+        version: str,
+        outbox: int,
+        offered: Offered | None = None,
     ) -> None:
-        """Send by these transports, in the name of this resource."""
+        """Send by these transports, in the name of this resource; a control channel on offer is passed on."""
         self._logs = None if logs is None else Way("log events", logs)
         self._metrics = None if metrics is None else Way("run series", metrics)
         self._ways = [way for way in (self._logs, self._metrics) if way is not None]
         self._resource = resource
         self._scope = protobuf.scope(s.SCOPE, version)
         self._outbox = Outbox(outbox)
+        self._offered = offered
         self._series: list[tuple[bytes, Delivered]] = []
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
@@ -185,6 +193,8 @@ class Pipeline:
         if not batch:
             return False
         answer = way.send(self._request(letter.body for letter in batch.values()))
+        if answer.control is not None and self._offered is not None:
+            self._offered(answer.control)
         with self._lock:
             if answer.delivered:
                 self._outbox.acknowledge(batch)

@@ -112,6 +112,24 @@ def log_record(
     sampled: bool,
 ) -> bytes:
     """A LogRecord, with its tag, as a ScopeLogs message holds it; times in ns."""
+    return chunk(
+        2,
+        bare_log_record(event_name, time, observed, severity, body, encoded_attributes, trace_id, span_id, sampled),
+    )
+
+
+def bare_log_record(
+    event_name: str,
+    time: int,
+    observed: int,
+    severity: int,
+    body: str,
+    encoded_attributes: bytes,
+    trace_id: str | None,
+    span_id: str | None,
+    sampled: bool,
+) -> bytes:
+    """A LogRecord without its tag; times in ns."""
     parts = [
         b"\x09" + _fixed64(time),
         bytes((0x10, severity)),
@@ -124,7 +142,7 @@ def log_record(
     ]
     if trace_id and span_id:
         parts += (chunk(9, bytes.fromhex(trace_id)), chunk(10, bytes.fromhex(span_id)))
-    return chunk(2, b"".join(parts))
+    return b"".join(parts)
 
 
 def envelope(resource: bytes, scope: bytes, items: Iterable[bytes]) -> bytes:

@@ -21,6 +21,7 @@ from otel_progress.live import hooks, learning, runtime
 from otel_progress.model.values import Drops, Value, attributes
 from otel_progress.settings import Settings, read
 from otel_progress.telemetry import protobuf
+from otel_progress.telemetry.channel import Channel
 from otel_progress.telemetry.events import Events
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.runs import Runs
@@ -44,6 +45,7 @@ class Configured:
         self.resource = dict(resource)
         self._undo: list[Callable[[], None]] = []
         self.pipeline: Pipeline | None = None
+        self.channel: Channel | None = None
         self.exporter: Any = None
 
     def install(self, *, forked: bool = False) -> None:
@@ -67,7 +69,11 @@ class Configured:
         if meters is not None:
             self._hook(hooks.on_change, _by_name(meters, forked=forked).on_change)
         about = _resource_of(tracers, resource, forked=forked)
-        self.pipeline = Pipeline(logs, metrics, protobuf.resource(about), __version__, settings.outbox)
+        offered = None
+        if settings.control is not False:
+            self.channel = Channel(settings.endpoints["logs"], str(about[_INSTANCE]), anywhere=bool(settings.control))
+            offered = self.channel.offered
+        self.pipeline = Pipeline(logs, metrics, protobuf.resource(about), __version__, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
         self._hook(runtime.at_exit, self.flush)
         self.exporter.start()
@@ -100,6 +106,8 @@ class Configured:
 
     def close(self, timeout: float) -> None:
         """Send what came last, and let threads and connections go."""
+        if self.channel is not None:
+            self.channel.close()
         if self.pipeline is not None:
             self.pipeline.flush(timeout)
             self.pipeline.close()
@@ -122,6 +130,7 @@ def configure(
     interval: float | None = None,
     resource: Mapping[str, Any] | None = None,
     history: str | os.PathLike[str] | None = None,
+    control: bool | None = None,
     handle_sigterm: bool = False,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
@@ -138,16 +147,21 @@ def configure(
         resource: more attributes of the service, such as `{"deployment.environment.name": "prod"}`.
         history: a file in which to keep what runs teach about limits that nobody named, beyond this process;
             `OTEL_PROGRESS_HISTORY` names one too.
+        control: whether a monitor may ask operations to stop. Unless said, one on this machine may, and one at an
+            endpoint that is sent an authorization or a client certificate; False: none, True: any.
+            `OTEL_PROGRESS_CONTROL` says it too.
         handle_sigterm: end running operations as interrupted and flush when SIGTERM comes, then do what was
             done on it before. Only from the main thread.
 
     Raises:
-        InvalidArgument: for an endpoint, a protocol, an interval or a history that can't be meant.
+        InvalidArgument: for an endpoint, a protocol, an interval, a history or a control that can't be meant.
         InvalidState: for `handle_sigterm` outside the main thread.
         MissingDependency: where the SDK or the exporter is not installed.
     """
     global _hooked
-    settings = read(endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history)
+    settings = read(
+        endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history, control=control
+    )
     if settings.disabled:
         return
     try:

@@ -37,6 +37,8 @@ CUT_WAIT: Final = 0.01
 """How long it waits for the threads of those that it cut off."""
 ANSWER_BYTES: Final = 64 * 1024
 """The most of an answer that is read."""
+CONTROL: Final = "Otel-Progress-Control"
+"""The header by which a receiver says where it passes commands on."""
 _RETRYABLE_CODES: Final = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED"}
 )
@@ -55,6 +57,7 @@ class Answer:
         unclear: no answer came, or a gateway's: the receiver may have it all the same.
         about_data: it was refused for what it holds, so it is of no use to anyone.
         reason: in words, where something went wrong.
+        control: where the receiver passes commands on, as it said.
     """
 
     delivered: bool
@@ -64,6 +67,7 @@ class Answer:
     unclear: bool = False
     about_data: bool = False
     reason: str = ""
+    control: str | None = None
 
 
 class Transport(Protocol):
@@ -122,7 +126,7 @@ class _Http:
                 stream=True,
                 verify=endpoint.certificate,  # here, as REQUESTS_CA_BUNDLE stands above that of the session
             ) as response:
-                return _answer(response, _read(response, deadline))
+                return _answer(response, read(response, deadline))
         except self._errors as error:
             return Answer(False, retry=True, unclear=not _refused(error), reason=f"{type(error).__name__}: {error}")
         except Exception as error:
@@ -132,12 +136,12 @@ class _Http:
         self._session.close()
 
 
-def _read(response: Any, deadline: float) -> bytes:
+def read(response: Any, deadline: float, most: int = ANSWER_BYTES) -> bytes:
     """The answer's body, bounded in size and time: whoever answers may be no OTLP receiver at all."""
     body = b""
     for part in response.iter_content(8192):
         body += part
-        if len(body) > ANSWER_BYTES or clock.monotonic() > deadline:
+        if len(body) > most or clock.monotonic() > deadline:
             response.close()
             break
     return body
@@ -147,7 +151,7 @@ def _answer(response: Any, body: bytes) -> Answer:
     status: int = response.status_code
     if 200 <= status < 300:
         refused, why = rejected(body)
-        return Answer(True, rejected=refused, reason=why)
+        return Answer(True, rejected=refused, reason=why, control=response.headers.get(CONTROL))
     reason = f"HTTP {status} {body[:200].decode('utf-8', 'replace')}".rstrip()
     if status not in RETRYABLE:
         return Answer(False, about_data=status in ABOUT_DATA, reason=reason)
@@ -236,6 +240,15 @@ def _same(body: Any) -> Any:
     return body
 
 
+def _control(call: Any) -> str | None:
+    """What the initial metadata of an answer says of a control channel."""
+    try:
+        found = next((value for key, value in call.initial_metadata() or () if key == CONTROL.lower()), None)
+    except Exception:
+        return None
+    return found if isinstance(found, str) else None
+
+
 class _Grpc:
     def __init__(self, method: str, endpoint: Endpoint) -> None:
         try:
@@ -279,10 +292,13 @@ class _Grpc:
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
         seconds = self._endpoint.timeout if timeout is None else min(timeout, self._endpoint.timeout)
         deadline = clock.monotonic() + seconds
+        under_way: Any = None
 
         def start() -> Any:
-            call = self._call or self._open()
-            return call.future(body, timeout=max(0.1, deadline - clock.monotonic()), metadata=self._endpoint.headers)
+            nonlocal under_way
+            call, left = self._call or self._open(), max(0.1, deadline - clock.monotonic())
+            under_way = call.future(body, timeout=left, metadata=self._endpoint.headers)
+            return under_way
 
         try:
             answer = gate.call(start)
@@ -298,7 +314,7 @@ class _Grpc:
         except Exception as error:
             return Answer(False, about_data=True, reason=f"{type(error).__name__}: {error}")
         refused, why = rejected(answer)
-        return Answer(True, rejected=refused, reason=why)
+        return Answer(True, rejected=refused, reason=why, control=_control(under_way))
 
     def close(self) -> None:
         if self._channel is not None:

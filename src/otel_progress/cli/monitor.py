@@ -1,0 +1,212 @@
+"""`otel-progress monitor`: the embedded monitor, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import threading
+import webbrowser
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from otel_progress.errors import InvalidArgument, ProgressError
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.app import Monitor, Options
+    from otel_progress.settings import Endpoint
+
+TOKEN: Final = "OTEL_PROGRESS_TOKEN"
+SECRET: Final = "OTEL_PROGRESS_WEBHOOK_SECRET"
+_ABOUT: Final = """\
+Take OpenTelemetry (OTLP) on this machine, and show in a browser what runs, waits, is slow, stuck, looping or lost,
+while it runs. Nothing else is needed. State and history are kept in a file and survive a restart."""
+_EXAMPLE: Final = f"""\
+example:
+  otel-progress monitor --open
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 python job.py      (in another terminal)
+  otel-progress watch                                                  (the same, in the terminal)
+
+  otel-progress monitor --forward http://collector:4318                pass everything on to a Collector
+  otel-progress monitor --host 0.0.0.0 --token-file tokens.txt         for a team; each line of the file is
+                                                                       TOKEN [rights=read,control,send] [owner=NAME]
+environment:
+  {TOKEN}            one token with all rights, instead of --token-file
+  {SECRET}   what --webhook signs with (HMAC-SHA256)"""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "monitor",
+        help="take OTLP and show what runs, in a browser and for `watch`",
+        description=_ABOUT,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--port", type=_port, default=4318, help="of OTLP over HTTP, the page and the API (default 4318; 0: any)")
+    add("--grpc-port", type=_port_or_none, default=4317, help="of OTLP over gRPC (default 4317; none: no gRPC)")
+    add("--host", default="127.0.0.1", help="the address to listen on (default 127.0.0.1; others need a token)")
+    add("--db", type=Path, help="the file that keeps state and history (default: in the user's state folder)")
+    add("--keep-days", type=_positive, default=30.0, metavar="N", help="keep what is over for N days (default 30)")
+    add("--keep-mb", type=_positive, default=1024.0, metavar="N", help="let the file grow to N MB (default 1024)")
+    add("--interval", type=_interval, default=0.1, metavar="S", help="seconds between updates (default 0.1)")
+    add("--forward", metavar="URL", help="pass all OTLP on to this endpoint; what can't be sent waits on disk")
+    add("--redis", metavar="URL", help="share state with other monitors by a Redis Stream")
+    add("--webhook", metavar="URL", help="post ended, failed, stalled, recovered and lost operations as JSON")
+    add("--token-file", type=Path, metavar="FILE", help="tokens, one a line; then each request needs one")
+    add("--allowed-host", action="append", default=[], metavar="NAME", help="a name by which browsers know it, too")
+    add("--trace-url", metavar="URL", help="where traces are shown, with {trace_id} in it")
+    add("--open", action="store_true", help="open the page in a browser")
+    add("--quiet", action="store_true", help="say nothing but what is wrong")
+
+
+def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Run the monitor until it is told to stop; returns the exit code."""
+    try:
+        monitor = make(options, environ)
+    except ImportError as error:
+        return _fail(f'monitor needs more packages ({error}): pip install "otel-progress[monitor]"')
+    except ProgressError as error:
+        return _fail(str(error))
+
+    def ready() -> None:
+        if not options.quiet:
+            _greet(monitor)
+        if options.open:
+            link = monitor.auth.link() if monitor.auth.needs_token else ""
+            threading.Thread(target=webbrowser.open, args=(monitor.url + link,), daemon=True).start()
+
+    with contextlib.suppress(KeyboardInterrupt):
+        monitor.run(ready=ready)
+    for line in monitor.losses():
+        say(line)
+    return 0
+
+
+def make(given: argparse.Namespace, environ: Mapping[str, str]) -> Monitor:
+    """The monitor that these options ask for; it holds its ports and its file.
+
+    Raises:
+        ProgressError: where it can't be had; the text says what to do.
+    """
+    from otel_progress.monitor.app import Monitor
+
+    return Monitor(_options(given, environ), say)
+
+
+def _options(given: argparse.Namespace, environ: Mapping[str, str]) -> Options:
+    from otel_progress.monitor import auth
+    from otel_progress.monitor.app import Options
+
+    tokens: dict[str, auth.Identity] = {}
+    if given.token_file is not None:
+        tokens |= auth.read_tokens(given.token_file)
+    if environ.get(TOKEN):
+        tokens[auth.checked(environ[TOKEN], TOKEN)] = auth.ANYBODY
+    if given.trace_url is not None and "{trace_id}" not in given.trace_url:
+        raise InvalidArgument("--trace-url needs {trace_id} where the id of the trace stands")
+    secret = environ.get(SECRET)
+    return Options(
+        db=given.db or default_db(environ),
+        host=given.host,
+        port=given.port,
+        grpc_port=given.grpc_port,
+        interval=given.interval,
+        keep_days=given.keep_days,
+        keep_bytes=int(given.keep_mb * 1024 * 1024),
+        tokens=tokens,
+        hosts=tuple(given.allowed_host),
+        forward=_forward(given, environ),
+        redis=given.redis,
+        webhook=None if given.webhook is None else (given.webhook, secret.encode() if secret else None),
+        trace_url=given.trace_url,
+    )
+
+
+def default_db(environ: Mapping[str, str]) -> Path:
+    """Where state is kept unless somebody says otherwise: in the user's state folder."""
+    state = environ.get("XDG_STATE_HOME")
+    folder = Path(state) if state else Path(environ.get("HOME") or "~").expanduser() / ".local" / "state"
+    return folder / "otel-progress" / "monitor.db"
+
+
+def _forward(given: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Endpoint]:
+    """Where to pass on to; headers, certificates and compression are those of the environment."""
+    from urllib.parse import urlsplit
+
+    from otel_progress import settings
+    from otel_progress.monitor.auth import is_loopback
+
+    if given.forward is None:
+        return {}
+    signals = ("logs", "metrics", "traces")
+    named = {f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" for signal in signals}
+    mine = {key: value for key, value in environ.items() if key not in named}
+    found = settings.read(environ={**mine, "OTEL_EXPORTER_OTLP_ENDPOINT": given.forward}).endpoints
+    parts = urlsplit(given.forward)
+    try:
+        loops = is_loopback(parts.hostname or "") and parts.port in (given.port, given.grpc_port)
+    except ValueError:
+        raise InvalidArgument(f"--forward {given.forward!r} is no address") from None
+    if not parts.scheme or not parts.hostname:
+        raise InvalidArgument(f"--forward needs an address such as http://collector:4318, not {given.forward!r}")
+    if loops:
+        raise InvalidArgument("--forward names this monitor itself; name the Collector behind it")
+    return {signal: found[signal] for signal in signals}
+
+
+def _greet(monitor: Monitor) -> None:
+    from otel_progress import __version__
+
+    grpc = f", and 127.0.0.1:{monitor.grpc_port} (gRPC)" if monitor.grpc_port else ""
+    lines = [
+        f"otel-progress monitor {__version__}",
+        f"  page     {monitor.url}{monitor.auth.link() if monitor.auth.needs_token else ''}",
+        f"  OTLP     {monitor.url} (http/protobuf and JSON){grpc}",
+        f"  kept in  {monitor.path}",
+        f"  send     OTEL_EXPORTER_OTLP_ENDPOINT={monitor.url} python job.py",
+        "Ctrl+C ends it; what it knows is kept.",
+    ]
+    if monitor.auth.needs_token:
+        lines.insert(2, "           (this link works once, within five minutes; later: the page asks for a token)")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def say(line: str) -> None:
+    """Tell a human, on stderr."""
+    sys.stderr.write(f"otel-progress: {line}\n")
+    sys.stderr.flush()
+
+
+def _fail(reason: str) -> int:
+    say(reason)
+    return 1
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 65535, not {text}")
+    return number
+
+
+def _port_or_none(text: str) -> int | None:
+    return None if text == "none" else _port(text)
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1e9:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return number
+
+
+def _interval(text: str) -> float:
+    number = float(text)
+    if not 0.02 <= number <= 10:
+        raise argparse.ArgumentTypeError(f"must be from 0.02 to 10 seconds, not {text}")
+    return number

@@ -1,0 +1,229 @@
+"""What a monitor says of an operation, as the snapshot that the tree, the summary and the plain lines show.
+
+Everything comes from elsewhere: what has the wrong type is left out, and texts are cleaned here, once for all.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from otel_progress.handlers.words import clean
+from otel_progress.model.estimate import Estimate
+from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.status import Health, Status
+from otel_progress.model.values import Attributes
+
+Row = Mapping[str, Any]
+T = TypeVar("T")
+
+STAGES: Final = 1_000
+"""Stages that are read of one operation."""
+TEXT: Final = 1_024
+CALM: Final = (Health.PROGRESSING, Health.WAITING)
+STOPPED: Final = (Health.SILENT, Health.LOOPING, Health.DEAD)
+"""While it is one of these, what was estimated before says nothing."""
+_MADE_UP: Final = re.compile(r"[0-9a-f]{16}-\d+")
+
+
+def snapshot_of(row: Row, later: float = 0.0) -> Snapshot:
+    """The operation as it is `later` seconds after it was said; of a row its stage is told in the message."""
+    stages = tuple(_stage(one) for one in items(row.get("stages"))[:STAGES])
+    health, reason = verdict_of(row)
+    stage = text(row.get("stage"))
+    message = text(mapping(row.get("progress")).get("current_step"))
+    if "stages" not in row:
+        message = " · ".join(filter(None, (stage, "" if message == stage else message))) or None
+        stage = None
+    limits = mapping(row.get("limits"))
+    found = Snapshot(
+        text(row.get("id")) or "?",
+        text(row.get("name")) or "?",
+        status_of(row),
+        number(row.get("timestamp")) or 0.0,
+        attempt=int(number(row.get("attempt")) or 1),
+        parent_id=text(row.get("parent_id")),
+        health=health,
+        health_reason=reason,
+        reason=text(row.get("reason")),
+        started_at=number(row.get("started_at")),
+        elapsed=number(row.get("elapsed")) or 0.0,
+        idle=number(row.get("idle")) or 0.0,
+        stall_after=number(limits.get("stall_after")),
+        stuck_at=text(row.get("stuck_at")),
+        stack=row["stack"] if isinstance(row.get("stack"), str) else None,
+        stage=stage,
+        message=message,
+        description=text(row.get("description")),
+        agent=text(row.get("agent")),
+        progress=_progress(mapping(row.get("progress"))),
+        stages=stages,
+        folded=tuple(_folded(row.get("folded"))),
+        wait=_wait(row.get("wait")),
+        outcomes=numbers(row.get("outcomes")),
+        counters=numbers(row.get("counters")),
+        usage=_usage(row),
+        result=plain(row.get("result")),
+        attributes=plain(row.get("attributes")),
+        cancel_requested=bool(row.get("cancel")),
+    )
+    return found if found.status.final else _later(found, later)
+
+
+def verdict_of(row: Row) -> tuple[Health, str | None]:
+    """What the monitor concludes, and why; no reason where nobody needs to look."""
+    verdict = mapping(row.get("verdict"))
+    health = _one_of(Health, verdict.get("health"), Health.PROGRESSING)
+    if health in CALM and not verdict.get("overdue"):
+        return health, None
+    return health, text(verdict.get("reason")) or health.value
+
+
+def status_of(row: Row) -> Status:
+    """What happened to it; a word we don't know is one that runs, unless it ended."""
+    return _one_of(Status, row.get("status"), Status.FAILED if row.get("ended") else Status.RUNNING)
+
+
+def label_of(row: Row, *, child: bool = False) -> str:
+    """Its name and its id; of an id that nobody gave, a child shows the number alone."""
+    name, key = text(row.get("name")) or "?", text(row.get("id")) or "?"
+    if child and _MADE_UP.fullmatch(key):
+        return f"{name} #{key.rpartition('-')[2]}"
+    return key if key.startswith(name) else f"{name} {key}"
+
+
+def _later(found: Snapshot, later: float) -> Snapshot:
+    """With clocks that went on, as far as they do."""
+    now = found.at(found.timestamp + later)
+    progress, eta = now.progress, now.progress.eta
+    if eta is not None:
+        gone = found.health in STOPPED
+        eta = None if gone else replace(eta, eta=max(0.0, eta.eta - later), low=max(0.0, eta.low - later))
+        eta = eta and replace(eta, high=max(0.0, eta.high - later))
+    stages = tuple(
+        stage if stage.status.final or stage.started_at is None else _on(stage, later) for stage in now.stages
+    )
+    return replace(now, progress=replace(progress, eta=eta), stages=stages)
+
+
+def _on(stage: StageSnapshot, later: float) -> StageSnapshot:
+    wait = stage.wait and replace(stage.wait, elapsed=stage.wait.elapsed + later)
+    return replace(stage, elapsed=stage.elapsed + later, idle=stage.idle + (0 if wait else later), wait=wait)
+
+
+def _stage(given: Row) -> StageSnapshot:
+    path = text(given.get("path")) or text(given.get("name")) or "?"
+    progress = mapping(given.get("progress"))
+    return StageSnapshot(
+        text(given.get("name")) or path,
+        path,
+        _one_of(Status, given.get("status"), Status.RUNNING),
+        _progress(progress),
+        planned=bool(given.get("planned")),
+        weight=number(given.get("weight")),
+        expected=number(given.get("expected")),
+        started_at=number(given.get("started_at")),
+        elapsed=number(given.get("elapsed")) or 0.0,
+        idle=number(given.get("idle")) or 0.0,
+        description=text(given.get("description")),
+        message=text(given.get("message")) or text(progress.get("current_step")),
+        reason=text(given.get("reason")),
+        wait=_wait(given.get("wait")),
+        outcomes=numbers(given.get("outcomes")),
+        counters=numbers(given.get("counters")),
+    )
+
+
+def _progress(given: Row) -> Progress:
+    ratio, percentage = number(given.get("ratio")), number(given.get("percentage"))
+    if ratio is None and percentage is not None:
+        ratio = percentage / 100
+    return Progress(
+        number(given.get("completed")),
+        number(given.get("total")),
+        text(given.get("unit")) or "item",
+        None if ratio is None else min(1.0, max(0.0, ratio)),
+        rate=number(given.get("rate")),
+        eta=_eta(mapping(given.get("eta"))),
+    )
+
+
+def _eta(given: Row) -> Estimate | None:
+    eta = number(given.get("seconds"))
+    if eta is None or eta < 0:
+        return None
+    low, high = number(given.get("low")), number(given.get("high"))
+    return Estimate(eta, eta if low is None else low, eta if high is None else high, text(given.get("source")) or "")
+
+
+def _wait(given: object) -> Wait | None:
+    if not isinstance(given, Mapping):
+        return None
+    overdue = number(given.get("overdue_after"))
+    return Wait(text(given.get("reason")) or "", number(given.get("elapsed")) or 0.0, overdue)
+
+
+def _usage(row: Row) -> Attributes:
+    """Cost and tokens with those of its children, else its own."""
+    found: dict[str, Any] = {f"{key}_tokens": value for key, value in numbers(row.get("tokens")).items()}
+    found.update({f"cost.{key}": value for key, value in numbers(row.get("cost")).items()})
+    return Attributes(found) if found else numbers(row.get("usage"))
+
+
+def _folded(given: object) -> Iterable[tuple[str, int, float]]:
+    for one in given if isinstance(given, list) else ():
+        if isinstance(one, list) and len(one) == 3:
+            yield clean(one[0]), int(number(one[1]) or 0), number(one[2]) or 0.0
+
+
+# -- single values
+
+
+def text(value: object) -> str | None:
+    """A short text on one line, or None."""
+    if not isinstance(value, str) or not value:
+        return None
+    return clean(value if len(value) <= TEXT else value[: TEXT - 1] + "…")
+
+
+def number(value: object) -> int | float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if math.isfinite(value) and abs(value) < 1e18 else None
+
+
+def numbers(value: object) -> Attributes:
+    """Those of a mapping's values that are numbers."""
+    return Attributes({clean(key): item for key, item in mapping(value).items() if number(item) is not None})
+
+
+def plain(value: object) -> Attributes:
+    """A mapping's values in the types that attributes have."""
+    return Attributes({clean(key): _plain(item) for key, item in mapping(value).items()})
+
+
+def mapping(value: object) -> Row:
+    """The mapping, or an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def items(value: object) -> list[Row]:
+    """Those of a list's items that are mappings."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def _plain(item: object) -> Any:
+    if isinstance(item, list):
+        return tuple(clean(one) if isinstance(one, str) else one for one in item)
+    return clean(item) if isinstance(item, (str, dict)) else "" if item is None else item
+
+
+def _one_of(kind: type[T], value: object, otherwise: T) -> T:
+    try:
+        return kind(value)  # type: ignore[call-arg]
+    except ValueError:
+        return otherwise

@@ -1,0 +1,205 @@
+"""`otel-progress show`: all that is known of one operation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import IO, Any, Final
+
+from otel_progress import clock
+from otel_progress.cli.board import event_line, stamp
+from otel_progress.cli.client import Client, path_of
+from otel_progress.cli.codes import OK
+from otel_progress.cli.list_ import ago, icon, state
+from otel_progress.cli.remote import Row, items, label_of, mapping, number, snapshot_of, text
+from otel_progress.handlers import words
+from otel_progress.handlers.diversion import on_terminal
+from otel_progress.handlers.plain import closing
+from otel_progress.handlers.screen import Screen
+from otel_progress.handlers.tree import TROUBLED, Branch, Look, Sheet, rows_of
+from otel_progress.handlers.words import Line, clean
+from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.summary import seconds
+
+EVENTS: Final = 20
+"""Events that are shown unless another number is given."""
+STAGES: Final = 64
+CHILDREN: Final = 50
+PAUSES: Final = 20
+STACK: Final = 60
+"""Lines of the stack, the innermost."""
+WIDE: Final = 120
+"""Cells of a line where there is no terminal."""
+
+
+def show(client: Client, given: str, out: IO[str], *, events: int = EVENTS, as_json: bool = False) -> int:
+    """Write it; returns the exit code.
+
+    Raises:
+        Told: where it is not there, or the monitor lets nobody in.
+        Lost: where the monitor does not answer.
+    """
+    client.check()
+    detail = client.find(given)
+    happened: list[Any] = []
+    if events:
+        path = f"{path_of(str(detail.get('id')))}/events?limit={events}&before={2**53}"
+        happened = client.ask(path).get("events") or []
+    if as_json:
+        out.write(json.dumps({**detail, "events": happened} if events else detail) + "\n")
+        return OK
+    screen = Screen(out, draws=False)
+    width = screen.rich.width if on_terminal(out) else WIDE
+    for lines in sections(detail, items(happened), width):
+        screen.print(lines)
+    return OK
+
+
+def sections(detail: Row, events: list[Row], width: int) -> Iterable[list[Line]]:
+    """What there is to say, part by part; a part without a content is left out."""
+    now = clock.unix()
+    one = snapshot_of(detail, max(0.0, now - (number(detail.get("timestamp")) or now)))
+    yield [_head(one, detail), *_verdict(one, detail)]
+    yield from _titled("", _facts(one, detail, now))
+    yield from _titled("progress", _closing(one, detail) if one.status.final else _tree(one, width))
+    yield from _titled("children", _children(detail, now))
+    yield from _titled("waits and stalls", _pauses(detail, now))
+    yield from _titled("attributes", _pairs(one.attributes))
+    yield from _titled("where it is stuck" if not one.status.final else "where it was stuck", _stack(one))
+    yield from _titled(f"last {len(events)} events", [_event(event) for event in events])
+
+
+def _titled(title: str, lines: list[Line]) -> Iterable[list[Line]]:
+    if lines:
+        yield [(("", ""),), ((title, "bold underline"),), *lines] if title else [(("", ""),), *lines]
+
+
+def _head(one: Snapshot, detail: Row) -> Line:
+    sign, style = icon(one)
+    doing, colour = state(one)
+    attempt = f", attempt {one.attempt}" if one.attempt > 1 else ""
+    since = "after" if one.status.final else "for" if words.trouble(one) is None else "running for"
+    spent = f" {since} {seconds(one.elapsed)}{attempt}"
+    asked = (("  asked to stop", "bold yellow"),) if one.cancel_requested and not one.status.final else ()
+    return ((f"{sign} ", style), (label_of(detail), "bold"), ("  ", ""), (doing, colour), (spent, ""), *asked)
+
+
+def _verdict(one: Snapshot, detail: Row) -> list[Line]:
+    """What is concluded, with its evidence; of what is over, why it ended so."""
+    if one.status.final:
+        return [((f"  {one.reason}", words.STYLES.get(one.status, "")),)] if one.reason else []
+    verdict, bad = mapping(detail.get("verdict")), words.trouble(one)
+    reason = text(verdict.get("reason"))
+    lines: list[Line] = []
+    if reason:
+        lines.append(((f"  {reason}", bad[1] if bad else "dim"),))
+    allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))
+    if limit and allowed is not None:
+        source = text(verdict.get("source"))
+        lines.append(((f"  limit: {limit} of {seconds(allowed)}" + (f", {source}" if source else ""), "dim"),))
+    if seen := text(verdict.get("seen")):
+        lines.append(((f"  last seen: {seen}", "dim"),))
+    if one.stuck_at:
+        lines.append(((f"  at {one.stuck_at}", bad[1] if bad else ""),))
+    loop = mapping(detail.get("loop"))
+    if loop:
+        keys = " → ".join(clean(key) for key in loop.get("keys") or ())
+        lines.append(
+            ((f"  repeats {number(loop.get('repeats')) or '?'} times: {keys or clean(loop.get('kind'))}", ""),)
+        )
+    return lines
+
+
+def _facts(one: Snapshot, detail: Row, now: float) -> list[Line]:
+    process, trace = mapping(detail.get("process")), mapping(detail.get("trace"))
+    path = " / ".join(label_of(row) for row in items(detail.get("ancestors")))
+    host = text(process.get("host")) or text(detail.get("host"))
+    service = text(process.get("service")) or text(detail.get("service"))
+    pid = number(process.get("pid")) or number(detail.get("pid"))
+    heard = number(process.get("heard_ago"))
+    runs = " ".join(filter(None, (service, f"on {host}" if host else "", f"pid {pid}" if pid else "")))
+    if heard is not None and not one.status.final:
+        runs += f", heard {seconds(heard)} ago"
+    trace_id = text(trace.get("trace_id"))
+    if trace_id:
+        trace_id += " (not sampled)" if trace.get("sampled") is False else ""
+    started = f"{stamp(one.started_at, day=True)} ({ago(one.started_at, now)})" if one.started_at else None
+    facts = (
+        ("id", one.operation_id),
+        ("part of", path or one.parent_id),
+        ("about", one.description),
+        ("agent", one.agent),
+        ("started", started),
+        ("process", runs or None),
+        ("known from", "spans alone" if detail.get("source") == "spans" else None),
+        ("trace", trace_id),
+        ("", text(trace.get("url"))),
+    )
+    return [((f"  {name:<11}", "dim"), (value, "")) for name, value in facts if value]
+
+
+def _closing(one: Snapshot, detail: Row) -> list[Line]:
+    """Its stages with their share of the time, counts and results, as they are told at its end."""
+    counted = words.counted(one.progress) if one.progress.completed else ""
+    head: list[Line] = [((f"  {counted}", ""),)] if counted else []
+    return [*head, *closing(one, label_of(detail), STAGES)[1:]]
+
+
+def _tree(one: Snapshot, width: int) -> list[Line]:
+    rows = rows_of([Branch(0, one.name, one)], Look(0, STAGES))
+    # Its verdict stands above already.
+    return Sheet().lines([row for row in rows if row.rank != TROUBLED or row.free is None], width, 1_000)
+
+
+def _children(detail: Row, now: float) -> list[Line]:
+    rows = items(detail.get("children_rows"))
+    lines: list[Line] = []
+    for row in rows[:CHILDREN]:
+        child = snapshot_of(row, max(0.0, now - (number(row.get("timestamp")) or now)))
+        sign, style = icon(child)
+        doing, colour = state(child)
+        done = "" if child.progress.ratio is None else f"  {int(child.progress.ratio * 100)}%"
+        why = child.health_reason if not child.status.final else child.reason
+        spent = f"  {seconds(child.elapsed)}{done}" + (f"  {why}" if why else "")
+        lines.append(((f"  {sign} ", style), (f"{label_of(row)}  ", ""), (doing, colour), (spent, "dim")))
+    more = max(len(rows), int(number(detail.get("children")) or 0)) - len(lines)
+    return [*lines, ((f"  + {more:,} more", "dim"),)] if more > 0 else lines
+
+
+def _pauses(detail: Row, now: float) -> list[Line]:
+    lines: list[Line] = []
+    pauses = items(detail.get("timeline"))
+    for pause in pauses[-PAUSES:]:
+        begun, over = number(pause.get("from")), number(pause.get("to"))
+        if begun is None:
+            continue
+        long = seconds(max(0.0, (now if over is None else over) - begun)) + (" so far" if over is None else "")
+        kind = text(pause.get("kind")) or "?"
+        where = f" in {text(pause.get('stage'))}" if pause.get("stage") else ""
+        why = f": {text(pause.get('reason'))}" if pause.get("reason") else ""
+        line = (f"{kind}{where} for {long}{why}", "red" if kind == "stall" else "yellow")
+        lines.append(((f"  {stamp(begun)}  ", "dim"), line))
+    more = len(pauses) - PAUSES
+    return [((f"  + {more:,} before", "dim"),), *lines] if more > 0 else lines
+
+
+def _pairs(values: Row) -> list[Line]:
+    return [((f"  {key}  ", "dim"), (words.clean(_value(value)), "")) for key, value in values.items()]
+
+
+def _value(value: object) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return words.amount(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _stack(one: Snapshot) -> list[Line]:
+    lines = (one.stack or "").splitlines()
+    shown: list[Line] = [((f"  {clean(line)}", ""),) for line in lines[-STACK:]]
+    more = len(lines) - STACK
+    return [((f"  + {more:,} lines before", "dim"),), *shown] if more > 0 else shown
+
+
+def _event(event: Row) -> Line:
+    when = number(event.get("timestamp"))
+    return ((f"  {stamp(when) if when is not None else '':8}  ", "dim"), *event_line(event))

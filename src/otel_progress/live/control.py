@@ -1,0 +1,253 @@
+"""Commands from outside the process: find the operation they name, and ask it to stop.
+
+Asking is all that is done: code finds out by `raise_if_cancelled`, and the asyncio task in which the operation is
+current is cancelled at its next await. Nothing is killed, and an answer says only what is known: that it was asked.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import semconv
+from otel_progress.live.context import innermost
+from otel_progress.live.drops import drops
+from otel_progress.live.node import Handle
+from otel_progress.live.registry import registry
+from otel_progress.live.spots import printable
+from otel_progress.model import values
+from otel_progress.model.status import Status
+
+if TYPE_CHECKING:
+    from otel_progress.live.operation import Operation
+
+RECEIVED: Final = "received"
+REFUSED: Final = "refused"
+UNKNOWN: Final = "unknown"
+REMEMBERED: Final = 1_000
+"""Commands whose answers are remembered, for those that come twice."""
+ID_LENGTH: Final = 200
+"""Characters that the id of a command may have."""
+DEPTH: Final = 1_000
+"""Handles that may lie within each other where one is looked for."""
+AGAIN_FIRST: Final = 0.05
+AGAIN_MOST: Final = 1.0
+"""Seconds from one look for the task to the next, while the operation is current in none."""
+LOOKS: Final = 100
+
+
+class Commands:
+    """Obeys each command once, however often it comes."""
+
+    def __init__(self) -> None:
+        """No command came yet."""
+        self._answers: dict[str, dict[str, str]] = {}
+
+    def obey(self, command: object) -> dict[str, str] | None:
+        """Do what a command says; returns the answer to it, or None where it can't be read (which is counted)."""
+        try:
+            return self._obey(command)
+        except Exception:
+            drops.add(semconv.DROP_VALUE)
+            return None
+
+    def _obey(self, command: Any) -> dict[str, str] | None:
+        key = command["id"]
+        if type(key) is not str or not 0 < len(key) <= ID_LENGTH:
+            raise ValueError("a command has an id")
+        known = self._answers.get(key)
+        if known is not None:
+            return known
+        state, detail = obey(command)
+        answer = self._answers[key] = {"command": key, "state": state, "detail": detail}
+        if len(self._answers) > REMEMBERED:
+            del self._answers[next(iter(self._answers))]
+        return answer
+
+
+def obey(command: Mapping[str, Any]) -> tuple[str, str]:
+    """Do what a command says; returns what became of it, and why.
+
+    Raises:
+        ValueError: where it can't be read; nothing is done then.
+    """
+    key, attempt, reason = command["operation_id"], command.get("attempt"), command.get("reason")
+    if type(command["kind"]) is not str or type(key) is not str or type(attempt) not in (int, type(None)):
+        raise ValueError("a command names its kind, an operation, and maybe an attempt")
+    if not isinstance(reason, (str, type(None))):
+        raise ValueError("a reason is a text")
+    if command["kind"] != "cancel":
+        return REFUSED, "this version knows no such command"
+    operation = _find(key)
+    if operation is None or operation._status.final:
+        return (REFUSED, "it has ended") if _was_here(key) else (UNKNOWN, "no such operation runs in this process")
+    if attempt is not None and attempt != operation.attempt:
+        return REFUSED, f"attempt {operation.attempt} runs, not attempt {attempt}"
+    stop(operation, said(reason), below=True)
+    return RECEIVED, ""
+
+
+def said(reason: str | None) -> str:
+    """A reason that came from outside, as it may be shown: short, on one line, without control characters."""
+    known = printable(" ".join(values.text(reason or "", drops).split()), values.MESSAGE_LENGTH)
+    return known or "requested"
+
+
+def stop(
+    operation: Operation, reason: str, *, below: bool = False, still: Callable[[Operation], bool] | None = None
+) -> None:
+    """Ask the work to cancel: its code finds out when it asks, the asyncio task that runs it at its next await.
+
+    Args:
+        operation: what is asked.
+        reason: why, as it is shown.
+        below: ask the operations of this process that are a part of it, too.
+        still: says on the event loop whether the task is still to be cancelled.
+    """
+    cancelled: weakref.WeakSet[Any] = weakref.WeakSet()
+    asked = [operation, *_below(operation)] if below else [operation]
+    for each in asked:
+        each.request_cancel(reason)
+    for each in asked:  # the outermost first: what it started in a task group is then cancelled in the group's own way
+        _Hand(each, reason, still, cancelled, inner=each is not operation).reach()
+
+
+class _Hand:
+    """Reaches for the task of one operation, until it is cancelled or the operation is over."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        reason: str,
+        still: Callable[[Operation], bool] | None,
+        cancelled: weakref.WeakSet[Any],
+        *,
+        inner: bool,
+    ) -> None:
+        self._operation = weakref.ref(operation)  # so that one that is dropped meanwhile is seen to be
+        self._reason = reason
+        self._still = still
+        self._cancelled = cancelled
+        self._inner = inner
+        self._looks = 0
+
+    def reach(self) -> None:
+        """Go on in the loop of the task."""
+        operation = self._operation()
+        task = None if operation is None else _task(operation)
+        if task is None:
+            return
+        try:
+            task.get_loop().call_soon_threadsafe(self._on_loop)
+        except RuntimeError:
+            return  # its loop is closed
+
+    def _on_loop(self) -> None:
+        """The operation may have ended, or gone on in another task, meanwhile."""
+        operation = self._operation()
+        if operation is None or operation._status is not Status.RUNNING:
+            return
+        if self._still is not None and not self._still(operation):
+            return
+        task = _task(operation)
+        if task is None or self._looks >= LOOKS:
+            return
+        self._looks += 1
+        loop = task.get_loop()
+        if not _runs_here(loop):
+            self.reach()
+        elif _is_current(operation, task):
+            self._cancel(task)
+        else:
+            # Between two items of an async generator the task runs code that is no part of the operation.
+            loop.call_later(min(AGAIN_MOST, AGAIN_FIRST * self._looks), self._on_loop)
+
+    def _cancel(self, task: Any) -> None:
+        if task in self._cancelled:
+            return
+        cancelling = getattr(task, "cancelling", None)  # Python 3.10 has no such thing
+        if self._inner and cancelling is not None and cancelling() > 0:
+            return  # a second time would cut off how it cleans up
+        self._cancelled.add(task)
+        task.cancel(self._reason)
+
+
+def _task(operation: Operation) -> Any:
+    """The task in which it was started, or made current last, if that is not done."""
+    place = operation._place
+    task = place.task() if place is not None and place.task is not None else None
+    return None if task is None or task.done() else task
+
+
+def _runs_here(loop: Any) -> bool:
+    """Whether this thread runs the loop."""
+    import asyncio
+
+    return asyncio._get_running_loop() is loop
+
+
+def _is_current(operation: Operation, task: Any) -> bool:
+    """Whether a task that waits at an await is inside the operation, and not before, behind or beside it."""
+    context = _context(task)
+    node: Any = None if context is None else context.get(innermost)
+    for _ in range(DEPTH):
+        if node is None or node is operation:
+            break
+        token = node._context
+        before = None if token is None else token.old_value
+        node = before if isinstance(before, Handle) else node._parent
+    return node is operation
+
+
+def _context(task: Any) -> Context | None:
+    """The context of a task."""
+    get = getattr(task, "get_context", None)
+    if get is not None:
+        known: Context | None = get()
+        return known
+    # Before Python 3.12 a task made in C shows it to the garbage collector alone.
+    named = getattr(task, "_context", None)
+    return named or next((found for found in gc.get_referents(task) if type(found) is Context), None)
+
+
+def _find(key: str) -> Operation | None:
+    """The operation of this id that runs here, or waits to be started."""
+    ref = registry.live.get(key)
+    found = None if ref is None else ref()
+    if found is None:
+        found = next((pending for pending in list(registry.pending) if pending.id == key), None)
+    return found
+
+
+def _was_here(key: str) -> bool:
+    """Whether an operation of this id ran in this process."""
+    return key in registry.attempts or key in registry.live or key.startswith(f"{registry.prefix}-")
+
+
+def _below(operation: Operation) -> Iterator[Operation]:
+    """The running operations of this process that are a part of it, at any depth."""
+    for other in registry.operations():
+        if other is not operation and other._status is Status.RUNNING and _is_below(other, operation):
+            yield other
+
+
+def _is_below(other: Operation, operation: Operation) -> bool:
+    above: Operation | None = other
+    for _ in range(DEPTH):
+        above = _above(above) if above is not None else None
+        if above is None or above is operation:
+            break
+    return above is not None and above is operation
+
+
+def _above(operation: Operation) -> Operation | None:
+    """The operation that it is a part of, if that is of this process."""
+    parent = operation._opts.parent or operation._parent
+    if isinstance(parent, Handle):
+        return parent.operation
+    key = getattr(parent, "operation_id", parent)
+    ref = None if key is None else registry.live.get(key)
+    return None if ref is None else ref()

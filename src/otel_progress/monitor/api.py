@@ -1,0 +1,485 @@
+"""The routes of the monitor: operations and their history, streams, cancel, sessions, the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket
+
+from otel_progress import semconv as s
+from otel_progress.model.status import Health, Status
+from otel_progress.monitor import openapi
+from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, Identity
+from otel_progress.monitor.control import BODY_BYTES as CONTROL_BYTES
+from otel_progress.monitor.control import OBEYED, RECEIVED, TIMED_OUT, TooMany, answers_of
+from otel_progress.monitor.kept import Query
+from otel_progress.monitor.publish import ALL, of_operation, of_owner
+from otel_progress.monitor.stream import READERS, serve_events, serve_socket
+from otel_progress.monitor.views import dump, event_view
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from otel_progress.monitor.auth import Auth
+    from otel_progress.monitor.control import Control
+    from otel_progress.monitor.core import Core
+    from otel_progress.monitor.ledger import Entry
+    from otel_progress.monitor.publish import Publisher
+    from otel_progress.monitor.store import Store
+    from otel_progress.monitor.stream import Hub
+    from otel_progress.monitor.views import Views
+
+LIMIT: Final = 100
+LIMIT_MOST: Final = 10_000
+EVENTS: Final = 200
+EVENTS_MOST: Final = 1_000
+WAIT: Final = 5.0
+WAIT_MOST: Final = 60.0
+SESSION_BYTES: Final = 4_096
+REASON: Final = 500
+STATIC: Final = Path(__file__).with_name("static")
+_STATUSES: Final = frozenset(status.value for status in Status if status is not Status.SKIPPED)
+_OPEN: Final = frozenset(status.value for status in Status if not status.final)
+_VERDICTS: Final = frozenset(health.value for health in Health)
+
+
+class Wrong(Exception):
+    """A request that can't be served, with the HTTP status and what to do."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        """With a status and a reason in words."""
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Api:
+    """What answers requests; it belongs to the server's loop."""
+
+    def __init__(
+        self,
+        core: Core,
+        store: Store,
+        views: Views,
+        hub: Hub,
+        publisher: Publisher,
+        control: Control,
+        auth: Auth,
+        about: Mapping[str, Any],
+    ) -> None:
+        """Answer from these; `about` is what `/health` says of us."""
+        self._core = core
+        self._store = store
+        self._views = views
+        self._hub = hub
+        self._publisher = publisher
+        self._control = control
+        self._auth = auth
+        self._about = about
+
+    def routes(self) -> list[BaseRoute]:
+        """All but OTLP."""
+        return [
+            Route("/health", self._told(self.health)),
+            Route("/api", self._told(self.describe)),
+            Route("/operations", self._told(self.operations)),
+            Route("/operations/{id}", self._told(self.operation), methods=["GET"]),
+            Route("/operations/{id}", self._told(self.cancel), methods=["DELETE"]),
+            Route("/operations/{id}/events", self._told(self.events)),
+            Route("/operations/{id}/stream", _Asgi(self.stream_one)),
+            WebSocketRoute("/operations/{id}/stream", self.socket_one),
+            Route("/stream", _Asgi(self.stream)),
+            WebSocketRoute("/stream", self.socket),
+            Route("/control", self._told(self.commands), methods=["POST"]),
+            Route("/session", self._told(self.session), methods=["GET", "POST", "DELETE"]),
+            Route("/login/{ticket}", self._told(self.login)),
+            Route("/", self._told(self.page)),
+            Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+        ]
+
+    def _told(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """The same, where what is wrong with a request is told as JSON."""
+
+        async def told(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except Wrong as wrong:
+                return JSONResponse({"error": wrong.reason}, wrong.status)
+
+        return told
+
+    # -- reading
+
+    async def health(self, request: Request) -> Response:
+        """Whether we live, and what we have."""
+        out = {**self._about, "status": "degraded" if self._core.trouble else "ok"}
+        if _identity(request.scope) is not None:
+            running = sum(entry.open for entry in list(self._core.ledger.operations.values()))
+            stored = await run_in_threadpool(self._store.count, Query())
+            out["operations"] = {"running": running, "stored": stored}
+            out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
+            out["readers"] = self._hub.readers
+            if self._core.trouble:
+                out["trouble"] = self._core.trouble
+        return JSONResponse(out)
+
+    async def describe(self, request: Request) -> Response:
+        """The description of this API."""
+        del request
+        return JSONResponse(openapi.document(self._about["version"]))
+
+    async def operations(self, request: Request) -> Response:
+        """A list of operations."""
+        position = self._hub.position
+        query, verdicts = _query(request, _identity_or_401(request.scope))
+        limit = _number(request, "limit", LIMIT, LIMIT_MOST)
+        cursor = request.query_params.get("cursor")
+        found = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
+        texts, following, total = found
+        body = f'{{"operations":[{",".join(texts)}],"next":{dump(following)},"total":{total},"position":"{position}"}}'
+        return Response(body.encode(), media_type="application/json")
+
+    def _page_of(
+        self, query: Query, verdicts: frozenset[str], limit: int, cursor: str | None
+    ) -> tuple[list[str], str | None, int]:
+        """Rows, the next cursor, and how many there are: those that run, then the others from the store."""
+        statuses = set(query.statuses) or _STATUSES
+        going = self._running(query, verdicts) if statuses & _OPEN else []
+        ended = query._replace(statuses=tuple(sorted(statuses - _OPEN))) if statuses - _OPEN and not verdicts else None
+        total = len(going) + (self._store.count(ended) if ended is not None else 0)
+        rows: list[Entry] = []
+        start = 0
+        if cursor is None or cursor.startswith("r"):
+            start = _place(cursor[1:]) if cursor else 0
+            rows = going[start : start + limit]
+            if start + limit < len(going):
+                return [self._views.row_text(entry) for entry in rows], f"r{start + limit}", total
+        following: str | None = None
+        if ended is not None:
+            at = cursor[1:] if cursor is not None and cursor.startswith("e") and len(cursor) > 1 else None
+            if len(rows) < limit:
+                try:
+                    kept, next_at = self._store.ended(ended, limit - len(rows), at)
+                except ValueError:
+                    raise Wrong(400, "the cursor is none that this monitor gave") from None
+                found = (self._core.find(one.operation_id) for one in kept)
+                rows += [entry for entry in found if entry is not None and not entry.open]
+                following = None if next_at is None else f"e{next_at}"
+            else:
+                following = "e"
+        return [self._views.row_text(entry) for entry in rows], following, total
+
+    def _running(self, query: Query, verdicts: frozenset[str]) -> list[Entry]:
+        labels, search = self._core.labels, (query.search or "").lower()
+        found = []
+        for entry in list(self._core.ledger.operations.values()):
+            head = entry.head
+            if not entry.open or (query.statuses and head.status.value not in query.statuses):
+                continue
+            label = labels.get(head.operation_id)
+            if verdicts and (label is None or label.health.value not in verdicts):
+                continue
+            if (query.name is not None and head.name != query.name) or (
+                query.parent is not None and head.parent_id != query.parent
+            ):
+                continue
+            if (query.since is not None and head.timestamp < query.since) or (
+                query.until is not None and head.timestamp >= query.until
+            ):
+                continue
+            if query.owner is not None and self._core.owner_of(head) != query.owner:
+                continue
+            if search and search not in self._core.searched(entry):
+                continue
+            found.append(entry)
+        return sorted(found, key=self._views.rank)
+
+    async def operation(self, request: Request) -> Response:
+        """All there is of one."""
+        entry = await self._entry(request.path_params["id"], request.scope)
+        detail = await run_in_threadpool(self._views.detail, entry)
+        return Response(dump(detail).encode(), media_type="application/json")
+
+    async def events(self, request: Request) -> Response:
+        """The history of one."""
+        entry = await self._entry(request.path_params["id"], request.scope)
+        limit = _number(request, "limit", EVENTS, EVENTS_MOST)
+        names = _words(request, "event", s.EVENTS)
+        before = _number(request, "before", 0, 2**62) or None
+        after = _number(request, "after", 0, 2**62)
+        rows = await run_in_threadpool(
+            self._store.events, entry.head.operation_id, after=after, before=before, names=names or None, limit=limit
+        )
+        more = len(rows) == limit
+        following = None if not more else rows[0][0] if before is not None else rows[-1][0]
+        body = dump({"events": [event_view(*row) for row in rows], "next": following})
+        return Response(body.encode(), media_type="application/json")
+
+    async def _entry(self, raw: str, scope: Scope) -> Entry:
+        """The operation that a path names.
+
+        Raises:
+            Wrong: where there is none, or it is somebody else's.
+        """
+        identity = _identity_or_401(scope)
+        key = unquote(raw)
+        entry = await run_in_threadpool(self._core.find, key)
+        if entry is None or not identity.may_see(self._core.owner_of(entry.head)):
+            raise Wrong(404, f"there is no operation {key[:200]!r}; `otel-progress list` shows those that there are")
+        return entry
+
+    # -- streams
+
+    async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What changes, of all operations that one may see."""
+        if self._hub.readers >= READERS:
+            raise Wrong(503, f"{READERS} readers are connected already")
+        owner = _identity_or_401(scope).owner
+        await serve_events(self._hub, ALL if owner is None else of_owner(owner), _after(scope), [], receive, send)
+
+    async def stream_one(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """All there is of one operation, whenever it changes."""
+        entry = await self._entry(scope["path_params"]["id"], scope)
+        topic, first = await self._begin(entry)
+        await serve_events(self._hub, topic, _after(scope), first, receive, send)
+
+    async def socket(self, socket: WebSocket) -> None:
+        """As `stream`, by a WebSocket."""
+        scope = socket.scope
+        owner = _identity_or_401(scope).owner
+        topic = ALL if owner is None else of_owner(owner)
+        await serve_socket(self._hub, topic, _after(scope), [], scope, socket.receive, socket.send)
+
+    async def socket_one(self, socket: WebSocket) -> None:
+        """As `stream_one`, by a WebSocket."""
+        try:
+            entry = await self._entry(socket.path_params["id"], socket.scope)
+        except Wrong as wrong:
+            await socket.close(4000 + wrong.status, wrong.reason[:100])
+            return
+        topic, first = await self._begin(entry)
+        scope = socket.scope
+        await serve_socket(self._hub, topic, _after(scope), first, scope, socket.receive, socket.send)
+
+    async def _begin(self, entry: Entry) -> tuple[str, list[tuple[str, str]]]:
+        if self._hub.readers >= READERS:
+            raise Wrong(503, f"{READERS} readers are connected already")
+        key = entry.head.operation_id
+        topic = of_operation(key)
+        self._hub.topic(topic)
+        self._publisher.begin(key)
+        return topic, [("operation", dump(await run_in_threadpool(self._views.detail, entry)))]
+
+    # -- cancel
+
+    async def cancel(self, request: Request) -> Response:
+        """Ask an operation to stop."""
+        entry = await self._entry(request.path_params["id"], request.scope)
+        wait = _seconds(request, "wait", WAIT, WAIT_MOST)
+        head = entry.head
+        if not entry.open:
+            raise Wrong(409, f"it is over already: {head.status.value}")
+        reason = request.query_params.get("reason", "asked to by the monitor")[:REASON]
+        outcome = await self._control.cancel(head.operation_id, head.attempt, entry.instance, reason, wait)
+        if outcome.state == OBEYED:
+            return JSONResponse({"state": "obeyed", "detail": outcome.detail})
+        if outcome.state == RECEIVED:
+            return JSONResponse({"state": "received", "detail": outcome.detail}, 202)
+        if outcome.state == TIMED_OUT:
+            return JSONResponse({"state": "timed out", "detail": outcome.detail}, 504)
+        raise Wrong(409, f"{outcome.state}: {outcome.detail}")
+
+    async def commands(self, request: Request) -> Response:
+        """The control channel: a process asks for its commands."""
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > CONTROL_BYTES:
+                raise Wrong(413, f"the body is larger than {CONTROL_BYTES} bytes")
+        try:
+            asked = answers_of(bytes(body))
+            found = await self._control.poll(asked.instance, asked.pid, asked.answers, asked.wait)
+        except ValueError as error:
+            raise Wrong(400, str(error)) from None
+        except TooMany as error:
+            raise Wrong(503, str(error)) from None
+        return JSONResponse({"commands": found})
+
+    # -- the page
+
+    async def session(self, request: Request) -> Response:
+        """Who one is (GET), a new session (POST with a token), or its end (DELETE)."""
+        if request.method == "POST":
+            return await self._log_in(request)
+        if request.method == "DELETE":
+            self._auth.close(self._auth.session_of(request.headers))
+            gone = Response(status_code=204)
+            gone.delete_cookie(self._auth.cookie, path="/", httponly=True, samesite="strict")
+            return gone
+        identity = _identity_or_401(request.scope)
+        rights = sorted(identity.rights & {READ, CONTROL})
+        return JSONResponse({"rights": rights, "owner": identity.owner, "needs_token": self._auth.needs_token})
+
+    async def _log_in(self, request: Request) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Wrong(415, 'send JSON: {"token": "…"}')
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > SESSION_BYTES:
+                raise Wrong(413, "the body is too large")
+        token = _token(bytes(body))
+        identity = self._auth.by_token(token) if self._auth.needs_token else ANYBODY
+        if identity is None:
+            raise Wrong(401, "this token is not known")
+        return self._with_session(JSONResponse({"rights": sorted(identity.rights & {READ, CONTROL})}), identity)
+
+    async def login(self, request: Request) -> Response:
+        """A link that works once."""
+        session = self._auth.redeem(request.path_params["ticket"])
+        if session is None:
+            return RedirectResponse("/", 303)
+        answer = RedirectResponse("/", 303)
+        self._set_cookie(answer, session)
+        return answer
+
+    def _with_session(self, answer: Response, identity: Identity) -> Response:
+        self._set_cookie(answer, self._auth.open(identity))
+        return answer
+
+    def _set_cookie(self, answer: Response, session: str) -> None:
+        answer.set_cookie(self._auth.cookie, session, path="/", httponly=True, samesite="strict")
+
+    async def page(self, request: Request) -> Response:
+        """The page."""
+        del request
+        text = await run_in_threadpool(_read_page)
+        return Response(text, media_type="text/html")
+
+
+class _Asgi:
+    """An ASGI application of a handler, which tells as JSON what is wrong with a request."""
+
+    def __init__(self, handler: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":
+            await JSONResponse({"error": "only GET is served here"}, 405, {"allow": "GET"})(scope, receive, send)
+            return
+        try:
+            await self._handler(scope, receive, send)
+        except Wrong as wrong:
+            await JSONResponse({"error": wrong.reason}, wrong.status)(scope, receive, send)
+        except ConnectionAbortedError:
+            pass  # the reader left
+
+
+def _read_page() -> bytes:
+    return (STATIC / "index.html").read_bytes()
+
+
+def _identity(scope: Scope) -> Identity | None:
+    found: Identity | None = scope.get("identity")
+    return found
+
+
+def _identity_or_401(scope: Scope) -> Identity:
+    identity = _identity(scope)
+    if identity is None:
+        raise Wrong(401, "a token is needed: POST it to /session, or send it as `Authorization: Bearer TOKEN`")
+    return identity
+
+
+def _after(scope: Scope) -> str | None:
+    """The frame after which a reader goes on."""
+    request = Request({**scope, "type": "http", "method": "GET"})
+    return request.headers.get("last-event-id") or request.query_params.get("after") or None
+
+
+def _query(request: Request, identity: Identity) -> tuple[Query, frozenset[str]]:
+    get = request.query_params.get
+    statuses = _words(request, "status", _STATUSES)
+    verdicts = _words(request, "verdict", _VERDICTS)
+    query = Query(
+        statuses=statuses,
+        name=get("name"),
+        search=get("search") or None,
+        since=_time(request, "since"),
+        until=_time(request, "until"),
+        parent=get("parent"),
+        owner=identity.owner,
+    )
+    return query, frozenset(verdicts)
+
+
+def _words(request: Request, key: str, known: frozenset[str]) -> tuple[str, ...]:
+    given = [word for word in request.query_params.get(key, "").split(",") if word]
+    for word in given:
+        if word not in known:
+            raise Wrong(400, f"{key}={word[:50]} is not known; it is one or more of {', '.join(sorted(known))}")
+    return tuple(given)
+
+
+def _number(request: Request, key: str, default: int, most: int) -> int:
+    given = request.query_params.get(key)
+    if given is None:
+        return default
+    if not given.isascii() or not given.isdecimal() or len(given) > 19 or int(given) > most:
+        raise Wrong(400, f"{key} is a whole number from 0 to {most}")
+    return int(given) if key != "limit" else max(1, int(given))
+
+
+def _seconds(request: Request, key: str, default: float, most: float) -> float:
+    given = _time(request, key)
+    if given is None:
+        return default
+    if not 0 <= given <= most:
+        raise Wrong(400, f"{key} is a number of seconds from 0 to {most:g}")
+    return given
+
+
+def _time(request: Request, key: str) -> float | None:
+    given = request.query_params.get(key)
+    if given is None:
+        return None
+    try:
+        found = float(given)
+    except ValueError:
+        found = float("nan")
+    if not abs(found) < 1e15:
+        raise Wrong(400, f"{key} is a number of seconds")
+    return found
+
+
+def _place(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 12:
+        raise Wrong(400, "the cursor is none that this monitor gave")
+    return int(text)
+
+
+def _token(body: bytes) -> str:
+    import json
+
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        given = None
+    token = given.get("token") if isinstance(given, dict) else None
+    if not isinstance(token, str):
+        raise Wrong(400, 'send JSON: {"token": "…"}')
+    return token
+
+
+def about(version: str) -> dict[str, Any]:
+    """What everybody may know of us."""
+    return {"status": "ok", "product": "otel-progress", "version": version, "pid": os.getpid()}

@@ -1,0 +1,291 @@
+"""Who may do what: tokens and sessions, and a guard against what web pages of others could do in a browser.
+
+On loopback without a token everybody on this machine may read and cancel; web pages may not, as `Host`, `Origin` and
+`Sec-Fetch-Site` are checked. With tokens, each request needs one, in `Authorization: Bearer …` or, in a browser, by a
+session cookie that was made from a token or a link that works once.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from otel_progress import clock
+from otel_progress.errors import InvalidArgument
+
+SEND, READ, CONTROL = "send", "read", "control"
+RIGHTS: Final = frozenset({SEND, READ, CONTROL})
+TOKEN_LENGTH: Final = 16
+SESSIONS: Final = 1_000
+SESSION_SECONDS: Final = 12 * 3600.0
+LINK_SECONDS: Final = 300.0
+CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+SAFE_HEADERS: Final = (
+    (b"content-security-policy", CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_PAGE: Final = ("/", "/static/", "/login/")
+"""What may be reached from a link on another site, and without a token: it holds no data."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One who may do something; with an owner, only with the operations of that owner."""
+
+    rights: frozenset[str] = RIGHTS
+    owner: str | None = None
+
+    def may_see(self, owner: str | None) -> bool:
+        """Whether the operations of this owner are theirs to see."""
+        return self.owner is None or self.owner == owner
+
+
+ANYBODY: Final = Identity()
+
+
+class Auth:
+    """The tokens, and the sessions that were made from them."""
+
+    def __init__(self, tokens: Mapping[str, Identity], *, port: int, hosts: Iterable[str] = (), loopback: bool) -> None:
+        """Without tokens everybody may do everything, from this machine alone.
+
+        Args:
+            tokens: what each may do.
+            port: where we listen; cookies of other ports of a host are the browser's, too, so it is part of the name.
+            hosts: further names by which browsers may know us.
+            loopback: whether we listen on this machine alone.
+
+        Raises:
+            InvalidArgument: where anybody could reach us without a token.
+        """
+        if not tokens and not loopback:
+            raise InvalidArgument(
+                "a monitor that others can reach needs a token: put one into a file and name it with --token-file"
+            )
+        self._tokens = {token.encode(): identity for token, identity in tokens.items()}
+        self.cookie: Final = f"otel-progress-{port}"
+        self._hosts = None if tokens and not loopback and not hosts else _LOOPBACK | set(hosts)
+        self._sessions: dict[str, tuple[float, Identity]] = {}
+        self._links: dict[str, tuple[float, Identity]] = {}
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether requests need a token."""
+        return bool(self._tokens)
+
+    def by_token(self, token: str) -> Identity | None:
+        """Who has this token; the time it takes tells nothing of those that are right."""
+        found = None
+        for known, identity in self._tokens.items():
+            if hmac.compare_digest(known, token.encode("utf-8", "replace")):
+                found = identity
+        return found
+
+    def link(self, identity: Identity = ANYBODY) -> str:
+        """A path that opens a session, once, within five minutes."""
+        ticket = secrets.token_urlsafe(24)
+        self._links[ticket] = (clock.monotonic() + LINK_SECONDS, identity)
+        while len(self._links) > SESSIONS:
+            del self._links[next(iter(self._links))]
+        return f"/login/{ticket}"
+
+    def redeem(self, ticket: str) -> str | None:
+        """The session that a link opens; None where it is spent or too old."""
+        until, identity = self._links.pop(ticket, (0.0, ANYBODY))
+        return self.open(identity) if clock.monotonic() < until else None
+
+    def open(self, identity: Identity) -> str:
+        """A new session."""
+        session = secrets.token_urlsafe(32)
+        self._sessions[session] = (clock.monotonic() + SESSION_SECONDS, identity)
+        while len(self._sessions) > SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        return session
+
+    def close(self, session: str) -> None:
+        """The session is over."""
+        self._sessions.pop(session, None)
+
+    def session_of(self, headers: Headers) -> str:
+        """The session that a request names, or nothing."""
+        for part in headers.get("cookie", "").split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == self.cookie:
+                return value
+        return ""
+
+    def who(self, headers: Headers) -> Identity | None:
+        """Who sent a request; None where it can't be told and must be."""
+        if not self._tokens:
+            return ANYBODY
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self.by_token(token.strip())
+        until, identity = self._sessions.get(self.session_of(headers), (0.0, ANYBODY))
+        return identity if clock.monotonic() < until else None
+
+    def refuse(self, path: str, headers: Headers, scheme: str) -> str | None:
+        """Why a request is refused by where it comes from; None where that is fine."""
+        host = headers.get("host", "")
+        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+        if self._hosts is not None and name.lower() not in self._hosts:
+            return f"the monitor is not known as {name[:100]!r}; allow the name with --allowed-host"
+        origin = headers.get("origin")
+        web = {"ws": "http", "wss": "https"}.get(scheme, scheme)
+        if origin is not None and origin.lower() != f"{web}://{host}".lower():
+            return "requests of other web pages are not taken"
+        site = headers.get("sec-fetch-site", "none")
+        if site in ("same-origin", "none"):
+            return None
+        is_page = path == "/" or path.startswith(_PAGE[1:])
+        if is_page and headers.get("sec-fetch-mode") == "navigate":
+            return None
+        return "requests of other web pages are not taken"
+
+
+class Guard:
+    """Lets requests through to the application that may come in, and says who sent them: `scope["identity"]`."""
+
+    def __init__(self, app: ASGIApp, auth: Auth) -> None:
+        """Guard an application."""
+        self._app = app
+        self._auth = auth
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers, path = Headers(scope=scope), scope["path"]
+        raw = scope.get("raw_path")
+        if raw:  # an id is one segment, whatever is in it
+            scope = {**scope, "path": raw.partition(b"?")[0].decode("latin-1")}
+        safe = _safely(send, scope)
+        why = self._auth.refuse(path, headers, scope["scheme"])
+        if why is not None:
+            await _deny(403, why, scope, receive, safe)
+            return
+        identity = self._auth.who(headers)
+        if identity is None and not _is_free(path, scope):
+            await _deny(401, "a token is needed: send it as `Authorization: Bearer TOKEN`", scope, receive, safe)
+            return
+        needed = _right(scope["type"], scope.get("method", "GET"), path)
+        if identity is not None and needed is not None and needed not in identity.rights:
+            await _deny(403, f"this token has no right to {needed}", scope, receive, safe)
+            return
+        scope["identity"] = identity
+        await self._app(scope, receive, safe)
+
+
+def _is_free(path: str, scope: Scope) -> bool:
+    """What needs no token: the page, which holds no data, what makes a session, and whether we live."""
+    if scope["type"] != "http":
+        return False
+    return path == "/" or path.startswith(_PAGE[1:]) or path in ("/session", "/health", "/api")
+
+
+def _right(kind: str, method: str, path: str) -> str | None:
+    if path.startswith("/v1/") or path == "/control":
+        return SEND
+    if kind == "http" and (path in ("/", "/session", "/health", "/api") or path.startswith(_PAGE[1:])):
+        return None
+    return READ if kind == "websocket" or method in ("GET", "HEAD") else CONTROL
+
+
+def _safely(send: Send, scope: Scope) -> Send:
+    """What is sent bears headers that keep browsers from doing more with it than it is for."""
+
+    async def safe(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            has = {name.lower() for name, _ in message["headers"]}
+            more = [pair for pair in SAFE_HEADERS if pair[0] not in has]
+            if b"cache-control" not in has and not scope["path"].startswith("/static/"):
+                more.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": [*message["headers"], *more]}
+        await send(message)
+
+    return safe
+
+
+async def _deny(status: int, why: str, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 4000 + status, "reason": why[:100]})
+        return
+    headers = {"www-authenticate": "Bearer"} if status == 401 else None
+    await JSONResponse({"error": why}, status, headers)(scope, receive, send)
+
+
+def read_tokens(path: Path) -> dict[str, Identity]:
+    """The tokens in a file: one a line, then maybe `rights=read,control,send` and `owner=NAME`; `#` begins a comment.
+
+    Raises:
+        InvalidArgument: where the file can't be read, or a line can't be meant; a token is never shown.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise InvalidArgument(f"the token file {path} can't be read: {why}") from None
+    found: dict[str, Identity] = {}
+    for number, line in enumerate(lines, 1):
+        token, *options = line.partition("#")[0].split() or [""]
+        if not token:
+            continue
+        rights, owner = RIGHTS, None
+        for option in options:
+            key, _, value = option.partition("=")
+            if key == "rights" and value and set(value.split(",")) <= RIGHTS:
+                rights = frozenset(value.split(","))
+            elif key == "owner" and value:
+                owner = value
+            else:
+                raise InvalidArgument(
+                    f"{path}, line {number}: {option!r} is not understood; a line is a token, then maybe "
+                    "rights=read,control,send and owner=NAME"
+                )
+        found[checked(token, f"{path}, line {number}")] = Identity(rights, owner)
+    if not found:
+        raise InvalidArgument(f"the token file {path} holds no token")
+    return found
+
+
+def checked(token: str, where: str) -> str:
+    """The token, where it is long enough to be one.
+
+    Raises:
+        InvalidArgument: where it is not.
+    """
+    if len(token) < TOKEN_LENGTH:
+        raise InvalidArgument(
+            f"{where}: a token has {TOKEN_LENGTH} characters at the least; make one with: "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
+    return token
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this is an address of this machine that no other one reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,379 @@
+"""Commands on their way to the processes, and what became of them.
+
+A process asks for its commands and is held until there are some; a command is given to it until it answers, so one
+whose answer was lost is given again (the process obeys it once). All of it lives on the event loop of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from otel_progress import clock
+from otel_progress.errors import ProgressError
+from otel_progress.model.values import MESSAGE_LENGTH
+
+WAIT_MOST: Final = 60.0
+"""The longest that a request is held, and that somebody waits for an end, in seconds."""
+PRESENT: Final = 60.0
+"""A process counts as there when it asked within so many seconds; so long a command waits for it, too."""
+ANSWER_LEAST: Final = 2.0
+"""So long a process has time to take a command, however short the caller wants to wait for the end."""
+INSTANCES: Final = 10_000
+PROCESSES: Final = 100
+"""Processes that may go by one instance id; by rights there is one."""
+COMMANDS: Final = 1_000
+"""Commands that may wait for one instance."""
+AT_ONCE: Final = 50
+"""Commands given in one answer."""
+TRIES: Final = 5
+"""How often a command is given to a process that asks on without an answer to it."""
+REQUESTED: Final = 100_000
+"""Operations of which it is remembered that somebody asked them to stop."""
+BODY_BYTES: Final = 1024 * 1024
+ANSWERS: Final = 1_000
+KEY_LENGTH: Final = 200
+PID_MOST: Final = 2**32
+STATES: Final = frozenset({"received", "refused", "unknown"})
+
+OBEYED: Final = "obeyed"
+RECEIVED: Final = "received"
+TIMED_OUT: Final = "timed out"
+UNREACHABLE: Final = "unreachable"
+REFUSED: Final = "refused"
+
+
+class TooMany(ProgressError):
+    """More processes ask for commands than can be held; answer 503."""
+
+
+class Answer(NamedTuple):
+    """What a process says became of a command: `received`, `refused` or `unknown`."""
+
+    command: str
+    state: str
+    detail: str = ""
+
+
+class Asked(NamedTuple):
+    """A request of a process for its commands."""
+
+    instance: str
+    pid: int | None
+    answers: tuple[Answer, ...]
+    wait: float
+
+
+class Outcome(NamedTuple):
+    """What became of a request to stop.
+
+    Attributes:
+        state: `obeyed` (it ended), `received` (its process took it, but it goes on), `timed out` (its process did not
+            answer), `unreachable` (its process has no control channel), or `refused` (its process said no).
+        detail: why, in words.
+    """
+
+    state: str
+    detail: str = ""
+
+
+def answers_of(body: bytes) -> Asked:
+    """Read the body of a process's request.
+
+    Raises:
+        ValueError: where it can't be meant; the text says why.
+    """
+    if len(body) > BODY_BYTES:
+        raise ValueError(f"the body is larger than {BODY_BYTES} bytes")
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ValueError("the body is no JSON") from None
+    if not isinstance(given, dict):
+        raise ValueError("the body is no JSON object")
+    pid, answers, wait = given.get("pid"), given.get("answers", []), given.get("wait", 0)
+    if pid is not None and (type(pid) is not int or not 0 <= pid <= PID_MOST):
+        raise ValueError("pid is the number of a process")
+    if not isinstance(answers, list) or len(answers) > ANSWERS:
+        raise ValueError(f"answers is a list of at most {ANSWERS}")
+    if type(wait) not in (int, float) or not 0 <= wait < math.inf:
+        raise ValueError("wait is a number of seconds")
+    return Asked(_key("instance", given.get("instance")), pid, tuple(map(_answer, answers)), min(wait, WAIT_MOST))
+
+
+def _answer(given: Any) -> Answer:
+    if not isinstance(given, dict):
+        raise ValueError("an answer is an object")
+    state, detail = given.get("state"), given.get("detail", "")
+    if not isinstance(state, str) or state not in STATES:
+        raise ValueError(f"the state of an answer is one of {', '.join(sorted(STATES))}")
+    if not isinstance(detail, str):
+        raise ValueError("the detail of an answer is a text")
+    return Answer(_key("command", given.get("command")), state, _line(detail))
+
+
+def _key(what: str, given: object) -> str:
+    if not isinstance(given, str) or not 0 < len(given) <= KEY_LENGTH:
+        raise ValueError(f"{what} is a text of 1 to {KEY_LENGTH} characters")
+    return given
+
+
+def _line(text: str) -> str:
+    """The text on one line, short, with nothing in it that can't be printed."""
+    line = " ".join(text[: 2 * MESSAGE_LENGTH].split())[:MESSAGE_LENGTH]
+    return "".join(c if c.isprintable() else "?" for c in line)
+
+
+@dataclass(eq=False)
+class _Command:
+    """One request to stop, on its way to a process."""
+
+    id: str
+    operation_id: str
+    attempt: int | None
+    reason: str
+    given: dict[int | None, int] = field(default_factory=dict)
+    """How often it was given to each process."""
+    denied: set[int | None] = field(default_factory=set)
+    """Processes that know no such operation."""
+    outcome: Outcome | None = None
+    """What became of it, as soon as that is known."""
+    timer: asyncio.TimerHandle | None = None
+
+    def told(self) -> dict[str, Any]:
+        """As the process gets it."""
+        about = {"id": self.id, "kind": "cancel", "operation_id": self.operation_id, "reason": self.reason}
+        return about if self.attempt is None else {**about, "attempt": self.attempt}
+
+
+@dataclass(eq=False)
+class _Wish:
+    """That an operation stops: the newest command for it, and those who wait to hear what becomes of it."""
+
+    command: _Command
+    instance: str
+    ended: str | None = None
+    """The status with which it ended."""
+    watchers: set[asyncio.Future[None]] = field(default_factory=set)
+
+    def tell(self) -> None:
+        """Something is new."""
+        for watcher in self.watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+
+@dataclass(eq=False)
+class _Instance:
+    """The processes that go by one instance id, and what waits for them."""
+
+    heard: dict[int | None, float] = field(default_factory=dict)
+    polls: dict[int | None, asyncio.Future[bool]] = field(default_factory=dict)
+    waiting: dict[str, _Command] = field(default_factory=dict)
+
+    def due(self, pid: int | None) -> list[_Command]:
+        """What this process is to be given."""
+        commands = self.waiting.values()
+        return [c for c in commands if pid not in c.denied and c.given.get(pid, 0) < TRIES][:AT_ONCE]
+
+    def present(self, now: float) -> list[int | None]:
+        """The processes that asked lately, or ask now."""
+        return [pid for pid, at in self.heard.items() if pid in self.polls or now - at <= PRESENT]
+
+
+class Control:
+    """Passes requests to stop on to the processes that ask for them."""
+
+    def __init__(self) -> None:
+        """Nobody asked yet."""
+        self._instances: dict[str, _Instance] = {}
+        self._wishes: dict[str, _Wish] = {}
+        self._closed = False
+        self.counts = dict.fromkeys((OBEYED, RECEIVED, TIMED_OUT, UNREACHABLE, REFUSED), 0)
+        """How many requests to stop ended how."""
+
+    # -- the process's side
+
+    async def poll(
+        self, instance: str, pid: int | None, answers: Sequence[Answer] = (), wait: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Take a process's answers, and hold it up to `wait` seconds for commands; an older request of it ends empty.
+
+        Raises:
+            TooMany: where there is no room for another process.
+        """
+        known = self._meet(instance, pid)
+        for answer in answers:
+            self._take(known, pid, answer)
+        older = known.polls.pop(pid, None)
+        if older is not None and not older.done():
+            older.set_result(False)
+        if wait > 0 and not known.due(pid) and not self._closed and not await self._hold(known, pid, wait):
+            return []
+        commands = known.due(pid)
+        for command in commands:
+            command.given[pid] = command.given.get(pid, 0) + 1
+        return [command.told() for command in commands]
+
+    def connected(self, instance: str) -> bool:
+        """Whether a process of this instance asks for commands, or did so within the last minute."""
+        known = self._instances.get(instance)
+        return known is not None and bool(known.present(clock.monotonic()))
+
+    def _meet(self, instance: str, pid: int | None) -> _Instance:
+        known = self._instances.pop(instance, None)
+        if known is None:
+            if len(self._instances) >= INSTANCES:
+                self._make_room()
+            known = _Instance()
+        self._instances[instance] = known  # at the end: the one that was heard last
+        known.heard[pid] = clock.monotonic()
+        if len(known.heard) > PROCESSES:
+            del known.heard[min(known.heard, key=known.heard.__getitem__)]
+        return known
+
+    def _make_room(self) -> None:
+        """Forget the one that was not heard for longest, of those that don't ask now and for whom nothing waits."""
+        for name, known in self._instances.items():
+            if not known.polls and not known.waiting:
+                del self._instances[name]
+                return
+        raise TooMany(f"{INSTANCES} processes ask for commands already; try again later")
+
+    async def _hold(self, known: _Instance, pid: int | None, wait: float) -> bool:
+        """Wait for commands; whether this is still the newest request of its process."""
+        poll: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        known.polls[pid] = poll
+        try:
+            await asyncio.wait({poll}, timeout=min(wait, WAIT_MOST))
+        finally:
+            if known.polls.get(pid) is poll:
+                del known.polls[pid]
+        known.heard[pid] = clock.monotonic()
+        return not poll.done() or poll.result()
+
+    def _take(self, known: _Instance, pid: int | None, answer: Answer) -> None:
+        """Take an answer; one to a command that nobody waits for says nothing new."""
+        command = known.waiting.get(answer.command)
+        if command is None:
+            return
+        if answer.state == "unknown":
+            command.denied.add(pid)
+            if any(other not in command.denied for other in known.present(clock.monotonic())):
+                return  # another process of this id may know it
+            outcome = Outcome(REFUSED, answer.detail or "its process knows no such operation")
+        else:
+            outcome = Outcome(RECEIVED if answer.state == "received" else REFUSED, answer.detail)
+        self._settle(known, command, outcome)
+
+    # -- the side of those who ask an operation to stop
+
+    async def cancel(
+        self, operation_id: str, attempt: int | None, instance: str, reason: str | None = None, wait: float = 5.0
+    ) -> Outcome:
+        """Ask an operation to stop, and wait up to `wait` seconds for its end.
+
+        Its process has two seconds at the least to answer. While a request for it is on its way, another one joins it.
+        A process that is away for a moment gets the command when it comes back within a minute, also after
+        the caller was told that it timed out.
+        """
+        known = self._instances.get(instance)
+        if known is None or self._closed or not self.connected(instance):
+            return self._count(Outcome(UNREACHABLE, "its process has no control channel to this monitor"))
+        wish = self._wishes.get(operation_id)
+        joins = wish is not None and wish.instance == instance and wish.command.attempt == attempt
+        if wish is None or not joins or wish.command.outcome is not None:
+            if len(known.waiting) >= COMMANDS:
+                return self._count(Outcome(REFUSED, f"{COMMANDS} requests wait for its process already"))
+            command = _Command(secrets.token_hex(8), operation_id, attempt, _line(reason or ""))
+            wish = self._wish(command, instance, wish if joins else None)
+            self._send(known, command)
+        return self._count(await self._watch(wish, max(0.0, min(wait, WAIT_MOST))))
+
+    def ended(self, operation_id: str, status: str, attempt: int | None = None) -> None:
+        """An operation ended, in whatever way; to be called for each end."""
+        wish = self._wishes.get(operation_id)
+        if wish is None or (attempt is not None and attempt < (wish.command.attempt or 0)):
+            return
+        wish.ended = status
+        known = self._instances.get(wish.instance)
+        if known is not None:
+            self._settle(known, wish.command, Outcome(OBEYED, f"it ended as {status}"))
+        self._wishes.pop(operation_id, None)
+        wish.tell()
+
+    def requested(self, operation_id: str) -> bool:
+        """Whether somebody asked it to stop and it goes on, as far as its process did not say no."""
+        return operation_id in self._wishes
+
+    def close(self) -> None:
+        """Let all go who wait; from now on nothing can be reached. It may be called twice."""
+        self._closed = True
+        for known in self._instances.values():
+            for poll in known.polls.values():
+                if not poll.done():
+                    poll.set_result(False)
+            for command in list(known.waiting.values()):
+                self._settle(known, command, Outcome(UNREACHABLE, "the monitor ends"))
+        for wish in self._wishes.values():
+            wish.tell()
+
+    def _wish(self, command: _Command, instance: str, before: _Wish | None) -> _Wish:
+        """Remember who is asked to stop; those who wait for the same wait on."""
+        wish = before or _Wish(command, instance)
+        wish.command = command
+        self._wishes.pop(command.operation_id, None)
+        self._wishes[command.operation_id] = wish
+        if len(self._wishes) > REQUESTED:
+            del self._wishes[next(iter(self._wishes))]
+        return wish
+
+    def _send(self, known: _Instance, command: _Command) -> None:
+        """Give it to the processes that ask now, else to those that will within a minute."""
+        known.waiting[command.id] = command
+        gone = Outcome(TIMED_OUT, "its process did not answer")
+        command.timer = asyncio.get_running_loop().call_later(PRESENT, self._settle, known, command, gone)
+        for poll in known.polls.values():
+            if not poll.done():
+                poll.set_result(True)
+
+    def _settle(self, known: _Instance, command: _Command, outcome: Outcome) -> None:
+        """It is known what became of a command."""
+        known.waiting.pop(command.id, None)
+        if command.timer is not None:
+            command.timer.cancel()
+        command.outcome = outcome
+        wish = self._wishes.get(command.operation_id)
+        if wish is None or wish.command is not command:
+            return
+        if outcome.state != RECEIVED:
+            del self._wishes[command.operation_id]
+        wish.tell()
+
+    async def _watch(self, wish: _Wish, wait: float) -> Outcome:
+        """What becomes of the newest command, within so many seconds."""
+        command, began = wish.command, clock.monotonic()
+        while True:
+            if wish.ended is not None:
+                return Outcome(OBEYED, f"it ended as {wish.ended}")
+            outcome = command.outcome
+            if outcome is not None and (outcome.state != RECEIVED or self._closed):
+                return outcome
+            left = (wait if outcome is not None else max(wait, ANSWER_LEAST)) - (clock.monotonic() - began)
+            if left <= 0:
+                return outcome or Outcome(TIMED_OUT, "its process did not answer; it may still, within a minute")
+            watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            wish.watchers.add(watcher)
+            try:
+                await asyncio.wait({watcher}, timeout=left)
+            finally:
+                wish.watchers.discard(watcher)
+
+    def _count(self, outcome: Outcome) -> Outcome:
+        self.counts[outcome.state] += 1
+        return outcome

@@ -1,0 +1,506 @@
+"""The one thread that all goes through: from a request to the ledger, into the store, and only then acknowledged.
+
+Whoever gives a request waits for the commit, so what was acknowledged survives a SIGKILL. Where the store can't write,
+nothing is acknowledged: the sender keeps it and comes again. Others read the ledger without a lock: its entries never
+change, and whole dicts are copied in one step.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.model import wire
+from otel_progress.model.status import Health, Status
+from otel_progress.monitor import otlp, spans
+from otel_progress.monitor.kept import Batch, Event, Kept, Known
+from otel_progress.monitor.ledger import Entry, Head, Ledger, Process, instance_of, process_of
+from otel_progress.monitor.observer import Label, Observer
+from otel_progress.monitor.otlp import Envelope, Record, Refused, Taken
+from otel_progress.telemetry import protobuf
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.store import Store
+    from otel_progress.monitor.watch import Watcher
+
+WAITING_BYTES: Final = 64 * 1024 * 1024
+"""The most that waits to be taken."""
+REQUESTS: Final = 64
+"""The most requests in one transaction."""
+TICK: Final = 1.0
+THIN: Final = 1.0
+"""Of plain updates one in so many seconds goes into the history of an operation."""
+ENDED: Final = 2_000
+"""So many operations that are over are held in memory; the others are read when somebody asks."""
+PRESUME_AFTER: Final = 6 * 3600.0
+"""An operation whose process was not heard of for so many seconds counts as lost, until it is heard of again."""
+PRUNE_EVERY: Final = 60.0
+SAVE_EVERY: Final = 30.0
+"""How often it is saved when a process was heard of, in seconds."""
+TRACES: Final = 100_000
+"""So many traces are known to be told of by log events."""
+CHANGES: Final = 1_000_000
+TEXT: Final = 4_096
+_ALWAYS: Final = s.EVENTS - {s.UPDATED, s.HEARTBEAT, s.PROCESS_HEARTBEAT}
+
+Answer = Union[Taken, Refused]
+Done = Callable[[Answer], None]
+
+
+class Told(NamedTuple):
+    """An event that was taken, for those who pass it on."""
+
+    record: Record
+    head: Head
+    resource: Mapping[str, Any]
+
+
+class _Job(NamedTuple):
+    envelope: Envelope
+    done: Done
+    own: bool
+    """Whether it came to us first, and not by another monitor."""
+
+
+class Core:
+    """The monitor's state, and the thread that changes it."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        forwards: Iterable[str] = (),
+        presume_after: float = PRESUME_AFTER,
+        on_stored: Callable[[list[Told]], None] | None = None,
+        wake: Callable[[str], None] | None = None,
+    ) -> None:
+        """Go on from what the store has.
+
+        Args:
+            store: where state and history are kept.
+            forwards: the signals whose requests are kept to be passed on.
+            presume_after: seconds without a sign of its process, after which an operation counts as lost.
+            on_stored: called with the events that were stored, each once; it must be quick.
+            wake: called with a signal of which something waits to be passed on.
+        """
+        self.ledger = Ledger(most_ended=ENDED, recall=self._recall, on_change=self._changed)
+        self.observer = Observer(self.ledger, clock.monotonic())
+        self.labels: dict[str, Label] = {}
+        self.watcher: Watcher | None = None
+        self.trouble: str | None = None
+        """Why nothing can be stored, while that is so."""
+        self.taken = self.refused = 0
+        self._store = store
+        self._forwards = frozenset(forwards)
+        self._presume_after = presume_after
+        self._on_stored = on_stored
+        self._wake = wake
+        self._spans = spans.Spans()
+        self._jobs: deque[_Job] = deque()
+        self._bytes = 0
+        self._ready = threading.Condition()
+        self._changes: deque[str] = deque(maxlen=CHANGES)
+        self._gone: deque[str] = deque(maxlen=10_000)
+        self._unsaved: dict[str, Entry] = {}
+        self._unsaved_processes: set[str] = set()
+        self._saved_at: dict[str, float] = {}
+        self._sent: list[int] = []
+        self._kept_at: dict[str, int] = {}
+        self._traces: dict[bytes, None] = {}
+        self._stopped = False
+        self._next_prune = clock.monotonic() + 5
+        self._thread = threading.Thread(target=self._run, name="otel-progress-ledger", daemon=True)
+        self._load()
+
+    # -- for others
+
+    def start(self) -> None:
+        """Take what comes."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Take what has come, and no more."""
+        with self._ready:
+            self._stopped = True
+            self._ready.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def offer(self, envelope: Envelope, done: Done, *, own: bool = True) -> None:
+        """Take a request; `done` is called with the answer when it is stored, by another thread.
+
+        Raises:
+            Refused: where too much waits already.
+        """
+        with self._ready:
+            if self._stopped:
+                raise Refused(503, "the monitor is ending", 1)
+            if self._bytes + len(envelope.body) > WAITING_BYTES:
+                self.refused += 1
+                raise Refused(429, "too much waits to be stored", 1)
+            self._bytes += len(envelope.body)
+            self._jobs.append(_Job(envelope, done, own))
+            self._ready.notify()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be taken."""
+        return not self._jobs
+
+    def forget(self, ids: list[int]) -> None:
+        """These requests were passed on."""
+        with self._ready:
+            self._sent.extend(ids)
+
+    def changes(self) -> dict[str, None]:
+        """The operations that changed since this was called last, in order."""
+        out: dict[str, None] = {}
+        for _ in range(len(self._changes)):
+            out[self._changes.popleft()] = None
+        return out
+
+    def gone(self) -> list[str]:
+        """The operations that made room since this was called last."""
+        return [self._gone.popleft() for _ in range(len(self._gone))]
+
+    def find(self, operation_id: str) -> Entry | None:
+        """An operation, also one that ended long ago."""
+        return self.ledger.operations.get(operation_id) or self._recall(operation_id)
+
+    def process_of(self, instance: str) -> Process | None:
+        """A process, also one that was heard of long ago."""
+        found = self.ledger.processes.get(instance)
+        if found is None:
+            for known in self._store.processes([instance]):
+                return _process(known, clock.monotonic())
+        return found
+
+    def searched(self, entry: Entry) -> str:
+        """What a search for an operation looks at."""
+        return _searched(entry.head, self.ledger.processes.get(entry.instance))
+
+    # -- the thread
+
+    def _run(self) -> None:
+        due = clock.monotonic()
+        while True:
+            with self._ready:
+                self._ready.wait_for(self._has_work, max(0.0, due - clock.monotonic()))
+                jobs = [self._jobs.popleft() for _ in range(min(REQUESTS, len(self._jobs)))]
+                self._bytes -= sum(len(job.envelope.body) for job in jobs)
+                if self._stopped and not jobs:
+                    break
+            try:
+                if jobs or self._sent:
+                    self._work(jobs)
+                if clock.monotonic() >= due:
+                    due = clock.monotonic() + TICK
+                    self._tick(clock.monotonic())
+            except Exception as error:  # whatever one request does, the next one is taken
+                self.trouble = f"{type(error).__name__}: {error}"
+                for job in jobs:
+                    job.done(Refused(503, "the monitor failed", 5))
+        self._save(Batch())
+
+    def _has_work(self) -> bool:
+        return bool(self._jobs) or self._stopped
+
+    def _work(self, jobs: list[_Job]) -> None:
+        """Take requests, store what follows, and answer."""
+        batch = Batch()
+        told: list[Told] = []
+        answers: list[Answer] = []
+        now = clock.monotonic()
+        for job in jobs:
+            try:
+                answers.append(self._take(job, batch, told, now))
+            except Refused as refused:
+                self.refused += 1
+                answers.append(refused)
+            except Exception as error:
+                self.refused += 1
+                answers.append(Refused(400, f"the request can't be read ({type(error).__name__})"))
+        failed = self._save(batch)
+        for job, answer in zip(jobs, answers):
+            job.done(failed if failed is not None and isinstance(answer, Taken) else answer)
+        if failed is None:
+            self.taken += len(told)
+            if told and self._on_stored is not None:
+                self._on_stored(told)
+            if self._wake is not None:
+                for signal in {signal for signal, _ in batch.outgoing}:
+                    self._wake(signal)
+        else:
+            self.observer.was_deaf(clock.monotonic())
+
+    def _save(self, batch: Batch) -> Refused | None:
+        """Write a batch and all that is not saved yet; what to say to those who wait, where it can't be."""
+        from otel_progress.monitor.store import StoreError
+
+        with self._ready:
+            sent, self._sent = self._sent, []
+        batch.sent.extend(sent)
+        batch.operations.extend(self._kept(entry) for entry in self._unsaved.values())
+        batch.processes.extend(
+            _known(process) for key in self._unsaved_processes if (process := self.ledger.processes.get(key))
+        )
+        if not (batch.operations or batch.events or batch.processes or batch.outgoing or batch.sent):
+            return None
+        try:
+            self._store.write(batch)
+        except StoreError as error:
+            self.trouble = str(error)
+            with self._ready:
+                self._sent = [*sent, *self._sent]
+            return Refused(503, f"the monitor can't store it: {error}", 5)
+        self.trouble = None
+        self._unsaved.clear()
+        self._unsaved_processes.clear()
+        return None
+
+    def _take(self, job: _Job, batch: Batch, told: list[Told], now: float) -> Taken:
+        parcel = job.envelope.open()
+        unread = self.ledger.unread
+        if parcel.signal == "logs":
+            for group in otlp.groups(parcel):
+                self._hear(group, batch, told if job.own else [], now)
+        elif parcel.signal == "traces":
+            for group in self._spans.groups(parcel, self._is_ours):
+                self._hear(group, batch, told if job.own else [], now)
+        if job.own and parcel.signal in self._forwards:
+            batch.outgoing.append((parcel.signal, parcel.body))
+        unread = self.ledger.unread - unread
+        return Taken(unread, "they bear the name of a progress event, but are none" if unread else "")
+
+    def _hear(self, group: otlp.Group, batch: Batch, told: list[Told], now: float) -> None:
+        if not group.records and instance_of(group.resource) not in self.ledger.processes:
+            return  # a sign of life of nobody we know
+        process = self.ledger.hear(group.resource, (), now)
+        for record in group.records:
+            if record.event == s.PROCESS_HEARTBEAT:
+                process = self.ledger.beat(process, record.brief.get(s.HEARTBEAT_INTERVAL))
+                continue
+            head = self.ledger.take(record, process.instance, now)
+            if head is None:
+                continue
+            if record.event in _ALWAYS or self._is_due(head, record):
+                batch.events.append(_event(head, record))
+                if record.event == s.OPERATION_STARTED:
+                    self._know_trace(record.trace)
+            told.append(Told(record, head, group.resource))
+        if now - self._saved_at.get(process.instance, -SAVE_EVERY) >= SAVE_EVERY:
+            self._saved_at[process.instance] = now
+            self._unsaved_processes.add(process.instance)
+        if self.watcher is not None:
+            self.watcher.notice(process)
+
+    def _know_trace(self, trace: bytes) -> None:
+        if len(self._traces) >= TRACES:
+            del self._traces[next(iter(self._traces))]
+        self._traces[trace] = None
+
+    def _is_due(self, head: Head, record: Record) -> bool:
+        """Whether a plain update goes into the history."""
+        kept = self._kept_at.get(head.operation_id)
+        if kept is not None and 0 <= record.time - kept < THIN * 1e9:
+            return False
+        if len(self._kept_at) > 200_000:
+            self._kept_at.clear()
+        self._kept_at[head.operation_id] = record.time
+        return True
+
+    def _is_ours(self, trace_id: bytes, instance: str) -> bool:
+        """Whether log events tell of this trace, or of all that this process does."""
+        process = self.ledger.processes.get(instance)
+        return trace_id in self._traces or (process is not None and process.beats)
+
+    def _changed(self, entry: Entry) -> None:
+        key = entry.head.operation_id
+        self._unsaved[key] = entry
+        self._changes.append(key)
+        if entry.open:
+            self.labels[key] = self.observer.label(entry, entry.heard_at)
+        else:
+            self.labels.pop(key, None)
+            self._kept_at.pop(key, None)
+
+    # -- each second
+
+    def _tick(self, now: float) -> None:
+        self.observer.look(now)
+        if self.watcher is not None:
+            self.watcher.tick()
+        for process in list(self.ledger.busy()):
+            for entry in self.ledger.open_of(process.instance):
+                self._look_at(entry, now)
+        if self._unsaved or self._unsaved_processes:
+            self._save(Batch())
+        if len(self._saved_at) > len(self.ledger.processes) + 1000:
+            self._saved_at = {key: at for key, at in self._saved_at.items() if key in self.ledger.processes}
+        if now >= self._next_prune:
+            self._next_prune = now + PRUNE_EVERY
+            self._prune()
+
+    def _prune(self) -> None:
+        from otel_progress.monitor.store import StoreError
+
+        gone: list[str] = []
+        try:
+            while self._store.prune(clock.time_ns() / 1e9, gone=gone.extend) and not self._jobs:
+                pass
+        except StoreError as error:
+            self.trouble = str(error)
+        for key in gone:
+            self.ledger.drop(key)
+        self._gone.extend(gone)
+
+    def _look_at(self, entry: Entry, now: float) -> None:
+        key, label = entry.head.operation_id, self.observer.label(entry, now)
+        if label != self.labels.get(key):
+            self.labels[key] = label
+            self._changes.append(key)
+        if label.health is Health.DEAD and self.observer.missing(entry, now) >= self._presume_after:
+            self.ledger.presume_lost(key, f"its process was not heard of for {self._presume_after / 3600:g} h")
+
+    # -- what is kept
+
+    def _load(self) -> None:
+        now, wall = clock.monotonic(), clock.time_ns() / 1e9
+        kept = self._store.open_operations()
+        self.ledger.revision = self._store.newest_revision()
+        for known in self._store.processes({one.instance for one in kept}):
+            self.ledger.processes[known.instance] = _process(known, now - max(0.0, wall - known.heard_at))
+        revision, self.ledger.on_change = self.ledger.revision, None
+        for one in kept:
+            self.ledger.restore(_entry(one, now - max(0.0, wall - one.timestamp)))
+            for child in self._store.children(one.operation_id, ENDED):
+                if child.operation_id not in self.ledger.operations:
+                    self.ledger.restore(_entry(child, now))
+        self.ledger.revision, self.ledger.on_change = revision, self._changed
+        for entry in list(self.ledger.operations.values()):
+            if entry.open:
+                self.labels[entry.head.operation_id] = self.observer.label(entry, now)
+
+    def _recall(self, operation_id: str) -> Entry | None:
+        kept = self._store.recall(operation_id)
+        return None if kept is None else _entry(kept, clock.monotonic())
+
+    def _kept(self, entry: Entry) -> Kept:
+        head = entry.head
+        process = self.ledger.processes.get(entry.instance)
+        return Kept(
+            head.operation_id,
+            head.name,
+            head.status.value,
+            head.health.value,
+            head.parent_id,
+            head.agent,
+            self.owner_of(head),
+            head.started_at,
+            head.timestamp,
+            head.attempt,
+            head.sequence,
+            entry.instance,
+            entry.revision,
+            _searched(head, process),
+            entry.said.raw if isinstance(entry.said, Record) else raw_of(entry),
+            entry.presumed is not None,
+        )
+
+    def owner_of(self, head: Head) -> str | None:
+        """Whom it belongs to: as it says, or as those above it."""
+        for _ in range(8):
+            if head.owner is not None or head.parent_id is None:
+                break
+            above = self.ledger.operations.get(head.parent_id)
+            if above is None:
+                break
+            head = above.head
+        return head.owner
+
+
+def raw_of(entry: Entry) -> bytes:
+    """An event that says what a snapshot says which came in none."""
+    snapshot = entry.snapshot
+    span, moment = snapshot.span, round(snapshot.timestamp * 1e9)
+    return protobuf.bare_log_record(
+        s.OPERATION_ENDED if snapshot.status.final else s.UPDATED,
+        moment,
+        moment,
+        protobuf.ERROR if snapshot.status is Status.LOST else protobuf.INFO,
+        "",
+        protobuf.attributes(6, wire.to_attributes(snapshot)),
+        span.trace_id if span else None,
+        span.span_id if span else None,
+        bool(span and span.sampled),
+    )
+
+
+def _searched(head: Head, process: Process | None) -> str:
+    about = process.resource if process is not None else {}
+    parts = (head.operation_id, head.name, head.agent, about.get("service.name"), about.get(s.HOST_NAME))
+    return " ".join(part for part in parts if isinstance(part, str)).lower()
+
+
+def _event(head: Head, record: Record) -> Event:
+    own, brief = record.own, record.brief
+    stage, ratio = brief.get(s.STAGE_PATH), brief.get(s.RATIO)
+    status = head.status.value if record.event == s.OPERATION_ENDED else own.get(s.NOTE_STATUS)
+    return Event(
+        head.operation_id,
+        head.started_at or 0.0,
+        head.attempt,
+        head.sequence,
+        head.timestamp,
+        record.event,
+        stage if isinstance(stage, str) else None,
+        record.text[:TEXT],
+        status if isinstance(status, str) else None,
+        head.agent,
+        ratio if isinstance(ratio, float) else None,
+        json.dumps(own, default=repr) if own else None,
+    )
+
+
+def _entry(kept: Kept, heard_at: float) -> Entry:
+    """The entry that was kept; one that is presumed to be lost still may be heard of again."""
+    record = otlp.record(kept.raw)
+    head = Head(
+        kept.operation_id,
+        kept.name,
+        Status(kept.status),
+        Health(kept.health),
+        kept.timestamp,
+        kept.attempt,
+        kept.sequence,
+        kept.started_at,
+        kept.parent_id,
+        kept.agent,
+        kept.owner,
+    )
+    before = None
+    if kept.presumed:
+        earlier = head._replace(status=Status.RUNNING, sequence=head.sequence - 1)
+        before = Entry(earlier, kept.instance, heard_at, said=record)
+    entry = Entry(head, kept.instance, heard_at, said=record, presumed=before)
+    entry.revision = kept.revision
+    return entry
+
+
+def _known(process: Process) -> Known:
+    wall = clock.time_ns() / 1e9 - (clock.monotonic() - process.heard_at)
+    resource = json.dumps(dict(process.resource), default=repr)
+    return Known(process.instance, resource, wall, process.interval if process.beats else None)
+
+
+def _process(known: Known, heard_at: float) -> Process:
+    try:
+        resource = json.loads(known.resource)
+    except ValueError:
+        resource = {}
+    return process_of(known.instance, resource, heard_at, known.interval)

@@ -1,0 +1,156 @@
+"""From changes of the core to frames for readers: at most ten times a second, and at most so many rows at once."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from otel_progress import clock
+from otel_progress.monitor.stream import BEAT_SECONDS
+from otel_progress.monitor.views import dump, event_view
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.core import Core
+    from otel_progress.monitor.ledger import Entry
+    from otel_progress.monitor.store import Store
+    from otel_progress.monitor.stream import Hub
+    from otel_progress.monitor.views import Views
+
+ROWS: Final = 200
+"""The most rows of operations that go on in one frame; those that are over are never held back."""
+ALL: Final = "all"
+EVENTS: Final = 500
+ANCESTORS: Final = 16
+
+
+def of_owner(owner: str) -> str:
+    """The topic of the operations of one owner."""
+    return f"owner {owner}"
+
+
+def of_operation(operation_id: str) -> str:
+    """The topic of one operation."""
+    return f"operation {operation_id}"
+
+
+class Publisher:
+    """Tells readers what changed; it belongs to the server's loop."""
+
+    def __init__(self, core: Core, store: Store, views: Views, hub: Hub, interval: float) -> None:
+        """Look every `interval` seconds."""
+        self._core = core
+        self._store = store
+        self._views = views
+        self._hub = hub
+        self._interval = interval
+        self._pending: dict[str, None] = {}
+        self._told: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        tidy_at = beat_at = clock.monotonic()
+        while True:
+            await asyncio.sleep(self._interval)
+            now = clock.monotonic()
+            self.publish()
+            if now - tidy_at >= 1:
+                tidy_at = now
+                self._hub.tidy(now)
+            if now - beat_at >= BEAT_SECONDS:
+                beat_at = now
+                self._hub.beat()
+
+    def publish(self) -> None:
+        """Say what changed since the last time, as far as it has room."""
+        changed, gone = self._core.changes(), self._core.gone()
+        if gone:
+            self._hub.publish(ALL, "changes", dump({"rows": [], "removed": gone}))
+        if not changed and not self._pending:
+            return
+        for key in changed:
+            self._pending[key] = None
+            self._above(key)
+        topics = self._hub.topics
+        lists = [name for name, topic in topics.items() if topic.readers and not name.startswith("operation ")]
+        for name in topics:
+            if not topics[name].readers and not name.startswith("operation "):
+                self._hub.skip(name)
+        chosen = self._choose() if lists else list(self._pending)
+        for key in chosen:
+            del self._pending[key]
+        if lists:
+            self._tell_lists(chosen, lists)
+        for key in chosen:
+            self._tell_one(key)
+
+    def _choose(self) -> list[str]:
+        """All that are over, and of the others those that have waited longest."""
+        operations = self._core.ledger.operations
+        if len(self._pending) <= ROWS:
+            return list(self._pending)
+        ended = [key for key in self._pending if (entry := operations.get(key)) is None or not entry.open]
+        over = set(ended)
+        return [*ended, *islice((key for key in self._pending if key not in over), ROWS)]
+
+    def _above(self, key: str) -> None:
+        """What is above one that changed shows its figures, too."""
+        ledger = self._core.ledger
+        for _ in range(ANCESTORS):
+            entry = ledger.operations.get(key)
+            if entry is None or entry.head.parent_id is None or entry.head.parent_id in self._pending:
+                return
+            key = entry.head.parent_id
+            if key not in ledger.operations:
+                return
+            self._pending[key] = None
+
+    def _tell_lists(self, chosen: list[str], lists: list[str]) -> None:
+        rows: dict[str, list[str]] = {name: [] for name in lists}
+        for key in chosen:
+            entry = self._core.find(key)
+            if entry is None:
+                continue
+            text = self._views.row_text(entry)
+            if ALL in rows:
+                rows[ALL].append(text)
+            if len(rows) > (ALL in rows):
+                mine = rows.get(of_owner(self._core.owner_of(entry.head) or ""))
+                if mine is not None:
+                    mine.append(text)
+        for name, texts in rows.items():
+            for at in range(0, len(texts), 2 * ROWS):
+                part = ",".join(texts[at : at + 2 * ROWS])
+                self._hub.publish(name, "changes", f'{{"rows":[{part}],"removed":[]}}')
+
+    def _tell_one(self, key: str) -> None:
+        name = of_operation(key)
+        topic = self._hub.topics.get(name)
+        if topic is None:
+            return
+        if not topic.readers:
+            self._hub.skip(name)
+            self._told.pop(key, None)
+            return
+        entry = self._core.find(key)
+        if entry is not None:
+            self._hub.publish(name, "operation", dump(self._views.detail(entry)))
+            self.tell_events(entry)
+
+    def tell_events(self, entry: Entry) -> None:
+        """Say what is new in the history of an operation that somebody reads."""
+        key = entry.head.operation_id
+        newest = self._store.newest_event_id()
+        told = self._told.get(key)
+        self._told[key] = newest
+        if told is None:
+            return
+        rows = self._store.events(key, after=told, limit=EVENTS)
+        if rows:
+            self._hub.publish(of_operation(key), "events", dump({"events": [event_view(*row) for row in rows]}))
+        if len(rows) == EVENTS:
+            self._told[key] = rows[-1][0]
+
+    def begin(self, operation_id: str) -> None:
+        """Somebody begins to read about an operation, and has its history up to now."""
+        self._told.setdefault(operation_id, self._store.newest_event_id())

@@ -1,0 +1,142 @@
+// The operation that is looked at: what it is, how far, why it is stuck, and what it said.
+import { mayControl } from "./api.js";
+import { html, useEffect, useRef } from "./html.js";
+import { askCancel } from "./dialogs.js";
+import { Feed } from "./feed.js";
+import { Icon } from "./icons.js";
+import { Bar, Copy, Go, Long, State, asText } from "./parts.js";
+import { detail, select, selected, trouble } from "./selection.js";
+import { Stages } from "./stages.js";
+import { ticking } from "./state.js";
+import { amount, clockTime, duration, elapsedOf, estimate, faceOf, groupOf, idleOf, isFinal, left, money, number, pace, percent, safeLink, since, troubleOf } from "./words.js";
+
+export function Detail() {
+  if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its time line and what it said.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
+  if (trouble.value && !detail.value) return html`<${Gone} />`;
+  const shown = detail.value;
+  if (!shown) return html`<main class="detail none" aria-label="Operation" aria-busy="true"><${Back} /><p class="dim">Loading…</p></main>`;
+  return html`<main class=${`detail${!isFinal(shown) && faceOf(shown).tone === "bad" ? " still" : ""}`} aria-label="Operation" key=${shown.id}>
+    <div class="detail-main"><${Title} shown=${shown} /><${Trouble} shown=${shown} /><${Stages} shown=${shown} /><${Facts} shown=${shown} /></div>
+    <${Feed} /></main>`;
+}
+
+const Back = () => html`<button type="button" class="quiet back" onClick=${() => select(null)}><${Icon} name="back" /><span>Operations</span></button>`;
+
+function Gone() {
+  const { status, message } = trouble.value;
+  return html`<main class="detail none" aria-label="Operation"><${Back} />
+    <h1>${status === 404 ? "This operation is not known" : "The monitor could not show this operation"}</h1>
+    <p>${status === 404 ? html`The monitor holds nothing of <code><bdi>${selected.value}</bdi></code>. It may be over for long and forgotten, or its program has sent nothing yet.` : message}</p>
+    <button type="button" onClick=${() => select(null)}>Back to the operations</button></main>`;
+}
+
+function Title({ shown }) {
+  const now = ticking();
+  const face = faceOf(shown);
+  const heading = useRef(null);
+  useEffect(() => {
+    // On a narrow screen the list is gone when the detail comes: readers and keys go on here.
+    if (matchMedia("(max-width: 820px)").matches) heading.current.focus({ preventScroll: true });
+  }, [shown.id]);
+  const value = shown.status === "completed" ? 100 : percent(shown);
+  const facts = [
+    shown.agent && ["agent", html`<bdi>${shown.agent}</bdi>`],
+    shown.service && ["service", html`<bdi>${shown.service}</bdi>`],
+    (shown.host || shown.pid) && ["process", html`<bdi>${[shown.host, shown.pid].filter(Boolean).join(":")}</bdi>`],
+    ["attempt", shown.attempt ?? 1],
+    shown.started_at && ["started", clockTime(shown.started_at, now)],
+  ].filter(Boolean);
+  return html`<header class="title"><${Back} />
+    ${shown.ancestors?.length > 0 && html`<nav class="crumbs" aria-label="Part of">${shown.ancestors.map((one) => html`<${Go} key=${one.id} id=${one.id}><bdi>${one.name}</bdi><//><span aria-hidden="true">/</span>`)}</nav>`}
+    <div class="title-line"><h1 tabindex="-1" ref=${heading}><bdi>${shown.name}</bdi></h1><${State} face=${face} />${shown.verdict?.overdue && groupOf(shown) !== "overdue" && html`<span class="tag tone-warn">overdue</span>`}<span class="grow"></span><${CancelButton} shown=${shown} /></div>
+    <div class="title-id"><span class="id"><bdi>${shown.id}</bdi></span><${Copy} text=${shown.id} label="Copy the id" /><${Trace} trace=${shown.trace} /></div>
+    ${shown.description && html`<p class="description"><${Long} text=${shown.description} /></p>`}
+    <dl class="facts">${facts.map(([word, value]) => html`<div key=${word}><dt>${word}</dt><dd>${value}</dd></div>`)}</dl>
+    <div class="big"><div class="big-numbers"><span class="big-percent">${value == null ? (isFinal(shown) ? face.label : "–") : `${value}%`}</span><span class="big-words"><span>${[amount(shown.progress), pace(shown.progress)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
+        ${shown.progress?.current_step && !isFinal(shown) && html`<span class="dim step"><bdi>${shown.progress.current_step}</bdi></span>`}</span>
+      <span class="big-time"><span><b>${duration(elapsedOf(shown, now))}</b> <span class="dim">elapsed</span></span>${estimate(shown, now) && html`<span class="eta" title=${left(shown, now)}><b>${estimate(shown, now).split(" (")[0].split(",")[0]}</b> <span class="dim">left${estimate(shown, now).replace(/^[^,(]*/, (head) => (head.endsWith(" ") ? " " : ""))}</span></span>`}</span></div>
+      <${Bar} value=${value} tone=${face.tone} live=${!isFinal(shown) && shown.status !== "pending"} label=${`progress of ${shown.name}`} /></div>
+  </header>`;
+}
+
+function CancelButton({ shown }) {
+  if (isFinal(shown)) return null;
+  const why = !mayControl() ? "You may look, but not cancel: this token has no right to control." : shown.control === false ? "Its process can't be reached: it holds no control channel to this monitor." : "";
+  const asked = shown.cancel === "requested";
+  return html`<span class="cancel">${asked && html`<span class="tag">asked to stop</span>`}<button type="button" class="danger" disabled=${Boolean(why)} aria-describedby=${why ? "cancel-why" : undefined} title=${why || "Cancel (c)"} onClick=${() => askCancel(shown)}><${Icon} name="stop" size=${14} /><span>Cancel</span></button>
+    ${why && html`<span id="cancel-why" class="cancel-why dim">${why}</span>`}</span>`;
+}
+
+function Trace({ trace }) {
+  if (!trace?.trace_id) return null;
+  const link = safeLink(trace.url);
+  return html`<span class="trace">${link ? html`<a href=${link} target="_blank" rel="noopener noreferrer"><${Icon} name="link" size=${13} />Trace</a>` : html`<span class="dim">trace</span> <span class="id">${String(trace.trace_id)}</span><${Copy} text=${String(trace.trace_id)} label="Copy the trace id" />`}${trace.sampled === false && html`<span class="tag">not sampled</span>`}</span>`;
+}
+
+const HEADLINES = {
+  silent: "Stuck",
+  looping: "Going round in a loop",
+  dead: "Its process is not heard any more",
+  overdue: "Waits longer than it may",
+  slow: "Slower than it should be",
+  unknown: "Not known whether it is well",
+  waiting: "Waiting",
+};
+
+function Trouble({ shown }) {
+  const now = ticking();
+  const group = groupOf(shown);
+  const face = faceOf(shown);
+  const verdict = shown.verdict ?? {};
+  if (isFinal(shown)) return shown.reason ? html`<section class=${`trouble tone-${face.tone}`} aria-label="How it ended"><h2><${Icon} name=${face.icon} />${face.label}</h2><p class="evidence"><span><${Long} text=${shown.reason} most=${2000} /></span></p></section>` : null;
+  if (group === "progressing" && !shown.stack) return null;
+  if (group === "pending") return null;
+  const live = troubleOf(shown, now);
+  const evidence = [
+    verdict.allowed != null && verdict.limit && `the limit is ${duration(verdict.allowed)} (${verdict.limit}${verdict.source ? `, ${verdict.source}` : ""})`,
+    verdict.seen && `last seen: ${verdict.seen}`,
+    shown.process?.heard_ago != null && group !== "dead" && `its process was heard ${duration(shown.process.heard_ago + since(shown, now))} ago`,
+  ].filter(Boolean);
+  return html`<section class=${`trouble tone-${face.tone}`} aria-label=${HEADLINES[group] ?? face.label}>
+    <h2><${Icon} name=${face.icon} />${HEADLINES[group] ?? face.label}</h2>
+    <p class="evidence"><bdi>${live || verdict.reason || ""}</bdi>${evidence.map((one) => html`<span key=${one} class="dim"><bdi>${one}</bdi></span>`)}</p>
+    ${shown.loop && html`<div class="loop"><span>${number(shown.loop.repeats ?? 0)} times the same ${shown.loop.kind ?? "steps"}:</span><ol>${(shown.loop.keys ?? []).map((key, index) => html`<li key=${index}><code><bdi>${asText(key)}</bdi></code></li>`)}</ol></div>`}
+    ${(shown.stuck_at || shown.stack) && html`<div class="stack"><div class="stack-head">${shown.stuck_at && html`<code class="stuck-at"><bdi>${shown.stuck_at}</bdi></code>`}<span class="grow"></span>${shown.stack && html`<${Copy} text=${shown.stack} words="Copy the stack" />`}</div>
+      ${shown.stack && html`<pre tabindex="0" aria-label="Where it is stuck">${shown.stack}</pre>`}</div>`}</section>`;
+}
+
+function Facts({ shown }) {
+  const now = ticking();
+  const tokens = Object.entries(shown.tokens ?? {});
+  const cost = Object.entries(shown.cost ?? {});
+  const limits = shown.limits ?? {};
+  const limit = (key) => limits[key] != null && [key, `${duration(limits[key])}${limits[`${key}_source`] ? `, ${limits[`${key}_source`]}` : ""}`];
+  const process = shown.process ?? {};
+  const life = [
+    shown.idle != null && !isFinal(shown) && ["idle", duration(idleOf(shown, now))],
+    limit("stall_after"), limit("slow_after"), limit("start_within"),
+    process.heard_ago != null && !isFinal(shown) && ["heard", `${duration(process.heard_ago + since(shown, now))} ago`],
+    process.heartbeat != null && ["heartbeat", `each ${duration(process.heartbeat)}`],
+    process.instance && ["instance", process.instance],
+  ].filter(Boolean);
+  return html`<div class="cards">
+    ${(tokens.length > 0 || cost.length > 0) && html`<section class="card" aria-label="Cost and tokens"><h2>Cost and tokens</h2><dl class="numbers">${cost.map(([currency, value]) => html`<div key=${currency}><dt><bdi>${currency}</bdi></dt><dd>${money(value, currency)}</dd></div>`)}${tokens.map(([kind, value]) => html`<div key=${kind}><dt><bdi>${kind}</bdi></dt><dd>${number(value)}</dd></div>`)}</dl>${(shown.children ?? 0) > 0 && html`<p class="dim">with its children</p>`}</section>`}
+    <${Table} title="Outcomes" values=${shown.outcomes} /><${Table} title="Counters" values=${shown.counters} />
+    <${Table} title="Result" values=${shown.result} /><${Table} title="Attributes" values=${shown.attributes} />
+    <${Table} title="Signs of life and limits" values=${Object.fromEntries(life)} /><${Table} title="Usage" values=${shown.usage} /><${Table} title="Resource" values=${process.resource} folded=${true} />
+  </div>`;
+}
+
+function Table({ title, values, folded }) {
+  const lines = Object.entries(values ?? {});
+  if (!lines.length) return null;
+  const body = html`<dl class="pairs">${lines.map(([key, value]) => html`<div key=${key}><dt><${Long} text=${key} most=${120} /></dt><dd><${Value} value=${value} /></dd></div>`)}</dl>`;
+  if (folded) return html`<details class="card"><summary><h2>${title}</h2></summary>${body}</details>`;
+  return html`<section class="card" aria-label=${title}><h2>${title}</h2>${body}</section>`;
+}
+
+function Value({ value }) {
+  const link = safeLink(value);
+  if (link) return html`<a href=${link} target="_blank" rel="noopener noreferrer"><bdi>${value}</bdi></a>`;
+  return html`<${Long} text=${typeof value === "number" ? number(value) : asText(value)} />`;
+}

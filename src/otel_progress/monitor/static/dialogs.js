@@ -1,0 +1,128 @@
+// The dialogs: cancel, help, the token. And what an empty monitor says.
+import { logIn, logOut, pathOf, request, session } from "./api.js";
+import { html, signal, useEffect, useRef, useState } from "./html.js";
+import { Icon } from "./icons.js";
+import { connect } from "./live.js";
+import { Copy } from "./parts.js";
+import { announcement } from "./state.js";
+
+const WAIT = 5;
+/** The operation that may be cancelled, or null; whether help is open. */
+const cancelling = signal(null);
+const helping = signal(false);
+
+export const askCancel = (row) => (cancelling.value = row);
+export const askHelp = () => (helping.value = true);
+/** Whether a dialog is open: then the keys are its own. */
+export const isOpen = () => cancelling.peek() != null || helping.peek();
+
+function Dialog({ title, onClose, children }) {
+  const ref = useRef(null);
+  useEffect(() => {
+    const back = document.activeElement;
+    ref.current.showModal();
+    return () => back?.focus?.();
+  }, []);
+  return html`<dialog ref=${ref} onClose=${onClose} onClick=${(event) => event.target === ref.current && ref.current.close()} aria-labelledby="dialog-title"><div class="dialog-body">
+    <div class="dialog-head"><h2 id="dialog-title">${title}</h2><button type="button" class="quiet icon-only" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} name="close" /></button></div>${children}</div></dialog>`;
+}
+
+const ANSWERS = {
+  obeyed: ["good", "done", "It has ended."],
+  received: ["wait", "wait", "Its process took the request, but has not ended yet. It stops when it next looks."],
+  "timed out": ["warn", "overdue", "Its process did not answer. It may be stuck in code that does not look, or cut off."],
+};
+
+function Cancel() {
+  const row = cancelling.value;
+  const [state, setState] = useState("ask");
+  const [problem, setProblem] = useState("");
+  const [reason, setReason] = useState("");
+  const go = async (event) => {
+    event.preventDefault();
+    setState("asking");
+    try {
+      const query = `?wait=${WAIT}${reason.trim() ? `&reason=${encodeURIComponent(reason.trim())}` : ""}`;
+      const { body } = await request(pathOf(row.id, query), { method: "DELETE", accept: [504] });
+      setState(ANSWERS[body.state] ? body.state : "received");
+      announcement.value = `cancel of ${row.name}: ${body.state}`;
+    } catch (failure) {
+      setProblem(failure.message);
+      setState("failed");
+    }
+  };
+  const close = () => (cancelling.value = null);
+  const answer = state === "failed" ? ["bad", "failed", problem] : ANSWERS[state];
+  return html`<${Dialog} title=${html`Cancel <bdi>${row.name}</bdi>?`} onClose=${close}>
+    <p class="dim id"><bdi>${row.id}</bdi></p>
+    ${!answer && html`<form onSubmit=${go}><p>Its process is told to stop. Open stages end as cancelled; what is done stays done.</p>
+      <label for="reason">Reason (optional)</label><input id="reason" maxlength="200" autocomplete="off" value=${reason} onInput=${(event) => setReason(event.currentTarget.value)} disabled=${state === "asking"} />
+      <div class="dialog-foot"><button type="button" onClick=${close}>Keep it running</button><button type="submit" class="danger solid" disabled=${state === "asking"}>${state === "asking" ? "Asking its process…" : "Cancel operation"}</button></div></form>`}
+    ${answer && html`<div role="status"><p class=${`answer tone-${answer[0]}`}><${Icon} name=${answer[1]} /><span><b>${state === "failed" ? "Not cancelled" : state[0].toUpperCase() + state.slice(1)}.</b> ${answer[2]}</span></p></div><div class="dialog-foot"><button type="button" onClick=${close}>Close</button></div>`}
+  <//>`;
+}
+
+const KEYS = [
+  ["j k or arrows", "move through the list"],
+  ["Enter", "open the operation, or fold its group"],
+  ["arrow left, right", "fold and unfold a group"],
+  ["Home, End", "first and last"],
+  ["Esc", "close, and back to the list"],
+  ["/", "search"],
+  ["c", "cancel the operation"],
+  ["t", "theme: system, light, dark"],
+  ["?", "this help"],
+];
+const MARKS = [
+  ["Stuck", "alive, but without progress for longer than it may"],
+  ["Looping", "does the same again and again"],
+  ["Dead", "its process is not heard any more"],
+  ["Overdue", "waits longer than the wait may last"],
+  ["Slow", "runs longer than it should"],
+  ["Unknown", "the monitor itself has not seen enough to say"],
+];
+const Help = () => html`<${Dialog} title="Keys and words" onClose=${() => (helping.value = false)}>
+  <dl class="help">${KEYS.map(([key, what]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${what}</dd></div>`)}</dl>
+  <h3>What the groups mean</h3><dl class="help">${MARKS.map(([word, what]) => html`<div key=${word}><dt>${word}</dt><dd>${what}</dd></div>`)}</dl><//>`;
+
+export const Dialogs = () => html`${cancelling.value && html`<${Cancel} key=${cancelling.value.id} />`}${helping.value && html`<${Help} />`}`;
+
+/** The form that a 401 brings up. */
+export function Login() {
+  const [problem, setProblem] = useState("");
+  const [busy, setBusy] = useState(false);
+  const field = useRef(null);
+  useEffect(() => field.current.focus(), []);
+  const go = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      await logIn(field.current.value.trim());
+      connect();
+    } catch (failure) {
+      setProblem(failure.message);
+      setBusy(false);
+      field.current.select();
+    }
+  };
+  return html`<main class="login"><form onSubmit=${go}><h1>otel-progress</h1><p>This monitor asks for a token. It stands in the file that <code>--token-file</code> names.</p>
+    <label for="token">Token</label><input id="token" type="password" required autocomplete="current-password" ref=${field} aria-invalid=${problem ? "true" : undefined} aria-describedby="token-problem" />
+    <p id="token-problem" class="tone-bad" role="alert">${problem}</p><button type="submit" class="solid" disabled=${busy}>Open</button></form></main>`;
+}
+
+/** Ends the session, where there is one. */
+export const LogOut = () =>
+  session.value?.needs_token ? html`<button type="button" class="quiet" onClick=${() => void logOut()}><${Icon} name="logout" /><span class="wide">Log out</span></button>` : null;
+
+/** What to do where nothing was ever sent. */
+export function Empty() {
+  const origin = location.origin;
+  const program = `import otel_progress as progress\n\nprogress.configure()\nwith progress.operation("import", total=100) as job:\n    for row in range(100):\n        job.advance()`;
+  const parts = [
+    ["Any program that speaks OTLP", `export OTEL_EXPORTER_OTLP_ENDPOINT=${origin}`],
+    ["A command, as it is", "otel-progress run -- python job.py"],
+    ["In Python", program],
+  ];
+  return html`<main class="empty" aria-label="How to begin"><h1>Nothing has been sent yet</h1><p>As soon as a program sends its progress here, it shows up. Nothing needs to be reloaded.</p>
+    ${parts.map(([title, text]) => html`<section key=${title}><div class="empty-head"><h2>${title}</h2><${Copy} text=${text} words="Copy" /></div><pre tabindex="0">${text}</pre></section>`)}</main>`;
+}

@@ -1,0 +1,290 @@
+// The list, loaded once and then kept up by one stream. Read by fetch and not by EventSource: so a status of 401
+// is seen, Last-Event-ID can be sent, and the beats, which are comments, tell a dead connection from a quiet one.
+import { ApiError, denied, request } from "./api.js";
+import { signal } from "./html.js";
+import { apply, beginLoad, countKnown, endLoad, filter, foundBySearch, isFiltered, setServerTime, stuck, unloaded } from "./state.js";
+import { isFinal } from "./words.js";
+
+const FIRST_PAGE = 200;
+const PAGE = 5000;
+const MORE = 300;
+const SHORTEST = 0.25;
+const LONGEST = 5;
+const QUIET = 25_000; // the monitor beats each 10 s
+
+/** The light: `phase` is connecting, open, retrying, paused or off; `at`: when it tries again (ms); `since`: when it broke. */
+export const link = signal({ phase: "connecting" });
+/** Stuck operations as seen while the tab was hidden, else null. */
+export const stuckWhileHidden = signal(null);
+/** Whether the first rows are here. */
+export const loaded = signal(false);
+/** Listeners that hear the ids of each change; with null: anything may have changed. */
+export const onChange = new Set();
+
+let position = null;
+let cursor = null;
+let stale = true;
+let tries = 0;
+let running = null;
+let waiting = null;
+let loading = 0;
+let lostAt = null;
+
+/** Begin, or begin again at once. */
+export function connect() {
+  disconnect();
+  const abort = new AbortController();
+  running = abort;
+  void keepUp(abort);
+}
+
+/** Close the stream; what is shown stays. */
+export function disconnect(phase = "off") {
+  running?.abort();
+  running = null;
+  clearTimeout(waiting?.timer);
+  waiting?.go();
+  waiting = null;
+  link.value = { phase };
+}
+
+async function keepUp(abort) {
+  while (!abort.signal.aborted) {
+    try {
+      link.value = { ...link.peek(), phase: "connecting" };
+      if (stale) await loadList(abort.signal);
+      await follow(abort.signal);
+      throw new ApiError(0, "the stream ended");
+    } catch (problem) {
+      if (abort.signal.aborted) return;
+      if (problem.status === 401) {
+        denied.value = true;
+        return disconnect();
+      }
+      if (!(problem instanceof ApiError) && problem.name !== "TypeError" && problem.name !== "AbortError") console.error(problem);
+    }
+    const seconds = Math.min(LONGEST, SHORTEST * 2 ** tries) * (0.5 + Math.random() / 2);
+    tries += 1;
+    lostAt ??= Date.now();
+    link.value = { phase: "retrying", at: Date.now() + seconds * 1000, since: lostAt };
+    await new Promise((go) => (waiting = { go, timer: setTimeout(go, seconds * 1000) }));
+  }
+}
+
+/** Try now instead of later. */
+export function retryNow() {
+  clearTimeout(waiting?.timer);
+  waiting?.go();
+}
+
+async function loadList(abort) {
+  const mine = (loading += 1);
+  const { body } = await request(`operations?limit=${FIRST_PAGE}`, { signal: abort });
+  beginLoad();
+  apply(body.operations, [], { fresh: true });
+  position ??= body.position;
+  stale = false;
+  cursor = body.next;
+  loaded.value = true;
+  void loadRest(body, mine, abort).catch(() => {
+    if (abort.aborted || mine !== loading) return;
+    stale = true;
+    connect();
+  });
+}
+
+// All that run are loaded, however many; those that ended come when one scrolls to them.
+async function loadRest(first, mine, abort) {
+  let page = first;
+  while (page.next && !isFinal(page.operations.at(-1) ?? { ended: true })) {
+    page = (await request(`operations?limit=${PAGE}&cursor=${encodeURIComponent(page.next)}`, { signal: abort })).body;
+    if (mine !== loading) return;
+    apply(page.operations, [], { fresh: true });
+    cursor = page.next;
+  }
+  if (mine !== loading) return;
+  endLoad(page.total ?? first.total);
+  for (const hear of onChange) hear(null);
+}
+
+async function follow(abort) {
+  const quiet = new AbortController();
+  const stop = () => quiet.abort();
+  abort.addEventListener("abort", stop);
+  let watch = setTimeout(stop, QUIET);
+  try {
+    const answer = await fetch(position ? `stream?after=${encodeURIComponent(position)}` : "stream", {
+      signal: quiet.signal,
+      credentials: "same-origin",
+      cache: "no-store",
+      headers: { Accept: "text/event-stream", ...(position ? { "Last-Event-ID": position } : {}) },
+    });
+    if (!answer.ok) throw new ApiError(answer.status, "no stream");
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    const take = frames(heard);
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      clearTimeout(watch);
+      watch = setTimeout(stop, QUIET);
+      take(value);
+    }
+  } finally {
+    clearTimeout(watch);
+    abort.removeEventListener("abort", stop);
+    quiet.abort();
+  }
+}
+
+/** Reads server-sent events: a function that takes text as it comes and calls `hear(event, data, id)`. */
+export function frames(hear) {
+  let rest = "";
+  return (text) => {
+    rest += text;
+    let from = 0;
+    for (;;) {
+      const end = rest.indexOf("\n\n", from);
+      if (end < 0) break;
+      frame(rest.slice(from, end), hear);
+      from = end + 2;
+    }
+    rest = rest.slice(from);
+  };
+}
+
+function frame(text, hear) {
+  let [event, data, id] = ["message", "", null];
+  for (const line of text.split("\n")) {
+    const colon = line.indexOf(":");
+    if (colon < 1) continue;
+    const value = line.slice(colon + 1).replace(/^ /, "");
+    const field = line.slice(0, colon);
+    if (field === "event") event = value;
+    else if (field === "data") data += data ? `\n${value}` : value;
+    else if (field === "id") id = value;
+  }
+  if (data) hear(event, JSON.parse(data), id);
+}
+
+function heard(event, data, id) {
+  if (event === "hello") {
+    setServerTime(data.server_time);
+    position ??= data.position ?? id;
+    tries = 0;
+    lostAt = null;
+    link.value = { phase: "open", version: data.version };
+    for (const hear of onChange) hear(null);
+  } else if (event === "changes") {
+    position = id ?? position;
+    queue(data.rows ?? [], data.removed ?? []);
+  } else if (event === "reset") {
+    position = id ?? position;
+    stale = true;
+    void loadList(running.signal).catch(() => connect());
+  }
+}
+
+// What comes within a frame of the screen is painted at once; of many rows of one id the last counts.
+let rows = new Map();
+let removed = new Set();
+let planned = false;
+function queue(changed, gone) {
+  for (const row of changed) {
+    removed.delete(row.id);
+    rows.set(row.id, row);
+  }
+  for (const id of gone) {
+    rows.delete(id);
+    removed.add(id);
+  }
+  if (planned) return;
+  planned = true;
+  if (document.hidden) setTimeout(flush);
+  else requestAnimationFrame(flush);
+}
+
+function flush() {
+  const [changed, gone] = [rows, removed];
+  [rows, removed, planned] = [new Map(), new Set(), false];
+  apply(changed.values(), gone);
+  const ids = new Set([...changed.keys(), ...gone]);
+  for (const hear of onChange) hear(ids);
+}
+
+// Those that ended: the next page, of what the filter lets through.
+let asked = { key: "", cursor: null, done: false };
+let asking = false;
+const queryOf = ({ text, verdict, status, name }) => {
+  const query = new URLSearchParams();
+  if (text) query.set("search", text);
+  if (name) query.set("name", name);
+  // The monitor takes both together, the page either: where both are chosen it asks for more than is shown.
+  if (status.size && !verdict.size) query.set("status", [...status].join(","));
+  return query.toString();
+};
+
+/** Ask for more of those that ended, if there are any. */
+export async function loadMore() {
+  if (asking || !unloaded.peek() || link.peek().phase !== "open") return;
+  const wanted = filter.peek();
+  const filtered = isFiltered(wanted);
+  const key = filtered ? queryOf(wanted) : "";
+  if (filtered && asked.key !== key) asked = { key, cursor: null, done: false };
+  if (filtered ? asked.done : !cursor) return;
+  asking = true;
+  const mine = loading;
+  try {
+    const after = filtered ? asked.cursor : cursor;
+    const { body } = await request(`operations?limit=${MORE}${after ? `&cursor=${encodeURIComponent(after)}` : ""}${key ? `&${key}` : ""}`);
+    if (mine !== loading) return;
+    const before = countKnown();
+    apply(body.operations, [], { fresh: true });
+    unloaded.value = Math.max(0, unloaded.peek() - (countKnown() - before));
+    if (!filtered) {
+      cursor = body.next;
+      if (!cursor) unloaded.value = 0;
+    } else if (asked.key === key) {
+      asked = { key, cursor: body.next, done: !body.next };
+      if (wanted.text) foundBySearch(body.operations.map((row) => row.id));
+    }
+  } catch {
+    // The next scroll asks again.
+  } finally {
+    asking = false;
+  }
+}
+
+/** A filter was set: the monitor may know more that fits. */
+let pause = null;
+export function filterChanged() {
+  clearTimeout(pause);
+  pause = setTimeout(() => isFiltered(filter.peek()) && void loadMore(), 250);
+}
+
+// A hidden tab holds no connection (a browser has six for all tabs), but its title goes on to tell who is stuck.
+let hide = null;
+let poll = null;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hide);
+  clearInterval(poll);
+  if (document.hidden) {
+    hide = setTimeout(() => {
+      if (denied.peek()) return;
+      disconnect("paused");
+      stuckWhileHidden.value = stuck.peek();
+      poll = setInterval(countStuck, 15_000);
+    }, 3000);
+  } else if (link.peek().phase === "paused") {
+    stuckWhileHidden.value = null;
+    tries = 0;
+    connect();
+  }
+});
+
+async function countStuck() {
+  try {
+    stuckWhileHidden.value = (await request("operations?limit=1&verdict=silent,looping,dead")).body.total;
+  } catch {
+    // It is counted again in a while.
+  }
+}

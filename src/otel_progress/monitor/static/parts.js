@@ -1,0 +1,73 @@
+// Small parts that several others show.
+import { html, useEffect, useRef, useState } from "./html.js";
+import { Icon } from "./icons.js";
+import { faceOf, hashOf, percent } from "./words.js";
+
+/** A bar. Without a percentage it shows work whose end nobody knows: a calm pattern, not a wrong number. */
+export function Bar({ value, tone = "run", live = true, label }) {
+  const known = value != null;
+  return html`<div class=${`bar tone-${tone}${known ? "" : live ? " bar-open" : " bar-none"}`} role="progressbar" aria-label=${label ?? "progress"}
+    aria-valuemin=${known ? 0 : undefined} aria-valuemax=${known ? 100 : undefined} aria-valuenow=${known ? value : undefined}>
+    <div class="bar-fill" style=${{ width: `${known ? value : live ? 100 : 0}%` }}></div></div>`;
+}
+
+/** The bar of a row, in the colour of its state. */
+export function RowBar({ row }) {
+  const face = faceOf(row);
+  const value = row.status === "completed" ? 100 : percent(row);
+  return html`<${Bar} value=${value} tone=${face.tone} live=${!row.ended && row.status !== "pending"} label=${`progress of ${row.name}`} />`;
+}
+
+/** Icon and word of a state. */
+export function State({ face, children }) {
+  return html`<span class=${`state tone-${face.tone}`}><${Icon} name=${face.icon} />${children ?? face.label}</span>`;
+}
+
+/** A button that copies a text, and says that it did. */
+export function Copy({ text, label = "copy", words }) {
+  const [done, setDone] = useState(false);
+  const timer = useRef();
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      copyOldWay(text);
+    }
+    setDone(true);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => setDone(false), 1500);
+  };
+  return html`<button type="button" class=${words ? "quiet" : "quiet icon-only"} onClick=${copy} aria-label=${words ? undefined : label} title=${label}>
+    <${Icon} name=${done ? "check" : "copy"} size=${14} />${words && html`<span>${done ? "Copied" : words}</span>`}
+    <span class="sr" aria-live="polite">${done ? "copied" : ""}</span></button>`;
+}
+
+// Over plain http the clipboard is closed to pages of other hosts than localhost.
+function copyOldWay(text) {
+  const field = document.createElement("textarea");
+  field.value = text;
+  field.className = "sr";
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+}
+
+/** A link to an operation of the monitor. */
+export const Go = ({ id, children, ...rest }) => html`<a href=${hashOf(id)} ...${rest}>${children}</a>`;
+
+const LONG = 280;
+/** A text of which the rest is shown when asked for. */
+export function Long({ text, most = LONG }) {
+  const [open, setOpen] = useState(false);
+  const all = asText(text);
+  if (all.length <= most) return html`<bdi>${all}</bdi>`;
+  return html`<bdi>${open ? all : `${all.slice(0, most).trimEnd()}…`}</bdi> <button type="button" class="more-text" aria-expanded=${open} onClick=${() => setOpen(!open)}>${open ? "less" : "more"}</button>`;
+}
+
+/** A value of whatever kind, as text. */
+export function asText(value) {
+  if (value == null) return "–";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}

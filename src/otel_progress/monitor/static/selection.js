@@ -1,0 +1,145 @@
+// The operation that is looked at: its detail and its feed, asked for anew when the stream names it.
+import { denied, pathOf, request } from "./api.js";
+import { batch, effect, signal } from "./html.js";
+import { onChange } from "./live.js";
+
+const AT_MOST_EACH = 250; // ms
+const LINES = 400;
+const PAGE = 100;
+const NEWEST = Number.MAX_SAFE_INTEGER;
+
+/** The id in the address, or null. */
+export const selected = signal(fromAddress());
+/** Its detail, or null until it is here. */
+export const detail = signal(null);
+/** Why there is no detail: `{status, message}`, or null. */
+export const trouble = signal(null);
+/** The lines of its feed, oldest first; bounded. `end`: the newest line is among them; `start`: the oldest is. */
+export const feed = signal({ lines: [], start: false, end: true, ready: false });
+/** Whether plain updates are in the feed too. */
+export const withUpdates = signal(false);
+
+const QUIET_EVENTS =
+  "progress.operation.started,progress.operation.ended,progress.stage.started,progress.stage.ended,progress.note," +
+  "progress.wait.started,progress.wait.ended,progress.stalled,progress.recovered";
+
+function fromAddress() {
+  const found = /^#\/operations\/(.+)$/.exec(location.hash);
+  if (!found) return null;
+  try {
+    return decodeURIComponent(found[1]);
+  } catch {
+    return null;
+  }
+}
+addEventListener("hashchange", () => (selected.value = fromAddress()));
+
+/** Look at an operation, or with null at none. */
+export function select(id) {
+  const hash = id == null ? "#/" : `#/operations/${encodeURIComponent(id)}`;
+  if (location.hash !== hash) location.hash = hash;
+  selected.value = id;
+}
+
+let abort = new AbortController();
+let busy = false;
+let again = false;
+let last = -Infinity;
+effect(() => {
+  const id = selected.value;
+  void withUpdates.value;
+  abort.abort();
+  abort = new AbortController();
+  batch(() => {
+    if (detail.peek()?.id !== id) detail.value = null;
+    trouble.value = null;
+    feed.value = { lines: [], start: false, end: true, ready: false };
+  });
+  if (id != null) refresh();
+});
+effect(() => {
+  if (!denied.value && selected.peek() != null) refresh();
+});
+
+onChange.add((ids) => {
+  const shown = detail.peek();
+  if (selected.peek() == null) return;
+  const children = shown?.children_rows ?? [];
+  if (ids === null || ids.has(selected.peek()) || children.some((child) => ids.has(child.id))) refresh();
+});
+
+// One request at a time, the last wish is never lost, and never more than four a second.
+function refresh() {
+  again = true;
+  if (!busy) void work();
+}
+
+async function work() {
+  busy = true;
+  while (again) {
+    const pause = last + AT_MOST_EACH - performance.now();
+    if (pause > 0) await new Promise((go) => setTimeout(go, pause));
+    again = false;
+    last = performance.now();
+    const id = selected.peek();
+    const mine = abort;
+    if (id == null) continue;
+    try {
+      const [found] = await Promise.all([request(pathOf(id), { signal: mine.signal }), newer(id, mine)]);
+      if (mine === abort) batch(() => ((detail.value = found.body), (trouble.value = null)));
+    } catch (problem) {
+      if (mine === abort && problem.name !== "AbortError" && problem.status !== 401) {
+        // Without an answer what is shown stays: the light says that it is old.
+        if (problem.status !== 0 || !detail.peek()) trouble.value = { status: problem.status, message: problem.message };
+        if (problem.status === 404) detail.value = null;
+      }
+    }
+  }
+  busy = false;
+}
+
+const linesOf = (id, query) => pathOf(id, `/events?limit=${PAGE}&${query}${withUpdates.peek() ? "" : `&event=${QUIET_EVENTS}`}`);
+
+async function newer(id, mine) {
+  const known = feed.peek();
+  if (!known.end && known.ready) return;
+  const first = !known.ready || !known.lines.length;
+  const { body } = await request(linesOf(id, first ? `before=${NEWEST}` : `after=${known.lines.at(-1).id}`), { signal: mine.signal });
+  if (mine !== abort) return;
+  const lines = first ? body.events : join(feed.peek().lines, body.events);
+  const over = Math.max(0, lines.length - LINES);
+  feed.value = { lines: lines.slice(over), start: first ? body.events.length < PAGE : feed.peek().start && !over, end: true, ready: true };
+  if (!first && body.events.length === PAGE) again = true;
+}
+
+// Nothing twice, whatever was asked for.
+function join(lines, more) {
+  const known = new Set(lines.map((line) => line.id));
+  return [...lines, ...more.filter((line) => !known.has(line.id))];
+}
+
+let going = false;
+/** Older lines; the newest go where there are too many. */
+export async function older() {
+  const { lines, start } = feed.peek();
+  if (start || going || !lines.length) return;
+  going = true;
+  const mine = abort;
+  try {
+    const { body } = await request(linesOf(selected.peek(), `before=${lines[0].id}`), { signal: mine.signal });
+    if (mine !== abort) return;
+    const all = join(body.events, feed.peek().lines);
+    feed.value = { lines: all.slice(0, LINES), start: body.events.length < PAGE, end: feed.peek().end && all.length <= LINES, ready: true };
+  } catch {
+    // The next scroll asks again.
+  } finally {
+    going = false;
+  }
+}
+
+/** Back to the newest lines. */
+export function newest() {
+  if (feed.peek().end) return;
+  feed.value = { lines: [], start: false, end: true, ready: false };
+  refresh();
+}

@@ -1,0 +1,197 @@
+// Numbers and states in words. Pure: the time is given.
+
+const FINAL = new Set(["completed", "failed", "cancelled", "lost", "interrupted"]);
+
+/** The groups of the list, those in trouble first. `tone` is a colour, never the only sign. */
+export const GROUPS = [
+  { key: "silent", label: "Stuck", tone: "bad", icon: "stuck", stuck: true },
+  { key: "looping", label: "Looping", tone: "bad", icon: "loop", stuck: true },
+  { key: "dead", label: "Dead", tone: "bad", icon: "dead", stuck: true },
+  { key: "overdue", label: "Overdue", tone: "warn", icon: "overdue" },
+  { key: "slow", label: "Slow", tone: "warn", icon: "slow" },
+  { key: "unknown", label: "Unknown", tone: "dim", icon: "unknown" },
+  { key: "waiting", label: "Waiting", tone: "wait", icon: "wait" },
+  { key: "pending", label: "Not started", tone: "dim", icon: "pending" },
+  { key: "progressing", label: "Progressing", tone: "run", icon: "run" },
+  { key: "ended", label: "Ended", tone: "dim", icon: "ended" },
+];
+export const GROUP = Object.fromEntries(GROUPS.map((group) => [group.key, group]));
+
+export const STATUS = {
+  pending: { label: "not started", tone: "dim", icon: "pending" },
+  running: { label: "running", tone: "run", icon: "run" },
+  waiting: { label: "waiting", tone: "wait", icon: "wait" },
+  completed: { label: "completed", tone: "good", icon: "done" },
+  failed: { label: "failed", tone: "bad", icon: "failed" },
+  cancelled: { label: "cancelled", tone: "dim", icon: "cancelled" },
+  lost: { label: "lost", tone: "bad", icon: "dead" },
+  interrupted: { label: "interrupted", tone: "warn", icon: "interrupted" },
+  skipped: { label: "skipped", tone: "dim", icon: "cancelled" },
+};
+
+/** Whether it is over. */
+export const isFinal = (row) => row.ended === true || FINAL.has(row.status);
+
+/** The group of the list where a row belongs. */
+export function groupOf(row) {
+  if (isFinal(row)) return "ended";
+  const health = row.verdict?.health;
+  if (health === "silent" || health === "looping" || health === "dead") return health;
+  if (row.verdict?.overdue) return "overdue";
+  if (health === "slow" || health === "unknown") return health;
+  if (row.status === "pending") return "pending";
+  return health === "waiting" || row.status === "waiting" ? "waiting" : "progressing";
+}
+
+/** Icon, word and colour of a row: its end, or what the monitor makes of it. */
+export function faceOf(row) {
+  return isFinal(row) ? STATUS[row.status] ?? STATUS.completed : GROUP[groupOf(row)];
+}
+
+/** Seconds since a row was last said, where it still runs. */
+export const since = (row, now) => (isFinal(row) || row.timestamp == null ? 0 : Math.max(0, now - row.timestamp));
+/** How long it has run. */
+export const elapsedOf = (row, now) => (row.elapsed == null ? null : row.elapsed + since(row, now));
+/** How long it has made no progress. */
+export const idleOf = (row, now) => (row.idle == null ? null : row.idle + since(row, now));
+
+/** 7 s, 3 min 4 s, 2 h 5 min, 3 d 4 h. */
+export function duration(seconds) {
+  if (seconds == null || !Number.isFinite(seconds)) return "";
+  const whole = Math.max(0, Math.floor(seconds));
+  if (whole < 60) return whole === 0 && seconds > 0 ? `${Math.round(seconds * 10) / 10} s` : `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
+  if (whole < 86400) {
+    const minutes = Math.floor((whole % 3600) / 60);
+    return `${Math.floor(whole / 3600)} h${minutes ? ` ${minutes} min` : ""}`;
+  }
+  const hours = Math.floor((whole % 86400) / 3600);
+  return `${Math.floor(whole / 86400)} d${hours ? ` ${hours} h` : ""}`;
+}
+
+/** A duration with one unit, as one says it: it does not jump about. */
+export function about(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 129600) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} d`;
+}
+
+/** "about 14 s left", or nothing where there is no estimate. */
+export function left(row, now) {
+  const eta = row.progress?.eta;
+  if (eta?.seconds == null || isFinal(row)) return "";
+  const rest = eta.seconds - since(row, now);
+  return rest > 0.5 ? `about ${about(rest)} left` : "any moment now";
+}
+
+const SOURCES = { rate: "from the pace so far", plan: "from the expected durations" };
+/** The estimate with its interval and where it comes from: "14 s (11–19 s), from the pace so far". */
+export function estimate(row, now) {
+  const eta = row.progress?.eta;
+  if (eta?.seconds == null || isFinal(row)) return "";
+  const gone = since(row, now);
+  const rest = Math.max(0, eta.seconds - gone);
+  const low = eta.low == null ? null : Math.max(0, eta.low - gone);
+  const high = eta.high == null ? null : Math.max(0, eta.high - gone);
+  const range = low == null || high == null ? "" : ` (${between(low, high)})`;
+  const source = eta.source ? `, ${SOURCES[eta.source] ?? eta.source}` : "";
+  return `${about(rest)}${range}${source}`;
+}
+
+function between(low, high) {
+  const [from, to] = [about(low), about(high)];
+  const [number, unit] = from.split(" ");
+  return to.endsWith(` ${unit}`) ? `${number}–${to}` : `${from} – ${to}`;
+}
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const some = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+/** A number as one reads it: 1,200 or 0.31. */
+export const number = (value) => (Number.isInteger(value) || Math.abs(value) >= 1000 ? whole : some).format(value);
+
+/** An amount in a unit: "452 of 1,000 files", "7.3 MB". */
+export function amount(progress) {
+  if (progress?.completed == null) return "";
+  const { completed, total, unit } = progress;
+  if (unit === "By") return total == null ? bytes(completed) : `${bytes(completed)} of ${bytes(total)}`;
+  const numbers = total == null ? number(completed) : `${number(completed)} of ${number(total)}`;
+  return unit && unit !== "1" ? `${numbers} ${plural(unit, total ?? completed)}` : numbers;
+}
+
+function bytes(value) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let step = 0;
+  while (value >= 1000 && step < units.length - 1) [value, step] = [value / 1000, step + 1];
+  return `${some.format(value)} ${units[step]}`;
+}
+
+const plural = (unit, count) => (count !== 1 && /^[a-z]{2,}[a-rt-z]$/.test(unit) && !/(s|x|ch|sh|y)$/.test(unit) ? `${unit}s` : unit);
+
+/** "38 files/s", or nothing. */
+export function pace(progress) {
+  if (!progress?.rate) return "";
+  const { rate, unit } = progress;
+  if (unit === "By") return `${bytes(rate)}/s`;
+  return rate >= 0.1 ? `${number(rate)} ${plural(unit ?? "", 2)}/s` : `${number(rate * 60)} ${plural(unit ?? "", 2)}/min`;
+}
+
+/** The percentage, whole and never rounded up to 100. */
+export function percent(row) {
+  const progress = row.progress;
+  const value = progress?.percentage ?? (progress?.ratio == null ? null : progress.ratio * 100);
+  return value == null ? null : Math.min(100, Math.max(0, Math.floor(value + 1e-6)));
+}
+
+/** An amount of money. */
+export function money(value, currency) {
+  try {
+    const small = Math.abs(value) < 1 ? { maximumSignificantDigits: 3, minimumFractionDigits: 2 } : {};
+    return new Intl.NumberFormat("en", { style: "currency", currency, ...small }).format(value);
+  } catch {
+    return `${number(value)} ${currency}`;
+  }
+}
+
+/** The time of day, with the date where it is another day. */
+export function clockTime(seconds, now) {
+  const at = new Date(seconds * 1000);
+  const time = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  return at.toDateString() === new Date(now * 1000).toDateString() ? time : `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${time}`;
+}
+const two = (value) => String(value).padStart(2, "0");
+
+/** The end of an id where it is long: what tells it from its like. */
+export const shortId = (id) => (id.length <= 14 ? id : `…${id.slice(-10)}`);
+
+/** Why a row needs a look, with the time that runs on. */
+export function troubleOf(row, now) {
+  const group = groupOf(row);
+  const verdict = row.verdict ?? {};
+  if (group === "silent") {
+    const idle = idleOf(row, now);
+    return idle == null ? verdict.reason ?? "no progress" : `no progress for ${duration(idle)}`;
+  }
+  if (group === "overdue" || group === "waiting") {
+    if (!row.wait) return verdict.reason ?? "";
+    const waited = row.wait.elapsed == null ? "" : ` for ${duration(row.wait.elapsed + since(row, now))}`;
+    const limit = group === "overdue" && row.wait.overdue_after ? `, of at most ${duration(row.wait.overdue_after)}` : "";
+    return `waits for ${row.wait.reason ?? "something"}${waited}${limit}`;
+  }
+  if (group === "ended") return row.reason ?? "";
+  return group === "progressing" || group === "pending" ? "" : verdict.reason ?? "";
+}
+
+/** A link that may be followed, or nothing: what telemetry says may be `javascript:`. */
+export function safeLink(value) {
+  if (typeof value !== "string" || !/^https?:\/\//i.test(value) || value.length > 4000) return null;
+  try {
+    const url = new URL(value);
+    return url.protocol === "http:" || url.protocol === "https:" ? url.href : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The path of the page's address for an operation. */
+export const hashOf = (id) => `#/operations/${encodeURIComponent(id)}`;

@@ -1,0 +1,311 @@
+"""What is new, for many readers at once: each frame is encoded once, and a reader is a place in a ring of frames.
+
+Ids are `EPOCH-SEQUENCE`, and the epoch is fresh with each start: a reader that comes back with an id gets what it
+missed, or is told to load anew. A reader that can't keep up loses its connection, not an end: it comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from starlette.types import Receive, Scope, Send
+
+from otel_progress import clock
+from otel_progress.monitor.views import dump
+
+FRAMES: Final = 1_200
+FRAME_BYTES: Final = 8 * 1024 * 1024
+"""The most that is kept of what was said, for those who come back."""
+BEAT_SECONDS: Final = 10.0
+SLOW_SECONDS: Final = 10.0
+"""A reader that takes nothing for so long loses its connection."""
+READERS: Final = 5_000
+KEEP_SECONDS: Final = 60.0
+"""So long after its last reader a topic goes on, for those who come back."""
+BEAT: Final = b": beat\n\n"
+HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class Frame(NamedTuple):
+    """One message: its place, and its bytes as a server-sent event."""
+
+    sequence: int
+    name: str
+    data: str
+    bytes: bytes
+
+    def text(self, epoch: str) -> str:
+        """As a message of a WebSocket."""
+        return f'{{"id":"{epoch}-{self.sequence}","event":"{self.name}","data":{self.data}}}'
+
+
+class Reader:
+    """One who reads a topic."""
+
+    __slots__ = ("_wake", "beat", "position", "sending_since", "task")
+
+    def __init__(self, position: int) -> None:
+        """It has seen all up to this frame."""
+        self.position = position
+        self.beat = False
+        self.sending_since: float | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self._wake: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """There is something new."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def wait(self) -> None:
+        """Until there is."""
+        self._wake = asyncio.get_running_loop().create_future()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+
+
+class Topic:
+    """What is said about one thing, and who reads it."""
+
+    def __init__(self, sequence: int) -> None:
+        """From now on."""
+        self.readers: set[Reader] = set()
+        self.frames: deque[Frame] = deque()
+        self.missing = sequence
+        """All up to this frame can't be had any more."""
+        self.left_at = clock.monotonic()
+        self._bytes = 0
+
+    def add(self, frame: Frame) -> None:
+        """Say something."""
+        self.frames.append(frame)
+        self._bytes += len(frame.bytes)
+        while len(self.frames) > FRAMES or (self._bytes > FRAME_BYTES and len(self.frames) > 1):
+            oldest = self.frames.popleft()
+            self._bytes -= len(oldest.bytes)
+            self.missing = oldest.sequence
+        for reader in self.readers:
+            reader.wake()
+
+    def skip(self, sequence: int) -> None:
+        """Something happened that nobody was told."""
+        self.frames.clear()
+        self._bytes = 0
+        self.missing = sequence
+
+    def after(self, position: int) -> list[Frame] | None:
+        """What came after this frame; None where it can't be had any more."""
+        if position < self.missing:
+            return None
+        found: list[Frame] = []
+        for frame in reversed(self.frames):
+            if frame.sequence <= position:
+                break
+            found.append(frame)
+        return found[::-1]
+
+
+class Hub:
+    """All topics; it belongs to the server's loop."""
+
+    def __init__(self, interval: float, version: str) -> None:
+        """Say of each new epoch how often there may be something new."""
+        self.epoch = os.urandom(4).hex()
+        self.sequence = 0
+        self.topics: dict[str, Topic] = {}
+        self.dropped = 0
+        self._interval = interval
+        self._version = version
+        self._closed = False
+
+    @property
+    def position(self) -> str:
+        """The id of the newest frame."""
+        return f"{self.epoch}-{self.sequence}"
+
+    @property
+    def readers(self) -> int:
+        """How many read."""
+        return sum(len(topic.readers) for topic in self.topics.values())
+
+    def topic(self, name: str) -> Topic:
+        """A topic, made where it was not read before."""
+        found = self.topics.get(name)
+        if found is None:
+            found = self.topics[name] = Topic(self.sequence)
+        return found
+
+    def publish(self, topic: str, event: str, data: str) -> None:
+        """Say something about a topic; `data` is JSON in one line."""
+        found = self.topics.get(topic)
+        if found is not None:
+            self.sequence += 1
+            found.add(self._frame(self.sequence, event, data))
+
+    def skip(self, topic: str) -> None:
+        """Something happened, and nobody is there to hear it."""
+        found = self.topics.get(topic)
+        if found is not None:
+            self.sequence += 1
+            found.skip(self.sequence)
+
+    def tidy(self, now: float) -> None:
+        """To be called each second: forget topics nobody reads, and readers that take nothing."""
+        for name, topic in list(self.topics.items()):
+            if topic.readers:
+                topic.left_at = now
+            elif now - topic.left_at > KEEP_SECONDS:
+                del self.topics[name]
+            for reader in tuple(topic.readers):
+                since = reader.sending_since
+                if since is not None and now - since > SLOW_SECONDS and reader.task is not None:
+                    self.dropped += 1
+                    reader.task.cancel()
+
+    def beat(self) -> None:
+        """Show all readers that the connection lives."""
+        for topic in self.topics.values():
+            for reader in topic.readers:
+                reader.beat = True
+                reader.wake()
+
+    def close(self) -> None:
+        """End all streams; those who read come back when there is a server again."""
+        self._closed = True
+        for topic in self.topics.values():
+            for reader in topic.readers:
+                reader.wake()
+
+    def place(self, after: str | None) -> int | None:
+        """The place that an id stands for; None where it is of another epoch, or none."""
+        epoch, found, number = (after or "").partition("-")
+        if not found or epoch != self.epoch or not number.isdecimal() or len(number) > 18:
+            return None
+        place = int(number)
+        return place if place <= self.sequence else None
+
+    def _frame(self, sequence: int, event: str, data: str) -> Frame:
+        return Frame(sequence, event, data, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
+
+    def begin(self, after: str | None, first: Iterable[tuple[str, str]]) -> tuple[Reader, list[Frame]]:
+        """A new reader, and what it gets at once: a greeting, and either `reset` or, without an id, `first`."""
+        place = self.place(after)
+        reader = Reader(self.sequence if place is None else place)
+        hello = {
+            "position": self.position,
+            "interval": self._interval,
+            "version": self._version,
+            "server_time": clock.time_ns() / 1e9,
+        }
+        frames = [self._frame(reader.position, "hello", dump(hello))]
+        if after and place is None:
+            frames.append(self._frame(reader.position, "reset", "{}"))
+        if not after or place is None:
+            frames.extend(self._frame(reader.position, event, data) for event, data in first)
+        return reader, frames
+
+    async def follow(
+        self, topic: Topic, reader: Reader, say: Callable[[list[Frame]], Any], beat: Callable[[], Any]
+    ) -> None:
+        """Say all that is new about a topic, until the hub closes, the reader leaves or is too slow."""
+        reader.task = asyncio.current_task()
+        topic.readers.add(reader)
+        try:
+            while not self._closed:
+                frames = topic.after(reader.position)
+                if frames is None:
+                    reader.position = self.sequence
+                    frames = [self._frame(self.sequence, "reset", "{}")]
+                elif frames:
+                    reader.position = frames[-1].sequence
+                reader.sending_since = clock.monotonic()
+                if frames:
+                    await say(frames)
+                elif reader.beat:
+                    reader.beat = False
+                    await beat()
+                reader.sending_since = None
+                if not frames:
+                    await reader.wait()
+        finally:
+            topic.readers.discard(reader)
+
+
+async def serve_events(
+    hub: Hub, topic: str, after: str | None, first: list[tuple[str, str]], receive: Receive, send: Send
+) -> None:
+    """Serve a topic as server-sent events, over one HTTP connection."""
+    reader, frames = hub.begin(after, first)
+
+    async def say(new: list[Frame]) -> None:
+        await send({"type": "http.response.body", "body": b"".join(frame.bytes for frame in new), "more_body": True})
+
+    async def beat() -> None:
+        await send({"type": "http.response.body", "body": BEAT, "more_body": True})
+
+    async def left() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        main.cancel()
+
+    await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+    await say(frames)
+    main = asyncio.ensure_future(hub.follow(hub.topic(topic), reader, say, beat))
+    gone = asyncio.ensure_future(left())
+    try:
+        await main
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except asyncio.CancelledError:
+        if not main.cancelled():
+            main.cancel()
+            raise
+        raise ConnectionAbortedError from None
+    finally:
+        gone.cancel()
+
+
+async def serve_socket(
+    hub: Hub, topic: str, after: str | None, first: list[tuple[str, str]], scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Serve a topic as messages of a WebSocket; what the other side says is read and not used."""
+    del scope
+    reader, frames = hub.begin(after, first)
+
+    async def say(new: list[Frame]) -> None:
+        for frame in new:
+            await send({"type": "websocket.send", "text": frame.text(hub.epoch)})
+
+    async def beat() -> None:
+        """The server's own pings show that it lives."""
+
+    async def left() -> None:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        main.cancel()
+
+    await receive()
+    await send({"type": "websocket.accept"})
+    await say(frames)
+    main = asyncio.ensure_future(hub.follow(hub.topic(topic), reader, say, beat))
+    gone = asyncio.ensure_future(left())
+    try:
+        await main
+        await send({"type": "websocket.close", "code": 1012, "reason": "the monitor ends"})
+    except asyncio.CancelledError:
+        if not main.cancelled():
+            main.cancel()
+            raise
+        if not gone.done():
+            await send({"type": "websocket.close", "code": 1013, "reason": "too slow"})
+    finally:
+        gone.cancel()

@@ -1,0 +1,382 @@
+"""What the API says of operations, as plain JSON values: a row for lists, and all there is of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.model.estimate import Estimate
+from otel_progress.model.health import Verdict
+from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.status import Health
+from otel_progress.monitor.kept import Event
+from otel_progress.monitor.ledger import Entry, Process
+from otel_progress.monitor.rollup import Whole, roll_up
+from otel_progress.monitor.spans import MARK
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.core import Core
+    from otel_progress.monitor.store import Store
+
+CHILDREN: Final = 200
+ANCESTORS: Final = 16
+TIMELINE: Final = 500
+SHORT: Final = 500
+"""The most characters of a text in a row."""
+ROWS: Final = 20_000
+"""So many rows are kept ready."""
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_RANKS: Final = {Health.LOOPING: 0, Health.SILENT: 0, Health.DEAD: 1, Health.SLOW: 3, Health.UNKNOWN: 4}
+_TIMED: Final = (s.WAIT_STARTED, s.WAIT_ENDED, s.STALLED, s.RECOVERED, s.OPERATION_ENDED)
+
+Json = dict[str, Any]
+
+
+class Views:
+    """Looks at what the core knows; it belongs to the server's loop."""
+
+    def __init__(self, core: Core, store: Store, *, trace_url: str | None = None) -> None:
+        """Views of a core, with links to traces where it is known where they are."""
+        self._core = core
+        self._store = store
+        self._trace_url = trace_url
+        self.can_reach: Callable[[str], bool] = lambda _: False
+        """Whether a process, by its instance, can be told to cancel."""
+        self._rows: dict[str, tuple[int, object, str]] = {}
+
+    # -- rows
+
+    def row_text(self, entry: Entry) -> str:
+        """A row as JSON text; it is made once for each change."""
+        key = entry.head.operation_id
+        label = self._core.labels.get(key)
+        known = self._rows.get(key)
+        if known is not None and known[:2] == (entry.revision, label):
+            return known[2]
+        text = dump(self.row(entry))
+        if key in self._core.ledger.children:
+            return text  # it changes with its children
+        if len(self._rows) >= ROWS:
+            del self._rows[next(iter(self._rows))]
+        self._rows[key] = (entry.revision, label, text)
+        return text
+
+    def row(self, entry: Entry, snapshot: Snapshot | None = None) -> Json:
+        """A row of an operation."""
+        seen = entry.snapshot if snapshot is None else snapshot
+        verdict = self._core.observer.verdict(entry, clock.monotonic(), seen) if entry.open else None
+        return _row(entry, seen, self._core.process_of(entry.instance), verdict, self._whole(seen))
+
+    def _whole(self, snapshot: Snapshot) -> Whole:
+        return roll_up(snapshot, self._below)
+
+    def _below(self, operation_id: str) -> Iterator[Snapshot]:
+        return (entry.snapshot for entry in self.children_of(operation_id))
+
+    def children_of(self, operation_id: str) -> list[Entry]:
+        """The operations right below one, as far as they are held."""
+        ledger = self._core.ledger
+        ids = list(ledger.children.get(operation_id, ()))
+        return [entry for key in ids if (entry := ledger.operations.get(key)) is not None]
+
+    def rank(self, entry: Entry) -> tuple[int, float]:
+        """What orders operations that are not over: trouble first, then the newest."""
+        label = self._core.labels.get(entry.head.operation_id)
+        trouble = 5
+        if label is not None:
+            trouble = 2 if label.overdue else _RANKS.get(label.health, 5)
+        return trouble, -(entry.head.started_at or entry.head.timestamp)
+
+    # -- one operation
+
+    def detail(self, entry: Entry) -> Json:
+        """All there is of an operation."""
+        seen, now = entry.snapshot, clock.monotonic()
+        verdict = self._core.observer.verdict(entry, now, seen) if entry.open else None
+        process = self._core.process_of(entry.instance)
+        children = self.children_of(seen.operation_id)
+        if len(children) < CHILDREN:
+            held = {child.head.operation_id for child in children}
+            for kept in self._store.children(seen.operation_id, CHILDREN):
+                if kept.operation_id not in held:
+                    found = self._core.find(kept.operation_id)
+                    if found is not None:
+                        children.append(found)
+        out = _row(entry, seen, process, verdict, roll_up(seen, self._below))
+        out["children"] = len(children)
+        out |= _clean(
+            {
+                "description": seen.description,
+                "attributes": dict(seen.attributes),
+                "result": dict(seen.result),
+                "outcomes": dict(seen.outcomes),
+                "counters": dict(seen.counters),
+                "usage": dict(seen.usage),
+                "verdict": None if verdict is None else _verdict(verdict, whole=True),
+                "limits": _clean(
+                    {
+                        "stall_after": seen.stall_after,
+                        "stall_after_source": seen.stall_after_source,
+                        "slow_after": seen.slow_after,
+                        "slow_after_source": seen.slow_after_source,
+                        "start_within": seen.start_within,
+                    }
+                ),
+                "stages": [_stage(stage) for stage in seen.stages],
+                "folded": [list(item) for item in seen.folded],
+                "timeline": self._timeline(entry),
+                "children_rows": [self.row(child) for child in children[:CHILDREN]],
+                "ancestors": self._ancestors(seen),
+                "stack": seen.stack,
+                "loop": _loop(seen),
+                "notes_url": f"/operations/{quote(seen.operation_id, safe='')}/events",
+                "trace": self._trace(seen),
+                "process": _process(process, now),
+                "control": entry.open and self.can_reach(entry.instance),
+            }
+        )
+        return out
+
+    def _ancestors(self, snapshot: Snapshot) -> list[Json]:
+        found: list[Json] = []
+        parent, seen = snapshot.parent_id, {snapshot.operation_id}
+        while parent is not None and parent not in seen and len(found) < ANCESTORS:
+            seen.add(parent)
+            above = self._core.find(parent)
+            found.append(_clean({"id": parent, "name": above.head.name if above is not None else None}))
+            parent = above.head.parent_id if above is not None else None
+        return found[::-1]
+
+    def _timeline(self, entry: Entry) -> list[Json]:
+        """Waits and stalls of this attempt, from its history."""
+        rows = self._store.events(entry.head.operation_id, before=2**62, names=_TIMED, limit=TIMELINE)
+        return timeline([event for _, event in rows if event.attempt == entry.head.attempt])
+
+    def _trace(self, snapshot: Snapshot) -> Json | None:
+        span = snapshot.span
+        if span is None:
+            return None
+        url = self._trace_url.replace("{trace_id}", span.trace_id) if self._trace_url and span.sampled else None
+        return {"trace_id": span.trace_id, "span_id": span.span_id, "sampled": span.sampled, "url": url}
+
+
+def timeline(events: Iterable[Event]) -> list[Json]:
+    """Waits and stalls as spans of time, from the events that begin and end them, oldest first."""
+    found: list[Json] = []
+    open_: dict[tuple[str, str | None], Json] = {}
+    for event in events:
+        kind = "wait" if event.event in (s.WAIT_STARTED, s.WAIT_ENDED) else "stall"
+        key = (kind, event.stage)
+        if event.event in (s.WAIT_STARTED, s.STALLED):
+            own = _attributes(event)
+            reason = own.get(s.WAIT_REASON if kind == "wait" else s.HEALTH_REASON)
+            if key not in open_:
+                open_[key] = {
+                    "kind": kind,
+                    "stage": event.stage,
+                    "from": event.timestamp,
+                    "to": None,
+                    "reason": reason if isinstance(reason, str) else event.text,
+                }
+                found.append(open_[key])
+        elif event.event == s.OPERATION_ENDED:
+            for item in open_.values():
+                item["to"] = event.timestamp
+            open_.clear()
+        else:
+            ended = open_.pop(key, None) or next((open_.pop(one) for one in list(open_) if one[0] == kind), None)
+            if ended is not None:
+                ended["to"] = event.timestamp
+    return found
+
+
+def event_view(number: int, event: Event) -> Json:
+    """One event of a history."""
+    return _clean(
+        {
+            "id": number,
+            "timestamp": event.timestamp,
+            "event": event.event,
+            "text": event.text,
+            "operation_id": event.operation_id,
+            "attempt": event.attempt,
+            "sequence": event.sequence,
+            "stage": event.stage,
+            "agent": event.agent,
+            "status": event.status,
+            "ratio": event.ratio,
+            "attributes": _attributes(event) or None,
+        }
+    )
+
+
+def _attributes(event: Event) -> Json:
+    try:
+        found = json.loads(event.attributes or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _row(entry: Entry, seen: Snapshot, process: Process | None, verdict: Verdict | None, whole: Whole) -> Json:
+    about: Mapping[str, Any] = process.resource if process is not None else {}
+    progress = _progress(seen.progress, seen.message, whole)
+    return _clean(
+        {
+            "id": seen.operation_id,
+            "name": _text(seen.name),
+            "status": seen.status.value,
+            "verdict": None if verdict is None else _verdict(verdict),
+            "reason": _text(seen.reason),
+            "attempt": seen.attempt,
+            "parent_id": seen.parent_id,
+            "agent": _text(seen.agent),
+            "service": _text(about.get("service.name")),
+            "host": process.host if process is not None else None,
+            "pid": process.pid if process is not None else None,
+            "started_at": seen.started_at,
+            "timestamp": seen.timestamp,
+            "elapsed": seen.elapsed,
+            "idle": seen.idle if entry.open else None,
+            "stage": _text(seen.stage),
+            "progress": progress,
+            "stage_progress": _innermost(seen),
+            "wait": _wait(seen.wait),
+            "stuck_at": _text(seen.stuck_at),
+            "cancel": "requested" if seen.cancel_requested else None,
+            "cost": whole.cost or None,
+            "tokens": whole.tokens or None,
+            "children": whole.children or None,
+            "ended": None if entry.open else True,
+            "source": "spans" if entry.instance.startswith(MARK) else None,
+            "revision": entry.revision,
+        }
+    )
+
+
+def _verdict(verdict: Verdict, *, whole: bool = False) -> Json:
+    said: Json = {"health": verdict.health.value, "reason": verdict.reason if verdict.troubled or whole else None}
+    said["overdue"] = verdict.overdue or None
+    if whole:
+        said |= {
+            "limit": verdict.limit,
+            "seconds": verdict.seconds,
+            "allowed": verdict.allowed if verdict.allowed != float("inf") else None,
+            "clock": verdict.clock,
+            "source": verdict.source,
+            "seen": verdict.seen,
+        }
+    return _clean(said)
+
+
+def _progress(progress: Progress, message: str | None, whole: Whole | None = None) -> Json:
+    ratio = progress.ratio if whole is None or progress.ratio is not None else whole.ratio
+    shown = Progress(ratio=ratio)
+    return _clean(
+        {
+            "percentage": shown.percentage,
+            "current_step": _text(message),
+            "ratio": ratio,
+            "completed": progress.completed,
+            "total": progress.total,
+            "unit": progress.unit if progress.completed is not None else None,
+            "rate": progress.rate,
+            "eta": _eta(progress.eta if whole is None else whole.eta),
+            "rolled_up": True if whole is not None and whole.rolled_up else None,
+        }
+    )
+
+
+def _innermost(seen: Snapshot) -> Json | None:
+    """How far the innermost running stage is, which often counts where the operation does not."""
+    stage = next((stage for stage in reversed(seen.stages) if stage.path == seen.stage), None)
+    return None if stage is None or not stage.progress.completed else _progress(stage.progress, None)
+
+
+def _eta(eta: Estimate | None) -> Json | None:
+    return None if eta is None else {"seconds": eta.eta, "low": eta.low, "high": eta.high, "source": eta.source}
+
+
+def _wait(wait: Wait | None) -> Json | None:
+    if wait is None:
+        return None
+    return _clean({"reason": _text(wait.reason), "elapsed": wait.elapsed, "overdue_after": wait.overdue_after})
+
+
+def _stage(stage: StageSnapshot) -> Json:
+    return _clean(
+        {
+            "name": stage.name,
+            "path": stage.path,
+            "status": stage.status.value,
+            "planned": stage.planned or None,
+            "weight": stage.weight,
+            "expected": stage.expected,
+            "started_at": stage.started_at,
+            "elapsed": stage.elapsed,
+            "idle": stage.idle,
+            "progress": _progress(stage.progress, None),
+            "message": stage.message,
+            "reason": stage.reason,
+            "description": stage.description,
+            "wait": _wait(stage.wait),
+            "critical": None if stage.critical else False,
+            "depends_on": list(stage.depends_on) or None,
+            "attributes": dict(stage.attributes) or None,
+            "outcomes": dict(stage.outcomes) or None,
+            "counters": dict(stage.counters) or None,
+        }
+    )
+
+
+def _loop(seen: Snapshot) -> Json | None:
+    loop = seen.loop
+    return None if loop is None else {"kind": loop.kind, "keys": list(loop.keys), "repeats": loop.repeats}
+
+
+def _process(process: Process | None, now: float) -> Json | None:
+    if process is None:
+        return None
+    return _clean(
+        {
+            "instance": process.instance,
+            "pid": process.pid,
+            "host": process.host,
+            "service": _text(process.resource.get("service.name")),
+            "heard_ago": round(max(0.0, now - process.heard_at), 3),
+            "heartbeat": process.interval if process.beats else None,
+            "resource": dict(process.resource),
+        }
+    )
+
+
+def _text(value: object) -> str | None:
+    """A text that is short enough for a list."""
+    return value[:SHORT] if isinstance(value, str) else None
+
+
+def _clean(given: Json) -> Json:
+    """Without what is None, and without numbers that JSON does not have."""
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def dump(value: object) -> str:
+    """As JSON text; what no JSON has is told in words."""
+    try:
+        return _dump(value)
+    except (ValueError, TypeError):
+        return json.dumps(_sane(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _sane(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _sane(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_sane(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value if isinstance(value, (str, int, float, bool)) or value is None else repr(value)
