@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -71,10 +72,8 @@ class Stub:
         """Break all connections that are open."""
         with self.changed:
             for one in list(self.open):
-                try:
+                with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
             self.changed.notify_all()
 
     def say(self, **detail: Any) -> dict[str, Any]:

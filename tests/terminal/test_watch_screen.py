@@ -13,7 +13,6 @@ import time
 from typing import Any
 
 import pytest
-
 from tests.terminal.screens import ROOT, Terminal, command, environment, wait_until
 from tests.terminal.stub import Stub
 

@@ -15,6 +15,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.ledger import INTERVAL, Entry, Ledger, head_of_snapshot, lose, read
+from otel_progress.monitor.otlp import owner_in
 
 
 class Said(NamedTuple):
@@ -31,6 +32,11 @@ class Said(NamedTuple):
     def brief(self) -> dict[str, Any]:
         """What is read at once."""
         return self.attributes
+
+    @property
+    def owner(self) -> str | None:
+        """Whom it belongs to."""
+        return owner_in(self.attributes.get(s.ATTRIBUTES, "{}"))
 
 
 def said(snapshot: Snapshot, event: str = s.UPDATED) -> Said:

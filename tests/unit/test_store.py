@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,19 +72,17 @@ def test_all_is_there_after_a_restart(store: Store) -> None:
     said = event("a", 1, stage="s/t", text="found", status="warning", agent="x", ratio=0.5, attributes='{"k":1}')
     process = Known("i", '{"host":"h"}', 3.5, None)
     store.write(Batch([one, two], [said], [process], [("logs", b"request")]))
-    for opened in (store, again := reopened(store)):
-        if opened is store:
-            continue
-        assert again.open_operations() == [one]
-        assert (again.recall("a"), again.recall("b"), again.recall("c")) == (one, two, None)
-        assert again.ended(Query(), 10) == ([two], None)
-        assert again.events("a") == [(1, said)]
-        assert again.processes(["i", "i", "j"]) == [process]
-        assert again.children("p", 10) == [two, one]
-        assert again.children("p", 1) == [two]
-        assert again.child_counts(["p", "a"]) == {"p": 2}
-        assert again.outgoing("logs", 100) == [(1, b"request")]
-        assert (again.newest_revision(), again.newest_event_id()) == (7, 1)
+    again = reopened(store)
+    assert again.open_operations() == [one]
+    assert (again.recall("a"), again.recall("b"), again.recall("c")) == (one, two, None)
+    assert again.ended(Query(), 10) == ([two], None)
+    assert again.events("a") == [(1, said)]
+    assert again.processes(["i", "i", "j"]) == [process]
+    assert again.children("p", 10) == [two, one]
+    assert again.children("p", 1) == [two]
+    assert again.child_counts(["p", "a"]) == {"p": 2}
+    assert again.outgoing("logs", 100) == [(1, b"request")]
+    assert (again.newest_revision(), again.newest_event_id()) == (7, 1)
     again.close()
 
 
@@ -340,12 +339,26 @@ def test_old_ones_go(store: Store) -> None:
     assert store._read("SELECT count(*) FROM events") == [(3,)]
 
 
+def test_processes_have_a_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were not heard for the longest go first, but none that has a running operation."""
+    monkeypatch.setattr(module, "PROCESSES", 3)
+    names = [f"p{n}" for n in range(10)]
+    store.write(
+        Batch([kept("a", instance="p1")], processes=[Known(name, "{}", float(n)) for n, name in enumerate(names)])
+    )
+    store.prune(10.0)
+    assert [one.instance for one in store.processes(names)] == ["p1", "p7", "p8", "p9"]
+    store.write(Batch(processes=[Known("p7", "{}", 99.0, 2.5)]))
+    store.prune(10.0)
+    assert store.processes(["p7"]) == [Known("p7", "{}", 99.0, 2.5)]
+
+
 def test_oldest_that_are_over_go_when_there_is_too_much(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the limit the oldest end goes first, only as many as must; the file becomes smaller, what runs stays."""
     monkeypatch.setattr(module, "FREE_PAGES", 16)
     store = Store(path, most_bytes=4_000_000)
     ids = [f"o{n:03}" for n in range(300)]
-    for n, id in enumerate(ids):
+    for n, id in reversed(list(enumerate(ids))):
         history(store, [id], 100, "completed", float(n), "x" * 300)
     history(store, ["runs"], 100, "running", -1.0)
     store.write(Batch(outgoing=[("logs", b"x" * 3_000_000)]))
@@ -657,6 +670,14 @@ def test_failed_batch_leaves_no_trace_in_memory(store: Store) -> None:
     assert store.strays == 1
 
 
+def test_mistake_of_ours_leaves_nothing(store: Store) -> None:
+    """A value of a type that can't be stored is no fault of the file; nothing of its batch is stored."""
+    store.write(SMALL)
+    with pytest.raises((sqlite3.ProgrammingError, sqlite3.InterfaceError)):
+        store.write(Batch(BIG.operations, [*BIG.events, event("a", 3, text=[])], outgoing=BIG.outgoing))
+    unchanged_and_going_on(store)
+
+
 DISK = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -727,8 +748,6 @@ def disk(path: Path, limit: str, full: str, room: str) -> str:
 
 def child(program: str) -> str:
     """What another process says."""
-    import textwrap
-
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Final, NamedTuple
 
 from otel_progress import clock, semconv
@@ -63,6 +64,7 @@ class Board:
         self._draws, self._root, self._everything = draws, root, everything
         self._known: dict[str, Known] = {}
         self._over: dict[str, deque[tuple[str, Snapshot]]] = {}
+        self._badges: dict[str, Health] = {}
         self._had: dict[str, None] = {}
         self._news: list[Line] = []
         self._more = 0
@@ -72,6 +74,8 @@ class Board:
         self._ahead = 0.0
         self.ended: Snapshot | None = None
         """The only operation to watch, once it ended."""
+        self.summary: list[Line] = []
+        """And what is to be told of it at last."""
 
     @property
     def running(self) -> int:
@@ -81,7 +85,7 @@ class Board:
     @property
     def troubled(self) -> int:
         """How many of them are stuck, loop, or are not heard of."""
-        return sum(verdict_of(known.row)[0] in _TROUBLE for known in self._known.values())
+        return sum(health in _TROUBLE for health in self._badges.values())
 
     # -- what comes
 
@@ -139,6 +143,11 @@ class Board:
         else:
             known = Known(row, now, max(0.0, clock.unix() + self._ahead - said) if said else 0.0)
         self._known[key] = known
+        badge = _badge(row)
+        if badge is not None:
+            self._badges[key] = badge
+        else:
+            self._badges.pop(key, None)
         if before is None or _place(before.row) != _place(row):
             self._order = None
         self._turn(row, before if not again else None, known)
@@ -168,7 +177,9 @@ class Board:
         label = self._label(row)
         self._forget(key)
         if key == self._root:
-            self.ended = snapshot
+            # What happened before may come after it: its summary is told at last.
+            self.ended, self.summary = snapshot, plain.closing(snapshot, label_of(row), STAGES)
+            return
         if parent is None:
             self._tell(plain.closing(snapshot, label_of(row), STAGES), must=snapshot.status is not Status.COMPLETED)
             return
@@ -186,6 +197,7 @@ class Board:
     def _forget(self, key: str) -> None:
         self._order = None if self._known.pop(key, None) is not None else self._order
         self._over.pop(key, None)
+        self._badges.pop(key, None)
         self._told_at.pop(key, None)
 
     def _label(self, row: Row) -> str:
@@ -228,10 +240,11 @@ class Board:
     def branches(self, now: float, room: int) -> tuple[list[Branch], int]:
         """What runs and fits, trouble first, each below the one it is part of; and how many there are besides."""
         order = self._ordered()
-        chosen = list(range(len(order)))
+        chosen: Sequence[int] = range(len(order))
         if len(order) > room:
-            calm = [verdict_of(self._known[key].row)[1] is None for _, key in order]
-            chosen = sorted(sorted(chosen, key=lambda at: (calm[at], at))[: max(room, 1)])
+            bad = set(islice((at for at in chosen if order[at][1] in self._badges), room))
+            calm = islice((at for at in chosen if at not in bad), max(room, 1) - len(bad))
+            chosen = sorted({*bad, *calm})
         branches = []
         for at in chosen:
             depth, key = order[at]
@@ -245,7 +258,11 @@ class Board:
             keys = sorted(self._known, key=lambda key: number(self._known[key].row.get("started_at")) or 0.0)
             places = {key: place for place, key in enumerate(keys)}
             parents = [places.get(str(self._known[key].row.get("parent_id"))) for key in keys]
-            self._order = [(depth, keys[place]) for depth, place in nested(parents)]
+            order = nested(parents)
+            if len(order) < len(keys):  # some name each other as parent
+                reached = {place for _, place in order}
+                order = nested([parent if at in reached else None for at, parent in enumerate(parents)])
+            self._order = [(depth, keys[place]) for depth, place in order]
         return self._order
 
 

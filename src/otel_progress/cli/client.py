@@ -194,14 +194,20 @@ def client_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Client
     token = env.text("OTEL_PROGRESS_TOKEN")
     if options.token_file:
         try:
-            token = Path(options.token_file).read_text("utf-8").strip()
+            token = _first_word(Path(options.token_file).read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise Told(f"the token file can't be read: {getattr(error, 'strerror', None) or error}", USAGE) from error
         if not token:
             raise Told(f"the token file {clean(options.token_file)} is empty", USAGE)
     if not (token.isascii() and token.isprintable()):
-        raise Told("a token is plain ASCII without spaces or line breaks; this one is not", USAGE)
+        raise Told("a token is plain ASCII; this one is not", USAGE)
     return Client(_address(given, name) if given else DEFAULT, token or None)
+
+
+def _first_word(content: str) -> str:
+    """The first token of a file that a monitor reads: what stands behind it in its line is not the client's."""
+    lines = (line.split() for line in content.splitlines() if not line.lstrip().startswith("#"))
+    return next((line[0] for line in lines if line), "")
 
 
 def _address(given: str, name: str) -> str:
@@ -262,4 +268,6 @@ def _reason(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
+    if isinstance(error, (http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionError)):
+        return "the monitor closed the connection"
     return clean(getattr(error, "strerror", None) or error or type(error).__name__)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from otel_progress.handlers.words import clean
+from otel_progress.handlers.words import DOT, clean, counted
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
@@ -36,7 +36,8 @@ def snapshot_of(row: Row, later: float = 0.0) -> Snapshot:
     stage = text(row.get("stage"))
     message = text(mapping(row.get("progress")).get("current_step"))
     if "stages" not in row:
-        message = " · ".join(filter(None, (stage, "" if message == stage else message))) or None
+        within = f"{stage or ''} {counted(_progress(mapping(row.get('stage_progress'))))}".strip()
+        message = DOT.join(filter(None, (within, "" if message == stage else message))) or None
         stage = None
     limits = mapping(row.get("limits"))
     found = Snapshot(
@@ -97,21 +98,26 @@ def label_of(row: Row, *, child: bool = False) -> str:
 
 def _later(found: Snapshot, later: float) -> Snapshot:
     """With clocks that went on, as far as they do."""
+    gone = found.health in STOPPED
     now = found.at(found.timestamp + later)
-    progress, eta = now.progress, now.progress.eta
-    if eta is not None:
-        gone = found.health in STOPPED
-        eta = None if gone else replace(eta, eta=max(0.0, eta.eta - later), low=max(0.0, eta.low - later))
-        eta = eta and replace(eta, high=max(0.0, eta.high - later))
-    stages = tuple(
-        stage if stage.status.final or stage.started_at is None else _on(stage, later) for stage in now.stages
-    )
-    return replace(now, progress=replace(progress, eta=eta), stages=stages)
+    stages = (stage if stage.status.final else _on(stage, later, gone=gone) for stage in now.stages)
+    return replace(now, progress=_left(now.progress, later, gone=gone), stages=tuple(stages))
 
 
-def _on(stage: StageSnapshot, later: float) -> StageSnapshot:
+def _on(stage: StageSnapshot, later: float, *, gone: bool) -> StageSnapshot:
+    if stage.started_at is None:
+        return stage
     wait = stage.wait and replace(stage.wait, elapsed=stage.wait.elapsed + later)
-    return replace(stage, elapsed=stage.elapsed + later, idle=stage.idle + (0 if wait else later), wait=wait)
+    progress, idle = _left(stage.progress, later, gone=gone), stage.idle + (0.0 if wait else later)
+    return replace(stage, elapsed=stage.elapsed + later, idle=idle, wait=wait, progress=progress)
+
+
+def _left(progress: Progress, later: float, *, gone: bool) -> Progress:
+    eta = progress.eta
+    if eta is None or gone:
+        return replace(progress, eta=None)
+    low, high = max(0.0, eta.low - later), max(0.0, eta.high - later)
+    return replace(progress, eta=replace(eta, eta=max(0.0, eta.eta - later), low=low, high=high))
 
 
 def _stage(given: Row) -> StageSnapshot:

@@ -117,7 +117,7 @@ def _facts(one: Snapshot, detail: Row, now: float) -> list[Line]:
     service = text(process.get("service")) or text(detail.get("service"))
     pid = number(process.get("pid")) or number(detail.get("pid"))
     heard = number(process.get("heard_ago"))
-    runs = " ".join(filter(None, (service, f"on {host}" if host else "", f"pid {pid}" if pid else "")))
+    runs = " ".join(filter(None, (service, f"on {host}," if host else "", f"pid {pid}" if pid else "")))
     if heard is not None and not one.status.final:
         runs += f", heard {seconds(heard)} ago"
     trace_id = text(trace.get("trace_id"))

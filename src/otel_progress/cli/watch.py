@@ -23,6 +23,8 @@ from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 
 HERTZ: Final = 8
+LINGER: Final = 0.2
+"""Seconds for what is still on its way when the operation has ended."""
 NEWEST: Final = 3
 """Ended stages without a plan, and ended children, that the tree shows one by one."""
 BEFORE: Final = 20
@@ -76,12 +78,8 @@ class Watch:
                 self._board.detail(first)
             if self._board.ended is None:
                 feed.start()
-            while self._board.ended is None:
-                for item in feed.take(1 / HERTZ):
-                    self._take(item)
-                self._show()
-                if reader_left(self._out):
-                    raise BrokenPipeError
+                self._follow(feed)
+            assert self._board.ended is not None
             return exit_code(self._board.ended)
         except KeyboardInterrupt:
             self._goes_on()
@@ -89,6 +87,19 @@ class Watch:
         finally:
             feed.stop()
             self._leave()
+
+    def _follow(self, feed: Feed) -> None:
+        while self._board.ended is None:
+            self._show()
+            for item in feed.take(1 / HERTZ):
+                self._take(item)
+            if reader_left(self._out):
+                raise BrokenPipeError
+        until = clock.monotonic() + LINGER
+        while (left := until - clock.monotonic()) > 0:
+            for item in feed.take(left):
+                if item.kind == "events":
+                    self._take(item)
 
     def _take(self, item: Item) -> None:
         kind, data = item
@@ -155,8 +166,7 @@ class Watch:
         rows = rows_of(branches, Look(int(now * HERTZ), NEWEST))
         tree = self._sheet.lines(rows, width, max(2, height - 2 - len(foot)), more)
         self._screen.put_up()
-        self._screen.print(news)
-        self._screen.draw([*tree, *foot])
+        self._screen.draw([*tree, *foot], news)
 
     def _foot(self) -> list[Line]:
         """How many run, or how to make some; and whether we still hear of them."""
@@ -193,7 +203,7 @@ class Watch:
     def _leave(self) -> None:
         """What is left to tell, and the terminal as it was."""
         self._screen.take_down()
-        self._screen.print(self._board.news())
+        self._screen.print([*self._board.news(), *self._board.summary])
 
 
 def exit_code(ended: Snapshot) -> int:

@@ -190,8 +190,7 @@ class Console(Outlet):
             screen.take_down()
         if not self._draws and self.verbosity != "quiet":
             news.extend(self._progress(now))
-        screen.print(news)
-        screen.draw(lines)
+        screen.draw(lines, news)
 
     # -- lines that stay
 

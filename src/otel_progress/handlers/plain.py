@@ -59,7 +59,7 @@ def outcome(node: StageSnapshot | Snapshot) -> str:
 def progressed(snapshot: Snapshot) -> str:
     """A line of progress: the whole, and the stage that runs."""
     whole = snapshot.progress
-    parts = [f"{whole.ratio:.0%}" if whole.ratio is not None else "", words.counted(whole)]
+    parts = [f"{int(whole.ratio * 100)}%" if whole.ratio is not None else "", words.counted(whole)]
     here = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
     if here is not None:
         parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())

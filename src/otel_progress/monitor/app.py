@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 import sys
@@ -44,6 +45,8 @@ QUIET: Final = 2.0
 """For so many seconds nothing must have come from a process that is gone, before we close what it left open:
 `otel-progress run`, which knows more of it, comes first."""
 STOP_SECONDS: Final = 3.0
+GARBAGE: Final = 50_000
+"""So many new objects before a look for garbage: what comes in makes many that are gone at once, and no circles."""
 CONTROL_HEADER: Final = "Otel-Progress-Control"
 CONTROL_PATH: Final = "/control"
 
@@ -192,7 +195,8 @@ class Monitor:
         return await answer
 
     def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until SIGTERM or SIGINT, or until `stop` is called."""
+        """Serve until SIGTERM or SIGINT, or until `stop` is called; for a process that does nothing else."""
+        gc.set_threshold(GARBAGE, 50, 50)
         try:
             import uvloop
         except ImportError:

@@ -46,6 +46,7 @@ TRACES: Final = 100_000
 """So many traces are known to be told of by log events."""
 CHANGES: Final = 1_000_000
 TEXT: Final = 4_096
+_LABELS: Final = {health: Label(health) for health in Health}
 _ALWAYS: Final = s.EVENTS - {s.UPDATED, s.HEARTBEAT, s.PROCESS_HEARTBEAT}
 
 Answer = Union[Taken, Refused]
@@ -77,6 +78,7 @@ class Core:
         forwards: Iterable[str] = (),
         presume_after: float = PRESUME_AFTER,
         on_stored: Callable[[list[Told]], None] | None = None,
+        wants: Callable[[str], bool] = lambda _: True,
         wake: Callable[[str], None] | None = None,
     ) -> None:
         """Go on from what the store has.
@@ -86,6 +88,7 @@ class Core:
             forwards: the signals whose requests are kept to be passed on.
             presume_after: seconds without a sign of its process, after which an operation counts as lost.
             on_stored: called with the events that were stored, each once; it must be quick.
+            wants: which events it is called with, by their names.
             wake: called with a signal of which something waits to be passed on.
         """
         self.ledger = Ledger(most_ended=ENDED, recall=self._recall, on_change=self._changed)
@@ -99,6 +102,7 @@ class Core:
         self._forwards = frozenset(forwards)
         self._presume_after = presume_after
         self._on_stored = on_stored
+        self._is_wanted = wants if on_stored is not None else lambda _: False
         self._wake = wake
         self._spans = spans.Spans()
         self._jobs: deque[_Job] = deque()
@@ -292,7 +296,8 @@ class Core:
                 batch.events.append(_event(head, record))
                 if record.event == s.OPERATION_STARTED:
                     self._know_trace(record.trace)
-            told.append(Told(record, head, group.resource))
+            if self._is_wanted(record.event):
+                told.append(Told(record, head, group.resource))
         if now - self._saved_at.get(process.instance, -SAVE_EVERY) >= SAVE_EVERY:
             self._saved_at[process.instance] = now
             self._unsaved_processes.add(process.instance)
@@ -324,7 +329,9 @@ class Core:
         self._unsaved[key] = entry
         self._changes.append(key)
         if entry.open:
-            self.labels[key] = self.observer.label(entry, entry.heard_at)
+            head = entry.head
+            plain = entry.said is not None and head.status is Status.RUNNING
+            self.labels[key] = _LABELS[head.health] if plain else self.observer.label(entry, entry.heard_at)
         else:
             self.labels.pop(key, None)
             self._kept_at.pop(key, None)
@@ -442,14 +449,13 @@ def raw_of(entry: Entry) -> bytes:
 
 
 def _searched(head: Head, process: Process | None) -> str:
-    about = process.resource if process is not None else {}
-    parts = (head.operation_id, head.name, head.agent, about.get("service.name"), about.get(s.HOST_NAME))
-    return " ".join(part for part in parts if isinstance(part, str)).lower()
+    about = process.words if process is not None else ""
+    return f"{head.operation_id} {head.name} {head.agent or ''} {about}".lower()
 
 
 def _event(head: Head, record: Record) -> Event:
     own, brief = record.own, record.brief
-    stage, ratio = brief.get(s.STAGE_PATH), brief.get(s.RATIO)
+    stage, ratio = brief.get(s.STAGE_PATH), record.attributes.get(s.RATIO)
     status = head.status.value if record.event == s.OPERATION_ENDED else own.get(s.NOTE_STATUS)
     return Event(
         head.operation_id,

@@ -26,6 +26,8 @@ SHED: Final = 16
 """So many that are over are looked at to find one that may go."""
 INTERVAL: Final = 5.0
 """Seconds from one heartbeat to the next, of a process that did not say."""
+WORDS: Final = 200
+_SEARCHED: Final = ("service.name", s.HOST_NAME)
 _INSTANCE: Final = "service.instance.id"
 
 
@@ -43,6 +45,10 @@ class Said(Protocol):
     @property
     def brief(self) -> Mapping[str, Any]:
         """The attributes that tell its operation apart."""
+
+    @property
+    def owner(self) -> str | None:
+        """Whom its operation belongs to; asked of the first event of an operation."""
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -71,6 +77,7 @@ class Process:
         heard_at: when it was last heard of.
         interval: seconds from one of its heartbeats to the next.
         beats: whether it gives heartbeats at all.
+        words: what a search for one of its operations looks at.
         pid: its number on its host.
         created: when it was created, in ISO 8601.
         host: where it runs.
@@ -84,6 +91,7 @@ class Process:
     created: str | None = None
     host: str | None = None
     beats: bool = False
+    words: str = ""
 
 
 class Head(NamedTuple):
@@ -175,33 +183,30 @@ def bare(head: Head) -> Snapshot:
 def head_of(event: Said) -> Head | None:
     """The head of an event; None where it is none of an operation."""
     get = event.brief.get
+    key, name, status = get(s.OPERATION_ID), get(s.OPERATION_NAME), _STATUSES.get(get(s.STATUS))
     started, attempt, sequence = get(s.START_TIME), get(s.OPERATION_ATTEMPT, 1), get(s.SEQUENCE, 0)
-    key, name, parent = get(s.OPERATION_ID), get(s.OPERATION_NAME), get(s.OPERATION_PARENT_ID)
-    status, health = _STATUSES.get(get(s.STATUS)), _HEALTHS.get(get(s.HEALTH), Health.UNKNOWN)
-    sound = (
-        status is not None
-        and type(key) is str
-        and type(name) is str
-        and type(attempt) is int
-        and type(sequence) is int
-        and (started is None or finite(started))
-        and (parent is None or type(parent) is str)
-    )
-    if not sound:
+    parent, agent = get(s.OPERATION_PARENT_ID), get(s.GEN_AI_AGENT)
+    if (
+        type(key) is not str
+        or type(name) is not str
+        or status is None
+        or type(attempt) is not int
+        or type(sequence) is not int
+        or not (started is None or finite(started))
+        or not (parent is None or type(parent) is str)
+    ):
         return None
-    agent, owner = get(s.GEN_AI_AGENT), get(s.OWNER)
     return Head(
-        key,  # type: ignore[arg-type]  # all of these were tested
-        name,  # type: ignore[arg-type]
-        status,  # type: ignore[arg-type]
-        health,
+        key,
+        name,
+        status,
+        _HEALTHS.get(get(s.HEALTH), Health.UNKNOWN),
         event.time / 1e9,
         attempt,
         sequence,
         started,
         parent,
         agent if type(agent) is str else None,
-        owner if type(owner) is str else None,
     )
 
 
@@ -282,6 +287,8 @@ class Ledger:
     def _apply(self, head: Head, instance: str, now: float, said: Said | None, snapshot: Snapshot | None) -> Entry:
         before = self.find(head.operation_id)
         if before is None:
+            if said is not None:
+                head = head._replace(owner=said.owner)
             return self._put(Entry(head, instance, now, said=said, snapshot=snapshot))
         known = (before.presumed or before).head  # by the process itself, or by one who has proof
         same = before.instance == instance
@@ -293,8 +300,11 @@ class Ledger:
                 return before
         elif head.rank < known.rank:
             return before
-        if head.owner is None and known.owner is not None:  # an event that was too large lost its attributes
-            head = head._replace(owner=known.owner)
+        owner = known.owner
+        if owner is None and said is not None and head.attempt != known.attempt:
+            owner = said.owner
+        if head.owner is None and owner is not None:
+            head = head._replace(owner=owner)
         return self._put(Entry(head, instance, now, said=said, snapshot=snapshot))
 
     def find(self, operation_id: str) -> Entry | None:
@@ -436,6 +446,7 @@ def process_of(instance: str, resource: Mapping[str, Any], now: float, interval:
         created if isinstance(created, str) else None,
         host if isinstance(host, str) else None,
         interval is not None,
+        " ".join(str(about)[:WORDS] for key in _SEARCHED if (about := resource.get(key)) is not None),
     )
 
 

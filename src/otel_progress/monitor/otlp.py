@@ -33,6 +33,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from otel_progress import semconv as s
+from otel_progress.model.status import Status
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -115,30 +116,28 @@ Take = Callable[[Envelope], Awaitable[Taken]]
 
 
 _KIND: Final = "value"
-_BRIEF: Final = frozenset(
-    {
-        s.OPERATION_ID,
-        s.OPERATION_NAME,
-        s.OPERATION_PARENT_ID,
-        s.OPERATION_ATTEMPT,
-        s.SEQUENCE,
-        s.STATUS,
-        s.HEALTH,
-        s.START_TIME,
-        s.ELAPSED,
-        s.SLOW_AFTER,
-        s.START_WITHIN,
-        s.WAIT_REMAINING,
-        s.RATIO,
-        s.GEN_AI_AGENT,
-        s.STAGE_PATH,
-        s.HEARTBEAT_INTERVAL,
-    }
-)
-"""What is read of every event at once; the rest of it is read when somebody asks."""
+_BRIEF: Final[Mapping[str, str]] = {
+    s.OPERATION_ID: "string_value",
+    s.OPERATION_NAME: "string_value",
+    s.OPERATION_PARENT_ID: "string_value",
+    s.OPERATION_ATTEMPT: "int_value",
+    s.SEQUENCE: "int_value",
+    s.STATUS: "string_value",
+    s.HEALTH: "string_value",
+    s.START_TIME: "double_value",
+    s.ELAPSED: "double_value",
+    s.SLOW_AFTER: "double_value",
+    s.START_WITHIN: "double_value",
+    s.WAIT_REMAINING: "double_value",
+    s.GEN_AI_AGENT: "string_value",
+    s.STAGE_PATH: "string_value",
+    s.HEARTBEAT_INTERVAL: "double_value",
+}
+"""What is read of every event at once, and the form in which it usually comes; the rest is read when somebody asks."""
+_LAST: Final = s.IDLE
+"""In an event of our own SDK all that is read at once of one that runs stands before this one."""
 _WAIT: Final = frozenset({s.WAIT_REASON, s.WAIT_DURATION})
-_OWN: Final = (s.EVENT_ATTRIBUTES | {s.STATUS_REASON}) - _WAIT
-_OWN_OF_WAIT: Final = _OWN | _WAIT
+_OWN: Final = s.EVENT_ATTRIBUTES | {s.STATUS_REASON}
 
 
 class Record:
@@ -149,40 +148,60 @@ class Record:
         time: when it happened, in ns since 1970.
         brief: the attributes that are read at once.
         own: what it says beside the state of its operation.
-        text: the event in words.
-        raw: all of it, as protobuf.
         trace: the id of its trace, 16 bytes or none.
     """
 
-    __slots__ = ("brief", "event", "own", "raw", "text", "time", "trace")
+    __slots__ = ("_message", "_raw", "brief", "event", "own", "time", "trace")
 
     def __init__(self, event: str, message: LogRecord) -> None:
         """Read a record that bears one of our names."""
         self.event = event
         self.time: int = message.time_unix_nano or message.observed_time_unix_nano
-        self.text: str = message.body.string_value
         self.trace: bytes = message.trace_id
-        self.raw: bytes = message.SerializeToString()
+        self._message: LogRecord | None = message
+        self._raw = b""
         self.brief: dict[str, Any] = {}
-        self.own: dict[str, Any] = {}
-        plain, own = event in _PLAIN, _OWN_OF_WAIT if event in (s.WAIT_STARTED, s.WAIT_ENDED) else _OWN
+        self.own: dict[str, Any] = _NOTHING
+        brief, usual = self.brief, _BRIEF.get
+        plain = event in _PLAIN
         for pair in message.attributes:
             key = pair.key
-            if key in _BRIEF:
+            if key == _LAST and plain and next(iter(brief)) == s.SEQUENCE and brief.get(s.STATUS) == Status.RUNNING:
+                break  # an event of our own SDK, of which the rest is read when somebody asks
+            form = usual(key)
+            if form is not None:
                 value = pair.value
-                kind = value.WhichOneof(_KIND)
-                self.brief[key] = getattr(value, kind) if kind in _SCALARS else None
-            elif key == s.ATTRIBUTES:
-                owner = owner_in(pair.value.string_value)
-                if owner is not None:
-                    self.brief[s.OWNER] = owner
-            elif not plain and (key in own or not key.startswith(_NOT_OWN)):
+                brief[key] = getattr(value, form) or _scalar(value)
+            elif not plain and _is_own(event, key):
+                if self.own is _NOTHING:
+                    self.own = {}
                 self.own[key] = _value(pair.value, 0)
+
+    @property
+    def raw(self) -> bytes:
+        """All of it, as protobuf. From then on it holds no more of its request than this."""
+        if self._message is not None:
+            self._raw, self._message = self._message.SerializeToString(), None
+        return self._raw
+
+    @property
+    def text(self) -> str:
+        """The event in words."""
+        text: str = self._whole().body.string_value
+        return text
+
+    @property
+    def owner(self) -> str | None:
+        """Whom its operation belongs to, as far as this event says."""
+        for pair in self._whole().attributes:
+            if pair.key == s.ATTRIBUTES:
+                return owner_in(pair.value.string_value)
+        return None
 
     @property
     def attributes(self) -> dict[str, Any]:
         """All its attributes."""
-        return plain(self._message.attributes)
+        return plain(self._whole().attributes)
 
     @property
     def trace_id(self) -> str:
@@ -192,16 +211,31 @@ class Record:
     @property
     def span_id(self) -> str:
         """In hex, or empty."""
-        return self._message.span_id.hex()
+        return self._whole().span_id.hex()
 
     @property
     def sampled(self) -> bool:
         """Whether its trace is kept."""
-        return bool(self._message.flags & 1)
+        return bool(self._whole().flags & 1)
 
-    @property
-    def _message(self) -> LogRecord:
-        return LogRecord.FromString(self.raw)
+    def _whole(self) -> LogRecord:
+        return LogRecord.FromString(self._raw) if self._message is None else self._message
+
+
+def _is_own(event: str, key: str) -> bool:
+    """Whether an event says this beside the state of its operation."""
+    if key in _WAIT:
+        return event in (s.WAIT_STARTED, s.WAIT_ENDED)
+    return key in _OWN or not key.startswith(_NOT_OWN)
+
+
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+def _scalar(value: Any) -> Any:
+    """The value, in whatever form it came; None where it is no scalar."""
+    kind = value.WhichOneof(_KIND)
+    return getattr(value, kind) if kind in _SCALARS else None
 
 
 _SCALARS: Final = frozenset({"string_value", "int_value", "double_value", "bool_value"})

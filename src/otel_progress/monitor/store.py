@@ -54,6 +54,8 @@ _APPLICATION: Final = 0x6F747067
 _OPEN: Final = frozenset(status.value for status in Status if not status.final)
 _DAY: Final = 86_400.0
 _INTEGER: Final = 2**63 - 1
+_OURS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+"""Errors about what is written, not about the file."""
 _KEPT: Final = ", ".join(Kept._fields)
 _EVENT: Final = ", ".join(Event._fields[1:])
 
@@ -179,22 +181,29 @@ class Store:
         self._look_in = LOOK_EVERY
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # what is in it is for its owner alone
             self._lock = _Lock(self.path)
         except OSError as error:
-            raise StoreError(
-                f"{self.path} can't be opened ({error.strerror}): allow it, make room, or start with another --db"
-            ) from None
+            raise self._unopened(error) from None
         self._db: sqlite3.Connection | None = None
         try:
+            # What is in it is for its owner alone. Not before the lock: to close a file ends all locks of SQLite on it.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = _connect(str(self.path))
             self._prepare(self._db)
+        except OSError as error:
+            self.close()
+            raise self._unopened(error) from None
         except sqlite3.Error as error:
             self.close()
             raise _explain(error, self.path) from None
         except BaseException:
             self.close()
             raise
+
+    def _unopened(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.path} can't be opened ({error.strerror}): allow it, make room, or start with another --db"
+        )
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         version = _one(db, "PRAGMA user_version")
@@ -219,15 +228,13 @@ class Store:
             db.executescript(f"BEGIN IMMEDIATE; {script}; {mark} COMMIT;")
 
     def close(self) -> None:
-        """Let the file go; it may be called twice."""
+        """Let the file go, when the thread that writes is through; it may be called twice."""
         self._closed = True
         while self._readers:
             with suppress(IndexError):
                 self._readers.pop().close()
         if self._db is not None:
             with suppress(sqlite3.Error):
-                if self._db.in_transaction:
-                    self._db.rollback()
                 self._checkpoint(self._db)
             self._db.close()
             self._db = None
@@ -303,7 +310,7 @@ class Store:
             with suppress(sqlite3.Error):
                 if db.in_transaction:
                     db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _OURS):
                 raise _explain(error, self.path) from None
             raise
 
@@ -340,7 +347,7 @@ class Store:
                 "DELETE FROM processes WHERE heard_at < max(?, ifnull((SELECT heard_at FROM processes "
                 "ORDER BY heard_at DESC LIMIT 1 OFFSET ?), ?)) AND instance NOT IN "
                 "(SELECT instance FROM operations WHERE ended = 0)",
-                (before, PROCESSES, before),
+                (before, PROCESSES - 1, before),
             )
         self._shrink(deadline)
         return aged + squeezed + trimmed

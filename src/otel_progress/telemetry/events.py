@@ -50,7 +50,7 @@ class Events:
         if snapshot is not self._last:
             self._encode(snapshot)
             self._last = snapshot
-        encoded = self._encoded + self._encode_own(event)
+        encoded = self._encode_own(event) + self._encoded
         span = snapshot.span
         body = protobuf.log_record(
             event.name,
@@ -76,7 +76,10 @@ class Events:
             drops.add(s.DROP_ATTRIBUTE)
 
     def _encode_own(self, event: Event) -> bytes:
-        """What goes with this event alone; it never says otherwise than the snapshot, whatever names the user chose."""
+        """What goes with this event alone, the sequence first: the monitor knows by it in which order the rest comes.
+
+        It never says otherwise than the snapshot, whatever names the user chose.
+        """
         own: dict[str, Value] = {s.SEQUENCE: event.sequence}
         if event.stage is not None:
             own[s.STAGE_PATH] = event.stage

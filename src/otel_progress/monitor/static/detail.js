@@ -8,7 +8,7 @@ import { Bar, Copy, Go, Long, State, asText } from "./parts.js";
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { amount, clockTime, duration, elapsedOf, estimate, faceOf, groupOf, idleOf, isFinal, left, money, number, pace, percent, safeLink, since, troubleOf } from "./words.js";
+import { amount, clockTime, duration, elapsedOf, estimate, faceOf, groupOf, idleOf, isFinal, left, money, number, pace, percent, safeLink, troubleOf } from "./words.js";
 
 export function Detail() {
   if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its time line and what it said.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
@@ -52,7 +52,7 @@ function Title({ shown }) {
     <div class="title-id"><span class="id"><bdi>${shown.id}</bdi></span><${Copy} text=${shown.id} label="Copy the id" /><${Trace} trace=${shown.trace} /></div>
     ${shown.description && html`<p class="description"><${Long} text=${shown.description} /></p>`}
     <dl class="facts">${facts.map(([word, value]) => html`<div key=${word}><dt>${word}</dt><dd>${value}</dd></div>`)}</dl>
-    <div class="big"><div class="big-numbers"><span class="big-percent">${value == null ? (isFinal(shown) ? face.label : "–") : `${value}%`}</span><span class="big-words"><span>${[amount(shown.progress), pace(shown.progress)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
+    <div class="big"><div class="big-numbers">${(value != null || isFinal(shown)) && html`<span class="big-percent">${value == null ? face.label : `${value}%`}</span>`}<span class="big-words"><span>${[amount(shown.progress), pace(shown.progress)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
         ${shown.progress?.current_step && !isFinal(shown) && html`<span class="dim step"><bdi>${shown.progress.current_step}</bdi></span>`}</span>
       <span class="big-time"><span><b>${duration(elapsedOf(shown, now))}</b> <span class="dim">elapsed</span></span>${estimate(shown, now) && html`<span class="eta" title=${left(shown, now)}><b>${estimate(shown, now).split(" (")[0].split(",")[0]}</b> <span class="dim">left${estimate(shown, now).replace(/^[^,(]*/, (head) => (head.endsWith(" ") ? " " : ""))}</span></span>`}</span></div>
       <${Bar} value=${value} tone=${face.tone} live=${!isFinal(shown) && shown.status !== "pending"} label=${`progress of ${shown.name}`} /></div>
@@ -95,7 +95,7 @@ function Trouble({ shown }) {
   const evidence = [
     verdict.allowed != null && verdict.limit && `the limit is ${duration(verdict.allowed)} (${verdict.limit}${verdict.source ? `, ${verdict.source}` : ""})`,
     verdict.seen && `last seen: ${verdict.seen}`,
-    shown.process?.heard_ago != null && group !== "dead" && `its process was heard ${duration(shown.process.heard_ago + since(shown, now))} ago`,
+    shown.process?.heard_ago != null && group !== "dead" && `its process was heard ${duration(shown.process.heard_ago + now - shown.seen_at)} ago`,
   ].filter(Boolean);
   return html`<section class=${`trouble tone-${face.tone}`} aria-label=${HEADLINES[group] ?? face.label}>
     <h2><${Icon} name=${face.icon} />${HEADLINES[group] ?? face.label}</h2>
@@ -115,7 +115,7 @@ function Facts({ shown }) {
   const life = [
     shown.idle != null && !isFinal(shown) && ["idle", duration(idleOf(shown, now))],
     limit("stall_after"), limit("slow_after"), limit("start_within"),
-    process.heard_ago != null && !isFinal(shown) && ["heard", `${duration(process.heard_ago + since(shown, now))} ago`],
+    process.heard_ago != null && !isFinal(shown) && ["heard", `${duration(process.heard_ago + now - shown.seen_at)} ago`],
     process.heartbeat != null && ["heartbeat", `each ${duration(process.heartbeat)}`],
     process.instance && ["instance", process.instance],
   ].filter(Boolean);

@@ -4,7 +4,7 @@ import { Icon } from "./icons.js";
 import { filterChanged, link, loadMore, loaded } from "./live.js";
 import { RowBar, State } from "./parts.js";
 import { select, selected } from "./selection.js";
-import { counts, filter, isFiltered, knownNames, layout, plan, rowOf, setFilter, ticking, toggleFold, unloaded } from "./state.js";
+import { counts, filter, isFiltered, knownNames, layout, mayHoldMore, plan, rowOf, setFilter, ticking, toggleFold, unloaded } from "./state.js";
 import { GROUPS, STATUS, duration, elapsedOf, faceOf, groupOf, hashOf, left, number, percent, shortId, troubleOf } from "./words.js";
 
 const ROW = 60;
@@ -61,16 +61,16 @@ export function List() {
     };
   }, []);
   useAnchor(ref, parts);
-  const near = unloaded.value > 0 && parts.length > 0 && parts.at(-1).group.key === "ended" && parts.at(-1).open && view.value.top + view.value.height > total - 10 * ROW;
+  const near = mayHoldMore.value && parts.length > 0 && parts.at(-1).group.key === "ended" && parts.at(-1).open && view.value.top + view.value.height > total - 10 * ROW;
   useEffect(() => {
     if (near) void loadMore();
   }, [near, total, unloaded.value, link.value.phase]);
   const active = shown.some((line) => line.key === cursor.value) ? domId(cursor.value) : undefined;
   return html`<div class="list" ref=${ref} tabindex="0" role="treegrid" aria-label="Operations" aria-rowcount=${plan.value.lines + (unloaded.value > 0 ? unloaded.value : 0)} aria-colcount="1"
-    aria-activedescendant=${active} onFocus=${() => cursor.peek() ?? moveCursor(0)}>
+    aria-activedescendant=${active} onFocus=${(event) => event.currentTarget.matches(":focus-visible") && cursor.peek() == null && moveCursor(0)}>
     <div class="list-inner" role="presentation" style=${{ height: `${total + (near ? 40 : 0)}px` }}>
       ${shown.map((line) => (line.entry ? html`<${Row} key=${line.key} entry=${line.entry} at=${line.at} line=${line.line} />` : html`<${Head} key=${line.key} part=${line.part} at=${line.at} line=${line.line} />`))}
-      ${near && html`<div class="more" style=${{ top: `${total}px` }} role="presentation">${number(unloaded.value)} more…</div>`}
+      ${near && html`<div class="more" style=${{ top: `${total}px` }} role="presentation">${isFiltered(filter.value) ? "Asking the monitor for more…" : `${number(unloaded.value)} more…`}</div>`}
     </div></div>`;
 }
 

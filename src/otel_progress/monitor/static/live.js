@@ -2,7 +2,7 @@
 // is seen, Last-Event-ID can be sent, and the beats, which are comments, tell a dead connection from a quiet one.
 import { ApiError, denied, request } from "./api.js";
 import { signal } from "./html.js";
-import { apply, beginLoad, countKnown, endLoad, filter, foundBySearch, isFiltered, setServerTime, stuck, unloaded } from "./state.js";
+import { apply, beginLoad, countKnown, endLoad, filter, foundBySearch, isFiltered, mayHoldMore, setServerTime, stuck, unloaded } from "./state.js";
 import { isFinal } from "./words.js";
 
 const FIRST_PAGE = 200;
@@ -230,7 +230,8 @@ export async function loadMore() {
   const filtered = isFiltered(wanted);
   const key = filtered ? queryOf(wanted) : "";
   if (filtered && asked.key !== key) asked = { key, cursor: null, done: false };
-  if (filtered ? asked.done : !cursor) return;
+  mayHoldMore.value = filtered ? !asked.done : cursor != null;
+  if (!mayHoldMore.peek()) return;
   asking = true;
   const mine = loading;
   try {
@@ -243,8 +244,10 @@ export async function loadMore() {
     if (!filtered) {
       cursor = body.next;
       if (!cursor) unloaded.value = 0;
+      mayHoldMore.value = cursor != null;
     } else if (asked.key === key) {
       asked = { key, cursor: body.next, done: !body.next };
+      mayHoldMore.value = !asked.done;
       if (wanted.text) foundBySearch(body.operations.map((row) => row.id));
     }
   } catch {

@@ -1,7 +1,9 @@
 // The operation that is looked at: its detail and its feed, asked for anew when the stream names it.
 import { denied, pathOf, request } from "./api.js";
 import { batch, effect, signal } from "./html.js";
-import { onChange } from "./live.js";
+import { link, onChange } from "./live.js";
+import { now } from "./state.js";
+import { isFinal } from "./words.js";
 
 const AT_MOST_EACH = 250; // ms
 const LINES = 400;
@@ -68,6 +70,12 @@ onChange.add((ids) => {
   if (ids === null || ids.has(selected.peek()) || children.some((child) => ids.has(child.id))) refresh();
 });
 
+// A stuck operation changes nothing, yet its process goes on to beat: when it was heard is asked for now and then.
+setInterval(() => {
+  const shown = detail.peek();
+  if (shown && !isFinal(shown) && !document.hidden && link.peek().phase === "open") refresh();
+}, 5000);
+
 // One request at a time, the last wish is never lost, and never more than four a second.
 function refresh() {
   again = true;
@@ -86,7 +94,7 @@ async function work() {
     if (id == null) continue;
     try {
       const [found] = await Promise.all([request(pathOf(id), { signal: mine.signal }), newer(id, mine)]);
-      if (mine === abort) batch(() => ((detail.value = found.body), (trouble.value = null)));
+      if (mine === abort) batch(() => ((detail.value = { ...found.body, seen_at: now() }), (trouble.value = null)));
     } catch (problem) {
       if (mine === abort && problem.name !== "AbortError" && problem.status !== 401) {
         // Without an answer what is shown stays: the light says that it is old.

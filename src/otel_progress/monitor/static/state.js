@@ -15,6 +15,8 @@ let generation = 0;
 export const layout = signal(0);
 /** Operations that the monitor holds and the page has not asked for. */
 export const unloaded = signal(0);
+/** Whether the monitor may hold more of what the filter lets through. */
+export const mayHoldMore = signal(false);
 /** What is to be seen. `status` and `verdict` are sets of keys; `name` is one name. */
 export const filter = signal({ text: "", verdict: new Set(), status: new Set(), name: "" });
 /** Groups that are folded. */
@@ -28,7 +30,9 @@ let skew = 0;
 /** The monitor's clock, which may not be the browser's. */
 export const now = () => Date.now() / 1000 + skew;
 export function setServerTime(seconds) {
-  if (Number.isFinite(seconds)) skew = seconds - Date.now() / 1000;
+  if (!Number.isFinite(seconds)) return;
+  skew = seconds - Date.now() / 1000;
+  tick.value += 1;
 }
 /** The time for what ticks: reading it renders again each second. */
 export const ticking = () => (tick.value, now());
@@ -166,6 +170,7 @@ function shed() {
   const over = [...entries.values()].filter((entry) => entry.group === "ended").sort(compare).slice(MOST - 2000);
   for (const entry of over) drop(entry.id);
   unloaded.value += over.length;
+  // What went lies behind the cursor: it is found again by a search, or when the list is loaded anew.
   return over.length > 0;
 }
 
@@ -180,6 +185,7 @@ export function endLoad(total) {
   batch(() => {
     for (const entry of [...entries.values()]) if (entry.generation !== generation) drop(entry.id);
     unloaded.value = Math.max(0, total - entries.size);
+    mayHoldMore.value = unloaded.peek() > 0;
     layout.value += 1;
   });
 }
@@ -190,6 +196,7 @@ export function setFilter(changes) {
     const next = { ...filter.peek(), ...changes };
     if (next.text !== filter.peek().text) extra.clear();
     filter.value = next;
+    mayHoldMore.value = unloaded.peek() > 0;
     refilter();
   });
 }
@@ -224,7 +231,7 @@ export const plan = computed(() => {
   const parts = [];
   for (const group of GROUPS) {
     const rows = groups[group.key];
-    const more = group.key === "ended" && unloaded.value > 0;
+    const more = group.key === "ended" && mayHoldMore.value;
     if (!rows.length && !more) continue;
     const open = !folded.value.has(group.key);
     parts.push({ group, rows, first: line, open });

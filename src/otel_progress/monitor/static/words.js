@@ -126,7 +126,12 @@ function bytes(value) {
   return `${some.format(value)} ${units[step]}`;
 }
 
-const plural = (unit, count) => (count !== 1 && /^[a-z]{2,}[a-rt-z]$/.test(unit) && !/(s|x|ch|sh|y)$/.test(unit) ? `${unit}s` : unit);
+// English words alone; `By`, `{call}` and what is plural already stay as they are.
+function plural(unit, count) {
+  if (count === 1 || !/^[a-z]{3,}$/.test(unit) || /[^s]s$/.test(unit)) return unit;
+  if (/[^aeiou]y$/.test(unit)) return `${unit.slice(0, -1)}ies`;
+  return unit !== "epoch" && /(ss|x|ch|sh)$/.test(unit) ? `${unit}es` : `${unit}s`;
+}
 
 /** "38 files/s", or nothing. */
 export function pace(progress) {
@@ -146,7 +151,7 @@ export function percent(row) {
 /** An amount of money. */
 export function money(value, currency) {
   try {
-    const small = Math.abs(value) < 1 ? { maximumSignificantDigits: 3, minimumFractionDigits: 2 } : {};
+    const small = Math.abs(value) < 1 ? { minimumFractionDigits: 2, maximumFractionDigits: Math.abs(value) < 0.01 ? 6 : 4 } : {};
     return new Intl.NumberFormat("en", { style: "currency", currency, ...small }).format(value);
   } catch {
     return `${number(value)} ${currency}`;

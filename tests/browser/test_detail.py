@@ -1,0 +1,230 @@
+"""The operation that is looked at."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+pytest.importorskip("playwright", reason="run `pip install playwright`")
+from playwright.sync_api import expect
+
+from tests.browser.scene import NASTY, base, progress, stage
+
+
+def test_header(open_page):
+    """The header says what it is, who runs it, how far it is, and when it will be done with the interval and its source."""
+    page = open_page("#/operations/survey-1", wait=".tree-row")
+    title = page.locator(".title")
+    expect(title.locator("h1")).to_have_text("survey")
+    for words in ("Progressing", "survey-1", "surveyor", "atlas:", "45%", "452 of 1,000 files", "38.1 files/s", "reading asyncio/base_events.py"):
+        expect(title).to_contain_text(words)
+    assert page.locator(".eta").inner_text().endswith(" s), from the pace so far")
+    expect(page).to_have_title("(3 stuck) survey · otel-progress")
+
+
+def test_evidence(open_page):
+    """One that is stuck says how long, against which limit, where that comes from, and shows its stack."""
+    page = open_page("#/operations/crawl-7f3a", wait=".trouble", permissions=["clipboard-read", "clipboard-write"])
+    trouble = page.locator(".trouble")
+    for words in ("Stuck", "no progress for 3", "the limit is 30 s (stall_after, learned from 41 runs)", "12 of 50 pages", "agent.py:42 in fetch", "session.get(url)"):
+        expect(trouble).to_contain_text(words)
+    page.get_by_role("button", name="Copy the stack").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert 'File "/srv/demo/agent.py"' in page.evaluate("navigator.clipboard.readText()")
+    page.goto(page.url.replace("crawl-7f3a", "agent-loop-2"))
+    expect(page.locator(".loop")).to_contain_text("14 times")
+    expect(page.locator(".loop li")).to_have_count(2)
+
+
+def test_tree(open_page):
+    """Stages stand below their parents, each with its bar; work without a known total has no number that is made up."""
+    page = open_page("#/operations/survey-1", wait=".tree-row")
+    lines = page.locator(".tree-row")
+    expect(lines.filter(has_text="120 earlier, completed")).to_have_count(1)
+    assert lines.filter(has_text="library").first.get_attribute("aria-level") == "2"
+    tests = page.get_by_role("progressbar", name="progress of tests")
+    expect(tests).to_have_attribute("aria-valuenow", "100")
+    vendored = page.get_by_role("progressbar", name="progress of vendored")
+    assert vendored.get_attribute("aria-valuenow") is None
+    expect(lines.filter(has_text="vendored")).to_contain_text("8,231 tokens")
+    expect(lines.filter(has_text="summarise")).to_contain_text("about 20 s")
+    expect(lines.filter(has_text="upload")).to_contain_text("optional")
+
+
+def test_children(open_page, world):
+    """Children stand in the tree with their own bars, which move with them; a click opens one, and its crumbs lead back."""
+    page = open_page("#/operations/survey-1", wait=".tree-row")
+    expect(page.locator(".tree-row.child")).to_have_count(3)
+    bar = page.locator(".tree-row.child").filter(has_text="part-2").get_by_role("progressbar")
+    expect(bar).to_have_attribute("aria-valuenow", "64")
+    world.put("survey-1/part-2", progress=progress(400, 500))
+    expect(bar).to_have_attribute("aria-valuenow", "80")
+    page.locator(".tree-row.child a").nth(1).click()
+    expect(page.locator(".title .id")).to_have_text("survey-1/part-2")
+    page.locator(".crumbs a").click()
+    expect(page.locator(".title .id")).to_have_text("survey-1")
+
+
+def test_time_line(open_page, world):
+    """A stage stands where it ran; waits and stalls stand in it."""
+    start = time.time() - 100
+    stages = [stage("one", "completed", start, 25), stage("two", "completed", start + 50, 50)]
+    marks = [{"kind": "wait", "stage": "two", "from": start + 75, "to": start + 100, "reason": "approval"}, {"kind": "stall", "stage": "one", "from": start, "to": start + 25}]
+    world.put(base("gantt", "gantt", start, start + 100, status="completed", elapsed=100.0, stages=stages, timeline=marks))
+    page = open_page("#/operations/gantt", wait=".tree-row")
+
+    def share(selector):
+        box, lane = page.locator(selector).first.bounding_box(), page.locator(".lane").first.bounding_box()
+        return round((box["x"] - lane["x"]) / lane["width"], 2), round(box["width"] / lane["width"], 2)
+
+    assert share(".tree-row:nth-child(2) .lane-bar") == (0.0, 0.25)
+    assert share(".tree-row:nth-child(3) .lane-bar") == (0.5, 0.5)
+    assert share(".mark-wait") == (0.75, 0.25)
+    assert share(".mark-stall") == (0.0, 0.25)
+    expect(page.locator(".now-line")).to_have_count(0)
+    expect(page.locator(".legend li").first).to_have_text("wait in two: approval, 25 s")
+
+
+def test_facts(open_page):
+    """Attributes, results, counters, outcomes, cost, tokens and limits are there; the trace is a link where there is one."""
+    page = open_page("#/operations/survey-1", wait=".cards")
+    cards = page.locator(".cards")
+    for words in ("$0.1234", "12,400", "431", "182,344", "/usr/lib/python3.11", "learned from 41 runs", "each 5 s"):
+        expect(cards).to_contain_text(words)
+    trace = page.get_by_role("link", name="Trace")
+    assert trace.get_attribute("href").startswith("https://tempo.example/trace/4bf9")
+    assert trace.get_attribute("rel") == "noopener noreferrer"
+    page.goto(page.url.replace("survey-1", "crawl-7f3a"))
+    expect(page.locator(".trace")).to_contain_text("4bf92f3577b34da6a3ce929d0e0e4736")
+    expect(page.locator(".trace a")).to_have_count(0)
+
+
+def test_feed_follows(open_page, world):
+    """The feed follows its end unless one scrolled up; then it says how much is new. Nothing comes twice."""
+    for number in range(150):
+        world.say("survey-1", "progress.note", f"line {number}", agent="reader")
+    page = open_page("#/operations/survey-1", wait=".line")
+    box = page.locator(".feed-box")
+    expect(page.get_by_text("line 149")).to_be_in_viewport()
+    world.say("survey-1", "progress.note", "line 150", agent="reader")
+    world.put("survey-1")
+    expect(page.get_by_text("line 150")).to_be_in_viewport()
+    box.evaluate("one => one.scrollTop = one.scrollHeight / 2")
+    world.say("survey-1", "progress.note", "line 151", agent="reader")
+    world.put("survey-1")
+    fresh = page.get_by_role("button", name="1 new")
+    expect(fresh).to_be_visible()
+    expect(page.get_by_text("line 151")).not_to_be_in_viewport()
+    fresh.click()
+    expect(page.get_by_text("line 151")).to_be_in_viewport()
+    for _ in range(10):
+        box.evaluate("one => one.scrollTop = 0")
+        page.wait_for_timeout(80)
+        if page.get_by_text("looks below").count():
+            break
+    texts = page.locator(".line-text > bdi").all_inner_texts()
+    lines = [text for text in texts if text.startswith("line ")]
+    assert lines == [f"line {number}" for number in range(152)]
+    expect(page.get_by_role("button", name="Older")).to_have_count(0)
+
+
+def test_feed_of_one_agent(open_page):
+    """The feed can be that of one agent, and can have the plain updates too."""
+    page = open_page("#/operations/survey-1", wait=".line")
+    expect(page.locator(".line-kind", has_text="update")).to_have_count(0)
+    page.get_by_label("Agent").select_option("critic")
+    expect(page.locator(".line")).to_have_count(2)
+    page.get_by_label("Agent").select_option("")
+    page.get_by_label("updates").check()
+    expect(page.locator(".line-kind", has_text="update")).to_have_count(1)
+
+
+def test_text_is_text(open_page):
+    """What comes from telemetry is text wherever it stands; a link leads to http(s) alone."""
+    page = open_page("#/operations/%D9%86%D8%B5%2F%F0%9F%98%80", wait=".cards", viewport={"width": 1440, "height": 2400})
+    expect(page.locator("h1")).to_contain_text(NASTY)
+    for part in (".description", ".facts", ".tree", ".cards", ".line", ".list"):
+        expect(page.locator(part).first).to_contain_text("<script>alert(1)</script>")
+    assert page.locator("#app script, #app img[src=x], #app [onerror]").count() == 0
+    links = page.locator("#app a").evaluate_all("all => all.map((one) => one.href)")
+    assert all(link.startswith("http") for link in links), links
+    assert "https://example.org/x?a=b" in links
+    page.get_by_role("button", name="more").first.click()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((200, {"state": "obeyed"}), "Obeyed. It has ended."),
+        ((202, {"state": "received"}), "Received. Its process took the request"),
+        ((504, {"state": "timed out"}), "Timed out. Its process did not answer"),
+        ((409, {"error": "it is over already"}), "Not cancelled. it is over already"),
+    ],
+)
+def test_cancel(open_page, world, answer, said):
+    """Cancel asks first, sends the reason, and says what came of it."""
+    world.on_cancel["survey-1"] = answer
+    page = open_page("#/operations/survey-1", wait=".tree-row")
+    page.get_by_role("button", name="Cancel").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Cancel survey?")
+    dialog.get_by_label("Reason").fill("wrong & slow")
+    assert not any(line.startswith("DELETE") for line in world.requests)
+    dialog.get_by_role("button", name="Cancel operation").click()
+    expect(dialog.get_by_role("status")).to_contain_text(said)
+    assert "DELETE /operations/survey-1?wait=5&reason=wrong%20%26%20slow" in world.requests
+    dialog.get_by_role("button", name="Close").last.click()
+    expect(dialog).to_have_count(0)
+    if answer[0] == 200:
+        expect(page.locator(".trouble")).to_contain_text("wrong & slow")
+        expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    if answer[0] == 202:
+        expect(page.locator(".cancel")).to_contain_text("asked to stop")
+
+
+def test_cancel_that_can_not_be(open_page, world):
+    """Where the process can't be reached, or the one at the page may not, cancel is shut and says why."""
+    page = open_page("#/operations/train-12", wait=".title")
+    expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
+    expect(page.locator(".cancel-why")).to_contain_text("no control channel")
+    world.rights = ["read"]
+    page.goto(page.url.replace("train-12", "survey-1"))
+    page.reload()
+    expect(page.locator(".cancel-why")).to_contain_text("no right to control")
+    page.locator("body").press("c")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_not_known(open_page):
+    """An address of an operation that the monitor does not hold says so, and one that appears is shown."""
+    page = open_page("#/operations/nobody%2Fknows")
+    expect(page.locator("h1")).to_have_text("This operation is not known")
+    expect(page.locator(".detail")).to_contain_text("nobody/knows")
+    page.get_by_role("button", name="Back to the operations").click()
+    expect(page.locator(".detail")).to_contain_text("Choose an operation")
+
+
+def test_appears_later(open_page, world):
+    """An operation that was looked for before it began comes by itself."""
+    page = open_page("#/operations/soon")
+    expect(page.locator("h1")).to_have_text("This operation is not known")
+    now = time.time()
+    world.put(base("soon", "soon", now, now))
+    expect(page.locator("h1")).to_have_text("soon")
+
+
+def test_detail_follows(open_page, world):
+    """What is looked at is asked for when it changes, and at most four times a second."""
+    page = open_page("#/operations/survey-1", wait=".tree-row")
+    page.wait_for_timeout(400)
+    before = sum(line.startswith("GET /operations/survey-1?") for line in world.requests)
+    began = time.time()
+    for number in range(20):
+        world.put("survey-1", progress=progress(500 + number, 1000))
+        page.wait_for_timeout(50)
+    expect(page.locator(".big-percent")).to_have_text("51%")
+    asked = sum(line.startswith("GET /operations/survey-1?") for line in world.requests) - before
+    assert 2 <= asked <= 4 * (time.time() - began) + 2

@@ -1,0 +1,269 @@
+"""The parts of `otel-progress watch`: server-sent events, the feed, what a watcher knows."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_progress import semconv
+from otel_progress.cli.board import LINES, Board
+from otel_progress.cli.client import _loopback
+from otel_progress.cli.remote import label_of, snapshot_of
+from otel_progress.cli.sse import Frame, Parser, TooLong
+from otel_progress.handlers.words import Line
+from otel_progress.model.status import Health, Status
+from otel_progress.testing import Capture
+
+STREAM = (
+    "\ufeffid: e-1\nevent: hello\ndata: {}\n\n"
+    ": beat\n\n"
+    "id: e-2\r\nevent: changes\r\ndata: a\r\ndata:  b\r\n\r\n"
+    "event: nothing\n\n"
+    "retry: 10\rdata: ä€𝄞\rdata\r\r"
+    "id: e\0vil\ndata:x\n\n"
+    "id\nevent: changes\ndata: :y\n\n"
+    "id: e-9\ndata: cut off"
+).encode()
+FRAMES = [
+    Frame("hello", "{}", "e-1"),
+    Frame("changes", "a\n b", "e-2"),
+    Frame("message", "ä€𝄞\n", "e-2"),
+    Frame("message", "x", "e-2"),
+    Frame("changes", ":y", ""),
+]
+
+
+@given(st.lists(st.integers(0, len(STREAM))))
+def test_frames_may_be_cut_anywhere(cuts: list[int]) -> None:
+    """The same bytes in any pieces are the same events, whatever ends their lines; what has no end is none."""
+    parser, found = Parser(), []
+    places = [0, *sorted(cuts), len(STREAM)]
+    for begin, end in pairwise(places):
+        found.extend(parser.feed(STREAM[begin:end]))
+    assert found == FRAMES
+
+
+@given(st.lists(st.binary(max_size=30)))
+def test_any_bytes_are_read(pieces: list[bytes]) -> None:
+    """No bytes break the parser."""
+    parser = Parser("before")
+    for piece in pieces:
+        for frame in parser.feed(piece):
+            assert frame.event
+
+
+@pytest.mark.parametrize("endless", [b"x" * 50, b"data: xxxxxxxxx\n" * 6])
+def test_an_event_has_a_limit(endless: bytes) -> None:
+    """A line or an event without an end is given up, not kept."""
+    parser = Parser(limit=40)
+    with pytest.raises(TooLong):
+        list(parser.feed(endless))
+
+
+def test_loopback_is_this_machine() -> None:
+    """Only for this machine's own names a proxy is left out."""
+    assert all(map(_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST", "a.localhost")))
+    assert not any(map(_loopback, ("10.0.0.1", "localhost.example", "example", "127.0.0.1.example", "")))
+
+
+# -- from rows to snapshots
+
+
+ROW = {
+    "id": "survey-1",
+    "name": "survey",
+    "status": "running",
+    "timestamp": 100.0,
+    "elapsed": 10.0,
+    "idle": 2.0,
+    "progress": {"ratio": 0.5, "eta": {"seconds": 14.0, "low": 11.0, "high": 19.0, "source": "rate"}},
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+DETAIL = [
+    "id",
+    "name",
+    "status",
+    "verdict",
+    "reason",
+    "attempt",
+    "parent_id",
+    "agent",
+    "started_at",
+    "timestamp",
+    "elapsed",
+    "idle",
+    "stage",
+    "progress",
+    "wait",
+    "stuck_at",
+    "cancel",
+    "cost",
+    "tokens",
+    "usage",
+    "result",
+    "outcomes",
+    "counters",
+    "limits",
+    "stages",
+    "folded",
+    "stack",
+    "description",
+    "attributes",
+]
+
+
+def test_clocks_go_on() -> None:
+    """Between two rows elapsed and idle grow and the ETA shrinks; while it waits, idle stands still."""
+    later = snapshot_of(ROW, 5.0)
+    assert (later.elapsed, later.idle) == (15.0, 7.0)
+    assert (later.progress.eta.eta, later.progress.eta.low, later.progress.eta.high) == (9.0, 6.0, 14.0)
+    assert snapshot_of(ROW, 50.0).progress.eta.low == 0.0
+    waits = snapshot_of({**ROW, "wait": {"reason": "x", "elapsed": 1.0}}, 5.0)
+    assert (waits.idle, waits.wait.elapsed) == (2.0, 6.0)
+
+
+@pytest.mark.parametrize("change", [{"status": "completed"}, {"status": "lost", "ended": True}])
+def test_what_is_over_stands(change: dict[str, object]) -> None:
+    """The clocks of what ended do not go on."""
+    assert snapshot_of({**ROW, **change}, 5.0).elapsed == 10.0
+
+
+def test_no_estimate_of_what_is_stuck() -> None:
+    """What is stuck, loops, or is not heard of has no ETA."""
+    assert snapshot_of({**ROW, "verdict": {"health": "silent", "reason": "x"}}, 1.0).progress.eta is None
+    assert snapshot_of({**ROW, "verdict": {"health": "slow", "reason": "x"}}, 1.0).progress.eta is not None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "health", "reason"),
+    [
+        ({"health": "progressing", "reason": "all well"}, Health.PROGRESSING, None),
+        ({"health": "waiting", "reason": "waits", "overdue": False}, Health.WAITING, None),
+        ({"health": "waiting", "reason": "too long", "overdue": True}, Health.WAITING, "too long"),
+        ({"health": "dead"}, Health.DEAD, "dead"),
+        ({"health": "unheard of"}, Health.PROGRESSING, None),
+        (None, Health.PROGRESSING, None),
+    ],
+)
+def test_only_trouble_has_a_reason(verdict: object, health: Health, reason: str | None) -> None:
+    """A verdict that nobody needs to look at draws no badge."""
+    found = snapshot_of({**ROW, "verdict": verdict})
+    assert (found.health, found.health_reason) == (health, reason)
+
+
+@given(st.dictionaries(st.sampled_from(DETAIL), JSON), st.floats(0, 1e6))
+def test_any_json_is_a_snapshot(row: dict[str, object], later: float) -> None:
+    """Whatever a field holds, a snapshot comes out, and none of its texts has control characters."""
+    found = snapshot_of(row, later)
+    texts = (found.name, found.operation_id, found.reason or "", found.message or "", found.health_reason or "")
+    assert all(text.isprintable() for text in texts)
+    assert isinstance(found.status, Status)
+
+
+def test_labels() -> None:
+    """The id is shown once; of one that nobody gave a child shows the number alone."""
+    made_up = {"name": "survey", "id": "0123456789abcdef-7"}
+    assert label_of(ROW) == "survey-1"
+    assert label_of({"name": "survey", "id": "x"}) == "survey x"
+    assert label_of(made_up) == "survey 0123456789abcdef-7"
+    assert label_of(made_up, child=True) == "survey #7"
+
+
+# -- what a watcher knows
+
+
+def words(lines: list[Line]) -> list[str]:
+    """The lines without the time of day."""
+    return ["".join(text for text, style in line if style != "dim" or ":" not in text) for line in lines]
+
+
+def row(key: str = "a", status: str = "running", revision: int = 1, **more: object) -> dict[str, object]:
+    ended = {"ended": True} if Status(status).final else {}
+    return {"id": key, "name": key, "status": status, "revision": revision, "elapsed": 1.0, **ended, **more}
+
+
+def test_older_rows_change_nothing(progress_capture: Capture) -> None:
+    """Of two rows of an id the one with the higher revision holds, whichever comes last."""
+    board = Board(draws=True)
+    board.changed([row(revision=5, progress={"ratio": 0.5})])
+    board.changed([row(revision=4, progress={"ratio": 0.1})])
+    assert board.branches(0.0, 10)[0][0].snapshot.progress.ratio == 0.5
+
+
+def test_an_end_is_told_once(progress_capture: Capture) -> None:
+    """Each end is told, also of what began and ended between two frames; ended children of a row are told once."""
+    board = Board(draws=True)
+    board.changed([row("a"), row("b", "completed")])
+    board.changed([row("c", "failed", parent_id="a", reason="x"), row("a", revision=2)])
+    board.changed([row("c", "failed", parent_id="a", reason="x"), row("a", revision=3)])
+    assert words(board.news()) == ["✓ b completed after 1.0 s"]
+    branch = board.branches(0.0, 10)[0][0]
+    assert [label for label, _ in branch.over] == ["c"]
+
+
+def test_no_end_is_left_out_but_counted(progress_capture: Capture) -> None:
+    """Of very many endings those that completed become a number; what failed always comes through."""
+    board = Board(draws=True)
+    board.changed([row(f"n{number}", "completed") for number in range(3 * LINES)])
+    board.changed([row(f"f{number}", "failed") for number in range(3)])
+    news = words(board.news())
+    assert len(news) == LINES + 4
+    assert news[-1] == f"+ {2 * LINES} more that ended or changed"
+    assert sum("failed" in line for line in news) == 3
+    assert board.news() == []
+
+
+def test_what_is_missing_after_a_gap(progress_capture: Capture) -> None:
+    """A list that is loaded anew names those that ran before and do no longer."""
+    board = Board(draws=True)
+    board.loaded([row("a"), row("b")])
+    assert board.loaded([row("b", revision=2), row("c")]) == ["a"]
+
+
+def test_the_clock_of_the_monitor_is_used(progress_capture: Capture) -> None:
+    """How old a row is follows from the monitor's clock, then from our own monotonic one."""
+    from otel_progress import clock
+
+    board = Board(draws=True)
+    board.server_time(clock.unix() + 1000.0)
+    board.changed([row(timestamp=clock.unix() + 990.0, elapsed=5.0)])
+    progress_capture.clock.sleep(3)
+    assert board.branches(clock.monotonic(), 10)[0][0].snapshot.elapsed == pytest.approx(18.0)
+
+
+def test_trouble_fits_first(progress_capture: Capture) -> None:
+    """Of more than fit, those in trouble are shown, in their place."""
+    board = Board(draws=True)
+    rows = [row(f"n{number}", started_at=float(number)) for number in range(20)]
+    rows[15]["verdict"] = {"health": "silent", "reason": "x"}
+    board.changed(rows)
+    branches, more = board.branches(0.0, 3)
+    assert [branch.label for branch in branches] == ["n0", "n1", "n15"]
+    assert (more, board.running, board.troubled) == (17, 20, 1)
+
+
+def test_parents_in_a_circle(progress_capture: Capture) -> None:
+    """Operations that name each other as parent break nothing."""
+    board = Board(draws=True)
+    board.changed([row("a", parent_id="b"), row("b", parent_id="a"), row("c", parent_id="c"), row("d")])
+    branches, more = board.branches(0.0, 10)
+    assert more + len(branches) == 4
+
+
+def test_events_are_told_once(progress_capture: Capture) -> None:
+    """An event that comes again, as after a lost connection, is not told again; a tree shows notes alone."""
+    for draws, told in ((False, ["a: began", "x"]), (True, ["x"])):
+        board = Board(draws=draws, root="a")
+        first = {"id": 1, "event": semconv.STAGE_STARTED, "text": "a: began"}
+        note = {"id": 2, "event": semconv.NOTE, "text": "a: x", "attributes": {semconv.NOTE_TEXT: "x"}}
+        board.events([first, note, {"id": 3, "event": semconv.UPDATED, "text": "no"}])
+        board.events(json.loads(json.dumps([first, note])))
+        assert words(board.news()) == told
