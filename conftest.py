@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from hypothesis import settings
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+settings.register_profile("otel-progress", deadline=None)  # no test asserts a time
+settings.load_profile("otel-progress")
 
 
 def _nothing_leaves(_: dict[str, Any]) -> None:
