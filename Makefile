@@ -18,8 +18,8 @@ $(READY): requirements-dev.txt pyproject.toml
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-demo: $(READY)  ## survey the source code of Python's standard library, followed live
-	@$(RUN) examples/survey.py
+demo: $(READY)  ## a monitor and its page, and jobs that work, wait, fail, hang, loop and are killed; needs nothing else
+	@$(RUN) examples/tour
 
 test: $(READY)  ## all tests; those that need the real Collector say so where it can't be built
 	$(RUN) -m pytest -n 2 --dist loadfile

@@ -223,8 +223,7 @@ def test_calm(open_page):
     assert page.evaluate(moves) == "drift"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+@pytest.mark.parametrize(("scheme", "size"), [("light", (1440, 900)), ("dark", (1440, 900)), ("light", (390, 844))])
 def test_accessible(open_page, world, scheme, size):
     """axe finds nothing serious in the list, in details, in dialogs, in the form and in the empty page."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="run `pip install axe-playwright-python`")

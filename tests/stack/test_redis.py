@@ -262,6 +262,7 @@ def test_killed_in_the_middle_of_writing(running: Server, monitor: Callable[...,
         running.kill()
         running.start()
     until(lambda: len(set(two.took)) == 9000)
+    until(lambda: one.stream._bytes == 0)
     assert one.stream.losses() == two.stream.losses() == []
 
 

@@ -436,6 +436,8 @@ def test_an_answer_makes_pauses_short_again() -> None:
     deliveries.done()
     assert taken(deliveries, 601.0) == "c"
 
+    assert taken(deliveries, 601.0) == "c"
+
 
 def test_a_receiver_that_is_down_is_not_knocked_at_for_each() -> None:
     """With many waiting, tries become rare as with one: the pause grows with the failures in a row."""

@@ -12,12 +12,14 @@ import ipaddress
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from otel_progress import clock
 from otel_progress.errors import InvalidArgument
@@ -40,9 +42,12 @@ SAFE_HEADERS: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_PAGE: Final = ("/", "/static/", "/login/")
-"""What may be reached from a link on another site, and without a token: it holds no data."""
+_FREE: Final = frozenset({"/", "/session", "/health", "/api"})
+_PAGE: Final = ("/static/", "/login/")
+"""With `/`, what may be reached from a link on another site, and without a token: it holds no data."""
+BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
+"""Headers that browsers alone send."""
+_FOREIGN: Final = "requests of other web pages are not taken"
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Auth:
             )
         self._tokens = {token.encode(): identity for token, identity in tokens.items()}
         self.cookie: Final = f"otel-progress-{port}"
-        self._hosts = None if tokens and not loopback and not hosts else _LOOPBACK | set(hosts)
+        self._hosts = None if tokens and not loopback and not hosts else frozenset(map(str.lower, hosts))
         self._sessions: dict[str, tuple[float, Identity]] = {}
         self._links: dict[str, tuple[float, Identity]] = {}
 
@@ -112,9 +117,10 @@ class Auth:
         return self.open(identity) if clock.monotonic() < until else None
 
     def open(self, identity: Identity) -> str:
-        """A new session."""
+        """A new session; a browser has no events to send."""
         session = secrets.token_urlsafe(32)
-        self._sessions[session] = (clock.monotonic() + SESSION_SECONDS, identity)
+        limited = Identity(identity.rights - {SEND}, identity.owner)
+        self._sessions[session] = (clock.monotonic() + SESSION_SECONDS, limited)
         while len(self._sessions) > SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         return session
@@ -141,23 +147,32 @@ class Auth:
         until, identity = self._sessions.get(self.session_of(headers), (0.0, ANYBODY))
         return identity if clock.monotonic() < until else None
 
-    def refuse(self, path: str, headers: Headers, scheme: str) -> str | None:
-        """Why a request is refused by where it comes from; None where that is fine."""
-        host = headers.get("host", "")
-        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-        if self._hosts is not None and name.lower() not in self._hosts:
-            return f"the monitor is not known as {name[:100]!r}; allow the name with --allowed-host"
-        origin = headers.get("origin")
-        web = {"ws": "http", "wss": "https"}.get(scheme, scheme)
-        if origin is not None and origin.lower() != f"{web}://{host}".lower():
-            return "requests of other web pages are not taken"
+    def refuse(self, path: str, headers: Headers) -> str | None:
+        """Why a request is refused by where it comes from; None where that is fine.
+
+        A page of ours may be served by http or, behind a proxy, by https: one name and port can't be both.
+        """
+        hosts = headers.getlist("host")
+        host = hosts[0].lower() if len(hosts) == 1 else ""
+        if self._hosts is not None and not self._is_us(host):
+            return f"the monitor is not known as {host[:100]!r}; allow the name with --allowed-host"
+        if _is_for_programs(path) and any(name in headers for name in BROWSER):
+            return "requests of web pages are not taken here"
+        origins = headers.getlist("origin")
+        if origins and (
+            not host or len(origins) > 1 or origins[0].lower() not in (f"http://{host}", f"https://{host}")
+        ):
+            return _FOREIGN
         site = headers.get("sec-fetch-site", "none")
         if site in ("same-origin", "none"):
             return None
-        is_page = path == "/" or path.startswith(_PAGE[1:])
-        if is_page and headers.get("sec-fetch-mode") == "navigate":
-            return None
-        return "requests of other web pages are not taken"
+        is_page = path == "/" or path.startswith(_PAGE)
+        return None if is_page and headers.get("sec-fetch-mode") == "navigate" else _FOREIGN
+
+    def _is_us(self, host: str) -> bool:
+        """Whether a browser that asks for this host means us: no name that somebody else could make ours."""
+        name = host if host.endswith("]") or ":" not in host else host.rpartition(":")[0]
+        return is_loopback(name) or (self._hosts is not None and name in self._hosts)
 
 
 class Guard:
@@ -173,12 +188,11 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers, path = Headers(scope=scope), scope["path"]
-        raw = scope.get("raw_path")
-        if raw:  # an id is one segment, whatever is in it
-            scope = {**scope, "path": raw.partition(b"?")[0].decode("latin-1")}
+        headers, raw = Headers(scope=scope), scope.get("raw_path")
+        path = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
+        scope = {**scope, "path": path}  # as it was sent: an id is one segment, whatever is in it
         safe = _safely(send, scope)
-        why = self._auth.refuse(path, headers, scope["scheme"])
+        why = self._auth.refuse(path, headers)
         if why is not None:
             await _deny(403, why, scope, receive, safe)
             return
@@ -198,13 +212,17 @@ def _is_free(path: str, scope: Scope) -> bool:
     """What needs no token: the page, which holds no data, what makes a session, and whether we live."""
     if scope["type"] != "http":
         return False
-    return path == "/" or path.startswith(_PAGE[1:]) or path in ("/session", "/health", "/api")
+    return path in _FREE or path.startswith(_PAGE)
+
+
+def _is_for_programs(path: str) -> bool:
+    return path.startswith("/v1/") or path == "/control"
 
 
 def _right(kind: str, method: str, path: str) -> str | None:
-    if path.startswith("/v1/") or path == "/control":
+    if _is_for_programs(path):
         return SEND
-    if kind == "http" and (path in ("/", "/session", "/health", "/api") or path.startswith(_PAGE[1:])):
+    if kind == "http" and (path in _FREE or path.startswith(_PAGE)):
         return None
     return READ if kind == "websocket" or method in ("GET", "HEAD") else CONTROL
 
@@ -213,7 +231,7 @@ def _safely(send: Send, scope: Scope) -> Send:
     """What is sent bears headers that keep browsers from doing more with it than it is for."""
 
     async def safe(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
             has = {name.lower() for name, _ in message["headers"]}
             more = [pair for pair in SAFE_HEADERS if pair[0] not in has]
             if b"cache-control" not in has and not scope["path"].startswith("/static/"):
@@ -225,57 +243,66 @@ def _safely(send: Send, scope: Scope) -> Send:
 
 
 async def _deny(status: int, why: str, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 4000 + status, "reason": why[:100]})
-        return
     headers = {"www-authenticate": "Bearer"} if status == 401 else None
-    await JSONResponse({"error": why}, status, headers)(scope, receive, send)
+    answer = JSONResponse({"error": why}, status, headers)
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(answer)
+        return
+    await answer(scope, receive, send)
 
 
 def read_tokens(path: Path) -> dict[str, Identity]:
     """The tokens in a file: one a line, then maybe `rights=read,control,send` and `owner=NAME`; `#` begins a comment.
 
+    A token that is limited to an owner may send only where its line says so: who sends, says whose operations are.
+
     Raises:
         InvalidArgument: where the file can't be read, or a line can't be meant; a token is never shown.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise InvalidArgument(f"the token file {path} can't be read: {why}") from None
     found: dict[str, Identity] = {}
     for number, line in enumerate(lines, 1):
-        token, *options = line.partition("#")[0].split() or [""]
-        if not token:
-            continue
-        rights, owner = RIGHTS, None
-        for option in options:
-            key, _, value = option.partition("=")
-            if key == "rights" and value and set(value.split(",")) <= RIGHTS:
-                rights = frozenset(value.split(","))
-            elif key == "owner" and value:
-                owner = value
-            else:
-                raise InvalidArgument(
-                    f"{path}, line {number}: {option!r} is not understood; a line is a token, then maybe "
-                    "rights=read,control,send and owner=NAME"
-                )
-        found[checked(token, f"{path}, line {number}")] = Identity(rights, owner)
+        words = list(takewhile(lambda word: not word.startswith("#"), line.split()))
+        if words:
+            where = f"{path}, line {number}"
+            found[checked(words[0], where)] = _identity(words[1:], where)
     if not found:
         raise InvalidArgument(f"the token file {path} holds no token")
     return found
 
 
+def _identity(options: Iterable[str], where: str) -> Identity:
+    rights: frozenset[str] | None = None
+    owner = None
+    for option in options:
+        key, _, value = option.partition("=")
+        if key == "rights" and value and set(value.split(",")) <= RIGHTS:
+            rights = frozenset(value.split(","))
+        elif key == "owner" and value:
+            owner = value
+        else:  # it is not shown, as it may be part of a token
+            raise InvalidArgument(
+                f"{where}: what follows the token is not understood; a line is a token, then maybe "
+                "rights=read,control,send and owner=NAME"
+            )
+    if rights is None:
+        rights = RIGHTS if owner is None else RIGHTS - {SEND}
+    return Identity(rights, owner)
+
+
 def checked(token: str, where: str) -> str:
-    """The token, where it is long enough to be one.
+    """The token, where it is long enough to be one, and a header can carry it.
 
     Raises:
         InvalidArgument: where it is not.
     """
-    if len(token) < TOKEN_LENGTH:
+    if len(token) < TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidArgument(
-            f"{where}: a token has {TOKEN_LENGTH} characters at the least; make one with: "
+            f"{where}: a token has {TOKEN_LENGTH} characters at the least, of ASCII and without spaces; make one with: "
             'python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
     return token

@@ -30,7 +30,7 @@ function Lost() {
 function Top() {
   const running = counts.value.progressing + counts.value.waiting + counts.value.slow + counts.value.overdue;
   const themeIcon = { system: "auto", light: "sun", dark: "moon" }[theme.value];
-  return html`<header class="top"><a class="brand" href="#/"><img src="static/icon.svg" alt="" width="20" height="20" /><span>otel-progress</span></a>
+  return html`<header class="top"><a class="brand" href="#/" aria-label="otel-progress, all operations"><img src="static/icon.svg" alt="" width="20" height="20" /><span>otel-progress</span></a>
     <span class="summary">${stuck.value > 0 && html`<span class="tone-bad"><${Icon} name="stuck" size=${14} /><b>${number(stuck.value)}</b> stuck</span>`}<span><b>${number(running)}</b> running</span></span>
     <span class="grow"></span><${Light} />
     <button type="button" class="quiet icon-only" onClick=${nextTheme} aria-label=${`Theme: ${theme.value}`} title=${`Theme: ${theme.value} (t)`}><${Icon} name=${themeIcon} /></button>

@@ -106,8 +106,8 @@ function Stage({ stage, depth, shown, span, now, marks }) {
   const pending = stage.status === "pending";
   const words = [stage.reason, stage.wait && `waits for ${stage.wait.reason}`, stage.message, stage.progress?.current_step].filter(Boolean);
   const hints = [stage.description, stage.weight != null && `weight ${stage.weight}`, stage.depends_on?.length && `after ${stage.depends_on.join(", ")}`].filter(Boolean).join(" · ");
-  return html`<div class=${`tree-row${pending ? " pending" : ""}`} role="row" aria-level=${depth + 1}>
-    <span role="cell" class="tree-name" style=${{ paddingInlineStart: `${depth * 16}px` }} title=${hints}><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="tree-label"><span class="tree-title"><bdi>${stage.name}</bdi><span class="sr">, ${face.label}</span>${stage.critical === false && html`<span class="tag">optional</span>`}</span>
+  return html`<div class=${`tree-row${pending ? " pending" : ""}`} role="row" data-depth=${depth}>
+    <span role="cell" class="tree-name" style=${{ paddingInlineStart: `${depth * 16}px` }} title=${hints}><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="tree-label"><span class="tree-title"><bdi>${stage.name}</bdi><span class="sr">, ${depth > 0 ? `in ${stage.path.slice(0, stage.path.length - stage.name.length - 1)}, ` : ""}${face.label}</span>${stage.critical === false && html`<span class="tag">optional</span>`}</span>
       ${[...new Set(words)].length > 0 && html`<span class="tree-words"><bdi>${[...new Set(words)].join(" · ")}</bdi></span>`}</span></span>
     <span role="cell" class="tree-bar">${!pending && html`<${Bar} value=${value} tone=${face.tone} live=${live} label=${`progress of ${stage.name}`} /><span class="tree-amount"><span>${amount(stage.progress)}</span><span>${live ? pace(stage.progress) : ""}</span></span>`}</span>
     <span role="cell" class="tree-time">${pending ? html`<span class="dim">${stage.expected ? `about ${duration(stage.expected)}` : "planned"}</span>` : duration(elapsed)}</span>
