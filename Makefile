@@ -40,6 +40,8 @@ format: $(READY)  ## put the code into its form
 
 stack: $(READY)  ## build or install what the tests against real programs need (Collector, Prometheus, Loki, Alertmanager), where missing
 	sh tools/install-prometheus.sh
+	sh tools/install-redis.sh
+	sh tools/install-chromium.sh
 	$(RUN) tests/stack/build.py
 
 alert-demo: $(READY)  ## a job hangs, and its alert arrives at a webhook; about a minute, the first time some more

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import socket
 import threading
@@ -63,6 +64,7 @@ class World:
         self.rights = ["read", "control"]
         self.on_cancel: dict[str, tuple[int, dict[str, str]]] = {}
         self.requests: list[str] = []
+        self.interval = 0.1
 
     def put(self, operation: Operation | str, **changes: Any) -> Operation:
         """Add an operation, or change one by its id; every reader hears of it."""
@@ -107,12 +109,12 @@ class World:
                 return None
             changed: dict[str, None] = {}
             end = position
-            for sequence, ident in self.log:
-                if sequence > position:
-                    if ident not in changed and len(changed) == limit:
-                        break
-                    changed[ident] = None
-                    end = sequence
+            first = position + 1 - self.log[0][0] if self.log else 0
+            for sequence, ident in itertools.islice(self.log, first, None):
+                if ident not in changed and len(changed) == limit:
+                    break
+                changed[ident] = None
+                end = sequence
             rows = [self.row(self.operations[ident]) for ident in changed if ident in self.operations]
             return end, rows, [ident for ident in changed if ident not in self.operations]
 
@@ -274,10 +276,8 @@ class Api:
                 beat = time.monotonic()
                 yield ": beat\n\n"
             try:
-                await asyncio.wait_for(self.closing.wait(), 0.02 if changes and len(changes[1]) == 200 else 0.1)
-            except TimeoutError:
-                continue
-            except asyncio.TimeoutError:
+                await asyncio.wait_for(self.closing.wait(), 0.02 if changes and len(changes[1]) == 200 else world.interval)
+            except asyncio.TimeoutError:  # noqa: UP041 - another class before Python 3.11
                 continue
 
 

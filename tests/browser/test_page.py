@@ -238,7 +238,7 @@ def test_accessible(open_page, world, scheme, size):
     if size[0] > 800:
         page.get_by_role("button", name="Filter").click()
     check("list")
-    for ident in ("survey-1", "crawl-7f3a", "train-12", "report-7"):
+    for ident in ("survey-1", "crawl-7f3a", "train-12", "report-7") if (scheme, size[0]) == ("light", 1440) else ("survey-1", "crawl-7f3a"):
         page.goto(page.url.split("#")[0] + f"#/operations/{ident}")
         page.wait_for_selector(".title h1")
         expect(page.locator(".title .id").first).to_have_text(ident)
@@ -247,6 +247,8 @@ def test_accessible(open_page, world, scheme, size):
     page.wait_for_selector("dialog")
     check("help")
     page.keyboard.press("Escape")
+    if size[0] < 800:
+        return
     world.operations.clear()
     world.token = "x"
     page.reload()

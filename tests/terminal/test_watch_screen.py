@@ -16,6 +16,9 @@ import pytest
 from tests.terminal.screens import ROOT, Terminal, command, environment, wait_until
 from tests.terminal.stub import Stub
 
+from otel_progress.cli.client import Client
+from otel_progress.cli.feed import PAUSES, Down, Feed
+
 
 def progress(completed: int, total: int, **more: Any) -> dict[str, Any]:
     ratio = completed / total
@@ -30,6 +33,10 @@ def begin(monitor: Stub, key: str = "survey-1", **more: Any) -> dict[str, Any]:
 
 def end(monitor: Stub, key: str = "survey-1", status: str = "completed", **more: Any) -> None:
     monitor.say(id=key, status=status, ended=True, **more)
+
+
+def line_of(text: str, part: str) -> str:
+    return next(line for line in text.splitlines() if part in line)
 
 
 def watch(monitor: Stub, *given: str, **more: Any) -> Terminal:
@@ -114,7 +121,7 @@ def test_many_operations_fit_the_screen(monitor: Stub) -> None:
         text = terminal.see("500 running", "job-400", "STUCK", " more")
         assert len(text.splitlines()) <= 20
         more = int(re.search(r"\+ ([\d,]+) more", text)[1].replace(",", ""))
-        assert more + sum(row.lstrip("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏⠿! ").startswith("job-") for row in terminal.lines) == 500
+        assert more + sum(row.lstrip("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏⠿! ").startswith("job-") for row in text.splitlines()) == 500
 
 
 def test_text_can_not_steer_the_terminal(monitor: Stub) -> None:
@@ -158,10 +165,9 @@ def test_clocks_stand_while_nothing_is_heard(monitor: Stub) -> None:
     with watch(monitor) as terminal:
         terminal.see("1 running", "1:4")
         monitor.down()
-        terminal.see("retrying in 2 s")
-        before = next(line for line in terminal.lines if "survey-1" in line)
-        terminal.see("retrying in 4 s")
-        assert next(line for line in terminal.lines if "survey-1" in line) == before
+        early = terminal.until(lambda text: bool(re.search(r"retrying in [12] s", text)) and "survey-1" in text)
+        late = terminal.until(lambda text: bool(re.search(r"retrying in [345] s", text)) and "survey-1" in text)
+        assert line_of(early, "survey-1") == line_of(late, "survey-1")
 
 
 def test_monitor_started_anew(monitor: Stub) -> None:
@@ -282,7 +288,7 @@ def test_ctrl_c_while_the_connection_is_lost(monitor: Stub) -> None:
         terminal.see("survey-1")
         monitor.wait_for_stream()
         monitor.down()
-        terminal.see("retrying in 4 s")
+        terminal.until(lambda text: bool(re.search(r"retrying in [2345] s", text)))
         terminal.type("\x03")
         assert terminal.exit_code(3) == 130
         assert "survey-1 goes on" in terminal.text
@@ -442,3 +448,27 @@ def test_ctrl_c_with_a_reader_that_does_not_read(monitor: Stub) -> None:
     assert process.wait(5) == 130
     process.stdout.close()
     process.stderr.close()
+
+
+def test_pauses_grow_and_begin_anew(monitor: Stub) -> None:
+    """Each try in vain makes the next pause longer, up to 5 s; after one that succeeded they begin anew."""
+    begin(monitor)
+    feed = Feed(Client(monitor.url)).start()
+
+    def next_down() -> Down:
+        while True:
+            for item in feed.take(10):
+                if item.kind == "down":
+                    return item.data
+
+    monitor.wait_for_stream()
+    monitor.down()
+    assert [next_down().pause for _ in range(3)] == [0.5, 1.0, 2.0]
+    monitor.up()
+    monitor.wait_for_stream()
+    begin(monitor)
+    wait_until(lambda: any(item.kind == "changes" for item in feed.take(1)))
+    monitor.drop()
+    assert next_down().pause == 0.5
+    assert PAUSES[-1] == 5.0
+    feed.stop()

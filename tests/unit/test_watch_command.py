@@ -267,3 +267,32 @@ def test_events_are_told_once(progress_capture: Capture) -> None:
         board.events([first, note, {"id": 3, "event": semconv.UPDATED, "text": "no"}])
         board.events(json.loads(json.dumps([first, note])))
         assert words(board.news()) == told
+
+
+def test_the_summary_comes_last(progress_capture: Capture) -> None:
+    """What is heard of the only operation after its end is told before its summary."""
+    board = Board(draws=False, root="a")
+    board.detail(row("a", stages=[]))
+    board.detail(row("a", "completed", revision=2, stages=[]))
+    board.events([{"id": 1, "event": semconv.STAGE_ENDED, "text": "a: load completed"}])
+    assert words(board.news()) == ["a: running", "a: load completed"]
+    assert words(board.summary) == ["✓ a completed after 1.0 s"]
+    assert board.ended is not None
+
+
+def test_a_row_tells_its_stage(progress_capture: Capture) -> None:
+    """Of a row the stage, how far that is, and what it does are one line; nothing is said twice."""
+    stage = {"completed": 61, "total": 100, "unit": "file"}
+    told = snapshot_of({**ROW, "stage": "parse", "stage_progress": stage, "progress": {"current_step": "a.py"}}).message
+    assert told == "parse 61/100 files · a.py"
+    assert snapshot_of({**ROW, "stage": "parse", "progress": {"current_step": "parse"}}).message == "parse"
+
+
+def test_what_is_unknown_is_no_news(progress_capture: Capture) -> None:
+    """While the monitor is blind the last verdict stands: neither the blindness nor its end is told."""
+    silent = {"health": "silent", "reason": "no progress"}
+    turns = (silent, {"health": "unknown", "reason": "just started"}, silent, {"health": "progressing"})
+    board = Board(draws=True)
+    for revision, verdict in enumerate(turns):
+        board.changed([row(revision=revision, verdict=verdict)])
+    assert words(board.news()) == ["a: STUCK no progress", "a: in order again"]

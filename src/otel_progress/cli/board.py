@@ -65,6 +65,7 @@ class Board:
         self._known: dict[str, Known] = {}
         self._over: dict[str, deque[tuple[str, Snapshot]]] = {}
         self._badges: dict[str, Health] = {}
+        self._told: dict[str, Health | None] = {}
         self._had: dict[str, None] = {}
         self._news: list[Line] = []
         self._more = 0
@@ -150,16 +151,20 @@ class Board:
             self._badges.pop(key, None)
         if before is None or _place(before.row) != _place(row):
             self._order = None
+        if again:
+            self._told.pop(key, None)
         self._turn(row, before if not again else None, known)
 
     def _turn(self, row: Row, before: Known | None, known: Known) -> None:
         """Tell what is new about one that runs."""
         label, when = self._label(row), _stamp(number(row.get("timestamp")))
-        was = _badge(before.row) if before is not None else None
         if before is None and not self._draws:
             runs = status_of(row).value + (f", attempt {row['attempt']}" if (row.get("attempt") or 1) != 1 else "")
             self._say(when, ((f"{label}: ", "bold"), (runs, "")))
-        if _badge(row) is not was:
+        key, badge = str(row.get("id")), _badge(row)
+        # Where the monitor itself knows nothing, what was told stands until it does.
+        if badge is not Health.UNKNOWN and badge is not self._told.get(key):
+            self._told[key] = badge
             event = Event(semconv.UPDATED, 0, known.now(known.at))
             self._say(when, ((f"{label}: ", "bold"), *plain.verdict(event)))
         if self._draws or self._root is not None or before is None:
@@ -198,6 +203,7 @@ class Board:
         self._order = None if self._known.pop(key, None) is not None else self._order
         self._over.pop(key, None)
         self._badges.pop(key, None)
+        self._told.pop(key, None)
         self._told_at.pop(key, None)
 
     def _label(self, row: Row) -> str:

@@ -109,6 +109,8 @@ def _options(given: argparse.Namespace, environ: Mapping[str, str]) -> Options:
     if given.trace_url is not None and "{trace_id}" not in given.trace_url:
         raise InvalidArgument("--trace-url needs {trace_id} where the id of the trace stands")
     secret = environ.get(SECRET)
+    if secret == "":
+        raise InvalidArgument(f"{SECRET} is empty: give it what to sign with, or remove it")
     return Options(
         db=given.db or default_db(environ),
         host=given.host,

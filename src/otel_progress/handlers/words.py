@@ -51,7 +51,7 @@ def trouble(snapshot: Snapshot) -> Span | None:
     if snapshot.health_reason is None or snapshot.status.final:
         return None
     badge = {Health.SILENT: "STUCK", Health.WAITING: "OVERDUE"}.get(snapshot.health, snapshot.health.value.upper())
-    return badge, "yellow" if snapshot.health in (Health.SLOW, Health.WAITING) else "red"
+    return badge, "yellow" if snapshot.health in (Health.SLOW, Health.WAITING, Health.UNKNOWN) else "red"
 
 
 def clean(words: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,7 @@ from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, Identity
 from otel_progress.monitor.control import BODY_BYTES as CONTROL_BYTES
 from otel_progress.monitor.control import OBEYED, RECEIVED, TIMED_OUT, TooMany, answers_of
 from otel_progress.monitor.kept import Query
+from otel_progress.monitor.otlp import Refused, read_body
 from otel_progress.monitor.publish import ALL, of_operation, of_owner
 from otel_progress.monitor.stream import READERS, serve_events, serve_socket
 from otel_progress.monitor.views import dump, event_view
@@ -46,7 +48,13 @@ WAIT: Final = 5.0
 WAIT_MOST: Final = 60.0
 SESSION_BYTES: Final = 4_096
 REASON: Final = 500
+_NO_CURSOR: Final = "the cursor is none that this monitor gave; begin without one"
+EVENTS_AT_ONCE: Final = 50
+EVENTS_BYTES: Final = 8 * 1024 * 1024
+"""From so many characters on an answer holds no further events, and says where to go on."""
 STATIC: Final = Path(__file__).with_name("static")
+TIME_MOST: Final = 1e15
+_SECONDS: Final = re.compile(r"-?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")
 _STATUSES: Final = frozenset(status.value for status in Status if status is not Status.SKIPPED)
 _OPEN: Final = frozenset(status.value for status in Status if not status.final)
 _VERDICTS: Final = frozenset(health.value for health in Health)
@@ -122,10 +130,12 @@ class Api:
     async def health(self, request: Request) -> Response:
         """Whether we live, and what we have."""
         out = {**self._about, "status": "degraded" if self._core.trouble else "ok"}
-        if _identity(request.scope) is not None:
-            running = sum(entry.open for entry in list(self._core.ledger.operations.values()))
-            stored = await run_in_threadpool(self._store.count, Query())
-            out["operations"] = {"running": running, "stored": stored}
+        identity = _identity(request.scope)
+        if identity is not None and READ in identity.rights:
+            query = Query(owner=identity.owner)
+            stored = await run_in_threadpool(self._store.count, query)
+            out["operations"] = {"running": len(self._running(query, frozenset())), "stored": stored}
+        if identity is not None and identity.owner is None:
             out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
             out["readers"] = self._hub.readers
             if self._core.trouble:
@@ -142,7 +152,9 @@ class Api:
         position = self._hub.position
         query, verdicts = _query(request, _identity_or_401(request.scope))
         limit = _number(request, "limit", LIMIT, LIMIT_MOST)
-        cursor = request.query_params.get("cursor")
+        cursor = request.query_params.get("cursor") or None
+        if cursor is not None and cursor[0] not in "re":
+            raise Wrong(400, _NO_CURSOR)
         found = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
         texts, following, total = found
         body = f'{{"operations":[{",".join(texts)}],"next":{dump(following)},"total":{total},"position":"{position}"}}'
@@ -170,7 +182,7 @@ class Api:
                 try:
                     kept, next_at = self._store.ended(ended, limit - len(rows), at)
                 except ValueError:
-                    raise Wrong(400, "the cursor is none that this monitor gave") from None
+                    raise Wrong(400, _NO_CURSOR) from None
                 found = (self._core.find(one.operation_id) for one in kept)
                 rows += [entry for entry in found if entry is not None and not entry.open]
                 following = None if next_at is None else f"e{next_at}"
@@ -216,13 +228,31 @@ class Api:
         names = _words(request, "event", s.EVENTS)
         before = _number(request, "before", 0, 2**62) or None
         after = _number(request, "after", 0, 2**62)
-        rows = await run_in_threadpool(
-            self._store.events, entry.head.operation_id, after=after, before=before, names=names or None, limit=limit
+        texts, following = await run_in_threadpool(
+            self._history, entry.head.operation_id, after, before, names or None, limit
         )
-        more = len(rows) == limit
-        following = None if not more else rows[0][0] if before is not None else rows[-1][0]
-        body = dump({"events": [event_view(*row) for row in rows], "next": following})
+        body = f'{{"events":[{",".join(texts)}],"next":{dump(following)}}}'
         return Response(body.encode(), media_type="application/json")
+
+    def _history(
+        self, key: str, after: int, before: int | None, names: tuple[str, ...] | None, limit: int
+    ) -> tuple[list[str], int | None]:
+        """Events as JSON texts, oldest first, and where to go on; few at a time, as each may be large."""
+        texts: list[str] = []
+        size = 0
+        while len(texts) < limit and size < EVENTS_BYTES:
+            most = min(EVENTS_AT_ONCE, limit - len(texts))
+            rows = self._store.events(key, after=after, before=before, names=names, limit=most)
+            found = [dump(event_view(*row)) for row in rows]
+            size += sum(map(len, found))
+            texts = found + texts if before is not None else texts + found
+            if len(rows) < most:
+                return texts, None
+            if before is not None:
+                before = rows[0][0]
+            else:
+                after = rows[-1][0]
+        return texts, after if before is None else before
 
     async def _entry(self, raw: str, scope: Scope) -> Entry:
         """The operation that a path names.
@@ -241,10 +271,7 @@ class Api:
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What changes, of all operations that one may see."""
-        if self._hub.readers >= READERS:
-            raise Wrong(503, f"{READERS} readers are connected already")
-        owner = _identity_or_401(scope).owner
-        await serve_events(self._hub, ALL if owner is None else of_owner(owner), _after(scope), [], receive, send)
+        await serve_events(self._hub, self._list(scope), _after(scope), [], receive, send)
 
     async def stream_one(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All there is of one operation, whenever it changes."""
@@ -255,29 +282,40 @@ class Api:
     async def socket(self, socket: WebSocket) -> None:
         """As `stream`, by a WebSocket."""
         scope = socket.scope
-        owner = _identity_or_401(scope).owner
-        topic = ALL if owner is None else of_owner(owner)
+        try:
+            topic = self._list(scope)
+        except Wrong as wrong:
+            await _deny(socket, wrong)
+            return
         await serve_socket(self._hub, topic, _after(scope), [], scope, socket.receive, socket.send)
 
     async def socket_one(self, socket: WebSocket) -> None:
         """As `stream_one`, by a WebSocket."""
-        try:
-            entry = await self._entry(socket.path_params["id"], socket.scope)
-        except Wrong as wrong:
-            await socket.close(4000 + wrong.status, wrong.reason[:100])
-            return
-        topic, first = await self._begin(entry)
         scope = socket.scope
+        try:
+            topic, first = await self._begin(await self._entry(socket.path_params["id"], scope))
+        except Wrong as wrong:
+            await _deny(socket, wrong)
+            return
         await serve_socket(self._hub, topic, _after(scope), first, scope, socket.receive, socket.send)
 
+    def _list(self, scope: Scope) -> str:
+        """The topic of all that one may see."""
+        owner = _identity_or_401(scope).owner
+        self._has_room()
+        return ALL if owner is None else of_owner(owner)
+
     async def _begin(self, entry: Entry) -> tuple[str, list[tuple[str, str]]]:
-        if self._hub.readers >= READERS:
-            raise Wrong(503, f"{READERS} readers are connected already")
+        self._has_room()
         key = entry.head.operation_id
         topic = of_operation(key)
         self._hub.topic(topic)
         self._publisher.begin(key)
         return topic, [("operation", dump(await run_in_threadpool(self._views.detail, entry)))]
+
+    def _has_room(self) -> None:
+        if self._hub.readers >= READERS:
+            raise Wrong(503, f"{READERS} readers are connected already; try again later")
 
     # -- cancel
 
@@ -300,13 +338,9 @@ class Api:
 
     async def commands(self, request: Request) -> Response:
         """The control channel: a process asks for its commands."""
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > CONTROL_BYTES:
-                raise Wrong(413, f"the body is larger than {CONTROL_BYTES} bytes")
+        body = await _body(request, CONTROL_BYTES)
         try:
-            asked = answers_of(bytes(body))
+            asked = answers_of(body)
             found = await self._control.poll(asked.instance, asked.pid, asked.answers, asked.wait)
         except ValueError as error:
             raise Wrong(400, str(error)) from None
@@ -332,32 +366,26 @@ class Api:
     async def _log_in(self, request: Request) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Wrong(415, 'send JSON: {"token": "…"}')
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > SESSION_BYTES:
-                raise Wrong(413, "the body is too large")
-        token = _token(bytes(body))
+        token = _token(await _body(request, SESSION_BYTES))
         identity = self._auth.by_token(token) if self._auth.needs_token else ANYBODY
         if identity is None:
             raise Wrong(401, "this token is not known")
-        return self._with_session(JSONResponse({"rights": sorted(identity.rights & {READ, CONTROL})}), identity)
+        answer = JSONResponse({"rights": sorted(identity.rights & {READ, CONTROL})})
+        self._set_cookie(answer, self._auth.open(identity), request)
+        return answer
 
     async def login(self, request: Request) -> Response:
         """A link that works once."""
-        session = self._auth.redeem(request.path_params["ticket"])
-        if session is None:
-            return RedirectResponse("/", 303)
         answer = RedirectResponse("/", 303)
-        self._set_cookie(answer, session)
+        if request.method == "GET":  # who only looks at where a link leads does not spend it
+            session = self._auth.redeem(request.path_params["ticket"])
+            if session is not None:
+                self._set_cookie(answer, session, request)
         return answer
 
-    def _with_session(self, answer: Response, identity: Identity) -> Response:
-        self._set_cookie(answer, self._auth.open(identity))
-        return answer
-
-    def _set_cookie(self, answer: Response, session: str) -> None:
-        answer.set_cookie(self._auth.cookie, session, path="/", httponly=True, samesite="strict")
+    def _set_cookie(self, answer: Response, session: str, request: Request) -> None:
+        secure = request.headers.get("origin", "").startswith("https://")
+        answer.set_cookie(self._auth.cookie, session, path="/", secure=secure, httponly=True, samesite="strict")
 
     async def page(self, request: Request) -> Response:
         """The page."""
@@ -382,6 +410,17 @@ class _Asgi:
             await JSONResponse({"error": wrong.reason}, wrong.status)(scope, receive, send)
         except ConnectionAbortedError:
             pass  # the reader left
+
+
+async def _deny(socket: WebSocket, wrong: Wrong) -> None:
+    await socket.send_denial_response(JSONResponse({"error": wrong.reason}, wrong.status))
+
+
+async def _body(request: Request, most: int) -> bytes:
+    try:
+        return await read_body(request, most)
+    except Refused as refused:
+        raise Wrong(refused.status, refused.reason) from None
 
 
 def _read_page() -> bytes:
@@ -452,18 +491,14 @@ def _time(request: Request, key: str) -> float | None:
     given = request.query_params.get(key)
     if given is None:
         return None
-    try:
-        found = float(given)
-    except ValueError:
-        found = float("nan")
-    if not abs(found) < 1e15:
+    if not _SECONDS.fullmatch(given) or not abs(found := float(given)) <= TIME_MOST:
         raise Wrong(400, f"{key} is a number of seconds")
     return found
 
 
 def _place(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 12:
-        raise Wrong(400, "the cursor is none that this monitor gave")
+        raise Wrong(400, _NO_CURSOR)
     return int(text)
 
 

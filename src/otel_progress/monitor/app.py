@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hashlib
 import logging
 import socket
 import sys
@@ -36,6 +37,7 @@ from otel_progress.monitor.views import Views
 from otel_progress.monitor.watch import Watcher
 
 if TYPE_CHECKING:
+    from otel_progress.monitor.ledger import Entry, Head
     from otel_progress.settings import Endpoint
 
 PORT: Final = 4318
@@ -118,7 +120,9 @@ class Monitor:
             forwards=options.forward,
             presume_after=options.presume_after,
             on_stored=self._stored,
-            wake=lambda signal: self.relay.wake(signal) if self.relay is not None else None,
+            wants=self._wants,
+            on_silence=self._silence,
+            wake=self._wake,
         )
         self.relay = Relay(options.forward, self._store, self.core.forget) if options.forward else None
         self.hub = Hub(options.interval, __version__)
@@ -126,8 +130,8 @@ class Monitor:
         self.control = Control()
         self.views.can_reach = self.control.connected
         self.publisher = Publisher(self.core, self._store, self.views, self.hub, options.interval)
-        self.outlets = Outlets(self.core, self.views, options.redis, options.webhook, self.hub.epoch)
-        self.core.watcher = Watcher(self._post, lambda _: None, ledger=self.core.ledger, quiet=QUIET)
+        self.outlets = Outlets(self.core, self.views, options.redis, options.webhook, _origin(options.db))
+        self.core.watcher = Watcher(self._post, lambda _: None, ledger=self.core.ledger, quiet=QUIET, eager=False)
         self.core.watcher.settled = lambda: self.core.idle
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -263,13 +267,23 @@ class Monitor:
 
     def _stored(self, told: list[Told]) -> None:
         """In the core's thread: say what was stored to those who pass it on."""
-        ended = [one.head for one in told if one.record.event == s.OPERATION_ENDED]
+        ended = [one.head for one in told if one.record.event == s.OPERATION_ENDED and one.head is not None]
         if ended and self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._tell_ends, ended)
         self.outlets.take(told)
 
-    def _tell_ends(self, ended: list[Any]) -> None:
+    def _wants(self, event: str) -> bool:
+        return event == s.OPERATION_ENDED or self.outlets.wants(event)
+
+    def _silence(self, entry: Entry, silent: bool) -> None:
+        self.outlets.silence(entry, silent)
+
+    def _wake(self, signal: str) -> None:
+        if self.relay is not None:
+            self.relay.wake(signal)
+
+    def _tell_ends(self, ended: list[Head]) -> None:
         for head in ended:
             self.control.ended(head.operation_id, head.status.value, head.attempt)
 
@@ -277,6 +291,11 @@ class Monitor:
         """A certificate of ours goes the way of all that comes in."""
         with contextlib.suppress(Refused):
             self.core.offer(Envelope(signal, body), lambda _: None)
+
+
+def _origin(db: Path) -> str:
+    """The name of this monitor among others, the same after a restart."""
+    return hashlib.sha256(f"{socket.gethostname()} {db.resolve()}".encode()).hexdigest()[:16]
 
 
 class _Server(uvicorn.Server):

@@ -57,7 +57,8 @@ class Told(NamedTuple):
     """An event that was taken, for those who pass it on."""
 
     record: Record
-    head: Head
+    head: Head | None
+    """Of the operation that it is about; a heartbeat of a process is about none."""
     resource: Mapping[str, Any]
 
 
@@ -79,6 +80,7 @@ class Core:
         presume_after: float = PRESUME_AFTER,
         on_stored: Callable[[list[Told]], None] | None = None,
         wants: Callable[[str], bool] = lambda _: True,
+        on_silence: Callable[[Entry, bool], None] | None = None,
         wake: Callable[[str], None] | None = None,
     ) -> None:
         """Go on from what the store has.
@@ -89,6 +91,7 @@ class Core:
             presume_after: seconds without a sign of its process, after which an operation counts as lost.
             on_stored: called with the events that were stored, each once; it must be quick.
             wants: which events it is called with, by their names.
+            on_silence: called when the process of an operation is not heard of any more, and when it is again.
             wake: called with a signal of which something waits to be passed on.
         """
         self.ledger = Ledger(most_ended=ENDED, recall=self._recall, on_change=self._changed)
@@ -103,6 +106,7 @@ class Core:
         self._presume_after = presume_after
         self._on_stored = on_stored
         self._is_wanted = wants if on_stored is not None else lambda _: False
+        self._on_silence = on_silence
         self._wake = wake
         self._spans = spans.Spans()
         self._jobs: deque[_Job] = deque()
@@ -272,22 +276,26 @@ class Core:
         unread = self.ledger.unread
         if parcel.signal == "logs":
             for group in otlp.groups(parcel):
-                self._hear(group, batch, told if job.own else [], now)
+                self._hear(group, batch, told, now, own=job.own)
         elif parcel.signal == "traces":
             for group in self._spans.groups(parcel, self._is_ours):
-                self._hear(group, batch, told if job.own else [], now)
+                self._hear(group, batch, told, now, own=job.own)
         if job.own and parcel.signal in self._forwards:
             batch.outgoing.append((parcel.signal, parcel.body))
         unread = self.ledger.unread - unread
         return Taken(unread, "they bear the name of a progress event, but are none" if unread else "")
 
-    def _hear(self, group: otlp.Group, batch: Batch, told: list[Told], now: float) -> None:
+    def _hear(self, group: otlp.Group, batch: Batch, told: list[Told], now: float, *, own: bool) -> None:
         if not group.records and instance_of(group.resource) not in self.ledger.processes:
             return  # a sign of life of nobody we know
+        if not own:  # it was said some time ago, to another monitor
+            now -= _age(group)
         process = self.ledger.hear(group.resource, (), now)
         for record in group.records:
             if record.event == s.PROCESS_HEARTBEAT:
                 process = self.ledger.beat(process, record.brief.get(s.HEARTBEAT_INTERVAL))
+                if own and self._is_wanted(record.event):
+                    told.append(Told(record, None, group.resource))
                 continue
             head = self.ledger.take(record, process.instance, now)
             if head is None:
@@ -296,12 +304,12 @@ class Core:
                 batch.events.append(_event(head, record))
                 if record.event == s.OPERATION_STARTED:
                     self._know_trace(record.trace)
-            if self._is_wanted(record.event):
+            if own and self._is_wanted(record.event):
                 told.append(Told(record, head, group.resource))
         if now - self._saved_at.get(process.instance, -SAVE_EVERY) >= SAVE_EVERY:
             self._saved_at[process.instance] = now
             self._unsaved_processes.add(process.instance)
-        if self.watcher is not None:
+        if own and self.watcher is not None:
             self.watcher.notice(process)
 
     def _know_trace(self, trace: bytes) -> None:
@@ -368,9 +376,15 @@ class Core:
 
     def _look_at(self, entry: Entry, now: float) -> None:
         key, label = entry.head.operation_id, self.observer.label(entry, now)
-        if label != self.labels.get(key):
+        before = self.labels.get(key)
+        if label != before:
             self.labels[key] = label
             self._changes.append(key)
+            if self._on_silence is not None and before is not None:
+                if label.health is Health.DEAD:
+                    self._on_silence(entry, True)
+                elif before.health is Health.DEAD and label.health is not Health.UNKNOWN:
+                    self._on_silence(entry, False)
         if label.health is Health.DEAD and self.observer.missing(entry, now) >= self._presume_after:
             self.ledger.presume_lost(key, f"its process was not heard of for {self._presume_after / 3600:g} h")
 
@@ -429,6 +443,12 @@ class Core:
                 break
             head = above.head
         return head.owner
+
+
+def _age(group: otlp.Group) -> float:
+    """How long ago the newest of it was said, in seconds, by the clocks of this machine and of that one."""
+    newest = max((record.time for record in group.records), default=clock.time_ns())
+    return max(0.0, (clock.time_ns() - newest) / 1e9)
 
 
 def raw_of(entry: Entry) -> bytes:

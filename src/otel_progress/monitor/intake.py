@@ -23,46 +23,83 @@ STOP_SECONDS: Final = 1.0
 TURNS: Final = 5
 """Rounds of the event loop in which what lies in a socket becomes a request under way."""
 HEAD_SECONDS: Final = 10.0
-"""The longest that the head of a request may take to come in."""
+"""The longest that the head of a request may take to come in, and the first of a connection to begin."""
+BODY_SECONDS: Final = 15.0
+"""The longest that a body may take; the application gives up before, and says so."""
 HEAD_BYTES: Final = 512 * 1024
 """The most that is read while a head is not complete; above what asyncio reads at once, as a body may be in it."""
+REQUEST_BYTES: Final = otlp.BYTES + HEAD_BYTES
+"""The most that is read of a request; the application refuses bodies before, and says so."""
+STUCK_SECONDS: Final = 15.0
+"""Who takes nothing of what is sent to it for so long, or twice as long at the most, loses its connection."""
 
 
 class Guarded(HttpToolsProtocol):
-    """A connection whose requests must begin in good time, and not with an endless head."""
+    """A connection whose requests begin and end in good time, not with an endless head, and whose answers are taken."""
 
     _read = 0
+    _most = HEAD_BYTES
     _timer: asyncio.TimerHandle | None = None
+    _look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody came."""
+        super().connection_made(transport)
+        self._expect(HEAD_SECONDS, HEAD_BYTES)
+        self._look = self.loop.call_later(STUCK_SECONDS, self._see_what_is_stuck, 0)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
         if self._timer is not None:
             self._read += len(data)
-            if self._read > HEAD_BYTES:
+            if self._read > self._most:
                 self.transport.close()
                 return
         super().data_received(data)
+        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._expect(HEAD_SECONDS, HEAD_BYTES)  # it was no beginning of a request
 
     def on_message_begin(self) -> None:
         """A head begins."""
         self._read = 0
-        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        self._expect(HEAD_SECONDS, HEAD_BYTES)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """It is complete."""
-        self._in_time()
+        """It is complete, and a body may come."""
+        self._expect(BODY_SECONDS, REQUEST_BYTES)
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """All of the request is there."""
+        self._in_time()
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing will come any more."""
         self._in_time()
+        if self._look is not None:
+            self._look.cancel()
         super().connection_lost(exc)
+
+    def _expect(self, seconds: float, most: int) -> None:
+        self._in_time()
+        self._most = most
+        self._timer = self.loop.call_later(seconds, self.transport.close)
 
     def _in_time(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _see_what_is_stuck(self, before: int) -> None:
+        """Also after an upgrade to a WebSocket, and where the connection is to close but the last is not taken."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting and waiting >= before > 0:
+            self.transport.abort()
+            return
+        if not self.transport.is_closing() or waiting:
+            self._look = self.loop.call_later(STUCK_SECONDS, self._see_what_is_stuck, waiting)
 
 
 class Intake:

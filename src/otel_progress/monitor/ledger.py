@@ -350,7 +350,7 @@ class Ledger:
         instance = instance_of(resource)
         known = self.processes.get(instance)
         if known is not None:
-            process = replace(known, heard_at=now)
+            process = replace(known, heard_at=max(now, known.heard_at))
         else:
             process = process_of(instance, resource, now)
             self._make_room_for_process()

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from google.protobuf import json_format
@@ -47,6 +50,18 @@ BODY_SECONDS: Final = 10.0
 """The longest that a body may take to come in."""
 DEPTH: Final = 20
 """The deepest that values are nested."""
+RECORD_BYTES: Final = 320 * 1024
+"""The largest event that is taken; ours have 256 KiB at the most."""
+RECORD_SMALL: Final = 8 * 1024
+"""In a request without a larger record nothing needs to be cut."""
+RESOURCE_BYTES: Final = 16 * 1024
+"""Of a resource that is larger only what is short is kept."""
+SHORT: Final = 1_024
+"""What names something is cut to so many characters."""
+TEXT: Final = 16_384
+"""Other texts of an event are cut to so many characters."""
+ATTRIBUTES: Final = 128
+"""So many attributes are kept, of what is an event's own and of a resource."""
 _REQUESTS: Final[Mapping[str, type[Message]]] = {
     "logs": ExportLogsServiceRequest,
     "metrics": ExportMetricsServiceRequest,
@@ -77,11 +92,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Parcel:
-    """A request that came in: its signal, the message, and the same as protobuf bytes."""
+    """A request that came in: its signal, the message, the same as protobuf bytes, and those of its largest record."""
 
     signal: str
     message: Message
     body: bytes
+    largest: int = RECORD_SMALL + 1
 
 
 @dataclass(frozen=True)
@@ -166,8 +182,8 @@ class Record:
         plain = event in _PLAIN
         for pair in message.attributes:
             key = pair.key
-            if key == _LAST and plain and next(iter(brief)) == s.SEQUENCE and brief.get(s.STATUS) == Status.RUNNING:
-                break  # an event of our own SDK, of which the rest is read when somebody asks
+            if key == _LAST and plain and _is_read(brief):
+                break
             form = usual(key)
             if form is not None:
                 value = pair.value
@@ -176,6 +192,14 @@ class Record:
                 if self.own is _NOTHING:
                     self.own = {}
                 self.own[key] = _value(pair.value, 0)
+
+    def bound(self) -> None:
+        """Cut what is too long; an id can't be cut, as it would be another one."""
+        for key, value in self.brief.items():
+            if type(value) is str and len(value) > SHORT:
+                self.brief[key] = None if key in _IDS else value[:SHORT]
+        kept = islice(self.own.items(), ATTRIBUTES)
+        self.own = {key[:SHORT]: value[:TEXT] if type(value) is str else value for key, value in kept}
 
     @property
     def raw(self) -> bytes:
@@ -201,7 +225,10 @@ class Record:
     @property
     def attributes(self) -> dict[str, Any]:
         """All its attributes."""
-        return plain(self._whole().attributes)
+        found = plain(self._whole().attributes)
+        for key in _JSON_TEXTS & found.keys():
+            found[key] = sound_json(found[key])
+        return found
 
     @property
     def trace_id(self) -> str:
@@ -232,28 +259,83 @@ def _is_own(event: str, key: str) -> bool:
 _NOTHING: Final[dict[str, Any]] = {}
 
 
+def _is_read(brief: Mapping[str, Any]) -> bool:
+    """Whether it is an event of our own SDK, of one that runs: the rest of it is read when somebody asks."""
+    return next(iter(brief), None) == s.SEQUENCE and brief.get(s.STATUS) == Status.RUNNING
+
+
 def _scalar(value: Any) -> Any:
     """The value, in whatever form it came; None where it is no scalar."""
     kind = value.WhichOneof(_KIND)
     return getattr(value, kind) if kind in _SCALARS else None
 
 
+_IDS: Final = frozenset({s.OPERATION_ID, s.OPERATION_PARENT_ID})
+_JSON_TEXTS: Final = frozenset(
+    {s.ATTRIBUTES, s.COUNTERS, s.LOOP, s.OUTCOMES, s.RESULT, s.STAGES, s.STAGES_FOLDED, s.USAGE}
+)
 _SCALARS: Final = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 _PLAIN: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Events that say nothing beside the state."""
 _NOT_OWN: Final = (s.PREFIX, "gen_ai.", s.EVENT_NAME)
 
 
-@lru_cache(maxsize=10_000)
 def owner_in(attributes: str) -> str | None:
     """The owner that the attributes of an operation name."""
     if '"owner"' not in attributes:
         return None
+    return _short_owner(attributes) if len(attributes) <= SHORT else _owner(attributes)
+
+
+def _owner(attributes: str) -> str | None:
     try:
         owner = json.loads(attributes).get(s.OWNER)
     except (ValueError, AttributeError, RecursionError):
         return None
-    return owner if isinstance(owner, str) else None
+    return owner if isinstance(owner, str) and len(owner) <= SHORT else None
+
+
+_short_owner = lru_cache(maxsize=10_000)(_owner)
+
+
+def sound_json(text: Any) -> Any:
+    """The same JSON text without what can't be said again, and not deeper than `DEPTH`.
+
+    What comes from another program may be well-formed, and yet make what we answer ill-formed.
+    """
+    if not isinstance(text, str) or not (_ODD.search(text) or text.count("[") + text.count("{") > ODD_BRACKETS):
+        return text
+    try:
+        return json.dumps(_sound(json.loads(text), 0), ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):
+        return "null"
+
+
+_ODD: Final = re.compile(r"\\u[dD][89a-fA-F]|[0-9]{16}|[eE][+]?[0-9]{3}|NaN|Infinity")
+"""What JSON may say that can't be said again: half a surrogate pair, and numbers beyond 64 bits."""
+ODD_BRACKETS: Final = 300
+"""So many lists and objects may be nested too deep."""
+_INT: Final = 2**63 - 1
+
+
+def _sound(value: Any, depth: int) -> Any:
+    if depth > DEPTH:
+        return None
+    if isinstance(value, dict):
+        return {_utf8(key): _sound(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_sound(item, depth + 1) for item in value]
+    if isinstance(value, str):
+        return _utf8(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-_INT, min(value, _INT))
+    return value
+
+
+def _utf8(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def record(raw: bytes) -> Record:
@@ -279,12 +361,35 @@ def groups(parcel: Parcel) -> Iterator[Group]:
     message = parcel.message
     assert isinstance(message, ExportLogsServiceRequest)
     for by_resource in message.resource_logs:
-        resource = plain(by_resource.resource.attributes)
+        resource = about(by_resource.resource)
         for by_scope in by_resource.scope_logs:
             found = tuple(
                 Record(event, message) for message in by_scope.log_records if (event := _event(message)) in s.EVENTS
             )
+            if parcel.largest > RECORD_SMALL:
+                found = tuple(map(_bounded, found))
             yield Group(resource, by_scope.scope.name, found)
+
+
+def _bounded(record: Record) -> Record:
+    """The same with nothing in it that is too long; of one that is too large nothing is left, so it is no event."""
+    if len(record.raw) > RECORD_BYTES:
+        return Record(record.event, LogRecord(event_name=record.event))
+    record.bound()
+    return record
+
+
+def about(resource: Any) -> dict[str, Any]:
+    """What a resource says of itself; of a large one, what is short."""
+    found = plain(resource.attributes)
+    if resource.ByteSize() <= RESOURCE_BYTES:
+        return found
+    short = ((key, value) for key, value in found.items() if len(key) <= SHORT and _is_short(value))
+    return dict(islice(short, ATTRIBUTES))
+
+
+def _is_short(value: Any) -> bool:
+    return not isinstance(value, (list, dict, bytes)) and (not isinstance(value, str) or len(value) <= SHORT)
 
 
 def _event(message: LogRecord) -> str:
@@ -342,7 +447,12 @@ def count(body: bytes, most: int) -> int:
     Raises:
         Refused: for what is no protobuf.
     """
-    found = 0
+    return _walk(body, most)[0]
+
+
+def _walk(body: bytes, most: int) -> tuple[int, int]:
+    """What `count` counts, and how large the largest record is."""
+    found = largest = 0
     spans = [(0, len(body), 0)]
     while spans and found <= most:
         at, end, level = spans.pop()
@@ -357,6 +467,8 @@ def count(body: bytes, most: int) -> int:
                     found += 1
                     if level + 1 < len(_LEVELS):
                         spans.append((at, at + size, level + 1))
+                    elif size > largest:
+                        largest = size
                 at += size
             elif kind == 0:
                 _, at = _varint(body, at, end)
@@ -364,7 +476,7 @@ def count(body: bytes, most: int) -> int:
                 at += _FIXED[kind]
             else:
                 raise Refused(400, "the body is no protobuf")
-    return found
+    return found, largest
 
 
 def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
@@ -387,10 +499,9 @@ def parse(signal: str, body: bytes, *, json_body: bool = False, most: int = RECO
     """
     if json_body:
         return _parse_json(signal, body, most)
-    if count(body, most) > most:
-        raise Refused(413, f"the request holds more than {most} records")
+    largest = _admitted(body, most)
     try:
-        return Parcel(signal, _REQUESTS[signal].FromString(body), body)
+        return Parcel(signal, _REQUESTS[signal].FromString(body), body, largest)
     except DecodeError as error:
         raise Refused(400, f"the body is no protobuf message of {signal}: {error}") from None
 
@@ -404,10 +515,16 @@ def _parse_json(signal: str, body: bytes, most: int) -> Parcel:
         json_format.ParseDict(given, message, ignore_unknown_fields=True)
     except (ValueError, TypeError, AttributeError, RecursionError, json_format.ParseError) as error:
         raise Refused(400, f"the body is no JSON message of {signal}: {str(error)[:200]}") from None
-    parcel = Parcel(signal, message, message.SerializeToString())
-    if count(parcel.body, most) > most:
+    packed = message.SerializeToString()
+    return Parcel(signal, message, packed, _admitted(packed, most))
+
+
+def _admitted(body: bytes, most: int) -> int:
+    """The size of the largest record of a request that does not hold too many."""
+    found, largest = _walk(body, most)
+    if found > most:
         raise Refused(413, f"the request holds more than {most} records")
-    return parcel
+    return largest
 
 
 def _with_base64(value: Any) -> Any:
@@ -435,7 +552,7 @@ def routes(take: Take, *, most_bytes: int = BYTES, headers: Mapping[str, str] | 
             is_json = kind == JSON
             try:
                 _admit(request, kind, most_bytes)
-                body = await _body(request, most_bytes)
+                body = await read_body(request, most_bytes)
                 zipped = request.headers.get("content-encoding", "identity").lower() == "gzip"
                 taken = await take(Envelope(signal, body, zipped, is_json))
             except Refused as refused:
@@ -475,7 +592,13 @@ def _admit(request: Request, kind: str, most: int) -> None:
         raise Refused(413, f"the body is larger than {most} bytes")
 
 
-async def _body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, most: int) -> bytes:
+    """The body of a request, where it comes in good time.
+
+    Raises:
+        Refused: where it does not, is too large, or does not come at all.
+    """
+
     async def read() -> bytes:
         body = bytearray()
         async for part in request.stream():

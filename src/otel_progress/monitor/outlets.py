@@ -12,10 +12,12 @@ from otel_progress.telemetry import protobuf
 
 if TYPE_CHECKING:
     from otel_progress.monitor.core import Core, Told
+    from otel_progress.monitor.ledger import Entry
     from otel_progress.monitor.redis import Stream
     from otel_progress.monitor.views import Views
     from otel_progress.monitor.webhook import Webhook
 
+_POSTED: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED})
 _STATE: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Of these only the newest in a batch goes on."""
 
@@ -73,9 +75,20 @@ class Outlets:
         if self._stream is not None:
             self._publish(self._stream, told)
 
+    def wants(self, event: str) -> bool:
+        """Whether an event of this name goes on to anybody."""
+        return self._redis is not None or (self._webhook is not None and event in _POSTED)
+
+    def silence(self, entry: Entry, silent: bool) -> None:
+        """The process of an operation is not heard of any more, or is again: that it is lost is all that is known."""
+        if self._webhook is not None:
+            self._webhook.put("lost" if silent else "recovered", entry.head.operation_id, self._views.row(entry))
+
     def _post(self, webhook: Webhook, one: Told) -> None:
         from otel_progress.monitor.webhook import kind_of
 
+        if one.head is None:
+            return
         kind = kind_of(one.record.event, one.head.status.value)
         entry = self._core.find(one.head.operation_id) if kind is not None else None
         if kind is None or entry is None:
@@ -91,9 +104,12 @@ class Outlets:
     def _publish(self, stream: Stream, told: list[Told]) -> None:
         from otel_progress.monitor.redis import Item
 
-        newest = {one.head.operation_id: number for number, one in enumerate(told)}
+        newest = {one.head.operation_id: number for number, one in enumerate(told) if one.head is not None}
         items = []
         for number, one in enumerate(told):
+            if one.head is None:
+                items.append(Item("", one.record.event, "{}", _request(one)))
+                continue
             if one.record.event in _STATE and newest[one.head.operation_id] != number:
                 continue
             entry = self._core.find(one.head.operation_id)

@@ -80,6 +80,7 @@ class Watcher:
         probe: Probe = proc,
         ledger: Ledger | None = None,
         quiet: float = QUIET,
+        eager: bool = True,
     ) -> None:
         """Send certificates by `post` (signal, request), and tell a human by `say`.
 
@@ -89,6 +90,7 @@ class Watcher:
             look_into: has the stack of a process told, some time later.
             probe: looks at processes.
             ledger: what is known already.
+            eager: whether processes count that the ledger heard of in another way than by `hear` and `notice`.
             quiet: for so many seconds nothing must have come from a process that is gone.
         """
         self.ledger = Ledger() if ledger is None else ledger
@@ -99,6 +101,7 @@ class Watcher:
         """Whether all that had reached this machine's sockets was heard."""
         self._look_into = look_into
         self._quiet = quiet
+        self._eager = eager
         self._probe = probe
         self._known: dict[str, _Known] = {}
         self._command: proc.Seen | None = None
@@ -144,7 +147,7 @@ class Watcher:
         with self._lock:
             self._watch_memory(now)
             for process in list(self.ledger.busy()):
-                known = self._known.get(process.instance) or self._recognise(process)
+                known = self._known.get(process.instance) or (self._recognise(process) if self._eager else None)
                 if known is not None:
                     self._examine(process, known, now)
             if len(self._known) > KNOWN:
