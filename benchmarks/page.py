@@ -64,10 +64,15 @@ def measure(count: int = 10_000, changes: int = 200, seconds: float = 10.0) -> d
         with sync_playwright() as playwright:
             options = ["--no-sandbox", "--disable-background-networking"]
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=options)
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
-            page.add_init_script(WATCH)
-            page.goto(stub.url)
-            page.wait_for_function("seen.ready !== null")
+            ready = []
+            for _ in range(5):
+                page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+                page.add_init_script(WATCH)
+                page.goto(stub.url)
+                page.wait_for_function("seen.ready !== null")
+                ready.append(page.evaluate("seen.ready"))
+                if len(ready) < 5:
+                    page.context.close()
             page.wait_for_function(f"import('/static/state.js').then((state) => state.countKnown() === {count})")
             all_loaded = page.evaluate("performance.now()")
             page.wait_for_timeout(500)
@@ -83,7 +88,8 @@ def measure(count: int = 10_000, changes: int = 200, seconds: float = 10.0) -> d
     return {
         "operations": count,
         "changes_a_second": changes * 10,
-        "ready_ms": round(seen["ready"]),
+        "ready_ms": round(statistics.median(ready)),
+        "ready_best_ms": round(min(ready)),
         "all_loaded_ms": round(all_loaded),
         "paint_p50_ms": round(statistics.median(delays), 1),
         "paint_p99_ms": round(delays[min(len(delays) - 1, int(len(delays) * 0.99))], 1),

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from otel_progress import __version__
@@ -30,6 +30,7 @@ LEVEL: Final = 6
 NAMES: Final = ("survey", "import", "train", "translate", "crawl")
 STAGES: Final = ("load", "parse", "resolve", "index", "report")
 TOTAL: Final = 200
+DONE: Final = Progress(TOTAL, TOTAL, "file", 1.0, 1.0)
 SHARES: Final = ((0.80, "update"), (0.88, "stage"), (0.95, "note"), (0.98, "wait"), (1.0, "end"))
 """What an operation says next, as shares of all that is said, added up."""
 BEAT_EVERY: Final = 5.0
@@ -134,7 +135,7 @@ class _Operation:
     def _snapshot(self, status: Status, now: float) -> Snapshot:
         elapsed, path = now - self.started_at, STAGES[self.stage]
         before = tuple(
-            StageSnapshot(one, one, Status.COMPLETED, _count(TOTAL), True, started_at=self.started_at, elapsed=3.25)
+            StageSnapshot(one, one, Status.COMPLETED, DONE, True, started_at=self.started_at, elapsed=3.25)
             for one in STAGES[: self.stage]
         )
         current = StageSnapshot(
@@ -311,7 +312,3 @@ def _trace(chance: random.Random, begin: float) -> Iterator[Any]:
             setattr(span.attributes.add(key=name_of).value, kind, value)
         yield span
 
-
-def retagged(shape: Shape, tag: str) -> Shape:
-    """The same load, by other programs."""
-    return replace(shape, tag=tag)

@@ -175,7 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
             if path[2:] == ["stream"]:
                 self._stream(key)
             elif path[2:] == ["events"]:
-                self._json(200, {"events": stub.events.get(key, [])[-int(query["limit"][0]) :], "next": None})
+                events = [one for one in stub.events.get(key, []) if one["event"] in query["event"][0].split(",")]
+                self._json(200, {"events": events[-int(query["limit"][0]) :], "next": None})
             else:
                 self._json(200, stub.details[key])
         else:

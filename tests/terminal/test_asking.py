@@ -267,7 +267,10 @@ def test_show_what_ended(capsys: pytest.CaptureFixture[str], monitor: Stub) -> N
     stages = [{"name": "load", "path": "load", "status": "failed", "started_at": 1.0, "elapsed": 5.0, "reason": "E: x"}]
     more = {"ended": True, "elapsed": 10.0, "reason": "ValueError: x", "result": {"rows": 7}, "attempt": 2}
     monitor.say(id="a", name="a", status="failed", stages=stages, **more)
+    monitor.note("a", "a: goes on", event="progress.updated")
+    monitor.note("a", "a: noted")
     _, told, _ = ask(capsys, "show", "a", "--url", monitor.url)
+    assert ("a: noted" in told, "goes on" in told) == (True, False)
     for part in ("✗ a  failed after 10.0 s, attempt 2", "ValueError: x", "✗ load", "50%", "E: x", "rows 7"):
         assert part in told
 

@@ -432,6 +432,16 @@ def test_json_to_a_reader_that_left(monitor: Stub) -> None:
     process.stderr.close()
 
 
+def test_plain_lines_to_a_reader_that_left(monitor: Stub) -> None:
+    """It ends by itself, too, while nothing runs that could be told."""
+    process = start(monitor)
+    monitor.wait_for_stream()
+    process.stdout.close()
+    assert process.wait(5) == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
 def test_ctrl_c_with_a_reader_that_does_not_read(monitor: Stub) -> None:
     """A full pipe holds up nothing: one SIGINT is enough."""
     begin(monitor, description="x" * 200_000)

@@ -27,7 +27,7 @@ RUNS: Final = 10
 LINES: Final = 100
 """Lines a look; what did not complete always comes through."""
 EVERY: Final = 5.0
-_TROUBLE: Final = (Health.SILENT, Health.LOOPING, Health.DEAD)
+_MILD: Final = (Health.SLOW, Health.UNKNOWN)
 _UNTOLD: Final = {
     semconv.UPDATED,
     semconv.HEARTBEAT,
@@ -85,8 +85,8 @@ class Board:
 
     @property
     def troubled(self) -> int:
-        """How many of them are stuck, loop, or are not heard of."""
-        return sum(health in _TROUBLE for health in self._badges.values())
+        """How many of them are stuck, loop, wait too long, or are not heard of."""
+        return sum(health not in _MILD for health in self._badges.values())
 
     # -- what comes
 

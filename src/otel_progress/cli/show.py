@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from typing import IO, Any, Final
+from urllib.parse import urlencode
 
-from otel_progress import clock
+from otel_progress import clock, semconv
 from otel_progress.cli.board import event_line, stamp
 from otel_progress.cli.client import Client, path_of
 from otel_progress.cli.codes import OK
@@ -26,6 +27,8 @@ EVENTS: Final = 20
 STAGES: Final = 64
 CHILDREN: Final = 50
 PAUSES: Final = 20
+TOLD: Final = sorted(semconv.EVENTS - {semconv.UPDATED, semconv.HEARTBEAT, semconv.PROCESS_HEARTBEAT})
+"""Events that are shown: what changed, not that it went on."""
 STACK: Final = 60
 """Lines of the stack, the innermost."""
 WIDE: Final = 120
@@ -43,8 +46,8 @@ def show(client: Client, given: str, out: IO[str], *, events: int = EVENTS, as_j
     detail = client.find(given)
     happened: list[Any] = []
     if events:
-        path = f"{path_of(str(detail.get('id')))}/events?limit={events}&before={2**53}"
-        happened = client.ask(path).get("events") or []
+        query = urlencode({"limit": events, "before": 2**53, "event": ",".join(TOLD)})
+        happened = client.ask(f"{path_of(str(detail.get('id')))}/events?{query}").get("events") or []
     if as_json:
         out.write(json.dumps({**detail, "events": happened} if events else detail) + "\n")
         return OK

@@ -132,15 +132,21 @@ class Api:
         out = {**self._about, "status": "degraded" if self._core.trouble else "ok"}
         identity = _identity(request.scope)
         if identity is not None and READ in identity.rights:
-            query = Query(owner=identity.owner)
-            stored = await run_in_threadpool(self._store.count, query)
-            out["operations"] = {"running": len(self._running(query, frozenset())), "stored": stored}
+            out["operations"] = await run_in_threadpool(self._counts, identity)
         if identity is not None and identity.owner is None:
             out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
             out["readers"] = self._hub.readers
             if self._core.trouble:
                 out["trouble"] = self._core.trouble
         return JSONResponse(out)
+
+    def _counts(self, identity: Identity) -> dict[str, int]:
+        """How many operations there are that one may see."""
+        running = (entry for entry in list(self._core.ledger.operations.values()) if entry.open)
+        if identity.owner is not None:
+            running = (entry for entry in running if identity.may_see(self._core.owner_of(entry.head)))
+        stored = self._store.count(Query(owner=identity.owner))
+        return {"running": sum(1 for _ in running), "stored": stored}
 
     async def describe(self, request: Request) -> Response:
         """The description of this API."""

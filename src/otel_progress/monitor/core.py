@@ -11,6 +11,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
 
 from otel_progress import clock
@@ -19,7 +20,7 @@ from otel_progress.model import wire
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor import otlp, spans
 from otel_progress.monitor.kept import Batch, Event, Kept, Known
-from otel_progress.monitor.ledger import Entry, Head, Ledger, Process, instance_of, process_of
+from otel_progress.monitor.ledger import Entry, Head, Ledger, Process, bare, head_of, instance_of, process_of
 from otel_progress.monitor.observer import Label, Observer
 from otel_progress.monitor.otlp import Envelope, Record, Refused, Taken
 from otel_progress.telemetry import protobuf
@@ -44,9 +45,17 @@ SAVE_EVERY: Final = 30.0
 """How often it is saved when a process was heard of, in seconds."""
 TRACES: Final = 100_000
 """So many traces are known to be told of by log events."""
-CHANGES: Final = 1_000_000
+UNSAVED: Final = 100_000
+"""So many operations may wait for a store that can't write; then nothing more is taken."""
+CALLED: Final = 10_000
+"""So many events that somebody was called for are remembered, so that none is passed on twice."""
+BEHIND: Final = 3.0
+"""What waits for so many seconds to be taken was not heard yet: nobody is dead for that."""
+LEAP: Final = 1 << 20
+"""Revisions leap so far at a start: some may have been shown that were not stored any more."""
 TEXT: Final = 4_096
 _LABELS: Final = {health: Label(health) for health in Health}
+_CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED})
 _ALWAYS: Final = s.EVENTS - {s.UPDATED, s.HEARTBEAT, s.PROCESS_HEARTBEAT}
 
 Answer = Union[Taken, Refused]
@@ -112,7 +121,12 @@ class Core:
         self._jobs: deque[_Job] = deque()
         self._bytes = 0
         self._ready = threading.Condition()
-        self._changes: deque[str] = deque(maxlen=CHANGES)
+        self._changes: dict[str, None] = {}
+        self._fresh: dict[str, None] = {}
+        self._called: dict[tuple[Any, ...], None] = {}
+        self._inferred: list[Event] = []
+        self._silent: set[str] = set()
+        self._behind_since: float | None = None
         self._gone: deque[str] = deque(maxlen=10_000)
         self._unsaved: dict[str, Entry] = {}
         self._unsaved_processes: set[str] = set()
@@ -150,6 +164,7 @@ class Core:
                 raise Refused(503, "the monitor is ending", 1)
             if self._bytes + len(envelope.body) > WAITING_BYTES:
                 self.refused += 1
+                self.observer.was_deaf(clock.monotonic())
                 raise Refused(429, "too much waits to be stored", 1)
             self._bytes += len(envelope.body)
             self._jobs.append(_Job(envelope, done, own))
@@ -167,9 +182,8 @@ class Core:
 
     def changes(self) -> dict[str, None]:
         """The operations that changed since this was called last, in order."""
-        out: dict[str, None] = {}
-        for _ in range(len(self._changes)):
-            out[self._changes.popleft()] = None
+        with self._ready:
+            out, self._changes = self._changes, {}
         return out
 
     def gone(self) -> list[str]:
@@ -200,6 +214,7 @@ class Core:
             with self._ready:
                 self._ready.wait_for(self._has_work, max(0.0, due - clock.monotonic()))
                 jobs = [self._jobs.popleft() for _ in range(min(REQUESTS, len(self._jobs)))]
+                self._note_delay()
                 self._bytes -= sum(len(job.envelope.body) for job in jobs)
                 if self._stopped and not jobs:
                     break
@@ -215,36 +230,79 @@ class Core:
                     job.done(Refused(503, "the monitor failed", 5))
         self._save(Batch())
 
+    def _note_delay(self) -> None:
+        if not self._jobs:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = clock.monotonic()
+        elif clock.monotonic() - self._behind_since > BEHIND:
+            self.observer.was_deaf(clock.monotonic())
+
     def _has_work(self) -> bool:
         return bool(self._jobs) or self._stopped
 
     def _work(self, jobs: list[_Job]) -> None:
         """Take requests, store what follows, and answer."""
+        from otel_progress.monitor.store import StoreError
+
         batch = Batch()
         told: list[Told] = []
         answers: list[Answer] = []
         now = clock.monotonic()
+        self.observer.hears(now)
         for job in jobs:
             try:
+                if len(self._unsaved) >= UNSAVED:
+                    raise Refused(503, "too much waits to be stored", 5)
                 answers.append(self._take(job, batch, told, now))
             except Refused as refused:
                 self.refused += 1
                 answers.append(refused)
+            except StoreError as error:  # what is known of an operation can't be read: it is not the request's fault
+                self.trouble = str(error)
+                self.refused += 1
+                answers.append(Refused(503, f"the monitor can't read what it has: {error}", 5))
             except Exception as error:
                 self.refused += 1
                 answers.append(Refused(400, f"the request can't be read ({type(error).__name__})"))
         failed = self._save(batch)
+        self._tell_changes()
         for job, answer in zip(jobs, answers):
             job.done(failed if failed is not None and isinstance(answer, Taken) else answer)
         if failed is None:
-            self.taken += len(told)
-            if told and self._on_stored is not None:
-                self._on_stored(told)
+            self._pass_on(told)
             if self._wake is not None:
                 for signal in {signal for signal, _ in batch.outgoing}:
                     self._wake(signal)
-        else:
+        if any(isinstance(answer, Refused) and answer.status == 503 for answer in answers) or failed is not None:
             self.observer.was_deaf(clock.monotonic())
+
+    def _pass_on(self, told: list[Told]) -> None:
+        """Each event that somebody is called for once, also where its sender repeats it."""
+        new = []
+        for one in told:
+            head, event = one.head, one.record.event
+            if head is not None and event in _CALLS:
+                number = 0 if event == s.OPERATION_ENDED else head.sequence
+                key = (head.operation_id, head.started_at, head.attempt, event, number)
+                if key in self._called:
+                    continue
+                if len(self._called) >= CALLED:
+                    del self._called[next(iter(self._called))]
+                self._called[key] = None
+            new.append(one)
+        self.taken += len(told)
+        if new and self._on_stored is not None:
+            try:
+                self._on_stored(new)
+            except Exception as error:  # it is stored, whatever becomes of it elsewhere
+                self.trouble = f"it can't be passed on ({type(error).__name__}: {error})"
+
+    def _tell_changes(self) -> None:
+        """Those who look from outside hear of what changed when it is in the store, with its history."""
+        with self._ready:
+            self._changes.update(self._fresh)
+        self._fresh.clear()
 
     def _save(self, batch: Batch) -> Refused | None:
         """Write a batch and all that is not saved yet; what to say to those who wait, where it can't be."""
@@ -253,6 +311,7 @@ class Core:
         with self._ready:
             sent, self._sent = self._sent, []
         batch.sent.extend(sent)
+        batch.events.extend(self._inferred)
         batch.operations.extend(self._kept(entry) for entry in self._unsaved.values())
         batch.processes.extend(
             _known(process) for key in self._unsaved_processes if (process := self.ledger.processes.get(key))
@@ -269,6 +328,7 @@ class Core:
         self.trouble = None
         self._unsaved.clear()
         self._unsaved_processes.clear()
+        self._inferred.clear()
         return None
 
     def _take(self, job: _Job, batch: Batch, told: list[Told], now: float) -> Taken:
@@ -278,7 +338,7 @@ class Core:
             for group in otlp.groups(parcel):
                 self._hear(group, batch, told, now, own=job.own)
         elif parcel.signal == "traces":
-            for group in self._spans.groups(parcel, self._is_ours):
+            for group in self._spans.groups(parcel, self._is_ours, self.ledger.find, now):
                 self._hear(group, batch, told, now, own=job.own)
         if job.own and parcel.signal in self._forwards:
             batch.outgoing.append((parcel.signal, parcel.body))
@@ -293,15 +353,20 @@ class Core:
         process = self.ledger.hear(group.resource, (), now)
         for record in group.records:
             if record.event == s.PROCESS_HEARTBEAT:
-                process = self.ledger.beat(process, record.brief.get(s.HEARTBEAT_INTERVAL))
+                before, process = process, self.ledger.beat(process, record.brief.get(s.HEARTBEAT_INTERVAL))
+                if (before.beats, before.interval) != (process.beats, process.interval):
+                    self._unsaved_processes.add(process.instance)
                 if own and self._is_wanted(record.event):
                     told.append(Told(record, None, group.resource))
+                continue
+            if record.event == s.OPERATION_ENDED and self._is_second_end(record):
                 continue
             head = self.ledger.take(record, process.instance, now)
             if head is None:
                 continue
             if record.event in _ALWAYS or self._is_due(head, record):
                 batch.events.append(_event(head, record))
+                self._fresh[head.operation_id] = None
                 if record.event == s.OPERATION_STARTED:
                     self._know_trace(record.trace)
             if own and self._is_wanted(record.event):
@@ -312,6 +377,16 @@ class Core:
         if own and self.watcher is not None:
             self.watcher.notice(process)
 
+    def _is_second_end(self, record: Record) -> bool:
+        """Whether another one told the end of this attempt already; one that is only inferred does not count."""
+        head = head_of(record)
+        known = None if head is None else self.ledger.find(head.operation_id)
+        if head is None or known is None or known.open or known.presumed is not None:
+            return False
+        mine = known.head
+        same = (mine.attempt, mine.started_at) == (head.attempt, head.started_at)
+        return same and (mine.sequence, mine.status) != (head.sequence, head.status)
+
     def _know_trace(self, trace: bytes) -> None:
         if len(self._traces) >= TRACES:
             del self._traces[next(iter(self._traces))]
@@ -320,7 +395,7 @@ class Core:
     def _is_due(self, head: Head, record: Record) -> bool:
         """Whether a plain update goes into the history."""
         kept = self._kept_at.get(head.operation_id)
-        if kept is not None and 0 <= record.time - kept < THIN * 1e9:
+        if kept is not None and 0 < record.time - kept < THIN * 1e9:  # one that comes again is as due as it was
             return False
         if len(self._kept_at) > 200_000:
             self._kept_at.clear()
@@ -335,7 +410,7 @@ class Core:
     def _changed(self, entry: Entry) -> None:
         key = entry.head.operation_id
         self._unsaved[key] = entry
-        self._changes.append(key)
+        self._fresh[key] = None
         if entry.open:
             head = entry.head
             plain = entry.said is not None and head.status is Status.RUNNING
@@ -343,6 +418,7 @@ class Core:
         else:
             self.labels.pop(key, None)
             self._kept_at.pop(key, None)
+            self._silent.discard(key)
 
     # -- each second
 
@@ -353,8 +429,13 @@ class Core:
         for process in list(self.ledger.busy()):
             for entry in self.ledger.open_of(process.instance):
                 self._look_at(entry, now)
+        for snapshot in self._spans.settle(now):
+            settled = self.ledger.presume(snapshot)
+            if settled is not None:
+                self._infer(settled)
         if self._unsaved or self._unsaved_processes:
             self._save(Batch())
+        self._tell_changes()
         if len(self._saved_at) > len(self.ledger.processes) + 1000:
             self._saved_at = {key: at for key, at in self._saved_at.items() if key in self.ledger.processes}
         if now >= self._next_prune:
@@ -366,8 +447,8 @@ class Core:
 
         gone: list[str] = []
         try:
-            while self._store.prune(clock.time_ns() / 1e9, gone=gone.extend) and not self._jobs:
-                pass
+            if self._store.prune(clock.time_ns() / 1e9, gone=gone.extend):
+                self._next_prune = clock.monotonic()  # there is more; what comes in goes first
         except StoreError as error:
             self.trouble = str(error)
         for key in gone:
@@ -376,38 +457,80 @@ class Core:
 
     def _look_at(self, entry: Entry, now: float) -> None:
         key, label = entry.head.operation_id, self.observer.label(entry, now)
-        before = self.labels.get(key)
-        if label != before:
+        if label != self.labels.get(key):
             self.labels[key] = label
-            self._changes.append(key)
-            if self._on_silence is not None and before is not None:
-                if label.health is Health.DEAD:
-                    self._on_silence(entry, True)
-                elif before.health is Health.DEAD and label.health is not Health.UNKNOWN:
-                    self._on_silence(entry, False)
-        if label.health is Health.DEAD and self.observer.missing(entry, now) >= self._presume_after:
-            self.ledger.presume_lost(key, f"its process was not heard of for {self._presume_after / 3600:g} h")
+            self._fresh[key] = None
+        silent = label.health is Health.DEAD
+        if silent != (key in self._silent) and label.health is not Health.UNKNOWN:
+            self._tell_silence(entry, silent)
+        if self.observer.missing(entry, now) >= self._presume_after:
+            lost = self.ledger.presume_lost(key, f"its process was not heard of for {_duration(self._presume_after)}")
+            if lost is not None:
+                self._infer(lost)
+
+    def _tell_silence(self, entry: Entry, silent: bool) -> None:
+        key = entry.head.operation_id
+        if silent:
+            self._silent.add(key)
+        else:
+            self._silent.discard(key)
+        if self._on_silence is not None:
+            try:
+                self._on_silence(entry, silent)
+            except Exception as error:
+                self.trouble = f"it can't be passed on ({type(error).__name__}: {error})"
+
+    def _infer(self, entry: Entry) -> None:
+        """Its history tells of an end that nobody reported."""
+        head, reason = entry.head, entry.snapshot.reason or "nothing more was heard of it"
+        self._inferred.append(
+            Event(
+                head.operation_id,
+                head.started_at or 0.0,
+                head.attempt,
+                -head.sequence,
+                clock.time_ns() / 1e9,
+                s.OPERATION_ENDED,
+                text=f"{head.name} counts as {head.status.value}: {reason}"[:TEXT],
+                status=head.status.value,
+                agent=head.agent,
+            )
+        )
 
     # -- what is kept
 
     def _load(self) -> None:
         now, wall = clock.monotonic(), clock.time_ns() / 1e9
         kept = self._store.open_operations()
-        self.ledger.revision = self._store.newest_revision()
+        self.ledger.revision = self._store.newest_revision() + LEAP
         for known in self._store.processes({one.instance for one in kept}):
             self.ledger.processes[known.instance] = _process(known, now - max(0.0, wall - known.heard_at))
         revision, self.ledger.on_change = self.ledger.revision, None
         for one in kept:
-            self.ledger.restore(_entry(one, now - max(0.0, wall - one.timestamp)))
-            for child in self._store.children(one.operation_id, ENDED):
-                if child.operation_id not in self.ledger.operations:
-                    self.ledger.restore(_entry(child, now))
+            entry = _entry(one, now - max(0.0, wall - one.timestamp))
+            self.ledger.restore(entry)
+            if isinstance(entry.said, Record) and not entry.instance.startswith(spans.MARK):
+                self._know_trace(entry.said.trace)
+        for one in kept:
+            self._load_below(one.operation_id, now)
         self.ledger.revision, self.ledger.on_change = revision, self._changed
         for entry in list(self.ledger.operations.values()):
             if entry.open:
                 self.labels[entry.head.operation_id] = self.observer.label(entry, now)
 
+    def _load_below(self, operation_id: str, now: float) -> None:
+        """What is over below one that runs: its figures are part of those above."""
+        below = [operation_id]
+        while below and len(self.ledger.operations) < 2 * ENDED + len(self.labels):
+            for child in self._store.children(below.pop(), ENDED):
+                if child.operation_id not in self.ledger.operations:
+                    self.ledger.restore(_entry(child, now))
+                    below.append(child.operation_id)
+
     def _recall(self, operation_id: str) -> Entry | None:
+        waits = self._unsaved.get(operation_id)  # it may have made room before it was stored
+        if waits is not None:
+            return waits
         kept = self._store.recall(operation_id)
         return None if kept is None else _entry(kept, clock.monotonic())
 
@@ -455,13 +578,17 @@ def raw_of(entry: Entry) -> bytes:
     """An event that says what a snapshot says which came in none."""
     snapshot = entry.snapshot
     span, moment = snapshot.span, round(snapshot.timestamp * 1e9)
+    try:
+        attributes = wire.to_attributes(snapshot)
+    except (ValueError, TypeError, OverflowError, RecursionError):  # what somebody sent can be read, but not said again
+        attributes = wire.to_attributes(replace(bare(entry.head), reason=snapshot.reason))
     return protobuf.bare_log_record(
         s.OPERATION_ENDED if snapshot.status.final else s.UPDATED,
         moment,
         moment,
         protobuf.ERROR if snapshot.status is Status.LOST else protobuf.INFO,
         "",
-        protobuf.attributes(6, wire.to_attributes(snapshot)),
+        protobuf.attributes(6, attributes),
         span.trace_id if span else None,
         span.span_id if span else None,
         bool(span and span.sampled),
@@ -516,6 +643,10 @@ def _entry(kept: Kept, heard_at: float) -> Entry:
     entry = Entry(head, kept.instance, heard_at, said=record, presumed=before)
     entry.revision = kept.revision
     return entry
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s"
 
 
 def _known(process: Process) -> Known:

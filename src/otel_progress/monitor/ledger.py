@@ -317,7 +317,13 @@ class Ledger:
         entry = self.operations.get(operation_id)
         if entry is None or not entry.open:
             return None
-        snapshot = lose(entry.snapshot, reason)
+        return self.presume(lose(entry.snapshot, reason))
+
+    def presume(self, snapshot: Snapshot) -> Entry | None:
+        """It counts as over as the snapshot says, without proof, until it is heard of again; None where it is over."""
+        entry = self.operations.get(snapshot.operation_id)
+        if entry is None or not entry.open:
+            return None
         head = head_of_snapshot(snapshot)._replace(owner=entry.head.owner)
         return self._put(Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry))
 
@@ -405,13 +411,15 @@ class Ledger:
                 del self.children[entry.head.parent_id or ""]
 
     def _shed(self) -> None:
-        """Drop one that is over; not one below an operation that still runs, whose figures it is part of."""
+        """Drop those that are over; not one below an operation that is held, whose figures it is part of."""
         for key in list(islice(self._ended, SHED)):
-            above = self.operations.get(self.operations[key].head.parent_id or "")
-            if above is None or not above.open:
-                self._drop(key)
+            if len(self._ended) <= self.most_ended:
                 return
-            self._ended[key] = self._ended.pop(key)
+            parent = self.operations[key].head.parent_id
+            if parent is None or parent == key or parent not in self.operations:
+                self._drop(key)
+            else:
+                self._ended[key] = self._ended.pop(key)
 
     def _make_room(self) -> None:
         oldest = next(iter(self._ended or self.operations))
@@ -489,20 +497,46 @@ def read(event: Said) -> Snapshot | None:
 def _sound(snapshot: Snapshot) -> bool:
     """Whether what is compared and shown is of its type; whoever sends may be wrong."""
     whole = (snapshot.attempt, snapshot.sequence)
-    numbers: list[object] = []
-    texts: list[object] = [snapshot.parent_id, snapshot.stage]
+    numbers: list[object] = [snapshot.stall_after, snapshot.slow_after, snapshot.start_within, snapshot.heartbeat_at]
+    texts: list[object] = [getattr(snapshot, name) for name in _TEXTS]
     parts: tuple[Snapshot | StageSnapshot, ...] = (snapshot, *snapshot.stages)
     for about in parts:
-        progress = about.progress
+        progress, wait = about.progress, about.wait
         numbers += (about.started_at, about.elapsed, about.idle, progress.completed, progress.total, progress.ratio)
+        numbers += (progress.ratio_raw, progress.rate)
         texts += (about.name, progress.unit, about.reason, about.message, about.description)
+        if progress.eta is not None:
+            numbers += (progress.eta.eta, progress.eta.low, progress.eta.high)
+            texts.append(progress.eta.source)
+        if wait is not None:
+            numbers += (wait.elapsed, wait.overdue_after)
+            texts.append(wait.reason)
     for stage in snapshot.stages:
-        texts += (stage.path, stage.span_id)
+        texts += (stage.path, stage.span_id, *stage.depends_on)
+        numbers += (stage.weight, stage.expected, stage.stall_after)
+    for status, count, seconds in snapshot.folded:
+        texts.append(status)
+        numbers += (count, seconds)
+    if snapshot.loop is not None:
+        numbers += (snapshot.loop.repeats, snapshot.loop.limit, snapshot.loop.seconds)
+        texts += (snapshot.loop.kind, *snapshot.loop.keys)
     return (
         all(type(number) is int for number in whole)
         and all(number is None or finite(number) for number in numbers)
         and all(text is None or isinstance(text, str) for text in texts)
     )
+
+
+_TEXTS: Final = (
+    "parent_id",
+    "stage",
+    "stall_after_source",
+    "slow_after_source",
+    "health_reason",
+    "stuck_at",
+    "stack",
+    "agent",
+)
 
 
 def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Snapshot:

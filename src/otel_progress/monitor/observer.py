@@ -9,8 +9,11 @@ from otel_progress import semconv as s
 from otel_progress.model.health import BEATS, Hearing, Verdict, judge
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
+from otel_progress.model.values import finite
 from otel_progress.monitor.ledger import Entry, Ledger
 
+GAP: Final = 2.5
+"""So many heartbeats of the process that beats fastest are missed where nothing was heard at all."""
 ASLEEP: Final = 3.0
 """A pause between two looks, in seconds, from which on the monitor itself was asleep, and knows nothing of it."""
 
@@ -28,13 +31,27 @@ class Observer:
     def __init__(self, ledger: Ledger, now: float) -> None:
         """It hears from now on."""
         self._ledger = ledger
-        self._hears_since = self._looked_at = now
+        self._hears_since = self._looked_at = self._heard_at = now
+        self._usual = math.inf
 
     def look(self, now: float) -> None:
         """To be called each second: a longer pause was a time in which nothing could be heard."""
         if now - self._looked_at > ASLEEP:
             self._hears_since = now
         self._looked_at = now
+        intervals = [
+            process.interval
+            for process in self._ledger.busy()
+            if process.beats and now - process.heard_at < BEATS * process.interval
+        ]
+        if intervals:
+            self._usual = min(intervals)
+
+    def hears(self, now: float) -> None:
+        """Something came in. Where nothing at all did for far longer than is usual, nothing could be heard."""
+        if now - self._heard_at > GAP * self._usual:
+            self._hears_since = max(self._hears_since, math.nextafter(now, 0.0))  # who is heard now is known to live
+        self._heard_at = now
 
     def was_deaf(self, now: float) -> None:
         """What was said could not be taken until now."""
@@ -62,25 +79,40 @@ class Observer:
             return Label(Health.UNKNOWN)
         if hearing.silence >= hearing.allowed:
             return Label(Health.DEAD)
-        if entry.said is not None and since < _due(entry):
+        if (entry.head.status, entry.head.health) in _PLAIN and since < _due(entry):
             return Label(entry.head.health)
         verdict = self.verdict(entry, now)
         return Label(verdict.health, verdict.overdue)
 
     def missing(self, entry: Entry, now: float) -> float:
-        """For how long its process was not heard of, beyond what it may be silent; 0 while it is not missed."""
+        """For how long its process was not heard of, beyond what it may be silent; 0 while it is not missed.
+
+        Of one that gives no heartbeats each event is a sign of life, and nothing says when the next one comes.
+        """
         hearing = self.hearing(entry, now)
-        return max(0.0, min(hearing.silence, hearing.watching) - BEATS * hearing.interval)
+        silence = min(hearing.silence, now - self._hears_since)
+        return max(0.0, silence - hearing.allowed) if math.isfinite(hearing.allowed) else max(0.0, silence)
+
+
+_PLAIN: Final = frozenset(
+    {
+        (Status.RUNNING, Health.PROGRESSING),
+        (Status.WAITING, Health.WAITING),
+        (Status.PENDING, Health.WAITING),
+    }
+)
+"""What a process says of itself that nothing but time can change; all else is judged by all that it said."""
 
 
 def _due(entry: Entry) -> float:
-    """After how many seconds the verdict that its process gave may change by time alone."""
-    assert entry.said is not None
-    get, status = entry.said.brief.get, entry.head.status
-    if status is Status.WAITING:
-        limit = get(s.WAIT_REMAINING)
-        return limit if type(limit) is float else math.inf
-    limit, elapsed = get(s.START_WITHIN if status is Status.PENDING else s.SLOW_AFTER), get(s.ELAPSED)
-    if isinstance(limit, (int, float)) and isinstance(elapsed, (int, float)):
-        return float(limit - elapsed)
-    return math.inf
+    """After how many seconds the verdict that its process gave may change by time alone; 0 where that is not known."""
+    if entry.said is None:
+        return 0.0
+    get = entry.said.brief.get
+    elapsed = get(s.ELAPSED, 0.0)
+    limits = (get(s.WAIT_REMAINING), 0.0), (get(s.SLOW_AFTER), elapsed), (get(s.START_WITHIN), elapsed)
+    due = math.inf
+    for limit, spent in limits:
+        if limit is not None:
+            due = min(due, limit - spent) if finite(limit) and finite(spent) else 0.0
+    return due

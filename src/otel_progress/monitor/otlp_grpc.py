@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_progress import clock
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor import otlp
 from otel_progress.monitor.auth import SEND
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from otel_progress.monitor.auth import Auth
     from otel_progress.monitor.core import Done
 
-THREADS: Final = 8
+THREADS: Final = 32
+"""So many requests are served at once; each has a thread that waits for its message, and for the store."""
 SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked whether a message takes too long to come in."""
 SERVICES: Final = {
     "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
     "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
@@ -49,9 +53,11 @@ class GrpcIntake:
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, "otel-progress-grpc"),
             options=(("grpc.max_receive_message_length", otlp.BYTES), ("grpc.so_reuseport", 0)),
-            maximum_concurrent_rpcs=THREADS * 4,
+            maximum_concurrent_rpcs=THREADS * 2,
         )
         self._server.add_generic_rpc_handlers((_services(self),))
+        self._reading: dict[Any, float] = {}
+        self._stopped = threading.Event()
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self.port: int = self._server.add_insecure_port(target)
@@ -66,16 +72,18 @@ class GrpcIntake:
     def start(self) -> None:
         """Answer from now on."""
         self._server.start()
+        threading.Thread(target=self._hurry, name="otel-progress-grpc-hurry", daemon=True).start()
 
     def stop(self) -> None:
         """Take no more."""
+        self._stopped.set()
         self._server.stop(1.0).wait(2.0)
 
-    def take(self, signal: str, body: bytes, context: Any) -> bytes:
-        """Take a request, in a thread of the server."""
+    def take(self, signal: str, messages: Iterator[bytes], context: Any) -> bytes:
+        """Take a request, in a thread of the server; nothing is read of one that may not send."""
         try:
             self._admit(context)
-            taken = self._wait(Envelope(signal, body))
+            taken = self._wait(Envelope(signal, self._read(messages, context)))
         except Refused as refused:
             self._refuse(refused, context)
         if signal == "logs":
@@ -91,6 +99,27 @@ class GrpcIntake:
             raise Refused(401, "a token is needed: send the metadata `authorization: Bearer TOKEN`")
         if SEND not in identity.rights:
             raise Refused(403, "this token has no right to send")
+
+    def _read(self, messages: Iterator[bytes], context: Any) -> bytes:
+        """The message of a request."""
+        self._reading[context] = clock.monotonic() + otlp.BODY_SECONDS
+        try:
+            body = next(messages, None)
+        except Exception:
+            body = None
+        finally:
+            del self._reading[context]
+        if body is None:
+            raise Refused(400, "the message did not come, or not in good time")
+        return body
+
+    def _hurry(self) -> None:
+        """Give up requests whose message does not come: each of them holds a thread."""
+        while not self._stopped.wait(LOOK_SECONDS):
+            now = clock.monotonic()
+            for context, until in list(self._reading.items()):
+                if now > until:
+                    context.cancel()
 
     def _wait(self, envelope: Envelope) -> Taken:
         stored = threading.Event()
@@ -127,7 +156,7 @@ def _services(intake: GrpcIntake) -> Any:
             if signal is None or method != "Export":
                 return None
             found: str = signal
-            return grpc.unary_unary_rpc_method_handler(lambda body, context: intake.take(found, body, context))
+            return grpc.stream_unary_rpc_method_handler(lambda messages, context: intake.take(found, messages, context))
 
     return Services()
 

@@ -7,12 +7,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
-from otel_progress.monitor.stream import BEAT_SECONDS
+from otel_progress.monitor.stream import BEAT_SECONDS, ONE
 from otel_progress.monitor.views import dump, event_view
 
 if TYPE_CHECKING:
     from otel_progress.monitor.core import Core
-    from otel_progress.monitor.ledger import Entry
     from otel_progress.monitor.store import Store
     from otel_progress.monitor.stream import Hub
     from otel_progress.monitor.views import Views
@@ -31,7 +30,7 @@ def of_owner(owner: str) -> str:
 
 def of_operation(operation_id: str) -> str:
     """The topic of one operation."""
-    return f"operation {operation_id}"
+    return f"{ONE}{operation_id}"
 
 
 class Publisher:
@@ -46,6 +45,7 @@ class Publisher:
         self._interval = interval
         self._pending: dict[str, None] = {}
         self._told: dict[str, int] = {}
+        self.failures = 0
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -53,29 +53,46 @@ class Publisher:
         while True:
             await asyncio.sleep(self._interval)
             now = clock.monotonic()
-            self.publish()
+            try:
+                self.publish()
+            except Exception as error:  # such as a store that can't be read for a moment
+                self._fail(error)
             if now - tidy_at >= 1:
                 tidy_at = now
-                self._hub.tidy(now)
+                self._tidy(now)
             if now - beat_at >= BEAT_SECONDS:
                 beat_at = now
                 self._hub.beat()
 
+    def _fail(self, error: Exception) -> None:
+        """What was to be said may be lost: all readers load anew, so no end is."""
+        self.failures += 1
+        self._core.trouble = f"changes can't be told ({type(error).__name__}: {error})"
+        self._pending.clear()
+        self._hub.turn()
+        for name, topic in self._hub.topics.items():
+            self._hub.skip(name)
+            for reader in topic.readers:
+                reader.wake()
+
+    def _tidy(self, now: float) -> None:
+        self._hub.tidy(now)
+        for key in [key for key in self._told if of_operation(key) not in self._hub.topics]:
+            del self._told[key]
+
     def publish(self) -> None:
         """Say what changed since the last time, as far as it has room."""
         changed, gone = self._core.changes(), self._core.gone()
+        if changed or gone:
+            self._hub.turn()
         if gone:
-            self._hub.publish(ALL, "changes", dump({"rows": [], "removed": gone}))
+            self._tell_gone(gone)
         if not changed and not self._pending:
             return
         for key in changed:
             self._pending[key] = None
             self._above(key)
-        topics = self._hub.topics
-        lists = [name for name, topic in topics.items() if topic.readers and not name.startswith("operation ")]
-        for name in topics:
-            if not topics[name].readers and not name.startswith("operation "):
-                self._hub.skip(name)
+        lists = [name for name in self._hub.topics if not name.startswith(ONE)]
         chosen = self._choose() if lists else list(self._pending)
         for key in chosen:
             del self._pending[key]
@@ -83,6 +100,17 @@ class Publisher:
             self._tell_lists(chosen, lists)
         for key in chosen:
             self._tell_one(key)
+
+    def _tell_gone(self, gone: list[str]) -> None:
+        """What was whose is not known any more, so who may see only some loads anew."""
+        for name in list(self._hub.topics):
+            if name == ALL:
+                for at in range(0, len(gone), ROWS):
+                    self._hub.publish(ALL, "changes", dump({"rows": [], "removed": gone[at : at + ROWS]}))
+            elif not name.startswith(ONE):
+                self._hub.publish(name, "reset", "{}")
+        for key in gone:
+            self._hub.publish(of_operation(key), "gone", "{}")
 
     def _choose(self) -> list[str]:
         """All that are over, and of the others those that have waited longest."""
@@ -95,15 +123,15 @@ class Publisher:
 
     def _above(self, key: str) -> None:
         """What is above one that changed shows its figures, too."""
-        ledger = self._core.ledger
+        operations, seen = self._core.ledger.operations, {key}
         for _ in range(ANCESTORS):
-            entry = ledger.operations.get(key)
-            if entry is None or entry.head.parent_id is None or entry.head.parent_id in self._pending:
+            entry = operations.get(key)
+            parent = None if entry is None else entry.head.parent_id
+            if parent is None or parent in seen or parent not in operations:
                 return
-            key = entry.head.parent_id
-            if key not in ledger.operations:
-                return
-            self._pending[key] = None
+            seen.add(parent)
+            self._pending[parent] = None
+            key = parent
 
     def _tell_lists(self, chosen: list[str], lists: list[str]) -> None:
         rows: dict[str, list[str]] = {name: [] for name in lists}
@@ -119,8 +147,8 @@ class Publisher:
                 if mine is not None:
                     mine.append(text)
         for name, texts in rows.items():
-            for at in range(0, len(texts), 2 * ROWS):
-                part = ",".join(texts[at : at + 2 * ROWS])
+            for at in range(0, len(texts), ROWS):
+                part = ",".join(texts[at : at + ROWS])
                 self._hub.publish(name, "changes", f'{{"rows":[{part}],"removed":[]}}')
 
     def _tell_one(self, key: str) -> None:
@@ -133,24 +161,26 @@ class Publisher:
             self._told.pop(key, None)
             return
         entry = self._core.find(key)
-        if entry is not None:
-            self._hub.publish(name, "operation", dump(self._views.detail(entry)))
-            self.tell_events(entry)
-
-    def tell_events(self, entry: Entry) -> None:
-        """Say what is new in the history of an operation that somebody reads."""
-        key = entry.head.operation_id
-        newest = self._store.newest_event_id()
-        told = self._told.get(key)
-        self._told[key] = newest
-        if told is None:
+        if entry is None:
+            self._hub.publish(name, "gone", "{}")
             return
-        rows = self._store.events(key, after=told, limit=EVENTS)
-        if rows:
+        self._hub.publish(name, "operation", dump(self._views.detail(entry)))
+        self._tell_events(key)
+
+    def _tell_events(self, key: str) -> None:
+        """Say what is new in the history of an operation that somebody reads."""
+        told = self._told.get(key)
+        if told is None:
+            self._told[key] = self._store.newest_event_id()
+            return
+        while rows := self._store.events(key, after=told, limit=EVENTS):
+            told = self._told[key] = rows[-1][0]
             self._hub.publish(of_operation(key), "events", dump({"events": [event_view(*row) for row in rows]}))
-        if len(rows) == EVENTS:
-            self._told[key] = rows[-1][0]
+            if len(rows) < EVENTS:
+                break
 
     def begin(self, operation_id: str) -> None:
         """Somebody begins to read about an operation, and has its history up to now."""
-        self._told.setdefault(operation_id, self._store.newest_event_id())
+        topic = self._hub.topics.get(of_operation(operation_id))
+        if operation_id not in self._told or topic is None or not topic.readers:
+            self._told[operation_id] = self._store.newest_event_id()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Progress, Snapshot
+from otel_progress.model.values import finite
 
 DEPTH: Final = 16
 """The deepest that operations are followed."""
@@ -65,7 +66,7 @@ class _Roll:
         for _, part in parts:
             for mine, theirs in ((whole.cost, part.cost), (whole.tokens, part.tokens)):
                 for key, amount in theirs.items():
-                    mine[key] = mine.get(key, 0) + amount
+                    _raise(mine, key, amount)
         whole.children = len(parts)
         if parts and not snapshot.status.final:
             _infer(whole, parts)
@@ -78,7 +79,7 @@ class _Roll:
 def _infer(whole: Whole, parts: list[tuple[Snapshot, Whole]]) -> None:
     """Ratio and ETA where the operation has none of its own; a child that is over is done, however it ended."""
     if whole.ratio is None and any(child.status.final or part.ratio is not None for child, part in parts):
-        done = sum(1.0 if child.status.final else part.ratio or 0.0 for child, part in parts)
+        done = sum(1.0 if child.status.final else min(max(part.ratio or 0.0, 0.0), 1.0) for child, part in parts)
         whole.ratio, whole.rolled_up = min(done / len(parts), 0.9999), True
     running = [part.eta for child, part in parts if not child.status.final]
     etas = [eta for eta in running if eta is not None]
@@ -93,13 +94,19 @@ def _raw(progress: Progress) -> float | None:
     return progress.ratio if progress.ratio_raw is None else progress.ratio_raw
 
 
-def _add(whole: Whole, usage: Mapping[str, object]) -> None:
+def _add(whole: Whole, usage: Mapping[str, Any]) -> None:
     for key, amount in usage.items():
-        if not isinstance(amount, (int, float)):
+        if not finite(amount):
             continue
         if key.startswith(_COST):
             currency = key[len(_COST) :]
-            whole.cost[currency] = whole.cost.get(currency, 0) + amount
+            _raise(whole.cost, currency, amount)
         elif key.endswith("_tokens"):
             direction = key[: -len("_tokens")]
-            whole.tokens[direction] = whole.tokens.get(direction, 0) + amount
+            _raise(whole.tokens, direction, amount)
+
+
+def _raise(sums: dict[str, float], key: str, amount: float) -> None:
+    total = sums.get(key, 0) + amount
+    if finite(total):
+        sums[key] = total

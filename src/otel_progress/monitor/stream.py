@@ -20,12 +20,16 @@ from otel_progress.monitor.views import dump
 FRAMES: Final = 1_200
 FRAME_BYTES: Final = 8 * 1024 * 1024
 """The most that is kept of what was said, for those who come back."""
+FEW_BYTES: Final = 1024 * 1024
+"""The same for a topic of one operation, of which there may be many."""
 BEAT_SECONDS: Final = 10.0
 SLOW_SECONDS: Final = 10.0
 """A reader that takes nothing for so long loses its connection."""
 READERS: Final = 5_000
 KEEP_SECONDS: Final = 60.0
 """So long after its last reader a topic goes on, for those who come back."""
+ONE: Final = "operation "
+"""What the name of a topic begins with that is about one operation."""
 BEAT: Final = b": beat\n\n"
 HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -77,8 +81,9 @@ class Reader:
 class Topic:
     """What is said about one thing, and who reads it."""
 
-    def __init__(self, sequence: int) -> None:
+    def __init__(self, sequence: int, most_bytes: int = FRAME_BYTES) -> None:
         """From now on."""
+        self._most_bytes = most_bytes
         self.readers: set[Reader] = set()
         self.frames: deque[Frame] = deque()
         self.missing = sequence
@@ -90,7 +95,7 @@ class Topic:
         """Say something."""
         self.frames.append(frame)
         self._bytes += len(frame.bytes)
-        while len(self.frames) > FRAMES or (self._bytes > FRAME_BYTES and len(self.frames) > 1):
+        while len(self.frames) > FRAMES or (self._bytes > self._most_bytes and len(self.frames) > 1):
             oldest = self.frames.popleft()
             self._bytes -= len(oldest.bytes)
             self.missing = oldest.sequence
@@ -142,7 +147,8 @@ class Hub:
         """A topic, made where it was not read before."""
         found = self.topics.get(name)
         if found is None:
-            found = self.topics[name] = Topic(self.sequence)
+            few = name.startswith(ONE)
+            found = self.topics[name] = Topic(self.sequence, FEW_BYTES if few else FRAME_BYTES)
         return found
 
     def publish(self, topic: str, event: str, data: str) -> None:
@@ -151,6 +157,10 @@ class Hub:
         if found is not None:
             self.sequence += 1
             found.add(self._frame(self.sequence, event, data))
+
+    def turn(self) -> None:
+        """Something changed: who read a topic that is forgotten since must load anew."""
+        self.sequence += 1
 
     def skip(self, topic: str) -> None:
         """Something happened, and nobody is there to hear it."""

@@ -59,6 +59,8 @@ effect(() => {
   document.title = `${count > 0 ? `(${count} stuck) ` : ""}${name}otel-progress`;
 });
 
+// What is asked for is under way while the first frame is drawn.
+connect();
+void whoAmI();
 setInterval(() => (document.hidden ? null : (tick.value += 1)), 1000);
 render(html`<${App} />`, document.getElementById("app"));
-if (await whoAmI()) connect();

@@ -1,0 +1,40 @@
+"""The command under cProfile, each thread that matters by itself: the server's loop, and the ledger's."""
+
+from __future__ import annotations
+
+import cProfile
+import io
+import pstats
+import sys
+from pathlib import Path
+
+from otel_progress.cli import main
+from otel_progress.monitor.core import Core
+
+LINES = 25
+
+
+def text(profile: cProfile.Profile) -> str:
+    """What took longest, without what it called."""
+    out = io.StringIO()
+    pstats.Stats(profile, stream=out).sort_stats("tottime").print_stats(LINES)
+    return out.getvalue()
+
+
+def run() -> int:
+    """Run the command, and write both profiles when it ends."""
+    target, loop, ledger = Path(sys.argv.pop(1)), cProfile.Profile(), cProfile.Profile()
+    work = Core._run
+
+    def watched(core: Core) -> None:
+        ledger.runcall(work, core)
+
+    Core._run = watched  # type: ignore[method-assign]
+    try:
+        return int(loop.runcall(main))
+    finally:
+        target.write_text(f"the ledger's thread\n{text(ledger)}\nthe server's loop\n{text(loop)}")
+
+
+if __name__ == "__main__":
+    sys.exit(run())
