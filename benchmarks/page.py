@@ -49,7 +49,11 @@ def publish(world: World, page: Page, watched: str, count: int, seconds: float) 
         with world.lock:
             for number in range(count - 1):
                 ident = idents[(turn * (count - 1) + number) % len(idents)]
-                progress = {**world.operations[ident]["progress"], "completed": turn % 100, "percentage": float(turn % 100)}
+                progress = {
+                    **world.operations[ident]["progress"],
+                    "completed": turn % 100,
+                    "percentage": float(turn % 100),
+                }
                 world.put(ident, progress=progress, timestamp=time.time())
             progress = {**world.operations[watched]["progress"], "current_step": f"at {time.time():.4f}"}
             world.put(watched, progress=progress, timestamp=time.time())
@@ -69,11 +73,11 @@ def measure(count: int = 10_000, changes: int = 200, seconds: float = 10.0) -> d
                 page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
                 page.add_init_script(WATCH)
                 page.goto(stub.url)
-                page.wait_for_function("seen.ready !== null")
+                page.wait_for_function("() => seen.ready !== null")
                 ready.append(page.evaluate("seen.ready"))
                 if len(ready) < 5:
                     page.context.close()
-            page.wait_for_function(f"import('/static/state.js').then((state) => state.countKnown() === {count})")
+            page.wait_for_function(f"() => import('/static/state.js').then((state) => state.countKnown() === {count})")
             all_loaded = page.evaluate("performance.now()")
             page.wait_for_timeout(500)
             watched = page.locator(".row").first.get_attribute("id").removeprefix("line-")

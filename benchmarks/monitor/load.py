@@ -210,6 +210,7 @@ class Sending:
             self._work(queue)
         except BaseException as error:
             self._failed.append(error)
+            self._over.set()
 
     def _work(self, queue: collections.deque[tuple[float, Body]]) -> None:
         connection = http.client.HTTPConnection(self._host, timeout=PATIENCE)
@@ -226,6 +227,7 @@ class Sending:
 
     def _send(self, connection: http.client.HTTPConnection, body: Body) -> None:
         headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
+        given_up = time.monotonic() + PATIENCE
         while not self._over.is_set():
             begin = time.monotonic()
             connection.request("POST", self._path, body.data, headers)
@@ -237,7 +239,7 @@ class Sending:
                 self.delays.append(now - begin)
                 self.records += body.records
                 return
-            if answer.status not in (429, 503):
+            if answer.status not in (429, 503) or now > given_up:
                 raise SystemExit(f"the server answered {answer.status}: {said[:200]!r}")
             self.refused += 1
             self._over.wait(0.05)

@@ -53,7 +53,9 @@ def open_page(browser: Any, stub: Stub) -> Iterator[Callable[..., Any]]:
     problems: list[str] = []
 
     def opened(path: str = "#/", *, wait: str = ".row", **options: Any) -> Any:
-        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", **options})
+        context = browser.new_context(
+            **{"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", **options}
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(8000)

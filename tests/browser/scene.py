@@ -32,14 +32,31 @@ def progress(completed: float, total: float | None, unit: str = "file", step: st
     return found
 
 
-def stage(path: str, status: str, started: float | None = None, elapsed: float | None = None, **more: Any) -> dict[str, Any]:
-    found = {"name": path.rsplit("/", 1)[-1], "path": path, "status": status, "started_at": started, "elapsed": elapsed, **more}
+def stage(
+    path: str, status: str, started: float | None = None, elapsed: float | None = None, **more: Any
+) -> dict[str, Any]:
+    found = {
+        "name": path.rsplit("/", 1)[-1],
+        "path": path,
+        "status": status,
+        "started_at": started,
+        "elapsed": elapsed,
+        **more,
+    }
     return {key: value for key, value in found.items() if value is not None}
 
 
 def process(pid: int, heard: float = 1.2) -> dict[str, Any]:
     resource = {"service.name": "demo", "host.name": "atlas", "telemetry.sdk.language": "python", "process.pid": pid}
-    return {"instance": f"i-{pid}", "pid": pid, "host": "atlas", "service": "demo", "heard_ago": heard, "heartbeat": 5.0, "resource": resource}
+    return {
+        "instance": f"i-{pid}",
+        "pid": pid,
+        "host": "atlas",
+        "service": "demo",
+        "heard_ago": heard,
+        "heartbeat": 5.0,
+        "resource": resource,
+    }
 
 
 def base(ident: str, name: str, started: float, now: float, **more: Any) -> dict[str, Any]:
@@ -57,7 +74,12 @@ def base(ident: str, name: str, started: float, now: float, **more: Any) -> dict
         "timestamp": now,
         "elapsed": now - started,
         "idle": 0.4,
-        "verdict": {"health": "progressing", "reason": "advanced 0.4 s ago", "overdue": False, "seen": "advanced 0.4 s ago"},
+        "verdict": {
+            "health": "progressing",
+            "reason": "advanced 0.4 s ago",
+            "overdue": False,
+            "seen": "advanced 0.4 s ago",
+        },
         "control": True,
         "children": 0,
         **more,
@@ -99,7 +121,9 @@ def fill(world: World, now: float | None = None) -> World:
             ],
         )
     )  # fmt: skip
-    for number, (status, done, agent) in enumerate([("completed", 500, "reader"), ("running", 320, "reader"), ("running", 71, "critic")], 1):
+    for number, (status, done, agent) in enumerate(
+        [("completed", 500, "reader"), ("running", 320, "reader"), ("running", 71, "critic")], 1
+    ):
         ended = status == "completed"
         world.put(
             base(
@@ -176,9 +200,45 @@ def fill(world: World, now: float | None = None) -> World:
             stages=[stage("load", "running", now - 4000, 4000.0, progress=progress(7_812_331, 9_000_000, "row"))],
         )
     )  # fmt: skip
-    world.put(base("import-55", "import", now - 70, now - 8, verdict={"health": "unknown", "reason": "the monitor has not heard this process since its own start, 8 s ago", "overdue": False}, progress=progress(10, 40)))
-    world.put(base("http-GET", "GET /reports", now - 12, now, source="spans", service="shop", verdict={"health": "progressing", "reason": "its last span ended 0.4 s ago", "overdue": False}, control=False, agent=None) | {"progress": None})
-    world.put(base("backup-1", "backup", now - 5, now, status="pending", elapsed=None, verdict={"health": "waiting", "reason": "not started yet", "overdue": False}))
+    world.put(
+        base(
+            "import-55",
+            "import",
+            now - 70,
+            now - 8,
+            verdict={
+                "health": "unknown",
+                "reason": "the monitor has not heard this process since its own start, 8 s ago",
+                "overdue": False,
+            },
+            progress=progress(10, 40),
+        )
+    )
+    world.put(
+        base(
+            "http-GET",
+            "GET /reports",
+            now - 12,
+            now,
+            source="spans",
+            service="shop",
+            verdict={"health": "progressing", "reason": "its last span ended 0.4 s ago", "overdue": False},
+            control=False,
+            agent=None,
+        )
+        | {"progress": None}
+    )
+    world.put(
+        base(
+            "backup-1",
+            "backup",
+            now - 5,
+            now,
+            status="pending",
+            elapsed=None,
+            verdict={"health": "waiting", "reason": "not started yet", "overdue": False},
+        )
+    )
     world.put(
         base(
             "نص/😀", f"{RTL} {NASTY}", now - 30, now, agent=NASTY, stage=NASTY, description=NASTY + LONG,
@@ -215,24 +275,87 @@ def feed(world: World, now: float) -> None:
     say("survey-1", 95.8, "progress.stage.started", "find", stage="find", agent="surveyor")
     say("survey-1", 91, "progress.note", "looks below /usr/lib/python3.11", stage="find", agent="surveyor")
     say("survey-1", 87.8, "progress.stage.ended", "find", stage="find", status="completed", agent="surveyor")
-    say("survey-1", 87, "progress.wait.started", "approval", stage="approve", agent="surveyor", attributes={"progress.wait.reason": "approval"})
-    say("survey-1", 74.5, "progress.wait.ended", "approval", stage="approve", agent="surveyor", attributes={"progress.wait.reason": "approval", "progress.wait.duration": 12.5})
+    say(
+        "survey-1",
+        87,
+        "progress.wait.started",
+        "approval",
+        stage="approve",
+        agent="surveyor",
+        attributes={"progress.wait.reason": "approval"},
+    )
+    say(
+        "survey-1",
+        74.5,
+        "progress.wait.ended",
+        "approval",
+        stage="approve",
+        agent="surveyor",
+        attributes={"progress.wait.reason": "approval", "progress.wait.duration": 12.5},
+    )
     say("survey-1", 73, "progress.stage.started", "parse/tests", stage="parse/tests", agent="surveyor")
-    say("survey-1", 62, "progress.stalled", "no progress for 10 s", stage="parse/tests", agent="surveyor", attributes={"progress.health.reason": "no progress for 10 s, stall_after is 10 s"})
-    say("survey-1", 52, "progress.recovered", "", stage="parse/tests", agent="surveyor", attributes={"progress.stall.duration": 10.0})
-    say("survey-1", 50, "progress.note", "2 files can't be read: permission denied", stage="parse/tests", agent="reader", status="warning")
+    say(
+        "survey-1",
+        62,
+        "progress.stalled",
+        "no progress for 10 s",
+        stage="parse/tests",
+        agent="surveyor",
+        attributes={"progress.health.reason": "no progress for 10 s, stall_after is 10 s"},
+    )
+    say(
+        "survey-1",
+        52,
+        "progress.recovered",
+        "",
+        stage="parse/tests",
+        agent="surveyor",
+        attributes={"progress.stall.duration": 10.0},
+    )
+    say(
+        "survey-1",
+        50,
+        "progress.note",
+        "2 files can't be read: permission denied",
+        stage="parse/tests",
+        agent="reader",
+        status="warning",
+    )
     say("survey-1", 42, "progress.stage.ended", "parse/tests", stage="parse/tests", status="completed", agent="reader")
     say("survey-1", 41, "progress.stage.started", "parse/library", stage="parse/library", agent="reader")
     say("survey-1", 12, "progress.note", "asks the critic about asyncio", stage="parse/library", agent="critic")
-    say("survey-1", 9, "progress.note", "tool failed once: timeout after 5 s", stage="parse/library", agent="critic", status="error")
+    say(
+        "survey-1",
+        9,
+        "progress.note",
+        "tool failed once: timeout after 5 s",
+        stage="parse/library",
+        agent="critic",
+        status="error",
+    )
     say("survey-1", 4, "progress.updated", "45%", stage="parse/library", agent="reader", ratio=0.45)
     say("survey-1", 2, "progress.note", "452 of 1,000 files read", stage="parse/library", agent="surveyor", status="ok")
     say("crawl-7f3a", 140, "progress.operation.started", "crawl", agent="fetcher")
     say("crawl-7f3a", 117, "progress.stage.started", "fetch/pages", stage="fetch/pages", agent="fetcher")
     say("crawl-7f3a", 60, "progress.note", "12 pages so far", stage="fetch/pages", agent="fetcher")
-    say("crawl-7f3a", 4, "progress.stalled", "no progress for 30 s", stage="fetch/pages", agent="fetcher", attributes={"progress.health.reason": "no progress for 30 s, stall_after is 30 s", "progress.stack": STACK})
+    say(
+        "crawl-7f3a",
+        4,
+        "progress.stalled",
+        "no progress for 30 s",
+        stage="fetch/pages",
+        agent="fetcher",
+        attributes={"progress.health.reason": "no progress for 30 s, stall_after is 30 s", "progress.stack": STACK},
+    )
     say("نص/😀", 3, "progress.note", NASTY + LONG, agent=NASTY)
-    say("report-7", 700, "progress.operation.ended", "report", status="failed", attributes={"progress.status.reason": "ValueError"})
+    say(
+        "report-7",
+        700,
+        "progress.operation.ended",
+        "report",
+        status="failed",
+        attributes={"progress.status.reason": "ValueError"},
+    )
 
 
 def many(world: World, count: int, now: float | None = None, ended: bool = False) -> World:
@@ -256,7 +379,11 @@ def animate(world: World) -> None:
         now = time.time()
         for operation in list(world.operations.values()):
             verdict = operation.get("verdict") or {}
-            if operation["status"] != "running" or verdict.get("health") not in {"progressing", "slow"} or not operation.get("progress"):
+            if (
+                operation["status"] != "running"
+                or verdict.get("health") not in {"progressing", "slow"}
+                or not operation.get("progress")
+            ):
                 continue
             if operation["name"].startswith("batch") and int(operation["id"][-2:]) != int(now * 2) % 100:
                 continue

@@ -92,7 +92,14 @@ class World:
         """Add an event to the feed of an operation."""
         with self.lock:
             self.event_id += 1
-            line = {"id": self.event_id, "timestamp": time.time(), "event": event, "text": text, "operation_id": ident, **more}
+            line = {
+                "id": self.event_id,
+                "timestamp": time.time(),
+                "event": event,
+                "text": text,
+                "operation_id": ident,
+                **more,
+            }
             self.events.setdefault(ident, []).append(line)
 
     def row(self, operation: Operation) -> Operation:
@@ -152,7 +159,9 @@ class Api:
         return app
 
     async def page(self, request: Request) -> Response:
-        return FileResponse(STATIC / "index.html", headers={"Content-Security-Policy": CSP, "Referrer-Policy": "no-referrer"})
+        return FileResponse(
+            STATIC / "index.html", headers={"Content-Security-Policy": CSP, "Referrer-Policy": "no-referrer"}
+        )
 
     def guard(self, route: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def guarded(request: Request) -> Response:
@@ -248,7 +257,9 @@ class Api:
         if code < 300:
             world.put(found["id"], cancel="requested")
         if code == 200:
-            world.put(found["id"], status="cancelled", reason=request.query_params.get("reason") or "cancelled by the monitor")
+            world.put(
+                found["id"], status="cancelled", reason=request.query_params.get("reason") or "cancelled by the monitor"
+            )
         return JSONResponse(body, code)
 
     async def stream(self, request: Request) -> Response:
@@ -258,7 +269,12 @@ class Api:
     async def frames(self, at: str) -> AsyncIterator[str]:
         world = self.world
         epoch, _, position = at.partition("-")
-        hello = {"position": f"{world.epoch}-{world.sequence}", "interval": 0.1, "version": "0.1.0", "server_time": time.time()}
+        hello = {
+            "position": f"{world.epoch}-{world.sequence}",
+            "interval": 0.1,
+            "version": "0.1.0",
+            "server_time": time.time(),
+        }
         yield f"id: {at or hello['position']}\nevent: hello\ndata: {json.dumps(hello)}\n\n"
         seen = int(position) if at and epoch == world.epoch else world.sequence
         if at and epoch != world.epoch:
@@ -276,7 +292,9 @@ class Api:
                 beat = time.monotonic()
                 yield ": beat\n\n"
             try:
-                await asyncio.wait_for(self.closing.wait(), 0.02 if changes and len(changes[1]) == 200 else world.interval)
+                await asyncio.wait_for(
+                    self.closing.wait(), 0.02 if changes and len(changes[1]) == 200 else world.interval
+                )
             except asyncio.TimeoutError:  # noqa: UP041 - another class before Python 3.11
                 continue
 
@@ -304,7 +322,9 @@ class Stub:
         async def serve() -> None:
             self.loop = asyncio.get_running_loop()
             self.api = Api(self.world)
-            config = uvicorn.Config(self.api.app(), port=self.port, log_level="error", timeout_graceful_shutdown=1, lifespan="off")
+            config = uvicorn.Config(
+                self.api.app(), port=self.port, log_level="error", timeout_graceful_shutdown=1, lifespan="off"
+            )
             self.server = uvicorn.Server(config)
             serving = asyncio.ensure_future(self.server.serve())
             while not self.server.started and not serving.done():

@@ -17,7 +17,16 @@ def test_header(open_page):
     page = open_page("#/operations/survey-1", wait=".tree-row")
     title = page.locator(".title")
     expect(title.locator("h1")).to_have_text("survey")
-    for words in ("Progressing", "survey-1", "surveyor", "atlas:", "45%", "452 of 1,000 files", "38.1 files/s", "reading asyncio/base_events.py"):
+    for words in (
+        "Progressing",
+        "survey-1",
+        "surveyor",
+        "atlas:",
+        "45%",
+        "452 of 1,000 files",
+        "38.1 files/s",
+        "reading asyncio/base_events.py",
+    ):
         expect(title).to_contain_text(words)
     assert page.locator(".eta").inner_text().endswith(" s), from the pace so far")
     expect(page).to_have_title("(3 stuck) survey · otel-progress")
@@ -27,7 +36,14 @@ def test_evidence(open_page):
     """One that is stuck says how long, against which limit, where that comes from, and shows its stack."""
     page = open_page("#/operations/crawl-7f3a", wait=".trouble", permissions=["clipboard-read", "clipboard-write"])
     trouble = page.locator(".trouble")
-    for words in ("Stuck", "no progress for 3", "the limit is 30 s (stall_after, learned from 41 runs)", "12 of 50 pages", "agent.py:42 in fetch", "session.get(url)"):
+    for words in (
+        "Stuck",
+        "no progress for 3",
+        "the limit is 30 s (stall_after, learned from 41 runs)",
+        "12 of 50 pages",
+        "agent.py:42 in fetch",
+        "session.get(url)",
+    ):
         expect(trouble).to_contain_text(words)
     page.get_by_role("button", name="Copy the stack").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
@@ -70,8 +86,13 @@ def test_time_line(open_page, world):
     """A stage stands where it ran; waits and stalls stand in it."""
     start = time.time() - 100
     stages = [stage("one", "completed", start, 25), stage("two", "completed", start + 50, 50)]
-    marks = [{"kind": "wait", "stage": "two", "from": start + 75, "to": start + 100, "reason": "approval"}, {"kind": "stall", "stage": "one", "from": start, "to": start + 25}]
-    world.put(base("gantt", "gantt", start, start + 100, status="completed", elapsed=100.0, stages=stages, timeline=marks))
+    marks = [
+        {"kind": "wait", "stage": "two", "from": start + 75, "to": start + 100, "reason": "approval"},
+        {"kind": "stall", "stage": "one", "from": start, "to": start + 25},
+    ]
+    world.put(
+        base("gantt", "gantt", start, start + 100, status="completed", elapsed=100.0, stages=stages, timeline=marks)
+    )
     page = open_page("#/operations/gantt", wait=".tree-row")
 
     def share(selector):
@@ -142,7 +163,9 @@ def test_feed_of_one_agent(open_page):
 
 def test_text_is_text(open_page):
     """What comes from telemetry is text wherever it stands; a link leads to http(s) alone."""
-    page = open_page("#/operations/%D9%86%D8%B5%2F%F0%9F%98%80", wait=".cards", viewport={"width": 1440, "height": 2400})
+    page = open_page(
+        "#/operations/%D9%86%D8%B5%2F%F0%9F%98%80", wait=".cards", viewport={"width": 1440, "height": 2400}
+    )
     expect(page.locator("h1")).to_contain_text(NASTY)
     for part in (".description", ".facts", ".tree", ".cards", ".line", ".list"):
         expect(page.locator(part).first).to_contain_text("<script>alert(1)</script>")

@@ -196,7 +196,9 @@ def test_token(open_page, world):
     field.press("Enter")
     expect(page.locator("h1")).to_have_text("survey")
     expect(light(page)).to_have_text("Live")
-    assert "right" not in page.evaluate("document.documentElement.outerHTML + document.cookie + JSON.stringify({...localStorage, ...sessionStorage})")
+    assert "right" not in page.evaluate(
+        "document.documentElement.outerHTML + document.cookie + JSON.stringify({...localStorage, ...sessionStorage})"
+    )
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_label("Token")).to_be_visible()
 
@@ -231,14 +233,26 @@ def test_accessible(open_page, world, scheme, size):
     page = open_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
 
     def check(where):
-        found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}).response["violations"]
-        serious = [f"{one['id']}: {one['nodes'][0]['html'][:160]} {one['nodes'][0]['failureSummary']}" for one in found if one["impact"] in {"serious", "critical"}]
+        found = (
+            axe.Axe()
+            .run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
+            .response["violations"]
+        )
+        serious = [
+            f"{one['id']}: {one['nodes'][0]['html'][:160]} {one['nodes'][0]['failureSummary']}"
+            for one in found
+            if one["impact"] in {"serious", "critical"}
+        ]
         assert not serious, (where, serious)
 
     if size[0] > 800:
         page.get_by_role("button", name="Filter").click()
     check("list")
-    for ident in ("survey-1", "crawl-7f3a", "train-12", "report-7") if (scheme, size[0]) == ("light", 1440) else ("survey-1", "crawl-7f3a"):
+    for ident in (
+        ("survey-1", "crawl-7f3a", "train-12", "report-7")
+        if (scheme, size[0]) == ("light", 1440)
+        else ("survey-1", "crawl-7f3a")
+    ):
         page.goto(page.url.split("#")[0] + f"#/operations/{ident}")
         page.wait_for_selector(".title h1")
         expect(page.locator(".title .id").first).to_have_text(ident)
@@ -268,7 +282,9 @@ def test_needs_no_network():
         if file.suffix in {".js", ".css", ".html"} and file.parent.name != "vendor":
             text = re.sub(r"http://www\.w3\.org/\d+/svg", "", file.read_text())
             assert not re.search(r"https?://\w", text), file
-            assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|dangerouslySet", text), file
+            assert not re.search(
+                r"innerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|dangerouslySet", text
+            ), file
 
 
 def test_all_is_fetched_at_once():

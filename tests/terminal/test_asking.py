@@ -415,6 +415,16 @@ def test_cancel_needs_no_rich(stuck: Stub) -> None:
     assert (done.returncode, done.stdout) == (0, "survey-1 has stopped\n")
 
 
+@pytest.mark.parametrize("given", [("cancel", "ä", "--yes"), ("list",), ("show", "ä")])
+def test_an_output_without_these_letters(monitor: Stub, given: tuple[str, ...]) -> None:
+    """What the output can't encode is replaced, and breaks nothing."""
+    monitor.say(id="ä", name="job", status="running", progress={"current_step": "→ é"})
+    env = environment(PYTHONIOENCODING="ascii")
+    given = (*command(*given), "--url", monitor.url)
+    done = subprocess.run(given, capture_output=True, text=True, env=env, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr, "?" in done.stdout) == (0, "", True)
+
+
 def test_a_closed_pipe_is_no_error(stuck: Stub) -> None:
     """`list | head` ends without a word."""
     process = subprocess.Popen(

@@ -61,7 +61,7 @@ def spans(certificate: Certificate) -> dict[str, Span]:
 
 def plain(pairs: Any) -> dict[str, Any]:
     """Attributes as a dict."""
-    return otlp._plain(pairs)
+    return otlp.plain(pairs)
 
 
 def made(exit: Exit = KILLED, **more: Any) -> Certificate:

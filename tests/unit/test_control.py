@@ -72,6 +72,7 @@ class Monitor:
     def __init__(self, *, port: int = 0, offer: str | None = "/control", status: int = 200) -> None:
         self.offer = offer
         self.status = status
+        self.failures = 0
         self.headers: list[dict[str, str]] = []
         self.asked: list[monitor.Asked] = []
         self.where: dict[str, str] = {}
@@ -139,8 +140,8 @@ class Monitor:
 
     async def _poll(self, request: Request) -> Response:
         self.headers.append(dict(request.headers))
-        if self.status != 200:
-            return Response(status_code=self.status)
+        if self.status != 200 or len(self.headers) <= self.failures:
+            return Response(status_code=503 if self.status == 200 else self.status)
         asked = answers_of(await request.body())
         self.asked.append(asked)
         return JSONResponse({"commands": await self.control.poll(*asked)})
@@ -970,6 +971,20 @@ def test_an_answer_goes_with_the_next_request(server: Monitor, running: progress
         running.raise_if_cancelled()
 
 
+def test_what_comes_after_the_close_is_not_obeyed(server: Monitor, running: progress.Operation) -> None:
+    """A command that reaches a closed channel is left to the one that takes its place."""
+    server.where[running.id] = "instance-1"
+    with opened(at(server)) as first:
+        until(lambda: server.asked, "it asks")
+    asking = server.start_cancel(running.id, wait=20)
+    thread_of(first).join(20)
+    assert not running.cancel_requested()
+    with opened(at(server)):
+        until(running.cancel_requested, "it is asked")
+    server.on_loop(server.control.ended, running.id, "cancelled")
+    assert asking.result(20).state == "obeyed"
+
+
 def test_a_url_that_is_not_followed_is_told_once(caplog: pytest.LogCaptureFixture, running: progress.Operation) -> None:
     """A receiver elsewhere may offer what it wants: nobody asks there, and one line says why."""
     with opened(FAR) as made:
@@ -1022,6 +1037,16 @@ def test_a_failure_is_told_once_a_streak(
         until(lambda: server.asked, "it goes on")
 
 
+def test_a_moment_without_an_answer_is_not_told(
+    server: Monitor, running: progress.Operation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A monitor that was only started anew is no trouble."""
+    server.failures = channel.STREAK - 1
+    with opened(at(server)):
+        until(lambda: server.asked, "it goes on")
+    assert caplog.records == []
+
+
 def test_an_answer_is_kept_until_it_is_delivered(
     server: Monitor, running: progress.Operation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1033,8 +1058,10 @@ def test_an_answer_is_kept_until_it_is_delivered(
         server.status = 503
         asking = server.start_cancel(running.id, wait=0.1)
         until(lambda: len(server.headers) > 3, "the answer does not get through")
+        before = len(server.asked)
         server.status = 200
         assert asking.result(20).state == "received"
+    assert server.asked[before].answers[0].state == "received"
 
 
 def test_nobody_is_asked_in_circles(

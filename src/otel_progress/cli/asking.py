@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -92,6 +93,8 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from otel_progress.cli.client import Answered, Lost, client_of
     from otel_progress.cli.codes import INTERRUPTED, NO_MONITOR, Told
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         with _ended_by_signals():
             code = int(options.call(client_of(options, environ), options))

@@ -23,6 +23,16 @@ from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, Identity
 from otel_progress.monitor.control import BODY_BYTES as CONTROL_BYTES
 from otel_progress.monitor.control import OBEYED, RECEIVED, TIMED_OUT, TooMany, answers_of
 from otel_progress.monitor.kept import Query
+from otel_progress.monitor.openapi import (
+    EVENTS,
+    EVENTS_MOST,
+    LIMIT,
+    LIMIT_MOST,
+    NUMBER_MOST,
+    TIME_MOST,
+    WAIT,
+    WAIT_MOST,
+)
 from otel_progress.monitor.otlp import Refused, read_body
 from otel_progress.monitor.publish import ALL, of_operation, of_owner
 from otel_progress.monitor.stream import READERS, serve_events, serve_socket
@@ -40,12 +50,6 @@ if TYPE_CHECKING:
     from otel_progress.monitor.stream import Hub
     from otel_progress.monitor.views import Views
 
-LIMIT: Final = 100
-LIMIT_MOST: Final = 10_000
-EVENTS: Final = 200
-EVENTS_MOST: Final = 1_000
-WAIT: Final = 5.0
-WAIT_MOST: Final = 60.0
 SESSION_BYTES: Final = 4_096
 REASON: Final = 500
 _NO_CURSOR: Final = "the cursor is none that this monitor gave; begin without one"
@@ -53,7 +57,6 @@ EVENTS_AT_ONCE: Final = 50
 EVENTS_BYTES: Final = 8 * 1024 * 1024
 """From so many characters on an answer holds no further events, and says where to go on."""
 STATIC: Final = Path(__file__).with_name("static")
-TIME_MOST: Final = 1e15
 _SECONDS: Final = re.compile(r"-?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")
 _STATUSES: Final = frozenset(status.value for status in Status if status is not Status.SKIPPED)
 _OPEN: Final = frozenset(status.value for status in Status if not status.final)
@@ -232,8 +235,8 @@ class Api:
         entry = await self._entry(request.path_params["id"], request.scope)
         limit = _number(request, "limit", EVENTS, EVENTS_MOST)
         names = _words(request, "event", s.EVENTS)
-        before = _number(request, "before", 0, 2**62) or None
-        after = _number(request, "after", 0, 2**62)
+        before = _number(request, "before", 0, NUMBER_MOST) or None
+        after = _number(request, "after", 0, NUMBER_MOST)
         texts, following = await run_in_threadpool(
             self._history, entry.head.operation_id, after, before, names or None, limit
         )

@@ -119,7 +119,7 @@ class Core:
         self._wake = wake
         self._spans = spans.Spans()
         self._jobs: deque[_Job] = deque()
-        self._bytes = 0
+        self._bytes = self._taking = 0
         self._ready = threading.Condition()
         self._changes: dict[str, None] = {}
         self._fresh: dict[str, None] = {}
@@ -248,7 +248,7 @@ class Core:
         batch = Batch()
         told: list[Told] = []
         answers: list[Answer] = []
-        now = clock.monotonic()
+        self._taking, now = 0, clock.monotonic()
         self.observer.hears(now)
         for job in jobs:
             try:
@@ -270,6 +270,7 @@ class Core:
         for job, answer in zip(jobs, answers):
             job.done(failed if failed is not None and isinstance(answer, Taken) else answer)
         if failed is None:
+            self.taken += self._taking
             self._pass_on(told)
             if self._wake is not None:
                 for signal in {signal for signal, _ in batch.outgoing}:
@@ -291,7 +292,6 @@ class Core:
                     del self._called[next(iter(self._called))]
                 self._called[key] = None
             new.append(one)
-        self.taken += len(told)
         if new and self._on_stored is not None:
             try:
                 self._on_stored(new)
@@ -364,6 +364,7 @@ class Core:
             head = self.ledger.take(record, process.instance, now)
             if head is None:
                 continue
+            self._taking += 1
             if record.event in _ALWAYS or self._is_due(head, record):
                 batch.events.append(_event(head, record))
                 self._fresh[head.operation_id] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -119,7 +120,8 @@ class GrpcIntake:
             now = clock.monotonic()
             for context, until in list(self._reading.items()):
                 if now > until:
-                    context.cancel()
+                    with contextlib.suppress(Exception):  # it came to its end just now
+                        context.cancel()
 
     def _wait(self, envelope: Envelope) -> Taken:
         stored = threading.Event()

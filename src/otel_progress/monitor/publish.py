@@ -158,7 +158,7 @@ class Publisher:
             return
         if not topic.readers:
             self._hub.skip(name)
-            self._told.pop(key, None)
+            self._told[key] = self._store.newest_event_id()
             return
         entry = self._core.find(key)
         if entry is None:
@@ -171,8 +171,7 @@ class Publisher:
         """Say what is new in the history of an operation that somebody reads."""
         told = self._told.get(key)
         if told is None:
-            self._told[key] = self._store.newest_event_id()
-            return
+            told = self._told[key] = self._store.newest_event_id()
         while rows := self._store.events(key, after=told, limit=EVENTS):
             told = self._told[key] = rows[-1][0]
             self._hub.publish(of_operation(key), "events", dump({"events": [event_view(*row) for row in rows]}))

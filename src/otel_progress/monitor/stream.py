@@ -207,10 +207,15 @@ class Hub:
     def _frame(self, sequence: int, event: str, data: str) -> Frame:
         return Frame(sequence, event, data, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
 
-    def begin(self, after: str | None, first: Iterable[tuple[str, str]]) -> tuple[Reader, list[Frame]]:
-        """A new reader, and what it gets at once: a greeting, and either `reset` or, without an id, `first`."""
-        place = self.place(after)
-        reader = Reader(self.sequence if place is None else place)
+    def begin(
+        self, after: str | None, first: Iterable[tuple[str, str]], since: str | None = None
+    ) -> tuple[Reader, list[Frame]]:
+        """A new reader, and what it gets at once: a greeting, and either `reset` or, without an id, `first`.
+
+        `since` is the position before `first` was made: what was said meanwhile follows it.
+        """
+        place, made = self.place(after), self.place(since)
+        reader = Reader((self.sequence if made is None else made) if place is None else place)
         hello = {
             "position": self.position,
             "interval": self._interval,
@@ -252,10 +257,17 @@ class Hub:
 
 
 async def serve_events(
-    hub: Hub, topic: str, after: str | None, first: list[tuple[str, str]], receive: Receive, send: Send
+    hub: Hub,
+    topic: str,
+    after: str | None,
+    first: list[tuple[str, str]],
+    receive: Receive,
+    send: Send,
+    *,
+    since: str | None = None,
 ) -> None:
     """Serve a topic as server-sent events, over one HTTP connection."""
-    reader, frames = hub.begin(after, first)
+    reader, frames = hub.begin(after, first, since)
 
     async def say(new: list[Frame]) -> None:
         await send({"type": "http.response.body", "body": b"".join(frame.bytes for frame in new), "more_body": True})
@@ -285,11 +297,19 @@ async def serve_events(
 
 
 async def serve_socket(
-    hub: Hub, topic: str, after: str | None, first: list[tuple[str, str]], scope: Scope, receive: Receive, send: Send
+    hub: Hub,
+    topic: str,
+    after: str | None,
+    first: list[tuple[str, str]],
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    since: str | None = None,
 ) -> None:
     """Serve a topic as messages of a WebSocket; what the other side says is read and not used."""
     del scope
-    reader, frames = hub.begin(after, first)
+    reader, frames = hub.begin(after, first, since)
 
     async def say(new: list[Frame]) -> None:
         for frame in new:

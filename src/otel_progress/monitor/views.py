@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -14,7 +16,7 @@ from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health
 from otel_progress.monitor.kept import Event
-from otel_progress.monitor.ledger import Entry, Process
+from otel_progress.monitor.ledger import Entry, Process, bare
 from otel_progress.monitor.rollup import Whole, roll_up
 from otel_progress.monitor.spans import MARK
 
@@ -31,6 +33,9 @@ ROWS: Final = 20_000
 """So many rows are kept ready."""
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _RANKS: Final = {Health.LOOPING: 0, Health.SILENT: 0, Health.DEAD: 1, Health.SLOW: 3, Health.UNKNOWN: 4}
+_LINE_ENDS: Final = "\x85\u2028\u2029"
+DEPTH: Final = 40
+"""The deepest that values are nested."""
 _TIMED: Final = (s.WAIT_STARTED, s.WAIT_ENDED, s.STALLED, s.RECOVERED, s.OPERATION_ENDED)
 
 Json = dict[str, Any]
@@ -47,41 +52,58 @@ class Views:
         self.can_reach: Callable[[str], bool] = lambda _: False
         """Whether a process, by its instance, can be told to cancel."""
         self._rows: dict[str, tuple[int, object, str]] = {}
+        self._lock = threading.Lock()
 
     # -- rows
 
     def row_text(self, entry: Entry) -> str:
         """A row as JSON text; it is made once for each change."""
         key = entry.head.operation_id
+        if key in self._core.ledger.children:
+            return dump(self.row(entry))  # it changes with its children
         label = self._core.labels.get(key)
         known = self._rows.get(key)
         if known is not None and known[:2] == (entry.revision, label):
             return known[2]
-        text = dump(self.row(entry))
-        if key in self._core.ledger.children:
-            return text  # it changes with its children
-        if len(self._rows) >= ROWS:
-            del self._rows[next(iter(self._rows))]
-        self._rows[key] = (entry.revision, label, text)
+        row = self.row(entry)
+        text = dump(row)
+        if "reason" in row.get("verdict", ()):
+            return text  # its evidence grows with time
+        with self._lock:
+            if len(self._rows) >= ROWS:
+                del self._rows[next(iter(self._rows))]
+            self._rows[key] = (entry.revision, label, text)
         return text
 
-    def row(self, entry: Entry, snapshot: Snapshot | None = None) -> Json:
-        """A row of an operation."""
-        seen = entry.snapshot if snapshot is None else snapshot
-        verdict = self._core.observer.verdict(entry, clock.monotonic(), seen) if entry.open else None
-        return _row(entry, seen, self._core.process_of(entry.instance), verdict, self._whole(seen))
+    def row(self, entry: Entry) -> Json:
+        """A row of an operation; where what was said of it can't be shown, the little that is sound."""
+        try:
+            return self._row(entry, entry.snapshot)
+        except (ValueError, TypeError, AttributeError, ArithmeticError):
+            return self._row(entry, bare(entry.head))
 
-    def _whole(self, snapshot: Snapshot) -> Whole:
-        return roll_up(snapshot, self._below)
+    def _row(self, entry: Entry, seen: Snapshot) -> Json:
+        verdict = self._core.observer.verdict(entry, clock.monotonic(), seen) if entry.open else None
+        return _row(entry, seen, self._core.process_of(entry.instance), verdict, roll_up(seen, self._below))
 
     def _below(self, operation_id: str) -> Iterator[Snapshot]:
         return (entry.snapshot for entry in self.children_of(operation_id))
 
     def children_of(self, operation_id: str) -> list[Entry]:
-        """The operations right below one, as far as they are held."""
+        """The operations right below one; of one that is held no more, also those that are held no more."""
         ledger = self._core.ledger
         ids = list(ledger.children.get(operation_id, ()))
-        return [entry for key in ids if (entry := ledger.operations.get(key)) is not None]
+        held = [entry for key in ids if (entry := ledger.operations.get(key)) is not None]
+        return held if operation_id in ledger.operations else self._with_stored(operation_id, held)
+
+    def _with_stored(self, operation_id: str, held: list[Entry]) -> list[Entry]:
+        known = {entry.head.operation_id for entry in held}
+        for kept in self._store.children(operation_id, CHILDREN):
+            if kept.operation_id not in known:
+                found = self._core.find(kept.operation_id)
+                if found is not None and found.head.parent_id == operation_id:
+                    held.append(found)
+        return held
 
     def rank(self, entry: Entry) -> tuple[int, float]:
         """What orders operations that are not over: trouble first, then the newest."""
@@ -99,15 +121,11 @@ class Views:
         verdict = self._core.observer.verdict(entry, now, seen) if entry.open else None
         process = self._core.process_of(entry.instance)
         children = self.children_of(seen.operation_id)
-        if len(children) < CHILDREN:
-            held = {child.head.operation_id for child in children}
-            for kept in self._store.children(seen.operation_id, CHILDREN):
-                if kept.operation_id not in held:
-                    found = self._core.find(kept.operation_id)
-                    if found is not None:
-                        children.append(found)
+        if len(children) < CHILDREN and seen.operation_id in self._core.ledger.operations:
+            children = self._with_stored(seen.operation_id, children)
         out = _row(entry, seen, process, verdict, roll_up(seen, self._below))
-        out["children"] = len(children)
+        out["children"] = len(children) or None
+        out = _clean(out)
         out |= _clean(
             {
                 "description": seen.description,
@@ -154,7 +172,10 @@ class Views:
     def _timeline(self, entry: Entry) -> list[Json]:
         """Waits and stalls of this attempt, from its history."""
         rows = self._store.events(entry.head.operation_id, before=2**62, names=_TIMED, limit=TIMELINE)
-        return timeline([event for _, event in rows if event.attempt == entry.head.attempt])
+        head = entry.head
+        own = head.attempt, head.started_at or 0.0
+        mine = [event for _, event in rows if (event.attempt, event.started_at) == own]
+        return timeline(mine, None if entry.open else head.timestamp)
 
     def _trace(self, snapshot: Snapshot) -> Json | None:
         span = snapshot.span
@@ -164,11 +185,12 @@ class Views:
         return {"trace_id": span.trace_id, "span_id": span.span_id, "sampled": span.sampled, "url": url}
 
 
-def timeline(events: Iterable[Event]) -> list[Json]:
-    """Waits and stalls as spans of time, from the events that begin and end them, oldest first."""
+def timeline(events: Iterable[Event], ended_at: float | None = None) -> list[Json]:
+    """Waits and stalls as spans of time, from the events that begin and end them, in whatever order they came in."""
     found: list[Json] = []
     open_: dict[tuple[str, str | None], Json] = {}
-    for event in events:
+    said = sorted((event for event in events if event.sequence >= 0), key=lambda event: event.sequence)
+    for event in said:
         kind = "wait" if event.event in (s.WAIT_STARTED, s.WAIT_ENDED) else "stall"
         key = (kind, event.stage)
         if event.event in (s.WAIT_STARTED, s.STALLED):
@@ -191,6 +213,9 @@ def timeline(events: Iterable[Event]) -> list[Json]:
             ended = open_.pop(key, None) or next((open_.pop(one) for one in list(open_) if one[0] == kind), None)
             if ended is not None:
                 ended["to"] = event.timestamp
+    if ended_at is not None:
+        for item in open_.values():
+            item["to"] = max(ended_at, item["from"])
     return found
 
 
@@ -294,7 +319,9 @@ def _progress(progress: Progress, message: str | None, whole: Whole | None = Non
 def _innermost(seen: Snapshot) -> Json | None:
     """How far the innermost running stage is, which often counts where the operation does not."""
     stage = next((stage for stage in reversed(seen.stages) if stage.path == seen.stage), None)
-    return None if stage is None or not stage.progress.completed else _progress(stage.progress, None)
+    if stage is None or (stage.progress.completed is None and stage.progress.ratio is None):
+        return None
+    return _progress(stage.progress, None)
 
 
 def _eta(eta: Estimate | None) -> Json | None:
@@ -365,18 +392,29 @@ def _clean(given: Json) -> Json:
 
 
 def dump(value: object) -> str:
-    """As JSON text; what no JSON has is told in words."""
+    """As JSON text in one line; what no JSON has is left empty or told in words."""
     try:
-        return _dump(value)
-    except (ValueError, TypeError):
-        return json.dumps(_sane(value), ensure_ascii=False, separators=(",", ":"))
+        text = _dump(value)
+    except (ValueError, TypeError, RecursionError):
+        text = json.dumps(_sane(value), ensure_ascii=False, separators=(",", ":"))
+    return text if text.isascii() else _plain(text)
 
 
-def _sane(value: Any) -> Any:
+def _plain(text: str) -> str:
+    """Without halves of characters, and without what some readers of lines take for the end of one."""
+    for end in _LINE_ENDS:
+        if end in text:
+            text = text.replace(end, f"\\u{ord(end):04x}")
+    return text.encode("utf-8", "replace").decode()
+
+
+def _sane(value: Any, depth: int = 0) -> Any:
+    if depth > DEPTH:
+        return "…"
     if isinstance(value, dict):
-        return {str(key): _sane(item) for key, item in value.items()}
+        return {str(key): _sane(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_sane(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return [_sane(item, depth + 1) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, (str, int, float, bool)) or value is None else repr(value)

@@ -217,6 +217,8 @@ class Channel:
             status, body = self._post(session, way, answers)
         except Exception as error:
             return f"{type(error).__name__}: {error}"[:200]
+        if self._stopped.is_set():
+            return ""  # what came is not obeyed: whoever asks in our place gets it again
         if status in _NO_CHANNEL or status in _NO_RIGHT:
             if len(self._over) < OTHERS:
                 self._over.add(way.url)

@@ -56,11 +56,10 @@ export async function logIn(token) {
   await whoAmI();
 }
 
-/** End the session of this browser. */
+/** End the session of this browser; nothing of what it saw stays. */
 export async function logOut() {
   await request("session", { method: "DELETE" });
-  session.value = null;
-  denied.value = true;
+  location.reload();
 }
 
 export const mayControl = () => session.value == null || (session.value.rights ?? []).includes("control");

@@ -17,7 +17,7 @@ export function Detail() {
   if (!shown) return html`<main class="detail none" aria-label="Operation" aria-busy="true"><${Back} /><p class="dim">Loading…</p></main>`;
   return html`<main class=${`detail${!isFinal(shown) && faceOf(shown).tone === "bad" ? " still" : ""}`} aria-label="Operation" key=${shown.id}>
     <div class="detail-main"><${Title} shown=${shown} /><${Trouble} shown=${shown} /><${Stages} shown=${shown} /><${Facts} shown=${shown} /></div>
-    <${Feed} /></main>`;
+    <${Feed} name=${shown.name} /></main>`;
 }
 
 const Back = () => html`<button type="button" class="quiet back" onClick=${() => select(null)}><${Icon} name="back" /><span>Operations</span></button>`;

@@ -4,7 +4,8 @@ import { html, signal, useEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { connect } from "./live.js";
 import { Copy } from "./parts.js";
-import { announcement } from "./state.js";
+import { announcement, rowOf } from "./state.js";
+import { isFinal } from "./words.js";
 
 const WAIT = 5;
 /** The operation that may be cancelled, or null; whether help is open. */
@@ -52,13 +53,15 @@ function Cancel() {
     }
   };
   const close = () => (cancelling.value = null);
-  const answer = state === "failed" ? ["bad", "failed", problem] : ANSWERS[state];
+  // It may end a moment after its process answered, or without an answer at all: then that is what counts.
+  const shown = ANSWERS[state] && isFinal(rowOf(row.id)?.value ?? row) ? "obeyed" : state;
+  const answer = shown === "failed" ? ["bad", "failed", problem] : ANSWERS[shown];
   return html`<${Dialog} title=${html`Cancel <bdi>${row.name}</bdi>?`} onClose=${close}>
     <p class="dim id"><bdi>${row.id}</bdi></p>
     ${!answer && html`<form onSubmit=${go}><p>Its process is told to stop. Open stages end as cancelled; what is done stays done.</p>
       <label for="reason">Reason (optional)</label><input id="reason" maxlength="200" autocomplete="off" value=${reason} onInput=${(event) => setReason(event.currentTarget.value)} disabled=${state === "asking"} />
       <div class="dialog-foot"><button type="button" onClick=${close}>Keep it running</button><button type="submit" class="danger solid" disabled=${state === "asking"}>${state === "asking" ? "Asking its process…" : "Cancel operation"}</button></div></form>`}
-    ${answer && html`<div role="status"><p class=${`answer tone-${answer[0]}`}><${Icon} name=${answer[1]} /><span><b>${state === "failed" ? "Not cancelled" : state[0].toUpperCase() + state.slice(1)}.</b> ${answer[2]}</span></p></div><div class="dialog-foot"><button type="button" onClick=${close}>Close</button></div>`}
+    ${answer && html`<div role="status"><p class=${`answer tone-${answer[0]}`}><${Icon} name=${answer[1]} /><span><b>${shown === "failed" ? "Not cancelled" : shown[0].toUpperCase() + shown.slice(1)}.</b> ${answer[2]}</span></p></div><div class="dialog-foot"><button type="button" onClick=${close}>Close</button></div>`}
   <//>`;
 }
 

@@ -31,9 +31,12 @@ function kindOf(line) {
   return status ? { icon: status.icon, tone: status.tone, word: status.label } : kind;
 }
 
-function wordsOf(line) {
+// The monitor's own words begin with the name of the operation, which stands above the feed already.
+const bare = (text, name) => (text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text);
+
+function wordsOf(line, name) {
   const said = line.attributes ?? {};
-  const text = said["progress.note.text"] ?? line.text ?? "";
+  const text = said["progress.note.text"] ?? bare(line.text ?? "", name);
   const stage = line.stage ?? "";
   switch (line.event) {
     case "progress.operation.started":
@@ -42,7 +45,7 @@ function wordsOf(line) {
       return said["progress.status.reason"] ?? said["exception.message"] ?? "";
     case "progress.stage.started":
     case "progress.stage.ended":
-      return [stage, said["progress.status.reason"]].filter(Boolean).join(": ");
+      return [stage, line.status && line.status !== "completed" && said["progress.status.reason"]].filter(Boolean).join(": ");
     case "progress.wait.started":
       return said["progress.wait.reason"] ?? text;
     case "progress.wait.ended":
@@ -56,7 +59,7 @@ function wordsOf(line) {
   }
 }
 
-export function Feed() {
+export function Feed({ name }) {
   const { lines, start, end, ready } = feed.value;
   const box = useRef(null);
   const kept = useRef({ follow: true, height: 0, first: null, last: null });
@@ -95,15 +98,15 @@ export function Feed() {
     <div class="feed-box" ref=${box} onScroll=${see} tabindex="0" role="log" aria-label="Activity" aria-live="off">
       ${ready && !start && html`<button type="button" class="quiet feed-older" onClick=${older}>Older</button>`}
       ${ready && !shown.length && html`<p class="nothing">Nothing was said yet.</p>`}
-      ${shown.map((line) => html`<${Line} key=${line.id} line=${line} />`)}
+      ${shown.map((line) => html`<${Line} key=${line.id} line=${line} name=${name} />`)}
     </div>
     ${(missed > 0 || !end) && html`<button type="button" class="feed-new" onClick=${follow}><${Icon} name="down" size=${13} />${missed > 0 ? `${missed} new` : "Newest"}</button>`}
   </section>`;
 }
 
-function Line({ line }) {
+function Line({ line, name }) {
   const kind = kindOf(line);
-  const words = wordsOf(line);
+  const words = wordsOf(line, name);
   return html`<div class="line"><${Icon} name=${kind.icon} size=${14} tone=${kind.tone} /><div class="line-text">${line.event !== "progress.note" || kind.tone !== "dim" ? html`<span class=${`line-kind tone-${kind.tone}`}>${kind.word}</span> ` : html`<span class="sr">note: </span>`}<${Long} text=${words} />
     <div class="line-foot">${line.agent && html`<span class="agent"><bdi>${line.agent}</bdi></span>`}${line.stage && line.event !== "progress.stage.started" && line.event !== "progress.stage.ended" && html`<span><bdi>${line.stage}</bdi></span>`}<time>${clockTime(line.timestamp, now())}</time></div></div></div>`;
 }

@@ -9,7 +9,7 @@ import { GROUPS, STATUS, duration, elapsedOf, faceOf, groupOf, hashOf, left, num
 
 const ROW = 60;
 const HEAD = 34;
-const MARGIN = 5; // lines beyond the edges, so that scrolling shows no gap
+const MARGIN = 50_000; // lines beyond the edges, so that scrolling shows no gap
 
 /** The id under the cursor of the keyboard; `head:KEY` for the head of a group. */
 export const cursor = signal(null);

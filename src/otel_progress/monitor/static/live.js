@@ -89,7 +89,8 @@ async function loadList(abort) {
   void loadRest(body, mine, abort).catch(() => {
     if (abort.aborted || mine !== loading) return;
     stale = true;
-    connect();
+    // Not at once: an answer that always fails must not be asked for without end.
+    setTimeout(() => abort.aborted || connect(), LONGEST * 1000);
   });
 }
 
@@ -230,7 +231,9 @@ export async function loadMore() {
   const filtered = isFiltered(wanted);
   const key = filtered ? queryOf(wanted) : "";
   if (filtered && asked.key !== key) asked = { key, cursor: null, done: false };
-  mayHoldMore.value = filtered ? !asked.done : cursor != null;
+  // All that run are here already: of a choice of groups the monitor holds no more.
+  const complete = filtered ? asked.done || (wanted.verdict.size > 0 && !wanted.status.size) : cursor == null;
+  mayHoldMore.value = !complete;
   if (!mayHoldMore.peek()) return;
   asking = true;
   const mine = loading;
@@ -267,7 +270,9 @@ export function filterChanged() {
 // A hidden tab holds no connection (a browser has six for all tabs), but its title goes on to tell who is stuck.
 let hide = null;
 let poll = null;
-document.addEventListener("visibilitychange", () => {
+document.addEventListener("visibilitychange", seen);
+if (document.hidden) seen();
+function seen() {
   clearTimeout(hide);
   clearInterval(poll);
   if (document.hidden) {
@@ -282,7 +287,7 @@ document.addEventListener("visibilitychange", () => {
     tries = 0;
     connect();
   }
-});
+}
 
 async function countStuck() {
   try {

@@ -57,15 +57,16 @@ export function Stages({ shown }) {
   const children = (shown.children_rows ?? []).map((row) => newest(row));
   const stages = depths(shown.stages ?? []);
   const span = spanOf(shown, children, now);
-  const marks = Map.groupBy ? Map.groupBy(shown.timeline ?? [], (mark) => mark.stage ?? "") : grouped(shown.timeline ?? []);
-  if (!stages.length && !children.length && !(shown.folded ?? []).length) return null;
+  const marks = grouped(shown.timeline ?? []);
+  if (shown.started_at == null && !stages.length) return null;
   const known = new Set(stages.map(({ stage }) => stage.path));
   const loose = (shown.timeline ?? []).filter((mark) => !known.has(mark.stage ?? ""));
   return html`<section class="stages" aria-labelledby="stages-title"><h2 id="stages-title">Stages and time line</h2>
     <div class="tree" role="table" aria-label="Stages and children"><div class="tree-head" role="row"><span role="columnheader">Stage</span><span role="columnheader">Progress</span><span role="columnheader" class="tree-time">Time</span>
       <span role="columnheader" class="axis"><span class="sr">When</span><span class="axis-start" aria-hidden="true">0</span>${ticksOf(span).map((at) => html`<span key=${at} class="tick" aria-hidden="true" style=${{ left: `${(at / (span.to - span.from)) * 100}%` }}>+${duration(at)}</span>`)}</span></div>
       ${(shown.folded ?? []).map(([status, count, seconds]) => html`<div class="tree-row folded" role="row" key=${`folded ${status}`}><span role="cell" class="tree-name"><${Icon} name="stage" size=${14} tone="dim" /><span class="dim">${count} earlier, ${STATUS[status]?.label ?? status}</span></span><span role="cell"></span><span role="cell" class="tree-time">${duration(seconds)}</span><span role="cell" class="lane-cell"></span></div>`)}
-      ${loose.length > 0 && html`<div class="tree-row" role="row"><span role="cell" class="tree-name"><bdi>${shown.name}</bdi></span><span role="cell"></span><span role="cell" class="tree-time"></span><span role="cell" class="lane-cell"><${Lane} span=${span} marks=${loose} /></span></div>`}
+      ${(loose.length > 0 || !stages.length) && html`<div class="tree-row whole" role="row"><span role="cell" class="tree-name"><${Icon} name=${faceOf(shown).icon} size=${14} tone=${faceOf(shown).tone} /><span class="tree-label"><span class="tree-title"><bdi>${shown.name}</bdi><span class="sr">, the whole operation</span></span></span></span><span role="cell" class="tree-bar"></span><span role="cell" class="tree-time">${duration(elapsedOf(shown, now))}</span>
+        <span role="cell" class="lane-cell"><${Lane} span=${span} from=${shown.started_at} to=${(shown.started_at ?? 0) + (elapsedOf(shown, now) ?? 0)} tone=${faceOf(shown).tone} open=${!isFinal(shown)} marks=${loose} /></span></div>`}
       ${stages.map(({ stage, depth }) => html`<${Stage} key=${stage.path} stage=${stage} depth=${depth} shown=${shown} span=${span} now=${now} marks=${marks.get(stage.path) ?? []} />`)}
       ${children.length > 0 && html`<div class="tree-part" role="row"><span role="cell">${children.length === 1 ? "1 child operation" : `${children.length} child operations`}</span></div>`}
       ${children.slice(0, most).map((row) => html`<${Child} key=${row.id} row=${row} span=${span} now=${now} />`)}

@@ -10,6 +10,7 @@ const groups = Object.fromEntries(GROUPS.map(({ key }) => [key, []]));
 const tally = Object.fromEntries(GROUPS.map(({ key }) => [key, 0]));
 const extra = new Set(); // found by the monitor's own search, which looks into more than a row shows
 let generation = 0;
+let gone = null; // ids that were removed while the list is loaded: a page that is older may still name them
 
 /** Rises when rows came, went, or changed their place. */
 export const layout = signal(0);
@@ -150,12 +151,15 @@ export function apply(rows, removed = [], { fresh = false } = {}) {
   batch(() => {
     let changed = false;
     for (const row of rows) {
+      if (fresh && gone?.has(row.id)) continue;
+      gone?.delete(row.id);
       const before = entries.size;
       changed = merge(row, fresh) || changed;
       // One that ended before the page was opened was counted as not asked for.
       if (!fresh && entries.size > before && isFinal(row) && unloaded.peek() && row.started_at < opened) unloaded.value -= 1;
     }
     for (const id of removed) {
+      gone?.add(id);
       const known = drop(id);
       if (!known && unloaded.peek()) unloaded.value -= 1;
       changed = known || changed;
@@ -177,11 +181,13 @@ function shed() {
 /** Begin to load the list anew: what the monitor doesn't name again is gone at the end. */
 export function beginLoad() {
   generation += 1;
+  gone = new Set();
   opened = now();
 }
 
 /** All that run are here; `total` is what the monitor holds in all. */
 export function endLoad(total) {
+  gone = null;
   batch(() => {
     for (const entry of [...entries.values()]) if (entry.generation !== generation) drop(entry.id);
     unloaded.value = Math.max(0, total - entries.size);

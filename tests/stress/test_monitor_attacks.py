@@ -1,0 +1,702 @@
+"""Attacks on the real monitor, over real sockets: none gets in, none brings it down, none makes it grow."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tests.stress.served import Served, event, logs, serving, wait_until
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from otel_progress import semconv as s
+from otel_progress.errors import InvalidArgument
+from otel_progress.monitor import api, intake, otlp, stream
+from otel_progress.monitor.app import Monitor, Options
+from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, SEND, Identity
+from otel_progress.monitor.otlp import JSON, PROTOBUF
+
+ADMIN, ANN, READER, SENDER = (
+    "admin-token-0123456789",
+    "ann-token-0123456789",
+    "reader-token-01234567",
+    "sender-token-012345",
+)
+TOKENS = {
+    ADMIN: ANYBODY,
+    ANN: Identity(frozenset({READ, CONTROL}), "ann"),
+    READER: Identity(frozenset({READ})),
+    SENDER: Identity(frozenset({SEND})),
+}
+IN_TIME = 20.0
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A monitor without tokens, on loopback."""
+    with serving(tmp_path_factory.mktemp("open"), grpc_port=0) as found:
+        yield found
+        assert found.get("/health")["status"] == "ok"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A monitor with tokens, and operations of ann, of bob and of nobody."""
+    with serving(tmp_path_factory.mktemp("guarded"), tokens=TOKENS, grpc_port=0) as found:
+        answer = found.send(
+            event("of-ann", name="both", ATTRIBUTES='{"owner": "ann"}', USAGE='{"cost.USD": 1}'),
+            event(
+                "bob-below-ann", OPERATION_PARENT_ID="of-ann", ATTRIBUTES='{"owner": "bob"}', USAGE='{"cost.USD": 9}'
+            ),
+            event("inherits", OPERATION_PARENT_ID="of-ann", USAGE='{"cost.USD": 2}'),
+            event("of-bob", name="both", ATTRIBUTES='{"owner": "bob", "x": "secret"}'),
+            event("ann-below-bob", OPERATION_PARENT_ID="of-bob", ATTRIBUTES='{"owner": "ann"}'),
+            event("bob-done", name="both", status="completed", kind=s.OPERATION_ENDED, ATTRIBUTES='{"owner": "bob"}'),
+            event("ann-done", name="both", status="completed", kind=s.OPERATION_ENDED, ATTRIBUTES='{"owner": "ann"}'),
+            event("of-nobody", name="both"),
+            token=ADMIN,
+        )
+        assert (answer.status, answer.body) == (200, b"")
+        yield found
+
+
+# -- pages of others
+
+
+def test_name_that_was_rebound_gets_nothing(served: Served) -> None:
+    """A page whose name was made to point here reaches no path, by HTTP or WebSocket."""
+    evil = {"Host": f"evil.example:{served.port}"}
+    for method, path in (("GET", "/"), ("GET", "/operations"), ("GET", "/stream"), ("POST", "/v1/logs")):
+        assert served.ask(method, path, b"", evil).status == 403
+    assert upgrade(served, "/stream", host="evil.example").startswith(b"HTTP/1.1 403")
+
+
+def upgrade(served: Served, path: str, host: str = "", **headers: str) -> bytes:
+    """The first line of the answer to one who wants a WebSocket."""
+    head = served.head(
+        path,
+        Connection="Upgrade",
+        Upgrade="websocket",
+        Sec_WebSocket_Version="13",
+        Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==",
+        **headers,
+    )
+    with served.connect() as client:
+        client.sendall(head.replace(served.host.encode(), host.encode()) if host else head)
+        return client.recv(4096)
+
+
+FOREIGN = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "http://127.0.0.1:1"},
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=[" ".join(headers.values()) for headers in FOREIGN])
+def test_pages_of_others_get_nothing(served: Served, headers: dict[str, str]) -> None:
+    """Another site, and another port of this machine, may not read, cancel, log in or listen; no answer allows CORS."""
+    asked = [("GET", "/operations"), ("DELETE", "/operations/x"), ("POST", "/session"), ("GET", "/stream")]
+    for method, path in [*asked, ("OPTIONS", "/operations"), ("POST", "/v1/logs"), ("POST", "/control")]:
+        answer = served.ask(method, path, b"{}", {"Content-Type": JSON, **headers})
+        assert answer.status == 403
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+    named = {name.replace("-", "_"): text for name, text in headers.items()}
+    assert upgrade(served, "/stream", **named).startswith(b"HTTP/1.1 403")
+
+
+def test_our_page_listens_but_sends_nothing(served: Served) -> None:
+    """Our own origin may have a WebSocket; what is for programs is not for it."""
+    assert upgrade(served, "/stream", Origin=f"http://{served.host}").startswith(b"HTTP/1.1 101")
+    for path in ("/v1/logs", "/v1/traces", "/v1/metrics", "/control"):
+        ours = {"Origin": f"http://{served.host}", "Sec-Fetch-Site": "same-origin", "Content-Type": PROTOBUF}
+        assert served.ask("POST", path, b"", ours).status == 403
+
+
+def test_each_answer_keeps_browsers_in(served: Served) -> None:
+    """A policy without inline script stands on every answer, right or wrong, and no page holds what came in."""
+    served.send(event("<script>alert(1)</script>", name="</script><img src=x onerror=alert(1)>"))
+    paths = ["/", "/static/app.js", "/operations", "/nothing", "/operations/nothing", "/operations?limit=x", "/api"]
+    for method, path in [("GET", path) for path in paths] + [("PUT", "/operations"), ("POST", "/v1/logs")]:
+        answer = served.ask(method, path)
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        if answer.headers["Content-Type"].startswith("text/html"):
+            assert b"alert(1)" not in answer.body
+
+
+# -- paths and ids
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../auth.py",
+        "/static/%2e%2e/auth.py",
+        "/static/..%2fauth.py",
+        "/static/%2e%2e%2f%2e%2e%2fsettings.py",
+        "/static//etc/passwd",
+        "/static/%2fetc%2fpasswd",
+        "/static/..\\auth.py",
+        "/static/x%00.js",
+        "/static/" + "a" * 5_000,
+        "/static/",
+        "/static/vendor",
+        "/login/../operations",
+        "//operations",
+        "/%6fperations",
+        "/operations%2Fx",
+    ],
+)
+def test_paths_lead_nowhere_else(served: Served, path: str) -> None:
+    """No spelling of a path leaves the folder of the page, or goes round a right."""
+    answer = served.ask("GET", path)
+    assert answer.status in (303, 404, 307)
+    assert b"Identity" not in answer.body
+    assert b"root:" not in answer.body
+
+
+IDS = [
+    "a/b",
+    "a%2Fb",
+    "..",
+    "../operations",
+    "nul\0nul",
+    "line\nbreak\r\n\r\nevent: x",
+    "sep\u2028\u2029\x85arator",
+    "?#&=+ %",
+    "\U0001f600 ü",
+    "' OR 1=1 --",
+    "x" * 1_000,
+    ".",
+    "stream",
+    "events",
+]
+
+
+@pytest.mark.parametrize("key", IDS, ids=range(len(IDS)))
+def test_any_id_has_its_own_place(served: Served, key: str) -> None:
+    """An id is one segment of a path, whatever is in it: detail, history and cancel find it, and only it."""
+    served.send(event(key, kind=s.OPERATION_STARTED, MESSAGE="it"))
+    path = f"/operations/{quote(key, safe='')}"
+    assert served.get(path)["id"] == key
+    assert [one["operation_id"] for one in served.get(path + "/events")["events"]] == [key]
+    assert served.ask("DELETE", path).status == 409  # it has no control channel
+    assert key in [row["id"] for row in served.get("/operations?limit=10000")["operations"]]
+
+
+def test_ids_that_are_none_are_told(served: Served) -> None:
+    """An id of 10 kB is refused and counted; the rest of the request is taken."""
+    answer = served.send(event("i" * 10_000), event("beside"))
+    assert b"progress event" in answer.body
+    assert served.detail("beside")["id"] == "beside"
+    assert served.ask("GET", "/operations/" + "i" * 10_000).status == 404
+
+
+def frames(client: socket.socket, ended: bytes) -> bytes:
+    """What comes, until this is in it."""
+    client.settimeout(IN_TIME)
+    found = b""
+    while ended not in found:
+        part = client.recv(65_536)
+        assert part, found[-500:]
+        found += part
+    return found
+
+
+def test_data_can_not_split_a_frame(served: Served) -> None:
+    """Line breaks of any kind in what was sent make no line of an event stream."""
+    nasty = "x\n\nevent: reset\ndata: {}\n\n\r\rid: 9\u2028data: 1"
+    with served.connect() as client:
+        client.sendall(served.head("/stream"))
+        frames(client, b"event: hello")
+        served.send(event("split\n\ndata: 1\n\n", name=nasty, MESSAGE=nasty))
+        said = frames(client, b"split")
+        said += b"" if said.endswith(b"\n\n\r\n") else frames(client, b"\n\n\r\n")
+    lines = said.replace(b"\r", b"\n").split(b"\n")
+    told = [line for line in lines if line.startswith((b"event:", b"data:", b"id:"))]
+    assert b"event: reset" not in told
+    assert all(line in (b"event: changes", b"event: hello") for line in told if line.startswith(b"event:"))
+    for line in told:
+        if line.startswith(b"data:"):
+            json.loads(line[5:])
+
+
+def test_headers_can_not_be_added(served: Served) -> None:
+    """What a request says becomes no header of the answer."""
+    for path in (
+        "/login/x%0d%0aSet-Cookie:%20a=1",
+        "/operations/%0d%0aX-Evil:%201",
+        "/operations?search=%0d%0aX-Evil:1",
+    ):
+        answer = served.ask("GET", path)
+        assert "X-Evil" not in answer.headers
+        assert "Set-Cookie" not in answer.headers
+
+
+# -- too much, too slow
+
+
+def memory() -> int:
+    """What this process holds, in MiB."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmRSS"))
+
+
+def sockets() -> int:
+    """How many this process holds."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+    return found
+
+
+def test_bombs_are_not_unpacked(served: Served) -> None:
+    """Gzip that becomes too much is refused, by HTTP and gRPC, and costs no more memory than the limit."""
+    before = memory()
+    bomb = gzip.compress(b"\0" * 100_000_000)
+    assert served.post(bomb, Content_Encoding="gzip").status == 413
+    deep = gzip.compress(gzip.compress(b"\0" * 1_000_000))
+    assert served.post(deep, Content_Encoding="gzip").status == 400
+    empties = b"\x12\x00" * 1_900_000
+    many = b"\x0a" + varint(len(empties) + 5) + b"\x12" + varint(len(empties)) + empties
+    assert served.post(gzip.compress(many), Content_Encoding="gzip").status in (400, 413)
+    assert memory() - before < 150
+
+
+def varint(number: int) -> bytes:
+    """As protobuf has it."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*out, number))
+
+
+def closed(client: socket.socket) -> bool:
+    """Whether the other side lets go, in good time."""
+    client.settimeout(IN_TIME)
+    try:
+        while client.recv(65_536):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+SLOW = [
+    ("nothing", b""),
+    ("half a head", b"GET /operations HTTP/1.1\r\nHost: x\r\n"),
+    ("half a body", b"POST /v1/logs HTTP/1.1\r\nContent-Length: 100\r\nContent-Type: application/json\r\n"),
+    ("half a chunk", b"POST /control HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"),
+    ("half a session", b"POST /session HTTP/1.1\r\nContent-Length: 9\r\nContent-Type: application/json\r\n"),
+    ("a body nobody reads", b"GET /operations HTTP/1.1\r\nContent-Length: 100\r\n"),
+    ("a reader's body", b"GET /stream HTTP/1.1\r\nContent-Length: 100\r\n"),
+]
+
+
+@pytest.mark.parametrize(("what", "start"), SLOW, ids=[case[0] for case in SLOW])
+def test_slow_clients_are_let_go(served: Served, what: str, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who begins and does not go on loses its connection; others are served meanwhile."""
+    for name in ("HEAD_SECONDS", "BODY_SECONDS"):
+        monkeypatch.setattr(intake, name, 0.2)
+    monkeypatch.setattr(otlp, "BODY_SECONDS", 0.1)
+    with served.connect() as client:
+        if start:
+            whole = f"Host: {served.host}\r\n\r\n".encode() if what.encode() != b"half a head" else b""
+            client.sendall(start + whole)
+        assert served.get("/health")
+        assert closed(client)
+
+
+def test_breaks_between_requests_keep_no_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty lines after an answer are no request that keeps a connection open."""
+    with served.connect() as client:
+        client.sendall(served.head("/health"))
+        client.recv(4_096)
+        monkeypatch.setattr(intake, "HEAD_SECONDS", 0.2)
+        client.sendall(b"\r\n")
+        assert closed(client)
+
+
+def test_endless_input_is_cut(served: Served) -> None:
+    """A head, a body, or trailers without end are cut off, not kept."""
+    endless = {
+        "head": b"GET / HTTP/1.1\r\nX: ",
+        "url": b"GET /",
+        "body": served.head("/v1/logs", "POST", Content_Type=PROTOBUF, Content_Length="99999999999999"),
+        "chunks": served.head("/v1/logs", "POST", Content_Type=PROTOBUF, Transfer_Encoding="chunked"),
+        "trailers": served.head("/v1/logs", "POST", Content_Type=PROTOBUF, Transfer_Encoding="chunked") + b"0\r\nX: ",
+        "unread": served.head("/health", Content_Length="99999999999999"),
+    }
+    before = memory()
+    for what, start in endless.items():
+        part = b"10000\r\n" + b"x" * 65_536 + b"\r\n" if what == "chunks" else b"x" * 65_536
+        with served.connect() as client, pytest.raises(OSError):
+            client.settimeout(IN_TIME)
+            client.sendall(start)
+            for _ in range(3_000):  # 200 MB
+                client.sendall(part)
+    assert memory() - before < 60
+
+
+def test_grpc_waits_for_nobody(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests over gRPC whose message never comes hold no thread for long."""
+    grpc = pytest.importorskip("grpc")
+    from otel_progress.monitor import otlp_grpc
+
+    monkeypatch.setattr(otlp, "BODY_SECONDS", 0.2)
+    name = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+    hold = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        hold.wait(IN_TIME)
+        yield from ()
+
+    with grpc.insecure_channel(f"127.0.0.1:{served.monitor.grpc_port}") as channel:
+        open_ = [channel.stream_unary(name).future(never()) for _ in range(otlp_grpc.THREADS + 5)]
+        assert channel.unary_unary(name)(logs(event("by-grpc")), timeout=IN_TIME) == b""
+        codes = {call.exception(timeout=IN_TIME).code() for call in open_}
+        assert codes <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.INVALID_ARGUMENT}
+        hold.set()
+    assert served.detail("by-grpc")["name"] == "job"
+
+
+def test_grpc_bounds_what_it_unpacks(served: Served) -> None:
+    """What is too large, packed or not, is refused, and it is not worth trying again."""
+    grpc = pytest.importorskip("grpc")
+    name = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+    with grpc.insecure_channel(f"127.0.0.1:{served.monitor.grpc_port}") as channel:
+        for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(name)(b"\0" * 20_000_000, timeout=IN_TIME, compression=compression)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "grpc-status-details-bin" not in dict(caught.value.trailing_metadata() or ())
+        assert channel.unary_unary(name)(b"", timeout=IN_TIME, compression=grpc.Compression.Gzip) == b""
+
+
+def test_readers_have_a_limit(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One reader too many is told to come later, by HTTP and by WebSocket; then there is room again."""
+    wait_until(lambda: served.get("/health")["readers"] == 0)
+    served.send(event("read"))
+    monkeypatch.setattr(api, "READERS", 2)
+    with served.connect() as one, served.connect() as two:
+        for client, path in ((one, "/stream"), (two, "/operations/read/stream")):
+            client.sendall(served.head(path))
+            frames(client, b"hello")
+        wait_until(lambda: served.get("/health")["readers"] == 2)
+        for path in ("/stream", "/operations/read/stream"):
+            assert served.ask("GET", path).status == 503
+            assert upgrade(served, path).startswith(b"HTTP/1.1 503")
+    wait_until(lambda: served.get("/health")["readers"] == 0)
+
+
+def test_who_never_reads_is_dropped(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes nothing of an answer, or of a stream, loses its connection; nothing of it stays."""
+    monkeypatch.setattr(intake, "STUCK_SECONDS", 0.3)
+    monkeypatch.setattr(stream, "SLOW_SECONDS", 0.3)
+    for number in range(30):
+        large = {f"k{n}": "x" * 1_000 for n in range(60)}
+        served.send(
+            *(
+                event(f"large-{number}-{n}", MESSAGE="m" * 1_000, STACK="s" * 16_000, ATTRIBUTES=json.dumps(large))
+                for n in range(10)
+            )
+        )
+    before = sockets()
+    paths = ["/operations?limit=10000", "/operations/large-0-0/stream", "/stream"]
+    with contextlib.ExitStack() as stack:
+        for path in paths * 5:
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            client.connect(("127.0.0.1", served.port))
+            client.sendall(served.head(path) * (20 if "limit" in path else 1))
+        tick = [0]
+
+        def gone() -> bool:
+            tick[0] += 1
+            more = (
+                event(f"large-{n}-0", sequence=1 + tick[0], MESSAGE=f"{tick[0]}" * 300, STACK="t" * 16_000)
+                for n in range(30)
+            )
+            served.send(*more)
+            return sockets() - before <= len(paths) * 5 + 2  # their ends alone are left, which are ours here
+
+        wait_until(gone)
+    assert served.get("/health")["readers"] == 0
+
+
+def test_socket_outlives_the_time_for_a_body(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A WebSocket and a stream are no slow bodies: they go on."""
+    for name in ("HEAD_SECONDS", "BODY_SECONDS", "STUCK_SECONDS"):
+        monkeypatch.setattr(intake, name, 0.05)
+    with connect(f"ws://{served.host}/stream") as client, served.connect() as reader:
+        reader.sendall(served.head("/stream"))
+        frames(reader, b"hello")
+        assert json.loads(client.recv(IN_TIME))["event"] == "hello"
+        looked = threading.Event()
+        served.monitor._loop.call_soon_threadsafe(served.monitor._loop.call_later, 0.3, looked.set)
+        assert looked.wait(IN_TIME)
+        served.send(event("after"))
+        while "after" not in str(client.recv(IN_TIME)):
+            pass
+        frames(reader, b"after")
+
+
+# -- many, and large
+
+
+def test_huge_texts_stay_small_in_rows(served: Served) -> None:
+    """What is too large for an event is refused; of what is large, a row and a frame show little."""
+    huge = "h" * 1_000_000
+    assert b"progress event" in served.send(event("huge", MESSAGE=huge)).body
+    large = "l" * 60_000
+    served.send(
+        event(
+            "large",
+            name=large,
+            MESSAGE=large,
+            STATUS_REASON=large,
+            GEN_AI_AGENT=large,
+            STAGE_CURRENT=large,
+            STUCK_AT=large,
+        )
+    )
+    row = next(row for row in served.get("/operations?limit=10000")["operations"] if row["id"] == "large")
+    assert len(json.dumps(row)) < 8_000
+    served.send(*(event("noisy", kind=s.NOTE, sequence=n, NOTE_TEXT=large, STACK=large) for n in range(2, 40)))
+    events = served.ask("GET", "/operations/noisy/events?limit=1000").body
+    assert len(events) < 38 * 45_000
+
+
+def test_long_history_comes_in_parts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer holds so many bytes of events at the most; all come, once each, forwards and backwards."""
+    monkeypatch.setattr(api, "EVENTS_BYTES", 20_000)
+    served.send(*(event("long", kind=s.NOTE, sequence=n, NOTE_TEXT=f"{n} " * 200) for n in range(1, 301)))
+    for step in ("after", "before"):
+        seen: list[int] = []
+        place: Any = 0 if step == "after" else 2**62
+        while place is not None:
+            page = served.get(f"/operations/long/events?limit=1000&{step}={place}")
+            numbers = [one["sequence"] for one in page["events"]]
+            assert len(numbers) < 300
+            seen = seen + numbers if step == "after" else numbers + seen
+            place = page["next"]
+        assert seen == list(range(1, 301))
+
+
+def test_flood_of_ids_is_bounded(tmp_path: Path) -> None:
+    """200,000 ids at once: what is held in memory has its limit, and the monitor answers."""
+    with serving(tmp_path, keep_bytes=50_000_000) as served:
+        body = [
+            logs(*(event(f"{n}-{m}", status="completed", kind=s.OPERATION_ENDED) for m in range(2_000)))
+            for n in range(100)
+        ]
+        for one in body[:10]:
+            assert served.post(one).status == 200
+        before = memory()
+        for one in body[10:]:
+            assert served.post(one).status == 200
+        assert memory() - before < 60
+        assert served.get("/operations?limit=10")["total"] > 1_000
+        assert served.get("/health")["status"] == "ok"
+
+
+def test_flood_of_running_ids_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of operations that run more than the limit are not held, nor anything of those that made room."""
+    with serving(tmp_path) as served:
+        core = served.monitor.core
+        monkeypatch.setattr(core.ledger, "most", 1_000)
+        for n in range(10):
+            served.send(*(event(f"{n}-{m}") for m in range(1_000)))
+        assert len(core.ledger.operations) == 1_000
+        assert len(core.labels) <= 1_000
+        assert served.get("/operations?limit=10000")["total"] == 1_000
+
+
+# -- who may what
+
+
+FREE = {("GET", "/"), ("GET", "/health"), ("GET", "/api"), ("POST", "/session"), ("DELETE", "/session")}
+
+
+def test_without_a_token_there_is_nothing(guarded: Served) -> None:
+    """Every route but those that are free answers 401 without a token, with a wrong one, and with one in the URL."""
+    paths = guarded.get("/api")["paths"]
+    for path, methods in paths.items():
+        for method in map(str.upper, methods):
+            if (method, path) in FREE or path.startswith(("/login", "/static")):
+                continue
+            there = path.replace("{id}", "of-ann")
+            for where, headers in (
+                (there, {}),
+                (f"{there}?token={ADMIN}&access_token={ADMIN}", {}),
+                (there, {"Authorization": f"Bearer {ADMIN[:-1]}"}),
+                (there, {"Authorization": f"Bearer {ADMIN}x"}),
+                (there, {"Authorization": ADMIN}),
+                (there, {"Cookie": f"otel-progress-{guarded.port}={ADMIN}"}),
+            ):
+                answer = guarded.ask(method, where, b"{}", {"Content-Type": JSON, **headers})
+                assert answer.status == 401, (method, where)
+                assert ADMIN.encode() not in answer.body
+    for path in ("/stream", "/operations/of-ann/stream"):
+        assert upgrade(guarded, path).startswith(b"HTTP/1.1 401")
+    assert "operations" not in guarded.get("/health")
+
+
+def test_rights_are_apart(guarded: Served) -> None:
+    """Who may read can't cancel or send; who may send can't read; each is told which right it lacks."""
+    sent = {"Content-Type": PROTOBUF}
+    expected = {
+        READER: {"read": 200, "cancel": 403, "send": 403, "control": 403},
+        SENDER: {"read": 403, "cancel": 403, "send": 200, "control": 400},
+        ANN: {"read": 200, "cancel": 409, "send": 403, "control": 403},
+        ADMIN: {"read": 200, "cancel": 409, "send": 200, "control": 400},
+    }
+    for token, rights in expected.items():
+        found = {
+            "read": guarded.ask("GET", "/operations/of-ann", token=token).status
+            if token != SENDER
+            else guarded.ask("GET", "/operations", token=token).status,
+            "cancel": guarded.ask("DELETE", "/operations/of-ann", token=token).status,
+            "send": guarded.ask("POST", "/v1/logs", b"", sent, token=token).status,
+            "control": guarded.ask("POST", "/control", b"", token=token).status,
+        }
+        assert found == rights
+
+
+def test_grpc_needs_the_right_to_send(guarded: Served) -> None:
+    """The same tokens hold over gRPC."""
+    grpc = pytest.importorskip("grpc")
+    name = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+    with grpc.insecure_channel(f"127.0.0.1:{guarded.monitor.grpc_port}") as channel:
+        export = channel.unary_unary(name)
+        for token, code in ((None, "UNAUTHENTICATED"), ("wrong", "UNAUTHENTICATED"), (READER, "PERMISSION_DENIED")):
+            metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+            with pytest.raises(grpc.RpcError) as caught:
+                export(b"", metadata=metadata, timeout=IN_TIME)
+            assert caught.value.code() is getattr(grpc.StatusCode, code)
+        assert export(b"", metadata=(("authorization", f"Bearer {SENDER}"),), timeout=IN_TIME) == b""
+
+
+MINE = {"of-ann", "inherits", "ann-below-bob", "ann-done"}
+
+
+def test_owner_sees_only_their_own(guarded: Served) -> None:
+    """Lists, counts, searches, details, histories and cancels of a token with an owner know no others."""
+    everything = guarded.get("/operations", token=ADMIN)
+    assert everything["total"] == 8
+    mine = guarded.get("/operations", token=ANN)
+    assert {row["id"] for row in mine["operations"]} == MINE
+    assert mine["total"] == len(MINE)
+    assert guarded.get("/operations?search=bob", token=ANN)["total"] == 1  # ann-below-bob
+    assert guarded.get("/operations?name=both", token=ANN)["total"] == 2
+    assert guarded.get("/operations?parent=of-bob", token=ANN)["total"] == 1
+    assert guarded.get("/operations?status=completed", token=ANN)["total"] == 1
+    assert guarded.get("/health", token=ANN)["operations"] == {"running": 3, "stored": 1}
+    for other in ("of-bob", "bob-below-ann", "bob-done", "of-nobody"):
+        for method, path in (("GET", ""), ("GET", "/events"), ("GET", "/stream"), ("DELETE", "")):
+            answer = guarded.ask(method, f"/operations/{other}{path}", token=ANN)
+            assert answer.status == 404
+            assert answer.json == guarded_none(other)
+        with pytest.raises(InvalidStatus) as caught:
+            connect(
+                f"ws://{guarded.host}/operations/{other}/stream", additional_headers={"Authorization": f"Bearer {ANN}"}
+            )
+        assert caught.value.response.status_code == 404
+
+
+def guarded_none(key: str) -> dict[str, str]:
+    """What is said of one that is not there: the same as of one that may not be seen."""
+    return {"error": f"there is no operation {key!r}; `otel-progress list` shows those that there are"}
+
+
+def test_session_is_made_from_a_token_and_ends(guarded: Served) -> None:
+    """The cookie is for this port, for no script and no other site; it has the token's rights until it is closed."""
+    opened = guarded.ask("POST", "/session", json.dumps({"token": ANN}).encode(), {"Content-Type": JSON})
+    assert opened.json == {"rights": ["control", "read"]}
+    cookie, *flags = [part.strip() for part in opened.headers["Set-Cookie"].split(";")]
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(flags)
+    assert cookie.startswith(f"otel-progress-{guarded.port}=")
+    assert ANN not in cookie
+    session = {"Cookie": cookie}
+    assert guarded.ask("GET", "/session", headers=session).json == {
+        "rights": ["control", "read"],
+        "owner": "ann",
+        "needs_token": True,
+    }
+    assert guarded.get("/operations", headers=session)["total"] == len(MINE)
+    assert guarded.ask("POST", "/v1/logs", b"", {"Content-Type": PROTOBUF, **session}).status == 403
+    ended = guarded.ask("DELETE", "/session", headers=session)
+    assert ended.status == 204
+    assert "Max-Age=0" in ended.headers["Set-Cookie"]
+    assert guarded.ask("GET", "/operations", headers=session).status == 401
+    tls = {"Content-Type": JSON, "Origin": f"https://{guarded.host}"}
+    behind = guarded.ask("POST", "/session", json.dumps({"token": ANN}).encode(), tls)
+    assert "Secure" in behind.headers["Set-Cookie"]
+
+
+def test_session_needs_a_right_token(guarded: Served) -> None:
+    """What is no token makes no session, and is not repeated; a form can't be sent from another page."""
+    for body, status in (
+        (b'{"token": "wrong-wrong-wrong"}', 401),
+        (b"{}", 400),
+        (b"[" * 3_000, 400),
+        (b"x" * 5_000, 413),
+    ):
+        answer = guarded.ask("POST", "/session", body, {"Content-Type": JSON})
+        assert answer.status == status
+        assert "Set-Cookie" not in answer.headers
+        assert b"wrong-wrong" not in answer.body
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert guarded.ask("POST", "/session", b"token=" + ADMIN.encode(), form).status == 415
+
+
+def test_link_opens_one_session(guarded: Served) -> None:
+    """A link works once; who only looks at it does not spend it; nothing in it is a token."""
+    link = guarded.monitor.auth.link(TOKENS[ANN])
+    assert ANN not in link
+    assert guarded.ask("HEAD", link).status == 303
+    first = guarded.ask("GET", link)
+    assert (first.status, first.headers["Location"]) == (303, "/")
+    session = {"Cookie": first.headers["Set-Cookie"].partition(";")[0]}
+    assert guarded.get("/operations", headers=session)["total"] == len(MINE)
+    again = guarded.ask("GET", link)
+    assert (again.status, "Set-Cookie" in again.headers) == (303, False)
+
+
+def test_others_can_not_reach_it_without_a_token(tmp_path: Path) -> None:
+    """Off loopback it does not start without tokens; with tokens it does."""
+    with pytest.raises(InvalidArgument, match="token"):
+        Monitor(Options(db=tmp_path / "m.db", host="0.0.0.0", port=0, grpc_port=None))
+    with serving(tmp_path, host="0.0.0.0", tokens=TOKENS) as served:
+        assert served.ask("GET", "/operations").status == 401
+        assert served.ask("GET", "/operations", token=READER).status == 200
+
+
+def test_abrupt_ends_leave_nothing(served: Served) -> None:
+    """Clients that reset their connections in the middle leave no reader and no socket."""
+    wait_until(lambda: served.get("/health")["readers"] == 0)
+    before = sockets()
+    for path in ("/stream", "/operations", "/health") * 20:
+        with served.connect() as client:
+            client.sendall(served.head(path))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: served.get("/health")["readers"] == 0 and sockets() <= before + 1)

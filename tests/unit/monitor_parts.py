@@ -1,0 +1,140 @@
+"""A monitor without its server and threads: what comes in, and the seconds that pass, are what a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.model import wire
+from otel_progress.model.snapshot import Snapshot
+from otel_progress.monitor.core import Answer, Core, _Job
+from otel_progress.monitor.kept import Event
+from otel_progress.monitor.otlp import Envelope
+from otel_progress.monitor.publish import Publisher
+from otel_progress.monitor.store import Store
+from otel_progress.monitor.stream import Hub
+from otel_progress.monitor.views import Views
+from otel_progress.telemetry import protobuf
+from otel_progress.testing import FakeClock
+
+WALL = 1_700_000_000.0
+
+
+def event_of(snapshot: Snapshot, event: str = s.UPDATED, trace: str | None = None, **more: Any) -> bytes:
+    """The log record that carries a snapshot."""
+    given = {**wire.to_attributes(snapshot), **more}
+    given = {key: value for key, value in given.items() if value is not None}
+    moment = round(snapshot.timestamp * 1e9)
+    span = "2" * 16 if trace else None
+    return protobuf.log_record(event, moment, moment, 9, "said", protobuf.attributes(6, given), trace, span, True)
+
+
+def beat_of(interval: float = 5.0) -> bytes:
+    """A heartbeat of a process."""
+    given = protobuf.attributes(6, {s.HEARTBEAT_INTERVAL: interval})
+    return protobuf.log_record(s.PROCESS_HEARTBEAT, clock.time_ns(), clock.time_ns(), 9, "", given, None, None, False)
+
+
+def request_of(*records: bytes, instance: str = "p1", **resource: Any) -> bytes:
+    """A request of one process."""
+    about = protobuf.resource({"service.instance.id": instance, **resource})
+    return protobuf.envelope(about, protobuf.scope(s.SCOPE, ""), records)
+
+
+class Parts:
+    """The monitor's inside, on a file that outlives it."""
+
+    def __init__(self, path: Path, kind: type[Store] = Store, **options: Any) -> None:
+        self.path = path
+        self.kind = kind
+        self.options = options
+        self.open()
+
+    def open(self) -> None:
+        """Start, from what the file has."""
+        self.store = self.kind(self.path)
+        self.core = Core(self.store, **self.options)
+        self.views = Views(self.core, self.store)
+        self.hub = Hub(0.1, "0")
+        self.publisher = Publisher(self.core, self.store, self.views, self.hub, 0.1)
+
+    def restart(self) -> None:
+        """End without a word, and start again."""
+        self.store.close()
+        self.open()
+
+    def take(self, *bodies: bytes, signal: str = "logs") -> list[Answer]:
+        """Requests that come in together; what each was answered."""
+        answers: list[Answer] = []
+        self.core._work([_Job(Envelope(signal, body), answers.append, True) for body in bodies])
+        return answers
+
+    def say(self, *snapshots: Snapshot, event: str = s.UPDATED, instance: str = "p1", **more: Any) -> Answer:
+        """A process says this."""
+        return self.take(request_of(*(event_of(one, event, **more) for one in snapshots), instance=instance))[0]
+
+    def take_of(self, instance: str, *records: bytes) -> Answer:
+        """A process sends these records."""
+        return self.take(request_of(*records, instance=instance))[0]
+
+    def beat(self, instance: str = "p1", interval: float = 5.0) -> None:
+        """A process gives a heartbeat."""
+        self.take(request_of(beat_of(interval), instance=instance))
+
+    def tick(self) -> None:
+        """What the core does each second."""
+        self.core._tick(clock.monotonic())
+
+    def health(self, operation_id: str = "a") -> str:
+        """The verdict that is shown."""
+        row = self.row(operation_id)
+        return str(row["verdict"]["health"])
+
+    def row(self, operation_id: str = "a") -> dict[str, Any]:
+        """The row that is shown."""
+        entry = self.core.find(operation_id)
+        assert entry is not None
+        return self.views.row(entry)
+
+    def history(self, operation_id: str = "a") -> list[Event]:
+        """The events that are kept."""
+        return [event for _, event in self.store.events(operation_id, limit=10_000)]
+
+
+@contextmanager
+def fake_time() -> Iterator[FakeClock]:
+    """Time that stands still."""
+    fake = FakeClock()
+    before = clock.install(fake)
+    try:
+        yield fake
+    finally:
+        clock.install(before)
+
+
+@contextmanager
+def parts(path: Path, **options: Any) -> Iterator[Parts]:
+    """A monitor's inside, closed at the end."""
+    found = Parts(path, **options)
+    try:
+        yield found
+    finally:
+        found.store.close()
+
+
+def seconds(fake: FakeClock, monitor: Parts, count: float) -> None:
+    """Let time pass, and the core look each second."""
+    left = count
+    while left > 0:
+        fake.sleep(min(1.0, left))
+        left -= 1.0
+        monitor.tick()
+
+
+def names(events: Sequence[Event]) -> list[str]:
+    """What they are called."""
+    return [event.event for event in events]
