@@ -15,14 +15,17 @@ import time
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
-
 from tests.browser.scene import many
 from tests.browser.stub import Stub, World
 
 # Notes when the first rows were painted, and how long after its publication each change of one row was.
 WATCH = """
 window.seen = {ready: null, delays: []};
-const painted = (act) => requestAnimationFrame(() => { const {port1, port2} = new MessageChannel(); port1.onmessage = act; port2.postMessage(0); });
+const painted = (act) => requestAnimationFrame(() => {
+  const {port1, port2} = new MessageChannel();
+  port1.onmessage = act;
+  port2.postMessage(0);
+});
 new MutationObserver((_, watch) => {
   if (!document.querySelector('.row')) return;
   watch.disconnect();
@@ -31,12 +34,14 @@ new MutationObserver((_, watch) => {
 window.follow = (id) => {
   let last = '';
   const look = () => {
-    const text = document.getElementById(`line-${id}`)?.querySelector('.row-what')?.textContent.match(/at (\\d+\\.\\d+)/)?.[1];
+    const words = document.getElementById(`line-${id}`)?.querySelector('.row-what')?.textContent;
+    const text = words?.match(/at (\\d+\\.\\d+)/)?.[1];
     if (!text || text === last) return;
     last = text;
     painted(() => seen.delays.push(Date.now() - Number(text) * 1000));
   };
-  new MutationObserver(look).observe(document.querySelector('.list'), {childList: true, subtree: true, characterData: true});
+  const all = {childList: true, subtree: true, characterData: true};
+  new MutationObserver(look).observe(document.querySelector('.list'), all);
 };
 """
 
@@ -80,7 +85,7 @@ def measure(count: int = 10_000, changes: int = 200, seconds: float = 10.0) -> d
             page.wait_for_function(f"() => import('/static/state.js').then((state) => state.countKnown() === {count})")
             all_loaded = page.evaluate("performance.now()")
             page.wait_for_timeout(500)
-            watched = page.locator(".row").first.get_attribute("id").removeprefix("line-")
+            watched = page.locator(".row").first.evaluate("(one) => one.id.slice(5)")
             page.evaluate("(id) => follow(id)", watched)
             publish(world, page, watched, changes, seconds)
             page.wait_for_timeout(300)

@@ -19,7 +19,7 @@ from otel_progress import __version__
 from otel_progress import semconv as s
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Event, Progress, Snapshot, SpanIds, StageSnapshot, Wait
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.events import Events
@@ -150,6 +150,7 @@ class _Operation:
             status,
             now,
             sequence=self.sequence,
+            health=Health.WAITING if status is Status.WAITING else Health.PROGRESSING,
             reason="ValueError: no such file" if status is Status.FAILED else None,
             started_at=self.started_at,
             elapsed=elapsed,
@@ -222,11 +223,17 @@ class Program:
         data = protobuf.envelope(self._resource, self._scope, items)
         return Body(self._number, number, len(items), gzip.compress(data, LEVEL), tuple(ended))
 
+    def last(self) -> Snapshot:
+        """The end of one of its operations."""
+        return self._running[0].says("end", self._now + 9).snapshot
+
     def _next(self, number: int) -> list[str]:
         place = self._said % len(self._running)
         self._said += 1
         operation, drawn = self._running[place], self._chance.random()
         kind = next(kind for share, kind in self._shape.shares if drawn <= share)
+        if operation.waits and kind != "end":
+            kind = "wait"  # it says nothing else until that is over
         self._say(operation, kind, number)
         if kind != "end":
             return []

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.browser.scene import fill
 from tests.browser.stub import Stub, World
 

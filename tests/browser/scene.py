@@ -247,12 +247,12 @@ def fill(world: World, now: float | None = None) -> World:
             trace={"trace_id": "ab" * 16, "span_id": "cd" * 8, "sampled": True, "url": "javascript:alert(4)"},
         )
     )  # fmt: skip
-    ended = [
+    finished = [
         ("report-8", "report", "completed", None, 100.0), ("report-7", "report", "failed", "ValueError: no such column 'prise'; did you mean 'price'?", 61.0),
         ("crawl-1a2b", "crawl", "cancelled", "cancelled by the monitor: not needed any more", 24.0), ("train-11", "train", "lost", "its process was killed (SIGKILL, out of memory)", 33.0),
         ("import-54", "import", "interrupted", "SIGTERM", 80.0), ("survey-0", "survey", "completed", None, 100.0), ("etl-2024-10", "etl", "completed", None, 100.0),
     ]  # fmt: skip
-    for number, (ident, name, status, reason, percent) in enumerate(ended):
+    for number, (ident, name, status, reason, percent) in enumerate(finished):
         start = now - 900 * (number + 1)
         world.put(
             base(

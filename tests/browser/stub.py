@@ -26,10 +26,34 @@ from starlette.staticfiles import StaticFiles
 
 STATIC = Path(__file__).parents[2] / "src/otel_progress/monitor/static"
 FINAL = {"completed", "failed", "cancelled", "lost", "interrupted"}
-ROW = (
-    "id name status verdict reason attempt parent_id agent service host pid started_at timestamp elapsed idle stage progress wait "
-    "stuck_at cancel cost tokens children ended source revision"
-).split()
+ROW = [
+    "id",
+    "name",
+    "status",
+    "verdict",
+    "reason",
+    "attempt",
+    "parent_id",
+    "agent",
+    "service",
+    "host",
+    "pid",
+    "started_at",
+    "timestamp",
+    "elapsed",
+    "idle",
+    "stage",
+    "progress",
+    "wait",
+    "stuck_at",
+    "cancel",
+    "cost",
+    "tokens",
+    "children",
+    "ended",
+    "source",
+    "revision",
+]
 TROUBLE = ("silent", "looping", "dead", "overdue", "slow", "unknown")
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -155,8 +179,7 @@ class Api:
             Route("/operations", self.guard(self.operations)),
             Route("/operations/{rest:path}", self.guard(self.operation), methods=["GET", "DELETE"]),
         ]
-        app = Starlette(routes=routes)
-        return app
+        return Starlette(routes=routes)
 
     async def page(self, request: Request) -> Response:
         return FileResponse(
@@ -295,7 +318,7 @@ class Api:
                 await asyncio.wait_for(
                     self.closing.wait(), 0.02 if changes and len(changes[1]) == 200 else world.interval
                 )
-            except asyncio.TimeoutError:  # noqa: UP041 - another class before Python 3.11
+            except asyncio.TimeoutError:  # another class than TimeoutError before Python 3.11
                 continue
 
 

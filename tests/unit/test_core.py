@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_parts import Parts, beat_of, event_of, fake_time, names, parts, request_of, seconds
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -25,6 +26,7 @@ from otel_progress.monitor.ledger import lose
 from otel_progress.monitor.otlp import Envelope, Refused, Taken
 from otel_progress.monitor.store import Store, StoreError
 from otel_progress.telemetry.certificate import Exit, certify
+from otel_progress.telemetry.protobuf import chunk
 from otel_progress.testing import FakeClock
 
 AT = 1_700_000_000.0
@@ -83,7 +85,9 @@ def test_what_is_not_stored_is_not_acknowledged_and_complete_after_the_retry(wea
     """While the store fails the answer is 503 with a time to come again; then the whole history is there, once."""
     store, monitor = weak
     body = request_of(
-        event_of(snap(1), s.OPERATION_STARTED), event_of(snap(2)), event_of(snap(3, Status.COMPLETED), s.OPERATION_ENDED)
+        event_of(snap(1), s.OPERATION_STARTED),
+        event_of(snap(2)),
+        event_of(snap(3, Status.COMPLETED), s.OPERATION_ENDED),
     )
     store.full = True
     (answer,) = monitor.take(body)
@@ -181,6 +185,16 @@ def test_what_a_sender_says_wrongly_never_stops_the_store_or_the_page(
     assert (monitor.row("a")["status"], monitor.row("b")["status"]) == ("lost", "running")
 
 
+def test_any_time_can_be_kept(monitor: Parts) -> None:
+    """An operation that was said to be at the end of all time is lost and stored like any other."""
+    record = LogRecord.FromString(event_of(snap(1))[3:])
+    assert record.event_name == s.UPDATED
+    record.time_unix_nano = 2**64 - 1
+    monitor.take(request_of(chunk(2, record.SerializeToString())))
+    assert monitor.core.ledger.presume_lost("a", "gone") is not None
+    assert monitor.say(snap(1, key="b")) == Taken()
+
+
 # -- each once, to those who are told
 
 
@@ -213,6 +227,13 @@ def test_second_certificate_is_no_second_end(monitor: Parts) -> None:
         monitor.take(certify(lost, Exit(signal="SIGKILL"), {"service.instance.id": "p1"}, clock.time_ns()).logs)
     assert names(monitor.history()).count(s.OPERATION_ENDED) == 1
     assert monitor.row()["reason"] == "gone after 5"
+
+
+def test_end_is_told_although_the_event_before_showed_it(monitor: Parts) -> None:
+    """Events that happened close together share the newest state: the last but one may be over already."""
+    last = snap(6, Status.COMPLETED)
+    monitor.take_of("p1", event_of(replace(last, sequence=5), s.STAGE_ENDED), event_of(last, s.OPERATION_ENDED))
+    assert names(monitor.history()) == [s.STAGE_ENDED, s.OPERATION_ENDED]
 
 
 def test_changes_are_told_when_their_history_is_stored(weak: tuple[Weak, Parts]) -> None:
@@ -474,9 +495,7 @@ def test_reads_while_it_writes(tmp_path: Path) -> None:
         for sequence in range(1, 40):
             status = Status.COMPLETED if sequence % 4 == 0 else Status.RUNNING
             keys = [f"{sequence // 4}-{number}" for number in range(50)]
-            body = request_of(
-                *(event_of(snap(sequence, status, key, parent_id=f"{sequence // 4}-0")) for key in keys)
-            )
+            body = request_of(*(event_of(snap(sequence, status, key, parent_id=f"{sequence // 4}-0")) for key in keys))
             monitor.core.offer(Envelope("logs", body), lambda _: done.release())
         assert all(done.acquire(timeout=30) for _ in range(1, 40))
         stop.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, beat_of, event_of, fake_time, parts, seconds
+from monitor_parts import Parts, event_of, fake_time, parts, seconds
 
 from otel_progress import semconv as s
 from otel_progress.model.health import judge
@@ -19,7 +18,7 @@ from otel_progress.model.snapshot import Snapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor import otlp
 from otel_progress.monitor.ledger import Ledger
-from otel_progress.monitor.observer import ASLEEP, Label, Observer
+from otel_progress.monitor.observer import Label, Observer
 from otel_progress.telemetry import protobuf
 from otel_progress.testing import FakeClock
 
@@ -104,7 +103,9 @@ def test_wait_is_overdue_by_time_alone(remaining: float) -> None:
     """A wait that is not heard to end is overdue at its limit, also where the limit came as a whole number."""
     ledger = Ledger()
     observer = Observer(ledger, 0.0)
-    event = event_of(snap(1, Status.WAITING, wait=Wait("you", 0.0, 2.0), health=Health.WAITING), **{s.WAIT_REMAINING: remaining})
+    event = event_of(
+        snap(1, Status.WAITING, wait=Wait("you", 0.0, 2.0), health=Health.WAITING), **{s.WAIT_REMAINING: remaining}
+    )
     ledger.hear({"service.instance.id": "p1"}, [record(event)], 1.0)
     entry = ledger.operations["a"]
     assert [observer.label(entry, now).overdue for now in (2.9, 3.0)] == [False, True]
@@ -112,7 +113,10 @@ def test_wait_is_overdue_by_time_alone(remaining: float) -> None:
 
 def test_slow_and_not_started_by_time_alone() -> None:
     """A limit of the whole run, or of the wait for its start, is reached although nothing more is said."""
-    for more, status in (({"slow_after": 5.0}, Status.RUNNING), ({"start_within": 5.0, "started_at": None}, Status.PENDING)):
+    for more, status in (
+        ({"slow_after": 5.0}, Status.RUNNING),
+        ({"start_within": 5.0, "started_at": None}, Status.PENDING),
+    ):
         ledger = Ledger()
         observer = Observer(ledger, 0.0)
         first = snap(1, status, elapsed=2.0, **more)
@@ -161,7 +165,6 @@ def test_asleep_is_blind(monitor: Parts, fake: FakeClock) -> None:
     assert monitor.health() == "unknown"
     seconds(fake, monitor, 1)
     assert monitor.health() == "dead"
-    assert ASLEEP < 60
 
 
 def test_gap_in_which_nothing_was_heard_is_blind(monitor: Parts, fake: FakeClock) -> None:
@@ -215,7 +218,6 @@ def test_missing_is_what_is_beyond_the_allowed(monitor: Parts, fake: FakeClock) 
     assert [observer.missing(entry, now + more) for more in (0, 15, 25)] == [0.0, 0.0, 10.0]
     observer.was_deaf(now + 20)
     assert observer.missing(entry, now + 25) == 0.0
-    assert not math.isnan(observer.missing(entry, now))
 
 
 def test_heartbeat_alone_is_a_sign_of_life(monitor: Parts, fake: FakeClock) -> None:
@@ -226,4 +228,3 @@ def test_heartbeat_alone_is_a_sign_of_life(monitor: Parts, fake: FakeClock) -> N
         monitor.beat()
         seconds(fake, monitor, 5)
     assert monitor.health() == "progressing"
-    assert beat_of()

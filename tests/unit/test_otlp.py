@@ -7,26 +7,33 @@ import gzip
 import http.client
 import json
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Status as SpanStatus
+from tests.stress.served import Served, event, logs, serving
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
+from otel_progress.model.status import Status
+from otel_progress.monitor import core, otlp, store
 from otel_progress.monitor import intake as monitor_intake
-from otel_progress.monitor import otlp
 from otel_progress.monitor.intake import Intake
 from otel_progress.monitor.otlp import Parcel, Refused, Taken, count, groups, inflate, parse
 
@@ -385,3 +392,238 @@ def test_count_stops_early() -> None:
     assert count(b"\x0a\x00" * 100_000, 10) == 11
     with pytest.raises(DecodeError):
         ExportLogsServiceRequest.FromString(b"\xff")
+
+
+# -- the same on the real monitor
+
+
+@pytest.fixture(scope="module")
+def monitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A whole monitor."""
+    with serving(tmp_path_factory.mktemp("otlp"), grpc_port=0, keep_days=100_000) as found:  # 1970 counts, too
+        yield found
+
+
+def test_any_language_is_enough(monitor: Served) -> None:
+    """OTLP/JSON written by hand, with only the required attributes, makes an operation."""
+    for key, named in (
+        ("by-hand", {"eventName": s.UPDATED}),
+        ("in-the-old-way", {}),
+    ):
+        said = {s.OPERATION_ID: key, s.OPERATION_NAME: "import", s.STATUS: "running"}
+        said |= {} if named else {s.EVENT_NAME: s.UPDATED}
+        pairs = [{"key": name, "value": {"stringValue": text}} for name, text in said.items()]
+        pairs.append({"key": s.SEQUENCE, "value": {"intValue": "1"}})
+        record = {"timeUnixNano": "1763750000000000000", "attributes": pairs, **named}
+        body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode()
+        answer = monitor.ask("POST", "/v1/logs", body, {"Content-Type": JSON})
+        assert (answer.status, answer.json) == (200, {})
+        assert answer.headers["Otel-Progress-Control"] == "/control"
+        (row,) = monitor.get(f"/operations?search={key}")["operations"]
+        assert (row["id"], row["name"], row["status"], row["timestamp"]) == (key, "import", "running", 1763750000.0)
+
+
+def test_part_of_a_request_may_be_refused(monitor: Served) -> None:
+    """Events that bear our name but are none are counted in the answer; the others are taken."""
+    answer = monitor.send(event("whole"), LogRecord(event_name=s.UPDATED), event("odd", status="no status"))
+    message = ExportLogsServiceResponse.FromString(answer.body)
+    assert answer.status == 200
+    assert message.partial_success.rejected_log_records == 2
+    assert message.partial_success.error_message
+    assert monitor.detail("whole")["status"] == "running"
+
+
+def test_too_much_is_told_with_when_to_come_again(monitor: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where too much waits it is 429 with `Retry-After`, and over gRPC UNAVAILABLE with `RetryInfo`."""
+    grpc = pytest.importorskip("grpc")
+    monkeypatch.setattr(core, "WAITING_BYTES", 10)
+    answer = monitor.send(event("late"))
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+    assert answer.body.startswith(b"\x12")
+    with grpc.insecure_channel(f"127.0.0.1:{monitor.monitor.grpc_port}") as channel:
+        export = channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")
+        with pytest.raises(grpc.RpcError) as caught:
+            export(logs(event("late")), timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    details = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
+    assert b"type.googleapis.com/google.rpc.RetryInfo\x12\x04\x0a\x02\x08\x01" in details
+    monkeypatch.undo()
+    assert monitor.send(event("late")).status == 200
+
+
+def test_what_can_not_be_stored_is_not_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another program holds the file it is 503 with `Retry-After`; what is sent again then is there."""
+    monkeypatch.setattr(store, "BUSY_SECONDS", 0.1)
+    with serving(tmp_path) as found:
+        with contextlib.closing(sqlite3.connect(tmp_path / "m.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            answer = found.send(event("again"))
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+            other.execute("ROLLBACK")
+        assert found.send(event("again")).status == 200
+        assert found.detail("again")["id"] == "again"
+
+
+TEXTS = st.text(max_size=20) | st.sampled_from(["", "\0", "a/b", "\u2028", "x" * 2_000, "<script>", "NaN", "-1"])
+INTS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, 1, -1, 2**63 - 1, -(2**63)])
+DOUBLES = st.floats() | st.sampled_from([1e308, -1e308, 1e-320])
+SCALARS = (
+    st.builds(AnyValue, string_value=TEXTS)
+    | st.builds(AnyValue, int_value=INTS)
+    | st.builds(AnyValue, double_value=DOUBLES)
+    | st.builds(AnyValue, bool_value=st.booleans())
+    | st.builds(AnyValue, bytes_value=st.binary(max_size=5))
+    | st.just(AnyValue())
+)
+
+
+def nested(inner: Any) -> Any:
+    """Lists and maps of values."""
+    lists = st.lists(inner, max_size=3).map(lambda values: AnyValue(array_value=ArrayValue(values=values)))
+    pairs = st.lists(st.builds(KeyValue, key=TEXTS, value=inner), max_size=3)
+    return lists | pairs.map(lambda values: AnyValue(kvlist_value=KeyValueList(values=values)))
+
+
+def deep(depth: int) -> AnyValue:
+    """A list in a list, so often."""
+    found = AnyValue(int_value=1)
+    for _ in range(depth):
+        found = AnyValue(array_value=ArrayValue(values=[found]))
+    return found
+
+
+VALUES = st.recursive(SCALARS, nested, max_leaves=6) | st.integers(1, 40).map(deep)
+FIELDS = st.sampled_from(
+    ["path", "name", "status", "eta", "wait", "elapsed", "completed", "attributes", "input_tokens", "cost.USD", "x"]
+)
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5)
+TREES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(FIELDS, inner, max_size=4))
+STAGE = st.fixed_dictionaries(
+    {"path": st.just("p"), "status": st.just("running")},
+    optional={"eta": TREES, "wait": TREES, "completed": TREES, "x": TREES},
+)
+ODD_JSON = st.sampled_from(
+    [
+        '{"a": "\\ud800"}',
+        '{"\\udfff": 1, "cost.\\ud800": 2}',
+        '{"cost.USD": 1e999, "input_tokens": NaN}',
+        '{"cost.USD": 1' + "0" * 400 + "}",
+        '{"a": ' + "[" * 900 + "]" * 900 + "}",
+        "[" * 3_000,
+        '{"a":' * 500 + "1" + "}" * 500,
+        "null",
+        '"text"',
+    ]
+)
+JSONS = (ODD_JSON | TREES.map(json.dumps) | st.lists(STAGE, max_size=3).map(json.dumps)).map(
+    lambda text: AnyValue(string_value=text)
+)
+OUR_KEYS = sorted(
+    name
+    for name in vars(s).values()
+    if isinstance(name, str) and name.startswith((s.PREFIX, "gen_ai.")) and name != s.PREFIX
+)
+HEADS = st.fixed_dictionaries(
+    {
+        s.OPERATION_ID: st.sampled_from(["a", "b", "c", "a/b", "\0", "é"]).map(
+            lambda text: AnyValue(string_value=text)
+        ),
+        s.OPERATION_NAME: st.just(AnyValue(string_value="fuzz")),
+        s.STATUS: st.sampled_from([status.value for status in Status]).map(lambda text: AnyValue(string_value=text)),
+        s.SEQUENCE: INTS.map(lambda number: AnyValue(int_value=number)),
+    },
+)
+TIMES = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**64 - 1])
+ATTRIBUTES = st.dictionaries(st.sampled_from(OUR_KEYS) | TEXTS, VALUES | JSONS, max_size=8)
+RECORDS = st.builds(
+    lambda head, more, **about: LogRecord(
+        attributes=[KeyValue(key=k, value=v) for k, v in {**more, **head}.items()], **about
+    ),
+    head=HEADS | st.just({}),
+    more=ATTRIBUTES,
+    event_name=st.sampled_from(sorted(s.EVENTS)) | TEXTS,
+    time_unix_nano=TIMES,
+    observed_time_unix_nano=TIMES,
+    body=VALUES,
+    trace_id=st.binary(max_size=20) | st.just(b"\1" * 16),
+    span_id=st.binary(max_size=20) | st.just(b"\2" * 8),
+    flags=st.integers(0, 2**32 - 1),
+)
+ABOUT = st.dictionaries(
+    st.sampled_from(["service.instance.id", "service.name", "process.pid", "host.name", s.PROCESS_CREATED]) | TEXTS,
+    VALUES,
+    max_size=4,
+).map(lambda given: Resource(attributes=[KeyValue(key=key, value=value) for key, value in given.items()]))
+REQUESTS = st.builds(
+    lambda about, records: ExportLogsServiceRequest(
+        resource_logs=[ResourceLogs(resource=about, scope_logs=[ScopeLogs(log_records=records)])]
+    ),
+    ABOUT,
+    st.lists(RECORDS, min_size=1, max_size=6),
+)
+SPANS = st.builds(
+    lambda attributes, code, **about: Span(
+        attributes=[KeyValue(key=k, value=v) for k, v in attributes.items()],
+        status=SpanStatus(code=code, message="m"),
+        **about,
+    ),
+    attributes=ATTRIBUTES,
+    code=st.integers(0, 5),
+    name=TEXTS,
+    trace_id=st.sampled_from([b"\1" * 16, b"\2" * 16]) | st.binary(max_size=20),
+    span_id=st.binary(max_size=10),
+    parent_span_id=st.just(b"") | st.binary(max_size=10),
+    start_time_unix_nano=TIMES,
+    end_time_unix_nano=TIMES,
+    flags=st.integers(0, 2**32 - 1),
+)
+TRACES = st.builds(
+    lambda about, spans: ExportTraceServiceRequest(
+        resource_spans=[ResourceSpans(resource=about, scope_spans=[ScopeSpans(spans=spans)])]
+    ),
+    ABOUT,
+    st.lists(SPANS, min_size=1, max_size=6),
+)
+
+
+def strict(body: bytes) -> Any:
+    """JSON as the standard has it."""
+
+    def odd(name: str) -> Any:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(body.decode("utf-8"), parse_constant=odd)
+
+
+@given(st.tuples(st.just("logs"), REQUESTS) | st.tuples(st.just("traces"), TRACES))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+def test_no_message_harms_the_monitor(monitor: Served, given: tuple[str, Any]) -> None:
+    """Whatever well-formed message comes, it is taken or refused, and all that is answered afterwards is JSON."""
+    signal, message = given
+    answer = monitor.post(message.SerializeToString(), signal)
+    assert answer.status == 200, answer.body
+    health = strict(monitor.ask("GET", "/health").body)
+    assert (health["status"], health.get("trouble")) == ("ok", None)
+    listed = monitor.ask("GET", "/operations?limit=10000")
+    assert listed.status == 200
+    for row in strict(listed.body)["operations"]:
+        path = f"/operations/{quote(row['id'], safe='')}"
+        if path == "/operations/":
+            continue
+        for there in (path, path + "/events"):
+            answer = monitor.ask("GET", there)
+            assert answer.status == 200, (there, answer.body)
+            strict(answer.body)
+
+
+def test_streams_go_on_after_all_that(monitor: Served) -> None:
+    """A reader of the stream still hears what is new."""
+    with monitor.connect() as client:
+        client.settimeout(20)
+        client.sendall(monitor.head("/stream"))
+        said = b""
+        while b"hello" not in said:
+            said += client.recv(65_536)
+        monitor.send(event("still-here"))
+        while b"still-here" not in said:
+            said += client.recv(65_536)

@@ -96,7 +96,9 @@ def test_cost_and_tokens_add_up_over_all_generations() -> None:
     assert (found.cost, found.tokens) == ({"USD": 7.0}, {"input": 11, "output": 5})
 
 
-@pytest.mark.parametrize("amount", [float("nan"), float("inf"), 10**400, "1", True, None], ids=lambda one: repr(one)[:9])
+@pytest.mark.parametrize(
+    "amount", [float("nan"), float("inf"), 10**400, "1", True, None], ids=lambda one: repr(one)[:9]
+)
 def test_amount_that_is_none_adds_nothing(amount: Any) -> None:
     """One bad figure does not spoil the sums of all above."""
     usage = Attributes({"cost.USD": amount, "input_tokens": amount})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -16,10 +17,12 @@ FAILED: Final = 125
 _RUN: Final = """\
 Run a command and watch its operations from outside. When its process - or one of its worker processes - is gone while
 operations were running, they are closed: an event with status `lost`, and the spans that could not come any more.
-All its telemetry goes on to the endpoint that OTEL_EXPORTER_OTLP_ENDPOINT names. The exit code is the command's."""
+All its telemetry goes on to the endpoint that OTEL_EXPORTER_OTLP_ENDPOINT names. The exit code is the command's.
+With -f it is seen while it runs: here, and on the page of the monitor, which is started where none runs."""
 _EXAMPLE: Final = """\
 example:
   otel-progress run -- python train.py --epochs 20
+  otel-progress run -f -- python train.py --epochs 20
   OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 otel-progress run --stderr-tail 20 -- ./nightly.sh"""
 
 
@@ -38,12 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.command and not command:
         parser.error("run needs a command, as in: otel-progress run -- python job.py")
     command = [*options.command, *command]
+    return _run(command, options)
+
+
+def _run(command: list[str], options: argparse.Namespace) -> int:
+    extras = "monitor,console" if options.follow else "monitor"
     try:
         from otel_progress.cli.run import run
+
+        if options.follow:
+            importlib.import_module("rich")
+            importlib.import_module("otel_progress.cli.following")
     except ImportError as error:
-        return _fail(f'run needs more packages ({error}): pip install "otel-progress[monitor]"')
+        which = "run -f" if options.follow else "run"
+        return _fail(f'{which} needs more packages ({error}): pip install "otel-progress[{extras}]"')
+    given = {"stderr_tail": options.stderr_tail, "verbose": options.verbose, "follow": options.follow}
     try:
-        return run(command, dict(os.environ), stderr_tail=options.stderr_tail, verbose=options.verbose)
+        return run(command, dict(os.environ), **given)
     except ProgressError as error:
         return _fail(str(error))
 
@@ -80,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="send the last N lines of stderr along when it is lost (they may hold secrets; default: none)",
+    )
+    run.add_argument(
+        "-f",
+        "--follow",
+        "--monitor",
+        action="store_true",
+        help="show its operations below what it writes; Ctrl+C cancels them, and a second one kills the command",
     )
     run.add_argument("--verbose", action="store_true", help="say more: where telemetry goes, why nothing was heard")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")

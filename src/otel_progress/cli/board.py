@@ -73,6 +73,8 @@ class Board:
         self._told_at: dict[str, float] = {}
         self._last_event = 0.0
         self._ahead = 0.0
+        self.over: dict[str, int] = {}
+        """The attempt of those of which the end is known, the latest of them."""
         self.ended: Snapshot | None = None
         """The only operation to watch, once it ended."""
         self.summary: list[Line] = []
@@ -181,6 +183,9 @@ class Board:
         parent = snapshot.parent_id if snapshot.parent_id in self._known else None
         label = self._label(row)
         self._forget(key)
+        self.over[key] = snapshot.attempt
+        if len(self.over) > HAD:
+            del self.over[next(iter(self.over))]
         if key == self._root:
             # What happened before may come after it: its summary is told at last.
             self.ended, self.summary = snapshot, plain.closing(snapshot, label_of(row), STAGES)

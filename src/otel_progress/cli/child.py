@@ -1,4 +1,7 @@
-"""The watched command: a child in our own process group, so that it keeps the terminal and job control."""
+"""The watched command: a child in our own process group, so that it keeps the terminal and job control.
+
+One that is followed has a session of its own instead: what is typed in our terminal comes to us.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 RESTORED: Final = tuple(
     getattr(signal, name) for name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ", "SIGCHLD") if hasattr(signal, name)
@@ -46,6 +49,11 @@ class Child:
         if not self.ended():
             os.kill(self.pid, number)
 
+    def send_all(self, number: int) -> None:
+        """Send a signal to the whole group of one that has a session of its own, while it runs."""
+        if not self.ended():
+            os.killpg(self.pid, number)
+
     def tail(self) -> str | None:
         """The last lines of its stderr, where they were to be kept."""
         return None if self._tail is None else self._tail.text()
@@ -57,16 +65,33 @@ class Child:
         return self._status if self._status >= 0 else 128 - self._status
 
 
-def start(command: list[str], environ: Mapping[str, str], stderr_tail: int = 0) -> Child:
+def start(
+    command: list[str],
+    environ: Mapping[str, str],
+    stderr_tail: int = 0,
+    *,
+    actions: Sequence[Any] | None = None,
+    write: Callable[[bytes], None] | None = None,
+) -> Child:
     """Start a command with our stdin and stdout, and our stderr unless its last lines are to be kept.
+
+    Args:
+        command: what to start.
+        environ: its environment.
+        stderr_tail: so many last lines of its stderr are kept.
+        actions: what is done to its files before; where they are given, it gets a session of its own.
+        write: takes its stderr, where that comes by us.
 
     Raises:
         OSError: where there is no such command, or it can't be executed.
     """
-    tail = Tail(stderr_tail) if stderr_tail else None
-    actions = [] if tail is None else [(os.POSIX_SPAWN_DUP2, tail.write_end, 2)]
+    tail = Tail(stderr_tail, write or _write) if stderr_tail else None
+    files = [*(actions or ()), *([(os.POSIX_SPAWN_DUP2, tail.write_end, 2)] if tail is not None else [])]
+    own: dict[str, Any] = {} if actions is None else {"setsid": True}
     try:
-        pid = os.posix_spawnp(command[0], command, environ, file_actions=actions, setsigmask=(), setsigdef=RESTORED)
+        pid = os.posix_spawnp(
+            command[0], command, environ, file_actions=files, setsigmask=(), setsigdef=RESTORED, **own
+        )
     except BaseException:
         if tail is not None:
             tail.close()
@@ -79,8 +104,9 @@ def start(command: list[str], environ: Mapping[str, str], stderr_tail: int = 0) 
 class Tail:
     """A pipe for stderr: all that comes is written to ours, and the last lines are kept."""
 
-    def __init__(self, lines: int) -> None:
-        """Keep so many lines."""
+    def __init__(self, lines: int, write: Callable[[bytes], None]) -> None:
+        """Keep so many lines, and have all of it written."""
+        self._write = write
         self._read_end, self.write_end = os.pipe()
         self._lines: deque[bytes] = deque(maxlen=lines)
         self._rest = b""
@@ -108,7 +134,7 @@ class Tail:
             if not part:
                 break
             self._keep(part)
-            _write(part)
+            self._write(part)
         os.close(self._read_end)
 
     def _keep(self, part: bytes) -> None:

@@ -239,11 +239,12 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
-    here: dict[str, str] | None = {} if _loopback(urlsplit(url).hostname or "") else None
+    here: dict[str, str] | None = {} if is_loopback(urlsplit(url).hostname or "") else None
     return urllib.request.build_opener(_Stay, urllib.request.ProxyHandler(here))
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether it names this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

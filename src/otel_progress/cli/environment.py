@@ -56,7 +56,7 @@ def endpoints(environ: Mapping[str, str]) -> tuple[dict[str, Endpoint], bool]:
     for signal in SIGNALS:
         endpoint = settings.endpoints[signal]
         if not _named(environ, signal):
-            if not listening.setdefault(endpoint.url.partition("/v1/")[0], _listens(endpoint.url)):
+            if not listening.setdefault(endpoint.url.partition("/v1/")[0], listens(endpoint.url)):
                 continue
             guessed = True
         found[signal] = endpoint
@@ -77,7 +77,7 @@ def _named(environ: Mapping[str, str], signal: str) -> bool:
     return any(environ.get(name) for name in (f"{_ALL}_ENDPOINT", f"{_ALL}_{signal.upper()}_ENDPOINT"))
 
 
-def _listens(url: str) -> bool:
+def listens(url: str) -> bool:
     """Whether a connection can be made."""
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")

@@ -55,11 +55,19 @@ def watch(client: Client, given: str | None, out: IO[str], *, as_json: bool = Fa
 class Watch:
     """A tree on a terminal, plain lines elsewhere, fed by the monitor."""
 
-    def __init__(self, client: Client, out: IO[str], key: str | None = None, *, everything: bool = False) -> None:
-        """Of the operation with that id, or of all."""
+    def __init__(
+        self,
+        client: Client,
+        out: IO[str],
+        key: str | None = None,
+        *,
+        everything: bool = False,
+        screen: Screen | None = None,
+    ) -> None:
+        """Of the operation with that id, or of all; on a screen of its own, unless one is given."""
         self._client, self._key, self._out = client, key, out
-        self._draws = on_terminal(out) and settings.attended()
-        self._screen, self._sheet = Screen(out, draws=self._draws), Sheet()
+        self._draws = drawn_on(out)
+        self._screen, self._sheet = screen or Screen(out, draws=self._draws), Sheet()
         self._board = Board(draws=self._draws, root=key, everything=everything)
         self._down: Down | None = None
         self._blind = 0.0
@@ -179,15 +187,15 @@ class Watch:
             line = (("nothing runs yet", "bold"), (f"{DOT}Ctrl+C leaves", "dim"))
             how = f"OTEL_EXPORTER_OTLP_ENDPOINT={self._client.url} python job.py"
             return [
-                _cut(line, self._screen.rich.width),
-                _cut((("send with  ", "dim"), (how, "")), self._screen.rich.width),
+                cut(line, self._screen.rich.width),
+                cut((("send with  ", "dim"), (how, "")), self._screen.rich.width),
             ]
         else:
             bad = self._board.troubled
             trouble = (f"{DOT}{bad:,} in trouble", "red") if bad else ("", "")
             line = ((f"{self._board.running:,} running", "dim"), trouble, (f"{DOT}{self._client.url}", "dim"))
             line = (*line, (f"{DOT}Ctrl+C leaves", "dim"))
-        return [_cut(line, self._screen.rich.width)]
+        return [cut(line, self._screen.rich.width)]
 
     def _lost(self, pause: float) -> str:
         if pause <= 0:
@@ -204,6 +212,11 @@ class Watch:
         """What is left to tell, and the terminal as it was."""
         self._screen.take_down()
         self._screen.print([*self._board.news(), *self._board.summary])
+
+
+def drawn_on(out: IO[str]) -> bool:
+    """Whether it is a terminal whose user sees it redrawn."""
+    return on_terminal(out) and settings.attended()
 
 
 def exit_code(ended: Snapshot) -> int:
@@ -227,7 +240,7 @@ def _ended_before(client: Client) -> list[dict[str, Any]]:
     return list(reversed(client.operations(limit=BEFORE, status=over)["operations"]))
 
 
-def _cut(line: Line, width: int) -> Line:
+def cut(line: Line, width: int) -> Line:
     """As much of a line as fits, so that it never breaks."""
     cut: list[tuple[str, str]] = []
     left = width - 1

@@ -379,14 +379,18 @@ class Core:
             self.watcher.notice(process)
 
     def _is_second_end(self, record: Record) -> bool:
-        """Whether another one told the end of this attempt already; one that is only inferred does not count."""
+        """Whether another one told the end of this attempt already; one that is only inferred does not count.
+
+        What happened right before an end may show that it is over, too, but does not tell the end.
+        """
         head = head_of(record)
         known = None if head is None else self.ledger.find(head.operation_id)
         if head is None or known is None or known.open or known.presumed is not None:
             return False
         mine = known.head
+        told = isinstance(known.said, Record) and known.said.event == s.OPERATION_ENDED
         same = (mine.attempt, mine.started_at) == (head.attempt, head.started_at)
-        return same and (mine.sequence, mine.status) != (head.sequence, head.status)
+        return told and same and (mine.sequence, mine.status) != (head.sequence, head.status)
 
     def _know_trace(self, trace: bytes) -> None:
         if len(self._traces) >= TRACES:
@@ -578,7 +582,7 @@ def _age(group: otlp.Group) -> float:
 def raw_of(entry: Entry) -> bytes:
     """An event that says what a snapshot says which came in none."""
     snapshot = entry.snapshot
-    span, moment = snapshot.span, round(snapshot.timestamp * 1e9)
+    span, moment = snapshot.span, max(0, min(round(snapshot.timestamp * 1e9), spans.LATEST))
     try:
         attributes = wire.to_attributes(snapshot)
     except (ValueError, TypeError, OverflowError, RecursionError):  # what somebody sent can be read, but not said again

@@ -197,11 +197,15 @@ class Forwarder:
         if lane is not None:
             lane.put(body)
 
+    def hurry(self, deadline: float) -> None:
+        """Pauses are short from now on, as nothing is sent after the deadline."""
+        for lane in self.lanes.values():
+            lane.hurry(deadline)
+
     def flush(self, timeout: float) -> None:
         """Send what waits, within so many seconds, and stop."""
         deadline = clock.monotonic() + timeout
-        for lane in self.lanes.values():
-            lane.hurry(deadline)
+        self.hurry(deadline)
         for lane in self.lanes.values():
             lane.wait(deadline)
         for lane in self.lanes.values():

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
@@ -56,8 +56,9 @@ class Guarded(HttpToolsProtocol):
                 self.transport.close()
                 return
         super().data_received(data)
-        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._expect(HEAD_SECONDS, HEAD_BYTES)  # it was no beginning of a request
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and self._timer is None and self.transport.get_protocol() is self:
+            self._expect(HEAD_SECONDS, HEAD_BYTES)  # it was neither the beginning of a request nor an upgrade
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -112,13 +113,14 @@ class Intake:
         port: int = 0,
         most_bytes: int = otlp.BYTES,
         most_records: int = otlp.RECORDS,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Hold a port: the given one, or any that is free.
+        """Hold a port: the given one, or any that is free; answers to logs bear these headers.
 
         Raises:
             InvalidArgument: where another program holds the port.
         """
-        self._app = otlp.application(take, most_bytes=most_bytes, most_records=most_records)
+        self._app = otlp.application(take, most_bytes=most_bytes, most_records=most_records, headers=headers)
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -569,13 +569,17 @@ def application(
     *,
     most_bytes: int = BYTES,
     most_records: int = RECORDS,
+    headers: Mapping[str, str] | None = None,
 ) -> Starlette:
-    """The ASGI application around `take`, which is called with each message and must be quick."""
+    """The ASGI application around `take`, which is called with each message and must be quick.
+
+    Answers to logs bear these headers.
+    """
 
     async def opened(envelope: Envelope) -> Taken:
         return take(envelope.open(most_bytes, most_records))
 
-    return Starlette(routes=routes(opened, most_bytes=most_bytes))
+    return Starlette(routes=routes(opened, most_bytes=most_bytes, headers=headers))
 
 
 def _admit(request: Request, kind: str, most: int) -> None:

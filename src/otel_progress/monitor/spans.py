@@ -35,6 +35,8 @@ SPANS: Final = 200_000
 ATTRIBUTES: Final = 32
 TEXT: Final = 200
 DEEP: Final = 8
+LATEST: Final = 2**63 - 1
+"""The latest time that is said again, in ns since 1970: somebody may send any."""
 SETTLED: Final = 60.0
 """Seconds without a span after which the caller of what ended counts as unheard of."""
 MARK: Final = "spans:"
@@ -228,7 +230,7 @@ def _record(trace_id: bytes, trace: _Trace) -> otlp.Record:
     final = snapshot.status.final
     if final and trace.ended_at is None:
         trace.ended_at = snapshot.sequence
-    moment = round(snapshot.timestamp * 1e9)
+    moment = min(round(snapshot.timestamp * 1e9), LATEST)
     return otlp.record(
         protobuf.bare_log_record(
             s.OPERATION_ENDED if trace.ended_at == snapshot.sequence else s.UPDATED,

@@ -15,7 +15,7 @@ from otel_progress import clock, proc
 from otel_progress.model.health import BEATS
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.summary import seconds
-from otel_progress.monitor.ledger import Ledger, Process, lose
+from otel_progress.monitor.ledger import Entry, Ledger, Process, lose
 from otel_progress.telemetry.certificate import Exit, certify
 
 ASLEEP: Final = 2.0
@@ -172,6 +172,11 @@ class Watcher:
         """Whether a process is gone whose operations are not closed yet."""
         with self._lock:
             return any(known.gone_at is not None and self.ledger.open_of(key) for key, known in self._known.items())
+
+    def operations(self) -> list[Entry]:
+        """All that was heard of, as it is now; each is as its newest event had it."""
+        with self._lock:
+            return list(self.ledger.operations.values())
 
     def left(self) -> list[Process]:
         """Processes that have running operations."""

@@ -59,7 +59,7 @@ function Cancel() {
   return html`<${Dialog} title=${html`Cancel <bdi>${row.name}</bdi>?`} onClose=${close}>
     <p class="dim id"><bdi>${row.id}</bdi></p>
     ${!answer && html`<form onSubmit=${go}><p>Its process is told to stop. Open stages end as cancelled; what is done stays done.</p>
-      <label for="reason">Reason (optional)</label><input id="reason" maxlength="200" autocomplete="off" value=${reason} onInput=${(event) => setReason(event.currentTarget.value)} disabled=${state === "asking"} />
+      <label for="reason">Reason (optional)</label><input id="reason" autofocus maxlength="200" autocomplete="off" value=${reason} onInput=${(event) => setReason(event.currentTarget.value)} disabled=${state === "asking"} />
       <div class="dialog-foot"><button type="button" onClick=${close}>Keep it running</button><button type="submit" class="danger solid" disabled=${state === "asking"}>${state === "asking" ? "Asking its process…" : "Cancel operation"}</button></div></form>`}
     ${answer && html`<div role="status"><p class=${`answer tone-${answer[0]}`}><${Icon} name=${answer[1]} /><span><b>${shown === "failed" ? "Not cancelled" : shown[0].toUpperCase() + shown.slice(1)}.</b> ${answer[2]}</span></p></div><div class="dialog-foot"><button type="button" onClick=${close}>Close</button></div>`}
   <//>`;

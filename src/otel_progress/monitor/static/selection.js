@@ -64,10 +64,8 @@ effect(() => {
 });
 
 onChange.add((ids) => {
-  const shown = detail.peek();
-  if (selected.peek() == null) return;
-  const children = shown?.children_rows ?? [];
-  if (ids === null || ids.has(selected.peek()) || children.some((child) => ids.has(child.id))) refresh();
+  // Its children need no question: their rows come by the stream, and a new one changes its parent's row.
+  if (selected.peek() != null && (ids === null || ids.has(selected.peek()))) refresh();
 });
 
 // A stuck operation changes nothing, yet its process goes on to beat: when it was heard is asked for now and then.

@@ -34,9 +34,9 @@ function spanOf(shown, children, now) {
 
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 604800, 2592000];
 function ticksOf({ from, to }) {
-  const step = STEPS.find((one) => (to - from) / one <= 3.7) ?? (to - from) / 4;
+  const step = STEPS.find((one) => (to - from) / one <= 3.1) ?? (to - from) / 4;
   const found = [];
-  for (let at = step; at < (to - from) * 0.9; at += step) found.push(at);
+  for (let at = step; at < (to - from) * 0.88; at += step) found.push(at);
   return found;
 }
 

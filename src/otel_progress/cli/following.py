@@ -1,0 +1,246 @@
+"""`otel-progress run --follow`: the command in a terminal of its own, its operations below, and what Ctrl+C does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from otel_progress import clock
+from otel_progress.cli.client import Answered, Lost, path_of
+from otel_progress.cli.codes import Told
+from otel_progress.cli.hosted import Place
+from otel_progress.cli.overlay import write_all
+from otel_progress.cli.remote import label_of
+from otel_progress.cli.terminal import Terminal
+from otel_progress.cli.view import View
+from otel_progress.handlers.diversion import on_terminal
+from otel_progress.monitor.forward import Forwarder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from otel_progress.cli.child import Child
+    from otel_progress.cli.signals import Came
+    from otel_progress.monitor.ledger import Entry
+    from otel_progress.monitor.watch import Watcher
+
+AT_ONCE: Final = 16
+"""Requests to stop that are under way at the same time."""
+ASK_SECONDS: Final = 6.0
+TWICE: Final = 2.0
+"""Ctrl+C within so many seconds of the one before always kills."""
+ASKED, TAKEN, ENDED, AWAY = "asking", "received", "obeyed", "can't be reached"
+
+
+class Following:
+    """All that `--follow` adds to a run; used with `with`, which gives the terminal back however it ends."""
+
+    def __init__(self, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+        """Find the monitor, or start one.
+
+        Raises:
+            ProgressError: where there is none to be had.
+        """
+        self._say = say
+        self.place = Place(environ, say)
+        try:
+            self.forwarder = Forwarder(self.place.endpoints)
+        except BaseException:
+            self.place.close()
+            raise
+        self._terminal: Terminal | None = None
+        self._view: View | None = None
+        self._stop: Stop | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.ended()
+            self.finish()
+        finally:
+            self.place.close()
+
+    # -- the command
+
+    def begin(self, watcher: Watcher) -> tuple[list[Any], Callable[[bytes], None] | None]:
+        """Show from now on; returns what is done to the command's files, and who takes its stderr."""
+        operations = watcher.ledger.operations
+        self._view = View(self.place.client, sys.stderr, watcher.operations, operations.__contains__)
+        self._stop = Stop(self.place, watcher, self._say)
+        self._view.asked = self._stop.said
+        slots = [number for number in (0, 1, 2) if os.isatty(number)]
+        overlay = self._view.overlay
+        show = overlay.pass_on if overlay is not None else _writer(slots)
+        self._terminal = Terminal(slots, show) if slots else None
+        return [] if self._terminal is None else self._terminal.actions, None if overlay is None else overlay.pass_on
+
+    def started(self) -> None:
+        """The command runs."""
+        if self._terminal is not None:
+            self._terminal.start()
+        assert self._view is not None
+        self._view.start()
+
+    def came(self, came: Came, child: Child) -> None:
+        """A signal came: Ctrl+C is for the operations first; the rest is for the command."""
+        assert self._stop is not None
+        if came.number == signal.SIGINT:
+            self._stop.press(child)
+        elif came.number == signal.SIGTSTP:
+            self._pause(child)
+        elif came.number == signal.SIGCONT:
+            self._go_on()
+        elif came.number == signal.SIGWINCH:
+            self._go_on()
+            child.send_all(signal.SIGWINCH)
+        elif came.typed:
+            child.send_all(came.number)
+        else:
+            child.send(came.number)
+
+    def tick(self, child: Child) -> None:
+        """Look whether nobody took the request to stop."""
+        assert self._stop is not None
+        self._stop.tick(child)
+
+    def _pause(self, child: Child) -> None:
+        """Stop with the command, and give the terminal to the shell; go on together."""
+        assert self._view is not None
+        with self._view.paused():
+            if self._terminal is not None:
+                self._terminal.give_back()
+            child.send_all(signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            child.send_all(signal.SIGCONT)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._terminal is not None:
+            self._terminal.take_keys()
+            self._terminal.resize()
+
+    # -- the end
+
+    def ended(self) -> None:
+        """The command is gone: all that it wrote is shown."""
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            terminal.close()
+
+    def finish(self) -> None:
+        """All that was heard is told."""
+        view, self._view = self._view, None
+        if view is not None:
+            view.finish()
+
+
+class Stop:
+    """Ctrl+C: the first one asks the operations to stop, the second one kills the command."""
+
+    def __init__(self, place: Place, watcher: Watcher, say: Callable[[str], None]) -> None:
+        """Nobody was asked."""
+        self._place, self._watcher, self._say = place, watcher, say
+        self._states: dict[str, str] = {}
+        self._labels: dict[str, str] = {}
+        self._pressed: float | None = None
+        self._interrupted = False
+        self._told = not on_terminal(sys.stderr)
+
+    def press(self, child: Child) -> None:
+        """Somebody typed Ctrl+C."""
+        now, running = clock.monotonic(), self._running()
+        before, self._pressed = self._pressed, now
+        if before is not None and (now - before < TWICE or not self._anew(running)):
+            child.send_all(signal.SIGKILL)
+            return
+        self._interrupted = not running
+        self._states = {entry.head.operation_id: ASKED for entry in running}
+        self._labels = {entry.head.operation_id: _label(entry) for entry in running}
+        if not running:
+            child.send_all(signal.SIGINT)
+        waiting = deque(self._states)
+        for _ in range(min(AT_ONCE, len(waiting))):
+            threading.Thread(target=self._ask, args=(waiting,), name="otel-progress-cancel", daemon=True).start()
+        if self._told:
+            self._say(self.said())
+
+    def tick(self, child: Child) -> None:
+        """Where nobody took it, the command gets what Ctrl+C is without us."""
+        if self._states and not self._interrupted and set(self._now().values()) == {AWAY}:
+            self._interrupted = True
+            child.send_all(signal.SIGINT)
+            if self._told:
+                self._say(self.said())
+
+    def said(self) -> str:
+        """What became of it, in words; empty before the first."""
+        if self._pressed is None:
+            return ""
+        states = self._now()
+        if not states:
+            return "interrupted; Ctrl+C again kills"
+        if len(states) == 1:
+            ((key, state),) = states.items()
+            what = f"asked {self._labels.get(key, key)} to stop: {state}"
+        else:
+            counts = Counter(states.values())
+            told = ", ".join(f"{counts[state]:,} {state}" for state in (ASKED, TAKEN, ENDED, AWAY) if counts[state])
+            what = f"asked {len(states):,} operations to stop: {told}"
+        return f"{what}{', so the command is interrupted' if self._interrupted else ''}; Ctrl+C again kills"
+
+    def _ask(self, waiting: deque[str]) -> None:
+        client, states = self._place.client, self._states
+        while True:
+            try:
+                key = waiting.popleft()
+            except IndexError:
+                return
+            query = urlencode({"wait": 0, "reason": "Ctrl+C"})
+            try:
+                answer = client.ask(f"{path_of(key)}?{query}", method="DELETE", timeout=ASK_SECONDS)
+                found = {"received": TAKEN, "obeyed": ENDED}.get(str(answer.get("state")), AWAY)
+            except (Told, Answered, Lost):
+                found = AWAY
+            states[key] = found
+
+    def _now(self) -> dict[str, str]:
+        """Each that was asked, and what became of it; an end is known here first."""
+        operations = self._watcher.ledger.operations
+        found = {}
+        for key, state in list(self._states.items()):
+            entry = operations.get(key)
+            found[key] = ENDED if entry is not None and not entry.open else state
+        return found
+
+    def _running(self) -> list[Entry]:
+        """Operations that run and are not part of one that does."""
+        entries = [entry for entry in self._watcher.operations() if entry.open]
+        names = {entry.head.operation_id for entry in entries}
+        return [entry for entry in entries if entry.head.parent_id not in names]
+
+    def _anew(self, running: Sequence[Entry]) -> bool:
+        """Whether all that were asked have stopped, and others run since."""
+        return bool(running and self._states) and set(self._now().values()) == {ENDED}
+
+
+def _label(entry: Entry) -> str:
+    return label_of({"name": entry.head.name, "id": entry.head.operation_id})
+
+
+def _writer(slots: Sequence[int]) -> Callable[[bytes], None]:
+    """Writes to our terminal; where it is gone, that is of no use."""
+
+    def write(data: bytes) -> None:
+        with suppress(OSError):
+            write_all(slots[-1], data)
+
+    return write

@@ -1,0 +1,171 @@
+"""What a followed command does, as a tree below what it writes itself; and at last what became of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from otel_progress import clock
+from otel_progress.cli.board import STAGES
+from otel_progress.cli.client import Client
+from otel_progress.cli.feed import Feed, Item
+from otel_progress.cli.overlay import Overlay
+from otel_progress.cli.remote import items, label_of, mapping
+from otel_progress.cli.watch import HERTZ, Watch, cut, drawn_on
+from otel_progress.handlers import plain
+from otel_progress.handlers.words import DOT, Line, passed
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.ledger import Entry
+
+SETTLE: Final = 1.5
+"""Seconds that the end is held for what the monitor still has to tell; what it does not tell is told from here."""
+ENDINGS: Final = 50
+"""Operations of which the end is told from here."""
+
+
+class View(Watch):
+    """Follows the operations of one command by a monitor, in a thread of its own, until it is told to end."""
+
+    def __init__(
+        self, client: Client, out: IO[str], known: Callable[[], list[Entry]], knows: Callable[[str], bool]
+    ) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            client: the monitor.
+            out: where it is shown.
+            known: all operations of the command, as we heard of them ourselves.
+            knows: whether an id is one of them.
+        """
+        self.overlay = Overlay(out) if drawn_on(out) else None
+        super().__init__(client, out, screen=self.overlay)
+        self._known, self._knows = known, knows
+        self._began = clock.monotonic()
+        self._until: float | None = None
+        self._failed = ""
+        self._frame = threading.Lock()
+        self._stops = threading.Event()
+        self.asked: Callable[[], str] = lambda: ""
+        """What became of Ctrl+C, in words."""
+        self._thread = threading.Thread(target=self._run, name="otel-progress-view", daemon=True)
+
+    def start(self) -> None:
+        """Show from now on."""
+        self._thread.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is drawn, and the terminal is as it was."""
+        with self._frame:
+            self._screen.take_down()
+            yield
+
+    def finish(self) -> None:
+        """The command is over: show what is still to come, then the rest of the endings; it may be called twice."""
+        if self._thread.is_alive():
+            self._until = clock.monotonic() + SETTLE
+            self._thread.join(2 * SETTLE)
+        if not self._stops.is_set():
+            self._stops.set()
+            with self._frame:
+                self._screen.take_down()
+                self._screen.print([*self._board.news(), *self._endings()])
+
+    # -- in its thread
+
+    def _run(self) -> None:
+        feed = Feed(self._client).start()
+        try:
+            while not self._stops.is_set() and not self._is_over():
+                with self._frame:
+                    self._show()
+                for item in feed.take(1 / HERTZ):
+                    self._take(item)
+        except Exception as error:  # the command goes on, and its end is told all the same
+            self._failed = f"it is not followed any more ({type(error).__name__}: {error})"
+            with self._frame:
+                self._screen.take_down()
+                self._screen.print([((self._failed, "yellow"),)])
+        finally:
+            feed.stop()
+
+    def _is_over(self) -> bool:
+        if self._until is None:
+            return False
+        told = self._down is not None or self._failed or not any(True for _ in self._untold())
+        return bool(told) or clock.monotonic() >= self._until
+
+    def _take(self, item: Item) -> None:
+        kind, data = item
+        if kind == "over":
+            self._failed = str(data)
+        elif kind == "loaded":
+            super()._take(Item(kind, self._mine(data)))
+        elif kind == "changes":
+            given = mapping(data)
+            super()._take(Item(kind, {"rows": self._mine(given.get("rows")), "removed": given.get("removed")}))
+        else:
+            super()._take(item)
+
+    def _mine(self, rows: Any) -> list[Any]:
+        return [row for row in items(rows) if self._knows(str(row.get("id")))]
+
+    # -- what is shown
+
+    def _show(self) -> None:
+        if self._draws and not _in_front(self._out):
+            self._screen.take_down()
+        else:
+            super()._show()
+
+    def _foot(self) -> list[Line]:
+        """How many run, what Ctrl+C does or did; and whether we still hear of them."""
+        said, bad = self.asked(), self._board.troubled
+        if said:
+            line: Line = ((said, "bold yellow"),)
+        elif self._failed:
+            line = ((self._failed, "yellow"),)
+        elif self._down is not None:
+            left = self._down.until - clock.monotonic()
+            line = ((self._lost(left), "bold yellow"), (f"  {self._down.reason}; the command goes on", "yellow"))
+        else:
+            runs = self._board.running
+            began = f"{passed(clock.monotonic() - self._began)}{DOT}no operation runs"
+            trouble = (f"{DOT}{bad:,} in trouble", "red") if bad else ("", "")
+            does = "cancels" if runs else "interrupts"
+            line = ((f"{runs:,} running" if runs else began, "dim"), trouble)
+            line = (*line, (f"{DOT}{self._client.url}{DOT}Ctrl+C {does}", "dim"))
+        return [cut(line, self._screen.rich.width)]
+
+    # -- at the end
+
+    def _untold(self) -> Iterator[Entry]:
+        """Operations that ended, of which the monitor did not tell it; those that are part of another are left out."""
+        for entry in self._known():
+            head = entry.head
+            part = head.parent_id is not None and self._knows(head.parent_id)
+            if not entry.open and not part and self._board.over.get(head.operation_id) != head.attempt:
+                yield entry
+
+    def _endings(self) -> list[Line]:
+        """What the command's operations came to, as far as it was not told."""
+        lines: list[Line] = []
+        untold = list(self._untold())
+        for entry in untold[:ENDINGS]:
+            one = entry.snapshot
+            lines.extend(plain.closing(one, label_of({"name": one.name, "id": one.operation_id}), STAGES))
+        if len(untold) > ENDINGS:
+            lines.append(((f"+ {len(untold) - ENDINGS:,} more that ended", "dim"),))
+        return lines
+
+
+def _in_front(out: IO[str]) -> bool:
+    """Whether we are not in the background of the terminal."""
+    try:
+        return os.tcgetpgrp(out.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return True

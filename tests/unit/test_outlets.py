@@ -1,0 +1,135 @@
+"""What goes on to others: a webhook hears of what somebody should know, once, and a failing one harms nobody."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monitor_parts import Parts, parts
+
+from otel_progress import semconv as s
+from otel_progress.errors import InvalidArgument
+from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Status
+from otel_progress.monitor.otlp import Refused, parse
+from otel_progress.monitor.outlets import Outlets, _request
+
+AT = 1_700_000_000.0
+
+
+def snap(sequence: int = 1, status: Status = Status.RUNNING, key: str = "a", **more: Any) -> Snapshot:
+    """A snapshot of an operation."""
+    return Snapshot(key, "work", status, AT + sequence, sequence=sequence, **{"started_at": AT, **more})
+
+
+@pytest.fixture
+def posted() -> Iterator[tuple[str, queue.Queue[dict[str, Any]]]]:
+    """The address of a receiver, and what it got."""
+    got: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook", got
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+@pytest.fixture
+def outlets(posted: tuple[str, Any], tmp_path: Path) -> Iterator[tuple[Parts, Outlets]]:
+    """A monitor's inside with a webhook."""
+    with parts(tmp_path / "m.db") as monitor:
+        found = Outlets(monitor.core, monitor.views, None, (posted[0], None), "origin")
+        monitor.core._on_stored = found.take
+        monitor.core._is_wanted = found.wants
+        monitor.core._on_silence = found.silence
+        found.start()
+        yield monitor, found
+        found.stop(2.0)
+
+
+def test_webhook_hears_of_what_somebody_should_know(posted: tuple[str, Any], outlets: tuple[Parts, Outlets]) -> None:
+    """A stall, a recovery and an end are posted once, with the row as it is then; updates and notes are not."""
+    monitor, _ = outlets
+    for _ in range(2):
+        monitor.say(snap(1), event=s.OPERATION_STARTED)
+        monitor.say(snap(2), event=s.NOTE)
+        monitor.say(snap(3), event=s.STALLED)
+        monitor.say(snap(4), event=s.RECOVERED)
+        monitor.say(snap(5, Status.FAILED, reason="no"), event=s.OPERATION_ENDED)
+    got = [posted[1].get(timeout=10) for _ in range(3)]
+    assert sorted(one["kind"] for one in got) == ["failed", "recovered", "stalled"]
+    failed = next(one for one in got if one["kind"] == "failed")
+    assert (failed["operation"]["status"], failed["operation"]["reason"]) == ("failed", "no")
+    assert posted[1].empty()
+
+
+def test_silence_is_a_loss_and_its_end_a_recovery(posted: tuple[str, Any], outlets: tuple[Parts, Outlets]) -> None:
+    """Somebody is told that a process is not heard of, before anybody can say what became of it."""
+    monitor, found = outlets
+    monitor.say(snap(1))
+    entry = monitor.core.find("a")
+    assert entry is not None
+    found.silence(entry, True)
+    assert posted[1].get(timeout=10)["kind"] == "lost"
+    found.silence(entry, False)
+    assert posted[1].get(timeout=10)["kind"] == "recovered"
+
+
+def test_what_goes_nowhere_is_not_asked_for(tmp_path: Path) -> None:
+    """Without outlets no event is kept for them; with a webhook only those that are posted."""
+    with parts(tmp_path / "m.db") as monitor:
+        none = Outlets(monitor.core, monitor.views, None, None, "origin")
+        assert [event for event in s.EVENTS if none.wants(event)] == []
+        none.stop(0.1)
+
+
+def test_record_goes_on_as_it_came(tmp_path: Path) -> None:
+    """Another monitor gets the event with its process, without what OTLP can't carry."""
+    with parts(tmp_path / "m.db") as monitor:
+        told: list[Any] = []
+        monitor.core._on_stored = told.extend
+        monitor.core._is_wanted = lambda _: True
+        monitor.say(snap(1, description="d"))
+        body = _request(told[0]._replace(resource={**told[0].resource, "odd": {"a": 1}}))
+        (group,) = parse("logs", body).message.resource_logs  # type: ignore[attr-defined]
+        assert [pair.key for pair in group.resource.attributes] == ["service.instance.id"]
+        assert group.scope_logs[0].log_records[0].SerializeToString() == told[0].record.raw
+
+
+def test_what_another_monitor_took_is_stored_before_the_next_is_read(outlets: tuple[Parts, Outlets]) -> None:
+    """It waits for the commit, and says where there was none."""
+    monitor, found = outlets
+    told: list[Any] = []
+    monitor.core._on_stored, monitor.core._is_wanted = told.extend, lambda _: True
+    monitor.say(snap(1))
+    body = _request(told[0])
+    monitor.core.start()
+    found._from_others(body.replace(b"work", b"walk"))
+    with pytest.raises(Refused):
+        found._from_others(b"\xff\xff")
+    monitor.core.stop()
+    assert len(told) == 1
+
+
+def test_address_that_can_not_be_meant(tmp_path: Path) -> None:
+    """It is said at the start."""
+    with parts(tmp_path / "m.db") as monitor, pytest.raises(InvalidArgument):
+        Outlets(monitor.core, monitor.views, None, ("not an address", None), "origin")

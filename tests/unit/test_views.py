@@ -1,0 +1,211 @@
+"""What is shown: JSON whatever came in, and the state as it is now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from monitor_parts import Parts, fake_time, parts, seconds
+
+from otel_progress import semconv as s
+from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.status import Status
+from otel_progress.model.values import Attributes
+from otel_progress.monitor.kept import Event
+from otel_progress.monitor.views import dump, event_view, timeline
+from otel_progress.testing import FakeClock
+
+AT = 1_700_000_000.0
+
+
+def snap(sequence: int = 1, status: Status = Status.RUNNING, key: str = "a", **more: Any) -> Snapshot:
+    """A snapshot of an operation."""
+    known = {"timestamp": AT + sequence, "started_at": AT, **more}
+    return Snapshot(key, "work", status, sequence=sequence, **known)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeClock]:
+    """Time that stands still."""
+    with fake_time() as found:
+        yield found
+
+
+@pytest.fixture
+def monitor(fake: FakeClock, tmp_path: Path) -> Iterator[Parts]:
+    """The inside of a monitor."""
+    with parts(tmp_path / "m.db") as found:
+        yield found
+
+
+def text(monitor: Parts, key: str = "a") -> dict[str, Any]:
+    """The row as it is kept ready."""
+    entry = monitor.core.find(key)
+    assert entry is not None
+    found: dict[str, Any] = json.loads(monitor.views.row_text(entry))
+    return found
+
+
+def detail(monitor: Parts, key: str = "a") -> dict[str, Any]:
+    """All there is."""
+    entry = monitor.core.find(key)
+    assert entry is not None
+    found: dict[str, Any] = json.loads(dump(monitor.views.detail(entry)))
+    return found
+
+
+# -- JSON
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.characters(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner),
+    max_leaves=10,
+)
+
+
+@given(TREES)
+def test_whatever_it_is_it_is_json_in_one_line(value: object) -> None:
+    """No NaN, no half of a character, and nothing that any reader of lines takes for an end."""
+    found = dump(value)
+    assert len(found.encode().decode().splitlines()) == 1
+    json.loads(found, parse_constant=lambda name: pytest.fail(name))
+
+
+@pytest.mark.parametrize(
+    "odd", ["\ud800", "a\u2028b\u2029c\x85d", "\n\nevent: hello", float("nan"), {1: b"x"}, {"a": {None: 1}}]
+)
+def test_odd_values(odd: Any) -> None:
+    """Values that JSON does not have are told as near as it can."""
+    found = dump({"x": odd})
+    assert len(found.encode().splitlines()) == len(found.splitlines()) == 1
+    assert "x" in json.loads(found)
+
+
+def test_what_is_nested_without_end_is_cut() -> None:
+    """However deep, it is told so far."""
+    value: Any = float("nan")
+    for _ in range(100_000):
+        value = [value]
+    assert "…" in dump(value)
+
+
+# -- rows
+
+
+def test_row_that_is_kept_ready_changes_with_children(monitor: Parts) -> None:
+    """A row that was made before the first child came shows it as soon as it has."""
+    monitor.say(snap(1))
+    assert "children" not in text(monitor)
+    monitor.say(snap(1, key="b", parent_id="a", usage=Attributes({"cost.USD": 2.0})))
+    assert (text(monitor)["children"], text(monitor)["cost"]) == (1, {"USD": 2.0})
+
+
+def test_evidence_of_trouble_is_that_of_now(monitor: Parts, fake: FakeClock) -> None:
+    """A row of one that is stuck does not go on to show for how long it was when somebody looked first."""
+    monitor.say(snap(1, idle=5.0, stall_after=5.0))
+    monitor.tick()
+    assert text(monitor)["verdict"]["reason"] == "no progress for 5 s, stall_after is 5 s"
+    seconds(fake, monitor, 60)
+    assert text(monitor)["verdict"]["reason"] == "no progress for 65 s, stall_after is 5 s"
+
+
+def test_row_of_one_whose_stage_alone_counts(monitor: Parts) -> None:
+    """What the innermost running stage counts is told beside, from nothing done on."""
+    for completed in (0, 7):
+        stage = StageSnapshot("load", "load", Status.RUNNING, Progress(completed, 10, "file", completed / 10))
+        monitor.say(snap(completed + 1, stage="load", stages=(stage,)))
+        row = text(monitor)
+        assert "ratio" not in row["progress"]
+        assert (row["stage_progress"]["completed"], row["stage_progress"]["percentage"]) == (completed, completed * 10)
+    monitor.say(snap(20, stage="load", stages=(StageSnapshot("load", "load", Status.RUNNING),)))
+    assert "stage_progress" not in text(monitor)
+
+
+def test_figures_below_one_that_ended_stay_when_it_is_held_no_more(monitor: Parts) -> None:
+    """The cost of what an old operation called is shown for as long as it is kept, in lists and alone."""
+    monitor.core.ledger.most_ended = 1
+    spent = Attributes({"cost.USD": 1.0})
+    monitor.say(snap(2, key="top"))
+    monitor.say(snap(2, Status.COMPLETED, "child", parent_id="top", usage=spent), event=s.OPERATION_ENDED)
+    monitor.say(snap(3, Status.COMPLETED, "top", usage=spent), event=s.OPERATION_ENDED)
+    assert text(monitor, "top")["cost"] == {"USD": 2.0}
+    for number in range(8):
+        monitor.say(snap(1, Status.COMPLETED, f"other{number}"), event=s.OPERATION_ENDED)
+    assert set(monitor.core.ledger.operations) & {"top", "child"} == set()
+    row = text(monitor, "top")
+    assert (row["cost"], row["children"]) == ({"USD": 2.0}, 1)
+    assert [child["id"] for child in detail(monitor, "top")["children_rows"]] == ["child"]
+
+
+def test_detail_says_all_that_the_row_says(monitor: Parts) -> None:
+    """The detail is the row and more; no child is no number."""
+    monitor.say(snap(1, Status.WAITING, wait=Wait("approval", 1.0, 2.0), description="d", message="m"))
+    row, whole = text(monitor), detail(monitor)
+    assert {key: value for key, value in row.items() if key != "verdict"}.items() <= whole.items()
+    assert row["verdict"].items() <= whole["verdict"].items()
+    assert "children" not in whole
+    assert (whole["process"]["instance"], whole["control"], whole["notes_url"]) == ("p1", False, "/operations/a/events")
+
+
+def test_ancestors_in_a_circle(monitor: Parts) -> None:
+    """Operations that are each above the other have an end to what is above them."""
+    monitor.say(snap(1, parent_id="b"))
+    monitor.say(snap(1, key="b", parent_id="a"))
+    assert [one["id"] for one in detail(monitor)["ancestors"]] == ["b"]
+    assert [one["id"] for one in detail(monitor)["children_rows"]] == ["b"]
+
+
+# -- time line
+
+
+def happened(event: str, sequence: int, stage: str | None = None, **more: Any) -> Event:
+    """An event of a history."""
+    return Event("a", AT, 1, sequence, AT + sequence, event, stage, "said", attributes=json.dumps(more))
+
+
+WAITS = [
+    happened(s.WAIT_STARTED, 1, "load", **{s.WAIT_REASON: "you"}),
+    happened(s.WAIT_ENDED, 3, "load"),
+    happened(s.STALLED, 4, "load", **{s.HEALTH_REASON: "no progress"}),
+    happened(s.RECOVERED, 6, "parse"),
+    happened(s.WAIT_STARTED, 7, None),
+]
+
+
+@given(st.permutations(WAITS))
+def test_waits_and_stalls_in_whatever_order_they_came(events: list[Event]) -> None:
+    """What begins and ends one is told by the numbers of its events; one that recovers elsewhere is over too."""
+    found = timeline(events)
+    assert [(one["kind"], one["from"] - AT, one["to"] and one["to"] - AT, one["reason"]) for one in found] == [
+        ("wait", 1, 3, "you"),
+        ("stall", 4, 6, "no progress"),
+        ("wait", 7, None, "said"),
+    ]
+
+
+def test_nothing_is_open_after_the_end(monitor: Parts) -> None:
+    """A wait in which an operation was lost ends with it, although no event says so."""
+    monitor.say(snap(1, Status.WAITING, wait=Wait("you", 0.0)), event=s.WAIT_STARTED)
+    assert detail(monitor)["timeline"][0].get("to") is None
+    monitor.core.ledger.presume_lost("a", "gone")
+    assert detail(monitor)["timeline"][0]["to"] == AT + 1
+    assert timeline([*WAITS, happened(s.OPERATION_ENDED, 9)])[-1]["to"] == AT + 9
+
+
+def test_time_line_is_that_of_the_newest_run(monitor: Parts) -> None:
+    """What another run of the id waited for, in another process and so with the same attempt, is not shown."""
+    monitor.say(snap(1, Status.WAITING, wait=Wait("old", 0.0)), event=s.WAIT_STARTED)
+    again = snap(1, Status.WAITING, wait=Wait("new", 0.0), started_at=AT + 50, timestamp=AT + 51)
+    monitor.say(again, event=s.WAIT_STARTED, instance="p2")
+    assert [one["reason"] for one in detail(monitor)["timeline"]] == ["new"]
+
+
+def test_event_whose_attributes_can_not_be_read() -> None:
+    """It is shown without them."""
+    assert "attributes" not in event_view(1, Event("a", AT, 1, 1, AT, s.NOTE, attributes="{"))
+    assert "attributes" not in event_view(1, Event("a", AT, 1, 1, AT, s.NOTE, attributes="[1]"))
