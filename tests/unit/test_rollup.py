@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_progress.model.estimate import Estimate
-from otel_progress.model.snapshot import Progress, Snapshot
+from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor import rollup
@@ -59,11 +59,17 @@ def test_ratio_of_its_own_counts() -> None:
     assert (found.ratio, found.eta, found.rolled_up) == (0.25, eta(9), False)
 
 
-def test_ratio_is_below_1_while_it_runs_and_none_where_no_child_tells_anything() -> None:
-    """All children are over, but it is not; or nothing is known at all."""
-    assert whole(op("a"), op("b", "a", Status.COMPLETED)).ratio == 0.9999
+def test_ratio_is_not_known_where_the_children_tell_nothing_of_what_is_left() -> None:
+    """All of them are over but it is not; or they say nothing; or it counts itself, in a stage that runs."""
+    assert whole(op("a"), op("b", "a", Status.COMPLETED)).ratio is None
     assert whole(op("a"), op("b", "a")).ratio is None
     assert whole(op("a", status=Status.FAILED), op("b", "a", Status.COMPLETED)).ratio is None
+    children = (op("b", "a", Status.COMPLETED), op("c", "a", progress=Progress(ratio=0.5)))
+    counted = StageSnapshot("s", "s", Status.RUNNING, Progress(3, 9), started_at=1.0)
+    silent = StageSnapshot("s", "s", Status.RUNNING, started_at=1.0)
+    assert whole(op("a", stages=(counted,)), *children).ratio is None
+    assert whole(op("a", stages=(silent,)), *children).ratio == 0.75
+    assert whole(op("a"), *[op(str(number), "a", progress=Progress(ratio=1.0)) for number in range(9)]).ratio == 0.9999
 
 
 def test_ratio_out_of_bounds_does_not_spoil_the_mean() -> None:

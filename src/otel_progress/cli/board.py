@@ -191,7 +191,7 @@ class Board:
             self.ended, self.summary = snapshot, plain.closing(snapshot, label_of(row), STAGES)
             return
         if parent is None:
-            self._tell(plain.closing(snapshot, label_of(row), STAGES), must=snapshot.status is not Status.COMPLETED)
+            self._tell(self._closing(row, snapshot), must=snapshot.status is not Status.COMPLETED)
             return
         if before is None and key in self._had:
             return
@@ -203,6 +203,9 @@ class Board:
         if before is not None and (snapshot.status is not Status.COMPLETED or self._everything or not self._draws):
             line = ((f"{label}: ", "bold"), (plain.outcome(snapshot), STYLES[snapshot.status]))
             self._say(_stamp(snapshot.timestamp), line, must=snapshot.status is not Status.COMPLETED)
+
+    def _closing(self, row: Row, snapshot: Snapshot) -> list[Line]:
+        return plain.closing(snapshot, label_of(row), STAGES)
 
     def _forget(self, key: str) -> None:
         self._order = None if self._known.pop(key, None) is not None else self._order

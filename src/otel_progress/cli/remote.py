@@ -71,7 +71,7 @@ def snapshot_of(row: Row, later: float = 0.0) -> Snapshot:
         attributes=plain(row.get("attributes")),
         cancel_requested=bool(row.get("cancel")),
     )
-    return found if found.status.final else _later(found, later)
+    return found if found.status.final else later_of(found, later)
 
 
 def verdict_of(row: Row) -> tuple[Health, str | None]:
@@ -96,7 +96,7 @@ def label_of(row: Row, *, child: bool = False) -> str:
     return key if key.startswith(name) else f"{name} {key}"
 
 
-def _later(found: Snapshot, later: float) -> Snapshot:
+def later_of(found: Snapshot, later: float) -> Snapshot:
     """With clocks that went on, as far as they do."""
     gone = found.health in STOPPED
     now = found.at(found.timestamp + later)

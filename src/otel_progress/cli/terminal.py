@@ -1,8 +1,8 @@
 """A terminal for a command that we follow: it sees one, and what it writes comes to us.
 
 It is not the command's controlling terminal, so the end of the command hangs nobody up; `/dev/tty` can't be opened
-there, and who asks for a password turns to stdin. Ctrl+C and Ctrl+Z come to us as signals, as do others of that kind, and all
-other keys go to the command.
+there, and who asks for a password turns to stdin. Ctrl+C, Ctrl+Z and the like come to us as signals; all other keys
+go to the command.
 """
 
 from __future__ import annotations

@@ -27,6 +27,52 @@ ENDINGS: Final = 50
 """Operations of which the end is told from here."""
 
 
+class Heard:
+    """The operations of one command, as we heard of them ourselves."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        """From its watcher."""
+        self.all: Final = watcher.operations
+        self._operations = watcher.ledger.operations
+
+    def has(self, key: object) -> bool:
+        """Whether it is one of them."""
+        return key in self._operations
+
+    def of(self, key: str, attempt: int) -> Snapshot | None:
+        """All that is known of that attempt."""
+        entry = self._operations.get(key)
+        return None if entry is None or entry.head.attempt != attempt else entry.snapshot
+
+
+class Seen(Board):
+    """What the monitor says, with the stages that only we know of; a monitor gives them for one operation at a time."""
+
+    def __init__(self, heard: Heard, *, draws: bool) -> None:
+        """Nothing known yet."""
+        super().__init__(draws=draws)
+        self._heard = heard
+
+    def branches(self, now: float, room: int) -> tuple[list[Branch], int]:
+        """The tree, with all stages."""
+        found, more = super().branches(now, room)
+        return [branch._replace(snapshot=self._whole(branch.snapshot)) for branch in found], more
+
+    def _whole(self, told: Snapshot) -> Snapshot:
+        """As we heard it, with what the monitor makes of it: its verdict, and sums over its children."""
+        own = self._heard.of(told.operation_id, told.attempt)
+        if own is None or own.status.final:
+            return told
+        verdict = replace(own, health=told.health, health_reason=told.health_reason, stuck_at=told.stuck_at)
+        whole = later_of(verdict, max(0.0, clock.unix() - own.timestamp))
+        progress = whole.progress if whole.progress.ratio is not None else told.progress
+        return replace(whole, progress=progress, usage=told.usage, cancel_requested=told.cancel_requested)
+
+    def _closing(self, row: Row, snapshot: Snapshot) -> list[Line]:
+        own = self._heard.of(str(row.get("id")), snapshot.attempt)
+        return super()._closing(row, own if own is not None and own.status.final else snapshot)
+
+
 class View(Watch):
     """Follows the operations of one command by a monitor, in a thread of its own, until it is told to end."""
 

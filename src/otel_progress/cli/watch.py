@@ -63,12 +63,13 @@ class Watch:
         *,
         everything: bool = False,
         screen: Screen | None = None,
+        board: Board | None = None,
     ) -> None:
-        """Of the operation with that id, or of all; on a screen of its own, unless one is given."""
+        """Of the operation with that id, or of all; on a screen and a board of its own, unless they are given."""
         self._client, self._key, self._out = client, key, out
         self._draws = drawn_on(out)
         self._screen, self._sheet = screen or Screen(out, draws=self._draws), Sheet()
-        self._board = Board(draws=self._draws, root=key, everything=everything)
+        self._board = board or Board(draws=self._draws, root=key, everything=everything)
         self._down: Down | None = None
         self._blind = 0.0
 

@@ -68,7 +68,7 @@ class _Roll:
                 for key, amount in theirs.items():
                     _raise(mine, key, amount)
         whole.children = len(parts)
-        if parts and not snapshot.status.final:
+        if parts and not snapshot.status.final and not _counts(snapshot):
             _infer(whole, parts)
         return whole
 
@@ -77,7 +77,12 @@ class _Roll:
 
 
 def _infer(whole: Whole, parts: list[tuple[Snapshot, Whole]]) -> None:
-    """Ratio and ETA where the operation has none of its own; a child that is over is done, however it ended."""
+    """Ratio and ETA where the operation has none of its own; a child that is over is done, however it ended.
+
+    With all its children over, how far it is itself is not known.
+    """
+    if all(child.status.final for child, _ in parts):
+        return
     if whole.ratio is None and any(child.status.final or part.ratio is not None for child, part in parts):
         done = sum(1.0 if child.status.final else min(max(part.ratio or 0.0, 0.0), 1.0) for child, part in parts)
         whole.ratio, whole.rolled_up = min(done / len(parts), 0.9999), True
@@ -88,6 +93,15 @@ def _infer(whole: Whole, parts: list[tuple[Snapshot, Whole]]) -> None:
             max(eta.eta for eta in etas), max(eta.low for eta in etas), max(eta.high for eta in etas), "children"
         )
         whole.rolled_up = True
+
+
+def _counts(snapshot: Snapshot) -> bool:
+    """Whether it counts itself, in a stage that runs: then its children are not all there is to do."""
+    return any(
+        stage.progress.completed is not None or stage.progress.total is not None
+        for stage in snapshot.stages
+        if stage.started_at is not None and not stage.status.final
+    )
 
 
 def _raw(progress: Progress) -> float | None:

@@ -6,6 +6,7 @@ before. Nothing else is proof: one that is stopped, frozen or cut off is only si
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -195,7 +196,7 @@ class Watcher:
             seen = command  # its parent are we: nobody else can have had this pid
         if seen is None:
             return None
-        if not self._is_command(seen) and not self._was_created(seen, process):
+        if not self._is_command(seen) and not (_is_here(process) and self._was_created(seen, process)):
             return None
         known = self._known[process.instance] = _Known(seen)
         return known
@@ -294,6 +295,11 @@ class Watcher:
         after = process.heard_at - known.silent_since
         known.silent_since = None
         self._say(f"pid {known.seen.pid} is heard again, after {seconds(after)}")
+
+
+def _is_here(process: Process) -> bool:
+    """Whether it does not say that it runs on another machine."""
+    return process.host is None or process.host == socket.gethostname()
 
 
 def words(snapshot: Snapshot) -> str:
