@@ -39,13 +39,11 @@ format: $(READY)  ## put the code into its form
 	$(RUN) -m ruff format .
 
 stack: $(READY)  ## build or install what the tests against real programs need (Collector, Prometheus, Loki, Alertmanager), where missing
-	sh tools/install-prometheus.sh
-	sh tools/install-redis.sh
-	sh tools/install-chromium.sh
+	sh tools/install.sh prometheus promtool prometheus-alertmanager amtool redis-server chromium
 	$(RUN) tests/stack/build.py
 
 alert-demo: $(READY)  ## a job hangs, and its alert arrives at a webhook; about a minute, the first time some more
-	@sh tools/install-prometheus.sh
+	@sh tools/install.sh prometheus promtool prometheus-alertmanager amtool
 	@$(RUN) tests/stack/build.py otelcol
 	@$(RUN) examples/alerting/demo.py "$$($(RUN) tests/stack/build.py otelcol | tail -n 1)"
 

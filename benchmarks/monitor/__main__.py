@@ -16,11 +16,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.__main__ import MET, PAGE, processor
+from benchmarks.__main__ import PAGE, processor
 from benchmarks.harness import SHORT, Row
 
 NAMES = ("intake", "latency", "readers", "restart")
 BEGIN, END = "<!-- monitor: begin -->", "<!-- monitor: end -->"
+MET = {True: "yes", False: "**no**", None: ""}
 PACKAGES = ("protobuf", "starlette", "uvicorn", "uvloop", "httptools")
 
 
@@ -59,7 +60,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these, keeping nothing: {', '.join(NAMES)}")
     parser.add_argument("--seconds", type=float, help="how long each of them loads, about")
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="profile the monitor; the figures mean nothing then")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="profile the monitor; then no figure counts")
     parser.add_argument("--short", action="store_true", help="every row in seconds; keeps nothing")
     parser.add_argument("--no-peer", action="store_true", help="without Phoenix")
     given = parser.parse_args()

@@ -1,4 +1,6 @@
-"""Many readers of one stream in one process: python -m benchmarks.monitor.clients HOST COUNT
+"""Many readers of one stream in one process.
+
+python -m benchmarks.monitor.clients HOST COUNT
 
 It says `ready` when all are connected, reads until its standard input ends, and writes what it saw as a pickle to the
 file that the last line of it names. A frame is the same for all readers, so it is kept once, and of each reader only

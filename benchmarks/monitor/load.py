@@ -39,10 +39,10 @@ def loading() -> set[int]:
     return (every - mine) or mine
 
 
-def keep_to(cores: set[int]) -> None:
-    """Run on these cores alone, where that can be asked for."""
+def keep_to(cores: set[int], process: int = 0) -> None:
+    """Have a process, or this one, run on these cores alone, where that can be asked for."""
     if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(process, cores)
 
 
 class Server:
@@ -59,8 +59,8 @@ class Server:
                 env={**clean_environment(), **(env or {})},
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                preexec_fn=lambda: keep_to(cores),
             )
+        keep_to(cores, self.process.pid)  # before it has threads, which then keep to them, too
         self._seen = psutil.Process(self.process.pid)
 
     def __enter__(self) -> Server:
@@ -101,12 +101,23 @@ class Server:
 class Monitor(Server):
     """The monitor, as its command starts it."""
 
-    def __init__(self, folder: Path, *more: str, cores: set[int] | None = None, profile: Path | None = None) -> None:
+    def __init__(self, folder: Path, *more: str, profile: Path | None = None) -> None:
         """With its file in a folder, and options of the command beside."""
-        program = ["-m", "otel_progress.cli"] if profile is None else ["-m", "benchmarks.monitor.profiled", str(profile)]
+        program = ["otel_progress.cli"] if profile is None else ["benchmarks.monitor.profiled", str(profile)]
         self.db = folder / "monitor.db"
-        command = [sys.executable, *program, "monitor", "--port", "0", "--grpc-port", "none", "--db", str(self.db)]
-        super().__init__([*command, *more], folder / "monitor.log", serving() if cores is None else cores)
+        command = [
+            sys.executable,
+            "-m",
+            *program,
+            "monitor",
+            "--port",
+            "0",
+            "--grpc-port",
+            "none",
+            "--db",
+            str(self.db),
+        ]
+        super().__init__([*command, *more], folder / "monitor.log", serving())
         self.url = ""
 
     def __enter__(self) -> Monitor:
@@ -255,9 +266,7 @@ def percentile(values: Iterable[float], share: float) -> float:
 def on_other_cores() -> Iterator[None]:
     """This process leaves the server its core."""
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    server, rest = serving(), loading()
-    del server
-    keep_to(rest)
+    keep_to(loading())
     try:
         yield
     finally:

@@ -52,7 +52,9 @@ class Phoenix(Server):
         """Start it on free ports."""
         python = install()
         ask = f"import importlib.metadata as m; print(m.version({PACKAGE!r}))"
-        self.version = subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+        self.version = subprocess.run(
+            [str(python), "-c", ask], capture_output=True, text=True, check=True
+        ).stdout.strip()
         self.folder = folder / "phoenix"
         self.folder.mkdir()
         port, grpc = _free(), _free()

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.harness import ROOT, SHORT, Row, clean_environment, full_or_short
+from benchmarks.harness import ROOT, Row, clean_environment, full_or_short
 from benchmarks.monitor import traffic
 from benchmarks.monitor.load import Monitor, Sending, keep_to, loading, on_other_cores, percentile
 from benchmarks.monitor.traffic import Body, Shape
 
 SHARES: Final = ((0.86, "update"), (0.91, "stage"), (0.97, "note"), (0.998, "wait"), (1.0, "end"))
-SECONDS: Final = full_or_short(12.0, 2.0)
+SECONDS: Final = full_or_short(12.0, 1.0)
 PER_CLIENT: Final = 25 * 1024
 
 
@@ -62,8 +62,8 @@ class Clients:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: keep_to(loading()),
         )
+        keep_to(loading(), self._process.pid)
         self._expect("ready")
 
     def _expect(self, word: str) -> None:
@@ -187,7 +187,10 @@ def judged(
             raise SystemExit(f"no frame told of {len(queue)} requests")
     took = percentile(sent.delays, 0.5)
     late = [
-        when - moment for places, times, *_ in seen for place, when in zip(places, times) for moment in told.get(place, ())
+        when - moment
+        for places, times, *_ in seen
+        for place, when in zip(places, times)
+        for moment in told.get(place, ())
     ]
     wanted = {key for body in bodies for key in body.ended}
     lost = 0
@@ -205,7 +208,7 @@ def rows(found: dict[str, Any]) -> list[Row]:
     for case in CASES:
         one = found[case.name]
         met = None
-        if not SHORT and case.bar is not None:
+        if case.bar is not None:
             met = one["p99_ms"] <= case.bar * 1e3 and not one["ends_lost"]
             met = met and (case.clients < 1_000 or one["kib_a_client"] * 1024 <= PER_CLIENT)
         out.append(

@@ -318,4 +318,3 @@ def _trace(chance: random.Random, begin: float) -> Iterator[Any]:
             kind = "string_value" if isinstance(value, str) else "int_value"
             setattr(span.attributes.add(key=name_of).value, kind, value)
         yield span
-

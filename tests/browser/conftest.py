@@ -12,7 +12,7 @@ from tests.browser.scene import fill
 from tests.browser.stub import Stub, World
 
 CHROMIUM = Path("/usr/bin/chromium")
-HOW = "run `pip install playwright` and `sh tools/install-chromium.sh`"
+HOW = "run `pip install playwright` and `sh tools/install.sh chromium`"
 
 
 @pytest.fixture(scope="session")

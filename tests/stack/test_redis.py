@@ -90,8 +90,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     """A redis-server that is not started yet; skip without one, but never in CI."""
     if shutil.which("redis-server") is None:
         if os.environ.get("CI") == "true":
-            pytest.fail("no redis-server: sh tools/install-redis.sh")
-        pytest.skip("no redis-server: sh tools/install-redis.sh")
+            pytest.fail("no redis-server: sh tools/install.sh redis-server")
+        pytest.skip("no redis-server: sh tools/install.sh redis-server")
     made = Server(tmp_path)
     yield made
     made.kill()

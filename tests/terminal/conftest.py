@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.terminal.real import Monitor
 from tests.terminal.stub import Stub
 
 
@@ -14,3 +16,11 @@ def monitor() -> Iterator[Stub]:
     yield stub
     if stub.listening:
         stub.down()
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[Monitor]:
+    monitor = Monitor(tmp_path)
+    yield monitor
+    if monitor.process.poll() is None:
+        monitor.kill()

@@ -18,7 +18,7 @@ from pathlib import Path
 import pyte
 
 ROOT = Path(__file__).parents[2]
-START = "import fcntl,os,sys,termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+START = "import fcntl,os,sys,termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 """Takes the terminal for its own, so that Ctrl+C and a new size reach it as they do in a real one."""
 
 
@@ -33,9 +33,16 @@ def command(*given: str) -> list[str]:
 
 
 class Terminal:
-    """A command in a terminal of its own; used with `with`."""
+    """A command in a terminal of its own, one of ours or any `program`; used with `with`."""
 
-    def __init__(self, *given: str, columns: int = 100, lines: int = 30, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *given: str,
+        program: list[str] | None = None,
+        columns: int = 100,
+        lines: int = 30,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.screen = pyte.HistoryScreen(columns, lines, history=1000)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
@@ -43,7 +50,7 @@ class Terminal:
         self.master, slave = pty.openpty()
         self._set_size(lines, columns)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", START, *command(*given)],
+            [sys.executable, "-c", START, *(program or command(*given))],
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.terminal.real import Monitor
 from tests.terminal.screens import ROOT, Terminal, command, environment
 
 PROGRAM = """
@@ -39,48 +37,6 @@ with progress.operation("survey", id="survey-1"):
         progress.raise_if_cancelled()
         time.sleep(0.05)
 """
-
-
-class Monitor:
-    """The real one, on a port and with a file of its own; it can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, 0
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        given = command("monitor", "--port", str(self.port), "--grpc-port", "none", "--db", str(self.folder / "m.db"))
-        self.process = subprocess.Popen(
-            given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment(), cwd=ROOT
-        )
-        told = []
-        for line in self.process.stdout:
-            told.append(line)
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            if found:
-                self.port = int(found[1])
-                return
-        raise AssertionError("the monitor did not start: " + "".join(told))
-
-    def environment(self) -> dict[str, str]:
-        return environment(XDG_STATE_HOME=str(self.folder), PYTHONUNBUFFERED="1")
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        self.process.send_signal(number)
-        self.process.wait(20)
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def real(tmp_path: Path) -> Iterator[Monitor]:
-    monitor = Monitor(tmp_path)
-    yield monitor
-    if monitor.process.poll() is None:
-        monitor.kill()
 
 
 @pytest.fixture

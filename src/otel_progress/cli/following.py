@@ -73,8 +73,7 @@ class Following:
 
     def begin(self, watcher: Watcher) -> tuple[list[Any], Callable[[bytes], None] | None]:
         """Show from now on; returns what is done to the command's files, and who takes its stderr."""
-        operations = watcher.ledger.operations
-        self._view = View(self.place.client, sys.stderr, watcher.operations, operations.__contains__)
+        self._view = View(self.place.client, sys.stderr, watcher)
         self._stop = Stop(self.place, watcher, self._say)
         self._view.asked = self._stop.said
         slots = [number for number in (0, 1, 2) if os.isatty(number)]

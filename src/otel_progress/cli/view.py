@@ -6,20 +6,24 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
-from otel_progress.cli.board import STAGES
+from otel_progress.cli.board import STAGES, Board
 from otel_progress.cli.client import Client
 from otel_progress.cli.feed import Feed, Item
 from otel_progress.cli.overlay import Overlay
-from otel_progress.cli.remote import items, label_of, mapping
+from otel_progress.cli.remote import Row, items, label_of, later_of, mapping
 from otel_progress.cli.watch import HERTZ, Watch, cut, drawn_on
 from otel_progress.handlers import plain
 from otel_progress.handlers.words import DOT, Line, passed
 
 if TYPE_CHECKING:
+    from otel_progress.handlers.tree import Branch
+    from otel_progress.model.snapshot import Snapshot
     from otel_progress.monitor.ledger import Entry
+    from otel_progress.monitor.watch import Watcher
 
 SETTLE: Final = 1.5
 """Seconds that the end is held for what the monitor still has to tell; what it does not tell is told from here."""
@@ -76,20 +80,11 @@ class Seen(Board):
 class View(Watch):
     """Follows the operations of one command by a monitor, in a thread of its own, until it is told to end."""
 
-    def __init__(
-        self, client: Client, out: IO[str], known: Callable[[], list[Entry]], knows: Callable[[str], bool]
-    ) -> None:
-        """Nothing is shown yet.
-
-        Args:
-            client: the monitor.
-            out: where it is shown.
-            known: all operations of the command, as we heard of them ourselves.
-            knows: whether an id is one of them.
-        """
+    def __init__(self, client: Client, out: IO[str], watcher: Watcher) -> None:
+        """Nothing is shown yet; of what the monitor tells, only what the watcher heard of is shown."""
         self.overlay = Overlay(out) if drawn_on(out) else None
-        super().__init__(client, out, screen=self.overlay)
-        self._known, self._knows = known, knows
+        self._heard = Heard(watcher)
+        super().__init__(client, out, screen=self.overlay, board=Seen(self._heard, draws=self.overlay is not None))
         self._began = clock.monotonic()
         self._until: float | None = None
         self._failed = ""
@@ -158,7 +153,7 @@ class View(Watch):
             super()._take(item)
 
     def _mine(self, rows: Any) -> list[Any]:
-        return [row for row in items(rows) if self._knows(str(row.get("id")))]
+        return [row for row in items(rows) if self._heard.has(row.get("id"))]
 
     # -- what is shown
 
@@ -191,9 +186,9 @@ class View(Watch):
 
     def _untold(self) -> Iterator[Entry]:
         """Operations that ended, of which the monitor did not tell it; those that are part of another are left out."""
-        for entry in self._known():
+        for entry in self._heard.all():
             head = entry.head
-            part = head.parent_id is not None and self._knows(head.parent_id)
+            part = head.parent_id is not None and self._heard.has(head.parent_id)
             if not entry.open and not part and self._board.over.get(head.operation_id) != head.attempt:
                 yield entry
 
