@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from benchmarks.monitor import latency, readers, traffic
 from benchmarks.monitor.load import Sending
 from benchmarks.monitor.traffic import Body, Program, Shape
+
 from otel_progress.monitor import otlp
 from otel_progress.monitor.ledger import Ledger
 

@@ -173,6 +173,7 @@ class Api:
         self, query: Query, verdicts: frozenset[str], limit: int, cursor: str | None
     ) -> tuple[list[str], str | None, int]:
         """Rows, the next cursor, and how many there are: those that run, then the others from the store."""
+        views = self._views.of(query.owner)
         statuses = set(query.statuses) or _STATUSES
         going = self._running(query, verdicts) if statuses & _OPEN else []
         ended = query._replace(statuses=tuple(sorted(statuses - _OPEN))) if statuses - _OPEN and not verdicts else None
@@ -183,7 +184,7 @@ class Api:
             start = _place(cursor[1:]) if cursor else 0
             rows = going[start : start + limit]
             if start + limit < len(going):
-                return [self._views.row_text(entry) for entry in rows], f"r{start + limit}", total
+                return [views.row_text(entry) for entry in rows], f"r{start + limit}", total
         following: str | None = None
         if ended is not None:
             at = cursor[1:] if cursor is not None and cursor.startswith("e") and len(cursor) > 1 else None
@@ -197,7 +198,7 @@ class Api:
                 following = None if next_at is None else f"e{next_at}"
             else:
                 following = "e"
-        return [self._views.row_text(entry) for entry in rows], following, total
+        return [views.row_text(entry) for entry in rows], following, total
 
     def _running(self, query: Query, verdicts: frozenset[str]) -> list[Entry]:
         labels, search = self._core.labels, (query.search or "").lower()
@@ -227,7 +228,8 @@ class Api:
     async def operation(self, request: Request) -> Response:
         """All there is of one."""
         entry = await self._entry(request.path_params["id"], request.scope)
-        detail = await run_in_threadpool(self._views.detail, entry)
+        views = self._views.of(_identity_or_401(request.scope).owner)
+        detail = await run_in_threadpool(views.detail, entry)
         return Response(dump(detail).encode(), media_type="application/json")
 
     async def events(self, request: Request) -> Response:
@@ -285,8 +287,9 @@ class Api:
     async def stream_one(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All there is of one operation, whenever it changes."""
         entry = await self._entry(scope["path_params"]["id"], scope)
-        topic, first = await self._begin(entry)
-        await serve_events(self._hub, topic, _after(scope), first, receive, send)
+        since = self._hub.position
+        topic, first = await self._begin(entry, scope)
+        await serve_events(self._hub, topic, _after(scope), first, receive, send, since=since)
 
     async def socket(self, socket: WebSocket) -> None:
         """As `stream`, by a WebSocket."""
@@ -302,11 +305,13 @@ class Api:
         """As `stream_one`, by a WebSocket."""
         scope = socket.scope
         try:
-            topic, first = await self._begin(await self._entry(socket.path_params["id"], scope))
+            entry = await self._entry(socket.path_params["id"], scope)
+            since = self._hub.position
+            topic, first = await self._begin(entry, scope)
         except Wrong as wrong:
             await _deny(socket, wrong)
             return
-        await serve_socket(self._hub, topic, _after(scope), first, scope, socket.receive, socket.send)
+        await serve_socket(self._hub, topic, _after(scope), first, scope, socket.receive, socket.send, since=since)
 
     def _list(self, scope: Scope) -> str:
         """The topic of all that one may see."""
@@ -314,13 +319,13 @@ class Api:
         self._has_room()
         return ALL if owner is None else of_owner(owner)
 
-    async def _begin(self, entry: Entry) -> tuple[str, list[tuple[str, str]]]:
+    async def _begin(self, entry: Entry, scope: Scope) -> tuple[str, list[tuple[str, str]]]:
         self._has_room()
-        key = entry.head.operation_id
-        topic = of_operation(key)
+        owner = _identity_or_401(scope).owner
+        topic = of_operation(entry.head.operation_id, owner)
         self._hub.topic(topic)
-        self._publisher.begin(key)
-        return topic, [("operation", dump(await run_in_threadpool(self._views.detail, entry)))]
+        self._publisher.begin(entry.head.operation_id, owner)
+        return topic, [("operation", dump(await run_in_threadpool(self._views.of(owner).detail, entry)))]
 
     def _has_room(self) -> None:
         if self._hub.readers >= READERS:

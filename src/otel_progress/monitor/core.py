@@ -429,6 +429,7 @@ class Core:
 
     def _tick(self, now: float) -> None:
         self.observer.look(now)
+        self._forget_what_made_room()
         if self.watcher is not None:
             self.watcher.tick()
         for process in list(self.ledger.busy()):
@@ -446,6 +447,12 @@ class Core:
         if now >= self._next_prune:
             self._next_prune = now + PRUNE_EVERY
             self._prune()
+
+    def _forget_what_made_room(self) -> None:
+        operations = self.ledger.operations
+        if len(self.labels) > len(operations):
+            self.labels = {key: label for key, label in self.labels.items() if key in operations}
+            self._silent &= operations.keys()
 
     def _prune(self) -> None:
         from otel_progress.monitor.store import StoreError

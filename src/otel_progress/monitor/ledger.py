@@ -27,6 +27,8 @@ SHED: Final = 16
 INTERVAL: Final = 5.0
 """Seconds from one heartbeat to the next, of a process that did not say."""
 WORDS: Final = 200
+KEY_LENGTH: Final = 1_024
+"""The longest id; an event of a longer one is none."""
 _SEARCHED: Final = ("service.name", s.HOST_NAME)
 _INSTANCE: Final = "service.instance.id"
 
@@ -188,12 +190,13 @@ def head_of(event: Said) -> Head | None:
     parent, agent = get(s.OPERATION_PARENT_ID), get(s.GEN_AI_AGENT)
     if (
         type(key) is not str
+        or not 0 < len(key) <= KEY_LENGTH
         or type(name) is not str
         or status is None
         or type(attempt) is not int
         or type(sequence) is not int
         or not (started is None or finite(started))
-        or not (parent is None or type(parent) is str)
+        or not (parent is None or (type(parent) is str and len(parent) <= KEY_LENGTH))
     ):
         return None
     return Head(

@@ -7,11 +7,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
-from otel_progress.monitor.stream import BEAT_SECONDS, ONE
+from otel_progress.monitor.stream import BEAT_SECONDS, ONE, ONE_OF
 from otel_progress.monitor.views import dump, event_view
 
 if TYPE_CHECKING:
     from otel_progress.monitor.core import Core
+    from otel_progress.monitor.ledger import Entry
     from otel_progress.monitor.store import Store
     from otel_progress.monitor.stream import Hub
     from otel_progress.monitor.views import Views
@@ -28,9 +29,14 @@ def of_owner(owner: str) -> str:
     return f"owner {owner}"
 
 
-def of_operation(operation_id: str) -> str:
-    """The topic of one operation."""
-    return f"{ONE}{operation_id}"
+def of_operation(operation_id: str, owner: str | None = None) -> str:
+    """The topic of one operation; who sees only what belongs to an owner has one of their own."""
+    return f"{ONE}{operation_id}" if owner is None else f"{_of_owners(operation_id)}{owner}"
+
+
+def _of_owners(operation_id: str) -> str:
+    """What the topics of one operation begin with that are for owners; the length keeps ids apart."""
+    return f"{ONE_OF}{len(operation_id)} {operation_id} "
 
 
 class Publisher:
@@ -77,8 +83,8 @@ class Publisher:
 
     def _tidy(self, now: float) -> None:
         self._hub.tidy(now)
-        for key in [key for key in self._told if of_operation(key) not in self._hub.topics]:
-            del self._told[key]
+        for name in [name for name in self._told if name not in self._hub.topics]:
+            del self._told[name]
 
     def publish(self) -> None:
         """Say what changed since the last time, as far as it has room."""
@@ -92,14 +98,15 @@ class Publisher:
         for key in changed:
             self._pending[key] = None
             self._above(key)
-        lists = [name for name in self._hub.topics if not name.startswith(ONE)]
+        lists = [name for name in self._hub.topics if not name.startswith((ONE, ONE_OF))]
         chosen = self._choose() if lists else list(self._pending)
         for key in chosen:
             del self._pending[key]
         if lists:
             self._tell_lists(chosen, lists)
-        for key in chosen:
-            self._tell_one(key)
+        if any(name.startswith((ONE, ONE_OF)) for name in self._hub.topics):
+            for key in chosen:
+                self._tell_one(key)
 
     def _tell_gone(self, gone: list[str]) -> None:
         """What was whose is not known any more, so who may see only some loads anew."""
@@ -107,10 +114,14 @@ class Publisher:
             if name == ALL:
                 for at in range(0, len(gone), ROWS):
                     self._hub.publish(ALL, "changes", dump({"rows": [], "removed": gone[at : at + ROWS]}))
-            elif not name.startswith(ONE):
+            elif not name.startswith((ONE, ONE_OF)):
                 self._hub.publish(name, "reset", "{}")
-        for key in gone:
-            self._hub.publish(of_operation(key), "gone", "{}")
+        few = [name for name in self._hub.topics if name.startswith((ONE, ONE_OF))]
+        for key in gone if few else ():
+            name = of_operation(key)
+            for one in few:
+                if one == name or one.startswith(_of_owners(key)):  # of whoever it was
+                    self._hub.publish(one, "gone", "{}")
 
     def _choose(self) -> list[str]:
         """All that are over, and of the others those that have waited longest."""
@@ -139,47 +150,54 @@ class Publisher:
             entry = self._core.find(key)
             if entry is None:
                 continue
-            text = self._views.row_text(entry)
             if ALL in rows:
-                rows[ALL].append(text)
+                rows[ALL].append(self._views.row_text(entry))
             if len(rows) > (ALL in rows):
-                mine = rows.get(of_owner(self._core.owner_of(entry.head) or ""))
+                owner = self._core.owner_of(entry.head) or ""
+                mine = rows.get(of_owner(owner))
                 if mine is not None:
-                    mine.append(text)
+                    mine.append(self._views.of(owner).row_text(entry))
         for name, texts in rows.items():
             for at in range(0, len(texts), ROWS):
                 part = ",".join(texts[at : at + ROWS])
                 self._hub.publish(name, "changes", f'{{"rows":[{part}],"removed":[]}}')
 
     def _tell_one(self, key: str) -> None:
-        name = of_operation(key)
+        """Tell those who see all, and those who see what belongs to its owner."""
+        entry = self._core.find(key)
+        owner = None if entry is None else self._core.owner_of(entry.head)
+        for one in (None, owner) if owner is not None else (None,):
+            self._tell_topic(key, entry, one)
+
+    def _tell_topic(self, key: str, entry: Entry | None, owner: str | None) -> None:
+        name = of_operation(key, owner)
         topic = self._hub.topics.get(name)
         if topic is None:
             return
         if not topic.readers:
             self._hub.skip(name)
-            self._told[key] = self._store.newest_event_id()
+            self._told[name] = self._store.newest_event_id()
             return
-        entry = self._core.find(key)
         if entry is None:
             self._hub.publish(name, "gone", "{}")
             return
-        self._hub.publish(name, "operation", dump(self._views.detail(entry)))
-        self._tell_events(key)
+        self._hub.publish(name, "operation", dump(self._views.of(owner).detail(entry)))
+        self._tell_events(key, name)
 
-    def _tell_events(self, key: str) -> None:
+    def _tell_events(self, key: str, name: str) -> None:
         """Say what is new in the history of an operation that somebody reads."""
-        told = self._told.get(key)
+        told = self._told.get(name)
         if told is None:
-            told = self._told[key] = self._store.newest_event_id()
+            told = self._told[name] = self._store.newest_event_id()
         while rows := self._store.events(key, after=told, limit=EVENTS):
-            told = self._told[key] = rows[-1][0]
-            self._hub.publish(of_operation(key), "events", dump({"events": [event_view(*row) for row in rows]}))
+            told = self._told[name] = rows[-1][0]
+            self._hub.publish(name, "events", dump({"events": [event_view(*row) for row in rows]}))
             if len(rows) < EVENTS:
                 break
 
-    def begin(self, operation_id: str) -> None:
+    def begin(self, operation_id: str, owner: str | None = None) -> None:
         """Somebody begins to read about an operation, and has its history up to now."""
-        topic = self._hub.topics.get(of_operation(operation_id))
-        if operation_id not in self._told or topic is None or not topic.readers:
-            self._told[operation_id] = self._store.newest_event_id()
+        name = of_operation(operation_id, owner)
+        topic = self._hub.topics.get(name)
+        if name not in self._told or topic is None or not topic.readers:
+            self._told[name] = self._store.newest_event_id()

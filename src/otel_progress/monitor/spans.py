@@ -290,7 +290,7 @@ def _end_of(span: Any, attributes: Mapping[str, Any]) -> _End:
 
 def _add_usage(trace: _Trace, attributes: Mapping[str, Any]) -> None:
     """What an agent says it used is the sum of its calls, so it counts only where no call says anything."""
-    into = trace.sums if attributes.get(s.GEN_AI_OPERATION) in _SUMS else trace.calls
+    into = trace.sums if str(attributes.get(s.GEN_AI_OPERATION)) in _SUMS else trace.calls
     for key, kind in _TOKENS.items():
         used = attributes.get(key)
         if isinstance(used, (int, float)) and finite(used) and used >= 0:

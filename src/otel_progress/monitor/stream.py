@@ -29,6 +29,7 @@ READERS: Final = 5_000
 KEEP_SECONDS: Final = 60.0
 """So long after its last reader a topic goes on, for those who come back."""
 ONE: Final = "operation "
+ONE_OF: Final = "operation-of "
 """What the name of a topic begins with that is about one operation."""
 BEAT: Final = b": beat\n\n"
 HEADERS: Final = (
@@ -147,7 +148,7 @@ class Hub:
         """A topic, made where it was not read before."""
         found = self.topics.get(name)
         if found is None:
-            few = name.startswith(ONE)
+            few = name.startswith((ONE, ONE_OF))
             found = self.topics[name] = Topic(self.sequence, FEW_BYTES if few else FRAME_BYTES)
         return found
 

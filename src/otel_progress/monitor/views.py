@@ -29,6 +29,8 @@ ANCESTORS: Final = 16
 TIMELINE: Final = 500
 SHORT: Final = 500
 """The most characters of a text in a row."""
+OWNERS: Final = 1_000
+"""For so many owners rows are kept ready."""
 ROWS: Final = 20_000
 """So many rows are kept ready."""
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -44,8 +46,10 @@ Json = dict[str, Any]
 class Views:
     """Looks at what the core knows; it belongs to the server's loop."""
 
-    def __init__(self, core: Core, store: Store, *, trace_url: str | None = None) -> None:
-        """Views of a core, with links to traces where it is known where they are."""
+    def __init__(self, core: Core, store: Store, *, trace_url: str | None = None, owner: str | None = None) -> None:
+        """Views of a core, with links to traces where it is known where they are; maybe for one owner alone."""
+        self._owner = owner
+        self._limited: dict[str, Views] = {}
         self._core = core
         self._store = store
         self._trace_url = trace_url
@@ -53,6 +57,22 @@ class Views:
         """Whether a process, by its instance, can be told to cancel."""
         self._rows: dict[str, tuple[int, object, str]] = {}
         self._lock = threading.Lock()
+
+    def of(self, owner: str | None) -> Views:
+        """The same for one who sees only what belongs to this owner; with None all of it."""
+        if owner is None:
+            return self
+        with self._lock:
+            found = self._limited.get(owner)
+            if found is None:
+                if len(self._limited) >= OWNERS:
+                    self._limited.clear()
+                found = self._limited[owner] = Views(self._core, self._store, trace_url=self._trace_url, owner=owner)
+                found.can_reach = self.can_reach
+            return found
+
+    def _may_see(self, entry: Entry) -> bool:
+        return self._owner is None or self._core.owner_of(entry.head) == self._owner
 
     # -- rows
 
@@ -93,7 +113,7 @@ class Views:
         """The operations right below one; of one that is held no more, also those that are held no more."""
         ledger = self._core.ledger
         ids = list(ledger.children.get(operation_id, ()))
-        held = [entry for key in ids if (entry := ledger.operations.get(key)) is not None]
+        held = [entry for key in ids if (entry := ledger.operations.get(key)) is not None and self._may_see(entry)]
         return held if operation_id in ledger.operations else self._with_stored(operation_id, held)
 
     def _with_stored(self, operation_id: str, held: list[Entry]) -> list[Entry]:
@@ -101,7 +121,7 @@ class Views:
         for kept in self._store.children(operation_id, CHILDREN):
             if kept.operation_id not in known:
                 found = self._core.find(kept.operation_id)
-                if found is not None and found.head.parent_id == operation_id:
+                if found is not None and found.head.parent_id == operation_id and self._may_see(found):
                     held.append(found)
         return held
 
@@ -165,6 +185,8 @@ class Views:
         while parent is not None and parent not in seen and len(found) < ANCESTORS:
             seen.add(parent)
             above = self._core.find(parent)
+            if above is not None and not self._may_see(above):
+                above = None
             found.append(_clean({"id": parent, "name": above.head.name if above is not None else None}))
             parent = above.head.parent_id if above is not None else None
         return found[::-1]
