@@ -5,6 +5,7 @@ from __future__ import annotations
 import cProfile
 import io
 import pstats
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def run() -> int:
         ledger.runcall(work, core)
 
     Core._run = watched  # type: ignore[method-assign]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the server raises it once more when it has ended
     try:
         return int(loop.runcall(main))
     finally:

@@ -428,7 +428,7 @@ def test_who_never_reads_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             client.connect(("127.0.0.1", served.port))
             client.sendall(served.head(path))
         ours = len(paths) * 5
-        wait_until(lambda: sockets() >= before + 2 * ours)
+        wait_until(lambda: sockets() >= before + 2 * ours - 2)  # one of those before may have been about to close
         turn = count(1)
 
         def gone() -> bool:

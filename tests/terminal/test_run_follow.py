@@ -271,6 +271,35 @@ def test_plain_lines_where_there_is_no_terminal(place: Place) -> None:
     assert "\x1b" not in done.stderr
 
 
+def test_terminal_that_can_not_be_redrawn(place: Place) -> None:
+    """On a dumb terminal it is lines, too; the command has a terminal all the same."""
+    place.allow("half")
+    place.allow("all")
+    with place.follow(BEGIN + WORKS, env={"TERM": "dumb"}) as terminal:
+        assert terminal.exit_code(30) == 3
+        assert "the job sees a terminal: True True" in terminal.text.splitlines()
+        assert "✓ survey-1 completed after" in terminal.text
+        assert b"\x1b[2K" not in terminal.raw
+
+
+def test_tail_of_stderr_does_not_tear_the_tree(place: Place) -> None:
+    """What comes by the pipe of `--stderr-tail` stands above the tree as well."""
+    source = """
+with progress.operation("survey", id="survey-1"):
+    until("on")
+    print("one\\ntwo", file=sys.stderr)
+    until("all")
+"""
+    with place.follow(BEGIN + source, "--stderr-tail", "5") as terminal:
+        terminal.see("survey-1", "1 running")
+        place.allow("on")
+        rows = terminal.see("two", "survey-1").splitlines()
+        assert rows[rows.index("one") + 1] == "two"
+        assert "survey-1" in rows[rows.index("two") + 1]
+        place.allow("all")
+        assert terminal.exit_code(30) == 0
+
+
 # -- Ctrl+C
 
 
@@ -299,6 +328,24 @@ def test_second_ctrl_c_kills(place: Place) -> None:
     assert "✗ survey-1 lost after" in text
     assert re.search(r"✗ parse .* 25/100 files", text)
     assert "its process was killed by SIGKILL" in text
+
+
+def test_each_operation_can_be_cancelled(place: Place) -> None:
+    """Where the first has stopped and the command goes on with another, Ctrl+C is for that one."""
+    source = """
+for number in (1, 2):
+    try:
+        with progress.operation("part", id=f"part-{number}"):
+            until("never")
+    except progress.OperationCancelled:
+        print("stopped", number)
+"""
+    with place.follow(BEGIN + source) as terminal:
+        for number in (1, 2):
+            terminal.see(f"part-{number}", "Ctrl+C cancels")
+            terminal.type("\x03")
+            terminal.see(f"stopped {number}", f"⊘ part-{number} cancelled after")
+        assert terminal.exit_code(30) == 0
 
 
 def test_ctrl_c_without_an_operation_interrupts(place: Place) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from socket import create_server
 import pytest
 
 from otel_progress import cli, proc, settings
-from otel_progress.cli import environment, main
+from otel_progress.cli import environment, hosted, main, overlay
 from otel_progress.cli.environment import endpoints, mute, redirected
 from otel_progress.cli.run import say
 from otel_progress.monitor import stacks
@@ -37,6 +39,7 @@ def listening() -> Iterator[str]:
         (["run", "--", "a", "-b"], ["run"], ["a", "-b"]),
         (["run", "--verbose", "--stderr-tail", "3", "--", "a"], ["run", "--verbose", "--stderr-tail", "3"], ["a"]),
         (["run", "--", "a", "--", "b"], ["run"], ["a", "--", "b"]),
+        (["run", "-f", "--", "a", "-f"], ["run", "-f"], ["a", "-f"]),
         (["run", "a", "-b"], ["run", "a", "-b"], []),
         (["run", "git", "checkout", "--", "b"], ["run", "git", "checkout", "--", "b"], []),
     ],
@@ -73,6 +76,90 @@ def test_missing_extra_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 125
     assert 'pip install "otel-progress[monitor]"' in done.stderr
+
+
+def test_missing_packages_of_follow_are_named() -> None:
+    """`-f` names the extras that it needs, before anything runs."""
+    script = (
+        "import sys; sys.modules['rich'] = None\n"
+        "from otel_progress.cli import main\n"
+        "sys.exit(main(['run', '-f', '--', 'echo', 'runs']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert 'pip install "otel-progress[monitor,console]"' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("data", "whole", "rest"),
+    [
+        (b"one\ntwo", b"one\n", b"two"),
+        (b"one\r\n", b"one\r\n", b""),
+        (b"10%\r20%", b"", b"\r20%"),
+        (b"10%\r", b"", b"10%\r"),
+        (b"\x1b[1Aup\rnew", b"", b"\x1b[1Aup\rnew"),
+        (b"x" * (overlay.PENDING + 1), b"x" * (overlay.PENDING + 1) + b"\r\n", b""),
+    ],
+)
+def test_lines_of_a_command_are_told_from_what_has_no_end(data: bytes, whole: bytes, rest: bytes) -> None:
+    """What has no end is kept, short: what was written over is gone, unless the cursor left the line."""
+    assert overlay.split(data) == (whole, rest)
+
+
+@pytest.mark.parametrize(
+    ("pending", "seen"),
+    [
+        (b"\r\x1b[2K 20%", " 20%"),
+        (b"ab\b \bc", "ac"),
+        (b"long\rno", "nong"),
+        (b"long\rno\x1b[K", "no"),
+        (b"a\x1b[3Cb\x1b[1Gx", "x   b"),
+        (b"first\x1b[Asecond", "first"),
+        (b"\r\x1b[2K\x1b[1A\x1b[2Kline", "line"),
+        (b"\x1b]0;title\x07text\x00\x1b[?25l", "text"),
+        (b"\x1b[1A\x1b[2K\r", ""),
+        ("wide é 日".encode(), "wide é 日"),
+    ],
+)
+def test_line_without_an_end_as_it_looks(pending: bytes, seen: str) -> None:
+    """What is shown of it is what a terminal would show, whatever moves the cursor."""
+    assert re.sub("\x1b\\[[0-9;]*m", "", overlay.shown(pending)) == seen
+
+
+def test_colours_of_a_command_go_on_after_the_tree() -> None:
+    """Colours that hold at the end of what was written are known; what puts them back ends them."""
+    assert overlay.colours_after(b"", b"\x1b[1m\x1b[31mred") == b"\x1b[1m\x1b[31m"
+    assert overlay.colours_after(b"\x1b[1m", b"x\x1b[0my") == b""
+    assert overlay.colours_after(b"\x1b[1m", b"x\x1b[m\x1b[32my") == b"\x1b[32m"
+    assert len(overlay.colours_after(b"", b"\x1b[31m" * 10_000)) < 1_000
+
+
+def test_place_of_a_followed_command(tmp_path: Path) -> None:
+    """Where no monitor runs one is started where it is looked for; what leads to it needs no second sending."""
+    with listening() as free:
+        pass
+    environ = {
+        "OTEL_PROGRESS_MONITOR": free,
+        "XDG_STATE_HOME": str(tmp_path),
+        "OTEL_PROGRESS_TOKEN": "t0ken-of-this-test",
+    }
+    said: list[str] = []
+    place = hosted.Place(environ, said.append)
+    try:
+        assert place.url == free
+        assert "its page is" in said[0]
+        assert place.headers == {"Otel-Progress-Control": f"{free}/control"}
+        assert place.endpoints["logs"].headers == (("authorization", "Bearer t0ken-of-this-test"),)
+        here, port = free.replace("127.0.0.1", "localhost"), int(free.rpartition(":")[2])
+        ways = {"logs": f"{here}/v1/logs", "traces": f"localhost:{port}", "metrics": f"http://localhost:{port + 1}"}
+        assert list(place.others({key: settings.Endpoint("grpc", url) for key, url in ways.items()})) == ["metrics"]
+        again = hosted.Place(environ, said.append)  # it finds the first one
+        again.close()
+        assert len(said) == 1
+    finally:
+        place.close()
+    assert (tmp_path / "otel-progress" / "monitor.db").exists()
+    assert not environment.listens(free)
 
 
 def test_what_is_told_can_not_change_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,3 +362,13 @@ def test_stack_of_a_real_process(tmp_path: Path) -> None:
     if "could not read" in said:
         pytest.skip(said)
     assert "wait_here" in said
+
+
+def test_who_listens_on_a_port_is_named() -> None:
+    """The process that holds a port is known by its pid and its name; of a free port nobody is told."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = proc.listener(port)
+    assert found is not None
+    assert (found.pid, bool(found.name)) == (os.getpid(), True)
+    assert proc.listener(port) is None

@@ -504,3 +504,19 @@ def test_reads_while_it_writes(tmp_path: Path) -> None:
         monitor.core.stop()
         assert wrong == []
         assert Health.UNKNOWN not in {label.health for label in monitor.core.labels.values()}
+
+
+def test_one_that_ran_when_it_had_to_make_room_is_over_in_the_store_until_it_is_heard_again(monitor: Parts) -> None:
+    """Else a flood of ids would stay in the file for ever."""
+    monitor.core.ledger.most = 2
+    for number in range(3):
+        monitor.say(snap(key=str(number)))
+    assert monitor.core.ledger.forgotten == 1
+    kept = monitor.store.recall("0")
+    assert kept is not None
+    assert (kept.status, kept.presumed) == ("lost", True)
+    assert [one.operation_id for one in monitor.store.open_operations()] == ["1", "2"]
+    monitor.say(snap(2, key="0"))
+    again = monitor.store.recall("0")
+    assert again is not None
+    assert (again.status, again.presumed) == ("running", False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_progress import semconv
 from otel_progress.cli.board import LINES, Board
-from otel_progress.cli.client import _loopback
+from otel_progress.cli.client import is_loopback
 from otel_progress.cli.remote import label_of, snapshot_of
 from otel_progress.cli.sse import Frame, Parser, TooLong
 from otel_progress.handlers.words import Line
@@ -66,8 +66,8 @@ def test_an_event_has_a_limit(endless: bytes) -> None:
 
 def test_loopback_is_this_machine() -> None:
     """Only for this machine's own names a proxy is left out."""
-    assert all(map(_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST", "a.localhost")))
-    assert not any(map(_loopback, ("10.0.0.1", "localhost.example", "example", "127.0.0.1.example", "")))
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST", "a.localhost")))
+    assert not any(map(is_loopback, ("10.0.0.1", "localhost.example", "example", "127.0.0.1.example", "")))
 
 
 # -- from rows to snapshots

@@ -35,7 +35,7 @@ AT_ONCE: Final = 16
 """Requests to stop that are under way at the same time."""
 ASK_SECONDS: Final = 6.0
 TWICE: Final = 2.0
-"""Ctrl+C within so many seconds of the one before always kills."""
+"""So many seconds after all that were asked have ended, Ctrl+C is for others again."""
 ASKED, TAKEN, ENDED, AWAY = "asking", "received", "obeyed", "can't be reached"
 
 
@@ -150,18 +150,17 @@ class Stop:
         self._place, self._watcher, self._say = place, watcher, say
         self._states: dict[str, str] = {}
         self._labels: dict[str, str] = {}
-        self._pressed: float | None = None
-        self._interrupted = False
+        self._pressed = self._interrupted = False
+        self._ended_at: float | None = None
         self._told = not on_terminal(sys.stderr)
 
     def press(self, child: Child) -> None:
         """Somebody typed Ctrl+C."""
-        now, running = clock.monotonic(), self._running()
-        before, self._pressed = self._pressed, now
-        if before is not None and (now - before < TWICE or not self._anew(running)):
+        if self._pressed:
             child.send_all(signal.SIGKILL)
             return
-        self._interrupted = not running
+        running = self._running()
+        self._pressed, self._interrupted = True, not running
         self._states = {entry.head.operation_id: ASKED for entry in running}
         self._labels = {entry.head.operation_id: _label(entry) for entry in running}
         if not running:
@@ -173,8 +172,13 @@ class Stop:
             self._say(self.said())
 
     def tick(self, child: Child) -> None:
-        """Where nobody took it, the command gets what Ctrl+C is without us."""
-        if self._states and not self._interrupted and set(self._now().values()) == {AWAY}:
+        """Where nobody took it, the command gets what Ctrl+C is without us; where all obeyed, it may be typed anew."""
+        found = set(self._now().values())
+        if found == {ENDED}:
+            self._ended_at = self._ended_at or clock.monotonic()
+            if clock.monotonic() - self._ended_at >= TWICE:
+                self._pressed, self._ended_at, self._states = False, None, {}
+        elif found == {AWAY} and not self._interrupted:
             self._interrupted = True
             child.send_all(signal.SIGINT)
             if self._told:
@@ -182,7 +186,7 @@ class Stop:
 
     def said(self) -> str:
         """What became of it, in words; empty before the first."""
-        if self._pressed is None:
+        if not self._pressed:
             return ""
         states = self._now()
         if not states:
@@ -225,10 +229,6 @@ class Stop:
         entries = [entry for entry in self._watcher.operations() if entry.open]
         names = {entry.head.operation_id for entry in entries}
         return [entry for entry in entries if entry.head.parent_id not in names]
-
-    def _anew(self, running: Sequence[Entry]) -> bool:
-        """Whether all that were asked have stopped, and others run since."""
-        return bool(running and self._states) and set(self._now().values()) == {ENDED}
 
 
 def _label(entry: Entry) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from otel_progress.monitor.views import Views
 
 SESSION_BYTES: Final = 4_096
+BELOW: Final = 1_000
+"""So many operations below one are asked to stop with it."""
 REASON: Final = 500
 _NO_CURSOR: Final = "the cursor is none that this monitor gave; begin without one"
 EVENTS_AT_ONCE: Final = 50
@@ -96,6 +99,7 @@ class Api:
         self._control = control
         self._auth = auth
         self._about = about
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[BaseRoute]:
         """All but OTLP."""
@@ -341,6 +345,8 @@ class Api:
         if not entry.open:
             raise Wrong(409, f"it is over already: {head.status.value}")
         reason = request.query_params.get("reason", "asked to by the monitor")[:REASON]
+        for below in self._elsewhere(entry, self._views.of(_identity_or_401(request.scope).owner)):
+            self._spawn(self._control.cancel(below.head.operation_id, below.head.attempt, below.instance, reason, 0))
         outcome = await self._control.cancel(head.operation_id, head.attempt, entry.instance, reason, wait)
         if outcome.state == OBEYED:
             return JSONResponse({"state": "obeyed", "detail": outcome.detail})
@@ -349,6 +355,23 @@ class Api:
         if outcome.state == TIMED_OUT:
             return JSONResponse({"state": "timed out", "detail": outcome.detail}, 504)
         raise Wrong(409, f"{outcome.state}: {outcome.detail}")
+
+    def _elsewhere(self, entry: Entry, views: Views) -> list[Entry]:
+        """What runs below an operation in other processes: its own process asks what runs there."""
+        found: dict[str, Entry] = {}
+        waiting = [entry]
+        while waiting and len(found) < BELOW:
+            for below in views.children_of(waiting.pop().head.operation_id):
+                if below.open and below.head.operation_id not in found:
+                    found[below.head.operation_id] = below
+                    waiting.append(below)
+        return [below for below in found.values() if below.instance != entry.instance]
+
+    def _spawn(self, asking: Coroutine[Any, Any, Any]) -> None:
+        """Let it be done while others go on."""
+        task = asyncio.ensure_future(asking)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def commands(self, request: Request) -> Response:
         """The control channel: a process asks for its commands."""

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from otel_progress import __version__, proc
 from otel_progress import semconv as s
@@ -47,6 +50,7 @@ QUIET: Final = 2.0
 """For so many seconds nothing must have come from a process that is gone, before we close what it left open:
 `otel-progress run`, which knows more of it, comes first."""
 STOP_SECONDS: Final = 3.0
+FILES: Final = 8_192
 GARBAGE: Final = 50_000
 """So many new objects before a look for garbage: what comes in makes many that are gone at once, and no circles."""
 CONTROL_HEADER: Final = "Otel-Progress-Control"
@@ -176,7 +180,8 @@ class Monitor:
             about(__version__),
         )
         intake = otlp.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})
-        return Guard(Starlette(routes=[*intake, *api.routes()]), self.auth)
+        wrong: dict[Any, Any] = {HTTPException: _told}
+        return Guard(Starlette(routes=[*intake, *api.routes()], exception_handlers=wrong), self.auth)
 
     async def take(self, envelope: Envelope) -> Taken:
         """Take a request; the answer comes when it is stored."""
@@ -201,6 +206,7 @@ class Monitor:
     def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, or until `stop` is called; for a process that does nothing else."""
         gc.set_threshold(GARBAGE, 50, 50)
+        _allow_files()
         try:
             import uvloop
         except ImportError:
@@ -291,6 +297,25 @@ class Monitor:
         """A certificate of ours goes the way of all that comes in."""
         with contextlib.suppress(Refused):
             self.core.offer(Envelope(signal, body), lambda _: None)
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    """What the router refuses, as JSON."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _allow_files() -> None:
+    """Let there be as many connections as the system lets us have; each reader is one."""
+    try:
+        import resource
+    except ImportError:
+        return  # a system without such limits
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _origin(db: Path) -> str:

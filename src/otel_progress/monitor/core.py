@@ -20,7 +20,18 @@ from otel_progress.model import wire
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor import otlp, spans
 from otel_progress.monitor.kept import Batch, Event, Kept, Known
-from otel_progress.monitor.ledger import Entry, Head, Ledger, Process, bare, head_of, instance_of, process_of
+from otel_progress.monitor.ledger import (
+    Entry,
+    Head,
+    Ledger,
+    Process,
+    bare,
+    head_of,
+    instance_of,
+    lose,
+    presumed,
+    process_of,
+)
 from otel_progress.monitor.observer import Label, Observer
 from otel_progress.monitor.otlp import Envelope, Record, Refused, Taken
 from otel_progress.telemetry import protobuf
@@ -103,7 +114,7 @@ class Core:
             on_silence: called when the process of an operation is not heard of any more, and when it is again.
             wake: called with a signal of which something waits to be passed on.
         """
-        self.ledger = Ledger(most_ended=ENDED, recall=self._recall, on_change=self._changed)
+        self.ledger = Ledger(most_ended=ENDED, recall=self._recall, on_change=self._changed, on_forget=self._forgotten)
         self.observer = Observer(self.ledger, clock.monotonic())
         self.labels: dict[str, Label] = {}
         self.watcher: Watcher | None = None
@@ -491,6 +502,13 @@ class Core:
                 self._on_silence(entry, silent)
             except Exception as error:
                 self.trouble = f"it can't be passed on ({type(error).__name__}: {error})"
+
+    def _forgotten(self, entry: Entry) -> None:
+        """It ran, and is held no more: in the store it counts as lost, so that it makes room there too in its time."""
+        lost = presumed(entry, lose(entry.snapshot, "the monitor holds too many operations to follow it"))
+        lost.revision = entry.revision
+        self._unsaved[entry.head.operation_id] = lost
+        self.labels.pop(entry.head.operation_id, None)
 
     def _infer(self, entry: Entry) -> None:
         """Its history tells of an end that nobody reported."""

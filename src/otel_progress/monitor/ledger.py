@@ -249,6 +249,7 @@ class Ledger:
         most_ended: the most of them that are over; older ones can be had from `recall`.
         recall: finds an operation that is held no more.
         on_change: called with each operation that changed.
+        on_forget: called with each that ran when it had to make room.
     """
 
     most: int = OPERATIONS
@@ -260,6 +261,7 @@ class Ledger:
     most_ended: int = OPERATIONS
     recall: Callable[[str], Entry | None] | None = None
     on_change: Callable[[Entry], None] | None = None
+    on_forget: Callable[[Entry], None] | None = None
     revision: int = 0
     _open: dict[str, dict[str, None]] = field(default_factory=dict)
     _ended: dict[str, None] = field(default_factory=dict)
@@ -327,8 +329,7 @@ class Ledger:
         entry = self.operations.get(snapshot.operation_id)
         if entry is None or not entry.open:
             return None
-        head = head_of_snapshot(snapshot)._replace(owner=entry.head.owner)
-        return self._put(Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry))
+        return self._put(presumed(entry, snapshot))
 
     def restore(self, entry: Entry) -> None:
         """Hold an operation that was known before; it keeps its revision."""
@@ -425,9 +426,15 @@ class Ledger:
                 self._ended[key] = self._ended.pop(key)
 
     def _make_room(self) -> None:
-        oldest = next(iter(self._ended or self.operations))
-        self.forgotten += self.operations[oldest].open
-        self._drop(oldest)
+        self._forget(next(iter(self._ended or self.operations)))
+
+    def _forget(self, key: str) -> None:
+        entry = self.operations[key]
+        self._drop(key)
+        if entry.open:
+            self.forgotten += 1
+            if self.on_forget is not None:
+                self.on_forget(entry)
 
     def _drop(self, key: str) -> None:
         entry = self.operations.pop(key)
@@ -440,8 +447,7 @@ class Ledger:
             if idle is None:
                 idle = next(iter(self.processes))
                 for key in tuple(self._open.get(idle, ())):
-                    self._drop(key)
-                    self.forgotten += 1
+                    self._forget(key)
             del self.processes[idle]
 
 
@@ -540,6 +546,12 @@ _TEXTS: Final = (
     "stack",
     "agent",
 )
+
+
+def presumed(entry: Entry, snapshot: Snapshot) -> Entry:
+    """The operation as it is inferred to be, until it is heard of again."""
+    head = head_of_snapshot(snapshot)._replace(owner=entry.head.owner)
+    return Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry)
 
 
 def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Snapshot:

@@ -35,6 +35,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.status import Status
 
@@ -172,7 +173,7 @@ class Record:
     def __init__(self, event: str, message: LogRecord) -> None:
         """Read a record that bears one of our names."""
         self.event = event
-        self.time: int = message.time_unix_nano or message.observed_time_unix_nano
+        self.time: int = message.time_unix_nano or message.observed_time_unix_nano or clock.time_ns()
         self.trace: bytes = message.trace_id
         self._message: LogRecord | None = message
         self._raw = b""
