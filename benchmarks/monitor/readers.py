@@ -25,6 +25,8 @@ from benchmarks.monitor.traffic import Body, Shape
 
 SHARES: Final = ((0.86, "update"), (0.91, "stage"), (0.97, "note"), (0.998, "wait"), (1.0, "end"))
 SECONDS: Final = full_or_short(12.0, 1.0)
+ENOUGH: Final = 0.95
+"""The share of the records that must have come through in time, for a figure to be one at that rate."""
 PER_CLIENT: Final = 25 * 1024
 
 
@@ -207,14 +209,15 @@ def rows(found: dict[str, Any]) -> list[Row]:
     out = []
     for case in CASES:
         one = found[case.name]
-        met = None
+        met, reached = None, one["records_a_second"] / case.rate
+        short = "" if reached >= ENOUGH else f"**only {one['records_a_second']:,} records/s came through**; "
         if case.bar is not None:
-            met = one["p99_ms"] <= case.bar * 1e3 and not one["ends_lost"]
+            met = one["p99_ms"] <= case.bar * 1e3 and not one["ends_lost"] and reached >= ENOUGH
             met = met and (case.clients < 1_000 or one["kib_a_client"] * 1024 <= PER_CLIENT)
         out.append(
             Row(
                 case.name,
-                f"p50 {one['p50_ms']:.0f}, p99 {one['p99_ms']:.0f} ms; {one['kib_a_client']:.0f} KiB a reader; "
+                f"{short}p50 {one['p50_ms']:.0f}, p99 {one['p99_ms']:.0f} ms; {one['kib_a_client']:.0f} KiB a reader; "
                 f"{one['ends_lost']} of {one['ends']:,} ends lost; {100 * one['cpu_of_a_core']:.0f}% of a core "
                 f"({100 * one['cpu_of_a_core_without_readers']:.0f}% without readers), "
                 f"{one['mb_a_second_to_all']:.0f} MB/s to all",

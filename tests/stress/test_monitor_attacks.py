@@ -517,7 +517,7 @@ def test_flood_of_ids_is_bounded(tmp_path: Path) -> None:
 
 
 def test_flood_of_running_ids_makes_room(tmp_path: Path) -> None:
-    """Of operations that run more than the limit are not held, nor anything of those that made room."""
+    """Of operations that run more than the limit are not held, and of those that made room only the store knows."""
     with serving(tmp_path) as served:
         core = served.monitor.core
         core.ledger.most = 500
@@ -526,7 +526,8 @@ def test_flood_of_running_ids_makes_room(tmp_path: Path) -> None:
         assert len(core.ledger.operations) == 500
         assert core.ledger.forgotten == 2_000
         wait_until(lambda: len(core.labels) <= 500)
-        assert served.get("/operations?limit=10000")["total"] == 500
+        assert served.get("/operations?status=running&limit=10000")["total"] == 500
+        assert served.get("/operations?status=lost&limit=10000")["total"] == 2_000
 
 
 # -- who may what

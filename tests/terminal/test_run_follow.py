@@ -19,6 +19,8 @@ import pytest
 from tests.terminal.real import Monitor
 from tests.terminal.screens import ROOT, Terminal, command, environment, wait_until
 
+from otel_progress import proc
+
 pytestmark = pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run works on Linux only")
 
 BEGIN = """
@@ -389,9 +391,11 @@ def test_ctrl_z_stops_both(place: Place) -> None:
     with Terminal(program=["bash", "--norc", "--noprofile", "-i"], env=env) as terminal:
         terminal.see("shell>")
         terminal.type(f"sh {script}\n")
-        terminal.see("survey-1", "25/100 files")
+        terminal.see("survey-1", "25/100 files", "2 running")
+        pid = asked(place.url, "/operations/survey-1")["pid"]
         terminal.type("\x1a")
         terminal.see("Stopped")
+        assert proc.look(pid).state == "T"
         terminal.type("echo back $((40 + 2))\n")
         assert "2 running" not in terminal.see("back 42")
         place.allow("half")
@@ -401,6 +405,33 @@ def test_ctrl_z_stops_both(place: Place) -> None:
         terminal.until(lambda text: "✓ survey-1 completed" in text and text.endswith("shell>"))
         terminal.type("echo code $?\n")
         terminal.see("code 3")
+        terminal.type("exit\n")
+        terminal.exit_code(20)
+
+
+def test_from_the_background_to_the_front(place: Place) -> None:
+    """In the background nothing is drawn and no key is taken; `fg` shows the tree, and the prompt is answered."""
+    source = """
+with progress.operation("survey", id="survey-1"):
+    print("got", input("approve? "))
+"""
+    run = " ".join(map(shlex.quote, command("run", "-f", "--", sys.executable, "-c", BEGIN + source)))
+    script = place.folder / "job.sh"
+    script.write_text(f"exec {run}\n")
+    env = {**place.env, "PS1": "shell> ", "HISTFILE": ""}
+    with Terminal(program=["bash", "--norc", "--noprofile", "-i"], env=env) as terminal:
+        terminal.see("shell>")
+        terminal.type(f"sh {script} &\n")
+        terminal.see("approve?")
+        wait_until(lambda: asked(place.url, "/operations")["total"] == 1)
+        assert b"operation runs" not in terminal.raw
+        assert b"1 running" not in terminal.raw
+        terminal.type("fg\n")
+        terminal.see("survey-1", "1 running")
+        wait_until(lambda: not termios.tcgetattr(terminal.master)[3] & termios.ICANON)
+        terminal.type("yes\r")
+        terminal.see("got yes", "✓ survey-1 completed")
+        terminal.until(lambda text: text.endswith("shell>"))
         terminal.type("exit\n")
         terminal.exit_code(20)
 

@@ -31,11 +31,15 @@ from tests.stress.served import Served, event, logs, serving
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
+from otel_progress.model import wire
+from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor import core, otlp, store
 from otel_progress.monitor import intake as monitor_intake
 from otel_progress.monitor.intake import Intake
+from otel_progress.monitor.ledger import head_of, read
 from otel_progress.monitor.otlp import Parcel, Refused, Taken, count, groups, inflate, parse
+from otel_progress.telemetry import protobuf
 
 PROTOBUF, JSON = otlp.PROTOBUF, otlp.JSON
 LIMIT = 10_000
@@ -627,3 +631,63 @@ def test_streams_go_on_after_all_that(monitor: Served) -> None:
         monitor.send(event("still-here"))
         while b"still-here" not in said:
             said += client.recv(65_536)
+
+
+def own(sequence: int, event: str = s.UPDATED, key: str = "a", seconds: float = 1.0) -> bytes:
+    """An event in the order in which our SDK writes it."""
+    about = {s.SEQUENCE: sequence, s.OPERATION_ID: key, s.OPERATION_NAME: "n", s.STATUS: "running", s.START_TIME: 1.0}
+    encoded = protobuf.attributes(6, {**about, s.IDLE: 0.5, s.MESSAGE: f"at {sequence}"})
+    moment = round(seconds * 1e9)
+    return protobuf.log_record(event, moment, moment, protobuf.INFO, "", encoded, None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("events", "kept"),
+    [
+        ([own(1), own(2), own(3)], [3]),
+        ([own(1), own(2, key="b")], [1, 2]),
+        ([own(3), own(2)], [3, 2]),
+        ([own(1, s.NOTE), own(2), own(3, s.STAGE_ENDED)], [1, 3]),
+        ([own(7), own(1, s.OPERATION_STARTED), own(2)], [7, 1, 2]),
+    ],
+)
+def test_plain_update_before_a_newer_event_of_its_operation_is_void(events: list[bytes], kept: list[int]) -> None:
+    """Only plain updates are, only by what comes later in the request, and never by another attempt or operation."""
+    body = protobuf.envelope(protobuf.resource({}), protobuf.scope("x", ""), events)
+    (group,) = groups(parse("logs", body), lambda *_: False)
+    assert [record.brief[s.SEQUENCE] for record in group.records] == kept
+    assert group.void == len(events) - len(kept)
+    (group,) = groups(parse("logs", body), lambda *_: True)
+    assert (len(group.records), group.void) == (len(events), 0)
+
+
+def test_what_orders_an_event_of_ours_is_read_at_once_and_the_rest_when_it_is_asked_for() -> None:
+    """A reader in a hurry stops where the SDK has said all that orders and judges; nothing of the rest is lost."""
+    snapshot = Snapshot(
+        "a",
+        "n",
+        Status.RUNNING,
+        5.0,
+        2,
+        "p",
+        7,
+        started_at=1.0,
+        elapsed=4.0,
+        slow_after=9.0,
+        agent="me",
+        message="here",
+        progress=Progress(1, 4, ratio=0.25),
+    )
+    known = wire.to_attributes(snapshot)
+    known.pop(s.SEQUENCE)
+    encoded = protobuf.attributes(6, {s.SEQUENCE: 7, s.STAGE_PATH: "x"}) + protobuf.attributes(6, known)
+    record = protobuf.log_record(s.UPDATED, 5 * 10**9, 5 * 10**9, protobuf.INFO, "", encoded, None, None, False)
+    body = protobuf.envelope(protobuf.resource({}), protobuf.scope("x", ""), [record])
+    ((found,),) = [group.records for group in groups(parse("logs", body))]
+    head = head_of(found)
+    assert head is not None
+    assert (head.attempt, head.parent_id, head.sequence, head.started_at, head.agent) == (2, "p", 7, 1.0, "me")
+    assert found.brief[s.SLOW_AFTER] == 9.0
+    assert found.brief[s.RATIO] == 0.25
+    assert s.MESSAGE not in found.brief
+    assert read(found) == snapshot

@@ -107,8 +107,10 @@ class Following:
             child.send(came.number)
 
     def tick(self, child: Child) -> None:
-        """Look whether nobody took the request to stop."""
+        """Look whether we are in the foreground by now, and what became of Ctrl+C."""
         assert self._stop is not None
+        if self._terminal is not None:
+            self._terminal.take_keys()
         self._stop.tick(child)
 
     def _pause(self, child: Child) -> None:

@@ -46,6 +46,8 @@ class Overlay(Screen):
         self._file = file
         self._pending = b""
         self._colours = b""
+        self._begun = False
+        """Whether the terminal shows that line already, at the cursor."""
         self._gone = False
         self._tree: list[Line] = []
         self._picture: tuple[list[Line], int, str] = ([], 0, "")
@@ -55,8 +57,8 @@ class Overlay(Screen):
         with self._lock:
             whole, self._pending = split(self._pending + data)
             if not self._live:
-                whole, self._pending = whole + self._pending, b""
-                self._put(whole)
+                self._begun = bool(self._pending)
+                self._put(data)
                 return
             erase = self._captured(self._erase)
             self._drawn = self._with_pending()
@@ -71,14 +73,17 @@ class Overlay(Screen):
         """Lines in the place of those before, below what the command writes."""
         with self._lock:
             self._tree = lines
+            if self._live and self._begun:
+                self._begun = False
+                self._put(b"\r\x1b[2K")
             super().draw(self._with_pending(), above)
 
     def take_down(self) -> None:
         """Take away what is drawn, and write what the command's last line has by now."""
         with self._lock:
+            live, rest = self._live, self._pending
             super().take_down()
-            rest, self._pending = self._pending, b""
-            if rest:
+            if live and rest:
                 end = b"\n" if _CONTROL.sub("", shown(rest)).strip() else b""
                 self._put(self._colours + rest + _RESET + end)
             self._colours = b""

@@ -20,6 +20,9 @@ from typing import Any, Final
 from otel_progress import clock
 
 SIZE: Final = b"\0" * 8
+IUTF8: Final = 0o40000
+"""Letters are erased whole; Python has no name for it."""
+EOF: Final = b"\x04"
 CHUNK: Final = 65_536
 GATHER: Final = 0.025
 """Seconds from one picture to the next: what comes between is shown at once, so that a flood costs little."""
@@ -42,12 +45,17 @@ class Terminal:
         self._master, self._slave = os.openpty()
         self._before: list[Any] | None = None
         self._typed = b""
+        self._deaf = False
+        """Whether our terminal is gone: nobody types any more."""
         self._shown = 0.0
         self._lock = threading.Lock()
         self._stop_read, self._stop_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="otel-progress-terminal", daemon=True)
-        modes = termios.tcgetattr(self._real)
+        # Not all as in ours: a shell that waits for its next line has that in a mode of its own.
+        modes, ours = termios.tcgetattr(self._slave), termios.tcgetattr(self._real)
+        modes[0] |= ours[0] & IUTF8
         modes[1] &= ~termios.OPOST  # ours does that to what is shown
+        modes[6][termios.VERASE] = ours[6][termios.VERASE]
         termios.tcsetattr(self._slave, termios.TCSANOW, modes)
         self.resize()
 
@@ -105,7 +113,7 @@ class Terminal:
     def _run(self) -> None:
         while True:
             wanted = [self._master, self._stop_read]
-            if self._before is not None and len(self._typed) < TYPED:
+            if self._before is not None and not self._deaf and len(self._typed) < TYPED:
                 wanted.append(0)
             try:
                 ready, room, _ = select.select(wanted, [self._master] if self._typed else [], [], LOOK)
@@ -125,8 +133,12 @@ class Terminal:
         with self._lock:
             if self._before is None:
                 return
-            with suppress(OSError):
-                self._typed += os.read(0, TYPED)
+            try:
+                keys = os.read(0, TYPED)
+            except OSError:
+                keys = b""
+            self._deaf = not keys
+            self._typed += keys or EOF
 
     def _read(self) -> bool:
         """Show what there is by now; whether there may be more."""

@@ -27,7 +27,7 @@ _FLAT: Final = (
     (s.ELAPSED, "elapsed"),
     (s.SLOW_AFTER, "slow_after"),
     (s.START_WITHIN, "start_within"),
-    (s.IDLE, "idle"),  # what orders and judges one that runs stands before it: a reader in a hurry may stop here
+    (s.IDLE, "idle"),  # what orders and judges one that runs stands before it: a reader in a hurry stops here
     (s.STAGE_CURRENT, "stage"),
     (s.MESSAGE, "message"),
     (s.STALL_AFTER, "stall_after"),
@@ -75,6 +75,8 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
         s.HEALTH: snapshot.health.value,
         s.UNIT: snapshot.progress.unit,
     }
+    if snapshot.progress.ratio is not None:
+        out[s.RATIO] = snapshot.progress.ratio
     for key, name in _FLAT:
         value = getattr(snapshot, name)
         if value is not None:

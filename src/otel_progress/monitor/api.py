@@ -286,14 +286,14 @@ class Api:
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What changes, of all operations that one may see."""
-        await serve_events(self._hub, self._list(scope), _after(scope), [], receive, send)
+        await serve_events(self._hub, self._list(scope), _after(scope), [], scope, receive, send)
 
     async def stream_one(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All there is of one operation, whenever it changes."""
         entry = await self._entry(scope["path_params"]["id"], scope)
         since = self._hub.position
         topic, first = await self._begin(entry, scope)
-        await serve_events(self._hub, topic, _after(scope), first, receive, send, since=since)
+        await serve_events(self._hub, topic, _after(scope), first, scope, receive, send, since=since)
 
     async def socket(self, socket: WebSocket) -> None:
         """As `stream`, by a WebSocket."""

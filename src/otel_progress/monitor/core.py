@@ -144,6 +144,7 @@ class Core:
         self._saved_at: dict[str, float] = {}
         self._sent: list[int] = []
         self._kept_at: dict[str, int] = {}
+        self._touched: deque[Entry] = deque(maxlen=otlp.RECORDS)
         self._traces: dict[bytes, None] = {}
         self._stopped = False
         self._next_prune = clock.monotonic() + 5
@@ -346,11 +347,15 @@ class Core:
         parcel = job.envelope.open()
         unread = self.ledger.unread
         if parcel.signal == "logs":
-            for group in otlp.groups(parcel):
+            for group in otlp.groups(parcel, self._may_be_due):
                 self._hear(group, batch, told, now, own=job.own)
         elif parcel.signal == "traces":
             for group in self._spans.groups(parcel, self._is_ours, self.ledger.find, now):
                 self._hear(group, batch, told, now, own=job.own)
+        for entry in self._touched:
+            if isinstance(entry.said, Record):
+                entry.said.seal()
+        self._touched.clear()
         if job.own and parcel.signal in self._forwards:
             batch.outgoing.append((parcel.signal, parcel.body))
         unread = self.ledger.unread - unread
@@ -362,6 +367,7 @@ class Core:
         if not own:  # it was said some time ago, to another monitor
             now -= _age(group)
         process = self.ledger.hear(group.resource, (), now)
+        self._taking += group.void
         for record in group.records:
             if record.event == s.PROCESS_HEARTBEAT:
                 before, process = process, self.ledger.beat(process, record.brief.get(s.HEARTBEAT_INTERVAL))
@@ -389,6 +395,10 @@ class Core:
         if own and self.watcher is not None:
             self.watcher.notice(process)
 
+    def _may_be_due(self, operation_id: str, time: int) -> bool:
+        kept = self._kept_at.get(operation_id)
+        return kept is None or not 0 < time - kept < THIN * 1e9  # one that comes again is as due as it was
+
     def _is_second_end(self, record: Record) -> bool:
         """Whether another one told the end of this attempt already; one that is only inferred does not count.
 
@@ -410,8 +420,7 @@ class Core:
 
     def _is_due(self, head: Head, record: Record) -> bool:
         """Whether a plain update goes into the history."""
-        kept = self._kept_at.get(head.operation_id)
-        if kept is not None and 0 < record.time - kept < THIN * 1e9:  # one that comes again is as due as it was
+        if not self._may_be_due(head.operation_id, record.time):
             return False
         if len(self._kept_at) > 200_000:
             self._kept_at.clear()
@@ -427,6 +436,7 @@ class Core:
         key = entry.head.operation_id
         self._unsaved[key] = entry
         self._fresh[key] = None
+        self._touched.append(entry)
         if entry.open:
             head = entry.head
             plain = entry.said is not None and head.status is Status.RUNNING
@@ -632,7 +642,7 @@ def _searched(head: Head, process: Process | None) -> str:
 
 def _event(head: Head, record: Record) -> Event:
     own, brief = record.own, record.brief
-    stage, ratio = brief.get(s.STAGE_PATH), record.attributes.get(s.RATIO)
+    stage, ratio = brief.get(s.STAGE_PATH), brief.get(s.RATIO)
     status = head.status.value if record.event == s.OPERATION_ENDED else own.get(s.NOTE_STATUS)
     return Event(
         head.operation_id,

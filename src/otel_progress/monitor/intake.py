@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -30,6 +30,8 @@ HEAD_BYTES: Final = 512 * 1024
 """The most that is read while a head is not complete; above what asyncio reads at once, as a body may be in it."""
 REQUEST_BYTES: Final = otlp.BYTES + HEAD_BYTES
 """The most that is read of a request; the application refuses bodies before, and says so."""
+GONE: Final = "otel_progress.gone"
+"""In the scope of a request: what to call when its connection is gone."""
 STUCK_SECONDS: Final = 15.0
 """Who takes nothing of what is sent to it for so long, or twice as long at the most, loses its connection."""
 
@@ -44,6 +46,7 @@ class Guarded(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody came."""
+        self._gone: list[Callable[[], object]] = []
         super().connection_made(transport)
         self._expect(HEAD_SECONDS, HEAD_BYTES)
         self._look = self.loop.call_later(STUCK_SECONDS, self._see_what_is_stuck, 0)
@@ -65,6 +68,7 @@ class Guarded(HttpToolsProtocol):
         self._read = 0
         self._expect(HEAD_SECONDS, HEAD_BYTES)
         super().on_message_begin()
+        cast("dict[str, object]", self.scope)[GONE] = self._gone
 
     def on_headers_complete(self) -> None:
         """It is complete, and a body may come."""
@@ -78,6 +82,8 @@ class Guarded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing will come any more."""
+        for call in tuple(self._gone):
+            call()
         self._in_time()
         if self._look is not None:
             self._look.cancel()

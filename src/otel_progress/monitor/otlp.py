@@ -146,6 +146,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.SLOW_AFTER: "double_value",
     s.START_WITHIN: "double_value",
     s.WAIT_REMAINING: "double_value",
+    s.RATIO: "double_value",
     s.GEN_AI_AGENT: "string_value",
     s.STAGE_PATH: "string_value",
     s.HEARTBEAT_INTERVAL: "double_value",
@@ -154,7 +155,7 @@ _BRIEF: Final[Mapping[str, str]] = {
 _LAST: Final = s.IDLE
 """In an event of our own SDK all that is read at once of one that runs stands before this one."""
 _WAIT: Final = frozenset({s.WAIT_REASON, s.WAIT_DURATION})
-_OWN: Final = s.EVENT_ATTRIBUTES | {s.STATUS_REASON}
+_OWN: Final = s.EVENT_ATTRIBUTES | {s.EXIT_CODE, s.EXIT_SIGNAL, s.EXIT_OUT_OF_MEMORY, s.EXIT_STDERR}
 
 
 class Record:
@@ -180,10 +181,10 @@ class Record:
         self.brief: dict[str, Any] = {}
         self.own: dict[str, Any] = _NOTHING
         brief, usual = self.brief, _BRIEF.get
-        plain = event in _PLAIN
+        plain, whole = event in _PLAIN, event in _WHOLE
         for pair in message.attributes:
             key = pair.key
-            if key == _LAST and plain and _is_read(brief):
+            if key == _LAST and not whole and _is_read(brief):
                 break
             form = usual(key)
             if form is not None:
@@ -202,11 +203,15 @@ class Record:
         kept = islice(self.own.items(), ATTRIBUTES)
         self.own = {key[:SHORT]: value[:TEXT] if type(value) is str else value for key, value in kept}
 
-    @property
-    def raw(self) -> bytes:
-        """All of it, as protobuf. From then on it holds no more of its request than this."""
+    def seal(self) -> None:
+        """Hold no more of its request than itself from now on; a part of a message keeps all of that in memory."""
         if self._message is not None:
             self._raw, self._message = self._message.SerializeToString(), None
+
+    @property
+    def raw(self) -> bytes:
+        """All of it, as protobuf."""
+        self.seal()
         return self._raw
 
     @property
@@ -254,6 +259,8 @@ def _is_own(event: str, key: str) -> bool:
     """Whether an event says this beside the state of its operation."""
     if key in _WAIT:
         return event in (s.WAIT_STARTED, s.WAIT_ENDED)
+    if key == s.STATUS_REASON:
+        return event == s.OPERATION_ENDED
     return key in _OWN or not key.startswith(_NOT_OWN)
 
 
@@ -278,6 +285,8 @@ _JSON_TEXTS: Final = frozenset(
 _SCALARS: Final = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 _PLAIN: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Events that say nothing beside the state."""
+_WHOLE: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.WAIT_STARTED, s.WAIT_ENDED})
+"""Events that are about what is part of the state as well; of the others all that they say stands before it."""
 _NOT_OWN: Final = (s.PREFIX, "gen_ai.", s.EVENT_NAME)
 
 
@@ -312,7 +321,7 @@ def sound_json(text: Any) -> Any:
         return "null"
 
 
-_ODD: Final = re.compile(r"\\u[dD][89a-fA-F]|[0-9]{16}|[eE][+]?[0-9]{3}|NaN|Infinity")
+_ODD: Final = re.compile(r"\\u[dD][89a-fA-F]|(?<![0-9.a-f])[0-9]{16}|[0-9][eE][+]?[0-9]{3,}(?![0-9a-f])|NaN|Infinity")
 """What JSON may say that can't be said again: half a surrogate pair, and numbers beyond 64 bits."""
 ODD_BRACKETS: Final = 300
 """So many lists and objects may be nested too deep."""
@@ -350,26 +359,66 @@ def record(raw: bytes) -> Record:
 
 
 class Group(NamedTuple):
-    """What one resource said under one scope; `records` are those that are events of ours."""
+    """What one resource said under one scope; `records` are those that are events of ours, but `void` ones."""
 
     resource: dict[str, Any]
     scope: str
     records: tuple[Record, ...]
+    void: int = 0
 
 
-def groups(parcel: Parcel) -> Iterator[Group]:
-    """Our events in a request of logs; a group without any is still a sign of life of its resource."""
+Due = Callable[[str, int], bool]
+"""Whether a plain update of this operation, at this time in ns, is wanted for its own sake."""
+
+
+def groups(parcel: Parcel, is_due: Due = lambda *_: True) -> Iterator[Group]:
+    """Our events in a request of logs; a group without any is still a sign of life of its resource.
+
+    A plain update that is followed by a newer event of its operation is void, unless it is due.
+    """
     message = parcel.message
     assert isinstance(message, ExportLogsServiceRequest)
     for by_resource in message.resource_logs:
         resource = about(by_resource.resource)
         for by_scope in by_resource.scope_logs:
-            found = tuple(
-                Record(event, message) for message in by_scope.log_records if (event := _event(message)) in s.EVENTS
-            )
+            found, void = _records(by_scope.log_records, is_due)
             if parcel.largest > RECORD_SMALL:
-                found = tuple(map(_bounded, found))
-            yield Group(resource, by_scope.scope.name, found)
+                found = [_bounded(record) for record in found]
+            yield Group(resource, by_scope.scope.name, tuple(found), void)
+
+
+def _records(messages: Any, is_due: Due) -> tuple[list[Record], int]:
+    """Our events, without those that are void, and how many these are."""
+    found: list[Record] = []
+    newest: dict[Any, int] = {}
+    void = 0
+    for message in reversed(messages):
+        event = message.event_name or _event(message)
+        if event not in s.EVENTS:
+            continue
+        if event == s.UPDATED:
+            key, sequence = _place(message.attributes)
+            if sequence < newest.get(key, 0) and not is_due(key, message.time_unix_nano):
+                void += 1
+                continue
+        record = Record(event, message)
+        found.append(record)
+        said = record.brief.get(s.SEQUENCE)
+        if event == s.OPERATION_STARTED:
+            newest.pop(record.brief.get(s.OPERATION_ID), None)  # what stands before it is of another attempt
+        elif type(said) is int:
+            newest[record.brief.get(s.OPERATION_ID)] = said
+    found.reverse()
+    return found, void
+
+
+def _place(attributes: Any) -> tuple[str, int]:
+    """Operation and sequence of an event, where it is one of our own SDK."""
+    if len(attributes) > 3 and attributes[0].key == s.SEQUENCE:
+        for at in (1, 3):  # behind the stage, where it is about one
+            if attributes[at].key == s.OPERATION_ID:
+                return attributes[at].value.string_value, attributes[0].value.int_value
+    return "", 0
 
 
 def _bounded(record: Record) -> Record:

@@ -7,14 +7,16 @@ missed, or is told to load anew. A reader that can't keep up loses its connectio
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
 from otel_progress import clock
+from otel_progress.monitor.intake import GONE
 from otel_progress.monitor.views import dump
 
 FRAMES: Final = 1_200
@@ -43,13 +45,24 @@ class Frame(NamedTuple):
     """One message: its place, and its bytes as a server-sent event."""
 
     sequence: int
-    name: str
-    data: str
     bytes: bytes
 
-    def text(self, epoch: str) -> str:
-        """As a message of a WebSocket."""
-        return f'{{"id":"{epoch}-{self.sequence}","event":"{self.name}","data":{self.data}}}'
+    @property
+    def name(self) -> str:
+        """What kind of event it is."""
+        return self._part(1)
+
+    @property
+    def data(self) -> str:
+        """What it says, as JSON."""
+        return self._part(2)
+
+    def text(self) -> str:
+        """The same as a message of a WebSocket."""
+        return f'{{"id":"{self._part(0)}","event":"{self.name}","data":{self.data}}}'
+
+    def _part(self, line: int) -> str:
+        return self.bytes.split(b"\n", 3)[line].partition(b": ")[2].decode()
 
 
 class Reader:
@@ -206,7 +219,7 @@ class Hub:
         return place if place <= self.sequence else None
 
     def _frame(self, sequence: int, event: str, data: str) -> Frame:
-        return Frame(sequence, event, data, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
+        return Frame(sequence, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
 
     def begin(
         self, after: str | None, first: Iterable[tuple[str, str]], since: str | None = None
@@ -262,6 +275,7 @@ async def serve_events(
     topic: str,
     after: str | None,
     first: list[tuple[str, str]],
+    scope: Scope,
     receive: Receive,
     send: Send,
     *,
@@ -276,25 +290,45 @@ async def serve_events(
     async def beat() -> None:
         await send({"type": "http.response.body", "body": BEAT, "more_body": True})
 
-    async def left() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        main.cancel()
-
     await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
     await say(frames)
-    main = asyncio.ensure_future(hub.follow(hub.topic(topic), reader, say, beat))
-    gone = asyncio.ensure_future(left())
+    with _until_gone(scope, receive):
+        await hub.follow(hub.topic(topic), reader, say, beat)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@contextlib.contextmanager
+def _until_gone(scope: Scope, receive: Receive) -> Iterator[None]:
+    """Serve until the other side is gone, or is dropped.
+
+    A server that has a list of what to do when it is gone saves a task, and so memory, for each reader.
+
+    Raises:
+        ConnectionAbortedError: when it is.
+    """
+    serving = asyncio.current_task()
+    assert serving is not None
+    gone: list[Callable[[], object]] | None = scope.get(GONE)
+    watching: asyncio.Future[None] | None = None
+    if gone is not None:
+        gone.append(serving.cancel)
+    else:
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            serving.cancel()
+
+        watching = asyncio.ensure_future(watch())
     try:
-        await main
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        yield
     except asyncio.CancelledError:
-        if not main.cancelled():
-            main.cancel()
-            raise
         raise ConnectionAbortedError from None
     finally:
-        gone.cancel()
+        if gone is not None:
+            gone.remove(serving.cancel)
+        if watching is not None:
+            watching.cancel()
 
 
 async def serve_socket(
@@ -314,7 +348,7 @@ async def serve_socket(
 
     async def say(new: list[Frame]) -> None:
         for frame in new:
-            await send({"type": "websocket.send", "text": frame.text(hub.epoch)})
+            await send({"type": "websocket.send", "text": frame.text()})
 
     async def beat() -> None:
         """The server's own pings show that it lives."""
