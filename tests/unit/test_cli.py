@@ -15,7 +15,7 @@ from socket import create_server
 import pytest
 
 from otel_progress import cli, proc, settings
-from otel_progress.cli import environment, hosted, main, overlay
+from otel_progress.cli import board, environment, hosted, main, overlay
 from otel_progress.cli.environment import endpoints, mute, redirected
 from otel_progress.cli.run import say
 from otel_progress.monitor import stacks
@@ -132,6 +132,17 @@ def test_colours_of_a_command_go_on_after_the_tree() -> None:
     assert overlay.colours_after(b"\x1b[1m", b"x\x1b[0my") == b""
     assert overlay.colours_after(b"\x1b[1m", b"x\x1b[m\x1b[32my") == b"\x1b[32m"
     assert len(overlay.colours_after(b"", b"\x1b[31m" * 10_000)) < 1_000
+
+
+def test_end_that_comes_twice_is_told_once() -> None:
+    """After a gap the same end may come by two ways; another end of it, or one of a new attempt, is told."""
+    seen = board.Board(draws=True)
+    row = {"id": "survey-1", "name": "survey", "status": "lost", "ended": True, "elapsed": 1.0}
+    told = []
+    for change in (row, row, {**row, "status": "completed"}, {**row, "status": "completed", "attempt": 2}):
+        seen.changed([change])
+        told.append(len(seen.news()))
+    assert told == [1, 0, 1, 1]
 
 
 def test_place_of_a_followed_command(tmp_path: Path) -> None:

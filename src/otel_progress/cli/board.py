@@ -73,8 +73,8 @@ class Board:
         self._told_at: dict[str, float] = {}
         self._last_event = 0.0
         self._ahead = 0.0
-        self.over: dict[str, int] = {}
-        """The attempt of those of which the end is known, the latest of them."""
+        self.over: dict[str, tuple[int, Status]] = {}
+        """Attempt and status of those of which the end is known, the latest of them."""
         self.ended: Snapshot | None = None
         """The only operation to watch, once it ended."""
         self.summary: list[Line] = []
@@ -183,7 +183,7 @@ class Board:
         parent = snapshot.parent_id if snapshot.parent_id in self._known else None
         label = self._label(row)
         self._forget(key)
-        self.over[key] = snapshot.attempt
+        told, self.over[key] = self.over.pop(key, None), (snapshot.attempt, snapshot.status)
         if len(self.over) > HAD:
             del self.over[next(iter(self.over))]
         if key == self._root:
@@ -191,6 +191,9 @@ class Board:
             self.ended, self.summary = snapshot, plain.closing(snapshot, label_of(row), STAGES)
             return
         if parent is None:
+            # After a gap an end may come twice: in the list anew, and by the stream.
+            if before is None and told == self.over[key]:
+                return
             self._tell(self._closing(row, snapshot), must=snapshot.status is not Status.COMPLETED)
             return
         if before is None and key in self._had:

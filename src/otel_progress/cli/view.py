@@ -189,7 +189,7 @@ class View(Watch):
         for entry in self._heard.all():
             head = entry.head
             part = head.parent_id is not None and self._heard.has(head.parent_id)
-            if not entry.open and not part and self._board.over.get(head.operation_id) != head.attempt:
+            if not entry.open and not part and self._board.over.get(head.operation_id) != (head.attempt, head.status):
                 yield entry
 
     def _endings(self) -> list[Line]:

@@ -103,11 +103,16 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
     if snapshot.cancel_requested:
         out[s.CANCEL_REQUESTED] = True
     if snapshot.wait is not None:
-        out[s.WAIT_REASON], out[s.WAIT_DURATION] = snapshot.wait.reason, snapshot.wait.elapsed
-        if snapshot.wait.overdue_after is not None:
-            out[s.WAIT_REMAINING] = snapshot.wait.overdue_after - snapshot.wait.elapsed
+        out |= _wait(snapshot.wait)
     if snapshot.span is not None:
         out |= _span(snapshot.span)
+    return out
+
+
+def _wait(wait: Wait) -> dict[str, Scalar]:
+    out: dict[str, Scalar] = {s.WAIT_REASON: wait.reason, s.WAIT_DURATION: wait.elapsed}
+    if wait.overdue_after is not None:
+        out[s.WAIT_REMAINING] = wait.overdue_after - wait.elapsed
     return out
 
 
