@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.terminal.real import Monitor
-from tests.terminal.screens import ROOT, Terminal, command, environment
+from tests.terminal.screens import ROOT, Terminal, command, environment, wait_until
 
 PROGRAM = """
 import sys, time
@@ -110,6 +110,7 @@ def test_cancel_stops_it(real: Monitor) -> None:
             everything.see("1 running")
             with Terminal("watch", "survey-1", "--url", real.url) as terminal:
                 terminal.see("survey-1")
+                wait_until(lambda: json.loads(asked(real, "show", "survey-1", "--json").stdout).get("control"))
                 done = asked(real, "cancel", "survey", "--yes", "--reason", "enough", "--wait", "20")
                 assert (done.returncode, done.stdout) == (0, "survey-1 has stopped\n")
                 assert terminal.exit_code(20) == 1

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from otel_progress.cli.child import Child
+    from otel_progress.cli.client import Client
     from otel_progress.cli.signals import Came
     from otel_progress.monitor.ledger import Entry
     from otel_progress.monitor.watch import Watcher
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 16
 """Requests to stop that are under way at the same time."""
 ASK_SECONDS: Final = 6.0
+AGAIN: Final = (0.2, 0.4, 0.6)
+"""Pauses before an operation is asked again whose process can't be reached: it may have begun only now."""
 TWICE: Final = 2.0
 """So many seconds after all that were asked have ended, Ctrl+C is for others again."""
 ASKED, TAKEN, ENDED, AWAY = "asking", "received", "obeyed", "can't be reached"
@@ -209,12 +212,11 @@ class Stop:
                 key = waiting.popleft()
             except IndexError:
                 return
-            query = urlencode({"wait": 0, "reason": "Ctrl+C"})
-            try:
-                answer = client.ask(f"{path_of(key)}?{query}", method="DELETE", timeout=ASK_SECONDS)
-                found = {"received": TAKEN, "obeyed": ENDED}.get(str(answer.get("state")), AWAY)
-            except (Told, Answered, Lost):
-                found = AWAY
+            found = _ask(client, key)
+            for pause in AGAIN:
+                if found == AWAY:
+                    threading.Event().wait(pause)
+                    found = _ask(client, key)
             states[key] = found
 
     def _now(self) -> dict[str, str]:
@@ -231,6 +233,16 @@ class Stop:
         entries = [entry for entry in self._watcher.operations() if entry.open]
         names = {entry.head.operation_id for entry in entries}
         return [entry for entry in entries if entry.head.parent_id not in names]
+
+
+def _ask(client: Client, key: str) -> str:
+    """Ask one to stop, and see whether its process takes it."""
+    query = urlencode({"wait": 0, "reason": "Ctrl+C"})
+    try:
+        answer = client.ask(f"{path_of(key)}?{query}", method="DELETE", timeout=ASK_SECONDS)
+    except (Told, Answered, Lost):
+        return AWAY
+    return {"received": TAKEN, "obeyed": ENDED}.get(str(answer.get("state")), AWAY)
 
 
 def _label(entry: Entry) -> str:
