@@ -15,9 +15,9 @@ CHROMIUM = Path("/usr/bin/chromium")
 HOW = "run `pip install playwright` and `sh tools/install.sh chromium`"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for all tests; where it is missing they are skipped, but never in CI."""
+    """One Chromium for the tests of a module, as no other test can run a loop meanwhile; in CI it may not be missing."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

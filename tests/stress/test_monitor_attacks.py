@@ -736,13 +736,13 @@ def test_owner_hears_nothing_of_others(guarded: Served) -> None:
         heard = [frames(events, b"hello").decode(), frames(few, b"event: operation").decode()]
         said = [[str(client.recv(IN_TIME))] for client in (all_, one, admins)]
         guarded.send(
-            event("of-bob", sequence=2, MESSAGE="last-words", ATTRIBUTES='{"owner": "bob"}'),
+            event("of-bob", "both", sequence=2, MESSAGE="last-words", ATTRIBUTES='{"owner": "bob"}'),
             event(
                 "bob-below-ann", sequence=2, OPERATION_PARENT_ID="of-ann", USAGE='{"cost.USD": 9}', MESSAGE="last-words"
             ),
             token=ADMIN,
         )
-        guarded.send(event("of-ann", sequence=2, USAGE='{"cost.USD": 1}', MESSAGE="last-words"), token=ADMIN)
+        guarded.send(event("of-ann", "both", sequence=2, USAGE='{"cost.USD": 1}', MESSAGE="last-words"), token=ADMIN)
         for client, parts in zip((all_, one, admins), said):
             while "last-words" not in parts[-1]:
                 parts.append(str(client.recv(IN_TIME)))
