@@ -20,6 +20,7 @@ from otel_progress import semconv as s
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
+from otel_progress.monitor import core as core_module
 from otel_progress.monitor.core import Told
 from otel_progress.monitor.kept import Batch
 from otel_progress.monitor.ledger import lose
@@ -520,3 +521,18 @@ def test_one_that_ran_when_it_had_to_make_room_is_over_in_the_store_until_it_is_
     again = monitor.store.recall("0")
     assert again is not None
     assert (again.status, again.presumed) == ("running", False)
+
+
+def test_what_is_held_has_a_limit_in_bytes_and_the_largest_goes(
+    monitor: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large events are, memory is bounded; the small ones stay."""
+    monkeypatch.setattr(core_module, "HELD_BYTES", 40_000)
+    monitor.say(snap(key="small"))
+    for number in range(5):
+        monitor.say(snap(key=f"large{number}", description="x" * 15_000))
+    assert monitor.core.ledger.forgotten == 3
+    assert "small" in monitor.core.ledger.operations
+    monitor.say(snap(2, Status.COMPLETED, key="small"))
+    monitor.say(snap(2, Status.COMPLETED, key="large4"))
+    assert monitor.core._held == sum(len(entry.said.raw) for entry in monitor.core.ledger.operations.values())

@@ -169,7 +169,9 @@ def test_report_for_a_person() -> None:
     report.waiting("waiting for it")
     report.end()
     text = out.getvalue()
-    assert text.startswith("endpoint\n  ✓ fine\n  ✗ logs, traces: nothing [31m listens\n      fix: Start a Collector")
+    assert text.startswith(
+        "endpoint\n  ✓ fine\n  ✗ logs, traces: nothing [31m listens\n      fix: Start `otel-progress monitor`"
+    )
     assert text.endswith("1 thing is wrong\n")
     assert "\x1b" not in text
     assert "waiting" not in text

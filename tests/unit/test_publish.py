@@ -288,3 +288,14 @@ def test_topics_of_single_operations_are_small(monitor: Parts) -> None:
         monitor.hub.publish(of_operation("a"), "operation", "x" * 100_000)
     assert sum(len(frame.bytes) for frame in topic.frames) <= 1024 * 1024
     assert topic.after(0) is None
+
+
+def test_what_is_wrong_with_the_monitor_is_told_to_all_once(monitor: Parts) -> None:
+    """Readers hear of it when it begins and when it is over, and who comes meanwhile hears it first."""
+    read = Read(monitor, ALL)
+    monitor.core.trouble = "the disk is full"
+    assert read.told() == [("trouble", {"text": "the disk is full"})]
+    assert read.told() == []
+    assert json.loads(Read(monitor, ALL).first[0].data)["trouble"] == "the disk is full"
+    monitor.core.trouble = None
+    assert read.told() == [("trouble", {"text": None})]

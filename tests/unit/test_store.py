@@ -869,3 +869,19 @@ def test_closed_store_says_so(store: Store) -> None:
     ):
         with pytest.raises(StoreError, match="is closed"):
             use()
+
+
+def test_one_that_runs_and_says_much_does_not_push_out_what_is_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is too much, long histories of those that run are shortened first, to their newest."""
+    monkeypatch.setattr(module, "TIGHT", 50)
+    store = Store(path, most_bytes=1_000_000)
+    ids = [f"o{n}" for n in range(50)]
+    history(store, ids, 2, "completed", 1.0)
+    history(store, ["chatty"], 2_000, "running", 2.0, "x" * 1_000)
+    while store.prune(3.0):
+        pass
+    assert store.count(Query()) == 50
+    assert sequences(store, "chatty", limit=1000) == list(range(1_951, 2_001))
+    store.close()

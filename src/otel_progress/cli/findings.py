@@ -69,7 +69,7 @@ KINDS: Final = {
     "refused": Kind(
         _ERROR,
         "nothing listens there",
-        "Start a Collector (otelcol --config collector-config/local.yaml) there, or "
+        "Start `otel-progress monitor` or a Collector (otelcol --config collector-config/local.yaml) there, or "
         "name the right address in {variable}.",
     ),
     "unreachable": Kind(

@@ -46,8 +46,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--port", type=_port, default=4318, help="of OTLP over HTTP, the page and the API (default 4318; 0: any)")
-    add("--grpc-port", type=_port_or_none, default=4317, help="of OTLP over gRPC (default 4317; none: no gRPC)")
+    add("--port", type=port, default=4318, help="of OTLP over HTTP, the page and the API (default 4318; 0: any)")
+    add("--grpc-port", type=port_or_none, default=4317, help="of OTLP over gRPC (default 4317; none: no gRPC)")
     add("--host", default="127.0.0.1", help="the address to listen on (default 127.0.0.1; others need a token)")
     add("--db", type=Path, help="the file that keeps state and history (default: in the user's state folder)")
     add("--keep-days", type=_positive, default=30.0, metavar="N", help="keep what is over for N days (default 30)")
@@ -67,10 +67,10 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run the monitor until it is told to stop; returns the exit code."""
     try:
         monitor = make(options, environ)
+    except ProgressError as error:  # first, as a missing dependency is an ImportError as well, and says what is missing
+        return _fail(str(error))
     except ImportError as error:
         return _fail(f'monitor needs more packages ({error}): pip install "otel-progress[monitor]"')
-    except ProgressError as error:
-        return _fail(str(error))
 
     def ready() -> None:
         if not options.quiet:
@@ -144,26 +144,26 @@ def _forward(given: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[s
 
     if given.forward is None:
         return {}
+    parts = urlsplit(given.forward)
+    try:
+        at = parts.port
+    except ValueError:
+        raise InvalidArgument(f"--forward {given.forward!r} is no address") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidArgument(f"--forward needs an address such as http://collector:4318, not {given.forward!r}")
+    if is_loopback(parts.hostname) and at in (given.port, given.grpc_port):
+        raise InvalidArgument("--forward names this monitor itself; name the Collector behind it")
     signals = ("logs", "metrics", "traces")
     named = {f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" for signal in signals}
     mine = {key: value for key, value in environ.items() if key not in named}
     found = settings.read(environ={**mine, "OTEL_EXPORTER_OTLP_ENDPOINT": given.forward}).endpoints
-    parts = urlsplit(given.forward)
-    try:
-        loops = is_loopback(parts.hostname or "") and parts.port in (given.port, given.grpc_port)
-    except ValueError:
-        raise InvalidArgument(f"--forward {given.forward!r} is no address") from None
-    if not parts.scheme or not parts.hostname:
-        raise InvalidArgument(f"--forward needs an address such as http://collector:4318, not {given.forward!r}")
-    if loops:
-        raise InvalidArgument("--forward names this monitor itself; name the Collector behind it")
     return {signal: found[signal] for signal in signals}
 
 
 def _greet(monitor: Monitor) -> None:
     from otel_progress import __version__
 
-    grpc = f", and 127.0.0.1:{monitor.grpc_port} (gRPC)" if monitor.grpc_port else ""
+    grpc = f", and {monitor.host}:{monitor.grpc_port} (gRPC)" if monitor.grpc_port else ""
     lines = [
         f"otel-progress monitor {__version__}",
         f"  page     {monitor.url}{monitor.auth.link() if monitor.auth.needs_token else ''}",
@@ -189,15 +189,16 @@ def _fail(reason: str) -> int:
     return 1
 
 
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 65535, not {text}")
-    return number
+def port(text: str) -> int:
+    """A port, from the command line."""
+    if not text.isdecimal() or not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text}")
+    return int(text)
 
 
-def _port_or_none(text: str) -> int | None:
-    return None if text == "none" else _port(text)
+def port_or_none(text: str) -> int | None:
+    """A port or `none`, from the command line."""
+    return None if text == "none" else port(text)
 
 
 def _positive(text: str) -> float:

@@ -13,7 +13,7 @@ from otel_progress.cli.board import STAGES, Board
 from otel_progress.cli.client import Answered, Client, Lost
 from otel_progress.cli.codes import NOT_FOUND, Told
 from otel_progress.cli.feed import Down, Feed, Item
-from otel_progress.cli.remote import items, label_of, mapping, number, snapshot_of, status_of
+from otel_progress.cli.remote import items, label_of, mapping, number, snapshot_of, status_of, text
 from otel_progress.handlers import plain
 from otel_progress.handlers.diversion import on_terminal
 from otel_progress.handlers.screen import Screen
@@ -72,6 +72,7 @@ class Watch:
         self._board = board or Board(draws=self._draws, root=key, everything=everything)
         self._down: Down | None = None
         self._blind = 0.0
+        self._told: str | None = None
 
     def run(self, first: dict[str, Any] | None, before: list[dict[str, Any]]) -> int:
         """Follow to the end of that operation, or for ever.
@@ -120,7 +121,10 @@ class Watch:
             raise Told("".join(words for words, _ in self._board.gone(self._key or "")), NOT_FOUND)
         elif kind == "loaded":
             self._loaded(data)
+        elif kind == "trouble":
+            self._trouble(mapping(data).get("text"))
         elif kind == "hello":
+            self._trouble(mapping(data).get("trouble"))
             self._board.server_time(number(mapping(data).get("server_time")) or clock.unix())
         elif kind == "changes":
             self._board.changed(items(mapping(data).get("rows")))
@@ -142,6 +146,14 @@ class Watch:
             self._screen.print([((f"{self._lost(down.pause)} ({down.reason})", "yellow"),)])
         elif down is None and before is not None:
             self._screen.print([(("connected again", "green"),)])
+
+    def _trouble(self, given: object) -> None:
+        """What is wrong with the monitor itself, once."""
+        words = text(given)
+        if words != self._told:
+            self._told = words
+            line = f"the monitor has a problem: {words}" if words else "the monitor is well again"
+            self._screen.print([((line, "yellow" if words else "green"),)])
 
     def _loaded(self, data: Any) -> None:
         if self._key is not None:

@@ -135,7 +135,7 @@ class Monitor:
         self.views = Views(self.core, self._store, trace_url=options.trace_url)
         self.control = Control()
         self.views.can_reach = self.control.connected
-        self.publisher = Publisher(self.core, self._store, self.views, self.hub, options.interval)
+        self.publisher = Publisher(self.core, self._store, self.views, self.hub, options.interval, self._tell_trouble)
         self.outlets = Outlets(self.core, self.views, options.redis, options.webhook, _origin(options.db))
         self.core.watcher = Watcher(self._post, lambda _: None, ledger=self.core.ledger, quiet=QUIET, eager=False)
         self.core.watcher.settled = lambda: self.core.idle
@@ -147,17 +147,27 @@ class Monitor:
         from otel_progress.monitor.otlp_grpc import GrpcIntake
 
         try:
-            return GrpcIntake(self.core.offer, self.auth, options.host, options.grpc_port, f"{self.url}{CONTROL_PATH}")
+            control = None if self._is_wildcard else f"{self.url}{CONTROL_PATH}"
+            return GrpcIntake(self.core.offer, self.auth, options.host, options.grpc_port, control)
         except InvalidArgument as error:
             self._say(f"{error}; without gRPC: --grpc-port none")
             return None
 
     @property
+    def _is_wildcard(self) -> bool:
+        """Whether it listens on all addresses, so that nobody knows by which one others reach it."""
+        return self._options.host in ("0.0.0.0", "::", "")  # noqa: S104
+
+    @property
+    def host(self) -> str:
+        """An address at which it can be reached from this machine."""
+        host = "127.0.0.1" if self._is_wildcard else self._options.host
+        return f"[{host}]" if ":" in host else host
+
+    @property
     def url(self) -> str:
         """Where the page is."""
-        host = self._options.host
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host  # noqa: S104
-        return f"http://{shown}:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def grpc_port(self) -> int | None:
@@ -281,6 +291,9 @@ class Monitor:
                 self._loop.call_soon_threadsafe(self._tell_ends, ended)
         self.outlets.take(told)
 
+    def _tell_trouble(self, trouble: str | None) -> None:
+        self._say("all is well again" if trouble is None else f"trouble: {trouble}")
+
     def _wants(self, event: str) -> bool:
         return event == s.OPERATION_ENDED or self.outlets.wants(event)
 
@@ -369,6 +382,9 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         found.bind((host, port))
         found.listen(2048)
+    except socket.gaierror:
+        found.close()
+        raise InvalidArgument(f"--host {host!r} is no address of this machine") from None
     except (OSError, OverflowError) as error:
         found.close()
         why = error.strerror if isinstance(error, OSError) else "it is no port"

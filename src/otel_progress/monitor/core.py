@@ -7,6 +7,7 @@ change, and whole dicts are copied in one step.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections import deque
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """The most that waits to be taken."""
+HELD_BYTES: Final = 128 * 1024 * 1024
+"""The most that is held of all operations; where it is more, the largest make room."""
 REQUESTS: Final = 64
 """The most requests in one transaction."""
 TICK: Final = 1.0
@@ -114,7 +117,13 @@ class Core:
             on_silence: called when the process of an operation is not heard of any more, and when it is again.
             wake: called with a signal of which something waits to be passed on.
         """
-        self.ledger = Ledger(most_ended=ENDED, recall=self._recall, on_change=self._changed, on_forget=self._forgotten)
+        self.ledger = Ledger(
+            most_ended=ENDED,
+            recall=self._recall,
+            on_change=self._changed,
+            on_forget=self._forgotten,
+            on_drop=self._dropped,
+        )
         self.observer = Observer(self.ledger, clock.monotonic())
         self.labels: dict[str, Label] = {}
         self.watcher: Watcher | None = None
@@ -144,6 +153,8 @@ class Core:
         self._saved_at: dict[str, float] = {}
         self._sent: list[int] = []
         self._kept_at: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
+        self._held = 0
         self._touched: deque[Entry] = deque(maxlen=otlp.RECORDS)
         self._traces: dict[bytes, None] = {}
         self._stopped = False
@@ -239,7 +250,8 @@ class Core:
             except Exception as error:  # whatever one request does, the next one is taken
                 self.trouble = f"{type(error).__name__}: {error}"
                 for job in jobs:
-                    job.done(Refused(503, "the monitor failed", 5))
+                    with contextlib.suppress(Exception):
+                        job.done(Refused(503, "the monitor failed", 5))
         self._save(Batch())
 
     def _note_delay(self) -> None:
@@ -281,7 +293,9 @@ class Core:
         self._tell_changes()
         for job, answer in zip(jobs, answers):
             job.done(failed if failed is not None and isinstance(answer, Taken) else answer)
-        if failed is None:
+        if failed is not None:
+            self.refused += len(jobs)
+        else:
             self.taken += self._taking
             self._pass_on(told)
             if self._wake is not None:
@@ -353,9 +367,12 @@ class Core:
             for group in self._spans.groups(parcel, self._is_ours, self.ledger.find, now):
                 self._hear(group, batch, told, now, own=job.own)
         for entry in self._touched:
-            if isinstance(entry.said, Record):
-                entry.said.seal()
+            key = entry.head.operation_id
+            if isinstance(entry.said, Record) and self.ledger.operations.get(key) is entry:
+                self._weigh(key, len(entry.said.raw))
         self._touched.clear()
+        while self._held > HELD_BYTES:
+            self.ledger.forget(max(self._sizes, key=self._sizes.__getitem__))
         if job.own and parcel.signal in self._forwards:
             batch.outgoing.append((parcel.signal, parcel.body))
         unread = self.ledger.unread - unread
@@ -394,6 +411,17 @@ class Core:
             self._unsaved_processes.add(process.instance)
         if own and self.watcher is not None:
             self.watcher.notice(process)
+
+    def _dropped(self, key: str) -> None:
+        self._weigh(key, 0)
+
+    def _weigh(self, key: str, size: int) -> None:
+        """So many bytes are held of an operation; 0 where it is held no more."""
+        self._held += size - self._sizes.get(key, 0)
+        if size:
+            self._sizes[key] = size
+        else:
+            self._sizes.pop(key, None)
 
     def _may_be_due(self, operation_id: str, time: int) -> bool:
         kept = self._kept_at.get(operation_id)

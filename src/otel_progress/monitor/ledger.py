@@ -250,6 +250,7 @@ class Ledger:
         recall: finds an operation that is held no more.
         on_change: called with each operation that changed.
         on_forget: called with each that ran when it had to make room.
+        on_drop: called with the id of each that is held no more.
     """
 
     most: int = OPERATIONS
@@ -262,6 +263,7 @@ class Ledger:
     recall: Callable[[str], Entry | None] | None = None
     on_change: Callable[[Entry], None] | None = None
     on_forget: Callable[[Entry], None] | None = None
+    on_drop: Callable[[str], None] | None = None
     revision: int = 0
     _open: dict[str, dict[str, None]] = field(default_factory=dict)
     _ended: dict[str, None] = field(default_factory=dict)
@@ -426,9 +428,10 @@ class Ledger:
                 self._ended[key] = self._ended.pop(key)
 
     def _make_room(self) -> None:
-        self._forget(next(iter(self._ended or self.operations)))
+        self.forget(next(iter(self._ended or self.operations)))
 
-    def _forget(self, key: str) -> None:
+    def forget(self, key: str) -> None:
+        """Hold an operation no more, to make room."""
         entry = self.operations[key]
         self._drop(key)
         if entry.open:
@@ -440,6 +443,8 @@ class Ledger:
         entry = self.operations.pop(key)
         self._take_out(key, entry)
         self._orphan(key, entry)
+        if self.on_drop is not None:
+            self.on_drop(key)
 
     def _make_room_for_process(self) -> None:
         if len(self.processes) >= PROCESSES:
@@ -447,7 +452,7 @@ class Ledger:
             if idle is None:
                 idle = next(iter(self.processes))
                 for key in tuple(self._open.get(idle, ())):
-                    self._forget(key)
+                    self.forget(key)
             del self.processes[idle]
 
 

@@ -36,7 +36,7 @@ Offer = Callable[[Envelope, "Done"], None]
 class GrpcIntake:
     """Takes OTLP over gRPC, from `start()` to `stop()`."""
 
-    def __init__(self, offer: Offer, auth: Auth, host: str, port: int, control: str) -> None:
+    def __init__(self, offer: Offer, auth: Auth, host: str, port: int, control: str | None) -> None:
         """Hold a port.
 
         Raises:
@@ -50,7 +50,7 @@ class GrpcIntake:
         self._grpc = grpc
         self._offer = offer
         self._auth = auth
-        self._control = (("otel-progress-control", control),)
+        self._control = () if control is None else (("otel-progress-control", control),)
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, "otel-progress-grpc"),
             options=(("grpc.max_receive_message_length", otlp.BYTES), ("grpc.so_reuseport", 0)),

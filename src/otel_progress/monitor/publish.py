@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -43,8 +44,17 @@ def _of_owners(operation_id: str) -> str:
 class Publisher:
     """Tells readers what changed; it belongs to the server's loop."""
 
-    def __init__(self, core: Core, store: Store, views: Views, hub: Hub, interval: float) -> None:
-        """Look every `interval` seconds."""
+    def __init__(
+        self,
+        core: Core,
+        store: Store,
+        views: Views,
+        hub: Hub,
+        interval: float,
+        on_trouble: Callable[[str | None], None] = lambda _: None,
+    ) -> None:
+        """Look every `interval` seconds; `on_trouble` is told what is wrong with the monitor, and when it is not."""
+        self._on_trouble = on_trouble
         self._core = core
         self._store = store
         self._views = views
@@ -72,6 +82,16 @@ class Publisher:
                 beat_at = now
                 self._hub.beat()
 
+    def _tell_trouble(self) -> None:
+        """That the monitor can't do what it is there for is for all to see."""
+        trouble = self._core.trouble
+        if trouble == self._hub.trouble:
+            return
+        self._hub.trouble = trouble
+        self._on_trouble(trouble)
+        for name in self._hub.topics:
+            self._hub.publish(name, "trouble", dump({"text": trouble}))
+
     def _fail(self, error: Exception) -> None:
         """What was to be said may be lost: all readers load anew, so no end is."""
         self.failures += 1
@@ -90,6 +110,7 @@ class Publisher:
 
     def publish(self) -> None:
         """Say what changed since the last time, as far as it has room."""
+        self._tell_trouble()
         changed, gone = self._core.changes(), self._core.gone()
         if changed or gone:
             self._hub.turn()

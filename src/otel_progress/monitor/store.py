@@ -28,6 +28,8 @@ from otel_progress.monitor.kept import Batch, Event, Kept, Known, Query
 
 DAYS: Final = 30.0
 BYTES: Final = 1024 * 1024 * 1024
+TIGHT: Final = 1_000
+"""So many events are kept of one that runs where the file is too large, before anything that is over goes."""
 EVENTS: Final = 10_000
 """The most events that are kept of an operation that runs."""
 PROCESSES: Final = 20_000
@@ -337,8 +339,8 @@ class Store:
         before = now - self._keep
         gone = gone or (lambda _: None)
         aged = self._forget(deadline, lambda: self._oldest(before), gone)
+        trimmed = self._trim(deadline, TIGHT if self._too_large() else EVENTS)
         squeezed = self._forget(deadline, lambda: self._oldest(math.inf) if self._too_large() else [], gone)
-        trimmed = self._trim(deadline)
         self.aged += aged
         self.squeezed += squeezed
         self.trimmed += trimmed
@@ -378,14 +380,14 @@ class Store:
             gone(ids)
         return went
 
-    def _trim(self, deadline: float) -> int:
+    def _trim(self, deadline: float, most: int) -> int:
         """Shorten histories of those that run, in turn: where time was short, the next call goes on from there."""
         went = 0
         for (key,) in self._read(
             "SELECT key FROM operations WHERE ended = 0 AND key > ? ORDER BY key", (self._trimmed_to,)
         ):
             last = self._read(
-                "SELECT id FROM events WHERE operation = ? ORDER BY id DESC LIMIT 1 OFFSET ?", (key, EVENTS)
+                "SELECT id FROM events WHERE operation = ? ORDER BY id DESC LIMIT 1 OFFSET ?", (key, most)
             )
             removed = CHUNK if last else 0
             while removed == CHUNK and clock.monotonic() < deadline:

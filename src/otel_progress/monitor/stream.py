@@ -143,6 +143,8 @@ class Hub:
         self.sequence = 0
         self.topics: dict[str, Topic] = {}
         self.dropped = 0
+        self.trouble: str | None = None
+        """What is wrong with the monitor itself, in words for its readers."""
         self._interval = interval
         self._version = version
         self._closed = False
@@ -235,6 +237,7 @@ class Hub:
             "interval": self._interval,
             "version": self._version,
             "server_time": clock.time_ns() / 1e9,
+            "trouble": self.trouble,
         }
         frames = [self._frame(reader.position, "hello", dump(hello))]
         if after and place is None:

@@ -6,7 +6,7 @@ import { effect, html, render } from "./html.js";
 import { Icon } from "./icons.js";
 import { nextTheme, theme } from "./keys.js";
 import { Filters, List, Nothing } from "./list.js";
-import { connect, link, loaded, retryNow, stuckWhileHidden } from "./live.js";
+import { connect, link, loaded, retryNow, stuckWhileHidden, trouble } from "./live.js";
 import { detail, selected } from "./selection.js";
 import { announcement, counts, isEmpty, layout, stuck, tick, ticking } from "./state.js";
 import { clockTime, number } from "./words.js";
@@ -27,6 +27,11 @@ function Lost() {
   return html`<div class="lost" role="status"><${Icon} name="dead" /><span>The connection to the monitor is lost. What is shown is from ${clockTime(since / 1000, Date.now() / 1000)}.</span><button type="button" class="quiet" onClick=${retryNow}>Try now</button></div>`;
 }
 
+function Trouble() {
+  if (!trouble.value || link.value.phase !== "open") return null;
+  return html`<div class="lost" role="status"><${Icon} name="dead" /><span>The monitor has a problem: ${trouble.value}</span></div>`;
+}
+
 function Top() {
   const running = counts.value.progressing + counts.value.waiting + counts.value.slow + counts.value.overdue;
   const themeIcon = { system: "auto", light: "sun", dark: "moon" }[theme.value];
@@ -41,7 +46,7 @@ function App() {
   void layout.value;
   if (denied.value) return html`<${Login} />`;
   const empty = loaded.value && isEmpty();
-  return html`<div class=${`app${selected.value == null ? "" : " with-detail"}`}><${Top} /><${Lost} />
+  return html`<div class=${`app${selected.value == null ? "" : " with-detail"}`}><${Top} /><${Lost} /><${Trouble} />
     ${empty && selected.value == null ? html`<${Empty} />` : html`<div class="panes"><aside class="pane" aria-label="Operations"><${Filters} /><${Nothing} /><${List} /></aside><${Detail} /></div>`}
     <${Dialogs} /></div>`;
 }

@@ -16,6 +16,8 @@ const QUIET = 25_000; // the monitor beats each 10 s
 export const link = signal({ phase: "connecting" });
 /** Stuck operations as seen while the tab was hidden, else null. */
 export const stuckWhileHidden = signal(null);
+/** What is wrong with the monitor itself, in its words, or null. */
+export const trouble = signal(null);
 /** Whether the first rows are here. */
 export const loaded = signal(false);
 /** Listeners that hear the ids of each change; with null: anything may have changed. */
@@ -173,11 +175,14 @@ function heard(event, data, id) {
     position ??= data.position ?? id;
     tries = 0;
     lostAt = null;
+    trouble.value = data.trouble ?? null;
     link.value = { phase: "open", version: data.version };
     for (const hear of onChange) hear(null);
   } else if (event === "changes") {
     position = id ?? position;
     queue(data.rows ?? [], data.removed ?? []);
+  } else if (event === "trouble") {
+    trouble.value = data.text ?? null;
   } else if (event === "reset") {
     position = id ?? position;
     stale = true;
