@@ -190,6 +190,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         runtime.in_child,
         listeners._all,
     )
+    go_on = runtime.ticker.park()
     kept = [list(items) for items in lists]
     state = dict(vars(registry)), dict(drops), hooks.wanted, runtime.ticker, runtime.threads_allowed, listeners.teller
     tracing = dict(vars(hooks.tracing))
@@ -216,6 +217,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         for items, before_items in zip(lists, kept):
             items[:] = before_items
         vars(hooks.tracing).update(tracing)
+        go_on()
 
 
 if pytest is not None:

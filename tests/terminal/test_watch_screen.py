@@ -192,6 +192,7 @@ def test_overloaded_monitor_is_asked_again(monitor: Stub) -> None:
     begin(monitor)
     with watch(monitor) as terminal:
         terminal.see("1 running")
+        monitor.wait_for_stream()
         monitor.status = 503
         monitor.drop()
         terminal.see("connection lost, retrying", "busy")

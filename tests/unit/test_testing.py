@@ -181,3 +181,26 @@ def test_the_pytest_plugin_is_there_by_itself(tmp_path: object) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+
+
+def test_capture_is_apart_from_a_ticker_that_runs() -> None:
+    """What a test does in a capture is looked at by its own crank alone, although the process's ticker has a thread."""
+    with capture():
+        runtime.threads_allowed = True
+        runtime.want()
+        runtime.ensure()
+        outside = runtime.ticker
+        rounds: list[float] = []
+        hooks.on_tick.append(rounds.append)
+        with capture() as captured:
+            seen = len(rounds)
+            with progress.operation("inside") as op:
+                for _ in range(1000):
+                    op.note("x")
+                assert not threading.Event().wait(outside.interval)
+                assert len(registry.changes) >= 1000
+            captured.look()
+            assert len(rounds) == seen
+        while len(rounds) == seen:
+            assert not threading.Event().wait(0.01)
+        outside.stop()

@@ -81,6 +81,21 @@ class Ticker:
         """Let the thread end; it may be called twice."""
         self._asked.put(None)
 
+    def park(self) -> Callable[[], None]:
+        """Have the thread stand still between two rounds, until what is returned is called."""
+        parked, release = threading.Event(), threading.Event()
+        if self._thread is None or not self._thread.is_alive() or self._thread is threading.current_thread():
+            return release.set
+
+        def stand_still() -> None:
+            parked.set()
+            release.wait()
+
+        self._asked.put(stand_still)
+        while not parked.wait(0.05) and self._thread.is_alive():
+            pass
+        return release.set
+
     def _run(self) -> None:
         while True:
             try:
