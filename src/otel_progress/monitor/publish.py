@@ -114,6 +114,9 @@ class Publisher:
         changed, gone = self._core.changes(), self._core.gone()
         if changed or gone:
             self._hub.turn()
+        if not self._hub.topics:  # nobody reads, nor did a moment ago
+            self._pending.clear()
+            return
         if gone:
             self._tell_gone(gone)
         if not changed and not self._pending:
