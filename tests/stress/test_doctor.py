@@ -687,7 +687,7 @@ def test_command_says_what_it_found() -> None:
         ended = command("--endpoint", receiver.endpoint, env={"PYTHONIOENCODING": "utf-8"})
     assert ended.returncode == 1, ended.stderr
     assert "✗ logs, metrics, traces: nothing listens on" in ended.stdout
-    assert "fix: Start a Collector" in ended.stdout
+    assert "fix: Start `otel-progress monitor`" in ended.stdout
     assert "--endpoint" in ended.stdout
     assert "\x1b" not in ended.stdout
     assert not ended.stderr

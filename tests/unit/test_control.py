@@ -32,6 +32,7 @@ from starlette.routing import Route
 import otel_progress as progress
 from otel_progress import OperationCancelled, Status, clock, semconv
 from otel_progress.live import control as live
+from otel_progress.live import hooks, runtime
 from otel_progress.live.control import Commands
 from otel_progress.monitor import control as monitor
 from otel_progress.monitor.control import Answer, Control, Outcome, TooMany, answers_of
@@ -158,6 +159,15 @@ class Monitor:
     def cancel(self, key: str, **options: Any) -> Outcome:
         """Ask an operation to stop, and wait for what becomes of it."""
         return self.start_cancel(key, **options).result(30)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Who wanted events in this process wants none after the test, and its ticker rests again."""
+    wanted, sinks = hooks.wanted, list(hooks.sinks)
+    yield
+    hooks.wanted, hooks.sinks[:] = wanted, sinks
+    runtime.rest()
 
 
 @pytest.fixture
