@@ -36,8 +36,8 @@ def template() -> tuple[Snapshot, bytes]:
     span = snapshot.span
     assert span is not None
     text = f"{snapshot.name} completed after 1 s"
-    raw = protobuf.bare_log_record(
-        s.OPERATION_ENDED, moment, moment, protobuf.INFO, text, encoded, span.trace_id, span.span_id, True
+    raw = protobuf.log_record(
+        s.OPERATION_ENDED, moment, moment, protobuf.INFO, text, encoded, span.trace_id, span.span_id, True, tagged=False
     )
     return snapshot, raw
 

@@ -303,7 +303,7 @@ class Api:
         except Wrong as wrong:
             await _deny(socket, wrong)
             return
-        await serve_socket(self._hub, topic, _after(scope), [], scope, socket.receive, socket.send)
+        await serve_socket(self._hub, topic, _after(scope), [], socket.receive, socket.send)
 
     async def socket_one(self, socket: WebSocket) -> None:
         """As `stream_one`, by a WebSocket."""
@@ -315,7 +315,7 @@ class Api:
         except Wrong as wrong:
             await _deny(socket, wrong)
             return
-        await serve_socket(self._hub, topic, _after(scope), first, scope, socket.receive, socket.send, since=since)
+        await serve_socket(self._hub, topic, _after(scope), first, socket.receive, socket.send, since=since)
 
     def _list(self, scope: Scope) -> str:
         """The topic of all that one may see."""

@@ -280,28 +280,26 @@ class Core:
                     raise Refused(503, "too much waits to be stored", 5)
                 answers.append(self._take(job, batch, told, now))
             except Refused as refused:
-                self.refused += 1
                 answers.append(refused)
             except StoreError as error:  # what is known of an operation can't be read: it is not the request's fault
                 self.trouble = str(error)
-                self.refused += 1
                 answers.append(Refused(503, f"the monitor can't read what it has: {error}", 5))
             except Exception as error:
-                self.refused += 1
                 answers.append(Refused(400, f"the request can't be read ({type(error).__name__})"))
         failed = self._save(batch)
         self._tell_changes()
-        for job, answer in zip(jobs, answers):
-            job.done(failed if failed is not None and isinstance(answer, Taken) else answer)
         if failed is not None:
-            self.refused += len(jobs)
-        else:
+            answers = [failed if isinstance(answer, Taken) else answer for answer in answers]
+        self.refused += sum(isinstance(answer, Refused) for answer in answers)
+        for job, answer in zip(jobs, answers):
+            job.done(answer)
+        if failed is None:
             self.taken += self._taking
             self._pass_on(told)
             if self._wake is not None:
                 for signal in {signal for signal, _ in batch.outgoing}:
                     self._wake(signal)
-        if any(isinstance(answer, Refused) and answer.status == 503 for answer in answers) or failed is not None:
+        if any(isinstance(answer, Refused) and answer.status == 503 for answer in answers):
             self.observer.was_deaf(clock.monotonic())
 
     def _pass_on(self, told: list[Told]) -> None:
@@ -650,7 +648,7 @@ def raw_of(entry: Entry) -> bytes:
         attributes = wire.to_attributes(snapshot)
     except (ValueError, TypeError, OverflowError, RecursionError):  # what somebody sent can be read, but not said again
         attributes = wire.to_attributes(replace(bare(entry.head), reason=snapshot.reason))
-    return protobuf.bare_log_record(
+    return protobuf.log_record(
         s.OPERATION_ENDED if snapshot.status.final else s.UPDATED,
         moment,
         moment,
@@ -660,6 +658,7 @@ def raw_of(entry: Entry) -> bytes:
         span.trace_id if span else None,
         span.span_id if span else None,
         bool(span and span.sampled),
+        tagged=False,
     )
 
 

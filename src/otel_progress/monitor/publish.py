@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
-from otel_progress.monitor.stream import BEAT_SECONDS, ONE, ONE_OF
+from otel_progress.monitor.stream import BEAT_SECONDS, ONE, ONE_OF, is_of_one
 from otel_progress.monitor.views import dump, event_view
 
 if TYPE_CHECKING:
@@ -124,13 +124,13 @@ class Publisher:
         for key in changed:
             self._pending[key] = None
             self._above(key)
-        lists = [name for name in self._hub.topics if not name.startswith((ONE, ONE_OF))]
+        lists = [name for name in self._hub.topics if not is_of_one(name)]
         chosen = self._choose() if lists else list(self._pending)
         for key in chosen:
             del self._pending[key]
         if lists:
             self._tell_lists(chosen, lists)
-        if any(name.startswith((ONE, ONE_OF)) for name in self._hub.topics):
+        if any(is_of_one(name) for name in self._hub.topics):
             for key in chosen:
                 self._tell_one(key)
 
@@ -140,9 +140,9 @@ class Publisher:
             if name == ALL:
                 for at in range(0, len(gone), ROWS):
                     self._hub.publish(ALL, "changes", dump({"rows": [], "removed": gone[at : at + ROWS]}))
-            elif not name.startswith((ONE, ONE_OF)):
+            elif not is_of_one(name):
                 self._hub.publish(name, "reset", "{}")
-        few = [name for name in self._hub.topics if name.startswith((ONE, ONE_OF))]
+        few = [name for name in self._hub.topics if is_of_one(name)]
         for key in gone if few else ():
             name = of_operation(key)
             for one in few:

@@ -232,7 +232,7 @@ def _record(trace_id: bytes, trace: _Trace) -> otlp.Record:
         trace.ended_at = snapshot.sequence
     moment = min(round(snapshot.timestamp * 1e9), LATEST)
     return otlp.record(
-        protobuf.bare_log_record(
+        protobuf.log_record(
             s.OPERATION_ENDED if trace.ended_at == snapshot.sequence else s.UPDATED,
             moment,
             moment,
@@ -242,6 +242,7 @@ def _record(trace_id: bytes, trace: _Trace) -> otlp.Record:
             trace_id.hex(),
             snapshot.span.span_id if snapshot.span is not None else "0" * 15 + "1",
             True,
+            tagged=False,
         )
     )
 

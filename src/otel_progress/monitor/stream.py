@@ -41,6 +41,11 @@ HEADERS: Final = (
 )
 
 
+def is_of_one(topic: str) -> bool:
+    """Whether this is the name of a topic of one operation, and not of a list."""
+    return topic.startswith((ONE, ONE_OF))
+
+
 class Frame(NamedTuple):
     """One message: its place, and its bytes as a server-sent event."""
 
@@ -163,8 +168,7 @@ class Hub:
         """A topic, made where it was not read before."""
         found = self.topics.get(name)
         if found is None:
-            few = name.startswith((ONE, ONE_OF))
-            found = self.topics[name] = Topic(self.sequence, FEW_BYTES if few else FRAME_BYTES)
+            found = self.topics[name] = Topic(self.sequence, FEW_BYTES if is_of_one(name) else FRAME_BYTES)
         return found
 
     def publish(self, topic: str, event: str, data: str) -> None:
@@ -339,14 +343,12 @@ async def serve_socket(
     topic: str,
     after: str | None,
     first: list[tuple[str, str]],
-    scope: Scope,
     receive: Receive,
     send: Send,
     *,
     since: str | None = None,
 ) -> None:
     """Serve a topic as messages of a WebSocket; what the other side says is read and not used."""
-    del scope
     reader, frames = hub.begin(after, first, since)
 
     async def say(new: list[Frame]) -> None:

@@ -110,26 +110,10 @@ def log_record(
     trace_id: str | None,
     span_id: str | None,
     sampled: bool,
+    *,
+    tagged: bool = True,
 ) -> bytes:
-    """A LogRecord, with its tag, as a ScopeLogs message holds it; times in ns."""
-    return chunk(
-        2,
-        bare_log_record(event_name, time, observed, severity, body, encoded_attributes, trace_id, span_id, sampled),
-    )
-
-
-def bare_log_record(
-    event_name: str,
-    time: int,
-    observed: int,
-    severity: int,
-    body: str,
-    encoded_attributes: bytes,
-    trace_id: str | None,
-    span_id: str | None,
-    sampled: bool,
-) -> bytes:
-    """A LogRecord without its tag; times in ns."""
+    """A LogRecord, with its tag, as a ScopeLogs message holds it, or by itself; times in ns."""
     parts = [
         b"\x09" + _fixed64(time),
         bytes((0x10, severity)),
@@ -142,7 +126,8 @@ def bare_log_record(
     ]
     if trace_id and span_id:
         parts += (chunk(9, bytes.fromhex(trace_id)), chunk(10, bytes.fromhex(span_id)))
-    return b"".join(parts)
+    record = b"".join(parts)
+    return chunk(2, record) if tagged else record
 
 
 def envelope(resource: bytes, scope: bytes, items: Iterable[bytes]) -> bytes:
