@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 import otel_progress as progress
 from benchmarks.harness import Row, compare, full_or_short, microseconds, scaled, tell
 from otel_progress import semconv
-from otel_progress.live import runtime
+from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
 
 TIMES = 200

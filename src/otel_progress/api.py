@@ -310,7 +310,7 @@ def raise_if_cancelled() -> None:
 
 def add_listener(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
     """Call this with a snapshot at every change of every operation; returns a function that takes it out again."""
-    from otel_progress.live.listeners import listen
+    from otel_progress.live.engine.listeners import listen
 
     return listen(callback, None)
 
@@ -320,13 +320,13 @@ def on_stall(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
 
     `snapshot.stuck_at` is the line of code at which it hangs, `snapshot.health_reason` the evidence.
     """
-    from otel_progress.live.listeners import listen
+    from otel_progress.live.engine.listeners import listen
 
     return listen(callback, None, semconv.STALLED)
 
 
 def on_recover(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
     """Call this with a snapshot when an operation moves again that was stuck; returns a function that takes it out."""
-    from otel_progress.live.listeners import listen
+    from otel_progress.live.engine.listeners import listen
 
     return listen(callback, None, semconv.RECOVERED)

@@ -73,8 +73,8 @@ class Capture:
 
     def advance(self, seconds: float = 0.0) -> None:
         """Let time pass as it would for the ticker: in rounds, the last of which reads all counts."""
-        from otel_progress.live import runtime
-        from otel_progress.live.ticker import ROUNDS
+        from otel_progress.live.engine import runtime
+        from otel_progress.live.engine.ticker import ROUNDS
 
         step = runtime.ticker.interval / ROUNDS
         left = seconds
@@ -87,8 +87,8 @@ class Capture:
 
     def look(self) -> None:
         """Have the ticker look at once, and the listeners told."""
-        from otel_progress.live import runtime
-        from otel_progress.live.listeners import teller
+        from otel_progress.live.engine import runtime
+        from otel_progress.live.engine.listeners import teller
 
         runtime.ticker.round(sample=True)
         teller.drain(5.0)
@@ -159,7 +159,8 @@ def capture(**settings: Any) -> Iterator[Capture]:
         settings: limits that differ from the defaults, by the names in `otel_progress.settings.Settings`,
             such as `event_budget=10`.
     """
-    from otel_progress.live import hooks, runtime
+    from otel_progress.live import hooks
+    from otel_progress.live.engine import runtime
     from otel_progress.settings import Settings
     from otel_progress.telemetry.memory import Memory
 
@@ -176,10 +177,11 @@ def capture(**settings: Any) -> Iterator[Capture]:
 @contextmanager
 def _apart(fake: FakeClock) -> Iterator[None]:
     """A process within the process: its own registry, ticker, hooks and time."""
-    from otel_progress.live import context, hooks, learning, listeners, runtime
+    from otel_progress.live import context, hooks
     from otel_progress.live.drops import drops
+    from otel_progress.live.engine import learning, listeners, runtime
+    from otel_progress.live.engine.ticker import Ticker
     from otel_progress.live.registry import registry
-    from otel_progress.live.ticker import Ticker
 
     lists: tuple[list[Any], ...] = (
         hooks.on_operation,

@@ -25,7 +25,8 @@ from otel_progress.handlers import console as module
 from otel_progress.handlers.console import Console
 from otel_progress.handlers.tree import Row, Sheet
 from otel_progress.handlers.words import ASCII, MOVING, amount, clean, counted, paced, passed, plural
-from otel_progress.live import guard, hooks, runtime
+from otel_progress.live import guard, hooks
+from otel_progress.live.engine import runtime
 from otel_progress.model.snapshot import Progress
 from otel_progress.testing import Capture
 

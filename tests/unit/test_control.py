@@ -31,9 +31,10 @@ from starlette.routing import Route
 
 import otel_progress as progress
 from otel_progress import OperationCancelled, Status, clock, semconv
-from otel_progress.live import control as live
-from otel_progress.live import hooks, runtime
-from otel_progress.live.control import Commands
+from otel_progress.live import hooks
+from otel_progress.live.engine import commands as live
+from otel_progress.live.engine import runtime
+from otel_progress.live.engine.commands import Commands
 from otel_progress.monitor import control as monitor
 from otel_progress.monitor.control import Answer, Control, Outcome, TooMany, answers_of
 from otel_progress.settings import Endpoint
@@ -392,7 +393,7 @@ def test_importing_brings_no_http_client() -> None:
 import sys, otel_progress
 with otel_progress.operation("x"):
     pass
-print([name for name in ("http.client", "requests", "otel_progress.live.control", "otel_progress.telemetry.channel") if name in sys.modules])
+print([name for name in ("http.client", "requests", "otel_progress.live.engine.commands", "otel_progress.telemetry.channel") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"

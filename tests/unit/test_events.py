@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Operation, Stage, semconv
-from otel_progress.live import runtime
+from otel_progress.live.engine import runtime
 from otel_progress.live.registry import CHANGES, registry
 from otel_progress.model import wire
 from otel_progress.model.estimate import Estimate

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Health, StagePlan, semconv
-from otel_progress.live import learning
-from otel_progress.live.learning import KEYS, Learning, read
+from otel_progress.live.engine import learning
+from otel_progress.live.engine.learning import KEYS, Learning, read
 from otel_progress.model.history import BEYOND, FLOOR, FULL, PRIOR, RUNS, Durations, Learned
 from otel_progress.testing import Capture, capture
 

@@ -18,7 +18,8 @@ import pytest
 import otel_progress as progress
 from otel_progress.handlers import jsonlines as module
 from otel_progress.handlers.jsonlines import JsonLines
-from otel_progress.live import guard, hooks, runtime
+from otel_progress.live import guard, hooks
+from otel_progress.live.engine import runtime
 from otel_progress.testing import Capture
 
 
@@ -243,7 +244,7 @@ def test_a_forked_child_writes_nothing(tmp_path: Path) -> None:
         import os, sys
         import otel_progress as progress
         from otel_progress.handlers.jsonlines import JsonLines
-        from otel_progress.live import runtime
+        from otel_progress.live.engine import runtime
         with JsonLines(sys.argv[1]), progress.operation("parent"):
             child = os.fork()
             if not child:

@@ -12,8 +12,8 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Snapshot, Status, semconv
-from otel_progress.live import listeners
-from otel_progress.live.listeners import Listener, Teller
+from otel_progress.live.engine import listeners
+from otel_progress.live.engine.listeners import Listener, Teller
 from otel_progress.testing import Capture
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Health, semconv
-from otel_progress.live.loops import LOOP_AFTER, QUIET, STAGES_AFTER, STAGES_QUIET
+from otel_progress.live.engine.loops import LOOP_AFTER, QUIET, STAGES_AFTER, STAGES_QUIET
 from otel_progress.model.loop import CYCLE, Loop, Steps
 from otel_progress.testing import Capture
 

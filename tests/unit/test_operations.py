@@ -19,7 +19,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Operation, OperationCancelled, Stage, Status, semconv
-from otel_progress.live.capture import STAGES
+from otel_progress.live.running import STAGES
 from otel_progress.testing import Capture
 
 FORMS = {"operation": progress.operation, "stage": progress.stage}
@@ -1028,7 +1028,8 @@ def test_attributes_need_not_be_named_by_texts(progress_capture: Capture) -> Non
 
 def test_all_operations_around_the_first_watcher_are_seen(progress_capture: Capture) -> None:
     """When somebody starts to watch inside nested operations, the outer ones are seen too, from then on."""
-    from otel_progress.live import hooks, runtime
+    from otel_progress.live import hooks
+    from otel_progress.live.engine import runtime
 
     hooks.wanted = False
     hooks.tracing._tracer = None  # type: ignore[attr-defined]

@@ -10,7 +10,8 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Operation, semconv
-from otel_progress.live import hooks, runtime
+from otel_progress.live import hooks
+from otel_progress.live.engine import runtime
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.memory import Receiver
 from otel_progress.telemetry.outbox import Letter

@@ -12,7 +12,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Operation, semconv
-from otel_progress.live import runtime
+from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
 from otel_progress.settings import read
 from otel_progress.telemetry.memory import Point

@@ -13,7 +13,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Health, StagePlan, Status, semconv
-from otel_progress.live import runtime
+from otel_progress.live.engine import runtime
 from otel_progress.model import wire
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.events import severity

@@ -10,8 +10,9 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import clock, semconv
-from otel_progress.live import hooks, runtime
+from otel_progress.live import hooks
 from otel_progress.live.drops import drops
+from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
 from otel_progress.testing import START, Capture, FakeClock, capture
 

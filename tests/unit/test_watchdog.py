@@ -13,7 +13,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Health, OperationCancelled, Snapshot, Status, semconv
-from otel_progress.live import runtime
+from otel_progress.live.engine import runtime
 from otel_progress.model.health import hold
 from otel_progress.testing import Capture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from otel_progress.live import runtime
+from otel_progress.live.engine import runtime
 from otel_progress.live.hooks import sinks
 
 if TYPE_CHECKING:

@@ -395,19 +395,19 @@ class Handle:
         It runs in a thread of its own; an async one runs on the loop where it was added. What it raises
         is logged once, and never reaches the job.
         """
-        from otel_progress.live.listeners import listen
+        from otel_progress.live.engine.listeners import listen
 
         return listen(callback, self.operation)
 
     def on_stall(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
         """Call this with a snapshot when the operation is found silent or looping; see `add_listener`."""
-        from otel_progress.live.listeners import listen
+        from otel_progress.live.engine.listeners import listen
 
         return listen(callback, self.operation, semconv.STALLED)
 
     def on_recover(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
         """Call this with a snapshot when the operation moves again after that; see `add_listener`."""
-        from otel_progress.live.listeners import listen
+        from otel_progress.live.engine.listeners import listen
 
         return listen(callback, self.operation, semconv.RECOVERED)
 

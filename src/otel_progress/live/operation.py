@@ -22,12 +22,12 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
 
 if TYPE_CHECKING:
-    from otel_progress.live.learning import Limits
-    from otel_progress.live.listeners import Listener
-    from otel_progress.live.loops import Loops
+    from otel_progress.live.engine.learning import Limits
+    from otel_progress.live.engine.listeners import Listener
+    from otel_progress.live.engine.loops import Loops
+    from otel_progress.live.engine.watchdog import Again
     from otel_progress.live.stack import Where
     from otel_progress.live.stage import Stage
-    from otel_progress.live.watchdog import Again
     from otel_progress.model.loop import Loop
     from otel_progress.model.plan import Plan, StagePlan
     from otel_progress.model.snapshot import Note, Snapshot
@@ -228,7 +228,7 @@ class Operation(Handle):
     def status(self) -> Status:
         """What happened to it so far; it waits while one of its stages does."""
         if self._status is Status.RUNNING and self._running:
-            from otel_progress.live.capture import find_wait
+            from otel_progress.live.running import find_wait
 
             return Status.RUNNING if find_wait(self, 0.0) is None else Status.WAITING
         return super().status
@@ -258,7 +258,7 @@ class Operation(Handle):
             self._parent = above
         self._generation = registry.generation
         if options.cancels and not hooks.wanted:
-            from otel_progress.live import runtime
+            from otel_progress.live.engine import runtime
 
             runtime.want()  # somebody has to look
         if options.id is not None:
@@ -353,11 +353,11 @@ class Operation(Handle):
 
     def snapshot(self) -> Snapshot:
         """Everything that is known of it now, as an immutable value."""
-        from otel_progress.live.capture import capture
+        from otel_progress.live.engine.capture import capture
 
         now = clock.monotonic()
         if not self._seen_by_ticker and self._status is Status.RUNNING:
-            from otel_progress.live.ticker import sample
+            from otel_progress.live.engine.sampling import sample
 
             sample(self, now)  # nobody else looks
         return capture(self, now, clock.time_ns())
@@ -389,7 +389,7 @@ class Operation(Handle):
             return self._stages
 
     def _fold(self) -> None:
-        from otel_progress.live.capture import fold
+        from otel_progress.live.running import fold
 
         fold(self)
 
@@ -426,7 +426,7 @@ class Operation(Handle):
         """The memory of what it does again and again, made when it is needed first."""
         loops = self._loops
         if loops is None:
-            from otel_progress.live.loops import Loops
+            from otel_progress.live.engine.loops import Loops
 
             loops = vars(self).setdefault("_loops", Loops(self, now))  # one step, so that two threads get the same
         return loops

@@ -20,9 +20,9 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
-from otel_progress.live import runtime
-from otel_progress.live.control import Commands
 from otel_progress.live.drops import drops
+from otel_progress.live.engine import runtime
+from otel_progress.live.engine.commands import Commands
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import registry
 from otel_progress.settings import Endpoint

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live import runtime
 from otel_progress.live.drops import drops
+from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
 from otel_progress.live.vitals import vitals
 from otel_progress.model import wire

@@ -17,7 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 from otel_progress import semconv as s
-from otel_progress.live import hooks, runtime
+from otel_progress.live import hooks
+from otel_progress.live.engine import runtime
 from otel_progress.settings import Settings
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.events import Events

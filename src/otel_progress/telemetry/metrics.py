@@ -14,9 +14,10 @@ from opentelemetry.trace import set_span_in_context
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live import capture
 from otel_progress.live.drops import drops
+from otel_progress.live.engine import limits
 from otel_progress.live.registry import Change, registry
+from otel_progress.live.running import find_wait
 from otel_progress.live.stage import Stage
 from otel_progress.model.status import Status
 
@@ -161,10 +162,10 @@ def _stall_ratio() -> Observations:
     now = clock.monotonic()
     worst = dict.fromkeys(registry.started, 0.0)  # of each name, so that no last value lingers
     for operation in registry.operations():
-        limit = capture.stall_after(operation)
+        limit = limits.stall_after(operation)
         if limit is None or operation._status is not Status.RUNNING:
             continue
-        idle = 0.0 if capture.find_wait(operation, now) else now - operation._moved_at
+        idle = 0.0 if find_wait(operation, now) else now - operation._moved_at
         name = registry.name_of(operation)
         worst[name] = max(worst.get(name, 0.0), idle / limit)
     return [Observation(ratio, {s.OPERATION_NAME: name}) for name, ratio in worst.items()]

@@ -13,8 +13,8 @@ from typing import Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live import runtime
 from otel_progress.live.drops import drops
+from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.outbox import Letter, Outbox

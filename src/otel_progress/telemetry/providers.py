@@ -31,8 +31,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
-from otel_progress.live import hooks, runtime
+from otel_progress.live import hooks
 from otel_progress.live.drops import drops
+from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
 from otel_progress.settings import Endpoint, Settings
 from otel_progress.telemetry.outbox import REQUEST_BYTES

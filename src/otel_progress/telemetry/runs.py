@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, Union
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live import capture
 from otel_progress.live.drops import drops
+from otel_progress.live.engine import limits, progress
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import Change, registry
+from otel_progress.live.running import find_wait, innermost
 from otel_progress.model.status import Health, Status
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.outbox import REQUEST_BYTES
@@ -192,7 +193,7 @@ class Runs:
 
     def _health_head(self, operation: Operation) -> Cached:
         cached = self._shown[operation.id]
-        node = capture.innermost(operation)
+        node = innermost(operation)
         stuck = operation._stuck
         verdict, name, at = (
             operation._health,
@@ -228,20 +229,20 @@ _WAITS: Final = _SERIES.index(s.RUN_WAIT_REMAINING)
 def _values(operation: Operation, now: float) -> tuple[float | None, ...]:
     """The values of one operation, in the order of `_SERIES`; None where it has none."""
     done, total, _ = operation._progress()
-    raw = capture.raw_ratio(operation, done, total)
-    eta = capture.eta(operation, done, total, raw, now)
-    wait = capture.find_wait(operation, now)
+    raw = progress.raw_ratio(operation, done, total)
+    eta = progress.eta(operation, done, total, raw, now)
+    wait = find_wait(operation, now)
     waited = wait.elapsed if wait is not None else 0.0
     return (
         1.0,
         operation._started_ns / 1e9,
         0.0 if wait is not None else max(0.0, now - operation._moved_at),
         operation._more.beat_at if operation._more is not None else None,
-        capture.stall_after(operation),
-        capture.slow_after(operation),
+        limits.stall_after(operation),
+        limits.slow_after(operation),
         eta.eta if eta is not None else None,
         wait.overdue_after - waited if wait is not None and wait.overdue_after is not None else None,
-        capture.shown_ratio(operation, raw),
+        progress.shown_ratio(operation, raw),
         done,
         total,
     )

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock, proc
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
-from otel_progress.live import hooks, learning, runtime
+from otel_progress.live import hooks
+from otel_progress.live.engine import learning, runtime
 from otel_progress.model.values import Drops, Value, attributes
 from otel_progress.settings import Settings, read
 from otel_progress.telemetry import protobuf

@@ -81,7 +81,7 @@ class Spans:
         if span.is_recording():
             operation._span = span
             if not hooks.wanted:
-                from otel_progress.live import runtime
+                from otel_progress.live.engine import runtime
 
                 runtime.want()
         elif span.get_span_context().is_valid:

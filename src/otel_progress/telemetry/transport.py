@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from otel_progress import clock
 from otel_progress.errors import MissingDependency
-from otel_progress.live import runtime
+from otel_progress.live.engine import runtime
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry.protobuf import rejected
 

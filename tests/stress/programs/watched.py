@@ -14,7 +14,7 @@ import sys
 import time
 
 import otel_progress as progress
-from otel_progress.live import runtime
+from otel_progress.live.engine import runtime
 
 sys.stdout.reconfigure(line_buffering=True)
 name = sys.argv[1]

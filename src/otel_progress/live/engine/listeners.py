@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
 from otel_progress.errors import InvalidState
-from otel_progress.live import hooks, runtime
+from otel_progress.live import hooks
 from otel_progress.live.drops import drops
+from otel_progress.live.engine import runtime
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_progress.live import capture
 from otel_progress.live.guard import tell_once
+from otel_progress.live.running import innermost
 from otel_progress.model.history import Learned
 from otel_progress.model.status import Status
 
@@ -96,7 +96,7 @@ class Learning:
 
     def limits(self, operation: Operation) -> Limits:
         """The limits of an operation that did not name them, by its plan and by history."""
-        node = capture.innermost(operation)
+        node = innermost(operation)
         key = _key(operation, node)
         learned = self._known.get(key)
         moved = steady(node)
@@ -112,7 +112,7 @@ class Learning:
 
     def longest(self, operation: Operation) -> float:
         """The longest time without progress that ended well, of what runs now, in seconds."""
-        learned = self._known.get(_key(operation, capture.innermost(operation)))
+        learned = self._known.get(_key(operation, innermost(operation)))
         return 0.0 if learned is None else learned.gaps.longest
 
     # -- the file
@@ -121,7 +121,7 @@ class Learning:
         """Save what is new, once a minute, in a thread that may hang."""
         if self._path is None or not self._news or now < self._save_at:
             return
-        from otel_progress.live import runtime
+        from otel_progress.live.engine import runtime
 
         self._save_at = now + SAVE_EVERY
         if not runtime.threads_allowed:

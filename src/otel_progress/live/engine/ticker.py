@@ -16,10 +16,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock, semconv
-from otel_progress.live import capture, hooks, learning, watchdog
+from otel_progress.live import hooks
 from otel_progress.live.drops import drops
+from otel_progress.live.engine import learning, limits, watchdog
+from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import Change, registry
+from otel_progress.live.running import find_wait, innermost
 from otel_progress.model.health import STUCK, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
@@ -132,7 +135,7 @@ class Ticker:
 
     def round(self, *, sample: bool = False) -> None:
         """Look once; `sample` reads the counts even when it is not their turn."""
-        from otel_progress.live import runtime
+        from otel_progress.live.engine import runtime
 
         with runtime.parking:
             self._round(sample)
@@ -230,7 +233,7 @@ class Ticker:
         waiting, number, skipped = self._waiting, self._rounds, 0
         for operation in operations:
             try:
-                moved = sample(operation, now)
+                moved = look_at(operation, now)
                 if moved:
                     skipped += waiting.setdefault(operation, number) != number
                 elif operation._said != operation._told:
@@ -289,7 +292,7 @@ class Ticker:
 
         self._snapshots.pop(operation, None)  # it was made before the evidence was there
         when = clock.time_ns()
-        node = capture.innermost(operation)
+        node = innermost(operation)
         for kept in {node, operation}:
             if kept._span is not None:
                 keep(kept, event, when, attributes)
@@ -334,7 +337,7 @@ class Ticker:
             self._emit(event, operation, node, when, attributes)
         elif not operation._status.final:
             self._left -= 1
-            self._emit(semconv.UPDATED, operation, capture.innermost(operation), clock.time_ns(), EMPTY)
+            self._emit(semconv.UPDATED, operation, innermost(operation), clock.time_ns(), EMPTY)
 
     def _pay_all(self, operation: Operation) -> None:
         """Before the end of an operation, pass on what still waits of it, as far as the budget goes."""
@@ -380,39 +383,6 @@ def _safely(call: Callable[..., None], *args: Any) -> None:
         tell_once(f"{getattr(call, '__qualname__', call)!s} failed; the job goes on")
 
 
-def sample(operation: Operation, now: float) -> bool:
-    """Whether any unit was completed since the last sample; remembers when."""
-    advanced = operation._advanced
-    plain = type(advanced) is int and operation._lanes is None and operation._more is None
-    before = operation._moved_at
-    life = advanced + operation._bumps if plain else operation._life()
-    moved = life != operation._seen
-    if moved:
-        operation._seen = life
-        moved = plain or bool(life == life)  # NaN differs from itself for ever
-    running = operation._running
-    if running:
-        waiting = capture.find_wait(operation, now) is not None
-        for stage in tuple(running):
-            life = stage._life()
-            if life != stage._seen:
-                stage._seen = life
-                if life == life:
-                    moved = True
-                    operation._touch(stage, now)
-            if now >= stage._observe_at and not waiting:
-                _observe(stage, now)
-    if moved:
-        operation._moved_at = now
-        if now - before >= STEADY:
-            watchdog.gap(operation, before, now)
-        if operation._loops is not None:
-            operation._loops.progressed(operation, now)
-    if now >= operation._observe_at and capture.find_wait(operation, now) is None:
-        _observe(operation, now)
-    return bool(moved)
-
-
 def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> None:
     """What a stage's start or end says of loops, and its end of healthy ones."""
     loops = operation._with_loops(now)
@@ -439,27 +409,21 @@ def _postponed(operation: Operation, now: float) -> bool:
     options = operation._opts
     if options.stall_after is None or options.slow_after is None:
         operation._learned = learning.learning.limits(operation)
-    slow_after = capture.slow_after(operation)
+    slow_after = limits.slow_after(operation)
     started = operation._started or now
     if operation._loop is not None:
         return False
-    if operation._health is not Health.PROGRESSING or capture.find_wait(operation, now) is not None:
+    if operation._health is not Health.PROGRESSING or find_wait(operation, now) is not None:
         return False
     if slow_after is not None and now >= started + slow_after:
         return False
-    limit = capture.stall_after(operation)
+    limit = limits.stall_after(operation)
     operation._check_at = min(
         FOREVER if limit is None else operation._moved_at + limit,
         FOREVER if slow_after is None else started + slow_after,
         now + 60.0,
     )
     return operation._check_at > now
-
-
-def _observe(node: Handle, now: float) -> None:
-    """Feed the estimate: often at first, every 10 s in a long run."""
-    capture.observe(node, now)
-    node._observe_at = now + min(10.0, (now - (node._started or now)) / 5)
 
 
 def next_check(snapshot: Snapshot, now: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress.live import capture, learning
+from otel_progress.live.engine import learning, limits
 from otel_progress.model.health import STUCK
 from otel_progress.model.loop import Loop, Steps
 from otel_progress.model.status import Status
@@ -136,7 +136,7 @@ class Loops:
             return self._loop("step", *found, after, quiet, operation)
         if said is None:
             after = STAGES_AFTER
-            named = capture.named_stall_after(operation)
+            named = limits.named_stall_after(operation)
             if not _counts(operation) or quiet < max(3 * named if named else STAGES_QUIET, 5 * self._longest):
                 return None
         found = self.stages.found(after)

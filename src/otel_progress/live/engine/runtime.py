@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
-from otel_progress.live import context, hooks, learning, vitals
+from otel_progress.live import context, hooks, vitals
+from otel_progress.live.engine import learning
+from otel_progress.live.engine.ticker import Ticker
 from otel_progress.live.guard import tell_once
 from otel_progress.live.lag import Lag
 from otel_progress.live.registry import FORK_WAIT, registry
 from otel_progress.live.stack import here
-from otel_progress.live.ticker import Ticker
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
-from otel_progress.live import capture, control, learning, stack, vitals
+from otel_progress.live import stack, vitals
+from otel_progress.live.engine import commands, learning, limits
 from otel_progress.live.guard import tell_once
+from otel_progress.live.running import find_wait, innermost
 from otel_progress.model.health import Verdict, hold
 from otel_progress.model.status import Health
 from otel_progress.model.values import Attributes, Value
@@ -30,7 +32,7 @@ def look(operation: Operation, now: float) -> bool:
         return False
     loops.look(operation, now)
     before = operation._loop
-    operation._loop = loops.found(operation, now, capture.stall_after(operation))
+    operation._loop = loops.found(operation, now, limits.stall_after(operation))
     if operation._loop is not None:
         operation._found_at = now
     return (before is None) is not (operation._loop is None)
@@ -54,11 +56,11 @@ def released(operation: Operation, now: float) -> bool:
     It needs to move for the hold, and meanwhile either never be idle for half its limit, or move three times
     without reaching the limit.
     """
-    limit = capture.stall_after(operation)
+    limit = limits.stall_after(operation)
     needed = hold(limit)
     if operation._health is Health.LOOPING:
         return operation._loop is None and now - operation._found_at >= needed
-    if capture.find_wait(operation, now) is not None:
+    if find_wait(operation, now) is not None:
         return True
     moved_at = operation._moved_at
     idle = now - moved_at
@@ -85,7 +87,7 @@ def stalled(operation: Operation, verdict: Verdict, now: float) -> Attributes:
     if operation._stalled_at is None:
         operation._stalled_at = operation._moved_at if verdict.health is Health.SILENT else now - verdict.seconds
     operation._again = None
-    from otel_progress.live import runtime
+    from otel_progress.live.engine import runtime
 
     about: dict[str, Value] = {semconv.HEALTH_REASON: verdict.reason or ""}
     try:
@@ -111,14 +113,14 @@ def recovered(operation: Operation, now: float) -> Attributes:
 
 def ask_to_stop(operation: Operation, reason: str) -> None:
     """Ask the work to cancel; its task only where it is still stuck when its event loop comes to it."""
-    control.stop(operation, reason, still=lambda operation: operation._stalled_at is not None)
+    commands.stop(operation, reason, still=lambda operation: operation._stalled_at is not None)
 
 
 def gap(operation: Operation, before: float, now: float) -> None:
     """Progress came, the last before it at `before`: worth to learn where it was not steady."""
     if not operation._seen_by_ticker:
         return
-    node, seconds, limit = capture.innermost(operation), now - before, capture.stall_after(operation)
+    node, seconds, limit = innermost(operation), now - before, limits.stall_after(operation)
     node._gaps += seconds
     if limit is not None and seconds > limit:
         seconds = limit  # one incident teaches little; gaps that come again and again raise the limit step by step

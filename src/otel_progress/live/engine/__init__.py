@@ -1,0 +1,1 @@
+"""The one thread that looks: it reads what the handles put down, judges, and tells."""

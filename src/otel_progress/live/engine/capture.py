@@ -1,0 +1,186 @@
+"""From handles to a snapshot: a stage becomes a value, and the tree of them stays small."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_progress.live import hooks
+from otel_progress.live.engine.limits import named_and_learned
+from otel_progress.live.engine.progress import eta, passed, progress_of, raw_ratio
+from otel_progress.live.registry import registry
+from otel_progress.live.running import STAGES, find_wait, fold, innermost
+from otel_progress.model.health import judge
+from otel_progress.model.plan import StagePlan
+from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
+from otel_progress.model.status import Status
+from otel_progress.model.values import EMPTY, Attributes
+
+if TYPE_CHECKING:
+    from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Operation
+    from otel_progress.live.stage import Stage
+
+
+def capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
+    """The snapshot of an operation at a monotonic time (s) and a timestamp (ns)."""
+    for node in (operation, *(operation._running or ())[-STAGES:]):
+        node._plain_advanced()  # it may run code of the user's number, which must not hold the lock
+    with registry.lock:
+        snapshot = _capture(operation, now, now_ns)
+    verdict = judge(snapshot, snapshot.timestamp)
+    object.__setattr__(snapshot, "health", verdict.health)
+    object.__setattr__(snapshot, "health_reason", verdict.reason if verdict.troubled else None)
+    return snapshot
+
+
+def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
+    if operation._stages is not None and len(operation._stages) > STAGES:
+        fold(operation)
+    end = now if operation._ended is None else operation._ended
+    start = operation._created if operation._started is None else operation._started
+    options = operation._opts
+    more = operation._more
+    current = innermost(operation)
+    done, total, others = operation._progress()
+    raw = raw_ratio(operation, done, total)
+    wait = None if operation._status.final else find_wait(operation, now)
+    idle_until = end if wait is None else max(operation._moved_at, end - wait.elapsed)
+    status = operation._status
+    if operation._started is not None and not operation._started_ns:
+        operation._started_ns = now_ns - int((now - operation._started) * 1e9)
+    return Snapshot(
+        operation_id=operation.id,
+        name=operation.name,
+        status=Status.WAITING if wait is not None and status is Status.RUNNING else status,
+        timestamp=now_ns / 1e9,
+        attempt=operation.attempt,
+        parent_id=operation.parent_id,
+        sequence=operation._sequence,
+        reason=operation._reason,
+        started_at=operation._started_ns / 1e9 if operation._started is not None else None,
+        elapsed=max(0.0, end - start),
+        idle=max(0.0, idle_until - operation._moved_at),
+        **named_and_learned(operation),
+        start_within=options.start_within,
+        **_evidence(operation),
+        stage=None if current is operation else current._path,
+        message=_message(current),
+        description=options.description,
+        agent=options.agent,
+        progress=progress_of(operation, done, total, raw, eta(operation, done, total, raw, now)),
+        stages=_stages(operation, now),
+        folded=_folded(operation, now),
+        wait=wait,
+        outcomes=EMPTY if more is None or not more.outcomes else Attributes(more.outcomes),
+        counters=Attributes(others) if others else EMPTY,
+        usage=EMPTY if more is None or not more.usage else Attributes(more.usage),
+        result=EMPTY if more is None else more.result,
+        attributes=EMPTY if more is None else more.attributes,
+        notes=tuple(operation._notes or ()),
+        heartbeat_at=None if more is None else more.beat_at,
+        cancel_requested=operation._cancel_reason is not None,
+        span=hooks.tracing.ids(operation) if operation._span is not None else None,
+    )
+
+
+def _evidence(operation: Operation) -> dict[str, Any]:
+    """The verdict that stands, and what it rests on."""
+    stuck = operation._stuck
+    at: dict[str, Any] = {} if stuck is None else {"stuck_at": stuck.at, "stack": stuck.stack}
+    return {"health": operation._health, "loop": operation._loop, **at}
+
+
+def _message(node: Handle | None) -> str | None:
+    while node is not None:
+        if node._message is not None:
+            return node._message
+        if node.operation is node:
+            return None
+        node = node._parent
+    return None
+
+
+# -- stages
+
+
+def _stages(operation: Operation, now: float) -> tuple[StageSnapshot, ...]:
+    """Those that ran, then the planned ones that did not, at most `STAGES` in all."""
+    ran = [_stage(stage, now) for stage in list(operation._stages or ())[-STAGES:]]
+    plan = operation._opts.plan
+    if plan is not None:
+        weighed = operation._weighed or {}
+        furthest = passed(plan, weighed)
+        for position, stage in enumerate(plan.stages):
+            if stage.name not in weighed and len(ran) < STAGES:
+                skipped = operation._status.final or position < furthest
+                ran.append(_pending(stage, skipped=skipped))
+    return tuple(ran)
+
+
+def _folded(operation: Operation, now: float) -> tuple[tuple[str, int, float], ...]:
+    """Count and seconds, by status, of the stages that are not told one by one; of those that run, the oldest."""
+    folded = dict(operation._folded or {})
+    for stage in (operation._stages or ())[:-STAGES]:
+        count, seconds = folded.get(stage.status.value, (0, 0.0))
+        folded[stage.status.value] = (count + 1, seconds + (stage._ended or now) - (stage._started or now))
+    return tuple((status, count, round(seconds, 3)) for status, (count, seconds) in sorted(folded.items()))
+
+
+def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:
+    return StageSnapshot(
+        name=stage.name,
+        path=stage.name,
+        status=Status.SKIPPED if skipped else Status.PENDING,
+        progress=Progress(None, stage.total, stage.unit or "item"),
+        planned=True,
+        weight=stage.weight,
+        expected=stage.expected,
+        description=stage.description,
+        critical=stage.critical,
+        depends_on=stage.depends_on,
+    )
+
+
+def _stage(stage: Stage, now: float) -> StageSnapshot:
+    end = now if stage._ended is None else stage._ended
+    started = stage._started or now
+    done, total, others = stage._progress()
+    raw = raw_ratio(stage, done, total)
+    options, more = stage._opts, stage._more
+    plan = stage.operation._opts.plan
+    planned_stage = None
+    if plan is not None and stage._parent is stage._op:
+        position = plan.index(stage.name)
+        planned_stage = None if position is None else plan.stages[position]
+    wait = stage._waits[-1].seen(now) if stage._waits and not stage._status.final else None
+    expected = options.expected or (planned_stage.expected if planned_stage else None)
+    return StageSnapshot(
+        name=stage.name,
+        path=stage._path or stage.name,
+        status=stage.status,
+        progress=progress_of(stage, done, total, raw, eta(stage, done, total, raw, now)),
+        planned=planned_stage is not None,
+        weight=options.weight if options.weight is not None else (planned_stage.weight if planned_stage else None),
+        expected=expected,
+        started_at=stage._started_ns / 1e9,
+        elapsed=max(0.0, end - started),
+        idle=max(0.0, end - stage._moved_at) if wait is None else max(0.0, end - wait.elapsed - stage._moved_at),
+        stall_after=options.stall_after,
+        description=options.description or (planned_stage.description if planned_stage else None),
+        message=stage._message,
+        reason=stage._reason,
+        critical=options.critical and (planned_stage is None or planned_stage.critical),
+        depends_on=options.depends_on or (planned_stage.depends_on if planned_stage else ()),
+        wait=wait,
+        outcomes=EMPTY if more is None or not more.outcomes else Attributes(more.outcomes),
+        counters=Attributes(others) if others else EMPTY,
+        attributes=EMPTY if more is None else more.attributes,
+        span_id=_span_id(stage),
+    )
+
+
+def _span_id(stage: Stage) -> str | None:
+    if stage._span is None or stage._status.final:
+        return None
+    ids = hooks.tracing.ids(stage)
+    return None if ids is None else ids.span_id
