@@ -59,6 +59,9 @@ LAST_HEARTBEAT: Final = "progress.last_heartbeat"
 LOOP: Final = "progress.loop"
 STACK: Final = "progress.stack"
 STUCK_AT: Final = "progress.stuck_at"
+OVERDUE_WAIT: Final = "progress.overdue"
+BRANCHES: Final = "progress.branches"
+STUCK_BRANCHES: Final = "progress.stuck_branches"
 
 # What an operation may say of itself, in its attributes
 OWNER: Final = "owner"
@@ -129,6 +132,8 @@ WAIT_STARTED: Final = "progress.wait.started"
 WAIT_ENDED: Final = "progress.wait.ended"
 STALLED: Final = "progress.stalled"
 RECOVERED: Final = "progress.recovered"
+OVERDUE: Final = "progress.overdue"
+SLOW: Final = "progress.slow"
 
 EVENTS: Final = frozenset(
     {
@@ -144,6 +149,8 @@ EVENTS: Final = frozenset(
         WAIT_ENDED,
         STALLED,
         RECOVERED,
+        OVERDUE,
+        SLOW,
     }
 )
 
@@ -161,6 +168,7 @@ EVENT_ATTRIBUTES: Final = frozenset(
         HEALTH_REASON,
         STACK,
         STUCK_AT,
+        STUCK_BRANCHES,
         PROCESS_LOOP_LAG,
     }
 )

@@ -154,7 +154,8 @@ def test_listeners_are_told_of_stalls_alone(progress_capture: Capture) -> None:
     def hear(what: str) -> Callable[[Snapshot], None]:
         return lambda snapshot: told.append((what, snapshot.name, snapshot.health))
 
-    with progress.operation("a", stall_after=5) as a, progress.operation("b", stall_after=50):
+    other = progress.operation("b", stall_after=50).start()
+    with progress.operation("a", stall_after=5) as a:
         removes = [
             progress.on_stall(hear("stall")),
             progress.on_recover(hear("recover")),
@@ -176,6 +177,7 @@ def test_listeners_are_told_of_stalls_alone(progress_capture: Capture) -> None:
         progress_capture.advance(60)
         assert len(told) == 4
         assert len(progress_capture.of(semconv.STALLED)) == 3
+    other.complete()
 
 
 def test_by_default_nothing_is_cancelled(progress_capture: Capture) -> None:

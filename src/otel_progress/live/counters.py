@@ -15,6 +15,9 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+if TYPE_CHECKING:
+    from otel_progress.live.stack import Place
+
 T = TypeVar("T")
 _MANY: Final = sys.maxsize
 _NOTHING: Final = iter(())
@@ -29,10 +32,24 @@ class Lane:
     runs inside another lane of the same thread and task.
     """
 
-    __slots__ = ("_length", "_source", "calls", "closed", "ended", "nested", "place", "unit")
+    __slots__ = (
+        "_length",
+        "_source",
+        "before",
+        "calls",
+        "closed",
+        "ended",
+        "moved_at",
+        "nested",
+        "place",
+        "seen",
+        "unit",
+    )
 
-    def __init__(self, total: int | None, unit: str | None, place: object, nested: bool) -> None:
-        """Open a lane at a place (thread and task)."""
+    def __init__(self, total: int | None, unit: str | None, place: Place, nested: bool, now: float = 0.0) -> None:
+        """Open a lane at a place (thread and task), at a monotonic time."""
+        self.moved_at = self.before = now
+        self.seen = 0
         self._length = total
         self.unit = unit
         self.place = place

@@ -18,6 +18,7 @@ from otel_progress.live import counters
 from otel_progress.live.counters import Lane
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import words
+from otel_progress.live.stack import here
 from otel_progress.model import values
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Attributes, Number
@@ -25,12 +26,15 @@ from otel_progress.model.values import EMPTY, Attributes, Number
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from otel_progress.live.engine.learning import Limits
+    from otel_progress.live.engine.loops import Loops
     from otel_progress.live.operation import Operation, Use
     from otel_progress.live.stack import Place
     from otel_progress.live.stage import Stage, StageGiven
     from otel_progress.live.trail import Kept
     from otel_progress.live.waits import Waiting
     from otel_progress.model.estimate import Pace
+    from otel_progress.model.loop import Loop
     from otel_progress.model.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -141,18 +145,6 @@ def length(iterable: object) -> int | None:
     return result if isinstance(result, int) and 0 <= result <= values.INT_MAX else None
 
 
-def place() -> tuple[int, int]:
-    """This thread and this asyncio task."""
-    asyncio = sys.modules.get("asyncio")
-    task = None
-    if asyncio is not None:
-        try:
-            task = asyncio.current_task()
-        except Exception:
-            task = None
-    return threading.get_ident(), id(task) if task is not None else 0
-
-
 _NO_COUNTS: Final[Mapping[str, Number]] = {}
 
 
@@ -186,6 +178,7 @@ class Handle:
     _ended: float | None = None
     _created = 0.0
     _moved_at = 0.0
+    _counted_at = 0.0
     _observe_at = 0.0
     _advanced: Any = 0
     _sound: Any = 0
@@ -212,6 +205,10 @@ class Handle:
     """Seconds of its run that were gaps of their own, told to `learning`."""
     _place: Place | None = None
     _carried: set[Place] | None = None
+    _suspended = False
+    _learned: Limits | None = None
+    _loops: Loops | None = None
+    _loop: Loop | None = None
 
     def _measure(self, total: object, unit: object, message: object) -> None:
         """Take what the caller said of its size and its first step."""
@@ -334,9 +331,13 @@ class Handle:
             key: what it does and on what, such as `f"search {query}"`; equal keys are the same step.
         """
         now = clock.monotonic()
-        operation = self.operation
         short = type(key) is str and len(key) <= values.NAME_LENGTH
-        operation._with_loops(now).step(operation, key if short else _long_key(key), now)  # type: ignore[arg-type]
+        known: str = key if short else _long_key(key)  # type: ignore[assignment]
+        operation = self.operation
+        node: Handle | None = self
+        while node is not None:
+            node._with_loops(now).step(node, known, now)
+            node = node._parent if node is not operation else None
 
     def usage(
         self,
@@ -483,6 +484,15 @@ class Handle:
         more: More = vars(self)["_more"]
         return more
 
+    def _with_loops(self, now: float) -> Loops:
+        """The memory of what it does again and again, made when it is needed first."""
+        loops = self._loops
+        if loops is None:
+            from otel_progress.live.engine.loops import Loops
+
+            loops = vars(self).setdefault("_loops", Loops(self, now))  # one step, so that two threads get the same
+        return loops
+
     def _plain_advanced(self) -> Number:
         """What `advance` summed up, as a finite number."""
         raw = self._advanced
@@ -502,13 +512,17 @@ class Handle:
         return max(0, min(self._base + self._plain_advanced(), values.INT_MAX))
 
     def _open_lane(self, iterable: object, unit: str | None) -> Lane:
-        here = place()
+        place = here()
         lanes = self._lanes
         if lanes is None:
             lanes = vars(self).setdefault("_lanes", [])  # one step, so that two threads get the same
-        nested = any(not lane.closed and lane.place == here for lane in lanes)
+        nested = any(not lane.closed and lane.place == place for lane in lanes)
         lane = Lane(
-            length(iterable), None if unit is None else values.text(unit, drops, values.NAME_LENGTH), here, nested
+            length(iterable),
+            None if unit is None else values.text(unit, drops, values.NAME_LENGTH),
+            place,
+            nested,
+            clock.monotonic(),
         )
         if len(lanes) >= LANES:
             self._fold_lanes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -22,13 +23,10 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
 
 if TYPE_CHECKING:
-    from otel_progress.live.engine.learning import Limits
     from otel_progress.live.engine.listeners import Listener
-    from otel_progress.live.engine.loops import Loops
-    from otel_progress.live.engine.watchdog import Again
-    from otel_progress.live.stack import Where
+    from otel_progress.live.engine.parallel import Judged
+    from otel_progress.live.engine.watchdog import Trouble
     from otel_progress.live.stage import Stage
-    from otel_progress.model.loop import Loop
     from otel_progress.model.plan import Plan, StagePlan
     from otel_progress.model.snapshot import Note, Snapshot
 
@@ -110,12 +108,10 @@ class Operation(Handle):
     _check_at = 0.0
     _overdue = False
     _stalled_at: float | None = None
-    _again: Again | None = None
-    _found_at = 0.0
-    _loops: Loops | None = None
-    _loop: Loop | None = None
-    _learned: Limits | None = None
-    _stuck: Where | None = None
+    _troubles: dict[object, Trouble] | None = None
+    _worst: Judged | None = None
+    _slow = False
+    _children: list[weakref.ref[Operation]] | None = None
     _late = False
     _rationed: deque[Any] | None = None
     _stage_tokens: Any = None
@@ -228,7 +224,7 @@ class Operation(Handle):
     def status(self) -> Status:
         """What happened to it so far; it waits while one of its stages does."""
         if self._status is Status.RUNNING and self._running:
-            from otel_progress.live.running import find_wait
+            from otel_progress.live.branches import find_wait
 
             return Status.RUNNING if find_wait(self, 0.0) is None else Status.WAITING
         return super().status
@@ -273,6 +269,9 @@ class Operation(Handle):
         try:
             if hooks.wanted:
                 self._announce()
+            parent = self._parent_here()
+            if parent is not None:
+                parent._adopt(self)
         except Exception:
             tell_once("telemetry failed at the start of an operation; the job goes on")
         return self
@@ -304,6 +303,9 @@ class Operation(Handle):
             return
         if self._lanes is not None:
             self._close_lanes()
+        parent = self._parent_here()
+        if parent is not None:
+            parent._let_go(self)
         if self._seen_by_ticker or self._opts.id is not None:
             registry.remove(self, given=self._opts.id is not None)
         if self._seen_by_ticker:
@@ -422,14 +424,41 @@ class Operation(Handle):
         if self._opts.heartbeat_counts:
             node._bumps += 1
 
-    def _with_loops(self, now: float) -> Loops:
-        """The memory of what it does again and again, made when it is needed first."""
-        loops = self._loops
-        if loops is None:
-            from otel_progress.live.engine.loops import Loops
+    # -- its children in this process
 
-            loops = vars(self).setdefault("_loops", Loops(self, now))  # one step, so that two threads get the same
-        return loops
+    def _host(self) -> Handle | None:
+        """The operation or stage of this process in which it was started, if any."""
+        given = self._opts.parent
+        host = given if isinstance(given, Handle) else self._parent if given is None else None
+        return None if host is None or getattr(host, "_op", host) is None else host
+
+    def _parent_here(self) -> Operation | None:
+        """The operation of this process that it is a part of, if any."""
+        host = self._host()
+        if host is not None:
+            return host.operation
+        given = self._opts.parent
+        key = given.operation_id if isinstance(given, Parent) else given
+        known = registry.live.get(key) if key is not None else None
+        return None if known is None else known()
+
+    def _adopt(self, child: Operation) -> None:
+        """A child started: the branch that started it waits for it."""
+        if child is self or not self._ours:
+            return
+        children = self._children
+        if children is None:
+            children = vars(self).setdefault("_children", [])  # one step, so that two threads get the same
+        children.append(weakref.ref(child))
+        self._check_at = 0.0
+
+    def _let_go(self, child: Operation) -> None:
+        """A child ended, which is progress of the branch that waited for it."""
+        with registry.lock:
+            self._children = [ref for ref in self._children or () if ref() is not child and ref() is not None]
+        if self._status is Status.RUNNING:
+            self._touch(child._host() or self, child._ended or clock.monotonic())
+            self._check_at = 0.0
 
     def _add_note(self, note: Note) -> None:
         if self._notes is None:

@@ -1,4 +1,4 @@
-"""The stages of an operation that run now, and what they wait for."""
+"""The stages of an operation that run now, and how many are kept."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from otel_progress.live.registry import registry
 if TYPE_CHECKING:
     from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
-    from otel_progress.live.stage import Stage
-    from otel_progress.model.snapshot import Wait
 
 STAGES: Final = 64
 """Stages that a snapshot tells one by one."""
@@ -25,28 +23,13 @@ def innermost(operation: Operation) -> Handle:
         return operation
 
 
-def find_wait(operation: Operation, now: float) -> Wait | None:
-    """The declared pause that is on: the innermost; none while a stage runs that does not wait."""
-    running = operation._running
-    for node in (*reversed(running or ()), operation):
-        waits = node._waits
-        if waits:
-            if running and len(running) > 1 and not _all_wait(operation, tuple(running)):
-                return None
-            return waits[-1].seen(now)
-    return None
-
-
-def _all_wait(operation: Operation, running: tuple[Stage, ...]) -> bool:
-    """Whether each innermost running stage waits, or is inside one that does."""
-    inside = {stage._parent for stage in running}
-    for leaf in running:
-        node: Handle | None = None if leaf in inside else leaf
-        while node is not None and not node._waits:
-            if node is operation:
-                return False
-            node = node._parent
-    return True
+def is_inside(stage: Handle, outer: Handle) -> bool:
+    """Whether a stage runs below another handle, at any depth."""
+    operation = stage.operation
+    above = stage._parent
+    while above is not None and above is not outer and above is not operation:
+        above = above._parent
+    return above is outer
 
 
 def fold(operation: Operation) -> None:

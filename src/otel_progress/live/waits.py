@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from otel_progress import clock, semconv
 from otel_progress.live.drops import drops
+from otel_progress.live.running import is_inside
+from otel_progress.live.stack import here
 from otel_progress.model import values
 from otel_progress.model.values import Attributes, Value
 
 if TYPE_CHECKING:
     from otel_progress.live.node import Handle
+    from otel_progress.live.stack import Place
     from otel_progress.model.snapshot import Wait
 
 
 class Waiting:
     """A pause of an operation or a stage, for `with` or `async with`; it may be entered once."""
 
-    __slots__ = ("_node", "_overdue_after", "_reason", "_since")
+    __slots__ = ("_node", "_overdue_after", "_reason", "place", "since")
+
+    place: Place | None
+    """The thread and task in which it was declared."""
 
     def __init__(self, node: Handle | None, reason: str, overdue_after: float | None) -> None:
         """A pause that has not begun; without a node it does nothing."""
@@ -26,19 +33,26 @@ class Waiting:
         self._reason = reason
         known = None if overdue_after is None else values.number(overdue_after, drops)
         self._overdue_after = float(known) if known is not None and known > 0 else None
-        self._since = 0.0
+        self.since = 0.0
+        self.place = None
+
+    @property
+    def due(self) -> float:
+        """The monotonic time at which it is overdue; infinity without a limit."""
+        return math.inf if self._overdue_after is None else self.since + self._overdue_after
 
     def seen(self, now: float) -> Wait:
         """What a snapshot says of it at a monotonic time."""
         from otel_progress.model.snapshot import Wait
 
-        return Wait(self._reason, max(0.0, now - self._since), self._overdue_after)
+        return Wait(self._reason, max(0.0, now - self.since), self._overdue_after)
 
     def __enter__(self) -> Waiting:
         """The pause begins."""
         node = self._node
         if node is not None:
-            self._since = clock.monotonic()
+            self.since = clock.monotonic()
+            self.place = here()
             if node._waits is None:
                 node._waits = []
             node._waits.append(self)
@@ -56,13 +70,13 @@ class Waiting:
         now = clock.monotonic()
         node.operation._touch(node, now)
         pausing: Handle | None = node
-        while pausing is not None:
+        while pausing is not None and not _moves_beside(pausing, node):
             if pausing._pace is not None:
-                pausing._pace.pause(now - self._since)
+                pausing._pace.pause(now - self.since)
             pausing = None if pausing is node.operation else pausing._parent
         about: dict[str, Value] = {
             semconv.WAIT_REASON: self._reason,
-            semconv.WAIT_DURATION: round(now - self._since, 3),
+            semconv.WAIT_DURATION: round(now - self.since, 3),
         }
         node.operation._report(semconv.WAIT_ENDED, node, Attributes(about))
 
@@ -75,3 +89,13 @@ class Waiting:
     ) -> None:
         """The pause is over."""
         self.__exit__(kind, error, trace)
+
+
+def _moves_beside(outer: Handle, node: Handle) -> bool:
+    """Whether a stage that runs below `outer`, beside `node`, did not wait along with it."""
+    operation = node.operation
+    for stage in tuple(operation._running or ()):
+        if stage is not node and not stage._waits and not is_inside(node, stage) and not is_inside(stage, node):
+            if outer is operation or is_inside(stage, outer):
+                return True
+    return False

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.snapshot import Branch, Snapshot
 from otel_progress.model.status import Health, Status
 
 BEATS: Final = 3
@@ -51,6 +51,7 @@ class Verdict:
         source: where the limit comes from (`from the plan`, `learned from 41 runs`); None where it was named.
         seen: what was last seen of it, in words.
         detail: the evidence in words where there is more to say than the limit.
+        branch: which of several branches decided, as people call it; None where there is only one.
     """
 
     health: Health
@@ -62,16 +63,18 @@ class Verdict:
     source: str | None = None
     seen: str | None = None
     detail: str | None = None
+    branch: str | None = None
 
     @property
     def reason(self) -> str | None:
         """The evidence in words."""
-        if self.detail is not None:
-            return self.detail
-        if self.limit is None or self.allowed is None:
-            return None
-        source = f" ({self.source})" if self.source else ""
-        return f"{_WORDS[self.limit]} {self.seconds:.0f} s, {self.limit} is {self.allowed:g} s{source}"
+        text = self.detail
+        if text is None:
+            if self.limit is None or self.allowed is None:
+                return None
+            source = f" ({self.source})" if self.source else ""
+            text = f"{_WORDS[self.limit]} {self.seconds:.0f} s, {self.limit} is {self.allowed:g} s{source}"
+        return text if self.branch is None else f"{self.branch}: {text}"
 
     @property
     def troubled(self) -> bool:
@@ -93,12 +96,14 @@ def judge(snapshot: Snapshot, now: float, hearing: Hearing | None = None) -> Ver
     `now` is in seconds since 1970 by the clock of the snapshot: an observer adds the time since the snapshot came in
     to the snapshot's own, so that clocks that differ make no verdict.
 
-    A limit counts as reached at exactly its value. Dead outranks all, as nothing else can be known then; looping
-    outranks the waits between its turns; a declared wait stops the stuck clock; silence outranks slowness. Of a process
-    that was not heard while the observer could not hear either, nothing is known. What its process calls stuck stays
-    so until the process says that it moves again. From outside, silence is the process's to say: it tells each at once,
-    but may hold back updates of one that moves, so how old a snapshot is proves nothing. A final status has no health
-    of its own: it counts as progressing.
+    A limit counts as reached at exactly its value. Each branch is judged by itself, and the verdict is that of the
+    worst: dead, silent, looping, overdue, slow; else progressing where any branch moves, and waiting only where all
+    wait. Within one branch, looping outranks the waits between its turns, and a declared wait stops the stuck clock.
+
+    Dead outranks all, as nothing else can be known then. Nothing is known of a process that was not heard while the
+    observer could not hear either. What its process calls stuck stays so until the process says that it moves again.
+    From outside, silence is the process's to say: it tells each at once, but may hold back updates of one that moves,
+    so how old a snapshot is proves nothing. A final status has no health of its own: it counts as progressing.
     """
     seen = snapshot.at(now)
     if seen.status.final:
@@ -111,13 +116,55 @@ def judge(snapshot: Snapshot, now: float, hearing: Hearing | None = None) -> Ver
         if seen.start_within is not None and seen.elapsed >= seen.start_within:
             return Verdict(Health.SLOW, "start_within", seen.elapsed, seen.start_within, clock="pending")
         return Verdict(Health.WAITING, clock="pending")
-    if seen.wait is not None and seen.loop is None:
-        limit = seen.wait.overdue_after
-        overdue = limit is not None and seen.wait.elapsed >= limit
-        return Verdict(
-            Health.WAITING, "overdue_after", seen.wait.elapsed, limit, overdue, "wait", seen=seen.wait.reason
-        )
-    return _at_work(seen, seen.idle if hearing is None else snapshot.idle)
+    if seen.branches:
+        proven = seen.branches if hearing is None else snapshot.branches
+        verdicts = [_branch(branch, known.idle) for branch, known in zip(seen.branches, proven)]
+    else:
+        verdicts = [_branch(_only(seen), seen.idle if hearing is None else snapshot.idle, _last(seen))]
+    worst = max(verdicts, key=rank)
+    if rank(worst) <= _RANKS[Health.PROGRESSING] and _is_slow(seen, worst):
+        source = seen.slow_after_source
+        return Verdict(Health.SLOW, "slow_after", seen.elapsed, seen.slow_after, clock="elapsed", source=source)
+    return worst
+
+
+def judge_branch(branch: Branch) -> Verdict:
+    """The verdict on one branch, as its process sees it."""
+    return _branch(branch, branch.idle)
+
+
+def rank(verdict: Verdict) -> int:
+    """How bad it is: the higher, the worse; an operation is as bad as the worst of its branches."""
+    return _OVERDUE if verdict.overdue else _RANKS[verdict.health]
+
+
+_RANKS: Final = {
+    Health.WAITING: 0,
+    Health.PROGRESSING: 1,
+    Health.SLOW: 2,
+    Health.LOOPING: 4,
+    Health.SILENT: 5,
+    Health.UNKNOWN: 6,
+    Health.DEAD: 7,
+}
+_OVERDUE: Final = 3
+
+
+def _is_slow(seen: Snapshot, worst: Verdict) -> bool:
+    """Whether it runs for too long; one all of whose branches wait is not slow."""
+    return worst.health is not Health.WAITING and seen.slow_after is not None and seen.elapsed >= seen.slow_after
+
+
+def _only(seen: Snapshot) -> Branch:
+    """The one branch of an operation that has no others."""
+    return Branch(
+        idle=seen.idle,
+        stall_after=seen.stall_after,
+        stall_after_source=seen.stall_after_source,
+        health=seen.health,
+        wait=seen.wait,
+        loop=seen.loop,
+    )
 
 
 def _outside(snapshot: Snapshot, now: float, hearing: Hearing) -> Verdict | None:
@@ -136,22 +183,49 @@ def _outside(snapshot: Snapshot, now: float, hearing: Hearing) -> Verdict | None
     return None
 
 
-def _at_work(seen: Snapshot, proven: float) -> Verdict:
-    """The verdict on one that runs and does not wait, and is known to have been idle for `proven` seconds."""
-    idle, limit = seen.idle, seen.stall_after
-    loop = seen.loop
+def _branch(branch: Branch, proven: float, seen: str | None = None) -> Verdict:
+    """The verdict on one branch, known to have been idle for `proven` seconds; `seen` is what was last seen of it."""
+    name = None if seen is not None or branch.path == branch.lane == branch.child is None else branch.label
+    if branch.child is not None:
+        return _child(branch, name)
+    loop, wait = branch.loop, branch.wait
     if loop is not None:
-        return Verdict(Health.LOOPING, "loop_after", loop.seconds, clock="steps", seen=_last(seen), detail=loop.reason)
-    source = seen.stall_after_source
+        return Verdict(
+            Health.LOOPING, "loop_after", loop.seconds, clock="steps", seen=seen, detail=loop.reason, branch=name
+        )
+    if wait is not None:
+        limit = wait.overdue_after
+        overdue = limit is not None and wait.elapsed >= limit
+        return Verdict(
+            Health.WAITING, "overdue_after", wait.elapsed, limit, overdue, "wait", seen=wait.reason, branch=name
+        )
+    idle, limit, source = branch.idle, branch.stall_after, branch.stall_after_source
     if limit is not None and proven >= limit:
-        return Verdict(Health.SILENT, "stall_after", idle, limit, clock="idle", source=source, seen=_last(seen))
-    if seen.health in STUCK:
+        return Verdict(Health.SILENT, "stall_after", idle, limit, clock="idle", source=source, seen=seen, branch=name)
+    if branch.health in STUCK:
         detail = f"moving again, for {idle:.0f} s without progress" if idle >= 1 else "moving again"
-        return Verdict(seen.health, "stall_after", idle, limit, clock="idle", source=source, detail=detail)
-    if seen.slow_after is not None and seen.elapsed >= seen.slow_after:
-        source = seen.slow_after_source
-        return Verdict(Health.SLOW, "slow_after", seen.elapsed, seen.slow_after, clock="elapsed", source=source)
-    return Verdict(Health.PROGRESSING, "stall_after", idle, limit, clock="idle", source=source)
+        return Verdict(
+            branch.health, "stall_after", idle, limit, clock="idle", source=source, detail=detail, branch=name
+        )
+    return Verdict(Health.PROGRESSING, "stall_after", idle, limit, clock="idle", source=source, branch=name)
+
+
+def _child(branch: Branch, name: str | None) -> Verdict:
+    """A branch that waits for a child is as well as that child."""
+    wait = branch.wait
+    overdue = wait is not None and wait.overdue_after is not None and wait.elapsed >= wait.overdue_after
+    if wait is not None and not overdue and branch.health not in STUCK:
+        return Verdict(Health.WAITING, clock="wait", seen=wait.reason, branch=name)
+    return Verdict(
+        branch.health,
+        "stall_after",
+        branch.idle,
+        branch.stall_after,
+        overdue,
+        "child",
+        detail=branch.reason or f"is {branch.health.value}",
+        branch=name,
+    )
 
 
 def _last(seen: Snapshot) -> str | None:

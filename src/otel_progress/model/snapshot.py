@@ -70,6 +70,55 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """One line of work inside an operation, judged by itself; times in seconds.
+
+    Attributes:
+        path: the path of the stage that it is or runs in; None for the operation itself.
+        lane: the thread or task of its `track` loop, where one stage has several.
+        child: the id of the child operation that it waits for, and `child_name` its name.
+        idle: since it last made progress; of a child, since that one did.
+        stall_after: the idle time that is allowed, or None.
+        stall_after_source: where the limit comes from; None where it was named.
+        health: what its process says of it, with hysteresis; of a child, that child's health.
+        reason: of a child that is in trouble, the evidence.
+        wait: the declared wait that stops its clock.
+        loop: what it repeats without progress.
+        stuck_at: the line of code at which it is stuck.
+    """
+
+    path: str | None = None
+    lane: str | None = None
+    child: str | None = None
+    child_name: str | None = None
+    idle: float = 0.0
+    stall_after: float | None = None
+    stall_after_source: str | None = None
+    health: Health = Health.PROGRESSING
+    reason: str | None = None
+    wait: Wait | None = None
+    loop: Loop | None = None
+    stuck_at: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What people call it: the path of its stage, its thread or task, its child."""
+        where = self.path or ""
+        if self.lane is not None:
+            return f"{where} in {self.lane}" if where else self.lane
+        if self.child is not None:
+            name = f"child {self.child_name or self.child}"
+            return f"{where}, {name}" if where else name
+        return where or "the operation itself"
+
+    def later(self, seconds: float) -> Branch:
+        """The same branch `seconds` later, if nothing was heard of it since."""
+        if self.wait is not None:
+            return replace(self, wait=replace(self.wait, elapsed=self.wait.elapsed + seconds))
+        return replace(self, idle=self.idle + seconds)
+
+
+@dataclass(frozen=True)
 class StageSnapshot:
     """One stage at one moment; times in seconds, `started_at` since 1970.
 
@@ -124,6 +173,10 @@ class Snapshot:
 
     `stall_after` and `slow_after` are the limits that count, and their source says where they come from where nobody
     named them. While it is silent or looping, `stuck_at` is the line of the user's code, and `stack` the way to it.
+
+    `branches` holds the lines of work that run side by side, at most 16, the worst first; it is empty where there is
+    only one. While one of them is in trouble, `stage`, `idle`, `stall_after`, `wait` and `stuck_at` are those of the
+    worst. `overdue` tells that a declared wait is past its own limit.
     """
 
     operation_id: str
@@ -155,6 +208,8 @@ class Snapshot:
     stages: tuple[StageSnapshot, ...] = ()
     folded: tuple[tuple[str, int, float], ...] = ()
     wait: Wait | None = None
+    overdue: bool = False
+    branches: tuple[Branch, ...] = ()
     outcomes: Attributes = field(default_factory=_empty)
     counters: Attributes = field(default_factory=_empty)
     usage: Attributes = field(default_factory=_empty)
@@ -173,7 +228,8 @@ class Snapshot:
         wait = self.wait and replace(self.wait, elapsed=self.wait.elapsed + later)
         idle = self.idle if wait else self.idle + later
         elapsed = self.elapsed + later
-        return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait)
+        branches = tuple(branch.later(later) for branch in self.branches)
+        return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait, branches=branches)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: only dicts, lists, texts, numbers, booleans and None."""

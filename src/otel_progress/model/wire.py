@@ -13,7 +13,7 @@ from typing import Any, Final
 from otel_progress import semconv as s
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
-from otel_progress.model.snapshot import Progress, Snapshot, SpanIds, StageSnapshot, Wait
+from otel_progress.model.snapshot import Branch, Progress, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Scalar
 
@@ -53,6 +53,16 @@ _JSON: Final = (
     (s.USAGE, "usage"),
     (s.RESULT, "result"),
     (s.ATTRIBUTES, "attributes"),
+)
+_BRANCH: Final = (
+    "path",
+    "lane",
+    "child",
+    "child_name",
+    "stall_after",
+    "stall_after_source",
+    "reason",
+    "stuck_at",
 )
 _STAGE: Final = (
     "weight",
@@ -98,14 +108,23 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
         out[s.STAGES_FOLDED] = _dump(snapshot.folded)
     if snapshot.heartbeat_at is not None:
         out[s.LAST_HEARTBEAT] = snapshot.heartbeat_at
-    if snapshot.loop is not None:
-        out[s.LOOP] = _dump({name: getattr(snapshot.loop, name) for name in Loop.__dataclass_fields__})
     if snapshot.cancel_requested:
         out[s.CANCEL_REQUESTED] = True
-    if snapshot.wait is not None:
-        out |= _wait(snapshot.wait)
+    out |= _evidence(snapshot)
     if snapshot.span is not None:
         out |= _span(snapshot.span)
+    return out
+
+
+def _evidence(snapshot: Snapshot) -> dict[str, Scalar]:
+    """What its verdict rests on."""
+    out: dict[str, Scalar] = {} if snapshot.wait is None else _wait(snapshot.wait)
+    if snapshot.loop is not None:
+        out[s.LOOP] = _dump(_loop(snapshot.loop))
+    if snapshot.overdue:
+        out[s.OVERDUE_WAIT] = True
+    if snapshot.branches:
+        out[s.BRANCHES] = _dump([_branch(branch) for branch in snapshot.branches])
     return out
 
 
@@ -114,6 +133,24 @@ def _wait(wait: Wait) -> dict[str, Scalar]:
     if wait.overdue_after is not None:
         out[s.WAIT_REMAINING] = wait.overdue_after - wait.elapsed
     return out
+
+
+def _branch(branch: Branch) -> dict[str, Any]:
+    """A branch as a small dict; what has its usual value is left out."""
+    out: dict[str, Any] = {name: value for name in _BRANCH if (value := getattr(branch, name)) is not None}
+    if branch.idle:
+        out["idle"] = round(branch.idle, 3)
+    if branch.health is not Health.PROGRESSING:
+        out["health"] = branch.health.value
+    if branch.wait is not None:
+        out["wait"] = [branch.wait.reason, branch.wait.elapsed, branch.wait.overdue_after]
+    if branch.loop is not None:
+        out["loop"] = _loop(branch.loop)
+    return out
+
+
+def _loop(loop: Loop) -> dict[str, Any]:
+    return {name: getattr(loop, name) for name in Loop.__dataclass_fields__}
 
 
 def _span(span: SpanIds) -> dict[str, Scalar]:
@@ -172,7 +209,9 @@ def from_attributes(
     """
     get = attributes.get
     wait = None
-    if s.WAIT_REASON in attributes and get(s.STATUS) != Status.RUNNING:  # else it is the event's, and over
+    if s.WAIT_REASON in attributes and (
+        get(s.STATUS) != Status.RUNNING or get(s.OVERDUE_WAIT)
+    ):  # else it is the event's, and over
         elapsed, left = float(get(s.WAIT_DURATION, 0.0)), get(s.WAIT_REMAINING)
         wait = Wait(str(attributes[s.WAIT_REASON]), elapsed, None if left is None else left + elapsed)
     span = None
@@ -203,8 +242,22 @@ def from_attributes(
         wait=wait,
         heartbeat_at=get(s.LAST_HEARTBEAT),
         loop=_read_loop(json.loads(get(s.LOOP, "null"))),
+        overdue=bool(get(s.OVERDUE_WAIT, False)),
+        branches=tuple(_read_branch(item) for item in json.loads(get(s.BRANCHES, "[]"))),
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
         span=span,
+        **said,
+    )
+
+
+def _read_branch(item: Mapping[str, Any]) -> Branch:
+    get = item.get
+    said: dict[str, Any] = {name: get(name) for name in _BRANCH}
+    return Branch(
+        idle=get("idle", 0.0),
+        health=Health(get("health", Health.PROGRESSING)),
+        wait=Wait(*item["wait"]) if "wait" in item else None,
+        loop=_read_loop(get("loop")),
         **said,
     )
 

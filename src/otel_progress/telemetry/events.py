@@ -164,7 +164,7 @@ def severity(event: Event) -> int:
     """WARN for what somebody should look at, ERROR for a bad end, else INFO."""
     if event.name == s.OPERATION_ENDED and event.snapshot.status in _BAD_ENDS:
         return protobuf.ERROR
-    if event.name == s.STALLED or event.attributes.get(s.NOTE_STATUS) in _BAD_NOTES:
+    if event.name in _TROUBLE or event.attributes.get(s.NOTE_STATUS) in _BAD_NOTES:
         return protobuf.WARN
     if event.name == s.STAGE_ENDED:
         stage = _stage(event)
@@ -217,6 +217,11 @@ def _stalled(event: Event) -> str:
     return f": {what}{where}{at}: {event.attributes.get(s.HEALTH_REASON) or snapshot.health_reason}"
 
 
+def _troubled(event: Event) -> str:
+    kind = "a wait is overdue" if event.name == s.OVERDUE else "slow"
+    return f": {kind}: {event.attributes.get(s.HEALTH_REASON) or event.snapshot.health_reason}"
+
+
 def _recovered(event: Event) -> str:
     return f": moves again after {seconds(_number(event, s.STALL_DURATION))}"
 
@@ -225,7 +230,11 @@ def _wait_ended(event: Event) -> str:
     return f": waited {seconds(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}"
 
 
+_TROUBLE: Final = frozenset({s.STALLED, s.OVERDUE, s.SLOW})
+
 SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
+    s.OVERDUE: _troubled,
+    s.SLOW: _troubled,
     s.OPERATION_STARTED: _started,
     s.OPERATION_ENDED: _ended,
     s.STAGE_STARTED: lambda event: f": stage {event.stage} started",

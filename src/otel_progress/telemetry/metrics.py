@@ -15,9 +15,8 @@ from opentelemetry.trace import set_span_in_context
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live.drops import drops
-from otel_progress.live.engine import limits
+from otel_progress.live.engine.parallel import figures
 from otel_progress.live.registry import Change, registry
-from otel_progress.live.running import find_wait
 from otel_progress.live.stage import Stage
 from otel_progress.model.status import Status
 
@@ -162,10 +161,10 @@ def _stall_ratio() -> Observations:
     now = clock.monotonic()
     worst = dict.fromkeys(registry.started, 0.0)  # of each name, so that no last value lingers
     for operation in registry.operations():
-        limit = limits.stall_after(operation)
-        if limit is None or operation._status is not Status.RUNNING:
+        if operation._status is not Status.RUNNING:
             continue
-        idle = 0.0 if find_wait(operation, now) else now - operation._moved_at
-        name = registry.name_of(operation)
-        worst[name] = max(worst.get(name, 0.0), idle / limit)
+        seen = figures(operation, now)
+        if seen.stall_after is not None:
+            name = registry.name_of(operation)
+            worst[name] = max(worst.get(name, 0.0), seen.idle / seen.stall_after)
     return [Observation(ratio, {s.OPERATION_NAME: name}) for name, ratio in worst.items()]

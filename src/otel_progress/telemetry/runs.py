@@ -14,9 +14,10 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live.drops import drops
 from otel_progress.live.engine import limits, progress
+from otel_progress.live.engine.parallel import Figures, figures
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import Change, registry
-from otel_progress.live.running import find_wait, innermost
+from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.outbox import REQUEST_BYTES
@@ -173,9 +174,10 @@ class Runs:
         healths = []
         for operation in operations:
             try:
-                cached = self._health_head(operation)
+                seen = figures(operation, now)
+                cached = self._health_head(operation, seen)
                 head = cached.head + time
-                values = _values(operation, now)
+                values = _values(operation, seen, now)
                 if values[_WAITS] is not None and not cached.waited:
                     cached = self._shown[operation.id] = cached._replace(waited=True)
                 for out, value in zip(points, values):
@@ -191,15 +193,10 @@ class Runs:
         metrics = [_gauge(metric, encoded) for metric, encoded in zip(_SERIES, points) if encoded]
         return self._pipeline.request([*metrics, _gauge(s.RUN_HEALTH, healths)])
 
-    def _health_head(self, operation: Operation) -> Cached:
+    def _health_head(self, operation: Operation, seen: Figures) -> Cached:
         cached = self._shown[operation.id]
-        node = innermost(operation)
-        stuck = operation._stuck
-        verdict, name, at = (
-            operation._health,
-            None if node is operation else node.name,
-            None if stuck is None else stuck.at,
-        )
+        verdict, name = operation._health, None if seen.node is operation else seen.node.name
+        at = seen.stuck_at if verdict in STUCK else None
         if cached.health != (verdict, name, at):
             labels: dict[str, Any] = {s.HEALTH: verdict.value, s.STAGE_NAME: name, s.STUCK_AT: at}
             said = {key: value for key, value in labels.items() if value is not None}
@@ -226,22 +223,20 @@ _SERIES: Final = (
 _WAITS: Final = _SERIES.index(s.RUN_WAIT_REMAINING)
 
 
-def _values(operation: Operation, now: float) -> tuple[float | None, ...]:
+def _values(operation: Operation, seen: Figures, now: float) -> tuple[float | None, ...]:
     """The values of one operation, in the order of `_SERIES`; None where it has none."""
     done, total, _ = operation._progress()
     raw = progress.raw_ratio(operation, done, total)
     eta = progress.eta(operation, done, total, raw, now)
-    wait = find_wait(operation, now)
-    waited = wait.elapsed if wait is not None else 0.0
     return (
         1.0,
         operation._started_ns / 1e9,
-        0.0 if wait is not None else max(0.0, now - operation._moved_at),
+        seen.idle,
         operation._more.beat_at if operation._more is not None else None,
-        limits.stall_after(operation),
+        seen.stall_after,
         limits.slow_after(operation),
         eta.eta if eta is not None else None,
-        wait.overdue_after - waited if wait is not None and wait.overdue_after is not None else None,
+        seen.wait_remaining,
         progress.shown_ratio(operation, raw),
         done,
         total,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING
 
 from otel_progress.live import hooks
-from otel_progress.live.engine.limits import named_and_learned
+from otel_progress.live.engine import parallel
+from otel_progress.live.engine.limits import slow_limit
 from otel_progress.live.engine.progress import eta, passed, progress_of, raw_ratio
 from otel_progress.live.registry import registry
-from otel_progress.live.running import STAGES, find_wait, fold, innermost
+from otel_progress.live.running import STAGES, fold, innermost
 from otel_progress.model.health import judge
 from otel_progress.model.plan import StagePlan
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
@@ -30,6 +32,7 @@ def capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
     verdict = judge(snapshot, snapshot.timestamp)
     object.__setattr__(snapshot, "health", verdict.health)
     object.__setattr__(snapshot, "health_reason", verdict.reason if verdict.troubled else None)
+    object.__setattr__(snapshot, "overdue", verdict.overdue)
     return snapshot
 
 
@@ -40,18 +43,17 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
     start = operation._created if operation._started is None else operation._started
     options = operation._opts
     more = operation._more
-    current = innermost(operation)
+    seen = parallel.see(operation, end)
+    current = seen.node if seen.troubled else innermost(operation)
     done, total, others = operation._progress()
     raw = raw_ratio(operation, done, total)
-    wait = None if operation._status.final else find_wait(operation, now)
-    idle_until = end if wait is None else max(operation._moved_at, end - wait.elapsed)
     status = operation._status
     if operation._started is not None and not operation._started_ns:
         operation._started_ns = now_ns - int((now - operation._started) * 1e9)
     return Snapshot(
         operation_id=operation.id,
         name=operation.name,
-        status=Status.WAITING if wait is not None and status is Status.RUNNING else status,
+        status=Status.WAITING if seen.waiting and status is Status.RUNNING else status,
         timestamp=now_ns / 1e9,
         attempt=operation.attempt,
         parent_id=operation.parent_id,
@@ -59,10 +61,9 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
         reason=operation._reason,
         started_at=operation._started_ns / 1e9 if operation._started is not None else None,
         elapsed=max(0.0, end - start),
-        idle=max(0.0, idle_until - operation._moved_at),
-        **named_and_learned(operation),
+        **seen.shown,
+        **slow_limit(operation),
         start_within=options.start_within,
-        **_evidence(operation),
         stage=None if current is operation else current._path,
         message=_message(current),
         description=options.description,
@@ -70,7 +71,7 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
         progress=progress_of(operation, done, total, raw, eta(operation, done, total, raw, now)),
         stages=_stages(operation, now),
         folded=_folded(operation, now),
-        wait=wait,
+        branches=seen.branches,
         outcomes=EMPTY if more is None or not more.outcomes else Attributes(more.outcomes),
         counters=Attributes(others) if others else EMPTY,
         usage=EMPTY if more is None or not more.usage else Attributes(more.usage),
@@ -81,13 +82,6 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
         cancel_requested=operation._cancel_reason is not None,
         span=hooks.tracing.ids(operation) if operation._span is not None else None,
     )
-
-
-def _evidence(operation: Operation) -> dict[str, Any]:
-    """The verdict that stands, and what it rests on."""
-    stuck = operation._stuck
-    at: dict[str, Any] = {} if stuck is None else {"stuck_at": stuck.at, "stack": stuck.stack}
-    return {"health": operation._health, "loop": operation._loop, **at}
 
 
 def _message(node: Handle | None) -> str | None:
@@ -164,8 +158,8 @@ def _stage(stage: Stage, now: float) -> StageSnapshot:
         expected=expected,
         started_at=stage._started_ns / 1e9,
         elapsed=max(0.0, end - started),
-        idle=max(0.0, end - stage._moved_at) if wait is None else max(0.0, end - wait.elapsed - stage._moved_at),
-        stall_after=options.stall_after,
+        idle=max(0.0, (end if wait is None else end - wait.elapsed) - max(stage._moved_at, stage._counted_at)),
+        stall_after=None if options.stall_after is None or math.isinf(options.stall_after) else options.stall_after,
         description=options.description or (planned_stage.description if planned_stage else None),
         message=stage._message,
         reason=stage._reason,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress.live.guard import tell_once
-from otel_progress.live.running import innermost
 from otel_progress.model.history import Learned
 from otel_progress.model.status import Status
 
@@ -94,9 +93,8 @@ class Learning:
 
     # -- what it asks
 
-    def limits(self, operation: Operation) -> Limits:
-        """The limits of an operation that did not name them, by its plan and by history."""
-        node = innermost(operation)
+    def limits(self, operation: Operation, node: Handle) -> Limits:
+        """The limits of a branch that runs in this handle and did not name them, by its plan and by history."""
         key = _key(operation, node)
         learned = self._known.get(key)
         moved = steady(node)
@@ -110,9 +108,9 @@ class Learning:
             cached = self._limits[key] = state, _limits(key, learned, about, whole, _planned(operation))
         return cached[1]
 
-    def longest(self, operation: Operation) -> float:
-        """The longest time without progress that ended well, of what runs now, in seconds."""
-        learned = self._known.get(_key(operation, innermost(operation)))
+    def longest(self, operation: Operation, node: Handle) -> float:
+        """The longest time without progress that ended well, of such a handle, in seconds."""
+        learned = self._known.get(_key(operation, node))
         return 0.0 if learned is None else learned.gaps.longest
 
     # -- the file

@@ -1,10 +1,12 @@
-"""What an operation does again and again, from its steps, its stages and what it spends; the ticker asks."""
+"""What an operation or a stage does again and again, from its steps, its stages and what it spends; the ticker asks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress.live.engine import learning, limits
+from otel_progress.live.branches import named_stall_after
+from otel_progress.live.engine import learning
+from otel_progress.live.running import is_inside
 from otel_progress.model.health import STUCK
 from otel_progress.model.loop import Loop, Steps
 from otel_progress.model.status import Status
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_progress.live.node import Handle
-    from otel_progress.live.operation import Operation
 
 LOOP_AFTER: Final = 10
 """Repeats of a step, of a failing stage, or of a cycle of steps, where nothing else was said."""
@@ -28,7 +29,7 @@ GROWN: Final = 3
 
 
 class Loops:
-    """The memory of one operation: its steps, stages and spending since the last completed unit."""
+    """The memory of one operation or stage: steps, stages and spending since the last unit completed in it."""
 
     __slots__ = (
         "_base",
@@ -46,13 +47,13 @@ class Loops:
         "steps",
     )
 
-    def __init__(self, operation: Operation, now: float) -> None:
+    def __init__(self, node: Handle, now: float) -> None:
         """Nothing seen yet, at a monotonic time."""
         self.steps: Steps | None = None
         self.stages = Steps()
         self._life: Any = None
-        self._since = operation._moved_at
-        self._longest = learning.learning.longest(operation)
+        self._since = node._moved_at
+        self._longest = learning.learning.longest(node.operation, node)
         self._last_at = now
         self._failed: str | None = None
         self._fails = 0
@@ -62,9 +63,9 @@ class Loops:
         self._grown_at = now
         self._grows_each = 0.0
 
-    def step(self, operation: Operation, key: str, now: float) -> None:
+    def step(self, node: Handle, key: str, now: float) -> None:
         """The work took a step, in its own thread; with what was completed meanwhile, it is the first of a new row."""
-        life, steps = _life(operation), self.steps
+        life, steps = _life(node), self.steps
         if steps is None or life != self._life:
             self._life = life
             steps = self.steps = Steps()
@@ -76,10 +77,10 @@ class Loops:
         self._last_at = now
         self.stages.add(_what(stage))
 
-    def stage_ended(self, stage: Handle, now: float) -> None:
-        """A stage ended; what it completed is progress."""
+    def stage_ended(self, node: Handle, stage: Handle, now: float) -> None:
+        """A stage inside the node ended; what it completed is progress."""
         if stage._life() != 0:
-            self.progressed(stage.operation, now)
+            self.progressed(node, now)
         what = _what(stage)
         if stage._status is Status.FAILED:
             self._fails = self._fails + 1 if what == self._failed else 1
@@ -87,21 +88,21 @@ class Loops:
         elif stage._status is Status.COMPLETED and what == self._failed:
             self._failed, self._fails = None, 0
 
-    def progressed(self, operation: Operation, now: float) -> None:
+    def progressed(self, node: Handle, now: float) -> None:
         """A unit was completed: all repeats so far were work."""
-        if operation._health not in STUCK:
+        if node._loop is None and node.operation._health not in STUCK:
             self._longest = max(self._longest, now - self._since)
         self._since = now
         self.stages = Steps()
-        if self.steps is not None and _life(operation) != self._life:
+        if self.steps is not None and _life(node) != self._life:
             self.steps = Steps()  # else they came after it
         self._failed, self._fails, self._grown, self._grows_each = None, 0, 0, 0.0
-        if operation._more is not None:
-            self._base = dict(operation._more.usage)
+        if node._more is not None:
+            self._base = dict(node._more.usage)
 
-    def look(self, operation: Operation, now: float) -> None:
+    def look(self, node: Handle, now: float) -> None:
         """Take note of what it spends."""
-        more = operation._more
+        more = node._more
         if more is None or not more.usage:
             return
         spent = sum(tuple(more.usage.values()))
@@ -112,50 +113,54 @@ class Loops:
             self._grown += 1
             self._grown_at = now
 
-    def found(self, operation: Operation, now: float, limit: float | None) -> Loop | None:
+    def found(self, node: Handle, now: float, limit: float | None) -> Loop | None:
         """What repeats now; `limit` is the idle time that is allowed, in seconds."""
-        said = operation._opts.loop_after
+        said = node.operation._opts.loop_after
         quiet = now - self._since
         if not said and quiet < max(QUIET, 2 * self._longest):
             return None
-        idle = now - operation._moved_at
+        idle = now - max(node._moved_at, node._counted_at)
         if (
             self._grown >= GROWN
             and limit is not None
             and idle >= limit
             and now - self._grown_at < max(limit / 2, QUIET, GROWN * self._grows_each)
         ):
-            return self._loop("usage", (), self._grown, 0, quiet, operation)
+            return self._loop("usage", (), self._grown, 0, quiet, node)
         if now - self._last_at >= max(limit or 0.0, 60.0):
             return None  # whatever it did, it stopped
         after = said or LOOP_AFTER
         if self._fails >= after and self._failed is not None:
-            return self._loop("failure", (self._failed,), self._fails, after, quiet, operation)
+            return self._loop("failure", (self._failed,), self._fails, after, quiet, node)
         found = self.steps and self.steps.found(after)
         if found:
-            return self._loop("step", *found, after, quiet, operation)
+            return self._loop("step", *found, after, quiet, node)
         if said is None:
             after = STAGES_AFTER
-            named = limits.named_stall_after(operation)
-            if not _counts(operation) or quiet < max(3 * named if named else STAGES_QUIET, 5 * self._longest):
+            named = named_stall_after(node)
+            if not _counts(node) or quiet < max(3 * named if named else STAGES_QUIET, 5 * self._longest):
                 return None
         found = self.stages.found(after)
-        return self._loop("stage", *found, after, quiet, operation) if found else None
+        return self._loop("stage", *found, after, quiet, node) if found else None
 
-    def _loop(
-        self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float, operation: Operation
-    ) -> Loop:
-        usage = operation._more.usage if operation._more is not None else {}
+    def _loop(self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float, node: Handle) -> Loop:
+        usage = node._more.usage if node._more is not None else {}
         spent = {key: amount - self._base.get(key, 0) for key, amount in tuple(usage.items())}
         return Loop(kind, keys, repeats, after, quiet, Attributes({key: n for key, n in spent.items() if n > 0}))
 
 
-def _life(operation: Operation) -> Any:
-    """A value that changes with each unit that is completed anywhere in the operation."""
-    running = operation._running
-    if not running:
-        return operation._life()
-    return operation._life() + sum(stage._life() for stage in tuple(running))
+def _life(node: Handle) -> Any:
+    """A value that changes with each unit that is completed in the handle, in what runs below it, or on its behalf."""
+    operation = node.operation
+    life = node._life()
+    for stage in tuple(operation._running or ()):
+        if stage is not node and (node is operation or is_inside(stage, node)):
+            life += stage._life()
+    around = node._parent if node is not operation and not node._life() else None
+    while around is not None:
+        life += around._life()
+        around = around._parent if around is not operation else None
+    return life
 
 
 def _what(stage: Handle) -> str:
@@ -164,6 +169,6 @@ def _what(stage: Handle) -> str:
     return path if stage._message is None else f"{path}: {stage._message}"
 
 
-def _counts(operation: Operation) -> bool:
-    """Whether it counts units at all, so that none completed means something."""
-    return operation._seen != 0 or operation._total is not None
+def _counts(node: Handle) -> bool:
+    """Whether units are counted at all, so that none completed means something."""
+    return bool(node._seen) or node._total is not None or node.operation._total is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from otel_progress.live.running import find_wait
+from otel_progress.live.branches import find_wait
 from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned
 from otel_progress.model.plan import Plan

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock, semconv
 from otel_progress.live import hooks
+from otel_progress.live.branches import lines, loop_of, named_stall_after, touch_lanes
 from otel_progress.live.drops import drops
 from otel_progress.live.engine import learning, limits, watchdog
+from otel_progress.live.engine.parallel import Judged, examine
 from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import Change, registry
-from otel_progress.live.running import find_wait, innermost
-from otel_progress.model.health import STUCK, judge
+from otel_progress.live.running import innermost
+from otel_progress.model.health import STUCK, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
@@ -177,6 +179,8 @@ class Ticker:
             for node in (operation, *(operation._running or ())):
                 if node._started is not None:
                     node._moved_at = min(now, max(node._moved_at, node._started) + slept)
+                for lane in tuple(node._lanes or ()):
+                    lane.moved_at = min(now, lane.moved_at + slept)
                 if node._pace is not None:
                     node._pace.pause(slept)
 
@@ -252,31 +256,44 @@ class Ticker:
             drops.add(semconv.DROP_BUDGET, skipped)
 
     def _judge(self, operation: Operation, now: float) -> None:
-        """Compare the verdict with the last one; each change between stuck and moving is one event."""
+        """Compare the verdict with the last one; each branch that gets stuck, and each other change, is told once."""
         if operation._status is not Status.RUNNING:
             return
         before, overdue = operation._health, operation._overdue
-        if before in STUCK and watchdog.released(operation, now):
-            operation._health = Health.PROGRESSING
+        moved_at = watchdog.release(operation, now)
         told = operation in self._snapshots  # an event of this round has the verdict already
         snapshot = self._snapshot(operation)
         verdict = judge(snapshot, snapshot.timestamp)
+        found = examine(operation, now)
+        operation._worst = found[0]
         operation._health, operation._overdue = verdict.health, verdict.overdue
-        operation._check_at = next_check(snapshot, now)
-        if verdict.health is before and verdict.overdue is overdue:
-            return
-        if verdict.health in STUCK and before in STUCK:
-            watchdog.stalled(operation, verdict, now)  # the same trouble under another name is told as an update
-            self._waiting.setdefault(operation, self._rounds)
-        elif verdict.health in STUCK:
+        operation._check_at = _next_check(operation, found, verdict.health, now)
+        troubles = operation._troubles or {}
+        fresh = [one for one in found if one.verdict.health in STUCK and one.line.key not in troubles]
+        renamed = watchdog.renamed(operation, found, now)
+        if verdict.health is not before or verdict.overdue is not overdue:
+            self._tell_parent(operation)
+        if fresh:
             self._stalls += 1
-            self._change(semconv.STALLED, operation, watchdog.stalled(operation, verdict, now))
+            self._change(semconv.STALLED, operation, fresh[0], watchdog.stalled(operation, fresh, now))
             if operation._opts.cancels:
                 watchdog.ask_to_stop(operation, verdict.reason or verdict.health.value)
-        elif operation._stalled_at is not None:
-            self._change(semconv.RECOVERED, operation, watchdog.recovered(operation, now))
-        elif not told:
-            self._waiting.setdefault(operation, self._rounds)
+        elif operation._stalled_at is not None and not troubles:
+            self._change(semconv.RECOVERED, operation, found[0], watchdog.recovered(operation, moved_at, now))
+        elif verdict.overdue and not overdue:
+            self._change(semconv.OVERDUE, operation, found[0], _because(verdict))
+        elif verdict.health is Health.SLOW and not operation._slow:
+            operation._slow = True
+            self._change(semconv.SLOW, operation, found[0], _because(verdict))
+        elif renamed or moved_at is not None or verdict.health is not before or (overdue and not verdict.overdue):
+            if not told or renamed:
+                self._waiting.setdefault(operation, self._rounds)
+
+    def _tell_parent(self, operation: Operation) -> None:
+        """The verdict on a child changed: that on its parent may change, too."""
+        parent = operation._parent_here()
+        if parent is not None:
+            parent._check_at = 0.0
 
     def _look_at_pending(self, now: float) -> None:
         """Tell once of each that should have started by now."""
@@ -287,12 +304,12 @@ class Ticker:
                 operation._late = True
                 self._emit(semconv.UPDATED, operation, operation, clock.time_ns(), EMPTY)
 
-    def _change(self, event: str, operation: Operation, attributes: Attributes) -> None:
+    def _change(self, event: str, operation: Operation, judged: Judged, attributes: Attributes) -> None:
         from otel_progress.live.trail import keep
 
         self._snapshots.pop(operation, None)  # it was made before the evidence was there
         when = clock.time_ns()
-        node = innermost(operation)
+        node = judged.line.node
         for kept in {node, operation}:
             if kept._span is not None:
                 keep(kept, event, when, attributes)
@@ -384,13 +401,19 @@ def _safely(call: Callable[..., None], *args: Any) -> None:
 
 
 def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> None:
-    """What a stage's start or end says of loops, and its end of healthy ones."""
-    loops = operation._with_loops(now)
-    if event == semconv.STAGE_STARTED:
-        loops.stage_started(stage, now)
-    else:
-        loops.stage_ended(stage, now)
+    """What a stage's start or end says of loops around it, and its end of healthy ones."""
+    around = stage._parent
+    while around is not None:
+        loops = around._with_loops(now)
+        if event == semconv.STAGE_STARTED:
+            loops.stage_started(stage, now)
+        else:
+            loops.stage_ended(around, stage, now)
+        around = around._parent if around is not operation else None
+    if event == semconv.STAGE_ENDED:
         learning.learning.ended(operation, stage)
+    if operation._lanes is not None or any(node._lanes for node in operation._running or ()):
+        touch_lanes(stage, now)
 
 
 def _may_loop(operation: Operation) -> bool:
@@ -400,43 +423,56 @@ def _may_loop(operation: Operation) -> bool:
 
 
 def _may_be_released(operation: Operation) -> bool:
-    """Whether one that is stuck began to move again, or to loop no longer."""
-    return operation._again is not None or (operation._health is Health.LOOPING and operation._loop is None)
+    """Whether a branch that is stuck began to move again, or to loop no longer, or a child did."""
+    return any(
+        trouble.again is not None or trouble.health is Health.LOOPING
+        for trouble in (operation._troubles or {}).values()
+    )
 
 
 def _postponed(operation: Operation, now: float) -> bool:
     """Whether no limit can be reached yet, as it moved since the last look; then it is looked at later."""
     options = operation._opts
-    if options.stall_after is None or options.slow_after is None:
-        operation._learned = learning.learning.limits(operation)
+    if options.slow_after is None:
+        operation._learned = learning.learning.limits(operation, operation)
+    found = lines(operation)
+    for line in found:
+        if line.child is None and (line.node is not operation or options.slow_after is not None):
+            if named_stall_after(line.node) is None:
+                line.node._learned = learning.learning.limits(operation, line.node)
+    if operation._health is not Health.PROGRESSING or operation._troubles:
+        return False
+    if any(line.wait is not None or line.child is not None or loop_of(line.node) is not None for line in found):
+        return False
     slow_after = limits.slow_after(operation)
     started = operation._started or now
-    if operation._loop is not None:
-        return False
-    if operation._health is not Health.PROGRESSING or find_wait(operation, now) is not None:
-        return False
     if slow_after is not None and now >= started + slow_after:
         return False
-    limit = limits.stall_after(operation)
-    operation._check_at = min(
-        FOREVER if limit is None else operation._moved_at + limit,
-        FOREVER if slow_after is None else started + slow_after,
-        now + 60.0,
-    )
+    due = [line.moved_at + limit for line in found if (limit := line.limit) is not None]
+    if slow_after is not None:
+        due.append(started + slow_after)
+    operation._check_at = min(*due, now + 60.0) if due else now + 60.0
     return operation._check_at > now
 
 
-def next_check(snapshot: Snapshot, now: float) -> float:
+def _next_check(operation: Operation, found: list[Judged], health: Health, now: float) -> float:
     """The monotonic time at which the verdict may change if nothing moves."""
-    limits = [FOREVER]
-    if snapshot.health in STUCK:
-        return now + 60.0  # it is looked at sooner when it moves
-    if snapshot.wait is not None:
-        if snapshot.wait.overdue_after is not None and snapshot.wait.elapsed < snapshot.wait.overdue_after:
-            limits.append(snapshot.wait.overdue_after - snapshot.wait.elapsed)
-        return now + min(*limits, 1.0)
-    if snapshot.stall_after is not None:
-        limits.append(max(0.0, snapshot.stall_after - snapshot.idle))
-    if snapshot.slow_after is not None and snapshot.elapsed < snapshot.slow_after:
-        limits.append(snapshot.slow_after - snapshot.elapsed)
-    return now + min(limits) if len(limits) > 1 else now + 1.0
+    due = [now + 60.0] if health in STUCK else [FOREVER]  # one that is stuck is looked at sooner when it moves
+    for line, branch, verdict in found:
+        if verdict.health in STUCK or line.child is not None:
+            continue
+        wait, limit = branch.wait, branch.stall_after
+        if wait is not None:
+            left = 1.0 if wait.overdue_after is None else wait.overdue_after - wait.elapsed
+            due.append(now + (min(left, 1.0) if left > 0 else 1.0))
+        elif limit is not None:
+            due.append(line.moved_at + limit)
+    slow_after, started = limits.slow_after(operation), operation._started or now
+    if slow_after is not None and now < started + slow_after:
+        due.append(started + slow_after)
+    soonest = min(due)
+    return max(now, soonest) if soonest < FOREVER else now + 1.0
+
+
+def _because(verdict: Verdict) -> Attributes:
+    return Attributes({semconv.HEALTH_REASON: verdict.reason or verdict.health.value})

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
 from otel_progress.live import stack, vitals
-from otel_progress.live.engine import commands, learning, limits
+from otel_progress.live.branches import Line, key_of, lines, loop_of, open_lanes, stall_after
+from otel_progress.live.engine import commands
 from otel_progress.live.guard import tell_once
-from otel_progress.live.running import find_wait, innermost
-from otel_progress.model.health import Verdict, hold
+from otel_progress.model.health import STUCK, hold
 from otel_progress.model.status import Health
 from otel_progress.model.values import Attributes, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
+    from otel_progress.live.engine.parallel import Judged
     from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
-    from otel_progress.live.stack import Place
+    from otel_progress.live.stack import Place, Where
 
 
 MOVES: Final = 3
 """So many movements within the limit, and one that was stuck moves again."""
+TOLD: Final = 16
+"""Branches that one event names."""
 
 
-def look(operation: Operation, now: float) -> bool:
-    """Take note of what repeats, or spends; whether that began or ended a loop."""
-    loops = operation._loops
-    if loops is None:
-        return False
-    loops.look(operation, now)
-    before = operation._loop
-    operation._loop = loops.found(operation, now, limits.stall_after(operation))
-    if operation._loop is not None:
-        operation._found_at = now
-    return (before is None) is not (operation._loop is None)
+class Trouble:
+    """A branch that is stuck: since when, where, and how it moves again."""
+
+    __slots__ = ("again", "found_at", "health", "since", "where")
+
+    def __init__(self, health: Health, since: float, now: float) -> None:
+        """It is silent or looping, without progress since a monotonic time."""
+        self.health = health
+        self.since = since
+        self.found_at = now
+        self.again: Again | None = None
+        self.where: Where | None = None
 
 
 class Again:
@@ -50,64 +54,123 @@ class Again:
         self.moves = 1
 
 
-def released(operation: Operation, now: float) -> bool:
-    """Whether one that was stuck has moved long enough to count as moving.
+def look(operation: Operation, now: float) -> bool:
+    """Take note of what repeats, or spends; whether that began or ended a loop anywhere."""
+    changed = False
+    for node in (operation, *(operation._running or ())):
+        loops, before = node._loops, node._loop
+        if loops is None:
+            continue
+        loops.look(node, now)
+        node._loop = loops.found(node, now, stall_after(node))
+        changed = changed or (before is None) is not (node._loop is None)
+    return changed
+
+
+def release(operation: Operation, now: float) -> float | None:
+    """Let go of branches that are gone, or have moved for long enough; since when the last of them moves."""
+    troubles = operation._troubles
+    if not troubles:
+        return None
+    since = None
+    running = {line.key: line for line in lines(operation)}
+    for key, trouble in tuple(troubles.items()):
+        line = running.get(key)
+        if line is None:
+            since = now
+        elif line.child is not None:
+            if line.child._health in STUCK:
+                continue
+            since = max(line.child._moved_at, trouble.since)
+        elif _released(line, trouble, now):
+            moved_at = line.moved_at if line.moved_at > trouble.since else now
+            since = moved_at if trouble.again is None else trouble.again.since
+        else:
+            continue
+        del troubles[key]
+    return since
+
+
+def _released(line: Line, trouble: Trouble, now: float) -> bool:
+    """Whether a branch that was stuck has moved long enough to count as moving.
 
     It needs to move for the hold, and meanwhile either never be idle for half its limit, or move three times
     without reaching the limit.
     """
-    limit = limits.stall_after(operation)
+    limit, loop = line.limit, loop_of(line.node)
     needed = hold(limit)
-    if operation._health is Health.LOOPING:
-        return operation._loop is None and now - operation._found_at >= needed
-    if find_wait(operation, now) is not None:
+    if trouble.health is Health.LOOPING:
+        if loop is not None:
+            trouble.found_at = now
+        return loop is None and now - trouble.found_at >= needed
+    if line.waits(now) is not None:
         return True
-    moved_at = operation._moved_at
-    idle = now - moved_at
+    idle = now - line.moved_at
     if limit is not None and idle >= limit:
-        operation._again = None
+        trouble.again = None
         return False
-    again = operation._again
+    again = trouble.again
     if again is None:
-        again = operation._again = Again(moved_at)
-    elif moved_at != again.last:
-        again.last = moved_at
+        if line.moved_at <= trouble.since:
+            return False
+        again = trouble.again = Again(line.moved_at)
+    elif line.moved_at != again.last:
+        again.last = line.moved_at
         again.moves += 1
     if limit is not None and idle >= limit / 2:
         again.calm = None
     elif again.calm is None:
-        again.calm = moved_at
+        again.calm = line.moved_at
     if now - again.since < needed:
         return False
     return again.moves >= MOVES or (again.calm is not None and now - again.calm >= needed)
 
 
-def stalled(operation: Operation, verdict: Verdict, now: float) -> Attributes:
-    """It is stuck from now on: what goes with the event."""
-    if operation._stalled_at is None:
-        operation._stalled_at = operation._moved_at if verdict.health is Health.SILENT else now - verdict.seconds
-    operation._again = None
+def stalled(operation: Operation, judged: list[Judged], now: float) -> Attributes:
+    """Branches are stuck from now on, the worst first: what goes with the event."""
     from otel_progress.live.engine import runtime
 
-    about: dict[str, Value] = {semconv.HEALTH_REASON: verdict.reason or ""}
+    troubles = operation._troubles
+    if troubles is None:
+        troubles = operation._troubles = {}
+    blocked: Collection[Any] = ()
+    about: dict[str, Value] = {semconv.HEALTH_REASON: judged[0].verdict.reason or ""}
     try:
         about |= _vitals(runtime.lag.worst(runtime.loops))
-        operation._stuck = stack.where(list(_places(operation)), blocked=runtime.lag.blocked())
+        blocked = runtime.lag.blocked()
     except Exception:
-        tell_once("it could not be found where an operation is stuck; that it is stuck is told")
-    if operation._stuck is not None:
-        about[semconv.STACK] = operation._stuck.stack
-        if operation._stuck.at is not None:
-            about[semconv.STUCK_AT] = operation._stuck.at
+        tell_once("how the process is could not be found; that an operation is stuck is told")
+    for line, _, verdict in judged:
+        since = line.moved_at if verdict.health is Health.SILENT else now - verdict.seconds
+        trouble = troubles[line.key] = Trouble(verdict.health, since, now)
+        if operation._stalled_at is None or since < operation._stalled_at:
+            operation._stalled_at = since
+        if len(troubles) <= TOLD:
+            trouble.where = _where(line, blocked)
+    where = troubles[judged[0].line.key].where
+    if where is not None:
+        about |= {semconv.STACK: where.stack, semconv.STUCK_AT: where.at}
+    if any(line.node is not operation or line.lane or line.child for line, _, _ in judged):
+        about[semconv.STUCK_BRANCHES] = tuple(branch.label for _, branch, _ in judged[:TOLD])
     return Attributes(about)
 
 
-def recovered(operation: Operation, now: float) -> Attributes:
-    """It moves again: what goes with the event."""
-    again = operation._again
+def renamed(operation: Operation, judged: list[Judged], now: float) -> bool:
+    """Whether the trouble of a branch goes on under another name; its evidence is taken anew."""
+    troubles = operation._troubles or {}
+    changed = False
+    for line, _, verdict in judged:
+        trouble = troubles.get(line.key)
+        if trouble is not None and verdict.health in STUCK and trouble.health is not verdict.health:
+            trouble.health, trouble.found_at, trouble.again, changed = verdict.health, now, None, True
+    return changed
+
+
+def recovered(operation: Operation, moved_at: float | None, now: float) -> Attributes:
+    """No branch is stuck any more: what goes with the event."""
     since = operation._stalled_at or now
-    until = again.since if again is not None else operation._moved_at if operation._moved_at > since else now
-    operation._stalled_at = operation._again = operation._stuck = None
+    until = moved_at if moved_at is not None and moved_at > since else now
+    operation._stalled_at = None
     return Attributes({semconv.STALL_DURATION: max(0.0, until - since)})
 
 
@@ -116,26 +179,31 @@ def ask_to_stop(operation: Operation, reason: str) -> None:
     commands.stop(operation, reason, still=lambda operation: operation._stalled_at is not None)
 
 
-def gap(operation: Operation, before: float, now: float) -> None:
-    """Progress came, the last before it at `before`: worth to learn where it was not steady."""
-    if not operation._seen_by_ticker:
+def _where(line: Line, blocked: Collection[Any]) -> Where | None:
+    """Where the work of a branch is; of a child, where that one is stuck."""
+    try:
+        if line.child is not None:
+            return next((it.where for it in (line.child._troubles or {}).values() if it.where is not None), None)
+        return stack.where(list(_places(line)), blocked=blocked)
+    except Exception:
+        tell_once("it could not be found where an operation is stuck; that it is stuck is told")
+        return None
+
+
+def _places(line: Line) -> Iterator[Place]:
+    """Where a branch runs: the threads that carry its work, then its own; those around it where that is not known."""
+    if line.lane is not None:
+        yield line.lane.place
         return
-    node, seconds, limit = innermost(operation), now - before, limits.stall_after(operation)
-    node._gaps += seconds
-    if limit is not None and seconds > limit:
-        seconds = limit  # one incident teaches little; gaps that come again and again raise the limit step by step
-    learning.learning.gap(operation, node, seconds)
-
-
-def _places(operation: Operation) -> Iterator[Place]:
-    """Where it runs: the innermost stages first."""
-    nodes: list[Handle] = [*reversed(operation._running or ()), operation]
     seen: list[Place] = []  # no set: a reference to a task that is gone has no hash
-    for node in nodes:
-        for place in (*(node._carried or ()), node._place):
+    node: Handle | None = line.node
+    while node is not None:
+        known = node._context is not None and key_of(node._place) is not None
+        for place in (*(node._carried or ()), *(lane.place for lane in open_lanes(node).values()), node._place):
             if place is not None and place not in seen and len(seen) < stack.PLACES:
                 seen.append(place)
                 yield place
+        node = node._parent if node is not node.operation and not known else None
 
 
 def _vitals(lag: float | None) -> dict[str, Value]:

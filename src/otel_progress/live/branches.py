@@ -1,0 +1,319 @@
+"""The lines of work that run side by side inside an operation, each with its own idle clock.
+
+A branch is an innermost running stage, a `track` loop of its own thread or task, or a running child operation. The
+place (thread and task) in which a child was started waits for that child, so it is not judged apart.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_progress.live.running import is_inside
+from otel_progress.model.snapshot import Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from otel_progress.live.counters import Lane
+    from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Operation
+    from otel_progress.live.stack import Place
+    from otel_progress.live.stage import Stage
+    from otel_progress.live.waits import Waiting
+    from otel_progress.model.loop import Loop
+
+Key = tuple[int, int]
+MOST: Final = 1_000
+"""Branches of one operation that are judged; more are counted as one."""
+DEPTH: Final = 32
+"""The deepest that children are asked whether they wait."""
+CONSUMER: Final = "its consumer"
+"""What a suspended generator waits for."""
+
+
+class Line(NamedTuple):
+    """A branch as it is now.
+
+    Attributes:
+        node: the operation or stage in which it runs.
+        moved_at: when it last made progress (s, monotonic).
+        lane: its `track` loop, where the node has several.
+        child: the child operation that it waits for.
+        wait: the declared wait that stops its clock.
+    """
+
+    node: Handle
+    moved_at: float
+    lane: Lane | None = None
+    child: Operation | None = None
+    wait: Waiting | None = None
+
+    @property
+    def key(self) -> object:
+        """What tells it from others as long as it runs."""
+        return self.child or self.lane or self.node
+
+    @property
+    def limit(self) -> float | None:
+        """The idle time that is allowed, in seconds."""
+        return stall_after(self.node)
+
+    def idle(self, now: float) -> float:
+        """Since when it made no progress, in seconds; a wait stops the clock."""
+        return max(0.0, (now if self.wait is None else min(now, self.wait.since)) - self.moved_at)
+
+    def waits(self, now: float) -> Wait | None:
+        """What it waits for: a declared wait, or of a suspended generator that is idle, its consumer."""
+        if self.wait is not None:
+            return self.wait.seen(now)
+        limit, idle = self.limit, now - self.moved_at
+        if limit is not None and idle >= limit and _is_suspended(self.node):
+            return Wait(CONSUMER, idle)
+        return None
+
+
+def lines(operation: Operation) -> list[Line]:
+    """The branches of an operation that run now; at least one while it runs."""
+    running = tuple(operation._running or ())
+    if not operation._children and operation._lanes is None and len(running) < 2:
+        if not running:
+            waits = operation._waits
+            return [Line(operation, operation._moved_at, wait=_most_overdue(waits) if waits else None)]
+        if running[0]._lanes is None and not operation._waits and not running[0]._waits:
+            return [_alone(Line(running[0], _moved_at(running[0])))]
+    found = _Look(operation, running).found[:MOST]
+    return [_alone(found[0])] if len(found) == 1 and found[0].child is None else found
+
+
+def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
+    """The wait of an operation: that of the branch that is due first, where all of them wait."""
+    found = None
+    if depth > DEPTH:
+        return None
+    if not operation._children and not any(
+        node._waits or node._suspended for node in (operation, *(operation._running or ()))
+    ):
+        return None
+    for line in lines(operation):
+        wait = line.waits(now) if line.child is None else find_wait(line.child, now, depth + 1)
+        if wait is None:
+            return None
+        if found is None or _left(wait) < _left(found):
+            found = wait
+    return found
+
+
+def _left(wait: Wait) -> float:
+    return math.inf if wait.overdue_after is None else wait.overdue_after - wait.elapsed
+
+
+def children(operation: Operation) -> list[Operation]:
+    """The child operations that were started in this process and still run."""
+    found = [child for ref in tuple(operation._children or ()) if (child := ref()) is not None]
+    return [child for child in found if not child._status.final]
+
+
+class _Look:
+    """One look at the handles of an operation."""
+
+    def __init__(self, operation: Operation, stages: tuple[Stage, ...]) -> None:
+        self.operation = operation
+        nodes: tuple[Handle, ...] = (operation, *stages)
+        self.outer: set[Handle | None] = {stage._parent for stage in stages} if stages else set()
+        self.lanes = {node: found for node in nodes if node._lanes and (found := open_lanes(node))}
+        self.latest = self._latest(stages)
+        self.children: dict[Handle, list[Operation]] = {}
+        for child in children(operation):
+            host = child._host()
+            while host is not None and host is not operation and host._status.final:
+                host = host._parent
+            self.children.setdefault(host or operation, []).append(child)
+        self.found: list[Line] = []
+        for node in reversed(nodes):
+            leaf = node not in self.outer and (node is not operation or not stages)
+            self.found += self._of_leaf(node) if leaf else self._of_outer(node)
+        for node in nodes:
+            if node._waits and (node in self.outer or node in self.children):
+                self._add_waits(node)
+
+    def _latest(self, stages: tuple[Stage, ...]) -> dict[Key, float]:
+        """When the work of each place last moved, by its loops and its stages entered by `with`."""
+        latest: dict[Key, float] = {}
+        for found in self.lanes.values():
+            for key, lane in found.items():
+                latest[key] = max(latest.get(key, 0.0), lane.moved_at)
+        for stage in stages:
+            place = None if stage in self.outer else _entered_at(stage)
+            if place is not None:
+                latest[place] = max(latest.get(place, 0.0), stage._moved_at)
+        return latest
+
+    # -- an innermost one
+
+    def _of_leaf(self, node: Handle) -> Iterator[Line]:
+        lanes, hosted = self.lanes.get(node, {}), self.children.get(node, [])
+        for child in hosted:
+            yield Line(node, child._moved_at, child=child)
+        apart = len(lanes) > 1 and not node._own and not node._advanced
+        if not apart:
+            if not hosted:
+                yield self._whole(node)
+            return
+        places = {key_of(child._place) for child in hosted}
+        if places - lanes.keys():
+            return  # a child of a place without a loop of its own: any of the loops may wait for it
+        for key, lane in lanes.items():
+            if key not in places:
+                yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
+
+    def _whole(self, node: Handle) -> Line:
+        """An innermost one that is a single branch."""
+        moved_at, key = _moved_at(node), _entered_at(node)
+        if key is not None:
+            moved_at = max(moved_at, self.latest.get(key, 0.0))
+        return Line(node, moved_at, wait=self._wait(node, key, {}))
+
+    # -- one with stages inside
+
+    def _of_outer(self, node: Handle) -> Iterator[Line]:
+        """Its children, and its loops in places that no stage below it belongs to."""
+        hosted = self.children.get(node, [])
+        for child in hosted:
+            yield Line(node, child._moved_at, child=child)
+        lanes = self.lanes.get(node)
+        if not lanes or node._own or node._advanced:
+            return
+        below = [(key_of(stage._place), stage) for stage in self.operation._running or () if is_inside(stage, node)]
+        busy = {key for key, _ in below} | {key_of(child._place) for child in hosted}
+        strangers = [stage for key, stage in below if key not in lanes]
+        for key, lane in lanes.items():
+            # A stage that started since, elsewhere, may be a part of the item in hand.
+            theirs = any((stage._started or 0.0) >= lane.moved_at for stage in strangers)
+            if key not in busy and not theirs and not hosted:
+                yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
+
+    # -- waits
+
+    def _wait(self, node: Handle, key: Key | None, lanes: dict[Key, Lane]) -> Waiting | None:
+        """The wait that stops the clock of a branch: its own, else one around it that was declared at its place."""
+        own = [wait for wait in node._waits or () if not lanes or key_of(wait.place) == key or wait.place is None]
+        if own:
+            return _most_overdue(own)
+        above = node._parent if node is not self.operation else None
+        while above is not None:
+            around = [wait for wait in above._waits or () if key is None or key_of(wait.place) == key]
+            if around:
+                return _most_overdue(around)
+            above = above._parent if above is not self.operation else None
+        return None
+
+    def _add_waits(self, node: Handle) -> None:
+        """Waits that were declared where no branch is: each is one of its own."""
+        taken = {line.wait for line in self.found}
+        self.found += [Line(node, node._moved_at, wait=wait) for wait in tuple(node._waits or ()) if wait not in taken]
+
+
+def key_of(place: Place | None) -> Key | None:
+    """What tells a thread and task from others while they run; None of those that are gone."""
+    if place is None or place.alive() is None:
+        return None
+    if place.task is None:
+        return place.thread, 0
+    task = place.task()
+    if task is None or getattr(task, "done", _never)():
+        return None
+    return place.thread, id(task)
+
+
+def _never() -> bool:
+    return False
+
+
+def _entered_at(node: Handle) -> Key | None:
+    """Where a handle was entered by `with`; None of one that was only started, as its work may be anywhere."""
+    return None if node._context is None else key_of(node._place)
+
+
+def open_lanes(node: Handle) -> dict[Key, Lane]:
+    """The loops of a node that run, by the place that runs them; a place that is gone loops no longer."""
+    found: dict[Key, Lane] = {}
+    for lane in tuple(node._lanes or ()):
+        if lane.closed or lane.nested:
+            continue
+        key = key_of(lane.place)
+        if key is not None and (key not in found or lane.moved_at > found[key].moved_at):
+            found[key] = lane
+    return found
+
+
+def touch_lanes(stage: Handle, now: float) -> None:
+    """A stage started or ended: progress of the loop around it at its place; without one there, of all of them."""
+    node, operation, place = stage._parent, stage.operation, key_of(stage._place)
+    while node is not None:
+        if node._lanes is not None:
+            lanes = open_lanes(node)
+            for key, lane in lanes.items():
+                if place == key or place not in lanes:
+                    lane.moved_at = max(lane.moved_at, now)
+        node = node._parent if node is not operation else None
+
+
+def _moved_at(node: Handle) -> float:
+    """When the work of an innermost one moved: by its own counts, or by those that others made on its behalf."""
+    return max(node._moved_at, node._counted_at)
+
+
+def _alone(line: Line) -> Line:
+    """The only branch there is: what is counted around it counts for it, whatever it counts itself."""
+    latest, node = line.moved_at, line.node
+    above = node._parent if node is not node.operation else None
+    while above is not None:
+        latest = max(latest, above._counted_at)
+        above = above._parent if above is not above.operation else None
+    return line._replace(moved_at=latest)
+
+
+def _is_suspended(node: Handle) -> bool:
+    """Whether it belongs to a generator that waits until somebody asks for more."""
+    around: Handle | None = node
+    while around is not None and not around._suspended:
+        around = around._parent if around is not around.operation else None
+    return around is not None
+
+
+def _most_overdue(waits: Iterable[Waiting]) -> Waiting:
+    """The one that is due first; of those without a limit, the newest."""
+    return min(reversed(tuple(waits)), key=lambda wait: wait.due)
+
+
+def loop_of(node: Handle) -> Loop | None:
+    """What a branch in this handle repeats, or what the stage around it does."""
+    around: Handle | None = node
+    while around is not None and around._loop is None:
+        around = around._parent if around is not around.operation else None
+    return None if around is None else around._loop
+
+
+# -- limits
+
+
+def stall_after(node: Handle) -> float | None:
+    """The idle time that counts for a branch that runs in this handle: the one that was named, else the learned one."""
+    named = named_stall_after(node)
+    if named is not None:
+        return None if math.isinf(named) else named
+    learned = node._learned
+    return None if learned is None else learned.stall_after
+
+
+def named_stall_after(node: Handle) -> float | None:
+    """The limit that was named for it, else for what is around it; infinity where it may idle."""
+    operation = node.operation
+    around: Handle | None = node
+    while around is not None:
+        limit: float | None = around._opts.stall_after  # type: ignore[attr-defined]
+        if limit is not None:
+            return limit
+        around = around._parent if around is not operation else None
+    return None

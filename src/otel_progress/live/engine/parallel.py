@@ -1,0 +1,197 @@
+"""The branches of an operation as values, and which of them speaks for it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from otel_progress.live.branches import Line, find_wait, lines, loop_of, stall_after
+from otel_progress.live.engine.limits import stall_limit
+from otel_progress.live.running import innermost
+from otel_progress.model.health import judge_branch, rank
+from otel_progress.model.snapshot import Branch
+from otel_progress.model.status import Health
+
+if TYPE_CHECKING:
+    from otel_progress.live.engine.watchdog import Trouble
+    from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Operation
+    from otel_progress.live.stack import Place
+    from otel_progress.model.health import Verdict
+
+MOST: Final = 16
+"""Branches that a snapshot holds: the worst, and one that moves where any does."""
+_TROUBLED: Final = 2
+"""The rank from which on somebody should look."""
+
+
+class Judged(NamedTuple):
+    """A branch, as a handle, as a value, and the verdict on it."""
+
+    line: Line
+    branch: Branch
+    verdict: Verdict
+
+    @property
+    def weight(self) -> tuple[int, float]:
+        """How bad it is, and how near to its limit."""
+        limit = self.branch.stall_after
+        return rank(self.verdict), self.branch.idle / limit if limit and self.branch.wait is None else 0.0
+
+
+class Seen(NamedTuple):
+    """What a snapshot says of the branches."""
+
+    node: Handle
+    troubled: bool
+    waiting: bool
+    shown: dict[str, Any]
+    branches: tuple[Branch, ...] = ()
+
+
+def examine(operation: Operation, now: float) -> list[Judged]:
+    """All branches of an operation with their verdicts, the worst first."""
+    found = []
+    for line in lines(operation):
+        branch = _value(operation, line, now)
+        found.append(Judged(line, branch, judge_branch(branch)))
+    found.sort(key=lambda judged: judged.weight, reverse=True)
+    return found
+
+
+def see(operation: Operation, now: float) -> Seen:
+    """What the snapshot of an operation says of its branches at a monotonic time."""
+    found = examine(operation, now)
+    worst = found[0]
+    line = worst.line
+    troubled = rank(worst.verdict) >= _TROUBLED
+    waiting = all(judged.branch.wait is not None for judged in found)
+    if len(found) == 1 and line.lane is None and line.child is None:
+        return Seen(line.node, troubled, waiting, _shown(operation, worst))
+    if not troubled and worst.weight[1] == 0.0 and not waiting:  # without limits, the one that moved last
+        worst = max(found, key=lambda judged: judged.line.moved_at if judged.branch.wait is None else 0.0)
+    if waiting and not troubled:
+        worst = min(found, key=lambda judged: _due(judged.branch))
+    kept = found[:MOST]
+    if len(found) > MOST and all(judged.branch.health is not Health.PROGRESSING for judged in kept):
+        kept[-1] = next((judged for judged in found[MOST:] if judged.verdict.health is Health.PROGRESSING), kept[-1])
+    told = tuple(_told(judged) for judged in kept)
+    return Seen(line.node, troubled, waiting, _shown(operation, worst), told)
+
+
+def _shown(operation: Operation, judged: Judged) -> dict[str, Any]:
+    """The branch that speaks for the operation, as the fields of its snapshot."""
+    branch = judged.branch
+    shows_wait = branch.wait is not None
+    trouble = _trouble(operation, judged.line)
+    at: dict[str, Any] = {}
+    if trouble is not None and trouble.where is not None:
+        at = {"stuck_at": trouble.where.at, "stack": trouble.where.stack}
+    return {
+        "idle": branch.idle,
+        "stall_after": branch.stall_after,
+        "stall_after_source": branch.stall_after_source,
+        "health": Health.PROGRESSING if trouble is None else trouble.health,
+        "loop": branch.loop,
+        "wait": branch.wait if shows_wait else None,
+        **at,
+    }
+
+
+class Figures(NamedTuple):
+    """What the series of an operation say of its own branches; a child has series of its own."""
+
+    idle: float
+    stall_after: float | None
+    wait_remaining: float | None
+    node: Handle
+    stuck_at: str | None
+
+
+def figures(operation: Operation, now: float) -> Figures:
+    """The figures of the worst branch that is no child, and of the wait that is due first (all in seconds)."""
+    found = examine(operation, now)
+    own = [judged for judged in found if judged.line.child is None]
+    if not own:
+        return Figures(0.0, stall_after(operation), None, found[0].line.node, found[0].branch.stuck_at)
+    worst = own[0]
+    left = min(_due(judged.branch) for judged in own)
+    troubled = rank(found[0].verdict) >= _TROUBLED
+    return Figures(
+        0.0 if worst.branch.wait is not None else worst.branch.idle,
+        worst.branch.stall_after,
+        left if left < math.inf else None,
+        found[0].line.node if troubled else innermost(operation),
+        found[0].branch.stuck_at,
+    )
+
+
+def _told(judged: Judged) -> Branch:
+    """The branch with the verdict on it."""
+    verdict = judged.verdict
+    reason = replace(verdict, branch=None).reason if verdict.troubled else None
+    return replace(judged.branch, health=verdict.health, reason=reason)
+
+
+def _value(operation: Operation, line: Line, now: float) -> Branch:
+    node = line.node
+    path = None if node is operation else node._path
+    if line.child is not None:
+        return _child(line.child, path, now)
+    limit, source = stall_limit(node)
+    trouble = _trouble(operation, line)
+    return Branch(
+        path=path,
+        lane=None if line.lane is None else place_name(line.lane.place),
+        idle=line.idle(now),
+        stall_after=limit,
+        stall_after_source=source,
+        health=Health.PROGRESSING if trouble is None else trouble.health,
+        wait=line.waits(now) if operation._ended is None else None,
+        loop=loop_of(node),
+        stuck_at=None if trouble is None or trouble.where is None else trouble.where.at,
+    )
+
+
+def _child(child: Operation, path: str | None, now: float) -> Branch:
+    """The branch that waits for a child, which is as well as that child was at the last look at it."""
+    worst = child._worst
+    if worst is None or child._health is Health.PROGRESSING:
+        return Branch(path, None, child.id, child.name, max(0.0, now - child._moved_at), wait=find_wait(child, now))
+    branch, verdict = worst.branch, worst.verdict
+    return Branch(
+        path=path,
+        child=child.id,
+        child_name=child.name,
+        idle=branch.idle,
+        stall_after=branch.stall_after,
+        stall_after_source=branch.stall_after_source,
+        health=child._health,
+        reason=verdict.reason if verdict.troubled else None,
+        wait=branch.wait if verdict.health is Health.WAITING else None,
+        loop=branch.loop,
+        stuck_at=branch.stuck_at,
+    )
+
+
+def _trouble(operation: Operation, line: Line) -> Trouble | None:
+    return None if operation._troubles is None else operation._troubles.get(line.key)
+
+
+def _due(branch: Branch) -> float:
+    wait = branch.wait
+    return math.inf if wait is None or wait.overdue_after is None else wait.overdue_after - wait.elapsed
+
+
+def place_name(place: Place) -> str:
+    """A thread or task as people call it."""
+    task = None if place.task is None else place.task()
+    name = getattr(task, "get_name", None)
+    if name is not None:
+        return f"task {name()}"
+    for thread in threading.enumerate():
+        if thread.ident == place.thread:
+            return f"thread {thread.name}"
+    return f"thread {place.thread}"
