@@ -13,6 +13,7 @@ from otel_progress import Health, Snapshot, Status, semconv
 from otel_progress.model.health import Hearing, Verdict, judge
 from otel_progress.model.loop import Loop
 from otel_progress.model.snapshot import Progress, Wait
+from otel_progress.model.status import word
 from otel_progress.testing import Capture
 
 BASE = Snapshot("1", "work", Status.RUNNING, timestamp=100.0)
@@ -255,3 +256,14 @@ def test_a_heartbeat_of_the_work_extends_idleness_only_where_that_was_said(progr
                 op.heartbeat()
                 progress_capture.advance(1)
             assert op.snapshot().health is health
+
+
+def test_the_word_for_silent_is_stuck() -> None:
+    """People read `stuck` for `silent`, and may say either; every other verdict is called by its value."""
+    assert word(Health.SILENT) == "stuck"
+    assert Health("stuck") is Health("silent") is Health.SILENT
+    for health in Health:
+        assert Health(word(health)) is health
+        assert health is Health.SILENT or word(health) == health.value
+    with pytest.raises(ValueError, match="hanging"):
+        Health("hanging")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Health, Status, word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def trouble(snapshot: Snapshot) -> Span | None:
     """A badge and its colour for what somebody should look at: `STUCK`."""
     if snapshot.health_reason is None or snapshot.status.final:
         return None
-    badge = {Health.SILENT: "STUCK", Health.WAITING: "OVERDUE"}.get(snapshot.health, snapshot.health.value.upper())
+    badge = "OVERDUE" if snapshot.health is Health.WAITING else word(snapshot.health).upper()
     return badge, "yellow" if snapshot.health in (Health.SLOW, Health.WAITING, Health.UNKNOWN) else "red"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 
 class Status(str, Enum):
@@ -42,3 +43,21 @@ class Health(str, Enum):
     UNKNOWN = "unknown"
 
     __str__ = str.__str__
+
+    @classmethod
+    def _missing_(cls, value: object) -> Health | None:
+        """`Health("stuck")` is `Health.SILENT`: people say stuck, the wire says silent."""
+        return cls.SILENT if value == STUCK_WORD else None
+
+
+STUCK_WORD: Final = "stuck"
+"""What people say and read for `Health.SILENT`."""
+
+
+def word(health: Health) -> str:
+    """The word that people read for a verdict: `stuck` for `Health.SILENT`, for the others their value.
+
+    Screens, sentences, filters and the key `verdict` of JSON use it; the wire keeps `silent`. `Health(word(health))`
+    is `health` again.
+    """
+    return STUCK_WORD if health is Health.SILENT else health.value

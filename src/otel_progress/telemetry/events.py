@@ -15,7 +15,7 @@ from otel_progress.live.registry import registry
 from otel_progress.live.vitals import vitals
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Health, Status, word
 from otel_progress.model.summary import seconds
 from otel_progress.model.values import EMPTY, Value
 from otel_progress.telemetry import protobuf
@@ -205,7 +205,7 @@ def _updated(event: Event) -> str:
     left = f", about {seconds(eta.eta)} left" if eta is not None else ""
     said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{left}".removeprefix(", ") or "goes on"
     if snapshot.health_reason:
-        said += f" ({snapshot.health.value}: {snapshot.health_reason})"
+        said += f" ({word(snapshot.health)}: {snapshot.health_reason})"
     return f": {said}" + (f": {snapshot.message}" if snapshot.message else "")
 
 
