@@ -50,7 +50,8 @@ def operation(name: Any = None, **options: Any) -> Any:
         agent: the agent that does it (`gen_ai.agent.name`).
         attributes: what else is known of it; at most 64.
         parent: the operation that it is part of; the current one unless said. `extract()` gives one from elsewhere.
-        stall_after: seconds without progress after which it counts as stuck; learned from what it does unless said.
+        stall_after: seconds without progress after which a branch of it counts as stuck; learned from what it does
+            unless said. `None`, said explicitly, lets it idle.
         slow_after: seconds of run time after which it counts as slow; from the plan, or learned, unless said.
         start_within: seconds from here within which `start()` should come.
         loop_after: so many times in a row the same step (or stage, or cycle of up to eight) may come without
@@ -85,7 +86,8 @@ def stage(name: Any = None, **options: Any) -> Any:
         description: what it does, in words.
         message: the current step in words.
         expected: how long it is expected to take, in seconds.
-        stall_after: seconds without progress after which it counts as stuck.
+        stall_after: seconds without progress after which it counts as stuck; that of its parent unless said.
+            `None`, said explicitly, lets it idle.
         critical: shown; changes no outcome.
         depends_on: names of stages that it needs; shown.
         attributes: what else is known of it.

@@ -169,7 +169,12 @@ class _Driven(wrapt.ObjectProxy):  # type: ignore[type-arg]
             node.start()
         use = Use(node)
         use.__enter__()
+        node._suspended = False
         return use
+
+    def _self_leave(self, use: Use) -> None:
+        self._self_node._suspended = True  # until somebody asks for more
+        use.__exit__(None, None, None)
 
     def _self_done(self, error: BaseException | None) -> None:
         wrapped = self.__wrapped__
@@ -215,7 +220,7 @@ class _Generator(_Driven):
             self._self_done(error)
             raise
         finally:
-            use.__exit__(None, None, None)
+            self._self_leave(use)
         self._self_done(GeneratorExit())
 
     def _self_step(self, step: Any, *args: Any) -> Any:
@@ -226,7 +231,7 @@ class _Generator(_Driven):
             self._self_done(error)
             raise
         finally:
-            use.__exit__(None, None, None)
+            self._self_leave(use)
 
 
 class _AsyncGenerator(_Driven):
@@ -260,4 +265,4 @@ class _AsyncGenerator(_Driven):
             self._self_done(error)
             raise
         finally:
-            use.__exit__(None, None, None)
+            self._self_leave(use)

@@ -59,7 +59,6 @@ LAST_HEARTBEAT: Final = "progress.last_heartbeat"
 LOOP: Final = "progress.loop"
 STACK: Final = "progress.stack"
 STUCK_AT: Final = "progress.stuck_at"
-OVERDUE_WAIT: Final = "progress.overdue"
 BRANCHES: Final = "progress.branches"
 STUCK_BRANCHES: Final = "progress.stuck_branches"
 
@@ -133,6 +132,7 @@ WAIT_ENDED: Final = "progress.wait.ended"
 STALLED: Final = "progress.stalled"
 RECOVERED: Final = "progress.recovered"
 OVERDUE: Final = "progress.overdue"
+"""Also the attribute that says so, while it is."""
 SLOW: Final = "progress.slow"
 
 EVENTS: Final = frozenset(

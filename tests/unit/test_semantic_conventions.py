@@ -56,7 +56,7 @@ def names() -> set[str]:
         value
         for key, value in constants.items()
         if value.startswith(("progress.", "gen_ai.", "exception.", "process.", "host.", "event."))
-        and value not in semconv.EVENTS
+        and (value not in semconv.EVENTS or value == semconv.OVERDUE)
         and key != "PREFIX"
     }
 
@@ -148,8 +148,12 @@ def work(captured: Capture) -> None:
                         progress.record("failed", item="ast.py", component="parser")
                         for _ in progress.track(range(3), unit="token"):
                             pass
-                        with progress.waiting("a person", overdue_after=60):
+                        with progress.waiting("a person", overdue_after=8):
                             captured.advance(10)
+                    left, right = first.stage("left", stall_after=2).start(), first.stage("right").start()
+                    captured.advance(4)  # side by side
+                    left.complete()
+                    right.complete()
                     first.record("ok")
                 with pytest.raises(ValueError), progress.stage("bad"):
                     raise ValueError("no")
@@ -257,6 +261,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "double": (float,),
     "number": (int, float),
     "boolean": (bool,),
+    "string[]": (list, tuple),
 }
 
 

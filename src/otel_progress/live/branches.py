@@ -28,6 +28,8 @@ MOST: Final = 1_000
 """Branches of one operation that are judged; more are counted as one."""
 DEPTH: Final = 32
 """The deepest that children are asked whether they wait."""
+NOTICED: Final = 2.0
+"""Seconds after which it is noticed that a loop took its next item, at the most."""
 CONSUMER: Final = "its consumer"
 """What a suspended generator waits for."""
 
@@ -189,7 +191,7 @@ class _Look:
         strangers = [stage for key, stage in below if key not in lanes]
         for key, lane in lanes.items():
             # A stage that started since, elsewhere, may be a part of the item in hand.
-            theirs = any((stage._started or 0.0) >= lane.moved_at for stage in strangers)
+            theirs = any((stage._started or 0.0) >= lane.moved_at - NOTICED for stage in strangers)
             if key not in busy and not theirs and not hosted:
                 yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
 

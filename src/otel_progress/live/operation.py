@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -82,6 +83,15 @@ class OperationOptions(NamedTuple):
 
 
 PLAIN: Final = OperationOptions()
+UNSAID: Final[Any] = object()
+"""The limit is not named: it is inherited, or learned."""
+
+
+def idle_limit(given: float | None, check: Callable[[str, float | None], float | None]) -> float | None:
+    """`stall_after` as options hold it: None where it was not said, infinity where it may idle (`None`, said so)."""
+    if given is UNSAID:
+        return None
+    return math.inf if given is None else check("stall_after", given)
 
 
 class Operation(Handle):
@@ -132,7 +142,7 @@ class Operation(Handle):
         agent: str | None = None,
         attributes: Mapping[str, object] | None = None,
         parent: Operation | Stage | Parent | str | None = None,
-        stall_after: float | None = None,
+        stall_after: float | None = UNSAID,
         slow_after: float | None = None,
         start_within: float | None = None,
         loop_after: int | None = None,
@@ -149,7 +159,7 @@ class Operation(Handle):
             None if description is None else values.text(description, drops),
             None if agent is None else values.text(agent, drops, values.NAME_LENGTH),
             _known_parent(parent),
-            values.positive("stall_after", stall_after),
+            idle_limit(stall_after, values.positive),
             values.positive("slow_after", slow_after),
             values.positive("start_within", start_within),
             bool(heartbeat_counts),

@@ -13,8 +13,8 @@ from otel_progress.live.drops import drops
 from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import tell_once
 from otel_progress.live.node import Handle
-from otel_progress.live.operation import PLAIN as UNSAID
-from otel_progress.live.operation import Operation
+from otel_progress.live.operation import PLAIN as NO_OPTIONS
+from otel_progress.live.operation import UNSAID, Operation, idle_limit
 from otel_progress.live.registry import CHANGES, registry
 from otel_progress.live.stack import here as this_place
 from otel_progress.model import values
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
             description: what it does, in words.
             message: the current step in words.
             expected: how long it is expected to take, in seconds.
-            stall_after: seconds without progress after which it counts as stuck.
+            stall_after: seconds without progress after which it counts as stuck; None, said so, lets it idle.
             critical: shown; changes no outcome.
             depends_on: names of stages that it needs; shown.
             attributes: what else is known of it.
@@ -113,7 +113,7 @@ class Stage(Handle):
         description: str | None = None,
         message: object = None,
         expected: float | None = None,
-        stall_after: float | None = None,
+        stall_after: float | None = UNSAID,
         critical: bool = True,
         depends_on: Iterable[str] = (),
         attributes: Mapping[str, object] | None = None,
@@ -124,7 +124,7 @@ class Stage(Handle):
             _limit(weight, zero=True),
             None if description is None else values.text(description, drops),
             _limit(expected),
-            _limit(stall_after),
+            idle_limit(stall_after, lambda _, value: _limit(value)),
             bool(critical),
             tuple(
                 values.text(item, drops, values.NAME_LENGTH)
@@ -202,7 +202,7 @@ class Stage(Handle):
             if parent is not operation:
                 operation._touch(parent, now)
             options = operation._opts
-            if options is not UNSAID and options.plan is not None:
+            if options is not NO_OPTIONS and options.plan is not None:
                 operation._weigh(self)
             if hooks.wanted:
                 self._place = this_place()

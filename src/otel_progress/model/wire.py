@@ -122,7 +122,7 @@ def _evidence(snapshot: Snapshot) -> dict[str, Scalar]:
     if snapshot.loop is not None:
         out[s.LOOP] = _dump(_loop(snapshot.loop))
     if snapshot.overdue:
-        out[s.OVERDUE_WAIT] = True
+        out[s.OVERDUE] = True
     if snapshot.branches:
         out[s.BRANCHES] = _dump([_branch(branch) for branch in snapshot.branches])
     return out
@@ -210,7 +210,7 @@ def from_attributes(
     get = attributes.get
     wait = None
     if s.WAIT_REASON in attributes and (
-        get(s.STATUS) != Status.RUNNING or get(s.OVERDUE_WAIT)
+        get(s.STATUS) != Status.RUNNING or get(s.OVERDUE)
     ):  # else it is the event's, and over
         elapsed, left = float(get(s.WAIT_DURATION, 0.0)), get(s.WAIT_REMAINING)
         wait = Wait(str(attributes[s.WAIT_REASON]), elapsed, None if left is None else left + elapsed)
@@ -242,7 +242,7 @@ def from_attributes(
         wait=wait,
         heartbeat_at=get(s.LAST_HEARTBEAT),
         loop=_read_loop(json.loads(get(s.LOOP, "null"))),
-        overdue=bool(get(s.OVERDUE_WAIT, False)),
+        overdue=bool(get(s.OVERDUE, False)),
         branches=tuple(_read_branch(item) for item in json.loads(get(s.BRANCHES, "[]"))),
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
         span=span,

@@ -42,12 +42,15 @@ Finding = tuple[Health, Union[str, None], Union[str, None]]
 
 
 class Cached(NamedTuple):
-    """What is encoded once for an operation: the heads of its points, and of its health points.
+    """What is encoded once for an operation: the heads of its points.
+
+    The one that says that it is active names its parent, too, and the health points have labels of their own.
 
     The health point of the verdict before stays, and says 0, so that no reader who looks back finds two that stand.
     """
 
     head: bytes
+    active_head: bytes
     health: Finding
     health_head: bytes
     before: bytes = b""
@@ -81,7 +84,7 @@ class Runs:
 
     def _end(self, key: str) -> None:
         """The series of an operation end: their last point waits until the receiver has it."""
-        self._last(key, s.RUN_ACTIVE, self._shown.pop(key).head)
+        self._last(key, s.RUN_ACTIVE, self._shown.pop(key).active_head)
 
     def _last(self, key: str, metric: s.Metric, head: bytes) -> None:
         if len(self._finals) >= FINALS:
@@ -125,7 +128,7 @@ class Runs:
 
     def _size(self, operation: Operation) -> int:
         """The most bytes that the points of an operation take."""
-        return (len(self._shown[operation.id].head) + POINT_BYTES) * (len(_SERIES) + 2) + LABEL_BYTES
+        return (len(self._shown[operation.id].active_head) + POINT_BYTES) * (len(_SERIES) + 2) + LABEL_BYTES
 
     def _not_started(self, now: float) -> Iterator[tuple[bytes, float, float]]:
         """Those that should start within a limit and did not yet: the head of their points, since when, the limit."""
@@ -180,7 +183,8 @@ class Runs:
                 values = _values(operation, seen, now)
                 if values[_WAITS] is not None and not cached.waited:
                     cached = self._shown[operation.id] = cached._replace(waited=True)
-                for out, value in zip(points, values):
+                points[0].append(cached.active_head + time + one)
+                for out, value in zip(points[1:], values[1:]):
                     if value is not None:
                         out.append(head + encode(value))
                 if values[_WAITS] is None and cached.waited:
@@ -263,7 +267,10 @@ def _labels(operation: Operation) -> bytes:
 
 
 def _encode(operation: Operation) -> Cached:
-    return Cached(protobuf.point_head(_labels(operation)), (Health.UNKNOWN, None, None), b"")
+    labels = _labels(operation)
+    parent = operation.parent_id
+    of = b"" if parent is None else protobuf.attributes(_FIELD, {s.OPERATION_PARENT_ID: parent})
+    return Cached(protobuf.point_head(labels), protobuf.point_head(labels + of), (Health.UNKNOWN, None, None), b"")
 
 
 def _gauge(metric: s.Metric, points: list[bytes]) -> bytes:

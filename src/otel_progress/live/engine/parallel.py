@@ -75,7 +75,7 @@ def see(operation: Operation, now: float) -> Seen:
     if waiting and not troubled:
         worst = min(found, key=lambda judged: _due(judged.branch))
     kept = found[:MOST]
-    if len(found) > MOST and all(judged.branch.health is not Health.PROGRESSING for judged in kept):
+    if len(found) > MOST and all(judged.verdict.health is not Health.PROGRESSING for judged in kept):
         kept[-1] = next((judged for judged in found[MOST:] if judged.verdict.health is Health.PROGRESSING), kept[-1])
     told = tuple(_told(judged) for judged in kept)
     return Seen(line.node, troubled, waiting, _shown(operation, worst), told)
@@ -160,7 +160,8 @@ def _child(child: Operation, path: str | None, now: float) -> Branch:
     worst = child._worst
     if worst is None or child._health is Health.PROGRESSING:
         return Branch(path, None, child.id, child.name, max(0.0, now - child._moved_at), wait=find_wait(child, now))
-    branch, verdict = worst.branch, worst.verdict
+    branch = worst.branch if worst.line.child is not None else _value(child, worst.line, now)
+    verdict = judge_branch(branch)
     return Branch(
         path=path,
         child=child.id,

@@ -1,0 +1,528 @@
+"""Branches: each line of work that runs inside an operation is judged by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+import otel_progress as progress
+from otel_progress import Health, Status, semconv
+from otel_progress.model.health import Hearing, judge
+from otel_progress.model.wire import from_attributes, to_attributes
+from otel_progress.testing import Capture
+
+
+class Worker:
+    """A thread that does what it is told, one thing after another, in the context in which it was made."""
+
+    def __init__(self, name: str) -> None:
+        self._asked: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._done: SimpleQueue[Any] = SimpleQueue()
+        self.thread = threading.Thread(target=progress.carry(self._run), name=name, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while (call := self._asked.get()) is not None:
+            self._done.put(call())
+
+    def do(self, call: Callable[[], Any]) -> Any:
+        """Do it there, and wait for it."""
+        self._asked.put(call)
+        return self._done.get(timeout=20)
+
+    def end(self) -> None:
+        self._asked.put(None)
+        self.thread.join(20)
+
+
+@contextmanager
+def workers(*names: str) -> Iterator[list[Worker]]:
+    made = [Worker(name) for name in names]
+    try:
+        yield made
+    finally:
+        for worker in made:
+            worker.end()
+
+
+def stuck(captured: Capture) -> list[tuple[str | None, Any]]:
+    """The stage of each stall event, and the branches that it names."""
+    return [(event.stage, event.attributes.get(semconv.STUCK_BRANCHES)) for event in captured.of(semconv.STALLED)]
+
+
+# -- neighbours
+
+
+def test_a_neighbour_that_moves_hides_no_hang(progress_capture: Capture) -> None:
+    """Of two stages side by side, the one that hangs is told, with its name, while the other moves."""
+    with progress.operation("work") as op:
+        hangs, moves = op.stage("hangs", stall_after=4).start(), op.stage("moves").start()
+        for _ in range(20):
+            moves.advance()
+            progress_capture.advance(1)
+        seen = op.snapshot()
+        assert (seen.health, seen.stage, seen.stall_after) == (Health.SILENT, "hangs", 4)
+        assert seen.idle == pytest.approx(20, abs=1)
+        assert seen.health_reason == "hangs: no progress for 20 s, stall_after is 4 s"
+        assert stuck(progress_capture) == [("hangs", ("hangs",))]
+        hangs.complete()
+        progress_capture.advance(1)
+        assert op.snapshot().health is Health.PROGRESSING
+        assert len(progress_capture.of(semconv.RECOVERED)) == 1
+        moves.complete()
+
+
+def test_the_hung_one_of_three_threads_is_found(progress_capture: Capture) -> None:
+    """Three parallel tools in threads: the hung one is stuck at its own line, whatever the others do."""
+    gate = threading.Event()
+    entered = threading.Event()
+
+    def hang() -> None:
+        with progress.stage("tool b", stall_after=5):
+            entered.set()
+            gate.wait(30)  # here it hangs
+
+    with progress.operation("agent") as op, workers("a", "c") as (a, c):
+        thread = threading.Thread(target=progress.carry(hang), daemon=True)
+        thread.start()
+        assert entered.wait(20)
+        stages = {worker: op.stage(name, stall_after=5) for worker, name in ((a, "tool a"), (c, "tool c"))}
+        for worker, stage in stages.items():
+            worker.do(stage.__enter__)
+        for _ in range(12):
+            for worker, stage in stages.items():
+                worker.do(stage.advance)
+            progress_capture.advance(1)
+        seen = op.snapshot()
+        assert (seen.health, seen.stage) == (Health.SILENT, "tool b")
+        assert seen.stuck_at is not None
+        assert seen.stuck_at.endswith("in hang")
+        assert {branch.path: branch.health for branch in seen.branches} == {
+            "tool a": Health.PROGRESSING,
+            "tool b": Health.SILENT,
+            "tool c": Health.PROGRESSING,
+        }
+        for worker, stage in stages.items():
+            worker.do(lambda stage=stage: stage.__exit__(None, None, None))
+        gate.set()
+        thread.join(20)
+
+
+def test_the_hung_one_of_a_gather_is_found_with_its_line(progress_capture: Capture) -> None:
+    """Of three coroutines in `gather`, the one that awaits what never comes is named, with its line."""
+
+    async def hang(event: asyncio.Event) -> None:
+        with progress.stage("hangs", stall_after=4):
+            await event.wait()  # here it hangs
+
+    async def move(event: asyncio.Event) -> None:
+        with progress.stage("moves", stall_after=4) as stage:
+            while not event.is_set():
+                stage.advance()
+                await asyncio.sleep(0)
+
+    async def main() -> None:
+        event = asyncio.Event()
+        with progress.operation("agent") as op:
+            both = asyncio.gather(hang(event), move(event), move(event))
+            for _ in range(8):
+                await asyncio.sleep(0.001)
+                progress_capture.advance(1)
+            seen = op.snapshot()
+            assert (seen.health, seen.stage) == (Health.SILENT, "hangs")
+            assert seen.stuck_at is not None
+            assert seen.stuck_at.endswith("in hang")
+            event.set()
+            await both
+
+    asyncio.run(main())
+
+
+def test_each_branch_is_told_once_and_the_operation_recovers_when_all_have(progress_capture: Capture) -> None:
+    """One event for each branch that gets stuck, those of one look together; recovered when none is."""
+    with progress.operation("work", stall_after=5) as op:
+        stages = [op.stage(name).start() for name in "abc"]
+        progress_capture.advance(8)
+        assert [(len(names), set(names)) for _, names in stuck(progress_capture)] == [(3, set("abc"))]
+        for _ in range(8):
+            stages[0].advance()
+            stages[1].advance()
+            progress_capture.advance(1)
+        assert op.snapshot().health is Health.SILENT
+        assert progress_capture.of(semconv.RECOVERED) == []
+        progress_capture.advance(8)  # a and b again
+        assert len(stuck(progress_capture)) == 2
+        for _ in range(8):
+            for stage in stages:
+                stage.advance()
+            progress_capture.advance(1)
+        assert len(progress_capture.of(semconv.RECOVERED)) == 1
+        assert op.snapshot().health is Health.PROGRESSING
+        for stage in stages:
+            stage.complete()
+
+
+def test_at_most_sixteen_branches_are_named(progress_capture: Capture) -> None:
+    """However many branches hang, an event and a snapshot name sixteen of them, and one that moves is among them."""
+    with progress.operation("work", stall_after=5) as op:
+        stages = [op.stage(f"s{number}").start() for number in range(40)]
+        free = op.stage("free", stall_after=None).start()
+        progress_capture.advance(8)
+        ((_, names),) = stuck(progress_capture)
+        assert len(names) == 16
+        branches = op.snapshot().branches
+        assert len(branches) == 16
+        assert branches[-1].path == "free"
+        for stage in [*stages, free]:
+            stage.complete()
+
+
+# -- waits
+
+
+def test_a_wait_of_one_branch_stops_only_its_clock(progress_capture: Capture) -> None:
+    """One thread in `waiting` hides no hung neighbour; with all of them waiting, the operation waits."""
+    with progress.operation("work", stall_after=5) as op:
+        polite, hung = op.stage("polite").start(), op.stage("hung").start()
+        with polite.waiting("rate limit"):
+            progress_capture.advance(8)
+            assert (op.snapshot().health, op.snapshot().stage) == (Health.SILENT, "hung")
+            with hung.waiting("a person"):
+                progress_capture.advance(1)
+                assert (op.snapshot().health, op.snapshot().status) == (Health.WAITING, Status.WAITING)
+        polite.complete()
+        hung.complete()
+
+
+def test_an_overdue_wait_is_not_hidden(progress_capture: Capture) -> None:
+    """A wait past its limit outranks a neighbour that moves: health waiting, overdue, told once."""
+    with progress.operation("work") as op:
+        waits, moves = op.stage("waits").start(), op.stage("moves").start()
+        with waits.waiting("approval", overdue_after=5):
+            for _ in range(8):
+                moves.advance()
+                progress_capture.advance(1)
+            seen = op.snapshot()
+            assert (seen.health, seen.overdue, seen.stage) == (Health.WAITING, True, "waits")
+            assert seen.wait is not None
+            assert seen.wait.reason == "approval"
+            assert len(progress_capture.of(semconv.OVERDUE)) == 1
+            again = from_attributes(to_attributes(seen), seen.timestamp)
+            assert (again.overdue, again.wait, again.branches[0].path) == (True, seen.wait, "waits")
+        progress_capture.advance(1)
+        assert not op.snapshot().overdue
+        waits.complete()
+        moves.complete()
+
+
+def test_a_wait_of_the_main_thread_is_not_hidden_by_its_workers(progress_capture: Capture) -> None:
+    """A wait that was declared on the operation, beside stages in threads, is a branch of its own."""
+    with progress.operation("work") as op, workers("w") as (worker,):
+        stage = op.stage("download")
+        worker.do(stage.__enter__)
+        with op.waiting("approval", overdue_after=5):
+            for _ in range(8):
+                worker.do(stage.advance)
+                progress_capture.advance(1)
+            assert (op.snapshot().health, op.snapshot().overdue) == (Health.WAITING, True)
+        worker.do(lambda: stage.__exit__(None, None, None))
+
+
+def test_back_off_in_one_of_many_is_healthy(progress_capture: Capture) -> None:
+    """A declared back-off longer than the limit, beside neighbours that move, is no trouble."""
+    with progress.operation("work", stall_after=5) as op:
+        one, other = op.stage("one").start(), op.stage("other").start()
+        with one.waiting("back-off"):
+            for _ in range(20):
+                other.advance()
+                progress_capture.advance(1)
+        assert stuck(progress_capture) == []
+        one.complete()
+        other.complete()
+
+
+# -- whose progress counts
+
+
+def test_what_is_counted_outside_counts_for_a_stage_that_counts_nothing(progress_capture: Capture) -> None:
+    """`with op.stage("work"): for …: op.advance()` is healthy, and so it is with two stages around."""
+    with progress.operation("work", stall_after=5) as op, op.stage("outer") as outer, outer.stage("inner"):
+        for _ in range(12):
+            (op if _ % 2 else outer).advance()
+            progress_capture.advance(2)
+        assert stuck(progress_capture) == []
+        progress_capture.advance(6)
+        assert stuck(progress_capture) == [("outer/inner", ("outer/inner",))]
+
+
+def test_one_that_may_idle_is_not_judged(progress_capture: Capture) -> None:
+    """`stall_after=None`, said explicitly, means that this branch may idle; the others are judged as ever."""
+    with progress.operation("work", stall_after=5) as op:
+        idles, moves = op.stage("listener", stall_after=None).start(), op.stage("moves").start()
+        for _ in range(20):
+            moves.advance()
+            progress_capture.advance(1)
+        assert stuck(progress_capture) == []
+        assert op.snapshot().health is Health.PROGRESSING
+        moves.complete()
+        progress_capture.advance(600)
+        assert stuck(progress_capture) == []
+        idles.complete()
+
+
+def test_an_operation_that_may_idle_is_not_judged(progress_capture: Capture) -> None:
+    """`stall_after=None` on the operation stops learned limits, too."""
+    with progress.operation("server", stall_after=None) as op:
+        for _ in range(300):
+            op.advance()
+            progress_capture.advance(1)
+        progress_capture.advance(5_000)
+        assert stuck(progress_capture) == []
+        assert op.snapshot().stall_after is None
+
+
+# -- loops of their own place
+
+
+def test_the_hung_loop_of_several_threads_is_found(progress_capture: Capture) -> None:
+    """Several threads loop over parts of one stage: each loop has its own clock, and the hung one is named."""
+    with progress.operation("work", stall_after=5) as op, op.stage("crawl") as crawl, workers("one", "two") as made:
+        loops = [worker.do(lambda: iter(crawl.track(range(100)))) for worker in made]
+        for worker, loop in zip(made, loops):
+            worker.do(loop.__next__)
+        for _ in range(10):
+            made[0].do(loops[0].__next__)
+            progress_capture.advance(1)
+        seen = op.snapshot()
+        assert (seen.health, seen.stage) == (Health.SILENT, "crawl")
+        assert stuck(progress_capture) == [("crawl", ("crawl in thread two",))]
+        assert seen.branches[0].lane == "thread two"
+        del loops
+
+
+def test_long_items_side_by_side_are_healthy(progress_capture: Capture) -> None:
+    """Loops whose items take less than the limit are healthy, and so is one whose own steps are counted."""
+    with progress.operation("work", stall_after=10) as op, op.stage("files") as files, workers("one", "two") as made:
+        loops = [worker.do(lambda: iter(files.track(range(100)))) for worker in made]
+        for turn in range(40):
+            if turn % 8 == 0:
+                made[0].do(loops[0].__next__)
+            if turn % 9 == 0:
+                made[1].do(loops[1].__next__)
+            progress_capture.advance(1)
+        assert stuck(progress_capture) == []
+        for _ in range(20):
+            files.advance()  # of the items in hand: the own count rules
+            progress_capture.advance(1)
+        assert stuck(progress_capture) == []
+        del loops
+
+
+def test_a_loop_waits_for_the_stages_of_its_item(progress_capture: Capture) -> None:
+    """A loop whose item runs stages in tasks of their own is as well as those."""
+
+    async def part(turns: int) -> None:
+        with progress.stage("part") as stage:
+            for _ in range(turns):
+                stage.advance()
+                await asyncio.sleep(0)
+                progress_capture.advance(1)
+
+    async def main() -> None:
+        with progress.operation("work", stall_after=5):
+            for _ in progress.track(range(3)):
+                await asyncio.gather(part(8), part(8))
+
+    asyncio.run(main())
+    assert stuck(progress_capture) == []
+
+
+def test_a_generator_at_work_for_its_consumer_is_not_stuck(progress_capture: Capture) -> None:
+    """A stage inside a generator is suspended while its consumer works; the consumer's progress counts for it."""
+
+    def produce() -> Iterator[int]:
+        with progress.stage("produce", stall_after=5) as stage:
+            yield from stage.track(range(3))
+
+    with progress.operation("work") as op:
+        for _ in op.track(produce()):
+            with op.stage("consume", stall_after=5) as consume:
+                for _ in range(8):
+                    consume.advance()
+                    progress_capture.advance(1)
+    assert stuck(progress_capture) == []
+
+
+def test_a_decorated_generator_waits_for_its_consumer(progress_capture: Capture) -> None:
+    """An operation that is a generator and was not asked for more waits, instead of being stuck."""
+
+    @progress.operation("source", stall_after=5)
+    def source() -> Iterator[int]:
+        for number in progress.track(range(3)):
+            yield number
+            progress_capture.advance(8)  # its own hang
+
+    generator = source()
+    next(generator)
+    progress_capture.advance(20)
+    assert stuck(progress_capture) == []
+    next(generator)
+    assert len(stuck(progress_capture)) == 1
+    generator.close()
+
+
+# -- loops of steps
+
+
+def test_a_looping_branch_is_found_beside_one_that_moves(progress_capture: Capture) -> None:
+    """Steps that repeat in one branch are a loop of that branch; progress of a neighbour resets nothing."""
+    with progress.operation("agents") as op:
+        rounds, moves = op.stage("agent one").start(), op.stage("agent two").start()
+        for _ in range(15):
+            with rounds.stage("turn") as turn:
+                turn.step("search kittens")
+                progress_capture.advance(0.5)
+            moves.advance()
+            progress_capture.advance(0.5)
+        seen = op.snapshot()
+        assert (seen.health, seen.branches[0].path) == (Health.LOOPING, "agent one")
+        assert seen.health_reason is not None
+        assert seen.health_reason.startswith("agent one: search kittens came ")
+        rounds.complete()
+        moves.complete()
+
+
+# -- children
+
+
+def test_a_parent_is_as_well_as_its_child(progress_capture: Capture) -> None:
+    """A parent whose child moves is healthy, however short its own limit; a stuck child makes it stuck, by name."""
+    with progress.operation("parent", stall_after=2) as parent, progress.operation("child", stall_after=10) as child:
+        for _ in range(20):
+            child.advance()
+            progress_capture.advance(1)
+        assert stuck(progress_capture) == []
+        (branch,) = parent.snapshot().branches
+        assert (branch.child, branch.child_name, branch.health) == (child.id, "child", Health.PROGRESSING)
+        progress_capture.advance(12)
+        assert [event.snapshot.name for event in progress_capture.of(semconv.STALLED)] == ["child", "parent"]
+        seen = parent.snapshot()
+        assert seen.health is Health.SILENT
+        assert seen.health_reason is not None
+        assert re.fullmatch(r"child child: no progress for 1[234] s, stall_after is 10 s", seen.health_reason)
+    assert {event.snapshot.name for event in progress_capture.of(semconv.OPERATION_ENDED)} == {"parent", "child"}
+
+
+def test_a_parent_recovers_with_its_child(progress_capture: Capture) -> None:
+    """The parent is stuck for as long as its child is, and its own clock starts when the child ends."""
+    with progress.operation("parent", stall_after=5) as parent:
+        with progress.operation("child", stall_after=4) as child:
+            progress_capture.advance(6)
+            assert parent.snapshot().health is Health.SILENT
+            for _ in range(6):
+                child.advance()
+                progress_capture.advance(1)
+            assert parent.snapshot().health is Health.PROGRESSING
+        progress_capture.advance(4)
+        assert parent.snapshot().health is Health.PROGRESSING
+        progress_capture.advance(2)
+        assert parent.snapshot().health is Health.SILENT
+
+
+def test_a_stage_that_hangs_beside_a_moving_child_is_stuck(progress_capture: Capture) -> None:
+    """Only the branch in which the child was started waits for it."""
+    with progress.operation("parent", stall_after=5) as parent:
+        hangs = parent.stage("hangs").start()
+        child = progress.operation("child", parent=parent).start()
+        for _ in range(8):
+            child.advance()
+            progress_capture.advance(1)
+        assert [event.snapshot.name for event in progress_capture.of(semconv.STALLED)] == ["parent"]
+        assert parent.snapshot().stage == "hangs"
+        hangs.complete()
+        child.complete()
+
+
+def test_children_of_gathered_tasks_are_waited_for(progress_capture: Capture) -> None:
+    """Children that were started in tasks of their own are branches; what awaits them is not judged."""
+
+    async def child(name: str, turns: int) -> None:
+        with progress.operation(name, stall_after=5) as op:
+            for _ in range(turns):
+                op.advance()
+                await asyncio.sleep(0)
+                progress_capture.advance(1)
+
+    async def main() -> None:
+        with progress.operation("parent", stall_after=2), progress.stage("fan out"):
+            await asyncio.gather(*(child(f"child {number}", 6) for number in range(3)))
+
+    asyncio.run(main())
+    assert stuck(progress_capture) == []
+
+
+def test_a_parent_waits_while_its_only_child_waits(progress_capture: Capture) -> None:
+    """A wait of the child is one of the parent, and an overdue one is overdue for both."""
+    with progress.operation("parent", stall_after=2) as parent, progress.operation("child") as child:
+        with child.waiting("a person", overdue_after=10):
+            progress_capture.advance(6)
+            assert (parent.snapshot().status, parent.snapshot().health) == (Status.WAITING, Health.WAITING)
+            progress_capture.advance(6)
+            assert parent.snapshot().overdue
+    assert stuck(progress_capture) == []
+
+
+def test_deep_families_are_looked_at_in_time(progress_capture: Capture) -> None:
+    """Hundreds of operations inside each other make no error and no false verdict."""
+    made = []
+    for number in range(300):
+        made.append(progress.operation(f"level {number % 7}", stall_after=2, parent=made[-1] if made else None).start())
+    for _ in range(5):
+        made[-1].advance()
+        progress_capture.advance(1)
+    assert stuck(progress_capture) == []
+    for op in reversed(made):
+        op.complete()
+
+
+# -- from outside
+
+
+def test_an_observer_judges_the_branches_too(progress_capture: Capture) -> None:
+    """From the wire an observer draws the same conclusion, and none that the process did not draw."""
+    with progress.operation("work", stall_after=5) as op:
+        hangs, moves = op.stage("hangs").start(), op.stage("moves").start()
+        for _ in range(8):
+            moves.advance()
+            progress_capture.advance(1)
+        said = from_attributes(to_attributes(op.snapshot()), op.snapshot().timestamp)
+        heard = Hearing(silence=0.5)
+        verdict = judge(said, said.timestamp + 60, heard)
+        assert (verdict.health, verdict.branch) == (Health.SILENT, "hangs")
+        hangs.complete()
+        progress_capture.advance(1)
+        said = from_attributes(to_attributes(op.snapshot()), op.snapshot().timestamp)
+        assert judge(said, said.timestamp + 60, heard).health is Health.PROGRESSING
+        moves.complete()
+
+
+# -- slow
+
+
+def test_slow_is_told_once(progress_capture: Capture) -> None:
+    """Past `slow_after` one event tells it, whatever comes in between."""
+    with progress.operation("work", slow_after=5) as op:
+        for turn in range(20):
+            op.advance()
+            progress_capture.advance(1)
+            if turn == 10:
+                with op.waiting("a person"):
+                    progress_capture.advance(2)
+        assert len(progress_capture.of(semconv.SLOW)) == 1
