@@ -417,6 +417,7 @@ def test_a_parent_is_as_well_as_its_child(progress_capture: Capture) -> None:
         assert seen.health is Health.SILENT
         assert seen.health_reason is not None
         assert re.fullmatch(r"child child: no progress for 1[234] s, stall_after is 10 s", seen.health_reason)
+    progress_capture.look()
     assert {event.snapshot.name for event in progress_capture.of(semconv.OPERATION_ENDED)} == {"parent", "child"}
 
 

@@ -18,6 +18,7 @@ from otel_progress.live import counters
 from otel_progress.live.counters import Lane
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import words
+from otel_progress.live.running import around
 from otel_progress.live.stack import here
 from otel_progress.model import values
 from otel_progress.model.status import Status
@@ -333,11 +334,8 @@ class Handle:
         now = clock.monotonic()
         short = type(key) is str and len(key) <= values.NAME_LENGTH
         known: str = key if short else _long_key(key)  # type: ignore[assignment]
-        operation = self.operation
-        node: Handle | None = self
-        while node is not None:
+        for node in around(self):
             node._with_loops(now).step(node, known, now)
-            node = node._parent if node is not operation else None
 
     def usage(
         self,

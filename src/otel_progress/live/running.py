@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
 
+NEAR: Final = 8
+"""Handles around one that hear of its steps, beside the operation."""
 STAGES: Final = 64
 """Stages that a snapshot tells one by one."""
 
@@ -21,6 +23,15 @@ def innermost(operation: Operation) -> Handle:
         return running[-1] if running else operation
     except IndexError:
         return operation
+
+
+def around(node: Handle) -> list[Handle]:
+    """A handle and what it runs in: the nearest ones, and the operation."""
+    operation, found = node.operation, [node]
+    while found[-1] is not operation:
+        above = found[-1]._parent if len(found) < NEAR else operation
+        found.append(operation if above is None else above)
+    return found
 
 
 def is_inside(stage: Handle, outer: Handle) -> bool:

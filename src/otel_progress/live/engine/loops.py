@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress.live.branches import named_stall_after
+from otel_progress.live.branches import named_stall_after, stall_after
 from otel_progress.live.engine import learning
 from otel_progress.live.running import is_inside
 from otel_progress.model.health import STUCK
@@ -113,12 +113,13 @@ class Loops:
             self._grown += 1
             self._grown_at = now
 
-    def found(self, node: Handle, now: float, limit: float | None) -> Loop | None:
-        """What repeats now; `limit` is the idle time that is allowed, in seconds."""
+    def found(self, node: Handle, now: float) -> Loop | None:
+        """What repeats now."""
         said = node.operation._opts.loop_after
         quiet = now - self._since
         if not said and quiet < max(QUIET, 2 * self._longest):
             return None
+        limit = stall_after(node)
         idle = now - max(node._moved_at, node._counted_at)
         if (
             self._grown >= GROWN

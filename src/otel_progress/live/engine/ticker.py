@@ -24,7 +24,7 @@ from otel_progress.live.engine.parallel import Judged, examine
 from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import Change, registry
-from otel_progress.live.running import innermost
+from otel_progress.live.running import around, innermost
 from otel_progress.model.health import STUCK, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
@@ -402,14 +402,12 @@ def _safely(call: Callable[..., None], *args: Any) -> None:
 
 def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> None:
     """What a stage's start or end says of loops around it, and its end of healthy ones."""
-    around = stage._parent
-    while around is not None:
-        loops = around._with_loops(now)
+    for node in around(stage)[1:]:
+        loops = node._with_loops(now)
         if event == semconv.STAGE_STARTED:
             loops.stage_started(stage, now)
         else:
-            loops.stage_ended(around, stage, now)
-        around = around._parent if around is not operation else None
+            loops.stage_ended(node, stage, now)
     if event == semconv.STAGE_ENDED:
         learning.learning.ended(operation, stage)
     if operation._lanes is not None or any(node._lanes for node in operation._running or ()):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
 from otel_progress.live import stack, vitals
-from otel_progress.live.branches import Line, key_of, lines, loop_of, open_lanes, stall_after
+from otel_progress.live.branches import Line, key_of, lines, loop_of, open_lanes
 from otel_progress.live.engine import commands
 from otel_progress.live.guard import tell_once
 from otel_progress.model.health import STUCK, hold
@@ -62,7 +62,7 @@ def look(operation: Operation, now: float) -> bool:
         if loops is None:
             continue
         loops.look(node, now)
-        node._loop = loops.found(node, now, stall_after(node))
+        node._loop = loops.found(node, now)
         changed = changed or (before is None) is not (node._loop is None)
     return changed
 
