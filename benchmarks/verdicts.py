@@ -2,7 +2,8 @@
 
 python -m benchmarks.verdicts                three seeds; some minutes each; kept in docs/accuracy.md
 python -m benchmarks.verdicts --seed 7       this seed only, keeping nothing
-python -m benchmarks.verdicts --short        about thirty processes in a minute, keeping nothing
+python -m benchmarks.verdicts --short        about forty processes in a minute, keeping nothing
+python -m benchmarks.verdicts --only loop    only cases whose name holds this, keeping nothing
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def tell(line: str) -> None:
     print(f"{line:<100}", end=end, file=sys.stderr, flush=True)
 
 
-async def measure(seed: int, load: Load, *, short: bool) -> Score:
+async def measure(seed: int, load: Load, *, short: bool, only: list[str]) -> Score:
     """Run one seed."""
-    runner = Runner(seed, short=short, load=load, tell=tell)
+    runner = Runner(seed, short=short, load=load, tell=tell, only=only)
     await runner.run()
 
     def seen(run: Run, operation: str) -> Seen:
@@ -68,7 +69,7 @@ def keep(measured: str) -> None:
     PAGE.write_text(f"{head}{BEGIN}\n{measured}\n{END}{rest.partition(END)[2]}")
 
 
-def measure_all(seeds: list[int], *, short: bool) -> tuple[Score, str]:
+def measure_all(seeds: list[int], *, short: bool, only: list[str]) -> tuple[Score, str]:
     """Run some seeds; returns all findings, and the text about them."""
     load = Load()
     load.start()
@@ -76,7 +77,7 @@ def measure_all(seeds: list[int], *, short: bool) -> tuple[Score, str]:
     try:
         for seed in seeds:
             print(f"seed {seed}", flush=True)
-            found = asyncio.run(measure(seed, load, short=short))
+            found = asyncio.run(measure(seed, load, short=short, only=only))
             whole.add(found)
             parts.append(text(found, f"Seed {seed}"))
             print(f"\n{parts[-1]}\n", flush=True)
@@ -97,13 +98,14 @@ def measure_all(seeds: list[int], *, short: bool) -> tuple[Score, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, action="append", help="run this seed, keeping nothing")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="run only cases whose name holds this")
     parser.add_argument("--short", action="store_true", help="one seed, few processes, keeping nothing")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that no process is left
     seeds = given.seed or [random.randrange(10**6) for _ in range(1 if given.short else SEEDS)]
-    whole, measured = measure_all(seeds, short=given.short)
+    whole, measured = measure_all(seeds, short=given.short, only=given.only or [])
     print(measured if len(seeds) > 1 else measured.partition("\n")[0])
-    if not given.seed and not given.short:
+    if not (given.seed or given.short or given.only):
         keep(measured)
     if whole.broken:
         sys.exit("some programs broke")

@@ -53,8 +53,9 @@ class Job:
             operation: the operation.
             want: a health, `overdue`, or a final status.
             after: in seconds.
-            more: `at`, in seconds since 1970; `mark`, the name of the lines at which it hangs; `last`; `outside`
-                where its own process can't know; `moved` where the limit counts from the last progress.
+            more: `at`, in seconds since 1970; `mark`, the name of the lines at which it hangs; `branch`, the stage
+                that is in trouble; `last`; `outside` where its own process can't know; `moved` where the limit
+                counts from the last progress.
         """
         if more.pop("moved", False):
             more["at"] = self._moved.get(operation.id, time.time())

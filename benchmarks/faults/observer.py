@@ -34,6 +34,7 @@ class Told:
     label: str
     evidence: str = ""
     stuck_at: str = ""
+    stage: str = ""
 
 
 @dataclass
@@ -111,12 +112,12 @@ class Observer:
         snapshot = None if record.event == s.PROCESS_HEARTBEAT else read(record)
         if snapshot is None or s.EXIT_CODE in record.attributes or s.EXIT_SIGNAL in record.attributes:
             return
-        wait = snapshot.wait
-        overdue = wait is not None and wait.overdue_after is not None and wait.elapsed >= wait.overdue_after
-        concluded = label(Verdict(snapshot.health, overdue=overdue), snapshot)
+        concluded = label(Verdict(snapshot.health, overdue=snapshot.overdue), snapshot)
         reason = snapshot.health_reason or ""
         self._of(snapshot.operation_id).inside.append(
-            Told(record.time / 1e9, concluded, f"{record.event}: {reason}", snapshot.stuck_at or "")
+            Told(
+                record.time / 1e9, concluded, f"{record.event}: {reason}", snapshot.stuck_at or "", snapshot.stage or ""
+            )
         )
 
     def _note_spans(self, message: Any) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.faults import deaths, hangs, healthy, outages, tasks, turns, waits
+from benchmarks.faults import deaths, hangs, healthy, outages, parallel, side_by_side, tasks, turns, waits
 from benchmarks.faults.job import Job
 
 Program = Callable[[Job], None]
@@ -54,6 +54,42 @@ KINDS: Final = tuple(
             Kind(tasks.silent_peer, 4),
             Kind(tasks.blocked_loop, 5, 1),
             Kind(tasks.two_locks, 4),
+        ],
+        "side by side": [
+            Kind(parallel.one_of_gather, 4, 1),
+            Kind(parallel.one_of_a_task_group, 4),
+            Kind(parallel.one_of_as_completed, 4),
+            Kind(parallel.tracked_generator, 4),
+            Kind(parallel.one_of_anyio, 3),
+            Kind(parallel.one_of_trio, 3),
+            Kind(parallel.one_of_eight, 4, 1),
+            Kind(parallel.one_loop_of_four, 4, 1),
+            Kind(parallel.worker_behind_join, 4),
+            Kind(parallel.lock_held_beside, 4),
+            Kind(parallel.command_beside, 3),
+            Kind(parallel.silent_socket_beside, 3),
+            Kind(parallel.pause_of_one, 4),
+            Kind(parallel.wait_beside_a_hang, 4, 1),
+            Kind(parallel.overdue_beside, 4, 1),
+            Kind(parallel.loop_beside, 4),
+            Kind(parallel.back_and_forth, 4),
+            Kind(parallel.stuck_child, 4, 1),
+            Kind(parallel.hang_beside_a_child, 4),
+            Kind(parallel.two_operations, 4),
+        ],
+        "healthy, side by side": [
+            Kind(side_by_side.long_items, 4, 1),
+            Kind(side_by_side.producers_and_consumers, 4),
+            Kind(side_by_side.parent_of_children, 4, 1),
+            Kind(side_by_side.parent_of_tasks, 4),
+            Kind(side_by_side.one_that_may_idle, 4),
+            Kind(side_by_side.back_off_of_one, 4),
+            Kind(side_by_side.garbage, 2, busy=True),
+            Kind(side_by_side.consumer_at_work, 3),
+            Kind(side_by_side.loops_with_stages, 4, 1),
+            Kind(side_by_side.batches_in_a_pool, 4),
+            Kind(side_by_side.unequal_parts, 4),
+            Kind(side_by_side.waits_for_its_workers, 4),
         ],
         "looping": [
             Kind(turns.retry_loop, 10, 1),
@@ -134,13 +170,14 @@ class Case:
         return f"{self.number}-{self.kind.name}"
 
 
-def draw(seed: int, *, short: bool) -> list[Case]:
-    """All cases of a run in their order; those of a group stand side by side."""
+def draw(seed: int, *, short: bool, only: Sequence[str] = ()) -> list[Case]:
+    """All cases of a run in their order, or those whose name holds a text; those of a group stand side by side."""
     chance = random.Random(seed)
     drawn = [
         (kind, family, number)
         for family, kinds in KINDS
         for kind in kinds
+        if not only or any(text in kind.name for text in only)
         for number in range(kind.short if short else kind.times)
     ]
     chance.shuffle(drawn)

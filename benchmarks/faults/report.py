@@ -76,9 +76,11 @@ def evidence(found: Score) -> str:
     """Each verdict that was wrong, and what it rested on; lines, certificates, programs that broke."""
     alarms = [wrong for wrong in found.wrong if wrong.false_alarm]
     lines = found.right_lines + len(found.wrong_lines)
+    branches = found.right_branches + len(found.wrong_branches)
     out = [
         f"- Wrong verdicts: {len(found.wrong)}; false alarms among them: {len(alarms)}.",
         f"- The right line of code: {found.right_lines} of {lines}.",
+        f"- The right one of several branches: {found.right_branches} of {branches}.",
         f"- `run` said *silent (frozen)*, and made no certificate: {_count(found.silent_by_run)}.",
         f"- The stack that `run` showed of what is frozen has the right line: {_count(found.lines_by_run)}.",
         f"- Certificates of watched ones that were killed arrived: {_count(found.certificates)}.",
@@ -89,6 +91,7 @@ def evidence(found: Score) -> str:
         for wrong in found.wrong
     ]
     out += [f"- Wrong line: {text}" for text in found.wrong_lines]
+    out += [f"- Wrong branch: {text}" for text in found.wrong_branches]
     out += [
         f"- Wrong, by `run`: {text}"
         for right, text in (*found.silent_by_run, *found.lines_by_run, *found.certificates)

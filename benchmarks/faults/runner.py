@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ class Phase:
     at: float
     after: float = 0.0
     mark: str = ""
+    branch: str = ""
     last: bool = False
     outside: bool = False
     frozen: bool = False
@@ -63,8 +64,10 @@ class Run:
 class Runner:
     """Runs all cases of one seed."""
 
-    def __init__(self, seed: int, *, short: bool, load: Load, tell: Callable[[str], None]) -> None:
-        self.seed, self.short = seed, short
+    def __init__(
+        self, seed: int, *, short: bool, load: Load, tell: Callable[[str], None], only: Sequence[str] = ()
+    ) -> None:
+        self.seed, self.short, self.only = seed, short, only
         self.runs: list[Run] = []
         self.observers = {"": Observer(), "outage": Observer()}
         self._load, self._tell = load, tell
@@ -73,7 +76,7 @@ class Runner:
 
     async def run(self) -> None:
         """Run them all."""
-        cases = draw(self.seed, short=self.short)
+        cases = draw(self.seed, short=self.short, only=self.only)
         for observer in self.observers.values():
             observer.start()
         try:

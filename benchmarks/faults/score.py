@@ -19,6 +19,10 @@ NEAR: Final = 0.3
 """A change that was seen so many seconds before the program said it belongs to it: what happened is told by rounds."""
 BRIEF: Final = 1.5
 """Of a phase that is no longer than this, an observer may hear nothing."""
+_LISTS: Final = (
+    *("delays", "wrong", "wrong_lines", "wrong_branches"),
+    *("silent_by_run", "lines_by_run", "certificates", "broken"),
+)
 _MARK: Final = re.compile(r"# stuck: ([\w ]+)$")
 
 
@@ -60,6 +64,8 @@ class Score:
     wrong: list[Wrong] = field(default_factory=list)
     right_lines: int = 0
     wrong_lines: list[str] = field(default_factory=list)
+    right_branches: int = 0
+    wrong_branches: list[str] = field(default_factory=list)
     silent_by_run: list[tuple[bool, str]] = field(default_factory=list)
     lines_by_run: list[tuple[bool, str]] = field(default_factory=list)
     certificates: list[tuple[bool, str]] = field(default_factory=list)
@@ -76,7 +82,17 @@ class Score:
         self.processes += other.processes
         self.confusion.update(other.confusion)
         self.right_lines += other.right_lines
-        for name in ("delays", "wrong", "wrong_lines", "silent_by_run", "lines_by_run", "certificates", "broken"):
+        self.right_branches += other.right_branches
+        for name in (
+            "delays",
+            "wrong",
+            "wrong_lines",
+            "wrong_branches",
+            "silent_by_run",
+            "lines_by_run",
+            "certificates",
+            "broken",
+        ):
             getattr(self, name).extend(getattr(other, name))
 
 
@@ -111,6 +127,7 @@ def score(
             _compare(found, "inside", operation, phases, seen.inside, run.closed_at, lag)
             _compare(found, "outside", operation, phases, seen.outside, run.closed_at, lag, blind=blind)
             _check_lines(found, operation, phases, seen.inside, lines)
+            _check_branches(found, operation, phases, seen.inside)
             if run.case.watched:
                 _check_watched(found, run, operation, phases, seen, lines)
     return found
@@ -205,6 +222,20 @@ def _check_lines(
             found.right_lines += 1
         else:
             found.wrong_lines.append(f"{operation}: {named[0].stuck_at}, {phase.mark} is right")
+
+
+def _check_branches(found: Score, operation: str, phases: Sequence[Phase], told: Sequence[Told]) -> None:
+    """The branch, in the first verdict of each phase in which one of several is in trouble."""
+    for number, phase in enumerate(phases):
+        end = phases[number + 1].at if number + 1 < len(phases) else float("inf")
+        if not phase.branch:
+            continue
+        named = [one for one in told if phase.at < one.at <= end and one.label == phase.want]
+        if named and named[0].stage == phase.branch:
+            found.right_branches += 1
+        else:
+            said = named[0].stage if named else "no branch"
+            found.wrong_branches.append(f"{operation}: {said} was named, {phase.branch} is right")
 
 
 def _check_watched(
