@@ -153,8 +153,9 @@ def anyio_group(job: Job, backend: str) -> None:
                 await anyio.sleep(0.2)
 
     async def hang(operation: progress.Operation) -> None:
-        with progress.stage("hangs", stall_after=limit):
+        with progress.stage("hangs", stall_after=limit) as stage:
             await anyio.sleep(0.5)
+            stage.advance()
             hangs(job, operation, limit, "anyio group")
             await anyio.Event().wait()  # stuck: anyio group
 
@@ -362,7 +363,7 @@ def loop_beside(job: Job) -> None:
                 with progress.stage("turn"):
                     progress.step("search kittens")
                     if turn == limit:
-                        job.say(operation, "looping", 1.0, last=True)
+                        job.say(operation, "looping", last=True)
                     time.sleep(0.3)
 
     with job.operation("agents", loop_after=limit) as operation:

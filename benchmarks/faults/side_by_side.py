@@ -127,9 +127,9 @@ def back_off_of_one(job: Job) -> None:
 
 def garbage(job: Job) -> None:
     """A long garbage collection stops all threads now and then."""
+    heap = [[number] for number in range(1_000_000)]
     with job.operation("collect", stall_after=job.limit() + 2) as operation:
         job.begin(operation)
-        heap = [[number] for number in range(2_000_000)]
         for _ in range(5):
             operation.advance()
             gc.collect()
