@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable, Iterator
-from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
+from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
+from typing import Any, Final, NamedTuple
 
 from otel_progress.live.spots import Spot, printable, spot
 
@@ -18,6 +19,8 @@ NODES: Final = 5000
 """Frames, or steps of an await chain, that are looked at."""
 NEAR: Final = 64
 """Objects looked at that one object refers to."""
+TASKS: Final = 512
+"""Tasks of an event loop that are looked at."""
 DEPTH: Final = 8
 """Futures that stand for each other, one after another."""
 
@@ -28,6 +31,15 @@ def field(thing: Any, name: str) -> Any:
         return object.__getattribute__(thing, name)
     except Exception:
         return None
+
+
+def module_of(kind: type) -> str:
+    """The module of a class, past what its own class made of attributes."""
+    try:
+        name = type.__getattribute__(kind, "__module__")
+    except Exception:
+        return ""
+    return name if type(name) is str else ""
 
 
 def types_of(module: str, *names: str) -> tuple[type, ...]:
@@ -61,10 +73,16 @@ _FRAME_AND_NEXT: Final = {
 }
 
 
-def chain(thing: Any) -> tuple[list[Spot], Any]:
-    """What a coroutine awaits, and what that awaits, innermost first; and the innermost of these itself."""
-    spots: list[Spot] = []
-    last = None
+class Link(NamedTuple):
+    """A coroutine or generator in an await chain, and the line at which it is."""
+
+    thing: Any
+    spot: Spot
+
+
+def chain(thing: Any) -> list[Link]:
+    """What a coroutine awaits, and what that awaits, innermost first."""
+    links: list[Link] = []
     for _ in range(NODES):
         names = _FRAME_AND_NEXT.get(type(thing))
         if names is None:
@@ -76,51 +94,148 @@ def chain(thing: Any) -> tuple[list[Spot], Any]:
         frame = getattr(thing, names[0])
         if frame is None:
             break
-        last = thing
-        here = spot(frame)
-        if not here.file.ours:
-            spots.append(here)
+        links.append(Link(thing, spot(frame)))
         thing = getattr(thing, names[1])
         if thing is None:
             break
-    spots.reverse()
-    return spots, last
+    links.reverse()
+    return links
 
 
-def awaited(waiter: Any, last: Any) -> Iterator[Any]:
-    """The tasks, and the futures of pools, for which a task waits that hangs in `last`."""
+def shown(links: Iterable[Link]) -> list[Spot]:
+    """The lines of a chain, without those of this library."""
+    return [link.spot for link in links if not link.spot.file.ours]
+
+
+def libraries(links: Iterable[Link]) -> Iterator[Link]:
+    """The innermost links, as far as they are of libraries."""
+    return takewhile(lambda link: link.spot.file.library, links)
+
+
+def variables(thing: Any) -> list[Any]:
+    """What the local variables of a suspended coroutine or generator hold, and what it has at hand otherwise."""
+    near = gc.get_referents(thing)[:NEAR]
+    # Until 3.10 they are the frame's, not the coroutine's own.
+    return near + [each for frame in near if type(frame) is FrameType for each in gc.get_referents(frame)[:NEAR]]
+
+
+# -- asyncio
+
+
+def awaited(task: Any, links: Sequence[Link]) -> list[Any]:
+    """The tasks, and the futures that threads work for, for which a task waits that is at these links."""
+    waiter = field(task, "_fut_waiter")
     found = list(_expand(waiter, 0))
-    if not found and type(last) is CoroutineType:
-        code = last.cr_code
-        about = Spot(code, 0).file
-        if about.library and about.name.startswith(("asyncio/", "anyio/")) and code.co_name in _HOLDS_TASKS:
-            for thing in _locals(last):
-                found += _members(thing)
-    seen: set[int] = set()
+    if not found:
+        for link in libraries(links):
+            name = link.spot.code.co_name
+            if name in _HOLDS_TASKS and link.spot.file.name.startswith(("asyncio/", "anyio/")):
+                for thing in variables(link.thing):
+                    found += _members(thing)
+                if name == "_wait_for_one" and not found:
+                    found += _to_complete(links)
+            elif name == "start" and link.spot.file.name.startswith("anyio/"):
+                found += _starting(variables(link.thing))
+            elif name == "run_sync_in_worker_thread" and waiter is not None:
+                found.append(waiter)
+    seen: set[int] = {id(task)}
+    pending = []
     for other in found:
         if id(other) not in seen and field(other, "_state") in ("PENDING", "RUNNING"):
             seen.add(id(other))
-            yield other
+            pending.append(other)
+    return pending
 
 
-_HOLDS_TASKS: Final = frozenset({"wait_for", "_wait", "__aexit__", "_aexit"})
+def tasks_of(loop: Any) -> list[Any]:
+    """The tasks of an event loop that are not done, some hundred at the most."""
+    asyncio = sys.modules.get("asyncio.tasks")
+    found: list[Any] = []
+    for name in ("_all_tasks", "_scheduled_tasks", "_eager_tasks"):
+        known = getattr(asyncio, name, None)
+        found += [ref() for ref in list(field(known, "data") or ())[:NODES]] if type(known) is not set else list(known)
+    if sys.version_info >= (3, 14):
+        found += list(asyncio.all_tasks(loop))[:NODES]  # type: ignore[union-attr]
+    mine = [
+        task for task in found if is_task(task) and field(task, "_loop") is loop and field(task, "_state") == "PENDING"
+    ]
+    return list({id(task): task for task in mine}.values())[:TASKS]
+
+
+def source(future: Any) -> Any:
+    """The task of an event loop that ends this future of a thread; None if it is none such."""
+    for callback in (field(future, "_done_callbacks") or ())[:NEAR]:
+        inner = _captured(callback)
+        if is_task(inner):
+            return inner
+    return None
+
+
+def is_ready(task: Any) -> bool:
+    """Whether the loop has only to run it."""
+    waiter = field(task, "_fut_waiter")
+    return waiter is None or field(waiter, "_state") != "PENDING"
+
+
+def wakes_at(links: Sequence[Link]) -> float | None:
+    """When a task wakes up by itself that only sleeps, by the clock of its loop; None if it does not."""
+    inner = links[0] if links else None
+    if inner is None or (inner.spot.file.name, inner.spot.code.co_name) != ("asyncio/tasks.py", "sleep"):
+        return None
+    handles = types_of("asyncio.events", "TimerHandle")
+    times = (field(thing, "_when") for thing in variables(inner.thing) if issubclass(type(thing), handles))
+    return next((when for when in times if type(when) is float), 0.0)
+
+
+_HOLDS_TASKS: Final = frozenset({"wait_for", "_wait", "_wait_for_one", "__aexit__", "_aexit"})
 """Coroutines of asyncio and anyio that wait for tasks in their local variables, or in a task group there."""
-
-
-def _locals(coroutine: Any) -> list[Any]:
-    """What the local variables of a suspended coroutine hold."""
-    near = gc.get_referents(coroutine)[:NEAR]
-    # Until 3.10 they are the frame's, not the coroutine's own.
-    return near + [thing for frame in near if type(frame) is FrameType for thing in gc.get_referents(frame)[:NEAR]]
+_HOLDERS: Final = {"TaskGroup": "_tasks", "_AsCompletedIterator": "_todo"}
+"""What keeps tasks for these coroutines, and where."""
 
 
 def _members(thing: Any) -> Iterable[Any]:
-    """The tasks that this is, or holds."""
-    if type(thing).__name__ == "TaskGroup":
-        thing = field(thing, "_tasks")
-    if type(thing) in (set, list, tuple):
-        return [each for each in list(thing)[:NODES] if is_task(each)]
+    """The tasks, and the futures of pools, that this is, holds, or waits for."""
+    if type(thing) is CellType:
+        thing = next(iter(gc.get_referents(thing)), None)
+    name = _HOLDERS.get(type(thing).__name__)
+    if name is not None:
+        held = field(thing, name)
+        thing = held if type(held) in _MANY else _first_of_tasks(thing)
+    if type(thing) in _MANY:
+        return [end for each in list(thing)[:NODES] if is_future(each) for end in _expand(each, 0)]
     return _expand(thing, 0) if is_future(thing) else ()
+
+
+def _to_complete(links: Sequence[Link]) -> list[Any]:
+    """What `as_completed` still waits for, which until 3.12 only its generator knows, in the loop around this await."""
+    position = next(number for number, link in enumerate(links) if link.spot.code.co_name == "_wait_for_one")
+    near = [thing for link in links[position + 1 : position + 3] for thing in variables(link.thing)]
+    for _ in range(3):
+        for thing in near:
+            if type(thing) is GeneratorType and thing.gi_code.co_name == "as_completed":
+                return [each for found in variables(thing) if type(found) is CellType for each in _members(found)]
+        near = [each for thing in near[:NEAR] if not is_task(thing) for each in variables(thing)]
+    return []
+
+
+def _starting(things: list[Any]) -> list[Any]:
+    """Of an AnyIO task group that starts a task: that task."""
+    known = [thing for thing in things if is_task(thing)]
+    handles = [thing for thing in things if type(thing).__name__ == "TaskHandle"]
+    if known or not handles:
+        return known
+    members = [task for thing in things if type(thing).__name__ in _HOLDERS for task in _members(thing)]
+    return [task for task in members if any(each is handles[0] for each in variables(field(task, "_coro")))]
+
+
+_MANY: Final = (set, list, tuple)
+
+
+def _first_of_tasks(thing: Any) -> Any:
+    """A collection of tasks that this holds under whatever name."""
+    near = gc.get_referents(thing)[:NEAR]
+    near += [each for found in near if type(found) is dict for each in gc.get_referents(found)[:NEAR]]
+    return next((each for each in near if type(each) in _MANY and any(map(is_task, list(each)[:NEAR]))), ())
 
 
 def _expand(future: Any, depth: int) -> Iterator[Any]:

@@ -1,0 +1,80 @@
+"""What the thread of an event loop runs, and whether that blocks the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import FrameType
+from typing import Any, Final
+
+from otel_progress.live import tasks, trio_tasks
+from otel_progress.live.awaits import field, types_of
+from otel_progress.live.places import current
+from otel_progress.live.spots import Spot, spot
+from otel_progress.live.workers import is_frame, outward
+
+LATE: Final = 0.1
+"""Seconds by which a timer is due before its event loop counts as blocked."""
+
+
+class EventLoops:
+    """The event loops of these threads at one moment."""
+
+    def __init__(self, frames: Mapping[int, FrameType], blocked: Collection[Any]) -> None:
+        """`blocked` are those known to give no answer."""
+        self._frames = frames
+        self._blocked = blocked
+
+    def busy(self, thread: int) -> list[Spot]:
+        """What the thread of an event loop runs now, without the loop itself; empty while the loop waits."""
+        spots: list[Spot] = []
+        loops_own = True
+        for outer in outward(self._frames.get(thread)):
+            here = spot(outer)
+            name = here.file.name
+            if here.file.library and here.code.co_name in _LOOP and name.startswith(("asyncio/", trio_tasks.RUN)):
+                if not spots and here.code.co_name == "_run":
+                    return [here]  # a callback in C
+                break
+            if not here.file.ours:
+                spots.append(here)
+                loops_own = loops_own and here.file.library and name.startswith(_LOOPS_OWN)
+        return [] if loops_own else spots
+
+    def running(self, task: Any, thread: int) -> Any:
+        """The task that runs in the loop of this one; None without one."""
+        if not trio_tasks.is_task(task):
+            return current(field(task, "_loop"))
+        frame = self._trio(thread)
+        return None if frame is None else trio_tasks.running(frame)
+
+    def is_late(self, task: Any, thread: int) -> bool:
+        """Whether the loop of this task has not come round for long."""
+        if trio_tasks.is_task(task):
+            frame = self._trio(thread)
+            return frame is not None and trio_tasks.is_late(frame)
+        loop = field(task, "_loop")
+        return any(known is loop for known in self._blocked) or _is_late(loop)
+
+    def is_blocked_for(self, task: Any, thread: int) -> bool:
+        """Whether the loop does not come to run this task, though it could."""
+        return tasks.is_ready(task) or self.is_late(task, thread)
+
+    def _trio(self, thread: int) -> FrameType | None:
+        frames = outward(self._frames.get(thread))
+        return next((each for each in frames if is_frame(each, trio_tasks.RUN, "unrolled_run")), None)
+
+
+_LOOP: Final = frozenset({"_run", "_run_once", "run_forever", "run_until_complete", "run", "unrolled_run"})
+"""Functions of asyncio and trio below which the code of tasks and callbacks runs."""
+_LOOPS_OWN: Final = ("asyncio/", "selectors.", "trio/_core/")
+
+
+def _is_late(loop: Any) -> bool:
+    """Whether a timer of an asyncio loop is long due: then it has not come round since."""
+    timers = field(loop, "_scheduled")
+    for asyncio in types_of("asyncio", "BaseEventLoop"):
+        try:
+            return bool(field(timers[0], "_when") + LATE < asyncio.time(loop))  # type: ignore[attr-defined]
+        except (TypeError, LookupError):
+            break
+    return False

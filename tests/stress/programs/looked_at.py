@@ -1,0 +1,54 @@
+"""Runs a program as a user would, and says over and over where its operations are: `looked_at.py PROGRAM ARGS…`.
+
+A line `settled OPERATION AT STACK` (the last two URL-quoted) comes when ten looks in a row saw the same line.
+"""
+
+import faulthandler
+import runpy
+import sys
+import threading
+import time
+from urllib.parse import quote
+
+import otel_progress
+from otel_progress.live import stack
+from otel_progress.live.registry import registry
+
+faulthandler.enable()
+sys.stdout.reconfigure(line_buffering=True)
+
+SAME = 10
+
+
+def places(operation):
+    """The places of its innermost stages, else its own."""
+    running = list(operation._running or ())
+    inside = {stage._parent for stage in running}
+    for node in [stage for stage in running if stage not in inside] or [operation]:
+        yield from node._carried or ()
+        if node._place is not None:
+            yield node._place
+
+
+def watch():
+    """Look at all that runs."""
+    last, times = {}, {}
+    while True:
+        for known in list(registry.live.values()):
+            operation = known()
+            if operation is None:
+                continue
+            found = stack.where(list(places(operation)))
+            at = found.at if found is not None else "nowhere"
+            times[operation.name] = times.get(operation.name, 0) + 1 if last.get(operation.name) == at else 1
+            last[operation.name] = at
+            if times[operation.name] == SAME:
+                print("settled", operation.name, quote(at), quote(found.stack if found is not None else ""))
+            del operation
+        time.sleep(0.02)
+
+
+otel_progress.on_stall(lambda _: None)  # somebody wants to know
+threading.Thread(target=watch, name="looks", daemon=True).start()
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
