@@ -102,6 +102,12 @@ def chain(thing: Any) -> list[Link]:
     return links
 
 
+def names_of(link: Link) -> dict[str, Any]:
+    """The global variables of a coroutine's function."""
+    frame = getattr(link.thing, _FRAME_AND_NEXT[type(link.thing)][0])
+    return frame.f_globals if frame is not None and type(frame.f_globals) is dict else {}
+
+
 def shown(links: Iterable[Link]) -> list[Spot]:
     """The lines of a chain, without those of this library."""
     return [link.spot for link in links if not link.spot.file.ours]
@@ -123,7 +129,7 @@ def variables(thing: Any) -> list[Any]:
 
 
 def awaited(task: Any, links: Sequence[Link]) -> list[Any]:
-    """The tasks, and the futures that threads work for, for which a task waits that is at these links."""
+    """The tasks, the futures of pools, and the threads, for which a task waits that is at these links."""
     waiter = field(task, "_fut_waiter")
     found = list(_expand(waiter, 0))
     if not found:
@@ -136,8 +142,8 @@ def awaited(task: Any, links: Sequence[Link]) -> list[Any]:
                     found += _to_complete(links)
             elif name == "start" and link.spot.file.name.startswith("anyio/"):
                 found += _starting(variables(link.thing))
-            elif name == "run_sync_in_worker_thread" and waiter is not None:
-                found.append(waiter)
+            elif name == "run_sync_in_worker_thread":
+                return [thing for thing in variables(link.thing) if _is_working(thing)]
     seen: set[int] = {id(task)}
     pending = []
     for other in found:
@@ -160,6 +166,11 @@ def tasks_of(loop: Any) -> list[Any]:
         task for task in found if is_task(task) and field(task, "_loop") is loop and field(task, "_state") == "PENDING"
     ]
     return list({id(task): task for task in mine}.values())[:TASKS]
+
+
+def _is_working(thing: Any) -> bool:
+    """Whether it is a thread of AnyIO that works."""
+    return type(thing).__name__ == "WorkerThread" and field(thing, "_ident") and not field(thing, "stopping")
 
 
 def source(future: Any) -> Any:

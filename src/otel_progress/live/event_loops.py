@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from itertools import islice
 from types import FrameType
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from otel_progress.live import tasks, trio_tasks
 from otel_progress.live.awaits import field, types_of
 from otel_progress.live.places import current
 from otel_progress.live.spots import Spot, spot
-from otel_progress.live.workers import is_frame, outward
+from otel_progress.live.workers import THREADS, outward
 
 LATE: Final = 0.1
 """Seconds by which a timer is due before its event loop counts as blocked."""
@@ -40,18 +41,24 @@ class EventLoops:
                 loops_own = loops_own and here.file.library and name.startswith(_LOOPS_OWN)
         return [] if loops_own else spots
 
+    def thread_of(self, task: Any, thread: int) -> int:
+        """The thread in which the loop of this task runs; the one given where that can't be known."""
+        if not trio_tasks.is_task(task):
+            ident = field(field(task, "_loop"), "_thread_id")
+            return ident if type(ident) is int else thread
+        mine = field(task, "_runner")
+        return next((ident for ident in (thread, *islice(self._frames, THREADS)) if self._trio(ident) is mine), thread)
+
     def running(self, task: Any, thread: int) -> Any:
         """The task that runs in the loop of this one; None without one."""
         if not trio_tasks.is_task(task):
             return current(field(task, "_loop"))
-        frame = self._trio(thread)
-        return None if frame is None else trio_tasks.running(frame)
+        return trio_tasks.running(self._trio(thread))
 
     def is_late(self, task: Any, thread: int) -> bool:
         """Whether the loop of this task has not come round for long."""
         if trio_tasks.is_task(task):
-            frame = self._trio(thread)
-            return frame is not None and trio_tasks.is_late(frame)
+            return trio_tasks.is_late(self._trio(thread))
         loop = field(task, "_loop")
         return any(known is loop for known in self._blocked) or _is_late(loop)
 
@@ -59,9 +66,10 @@ class EventLoops:
         """Whether the loop does not come to run this task, though it could."""
         return tasks.is_ready(task) or self.is_late(task, thread)
 
-    def _trio(self, thread: int) -> FrameType | None:
+    def _trio(self, thread: int) -> Any:
+        """The loop of trio that runs in a thread."""
         frames = outward(self._frames.get(thread))
-        return next((each for each in frames if is_frame(each, trio_tasks.RUN, "unrolled_run")), None)
+        return next((found for found in map(trio_tasks.runner, frames) if found is not None), None)
 
 
 _LOOP: Final = frozenset({"_run", "_run_once", "run_forever", "run_until_complete", "run", "unrolled_run"})

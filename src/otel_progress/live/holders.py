@@ -18,6 +18,7 @@ from otel_progress.live.awaits import (
     is_task,
     libraries,
     module_of,
+    names_of,
     tasks_of,
     types_of,
     variables,
@@ -110,7 +111,7 @@ def _consumes(task: Any, queue: Any) -> bool:
             if link.spot.code.co_name == "get" and any(thing is queue for thing in known):
                 return False
         elif "task_done" in link.spot.code.co_names:
-            known += [link.thing.cr_frame.f_globals.get(name) for name in link.spot.code.co_names]
+            known += [names_of(link).get(name) for name in link.spot.code.co_names]
             mine = mine or any(thing is queue for thing in reached(known))
     return mine
 

@@ -52,16 +52,17 @@ def where(places: Sequence[Place], *, blocked: Collection[Any] = ()) -> Where | 
     Places that say more go first; else they stay in the order given. What a place waits for, if it is another task or
     thread, comes before it. `blocked` are event loops known to give no answer.
     """
-    try:
-        look = _Look(blocked)
+    for plain in (False, True):
         try:
-            return look.at(places)
-        finally:
-            # Our own frame is among them: they would keep each other, and the user's, alive.
-            look.clear()
-    except Exception:
-        tell_once("where an operation is stuck could not be seen; the job goes on")
-        return None
+            look = _Look(blocked, plain)
+            try:
+                return look.at(places)
+            finally:
+                # Our own frame is among them: they would keep each other, and the user's, alive.
+                look.clear()
+        except Exception:
+            tell_once("where an operation is stuck could not be seen; the job goes on")
+    return None
 
 
 class _Section(NamedTuple):
@@ -81,7 +82,9 @@ class _Section(NamedTuple):
 class _Look:
     """One look at the threads as they are now."""
 
-    def __init__(self, blocked: Collection[Any]) -> None:
+    def __init__(self, blocked: Collection[Any], plain: bool) -> None:
+        """Without what others do for these places where it is `plain`."""
+        self.plain = plain
         current(None)  # so that asyncio is known
         self.frames = sys._current_frames()
         self.workers = Workers(self.frames)
@@ -155,7 +158,7 @@ class _Look:
             if here.file.ours:
                 continue
             mine = mine or here.mine
-            if not mine and _lead(outer) is not None:
+            if not mine and not self.plain and _lead(outer) is not None:
                 leads.append(outer)
             spots.append(here)
         title = f"thread {_name(ident)}"
@@ -164,7 +167,7 @@ class _Look:
             sections = self.lead(lead, ident, depth)
             if sections:
                 return _after(sections, title, spots)
-        return [_Section(title, spots), *self.lock_owner(frame, ident)]
+        return [_Section(title, spots), *([] if self.plain else self.lock_owner(frame, ident))]
 
     def lead(self, frame: FrameType, thread: int, depth: int) -> list[_Section]:
         """What a thread waits for that is in this function of a library."""
@@ -175,9 +178,11 @@ class _Look:
         if kind == "queue":
             return self.threads(consumers(found, self.frames, thread), depth)
         if kind == "job":
-            return self.threads(self.workers.of(field(found, "_job")), depth)
+            return self.threads(self.workers.of_job(found), depth)
         if kind == "trio":
-            return self.task(trio_tasks.main(frame), thread, depth + 1)
+            return self.task(field(found, "main_task"), thread, depth + 1)
+        if kind == "host":
+            found = next(filter(tasks.is_task, self.workers.for_what(thread)), None)
         sections: list[_Section] = []
         for each in list(found)[:FUTURES] if type(found) is set else [found]:
             if len(sections) < PLACES:
@@ -222,10 +227,13 @@ class _Look:
         if tasks.is_over(task) or depth > DEPTH or not self.first(id(task)):
             return []
         title = f"task {tasks.name(task)}"
+        thread = self.loops.thread_of(task, thread)
         busy = self.loops.busy(thread) if tasks.runs(task) else []
         if busy:
             return [_Section(f"{title}, running in thread {_name(thread)}", busy)]
         links = tasks.links(task)
+        if self.plain:
+            return [_Section(title, shown(links))]
         if trio_tasks.in_thread(links):
             sections = self.threads(self.workers.of(task), depth)
             return _after(sections, title, shown(links))
@@ -272,6 +280,7 @@ _LEADS: Final = {
     ("run_until_complete", "asyncio/base_events.py"): ("", "future"),
     ("run", "asyncio/runners.py"): ("", "task"),
     ("run", trio_tasks.RUN): ("trio", "runner"),
+    ("_send_message_to_trio", "trio/_threads.py"): ("host", "trio_token"),
 }
 """Functions of libraries that wait, and for what: the kind, and the local variable that holds it."""
 _WAITING: Final = frozenset(function for function, _ in _LEADS)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Final
 
-from otel_progress.live.awaits import NODES, Link, field, libraries, types_of, variables
-from otel_progress.live.spots import printable
+from otel_progress.live.awaits import NODES, Link, field, libraries, module_of, types_of, variables
+from otel_progress.live.spots import file, printable
 
 RUN: Final = "trio/_core/_run.py"
 """The file of trio's event loop."""
@@ -74,25 +74,28 @@ def wakes_at(links: Sequence[Link]) -> float | None:
     return None
 
 
-def main(frame: FrameType) -> Any:
-    """The main task of the loop that runs in a frame of `trio.run`."""
-    return field(frame.f_locals.get("runner"), "main_task")
+def runner(frame: FrameType) -> Any:
+    """The loop that runs in a frame; None where the frame is of another function."""
+    name, variable = (frame.f_code.co_name, "runner")
+    if name not in ("run", "guest_tick") or file(frame.f_code.co_filename).name != RUN:
+        return None
+    if name == "guest_tick":
+        return field(frame.f_locals.get("self"), variable)
+    return frame.f_locals.get(variable)
 
 
-def running(frame: FrameType) -> Any:
-    """The task that a loop runs now, of a frame of that loop; None if it is between two."""
-    runner = frame.f_locals.get("runner")
-    found = field(runner, "tasks")
+def running(loop: Any) -> Any:
+    """The task that a loop runs now; None if it is between two."""
+    found = field(loop, "tasks")
     if type(found) is not set:
         return None
     return next((task for task in list(found)[:NODES] if is_task(task) and is_running(task)), None)
 
 
-def is_late(frame: FrameType) -> bool:
+def is_late(loop: Any) -> bool:
     """Whether a deadline of this loop is long over: then it has not come round since."""
-    runner = frame.f_locals.get("runner")
-    clock, heap = field(runner, "clock"), field(field(runner, "deadlines"), "_heap")
-    if type(clock).__module__ != "trio._core._run" or not heap:
+    clock, heap = field(loop, "clock"), field(field(loop, "deadlines"), "_heap")
+    if module_of(type(clock)) != "trio._core._run" or not heap:
         return False
     try:
         due, _, scope = heap[0]

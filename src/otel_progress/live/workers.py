@@ -49,74 +49,73 @@ class Workers:
         """Of these threads; nothing is read before it is asked for."""
         self._frames = frames
         self._works: list[tuple[Any, int]] | None = None
-        self._queues: list[tuple[Any, int]] = []
-        """The pools' threads with the queue from which each takes its work."""
 
     def clear(self) -> None:
         """Let go of all that was seen."""
         self._works = None
-        self._queues.clear()
 
     def of(self, thing: Any) -> list[int]:
-        """The idents of the threads that work for this future, trio task, or job of a ThreadPool."""
-        return [
-            ident
-            for each, ident in self._read()
-            if each is thing or (type(each) is type(thing) is int and each == thing)
-        ]
+        """The idents of the threads that work for this future or trio task."""
+        return [ident for each, ident in self._read() if each is thing]
+
+    def for_what(self, ident: int) -> list[Any]:
+        """What this thread works for."""
+        return [each for each, worker in self._read() if worker == ident]
 
     def of_queue_with(self, future: Any) -> list[int]:
         """The busy threads of the pool in whose queue this future still is."""
-        busy = {ident for _, ident in self._read()}
-        found: dict[int, bool] = {}
-        for queue, _ in self._queues:
-            if id(queue) not in found:
-                found[id(queue)] = _holds_work(queue, future)
-        return [ident for queue, ident in self._queues if found[id(queue)] and ident in busy]
+        queues = field(getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", None), "data")
+        if type(queues) is not dict:
+            return []
+        known = [(ref(), queue) for ref, queue in islice(tuple(queues.items()), THREADS)]
+        holding = {id(queue): queue for _, queue in known}
+        holding = {key: queue for key, queue in holding.items() if _holds_work(queue, future)}
+        return self.among({thread for thread, queue in known if id(queue) in holding and thread is not None})
 
     def among(self, threads: Any) -> list[int]:
         """The idents of those of these Thread objects that work for something."""
-        busy = [ident for _, ident in self._read()]
-        mine = {field(thread, "_ident") for thread in list(threads)[:NODES]} if type(threads) is set else set()
-        return [ident for ident in busy if ident in mine]
+        if type(threads) not in (set, list):
+            return []
+        mine = {field(thread, "_ident") for thread in list(threads)[:NODES]}
+        return [ident for _, ident in self._read() if ident in mine]
+
+    def of_job(self, result: Any) -> list[int]:
+        """The idents of the threads that work for the ThreadPool to which this result belongs."""
+        pool = field(field(result, "_pool"), "_pool")
+        idents = [field(thread, "_ident") for thread in pool[:THREADS]] if type(pool) is list else []
+        return [ident for ident in idents if ident in self._frames and _is_inside_worker(self._frames[ident])]
 
     def _read(self) -> list[tuple[Any, int]]:
         if self._works is None:
             self._works = []
             for ident, innermost in islice(self._frames.items(), THREADS):
-                for frame in outward(innermost):
-                    read = _WORKS.get(frame.f_code.co_name)
-                    if read is None:
-                        continue
-                    for name, variable, attribute in read:
-                        if is_frame(frame, name, frame.f_code.co_name):
-                            self._note(frame.f_locals.get(variable), attribute, ident)
+                self._works += [(thing, ident) for thing in map(_work_of, outward(innermost)) if thing is not None]
         return self._works
 
-    def _note(self, thing: Any, attribute: str, ident: int) -> None:
-        if attribute == "queue":
-            self._queues.append((thing, ident))
-            return
-        if attribute:
-            thing = thing[0] if attribute == "0" and type(thing) is list and thing else field(thing, attribute)
-        if thing is not None and self._works is not None:
-            self._works.append((thing, ident))
+
+def _work_of(frame: FrameType) -> Any:
+    """What a thread works for in this frame: a future of a pool, a task of trio, or None."""
+    # These frames end with the work, so that what is read of them is not kept for longer.
+    if is_frame(frame, _POOL, "run"):
+        return field(frame.f_locals.get("self"), "future")
+    if is_frame(frame, "trio/_threads.py", "worker_fn"):
+        register = frame.f_locals.get("task_register")
+        return register[0] if type(register) is list and register else None
+    return None
 
 
-_WORKS: Final = {
-    "run": ((_POOL, "self", "future"), ("anyio/_backends/_asyncio.py", "future", "")),
-    "_worker": ((_POOL, "work_queue", "queue"),),
-    "worker_fn": (("trio/_threads.py", "task_register", "0"),),
-    "worker": (("multiprocessing/pool.py", "job", ""),),
-}
-"""Functions of libraries in which a thread works for something: their file, the variable, and the attribute of it."""
+def _is_inside_worker(innermost: FrameType) -> bool:
+    """Whether a thread of a ThreadPool does something; one that waits for work is in `worker` itself."""
+    return innermost.f_code.co_name != "worker" and any(
+        is_frame(frame, "multiprocessing/pool.py", "worker") for frame in outward(innermost)
+    )
 
 
 def _holds_work(queue: Any, future: Any) -> bool:
     """Whether a queue of a pool has the work of this future."""
     for near in gc.get_referents(queue)[:NODES]:
         for item in near[:NODES] if type(near) is list else (near,):
-            if field(item, "future") is future:
+            if module_of(type(item)) == "concurrent.futures.thread" and field(item, "future") is future:
                 return True
     return False
 
