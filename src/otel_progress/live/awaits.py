@@ -13,6 +13,7 @@ from itertools import takewhile
 from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any, Final, NamedTuple
 
+from otel_progress.live.reading import field, types_of
 from otel_progress.live.spots import Spot, printable, spot
 
 NODES: Final = 5000
@@ -23,30 +24,6 @@ TASKS: Final = 512
 """Tasks of an event loop that are looked at."""
 DEPTH: Final = 8
 """Futures that stand for each other, one after another."""
-
-
-def field(thing: Any, name: str) -> Any:
-    """An attribute of a task, future or thread, past what a subclass made of attributes."""
-    try:
-        return object.__getattribute__(thing, name)
-    except Exception:
-        return None
-
-
-def module_of(kind: type) -> str:
-    """The module of a class, past what its own class made of attributes."""
-    try:
-        name = type.__getattribute__(kind, "__module__")
-    except Exception:
-        return ""
-    return name if type(name) is str else ""
-
-
-def types_of(module: str, *names: str) -> tuple[type, ...]:
-    """These classes, as far as somebody imported their module."""
-    loaded = sys.modules.get(module)
-    found = (getattr(loaded, name, None) for name in names)
-    return tuple(kind for kind in found if isinstance(kind, type))
 
 
 def is_task(thing: Any) -> bool:

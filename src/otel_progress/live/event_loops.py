@@ -8,8 +8,8 @@ from types import FrameType
 from typing import Any, Final
 
 from otel_progress.live import tasks, trio_tasks
-from otel_progress.live.awaits import field, types_of
 from otel_progress.live.places import current
+from otel_progress.live.reading import field, types_of
 from otel_progress.live.spots import Spot, spot
 from otel_progress.live.workers import THREADS, outward
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
+from otel_progress.live import packages
+
 LINE_LENGTH: Final = 120
 """Characters shown of a source line, and of a file's name."""
 NAME_LENGTH: Final = 80
@@ -25,7 +27,6 @@ LIBRARY_FRAMES: Final = 6
 
 _OURS: Final = str(Path(__file__).parents[1]) + os.sep
 _STDLIB: Final = str(Path(os.__file__).parent) + os.sep
-_PACKAGES: Final = re.compile(r".*[/\\](?:site|dist)-packages[/\\]", re.DOTALL)
 _TYPED_IN: Final = ("<stdin>", "<string>", "<ipython")
 
 _STRINGS: Final = r'"(?:\\.|[^"\\\n])*"?' + "|" + r"'(?:\\.|[^'\\\n])*'?"
@@ -40,7 +41,7 @@ class File(NamedTuple):
 
     name: str
     library: bool
-    """Of the standard library or an installed package; else it is the user's."""
+    """Of the standard library, or an installed package that doesn't use this library; else it is the user's."""
     ours: bool = False
 
 
@@ -96,12 +97,17 @@ def file(path: str) -> File:
         frozen = path.removeprefix("<frozen ").rstrip(">").replace(".", "/") + ".py"
         typed_in = path.startswith(_TYPED_IN)
         return File(printable(frozen if path.startswith("<frozen ") else path, LINE_LENGTH), not typed_in)
-    package = _PACKAGES.match(path)
+    package = packages.PACKAGES.match(path)
     if package is not None:
-        return File(_shown(path[package.end() :]), library=True)
+        return File(_shown(path[package.end() :]), library=packages.package_of(path) not in packages.using)
     if path.startswith(_STDLIB):
         return File(_shown(path[len(_STDLIB) :]), library=True)
-    return File(_shown(_relative(path)), library=False)
+    return File(_shown(_relative(path)), library=packages.is_script(path))
+
+
+def forget() -> None:
+    """Judge files anew: more packages are known to be the user's."""
+    file.cache_clear()
 
 
 def _shown(path: str) -> str:

@@ -13,16 +13,19 @@ from collections.abc import Collection, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from otel_progress.live import holders, tasks, trio_tasks
-from otel_progress.live.awaits import Link, field, shown, source, types_of
+from otel_progress.live import holders, packages, tasks, trio_tasks
+from otel_progress.live.awaits import Link, shown, source
 from otel_progress.live.event_loops import EventLoops
 from otel_progress.live.guard import tell_once
 from otel_progress.live.places import Place, current, here
-from otel_progress.live.spots import Spot, printable, spot, told
+from otel_progress.live.reading import field, types_of
+from otel_progress.live.spots import Spot, forget, printable, spot, told
 from otel_progress.live.workers import Workers, consumers, outward
 
-__all__ = ["AT_LENGTH", "FRAMES", "PLACES", "STACK_LENGTH", "Place", "Where", "here", "where"]
+__all__ = ["AT_LENGTH", "FRAMES", "LOOKED", "PLACES", "STACK_LENGTH", "Place", "Where", "here", "where"]
 
+LOOKED: Final = 16
+"""Places looked at."""
 PLACES: Final = 4
 """Places told of, and tasks or threads told of that one waits for."""
 FRAMES: Final = 30
@@ -52,6 +55,23 @@ def where(places: Sequence[Place], *, blocked: Collection[Any] = ()) -> Where | 
     Places that say more go first; else they stay in the order given. What a place waits for, if it is another task or
     thread, comes before it. `blocked` are event loops known to give no answer.
     """
+    found = _seen(places, blocked)
+    if found is not None and not found.mine and packages.find():
+        # The user's code may be installed too.
+        forget()
+        found = _seen(places, blocked)
+    return None if found is None else found.where
+
+
+class _Seen(NamedTuple):
+    """What a look found."""
+
+    where: Where
+    mine: bool
+    """Whether there is a line of the user."""
+
+
+def _seen(places: Sequence[Place], blocked: Collection[Any]) -> _Seen | None:
     for plain in (False, True):
         try:
             look = _Look(blocked, plain)
@@ -96,9 +116,9 @@ class _Look:
         self.frames.clear()
         self.workers.clear()
 
-    def at(self, places: Sequence[Place]) -> Where | None:
+    def at(self, places: Sequence[Place]) -> _Seen | None:
         """The text for these places."""
-        found = [sections for sections in map(self.place, self.leading(places[: 4 * PLACES])) if sections]
+        found = [sections for sections in map(self.place, self.leading(places[:LOOKED])) if sections]
         telling = [sections for sections in found if any(section.mine for section in sections)]
         sections = [section for those in (telling or found)[:PLACES] for section in those if section.spots]
         if not sections:
@@ -110,10 +130,8 @@ class _Look:
         text = "\n".join(lines)
         mine = next((section.mine for section in sections if section.mine), None)
         at = str(mine or sections[0].spots[0])
-        return Where(
-            text if len(text) <= STACK_LENGTH else text[: STACK_LENGTH - 1] + "…",
-            printable(at, AT_LENGTH),
-        )
+        text = text if len(text) <= STACK_LENGTH else text[: STACK_LENGTH - 1] + "…"
+        return _Seen(Where(text, printable(at, AT_LENGTH)), mine is not None)
 
     def leading(self, places: Sequence[Place]) -> list[Place]:
         """The places in their order, but those first that tell for whom they wait."""

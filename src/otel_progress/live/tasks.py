@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from otel_progress.live import awaits, trio_tasks
-from otel_progress.live.awaits import Link, chain, field
+from otel_progress.live.awaits import Link, chain
 from otel_progress.live.places import current
+from otel_progress.live.reading import field
 
 RANKED: Final = 256
 """Tasks that one waits for, of which it is looked at whether they move by themselves."""

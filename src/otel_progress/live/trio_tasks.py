@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Final
 
-from otel_progress.live.awaits import NODES, Link, field, libraries, module_of, types_of, variables
+from otel_progress.live.awaits import NODES, Link, libraries, variables
+from otel_progress.live.reading import field, module_of, types_of
 from otel_progress.live.spots import file, printable
 
 RUN: Final = "trio/_core/_run.py"

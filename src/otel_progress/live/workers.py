@@ -11,7 +11,8 @@ from itertools import islice
 from types import BuiltinMethodType, CellType, FrameType, FunctionType, MethodType
 from typing import Any, Final
 
-from otel_progress.live.awaits import NODES, field, module_of
+from otel_progress.live.awaits import NODES
+from otel_progress.live.reading import field, module_of
 from otel_progress.live.spots import file
 
 THREADS: Final = 256

@@ -6,11 +6,17 @@ It says how many looks found something, and what is left of the job's objects wh
 import asyncio
 import faulthandler
 import gc
+import queue
 import sys
 import threading
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from multiprocessing.pool import ThreadPool
+
+import anyio
+import anyio.to_thread
+import trio
 
 from otel_progress.live.stack import here, where
 
@@ -69,7 +75,36 @@ def in_threads(which):
         thread.join()
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(deep, range(38, 42)))
+            for _ in as_completed([pool.submit(deep, number) for number in range(36, 40)]):
+                places["as_completed", which] = here()
+        in_a_queue(which)
+        with ThreadPool(2) as pool:
+            pool.map(deep, range(38, 42))
         number += 1
+
+
+shared = threading.RLock()
+
+
+def in_a_queue(which):
+    """A worker behind a queue, which takes a lock that others want."""
+    items = queue.Queue()
+
+    def work():
+        while (item := items.get()) is not None:
+            places["work", which] = here()
+            with shared:
+                deep(item)
+            items.task_done()
+        items.task_done()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    for item in (38, 39, None):
+        items.put(item)
+    places["join", which] = here()
+    items.join()
+    worker.join()
 
 
 async def leaf(kept):
@@ -97,11 +132,42 @@ async def nested(depth):
     await asyncio.gather(*[leaf(Kept()) for _ in range(5)])
     await asyncio.shield(leaf(Kept()))
     await asyncio.wait([asyncio.ensure_future(leaf(Kept()))])
+    for done in asyncio.as_completed([leaf(Kept()), leaf(Kept())]):
+        await done
     await asyncio.to_thread(deep, 30)
     if sys.version_info >= (3, 11):
         async with asyncio.TaskGroup() as group:
             group.create_task(leaf(Kept()))
             group.create_task(leaf(Kept()))
+
+
+async def of_anyio(lock, kept):
+    """A task in a group of AnyIO, on either backend."""
+    places["anyio", id(kept) % 11] = here()
+    async with lock:
+        await anyio.sleep(0)
+    with anyio.move_on_after(5):
+        await anyio.to_thread.run_sync(deep, 38)
+
+
+async def in_groups():
+    """Groups of AnyIO tasks without end."""
+    lock = anyio.Lock()
+    while not stop.is_set():
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(of_anyio, lock, Kept())
+
+
+async def in_nurseries():
+    """Tasks of trio without end."""
+    while not stop.is_set():
+        async with trio.open_nursery() as nursery:
+            places["nursery", 0] = here()
+            for _ in range(3):
+                nursery.start_soon(of_anyio, anyio.Lock(), Kept())
+            with trio.move_on_after(0.001):
+                await trio.to_thread.run_sync(deep, 30)
 
 
 async def in_tasks():
@@ -131,6 +197,8 @@ def main():
     """Look while all of it runs."""
     jobs = [threading.Thread(target=guarded, args=(in_threads, number)) for number in range(3)]
     jobs += [threading.Thread(target=guarded, args=(loop,)) for _ in range(2)]
+    jobs += [threading.Thread(target=guarded, args=(anyio.run, in_groups)) for _ in range(2)]
+    jobs += [threading.Thread(target=guarded, args=(trio.run, main)) for main in (in_groups, in_nurseries)]
     for job in jobs:
         job.start()
     found = located = 0

@@ -13,6 +13,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
+from otel_progress.live.awaits import is_task
 from otel_progress.live.context import innermost
 from otel_progress.live.drops import drops
 from otel_progress.live.node import Handle
@@ -176,10 +177,11 @@ class _Hand:
 
 
 def _task(operation: Operation) -> Any:
-    """The task in which it was started, or made current last, if that is not done."""
+    """The asyncio task in which it was started, or made current last, if that is not done."""
     place = operation._place
     task = place.task() if place is not None and place.task is not None else None
-    return None if task is None or task.done() else task
+    # A task of trio can't be cancelled from outside: it hears of it at `raise_if_cancelled` and in `track`.
+    return None if task is None or not is_task(task) or task.done() else task
 
 
 def _runs_here(loop: Any) -> bool:

@@ -200,7 +200,7 @@ def _places(line: Line) -> Iterator[Place]:
     while node is not None:
         known = node._context is not None and key_of(node._place) is not None
         for place in (*(node._carried or ()), *(lane.place for lane in open_lanes(node).values()), node._place):
-            if place is not None and place not in seen and len(seen) < stack.PLACES:
+            if place is not None and place not in seen and len(seen) < stack.LOOKED:
                 seen.append(place)
                 yield place
         node = node._parent if node is not node.operation and not known else None

@@ -1,0 +1,30 @@
+"""Reads objects of others without running code of theirs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def field(thing: Any, name: str) -> Any:
+    """An attribute of a task, future or thread, past what a subclass made of attributes."""
+    try:
+        return object.__getattribute__(thing, name)
+    except Exception:
+        return None
+
+
+def module_of(kind: type) -> str:
+    """The module of a class, past what its own class made of attributes."""
+    try:
+        name = type.__getattribute__(kind, "__module__")
+    except Exception:
+        return ""
+    return name if type(name) is str else ""
+
+
+def types_of(module: str, *names: str) -> tuple[type, ...]:
+    """These classes, as far as somebody imported their module."""
+    loaded = sys.modules.get(module)
+    found = (getattr(loaded, name, None) for name in names)
+    return tuple(kind for kind in found if isinstance(kind, type))
