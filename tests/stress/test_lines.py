@@ -13,7 +13,7 @@ import pytest
 from .program import Program
 
 HANGS = Path(__file__).with_name("programs") / "hangs"
-WAIT = 60.0
+WAIT = 10.0
 
 
 def marked(program: str) -> dict[str, str]:
@@ -51,10 +51,16 @@ def shapes(program: str, *but: str) -> list[str]:
 NEW = {"task_group", "nested_groups", "timeout", "tracked_nested_generators"} if sys.version_info < (3, 11) else set()
 
 
-@pytest.mark.parametrize("shape", shapes("tasks", "answer", "lock_holder", "from_thread", *NEW))
+@pytest.mark.parametrize("shape", shapes("tasks", "answer", "lock_holder", "condition_holder", "from_thread", *NEW))
 def test_asyncio(shape: str) -> None:
     """In asyncio it is the line of the task, or of the thread, for which the others wait."""
     look("tasks", shape)
+
+
+@pytest.mark.parametrize("shape", ["gather", "as_completed", "to_thread", "blocked", "stream", "tracked_generator"])
+def test_uvloop(shape: str) -> None:
+    """It is the same with another event loop."""
+    look("tasks", shape, "uvloop")
 
 
 @pytest.mark.parametrize("shape", ["run", "run_until_complete"])
@@ -79,6 +85,7 @@ def sections(stack: str) -> list[tuple[str, str]]:
     ("program", "args", "mark"),
     [
         ("tasks", ["lock_held"], "lock_holder"),
+        ("tasks", ["condition_held"], "condition_holder"),
         ("threads", ["rlock"], "holder"),
         ("trio_tasks", ["lock_held"], "lock_holder"),
         ("anyio_tasks", ["lock_held", "asyncio"], "lock_holder"),

@@ -19,14 +19,13 @@ from typing import Any
 import anyio.to_thread
 import pytest
 import trio
+from test_stack import Job
 
 import otel_progress as progress
 from otel_progress import OperationCancelled, semconv
-from otel_progress.live import holders
+from otel_progress.live import guard, holders
 from otel_progress.live.stack import Place, here, where
 from otel_progress.testing import Capture
-
-from test_stack import Job
 
 LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
 WAIT = 30.0
@@ -265,6 +264,7 @@ def test_a_look_that_fails_is_made_simpler(monkeypatch: pytest.MonkeyPatch, capl
     def fail(*_: object) -> None:
         raise RuntimeError
 
+    monkeypatch.setattr(guard, "_told", set())
     monkeypatch.setattr(holders, "thread_that_owns", fail)
 
     def waits(job: Job) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from otel_progress.live import tasks, trio_tasks
 from otel_progress.live.places import current
 from otel_progress.live.reading import field, types_of
-from otel_progress.live.spots import Spot, spot
+from otel_progress.live.spots import file
 from otel_progress.live.workers import THREADS, outward
 
 LATE: Final = 0.1
@@ -25,21 +25,20 @@ class EventLoops:
         self._frames = frames
         self._blocked = blocked
 
-    def busy(self, thread: int) -> list[Spot]:
+    def busy(self, thread: int) -> list[FrameType]:
         """What the thread of an event loop runs now, without the loop itself; empty while the loop waits."""
-        spots: list[Spot] = []
+        frames: list[FrameType] = []
         loops_own = True
         for outer in outward(self._frames.get(thread)):
-            here = spot(outer)
-            name = here.file.name
-            if here.file.library and here.code.co_name in _LOOP and name.startswith(("asyncio/", trio_tasks.RUN)):
-                if not spots and here.code.co_name == "_run":
-                    return [here]  # a callback in C
+            about, function = file(outer.f_code.co_filename), outer.f_code.co_name
+            if about.library and function in _LOOP and about.name.startswith(("asyncio/", trio_tasks.RUN)):
+                if not frames and function == "_run":
+                    return [outer]  # a callback in C
                 break
-            if not here.file.ours:
-                spots.append(here)
-                loops_own = loops_own and here.file.library and name.startswith(_LOOPS_OWN)
-        return [] if loops_own else spots
+            if not about.ours:
+                frames.append(outer)
+                loops_own = loops_own and about.library and about.name.startswith(_LOOPS_OWN)
+        return [] if loops_own else frames
 
     def thread_of(self, task: Any, thread: int) -> int:
         """The thread in which the loop of this task runs; the one given where that can't be known."""

@@ -54,27 +54,43 @@ def task_that_owns(lock: Any) -> Any:
 
 def task_that_entered(lock: Any, loop: Any) -> Any:
     """The task that is inside `async with` this lock of asyncio."""
-    inner = field(lock, "_lock")  # of a condition
-    lock = lock if inner is None else inner
+    lock = _inner(lock)
     for task in tasks_of(loop):
-        if any(_is_inside(variables(link.thing), lock) for link in chain(field(task, "_coro"))):
+        links = chain(field(task, "_coro"))
+        if not _waits_for(lock, links) and any(_has_exit(variables(link.thing), lock) for link in links):
             return task
     return None
 
 
-def _is_inside(near: list[Any], lock: Any) -> bool:
-    """Whether a suspended coroutine has the lock's `__aexit__` at hand."""
-    for thing in near:
-        if type(thing) is MethodType and thing.__func__.__name__ == "__aexit__":
-            held = thing.__self__
-            if held is lock or (module_of(type(held)) == "asyncio.locks" and field(held, "_lock") is lock):
-                return True
-    # From 3.14 on the function and what it is bound to are two.
-    leaves = any(
-        type(thing) is FunctionType and thing.__name__ == "__aexit__" and file(thing.__code__.co_filename).library
-        for thing in near
+def _inner(lock: Any) -> Any:
+    """The lock of a condition."""
+    found = field(lock, "_lock") if module_of(type(lock)) == "asyncio.locks" else None
+    return lock if found is None else found
+
+
+def _waits_for(lock: Any, links: Sequence[Link]) -> bool:
+    """Whether a task waits to get the lock, or in a condition that has let go of it."""
+    return any(
+        link.spot.code.co_name in ("acquire", "wait") and any(_inner(thing) is lock for thing in variables(link.thing))
+        for link in libraries(links)
     )
-    return leaves and any(thing is lock for thing in near)
+
+
+def _has_exit(near: list[Any], lock: Any) -> bool:
+    """Whether a suspended coroutine has the lock's `__aexit__` at hand."""
+    if any(
+        type(thing) is MethodType and _is_exit(thing.__func__) and _inner(thing.__self__) is lock
+        for thing in near
+    ):
+        return True
+    # From 3.14 on the function and what it is bound to are two.
+    leaves = any(_is_exit(thing) for thing in near)
+    return leaves and any(_inner(thing) is lock for thing in near)
+
+
+def _is_exit(thing: Any) -> bool:
+    code = thing.__code__ if type(thing) is FunctionType else None
+    return code is not None and code.co_name == "__aexit__" and file(code.co_filename).library
 
 
 def consumers(task: Any, links: Sequence[Link]) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -168,24 +168,30 @@ class _Look:
         frame = self.frames.get(ident)
         if frame is None or depth > DEPTH or not self.first(ident):
             return []
+        return self.running(f"thread {_name(ident)}", outward(frame), ident, depth)
+
+    def running(self, title: str, frames: Iterable[FrameType], ident: int, depth: int) -> list[_Section]:
+        """The frames of a thread, innermost first, after what it waits for, and before who holds what it waits for."""
         spots: list[Spot] = []
         leads: list[FrameType] = []
+        innermost: FrameType | None = None
         mine = False
-        for outer in outward(frame):
-            here = spot(outer)
+        for frame in frames:
+            here = spot(frame)
             if here.file.ours:
                 continue
+            innermost = innermost or frame
             mine = mine or here.mine
-            if not mine and not self.plain and _lead(outer) is not None:
-                leads.append(outer)
+            if not mine and not self.plain and _lead(frame) is not None:
+                leads.append(frame)
             spots.append(here)
-        title = f"thread {_name(ident)}"
         # The outermost is nearest to what the user called.
         for lead in reversed(leads):
             sections = self.lead(lead, ident, depth)
             if sections:
                 return _after(sections, title, spots)
-        return [_Section(title, spots), *([] if self.plain else self.lock_owner(frame, ident))]
+        own = _Section(title, spots)
+        return [own] if self.plain or innermost is None else [own, *self.lock_owner(innermost, ident)]
 
     def lead(self, frame: FrameType, thread: int, depth: int) -> list[_Section]:
         """What a thread waits for that is in this function of a library."""
@@ -248,7 +254,7 @@ class _Look:
         thread = self.loops.thread_of(task, thread)
         busy = self.loops.busy(thread) if tasks.runs(task) else []
         if busy:
-            return [_Section(f"{title}, running in thread {_name(thread)}", busy)]
+            return self.running(f"{title}, running in thread {_name(thread)}", busy, thread, depth)
         links = tasks.links(task)
         if self.plain:
             return [_Section(title, shown(links))]
@@ -277,9 +283,10 @@ class _Look:
         by = "a callback" if runs is None else f"task {tasks.name(runs)}"
         if self.loops.is_blocked_for(task, thread):
             title = f"the event loop is blocked by {by} in thread {_name(thread)}"
-            return [_Section(title, busy, said=True), *sections]
+            *others, own = self.running(title, busy, thread, 0)
+            return [*others, own._replace(said=True), *sections]
         # One look can't tell a blocked loop from one that is at work.
-        meanwhile = _Section(f"meanwhile the event loop runs {by}", busy)
+        meanwhile = _Section(f"meanwhile the event loop runs {by}", [spot(frame) for frame in busy])
         return [*sections, meanwhile] if meanwhile.mine else sections
 
 

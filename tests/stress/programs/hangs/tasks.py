@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import otel_progress as progress
 
@@ -227,6 +228,41 @@ async def blocked_by_another():
     del task
 
 
+async def blocked_by_a_pool():
+    """A tool that waits for threads in the middle of the event loop."""
+
+    def work(number):
+        if number == 1:
+            time.sleep(10000)  # blocked_by_a_pool
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(3)))
+
+
+async def loop_in_a_pool():
+    """A thread with an event loop of its own."""
+
+    async def ask():
+        await asyncio.Event().wait()  # loop_in_a_pool
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(lambda: asyncio.run(ask())).result()
+
+
+async def condition_held():
+    changed = asyncio.Condition()
+
+    async def holds():
+        async with changed:
+            await asyncio.Event().wait()  # condition_holder
+
+    holder = asyncio.create_task(holds())
+    await asyncio.sleep(0)
+    async with changed:  # condition_held
+        changed.notify_all()
+    del holder
+
+
 async def executor():
     def work(number):
         if number == 1:
@@ -283,4 +319,9 @@ async def main():
         await globals()[sys.argv[1]]()
 
 
-asyncio.run(main())
+if "uvloop" in sys.argv:
+    import uvloop
+
+    uvloop.run(main())
+else:
+    asyncio.run(main())
