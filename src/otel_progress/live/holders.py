@@ -78,10 +78,7 @@ def _waits_for(lock: Any, links: Sequence[Link]) -> bool:
 
 def _has_exit(near: list[Any], lock: Any) -> bool:
     """Whether a suspended coroutine has the lock's `__aexit__` at hand."""
-    if any(
-        type(thing) is MethodType and _is_exit(thing.__func__) and _inner(thing.__self__) is lock
-        for thing in near
-    ):
+    if any(type(thing) is MethodType and _is_exit(thing.__func__) and _inner(thing.__self__) is lock for thing in near):
         return True
     # From 3.14 on the function and what it is bound to are two.
     leaves = any(_is_exit(thing) for thing in near)
