@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock
 from otel_progress.live import context, hooks, vitals
 from otel_progress.live.engine import learning
+from otel_progress.live.engine.children import Termination
 from otel_progress.live.engine.ticker import Ticker
 from otel_progress.live.guard import tell_once
 from otel_progress.live.lag import Lag
@@ -101,6 +102,8 @@ def _hook() -> None:
         if _hooked:
             return
         _hooked = True
+    if registry.pid != os.getpid():
+        registry.after_fork_in_child()  # nobody heard of that fork
     vitals.prepare()
     atexit.register(_exit)
     os.register_at_fork(
@@ -110,7 +113,7 @@ def _hook() -> None:
     )
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
-        _flush_at_end_of_child()
+        _begin_child()
 
 
 def rest() -> None:
@@ -158,6 +161,21 @@ def finish_process(interrupt: str) -> None:
     _waited += clock.monotonic() - since
 
 
+def hand_over(timeout: float) -> bool:
+    """Have all that was reported sent, within so many seconds; operations go on. A signal handler may call this."""
+    deadline = clock.monotonic() + timeout
+
+    def send() -> None:
+        ticker.round()
+        for call in tuple(at_exit):
+            call(max(0.0, deadline - clock.monotonic()))
+
+    return ticker.running and ticker.ask(send, timeout)
+
+
+termination = Termination(lambda: ticker.wake(), hand_over)
+
+
 def _exit() -> None:
     finish_process("the process ended")
 
@@ -165,6 +183,7 @@ def _exit() -> None:
 def _before_fork() -> None:
     global _parked_by
     _flush_children()
+    termination.disarm()
     deadline = clock.monotonic() + FORK_WAIT
     if parking.acquire(timeout=FORK_WAIT):
         _parked_by = threading.get_ident()
@@ -184,7 +203,10 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global ticker, lag, _lock, parking, _parked_by, _finalized, _waited
+    global ticker, termination, lag, _lock, parking, _parked_by, _finalized, _waited
+    termination.close()
+    termination = Termination(lambda: ticker.wake(), hand_over)
+    hooks.on_end = hooks.nobody
     lag = Lag()
     _lock, parking = threading.Lock(), threading.Lock()
     _parked_by, _finalized, _waited = None, False, 0.0
@@ -202,6 +224,7 @@ def _after_fork_in_child() -> None:
 def _prepare(operation: Operation) -> None:
     """An operation starts while somebody wants events."""
     operation._place = here()
+    termination.disarm()
     if ticker.resting:
         ensure()
     asyncio = sys.modules.get("asyncio")
@@ -215,17 +238,18 @@ _children_flush = False
 
 
 def _flush_children() -> None:
-    """Have children of multiprocessing flush at their end."""
+    """Have children of multiprocessing hand over what ends in them, and flush at their end."""
     global _children_flush
     util = sys.modules.get("multiprocessing.util")
     if util is not None and not _children_flush:
         _children_flush = True
-        util.register_after_fork(registry, _flush_at_end_of_child)
+        util.register_after_fork(registry, _begin_child)
 
 
-def _flush_at_end_of_child(_: object = None) -> None:
-    """A child of multiprocessing ends without atexit, but runs its finalizers."""
+def _begin_child(_: object = None) -> None:
+    """This is a child of multiprocessing: it ends by SIGTERM, or without atexit, but runs its finalizers."""
     global _finalized
+    termination.begin()
     util = sys.modules.get("multiprocessing.util")
     if util is not None and not _finalized:
         _finalized = True
