@@ -347,9 +347,7 @@ def test_an_async_listener_hears_one_event_after_the_other(progress_capture: Cap
     asyncio.run(main())
 
 
-def test_the_queue_of_an_async_listener_is_bounded(
-    progress_capture: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_queue_of_an_async_listener_is_bounded(progress_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """What finds no room in the queue of an async listener is counted; an end finds room."""
     monkeypatch.setattr(listeners, "QUEUE", 3)
 

@@ -4,9 +4,9 @@
 at once, and from then on SIGTERM waits for the sender. While an operation runs in the main thread the signal does what
 it did before.
 
-Python runs a handler in the main thread alone, and not at all while that one is blocked: where the signal comes just
-before a system call, the call is not interrupted. The default action ends such a process, so ours must, too: the
-wakeup descriptor tells a thread of ours, which interrupts the main thread, or kills the process where that is of no use.
+Python runs a handler in the main thread alone, and not while that one is blocked: a signal that comes just before a
+system call does not interrupt it. The default action ends the process all the same, so ours must, too. The wakeup
+descriptor tells a thread of ours, which interrupts the main thread, or kills the process where that is of no use.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Termination:
     def _is_ours(self) -> bool:
         return bool(signal.getsignal(signal.SIGTERM) == self._terminated)
 
-    def _terminated(self, number: int, frame: Any) -> None:
+    def _terminated(self, number: int, _: Any) -> None:
         if self._waiting:
             return  # a second one: the first is about to end the process
         self._waiting = True

@@ -173,7 +173,11 @@ def hand_over(timeout: float) -> bool:
     return ticker.running and ticker.ask(send, timeout)
 
 
-termination = Termination(lambda: ticker.wake(), hand_over)
+def _wake() -> None:
+    ticker.wake()
+
+
+termination = Termination(_wake, hand_over)
 
 
 def _exit() -> None:
@@ -205,7 +209,7 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global ticker, termination, lag, _lock, parking, _parked_by, _finalized, _waited
     termination.close()
-    termination = Termination(lambda: ticker.wake(), hand_over)
+    termination = Termination(_wake, hand_over)
     hooks.on_end = hooks.nobody
     lag = Lag()
     _lock, parking = threading.Lock(), threading.Lock()
