@@ -97,6 +97,10 @@ class Pipeline:
         """Whether some of the last metrics were not sent yet."""
         return bool(self._series)
 
+    def all_sent(self) -> bool:
+        """Whether all events that were posted were sent."""
+        return not self._outbox
+
     def poke(self) -> None:
         """Send what is there, unless the receiver asked for a pause."""
         if not self._outbox and not self._series:

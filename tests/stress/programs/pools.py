@@ -1,5 +1,6 @@
 """Many pools of processes, one after another, each ended in one of the ways that pools have.
 
+`STRESS_HAND_OVER` are the seconds that SIGTERM waits at the most, where the machine may be busy.
 Arguments: a seed, how many pools, and `parent` (this process is configured, and forks inherit that) or `bare`.
 Says `done <id>` for each operation whose result came back, so which has ended.
 """
@@ -13,7 +14,9 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 import otel_progress as progress
+from otel_progress.live.engine import children
 
+children.SECONDS = float(os.environ.get("STRESS_HAND_OVER", children.SECONDS))
 sys.stdout.reconfigure(line_buffering=True)
 
 

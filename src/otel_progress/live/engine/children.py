@@ -1,8 +1,8 @@
 """Children of multiprocessing: what ended in one is handed over before its parent can terminate it.
 
 `Pool.__exit__` sends SIGTERM as soon as all results are back. In such a child each end of an operation wakes the ticker
-at once, and from then on SIGTERM waits for the sender. While an operation runs in the main thread the signal does what
-it did before.
+at once, and from then on SIGTERM waits for the sender. When an operation starts, and all that ended before has been
+sent, the signal does again what it did before.
 
 Python runs a handler in the main thread alone, and not while that one is blocked: a signal that comes just before a
 system call does not interrupt it. The default action ends the process all the same, so ours must, too. The wakeup
@@ -34,9 +34,18 @@ class Termination:
     Only the main thread arms and disarms it, as Python allows nobody else to set a handler.
     """
 
-    def __init__(self, wake: Callable[[], None], hand_over: Callable[[float], object]) -> None:
-        """Nothing is changed yet; `wake` has the ticker look at once, `hand_over` waits for the sender."""
+    def __init__(
+        self, wake: Callable[[], None], hand_over: Callable[[float], object], all_sent: Callable[[], bool]
+    ) -> None:
+        """Nothing is changed yet.
+
+        Args:
+            wake: has the ticker look at once.
+            hand_over: waits for the sender.
+            all_sent: whether all that was reported was sent.
+        """
         self._wake = wake
+        self._all_sent = all_sent
         self._hand_over = hand_over
         self._may_arm: bool | None = None
         self._armed = self._waiting = False
@@ -51,6 +60,11 @@ class Termination:
         self._wake()
         if not self._armed and _is_main_thread():
             self._arm()
+
+    def started(self) -> None:
+        """An operation starts here."""
+        if self._armed and self._all_sent():
+            self.disarm()
 
     def _arm(self) -> None:
         """Have SIGTERM wait for the sender, unless somebody else handles it, or listens for signals."""

@@ -38,6 +38,8 @@ at_exit: list[Callable[[float], object]] = []
 """Called at the end of the process, after the last round, with the seconds that are left."""
 after_flush: list[Callable[[float], object]] = []
 """Called after those, with what they left: what may hang must not keep anything from being sent."""
+all_sent: list[Callable[[], bool]] = []
+"""Say whether what they were given was sent; they take no lock."""
 before_fork: list[Callable[[], None]] = []
 """Called in a thread that forks, before it does; 50 ms at the most, all together."""
 after_fork: list[Callable[[], None]] = []
@@ -177,7 +179,12 @@ def _wake() -> None:
     ticker.wake()
 
 
-termination = Termination(_wake, hand_over)
+def _all_sent() -> bool:
+    """Whether all that was reported was sent."""
+    return not registry.changes and all(sent() for sent in tuple(all_sent))
+
+
+termination = Termination(_wake, hand_over, _all_sent)
 
 
 def _exit() -> None:
@@ -209,7 +216,7 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global ticker, termination, lag, _lock, parking, _parked_by, _finalized, _waited
     termination.close()
-    termination = Termination(_wake, hand_over)
+    termination = Termination(_wake, hand_over, _all_sent)
     hooks.on_end = hooks.nobody
     lag = Lag()
     _lock, parking = threading.Lock(), threading.Lock()
@@ -228,7 +235,7 @@ def _after_fork_in_child() -> None:
 def _prepare(operation: Operation) -> None:
     """An operation starts while somebody wants events."""
     operation._place = here()
-    termination.disarm()
+    termination.started()
     if ticker.resting:
         ensure()
     asyncio = sys.modules.get("asyncio")
