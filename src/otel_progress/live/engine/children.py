@@ -58,8 +58,16 @@ class Termination:
     def ended(self) -> None:
         """An operation ended here."""
         self._wake()
-        if not self._armed and _is_main_thread():
+        if self._armed or not _is_main_thread():
+            return
+        try:
             self._arm()
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ):  # no descriptor or thread is to be had, or this is no main interpreter
+            self._may_arm = False
 
     def started(self) -> None:
         """An operation starts here."""

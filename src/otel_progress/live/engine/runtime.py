@@ -181,7 +181,7 @@ def _wake() -> None:
 
 def _all_sent() -> bool:
     """Whether all that was reported was sent."""
-    return not registry.changes and all(sent() for sent in tuple(all_sent))
+    return not registry.changes and not parking.locked() and all(sent() for sent in tuple(all_sent))
 
 
 termination = Termination(_wake, hand_over, _all_sent)
