@@ -44,7 +44,7 @@ from otel_progress.telemetry.spans import extract, inject
 if TYPE_CHECKING:
     from otel_progress.live.executor import CarryingExecutor
     from otel_progress.model.plan import Plan, StagePlan, phases
-    from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
+    from otel_progress.model.snapshot import Event, Progress, Snapshot, StageSnapshot
     from otel_progress.telemetry.setup import configure, shutdown
 
 __version__ = "0.1.0"
@@ -52,6 +52,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CarryingExecutor",
     "DuplicateOperation",
+    "Event",
     "Health",
     "InvalidArgument",
     "InvalidState",
@@ -99,6 +100,7 @@ __all__ = [
 
 _LATER = {
     "CarryingExecutor": "otel_progress.live.executor",
+    "Event": "otel_progress.model.snapshot",
     "Plan": "otel_progress.model.plan",
     "Progress": "otel_progress.model.snapshot",
     "Snapshot": "otel_progress.model.snapshot",

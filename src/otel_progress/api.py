@@ -19,10 +19,10 @@ from otel_progress.model.values import Number
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from otel_progress.live.engine.listeners import Callback
     from otel_progress.live.operation import OperationGiven
     from otel_progress.live.stage import StageGiven
     from otel_progress.live.waits import Waiting
-    from otel_progress.model.snapshot import Snapshot
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
@@ -310,14 +310,20 @@ def raise_if_cancelled() -> None:
         node.raise_if_cancelled()
 
 
-def add_listener(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
-    """Call this with a snapshot at every change of every operation; returns a function that takes it out again."""
+def add_listener(callback: Callback) -> Callable[[], None]:
+    """Call this with a snapshot at every change of every operation; returns a function that takes it out again.
+
+    A callback that takes two arguments gets the event as the second: `event.name` says what happened. One that takes
+    only the snapshot is told of a final status exactly once.
+
+    Example: `add_listener(lambda snapshot, event: print(event.name, snapshot.status))`
+    """
     from otel_progress.live.engine.listeners import listen
 
     return listen(callback, None)
 
 
-def on_stall(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+def on_stall(callback: Callback) -> Callable[[], None]:
     """Call this with a snapshot when an operation is found silent or looping; returns a function that takes it out.
 
     `snapshot.stuck_at` is the line of code at which it hangs, `snapshot.health_reason` the evidence.
@@ -327,7 +333,7 @@ def on_stall(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
     return listen(callback, None, semconv.STALLED)
 
 
-def on_recover(callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+def on_recover(callback: Callback) -> Callable[[], None]:
     """Call this with a snapshot when an operation moves again that was stuck; returns a function that takes it out."""
     from otel_progress.live.engine.listeners import listen
 

@@ -71,7 +71,7 @@ def wrap(fn: Any, template: Operation | Stage) -> Any:
     # What a function wraps says nothing of what it returns itself, so it is not unwrapped.
     kinds = (inner, getattr(inner, "__call__", None))
     if any(map(inspect.iscoroutinefunction, kinds)):
-        return _Decorated(fn, _coroutine(make))
+        return _Decorated(fn, _coroutine(make, inner))
     if any(map(inspect.isasyncgenfunction, kinds)):
         return _Decorated(fn, _async_generator(make))
     if any(map(inspect.isgeneratorfunction, kinds)):
@@ -129,13 +129,19 @@ def _watched_or_not(make: Maker, template: Operation) -> Any:
     return call
 
 
-def _coroutine(make: Maker) -> Any:
-    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        async def run() -> Any:
-            with make():
-                return await wrapped(*args, **kwargs)
+def _coroutine(make: Maker, fn: Any) -> Any:
+    async def run(wrapped: Any, args: Any, kwargs: Any) -> Any:
+        with make():
+            return await wrapped(*args, **kwargs)
 
-        return run()
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    # The coroutine bears these names: in the warning that nobody awaited it, and in reprs of tasks.
+    run.__name__ = getattr(fn, "__name__", type(fn).__name__)
+    run.__qualname__ = getattr(fn, "__qualname__", type(fn).__qualname__)
+
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return run(wrapped, args, kwargs)
 
     return call
 

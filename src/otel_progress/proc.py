@@ -64,6 +64,16 @@ def created(seen: Seen, proc: Path = PROC) -> float | None:
         return None
 
 
+def catches(number: int, proc: Path = PROC) -> bool:
+    """Whether this process handles a signal, as the system sees it; False where that can't be known."""
+    try:
+        lines = (proc / "self" / "status").read_text(encoding="ascii", errors="replace").splitlines()
+        caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return False
+    return bool(caught >> (number - 1) & 1)
+
+
 def iso(moment: float) -> str:
     """Seconds since 1970 in ISO 8601."""
     text = datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -143,6 +144,12 @@ class Environment:
 def attended() -> bool:
     """Whether a human may look at the terminal who can see it redrawn: not in CI, nor where `TERM` is `dumb`."""
     return os.environ.get("TERM") not in ("dumb", "unknown") and not os.environ.get("CI")
+
+
+def quiet_grpc() -> None:
+    """Keep the lines of gRPC's C++ code off stderr, unless the user wants them; of use before it is imported."""
+    if "grpc" not in sys.modules:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def parse_headers(given: str) -> tuple[tuple[str, str], ...]:

@@ -182,6 +182,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     from otel_progress.live.engine import learning, listeners, runtime
     from otel_progress.live.engine.ticker import Ticker
     from otel_progress.live.registry import registry
+    from otel_progress.telemetry import trouble
 
     lists: tuple[list[Any], ...] = (
         hooks.on_operation,
@@ -202,13 +203,14 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     runtime.threads_allowed, hooks.wanted = False, False
     runtime.ticker, listeners.teller = Ticker(), listeners.Teller()
     learned, learning.learning = learning.learning, learning.Learning()
+    troubles, trouble.teller = trouble.teller, trouble.Teller()
     token = context.innermost.set(None)
     before = clock.install(fake)
     try:
         yield
     finally:
         clock.install(before)
-        learning.learning = learned
+        learning.learning, trouble.teller = learned, troubles
         context.innermost.reset(token)
         generation = registry.generation
         vars(registry).update(state[0])

@@ -93,6 +93,15 @@ def test_shutdown_undoes_configure() -> None:
         assert "Traceback" not in program.errors
 
 
+def test_shutdown_interrupts_what_runs() -> None:
+    """What still runs at a shutdown() ends as interrupted there, and is flushed; its own end changes nothing."""
+    with Receiver() as receiver:
+        program = run("configured", "running", env=receiver.env)
+        assert receiver.ended() == {"running": "interrupted"}
+        assert program.values()["status"] == "interrupted"
+        assert {span.name: span.status for span in receiver.spans} == {"running": 2, "step": 2}
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_providers_of_the_user_are_only_added_to(protocol: str) -> None:
     """Spans and by-name metrics go through the user's providers, once; the user's own logs are not sent by us."""

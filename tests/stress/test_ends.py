@@ -143,6 +143,18 @@ def test_sigterm_with_hanging_receiver() -> None:
         assert program.ended - sent < EXIT_SECONDS
 
 
+def test_end_of_a_lifespan() -> None:
+    """A server that is terminated, and shuts telemetry down at the end of its lifespan, leaves nothing open."""
+    with Receiver() as receiver, Program("lifespan", env=receiver.env) as program:
+        program.line("ready")
+        receiver.wait_for(lambda: "background" in receiver.heard())
+        program.process.send_signal(signal.SIGTERM)
+        assert program.wait() in (0, -signal.SIGTERM)
+        assert program.held() < EXIT_SECONDS
+        assert receiver.ended() == {"done": "completed", "background": "interrupted"}
+        assert {span.name for span in receiver.spans} == {"done", "background", "inside"}
+
+
 def test_sigterm_not_handled() -> None:
     """Without handle_sigterm the signal ends the process as ever, and what was said a second before has arrived."""
     with Receiver() as receiver, Program("ending", "signal", env=receiver.env) as program:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
 
 import otel_progress as progress
-from otel_progress import Snapshot, Status, semconv
+from otel_progress import Event, Snapshot, Status, semconv
+from otel_progress.live.drops import drops
 from otel_progress.live.engine import listeners
-from otel_progress.live.engine.listeners import Listener, Teller
+from otel_progress.live.engine.listeners import AsyncListener, Listener, Teller
 from otel_progress.testing import Capture
 
 
@@ -53,8 +56,102 @@ def test_listener_of_all(progress_capture: Capture) -> None:
     with progress.operation("a"), progress.operation("b"):
         pass
     progress_capture.look()
-    assert heard.names == ["a", "b", "b", "a"]
+    assert heard.names == ["b", "a"]
     assert heard.snapshots[-1].status is Status.COMPLETED
+
+
+def test_the_end_is_told_once(progress_capture: Capture) -> None:
+    """A callback of one argument sees a final status once, also where start, stages and end come in one look."""
+    heard = Heard()
+    progress.add_listener(heard)
+    with progress.operation("short"), progress.stage("s"):
+        pass
+    with progress.operation("long"):
+        progress_capture.look()
+        with progress.stage("s"):
+            progress_capture.look()
+    progress_capture.look()
+    assert Counter((seen.name, seen.status) for seen in heard.snapshots if seen.status.final) == {
+        ("short", Status.COMPLETED): 1,
+        ("long", Status.COMPLETED): 1,
+    }
+    assert [seen.status for seen in heard.snapshots if seen.name == "long"][:2] == [Status.RUNNING] * 2
+
+
+def test_a_second_argument_is_the_event(progress_capture: Capture) -> None:
+    """A callback that takes two arguments hears of every event, in order, and which one it is."""
+    heard: list[Event] = []
+
+    def listener(snapshot: Snapshot, event: Event) -> None:
+        assert event.snapshot is snapshot
+        heard.append(event)
+
+    progress.add_listener(listener)
+    with progress.operation("short"), progress.stage("s"):
+        progress.note("x")
+    progress_capture.look()
+    assert [event.name for event in heard] == [
+        semconv.OPERATION_STARTED,
+        semconv.STAGE_STARTED,
+        semconv.STAGE_ENDED,
+        semconv.NOTE,
+        semconv.OPERATION_ENDED,
+    ]
+    assert [event.sequence for event in heard] == sorted({event.sequence for event in heard})
+
+
+class Methods:
+    def one(self, snapshot: Snapshot) -> None: ...
+    def two(self, snapshot: Snapshot, event: Event) -> None: ...
+    def __call__(self, snapshot: Snapshot, event: Event, /) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("callback", "two"),
+    [
+        (lambda snapshot: None, False),
+        (lambda snapshot, event: None, True),
+        (lambda snapshot, mine=1: None, False),
+        (lambda *all: None, False),
+        (lambda snapshot, *, mine=1: None, False),
+        ([].append, False),
+        (print, False),
+        (dict, False),
+        (Methods().one, False),
+        (Methods().two, True),
+        (Methods(), True),
+        (functools.partial(Methods.two, Methods()), True),
+        (functools.partial(lambda a, snapshot: None, 1), False),
+    ],
+)
+def test_the_signature_decides(callback: Any, two: bool) -> None:
+    """Only a callback that can't do without two arguments gets the event; defaults and `*args` are its own."""
+    running = progress.operation("work").snapshot()
+    over = dataclasses.replace(running, status=Status.COMPLETED)
+    assert Listener(callback).wants(Event(semconv.STAGE_ENDED, 0, over)) is two
+    assert Listener(callback).wants(Event(semconv.OPERATION_ENDED, 0, over))
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+def test_no_exception_of_a_listener_stops_the_others(
+    error: type[BaseException], progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SystemExit and its like from a listener are logged once and counted; all go on to be told."""
+
+    def broken(_: Snapshot) -> None:
+        raise error("listener")
+
+    heard, teller = Heard(), Teller()
+    first, second = Listener(broken), Listener(heard)
+    told = Event(semconv.UPDATED, 0, progress.operation("work").snapshot())
+    with caplog.at_level(logging.WARNING, "otel_progress"):
+        for _ in range(2):
+            teller.put(first, told)
+            teller.put(second, told)
+        teller.drain(30)
+    assert len(heard.snapshots) == 2
+    assert drops[semconv.DROP_LISTENER_ERROR] == 2
+    assert len(caplog.records) == 1
 
 
 def test_listener_of_one(progress_capture: Capture) -> None:
@@ -125,7 +222,7 @@ def test_the_same_listener_twice_is_told_twice(progress_capture: Capture) -> Non
     with progress.operation("work"):
         pass
     progress_capture.look()
-    assert len(heard.snapshots) == 2
+    assert len(heard.snapshots) == 1
 
 
 def test_broken_listener_is_logged_once_and_counted(
@@ -133,7 +230,7 @@ def test_broken_listener_is_logged_once_and_counted(
 ) -> None:
     """What a listener raises is logged once, counted each time, and never felt: not by the job, not by other listeners."""
 
-    def broken(snapshot: Snapshot) -> None:
+    def broken(snapshot: Snapshot, event: Event) -> None:
         raise ValueError("listener")
 
     heard = Heard()
@@ -147,7 +244,7 @@ def test_broken_listener_is_logged_once_and_counted(
     (record,) = caplog.records
     assert "broken" in record.getMessage()
     assert record.exc_info is not None
-    assert len(heard.snapshots) == 4
+    assert len(heard.snapshots) == 1
 
 
 @pytest.mark.parametrize("kind", ["object", "function", "partial"])
@@ -168,7 +265,7 @@ def test_async_listener_runs_on_the_loop_where_it_was_added(kind: str, progress_
             pass
         progress_capture.look()
         await heard.ended.wait()
-        assert heard.names == ["work", "work"]
+        assert heard.names == ["work"]
         assert set(heard.loops) == {asyncio.get_running_loop()}
 
     asyncio.run(main())
@@ -191,8 +288,87 @@ def test_broken_async_listener_is_counted(progress_capture: Capture, caplog: pyt
         await heard.ended.wait()
 
     asyncio.run(main())
-    assert progress_capture.drops == {semconv.DROP_LISTENER_ERROR: 2}
+    assert progress_capture.drops == {semconv.DROP_LISTENER_ERROR: 1}
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_no_exception_of_an_async_listener_ends_the_loop(
+    error: type[BaseException], progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SystemExit and its like from an async listener are counted; the loop, and the listener, go on."""
+    seen: list[str] = []
+
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def broken(snapshot: Snapshot, event: Event) -> None:
+            seen.append(event.name)
+            if event.name == semconv.OPERATION_ENDED:
+                ended.set()
+            raise error
+
+        progress.add_listener(broken)
+        with progress.operation("work"):
+            progress_capture.look()
+        progress_capture.look()
+        await ended.wait()
+
+    asyncio.run(main())
+    assert seen == [semconv.OPERATION_STARTED, semconv.OPERATION_ENDED]
+    assert progress_capture.drops == {semconv.DROP_LISTENER_ERROR: 2}
+
+
+def test_an_async_listener_hears_one_event_after_the_other(progress_capture: Capture) -> None:
+    """The next event comes when the coroutine for the last one has ended, in the order in which they happened."""
+
+    async def main() -> None:
+        begun, done, ended = [], [], asyncio.Event()
+
+        async def slow(snapshot: Snapshot, event: Event) -> None:
+            begun.append(event.sequence)
+            assert len(begun) == len(done) + 1
+            for _ in range(20 - event.sequence):  # the first ones take longest
+                await asyncio.sleep(0)
+            done.append(event.sequence)
+            if event.name == semconv.OPERATION_ENDED:
+                ended.set()
+
+        progress.add_listener(slow)
+        with progress.operation("work") as op:
+            for number in range(5):
+                with op.stage(f"s{number}"):
+                    progress_capture.look()
+        progress_capture.look()
+        await ended.wait()
+        assert begun == done == sorted(done)
+        assert len(done) == 12
+
+    asyncio.run(main())
+
+
+def test_the_queue_of_an_async_listener_is_bounded(progress_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What finds no room in the queue of an async listener is counted; an end finds room."""
+    monkeypatch.setattr(listeners, "QUEUE", 3)
+
+    async def main() -> list[str]:
+        names: list[str] = []
+        ended = asyncio.Event()
+
+        async def listener(snapshot: Snapshot, event: Event) -> None:
+            names.append(event.name)
+            if event.name == semconv.OPERATION_ENDED:
+                ended.set()
+
+        told = AsyncListener(listener)
+        snapshot = progress.operation("work").snapshot()
+        for name in [semconv.UPDATED] * 5 + [semconv.OPERATION_ENDED]:
+            told.tell(Event(name, 0, snapshot))
+        await ended.wait()
+        return names
+
+    assert asyncio.run(main()) == [*[semconv.UPDATED] * 3, semconv.OPERATION_ENDED]
+    assert drops[semconv.DROP_LISTENER] == 2
 
 
 def test_async_listener_whose_loop_is_gone(progress_capture: Capture) -> None:
@@ -205,7 +381,7 @@ def test_async_listener_whose_loop_is_gone(progress_capture: Capture) -> None:
     with progress.operation("work"):
         pass
     progress_capture.look()
-    assert progress_capture.drops == {semconv.DROP_LISTENER_ERROR: 2}
+    assert progress_capture.drops == {semconv.DROP_LISTENER_ERROR: 1}
     assert progress_capture.ended("work").status is Status.COMPLETED
 
 
@@ -222,12 +398,12 @@ def test_teller_drains_and_goes_on() -> None:
     """drain() waits until all that was queued is told, in order; what comes later is told, too."""
     heard = Heard()
     teller, listener = Teller(), Listener(heard)
-    snapshots = [progress.operation(f"o{n}").snapshot() for n in range(100)]
-    for snapshot in snapshots:
-        teller.put(listener, snapshot)
+    events = [Event(semconv.UPDATED, 0, progress.operation(f"o{n}").snapshot()) for n in range(100)]
+    for event in events:
+        teller.put(listener, event)
     teller.drain(30)
-    assert heard.snapshots == snapshots
-    teller.put(listener, snapshots[0])
+    assert heard.snapshots == [event.snapshot for event in events]
+    teller.put(listener, events[0])
     teller.drain(30)
     assert len(heard.snapshots) == 101
 
@@ -241,7 +417,7 @@ def test_drain_gives_up_on_one_that_hangs() -> None:
         go_on.wait(60)
 
     teller = Teller()
-    teller.put(Listener(callback), progress.operation("work").snapshot())
+    teller.put(Listener(callback), Event(semconv.UPDATED, 0, progress.operation("work").snapshot()))
     assert hanging.wait(30)
     teller.drain(0)
     go_on.set()
@@ -250,7 +426,7 @@ def test_drain_gives_up_on_one_that_hangs() -> None:
 def test_a_forked_child_tells_nothing_of_its_parent(progress_capture: Capture) -> None:
     """After a fork the queue is empty, and the thread a new one."""
     before = listeners.teller
-    before.put(Listener(Heard()), progress.operation("work").snapshot())
+    before.put(Listener(Heard()), Event(semconv.UPDATED, 0, progress.operation("work").snapshot()))
     listeners.after_fork_in_child()
     assert listeners.teller is not before
     listeners.teller.drain(0)

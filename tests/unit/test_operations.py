@@ -1065,3 +1065,35 @@ def test_a_generator_that_is_closed_while_it_runs_goes_on(progress_capture: Capt
     assert list(made[0]) == [1, 2]
     progress_capture.look()
     assert progress_capture.ended("numbers").status is Status.COMPLETED
+
+
+class Called:
+    """An object whose calls are coroutines."""
+
+    async def __call__(self) -> None: ...
+
+    @progress.stage("step")
+    async def method(self) -> None: ...
+
+
+async def survey(_: int = 0) -> None:
+    """A coroutine function of the user's."""
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (progress.operation(survey), "survey"),
+        (progress.stage("other")(functools.partial(survey, 1)), "survey"),
+        (Called().method, "Called.method"),
+        (progress.operation("object")(Called()), "Called"),
+    ],
+)
+def test_a_coroutine_that_nobody_awaits_bears_the_name_of_the_function(call: Any, name: str) -> None:
+    """The warning of a missing await names the user's function."""
+    with pytest.warns(RuntimeWarning, match=f"coroutine '{name}' was never awaited"):
+        _drop(call())
+
+
+def _drop(_: object) -> None:
+    gc.collect()

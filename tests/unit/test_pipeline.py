@@ -174,7 +174,7 @@ def test_partial_success_is_counted(progress_capture: Capture) -> None:
 
 
 def test_a_failure_is_told_once_until_it_is_over(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says once that nothing is delivered, with the reason, and says it again only after a success."""
+    """The log says once that nothing is delivered, with the reason, once that it is over, and then anew."""
     op = progress.operation("survey").start()
     with caplog.at_level(logging.WARNING, "otel_progress"):
         for answer in (BUSY, GOOD, BUSY):
@@ -185,6 +185,7 @@ def test_a_failure_is_told_once_until_it_is_over(progress_capture: Capture, capl
     told = [record.getMessage() for record in caplog.records if "can't be delivered" in record.getMessage()]
     assert len(told) == 2
     assert "HTTP 503" in told[0]
+    assert sum("takes log events now" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_logs_and_metrics_fail_apart(progress_capture: Capture) -> None:

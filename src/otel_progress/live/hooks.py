@@ -76,11 +76,15 @@ on_operation: list[Callable[[Operation], None]] = []
 """Called in the caller's thread when an operation starts and somebody wants events."""
 
 
-def _nobody() -> None: ...
+def nobody() -> None:
+    """Nobody is interested."""
 
 
-on_expect: Callable[[], None] = _nobody
+on_expect: Callable[[], None] = nobody
 """Called when an operation is made that should start within a limit, and somebody wants events."""
+
+on_end: Callable[[], None] = nobody
+"""Called in the caller's thread when an operation ended, after its change was left for the ticker."""
 
 on_change: list[Callable[[Change], None]] = []
 """Called in the ticker's thread with each change, even where its event is folded into others."""

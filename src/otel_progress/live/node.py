@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from otel_progress.live.engine.learning import Limits
+    from otel_progress.live.engine.listeners import Callback
     from otel_progress.live.engine.loops import Loops
     from otel_progress.live.operation import Operation, Use
     from otel_progress.live.stack import Place
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from otel_progress.live.waits import Waiting
     from otel_progress.model.estimate import Pace
     from otel_progress.model.loop import Loop
-    from otel_progress.model.snapshot import Snapshot
 
 T = TypeVar("T")
 LANES = 16
@@ -388,23 +388,25 @@ class Handle:
 
         return Stage(name, parent=self, **options)
 
-    def add_listener(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+    def add_listener(self, callback: Callback) -> Callable[[], None]:
         """Call this with a snapshot at every change of the operation; returns a function that takes it out again.
 
-        It runs in a thread of its own; an async one runs on the loop where it was added. What it raises
-        is logged once, and never reaches the job.
+        A callback that takes two arguments gets the event as the second: `event.name` says what happened. One that
+        takes only the snapshot is told of a final status exactly once. It runs in a thread of its own; an async one
+        runs on the loop where it was added, one event after the other. What it raises is logged once, and never
+        reaches the job.
         """
         from otel_progress.live.engine.listeners import listen
 
         return listen(callback, self.operation)
 
-    def on_stall(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+    def on_stall(self, callback: Callback) -> Callable[[], None]:
         """Call this with a snapshot when the operation is found silent or looping; see `add_listener`."""
         from otel_progress.live.engine.listeners import listen
 
         return listen(callback, self.operation, semconv.STALLED)
 
-    def on_recover(self, callback: Callable[[Snapshot], object]) -> Callable[[], None]:
+    def on_recover(self, callback: Callback) -> Callable[[], None]:
         """Call this with a snapshot when the operation moves again after that; see `add_listener`."""
         from otel_progress.live.engine.listeners import listen
 

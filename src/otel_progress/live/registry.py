@@ -45,6 +45,7 @@ class Registry:
         self._reset()
 
     def _reset(self) -> None:
+        self.pid = os.getpid()
         self.lock = threading.RLock()
         self.pending: weakref.WeakSet[Operation] = weakref.WeakSet()
         self.live: dict[str, weakref.ref[Operation]] = {}
@@ -127,6 +128,8 @@ class Registry:
             drops.add(semconv.DROP_QUEUE)
         else:
             self.changes.append((event, operation, node, now, attributes))
+            if event == semconv.OPERATION_ENDED:
+                hooks.on_end()
 
     def used(self, name: str, key: str, amount: float) -> None:
         """Count tokens (`input_tokens`, `output_tokens`) and money (`cost.USD`) by operation name."""

@@ -6,7 +6,6 @@ and nobody's failing export or order of shutdown is ours.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -18,9 +17,8 @@ from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.outbox import Letter, Outbox
-from otel_progress.telemetry.transport import Answer, Transport
+from otel_progress.telemetry.transport import Answer, Said, Transport
 
-log = logging.getLogger("otel_progress")
 BACKOFF_FIRST: Final = 0.25
 BACKOFF_MOST: Final = 5.0
 
@@ -37,19 +35,15 @@ class Way:
         self.transport = transport
         self.not_before = 0.0
         self._backoff = BACKOFF_FIRST
-        self._told = False
+        self._said = Said(name)
 
     def send(self, body: bytes) -> Answer:
         """Send a request; after a failure there is a pause, longer each time. The first of them is told."""
         answer = self.transport.send(body)
+        self._said.answered(answer)
         if answer.delivered:
-            self._backoff, self.not_before, self._told = BACKOFF_FIRST, 0.0, False
+            self._backoff, self.not_before = BACKOFF_FIRST, 0.0
             return answer
-        if not self._told:
-            self._told = True
-            log.warning(
-                "%s can't be delivered (%s); the job goes on, what waits too long is counted", self.name, answer.reason
-            )
         if answer.retry or not answer.about_data:
             pause = self._backoff if answer.after is None else min(answer.after, 60.0)
             self.not_before = clock.monotonic() + pause
@@ -102,6 +96,10 @@ class Pipeline:
     def series_waiting(self) -> bool:
         """Whether some of the last metrics were not sent yet."""
         return bool(self._series)
+
+    def all_sent(self) -> bool:
+        """Whether all events that were posted were sent."""
+        return not self._outbox
 
     def poke(self) -> None:
         """Send what is there, unless the receiver asked for a pause."""

@@ -8,7 +8,6 @@ counts that it inherited, and the end of the process waits for no reader.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -37,9 +36,8 @@ from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
 from otel_progress.settings import Endpoint, Settings
 from otel_progress.telemetry.outbox import REQUEST_BYTES
-from otel_progress.telemetry.transport import OTLP, Answer, Transport, connect
+from otel_progress.telemetry.transport import OTLP, Answer, Said, Transport, connect
 
-log = logging.getLogger("otel_progress")
 RETRY_SECONDS: Final = 0.25
 SPAN_REQUESTS: Final = 64
 """Requests of spans (512 at the most in each) that wait for a receiver that is away."""
@@ -100,19 +98,19 @@ class Otlp:
         self._signal = signal
         self._endpoint = endpoint
         self._transport: Transport | None = None
-        self._told = False
+        self._failed = False
+        self._said = Said(signal)
 
     def send(self, body: bytes) -> Answer:
         """Send a request; when that fails in passing, such as by a connection that went stale, a second time."""
         if self._transport is None:
             self._transport = connect(self._signal, self._endpoint)
         answer = self._transport.send(body)
-        if answer.retry and answer.after is None and not self._told:
+        if answer.unclear and answer.after is None and not self._failed:
             threading.Event().wait(RETRY_SECONDS)
             answer = self._transport.send(body)
-        if not answer.delivered and not self._told:
-            log.warning("%s can't be delivered (%s); the job goes on", self._signal, answer.reason)
-        self._told = not answer.delivered
+        self._failed = not answer.delivered
+        self._said.answered(answer)
         return answer
 
     def renew(self) -> None:

@@ -77,6 +77,7 @@ class Configured:
         self.pipeline = Pipeline(logs, metrics, protobuf.resource(about), __version__, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
         self._hook(runtime.at_exit, self.flush)
+        self._hook(runtime.all_sent, self.pipeline.all_sent)
         self.exporter.start()
 
     def _hook_pipeline(self, pipeline: Pipeline) -> None:
@@ -93,10 +94,12 @@ class Configured:
         self._undo.append(lambda: where.remove(what))
 
     def flush(self, timeout: float) -> bool:
-        """Have everything sent, within so many seconds."""
+        """Have everything sent, within so many seconds; first the log events, which say how it ended."""
         deadline = clock.monotonic() + timeout
+        sent = self.pipeline is None or self.pipeline.flush(timeout / 2)
         exported = self.exporter.flush()
-        sent = self.pipeline is None or self.pipeline.flush(timeout)
+        if self.pipeline is not None and not sent:
+            sent = self.pipeline.flush(max(0.0, deadline - clock.monotonic()))
         return bool(exported.wait(max(0.0, deadline - clock.monotonic())) and sent)
 
     def unhook(self) -> None:
@@ -214,7 +217,10 @@ def _learning(settings: Settings, *, named: bool) -> learning.Learning | None:
 
 
 def shutdown(timeout: float = 2.0) -> None:
-    """Flush, within so many seconds, and undo `configure()`; operations go on unseen. It may be called twice."""
+    """End what still runs as interrupted, flush, within so many seconds, and undo `configure()`.
+
+    A server calls it when it stops, such as at the end of an ASGI lifespan. It may be called twice.
+    """
     with _lock:
         if _configured is not None:
             _replace(None, timeout)
@@ -230,7 +236,7 @@ def _replace(new: Configured | None, timeout: float) -> None:
 
     old, deadline = _configured, clock.monotonic() + timeout
     if old is not None:
-        runtime.finish(timeout)
+        runtime.finish(timeout, "telemetry was shut down" if new is None else None)
     parked = runtime.parking.acquire(timeout=PARK_SECONDS)
     try:
         processors = detach_spans()

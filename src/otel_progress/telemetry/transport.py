@@ -17,8 +17,10 @@ from typing import Any, Final, Protocol
 from otel_progress import clock
 from otel_progress.errors import MissingDependency
 from otel_progress.live.engine import runtime
-from otel_progress.settings import Endpoint
+from otel_progress.settings import Endpoint, quiet_grpc
+from otel_progress.telemetry import trouble
 from otel_progress.telemetry.protobuf import rejected
+from otel_progress.telemetry.trouble import Trouble
 
 OTLP: Final = frozenset({"otlp", "otlp_proto_http", "otlp_proto_grpc"})
 """The names that `OTEL_LOGS_EXPORTER` and its like have for OTLP."""
@@ -56,7 +58,8 @@ class Answer:
         rejected: items that the receiver refused although it took the request.
         unclear: no answer came, or a gateway's: the receiver may have it all the same.
         about_data: it was refused for what it holds, so it is of no use to anyone.
-        reason: in words, where something went wrong.
+        reason: what was answered, or why nothing was, where something went wrong.
+        trouble: the same in words, with the cure.
         control: where the receiver passes commands on, as it said.
     """
 
@@ -67,7 +70,29 @@ class Answer:
     unclear: bool = False
     about_data: bool = False
     reason: str = ""
+    trouble: Trouble | None = None
     control: str | None = None
+
+
+class Said:
+    """What the log says of one signal: that it is not delivered, once, and that it is again."""
+
+    def __init__(self, name: str) -> None:
+        """Of this signal, in words."""
+        self._name = name
+        self._trouble: Trouble | None = None
+
+    def answered(self, answer: Answer) -> None:
+        """A request came to this."""
+        before = self._trouble
+        if answer.delivered:
+            self._trouble = None
+        else:
+            text = f"{self._name} can't be delivered ({answer.reason})"
+            self._trouble = answer.trouble or Trouble("the receiver", text, text, self._name)
+            trouble.teller.begin(self._trouble)
+        if before is not None and before != self._trouble:
+            trouble.teller.over(before, replaced=not answer.delivered)
 
 
 class Transport(Protocol):
@@ -87,18 +112,19 @@ def connect(signal: str, endpoint: Endpoint) -> Transport:
         MissingDependency: where the client for the protocol is not installed.
     """
     if endpoint.protocol == "grpc":
-        return _Grpc(SERVICES[signal], endpoint)
-    return _Http(endpoint)
+        return _Grpc(signal, endpoint)
+    return _Http(signal, endpoint)
 
 
 class _Http:
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, signal: str, endpoint: Endpoint) -> None:
         try:
             import netrc  # noqa: F401  # requests imports it at the first request; a fork in that moment harms the child
 
             import requests
         except ImportError:
             raise MissingDependency('OTLP over HTTP needs: pip install "otel-progress[otlp]"') from None
+        self._signal = signal
         self._endpoint = endpoint
         self._errors = requests.RequestException
         self._session = requests.Session()
@@ -126,11 +152,29 @@ class _Http:
                 stream=True,
                 verify=endpoint.certificate,  # here, as REQUESTS_CA_BUNDLE stands above that of the session
             ) as response:
-                return _answer(response, read(response, deadline))
+                return self._answer(response, read(response, deadline))
         except self._errors as error:
-            return Answer(False, retry=True, unclear=not _refused(error), reason=f"{type(error).__name__}: {error}")
+            reason, why = f"{type(error).__name__}: {error}", trouble.of_error(endpoint, error)
+            return Answer(False, retry=True, unclear=not _refused(error), reason=reason, trouble=why)
         except Exception as error:
-            return Answer(False, about_data=True, reason=f"{type(error).__name__}: {error}")
+            reason, why = f"{type(error).__name__}: {error}", trouble.of_error(endpoint, error)
+            return Answer(False, about_data=True, reason=reason, trouble=why)
+
+    def _answer(self, response: Any, body: bytes) -> Answer:
+        status: int = response.status_code
+        page = trouble.web_page(self._endpoint, body)
+        if 200 <= status < 300 and page is None:
+            refused, why = rejected(body)
+            return Answer(True, rejected=refused, reason=why, control=response.headers.get(CONTROL))
+        said = body[:200].decode("utf-8", "replace")
+        reason = f"HTTP {status} {said}".rstrip()
+        wrong = trouble.of_status(self._endpoint, self._signal, status, "" if page else said)
+        if status not in RETRYABLE:
+            wrong = wrong if status in (401, 403) else page or wrong
+            return Answer(False, about_data=status in ABOUT_DATA, reason=reason, trouble=wrong)
+        after = response.headers.get("Retry-After", "")
+        wait = float(after) if after.isdecimal() else None
+        return Answer(False, retry=True, after=wait, unclear=status in (502, 504), reason=reason, trouble=wrong)
 
     def close(self) -> None:
         self._session.close()
@@ -145,19 +189,6 @@ def read(response: Any, deadline: float, most: int = ANSWER_BYTES) -> bytes:
             response.close()
             break
     return body
-
-
-def _answer(response: Any, body: bytes) -> Answer:
-    status: int = response.status_code
-    if 200 <= status < 300:
-        refused, why = rejected(body)
-        return Answer(True, rejected=refused, reason=why, control=response.headers.get(CONTROL))
-    reason = f"HTTP {status} {body[:200].decode('utf-8', 'replace')}".rstrip()
-    if status not in RETRYABLE:
-        return Answer(False, about_data=status in ABOUT_DATA, reason=reason)
-    after = response.headers.get("Retry-After", "")
-    wait = float(after) if after.isdecimal() else None
-    return Answer(False, retry=True, after=wait, unclear=status in (502, 504), reason=reason)
 
 
 def _refused(error: Any) -> bool:
@@ -250,7 +281,8 @@ def _control(call: Any) -> str | None:
 
 
 class _Grpc:
-    def __init__(self, method: str, endpoint: Endpoint) -> None:
+    def __init__(self, signal: str, endpoint: Endpoint) -> None:
+        quiet_grpc()
         try:
             import grpc
             import grpc._channel  # grpc imports these two at the first call; a fork in that moment harms the child
@@ -259,7 +291,8 @@ class _Grpc:
             raise MissingDependency('OTLP over gRPC needs: pip install "otel-progress[grpc]"') from None
         _guard_forks()
         self._grpc = grpc
-        self._method = method
+        self._signal = signal
+        self._method = SERVICES[signal]
         self._endpoint = endpoint
         self._channel: Any = None
         self._call: Any = None
@@ -303,16 +336,18 @@ class _Grpc:
         try:
             answer = gate.call(start)
         except self._grpc.RpcError as error:
-            code = error.code().name
+            code, details = error.code().name, str(error.details())
             return Answer(
                 False,
                 retry=code in _RETRYABLE_CODES,
-                unclear=code in ("DEADLINE_EXCEEDED", "CANCELLED") or "failed to connect" not in str(error.details()),
+                unclear=code in ("DEADLINE_EXCEEDED", "CANCELLED") or "failed to connect" not in details,
                 about_data=code in _ABOUT_DATA_CODES,
-                reason=f"gRPC {code}: {error.details()}",
+                reason=f"gRPC {code}: {details}",
+                trouble=trouble.of_grpc(self._endpoint, self._signal, code, details),
             )
         except Exception as error:
-            return Answer(False, about_data=True, reason=f"{type(error).__name__}: {error}")
+            wrong = trouble.of_error(self._endpoint, error)
+            return Answer(False, about_data=True, reason=f"{type(error).__name__}: {error}", trouble=wrong)
         refused, why = rejected(answer)
         return Answer(True, rejected=refused, reason=why, control=_control(under_way))
 

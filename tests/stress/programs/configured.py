@@ -83,6 +83,11 @@ elif way == "undone":
     job("unseen")
     progress.configure()
     job("two")
+elif way == "running":
+    progress.configure()
+    with progress.operation("running", id="running") as operation, progress.stage("step"):
+        progress.shutdown()
+    print("status", operation.status.value)
 elif way == "user":
     user_providers()
 elif way == "nothing":

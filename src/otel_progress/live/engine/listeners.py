@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -24,52 +25,47 @@ if TYPE_CHECKING:
     from otel_progress.live.operation import Operation
     from otel_progress.model.snapshot import Event, Snapshot
 
+    Callback = Callable[[Snapshot], object] | Callable[[Snapshot, Event], object]
+
 log = logging.getLogger("otel_progress")
 QUEUE: Final = 10_000
+"""Calls that may wait: of all listeners, and once more of each async one. Ends find room in twice as many."""
 
 
 class Listener:
-    """A callback, and the loop it belongs to if it is async."""
+    """A callback, and what it is told of."""
 
-    __slots__ = ("broken", "callback", "loop", "only")
+    __slots__ = ("_gets_event", "broken", "callback", "only")
 
-    def __init__(self, callback: Callable[[Snapshot], object], only: str | None = None) -> None:
-        """Take the loop of here along for an async callback; `only` is the one event that it is told of."""
-        self.callback = callback
+    def __init__(self, callback: Callback, only: str | None = None) -> None:
+        """Decide by its signature what it gets; `only` is the one event that it is told of."""
+        self.callback: Callable[..., Any] = callback
         self.only = only
-        self.loop: asyncio.AbstractEventLoop | None = None
         self.broken = False
-        if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None)):
-            try:
-                self.loop = asyncio.get_running_loop()
-            except RuntimeError:
-                raise InvalidState("an async listener must be added inside the loop on which it should run") from None
+        self._gets_event = _takes_two(callback)
 
-    def tell(self, snapshot: Snapshot) -> None:
-        """Call it; what it raises is logged once and counted."""
+    def wants(self, event: Event) -> bool:
+        """Whether it is told of this event.
+
+        Events that happened close together share a snapshot. A callback that gets nothing else would see the end
+        several times, so it is told of a final snapshot only by the end.
+        """
+        if self.only is not None:
+            return self.only == event.name
+        return self._gets_event or event.name == semconv.OPERATION_ENDED or not event.snapshot.status.final
+
+    def tell(self, event: Event) -> None:
+        """Call it; what it raises, be it SystemExit, is logged once and counted."""
         try:
-            if self.loop is None:
-                result = self.callback(snapshot)
-                if inspect.iscoroutine(result):
-                    result.close()
-                    raise TypeError("the listener returned a coroutine; add an 'async def' function instead")
-            else:
-                self.loop.call_soon_threadsafe(self._spawn, snapshot)
-        except Exception:
+            result = self._call(event)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError("the listener returned a coroutine; add an 'async def' function instead")
+        except BaseException:
             self._failed()
 
-    def _spawn(self, snapshot: Snapshot) -> None:
-        assert self.loop is not None
-        task = self.loop.create_task(self._run(snapshot))
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
-
-    async def _run(self, snapshot: Snapshot) -> None:
-        try:
-            result: Any = self.callback(snapshot)
-            await result
-        except Exception:
-            self._failed()
+    def _call(self, event: Event) -> Any:
+        return self.callback(event.snapshot, event) if self._gets_event else self.callback(event.snapshot)
 
     def _failed(self) -> None:
         drops.add(semconv.DROP_LISTENER_ERROR)
@@ -78,7 +74,84 @@ class Listener:
             log.warning("listener %r failed; it is told of every change all the same", self.callback, exc_info=True)
 
 
-_tasks: set[asyncio.Task[None]] = set()
+class AsyncListener(Listener):
+    """An async callback, called on the loop where it was added: one event after the other."""
+
+    __slots__ = ("_loop", "_pid", "_queue", "_task")
+
+    def __init__(self, callback: Callback, only: str | None = None) -> None:
+        """Take the loop of here along.
+
+        Raises:
+            InvalidState: where no loop runs.
+        """
+        super().__init__(callback, only)
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InvalidState("an async listener must be added inside the loop on which it should run") from None
+        self._pid = os.getpid()
+        self._queue: deque[Event] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def tell(self, event: Event) -> None:
+        """Queue the event for its loop; a forked child has not got that loop."""
+        if os.getpid() != self._pid:
+            return
+        if _is_full(self._queue, event):
+            drops.add(semconv.DROP_LISTENER)
+            return
+        self._queue.append(event)
+        try:
+            self._loop.call_soon_threadsafe(self._go_on)
+        except RuntimeError:  # the loop is closed
+            self._queue.clear()
+            self._failed()
+
+    def _go_on(self) -> None:
+        if self._task is None:
+            self._task = self._loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                await self._tell_one(self._queue.popleft())
+        finally:
+            self._task = None
+
+    async def _tell_one(self, event: Event) -> None:
+        try:
+            await self._call(event)
+        except GeneratorExit:
+            raise
+        except asyncio.CancelledError:
+            if _is_cancelled():  # the loop is about to end
+                raise
+            self._failed()
+        except BaseException:  # SystemExit and KeyboardInterrupt would end the loop
+            self._failed()
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancels this task; Python 3.10 can't tell it from a future of the callback's own."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is None or bool(cancelling())
+
+
+def _takes_two(callback: Callback) -> bool:
+    """Whether it can only be called with two arguments; a second one with a default belongs to the callback itself."""
+    try:
+        parameters = inspect.signature(callback).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in positional and one.default is one.empty for one in parameters) >= 2
+
+
+def _is_full(queue: deque[Any], event: Event) -> bool:
+    return len(queue) >= (2 * QUEUE if event.name == semconv.OPERATION_ENDED else QUEUE)
+
+
 _all: list[Listener] = []
 
 
@@ -87,18 +160,18 @@ class Teller:
 
     def __init__(self) -> None:
         """Nothing to tell yet."""
-        self._queue: deque[tuple[Listener, Snapshot]] = deque()
+        self._queue: deque[tuple[Listener, Event]] = deque()
         self._ready = threading.Condition()
         self._thread: threading.Thread | None = None
         self._busy = False
 
-    def put(self, listener: Listener, snapshot: Snapshot) -> None:
+    def put(self, listener: Listener, event: Event) -> None:
         """Queue a call."""
-        if len(self._queue) >= QUEUE:
+        if _is_full(self._queue, event):
             drops.add(semconv.DROP_LISTENER)
             return
         with self._ready:
-            self._queue.append((listener, snapshot))
+            self._queue.append((listener, event))
             self._ready.notify()
             if self._thread is None and runtime.threads_allowed:
                 self._thread = threading.Thread(target=self._run, name="otel-progress-listeners", daemon=True)
@@ -111,16 +184,16 @@ class Teller:
                 self._ready.notify_all()
                 while not self._queue:
                     self._ready.wait()
-                listener, snapshot = self._queue.popleft()
+                listener, event = self._queue.popleft()
                 self._busy = True
-            listener.tell(snapshot)
+            listener.tell(event)
 
     def drain(self, timeout: float) -> None:
         """Wait until all were told, or call them here where there is no thread."""
         if self._thread is None:
             while self._queue:
-                listener, snapshot = self._queue.popleft()
-                listener.tell(snapshot)
+                listener, event = self._queue.popleft()
+                listener.tell(event)
             return
         with self._ready:
             self._ready.wait_for(lambda: not self._queue and not self._busy, timeout)
@@ -129,14 +202,13 @@ class Teller:
 teller = Teller()
 
 
-def listen(
-    callback: Callable[[Snapshot], object], operation: Operation | None, only: str | None = None
-) -> Callable[[], None]:
+def listen(callback: Callback, operation: Operation | None, only: str | None = None) -> Callable[[], None]:
     """Tell the callback of every change of one operation, or of all; returns what takes it out again.
 
     With `only`, it is told of the changes with this event's name alone.
     """
-    listener = Listener(callback, only)
+    is_async = any(map(inspect.iscoroutinefunction, (callback, getattr(callback, "__call__", None))))
+    listener = (AsyncListener if is_async else Listener)(callback, only)
     if operation is None:
         where = _all
     else:
@@ -158,8 +230,8 @@ def listen(
 def tell_all(event: Event, operation: Operation | None) -> None:
     """The sink of the ticker."""
     for listener in (*_all, *((operation._listeners or ()) if operation is not None else ())):
-        if listener.only is None or listener.only == event.name:
-            teller.put(listener, event.snapshot)
+        if listener.wants(event):
+            teller.put(listener, event)
 
 
 def after_fork_in_child() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock
 from otel_progress.live import context, hooks, vitals
 from otel_progress.live.engine import learning
+from otel_progress.live.engine.children import Termination
 from otel_progress.live.engine.ticker import Ticker
 from otel_progress.live.guard import tell_once
 from otel_progress.live.lag import Lag
@@ -37,6 +38,8 @@ at_exit: list[Callable[[float], object]] = []
 """Called at the end of the process, after the last round, with the seconds that are left."""
 after_flush: list[Callable[[float], object]] = []
 """Called after those, with what they left: what may hang must not keep anything from being sent."""
+all_sent: list[Callable[[], bool]] = []
+"""Say whether what they were given was sent; they take no lock."""
 before_fork: list[Callable[[], None]] = []
 """Called in a thread that forks, before it does; 50 ms at the most, all together."""
 after_fork: list[Callable[[], None]] = []
@@ -101,6 +104,8 @@ def _hook() -> None:
         if _hooked:
             return
         _hooked = True
+    if registry.pid != os.getpid():
+        registry.after_fork_in_child()  # nobody heard of that fork
     vitals.prepare()
     atexit.register(_exit)
     os.register_at_fork(
@@ -110,7 +115,7 @@ def _hook() -> None:
     )
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
-        _flush_at_end_of_child()
+        _begin_child()
 
 
 def rest() -> None:
@@ -158,6 +163,30 @@ def finish_process(interrupt: str) -> None:
     _waited += clock.monotonic() - since
 
 
+def hand_over(timeout: float) -> bool:
+    """Have all that was reported sent, within so many seconds; operations go on. A signal handler may call this."""
+    deadline = clock.monotonic() + timeout
+
+    def send() -> None:
+        ticker.round()
+        for call in tuple(at_exit):
+            call(max(0.0, deadline - clock.monotonic()))
+
+    return ticker.running and ticker.ask(send, timeout)
+
+
+def _wake() -> None:
+    ticker.wake()
+
+
+def _all_sent() -> bool:
+    """Whether all that was reported was sent."""
+    return not registry.changes and not parking.locked() and all(sent() for sent in tuple(all_sent))
+
+
+termination = Termination(_wake, hand_over, _all_sent)
+
+
 def _exit() -> None:
     finish_process("the process ended")
 
@@ -165,6 +194,7 @@ def _exit() -> None:
 def _before_fork() -> None:
     global _parked_by
     _flush_children()
+    termination.disarm()
     deadline = clock.monotonic() + FORK_WAIT
     if parking.acquire(timeout=FORK_WAIT):
         _parked_by = threading.get_ident()
@@ -184,7 +214,10 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global ticker, lag, _lock, parking, _parked_by, _finalized, _waited
+    global ticker, termination, lag, _lock, parking, _parked_by, _finalized, _waited
+    termination.close()
+    termination = Termination(_wake, hand_over, _all_sent)
+    hooks.on_end = hooks.nobody
     lag = Lag()
     _lock, parking = threading.Lock(), threading.Lock()
     _parked_by, _finalized, _waited = None, False, 0.0
@@ -202,6 +235,7 @@ def _after_fork_in_child() -> None:
 def _prepare(operation: Operation) -> None:
     """An operation starts while somebody wants events."""
     operation._place = here()
+    termination.started()
     if ticker.resting:
         ensure()
     asyncio = sys.modules.get("asyncio")
@@ -215,17 +249,18 @@ _children_flush = False
 
 
 def _flush_children() -> None:
-    """Have children of multiprocessing flush at their end."""
+    """Have children of multiprocessing hand over what ends in them, and flush at their end."""
     global _children_flush
     util = sys.modules.get("multiprocessing.util")
     if util is not None and not _children_flush:
         _children_flush = True
-        util.register_after_fork(registry, _flush_at_end_of_child)
+        util.register_after_fork(registry, _begin_child)
 
 
-def _flush_at_end_of_child(_: object = None) -> None:
-    """A child of multiprocessing ends without atexit, but runs its finalizers."""
+def _begin_child(_: object = None) -> None:
+    """This is a child of multiprocessing: it ends by SIGTERM, or without atexit, but runs its finalizers."""
     global _finalized
+    termination.begin()
     util = sys.modules.get("multiprocessing.util")
     if util is not None and not _finalized:
         _finalized = True

@@ -45,6 +45,8 @@ SOON: Final = 10.0
 SOON_MOST: Final = 500
 STALLS: Final = 500
 """Operations found stuck in one round; where it is more, the others are told in the next ones."""
+WAKES: Final = 0.02
+"""Seconds from one round that somebody asked for to the next such."""
 RATIONED_EACH: Final = 32
 """Notes and heartbeats of one operation that may wait for the budget."""
 STEADY: Final = learning.STEADY
@@ -67,6 +69,8 @@ class Ticker:
         self._waiting: dict[Operation, int] = {}
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._woken = False
+        self._wake_at = 0.0
         self._snapshots: dict[Operation, Snapshot] = {}
 
     # -- the thread
@@ -81,6 +85,25 @@ class Ticker:
     def resting(self) -> bool:
         """Whether no thread was started yet."""
         return self._thread is None
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def wake(self) -> None:
+        """Have the thread look now, not only when its turn comes; it takes no lock, and never waits."""
+        if not self._woken and self._thread is not None:
+            self._woken = True
+            self._asked.put(self._look_now)
+
+    def _look_now(self) -> None:
+        pause = self._wake_at - clock.monotonic()
+        if pause > 0:  # many operations that end share a round
+            threading.Event().wait(pause)
+        self._woken = False
+        self.round()
+        self._wake_at = clock.monotonic() + WAKES
 
     def stop(self) -> None:
         """Let the thread end; it may be called twice."""

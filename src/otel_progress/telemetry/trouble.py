@@ -1,0 +1,215 @@
+"""Why nothing is delivered, in one line, with the cure; said once, and once more when it is over."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from otel_progress import clock
+from otel_progress.live.engine import runtime
+from otel_progress.settings import Endpoint
+
+log = logging.getLogger("otel_progress")
+
+AGAIN: Final = 10.0
+"""The same trouble is told at most once in so many seconds."""
+KNOWN: Final = 100
+"""Troubles that are remembered."""
+DOCTOR: Final = "run `otel-progress doctor`"
+_SETTINGS: Final = "\x04"
+"""The type of a frame of HTTP/2, its fourth byte, with which a server begins."""
+_LOOPBACK: Final = ("localhost", "::1")
+_HTML: Final = re.compile(rb"\s*(<!doctype\s+html|<html)", re.IGNORECASE)
+_CERTIFICATE: Final = re.compile(r"certificate verify failed: ([^(\]]+)")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why an endpoint does not take what it is sent.
+
+    Attributes:
+        address: scheme, host and port, without credentials.
+        kind: which trouble; with the address, and the signal where it is about that, it means the same trouble.
+        text: what is wrong and what to do, in words.
+        signal: the signal that it is about; empty where it concerns all that goes there.
+    """
+
+    address: str
+    kind: str
+    text: str = field(compare=False)
+    signal: str = ""
+
+
+def of_error(endpoint: Endpoint, error: BaseException) -> Trouble:
+    """What an exception of a request over HTTP means."""
+    names = {type(part).__name__ for part in _chain(error)}
+    said = " ".join(str(part) for part in _chain(error))
+    if "ReadTimeout" in names or "ReadTimeoutError" in names:
+        return _made(endpoint, "silent")
+    if "ConnectTimeoutError" in names or "ConnectTimeout" in names:
+        return _made(endpoint, "unreachable")
+    if any(str(getattr(part, "line", ""))[3:4] == _SETTINGS for part in _chain(error)):
+        return _made(endpoint, "port_of_grpc")
+    return _of_words(endpoint, said) or _made(endpoint, "failed", f"{type(error).__name__}: {_last(error)}")
+
+
+def of_grpc(endpoint: Endpoint, signal: str, code: str, details: str) -> Trouble:
+    """What a status of gRPC means."""
+    if code == "DEADLINE_EXCEEDED":
+        return _made(endpoint, "silent")
+    if "Expected SETTINGS frame" in details or "http1" in details.lower():
+        return _made(endpoint, "port_of_http")
+    if "http2 header with status" in details or "content-type: text/html" in details:
+        return _made(endpoint, "web_page")
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return _made(endpoint, "refused_us", f"gRPC {code}")
+    if code == "UNIMPLEMENTED":
+        return _made(endpoint, "no_service", f"gRPC {code}", signal)
+    return _of_words(endpoint, details) or _made(endpoint, code, f"gRPC {code}: {details}", signal)
+
+
+def of_status(endpoint: Endpoint, signal: str, status: int, said: str) -> Trouble:
+    """What a status of HTTP means."""
+    if status in (401, 403):
+        return _made(endpoint, "refused_us", f"HTTP {status}")
+    if status in (404, 405):
+        return _made(endpoint, "no_service", f"HTTP {status}", signal)
+    return _made(endpoint, str(status), f"HTTP {status} {said}".rstrip(), signal)
+
+
+def web_page(endpoint: Endpoint, body: bytes) -> Trouble | None:
+    """The trouble where an answer is a web page: no receiver of OTLP sends one, whatever its status."""
+    return _made(endpoint, "web_page") if _HTML.match(body.removeprefix(b"\xef\xbb\xbf")) else None
+
+
+def _of_words(endpoint: Endpoint, said: str) -> Trouble | None:
+    """By what OpenSSL, the system and gRPC say."""
+    certificate = _CERTIFICATE.search(said)
+    if certificate or "CERTIFICATE_VERIFY_FAILED" in said:
+        return _made(endpoint, "certificate", certificate[1].strip() if certificate else "it can't be verified")
+    if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
+        return _made(endpoint, "no_tls")
+    if "NameResolutionError" in said or "Failed to resolve" in said or "errors resolving" in said:
+        return _made(endpoint, "name")
+    if "Connection refused" in said or "ConnectionRefused" in said:
+        return _made(endpoint, "refused")
+    if "unreachable" in said or "No route to host" in said:
+        return _made(endpoint, "unreachable")
+    return None
+
+
+def _made(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") -> Trouble:
+    address = address_of(endpoint)
+    host = urlsplit(address).hostname or ""
+    wrong, cure = {
+        "refused": (f"nothing listens at {address}", _start(endpoint, address, host)),
+        "silent": (f"{address} does not answer within {endpoint.timeout:g} s", ""),
+        "unreachable": (f"{address} can't be reached", "check the address"),
+        "name": (f"the name {host} does not resolve", "check the address"),
+        "no_tls": (f"{address} speaks no TLS", "use http:// in its place"),
+        "certificate": (f"the certificate of {address} is not accepted: {said}", "set OTEL_EXPORTER_OTLP_CERTIFICATE"),
+        "port_of_grpc": (
+            f"{address} speaks gRPC, but gets HTTP",
+            f"{_other_port(address, 4318)}set OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+        ),
+        "port_of_http": (
+            f"{address} speaks HTTP, but gets gRPC",
+            f"{_other_port(address, 4317)}set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+        ),
+        "web_page": (f"a web server answers at {address}, not a receiver of OTLP", "check the address"),
+        "refused_us": (f"{address} refuses us ({said})", "set OTEL_EXPORTER_OTLP_HEADERS"),
+        "no_service": (f"{address} takes no {signal} ({said})", "check the address"),
+    }.get(kind, (f"{address} does not take {signal or 'what it is sent'} ({said})", ""))
+    return Trouble(address, kind, f"{wrong}: {cure}, or {DOCTOR}" if cure else f"{wrong}: {DOCTOR}", signal)
+
+
+def address_of(endpoint: Endpoint) -> str:
+    """Scheme, host and port."""
+    scheme, found, rest = endpoint.url.partition("://")
+    if not found:
+        scheme, rest = "http", endpoint.url
+    return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}"
+
+
+def _start(endpoint: Endpoint, address: str, host: str) -> str:
+    if host not in _LOOPBACK and not host.startswith("127."):
+        return "start the Collector there, or check the address"
+    port = urlsplit(address).port
+    usual, option = (4317, "--grpc-port") if endpoint.protocol == "grpc" else (4318, "--port")
+    more = "" if port in (None, usual) else f" {option} {port}"
+    return f"start `otel-progress monitor{more}`"
+
+
+def _other_port(address: str, port: int) -> str:
+    """The likely cure, where the other protocol has its usual port."""
+    usual = {4318: 4317, 4317: 4318}[port]
+    return f"use port {port}, or " if address.endswith(f":{usual}") else ""
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception, and those that it wraps."""
+    found: list[BaseException] = []
+    queue: list[Any] = [error]
+    while queue and len(found) < 10:
+        one = queue.pop(0)
+        if isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            queue += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return found
+
+
+def _last(error: BaseException) -> str:
+    """What the innermost exception says, shortly."""
+    return str(_chain(error)[-1])[:200]
+
+
+class Teller:
+    """Tells of each trouble once, whichever signal meets it first, and once when it is over."""
+
+    def __init__(self) -> None:
+        """Nothing is wrong."""
+        self._lock = threading.Lock()
+        self._open: dict[Trouble, bool] = {}
+        self._told_at: dict[Trouble, float] = {}
+
+    def begin(self, trouble: Trouble) -> None:
+        """Something was not delivered for this reason."""
+        with self._lock:
+            if trouble in self._open or len(self._open) >= KNOWN:
+                return
+            now = clock.monotonic()
+            tell = now - self._told_at.get(trouble, -AGAIN) >= AGAIN
+            self._open[trouble] = tell
+            if tell:
+                self._told_at.pop(trouble, None)
+                self._told_at[trouble] = now
+            if len(self._told_at) > KNOWN:
+                del self._told_at[next(iter(self._told_at))]
+        if tell:
+            log.warning("%s; the job goes on", trouble.text)
+
+    def over(self, trouble: Trouble, *, replaced: bool = False) -> None:
+        """Something was delivered after this trouble, or another one took its place."""
+        with self._lock:
+            told = self._open.pop(trouble, False)
+        if told and not replaced:
+            log.warning("%s takes %s now", trouble.address, trouble.signal or "telemetry")
+
+    def after_fork_in_child(self) -> None:
+        """What the parent told is known here; its lock may be held."""
+        self._lock = threading.Lock()
+        self._open = dict.fromkeys(self._open, False)
+
+
+teller = Teller()
+
+
+def _after_fork_in_child() -> None:
+    teller.after_fork_in_child()
+
+
+runtime.in_child.append(_after_fork_in_child)

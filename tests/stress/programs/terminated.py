@@ -1,0 +1,106 @@
+"""A child of multiprocessing that is terminated, in one of many states.
+
+Arguments: the state, and a start method. Says `code <exit code>` of the child.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+
+import otel_progress as progress
+from otel_progress.live.engine import children
+
+sys.stdout.reconfigure(line_buffering=True)
+
+
+def work(key="ended"):
+    """An operation that ends here."""
+    with progress.operation("task", id=key), progress.stage("inside"):
+        pass
+
+
+def native():
+    """Code that runs for minutes, and hears of no signal meanwhile."""
+    hashlib.pbkdf2_hmac("sha256", b"x", b"y", 2**30)
+
+
+def theirs(*_):
+    """A handler of the user's."""
+    print("theirs", flush=True)
+    sys.exit(5)
+
+
+def chained(old):
+    """A handler of the user's that calls the one before, if there is one."""
+
+    def handler(number, frame):
+        if callable(old):
+            old(number, frame)
+        theirs()
+
+    return handler
+
+
+def child(state, ready):
+    """Come into the state, and say so."""
+    children.SECONDS = 10.0  # this machine may be busy
+    progress.configure()
+    if state == "theirs before":
+        signal.signal(signal.SIGTERM, theirs)
+    if state == "inside native":
+        with progress.operation("task", id="running"):
+            ready.set()
+            native()
+    if state == "loop":
+        ready.set()
+        while True:
+            work(f"o{time.monotonic_ns()}")
+    work()
+    if state == "theirs after":
+        signal.signal(signal.SIGTERM, chained(signal.getsignal(signal.SIGTERM)))
+    if state == "grandchild":
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            print("inherited", signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL, flush=True)
+            os.write(writing, b".")
+            time.sleep(60)
+        os.read(reading, 1)
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        print("lives", flush=True)
+    ready.set()
+    if state == "native":
+        native()
+    if state == "executes":
+        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"])
+    time.sleep(60)
+
+
+def main():
+    """Start, terminate, wait."""
+    state, method = sys.argv[1].replace("-", " "), sys.argv[2]
+    context = multiprocessing.get_context(method)
+    for _ in range(10 if state == "loop" else 1):
+        ready = context.Event()
+        process = context.Process(target=child, args=(state, ready))
+        process.start()
+        ready.wait()
+        if state == "loop":
+            time.sleep(random.random() / 5)
+        process.terminate()
+        if state == "twice":
+            process.terminate()
+        process.join(20)
+        print("code", process.exitcode)
+        if process.exitcode is None:
+            process.kill()
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
