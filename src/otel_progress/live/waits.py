@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from otel_progress import clock, semconv
+from otel_progress.live.branches import paused_since
 from otel_progress.live.drops import drops
 from otel_progress.live.stack import here
 from otel_progress.model import values

@@ -63,7 +63,7 @@ _NORMAL_AT_QUANTILE: Final = 1.645
 RUNS: Final = 5
 """Runs that must have completed before the time of a whole run is limited."""
 SLOW_FLOOR: Final = 60.0
-SLOW_WEIGHT: Final = 15.0
+SLOW_WEIGHT: Final = 14.0
 """So many runs weigh as much as the prior in the limit of a whole run."""
 _FIRST, _LAST = -20, 100
 
@@ -263,7 +263,7 @@ class Learned:
 
 def _mixed(limit: float, evidence: float) -> float:
     """Between the prior and what was learned, by how much was seen; never below what was learned."""
-    return max(limit, math.exp((1 - evidence) * math.log(PRIOR) + evidence * math.log(limit)))
+    return max(limit, PRIOR * (limit / PRIOR) ** evidence)
 
 
 def _count(number: float, what: str) -> str:

@@ -126,7 +126,7 @@ class Learning:
         longest, moved = _longest(node, duration, last), steady(node)
         for learned in self._both(_key(operation, node)):
             learned.gaps.add(EVERY, moved)
-            if last >= STEADY:
+            if last >= STEADY and node._counted_at:
                 learned.gaps.add(last)
             learned.ended(duration, longest, counted=node._counted_at > 0)
 
