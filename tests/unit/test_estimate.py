@@ -330,6 +330,7 @@ def test_what_its_own_pace_explains_is_estimated(kind: str) -> None:
             looks += 1
             known += pace.estimate(400 - done, now, 1.0, done) is not None
     assert known / looks > 0.95
+    pace.observe(now + 0.5, done)
     longest = max(after - before for before, after in itertools.pairwise(ends[:300]))
     hung = now + 5 * longest + 10
     assert pace.estimate(100, hung, 1.0, done) is None
@@ -367,7 +368,7 @@ def test_no_estimate_while_it_hangs(progress_capture: Capture) -> None:
             for part in (op.snapshot(), op.snapshot().stages[0]):
                 eta = part.progress.eta
                 assert eta is None or eta.eta >= 1
-                assert second < 30 or (eta is None and part.progress.rate is None)
+                assert second < 35 or (eta is None and part.progress.rate is None)
         op.advance()
         stage.advance()
         progress_capture.advance(1)

@@ -25,6 +25,8 @@ _PRIOR: Final = 2.0
 _PAUSES: Final = 3.0
 _STEPS: Final = 2.0
 """A pause is explained up to so many times the longest one, or the usual time of a step."""
+_LEAST: Final = 3
+"""Steps that must be seen before they explain anything."""
 _IN_HAND: Final = 0.9
 """The step in hand counts as done by this part at the most: with work left, the time that is left is above 0."""
 
@@ -43,7 +45,10 @@ class Estimate:
 class Pace:
     """The pace of one count, in constant memory."""
 
-    __slots__ = ("_done", "_last", "_moved", "_moves", "_pause", "_samples", "_spread", "_start", "_still", "_then", "_time")
+    __slots__ = (
+        *("_done", "_last", "_samples", "_spread", "_start", "_then", "_time"),
+        *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
+    )
 
     def __init__(self, now: float, done: float = 0.0) -> None:
         """Start to count at `now` (seconds, monotonic), with so much done before."""
@@ -52,7 +57,9 @@ class Pace:
         self._forget()
 
     def _forget(self) -> None:
-        self._done = self._time = self._spread = self._samples = self._moves = self._pause = 0.0
+        self._done = self._time = self._spread = self._samples = 0.0
+        self._moves = self._pause = self._usual = 0.0
+        self._seen = 0
         self._still = False
 
     def observe(self, now: float, done: float) -> None:
@@ -73,12 +80,14 @@ class Pace:
         off = step - span * self._done / self._time
         self._spread = self._spread * keep + off * off / span
         self._moves *= keep
-        self._pause *= keep
         if step:
             self._moves += 1
+            self._seen += 1
+            self._pause *= keep
             if self._still:
                 self._pause = max(self._pause, now - self._moved)
             self._moved = now
+            self._usual = self._time / self._moves
         self._still = not step
 
     def pause(self, seconds: float) -> None:
@@ -106,10 +115,8 @@ class Pace:
         return done == self._last and self._idle(now)
 
     def _idle(self, now: float) -> bool:
-        rate = self._rate
-        if rate is None:
-            return False
-        return now - self._moved > max(_PAUSES * self._pause, _STEPS * self._step / rate)
+        explained = max(_PAUSES * self._pause, _STEPS * self._usual)
+        return self._seen >= _LEAST and now - self._moved > explained
 
     @property
     def _step(self) -> float:
