@@ -452,7 +452,7 @@ def test_learned_limits_travel(progress_capture: Capture) -> None:
         op.update(message="x")
         progress_capture.advance(1)
         log = progress_capture.logs[-1]
-        assert log.attributes[semconv.STALL_AFTER_SOURCE] .startswith("learned from 1 run")
+        assert log.attributes[semconv.STALL_AFTER_SOURCE].startswith("learned from 1 run")
         limits = [point.value for point in progress_capture.series if point.name == semconv.RUN_STALL_AFTER.name]
         assert limits[-1] == pytest.approx(log.attributes[semconv.STALL_AFTER])
 

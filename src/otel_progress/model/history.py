@@ -263,7 +263,7 @@ class Learned:
 
 def _mixed(limit: float, evidence: float) -> float:
     """Between the prior and what was learned, by how much was seen; never below what was learned."""
-    return max(limit, PRIOR * (limit / PRIOR) ** evidence)
+    return max(limit, float(PRIOR * (limit / PRIOR) ** evidence))
 
 
 def _count(number: float, what: str) -> str:
@@ -271,7 +271,9 @@ def _count(number: float, what: str) -> str:
 
 
 def _seconds(longest: float) -> str:
-    return f"{longest:.2g} s" if SHORT <= longest < 100 else f"{longest:.0f} s" if longest >= 100 else f"under {SHORT:g} s"
+    if longest < SHORT:
+        return f"under {SHORT:g} s"
+    return f"{longest:.2g} s" if longest < 100 else f"{longest:.0f} s"
 
 
 def _plain(durations: Durations) -> dict[str, float]:
