@@ -17,7 +17,7 @@ import sys
 import time
 
 from benchmarks.__main__ import machine
-from benchmarks.faults import learned, report
+from benchmarks.faults import report
 from benchmarks.faults.load import Load
 from benchmarks.faults.observer import Seen
 from benchmarks.faults.runner import Run, Runner
@@ -91,8 +91,7 @@ def measure_all(seeds: list[int], *, short: bool, only: list[str]) -> tuple[Scor
         f"seeds {', '.join(map(str, seeds))}. {machine()} A process that only slept woke up "
         f"{load.quantile(0.95) * 1000:.0f} ms too late (95th percentile; 99th {load.quantile(0.99) * 1000:.0f} ms)."
     )
-    drawn = "" if short else f"## Learned limits, drawn and not run\n\n{learned.table(seeds)}"
-    return whole, "\n\n".join(filter(None, [about, *parts, drawn]))
+    return whole, "\n\n".join([about, *parts])
 
 
 def main() -> None:

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks import limits
 from benchmarks.monitor import latency, readers, traffic
 from benchmarks.monitor.load import Sending
 from benchmarks.monitor.traffic import Body, Program, Shape
 
+from otel_progress.model.history import Learned
 from otel_progress.monitor import otlp
 from otel_progress.monitor.ledger import Ledger
 
@@ -160,3 +162,18 @@ def test_each_request_is_timed_at_each_reader_and_each_end_that_one_missed_is_co
     assert sorted(late) == [0.5, 1.0, 1.5, 2.0, 3.0]
     assert sorted(from_sent) == [0.75, 1.25, 1.75, 2.25, 3.25]
     assert lost == 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in limits.FAMILIES if "Pareto" not in kind])
+def test_healthy_work_is_not_called_stuck(kind: str) -> None:
+    """No learned limit is reached in 250 healthy runs of any kind; Pareto times are named in docs/accuracy.md."""
+    found = limits.measure(limits.FAMILIES[kind], Learned, 250, f"healthy {kind}")
+    assert found.runs == 250
+    assert found.alarmed == 0
+
+
+def test_the_table_of_limits_has_each_kind_of_work() -> None:
+    """The page holds a row of each kind of work that is drawn."""
+    page = (ROOT / "docs" / "accuracy.md").read_text()
+    table = page.partition(limits.BEGIN)[2].partition(limits.END)[0]
+    assert all(f"| {kind} |" in table for kind in limits.FAMILIES)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import otel_progress as progress
-from otel_progress import Snapshot, StagePlan
+from otel_progress import Health, Snapshot, StagePlan, semconv
 from otel_progress.model.estimate import Pace, planned
 from otel_progress.testing import Capture
 
@@ -147,11 +147,12 @@ def test_eta_falls_with_work(rate: float, span: float, seen: int, left: int) -> 
 
 
 def test_eta_runs_down_between_two_looks() -> None:
-    """Between two looks the ETA falls as time passes, down to 0."""
+    """Between two looks the ETA falls as time passes, never to 0; it goes when that takes longer than the pace explains."""
     pace = Pace(0.0)
-    pace.observe(10, 10)
-    found = [pace.estimate(5, 10 + later) for later in (0, 2, 5, 100)]
-    assert [each.eta for each in found if each is not None] == [5, 3, 0, 0]
+    for second in (2, 4, 6, 8, 10):
+        pace.observe(second, second)
+    found = [pace.estimate(5, 10 + later) for later in (0, 1, 3, 100)]
+    assert [each and round(each.eta, 3) for each in found] == [5, 4, 3.2, None]
 
 
 @settings(max_examples=100, deadline=None)
@@ -266,9 +267,7 @@ def test_plan_takes_a_stage_that_counts_by_its_own_pace(progress_capture: Captur
     with progress.operation("work", plan=only) as op, progress.stage("a", total=1) as stage:
         stage.advance()
         progress_capture.advance(1)
-        found = op.snapshot().progress.eta
-        assert found is not None
-        assert found.eta == 0
+        assert op.snapshot().progress.eta is None, "nothing is left, yet it runs"
 
 
 def test_plan_without_times_falls_back_to_the_pace(progress_capture: Capture) -> None:
@@ -306,3 +305,146 @@ def test_a_declared_wait_says_nothing_of_the_pace(progress_capture: Capture) -> 
         assert seen.rate == pytest.approx(1, rel=0.1)
         assert seen.eta is not None
         assert seen.eta.eta == pytest.approx(79, rel=0.1)
+
+
+# -- while nothing moves
+
+GAPS: dict[str, Callable[[random.Random], float]] = {
+    "steady": lambda rng: rng.uniform(0.8, 1.2),
+    "random": lambda rng: rng.expovariate(1.0),
+    "bursts": lambda rng: rng.choice([0.1, 0.1, 0.1, 3.7]),
+    "slow": lambda rng: rng.uniform(20, 40),
+}
+
+
+@pytest.mark.parametrize("kind", GAPS)
+def test_what_its_own_pace_explains_is_estimated(kind: str) -> None:
+    """Healthy work has an estimate nearly all the time; one that hangs has none after some times its usual pause."""
+    rng = random.Random(5)
+    pace, now, done, ends = Pace(0.0), 0.0, 0, list(itertools.accumulate(GAPS[kind](rng) for _ in range(400)))
+    known = looks = 0
+    while (done := bisect.bisect(ends, now)) < 300:
+        now += 1.0
+        if now >= 10:
+            pace.observe(now, done)
+        if done > 20:
+            looks += 1
+            known += pace.estimate(400 - done, now, 1.0, done) is not None
+    assert known / looks > 0.95
+    pace.observe(now + 0.5, done)
+    longest = max(after - before for before, after in itertools.pairwise(ends[:300]))
+    hung = now + 5 * longest + 10
+    assert pace.estimate(100, hung, 1.0, done) is None
+    assert pace.idle(hung, done)
+    pace.observe(hung, done)
+    assert pace.rate is None
+    assert pace.estimate(99, hung + 1, 1.0, done + 1) is not None, "it moves again"
+    pace.observe(hung + 1, done + 1)
+    assert pace.rate is not None
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS, st.floats(1e-3, 1e9), st.floats(0, 1e6), st.sampled_from([0.0, 1.0]))
+def test_with_work_left_an_estimate_is_above_zero(
+    steps: list[tuple[float, float]], remaining: float, later: float, grain: float
+) -> None:
+    """Whatever was seen, and however late it is: it is above 0, or there is none."""
+    pace, now, done = Pace(0.0), 0.0, 0.0
+    for span, step in steps:
+        now, done = now + span, done + abs(step)
+        pace.observe(now, done)
+    found = pace.estimate(remaining, now + later, grain, done)
+    assert found is None or found.eta > 0
+
+
+def test_no_estimate_while_it_hangs(progress_capture: Capture) -> None:
+    """Past what its pace explains there is neither ETA nor rate; after it moved both are back."""
+    with progress.operation("work", total=100, stall_after=600) as op, progress.stage("step", total=100) as stage:
+        for _ in range(90):
+            op.advance()
+            stage.advance()
+            progress_capture.advance(1)
+        for second in range(60):
+            progress_capture.advance(1)
+            for part in (op.snapshot(), op.snapshot().stages[0]):
+                eta = part.progress.eta
+                assert eta is None or eta.eta >= 1
+                assert second < 35 or (eta is None and part.progress.rate is None)
+        op.advance()
+        stage.advance()
+        progress_capture.advance(1)
+        assert op.snapshot().progress.eta is not None
+        assert op.snapshot().stages[0].progress.eta is not None
+        progress_capture.advance(11)
+        op.advance()
+        progress_capture.advance(11)
+        assert op.snapshot().progress.rate is not None
+
+
+def test_no_estimate_of_a_ratio_that_stands_still(progress_capture: Capture) -> None:
+    """What is known by its ratio alone has none either."""
+    with progress.operation("work") as op:
+        for second in range(1, 51):
+            op.update(ratio=second / 60)
+            progress_capture.advance(1)
+        assert op.snapshot().progress.eta is not None
+        progress_capture.advance(40)
+        assert op.snapshot().progress.eta is None
+
+
+def test_stuck_has_no_estimate(progress_capture: Capture) -> None:
+    """Whoever is called stuck has no ETA in the same snapshot, nor has its stage; one that moves beside it has."""
+    with progress.operation("work", total=100) as op:
+        hangs, moves = op.stage("hangs", total=20, stall_after=4).start(), op.stage("moves", total=100).start()
+        for second in range(40):
+            op.advance()
+            moves.advance()
+            if second < 19:
+                hangs.advance()
+            progress_capture.advance(1)
+        seen = op.snapshot()
+        assert seen.health is Health.SILENT
+        assert (seen.progress.eta, seen.stages[0].progress.eta) == (None, None)
+        assert seen.stages[1].progress.eta is not None
+        points = [point for point in progress_capture.series if point.name == semconv.RUN_ETA.name]
+        progress_capture.advance(30)
+        assert len([point for point in progress_capture.series if point.name == semconv.RUN_ETA.name]) == len(points)
+
+
+def test_what_is_done_and_still_runs_has_no_estimate(progress_capture: Capture) -> None:
+    """At its total nothing is left to estimate: it is not said to end in 0 s for minutes."""
+    with progress.operation("work", total=10) as op:
+        for _ in range(10):
+            op.advance()
+            progress_capture.advance(1)
+        assert op.snapshot().progress.eta is None
+
+
+def test_a_wait_of_one_branch_holds_up_the_pace_of_that_one_alone(progress_capture: Capture) -> None:
+    """Rate and ETA of an operation go on by what its other branches do; the waiting branch's own stand still."""
+    with progress.operation("work", total=1000) as op:
+        one, two = op.stage("one", total=500).start(), op.stage("two", total=500).start()
+        for _ in range(20):
+            for stage, units in ((op, 12), (one, 10), (two, 2)):
+                stage.advance(units)
+            progress_capture.advance(1)
+        waiting = one.waiting("a limit")
+        waiting.__enter__()
+        before = op.snapshot().stages[0].progress.rate
+        for _ in range(60):
+            op.advance(2)
+            two.advance(2)
+            progress_capture.advance(1)
+        seen = op.snapshot()
+        assert seen.progress.rate is not None
+        assert seen.progress.rate < 4.5, "it is 2 a second by now"
+        assert seen.progress.eta is not None
+        assert seen.stages[0].progress.rate == before
+        waiting.__exit__(None, None, None)
+        for _ in range(20):
+            for stage, units in ((op, 12), (one, 10), (two, 2)):
+                stage.advance(units)
+            progress_capture.advance(1)
+        seen = op.snapshot()
+        assert seen.stages[0].progress.rate == pytest.approx(10, rel=0.1)
+        assert 2 < (seen.progress.rate or 0) < 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,20 @@ import otel_progress as progress
 from otel_progress import Health, StagePlan, semconv
 from otel_progress.live.engine import learning
 from otel_progress.live.engine.learning import KEYS, Learning, read
-from otel_progress.model.history import BEYOND, FLOOR, FULL, PRIOR, RUNS, Durations, Learned
+from otel_progress.model.history import (
+    BEYOND,
+    FLOOR,
+    FULL,
+    KNOWN,
+    MANY,
+    PRIOR,
+    RUNS,
+    STEADY,
+    UNCOUNTED,
+    Durations,
+    Learned,
+    Seen,
+)
 from otel_progress.testing import Capture, capture
 
 
@@ -39,13 +53,10 @@ def test_without_progress_there_is_no_limit() -> None:
 
 def test_the_prior_gives_way_to_what_is_seen() -> None:
     """The more gaps were seen, the less the prior counts; the limit only falls as steady work goes on."""
-    learned, limits = Learned(), []
-    for _ in range(2000):
-        learned.gaps.add(1.0)
-        limits.append(learned.stall_after() or 0.0)
+    limits = [Learned().stall_after(Seen(units=second, steady=second)) or 0.0 for second in range(1, 2000)]
     assert PRIOR * 0.9 < limits[0] <= PRIOR
     assert limits == sorted(limits, reverse=True)
-    assert limits[-1] < 1.2 * FLOOR
+    assert limits[int(MANY)] <= 60
 
 
 def test_healthy_gaps_with_a_long_tail_stay_below_the_limit() -> None:
@@ -55,7 +66,7 @@ def test_healthy_gaps_with_a_long_tail_stay_below_the_limit() -> None:
         learned = Learned()
         for _ in range(200):
             learned.gaps.add(draw.lognormvariate(1.5, 1.0))
-        limit = learned.stall_after()
+        limit = learned.stall_after(Seen(units=200, gaps=200))
         assert limit is not None
         assert sum(draw.lognormvariate(1.5, 1.0) > limit for _ in range(20_000)) <= 2
 
@@ -66,7 +77,7 @@ def test_one_outlier_does_not_set_the_limit_for_ever() -> None:
     learned.gaps.add(36_000)
     for _ in range(4 * int(FULL)):
         learned.gaps.add(1.0)
-    assert (learned.stall_after() or 0) < 2 * FLOOR
+    assert (learned.stall_after(Seen(units=MANY, steady=STEADY)) or 0) <= 60
     assert learned.gaps.total <= FULL
 
 
@@ -95,8 +106,7 @@ def test_a_run_needs_five_before_it_can_be_slow() -> None:
     learned = Learned()
     for number in range(RUNS):
         assert learned.slow_after() is None, number
-        learned.runs += 1
-        learned.durations.add(100)
+        learned.ended(100, 5, counted=True)
     limit = learned.slow_after()
     assert limit is not None
     assert 200 < limit < 1500
@@ -107,6 +117,7 @@ def test_it_is_the_same_after_a_file(tmp_path: Path) -> None:
     learned = Learned(3)
     learned.gaps.add(5, 7)
     learned.durations.add(50, 3)
+    learned.longest.add(5, 3)
     assert Learned.from_dict(json.loads(json.dumps(learned.to_dict()))) == learned
 
 
@@ -126,12 +137,12 @@ def test_the_limit_is_learned_and_says_from_where(progress_capture: Capture) -> 
         op.advance()
         progress_capture.advance(2)
         snapshot = op.snapshot()
-        assert snapshot.stall_after_source == "learned from 1 run"
+        assert snapshot.stall_after_source == "learned from 1 run, longest gap 4 s"
         assert snapshot.stall_after is not None
         assert FLOOR < snapshot.stall_after < PRIOR
         progress_capture.advance(snapshot.stall_after)
         assert op.snapshot().health is Health.SILENT
-        assert "(learned from 1 run)" in (op.snapshot().health_reason or "")
+        assert "(learned from 1 run, longest gap 4 s)" in (op.snapshot().health_reason or "")
 
 
 def test_a_run_learns_from_itself(progress_capture: Capture) -> None:
@@ -140,8 +151,8 @@ def test_a_run_learns_from_itself(progress_capture: Capture) -> None:
         for _ in range(600):
             op.advance()
             progress_capture.advance(1)
-        assert op.snapshot().stall_after_source == "learned from this run"
-        progress_capture.advance(300)
+        assert re.fullmatch(r"\d+ units so far, longest gap under 2 s", op.snapshot().stall_after_source or "")
+        progress_capture.advance(60)
         assert op.snapshot().health is Health.SILENT
 
 
@@ -161,10 +172,138 @@ def test_a_longer_gap_that_ended_well_counts_at_once(progress_capture: Capture) 
 
 
 def test_one_that_never_counted_is_never_silent(progress_capture: Capture) -> None:
-    """Without any progress ever seen, silence says nothing."""
+    """Without any progress ever seen, nor enough earlier runs, silence says nothing."""
+    for _ in range(int(UNCOUNTED) - 1):
+        with progress.operation("train"):
+            progress_capture.advance(3)
     with progress.operation("train") as op:
         progress_capture.advance(3 * PRIOR)
+        assert op.snapshot().health is not Health.SILENT
+
+
+@pytest.mark.parametrize("each", [0.05, 0.1, 0.4])
+def test_300_steady_units_earn_a_limit_below_a_minute(each: float, progress_capture: Capture) -> None:
+    """The first run of a name is found stuck within a minute, and what is said is what was seen."""
+    with progress.operation("survey") as op:
+        for _ in range(300):
+            op.advance()
+            progress_capture.advance(each)
+        snapshot = op.snapshot()
+        assert FLOOR <= (snapshot.stall_after or 0) <= 60
+        found = re.fullmatch(r"(\d+) units so far, longest gap under 2 s", snapshot.stall_after_source or "")
+        assert found is not None
+        assert 250 <= int(found[1]) <= 300
+        progress_capture.advance(45)
+        assert op.snapshot().health is Health.PROGRESSING, "it may be a long unit at the end"
+        progress_capture.advance(16)
+        assert op.snapshot().health is Health.SILENT
+
+
+def test_short_runs_without_units_earn_a_limit(progress_capture: Capture) -> None:
+    """A run that never counts has no progress in all its time, so its whole duration is a gap."""
+    for _ in range(20):
+        with progress.operation("call"):
+            progress_capture.advance(3.6)
+    with progress.operation("call") as op:
+        progress_capture.advance(30)
         assert op.snapshot().health is Health.PROGRESSING
+        progress_capture.advance(30)
+        assert op.snapshot().health is Health.SILENT
+        assert re.fullmatch(
+            r"no progress for 60 s, stall_after is .* \(learned from 20 runs, none longer than 3\.\d s\)",
+            op.snapshot().health_reason or "",
+        )
+
+
+def test_runs_that_had_nothing_to_do_teach_little(progress_capture: Capture) -> None:
+    """Twenty runs of 50 ms without a unit may all have been empty: they earn no limit for a real one."""
+    for _ in range(20):
+        with progress.operation("call"):
+            progress_capture.advance(0.05)
+    with progress.operation("call") as op:
+        progress_capture.advance(120)
+        assert op.snapshot().stall_after is None
+
+
+def test_a_pause_at_the_end_is_learned_from_whole_runs(progress_capture: Capture) -> None:
+    """A flush that each run has at its end is healthy, and so is one that is twice as long."""
+    for number in range(25):
+        with progress.operation("export") as op:
+            for _ in range(50):
+                op.advance()
+                progress_capture.advance(0.5)
+            progress_capture.advance(80 if number == 24 else 40)
+            assert op.snapshot().health is Health.PROGRESSING, number
+
+
+def test_a_pause_between_stages_is_learned(progress_capture: Capture) -> None:
+    """What an operation does before its first stage, and between two, has a limit of its own."""
+    for _ in range(21):
+        with progress.operation("etl") as op:
+            progress_capture.advance(30)
+            with progress.stage("load"):
+                progress_capture.advance(1)
+            progress_capture.advance(20)
+            with progress.stage("clean"):
+                progress_capture.advance(1)
+            assert op.snapshot().health is Health.PROGRESSING
+    with progress.operation("etl") as op:
+        progress_capture.advance(1)
+        assert op.snapshot().stall_after == pytest.approx(40 + 5 * 30, rel=0.5)
+
+
+def test_waits_are_no_gaps(progress_capture: Capture) -> None:
+    """A declared wait teaches nothing of how long the work itself is quiet."""
+    for _ in range(20):
+        with progress.operation("ask"):
+            progress_capture.advance(3)
+            with progress.waiting("a person"):
+                progress_capture.advance(90)
+    with progress.operation("ask") as op:
+        progress_capture.advance(1)
+        assert (op.snapshot().stall_after or 0) <= 60
+
+
+def test_each_loop_side_by_side_teaches_its_own_gaps(progress_capture: Capture) -> None:
+    """Gaps are told for a given handle; those of loops that run at once may add up to more than its time."""
+    with progress.operation("pool") as op:
+        for _ in range(3):
+            op.advance()
+            progress_capture.advance(10)
+            for _ in range(4):
+                learning.learning.gap(op.operation, op, 10.0)
+        limit = learning.learning.limits(op.operation, op).stall_after
+        assert limit is not None
+        assert limit < PRIOR
+        assert learning.learning.longest(op.operation, op) == pytest.approx(10, rel=0.1)
+
+
+@given(
+    st.lists(st.floats(0.05, 5e4), max_size=40),
+    st.builds(Seen, st.floats(0, 1e9), st.floats(0, 1e6), st.integers(0, 1000), st.floats(0, 1e5)),
+)
+def test_a_limit_is_between_the_floor_and_what_is_far_above_all_that_was_seen(runs: list[float], seen: Seen) -> None:
+    """Whatever was seen, a limit is finite, above the floor and above each run's longest gap, and has a source."""
+    learned = Learned()
+    for longest in runs:
+        learned.ended(2 * longest, longest, counted=True)
+        learned.gaps.add(longest)
+    limit = learned.stall_after(seen)
+    if limit is None:
+        assert not runs
+        return
+    assert FLOOR <= limit < float("inf")
+    assert all(limit > longest for longest in runs)
+    assert learned.source("", seen)
+
+
+def test_a_file_of_an_earlier_version_is_read() -> None:
+    """Without the longest gap of each run, the longest of all counts for each, and that of runs without units is all."""
+    counted = Learned.from_dict({"runs": 30, "gaps": {"0": 900, "8": 3}, "durations": {"20": 30}})
+    assert counted.evidence == 1
+    assert (counted.stall_after() or 0) > 40 + 5 * 4
+    uncounted = Learned.from_dict({"runs": 20, "gaps": {}, "durations": {"7": 20}})
+    assert (uncounted.stall_after() or 0) <= 60
 
 
 def test_what_was_named_rules(progress_capture: Capture) -> None:
@@ -191,7 +330,7 @@ def test_each_stage_has_its_own(progress_capture: Capture) -> None:
                             limits[name] = progress.current(required=True).snapshot().stall_after or 0.0
         return limits
 
-    for _ in range(4):
+    for _ in range(int(KNOWN) + 1):
         limits = once()
     assert limits["load"] > 2 * limits["clean"]
 
@@ -313,7 +452,7 @@ def test_learned_limits_travel(progress_capture: Capture) -> None:
         op.update(message="x")
         progress_capture.advance(1)
         log = progress_capture.logs[-1]
-        assert log.attributes[semconv.STALL_AFTER_SOURCE] == "learned from 1 run"
+        assert log.attributes[semconv.STALL_AFTER_SOURCE].startswith("learned from 1 run")
         limits = [point.value for point in progress_capture.series if point.name == semconv.RUN_STALL_AFTER.name]
         assert limits[-1] == pytest.approx(log.attributes[semconv.STALL_AFTER])
 

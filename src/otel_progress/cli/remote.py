@@ -114,10 +114,10 @@ def _on(stage: StageSnapshot, later: float, *, gone: bool) -> StageSnapshot:
 
 def _left(progress: Progress, later: float, *, gone: bool) -> Progress:
     eta = progress.eta
-    if eta is None or gone:
+    if eta is None or gone or eta.eta <= later:  # its time is over, and nothing was heard since
         return replace(progress, eta=None)
     low, high = max(0.0, eta.low - later), max(0.0, eta.high - later)
-    return replace(progress, eta=replace(eta, eta=max(0.0, eta.eta - later), low=low, high=high))
+    return replace(progress, eta=replace(eta, eta=eta.eta - later, low=low, high=high))
 
 
 def _stage(given: Row) -> StageSnapshot:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_progress.live.running import is_inside
+from otel_progress.live.running import STAGES, is_inside
 from otel_progress.model.snapshot import Wait
 
 if TYPE_CHECKING:
@@ -104,6 +104,32 @@ def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
         if found is None or _left(wait) < _left(found):
             found = wait
     return found
+
+
+def paused_since(node: Handle, now: float) -> float | None:
+    """The monotonic time since which every branch in a handle waits and none moved; None while any of them works."""
+    operation = node.operation
+    running = tuple(operation._running or ())
+    if not operation._children and not any(each._waits for each in (operation, *running)):
+        return None
+    if len(running) > STAGES:  # too many to look at for each of them
+        return max(node._moved_at, _most_overdue(node._waits).since) if node._waits else None
+    since: float | None = None
+    for line in lines(operation):
+        if line.node is node or (line.node is not operation and is_inside(line.node, node)):
+            began = _waits_since(line, now)
+            if began is None:
+                return None
+            since = max(began, node._moved_at if since is None else since)
+    return since
+
+
+def _waits_since(line: Line, now: float) -> float | None:
+    """The monotonic time since which a branch waits, or the child does that it waits for."""
+    if line.child is None:
+        return None if line.wait is None else line.wait.since
+    wait = find_wait(line.child, now)
+    return None if wait is None else now - wait.elapsed
 
 
 def _left(wait: Wait) -> float:

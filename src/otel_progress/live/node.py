@@ -27,7 +27,7 @@ from otel_progress.model.values import EMPTY, Attributes, Number
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from otel_progress.live.engine.learning import Limits
+    from otel_progress.live.engine.learning import Limits, Lived
     from otel_progress.live.engine.listeners import Callback
     from otel_progress.live.engine.loops import Loops
     from otel_progress.live.operation import Operation, Use
@@ -202,8 +202,10 @@ class Handle:
     _token: Any = None
     _context: Any = None
     _trail: list[Kept] | None = None
-    _gaps: float = 0.0
-    """Seconds of its run that were gaps of their own, told to `learning`."""
+    _lived: Lived | None = None
+    """The gaps of its run, as far as there are any; kept by `learning`."""
+    _waited: float = 0.0
+    """Seconds that its declared waits took, as far as they are over."""
     _place: Place | None = None
     _carried: set[Place] | None = None
     _suspended = False

@@ -590,6 +590,6 @@ share_names(
             "_check_at",
             "_sequence",
         ),
-        *("_told", "_sound", "_shown", "_seen", "_pace", "_gaps", "_more", "_context", "_place", "_learned"),
+        *("_told", "_sound", "_shown", "_seen", "_pace", "_lived", "_more", "_context", "_place", "_learned"),
     ),
 )

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from otel_progress import clock, semconv
+from otel_progress.live.branches import paused_since
 from otel_progress.live.drops import drops
-from otel_progress.live.running import is_inside
 from otel_progress.live.stack import here
 from otel_progress.model import values
 from otel_progress.model.values import Attributes, Value
@@ -66,14 +66,11 @@ class Waiting:
         node = self._node
         if node is None or node._waits is None or self not in node._waits:
             return
-        node._waits.remove(self)
         now = clock.monotonic()
+        _leave_out(node, now)
+        node._waits.remove(self)
+        node._waited += now - self.since
         node.operation._touch(node, now)
-        pausing: Handle | None = node
-        while pausing is not None and not _moves_beside(pausing, node):
-            if pausing._pace is not None:
-                pausing._pace.pause(now - self.since)
-            pausing = None if pausing is node.operation else pausing._parent
         about: dict[str, Value] = {
             semconv.WAIT_REASON: self._reason,
             semconv.WAIT_DURATION: round(now - self.since, 3),
@@ -91,11 +88,12 @@ class Waiting:
         self.__exit__(kind, error, trace)
 
 
-def _moves_beside(outer: Handle, node: Handle) -> bool:
-    """Whether a stage that runs below `outer`, beside `node`, did not wait along with it."""
-    operation = node.operation
-    for stage in tuple(operation._running or ()):
-        if stage is not node and not stage._waits and not is_inside(node, stage) and not is_inside(stage, node):
-            if outer is operation or is_inside(stage, outer):
-                return True
-    return False
+def _leave_out(node: Handle, now: float) -> None:
+    """A wait of a handle ends: it says nothing of the pace of those of which every branch waited."""
+    pausing: Handle | None = node
+    while pausing is not None:
+        if pausing._pace is not None:
+            since = paused_since(pausing, now)
+            if since is not None:
+                pausing._pace.skip(since, now)
+        pausing = None if pausing is node.operation else pausing._parent

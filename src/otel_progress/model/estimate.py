@@ -5,6 +5,9 @@ with the run (a third of its length, at least 10 s), the spread of the pace is e
 samples, and the central limit theorem of renewal processes gives the spread of the time that remains
 (Cox, "Renewal Theory", 1962, ch. 3). The interval holds the end in about
 80% of all cases where the pace is stationary.
+
+There is no estimate while the count stands still for longer than the pace so far explains: some times the longest pause
+between two steps, or the usual time of a step.
 """
 
 from __future__ import annotations
@@ -19,6 +22,13 @@ _HALF_LIFE: Final = 10.0
 _FLOOR: Final = 0.02
 _PRIOR: Final = 2.0
 """So many samples' worth is the guess that units come at random, before enough of them were seen."""
+_PAUSES: Final = 3.0
+_STEPS: Final = 2.0
+"""A pause is explained up to so many times the longest one, or the usual time of a step."""
+_LEAST: Final = 3
+"""Steps that must be seen before they explain anything."""
+_IN_HAND: Final = 0.9
+"""The step in hand counts as done by this part at the most: with work left, the time that is left is above 0."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +45,22 @@ class Estimate:
 class Pace:
     """The pace of one count, in constant memory."""
 
-    __slots__ = ("_done", "_last", "_samples", "_spread", "_start", "_then", "_time")
+    __slots__ = (
+        *("_done", "_last", "_samples", "_spread", "_start", "_then", "_time"),
+        *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
+    )
 
     def __init__(self, now: float, done: float = 0.0) -> None:
         """Start to count at `now` (seconds, monotonic), with so much done before."""
-        self._start = self._then = now
+        self._start = self._then = self._moved = now
         self._last = done
+        self._forget()
+
+    def _forget(self) -> None:
         self._done = self._time = self._spread = self._samples = 0.0
+        self._moves = self._pause = self._usual = 0.0
+        self._seen = 0
+        self._still = False
 
     def observe(self, now: float, done: float) -> None:
         """At `now` so much was done in all; a count that fell starts again from there."""
@@ -51,7 +70,8 @@ class Pace:
         step = done - self._last
         self._then, self._last = now, done
         if step < 0:
-            self._done = self._time = self._spread = self._samples = 0.0
+            self._forget()
+            self._moved = now
             return
         keep = 0.5 ** (span / max(_HALF_LIFE, (now - self._start) / 3))
         self._done = self._done * keep + step
@@ -59,31 +79,75 @@ class Pace:
         self._samples = self._samples * keep + 1
         off = step - span * self._done / self._time
         self._spread = self._spread * keep + off * off / span
+        self._moves *= keep
+        if step:
+            self._moves += 1
+            self._seen += 1
+            self._pause *= keep
+            if self._still:
+                self._pause = max(self._pause, now - self._moved)
+            self._moved = now
+            self._usual = self._time / self._moves
+        self._still = not step
 
     def pause(self, seconds: float) -> None:
         """Leave so many seconds out: a declared wait says nothing of the pace."""
         self._start += seconds
         self._then += seconds
+        self._moved += seconds
+
+    def skip(self, since: float, now: float) -> None:
+        """Leave out a declared wait, as far as nothing was observed in it."""
+        self.pause(max(0.0, now - max(since, self._then)))
 
     @property
     def rate(self) -> float | None:
-        """Units a second, or None before anything was done."""
+        """Units a second; None before anything was done, and while it stands still for longer than that explains."""
+        return None if self._idle(self._then) else self._rate
+
+    @property
+    def _rate(self) -> float | None:
         rate = self._done / self._time if self._done > 0 and self._time > 0 else 0.0
         return rate if 0 < rate < math.inf else None
 
-    def estimate(self, remaining: float, now: float, grain: float = 1.0) -> Estimate | None:
-        """When `remaining` units will be done; `grain` is the size of one unit (0 for a ratio)."""
-        rate = self.rate
-        if rate is None or not math.isfinite(remaining):
+    def idle(self, now: float, done: float) -> bool:
+        """Whether the count stands still for longer than the pace so far explains."""
+        return done == self._last and self._idle(now)
+
+    def _idle(self, now: float) -> bool:
+        explained = max(_PAUSES * self._pause, _STEPS * self._usual)
+        return self._seen >= _LEAST and now - self._moved > explained
+
+    @property
+    def _step(self) -> float:
+        """What is done between two looks that see anything done, on average."""
+        return self._done / self._moves if self._moves > 0 else 0.0
+
+    def estimate(self, remaining: float, now: float, grain: float = 1.0, done: float | None = None) -> Estimate | None:
+        """When the rest will be done; None without a rest, and while the pace so far explains no estimate.
+
+        Args:
+            remaining: units that are left.
+            now: the monotonic time, in seconds.
+            grain: the size of one unit, 0 for a ratio.
+            done: how much is done now, where that may be more than was observed.
+        """
+        rate = self._rate
+        if rate is None or not 0 < remaining < math.inf:
             return None
-        eta = max(0.0, remaining / rate - max(0.0, now - self._then))
-        if not math.isfinite(eta):
+        since = max(0.0, now - self._then)
+        if done is not None and done != self._last:
+            since = 0.0
+        elif self._idle(now):
+            return None
+        eta = remaining / rate - min(since, _IN_HAND * min(remaining, max(grain, self._step)) / rate)
+        if not 0 < eta < math.inf:
             return None
         prior = _PRIOR if grain else 0.0
         spread = (self._spread + prior * rate * grain) / max(self._samples + prior, 1.0)
         variance = spread / rate / rate * (eta + eta * eta / self._time)
         off = _Z * math.sqrt(variance) + eta * max(_FLOOR, 0.5 / (1 + self._samples))
-        relative = min(off / eta, 5.0) if eta else 0.0
+        relative = min(off / eta, 5.0)
         if not math.isfinite(eta * (1 + relative)):
             return None
         return Estimate(eta, eta / (1 + relative), eta * (1 + relative), "rate")

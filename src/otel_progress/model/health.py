@@ -48,7 +48,7 @@ class Verdict:
         allowed: the limit, in seconds.
         overdue: whether a declared wait is past its own limit.
         clock: what was measured: `idle`, `elapsed`, `pending`, `wait`, `steps`, `heartbeat`.
-        source: where the limit comes from (`from the plan`, `learned from 41 runs`); None where it was named.
+        source: where the limit comes from (`from the plan`, `learned from 41 runs, …`); None where it was named.
         seen: what was last seen of it, in words.
         detail: the evidence in words where there is more to say than the limit.
         branch: which of several branches decided, as people call it; None where there is only one.

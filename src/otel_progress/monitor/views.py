@@ -12,7 +12,7 @@ from urllib.parse import quote
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.estimate import Estimate
-from otel_progress.model.health import Verdict
+from otel_progress.model.health import STUCK, Verdict
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health
 from otel_progress.monitor.kept import Event
@@ -269,9 +269,15 @@ def _attributes(event: Event) -> Json:
     return found if isinstance(found, dict) else {}
 
 
+_STILL: Final = STUCK | {Health.DEAD}
+"""Of what is in this health there is no telling when it will be done."""
+
+
 def _row(entry: Entry, seen: Snapshot, process: Process | None, verdict: Verdict | None, whole: Whole) -> Json:
     about: Mapping[str, Any] = process.resource if process is not None else {}
     progress = _progress(seen.progress, seen.message, whole)
+    if verdict is not None and verdict.health in _STILL:
+        progress.pop("eta", None)
     return _clean(
         {
             "id": seen.operation_id,

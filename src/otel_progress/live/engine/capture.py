@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_progress.live import hooks
@@ -11,7 +12,7 @@ from otel_progress.live.engine.limits import slow_limit
 from otel_progress.live.engine.progress import eta, passed, progress_of, raw_ratio
 from otel_progress.live.registry import registry
 from otel_progress.live.running import STAGES, fold, innermost
-from otel_progress.model.health import judge
+from otel_progress.model.health import STUCK, judge
 from otel_progress.model.plan import StagePlan
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Status
@@ -33,7 +34,19 @@ def capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
     object.__setattr__(snapshot, "health", verdict.health)
     object.__setattr__(snapshot, "health_reason", verdict.reason if verdict.troubled else None)
     object.__setattr__(snapshot, "overdue", verdict.overdue)
-    return snapshot
+    return _without_eta(snapshot) if verdict.health in STUCK else snapshot
+
+
+def _without_eta(snapshot: Snapshot) -> Snapshot:
+    """Of what is stuck there is no telling when it will be done; other stages that move keep their estimate."""
+    stuck = f"{snapshot.stage}/" if snapshot.stage is not None else ""
+    stages = tuple(
+        replace(stage, progress=replace(stage.progress, eta=None))
+        if stage.progress.eta is not None and stuck.startswith(f"{stage.path}/")
+        else stage
+        for stage in snapshot.stages
+    )
+    return replace(snapshot, progress=replace(snapshot.progress, eta=None), stages=stages)
 
 
 def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress.live.guard import tell_once
-from otel_progress.model.history import Learned
+from otel_progress.model.history import EVERY, SHORT, Learned, Seen
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
 KEYS: Final = 2_000
 """Names of operations and stages that are learned about."""
-EVERY: Final = 1.0
-"""Gaps are told apart from this length on, in seconds: counts are read about once a second."""
-STEADY: Final = 2 * EVERY
-"""Shorter gaps are not counted one by one."""
+STEADY: Final = SHORT
+"""Shorter gaps are not counted one by one, in seconds."""
 SAVE_EVERY: Final = 60.0
 SLOW_PLAN: Final = 2.0
 """A run is slow past so many times what its plan expects."""
@@ -41,6 +39,37 @@ class Limits(NamedTuple):
     stall_source: str | None = None
     slow_after: float | None = None
     slow_source: str | None = None
+
+
+class Lived:
+    """The gaps of one run of a handle; written by the ticker's thread.
+
+    Attributes:
+        gaps: how many were seen one by one.
+        seconds: how long they took in all.
+        longest: the longest of them; one that was told as a stall counts as its limit.
+        between: the longest time between its stages in which it counted nothing and did not wait, in seconds.
+        until: when the last of its stages ended.
+        count: what it had counted then.
+        waited: how long it had waited until then, in seconds.
+    """
+
+    __slots__ = ("between", "count", "gaps", "longest", "seconds", "until", "waited")
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.gaps = 0
+        self.seconds = self.longest = self.between = self.waited = 0.0
+        self.until: float | None = None
+        self.count: Any = 0
+
+    def stage(self, node: Handle, start: float, end: float) -> None:
+        """A stage of the handle ran."""
+        before = node._started if self.until is None else self.until
+        if before is not None and node._seen == self.count:
+            self.between = max(self.between, start - before - (node._waited - self.waited))
+        self.until = end if self.until is None else max(self.until, end)
+        self.count, self.waited = node._seen, node._waited
 
 
 class Learning:
@@ -66,22 +95,40 @@ class Learning:
 
     # -- what the ticker tells
 
-    def gap(self, operation: Operation, node: Handle, seconds: float) -> None:
-        """Progress came after so many seconds without."""
+    def gap(self, operation: Operation, node: Handle, seconds: float, limit: float | None = None) -> None:
+        """Progress of a handle, or of one of its lanes, came after so many seconds without.
+
+        Args:
+            operation: which the handle is, or belongs to.
+            node: the handle.
+            seconds: how long it was idle.
+            limit: the idle time that was allowed. A longer gap was told as a stall and counts as the limit only:
+                one incident teaches little, gaps that come again and again raise the limit step by step.
+        """
+        lived = _lived(node)
+        lived.gaps += 1
+        lived.seconds += seconds
+        taught = seconds if limit is None else min(seconds, limit)
+        lived.longest = max(lived.longest, taught)
         for learned in self._both(_key(operation, node)):
-            learned.gaps.add(seconds)
+            learned.gaps.add(taught)
 
     def ended(self, operation: Operation, node: Handle) -> None:
         """An operation or a stage completed; what ends otherwise teaches nothing of healthy ones."""
-        if node._status is not Status.COMPLETED or node._started is None or node._ended is None:
+        if node._started is None or node._ended is None:
             return
-        last = node._ended - node._moved_at
+        if node is not operation:
+            around = node._parent or operation
+            _lived(around).stage(around, node._started, node._ended)
+        if node._status is not Status.COMPLETED:
+            return
+        duration, last = node._ended - node._started, node._ended - _moved_at(node)
+        longest, moved = _longest(node, duration, last), steady(node)
         for learned in self._both(_key(operation, node)):
-            learned.runs += 1
-            learned.durations.add(node._ended - node._started)
-            learned.gaps.add(EVERY, steady(node))
-            if last >= STEADY:
+            learned.gaps.add(EVERY, moved)
+            if last >= STEADY and node._counted_at:
                 learned.gaps.add(last)
+            learned.ended(duration, longest, counted=node._counted_at > 0)
 
     def _both(self, key: Key) -> Iterator[Learned]:
         for kept in (self._known,) if self._path is None else (self._known, self._news):
@@ -94,22 +141,25 @@ class Learning:
     # -- what it asks
 
     def limits(self, operation: Operation, node: Handle) -> Limits:
-        """The limits of a branch that runs in this handle and did not name them, by its plan and by history."""
+        """The limits of a handle where nobody named them, by the plan, by history and by the run so far."""
         key = _key(operation, node)
-        learned = self._known.get(key)
-        moved = steady(node)
-        about = 1 << int(moved).bit_length() >> 1  # to within a doubling, so that many share what is found
+        learned, seen = self._known.get(key, _NOTHING), seen_of(node)
+        about = 1 << int(seen.steady).bit_length() >> 1  # to within a doubling, so that many share what is found
         whole = self._known.get((operation.name, ""))
         state = about, _state(learned), _state(whole), operation._opts.plan
         cached = self._limits.get(key)
         if cached is None or cached[0] != state:
             if len(self._limits) >= KEYS:
                 self._limits.clear()
-            cached = self._limits[key] = state, _limits(key, learned, about, whole, _planned(operation))
-        return cached[1]
+            cached = self._limits[key] = state, _limits(learned.bound(about), whole, _planned(operation))
+        found = cached[1]
+        if found.stall_after is None:
+            return found
+        stall_after = learned.mixed(found.stall_after, seen)
+        return found._replace(stall_after=stall_after, stall_source=learned.source(key[1], seen))
 
     def longest(self, operation: Operation, node: Handle) -> float:
-        """The longest time without progress that ended well, of such a handle, in seconds."""
+        """The longest time without progress of a handle of this name that ended well, in seconds."""
         learned = self._known.get(_key(operation, node))
         return 0.0 if learned is None else learned.gaps.longest
 
@@ -171,15 +221,12 @@ def _state(learned: Learned | None) -> tuple[float, ...]:
     return learned.runs, int(learned.gaps.total).bit_length(), learned.gaps.longest
 
 
-def _limits(key: Key, learned: Learned | None, moved: float, whole: Learned | None, planned: float | None) -> Limits:
-    stall, stall_source = None, None
-    if learned is not None or moved:
-        learned = learned or Learned()
-        stall, stall_source = learned.stall_after(moved, EVERY), learned.source(key[1])
+def _limits(bound: float | None, whole: Learned | None, planned: float | None) -> Limits:
+    """What changes only when more was learned; the limit before it is mixed with the prior."""
     slow, slow_source = planned, "from the plan"
     if slow is None and whole is not None:
-        slow, slow_source = whole.slow_after(), whole.source()
-    return Limits(stall, stall_source if stall is not None else None, slow, slow_source if slow is not None else None)
+        slow, slow_source = whole.slow_after(), whole.runs_source()
+    return Limits(bound, None, slow, slow_source if slow is not None else None)
 
 
 def _key(operation: Operation, node: Handle) -> Key:
@@ -187,10 +234,47 @@ def _key(operation: Operation, node: Handle) -> Key:
 
 
 def steady(node: Handle) -> float:
-    """How many gaps too short to be told apart a handle has had, if it completed anything."""
-    if not node._seen or node._started is None:
+    """How long a handle moved without gaps that can be told apart, in seconds; 0 before it completed anything."""
+    if not node._counted_at or node._started is None:
         return 0.0
-    return max(0.0, (node._moved_at - node._started - node._gaps) / EVERY)
+    gaps = 0.0 if node._lived is None else node._lived.seconds
+    return max(0.0, _moved_at(node) - node._started - gaps)
+
+
+def seen_of(node: Handle) -> Seen:
+    """What a handle showed so far in its run."""
+    lived, moved = node._lived, steady(node)
+    if lived is None and not moved:
+        return Seen()
+    units = _units(node)
+    return Seen(units, moved) if lived is None else Seen(units, moved, lived.gaps, lived.longest)
+
+
+def _units(node: Handle) -> float:
+    """What it counted, else what is around it, on its behalf."""
+    counting: Handle | None = node
+    while counting is not None and not counting._seen:
+        counting = counting._parent if counting is not node.operation else None
+    done = None if counting is None else counting._progress()[0]
+    return 0.0 if done is None else float(done)
+
+
+def _moved_at(node: Handle) -> float:
+    return max(node._moved_at, node._counted_at)
+
+
+def _lived(node: Handle) -> Lived:
+    if node._lived is None:
+        node._lived = Lived()
+    return node._lived
+
+
+def _longest(node: Handle, duration: float, last: float) -> float:
+    """The longest time without progress of a run; of one that counted nothing and has no stages, all of it."""
+    lived = node._lived or _NONE
+    if not node._counted_at and lived.until is None:
+        return max(0.0, duration - node._waited)
+    return max(lived.longest, lived.between, last)
 
 
 def _planned(operation: Operation) -> float | None:
@@ -264,5 +348,10 @@ def _locked(path: Path) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
+
+_NOTHING: Final = Learned()
+"""What is known of a name that never ran; nothing is added to it."""
+_NONE: Final = Lived()
+"""The gaps of a run that had none."""
 
 learning = Learning()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from otel_progress.live.branches import find_wait
+from otel_progress.live.branches import paused_since
 from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned
+from otel_progress.model.health import STUCK
 from otel_progress.model.plan import Plan
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.status import Status
@@ -130,25 +131,27 @@ def _by_count(node: Handle, done: Number | None, total: Number | None) -> bool:
 
 
 def eta(node: Handle, done: Number | None, total: Number | None, raw: float | None, now: float) -> Estimate | None:
-    """When a handle will be done: by its plan where that names times for all that is left, else by its pace."""
-    if node._status is not Status.RUNNING:
+    """When a handle will be done: by its plan where that names times for all that is left, else by its pace.
+
+    None where nothing is left, and while it stands still for longer than its pace explains.
+    """
+    operation = node.operation
+    if node._status is not Status.RUNNING or (node is operation and operation._health in STUCK):
         return None
+    now = min(now, paused_since(node, now) or now)
     options = node._opts  # type: ignore[attr-defined]
     plan: Plan | None = getattr(options, "plan", None)
     if plan is not None and not node._own and not total:
         by_plan = _plan_eta(plan, node._weighed or {}, now)  # type: ignore[attr-defined]
         if by_plan is not None:
-            return by_plan
+            return by_plan if by_plan.eta > 0 else None
     pace = node._pace
-    wait = find_wait(node.operation, now)
-    if wait is not None:
-        now -= wait.elapsed
     if pace is None:
         expected = getattr(options, "expected", None)
         return planned([(expected, now - (node._started or now))], 0, 0) if expected else None
     if _by_count(node, done, total):
-        return pace.estimate(max(0, total - (done or 0)), now) if total else None
-    return pace.estimate(1 - raw, now, 0.0) if raw is not None else None
+        return pace.estimate(total - (done or 0), now, 1.0, float(done or 0)) if total else None
+    return pace.estimate(1 - raw, now, 0.0, raw) if raw is not None else None
 
 
 def _plan_eta(plan: Plan, weighed: dict[str, Stage], now: float) -> Estimate | None:
@@ -173,10 +176,14 @@ def _plan_eta(plan: Plan, weighed: dict[str, Stage], now: float) -> Estimate | N
         else:
             done, total, _ = run._progress()
             own = eta(run, done, total, raw_ratio(run, done, total), now) if run._pace is not None else None
-            if own is None:
-                left.append((stage.expected, now - (run._started or now)))
-            else:
+            if own is not None:
                 measured = (measured or 0.0) + own.eta
+            elif total and done is not None and done >= total:
+                measured = measured or 0.0
+            elif run._pace is not None and run._pace.idle(now, float(done or 0)):
+                return None
+            else:
+                left.append((stage.expected, now - (run._started or now)))
     return planned(left, actual, expected, measured)
 
 

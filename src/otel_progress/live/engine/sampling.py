@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_progress.live.branches import find_wait, stall_after
+from otel_progress.live.branches import paused_since, stall_after
 from otel_progress.live.engine import learning, progress
 from otel_progress.live.running import is_inside
 
@@ -29,7 +29,7 @@ def sample(operation: Operation, now: float) -> bool:
         _learn(operation, operation, before, now)
         if operation._loops is not None:
             operation._loops.progressed(operation, now)
-    if now >= operation._observe_at and find_wait(operation, now) is None:
+    if now >= operation._observe_at:
         _observe(operation, now)
     return moved
 
@@ -43,9 +43,8 @@ def _sample_with_stages(operation: Operation, running: tuple[Stage, ...], now: f
             before = node._moved_at
             operation._touch(node, now)
             _spread(operation, node, before, running, now)
-    waiting = find_wait(operation, now) is not None
     for node in (operation, *running):
-        if now >= node._observe_at and not waiting and not node._waits:
+        if now >= node._observe_at:
             _observe(node, now)
     return moved
 
@@ -96,14 +95,13 @@ def _learn(operation: Operation, node: Handle, before: float, now: float) -> Non
         seconds = now - since
         if seconds < STEADY:
             continue
-        node._gaps += seconds
-        limit = stall_after(node)
-        if limit is not None and seconds > limit:
-            seconds = limit  # one incident teaches little; gaps that come again and again raise it step by step
-        learning.learning.gap(operation, node, seconds)
+        learning.learning.gap(operation, node, seconds, stall_after(node))
 
 
 def _observe(node: Handle, now: float) -> None:
-    """Feed the estimate: often at first, every 10 s in a long run."""
+    """Feed the estimate: often at first, every 10 s in a long run; never with a time in which all of it waits."""
+    since = paused_since(node, now)
+    if since is not None and since < now:
+        return
     progress.observe(node, now)
     node._observe_at = now + min(10.0, (now - (node._started or now)) / 5)

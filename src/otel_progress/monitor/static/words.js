@@ -77,21 +77,27 @@ export function about(seconds) {
   return `${Math.round(seconds / 86400)} d`;
 }
 
+const STILL = new Set(["silent", "looping", "dead", "unknown"]);
+/** The estimate, where there is one that still holds: not of what is stuck, nor once its time is over. */
+function estimateOf(row, now) {
+  const eta = row.progress?.eta;
+  if (eta?.seconds == null || isFinal(row) || STILL.has(row.verdict?.health)) return null;
+  return eta.seconds - since(row, now) > 0 ? eta : null;
+}
+
 /** "about 14 s left", or nothing where there is no estimate. */
 export function left(row, now) {
-  const eta = row.progress?.eta;
-  if (eta?.seconds == null || isFinal(row)) return "";
-  const rest = eta.seconds - since(row, now);
-  return rest > 0.5 ? `about ${about(rest)} left` : "any moment now";
+  const eta = estimateOf(row, now);
+  return eta === null ? "" : `about ${about(eta.seconds - since(row, now))} left`;
 }
 
 const SOURCES = { rate: "from the pace so far", plan: "from the expected durations" };
 /** The estimate with its interval and where it comes from: "14 s (11–19 s), from the pace so far". */
 export function estimate(row, now) {
-  const eta = row.progress?.eta;
-  if (eta?.seconds == null || isFinal(row)) return "";
+  const eta = estimateOf(row, now);
+  if (eta === null) return "";
   const gone = since(row, now);
-  const rest = Math.max(0, eta.seconds - gone);
+  const rest = eta.seconds - gone;
   const low = eta.low == null ? null : Math.max(0, eta.low - gone);
   const high = eta.high == null ? null : Math.max(0, eta.high - gone);
   const range = low == null || high == null ? "" : ` (${between(low, high)})`;
