@@ -6,7 +6,7 @@ Written by the thread in which something ends, read by the ticker.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from otel_progress import semconv
 from otel_progress.live.drops import drops
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Units: TypeAlias = "dict[str | None, Number]"
 """Counts by the unit that was named; None where none was."""
+KINDS: Final = 16
+"""Kinds of stages that are remembered."""
+_NO_DIGITS: Final = str.maketrans("", "", "0123456789")
 
 
 class Below:
@@ -32,10 +35,12 @@ class Below:
         bare: whether one counted by `advance` alone, without a total of its own.
         child_sums: units that child operations counted.
         children: child operations that ended.
+        kinds: names of stages that counted, without their numbers; at most 16.
+        again: whether one of a kind came again.
         planned: how far child operations came that the plan names, as a ratio; the newest run of each name.
     """
 
-    __slots__ = ("bare", "child_sums", "children", "counted", "largest", "planned", "sums")
+    __slots__ = ("again", "bare", "child_sums", "children", "counted", "kinds", "largest", "planned", "sums")
 
     def __init__(self) -> None:
         """Nothing yet."""
@@ -43,6 +48,8 @@ class Below:
         self.counted = 0
         self.largest: Number = 0
         self.bare = False
+        self.kinds: set[str] = set()
+        self.again = False
         self.child_sums: Units = {}
         self.children = 0
         self.planned: dict[str, float] = {}
@@ -65,6 +72,10 @@ class Below:
             self.largest = max(self.largest, total or 0)
             self.bare = self.bare or (total is None and stage._lanes is None)
         _add(self.sums, units)
+        kind = stage.name.translate(_NO_DIGITS)
+        self.again = self.again or kind in self.kinds
+        if len(self.kinds) < KINDS:
+            self.kinds.add(kind)
         return bool(units)
 
 

@@ -171,7 +171,7 @@ def size(name: str, value: object) -> Number | None:
     known = _option(value)
     if value is None or (known is not None and known >= 0):
         return known if type(known) is not int else min(known, INT_MAX)
-    raise InvalidArgument(f"{name} must be a number of at least 0, or None, not {shown(value)}")
+    raise InvalidArgument(f"{name} must be a number of at least 0, not {shown(value)}")
 
 
 def names(option: str, given: object, drops: Drops) -> tuple[str, ...]:

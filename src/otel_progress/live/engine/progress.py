@@ -25,6 +25,8 @@ DEPTH: Final = 16
 """The deepest that child operations are followed."""
 MANY: Final = 1_000
 """A total above this counts no stages: nobody has so many."""
+FEW: Final = 2
+"""Stages of different kinds that may make up one unit, such as training and validation of an epoch."""
 
 _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 
@@ -63,6 +65,7 @@ class _Inside(Below):
             self.sums, self.child_sums = dict(kept.sums), dict(kept.child_sums)
             self.counted, self.children = kept.counted, kept.children
             self.largest, self.bare, self.planned = kept.largest, kept.bare, dict(kept.planned)
+            self.kinds, self.again = set(kept.kinds), kept.again
         self.running = 0
         self.fraction = 0.0
         self.kids: list[Operation] = []
@@ -190,9 +193,10 @@ def _from_inside(node: Handle, found: Measure, inside: _Inside) -> Measure:
     if known:
         raw = min(1.0, known / total) if total else None
         return found._replace(completed=known, unit=unit if known == done else node._unit, raw=raw, reached=known)
-    if not total or not (inside.children or inside.fraction or inside.kids):
+    part = _part(node, inside.children, total, inside) if total else 0.0
+    if not total or not (inside.children or part or inside.kids):
         return found
-    reached = min(total, inside.children + _part(node, inside.children, total, inside))
+    reached = min(total, inside.children + part)
     raw = reached / total
     if done and inside.largest <= total:
         raw = min(raw, done / total)  # a first stage that may be one unit, or count some of them
@@ -219,7 +223,7 @@ def _same(total: Number | None, done: Number, inside: _Inside) -> bool:
         return False
     if total > MANY or total != int(total) or inside.largest == total:
         return True
-    if inside.counted >= 2 or (inside.counted and inside.running):
+    if inside.counted and (inside.again or inside.counted > FEW):
         return True
     return inside.bare and done <= 2 * total
 
