@@ -500,6 +500,9 @@ class Handle:
 
         if self._status is Status.PENDING:
             self._too_early("waiting")
+        if overdue_after is not None and not values.number(overdue_after, drops, 0) > 0:  # type: ignore[operator]
+            callsite.refused("waiting", "overdue_after", overdue_after, "a number of seconds above 0")
+            overdue_after = None
         return Waiting(self, values.text(reason, drops), overdue_after)
 
     def stage(self, name: str, **options: Unpack[StageGiven]) -> Stage:

@@ -76,7 +76,7 @@ def number(value: object, drops: Drops, otherwise: Number | None = None) -> Numb
         if value is None:
             drops.add(semconv.DROP_VALUE)
             return otherwise
-        return value  # type: ignore[return-value]
+        return value
     if INT_MIN <= value <= INT_MAX:
         return value
     drops.add(semconv.DROP_VALUE)
