@@ -26,17 +26,29 @@ def _nothing_told() -> None:
 Call = Callable[[Operation], object]
 
 RUNNING: dict[str, tuple[Call, str]] = {
-    "update total": (lambda op: op.update(total=-5), "update() at {} is ignored: total must be a number of at least 0, not -5"),
+    "update total": (
+        lambda op: op.update(total=-5),
+        "update() at {} is ignored: total must be a number of at least 0, not -5",
+    ),
     "update total text": (lambda op: op.update(total="ten"), "total must be a number of at least 0, not 'ten'"),  # type: ignore[arg-type]
     "update total digits": (lambda op: op.update(total="10"), "total must be a number of at least 0, not '10'"),  # type: ignore[arg-type]
     "update completed": (lambda op: op.update(completed=math.nan), "completed must be a number of at least 0, not nan"),
     "update ratio": (lambda op: op.update(ratio=30), "ratio must be a number from 0 to 1, not 30"),
-    "advance text": (lambda op: op.advance("x"), "advance() at {} is ignored: n must be a number of at least 0, not 'x'"),  # type: ignore[arg-type]
+    "advance text": (
+        lambda op: op.advance("x"),
+        "advance() at {} is ignored: n must be a number of at least 0, not 'x'",
+    ),  # type: ignore[arg-type]
     "advance in a unit": (lambda op: op.advance(-1, "token"), "n must be a number of at least 0, not -1"),
     "track": (lambda op: list(op.track([1], total=-1)), "track() at {} is ignored: total must be a number"),
-    "usage": (lambda op: op.usage(cost="free"), "usage() at {} is ignored: cost must be a number of at least 0, not 'free'"),  # type: ignore[arg-type]
+    "usage": (
+        lambda op: op.usage(cost="free"),
+        "usage() at {} is ignored: cost must be a number of at least 0, not 'free'",
+    ),  # type: ignore[arg-type]
     "tokens": (lambda op: op.usage(input_tokens=-5), "input_tokens must be a number of at least 0, not -5"),
-    "waiting": (lambda op: op.waiting("x", overdue_after=-1), "overdue_after must be a number of seconds above 0, not -1"),
+    "waiting": (
+        lambda op: op.waiting("x", overdue_after=-1),
+        "overdue_after must be a number of seconds above 0, not -1",
+    ),
     "huge value": (lambda op: op.update(total="x" * 9999), "xxx…"),  # type: ignore[arg-type]
 }
 
@@ -88,7 +100,10 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
     "stage total": (lambda: progress.stage("x", total=-5), "total must be a number of at least 0, not -5"),
     "stage of a handle": (lambda: progress.operation("x").stage("y", total="ten"), "not 'ten'"),  # type: ignore[arg-type]
     "weight": (lambda: progress.stage("x", weight=-1), "weight must be a number of at least 0, not -1"),
-    "expected": (lambda: progress.stage("x", expected=0), "expected must be a number of seconds above 0, or None, not 0"),
+    "expected": (
+        lambda: progress.stage("x", expected=0),
+        "expected must be a number of seconds above 0, or None, not 0",
+    ),
     "stall_after": (lambda: progress.stage("x", stall_after=-5), "stall_after must be a number of seconds above 0"),
     "depends_on": (lambda: progress.stage("x", depends_on=5), "depends_on must be a list of names, not 5"),  # type: ignore[arg-type]
     "parts of 1": (lambda: phases({"a": 0, "b": 0.2}), r"\[0, 0.2\] look like parts of 1"),
@@ -108,7 +123,10 @@ def test_options_raise_at_once(name: str) -> None:
 @pytest.mark.parametrize("value", [Decimal("2.5"), Fraction(5, 2), 2.5])
 def test_numbers_of_any_kind_are_options(value: Any, progress_capture: Capture) -> None:
     """Decimals and fractions are numbers, as those of numpy are."""
-    with progress.operation("x", total=value, stall_after=value) as op, progress.stage("s", weight=value, expected=value):
+    with (
+        progress.operation("x", total=value, stall_after=value) as op,
+        progress.stage("s", weight=value, expected=value),
+    ):
         found = op.snapshot()
         assert (found.progress.total, found.stall_after, found.stages[0].weight) == (2.5, 2.5, 2.5)
 

@@ -222,7 +222,6 @@ def test_children_that_the_plan_names(progress_capture: Capture) -> None:
         assert percent(op) == 25
         with pytest.raises(ValueError, match="no"), progress.operation("build", total=2) as build:
             build.advance()
-            progress_capture.look()
             raise ValueError("no")
         assert percent(op) == 62.5
 
@@ -399,3 +398,52 @@ def test_shown_never_falls_and_is_one_only_at_the_end(steps: list[tuple[str, int
         assert job.shown.get(id(op), 0) <= last.ratio <= 1
         short = last.completed is not None and last.total is not None and last.completed < last.total
         assert last.ratio < 1 or not short or op._ratio is not None
+
+
+def test_stages_that_end_in_many_threads_lose_nothing(progress_capture: Capture) -> None:
+    """What stages counted adds up, in whatever thread they end."""
+
+    def work(number: int) -> None:
+        for _ in range(50):
+            with op.stage(f"part {number}") as stage:
+                stage.advance(10)
+
+    with progress.operation("import", total=4000) as op:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+        assert done(op)[0] == 4000
+
+
+def test_a_stage_that_outlives_its_outer_one_goes_on_counting(progress_capture: Capture) -> None:
+    """What runs on after the stage around it counts for what is left around it."""
+    with progress.operation("import", total=4000) as op:
+        outer = op.stage("outer").start()
+        inner = outer.stage("inner").start()
+        inner.advance(1000)
+        outer.complete()
+        assert done(op)[0] == 1000
+        inner.advance(1000)
+        inner.complete()
+        assert done(op)[0] == 2000
+
+
+def test_a_hostile_number_inside_a_stage(progress_capture: Capture) -> None:
+    """Counts that are no numbers harm nothing around them."""
+    with progress.operation("import", total=4000) as op, progress.stage("load") as stage:
+        stage.advance(float("nan"))
+        with progress.stage("inner"):
+            progress.advance(10**400)
+        assert percent(op) is not None
+
+
+def test_a_child_that_is_dropped_or_known_by_its_id(progress_capture: Capture) -> None:
+    """A child may name its parent by its id; one that nobody holds any more is over."""
+    with progress.operation("batch", total=2) as op:
+        child = progress.operation("part", total=2, parent=op.id).start()
+        child.advance()
+        assert raw(op) == 0.25
+        child.complete()
+        assert raw(op) == 0.5
+        progress.operation("lost", total=2, parent=op).start().advance()
+        progress_capture.look()
+        assert raw(op) == 1  # interrupted: it is over, as one that failed is

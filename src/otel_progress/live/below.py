@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from otel_progress import semconv
 from otel_progress.live.drops import drops
+from otel_progress.live.registry import registry
 from otel_progress.model import values
 from otel_progress.model.status import Status
 from otel_progress.model.values import Number
@@ -89,20 +90,27 @@ def below(node: Handle) -> Below:
 
 def leave(stage: Handle) -> None:
     """A stage ended: what it counted stays with what runs around it."""
+    stage._plain_advanced()  # it may run code of the user's number, which must not hold the lock
     kept = below(around(stage))
-    kept.counted += kept.take(stage, stage._below)
+    with registry.lock:
+        kept.counted += kept.take(stage, stage._below)
 
 
 def leave_child(child: Operation, host: Handle) -> None:
     """A child operation ended: what it counted stays with the stage or operation that it ran in."""
+    from otel_progress.live.engine.progress import settled
+
     kept = below(host if host._status is Status.RUNNING or host.operation is host else around(host))
-    units = Below()
-    units.take(child, child._below)
-    _add(kept.child_sums, units.sums)
-    kept.children += 1
     plan = getattr(host._opts, "plan", None)  # type: ignore[attr-defined]
     if plan is not None and plan.index(child.name) is not None:
-        kept.planned[child.name] = 1.0 if child._status is Status.COMPLETED else child._shown or 0.0
+        done = child._status is Status.COMPLETED
+        kept.planned[child.name] = 1.0 if done else settled(child).raw or 0.0
+    child._plain_advanced()
+    units = Below()
+    units.take(child, child._below)
+    with registry.lock:
+        _add(kept.child_sums, units.sums)
+        kept.children += 1
 
 
 def around(node: Handle) -> Handle:

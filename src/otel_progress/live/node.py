@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from otel_progress.model.snapshot import Snapshot
 
 T = TypeVar("T")
+ITEM: Final = str(b"item", "ascii")
+"""The unit where none was named; an object of its own, so that `unit="item"` is another."""
 LANES = 16
 """Lanes kept one by one; more closed ones become sums."""
 
@@ -219,8 +221,7 @@ class Handle:
     _recorded = 0
     """Outcomes that were recorded on it."""
     _total: Number | None = None
-    _unit = "item"
-    _unit_named = False
+    _unit = ITEM
     _ratio: float | None = None
     _below: Below | None = None
     _began_at: Any = 0
@@ -255,7 +256,7 @@ class Handle:
         if total is not None:
             self._total = values.size("total", total)
         if unit is not None:
-            self._unit, self._unit_named = values.text(unit, drops, values.NAME_LENGTH), True
+            self._unit = values.text(unit, drops, values.NAME_LENGTH)
         if message is not None:
             self._message = values.text(message, drops)
 
@@ -321,9 +322,7 @@ class Handle:
     def track(
         self, iterable: AsyncIterable[T], *, unit: str | None = None, total: Number | None = None, desc: object = None
     ) -> AsyncTracked[T]: ...
-    def track(
-        self, iterable: Any, *, unit: str | None = None, total: Number | None = None, desc: object = None
-    ) -> Any:
+    def track(self, iterable: Any, *, unit: str | None = None, total: Number | None = None, desc: object = None) -> Any:
         """The same items, counted while a loop takes them; see `otel_progress.track`."""
         if self._status is Status.PENDING:
             self._too_early("track")
@@ -665,7 +664,7 @@ class Handle:
         known = None if unit is None else values.text(unit, drops, values.NAME_LENGTH)
         if lanes is None:
             if known is not None and not self._unit_named and not self._counts:
-                self._unit, self._unit_named = known, True  # the first to say what is counted here
+                self._unit = known  # the first to say what is counted here
             lanes = vars(self).setdefault("_lanes", [])  # one step, so that two threads get the same
         nested = any(not lane.closed and lane.place == place for lane in lanes)
         lane = Lane(length(iterable) if total is None else int(total), known, place, nested, clock.monotonic())
@@ -678,6 +677,11 @@ class Handle:
         lanes.append(lane)
         self.operation._said += 1
         return lane
+
+    @property
+    def _unit_named(self) -> bool:
+        """Whether somebody said what is counted."""
+        return self._unit is not ITEM
 
     @property
     def _counts(self) -> bool:

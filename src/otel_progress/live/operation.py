@@ -186,8 +186,7 @@ class Operation(Handle):
         operation._opts = template._opts
         if template._total is not None:
             operation._total = template._total
-        if template._unit_named:
-            operation._unit, operation._unit_named = template._unit, True
+        operation._unit = template._unit
         more = template._more
         if more is not None:
             operation._with_more().attributes = more.attributes
@@ -207,7 +206,6 @@ class Operation(Handle):
         operation._status = Status.RUNNING
         if template._more is not None or template._total is not None or template._unit_named:
             operation._total, operation._unit = template._total, template._unit
-            operation._unit_named = template._unit_named
             if template._more is not None:
                 operation._with_more().attributes = template._more.attributes
         return operation
@@ -424,7 +422,7 @@ class Operation(Handle):
             if stage._total is None and planned.total is not None:
                 stage._total = planned.total
             if not stage._unit_named and planned.unit is not None:
-                stage._unit, stage._unit_named = planned.unit, True
+                stage._unit = planned.unit
         if position is not None or (stage._opts.weight is not None and len(self._weighed) < WEIGHED):
             self._weighed[stage.name] = stage
         elif stage._opts.weight is None:

@@ -112,7 +112,9 @@ def phases(starts: Mapping[str, float], *, interpolate: bool = True) -> Plan:
     if any(a >= b for a, b in itertools.pairwise(values)):
         raise InvalidArgument(f"each phase must start at a higher percentage than the one before, not {values}")
     if 0 < values[-1] < 1:
-        raise InvalidArgument(f"phases start at percentages from 0 to 100, but {values} look like parts of 1: times 100?")
+        raise InvalidArgument(
+            f"phases start at percentages from 0 to 100, but {values} look like parts of 1: times 100?"
+        )
     ends = [*values[1:], 100]
     stages = tuple(StagePlan(name, weight=end - start) for (name, start), end in zip(starts.items(), ends))
     return Plan(stages, tuple(v / 100 for v in values), interpolate)

@@ -121,6 +121,7 @@ class Spans:
             or node._trail is not None
             or node._own
             or node._advanced
+            or node._below is not None
             or type(node) is not Stage
         ):
             try:

@@ -82,7 +82,7 @@ class Survey:
     """
 
     def __init__(self, operation: Operation | None, depth: int = 0) -> None:
-        """Read the counts of an operation that is so many operations deep in others; of None, only what ended counts."""
+        """Read the counts of an operation, `depth` operations deep in others; without one, nothing runs."""
         self._depth = depth
         self._measures: dict[int, Measure] = {}
         self._inside: dict[int, _Inside] = {}
@@ -91,8 +91,8 @@ class Survey:
 
     def _read(self, operation: Operation, depth: int) -> None:
         for child in _children(operation) if depth < DEPTH else ():
-            host = child._host()
-            if host is not None and host.operation is operation:
+            host = child._host() or operation
+            if host.operation is operation:
                 final = host is not operation and host._status.final
                 self._open(around(host) if final else host).kids.append(child)
         for stage in reversed(tuple(operation._running or ())):
@@ -291,7 +291,9 @@ def begun(operation: Operation) -> Collection[str]:
     names = dict.fromkeys(operation._weighed or ())
     if operation._opts.plan is not None:
         names |= dict.fromkeys(operation._below.planned if operation._below is not None else ())
-        names |= dict.fromkeys(child.name for child in _children(operation) if child._host() is operation)
+        names |= dict.fromkeys(
+            child.name for child in _children(operation) if (child._host() or operation) is operation
+        )
     return names.keys()
 
 
