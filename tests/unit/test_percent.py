@@ -446,4 +446,33 @@ def test_a_child_that_is_dropped_or_known_by_its_id(progress_capture: Capture) -
         assert raw(op) == 0.5
         progress.operation("lost", total=2, parent=op).start().advance()
         progress_capture.look()
+        progress_capture.look()
         assert raw(op) == 1  # interrupted: it is over, as one that failed is
+
+
+def test_tasks_side_by_side_that_count_items_of_their_own(progress_capture: Capture) -> None:
+    """Eight tasks of five items each are no eight items: the total counts tasks, whatever their units are called."""
+    with progress.operation("batch", total=8) as op:
+        stages = [op.stage(f"task {n}", total=5).start() for n in range(8)]
+        for number, stage in enumerate(stages, 1):
+            stage.advance(5)
+            assert raw(op) == pytest.approx(number / 8)
+            stage.complete()
+            assert raw(op) == pytest.approx(number / 8)
+            op.advance()
+            assert raw(op) == pytest.approx(number / 8)
+
+
+def test_a_stage_that_failed_and_comes_again(progress_capture: Capture) -> None:
+    """Where one stage is all of the work, a second run of it starts from nothing; what is shown does not fall."""
+    with progress.operation("copy", total=4) as op:
+        with pytest.raises(ValueError, match="no"), progress.stage("files", total=4) as stage:
+            stage.advance(2)
+            assert (raw(op), percent(op)) == (0.5, 50)
+            raise ValueError("no")
+        assert (raw(op), percent(op)) == (0, 50)
+        with progress.stage("files", total=4) as stage:
+            stage.advance(2)
+            assert (raw(op), percent(op)) == (0.5, 75)
+            stage.advance(2)
+    assert done(op)[:2] == (4, 4)

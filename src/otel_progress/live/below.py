@@ -89,9 +89,12 @@ def below(node: Handle) -> Below:
 
 
 def leave(stage: Handle) -> None:
-    """A stage ended: what it counted stays with what runs around it."""
+    """A stage ended: what it counted stays with what runs around it; not of one that failed and was all of it."""
+    outer = around(stage)
+    if stage._status is Status.FAILED and stage._total is not None and stage._total == outer._total:
+        return  # all of it has to come again
     stage._plain_advanced()  # it may run code of the user's number, which must not hold the lock
-    kept = below(around(stage))
+    kept = below(outer)
     with registry.lock:
         kept.counted += kept.take(stage, stage._below)
 

@@ -25,6 +25,8 @@ DEPTH: Final = 16
 """The deepest that child operations are followed."""
 MANY: Final = 1_000
 """A total above this counts no stages: nobody has so many."""
+OVER: Final = 1.5
+"""So many times the total, stages may count in all; with more, they count something else."""
 FEW: Final = 2
 """Stages of different kinds that may make up one unit, such as training and validation of an epoch."""
 
@@ -57,7 +59,7 @@ class Measure(NamedTuple):
 class _Inside(Below):
     """What is known of the inside of a handle: what ended there, and what runs."""
 
-    __slots__ = ("fraction", "kids", "running")
+    __slots__ = ("ahead", "fraction", "kids", "running")
 
     def __init__(self, kept: Below | None) -> None:
         super().__init__()
@@ -67,6 +69,7 @@ class _Inside(Below):
             self.largest, self.bare, self.planned = kept.largest, kept.bare, dict(kept.planned)
             self.kinds, self.again = set(kept.kinds), kept.again
         self.running = 0
+        self.ahead: Number = 0
         self.fraction = 0.0
         self.kids: list[Operation] = []
 
@@ -101,6 +104,7 @@ class Survey:
             inside = self._open(outer)
             inside.running += 1
             inside.take(stage, self._inside.pop(id(stage), stage._below))
+            inside.ahead += max(0, (measure.total or 0) - (measure.completed or 0))
             if measure.raw is not None and _is_inner(stage, outer):
                 inside.fraction += measure.raw
         self._measures[id(operation)] = self._measure(operation)
@@ -223,9 +227,9 @@ def _same(total: Number | None, done: Number, inside: _Inside) -> bool:
         return False
     if total > MANY or total != int(total) or inside.largest == total:
         return True
-    if inside.counted and (inside.again or inside.counted > FEW):
-        return True
-    return inside.bare and done <= 2 * total
+    if done + inside.ahead > OVER * total:
+        return False
+    return inside.bare or (inside.counted > 0 and (inside.again or inside.counted > FEW))
 
 
 def _part(node: Handle, done: Number, total: Number, inside: _Inside) -> float:
