@@ -31,6 +31,7 @@ class Below:
 
     Attributes:
         sums: units that stages counted.
+        ended: stages with something to say, and child operations, that ended.
         counted: how many stages counted at all.
         largest: the largest total that one of them had.
         bare: whether one counted by `advance` alone, without a total of its own.
@@ -41,12 +42,13 @@ class Below:
         planned: how far child operations came that the plan names, as a ratio; the newest run of each name.
     """
 
-    __slots__ = ("again", "bare", "child_sums", "children", "counted", "kinds", "largest", "planned", "sums")
+    __slots__ = ("again", "bare", "child_sums", "children", "counted", "ended", "kinds", "largest", "planned", "sums")
 
     def __init__(self) -> None:
         """Nothing yet."""
         self.sums: Units = {}
         self.counted = 0
+        self.ended = 0
         self.largest: Number = 0
         self.bare = False
         self.kinds: set[str] = set()
@@ -96,6 +98,7 @@ def leave(stage: Handle) -> None:
     stage._plain_advanced()  # it may run code of the user's number, which must not hold the lock
     kept = below(outer)
     with registry.lock:
+        kept.ended += 1
         kept.counted += kept.take(stage, stage._below)
 
 
@@ -114,6 +117,7 @@ def leave_child(child: Operation, host: Handle) -> None:
     with registry.lock:
         _add(kept.child_sums, units.sums)
         kept.children += 1
+        kept.ended += 1
 
 
 def around(node: Handle) -> Handle:

@@ -224,9 +224,8 @@ class Handle:
     _unit = ITEM
     _ratio: float | None = None
     _below: Below | None = None
-    _began_at: Any = 0
-    _began_base: Number = 0
-    """What the handle around it had counted when it began."""
+    _began: tuple[Any, Number, int] = (0, 0, 0)
+    """What the handle around it had counted by `advance` and `update`, and what had ended there, when it began."""
     _part: tuple[Number, float] = (0, 0.0)
     """Its count, and how far what runs inside came with the next units since."""
     _unheard = False
@@ -648,11 +647,8 @@ class Handle:
         )
 
     def _begin_in(self, outer: Handle) -> None:
-        """Remember what the handle around it had counted when it began."""
-        if outer._advanced is not Handle._advanced:
-            self._began_at = outer._advanced
-        if outer._base:
-            self._began_base = outer._base
+        """Remember what the handle around it had counted, and what had ended there, when it began."""
+        self._began = outer._advanced, outer._base, 0 if outer._below is None else outer._below.ended
 
     def _counted(self) -> Number:
         """The own count: at least 0, within 64 bits."""

@@ -193,7 +193,7 @@ class Stage(Handle):
         self._status = RUNNING
         if current:
             self._context = innermost.set(self)
-        if parent._advanced is not NOTHING or parent._base:
+        if parent._advanced is not NOTHING or parent._base or parent._below is not None:
             self._begin_in(parent)
         try:
             if operation._span is not None:

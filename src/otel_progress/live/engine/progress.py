@@ -173,9 +173,14 @@ def _children(operation: Operation) -> Iterable[Operation]:
 
 
 def _is_inner(inner: Handle, outer: Handle) -> bool:
-    """Whether the outer count stood still since the inner one began: then that is a part of its next unit."""
+    """Whether the inner one may be a part of the next units of the outer.
+
+    It is not where the outer counted more since it began than others ended there: then both count the same.
+    """
+    advanced, base, ended = inner._began
+    over = 0 if outer._below is None else outer._below.ended
     try:
-        return bool(inner._began_at == outer._advanced) and inner._began_base == outer._base
+        return bool(outer._advanced + outer._base - advanced - base <= over - ended)
     except Exception:
         return False
 
