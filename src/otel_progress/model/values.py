@@ -158,7 +158,7 @@ def positive(name: str, value: object) -> Number | None:
     """
     known = _option(value)
     if value is None or (known is not None and known > 0):
-        return known
+        return _cut(known)
     raise InvalidArgument(f"{name} must be a number of seconds above 0, or None, not {shown(value)}")
 
 
@@ -170,7 +170,7 @@ def size(name: str, value: object) -> Number | None:
     """
     known = _option(value)
     if value is None or (known is not None and known >= 0):
-        return known if type(known) is not int else min(known, INT_MAX)
+        return _cut(known)
     raise InvalidArgument(f"{name} must be a number of at least 0, not {shown(value)}")
 
 
@@ -192,6 +192,10 @@ def _option(value: object) -> Number | None:
     """The number that an option is, or None; a bool is a mistake there."""
     known = None if isinstance(value, bool) else _plain(value)
     return known if finite(known) else None
+
+
+def _cut(known: Number | None) -> Number | None:
+    return min(known, INT_MAX) if type(known) is int else known
 
 
 def shown(value: object, limit: int = 60) -> str:
