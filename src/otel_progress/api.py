@@ -60,7 +60,8 @@ def operation(name: Any = None, **options: Any) -> Any:
         heartbeat_counts: whether a heartbeat of the work counts as progress.
 
     Raises:
-        InvalidArgument: for an empty name, a limit that is not above 0, or a plan that can't be meant.
+        InvalidArgument: for an empty name, a total below 0, a limit that is not above 0, what is no number, or a plan
+            that can't be meant.
     """
     return Operation(name, **options) if isinstance(name, str) else _nameless(Operation, name, options)
 
@@ -156,10 +157,14 @@ def current(*, required: bool = False) -> Operation | None:
 
 
 @overload
-def track(iterable: Iterable[T], *, unit: str | None = None) -> Tracked[T]: ...
+def track(
+    iterable: Iterable[T], *, unit: str | None = None, total: Number | None = None, desc: object = None
+) -> Tracked[T]: ...
 @overload
-def track(iterable: AsyncIterable[T], *, unit: str | None = None) -> AsyncTracked[T]: ...
-def track(iterable: Any, *, unit: str | None = None) -> Any:
+def track(
+    iterable: AsyncIterable[T], *, unit: str | None = None, total: Number | None = None, desc: object = None
+) -> AsyncTracked[T]: ...
+def track(iterable: Any, *, unit: str | None = None, total: Number | None = None, desc: object = None) -> Any:
     """The same items; what a loop took of them is the progress of the stage (or operation) that runs here.
 
     The item in hand is not counted yet. Each loop is a lane: lanes in the stage's unit add up to its
@@ -167,21 +172,29 @@ def track(iterable: Any, *, unit: str | None = None) -> Any:
 
     Args:
         iterable: anything for `for`, or for `async for`; its length, if it has one, adds to the total.
-        unit: what is counted; the unit of the stage unless said.
+        unit: what is counted; the unit of the stage unless said. The first loop names the unit of a stage or operation
+            that has none.
+        total: how many items there are, where the iterable can't tell (a generator), or tells it wrong.
+        desc: what the loop does, in words; shown as the current step while it runs.
     """
     node = context.running_here()
     if node is None:
         context.outside("track")
-    return tracked(iterable, node, unit)
+    return tracked(iterable, node, unit, total, desc)
 
 
-def advance(n: Number = 1) -> None:
-    """So many units more are done."""
+def advance(n: Number = 1, unit: str | None = None) -> None:
+    """Add `n` completed units.
+
+    Args:
+        n: how many; a number of at least 0.
+        unit: what is counted where it is not the unit of the stage: a counter of its own beside the progress.
+    """
     node = context.running_here()
     if node is None:
         context.outside("advance")
     else:
-        node.advance(n)
+        node.advance(n, unit)
 
 
 def update(
@@ -238,7 +251,10 @@ def note(text: object, /, status: str | None = None, **attributes: object) -> No
 
 
 def record(outcome: str, *, item: object = None, component: object = None) -> None:
-    """Count an outcome: `ok`, `failed`, `skipped`, or a word of yours; what failed shows in the feed."""
+    """Count an item that is done by its outcome: `ok`, `failed`, `skipped`, or a word of yours.
+
+    Where nothing else counts, the number of records is the progress. What failed shows in the feed.
+    """
     node = context.running_here()
     if node is None:
         context.outside("record")

@@ -224,6 +224,8 @@ RESETS: dict[str, Callable[[], object]] = {
     "ratio": lambda: progress.update(ratio=0.5),
     "track": lambda: list(progress.track([1])),
     "track in another unit": lambda: list(progress.track([1], unit="token")),
+    "advance in another unit": lambda: progress.advance(unit="token"),
+    "record": lambda: progress.record("failed"),
     "stage start": lambda: progress.stage("next").start(),
     "stage start and end": lambda: progress.stage("next").__enter__().__exit__(None, None, None),
     "wait end": lambda: progress.waiting("tea").__enter__().__exit__(None, None, None),
@@ -237,7 +239,7 @@ NO_RESET: dict[str, Callable[[], object]] = {
     "the same count": lambda: progress.update(completed=0),
     "set": lambda: progress.set(a=1),
     "result": lambda: progress.result(a=1),
-    "record": lambda: progress.record("failed"),
+    "a count below the highest": lambda: progress.update(completed=-1),
     "first item in hand": lambda: next(some_items()),
     "nothing": lambda: None,
 }
@@ -357,7 +359,7 @@ EXPLICIT: dict[str, tuple[Callable[[Stage], None], tuple[Any, Any]]] = {
     "advance": (lambda stage: stage.advance(), (1, None)),
     "completed": (lambda stage: stage.update(completed=7), (7, None)),
     "total": (lambda stage: stage.update(total=50), (0, 50)),
-    "ratio": (lambda stage: stage.update(ratio=0.25), (0, None)),
+    "ratio": (lambda stage: stage.update(ratio=0.25), (None, None)),
 }
 
 

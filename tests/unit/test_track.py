@@ -509,3 +509,146 @@ def test_the_plain_loop_stops_counting_when_closed() -> None:
     lane.close()
     assert list(items) == ["c", "d"]
     assert (lane.completed, lane.ended) == (1, False)
+
+
+# -- units, totals, words, counters
+
+
+def test_the_first_loop_names_the_unit(progress_capture: Capture) -> None:
+    """Where none was named, the unit of the first loop becomes that of the operation or stage: a bar."""
+    with progress.operation("convert") as op:
+        for number, _ in enumerate(progress.track(["a", "b"], unit="file")):
+            found = op.snapshot()
+            assert (found.progress.completed, found.progress.total, found.progress.unit) == (number, 2, "file")
+            assert (found.progress.ratio, found.counters) == (number / 2, {})
+        list(progress.track("abc", unit="token"))
+        assert op.snapshot().counters == {"token": 3}
+        assert op.snapshot().progress.completed == 2
+        with progress.stage("read") as stage:
+            list(progress.track("abc", unit="page"))
+            assert counts(stage) == (3, 3)
+            assert op.snapshot().stages[0].progress.unit == "page"
+
+
+def test_a_loop_renames_nothing_that_was_named_or_counted(progress_capture: Capture) -> None:
+    """A unit that was named, or in which was counted, stays; the loop is a counter beside it."""
+    with progress.operation("work", unit="row") as op:
+        list(progress.track("abc", unit="file"))
+        assert (op.snapshot().progress.unit, op.snapshot().counters) == ("row", {"file": 3})
+    with progress.operation("work") as op:
+        op.advance()
+        list(progress.track("abc", unit="file"))
+        found = op.snapshot()
+        assert (found.progress.completed, found.progress.unit, found.counters) == (1, "item", {"file": 3})
+
+
+@pytest.mark.parametrize("make", [lambda: generator("abcde"), lambda: iter("abcde"), lambda: list("abcde")])
+def test_a_total_that_is_given(make: Callable[[], Any], step: Stage) -> None:
+    """A total makes a bar of a generator, and rules over the length of a list."""
+    tracked = progress.track(make(), total=10)
+    for number, _ in enumerate(tracked):
+        assert counts(step) == (number, 10)
+    assert counts(step) == (5, 10)
+
+
+def test_len_of_a_generator_with_a_total(step: Stage) -> None:
+    """The total that was given is the length of what has none."""
+    assert len(progress.track(generator("abc"), total=3)) == 3
+
+
+def test_desc_is_the_current_step(step: Stage) -> None:
+    """What a loop does is the current step while it runs; a message said later is newer."""
+    step.update(message="before")
+    for letter in progress.track("ab", desc="letters"):
+        if letter == "a":
+            assert step.operation.snapshot().message == "letters"
+            assert step.operation.snapshot().stages[0].message == "letters"
+        step.update(message=letter)
+        assert step.operation.snapshot().message == letter
+    assert step.operation.snapshot().message == "b"
+    for _ in progress.track("a", desc=5):
+        assert step.operation.snapshot().message == "5"
+    assert step.operation.snapshot().message == "b"
+
+
+def test_async_loops_take_the_same(step: Stage) -> None:
+    """`async for` has a total and a description too."""
+
+    async def letters() -> AsyncIterator[str]:
+        for letter in "ab":
+            yield letter
+
+    async def main() -> None:
+        async for letter in progress.track(letters(), total=2, desc="letters"):
+            assert counts(step) == ("ab".index(letter), 2)
+            assert step.operation.snapshot().message == "letters"
+
+    asyncio.run(main())
+
+
+def test_advance_in_another_unit_is_a_counter(step: Stage) -> None:
+    """Another unit counts beside the progress; the own unit is the progress."""
+    list(progress.track("ab"))
+    progress.advance(500, unit="token")
+    progress.advance(unit="token")
+    assert counts(step) == (2, 2)
+    assert step.operation.snapshot().stages[0].counters == {"token": 501}
+    with progress.stage("pages", unit="page") as pages:
+        pages.advance(3, unit="page")
+        found = step.operation.snapshot().stages[-1]
+        assert (found.progress.completed, found.counters) == (3, {})
+
+
+def test_loops_and_advance_share_a_counter(step: Stage) -> None:
+    """A loop and `advance` in the same other unit add up."""
+    step.advance()
+    list(progress.track("abc", unit="token"))
+    step.advance(4, unit="token")
+    assert step.operation.snapshot().stages[0].counters == {"token": 7}
+
+
+# -- records, and counts that come again
+
+
+def test_records_are_the_count_where_nothing_else_counts(progress_capture: Capture) -> None:
+    """Each outcome is an item done; with a loop, `advance` or `update(completed=)`, that rules."""
+    with progress.operation("work", total=4) as op:
+        for outcome in ("ok", "failed", "skipped"):
+            progress.record(outcome)
+        assert (op.snapshot().progress.completed, op.snapshot().progress.ratio) == (3, 0.75)
+        op.advance()
+        assert op.snapshot().progress.completed == 1
+    with progress.operation("work") as op:
+        for _ in progress.track("abc"):
+            progress.record("ok")
+        assert op.snapshot().progress.completed == 3
+
+
+def test_only_what_is_above_the_highest_is_progress(progress_capture: Capture) -> None:
+    """The same `update` again, or a count that goes back and forth, resets no idle time."""
+    with progress.operation("work") as op:
+        op.update(completed=4, ratio=0.4)
+        progress_capture.look()
+        for completed, ratio in ((4, 0.4), (3, 0.3), (4, 0.4), (3, 0.4), (4, 0.4)):
+            progress_capture.advance(1)
+            op.update(completed=completed, ratio=ratio)
+            progress_capture.look()
+            assert op.snapshot().progress.completed == completed
+        assert op.snapshot().idle == 5
+        op.update(completed=5)
+        progress_capture.look()
+        assert op.snapshot().idle == 0
+
+
+def test_a_count_below_the_highest_is_handed_to_the_loops(progress_capture: Capture) -> None:
+    """A count that was there before comes again: what repeats may be a loop."""
+    seen: list[Any] = []
+
+    class Watched(Operation):
+        def _again(self, completed: Any) -> None:
+            seen.append(completed)
+
+    with Watched("work") as op:
+        for completed in (3, 4, 3, 4, 3, 3):
+            op.update(completed=completed)
+    assert seen == [3, 3, 3]

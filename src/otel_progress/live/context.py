@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import logging
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from typing_extensions import ParamSpec
 
 from otel_progress import semconv
-from otel_progress.live import hooks
+from otel_progress.live import callsite, hooks
 from otel_progress.live.drops import drops
 from otel_progress.live.stack import here
 
@@ -27,10 +25,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-log = logging.getLogger("otel_progress")
 innermost: contextvars.ContextVar[Handle | None] = contextvars.ContextVar("otel_progress", default=None)
-_told: set[tuple[str, int]] = set()
-_SITES = 1000
 
 
 def running_here() -> Handle | None:
@@ -67,18 +62,10 @@ def leave(node: Handle | Use) -> None:
 def outside(what: str) -> None:
     """A module function was called where nothing runs: count it, and say so once for each call site."""
     drops.add(semconv.DROP_OUTSIDE)
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("otel_progress."):
-        frame = frame.f_back
-    site = (frame.f_code.co_filename, frame.f_lineno)
-    if site in _told or len(_told) >= _SITES:
-        return
-    _told.add(site)
-    log.warning(
-        "%s() at %s:%d does nothing: no operation is running here. Open one with 'with operation(...)'; "
-        "in a pool's thread, submit carry(fn) or use CarryingExecutor.",
+    callsite.warn(
         what,
-        *site,
+        "does nothing: no operation is running here. Open one with 'with operation(...)'; "
+        "in a pool's thread, submit carry(fn) or use CarryingExecutor.",
     )
 
 

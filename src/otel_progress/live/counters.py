@@ -29,21 +29,13 @@ class Lane:
     """One loop over one iterable: how many items it handed out, and whether it is over.
 
     `total` is its length or None, `unit` what it counts (None: the unit of its stage), `nested` whether it
-    runs inside another lane of the same thread and task.
+    runs inside another lane of the same thread and task. `named` tells that somebody gave the total, `desc` what the
+    loop does in words, and `over` the message of the stage that it stands over.
     """
 
     __slots__ = (
-        "_length",
-        "_source",
-        "before",
-        "calls",
-        "closed",
-        "ended",
-        "moved_at",
-        "nested",
-        "place",
-        "seen",
-        "unit",
+        *("_length", "_source", "before", "calls", "closed", "desc", "ended", "moved_at", "named", "nested"),
+        *("over", "place", "seen", "unit"),
     )
 
     def __init__(self, total: int | None, unit: str | None, place: Place, nested: bool, now: float = 0.0) -> None:
@@ -57,6 +49,9 @@ class Lane:
         self.ended = False
         self.closed = False
         self.calls = 0
+        self.named = False
+        self.desc: str | None = None
+        self.over: str | None = None
         self._source: Any = None
 
     def __iter__(self) -> Iterator[Any]:
@@ -81,7 +76,7 @@ class Lane:
     def total(self) -> int | None:
         """The items there are in all, or None where that is not known; of a closed lane those that it took."""
         source = self._source
-        if type(source) is tuple:
+        if type(source) is tuple and not self.named:
             return len(source[0])  # a list may grow while the loop runs
         if self._length is None and self.closed:
             return self.completed

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from otel_progress import clock, semconv
-from otel_progress.live import counters
+from otel_progress.live import callsite, counters
 from otel_progress.live.counters import Lane
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import words
@@ -27,6 +27,7 @@ from otel_progress.model.values import EMPTY, Attributes, Number
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from otel_progress.live.below import Below
     from otel_progress.live.engine.learning import Limits, Lived
     from otel_progress.live.engine.listeners import Callback
     from otel_progress.live.engine.loops import Loops
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from otel_progress.model.loop import Loop
 
 T = TypeVar("T")
+ITEM: Final = str(b"item", "ascii")
+"""The unit where none was named; an object of its own, so that `unit="item"` is another."""
 LANES = 16
 """Lanes kept one by one; more closed ones become sums."""
 
@@ -46,13 +49,17 @@ LANES = 16
 class _Tracked:
     """What `track` gives a loop: each loop over it opens a lane of its own."""
 
-    __slots__ = ("_iterable", "_iterator", "_node", "_unit")
+    __slots__ = ("_desc", "_iterable", "_iterator", "_node", "_total", "_unit")
 
-    def __init__(self, iterable: Any, node: Handle | None, unit: str | None) -> None:
+    def __init__(
+        self, iterable: Any, node: Handle | None, unit: str | None, total: Number | None, desc: object
+    ) -> None:
         """For the loops of a node; without a node, nothing is counted."""
         self._iterable = iterable
         self._node = node
         self._unit = unit
+        self._total = total
+        self._desc = desc
         self._iterator: Any = None
 
     def _lane(self) -> Lane | None:
@@ -60,10 +67,12 @@ class _Tracked:
         node = self._node
         if node is None or node._status.final:
             return None
-        return node._open_lane(self._iterable, self._unit)
+        return node._open_lane(self._iterable, self._unit, self._total, self._desc)
 
     def __len__(self) -> int:
-        """The length of what is tracked."""
+        """The length of what is tracked, else the total that was given for it."""
+        if type(self._total) is int and not hasattr(self._iterable, "__len__"):
+            return self._total
         return len(self._iterable)
 
 
@@ -126,14 +135,26 @@ class _Both(Tracked[T], AsyncTracked[T]):
     __slots__ = ()
 
 
-def tracked(iterable: Any, node: Handle | None, unit: str | None) -> Any:
+def tracked(
+    iterable: Any, node: Handle | None, unit: str | None, total: Number | None = None, desc: object = None
+) -> Any:
     """The loops of a node over anything that can be looped over."""
+    if total is not None:
+        total = accepted("track", "total", total)
     if not hasattr(iterable, "__aiter__"):
         if not hasattr(iterable, "__iter__"):
             iter(iterable)
-        return Tracked(iterable, node, unit)
+        return Tracked(iterable, node, unit, total, desc)
     kind = _Both if hasattr(iterable, "__iter__") else AsyncTracked
-    return kind(iterable, node, unit)
+    return kind(iterable, node, unit, total, desc)
+
+
+def accepted(call: str, option: str, value: object) -> Number | None:
+    """A number of at least 0 that a running job said; anything else is warned about, and None."""
+    known = values.count(value, drops)
+    if known is None:
+        callsite.refused(call, option, value)
+    return known
 
 
 def length(iterable: object) -> int | None:
@@ -146,13 +167,15 @@ def length(iterable: object) -> int | None:
     return result if isinstance(result, int) and 0 <= result <= values.INT_MAX else None
 
 
+_ABOUT_ONE: Final = 1.001
+"""A ratio up to here is 1 with an error of rounding; one above is a percentage, or a mistake."""
 _NO_COUNTS: Final[Mapping[str, Number]] = {}
 
 
 class More:
     """What only few handles have, made when it is needed first."""
 
-    __slots__ = ("attributes", "beat_at", "beats", "counters", "outcomes", "result", "sums", "usage")
+    __slots__ = ("attributes", "beat_at", "beats", "outcomes", "result", "sums", "units", "usage")
 
     def __init__(self) -> None:
         """Nothing yet."""
@@ -162,6 +185,7 @@ class More:
         self.usage: defaultdict[str, Number] = defaultdict(int)
         self.result: Attributes = EMPTY
         self.sums: dict[str | None, tuple[Number, Number]] = {}
+        self.units: defaultdict[str, Number] = defaultdict(int)
         self.beats = 0
         self.beat_at: float | None = None
 
@@ -188,9 +212,24 @@ class Handle:
     _bumps = 0
     _seen: Any = 0
     _own = False
+    """Whether it said how far it is; then `track` only proves that it lives."""
+    _said_done = False
+    """Whether it said how many units are done."""
+    _highest: Number = 0
+    """The most units that `update` said are done."""
+    _highest_ratio = 0.0
+    _recorded = 0
+    """Outcomes that were recorded on it."""
     _total: Number | None = None
-    _unit = "item"
+    _unit = ITEM
     _ratio: float | None = None
+    _below: Below | None = None
+    _began: tuple[Any, Number, int] = (0, 0, 0)
+    """What the handle around it had counted by `advance` and `update`, and what had ended there, when it began."""
+    _part: tuple[Number, float] = (0, 0.0)
+    """Its count, and how far what runs inside came with the next units since."""
+    _unheard = False
+    """Whether it was begun where no operation runs, and that was said."""
     _scale: tuple[float, float] | None = None
     _shown: float | None = None
     _lanes: list[Lane] | None = None
@@ -216,7 +255,7 @@ class Handle:
     def _measure(self, total: object, unit: object, message: object) -> None:
         """Take what the caller said of its size and its first step."""
         if total is not None:
-            self._total = values.count(total, drops)
+            self._total = values.size("total", total)
         if unit is not None:
             self._unit = values.text(unit, drops, values.NAME_LENGTH)
         if message is not None:
@@ -239,20 +278,67 @@ class Handle:
 
     # -- the hot path
 
-    def advance(self, n: Number = 1) -> None:
-        """So many units more are done; from now on this count rules, not that of `track`."""
-        try:
-            self._advanced += n
-        except Exception:
-            drops.add(semconv.DROP_VALUE)
+    def advance(self, n: Number = 1, unit: str | None = None) -> None:
+        """Add `n` completed units; from now on this count rules, not that of `track`.
+
+        Args:
+            n: how many; a number of at least 0.
+            unit: what is counted where it is not the unit of the handle: a counter of its own beside the progress.
+        """
+        if unit is None:
+            try:
+                self._advanced += n
+            except Exception:
+                self._no_number(n)
+        else:
+            self._count_in(unit, n)
+
+    def _no_number(self, n: object) -> None:
+        drops.add(semconv.DROP_VALUE)
+        callsite.refused("advance", "n", n)
+
+    def _count_in(self, unit: str, n: Number) -> None:
+        """Add to the counter of another unit."""
+        if self._status is Status.PENDING:
+            self._too_early("advance")
+        known = accepted("advance", "n", n)
+        key = values.text(unit, drops, values.NAME_LENGTH)
+        if known is None:
+            return
+        if key == self._unit and self._unit_named:
+            self.advance(known)
+            return
+        units = self._with_more().units
+        if key not in units and len(units) >= values.ATTRIBUTE_COUNT:
+            drops.add(semconv.DROP_ATTRIBUTE)
+            return
+        units[key] += known
+        self.operation._said += 1
 
     @overload
-    def track(self, iterable: Iterable[T], *, unit: str | None = None) -> Tracked[T]: ...
+    def track(
+        self, iterable: Iterable[T], *, unit: str | None = None, total: Number | None = None, desc: object = None
+    ) -> Tracked[T]: ...
     @overload
-    def track(self, iterable: AsyncIterable[T], *, unit: str | None = None) -> AsyncTracked[T]: ...
-    def track(self, iterable: Any, *, unit: str | None = None) -> Any:
+    def track(
+        self, iterable: AsyncIterable[T], *, unit: str | None = None, total: Number | None = None, desc: object = None
+    ) -> AsyncTracked[T]: ...
+    def track(self, iterable: Any, *, unit: str | None = None, total: Number | None = None, desc: object = None) -> Any:
         """The same items, counted while a loop takes them; see `otel_progress.track`."""
-        return tracked(iterable, self, unit)
+        if self._status is Status.PENDING:
+            self._too_early("track")
+        return tracked(iterable, self, unit, total, desc)
+
+    def _too_early(self, call: str) -> None:
+        """Say that it was used before its start; what is lost by it, nobody can give back."""
+        if self._started is None and not self._unheard:
+            what = "operation" if self.operation is self else "stage"
+            callsite.warn(
+                call,
+                "comes before the start of %s %r, so nobody sees it; call start() first, or open it with 'with'",
+                what,
+                self.name,
+            )
 
     # -- what it says about itself
 
@@ -268,23 +354,40 @@ class Handle:
         if message is not None:
             self._message = values.text(message, drops)
         if total is not None:
-            known = values.count(total, drops)
+            known = accepted("update", "total", total)
             if known is not None:
                 self._total, self._own = known, True
-        if completed is not None:
-            done = values.count(completed, drops)
-            if done is not None:
-                self._bumps += done != self._counted()
-                self._base = done - self._plain_advanced()
-                self._ratio = None
-                self._own = True
-        if ratio is not None:
-            part = values.count(ratio, drops)
-            if part is not None:
-                part = min(1.0, float(part))
-                self._bumps += part != self._ratio
-                self._ratio, self._own = part, True
+        if completed is not None or ratio is not None:
+            if self._status is Status.PENDING:
+                self._too_early("update")
+            self._say_how_far(completed, ratio)
         self.operation._said += 1
+
+    def _say_how_far(self, completed: object, ratio: object) -> None:
+        """Take units done or a ratio; only what is above the highest so far is progress."""
+        done = None if completed is None else accepted("update", "completed", completed)
+        if done is not None:
+            highest = max(self._highest, self._counted())
+            self._base = done - self._plain_advanced()
+            self._ratio = None
+            self._own = self._said_done = True
+            if done > highest:
+                self._bumps += 1
+            elif done < highest:
+                self._again(done)
+            self._highest = max(done, highest)
+        part = None if ratio is None else accepted("update", "ratio", ratio)
+        if part is not None:
+            if part > _ABOUT_ONE:
+                callsite.refused("update", "ratio", ratio, "a number from 0 to 1")
+                return
+            self._own, self._ratio = True, min(1.0, float(part))
+            if self._ratio > self._highest_ratio:
+                self._bumps += 1
+                self._highest_ratio = self._ratio
+
+    def _again(self, completed: Number) -> None:
+        """A count below the highest so far was said: work that comes again, not progress."""
 
     def set(self, /, **attributes: object) -> None:
         """Set attributes; they show in every summary and on the span. A None is left out."""
@@ -294,6 +397,8 @@ class Handle:
 
     def heartbeat(self, /, **details: object) -> None:
         """The work is alive. It resets the idle time only with `heartbeat_counts=True`."""
+        if self._status is Status.PENDING:
+            self._too_early("heartbeat")
         more = self.operation._with_more()
         more.beats += 1
         more.beat_at = clock.unix()
@@ -308,11 +413,19 @@ class Handle:
             status: how it is meant, such as `ok`, `warning`, `failed`.
             attributes: what goes with it.
         """
+        if self._status is Status.PENDING:
+            self._too_early("note")
         line = values.text(text, drops)
         self._tell(line, None if status is None else values.text(status, drops, values.NAME_LENGTH), attributes)
 
     def record(self, outcome: str, *, item: object = None, component: object = None) -> None:
-        """Count an outcome (`ok`, `failed`, `skipped`, or another word); what failed shows in the feed."""
+        """Count an item that is done, by its outcome (`ok`, `failed`, `skipped`, or another word).
+
+        Where nothing else counts (no `advance`, no `update(completed=)`, no `track`), the number of records is the
+        count. What failed shows in the feed.
+        """
+        if self._status is Status.PENDING:
+            self._too_early("record")
         key = values.text(outcome, drops, values.NAME_LENGTH)
         for node in (self, self.operation) if self is not self.operation else (self,):
             outcomes = node._with_more().outcomes
@@ -320,6 +433,7 @@ class Handle:
                 outcomes[key] += 1
             else:
                 drops.add(semconv.DROP_ATTRIBUTE)
+        self._recorded += 1
         self.operation._said += 1
         if key == "failed":
             about = {semconv.OUTCOME: key, semconv.ITEM: item, semconv.COMPONENT: component}
@@ -333,6 +447,8 @@ class Handle:
         Args:
             key: what it does and on what, such as `f"search {query}"`; equal keys are the same step.
         """
+        if self._status is Status.PENDING:
+            self._too_early("step")
         now = clock.monotonic()
         short = type(key) is str and len(key) <= values.NAME_LENGTH
         known: str = key if short else _long_key(key)  # type: ignore[assignment]
@@ -355,7 +471,7 @@ class Handle:
             self.operation._with_loops(clock.monotonic())
         usage = self.operation._with_more().usage
         for key, raw in about.items():
-            amount = values.count(raw, drops) if raw is not None else None
+            amount = accepted("usage", key.partition(".")[0], raw) if raw is not None else None
             if not amount:
                 continue
             if key in usage or len(usage) < values.ATTRIBUTE_COUNT:
@@ -382,6 +498,11 @@ class Handle:
         """
         from otel_progress.live.waits import Waiting
 
+        if self._status is Status.PENDING:
+            self._too_early("waiting")
+        if overdue_after is not None and not values.number(overdue_after, drops, 0) > 0:  # type: ignore[operator]
+            callsite.refused("waiting", "overdue_after", overdue_after, "a number of seconds above 0")
+            overdue_after = None
         return Waiting(self, values.text(reason, drops), overdue_after)
 
     def stage(self, name: str, **options: Unpack[StageGiven]) -> Stage:
@@ -418,6 +539,8 @@ class Handle:
 
     def complete(self) -> None:
         """It is done; a later end changes nothing."""
+        if self._status is Status.PENDING:
+            self._too_early("complete")
         self._finish(Status.COMPLETED, None, None)
 
     def fail(self, error: BaseException | str | None = None) -> None:
@@ -497,40 +620,81 @@ class Handle:
 
     def _plain_advanced(self) -> Number:
         """What `advance` summed up, as a finite number."""
-        raw = self._advanced
+        raw, sound = self._advanced, self._sound
         if type(raw) is int:
+            if raw < sound:
+                self._fell(sound, raw)
             self._sound = raw
             return raw
         if raw is self._sound_raw:
-            return self._sound  # type: ignore[no-any-return]
+            return sound  # type: ignore[no-any-return]
         known = values.number(raw, drops)
         if known is None:
-            known = self._advanced = self._sound  # what it was before something came that is no number
+            self._fell(sound, raw)
+            known = self._advanced = sound  # what it was before something came that is no number
+        elif known < sound:
+            self._fell(sound, known)
         self._sound, self._sound_raw = known, raw
         return known
+
+    def _fell(self, before: object, now: object) -> None:
+        """Say once that `advance` took something away; the call itself is too quick to look."""
+        callsite.warn_of(
+            "fell",
+            f"{self.operation.name}/{self._path or ''}",
+            "the count of %s %r went from %s to %s: advance() takes numbers of at least 0; "
+            "update(completed=) sets a count",
+            "operation" if self.operation is self else "stage",
+            self.name,
+            values.shown(before),
+            values.shown(now),
+        )
+
+    def _begin_in(self, outer: Handle) -> None:
+        """Remember what the handle around it had counted, and what had ended there, when it began."""
+        self._began = outer._advanced, outer._base, 0 if outer._below is None else outer._below.ended
 
     def _counted(self) -> Number:
         """The own count: at least 0, within 64 bits."""
         return max(0, min(self._base + self._plain_advanced(), values.INT_MAX))
 
-    def _open_lane(self, iterable: object, unit: str | None) -> Lane:
+    def _open_lane(self, iterable: object, unit: str | None, total: Number | None = None, desc: object = None) -> Lane:
         place = here()
         lanes = self._lanes
+        known = None if unit is None else values.text(unit, drops, values.NAME_LENGTH)
         if lanes is None:
+            if known is not None and not self._unit_named and not self._counts:
+                self._unit = known  # the first to say what is counted here
             lanes = vars(self).setdefault("_lanes", [])  # one step, so that two threads get the same
         nested = any(not lane.closed and lane.place == place for lane in lanes)
-        lane = Lane(
-            length(iterable),
-            None if unit is None else values.text(unit, drops, values.NAME_LENGTH),
-            place,
-            nested,
-            clock.monotonic(),
-        )
+        lane = Lane(length(iterable) if total is None else int(total), known, place, nested, clock.monotonic())
+        if total is not None:
+            lane.named = True
+        if desc is not None:
+            lane.desc, lane.over = values.text(desc, drops), self._message
         if len(lanes) >= LANES:
             self._fold_lanes()
         lanes.append(lane)
         self.operation._said += 1
         return lane
+
+    @property
+    def _unit_named(self) -> bool:
+        """Whether somebody said what is counted."""
+        return self._unit is not ITEM
+
+    @property
+    def _counts(self) -> bool:
+        """Whether it counted units by itself: by `advance`, `update(completed=)` or `record`."""
+        return self._said_done or bool(self._plain_advanced()) or bool(self._recorded)
+
+    @property
+    def _words(self) -> str | None:
+        """The current step in words: what `update(message=)` said, or the `desc` of a loop that began later."""
+        for lane in reversed(self._lanes or ()):
+            if lane.desc is not None and not lane.closed:
+                return lane.desc if lane.over is self._message else self._message
+        return self._message
 
     def _fold_lanes(self) -> None:
         """Turn closed lanes into sums by unit, so that their number is bounded."""
@@ -559,21 +723,27 @@ class Handle:
         return counts
 
     def _progress(self) -> tuple[Number | None, Number | None, Mapping[str, Number]]:
-        """Completed, total, and the counts in other units."""
-        total = self._total
-        if self._lanes is None:
-            if self._own or self._plain_advanced():
-                return self._counted(), total, _NO_COUNTS
-            return (0 if total is not None else None), total, _NO_COUNTS
-        lanes = self._lane_counts()
-        done, size = lanes.pop(self._unit, (None, None))
-        lanes.pop(None, None)
-        others = {unit: lane[0] for unit, lane in lanes.items() if unit is not None}
-        if self._own or self._plain_advanced():
-            return self._counted(), total, others
-        if done is not None:
-            return done, total if total is not None else size, others
-        return (0 if total is not None else None), total, others
+        """What it counted by itself: completed (None where nothing was), total, and the counts in other units."""
+        total, more = self._total, self._more
+        done: Number | None = None
+        others = _NO_COUNTS if more is None or not more.units else dict(more.units)
+        if self._lanes is not None:
+            lanes = self._lane_counts()
+            in_unit = lanes.pop(self._unit, None)
+            lanes.pop(None, None)
+            if lanes:
+                others = dict(others)
+                for unit, (amount, _) in lanes.items():
+                    others[unit] = others.get(unit, 0) + amount  # type: ignore[index, arg-type]
+            if in_unit is not None and not self._own:
+                done, total = in_unit[0], in_unit[1] if total is None else total
+        if self._said_done or self._plain_advanced():
+            return self._counted(), self._total, others
+        if done is None and self._recorded and self._ratio is None and self._lanes is None:
+            done = self._recorded
+        elif done is None and self._own and self._ratio is None and self._lanes is not None:
+            done = 0  # it said how much there is, and so rules over its loops
+        return done, total, others
 
     def _life(self) -> Any:
         """A value that changes with each completed unit, in any unit and at any depth."""
@@ -581,8 +751,13 @@ class Handle:
         life = (advanced if type(advanced) is int else self._plain_advanced()) + self._bumps
         if self._lanes:
             life += sum(lane.completed for lane in list(self._lanes))
-        if self._more is not None and self._more.sums:
-            life += sum(done for done, _ in self._more.sums.values())
+        more = self._more
+        if more is not None:
+            life += self._recorded
+            if more.sums:
+                life += sum(done for done, _ in more.sums.values())
+            if more.units:
+                life += sum(tuple(more.units.values()))
         return life
 
     def _close_lanes(self) -> None:
@@ -598,13 +773,16 @@ def _long_key(key: object) -> str:
     return f"{text[: values.NAME_LENGTH - 12]}…#{zlib.crc32(text.encode()):08x}"
 
 
-def _locked_advance(self: Handle, n: Number = 1) -> None:
+def _locked_advance(self: Handle, n: Number = 1, unit: str | None = None) -> None:
     """The advance of interpreters without a global lock."""
+    if unit is not None:
+        self._count_in(unit, n)
+        return
     with _advance_lock:
         try:
             self._advanced += n
         except Exception:
-            drops.add(semconv.DROP_VALUE)
+            self._no_number(n)
 
 
 _advance_lock = threading.Lock()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, Ty
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, InvalidState
-from otel_progress.live import context, hooks
+from otel_progress.live import callsite, context, hooks
+from otel_progress.live.below import leave_child
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import guarded, tell_once
@@ -128,6 +129,7 @@ class Operation(Handle):
     _over = False
     _said = 0
     _told = 0
+    _surveyed: tuple[float, Any] | None = None
     _seen_by_ticker = False
 
     def __init__(
@@ -202,7 +204,7 @@ class Operation(Handle):
         operation._generation = registry.generation
         operation._started = operation._moved_at = clock.monotonic()
         operation._status = Status.RUNNING
-        if template._more is not None or template._total is not None or template._unit != "item":
+        if template._more is not None or template._total is not None or template._unit_named:
             operation._total, operation._unit = template._total, template._unit
             if template._more is not None:
                 operation._with_more().attributes = template._more.attributes
@@ -256,6 +258,8 @@ class Operation(Handle):
         if self._status is not Status.PENDING or self._started is not None:
             what = "ended before its start" if self._started is None else "was started before"
             raise InvalidState(f"operation {self.name!r} {what}; make a new operation(...) for each run")
+        if self._advanced:
+            self._too_early("advance")
         options = self._opts
         above = context.innermost.get()
         if above is not None and options.parent is None:
@@ -417,10 +421,20 @@ class Operation(Handle):
             planned = plan.stages[position]
             if stage._total is None and planned.total is not None:
                 stage._total = planned.total
-            if stage._unit == Handle._unit and planned.unit is not None:
+            if not stage._unit_named and planned.unit is not None:
                 stage._unit = planned.unit
         if position is not None or (stage._opts.weight is not None and len(self._weighed) < WEIGHED):
             self._weighed[stage.name] = stage
+        elif stage._opts.weight is None:
+            known = ", ".join(planned.name for planned in plan.stages[:5]) + (", …" if len(plan.stages) > 5 else "")
+            callsite.warn(
+                "stage",
+                "opens %r, which is not in the plan of operation %r (%s), so it doesn't move the percentage; "
+                "name it there, or give stage(..., weight=)",
+                stage.name,
+                self.name,
+                known,
+            )
 
     def _touch(self, node: Handle | None, now: float) -> None:
         """Something got done: the idle time of the node, and of all around it, starts at zero."""
@@ -460,12 +474,14 @@ class Operation(Handle):
         if children is None:
             children = vars(self).setdefault("_children", [])  # one step, so that two threads get the same
         children.append(weakref.ref(child))
+        child._begin_in(child._host() or self)
         self._check_at = 0.0
 
     def _let_go(self, child: Operation) -> None:
         """A child ended, which is progress of the branch that waited for it."""
         with registry.lock:
             self._children = [ref for ref in self._children or () if ref() is not child and ref() is not None]
+        leave_child(child, child._host() or self)
         if self._status is Status.RUNNING:
             self._touch(child._host() or self, child._ended or clock.monotonic())
             self._check_at = 0.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, TypeVar
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidState
 from otel_progress.live import context, hooks
+from otel_progress.live.below import leave
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import tell_once
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 RUNNING: Final = Status.RUNNING
 COMPLETED: Final = Status.COMPLETED
+NOTHING: Final = Handle._advanced
 STAGE_STARTED: Final = semconv.STAGE_STARTED
 STAGE_ENDED: Final = semconv.STAGE_ENDED
 innermost: Final = context.innermost
@@ -98,6 +100,9 @@ class Stage(Handle):
             parent: what it is a part of; what runs here unless said.
             options: what else is said of it, see `StageGiven`: `weight`, `total`, `unit`, `description`, `message`,
                 `expected`, `stall_after`, `critical`, `depends_on`, `attributes`.
+
+        Raises:
+            InvalidArgument: for a weight or total below 0, a time that is not above 0, or what is no number.
         """
         self.name = name if type(name) is str and name in _names else _name(name)
         self._parent = parent
@@ -121,15 +126,12 @@ class Stage(Handle):
         """Take the options of `StageGiven`."""
         self._measure(total, unit, message)
         options = StageOptions(
-            _limit(weight, zero=True),
+            _float(values.size("weight", weight)),
             None if description is None else values.text(description, drops),
-            _limit(expected),
-            idle_limit(stall_after, lambda _, value: _limit(value)),
+            _float(values.positive("expected", expected)),
+            idle_limit(stall_after, values.positive),
             bool(critical),
-            tuple(
-                values.text(item, drops, values.NAME_LENGTH)
-                for item in ((depends_on,) if isinstance(depends_on, str) else depends_on)
-            ),
+            values.names("depends_on", depends_on, drops),
         )
         if options != PLAIN:
             self._opts = options
@@ -174,14 +176,15 @@ class Stage(Handle):
             raise InvalidState(f"stage {self.name!r} was started before; make a new stage(...) for each run")
         here = innermost.get()
         parent = here if self._parent is None else self._parent
+        given = parent
         while parent is not None and parent._status is not RUNNING:
             parent = parent._parent
         if parent is None:
-            context.outside("stage")
+            self._nowhere(given)
             return self
         operation = parent if type(parent) is Operation else parent._op if type(parent) is Stage else parent.operation
         if operation is None or operation._generation != registry.generation:
-            context.outside("stage")
+            self._nowhere(None)
             return self
         self._parent = parent
         self._op = operation
@@ -190,6 +193,8 @@ class Stage(Handle):
         self._status = RUNNING
         if current:
             self._context = innermost.set(self)
+        if parent._advanced is not NOTHING or parent._base or parent._below is not None:
+            self._begin_in(parent)
         try:
             if operation._span is not None:
                 hooks.tracing.start_stage(self, parent is here, current, now_ns)
@@ -215,6 +220,14 @@ class Stage(Handle):
             tell_once("telemetry failed at the start of a stage; the job goes on")
         return self
 
+    def _nowhere(self, parent: Handle | None) -> None:
+        """Say that nothing runs that it could be a part of."""
+        if parent is not None and parent._status is Status.PENDING and parent._started is None:
+            parent._too_early("stage")
+        else:
+            context.outside("stage")
+        self._unheard = True
+
     def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         operation = self._op
         if operation is None or self._status is not RUNNING:
@@ -229,17 +242,18 @@ class Stage(Handle):
         try:
             if self._lanes is not None:
                 self._close_lanes()
-            if self._span is None:
-                pass
-            elif (
-                status is COMPLETED
-                and self._more is None
-                and self._message is None
-                and self._trail is None
+            silent = (
+                self._more is None
                 and self._lanes is None
                 and not self._own
+                and self._below is None
                 and not self._advanced
-            ):
+            )
+            if not silent:
+                leave(self)
+            if self._span is None:
+                pass
+            elif silent and status is COMPLETED and self._message is None and self._trail is None:
                 self._span.end(now_ns)  # nothing to add
             else:
                 hooks.tracing.end(self, status, reason, error, now_ns)
@@ -267,7 +281,7 @@ class Stage(Handle):
             self.name,
             parent=self._parent,
             total=self._total,
-            unit=self._unit,
+            unit=self._unit if self._unit_named else None,
             message=self._message,
             attributes=None if more is None else more.attributes,
         )
@@ -321,12 +335,5 @@ def _name(name: object) -> str:
     return name
 
 
-def _limit(value: Any, *, zero: bool = False) -> float | None:
-    """A finite number above 0 (or 0 where that has a meaning), else None and counted."""
-    if value is None:
-        return None
-    known = values.number(value, drops)
-    if known is None or known < 0 or (known == 0 and not zero):
-        drops.add(semconv.DROP_VALUE)
-        return None
-    return float(known)
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)

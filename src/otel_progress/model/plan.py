@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from otel_progress.errors import InvalidArgument
-from otel_progress.model.values import NAME_LENGTH, Drops, finite, positive, text
+from otel_progress.model.values import NAME_LENGTH, Drops, names, positive, shown, size, text
 
 _drops = Drops()
 """What the limits cut from plans; a plan is made once, so nobody counts it."""
@@ -44,17 +44,16 @@ class StagePlan:
         """Tell a plan that can't be meant at once."""
         if not isinstance(self.name, str) or not self.name:
             raise InvalidArgument(f"a stage's name must be a text that is not empty, not {self.name!r}")
-        if not finite(self.weight) or self.weight < 0:
-            raise InvalidArgument(f"the weight of {self.name!r} must be a number of at least 0, not {self.weight!r}")
-        if self.total is not None and (not finite(self.total) or self.total < 0):
-            raise InvalidArgument(f"the total of {self.name!r} must be a number of at least 0, not {self.total!r}")
-        positive(f"expected of {self.name!r}", self.expected)
-        needed = (self.depends_on,) if isinstance(self.depends_on, str) else self.depends_on
         keep = object.__setattr__
+        keep(self, "weight", size(f"the weight of {self.name!r}", self.weight))
+        keep(self, "total", size(f"the total of {self.name!r}", self.total))
+        keep(self, "expected", positive(f"expected of {self.name!r}", self.expected))
+        if self.weight is None:
+            raise InvalidArgument(f"the weight of {self.name!r} must be a number of at least 0, not None")
         keep(self, "name", text(self.name, _drops, NAME_LENGTH))
         keep(self, "unit", self.unit and text(self.unit, _drops, NAME_LENGTH))
         keep(self, "description", self.description and text(self.description, _drops))
-        keep(self, "depends_on", tuple(text(name, _drops, NAME_LENGTH) for name in needed))
+        keep(self, "depends_on", names(f"depends_on of {self.name!r}", self.depends_on, _drops))
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,10 @@ def phases(starts: Mapping[str, float], *, interpolate: bool = True) -> Plan:
         interpolate: whether the percentage moves inside a phase, as far as the phase tells its own progress.
 
     Raises:
-        InvalidArgument: where the percentages don't rise, or leave 0 to 100.
+        InvalidArgument: where the percentages don't rise, leave 0 to 100, or are parts of 1.
     """
+    if not isinstance(starts, Mapping):
+        raise InvalidArgument(f"phases() takes a dict of names and percentages, not {shown(starts)}")
     values = list(starts.values())
     if not values:
         raise InvalidArgument("phases() needs at least one phase, as in phases({'load': 0, 'train': 20})")
@@ -110,6 +111,10 @@ def phases(starts: Mapping[str, float], *, interpolate: bool = True) -> Plan:
         raise InvalidArgument(f"phases start at percentages from 0 to below 100, not {values}")
     if any(a >= b for a, b in itertools.pairwise(values)):
         raise InvalidArgument(f"each phase must start at a higher percentage than the one before, not {values}")
+    if 0 < values[-1] < 1:
+        raise InvalidArgument(
+            f"phases start at percentages from 0 to 100, but {values} look like parts of 1: times 100?"
+        )
     ends = [*values[1:], 100]
     stages = tuple(StagePlan(name, weight=end - start) for (name, start), end in zip(starts.items(), ends))
     return Plan(stages, tuple(v / 100 for v in values), interpolate)

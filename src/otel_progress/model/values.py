@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NoReturn, TypeAlias, Union
@@ -65,29 +66,45 @@ class Drops(dict[str, int]):
 
 
 def number(value: object, drops: Drops, otherwise: Number | None = None) -> Number | None:
-    """A finite int within 64 bits or a finite float; anything else is counted and becomes `otherwise`."""
-    if type(value) is int:
-        if INT_MIN <= value <= INT_MAX:
-            return value
-        drops.add(semconv.DROP_VALUE)
-        return INT_MAX if value > 0 else INT_MIN
+    """A finite int within 64 bits or a finite float; anything else is counted and becomes `otherwise`.
+
+    Numbers of any kind count (numpy, Decimal, Fraction; True is 1); texts don't, whatever they say.
+    """
+    if type(value) is not int:
+        value = _plain(value)
+    if type(value) is not int:
+        if value is None:
+            drops.add(semconv.DROP_VALUE)
+            return otherwise
+        return value
+    if INT_MIN <= value <= INT_MAX:
+        return value
+    drops.add(semconv.DROP_VALUE)
+    return INT_MAX if value > 0 else INT_MIN
+
+
+def _plain(value: object) -> Number | None:
+    """An int for what is a whole number by its type, a finite float for other numbers, else None."""
+    if isinstance(value, (str, bytes, bytearray)):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except Exception:
+        pass
     try:
         result = float(value)  # type: ignore[arg-type]
     except Exception:
-        result = math.nan
-    if math.isfinite(result):
-        return result
-    drops.add(semconv.DROP_VALUE)
-    return otherwise
+        return None
+    return result if math.isfinite(result) else None
 
 
 def count(value: object, drops: Drops) -> Number | None:
-    """A number of at least 0, or None where it can't be read."""
+    """A number of at least 0; anything else is counted, and None."""
     result = number(value, drops)
     if result is None or result >= 0:
         return result
     drops.add(semconv.DROP_VALUE)
-    return 0
+    return None
 
 
 def text(value: object, drops: Drops, limit: int = MESSAGE_LENGTH) -> str:
@@ -133,13 +150,61 @@ def value(given: object, drops: Drops, limit: int = VALUE_LENGTH) -> Value:
     return scalars
 
 
-def positive(name: str, value: float | None) -> float | None:
-    """The value if it is a finite number above 0, or None."""
-    if value is None:
-        return None
-    if not finite(value) or value <= 0:
-        raise InvalidArgument(f"{name} must be a number of seconds above 0, or None, not {value!r}")
-    return value
+def positive(name: str, value: object) -> Number | None:
+    """An option in seconds: a finite number above 0, or None.
+
+    Raises:
+        InvalidArgument: for anything else.
+    """
+    known = _option(value)
+    if value is None or (known is not None and known > 0):
+        return _cut(known)
+    raise InvalidArgument(f"{name} must be a number of seconds above 0, or None, not {shown(value)}")
+
+
+def size(name: str, value: object) -> Number | None:
+    """An option that is a number of at least 0, or None; above 64 bits it is cut to that.
+
+    Raises:
+        InvalidArgument: for anything else.
+    """
+    known = _option(value)
+    if value is None or (known is not None and known >= 0):
+        return _cut(known)
+    raise InvalidArgument(f"{name} must be a number of at least 0, not {shown(value)}")
+
+
+def names(option: str, given: object, drops: Drops) -> tuple[str, ...]:
+    """An option that is a list of names, or one name.
+
+    Raises:
+        InvalidArgument: for what can't be read as a list.
+    """
+    if isinstance(given, str):
+        return (text(given, drops, NAME_LENGTH),)
+    try:
+        return tuple(text(item, drops, NAME_LENGTH) for item in given)  # type: ignore[attr-defined]
+    except TypeError:
+        raise InvalidArgument(f"{option} must be a list of names, not {shown(given)}") from None
+
+
+def _option(value: object) -> Number | None:
+    """The number that an option is, or None; a bool is a mistake there."""
+    known = None if isinstance(value, bool) else _plain(value)
+    return known if finite(known) else None
+
+
+def _cut(known: Number | None) -> Number | None:
+    return min(known, INT_MAX) if type(known) is int else known
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value in an error's text: short, whatever it is."""
+    try:
+        result = repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
+    return result if len(result) <= limit else f"{result[: limit - 1]}…"
 
 
 def finite(value: object) -> bool:

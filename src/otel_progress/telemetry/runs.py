@@ -229,9 +229,9 @@ _WAITS: Final = _SERIES.index(s.RUN_WAIT_REMAINING)
 
 def _values(operation: Operation, seen: Figures, now: float) -> tuple[float | None, ...]:
     """The values of one operation, in the order of `_SERIES`; None where it has none."""
-    done, total, _ = operation._progress()
-    raw = progress.raw_ratio(operation, done, total)
-    eta = progress.eta(operation, done, total, raw, now)
+    survey = progress.Survey(operation)
+    found = survey.of(operation)
+    eta = progress.eta(operation, found, now, survey)
     return (
         1.0,
         operation._started_ns / 1e9,
@@ -241,9 +241,9 @@ def _values(operation: Operation, seen: Figures, now: float) -> tuple[float | No
         limits.slow_after(operation),
         eta.eta if eta is not None else None,
         seen.wait_remaining,
-        progress.shown_ratio(operation, raw),
-        done,
-        total,
+        progress.shown_ratio(operation, found.raw),
+        found.completed,
+        found.total,
     )
 
 

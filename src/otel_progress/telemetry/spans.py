@@ -19,6 +19,7 @@ from otel_progress import semconv as s
 from otel_progress.live import context, hooks
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import words
+from otel_progress.live.engine.progress import settled
 from otel_progress.live.guard import tell_once
 from otel_progress.live.node import Handle
 from otel_progress.live.operation import Operation, Parent
@@ -120,6 +121,7 @@ class Spans:
             or node._trail is not None
             or node._own
             or node._advanced
+            or node._below is not None
             or type(node) is not Stage
         ):
             try:
@@ -213,14 +215,15 @@ def _identity(operation: Operation) -> dict[str, Any]:
 
 def _at_end(node: Handle, status: Ending) -> dict[str, Any]:
     """What is known of it at its end; who it is comes last, as a span with too many attributes drops the oldest."""
-    done, total, _ = node._progress()
+    found = settled(node)
+    done, total = found.completed, found.total
     if isinstance(node, Operation):
         ours = _identity(node)
     else:
         ours = {s.OPERATION_ID: node.operation.id, s.OPERATION_NAME: node.operation.name, s.STAGE_PATH: node._path}
     ours[s.STATUS] = status.value
     if done is not None:
-        ours[s.COMPLETED], ours[s.UNIT] = min(done, values.INT_MAX), node._unit
+        ours[s.COMPLETED], ours[s.UNIT] = min(done, values.INT_MAX), found.unit
     if total is not None:
         ours[s.TOTAL] = min(total, values.INT_MAX)
     if node._message is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from otel_progress.live import hooks
 from otel_progress.live.engine import parallel
 from otel_progress.live.engine.limits import slow_limit
-from otel_progress.live.engine.progress import eta, passed, progress_of, raw_ratio
+from otel_progress.live.engine.progress import Survey, begun, passed, progress_of
 from otel_progress.live.registry import registry
 from otel_progress.live.running import STAGES, fold, innermost
 from otel_progress.model.health import STUCK, judge
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 
 def capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
     """The snapshot of an operation at a monotonic time (s) and a timestamp (ns)."""
-    for node in (operation, *(operation._running or ())[-STAGES:]):
-        node._plain_advanced()  # it may run code of the user's number, which must not hold the lock
+    survey = Survey(operation)  # it may run code of the user's number, which must not hold the lock
     with registry.lock:
-        snapshot = _capture(operation, now, now_ns)
+        snapshot = _capture(operation, now, now_ns, survey)
     verdict = judge(snapshot, snapshot.timestamp)
     object.__setattr__(snapshot, "health", verdict.health)
     object.__setattr__(snapshot, "health_reason", verdict.reason if verdict.troubled else None)
@@ -49,7 +48,7 @@ def _without_eta(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, progress=replace(snapshot.progress, eta=None), stages=stages)
 
 
-def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
+def _capture(operation: Operation, now: float, now_ns: int, survey: Survey) -> Snapshot:
     if operation._stages is not None and len(operation._stages) > STAGES:
         fold(operation)
     end = now if operation._ended is None else operation._ended
@@ -58,8 +57,7 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
     more = operation._more
     seen = parallel.see(operation, end)
     current = seen.node if seen.troubled else innermost(operation)
-    done, total, others = operation._progress()
-    raw = raw_ratio(operation, done, total)
+    others = survey.of(operation).others
     status = operation._status
     if operation._started is not None and not operation._started_ns:
         operation._started_ns = now_ns - int((now - operation._started) * 1e9)
@@ -81,8 +79,8 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
         message=_message(current),
         description=options.description,
         agent=options.agent,
-        progress=progress_of(operation, done, total, raw, eta(operation, done, total, raw, now)),
-        stages=_stages(operation, now),
+        progress=progress_of(operation, now, survey),
+        stages=_stages(operation, now, survey),
         folded=_folded(operation, now),
         branches=seen.branches,
         outcomes=EMPTY if more is None or not more.outcomes else Attributes(more.outcomes),
@@ -99,8 +97,8 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
 
 def _message(node: Handle | None) -> str | None:
     while node is not None:
-        if node._message is not None:
-            return node._message
+        if node._words is not None:
+            return node._words
         if node.operation is node:
             return None
         node = node._parent
@@ -110,15 +108,15 @@ def _message(node: Handle | None) -> str | None:
 # -- stages
 
 
-def _stages(operation: Operation, now: float) -> tuple[StageSnapshot, ...]:
+def _stages(operation: Operation, now: float, survey: Survey) -> tuple[StageSnapshot, ...]:
     """Those that ran, then the planned ones that did not, at most `STAGES` in all."""
-    ran = [_stage(stage, now) for stage in list(operation._stages or ())[-STAGES:]]
+    ran = [_stage(stage, now, survey) for stage in list(operation._stages or ())[-STAGES:]]
     plan = operation._opts.plan
     if plan is not None:
-        weighed = operation._weighed or {}
-        furthest = passed(plan, weighed)
+        known = begun(operation)  # those that run as child operations are shown as such
+        furthest = passed(plan, known)
         for position, stage in enumerate(plan.stages):
-            if stage.name not in weighed and len(ran) < STAGES:
+            if stage.name not in known and len(ran) < STAGES:
                 skipped = operation._status.final or position < furthest
                 ran.append(_pending(stage, skipped=skipped))
     return tuple(ran)
@@ -148,11 +146,10 @@ def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:
     )
 
 
-def _stage(stage: Stage, now: float) -> StageSnapshot:
+def _stage(stage: Stage, now: float, survey: Survey) -> StageSnapshot:
     end = now if stage._ended is None else stage._ended
     started = stage._started or now
-    done, total, others = stage._progress()
-    raw = raw_ratio(stage, done, total)
+    others = survey.of(stage).others
     options, more = stage._opts, stage._more
     plan = stage.operation._opts.plan
     planned_stage = None
@@ -165,7 +162,7 @@ def _stage(stage: Stage, now: float) -> StageSnapshot:
         name=stage.name,
         path=stage._path or stage.name,
         status=stage.status,
-        progress=progress_of(stage, done, total, raw, eta(stage, done, total, raw, now)),
+        progress=progress_of(stage, now, survey),
         planned=planned_stage is not None,
         weight=options.weight if options.weight is not None else (planned_stage.weight if planned_stage else None),
         expected=expected,
@@ -174,7 +171,7 @@ def _stage(stage: Stage, now: float) -> StageSnapshot:
         idle=max(0.0, (end if wait is None else end - wait.elapsed) - max(stage._moved_at, stage._counted_at)),
         stall_after=None if options.stall_after is None or math.isinf(options.stall_after) else options.stall_after,
         description=options.description or (planned_stage.description if planned_stage else None),
-        message=stage._message,
+        message=stage._words,
         reason=stage._reason,
         critical=options.critical and (planned_stage is None or planned_stage.critical),
         depends_on=options.depends_on or (planned_stage.depends_on if planned_stage else ()),

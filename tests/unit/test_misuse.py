@@ -1,0 +1,230 @@
+"""Wrong use is told at the earliest point: options raise at once, methods of a running job warn once a call site."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+import otel_progress as progress
+from otel_progress import InvalidArgument, Operation, StagePlan, phases, semconv
+from otel_progress.live import callsite
+from otel_progress.model.values import INT_MAX
+from otel_progress.testing import Capture
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told() -> None:
+    callsite._told.clear()
+
+
+Call = Callable[[Operation], object]
+
+RUNNING: dict[str, tuple[Call, str]] = {
+    "update total": (
+        lambda op: op.update(total=-5),
+        "update() at {} is ignored: total must be a number of at least 0, not -5",
+    ),
+    "update total text": (lambda op: op.update(total="ten"), "total must be a number of at least 0, not 'ten'"),  # type: ignore[arg-type]
+    "update total digits": (lambda op: op.update(total="10"), "total must be a number of at least 0, not '10'"),  # type: ignore[arg-type]
+    "update completed": (lambda op: op.update(completed=math.nan), "completed must be a number of at least 0, not nan"),
+    "update ratio": (lambda op: op.update(ratio=30), "ratio must be a number from 0 to 1, not 30"),
+    "advance text": (
+        lambda op: op.advance("x"),
+        "advance() at {} is ignored: n must be a number of at least 0, not 'x'",
+    ),  # type: ignore[arg-type]
+    "advance in a unit": (lambda op: op.advance(-1, "token"), "n must be a number of at least 0, not -1"),
+    "track": (lambda op: list(op.track([1], total=-1)), "track() at {} is ignored: total must be a number"),
+    "usage": (
+        lambda op: op.usage(cost="free"),
+        "usage() at {} is ignored: cost must be a number of at least 0, not 'free'",
+    ),  # type: ignore[arg-type]
+    "tokens": (lambda op: op.usage(input_tokens=-5), "input_tokens must be a number of at least 0, not -5"),
+    "waiting": (
+        lambda op: op.waiting("x", overdue_after=-1),
+        "overdue_after must be a number of seconds above 0, not -1",
+    ),
+    "huge value": (lambda op: op.update(total="x" * 9999), "xxx…"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_a_running_job_is_warned_once_a_call_site(
+    name: str, progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A method of a running job never raises: it leaves the value out, and says once a line which, and what would do."""
+    call, text = RUNNING[name]
+    with progress.operation("work", total=10) as op:
+        op.advance(4)
+        for _ in range(3):
+            call(op)
+        found = op.snapshot()
+        assert (found.progress.completed, found.progress.total, found.usage) == (4, 10, {})
+    (record,) = caplog.records
+    assert text.replace("{}", f"{__file__}:{call.__code__.co_firstlineno}") in record.getMessage()
+    assert record.levelname == "WARNING"
+    assert len(record.getMessage()) < 400
+
+
+def test_a_count_that_falls_is_told_when_it_is_read(
+    progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`advance(-3)` costs nothing at the call; the next look names the operation or stage, once."""
+    with progress.operation("work") as op, progress.stage("step") as stage:
+        stage.advance(5)
+        progress_capture.look()
+        for _ in range(3):
+            stage.advance(-3)
+            progress_capture.look()
+        assert op.snapshot().stages[0].progress.completed == 0
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "the count of stage 'step' went from 5 to 2: advance() takes numbers of at least 0; "
+        "update(completed=) sets a count"
+    )
+
+
+OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
+    "total": (lambda: progress.operation("x", total=-5), "total must be a number of at least 0, not -5"),
+    "total text": (lambda: progress.operation("x", total="ten"), "total must be a number of at least 0, not 'ten'"),  # type: ignore[arg-type]
+    "total bool": (lambda: progress.operation("x", total=True), "total must be a number of at least 0, not True"),
+    "total nan": (lambda: progress.operation("x", total=math.nan), "not nan"),
+    "total inf": (lambda: progress.operation("x", total=math.inf), "not inf"),
+    "time": (lambda: progress.operation("x", slow_after="1h"), "slow_after must be a number of seconds above 0"),  # type: ignore[arg-type]
+    "timedelta": (lambda: progress.operation("x", stall_after=timedelta(1)), "must be a number of seconds above 0"),  # type: ignore[arg-type]
+    "stage total": (lambda: progress.stage("x", total=-5), "total must be a number of at least 0, not -5"),
+    "stage of a handle": (lambda: progress.operation("x").stage("y", total="ten"), "not 'ten'"),  # type: ignore[arg-type]
+    "weight": (lambda: progress.stage("x", weight=-1), "weight must be a number of at least 0, not -1"),
+    "expected": (
+        lambda: progress.stage("x", expected=0),
+        "expected must be a number of seconds above 0, or None, not 0",
+    ),
+    "stall_after": (lambda: progress.stage("x", stall_after=-5), "stall_after must be a number of seconds above 0"),
+    "depends_on": (lambda: progress.stage("x", depends_on=5), "depends_on must be a list of names, not 5"),  # type: ignore[arg-type]
+    "parts of 1": (lambda: phases({"a": 0, "b": 0.2}), r"\[0, 0.2\] look like parts of 1"),
+    "no dict": (lambda: phases(["a"]), "takes a dict of names and percentages"),  # type: ignore[arg-type]
+    "plan": (lambda: StagePlan("a", depends_on=5), "depends_on of 'a' must be a list of names, not 5"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_raise_at_once(name: str) -> None:
+    """A wrong option of operation, stage or phases raises `InvalidArgument` where it is given."""
+    make, text = OPTIONS[name]
+    with pytest.raises(InvalidArgument, match=text):
+        make()
+
+
+@pytest.mark.parametrize("value", [Decimal("2.5"), Fraction(5, 2), 2.5])
+def test_numbers_of_any_kind_are_options(value: Any, progress_capture: Capture) -> None:
+    """Decimals and fractions are numbers, as those of numpy are."""
+    with (
+        progress.operation("x", total=value, stall_after=value) as op,
+        progress.stage("s", weight=value, expected=value),
+    ):
+        found = op.snapshot()
+        assert (found.progress.total, found.stall_after, found.stages[0].weight) == (2.5, 2.5, 2.5)
+
+
+def test_whole_numbers_of_any_kind_stay_whole(progress_capture: Capture) -> None:
+    """What is an integer by its type stays one; above 64 bits it is cut, and counted."""
+
+    class Int64:
+        def __index__(self) -> int:
+            return 5
+
+    with progress.operation("x", total=Int64()) as op:  # type: ignore[arg-type]
+        op.update(completed=Int64())  # type: ignore[arg-type]
+        found = op.snapshot().progress
+        assert (found.completed, type(found.completed), found.total) == (5, int, 5)
+        op.update(total=2**70)
+        assert op.snapshot().progress.total == INT_MAX
+    assert progress_capture.drops[semconv.DROP_VALUE] == 1
+
+
+def test_a_stage_that_the_plan_does_not_name(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """A stage below the operation that its plan does not name is told once; one with a weight, or deeper, is meant."""
+    with progress.operation("release", plan=["design", "build"]):
+        for name in ("bild", "other"):
+            with progress.stage(name):
+                pass
+        with progress.stage("build"), progress.stage("inner"):
+            pass
+        with progress.stage("heavy", weight=2):
+            pass
+    (record,) = caplog.records
+    assert "opens 'bild', which is not in the plan of operation 'release' (design, build)" in record.getMessage()
+    assert "weight=" in record.getMessage()
+
+
+EARLY: dict[str, Callable[[Operation], object]] = {
+    "update": lambda op: op.update(completed=3),
+    "record": lambda op: op.record("ok"),
+    "note": lambda op: op.note("hello"),
+    "track": lambda op: list(op.track([1])),
+    "waiting": lambda op: op.waiting("tea"),
+    "heartbeat": lambda op: op.heartbeat(),
+    "step": lambda op: op.step("a"),
+    "stage": lambda op: op.stage("a").start(),
+    "complete": lambda op: op.complete(),
+}
+
+
+@pytest.mark.parametrize("name", EARLY)
+def test_an_operation_used_before_its_start(
+    name: str, progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What comes before `start()` is told once a call site, with what to do."""
+    for _ in range(2):
+        EARLY[name](progress.operation("work"))
+    (record,) = caplog.records
+    line = f"{__file__}:{EARLY[name].__code__.co_firstlineno}"
+    assert record.getMessage() == (
+        f"{name}() at {line} comes before the start of operation 'work', so nobody sees it; "
+        "call start() first, or open it with 'with'"
+    )
+
+
+def test_advance_before_the_start_is_told_at_the_start(
+    progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`advance` does not look; `start()` sees what was counted before, and keeps it."""
+    op = progress.operation("work")
+    op.advance(3)
+    assert not caplog.records
+    with op:
+        assert op.snapshot().progress.completed == 3
+    assert "advance() at" in caplog.records[0].getMessage()
+
+
+def test_what_may_be_said_before_the_start(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """Attributes, a total and a message are taken along; giving one up before its start is fine."""
+    op = progress.operation("work")
+    op.set(a=1)
+    op.update(total=5, message="soon")
+    op.cancel("not needed")
+    assert not caplog.records
+
+
+def test_a_stage_outside_is_told_once(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """A stage where no operation runs says so once; what is done with it says nothing more."""
+    with progress.stage("alone") as stage:
+        stage.update(completed=1)
+        stage.note("x")
+        list(stage.track([1]))
+    (record,) = caplog.records
+    assert "no operation is running here" in record.getMessage()
+
+
+def test_warnings_are_bounded(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """After so many places one line says that no more are named."""
+    for number in range(callsite.SITES + 10):
+        callsite.warn_of("test", f"n{number}", "place %d", number)
+    assert len(caplog.records) == callsite.SITES + 1
+    assert "no more of them are named" in caplog.records[-1].getMessage()
+    callsite._told.clear()
