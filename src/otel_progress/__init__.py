@@ -44,6 +44,7 @@ from otel_progress.telemetry.spans import extract, inject
 if TYPE_CHECKING:
     from otel_progress.live.executor import CarryingExecutor
     from otel_progress.model.plan import Plan, StagePlan, phases
+    from otel_progress.model.repeats import StageRuns
     from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
     from otel_progress.telemetry.setup import configure, shutdown
 
@@ -66,6 +67,7 @@ __all__ = [
     "Snapshot",
     "Stage",
     "StagePlan",
+    "StageRuns",
     "StageSnapshot",
     "Status",
     "__version__",
@@ -103,6 +105,7 @@ _LATER = {
     "Progress": "otel_progress.model.snapshot",
     "Snapshot": "otel_progress.model.snapshot",
     "StagePlan": "otel_progress.model.plan",
+    "StageRuns": "otel_progress.model.repeats",
     "StageSnapshot": "otel_progress.model.snapshot",
     "configure": "otel_progress.telemetry.setup",
     "phases": "otel_progress.model.plan",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from otel_progress.live.engine.watchdog import Trouble
     from otel_progress.live.stage import Stage
     from otel_progress.model.plan import Plan, StagePlan
+    from otel_progress.model.repeats import FoldedRuns
     from otel_progress.model.snapshot import Note, Snapshot
 
     class OperationGiven(TypedDict, total=False):
@@ -111,6 +112,7 @@ class Operation(Handle):
     _first_stage: Stage | None = None
     _weighed: dict[str, Stage] | None = None
     _folded: dict[str, tuple[int, float]] | None = None
+    _runs: FoldedRuns | None = None
     _notes: deque[Note] | None = None
     _listeners: list[Listener] | None = None
     _health = Health.PROGRESSING

@@ -10,6 +10,7 @@ from typing import Any
 
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
+from otel_progress.model.repeats import StageRuns
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes, Number
 
@@ -168,8 +169,9 @@ class Snapshot:
     """Everything that is known of one operation at one moment.
 
     Times are in seconds; `started_at` and `timestamp` since 1970. `elapsed` and `idle` come from the
-    monotonic clock. `stages` has at most 64 stages: all that run, then the newest; older ones are
-    only counts and seconds by status, in `folded`.
+    monotonic clock. `stages` has at most 64 stages: all that run, then the newest, failed ones before others; the
+    rest are only counts and seconds by status, in `folded`. `repeated` has the count and the durations of each stage
+    that ended more than once, whether its runs are told one by one or not.
 
     `stall_after` and `slow_after` are the limits that count, and their source says where they come from where nobody
     named them. While it is silent or looping, `stuck_at` is the line of the user's code, and `stack` the way to it.
@@ -219,6 +221,7 @@ class Snapshot:
     heartbeat_at: float | None = None
     cancel_requested: bool = False
     span: SpanIds | None = None
+    repeated: tuple[StageRuns, ...] = ()
 
     def at(self, now: float) -> Snapshot:
         """The same operation at `now` (seconds since 1970), if nothing was heard of it since."""

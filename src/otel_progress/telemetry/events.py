@@ -151,6 +151,7 @@ def _bare(snapshot: Snapshot) -> Snapshot:
         snapshot,
         stages=(),
         folded=(),
+        repeated=(),
         description=None,
         outcomes=EMPTY,
         counters=EMPTY,

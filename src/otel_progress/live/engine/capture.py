@@ -13,6 +13,7 @@ from otel_progress.live.registry import registry
 from otel_progress.live.running import STAGES, fold, innermost
 from otel_progress.model.health import judge
 from otel_progress.model.plan import StagePlan
+from otel_progress.model.repeats import Runs, StageRuns
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Attributes
@@ -81,6 +82,7 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
         heartbeat_at=None if more is None else more.beat_at,
         cancel_requested=operation._cancel_reason is not None,
         span=hooks.tracing.ids(operation) if operation._span is not None else None,
+        repeated=_repeated(operation),
     )
 
 
@@ -118,6 +120,28 @@ def _folded(operation: Operation, now: float) -> tuple[tuple[str, int, float], .
         count, seconds = folded.get(stage.status.value, (0, 0.0))
         folded[stage.status.value] = (count + 1, seconds + (stage._ended or now) - (stage._started or now))
     return tuple((status, count, round(seconds, 3)) for status, (count, seconds) in sorted(folded.items()))
+
+
+def _repeated(operation: Operation) -> tuple[StageRuns, ...]:
+    """The ended runs of each path that has more than one, in the order of their first run."""
+    folded = operation._runs
+    by_path: dict[str, list[Stage]] = {path: [] for path in folded or ()}
+    ended = [stage for stage in list(operation._stages or ()) if stage._status.final]
+    for stage in ended:
+        by_path.setdefault(stage._path or stage.name, []).append(stage)
+    if not folded and len(by_path) == len(ended):
+        return ()
+    found: list[StageRuns] = []
+    for path, told in by_path.items():
+        before = folded.get(path) if folded else None
+        if len(told) + (before.count if before else 0) > 1:
+            runs = Runs()
+            if before:
+                runs.merge(before)
+            for stage in told:
+                runs.add(stage._status.value, max(0.0, (stage._ended or 0.0) - (stage._started or 0.0)))
+            found.append(runs.seen(path, before.count if before else 0))
+    return tuple(found)
 
 
 def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:
