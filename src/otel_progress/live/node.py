@@ -412,9 +412,17 @@ class Handle:
 
     # -- its end
 
-    def complete(self) -> None:
-        """It is done; a later end changes nothing."""
-        self._finish(Status.COMPLETED, None, None)
+    def complete(self, message: object = None) -> None:
+        """It is done; a later end changes nothing.
+
+        Args:
+            message: what came of it in words, such as `12 files parsed`; shown beside the status wherever that is, and
+                as the current step from now on.
+        """
+        said = None if message is None else values.text(message, drops)
+        if said is not None and not self._status.final:
+            self._message = said
+        self._finish(Status.COMPLETED, said, None)
 
     def fail(self, error: BaseException | str | None = None) -> None:
         """It failed, with an exception or a reason; a later end changes nothing."""

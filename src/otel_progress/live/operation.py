@@ -204,6 +204,8 @@ class Operation(Handle):
         operation._generation = registry.generation
         operation._started = operation._moved_at = clock.monotonic()
         operation._status = Status.RUNNING
+        if registry.listed is not None:
+            registry.listed.add(operation)
         if template._more is not None or template._total is not None or template._unit != "item":
             operation._total, operation._unit = template._total, template._unit
             if template._more is not None:
@@ -274,6 +276,8 @@ class Operation(Handle):
         self._started = self._moved_at = self._observe_at = clock.monotonic()
         self._started_ns = clock.time_ns()
         self._status = Status.RUNNING
+        if registry.listed is not None:
+            registry.listed.add(self)
         try:
             hooks.tracing.start(self, options.parent or self._parent, self._started_ns)
         except Exception:
@@ -381,6 +385,12 @@ class Operation(Handle):
         from otel_progress.model.summary import summary
 
         return summary(self.snapshot())
+
+    def summary_dict(self) -> dict[str, Any]:
+        """What `summary` tells as plain JSON, under the keys of `Snapshot.to_dict()`; durations in seconds."""
+        from otel_progress.model.summary import summary_dict
+
+        return summary_dict(self.snapshot())
 
     # -- what its handles report
 

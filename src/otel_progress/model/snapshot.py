@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
-from enum import Enum
 from typing import Any
 
 from otel_progress.model.estimate import Estimate
@@ -235,28 +232,17 @@ class Snapshot:
         return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait, branches=branches)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: only dicts, lists, texts, numbers, booleans and None."""
-        result = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__ if name not in _RENAMED}
-        result["progress_percentage"] = self.progress.percentage
-        result["timestamp"] = datetime.fromtimestamp(self.timestamp, timezone.utc).isoformat()
-        result["metadata"] = _plain(self.attributes)
-        return result
+        """Plain JSON: only dicts, lists, texts, numbers, booleans and None; the monitor's API uses the same keys.
 
+        Beside the fields of the snapshot: `percentage`, `current_step`, `eta` (`seconds`, `low`, `high`, `source`) and
+        `verdict` (`health`, `reason` and the evidence; None where it is over); `current_stage`, `total_stages`,
+        `stages_completed`, `failed_stage`, `stage_history`, `average_stage_duration`, `elapsed_time`,
+        `estimated_completion`, `updated_at`; see `docs/guide.md`. The keys `progress_percentage`, `metadata`,
+        `timestamp`, `health`, `health_reason` and `progress.eta.eta` are deprecated: the next version leaves them out.
+        """
+        from otel_progress.model.keys import of_snapshot
 
-_RENAMED = frozenset({"attributes", "timestamp"})
-
-
-def _plain(value: Any) -> Any:
-    """The value in the types that JSON has."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    return value
+        return of_snapshot(self)
 
 
 @dataclass(frozen=True)

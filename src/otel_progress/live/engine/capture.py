@@ -86,6 +86,18 @@ def _capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
     )
 
 
+def capture_stage(stage: Stage, now: float) -> StageSnapshot:
+    """The snapshot of one stage at a monotonic time (s)."""
+    operation = stage._op
+    if operation is not None and not operation._seen_by_ticker and not operation._status.final:
+        from otel_progress.live.engine.sampling import sample
+
+        sample(operation, now)  # nobody else looks
+    stage._plain_advanced()
+    with registry.lock:
+        return _stage(stage, now)
+
+
 def _message(node: Handle | None) -> str | None:
     while node is not None:
         if node._message is not None:
@@ -161,7 +173,7 @@ def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:
 
 def _stage(stage: Stage, now: float) -> StageSnapshot:
     end = now if stage._ended is None else stage._ended
-    started = stage._started or now
+    started = now if stage._started is None else stage._started
     done, total, others = stage._progress()
     raw = raw_ratio(stage, done, total)
     options, more = stage._opts, stage._more
@@ -174,15 +186,15 @@ def _stage(stage: Stage, now: float) -> StageSnapshot:
     expected = options.expected or (planned_stage.expected if planned_stage else None)
     return StageSnapshot(
         name=stage.name,
-        path=stage._path or stage.name,
+        path=stage.name if stage._started is None else stage._path or stage.name,  # before the start it has no parent
         status=stage.status,
         progress=progress_of(stage, done, total, raw, eta(stage, done, total, raw, now)),
         planned=planned_stage is not None,
         weight=options.weight if options.weight is not None else (planned_stage.weight if planned_stage else None),
         expected=expected,
-        started_at=stage._started_ns / 1e9,
+        started_at=None if stage._started is None else stage._started_ns / 1e9,
         elapsed=max(0.0, end - started),
-        idle=max(0.0, (end if wait is None else end - wait.elapsed) - max(stage._moved_at, stage._counted_at)),
+        idle=max(0.0, (end if wait is None else end - wait.elapsed) - max(started, stage._moved_at, stage._counted_at)),
         stall_after=None if options.stall_after is None or math.isinf(options.stall_after) else options.stall_after,
         description=options.description or (planned_stage.description if planned_stage else None),
         message=stage._message,
