@@ -12,6 +12,7 @@ from otel_progress.model.status import Status
 if TYPE_CHECKING:
     from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
+    from otel_progress.live.stage import Stage
 
 NEAR: Final = 8
 """Handles around one that hear of its steps, beside the operation."""

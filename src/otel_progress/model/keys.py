@@ -16,7 +16,7 @@ from otel_progress import semconv
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import Verdict, judge
 from otel_progress.model.repeats import StageRuns
-from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
+from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Status, word
 
 Json = dict[str, Any]
@@ -30,6 +30,7 @@ def of_snapshot(snapshot: Snapshot) -> Json:
     out["updated_at"] = snapshot.timestamp
     out["progress"] = of_progress(snapshot.progress, snapshot.message)
     out["stages"] = [of_stage(stage) for stage in snapshot.stages]
+    out["branches"] = [of_branch(branch) for branch in snapshot.branches]
     out["repeated"] = [of_runs(runs) for runs in snapshot.repeated]
     # The names of version 0.1; gone after the next one.
     out["timestamp"] = datetime.fromtimestamp(snapshot.timestamp, timezone.utc).isoformat()
@@ -75,6 +76,7 @@ def of_verdict(verdict: Verdict) -> Json:
         "clock": verdict.clock,
         "source": verdict.source,
         "seen": verdict.seen,
+        "branch": verdict.branch,
     }
 
 
@@ -98,6 +100,12 @@ def of_stage(stage: StageSnapshot) -> Json:
     """A stage that is told one by one."""
     out = {name: plain(getattr(stage, name)) for name in stage.__dataclass_fields__}
     return out | {"progress": of_progress(stage.progress, stage.message)}
+
+
+def of_branch(branch: Branch) -> Json:
+    """One of the lines of work that run side by side; `label` is what people call it."""
+    out = {name: plain(getattr(branch, name)) for name in branch.__dataclass_fields__}
+    return {"label": branch.label, **out, "health": word(branch.health)}
 
 
 def of_runs(runs: StageRuns) -> Json:
