@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -388,10 +389,10 @@ def test_progress_is_on_the_span_thinned(progress_capture: Capture) -> None:
     assert first[semconv.COMPLETED] <= 2
     assert last[semconv.COMPLETED] >= 950
     ratios = [one.attributes[semconv.RATIO] for one in told]
-    assert all(b - a > 0.0499 for a, b in zip(ratios, ratios[1:]))
+    assert all(b - a > 0.0499 for a, b in itertools.pairwise(ratios))
     growing = [one for one in span(progress_capture, "parse").events if one.name == semconv.UPDATED]
     assert 8 <= len(growing) <= 20
-    gaps = [b.timestamp - a.timestamp for a, b in zip(growing, growing[1:])]
+    gaps = [b.timestamp - a.timestamp for a, b in itertools.pairwise(growing)]
     assert gaps == sorted(gaps)
     assert growing[-1].attributes[semconv.MESSAGE] == "half"
     assert semconv.RATIO not in growing[-1].attributes

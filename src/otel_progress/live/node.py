@@ -303,7 +303,8 @@ class Handle:
 
         Args:
             text: the line.
-            status: how it is meant, such as `ok`, `warning`, `failed`.
+            status: how it is meant, such as `ok`, `warning`, `failed`; `running` for an activity that goes on, which a
+                later note of the same text ends: it takes the place of the first one.
             attributes: what goes with it.
         """
         line = values.text(text, drops)

@@ -483,9 +483,11 @@ class Operation(Handle):
             self._check_at = 0.0
 
     def _add_note(self, note: Note) -> None:
+        from otel_progress.model.feed import add as add_note
+
         if self._notes is None:
             self._notes = deque(maxlen=NOTES)
-        self._notes.append(note)
+        add_note(self._notes, note)
 
     def _used(self, key: str, amount: float) -> None:
         if hooks.wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from otel_progress import semconv
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
 from otel_progress.model.repeats import StageRuns
@@ -58,13 +59,18 @@ class Wait:
 
 @dataclass(frozen=True)
 class Note:
-    """A line of the activity feed; `timestamp` is in seconds since 1970."""
+    """A line of the activity feed; `timestamp` is in seconds since 1970.
+
+    A note with the status `running` (or `started`, `in progress`) tells of an activity that goes on. A later note of
+    the same text in the same stage takes its place, and has its `started_at` (seconds since 1970).
+    """
 
     timestamp: float
     text: str
     status: str | None = None
     stage: str | None = None
     attributes: Attributes = field(default_factory=_empty)
+    started_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -259,3 +265,20 @@ class Event:
     sequence: int = 0
     stage: str | None = None
     attributes: Attributes = field(default_factory=_empty)
+
+    @property
+    def about(self) -> StageSnapshot | None:
+        """The stage that it is about, as far as the snapshot tells it.
+
+        Of several runs of one path it is the one that started or ended when the event happened, else the newest.
+        """
+        when = self.timestamp / 1e9
+
+        def distance(stage: StageSnapshot) -> float:
+            started = stage.started_at or 0.0
+            if self.name == semconv.STAGE_ENDED:
+                return abs(when - started - stage.elapsed)
+            return abs(when - started) if self.name == semconv.STAGE_STARTED else 0.0
+
+        found = [stage for stage in self.snapshot.stages if stage.path == self.stage]
+        return min(reversed(found), key=distance, default=None)

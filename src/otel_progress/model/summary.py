@@ -7,14 +7,13 @@ from typing import Any, Final
 
 from otel_progress import semconv
 from otel_progress.model import keys
+from otel_progress.model.feed import BAD
 from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
 from otel_progress.model.status import Status, word
 
 NOTES: Final = 5
 """Notes that a summary shows: those that tell of trouble before others."""
-BAD_NOTES: Final = frozenset({"failed", "error", "warning"})
-"""Statuses of a note that tells of trouble."""
 _SAID: Final = ("outcomes", "counters", "usage", "result", "attributes")
 _KEYS: Final = (
     *("operation_id", "name", "status", "reason", "attempt", "percentage", "current_step", "verdict"),
@@ -126,9 +125,7 @@ def _stage(stage: StageSnapshot, planned: bool) -> str:
 
 def _notes(snapshot: Snapshot) -> list[Note]:
     """The newest notes, those that tell of trouble before others, in their order."""
-    ranked = sorted(
-        range(len(snapshot.notes)), key=lambda at: (snapshot.notes[at].status in BAD_NOTES, at), reverse=True
-    )
+    ranked = sorted(range(len(snapshot.notes)), key=lambda at: (snapshot.notes[at].status in BAD, at), reverse=True)
     return [snapshot.notes[at] for at in sorted(ranked[:NOTES])]
 
 
