@@ -9,11 +9,13 @@ from otel_progress.api import (
     advance,
     cancel_requested,
     current,
+    get,
     heartbeat,
     note,
     on_recover,
     on_stall,
     operation,
+    operations,
     raise_if_cancelled,
     record,
     request_cancel,
@@ -44,6 +46,7 @@ from otel_progress.telemetry.spans import extract, inject
 if TYPE_CHECKING:
     from otel_progress.live.executor import CarryingExecutor
     from otel_progress.model.plan import Plan, StagePlan, phases
+    from otel_progress.model.repeats import StageRuns
     from otel_progress.model.snapshot import Event, Progress, Snapshot, StageSnapshot
     from otel_progress.telemetry.setup import configure, shutdown
 
@@ -67,6 +70,7 @@ __all__ = [
     "Snapshot",
     "Stage",
     "StagePlan",
+    "StageRuns",
     "StageSnapshot",
     "Status",
     "__version__",
@@ -77,12 +81,14 @@ __all__ = [
     "configure",
     "current",
     "extract",
+    "get",
     "heartbeat",
     "inject",
     "note",
     "on_recover",
     "on_stall",
     "operation",
+    "operations",
     "phases",
     "raise_if_cancelled",
     "record",
@@ -105,6 +111,7 @@ _LATER = {
     "Progress": "otel_progress.model.snapshot",
     "Snapshot": "otel_progress.model.snapshot",
     "StagePlan": "otel_progress.model.plan",
+    "StageRuns": "otel_progress.model.repeats",
     "StageSnapshot": "otel_progress.model.snapshot",
     "configure": "otel_progress.telemetry.setup",
     "phases": "otel_progress.model.plan",

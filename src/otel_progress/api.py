@@ -13,6 +13,7 @@ from otel_progress.errors import InvalidArgument, NoOperation
 from otel_progress.live import context, hooks
 from otel_progress.live.node import AsyncTracked, Tracked, tracked
 from otel_progress.live.operation import Operation
+from otel_progress.live.registry import registry
 from otel_progress.live.stage import Stage
 from otel_progress.model.values import Number
 
@@ -154,6 +155,20 @@ def current(*, required: bool = False) -> Operation | None:
     if node is None and required:
         raise NoOperation("no operation is running here; use 'with operation(...)' first")
     return None if node is None else node.operation
+
+
+def operations() -> list[Operation]:
+    """The operations that run in this process, in the order in which they started.
+
+    Each has `snapshot()`, `summary()` and `request_cancel()`. An operation that ended, or did not start yet, is not
+    among them, nor one of another process: the monitor knows those.
+    """
+    return registry.in_flight()
+
+
+def get(id: str) -> Operation | None:
+    """The operation with this id that runs in this process, or None."""
+    return next((one for one in registry.in_flight() if one.id == id), None)
 
 
 @overload

@@ -11,7 +11,18 @@ import pytest
 from typing_extensions import assert_type
 
 import otel_progress as progress
-from otel_progress import CarryingExecutor, Operation, Parent, Plan, Snapshot, Stage, StagePlan, Status
+from otel_progress import (
+    CarryingExecutor,
+    Operation,
+    Parent,
+    Plan,
+    Snapshot,
+    Stage,
+    StagePlan,
+    StageRuns,
+    StageSnapshot,
+    Status,
+)
 from otel_progress.testing import Capture
 
 
@@ -160,6 +171,12 @@ def test_context_managers_give_their_handles() -> None:
         assert_type(op.snapshot(), Snapshot)
         assert_type(op.snapshot().to_dict(), dict[str, Any])
         assert_type(op.summary(), str)
+        assert_type(op.summary_dict(), dict[str, Any])
+        assert_type(op.snapshot().repeated, tuple[StageRuns, ...])
+        assert_type(stage.snapshot(), StageSnapshot)
+        assert_type(progress.operations(), list[Operation])
+        assert_type(progress.get("x"), Operation | None)
+        stage.complete("all of it")
         assert_type(stage.operation, Operation)
         assert_type(op.add_listener(lambda snapshot: snapshot.name), Callable[[], None])
     assert_type(returns(), int)

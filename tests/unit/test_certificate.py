@@ -214,7 +214,7 @@ def test_attributes_of_any_kind_are_made_safe() -> None:
     odd: Any = Attributes({"deep": {"a": [1]}, "none": None, "mixed": [1, "a"], "long": "x" * 10**6})
     root = spans(made(attributes=odd))["read"]
     about = plain(root.attributes)
-    assert about["deep"] == "{'a': [1]}"
+    assert about["deep"] == '{"a": [1]}'
     assert "none" not in about
     assert about["mixed"] == ["1", "a"]
     assert len(about["long"]) == 16_384

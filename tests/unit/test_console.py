@@ -107,7 +107,38 @@ def lines(out: io.StringIO) -> list[str]:
     return [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in out.getvalue().splitlines()]
 
 
+def see(captured: Capture, console: Console) -> None:
+    """Have the console look at what happened so far."""
+    captured.look()
+    console.refresh()
+
+
 # -- plain lines
+
+
+def test_what_began_and_ended_in_one_look_is_one_line(progress_capture: Capture) -> None:
+    """Starts whose end is known by the time of the look are left out; each end and each other start is told."""
+    console, out = plain()
+    with progress.operation("job"):
+        for number in range(2):
+            with progress.stage("load"), progress.waiting("a human"):
+                progress_capture.clock.sleep(number)
+        with progress.stage("parse"):
+            progress.note("read a.txt", "running")
+            progress.note("read b.txt", "running")
+            progress.note("read a.txt", "ok", rows=3)
+            see(progress_capture, console)
+    console.stop()
+    assert lines(out)[:8] == [
+        "job: started",
+        "job: load waited 0.0 s: a human",
+        "job: load completed in 0.0 s",
+        "job: load waited 1.0 s: a human",
+        "job: load completed in 1.0 s",
+        "job: parse started",
+        "job: parse: … read b.txt",
+        "job: parse: ✓ read a.txt  rows=3",
+    ]
 
 
 def test_one_line_for_each_change_of_state(progress_capture: Capture) -> None:
@@ -115,16 +146,19 @@ def test_one_line_for_each_change_of_state(progress_capture: Capture) -> None:
     console, out = plain()
     with progress.operation("job"):
         with progress.stage("load", total=2, unit="file") as stage:
+            see(progress_capture, console)
             stage.advance(2)
-        with progress.waiting("a human"):
-            progress_capture.clock.sleep(2)
+            with progress.waiting("a human"):
+                progress_capture.clock.sleep(2)
+                see(progress_capture, console)
+            see(progress_capture, console)
     console.stop()
     assert lines(out)[:5] == [
         "job: started",
         "job: load started",
-        "job: load completed in 0.0 s, 2 files",
-        "job: waits: a human",
-        "job: waited 2.0 s: a human",
+        "job: load waits: a human",
+        "job: load waited 2.0 s: a human",
+        "job: load completed in 2.0 s, 2 files",
     ]
     assert lines(out)[5] == "✓ job completed after 2.0 s"
     assert "load" in lines(out)[6]
@@ -222,12 +256,39 @@ def test_quiet_tells_endings_and_trouble(progress_capture: Capture) -> None:
     assert not any("started" in line or "a word" in line for line in told)
 
 
-def test_normal_leaves_notes_out(progress_capture: Capture) -> None:
-    """Normal verbosity tells no notes."""
-    console, out = plain("normal")
-    noisy(progress_capture, console)
-    assert "load started" in out.getvalue()
-    assert "a word" not in out.getvalue()
+def test_normal_tells_notes_warnings_and_failed_items(progress_capture: Capture) -> None:
+    """At its default verbosity the console tells each note with its status and attributes, and each failed item."""
+    console, out = plain()
+    with progress.operation("job"):
+        progress.note("a word", n=1, tags=["a", "b"])
+        progress.note("disk is nearly full", "warning")
+        progress.note("seen", "custom")
+        progress.record("failed", item="ast.py", component="parser")
+        progress.record("ok", item="b.py")
+    console.stop()
+    assert lines(out)[1:5] == [
+        "job: a word  n=1, tags=a, b",
+        "job: ! disk is nearly full",
+        "job: seen [custom]",
+        "job: ✗ failed: parser ast.py",
+    ]
+
+
+def test_notes_stand_above_the_tree_and_an_activity_in_it(progress_capture: Capture, show: Show) -> None:
+    """In a terminal a note stays above the tree; an activity that goes on is a row of it until its end is noted."""
+    console, terminal = show()
+    with progress.operation("job"):
+        progress.note("a word")
+        progress.note("read a.txt", "running", rows=3)
+        progress_capture.advance(4)
+        console.refresh()
+        assert any(line.endswith("job: a word") for line in terminal.seen)
+        assert any("… read a.txt  rows=3  0:04" in line for line in terminal.seen)
+        progress.note("read a.txt", "ok")
+        progress_capture.advance(1)
+        console.refresh()
+        assert not any("… read a.txt" in line for line in terminal.seen)
+        assert any("✓ read a.txt" in line for line in terminal.seen)
 
 
 def test_verbose_tells_notes(progress_capture: Capture) -> None:
@@ -462,14 +523,81 @@ def test_many_ended_stages_are_one_line(progress_capture: Capture, show: Show) -
     for verbosity, shown in (("normal", 3), ("verbose", 20)):
         console, terminal = show(verbosity, height=60)
         with progress.operation("job"):
-            for _ in range(20):
-                with progress.stage("step"):
+            for number in range(20):
+                with progress.stage(f"step {number}"):
                     pass
             progress_capture.advance(1)
             console.refresh()
             assert sum("✓ step" in line for line in terminal.seen) == shown
             assert ("17 more stages" in terminal.text) is (verbosity == "normal")
         console.stop()
+
+
+def test_a_repeated_stage_is_one_line_with_its_durations(progress_capture: Capture, show: Show) -> None:
+    """400 runs are one row with median and 95% quantile and what failed, in the tree and in the summary."""
+    console, terminal = show(width=120)
+    with progress.operation("crawl"):
+        with progress.stage("login"):
+            pass
+        for number in range(400):
+            stage = progress.stage("fetch").start()
+            progress_capture.clock.sleep(1 if number % 10 == 0 else 0.2)
+            stage.fail("no answer") if number in (7, 150, 399) else stage.complete()
+        with progress.stage("fetch"):
+            see(progress_capture, console)
+            rows = [line for line in terminal.seen if "fetch" in line]
+    assert "✓ fetch x 400  median 0.2 s  p95 1.0 s  3 failed" in rows[0]
+    assert [("✗ fetch" in row) for row in rows[1:]] == [True] * 3 + [False]
+    assert not any("more stages" in line for line in terminal.seen)
+    progress_capture.look()
+    console.stop()
+    [told] = [line for line in terminal.seen if "fetch x 401" in line]
+    assert told.endswith("median 0.2 s  p95 1.0 s  3 failed")
+
+
+def test_stages_and_children_of_one_name_are_told_apart(progress_capture: Capture, show: Show) -> None:
+    """What differs stands beside the name: an attribute, else the description, else the number."""
+    console, terminal = show(width=120)
+    with progress.operation("crawl"):
+        with progress.operation("research", attributes={"model": "m", "topic": "moon"}).start().use() as one:
+            pass
+        two = progress.operation("research", attributes={"model": "m", "topic": "sun"}).start()
+        for number in range(2):
+            progress.stage("fetch", attributes={"url": f"/{number}"}).start()
+        for text in ("first", "second"):
+            progress.operation("look", description=text).start()
+        for _ in range(2):
+            progress.operation("plain").start()
+        see(progress_capture, console)
+        names = [word for line in terminal.seen for word in re.findall(r"(?:research|fetch|look|plain) \S+", line)]
+        assert names == [
+            *("fetch (url=/0)", "fetch (url=/1)", "research (topic=moon)", "research (topic=sun)"),
+            *("look (first)", "look (second)", "plain #6", "plain #7"),
+        ]
+        one.complete("12 pages")
+        two.fail("no answer")
+        see(progress_capture, console)
+        assert any("research (topic=sun): failed" in line for line in terminal.seen)
+
+
+def test_what_was_set_and_counted_is_shown(progress_capture: Capture, show: Show) -> None:
+    """Attributes and counters of operations and running stages are in the tree and, with the last words, in the summary."""
+    console, terminal = show(width=120)
+    with progress.operation("crawl", attributes={"site": "example.org"}) as op:
+        op.set(depth=3)
+        with progress.stage("fetch", attributes={"url": "/a"}) as stage:
+            list(progress.track("abc", unit="token"))
+            list(progress.track("ab", unit="page"))
+            see(progress_capture, console)
+            assert any("site=example.org, depth=3" in line for line in terminal.seen)
+            assert any("token=3, page=2  url=/a" in line for line in terminal.seen)
+            stage.complete("all there")
+        op.complete("2 pages fetched")
+    progress_capture.look()
+    console.stop()
+    assert any(line.startswith("✓ crawl completed") and line.endswith(": 2 pages fetched") for line in terminal.seen)
+    assert any("fetch" in line and line.endswith("token=3, page=2  url=/a  all there") for line in terminal.seen)
+    assert any("site=example.org, depth=3" in line for line in terminal.seen)
 
 
 def test_nothing_new_is_not_drawn(progress_capture: Capture, show: Show) -> None:

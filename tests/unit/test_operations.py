@@ -9,7 +9,10 @@ import copy
 import functools
 import gc
 import inspect
+import json
 import pickle
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -937,7 +940,35 @@ def test_summary_tells_what_became_of_it(progress_capture: Capture) -> None:
         "  outcomes: ok=3, failed=1",
         "  usage: cost.USD=0.5",
         "  result: verdict=promising",
+        "  note: failed: 2",
     ]
+
+
+def test_summary_shows_all_that_was_recorded(progress_capture: Capture) -> None:
+    """Attributes, counters, notes with what goes with them, and repeated stages as one line are in the summary."""
+    with progress.operation("crawl", attributes={"site": "example.org"}) as op:
+        op.set(depth=3, tags={"b": [1, 2]})
+        for number in range(4):
+            with progress.stage("fetch", attributes={"url": f"/{number}"}) as stage:
+                progress_capture.clock.sleep(0.05)
+                list(progress.track("abc", unit="token"))
+                if number == 1:
+                    stage.fail("no answer")
+        progress.note("robots.txt says no", "warning", path="/private")
+        for number in range(9):
+            progress.note(f"page {number}")
+        assert op.summary().splitlines() == [
+            "crawl: running after 0.2 s",
+            "  fetch x 4: 3 completed, 1 failed in 0.2 s; median 50 ms, p95 50 ms, longest 50 ms",
+            "  fetch: failed in 0.0 s (no answer); token=3; url=/1",
+            '  attributes: site=example.org, depth=3, tags={"b": [1, 2]}',
+            "  note: warning: robots.txt says no (path=/private)",
+            *[f"  note: page {number}" for number in range(5, 9)],
+        ]
+        found = op.summary_dict()
+    assert found["repeated"][0]["count"] == 4
+    assert (found["failed_stage"], found["attributes"]["depth"], found["status"]) == ("fetch", 3, "running")
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_summary_tells_what_is_missing_and_what_was_not_planned(progress_capture: Capture) -> None:
@@ -1097,3 +1128,111 @@ def test_a_coroutine_that_nobody_awaits_bears_the_name_of_the_function(call: Any
 
 def _drop(_: object) -> None:
     gc.collect()
+
+
+# -- what runs here
+
+
+def test_operations_lists_what_runs_here(progress_capture: Capture) -> None:
+    """operations() has the operations that run, first started first; neither those that ended nor those to come."""
+    to_come = progress.operation("to come", start_within=5)
+    with progress.operation("first") as first, progress.operation("second", id="two") as second:
+        progress.operation("over").start().complete()
+        assert progress.operations() == [first, second]
+        assert progress.get("two") is second
+        assert progress.get(first.id) is first
+        assert progress.get(to_come.id) is None
+    assert progress.operations() == []
+    assert progress.get("two") is None
+
+
+def test_operations_knows_also_what_nobody_watches() -> None:
+    """In a process without SDK, listener or console the list is complete too, whatever started before it was asked."""
+    code = """if True:
+        import threading, otel_progress as progress
+        begun, end = threading.Barrier(4), threading.Event()
+
+        def wait():
+            begun.wait(10)
+            end.wait(10)
+
+        decorated = progress.operation("decorated")(wait)
+
+        @progress.operation("generator")
+        def generator():
+            wait()
+            yield
+
+        def block():
+            with progress.operation("block"):
+                wait()
+
+        def look():
+            return sorted(one.name for one in progress.operations())
+
+        def run(*works):
+            threads = [threading.Thread(target=work) for work in works]
+            for one in threads:
+                one.start()
+            begun.wait(10)
+            print(look())
+            end.set()
+            for one in threads:
+                one.join(10)
+            end.clear()
+            print(look())
+
+        run(decorated, block, lambda: list(generator()))
+        run(decorated, decorated, block)
+        with progress.operation("here") as op:
+            op.advance(3)
+            [found] = progress.operations()
+            print(found.snapshot().progress.completed, progress.get(op.id) is op)
+    """
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "['block', 'decorated', 'generator']",
+        "[]",
+        "['block', 'decorated', 'decorated']",
+        "[]",
+        "3 True",
+    ]
+
+
+def test_a_stage_has_a_snapshot_of_its_own(progress_capture: Capture) -> None:
+    """Stage.snapshot() tells how the stage is before, while and after it runs, also where nobody looks at it."""
+    with progress.operation("survey"), progress.stage("outer"):
+        stage = progress.stage("parse", total=4, unit="file", attributes={"root": "/"})
+        before = stage.snapshot()
+        assert (before.path, before.status, before.started_at, before.idle) == ("parse", Status.PENDING, None, 0)
+        with stage:
+            progress_capture.clock.sleep(2)
+            stage.advance(3)
+            running = stage.snapshot()
+        over = stage.snapshot()
+    assert (running.path, running.status, running.elapsed) == ("outer/parse", Status.RUNNING, 2)
+    assert (running.progress.completed, running.progress.ratio) == (3, 0.75)
+    assert running.attributes == {"root": "/"}
+    assert (over.status, over.elapsed) == (Status.COMPLETED, 2)
+    assert progress.stage("nowhere").snapshot().status is Status.PENDING
+
+
+def test_an_end_may_say_what_came_of_it(progress_capture: Capture) -> None:
+    """complete(message) is the last step in words, and stands beside the status wherever that is told."""
+    with progress.operation("survey") as op:
+        with progress.stage("parse", message="reading") as stage:
+            stage.complete("12 files parsed")
+        assert stage.snapshot().message == "12 files parsed"
+        op.complete({"files": 12})
+        op.complete("too late")
+    progress_capture.look()
+    seen = progress_capture.ended("survey")
+    assert (seen.status, seen.message, seen.reason) == (Status.COMPLETED, '{"files": 12}', '{"files": 12}')
+    assert op.summary().splitlines() == [
+        'survey: completed after 0.0 s, 100% ({"files": 12})',
+        "  parse: completed in 0.0 s (12 files parsed)",
+    ]
+    [span] = [span for span in progress_capture.spans if span.name == "parse"]
+    assert (span.attributes or {})[semconv.MESSAGE] == "12 files parsed"
+    assert span.status.is_unset

@@ -162,6 +162,8 @@ def work(captured: Capture) -> None:
                 for number in range(70):
                     with progress.stage(f"s{number}"):
                         pass
+                    with progress.stage("again"):
+                        pass
                 op.advance()
                 captured.advance(2)
                 op.advance()

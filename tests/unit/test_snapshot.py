@@ -164,7 +164,7 @@ def test_to_dict_is_plain_json(full: Snapshot) -> None:
     assert found["timestamp"] == "2023-11-14T22:13:35+00:00"
     assert found["metadata"] == {"root": "/", "depths": [1, 2]}
     assert found["stages"][0]["progress"]["completed"] == 4
-    assert "attributes" not in found
+    assert found["attributes"] == found["metadata"]
 
 
 def test_to_dict_of_one_that_has_nothing(progress_capture: Capture) -> None:

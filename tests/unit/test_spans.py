@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -353,6 +354,7 @@ def test_span_events_have_the_names_of_log_events(progress_capture: Capture) -> 
         "stage.ended",
         "stalled",
         "heartbeat",
+        "updated",
         "recovered",
         "operation.ended",
     ]
@@ -368,6 +370,75 @@ def test_span_events_have_the_names_of_log_events(progress_capture: Capture) -> 
         semconv.STAGE_PATH: "parse",
         semconv.STATUS: "completed",
     }
+
+
+def test_progress_is_on_the_span_thinned(progress_capture: Capture) -> None:
+    """A span tells how far it was: at most once in 5% where the whole is known, else at intervals that grow."""
+    with progress.operation("survey", total=1000, unit="file") as op:
+        with progress.stage("parse") as stage:
+            for number in range(1000):
+                op.advance()
+                stage.advance(10)
+                if number == 500:
+                    stage.update(message="half")
+                progress_capture.advance(1)
+    told = [one for one in span(progress_capture, "survey").events if one.name == semconv.UPDATED]
+    assert 18 <= len(told) <= 21
+    first, last = told[0].attributes, told[-1].attributes
+    assert (first[semconv.TOTAL], first[semconv.UNIT]) == (1000, "file")
+    assert first[semconv.COMPLETED] <= 2
+    assert last[semconv.COMPLETED] >= 950
+    ratios = [one.attributes[semconv.RATIO] for one in told]
+    assert all(b - a > 0.0499 for a, b in itertools.pairwise(ratios))
+    growing = [one for one in span(progress_capture, "parse").events if one.name == semconv.UPDATED]
+    assert 8 <= len(growing) <= 20
+    gaps = [b.timestamp - a.timestamp for a, b in itertools.pairwise(growing)]
+    assert gaps == sorted(gaps)
+    assert growing[-1].attributes[semconv.MESSAGE] == "half"
+    assert semconv.RATIO not in growing[-1].attributes
+    assert len(span(progress_capture, "survey").events) < TRAIL
+
+
+def test_a_job_of_a_month_keeps_its_span_small(progress_capture: Capture) -> None:
+    """However long it runs, updates leave room for what else happens."""
+    with progress.operation("train") as op:
+        for day in range(30):
+            for _ in range(20):
+                op.advance()
+                progress_capture.clock.sleep(4320)
+                progress_capture.look()
+            progress.note(f"day {day}", "ok")
+    names = events(progress_capture, "train")
+    assert names.count("note") == 30
+    assert 3 < names.count("updated") <= 40
+    assert len(names) < TRAIL
+
+
+def test_progress_of_stages_side_by_side_is_on_their_own_spans(progress_capture: Capture) -> None:
+    """Stages of the same name that run at once tell their own progress each, not that of the newest."""
+    with progress.operation("survey") as op:
+        stages = [
+            op.stage("fetch", total=10, attributes={"n": n}).start()
+            for n in range(3)
+            if not progress_capture.clock.sleep(1)
+        ]
+        for n, stage in enumerate(stages):
+            stage.advance(n + 1)
+        progress_capture.advance(2)
+        for stage in stages:
+            stage.complete()
+    found = {one.attributes["n"]: one.events for one in progress_capture.spans if one.name == "fetch"}
+    assert {n: [e.attributes[semconv.COMPLETED] for e in kept] for n, kept in found.items()} == {0: [1], 1: [2], 2: [3]}
+
+
+def test_a_stage_that_started_does_not_say_how_it_ended(progress_capture: Capture) -> None:
+    """Status and count stand on the event of the end alone; at the start they were not known."""
+    with progress.operation("survey"), progress.stage("parse", total=3) as stage:
+        stage.advance(3)
+    started, ended = span(progress_capture, "survey").events[1:3]
+    assert started.attributes == {semconv.STAGE_NAME: "parse", semconv.STAGE_PATH: "parse"}
+    assert ended.attributes[semconv.STATUS] == "completed"
+    assert (ended.attributes[semconv.COMPLETED], ended.attributes[semconv.TOTAL]) == (3, 3)
 
 
 def test_events_at_the_same_time_stand_between_start_and_end(progress_capture: Capture) -> None:

@@ -354,7 +354,7 @@ def test_text_is_valid_and_short(given_text: str, limit: int) -> None:
         ([1, True], ("1", "True")),
         (["a", 1], ("a", "1")),
         (frozenset({3}), (3,)),
-        ({"a": 1}, "{'a': 1}"),
+        ({"a": 1}, '{"a": 1}'),
         (range(3), (0, 1, 2)),
         (range(10**15), tuple(range(values.SEQUENCE_LENGTH))),
     ],
@@ -432,3 +432,37 @@ def test_a_slow_number_holds_up_nobody_else(progress_capture: Capture) -> None:
         assert op.snapshot().progress.completed == 7
         assert op.snapshot().progress.completed == 7
     assert held == [False]
+
+
+def test_nested_values_are_json(progress_capture: Capture) -> None:
+    """Dicts and lists of lists given to note, set, result or as a message are told as JSON, not as Python writes them."""
+    with progress.operation("agent", attributes={"limits": {"pages": None}}) as op:
+        progress.set(call={"tool": "search", "found": [1, 2.5, True, None, "é"]}, flat=["a", "b"])
+        progress.note({"step": 1}, parts=[{"n": 1}, {"n": 2}])
+        progress.update(message=["a", {"b": False}])
+        progress.result(table=((1, 2), (3, 4)))
+        seen = op.snapshot()
+    assert seen.attributes == {
+        "limits": '{"pages": null}',
+        "call": '{"tool": "search", "found": [1, 2.5, true, null, "é"]}',
+        "flat": ("a", "b"),
+    }
+    assert (seen.notes[0].text, seen.notes[0].attributes) == ('{"step": 1}', {"parts": '[{"n": 1}, {"n": 2}]'})
+    assert seen.message == '["a", {"b": false}]'
+    assert seen.result == {"table": "[[1, 2], [3, 4]]"}
+
+
+def test_nested_values_are_bounded() -> None:
+    """What is too deep, too many or refers to itself is cut, marked and counted; numbers that JSON lacks become text."""
+    drops = Drops()
+    itself: dict[str, Any] = {"a": NAN, "b": Silent(), 5: 2**70}
+    itself["again"] = itself
+    text = values.value(itself, drops, 100_000)
+    assert isinstance(text, str)
+    found = json.loads(text)
+    assert (found["a"], found["5"]) == ("nan", INT_MAX)
+    assert text.count("again") == values.NESTED_DEPTH
+    many = json.loads(str(values.value({"rows": [[n] for n in range(100_000)]}, drops, 100_000)))
+    assert len(many["rows"]) < values.NESTED_COUNT
+    assert many["rows"][-1] == "…"
+    assert drops[semconv.DROP_ATTRIBUTE] >= 2

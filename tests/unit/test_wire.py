@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from otel_progress import Health, Progress, Snapshot, StageSnapshot, Status, semconv
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import SpanIds, Wait
 from otel_progress.model.values import INT_MAX, INT_MIN, Attributes
 from otel_progress.model.wire import from_attributes, to_attributes
@@ -57,6 +58,13 @@ STAGE = st.builds(
     attributes=ATTRIBUTES,
     span_id=st.none() | st.just("ab" * 8),
 )
+RUNS = st.builds(
+    StageRuns,
+    NAME,
+    st.dictionaries(st.sampled_from([s.value for s in Status]), st.integers(1, 999), min_size=1).map(Attributes),
+    *[FLOAT] * 5,
+    st.integers(0, 999),
+)
 SPAN = st.builds(
     SpanIds,
     st.just("cd" * 16),
@@ -94,6 +102,7 @@ SNAPSHOT = st.builds(
     folded=st.lists(st.tuples(st.sampled_from([s.value for s in Status]), st.integers(1, 99), MILLI), max_size=2).map(
         tuple
     ),
+    repeated=st.lists(RUNS, max_size=2).map(tuple),
     wait=st.none() | WAIT,
     outcomes=COUNTS,
     counters=COUNTS,
@@ -186,3 +195,23 @@ def test_what_is_no_snapshot_is_told(attributes: dict[str, Any]) -> None:
     """Attributes that are not those of a snapshot raise KeyError or ValueError."""
     with pytest.raises((KeyError, ValueError)):
         from_attributes(attributes, 5.0)
+
+
+def test_repeated_stages_of_another_version_are_read() -> None:
+    """An older sender names no repeated stages, a newer one may say more of each; both are read."""
+    known = {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "a", semconv.STATUS: "running"}
+    old = known | {semconv.STAGES_FOLDED: '[["completed",36,18.0]]'}
+    assert (from_attributes(old, 1.0).folded, from_attributes(old, 1.0).repeated) == ((("completed", 36, 18.0),), ())
+    new = known | {semconv.STAGES_REPEATED: '[["fetch",{"completed":2},3.0,1.5,2,2,2,0,"more"]]'}
+    (runs,) = from_attributes(new, 1.0).repeated
+    assert (runs.path, runs.count, runs.median) == ("fetch", 2, 1.5)
+
+
+@pytest.mark.parametrize(
+    "text", ['[["fetch"]]', '[["a",{"completed":"x"},1,1,1,1,1,1]]', "[[1,{},1,1,1,1,1,1]]", "[7]"]
+)
+def test_repeated_stages_that_make_no_sense_are_refused(text: str) -> None:
+    """What is no list of runs is an error that every reader of events knows."""
+    known = {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "a", semconv.STATUS: "running"}
+    with pytest.raises((KeyError, ValueError, TypeError, AttributeError)):
+        from_attributes(known | {semconv.STAGES_REPEATED: text}, 1.0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from datetime import datetime, timezone
 from typing import IO, TYPE_CHECKING, Final, Literal
 
@@ -26,6 +26,8 @@ from otel_progress.live.drops import drops
 from otel_progress.live.guard import tell_once
 from otel_progress.live.node import Handle
 from otel_progress.live.registry import registry
+from otel_progress.model.apart import Known, apart
+from otel_progress.model.feed import RUNNING
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 
@@ -50,6 +52,14 @@ STAGES: Final = 15
 """Stages that a summary shows one by one."""
 ALL: Final = 64
 """What both are when verbose: all that a snapshot has."""
+KIN: Final = 16
+"""Operations of one name that are told apart."""
+NAMES: Final = 200
+"""Names of operations for which that is known."""
+_PAIRS: Final = {
+    semconv.STAGE_STARTED: semconv.STAGE_ENDED,
+    semconv.WAIT_STARTED: semconv.WAIT_ENDED,
+}
 _TOLD: Final = {
     semconv.OPERATION_STARTED,
     semconv.OPERATION_ENDED,
@@ -69,7 +79,8 @@ class Console(Outlet):
     Prints and log lines of this process pass above the tree; what other processes write to the terminal may tear it.
 
     Args:
-        verbosity: `quiet` for endings and trouble only, `normal`, or `verbose` for notes and all stages too.
+        verbosity: `quiet` for endings and trouble only; `normal` for notes, warnings and failed items too; `verbose`
+            for all stages, and for children that completed.
         file: where to show it; standard error unless given, so that `> out.txt` takes the job's own output only.
         live: whether to draw a tree; found out unless given.
         every: seconds between two plain lines of progress of an operation; they get rarer as it gets older.
@@ -112,6 +123,7 @@ class Console(Outlet):
         self._seen: dict[str, tuple[float, int, Snapshot]] = {}
         self._over: dict[str, deque[tuple[str, Snapshot]]] = {}
         self._told_at: dict[str, float] = {}
+        self._kin: dict[str, dict[str, Known]] = {}
         self._stopping.clear()
 
     def _run(self) -> None:
@@ -198,8 +210,10 @@ class Console(Outlet):
         """What happened since the last look; of what is too much only the number."""
         lines: list[Line] = []
         told = more = 0
-        for _ in range(len(self._queue)):
-            event, turned, child = self._queue.popleft()
+        news = [self._queue.popleft() for _ in range(len(self._queue))]
+        for event, _, _ in news:
+            self._kin_of(event.snapshot)
+        for event, turned, child in news if self.verbosity == "verbose" else _paired(news):
             if turned:
                 lines.append(self._stamped(event, plain.verdict(event)))
             ended = event.name == semconv.OPERATION_ENDED
@@ -216,8 +230,10 @@ class Console(Outlet):
 
     def _change(self, event: Event) -> list[Line]:
         """The line for a change of state; with a tree most of them are seen there."""
-        shown = self.verbosity == "verbose" if event.name == semconv.NOTE else not self._draws
-        if not shown or event.name not in _TOLD or self.verbosity == "quiet":
+        if event.name not in _TOLD or self.verbosity == "quiet":
+            return []
+        goes_on = event.attributes.get(semconv.NOTE_STATUS) in RUNNING
+        if self._draws and (event.name != semconv.NOTE or goes_on):
             return []
         return [self._stamped(event, plain.changed(event))]
 
@@ -257,6 +273,8 @@ class Console(Outlet):
     def _tree(self, now: float) -> list[Line]:
         width, height = self._screen.rich.size
         shown, more = self._look(now, height - 1)
+        for _, snapshot in shown:
+            self._kin_of(snapshot)
         look = Look(int(now * HERTZ), ALL if self.verbosity == "verbose" else NEWEST)
         branches = [
             Branch(depth, self._label(snapshot), snapshot, tuple(self._over.get(snapshot.operation_id, ())))
@@ -282,8 +300,43 @@ class Console(Outlet):
         return shown + [(depth, snapshot) for _, depth, snapshot in left.values()], len(order) - len(shown)
 
     def _label(self, snapshot: Snapshot) -> str:
-        """The name, with the id where the caller gave one, or a number where the name ran more than once here."""
+        """The name, with the id where the caller gave one; else what sets it apart from others of its name."""
         name, (prefix, _, number) = clean(snapshot.name), snapshot.operation_id.rpartition("-")
         if prefix != registry.prefix:
             return f"{name} {clean(snapshot.operation_id)}"
-        return f"{name} #{number}" if registry.started.get(snapshot.name, 0) > 1 else name
+        kin = self._kin_of(snapshot)
+        if registry.started.get(snapshot.name, 0) < 2:
+            return name
+        differs = dict(zip(kin, apart(list(kin.values())))).get(snapshot.operation_id)
+        return f"{name} ({clean(differs)})" if differs else f"{name} #{number}"
+
+    def _kin_of(self, snapshot: Snapshot) -> dict[str, Known]:
+        """The newest operations of its name, itself among them, with what may set them apart."""
+        kin = self._kin.pop(snapshot.name, {})
+        kin.pop(snapshot.operation_id, None)
+        kin[snapshot.operation_id] = (snapshot.attributes, snapshot.description)
+        while len(kin) > KIN:
+            del kin[next(iter(kin))]
+        self._kin[snapshot.name] = kin
+        while len(self._kin) > NAMES:
+            del self._kin[next(iter(self._kin))]
+        return kin
+
+
+def _paired(news: list[tuple[Event, bool, bool]]) -> list[tuple[Event, bool, bool]]:
+    """Leave out the start of what ended in the same look: the line of its end says all."""
+    ends: Counter[tuple[object, ...]] = Counter()
+    kept: list[tuple[Event, bool, bool]] = []
+    for one in reversed(news):
+        event = one[0]
+        key: tuple[object, ...] = (event.snapshot.operation_id, event.stage, _PAIRS.get(event.name, event.name))
+        if event.name == semconv.NOTE:
+            key = (*key, event.attributes.get(semconv.NOTE_TEXT))
+        begins = event.name in _PAIRS or event.attributes.get(semconv.NOTE_STATUS) in RUNNING
+        if begins and ends[key] and not one[1]:
+            ends[key] -= 1
+            continue
+        if not begins:
+            ends[key] += 1
+        kept.append(one)
+    return kept[::-1]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import semconv
 from otel_progress.handlers import words
 from otel_progress.model.status import Status
-from otel_progress.model.summary import seconds
+from otel_progress.model.summary import path_of, seconds
 
 if TYPE_CHECKING:
     from otel_progress.handlers.words import Line, Span
+    from otel_progress.model.repeats import StageRuns
     from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 
 SHARE: Final = 20
@@ -23,16 +24,17 @@ def changed(event: Event) -> Line:
     reason = words.clean(event.attributes.get(semconv.WAIT_REASON, ""))
     text = f"{where}started"
     if event.name == semconv.NOTE:
-        style = words.OUTCOMES.get(str(event.attributes.get(semconv.NOTE_STATUS)), "")
+        status = event.attributes.get(semconv.NOTE_STATUS)
         where = f"{words.clean(event.stage)}: " if event.stage else ""
-        return ((where, "dim"), (words.clean(event.attributes.get(semconv.NOTE_TEXT, "")), style))
+        said = event.attributes.get(semconv.NOTE_TEXT, "")
+        return ((where, "dim"), *words.noted(None if status is None else str(status), said, event.attributes))
     if event.name == semconv.WAIT_STARTED:
         text = f"{where}waits: {reason}"
     elif event.name == semconv.WAIT_ENDED:
         waited = event.attributes.get(semconv.WAIT_DURATION)
         text = f"{where}waited {seconds(waited) if isinstance(waited, float) else ''}: {reason}"
     elif event.name == semconv.STAGE_ENDED:
-        stage = next((one for one in reversed(event.snapshot.stages) if one.path == event.stage), None)
+        stage = event.about
         text = f"{where}ended" if stage is None else where + outcome(stage)
     return ((text, ""),)
 
@@ -93,39 +95,62 @@ def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
     if snapshot.result:
         results = (f"{words.clean(key)} {_shown(value)}" for key, value in snapshot.result.items())
         lines.append(((f"    {words.DOT.join(results)}", ""),))
+    if snapshot.attributes:
+        lines.append(((f"    {words.said(snapshot.attributes)}", "dim"),))
     return lines
 
 
 def _stages(snapshot: Snapshot, room: int) -> list[Line]:
     """A line for each path: how often it ran, how long, and its share of the whole."""
-    ran: dict[str, list[StageSnapshot]] = {}
+    repeated = {runs.path: runs for runs in snapshot.repeated}
+    ran: dict[str, list[StageSnapshot]] = {path: [] for path in repeated}
     for stage in snapshot.stages:
         if stage.started_at is not None:
             ran.setdefault(stage.path, []).append(stage)
-    names = [words.clean(path) + (f" ({len(runs)} times)" if len(runs) > 1 else "") for path, runs in ran.items()]
-    wide = min(48, max(map(len, names[:room]), default=0))
+    paths = sorted(ran, key=lambda path: ran[path][0].started_at or 0.0 if ran[path] else 0.0)
+    shown = [(_named(path, ran[path], repeated.get(path)), path) for path in paths[:room]]
+    wide = min(48, max((len(name) for name, _ in shown), default=0))
     lines: list[Line] = []
-    for name, runs in list(zip(names, ran.values()))[:room]:
-        lines.extend(_stage(snapshot, name.ljust(wide), runs))
-    more = sum(count for _, count, _ in snapshot.folded) + sum(len(runs) for runs in list(ran.values())[room:])
-    return [*lines, ((f"    + {more:,} more stages", "dim"),)] if more else lines
+    for name, path in shown:
+        lines.extend(_stage(snapshot, name.ljust(wide), ran[path], repeated.get(path)))
+    more = sum(count for _, count, _ in snapshot.folded) - sum(runs.folded for runs in snapshot.repeated)
+    more += sum(repeated[path].count if path in repeated else len(ran[path]) for path in paths[room:])
+    return [*lines, ((f"    + {more:,} more stages", "dim"),)] if more > 0 else lines
 
 
-def _stage(snapshot: Snapshot, name: str, runs: list[StageSnapshot]) -> list[Line]:
-    worst = next((one for one in runs if one.status is not Status.COMPLETED), runs[-1])
-    style, spent = words.STYLES.get(worst.status, ""), sum(one.elapsed for one in runs)
+def _named(path: str, told: list[StageSnapshot], runs: StageRuns | None) -> str:
+    """`fetch x 400` for a stage that ran more than once."""
+    count = len(told) if runs is None else runs.count + sum(not one.status.final for one in told)
+    name = words.clean(path) if runs is None else words.clean(path_of(runs))
+    return f"{name} x {count:,}" if count > 1 else name
+
+
+def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: StageRuns | None) -> list[Line]:
+    worst = next((one for one in told if one.status is not Status.COMPLETED), None)
+    status = Status.COMPLETED if worst is None else worst.status
+    style = words.STYLES.get(status, "")
+    spent = sum(one.elapsed for one in told if runs is None or not one.status.final) + (runs.seconds if runs else 0.0)
     share = min(1.0, spent / snapshot.elapsed) if snapshot.elapsed else 0.0
     bar = "▪" * max(1, round(share * SHARE))
-    count = words.counted(runs[0].progress) if len(runs) == 1 and runs[0].progress.completed else ""
+    gap = f"{'':{SHARE + 2 - len(bar)}}"
+    about: Line = words.repeated(runs)[1:] if runs else (((_about(told[0]), "dim"),) if _about(told[0]) else ())
     line = (
-        (f"  {words.ICONS[worst.status]} ", style),
+        (f"  {words.ICONS[status]} ", style),
         (f"{name}{seconds(spent):>10}  {share:4.0%}  ", ""),
         (bar, "cyan"),
-        (count and f"{'':{SHARE + 2 - len(bar)}}{count}", "dim"),
+        *(((gap, ""), *about) if about else ()),
     )
-    if worst.status is Status.COMPLETED or not worst.reason or worst.reason == snapshot.reason:
+    if worst is None or not worst.reason or worst.reason == snapshot.reason:
         return [line]
     return [line, ((f"      {words.clean(worst.reason)}", style),)]
+
+
+def _about(stage: StageSnapshot) -> str:
+    """What a stage counted, its other counters and its attributes, and what it said at its end."""
+    counted = words.counted(stage.progress) if stage.progress.completed else ""
+    said = stage.reason if stage.status is Status.COMPLETED else None
+    parts = (counted, words.said(stage.counters), words.said(stage.attributes), words.clean(said or ""))
+    return "  ".join(part for part in parts if part)
 
 
 def _shown(value: object) -> str:

@@ -6,17 +6,24 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress.handlers import words
+from otel_progress.model.apart import apart
+from otel_progress.model.feed import RUNNING as RUNNING_NOTES
 from otel_progress.model.status import Status
 from otel_progress.model.summary import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from otel_progress.handlers.words import Line, Span
+    from otel_progress.model.repeats import StageRuns
     from otel_progress.model.snapshot import Snapshot, StageSnapshot
 
 STILL_FROM: Final = 1.5
 """Idle time at which the sign of what runs stands still."""
+REPEATED: Final = 5
+"""Stages that ended more than once and have a line of their own; those with the most runs."""
+ACTIVITIES: Final = 3
+"""Activities that run, told by notes, and have a line of their own."""
 TROUBLED, ROOT, RUNNING, MESSAGE, BAD, COUNTS, PENDING, DONE = range(8)
 """Ranks: where there is no room, the highest goes first."""
 
@@ -150,7 +157,26 @@ def _about(snapshot: Snapshot, depth: int) -> list[Row]:
         rows.append(Row(ROOT, depth, free=(("asked to stop", "bold yellow"),)))
     if counts := words.tally(snapshot):
         rows.append(Row(COUNTS, depth, free=counts))
+    rows.extend(_said(depth, snapshot.attributes))
+    rows.extend(_activities(snapshot, depth))
     return rows if snapshot.stage else [*rows, *_message(snapshot, snapshot, depth)]
+
+
+def _said(depth: int, *values: Mapping[str, object]) -> list[Row]:
+    """What was set or counted, in one line."""
+    text = "  ".join(filter(None, map(words.said, values)))
+    return [Row(COUNTS, depth, free=((text, "dim"),))] if text else []
+
+
+def _activities(snapshot: Snapshot, depth: int) -> list[Row]:
+    """The newest activities that were noted as running, and whose end was not told yet."""
+    running = [note for note in snapshot.notes if note.status in RUNNING_NOTES][-ACTIVITIES:]
+    rows: list[Row] = []
+    for note in running:
+        since = words.passed(max(0.0, snapshot.timestamp - note.timestamp))
+        line = words.noted(note.status, note.text, note.attributes)
+        rows.append(Row(MESSAGE, depth, free=(*line, (f"  {since}", "dim"))))
+    return rows
 
 
 def _wait(node: Snapshot | StageSnapshot, depth: int) -> list[Row]:
@@ -172,10 +198,17 @@ def _message(snapshot: Snapshot, node: Snapshot | StageSnapshot, depth: int) -> 
 
 def _stages(snapshot: Snapshot, depth: int, look: Look) -> list[Row]:
     """The stages, each below the one around it; of those that ended without a plan, the newest."""
-    ended = [stage for stage in snapshot.stages if stage.status.final and not stage.planned]
-    bad = [stage for stage in ended if stage.status is not Status.COMPLETED]
-    hidden = {id(stage) for stage in ended} - {id(stage) for stage in (*ended[-look.newest :], *bad[-look.newest :])}
-    shown = [stage for stage in snapshot.stages if id(stage) not in hidden]
+    over = [stage for stage in snapshot.stages if stage.status.final]
+    many = len(over) > look.newest
+    together = snapshot.repeated if many or snapshot.folded else ()
+    repeated = {runs.path for runs in together if many}
+    ended = [stage for stage in over if not stage.planned and stage.path not in repeated]
+    bad = [stage for stage in over if stage.status in words.STYLES and stage.status is not Status.COMPLETED]
+    kept = {id(stage) for stage in (*ended[-look.newest :], *bad[-look.newest :])}
+    again = {id(stage) for stage in over if stage.path in repeated} - kept
+    hidden = {id(stage) for stage in ended} - kept
+    shown = [stage for stage in snapshot.stages if id(stage) not in hidden | again]
+    names = _apart(shown)
     newest: dict[str, int] = {}
     parents: list[int | None] = []
     for at, stage in enumerate(shown):
@@ -183,13 +216,37 @@ def _stages(snapshot: Snapshot, depth: int, look: Look) -> list[Row]:
         newest[stage.path] = at
     rows: list[Row] = []
     for level, at in nested(parents):
-        rows.extend(_stage(snapshot, shown[at], depth + min(level, 8), look, alone=not level))
-    more = len(hidden) + sum(count for _, count, _ in snapshot.folded)
+        name = words.clean(shown[at].name if level else shown[at].path) + names.get(id(shown[at]), "")
+        rows.extend(_stage(snapshot, shown[at], name, depth + min(level, 8), look))
+    most = sorted(together, key=lambda runs: -runs.count)[: max(REPEATED, look.newest)]
+    rows[:0] = [_repeated(runs, depth - 1) for runs in together if runs in most]
+    folded = sum(count for _, count, _ in snapshot.folded) - sum(runs.folded for runs in snapshot.repeated)
+    more = len(hidden) + max(0, folded)
     return [_done(f"{more:,} more stages", depth - 1), *rows] if more else rows
 
 
-def _stage(snapshot: Snapshot, stage: StageSnapshot, depth: int, look: Look, *, alone: bool) -> list[Row]:
-    status, name = stage.status, words.clean(stage.path if alone else stage.name)
+def _repeated(runs: StageRuns, depth: int) -> Row:
+    """A stage that ended more than once, in one line."""
+    bad = any(status != Status.COMPLETED for status in runs.counts)
+    icon = (f"{words.ICONS[Status.COMPLETED]} ", "yellow" if bad else "green")
+    return Row(DONE, depth, free=(icon, *words.repeated(runs)))
+
+
+def _apart(shown: Sequence[StageSnapshot]) -> dict[int, str]:
+    """What sets running stages of one path apart: ` (url=/1)`."""
+    by_path: dict[str, list[StageSnapshot]] = defaultdict(list)
+    for stage in shown:
+        if not stage.status.final:
+            by_path[stage.path].append(stage)
+    found: dict[int, str] = {}
+    for stages in by_path.values():
+        differing = apart([(stage.attributes, stage.description) for stage in stages])
+        found.update({id(stage): f" ({words.clean(text)})" for stage, text in zip(stages, differing) if text})
+    return found
+
+
+def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look: Look) -> list[Row]:
+    status = stage.status
     icon = words.ICONS.get(status, "")
     if status is Status.SKIPPED:
         return [Row(DONE, depth, icon, "dim", name, amount="skipped")]
@@ -203,7 +260,8 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, depth: int, look: Look, *, 
     row = _going(stage, name, depth, look)
     if stage.expected and stage.elapsed > stage.expected:
         row = row._replace(eta=f"expected {words.passed(stage.expected)}")
-    return [row, *_wait(stage, depth + 1), *_message(snapshot, stage, depth + 1)]
+    said = _said(depth + 1, stage.outcomes, stage.counters, stage.attributes)
+    return [row, *_wait(stage, depth + 1), *_message(snapshot, stage, depth + 1), *said]
 
 
 # -- from rows to lines

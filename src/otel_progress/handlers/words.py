@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from otel_progress.model.feed import RUNNING
 from otel_progress.model.status import Health, Status, word
+from otel_progress.model.summary import pairs, path_of, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_progress.model.repeats import StageRuns
     from otel_progress.model.snapshot import Progress, Snapshot
 
 Span = tuple[str, str]
@@ -37,9 +40,26 @@ STYLES: Final = {
     Status.INTERRUPTED: "yellow",
     Status.CANCELLED: "yellow",
 }
-OUTCOMES: Final = {"failed": "red", "error": "red", "warning": "yellow", "skipped": "yellow", "ok": "green"}
+OUTCOMES: Final = {
+    "failed": "red",
+    "error": "red",
+    "warning": "yellow",
+    "skipped": "yellow",
+    "ok": "green",
+    "completed": "green",
+}
 ASCII: Final = str.maketrans("✓✗⊘■‖\u2013·…━╾─▪⠿" + MOVING, "+x/#=-.~=>-#*" + "|/-\\|/-\\|/")
 """What stands for each sign where the encoding has none."""
+
+NOTED: Final = {
+    "failed": "✗",
+    "error": "✗",
+    "warning": "!",
+    "ok": "✓",
+    "completed": "✓",
+    **dict.fromkeys(RUNNING, "…"),
+}
+"""The sign of a note by its status."""
 
 IDLE_FROM: Final = 3.0
 """Idle time shorter than that is not worth a word."""
@@ -138,6 +158,30 @@ def tally(snapshot: Snapshot) -> Line:
         words = f"{n:,.4g} {currency}" if what == "cost" else f"{amount(n)} {key.replace('_', ' ')}"
         spans.append((clean(words), "dim"))
     return tuple(part for span in spans for part in ((DOT, "dim"), span))[1:]
+
+
+def repeated(runs: StageRuns) -> Line:
+    """`fetch x 400  median 0.2 s  p95 0.9 s  3 failed`."""
+    bad = [(status, count) for status, count in runs.counts.items() if status != Status.COMPLETED]
+    ended = tuple((f"  {count:,} {status}", STYLES.get(Status(status), "")) for status, count in bad)
+    spread = f"  median {short(runs.median)}  p95 {short(runs.p95)}"
+    return ((f"{clean(path_of(runs))} x {runs.count:,}", ""), (spread, "dim"), *ended)
+
+
+def said(values: Mapping[str, object]) -> str:
+    """Attributes in one line: `root=/usr, depth=3`."""
+    return clean(pairs(values))
+
+
+def noted(status: str | None, text: object, attributes: Mapping[str, object]) -> Line:
+    """A note with its sign or status, its text, and what goes with it."""
+    sign = NOTED.get(status or "")
+    words = clean(text)
+    mark = "" if sign is None else f"{sign} "
+    if sign is None and status and not words.startswith(status):
+        words += f" [{clean(status)}]"
+    about = said(attributes)
+    return ((mark + words, OUTCOMES.get(status or "", "")), (f"  {about}" if about else "", "dim"))
 
 
 def _numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:

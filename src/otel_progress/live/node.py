@@ -410,7 +410,8 @@ class Handle:
 
         Args:
             text: the line.
-            status: how it is meant, such as `ok`, `warning`, `failed`.
+            status: how it is meant, such as `ok`, `warning`, `failed`; `running` for an activity that goes on, which a
+                later note of the same text ends: it takes the place of the first one.
             attributes: what goes with it.
         """
         if self._status is Status.PENDING:
@@ -537,11 +538,19 @@ class Handle:
 
     # -- its end
 
-    def complete(self) -> None:
-        """It is done; a later end changes nothing."""
+    def complete(self, message: object = None) -> None:
+        """It is done; a later end changes nothing.
+
+        Args:
+            message: what came of it in words, such as `12 files parsed`; shown beside the status wherever that is, and
+                as the current step from now on.
+        """
         if self._status is Status.PENDING:
             self._too_early("complete")
-        self._finish(Status.COMPLETED, None, None)
+        said = None if message is None else values.text(message, drops)
+        if said is not None and not self._status.final:
+            self._message = said
+        self._finish(Status.COMPLETED, said, None)
 
     def fail(self, error: BaseException | str | None = None) -> None:
         """It failed, with an exception or a reason; a later end changes nothing."""

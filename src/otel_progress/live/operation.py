@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from otel_progress.live.engine.watchdog import Trouble
     from otel_progress.live.stage import Stage
     from otel_progress.model.plan import Plan, StagePlan
+    from otel_progress.model.repeats import FoldedRuns
     from otel_progress.model.snapshot import Note, Snapshot
 
     class OperationGiven(TypedDict, total=False):
@@ -112,6 +113,7 @@ class Operation(Handle):
     _first_stage: Stage | None = None
     _weighed: dict[str, Stage] | None = None
     _folded: dict[str, tuple[int, float]] | None = None
+    _runs: FoldedRuns | None = None
     _notes: deque[Note] | None = None
     _listeners: list[Listener] | None = None
     _health = Health.PROGRESSING
@@ -204,6 +206,8 @@ class Operation(Handle):
         operation._generation = registry.generation
         operation._started = operation._moved_at = clock.monotonic()
         operation._status = Status.RUNNING
+        if registry.listed is not None:
+            registry.listed.add(operation)
         if template._more is not None or template._total is not None or template._unit_named:
             operation._total, operation._unit = template._total, template._unit
             if template._more is not None:
@@ -276,6 +280,8 @@ class Operation(Handle):
         self._started = self._moved_at = self._observe_at = clock.monotonic()
         self._started_ns = clock.time_ns()
         self._status = Status.RUNNING
+        if registry.listed is not None:
+            registry.listed.add(self)
         try:
             hooks.tracing.start(self, options.parent or self._parent, self._started_ns)
         except Exception:
@@ -384,6 +390,12 @@ class Operation(Handle):
 
         return summary(self.snapshot())
 
+    def summary_dict(self) -> dict[str, Any]:
+        """What `summary` tells as plain JSON, under the keys of `Snapshot.to_dict()`; durations in seconds."""
+        from otel_progress.model.summary import summary_dict
+
+        return summary_dict(self.snapshot())
+
     # -- what its handles report
 
     def _report(self, event: str, node: Handle, attributes: Attributes) -> None:
@@ -487,9 +499,11 @@ class Operation(Handle):
             self._check_at = 0.0
 
     def _add_note(self, note: Note) -> None:
+        from otel_progress.model.feed import add as add_note
+
         if self._notes is None:
             self._notes = deque(maxlen=NOTES)
-        self._notes.append(note)
+        add_note(self._notes, note)
 
     def _used(self, key: str, amount: float) -> None:
         if hooks.wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
@@ -56,6 +57,7 @@ class Registry:
         self.started: dict[str, int] = {}
         self.ended: dict[tuple[str, str], int] = {}
         self.usage: dict[tuple[str, str], float] = {}
+        self.listed: weakref.WeakSet[Operation] | None = None
         self.prefix = os.urandom(8).hex()
         self.numbers = itertools.count(1)
 
@@ -121,6 +123,24 @@ class Registry:
     def operations(self) -> list[Operation]:
         """Those that run now."""
         return [operation for ref in list(self.live.values()) if (operation := ref()) is not None]
+
+    def in_flight(self) -> list[Operation]:
+        """Those that run now, also those that nobody watches.
+
+        An operation that nobody watches stands nowhere, so that it costs nothing. The first call looks for them among
+        all objects of the process; from then on each one is noted when it starts.
+        """
+        listed = self.listed
+        if listed is None:
+            from otel_progress.live.operation import Operation
+
+            listed = self.listed = weakref.WeakSet()
+            for one in gc.get_objects():
+                if type(one) is Operation:
+                    listed.add(one)
+        known = {id(one): one for one in (*self.operations(), *listed.copy())}
+        found = [one for one in known.values() if one._status is Status.RUNNING and one._ours]
+        return sorted(found, key=lambda one: one._started or 0.0)
 
     def report(self, event: str, operation: Operation, node: Handle, now: int, attributes: Attributes) -> None:
         """Leave a change for the ticker; there is always room for an end, so that nothing looks lost that is not."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from otel_progress.live.registry import registry
+from otel_progress.model.repeats import FoldedRuns
+from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
     from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
+    from otel_progress.live.stage import Stage
 
 NEAR: Final = 8
 """Handles around one that hear of its steps, beside the operation."""
 STAGES: Final = 64
 """Stages that a snapshot tells one by one."""
+KEPT_BAD: Final = 32
+"""Stages that did not complete and are told one by one before any other that ended."""
 
 
 def innermost(operation: Operation) -> Handle:
@@ -44,22 +50,36 @@ def is_inside(stage: Handle, outer: Handle) -> bool:
 
 
 def fold(operation: Operation) -> None:
-    """Keep the stages that run, then the newest, `STAGES` in all; of the others only counts and time by status."""
+    """Keep `STAGES` stages; of the others only counts and time, by status and by path.
+
+    Those that run stay. Of those that ended the oldest go first: runs of a path that comes again, then others that
+    completed, then those that did not; of these the newest `KEPT_BAD` stay to the last.
+    """
     with registry.lock:
         stages = operation._stages or []
         excess = len(stages) - STAGES
         if excess <= 0:
             return
         folded = operation._folded = operation._folded or {}
-        old: list[int] = []
-        for position, stage in enumerate(stages):
-            if len(old) >= excess:
-                break
-            if stage._status.final:
-                old.append(position)
-        for position in reversed(old):
+        runs = operation._runs = FoldedRuns() if operation._runs is None else operation._runs
+        gone = sorted(_order(stages[:], runs)[:excess])
+        for position in reversed(gone):
             stage = stages[position]
-            count, seconds = folded.get(stage._status.value, (0, 0.0))
-            spent = (stage._ended or 0.0) - (stage._started or 0.0)
-            folded[stage._status.value] = (count + 1, seconds + spent)
+            status, spent = stage._status.value, (stage._ended or 0.0) - (stage._started or 0.0)
+            count, seconds = folded.get(status, (0, 0.0))
+            folded[status] = (count + 1, seconds + spent)
+            runs.add(stage._path or stage.name, status, spent)
             del stages[position]
+
+
+def _order(stages: list[Stage], runs: FoldedRuns) -> list[int]:
+    """The places of the stages that ended, first those that are folded first."""
+    ended = [place for place, stage in enumerate(stages) if stage._status.final]
+    bad = [place for place in ended if stages[place]._status is not Status.COMPLETED]
+    kept = frozenset(bad[-KEPT_BAD:])
+    paths = Counter(stages[place]._path for place in ended)
+    ranks = {
+        place: 2 if place in kept else int(paths[stages[place]._path] < 2 and stages[place]._path not in runs)
+        for place in ended
+    }
+    return sorted(ended, key=lambda place: (ranks[place], place))

@@ -25,6 +25,8 @@ from otel_progress.model.values import EMPTY
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from otel_progress.model.snapshot import StageSnapshot
+
     class StageGiven(TypedDict, total=False):
         """What may be said of a stage.
 
@@ -273,6 +275,12 @@ class Stage(Handle):
                 operation._fold()
         except Exception:
             tell_once("telemetry failed at the end of a stage; the job goes on")
+
+    def snapshot(self) -> StageSnapshot:
+        """Everything that is known of it now, as an immutable value; before its start it is pending."""
+        from otel_progress.live.engine.capture import capture_stage
+
+        return capture_stage(self, clock.monotonic())
 
     def _fresh(self) -> Stage:
         """Another stage with the same options."""

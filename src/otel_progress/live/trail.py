@@ -2,19 +2,71 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress import semconv as s
 from otel_progress.live.drops import drops
 
 if TYPE_CHECKING:
     from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Operation
+    from otel_progress.model.snapshot import Progress, Snapshot
+    from otel_progress.model.values import Number
 
 MOST: Final = 64
 """Span events of one span."""
+SHARE: Final = 0.05
+"""From one update in a span to the next the ratio rises by so much."""
+GROWTH: Final = 1.5
+"""Without a ratio, the time since the start grows by this factor from one update to the next."""
 Kept = tuple[str, int, Any]
-"""A name, a time in ns, and what it is about: attributes, or a stage."""
+"""A name, a time in ns, and what it is about: attributes, a stage, or how far it was."""
 _STAGES: Final = frozenset({s.STAGE_STARTED, s.STAGE_ENDED})
+
+
+class Reached(NamedTuple):
+    """How far a handle was; smaller than the attributes that it becomes at the end of the span."""
+
+    completed: Number | None
+    total: Number | None
+    unit: str
+    ratio: float | None
+    message: str | None
+
+    def attributes(self) -> dict[str, Any]:
+        """As attributes of a span event."""
+        said = {s.COMPLETED: self.completed, s.TOTAL: self.total, s.RATIO: self.ratio, s.MESSAGE: self.message}
+        if self.completed is not None:
+            said[s.UNIT] = self.unit
+        return {key: value for key, value in said.items() if value is not None}
+
+
+def follow(operation: Operation, snapshot: Snapshot, now: int) -> None:
+    """Keep how far the operation and its running stages are, where their spans have not said so for a while."""
+    if operation._span is None:
+        return
+    _follow(operation, snapshot.progress, operation._message, now)
+    told = {(stage.path, stage.started_at): stage for stage in snapshot.stages if not stage.status.final}
+    for stage in tuple(operation._running or ()):
+        seen = told.get((stage._path or stage.name, stage._started_ns / 1e9))
+        if seen is not None and stage._span is not None:
+            _follow(stage, seen.progress, seen.message, now)
+
+
+def _follow(node: Handle, progress: Progress, message: str | None, now: int) -> None:
+    reached = Reached(progress.completed, progress.total, progress.unit, progress.ratio, message)
+    if reached.completed is None and reached.ratio is None and message is None:
+        return
+    before = next((event for event in reversed(node._trail or ()) if event[0] == s.UPDATED), None)
+    if before is not None:
+        was: Reached = before[2]
+        if reached.ratio is not None:
+            due = reached.ratio >= (was.ratio or 0.0) + SHARE
+        else:
+            due = now - node._started_ns >= GROWTH * (before[1] - node._started_ns)
+        if not due or reached == was:
+            return
+    keep(node, s.UPDATED, now, reached)
 
 
 def keep(node: Handle, event: str, now: int, about: Any) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
-from enum import Enum
 from typing import Any
 
+from otel_progress import semconv
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
+from otel_progress.model.repeats import StageRuns
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes, Number
 
@@ -60,13 +59,18 @@ class Wait:
 
 @dataclass(frozen=True)
 class Note:
-    """A line of the activity feed; `timestamp` is in seconds since 1970."""
+    """A line of the activity feed; `timestamp` is in seconds since 1970.
+
+    A note with the status `running` (or `started`, `in progress`) tells of an activity that goes on. A later note of
+    the same text in the same stage takes its place, and has its `started_at` (seconds since 1970).
+    """
 
     timestamp: float
     text: str
     status: str | None = None
     stage: str | None = None
     attributes: Attributes = field(default_factory=_empty)
+    started_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,9 @@ class Snapshot:
     """Everything that is known of one operation at one moment.
 
     Times are in seconds; `started_at` and `timestamp` since 1970. `elapsed` and `idle` come from the
-    monotonic clock. `stages` has at most 64 stages: all that run, then the newest; older ones are
-    only counts and seconds by status, in `folded`.
+    monotonic clock. `stages` has at most 64 stages: all that run, then the newest, failed ones before others; the
+    rest are only counts and seconds by status, in `folded`. `repeated` has the count and the durations of each stage
+    that ended more than once, whether its runs are told one by one or not.
 
     `stall_after` and `slow_after` are the limits that count, and their source says where they come from where nobody
     named them. While it is silent or looping, `stuck_at` is the line of the user's code, and `stack` the way to it.
@@ -219,6 +224,7 @@ class Snapshot:
     heartbeat_at: float | None = None
     cancel_requested: bool = False
     span: SpanIds | None = None
+    repeated: tuple[StageRuns, ...] = ()
 
     def at(self, now: float) -> Snapshot:
         """The same operation at `now` (seconds since 1970), if nothing was heard of it since."""
@@ -232,28 +238,17 @@ class Snapshot:
         return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait, branches=branches)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: only dicts, lists, texts, numbers, booleans and None."""
-        result = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__ if name not in _RENAMED}
-        result["progress_percentage"] = self.progress.percentage
-        result["timestamp"] = datetime.fromtimestamp(self.timestamp, timezone.utc).isoformat()
-        result["metadata"] = _plain(self.attributes)
-        return result
+        """Plain JSON: only dicts, lists, texts, numbers, booleans and None; the monitor's API uses the same keys.
 
+        Beside the fields of the snapshot: `percentage`, `current_step`, `eta` (`seconds`, `low`, `high`, `source`) and
+        `verdict` (`health`, `reason` and the evidence; None where it is over); `current_stage`, `total_stages`,
+        `stages_completed`, `failed_stage`, `stage_history`, `average_stage_duration`, `elapsed_time`,
+        `estimated_completion`, `updated_at`; see `docs/guide.md`. The keys `progress_percentage`, `metadata`,
+        `timestamp`, `health`, `health_reason` and `progress.eta.eta` are deprecated: the next version leaves them out.
+        """
+        from otel_progress.model.keys import of_snapshot
 
-_RENAMED = frozenset({"attributes", "timestamp"})
-
-
-def _plain(value: Any) -> Any:
-    """The value in the types that JSON has."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    return value
+        return of_snapshot(self)
 
 
 @dataclass(frozen=True)
@@ -270,3 +265,20 @@ class Event:
     sequence: int = 0
     stage: str | None = None
     attributes: Attributes = field(default_factory=_empty)
+
+    @property
+    def about(self) -> StageSnapshot | None:
+        """The stage that it is about, as far as the snapshot tells it.
+
+        Of several runs of one path it is the one that started or ended when the event happened, else the newest.
+        """
+        when = self.timestamp / 1e9
+
+        def distance(stage: StageSnapshot) -> float:
+            started = stage.started_at or 0.0
+            if self.name == semconv.STAGE_ENDED:
+                return abs(when - started - stage.elapsed)
+            return abs(when - started) if self.name == semconv.STAGE_STARTED else 0.0
+
+        found = [stage for stage in self.snapshot.stages if stage.path == self.stage]
+        return min(reversed(found), key=distance, default=None)

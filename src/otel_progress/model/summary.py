@@ -1,8 +1,25 @@
-"""A snapshot in a few lines of text."""
+"""A snapshot in a few lines of text, and as a small dict."""
 
 from __future__ import annotations
 
-from otel_progress.model.snapshot import Snapshot
+from collections.abc import Mapping
+from typing import Any, Final
+
+from otel_progress import semconv
+from otel_progress.model import keys
+from otel_progress.model.feed import BAD
+from otel_progress.model.repeats import StageRuns
+from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
+from otel_progress.model.status import Status, word
+
+NOTES: Final = 5
+"""Notes that a summary shows: those that tell of trouble before others."""
+_SAID: Final = ("outcomes", "counters", "usage", "result", "attributes")
+_KEYS: Final = (
+    *("operation_id", "name", "status", "reason", "attempt", "percentage", "current_step", "verdict"),
+    *("started_at", "elapsed_time", "estimated_completion", "total_stages", "stages_completed", "failed_stage"),
+    *("average_stage_duration", "stage_history", "repeated", *_SAID),
+)
 
 
 def seconds(value: float) -> str:
@@ -15,28 +32,117 @@ def seconds(value: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} m"
 
 
+def short(value: float) -> str:
+    """A duration that may be very short: `12 ms`, `0.4 s`, `3 m 12 s`."""
+    return f"{value * 1000:.2g} ms" if 0 < value < 0.0995 else seconds(value)
+
+
+def summary_dict(snapshot: Snapshot) -> dict[str, Any]:
+    """What a summary tells, as plain JSON under the keys of `Snapshot.to_dict()`."""
+    whole = keys.of_snapshot(snapshot)
+    progress = {key: whole["progress"][key] for key in ("completed", "total", "unit")}
+    return {**{key: whole[key] for key in _KEYS}, **progress}
+
+
 def summary(snapshot: Snapshot) -> str:
-    """Status, time, progress, stages, outcomes, usage and results, a line each."""
+    """Status, time, progress, stages, outcomes, usage, results, attributes and notes, a line each."""
     head = f"{snapshot.name}: {snapshot.status.value} after {seconds(snapshot.elapsed)}"
     if snapshot.progress.percentage is not None:
         head += f", {snapshot.progress.percentage:g}%"
     if snapshot.reason:
         head += f" ({snapshot.reason})"
-    lines = [head]
-    planned = any(stage.planned for stage in snapshot.stages)
-    for stage in snapshot.stages:
-        line = f"  {stage.path}: {stage.status.value}"
-        if stage.started_at is not None:
-            line += f" in {seconds(stage.elapsed)}"
-        done, total = stage.progress.completed, stage.progress.total
-        if done is not None:
-            line += f", {done:g}" + (f" of {total:g}" if total not in (None, done) else "") + f" {stage.progress.unit}"
-        if planned and not stage.planned and "/" not in stage.path:
-            line += " (unplanned)"
-        lines.append(line)
-    lines.extend(f"  {count} more stages {status} in {seconds(spent)}" for status, count, spent in snapshot.folded)
-    for what in ("outcomes", "usage", "result"):
-        pairs = getattr(snapshot, what)
-        if pairs:
-            lines.append(f"  {what}: " + ", ".join(f"{key}={value}" for key, value in pairs.items()))
+    lines = [head, *_now(snapshot), *_stages(snapshot)]
+    for what in _SAID:
+        said = pairs(getattr(snapshot, what))
+        if said:
+            lines.append(f"  {what}: {said}")
+    lines.extend(f"  note: {note_text(note)}" for note in _notes(snapshot))
     return "\n".join(lines)
+
+
+def _now(snapshot: Snapshot) -> list[str]:
+    """What it does now, and what is wrong with it."""
+    if snapshot.status.final:
+        return []
+    lines = [f"  {word(snapshot.health)}: {snapshot.health_reason}"] if snapshot.health_reason else []
+    return [*lines, f"  now: {snapshot.message}"] if snapshot.message else lines
+
+
+def _stages(snapshot: Snapshot) -> list[str]:
+    """A line for each stage; those that ended more than once share one, but for the last one that did not complete."""
+    repeated = {runs.path: runs for runs in snapshot.repeated}
+    ended = [stage for stage in snapshot.stages if stage.status.final]
+    bad = {stage.path: stage for stage in ended if stage.status is not Status.COMPLETED}
+    planned = any(stage.planned for stage in snapshot.stages)
+    told = {stage.path for stage in snapshot.stages}
+    lines = [_runs(runs) for path, runs in repeated.items() if path not in told]
+    for stage in snapshot.stages:
+        runs = repeated.get(stage.path)
+        if runs is None:
+            lines.append(_stage(stage, planned))
+            continue
+        if stage.path in told:
+            told.remove(stage.path)
+            lines.append(_runs(runs))
+        if not stage.status.final or stage is bad.get(stage.path):
+            lines.append(_stage(stage, planned))
+    return [*lines, *_more(snapshot)]
+
+
+def _more(snapshot: Snapshot) -> list[str]:
+    """The folded stages that no line before has counted."""
+    if not any(runs.folded for runs in snapshot.repeated):
+        return [f"  {count} more stages {status} in {seconds(spent)}" for status, count, spent in snapshot.folded]
+    left = sum(count for _, count, _ in snapshot.folded) - sum(runs.folded for runs in snapshot.repeated)
+    return [f"  {left} more stages"] if left > 0 else []
+
+
+def _runs(runs: StageRuns) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in runs.counts.items())
+    spread = f"median {short(runs.median)}, p95 {short(runs.p95)}, longest {short(runs.longest)}"
+    return f"  {path_of(runs)} x {runs.count:,}: {counts} in {seconds(runs.seconds)}; {spread}"
+
+
+def path_of(runs: StageRuns) -> str:
+    """The path of a repeated stage; in words for those that are too many to be named."""
+    return "other stages" if runs.path == semconv.OTHER_STAGE else runs.path
+
+
+def _stage(stage: StageSnapshot, planned: bool) -> str:
+    line = f"  {stage.path}: {stage.status.value}"
+    if stage.started_at is not None:
+        line += f" in {seconds(stage.elapsed)}"
+    done, total = stage.progress.completed, stage.progress.total
+    if done is not None:
+        line += f", {done:g}" + (f" of {total:g}" if total not in (None, done) else "") + f" {stage.progress.unit}"
+    if planned and not stage.planned and "/" not in stage.path:
+        line += " (unplanned)"
+    if stage.reason:
+        line += f" ({stage.reason})"
+    said = [pairs(what) for what in (stage.counters, stage.attributes) if what]
+    return f"{line}; {'; '.join(said)}" if said else line
+
+
+def _notes(snapshot: Snapshot) -> list[Note]:
+    """The newest notes, those that tell of trouble before others, in their order."""
+    ranked = sorted(range(len(snapshot.notes)), key=lambda at: (snapshot.notes[at].status in BAD, at), reverse=True)
+    return [snapshot.notes[at] for at in sorted(ranked[:NOTES])]
+
+
+def note_text(note: Note) -> str:
+    """A note in one line, with its status where the text does not begin with it, and with its attributes."""
+    said = pairs(note.attributes)
+    status = f"{note.status}: " if note.status and not note.text.startswith(note.status) else ""
+    return f"{status}{note.text}" + (f" ({said})" if said else "")
+
+
+def pairs(values: Mapping[str, object]) -> str:
+    """`root=/usr, depth=3`; the names that we give ourselves are left out, as the text says them already."""
+    return ", ".join(f"{key}={shown(value)}" for key, value in values.items() if not key.startswith(semconv.PREFIX))
+
+
+def shown(value: object) -> str:
+    """A value of an attribute for people."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ", ".join(map(shown, value)) if isinstance(value, tuple) else str(value)

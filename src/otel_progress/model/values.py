@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -27,9 +28,15 @@ TEXT_LENGTH: Final = 16_384
 """Characters kept of all attributes of an operation, a stage, an event together."""
 SEQUENCE_LENGTH: Final = 64
 """Elements kept of a list given as an attribute."""
+NESTED_COUNT: Final = 256
+"""Elements kept of a dict, or of a list of lists, that is told as JSON."""
+NESTED_DEPTH: Final = 8
+"""The deepest that values in it are nested."""
 
 INT_MAX: Final = 2**63 - 1
 INT_MIN: Final = -(2**63)
+
+_NESTED: Final = (Mapping, list, tuple, set, frozenset)
 
 
 class Attributes(dict[str, Value]):
@@ -110,6 +117,8 @@ def count(value: object, drops: Drops) -> Number | None:
 def text(value: object, drops: Drops, limit: int = MESSAGE_LENGTH) -> str:
     """Valid Unicode of at most `limit` characters; what is cut is counted."""
     try:
+        if isinstance(value, _NESTED) and not isinstance(value, tuple):
+            value = as_json(value, drops)
         # a subclass of str may do anything: only its plain text is taken
         result = value.decode("utf-8", "replace") if isinstance(value, bytes) else str.__str__(str(value))
     except Exception:
@@ -123,6 +132,32 @@ def text(value: object, drops: Drops, limit: int = MESSAGE_LENGTH) -> str:
     return result
 
 
+def as_json(given: object, drops: Drops) -> str:
+    """A dict or a list as JSON text; what is too deep or too much is left out, marked by `…` and counted."""
+    return json.dumps(_pruned(given, drops, [NESTED_COUNT], NESTED_DEPTH), ensure_ascii=False, default=str)
+
+
+def _pruned(given: object, drops: Drops, room: list[int], depth: int) -> Any:
+    """What `given` is in JSON, with so much room and so deep."""
+    room[0] -= 1
+    if not isinstance(given, _NESTED):
+        return None if given is None else scalar(given, drops)
+    if depth == 0:
+        drops.add(semconv.DROP_ATTRIBUTE)
+        return "…"
+    pairs = given.items() if isinstance(given, Mapping) else enumerate(given)
+    kept: list[tuple[Any, Any]] = []
+    for key, item in pairs:
+        if room[0] <= 0:
+            drops.add(semconv.DROP_ATTRIBUTE)
+            kept.append(("…", "…"))
+            break
+        kept.append((key, _pruned(item, drops, room, depth - 1)))
+    if isinstance(given, Mapping):
+        return {text(key, drops, NAME_LENGTH): item for key, item in kept}
+    return [item for _, item in kept]
+
+
 def scalar(value: object, drops: Drops, limit: int = VALUE_LENGTH) -> Scalar:
     """One value that OTLP and JSON can carry; what they can't (NaN, too) is turned to text."""
     if isinstance(value, bool):
@@ -134,13 +169,15 @@ def scalar(value: object, drops: Drops, limit: int = VALUE_LENGTH) -> Scalar:
 
 
 def value(given: object, drops: Drops, limit: int = VALUE_LENGTH) -> Value:
-    """A scalar, or a tuple of scalars of one type, as OTLP attributes have them."""
+    """A scalar, or a tuple of scalars of one type, as OTLP attributes have them; what is nested becomes JSON text."""
     if isinstance(given, (str, bytes)) or not isinstance(given, (Sequence, set, frozenset)):
         return scalar(given, drops, limit)
     items = list(islice(given, SEQUENCE_LENGTH + 1))
     if len(items) > SEQUENCE_LENGTH:
         drops.add(semconv.DROP_ATTRIBUTE)
         del items[SEQUENCE_LENGTH:]
+    if any(isinstance(item, _NESTED) for item in items):
+        return text(list(items), drops, limit)
     scalars = tuple(scalar(item, drops, limit) for item in items)
     kinds = {type(item) for item in scalars}
     if len(kinds) > 1:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from otel_progress import semconv as s
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
+from otel_progress.model.repeats import from_list, to_list
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Scalar
@@ -102,10 +103,7 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
         value = getattr(snapshot, name)
         if value:
             out[key] = _dump(value)
-    if snapshot.stages:
-        out[s.STAGES] = _dump([_stage(stage) for stage in snapshot.stages])
-    if snapshot.folded:
-        out[s.STAGES_FOLDED] = _dump(snapshot.folded)
+    out |= _stages(snapshot)
     if snapshot.heartbeat_at is not None:
         out[s.LAST_HEARTBEAT] = snapshot.heartbeat_at
     if snapshot.cancel_requested:
@@ -125,6 +123,17 @@ def _evidence(snapshot: Snapshot) -> dict[str, Scalar]:
         out[s.OVERDUE] = True
     if snapshot.branches:
         out[s.BRANCHES] = _dump([_branch(branch) for branch in snapshot.branches])
+    return out
+
+
+def _stages(snapshot: Snapshot) -> dict[str, Scalar]:
+    out: dict[str, Scalar] = {}
+    if snapshot.stages:
+        out[s.STAGES] = _dump([_stage(stage) for stage in snapshot.stages])
+    if snapshot.folded:
+        out[s.STAGES_FOLDED] = _dump(snapshot.folded)
+    if snapshot.repeated:
+        out[s.STAGES_REPEATED] = _dump([to_list(runs) for runs in snapshot.repeated])
     return out
 
 
@@ -246,6 +255,7 @@ def from_attributes(
         branches=tuple(_read_branch(item) for item in json.loads(get(s.BRANCHES, "[]"))),
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
         span=span,
+        repeated=tuple(from_list(item) for item in json.loads(get(s.STAGES_REPEATED, "[]"))),
         **said,
     )
 

@@ -280,7 +280,7 @@ def _scalar(value: Any) -> Any:
 
 _IDS: Final = frozenset({s.OPERATION_ID, s.OPERATION_PARENT_ID})
 _JSON_TEXTS: Final = frozenset(
-    {s.ATTRIBUTES, s.COUNTERS, s.LOOP, s.OUTCOMES, s.RESULT, s.STAGES, s.STAGES_FOLDED, s.USAGE}
+    {s.ATTRIBUTES, s.COUNTERS, s.LOOP, s.OUTCOMES, s.RESULT, s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED, s.USAGE}
 )
 _SCALARS: Final = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 _PLAIN: Final = frozenset({s.UPDATED, s.HEARTBEAT})

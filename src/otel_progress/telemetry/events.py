@@ -151,6 +151,7 @@ def _bare(snapshot: Snapshot) -> Snapshot:
         snapshot,
         stages=(),
         folded=(),
+        repeated=(),
         description=None,
         outcomes=EMPTY,
         counters=EMPTY,
@@ -167,7 +168,7 @@ def severity(event: Event) -> int:
     if event.name in _TROUBLE or event.attributes.get(s.NOTE_STATUS) in _BAD_NOTES:
         return protobuf.WARN
     if event.name == s.STAGE_ENDED:
-        stage = _stage(event)
+        stage = event.about
         return protobuf.WARN if stage is not None and stage.status in _BAD_ENDS else protobuf.INFO
     return protobuf.INFO
 
@@ -189,7 +190,7 @@ def _ended(event: Event) -> str:
 
 
 def _stage_ended(event: Event) -> str:
-    stage = _stage(event)
+    stage = event.about
     if stage is None:
         return f": stage {event.stage} ended"
     what = f": stage {stage.path} {stage.status.value} after {seconds(stage.elapsed)}"
@@ -198,7 +199,7 @@ def _stage_ended(event: Event) -> str:
 
 def _updated(event: Event) -> str:
     snapshot = event.snapshot
-    stage = _stage(event)
+    stage = event.about
     counted = snapshot if stage is None or stage.progress.completed is None else stage
     whole = counted if snapshot.progress.ratio is None else snapshot
     eta = whole.progress.eta
@@ -247,11 +248,6 @@ SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
     s.STALLED: _stalled,
     s.RECOVERED: _recovered,
 }
-
-
-def _stage(event: Event) -> StageSnapshot | None:
-    """The newest stage that the event is about, if the snapshot still tells it."""
-    return next((stage for stage in reversed(event.snapshot.stages) if stage.path == event.stage), None)
 
 
 def _number(event: Event, key: str) -> float:

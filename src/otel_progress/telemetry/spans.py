@@ -24,7 +24,7 @@ from otel_progress.live.guard import tell_once
 from otel_progress.live.node import Handle
 from otel_progress.live.operation import Operation, Parent
 from otel_progress.live.stage import Stage
-from otel_progress.live.trail import MOST, Kept, thin
+from otel_progress.live.trail import MOST, Kept, Reached, thin
 from otel_progress.model import values
 from otel_progress.model.status import Status as Ending
 from otel_progress.model.values import EMPTY
@@ -167,7 +167,7 @@ def _tell_end(
     bad = status in _ERRORS
     recorded = bad and error is not None
     for name, when, about in _events(node, MOST - recorded):
-        span.add_event(name, _event(about), when)
+        span.add_event(name, _event(name, about), when)
     if error is not None and recorded:
         span.add_event(s.EXCEPTION, _exception(error), now)
     if bad:
@@ -269,14 +269,19 @@ def _events(node: Handle, most: int) -> list[Kept]:
     return thin(kept, most)
 
 
-def _event(about: Any) -> Mapping[str, Any]:
-    """The attributes of a span event: given, or those of the stage it is about."""
+def _event(name: str, about: Any) -> Mapping[str, Any]:
+    """The attributes of a span event: given, or those of what it is about."""
+    if isinstance(about, Reached):
+        return about.attributes()
     if not isinstance(about, Stage):
         return about if about is not None else EMPTY
     attributes: dict[str, Any] = {s.STAGE_NAME: about.name, s.STAGE_PATH: about._path}
-    if about._status.final:
-        attributes[s.STATUS] = about._status.value
-    return attributes
+    if name != s.STAGE_ENDED:
+        return attributes  # how it ended was not known then
+    attributes[s.STATUS] = about._status.value
+    done, total, _ = about._progress()
+    reached = Reached(done, total, about._unit, None, about._message)
+    return {**attributes, **reached.attributes()}
 
 
 def inject(carrier: MutableMapping[str, str] | None = None, *, environ: bool = False) -> MutableMapping[str, str]:

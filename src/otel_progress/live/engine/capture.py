@@ -14,6 +14,7 @@ from otel_progress.live.registry import registry
 from otel_progress.live.running import STAGES, fold, innermost
 from otel_progress.model.health import STUCK, judge
 from otel_progress.model.plan import StagePlan
+from otel_progress.model.repeats import Runs, StageRuns
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Attributes
@@ -92,7 +93,20 @@ def _capture(operation: Operation, now: float, now_ns: int, survey: Survey) -> S
         heartbeat_at=None if more is None else more.beat_at,
         cancel_requested=operation._cancel_reason is not None,
         span=hooks.tracing.ids(operation) if operation._span is not None else None,
+        repeated=_repeated(operation),
     )
+
+
+def capture_stage(stage: Stage, now: float) -> StageSnapshot:
+    """The snapshot of one stage at a monotonic time (s)."""
+    operation = stage._op
+    if operation is not None and not operation._seen_by_ticker and not operation._status.final:
+        from otel_progress.live.engine.sampling import sample
+
+        sample(operation, now)  # nobody else looks
+    stage._plain_advanced()
+    with registry.lock:
+        return _stage(stage, now, Survey(operation))
 
 
 def _message(node: Handle | None) -> str | None:
@@ -131,6 +145,28 @@ def _folded(operation: Operation, now: float) -> tuple[tuple[str, int, float], .
     return tuple((status, count, round(seconds, 3)) for status, (count, seconds) in sorted(folded.items()))
 
 
+def _repeated(operation: Operation) -> tuple[StageRuns, ...]:
+    """The ended runs of each path that has more than one, in the order of their first run."""
+    folded = operation._runs
+    by_path: dict[str, list[Stage]] = {path: [] for path in folded or ()}
+    ended = [stage for stage in list(operation._stages or ()) if stage._status.final]
+    for stage in ended:
+        by_path.setdefault(stage._path or stage.name, []).append(stage)
+    if not folded and len(by_path) == len(ended):
+        return ()
+    found: list[StageRuns] = []
+    for path, told in by_path.items():
+        before = folded.get(path) if folded else None
+        if len(told) + (before.count if before else 0) > 1:
+            runs = Runs()
+            if before:
+                runs.merge(before)
+            for stage in told:
+                runs.add(stage._status.value, max(0.0, (stage._ended or 0.0) - (stage._started or 0.0)))
+            found.append(runs.seen(path, before.count if before else 0))
+    return tuple(found)
+
+
 def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:
     return StageSnapshot(
         name=stage.name,
@@ -148,7 +184,7 @@ def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:
 
 def _stage(stage: Stage, now: float, survey: Survey) -> StageSnapshot:
     end = now if stage._ended is None else stage._ended
-    started = stage._started or now
+    started = now if stage._started is None else stage._started
     others = survey.of(stage).others
     options, more = stage._opts, stage._more
     plan = stage.operation._opts.plan
@@ -160,15 +196,15 @@ def _stage(stage: Stage, now: float, survey: Survey) -> StageSnapshot:
     expected = options.expected or (planned_stage.expected if planned_stage else None)
     return StageSnapshot(
         name=stage.name,
-        path=stage._path or stage.name,
+        path=stage.name if stage._started is None else stage._path or stage.name,  # before the start it has no parent
         status=stage.status,
         progress=progress_of(stage, now, survey),
         planned=planned_stage is not None,
         weight=options.weight if options.weight is not None else (planned_stage.weight if planned_stage else None),
         expected=expected,
-        started_at=stage._started_ns / 1e9,
+        started_at=None if stage._started is None else stage._started_ns / 1e9,
         elapsed=max(0.0, end - started),
-        idle=max(0.0, (end if wait is None else end - wait.elapsed) - max(stage._moved_at, stage._counted_at)),
+        idle=max(0.0, (end if wait is None else end - wait.elapsed) - max(started, stage._moved_at, stage._counted_at)),
         stall_after=None if options.stall_after is None or math.isinf(options.stall_after) else options.stall_after,
         description=options.description or (planned_stage.description if planned_stage else None),
         message=stage._words,

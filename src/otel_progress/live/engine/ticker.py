@@ -25,6 +25,7 @@ from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import Change, registry
 from otel_progress.live.running import around, innermost
+from otel_progress.live.trail import follow
 from otel_progress.model.health import STUCK, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
@@ -377,7 +378,9 @@ class Ticker:
             self._emit(event, operation, node, when, attributes)
         elif not operation._status.final:
             self._left -= 1
-            self._emit(semconv.UPDATED, operation, innermost(operation), clock.time_ns(), EMPTY)
+            when = clock.time_ns()
+            self._emit(semconv.UPDATED, operation, innermost(operation), when, EMPTY)
+            follow(operation, self._snapshots[operation], when)
 
     def _pay_all(self, operation: Operation) -> None:
         """Before the end of an operation, pass on what still waits of it, as far as the budget goes."""
