@@ -139,6 +139,7 @@ class Monitor:
         self.outlets = Outlets(self.core, self.views, options.redis, options.webhook, _origin(options.db))
         self.core.watcher = Watcher(self._post, lambda _: None, ledger=self.core.ledger, quiet=QUIET, eager=False)
         self.core.watcher.settled = lambda: self.core.idle
+        self.core.observer.is_stopped = self.core.watcher.is_stopped
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _open_grpc(self, options: Options) -> Any:

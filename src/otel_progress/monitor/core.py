@@ -33,8 +33,9 @@ from otel_progress.monitor.ledger import (
     presumed,
     process_of,
 )
-from otel_progress.monitor.observer import Label, Observer
+from otel_progress.monitor.observer import Observer
 from otel_progress.monitor.otlp import Envelope, Record, Refused, Taken
+from otel_progress.monitor.states import Label
 from otel_progress.telemetry import protobuf
 
 if TYPE_CHECKING:
@@ -273,7 +274,6 @@ class Core:
         told: list[Told] = []
         answers: list[Answer] = []
         self._taking, now = 0, clock.monotonic()
-        self.observer.hears(now)
         for job in jobs:
             try:
                 if len(self._unsaved) >= UNSAVED:
@@ -381,7 +381,9 @@ class Core:
             return  # a sign of life of nobody we know
         if not own:  # it was said some time ago, to another monitor
             now -= _age(group)
+        before = self.ledger.processes.get(instance_of(group.resource))
         process = self.ledger.hear(group.resource, (), now)
+        self.observer.hears(before, process.host, now)
         self._taking += group.void
         for record in group.records:
             if record.event == s.PROCESS_HEARTBEAT:
@@ -465,7 +467,7 @@ class Core:
         self._touched.append(entry)
         if entry.open:
             head = entry.head
-            plain = entry.said is not None and head.status is Status.RUNNING
+            plain = entry.said is not None and (head.status, head.health) == (Status.RUNNING, Health.PROGRESSING)
             self.labels[key] = _LABELS[head.health] if plain else self.observer.label(entry, entry.heard_at)
         else:
             self.labels.pop(key, None)
