@@ -59,7 +59,7 @@ def outlets(posted: tuple[str, Any], tmp_path: Path) -> Iterator[tuple[Parts, Ou
         found = Outlets(monitor.core, monitor.views, None, (posted[0], None), "origin")
         monitor.core._on_stored = found.take
         monitor.core._is_wanted = found.wants
-        monitor.core._on_silence = found.silence
+        monitor.core._on_verdict = found.conclude
         found.start()
         yield monitor, found
         found.stop(2.0)
@@ -81,16 +81,15 @@ def test_webhook_hears_of_what_somebody_should_know(posted: tuple[str, Any], out
     assert posted[1].empty()
 
 
-def test_silence_is_a_loss_and_its_end_a_recovery(posted: tuple[str, Any], outlets: tuple[Parts, Outlets]) -> None:
-    """Somebody is told that a process is not heard of, before anybody can say what became of it."""
+@pytest.mark.parametrize("kind", ["dead", "stalled", "lost", "recovered"])
+def test_what_the_monitor_concludes_is_posted(posted: tuple[str, Any], outlets: tuple[Parts, Outlets], kind: str) -> None:
+    """What no event says is posted as the kind that it is: a dead process is not a lost operation."""
     monitor, found = outlets
     monitor.say(snap(1))
     entry = monitor.core.find("a")
     assert entry is not None
-    found.silence(entry, True)
-    assert posted[1].get(timeout=10)["kind"] == "lost"
-    found.silence(entry, False)
-    assert posted[1].get(timeout=10)["kind"] == "recovered"
+    found.conclude(entry, kind)
+    assert posted[1].get(timeout=10)["kind"] == kind
 
 
 def test_what_goes_nowhere_is_not_asked_for(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model import wire
+from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor import otlp, spans
 from otel_progress.monitor.kept import Batch, Event, Kept, Known
@@ -35,6 +36,7 @@ from otel_progress.monitor.ledger import (
 )
 from otel_progress.monitor.observer import Observer
 from otel_progress.monitor.otlp import Envelope, Record, Refused, Taken
+from otel_progress.monitor.rollup import Shown, show
 from otel_progress.monitor.states import Label
 from otel_progress.telemetry import protobuf
 
@@ -58,6 +60,10 @@ PRESUME_AFTER: Final = 6 * 3600.0
 PRUNE_EVERY: Final = 60.0
 SAVE_EVERY: Final = 30.0
 """How often it is saved when a process was heard of, in seconds."""
+STALLS: Final = 16
+"""The most stalls of one operation that are held back at a time."""
+ABOVE: Final = 16
+"""The most operations above one whose rows are newer ones with it."""
 TRACES: Final = 100_000
 """So many traces are known to be told of by log events."""
 UNSAVED: Final = 100_000
@@ -84,6 +90,8 @@ class Told(NamedTuple):
     head: Head | None
     """Of the operation that it is about; a heartbeat of a process is about none."""
     resource: Mapping[str, Any]
+    held: bool = False
+    """What it tells is overruled: it is for other monitors, not for people."""
 
 
 class _Job(NamedTuple):
@@ -104,7 +112,8 @@ class Core:
         presume_after: float = PRESUME_AFTER,
         on_stored: Callable[[list[Told]], None] | None = None,
         wants: Callable[[str], bool] = lambda _: True,
-        on_silence: Callable[[Entry, bool], None] | None = None,
+        on_verdict: Callable[[Entry, str], None] | None = None,
+        on_rival: Callable[[Entry], None] | None = None,
         wake: Callable[[str], None] | None = None,
     ) -> None:
         """Go on from what the store has.
@@ -115,7 +124,8 @@ class Core:
             presume_after: seconds without a sign of its process, after which an operation counts as lost.
             on_stored: called with the events that were stored, each once; it must be quick.
             wants: which events it is called with, by their names.
-            on_silence: called when the process of an operation is not heard of any more, and when it is again.
+            on_verdict: called when the monitor concludes what no event says: `dead`, `recovered`, `stalled`, `lost`.
+            on_rival: called when two processes are found to run one id.
             wake: called with a signal of which something waits to be passed on.
         """
         self.ledger = Ledger(
@@ -124,6 +134,7 @@ class Core:
             on_change=self._changed,
             on_forget=self._forgotten,
             on_drop=self._dropped,
+            on_rival=self._rival,
         )
         self.observer = Observer(self.ledger, clock.monotonic())
         self.labels: dict[str, Label] = {}
@@ -136,7 +147,8 @@ class Core:
         self._presume_after = presume_after
         self._on_stored = on_stored
         self._is_wanted = wants if on_stored is not None else lambda _: False
-        self._on_silence = on_silence
+        self._on_verdict = on_verdict
+        self._on_rival = on_rival
         self._wake = wake
         self._spans = spans.Spans()
         self._jobs: deque[_Job] = deque()
@@ -147,6 +159,13 @@ class Core:
         self._called: dict[tuple[Any, ...], None] = {}
         self._inferred: list[Event] = []
         self._silent: set[str] = set()
+        self._lost: set[str] = set()
+        self._stalls: dict[str, dict[int, Told]] = {}
+        """Stalls that are overruled, by operation and sequence: told if nothing overrules them any more."""
+        self._released: list[Told] = []
+        self._began = clock.time_ns()
+        self._showing = threading.Lock()
+        self._shown: set[str] = set()
         self._behind_since: float | None = None
         self._gone: deque[str] = deque(maxlen=10_000)
         self._unsaved: dict[str, Entry] = {}
@@ -307,7 +326,7 @@ class Core:
         new = []
         for one in told:
             head, event = one.head, one.record.event
-            if head is not None and event in _CALLS:
+            if head is not None and event in _CALLS and not one.held:
                 number = 0 if event == s.OPERATION_ENDED else head.sequence
                 key = (head.operation_id, head.started_at, head.attempt, event, number)
                 if key in self._called:
@@ -387,7 +406,8 @@ class Core:
         self._taking += group.void
         for record in group.records:
             if record.event == s.PROCESS_HEARTBEAT:
-                before, process = process, self.ledger.beat(process, record.brief.get(s.HEARTBEAT_INTERVAL))
+                interval = record.brief.get(s.HEARTBEAT_INTERVAL)
+                before, process = process, self.ledger.beat(process, interval, record.time / 1e9)
                 if (before.beats, before.interval) != (process.beats, process.interval):
                     self._unsaved_processes.add(process.instance)
                 if own and self._is_wanted(record.event):
@@ -399,20 +419,122 @@ class Core:
             if head is None:
                 continue
             self._taking += 1
-            if record.event in _ALWAYS or self._is_due(head, record):
-                batch.events.append(_event(head, record))
+            one = Told(record, head, group.resource)
+            one = one._replace(held=self._is_overruled(one, process.instance, now))
+            if not one.held and (record.event in _ALWAYS or self._is_due(head, record)):
+                wanted = own and self._is_wanted(record.event) and not self._was_told(one)
+                batch.events.append(_event(head, record, self._number_of(head)))
                 self._fresh[head.operation_id] = None
                 if record.event == s.OPERATION_STARTED:
                     self._know_trace(record.trace)
-            if own and self._is_wanted(record.event):
-                told.append(Told(record, head, group.resource))
+            else:
+                wanted = own and self._is_wanted(record.event)
+            if wanted:
+                told.append(one)
         if now - self._saved_at.get(process.instance, -SAVE_EVERY) >= SAVE_EVERY:
             self._saved_at[process.instance] = now
             self._unsaved_processes.add(process.instance)
         if own and self.watcher is not None:
             self.watcher.notice(process)
 
+    def _number_of(self, head: Head) -> int:
+        """Which attempt an event is of: each start time is one."""
+        entry = self.ledger.operations.get(head.operation_id)
+        if entry is None:
+            return head.attempt
+        mine = entry.head
+        if mine.started_at == head.started_at or (head.started_at is None and mine.attempt == head.attempt):
+            return entry.number
+        for rival in (entry.rivals or {}).values():
+            if rival.head.started_at == head.started_at:
+                return rival.number
+        known = None if head.started_at is None else self._store.attempt_at(head.operation_id, head.started_at)
+        return head.attempt if known is None else known
+
+    def _was_told(self, one: Told) -> bool:
+        """Whether an earlier run of the monitor passed this on: what happened before it began may have been stored."""
+        head, record = one.head, one.record
+        if head is None or record.event not in _CALLS or record.time >= self._began:
+            return False
+        return self._store.has_event(head.operation_id, head.started_at or 0.0, head.sequence, record.event)
+
+    # -- stalls that the monitor knows better
+
+    def _is_overruled(self, one: Told, instance: str, now: float) -> bool:
+        """Whether a process tells a stall that the monitor knows to be none, or the end of one that was not told."""
+        head, event = one.head, one.record.event
+        if head is None or event not in (s.STALLED, s.RECOVERED):
+            return False
+        entry = self.ledger.operations.get(head.operation_id)
+        if entry is None or entry.instance != instance or entry.head.started_at != head.started_at:
+            return False
+        held = self._stalls.get(head.operation_id)
+        if event == s.RECOVERED:
+            return self._stalls.pop(head.operation_id, None) is not None
+        if not entry.open or self.observer.is_stuck(entry, now) is not False:
+            return False
+        if held is None:
+            held = self._stalls[head.operation_id] = {}
+        if len(held) < STALLS:
+            held[head.sequence] = one
+        return True
+
+    def _release(self, entry: Entry) -> None:
+        """Nothing overrules a stall any more: it is told now."""
+        key, head = entry.head.operation_id, entry.head
+        held = self._stalls.pop(key)
+        for one in held.values():
+            if one.head is not None:
+                self._inferred.append(_event(one.head, one.record, entry.number))
+            if self._is_wanted(s.STALLED):
+                self._released.append(one._replace(held=False))
+        if not held:  # it was held back before the monitor was started again
+            reason = self.observer.verdict(entry, clock.monotonic()).reason or "no progress"
+            self._inferred.append(
+                Event(
+                    key,
+                    head.started_at or 0.0,
+                    entry.number,
+                    -head.sequence,
+                    clock.time_ns() / 1e9,
+                    s.STALLED,
+                    text=f"{head.name}: stuck: {reason}"[:TEXT],
+                    agent=head.agent,
+                )
+            )
+            self._conclude(entry, "stalled")
+        self._fresh[key] = None
+
+    def _recall_stalls(self) -> None:
+        """After a start: stalls that are in no history were held back."""
+        for entry in list(self.ledger.operations.values()):
+            head = entry.head
+            if not entry.open or head.health not in STUCK:
+                continue
+            rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=1)
+            told = [event for _, event in rows if event.started_at == (head.started_at or 0.0)]
+            if not told or told[-1].event != s.STALLED:
+                self._stalls[head.operation_id] = {}
+
+    def _conclude(self, entry: Entry, kind: str) -> None:
+        """Tell what no event says."""
+        if self._on_verdict is not None:
+            try:
+                self._on_verdict(entry, kind)
+            except Exception as error:
+                self.trouble = f"it can't be passed on ({type(error).__name__}: {error})"
+
+    def _rival(self, entry: Entry) -> None:
+        """Two processes run one id."""
+        self._fresh[entry.head.operation_id] = None
+        if self._on_rival is not None:
+            try:
+                self._on_rival(entry)
+            except Exception as error:
+                self.trouble = f"it can't be passed on ({type(error).__name__}: {error})"
+
     def _dropped(self, key: str) -> None:
+        self._stalls.pop(key, None)
         self._weigh(key, 0)
 
     def _weigh(self, key: str, size: int) -> None:
@@ -469,10 +591,28 @@ class Core:
             head = entry.head
             plain = entry.said is not None and (head.status, head.health) == (Status.RUNNING, Health.PROGRESSING)
             self.labels[key] = _LABELS[head.health] if plain else self.observer.label(entry, entry.heard_at)
+            if key in self._lost:
+                self._lost.discard(key)
+                self._conclude(entry, "recovered")
         else:
             self.labels.pop(key, None)
             self._kept_at.pop(key, None)
             self._silent.discard(key)
+            self._stalls.pop(key, None)
+        if entry.head.parent_id is not None:
+            self._touch_above(entry)
+
+    def _touch_above(self, entry: Entry) -> None:
+        """What is above an operation shows its figures and may be as well as it is: their rows are newer ones."""
+        seen, operations = {entry.head.operation_id}, self.ledger.operations
+        for _ in range(ABOVE):
+            parent = entry.head.parent_id
+            if parent is None or parent in seen or parent not in operations:
+                return
+            seen.add(parent)
+            entry = operations[parent]
+            self.ledger.touch(entry)
+            self._fresh[parent] = None
 
     # -- each second
 
@@ -488,9 +628,15 @@ class Core:
             settled = self.ledger.presume(snapshot)
             if settled is not None:
                 self._infer(settled)
-        if self._unsaved or self._unsaved_processes:
+        with self._showing:
+            shown, self._shown = self._shown, set()
+        self._unsaved.update({key: found for key in shown if (found := self.ledger.operations.get(key)) is not None})
+        if self._unsaved or self._unsaved_processes or self._inferred:
             self._save(Batch())
         self._tell_changes()
+        if self._released:
+            released, self._released = self._released, []
+            self._pass_on(released)
         if len(self._saved_at) > len(self.ledger.processes) + 1000:
             self._saved_at = {key: at for key, at in self._saved_at.items() if key in self.ledger.processes}
         if now >= self._next_prune:
@@ -520,7 +666,10 @@ class Core:
         key, label = entry.head.operation_id, self.observer.label(entry, now)
         if label != self.labels.get(key):
             self.labels[key] = label
+            self.ledger.touch(entry)
             self._fresh[key] = None
+        if key in self._stalls and label.health in STUCK:
+            self._release(entry)
         silent = label.health is Health.DEAD
         if silent != (key in self._silent) and label.health is not Health.UNKNOWN:
             self._tell_silence(entry, silent)
@@ -528,6 +677,10 @@ class Core:
             lost = self.ledger.presume_lost(key, f"its process was not heard of for {_duration(self._presume_after)}")
             if lost is not None:
                 self._infer(lost)
+                if len(self._lost) >= CALLED:
+                    self._lost.clear()
+                self._lost.add(key)
+                self._conclude(lost, "lost")
 
     def _tell_silence(self, entry: Entry, silent: bool) -> None:
         key = entry.head.operation_id
@@ -535,11 +688,9 @@ class Core:
             self._silent.add(key)
         else:
             self._silent.discard(key)
-        if self._on_silence is not None:
-            try:
-                self._on_silence(entry, silent)
-            except Exception as error:
-                self.trouble = f"it can't be passed on ({type(error).__name__}: {error})"
+        self._unsaved[key] = entry
+        self._unsaved_processes.add(entry.instance)
+        self._conclude(entry, "dead" if silent else "recovered")
 
     def _forgotten(self, entry: Entry) -> None:
         """It ran, and is held no more: in the store it counts as lost, so that it makes room there too in its time."""
@@ -555,7 +706,7 @@ class Core:
             Event(
                 head.operation_id,
                 head.started_at or 0.0,
-                head.attempt,
+                entry.number,
                 -head.sequence,
                 clock.time_ns() / 1e9,
                 s.OPERATION_ENDED,
@@ -582,17 +733,40 @@ class Core:
         for one in kept:
             self._load_below(one.operation_id, now)
         self.ledger.revision, self.ledger.on_change = revision, self._changed
+        for one in kept:
+            shown = _shown(one.rolled)
+            if shown is not None:
+                self.ledger.rolled[one.operation_id] = one.attempt, shown
+            if one.dead:
+                self._silent.add(one.operation_id)
+                self.observer.found_dead(one.instance)
+        self._recall_stalls()
         for entry in list(self.ledger.operations.values()):
             if entry.open:
                 self.labels[entry.head.operation_id] = self.observer.label(entry, now)
 
+    def show(self, entry: Entry, raw: float | None) -> float | None:
+        """How far an operation is shown whose ratio is rolled up; it never falls within an attempt, and never goes."""
+        key, rolled = entry.head.operation_id, self.ledger.rolled
+        with self._showing:
+            known = rolled.get(key)
+            before = known[1] if known is not None and known[0] == entry.number else entry.rolled
+            if raw is None or not entry.open:
+                return None if before is None else before.value
+            found = show(before, raw)
+            if found != before:
+                rolled[key] = entry.number, found
+                self._shown.add(key)
+            return found.value
+
     def _load_below(self, operation_id: str, now: float) -> None:
-        """What is over below one that runs: its figures are part of those above."""
+        """What is over below one that runs: its figures are part of those above, and when it ended counts."""
+        wall = clock.time_ns() / 1e9
         below = [operation_id]
         while below and len(self.ledger.operations) < 2 * ENDED + len(self.labels):
             for child in self._store.children(below.pop(), ENDED):
                 if child.operation_id not in self.ledger.operations:
-                    self.ledger.restore(_entry(child, now))
+                    self.ledger.restore(_entry(child, now - max(0.0, wall - child.timestamp)))
                     below.append(child.operation_id)
 
     def _recall(self, operation_id: str) -> Entry | None:
@@ -615,13 +789,15 @@ class Core:
             self.owner_of(head),
             head.started_at,
             head.timestamp,
-            head.attempt,
+            entry.number,
             head.sequence,
             entry.instance,
             entry.revision,
             _searched(head, process),
             entry.said.raw if isinstance(entry.said, Record) else raw_of(entry),
             entry.presumed is not None,
+            head.operation_id in self._silent,
+            _rolled(self.ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),
         )
 
     def owner_of(self, head: Head) -> str | None:
@@ -669,14 +845,14 @@ def _searched(head: Head, process: Process | None) -> str:
     return f"{head.operation_id} {head.name} {head.agent or ''} {about}".lower()
 
 
-def _event(head: Head, record: Record) -> Event:
+def _event(head: Head, record: Record, number: int) -> Event:
     own, brief = record.own, record.brief
     stage, ratio = brief.get(s.STAGE_PATH), brief.get(s.RATIO)
     status = head.status.value if record.event == s.OPERATION_ENDED else own.get(s.NOTE_STATUS)
     return Event(
         head.operation_id,
         head.started_at or 0.0,
-        head.attempt,
+        number,
         head.sequence,
         head.timestamp,
         record.event,
@@ -692,13 +868,14 @@ def _event(head: Head, record: Record) -> Event:
 def _entry(kept: Kept, heard_at: float) -> Entry:
     """The entry that was kept; one that is presumed to be lost still may be heard of again."""
     record = otlp.record(kept.raw)
+    said = None if record is None else head_of(record)
     head = Head(
         kept.operation_id,
         kept.name,
         Status(kept.status),
         Health(kept.health),
         kept.timestamp,
-        kept.attempt,
+        kept.attempt if said is None else said.attempt,
         kept.sequence,
         kept.started_at,
         kept.parent_id,
@@ -709,9 +886,23 @@ def _entry(kept: Kept, heard_at: float) -> Entry:
     if kept.presumed:
         earlier = head._replace(status=Status.RUNNING, sequence=head.sequence - 1)
         before = Entry(earlier, kept.instance, heard_at, said=record)
+        before.number = kept.attempt
     entry = Entry(head, kept.instance, heard_at, said=record, presumed=before)
+    entry.number = kept.attempt
+    entry.rolled = _shown(kept.rolled)
     entry.revision = kept.revision
     return entry
+
+
+def _rolled(known: tuple[int, Shown | None], number: int) -> str | None:
+    return json.dumps(known[1]) if known[1] is not None and known[0] == number else None
+
+
+def _shown(text: str | None) -> Shown | None:
+    try:
+        return None if text is None else Shown(*json.loads(text))
+    except (ValueError, TypeError):
+        return None
 
 
 def _duration(seconds: float) -> str:

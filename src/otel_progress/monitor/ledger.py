@@ -17,6 +17,7 @@ from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
+from otel_progress.monitor.rollup import Shown
 
 OPERATIONS: Final = 100_000
 """The most operations that are kept; those that ended first go first."""
@@ -142,7 +143,8 @@ class Entry:
     """One operation as its newest event had it, and the process that said it.
 
     A process numbers its attempts by its own memory; `number` is the monitor's own count, over all processes: each
-    start time is an attempt. `presumed` is what was said before it counted as lost without proof: a sign of life of that attempt undoes the loss.
+    start time is an attempt. `presumed` is what was said before it counted as lost without proof: a sign of life of
+    that attempt undoes the loss.
 
     Attributes:
         head: what orders it.
@@ -152,10 +154,22 @@ class Entry:
         rivals: older runs of the id that were not over when this one began, by their processes.
         presumed: what was said before, where its end is inferred.
         revision: rises with each change of the ledger.
+        rolled: of one that is held no more, how far it was shown where that is rolled up.
         said: the event, where it came as one.
     """
 
-    __slots__ = ("_snapshot", "head", "heard_at", "instance", "number", "presumed", "revision", "rivals", "said")
+    __slots__ = (
+        "_snapshot",
+        "head",
+        "heard_at",
+        "instance",
+        "number",
+        "presumed",
+        "revision",
+        "rivals",
+        "rolled",
+        "said",
+    )
 
     def __init__(
         self,
@@ -170,12 +184,13 @@ class Entry:
     ) -> None:
         """Of an event, or of a snapshot; `before` is what was known of the same attempt."""
         self.head = head
-        self.number = head.attempt if before is None else before.number
+        self.number: int = head.attempt if before is None else before.number
         self.rivals: dict[str, Rival] | None = None if before is None else before.rivals
         self.instance = instance
         self.heard_at = heard_at
         self.presumed = presumed
         self.revision = 0
+        self.rolled: Shown | None = None
         self.said = said
         self._snapshot = snapshot
 
@@ -278,6 +293,7 @@ class Ledger:
         on_change: called with each operation that changed.
         on_forget: called with each that ran when it had to make room.
         on_drop: called with the id of each that is held no more.
+        rolled: by id, the attempt and how far it was shown, where that is rolled up from its children.
         on_rival: called with an operation when an older run of its id is found to live beside it.
     """
 
@@ -293,6 +309,7 @@ class Ledger:
     on_forget: Callable[[Entry], None] | None = None
     on_drop: Callable[[str], None] | None = None
     on_rival: Callable[[Entry], None] | None = None
+    rolled: dict[str, tuple[int, Shown]] = field(default_factory=dict)
     revision: int = 0
     _rivals: dict[str, set[str]] = field(default_factory=dict)
     _open: dict[str, dict[str, None]] = field(default_factory=dict)
@@ -538,6 +555,9 @@ class Ledger:
         entry = self.operations.pop(key)
         self._take_out(key, entry)
         self._orphan(key, entry)
+        rolled = self.rolled.pop(key, None)
+        if rolled is not None and rolled[0] == entry.number:
+            entry.rolled = rolled[1]
         if self.on_drop is not None:
             self.on_drop(key)
 

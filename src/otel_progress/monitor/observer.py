@@ -16,7 +16,7 @@ from otel_progress.model.health import BEATS, Hearing, Verdict, judge
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
-from otel_progress.monitor.below import Children, Judgement
+from otel_progress.monitor.below import STOPPED, Children, Judgement
 from otel_progress.monitor.ledger import Entry, Ledger, Process
 from otel_progress.monitor.states import Label
 
@@ -139,10 +139,21 @@ class Observer:
         verdict = self.verdict(entry, now)
         return Label(verdict.health, verdict.overdue)
 
-    def is_heard(self, entry: Entry, now: float) -> bool:
-        """Whether its process is heard, so that what it said goes on to be true."""
+    def is_stuck(self, entry: Entry, now: float) -> bool | None:
+        """Whether one that its process calls stuck is; None where the monitor knows no better."""
+        verdict = self.verdict(entry, now)
+        return verdict.health in STOPPED if isinstance(verdict, Judgement) and not verdict.frozen else None
+
+    def later(self, entry: Entry, now: float) -> float:
+        """For how many seconds what was said of an operation is known to go on.
+
+        While its process is heard that is until now. Of one whose process is dead, or not heard for another reason,
+        it ends with the last sign of life: whether it went on after that, nobody knows.
+        """
         hearing = self.hearing(entry, now)
-        return hearing.silence < hearing.allowed and hearing.silence < hearing.watching
+        if hearing.silence < hearing.allowed and hearing.silence < hearing.watching:
+            return max(0.0, now - entry.heard_at)
+        return max(0.0, now - hearing.silence - entry.heard_at)
 
     def missing(self, entry: Entry, now: float) -> float:
         """For how long its process was not heard of, beyond what it may be silent; 0 while it is not missed.

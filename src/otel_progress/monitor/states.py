@@ -59,7 +59,7 @@ def state_of(status: Status, label: Label) -> str:
         return STUCK
     if status is Status.PENDING and label.health is Health.WAITING:
         return "pending"
-    return label.health.value
+    return str(label.health)
 
 
 def meant(words: frozenset[str]) -> frozenset[str]:
