@@ -82,7 +82,9 @@ def test_webhook_hears_of_what_somebody_should_know(posted: tuple[str, Any], out
 
 
 @pytest.mark.parametrize("kind", ["dead", "stalled", "lost", "recovered"])
-def test_what_the_monitor_concludes_is_posted(posted: tuple[str, Any], outlets: tuple[Parts, Outlets], kind: str) -> None:
+def test_what_the_monitor_concludes_is_posted(
+    posted: tuple[str, Any], outlets: tuple[Parts, Outlets], kind: str
+) -> None:
     """What no event says is posted as the kind that it is: a dead process is not a lost operation."""
     monitor, found = outlets
     monitor.say(snap(1))

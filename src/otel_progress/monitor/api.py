@@ -333,6 +333,7 @@ class Api:
         owner = _identity_or_401(scope).owner
         topic = of_operation(entry.head.operation_id, owner)
         read = self._hub.topic(topic)
+        read.left_at = clock.monotonic()
         if entry.open:
             read.over = None
         self._publisher.begin(entry.head.operation_id, owner)

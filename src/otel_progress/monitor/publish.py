@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ROWS: Final = 200
 """The most rows of operations that go on in one frame; those that are over are never held back."""
+COMING: Final = 5.0
+"""So many seconds after its last reader left, or a new one asked for it, a topic of one operation is told what is new:
+one that is on its way, or comes back at once, misses nothing."""
 ALL: Final = "all"
 EVENTS: Final = 500
 FEW: Final = 300
@@ -202,7 +205,7 @@ class Publisher:
             return
         if entry is None or entry.open:
             topic.over = None  # it may run again
-        if not topic.readers:
+        if not topic.readers and clock.monotonic() - topic.left_at > COMING:
             self._hub.skip(name)
             self._told[name] = self._store.newest_event_id()
             return
