@@ -76,7 +76,7 @@ LEAP: Final = 1 << 20
 """Revisions leap so far at a start: some may have been shown that were not stored any more."""
 TEXT: Final = 4_096
 _LABELS: Final = {health: Label(health) for health in Health}
-_CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED})
+_CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
 _ALWAYS: Final = s.EVENTS - {s.UPDATED, s.HEARTBEAT, s.PROCESS_HEARTBEAT}
 
 Answer = Union[Taken, Refused]

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
-from otel_progress.model.snapshot import Snapshot, StageSnapshot
+from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 from otel_progress.monitor.rollup import Shown
@@ -689,6 +689,16 @@ def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Sna
         reason=reason,
         sequence=snapshot.sequence + 1,
         stages=stages,
-        progress=replace(later.progress, eta=None),
+        progress=_left_at(later),
         wait=None,
     )
+
+
+def _left_at(snapshot: Snapshot) -> Progress:
+    """How far it was: not at 0% where it counted nothing itself, and its innermost stage did."""
+    own = replace(snapshot.progress, eta=None)
+    if own.completed or own.ratio != 0:
+        return own
+    stage = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
+    counted = stage is not None and bool(stage.progress.completed or stage.progress.ratio)
+    return replace(own, ratio=None, ratio_raw=None) if counted else own

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from otel_progress.monitor.views import Views
     from otel_progress.monitor.webhook import Webhook
 
-_POSTED: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED})
+_POSTED: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
 _STATE: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Of these only the newest in a batch goes on."""
 
