@@ -213,6 +213,25 @@ def test_over_several_levels_and_processes(scene: Scene) -> None:
     assert len(scene.told()) == 4
 
 
+def test_stall_that_was_told_before_the_child_was_known_is_taken_back(scene: Scene) -> None:
+    """A child process takes a moment to start: who was told of the parent's stall is told that it is none, once."""
+    scene.stall()
+    assert scene.told() == [("stalled", "parent")]
+    scene.say("child", parent_id="parent")
+    scene.monitor.tick()
+    scene.monitor.tick()
+    assert scene.told() == [("stalled", "parent"), ("recovered", "parent")]
+    entry = scene.monitor.core.find("parent")
+    assert entry is not None
+    assert [(one["kind"], one["to"] is None) for one in scene.monitor.views._timeline(entry)] == [("stall", False)]
+    scene.say("parent", Health.SILENT)
+    scene.end("child", parent_id="parent")
+    seconds(scene.fake, scene.monitor, 3)
+    assert scene.told()[2:] == [("stalled", "parent")]
+    scene.say("parent", event=s.RECOVERED)
+    assert sorted(scene.told()) == [("recovered", "parent")] * 2 + [("stalled", "parent")] * 2
+
+
 def test_child_of_the_own_process_that_is_stuck_is_not_hidden_by_one_elsewhere(scene: Scene) -> None:
     """The process is right about what it knows."""
     scene.say("inside", parent_id="parent", instance="p-parent")

@@ -77,6 +77,7 @@ LEAP: Final = 1 << 20
 TEXT: Final = 4_096
 _LABELS: Final = {health: Label(health) for health in Health}
 _CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
+_OVERRULED: Final = frozenset({s.STALLED, s.RECOVERED})
 _ALWAYS: Final = s.EVENTS - {s.UPDATED, s.HEARTBEAT, s.PROCESS_HEARTBEAT}
 
 Answer = Union[Taken, Refused]
@@ -419,18 +420,16 @@ class Core:
             if head is None:
                 continue
             self._taking += 1
-            one = Told(record, head, group.resource)
-            one = one._replace(held=self._is_overruled(one, process.instance, now))
-            if not one.held and (record.event in _ALWAYS or self._is_due(head, record)):
-                wanted = own and self._is_wanted(record.event) and not self._was_told(one)
+            held = record.event in _OVERRULED and self._is_overruled(head, record, group.resource, now)
+            wanted = own and self._is_wanted(record.event)
+            if not held and (record.event in _ALWAYS or self._is_due(head, record)):
+                wanted = wanted and not self._was_told(head, record)
                 batch.events.append(_event(head, record, self._number_of(head)))
                 self._fresh[head.operation_id] = None
                 if record.event == s.OPERATION_STARTED:
                     self._know_trace(record.trace)
-            else:
-                wanted = own and self._is_wanted(record.event)
             if wanted:
-                told.append(one)
+                told.append(Told(record, head, group.resource, held))
         if now - self._saved_at.get(process.instance, -SAVE_EVERY) >= SAVE_EVERY:
             self._saved_at[process.instance] = now
             self._unsaved_processes.add(process.instance)
@@ -451,59 +450,51 @@ class Core:
         known = None if head.started_at is None else self._store.attempt_at(head.operation_id, head.started_at)
         return head.attempt if known is None else known
 
-    def _was_told(self, one: Told) -> bool:
+    def _was_told(self, head: Head, record: Record) -> bool:
         """Whether an earlier run of the monitor passed this on: what happened before it began may have been stored."""
-        head, record = one.head, one.record
-        if head is None or record.event not in _CALLS or record.time >= self._began:
+        if record.event not in _CALLS or record.time >= self._began:
             return False
         return self._store.has_event(head.operation_id, head.started_at or 0.0, head.sequence, record.event)
 
     # -- stalls that the monitor knows better
 
-    def _is_overruled(self, one: Told, instance: str, now: float) -> bool:
+    def _is_overruled(self, head: Head, record: Record, resource: Mapping[str, Any], now: float) -> bool:
         """Whether a process tells a stall that the monitor knows to be none, or the end of one that was not told."""
-        head, event = one.head, one.record.event
-        if head is None or event not in (s.STALLED, s.RECOVERED):
-            return False
         entry = self.ledger.operations.get(head.operation_id)
-        if entry is None or entry.instance != instance or entry.head.started_at != head.started_at:
+        if entry is None or entry.instance != instance_of(resource) or entry.head.started_at != head.started_at:
             return False
         held = self._stalls.get(head.operation_id)
-        if event == s.RECOVERED:
+        if record.event == s.RECOVERED:
             return self._stalls.pop(head.operation_id, None) is not None
         if not entry.open or self.observer.is_stuck(entry, now) is not False:
             return False
         if held is None:
             held = self._stalls[head.operation_id] = {}
         if len(held) < STALLS:
-            held[head.sequence] = one
+            held[head.sequence] = Told(record, head, resource)
         return True
 
     def _release(self, entry: Entry) -> None:
         """Nothing overrules a stall any more: it is told now."""
-        key, head = entry.head.operation_id, entry.head
+        key = entry.head.operation_id
         held = self._stalls.pop(key)
         for one in held.values():
             if one.head is not None:
                 self._inferred.append(_event(one.head, one.record, entry.number))
             if self._is_wanted(s.STALLED):
-                self._released.append(one._replace(held=False))
-        if not held:  # it was held back before the monitor was started again
+                self._released.append(one)
+        if not held:  # nobody was told of it by an event, or was told that it is over
             reason = self.observer.verdict(entry, clock.monotonic()).reason or "no progress"
-            self._inferred.append(
-                Event(
-                    key,
-                    head.started_at or 0.0,
-                    entry.number,
-                    -head.sequence,
-                    clock.time_ns() / 1e9,
-                    s.STALLED,
-                    text=f"{head.name}: stuck: {reason}"[:TEXT],
-                    agent=head.agent,
-                )
-            )
+            self._inferred.append(_inferred(entry, s.STALLED, f"stuck: {reason}"))
             self._conclude(entry, "stalled")
         self._fresh[key] = None
+
+    def _take_back(self, entry: Entry, now: float) -> None:
+        """A stall that was told is overruled, as a child elsewhere came to be known: it is over, for now."""
+        self._stalls[entry.head.operation_id] = {}
+        reason = self.observer.verdict(entry, now).reason or "it moves"
+        self._inferred.append(_inferred(entry, s.RECOVERED, f"not stuck: {reason}"))
+        self._conclude(entry, "recovered")
 
     def _recall_stalls(self) -> None:
         """After a start: stalls that are in no history were held back."""
@@ -668,8 +659,11 @@ class Core:
             self.labels[key] = label
             self.ledger.touch(entry)
             self._fresh[key] = None
-        if key in self._stalls and label.health in STUCK:
-            self._release(entry)
+        if key in self._stalls:
+            if label.health in STUCK:
+                self._release(entry)
+        elif entry.head.health in STUCK and self.observer.is_stuck(entry, now) is False:
+            self._take_back(entry, now)
         silent = label.health is Health.DEAD
         if silent != (key in self._silent) and label.health is not Health.UNKNOWN:
             self._tell_silence(entry, silent)
@@ -702,19 +696,7 @@ class Core:
     def _infer(self, entry: Entry) -> None:
         """Its history tells of an end that nobody reported."""
         head, reason = entry.head, entry.snapshot.reason or "nothing more was heard of it"
-        self._inferred.append(
-            Event(
-                head.operation_id,
-                head.started_at or 0.0,
-                entry.number,
-                -head.sequence,
-                clock.time_ns() / 1e9,
-                s.OPERATION_ENDED,
-                text=f"{head.name} counts as {head.status.value}: {reason}"[:TEXT],
-                status=head.status.value,
-                agent=head.agent,
-            )
-        )
+        self._inferred.append(_inferred(entry, s.OPERATION_ENDED, f"counts as {head.status.value}: {reason}"))
 
     # -- what is kept
 
@@ -862,6 +844,22 @@ def _event(head: Head, record: Record, number: int) -> Event:
         head.agent,
         ratio if isinstance(ratio, float) else None,
         json.dumps(own, default=repr) if own else None,
+    )
+
+
+def _inferred(entry: Entry, event: str, text: str) -> Event:
+    """An event that nobody reported; its number is below 0, so that it never stands in the way of a real one."""
+    head = entry.head
+    return Event(
+        head.operation_id,
+        head.started_at or 0.0,
+        entry.number,
+        -head.sequence,
+        clock.time_ns() / 1e9,
+        event,
+        text=f"{head.name} {text}"[:TEXT],
+        status=head.status.value if event == s.OPERATION_ENDED else None,
+        agent=head.agent,
     )
 
 

@@ -279,7 +279,8 @@ def timeline(events: Iterable[Event], ended_at: float | None = None) -> list[Jso
     """Waits and stalls as spans of time, from the events that begin and end them, in whatever order they came in."""
     found: list[Json] = []
     open_: dict[tuple[str, str | None], Json] = {}
-    said = sorted((event for event in events if event.sequence >= 0), key=lambda event: event.sequence)
+    told = (event for event in events if event.sequence >= 0 or event.event in (s.STALLED, s.RECOVERED))
+    said = sorted(told, key=lambda event: (abs(event.sequence), event.sequence < 0))  # inferred after what it follows
     for event in said:
         kind = "wait" if event.event in (s.WAIT_STARTED, s.WAIT_ENDED) else "stall"
         key = (kind, event.stage)
