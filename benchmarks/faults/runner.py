@@ -183,7 +183,7 @@ class Runner:
         assert run.process.stderr is not None
         async for line in run.process.stderr:
             text = line.decode("utf-8", "replace")
-            if run.silent_at is None and "silent (frozen)" in text:
+            if run.silent_at is None and ": nothing was heard of pid" in text:
                 run.silent_at = time.time()
             run.said += text
 

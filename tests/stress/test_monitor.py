@@ -182,7 +182,7 @@ def test_killed_in_the_middle_it_comes_back_with_all_of_it(tmp_path: Path) -> No
             assert row["revision"] >= before["revision"]
             assert notes(monitor.events("long"))[: len(seen)] == seen
             until(lambda: monitor.health("long") == "progressing")
-            until(lambda before=row: monitor.row("long")["timestamp"] > before["timestamp"])
+            until(lambda before=row: monitor.row("long")["said_at"] > before["said_at"])
             assert monitor.row("long")["revision"] > row["revision"]
         assert ends.stdin is not None
         assert ends.stdout is not None

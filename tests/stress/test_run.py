@@ -217,7 +217,7 @@ def test_frozen_command_is_silent_and_gets_no_certificate(
                 program.line("freezes")
             else:
                 os.kill(pid, stop)
-            until(lambda: "silent (frozen)" in told.read_text())
+            until(lambda: "frozen: nothing was heard" in told.read_text())
             until(lambda: "Thread " in told.read_text() or "its stack" in told.read_text())
             os.kill(pid, go_on)
             until(lambda: "is heard again" in told.read_text())
@@ -225,7 +225,7 @@ def test_frozen_command_is_silent_and_gets_no_certificate(
             program.finish(0)
         said = told.read_text()
         assert f"it is {state}" in said
-        assert said.count("silent (frozen)") == 1
+        assert said.count("frozen: nothing was heard") == 1
         assert "freeze (watched.py" in said or stop is not None or "its stack" in said
         assert "lost" not in said
         assert receiver.ended()["frozen"] == "completed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_event_is_one_of_ours() -> None:
     message = ExportLogsServiceRequest.FromString(made().logs)
     log = message.resource_logs[0].scope_logs[0].log_records[0]
     assert log.severity_text == "ERROR"
-    assert log.body.string_value == "read lost after 5.0 s (its process was killed by SIGKILL)"
+    assert log.body.string_value == "read lost after 5.0 s, 4 of 10 file (its process was killed by SIGKILL)"
     assert log.observed_time_unix_nano == 111 * 10**9
 
 
@@ -227,3 +228,18 @@ def test_page_has_what_a_certificate_says() -> None:
     kinds = {"string": str, "int": int, "boolean": bool}
     exit = Exit(3, "SIGKILL", True, "boom")
     assert {line[1]: kinds[line[2]] for line in lines} == {key: type(value) for key, value in exit.attributes.items()}
+
+
+def test_certificate_tells_what_the_stage_had() -> None:
+    """Where the operation counted nothing itself, its end says 12 of 20 in the stage, and not 0%."""
+    counted = replace(stage("load", "aa" * 8), progress=Progress(12, 20, "row", 0.6))
+    known = running(stage="load", stages=(counted,), progress=Progress(None, None, "item", 0.0, 0.0))
+    lost = lose(known, KILLED.reason)
+    certificate = certify(lost, KILLED, RESOURCE, 1)
+    record = ExportLogsServiceRequest.FromString(certificate.logs).resource_logs[0].scope_logs[0].log_records[0]
+    said = "read lost after 0.0 s, 12 of 20 row, 60% in load (its process was killed by SIGKILL)"
+    assert record.body.string_value == said
+    assert s.RATIO not in {pair.key for pair in record.attributes}
+    about = {pair.key: pair.value for pair in spans(certificate)["read"].attributes}
+    assert (about[s.COMPLETED].int_value, about[s.TOTAL].int_value) == (12, 20)
+    assert (about[s.UNIT].string_value, about[s.STAGE_PATH].string_value) == ("row", "load")

@@ -488,6 +488,39 @@ def test_a_malformed_command_is_counted(given: object, progress_capture: Capture
         assert not op.cancel_requested()
 
 
+def test_a_warning_is_logged_once_and_asks_for_nothing(
+    progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A monitor may tell a process what it should know, on one line; nothing is cancelled, also where it comes twice."""
+    commands = Commands()
+    command = {"id": "c", "kind": "warn", "operation_id": "w", "reason": "two processes\nrun it"}
+    with progress.operation("work", id="w") as op:
+        for _ in range(2):
+            assert commands.obey(command) == {"command": "c", "state": "received", "detail": ""}
+        assert not op.cancel_requested()
+    assert [one.getMessage() for one in caplog.records] == ["two processes run it"]
+
+
+def test_an_end_in_another_process_is_that_of_another_run() -> None:
+    """An id may run twice: who asks one run to stop is not told that it did when the other one ends."""
+
+    async def scene() -> tuple[str, str]:
+        control = Control()
+        for instance in ("p1", "p2"):
+            await control.poll(instance, 1)
+        asked = [asyncio.ensure_future(control.cancel("w", 1, instance, wait=5)) for instance in ("p1", "p2")]
+        for instance in ("p1", "p2"):
+            (command,) = await control.poll(instance, 1, wait=5)
+            await control.poll(instance, 1, (Answer(command["id"], "received"),))
+        control.ended("w", "cancelled", 1, "p2")
+        second = await asked[1]
+        assert not asked[0].done()
+        control.ended("w", "failed", 1, "p1")
+        return (await asked[0]).detail, second.detail
+
+    assert asyncio.run(scene()) == ("it ended as failed", "it ended as cancelled")
+
+
 def test_a_command_of_another_kind_is_refused(progress_capture: Capture) -> None:
     """What a later version may ask is refused in words."""
     assert Commands().obey({"id": "c", "kind": "pause", "operation_id": "w"}) == {

@@ -405,21 +405,37 @@ def test_one_that_never_beats_is_presumed_to_be_lost_too(fake: FakeClock, tmp_pa
         assert monitor.row()["status"] == "lost"
 
 
+def test_presumed_loss_is_told_once_and_so_is_its_return(fake: FakeClock, tmp_path: Path) -> None:
+    """Dead is told when it is not heard, lost when it counts as over, recovered when it was neither."""
+    told: list[str] = []
+    with parts(tmp_path / "m.db", presume_after=60.0, on_verdict=lambda _, kind: told.append(kind)) as monitor:
+        seconds(fake, monitor, 20)
+        monitor.say(snap(1))
+        monitor.beat()
+        seconds(fake, monitor, 200)
+        assert told == ["dead", "lost"]
+        monitor.restart()
+        seconds(fake, monitor, 200)
+        assert told == ["dead", "lost"]
+        monitor.say(snap(2))
+        assert monitor.row()["status"] == "running"
+
+
 @pytest.mark.parametrize("sign", ["event", "heartbeat"])
 def test_silence_and_its_end_are_told_once(fake: FakeClock, tmp_path: Path, sign: str) -> None:
     """That a process is not heard of any more is told once, and once that it is, by whatever it is heard."""
-    told: list[bool] = []
-    with parts(tmp_path / "m.db", on_silence=lambda _, silent: told.append(silent)) as monitor:
+    told: list[str] = []
+    with parts(tmp_path / "m.db", on_verdict=lambda _, kind: told.append(kind)) as monitor:
         monitor.say(snap(1))
         monitor.beat()
         seconds(fake, monitor, 20)
-        assert told == [True]
+        assert told == ["dead"]
         monitor.beat() if sign == "heartbeat" else monitor.say(snap(2))
         for _ in range(4):
             seconds(fake, monitor, 5)
             monitor.beat()
             monitor.say(snap(3))
-        assert told == [True, False]
+        assert told == ["dead", "recovered"]
 
 
 def test_heartbeats_survive_a_kill_at_once(monitor: Parts, fake: FakeClock) -> None:

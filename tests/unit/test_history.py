@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import subprocess
+import sys
+import time
 from itertools import pairwise
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from hypothesis import given
@@ -15,7 +20,7 @@ from hypothesis import strategies as st
 import otel_progress as progress
 from otel_progress import Health, StagePlan, semconv
 from otel_progress.live.engine import learning
-from otel_progress.live.engine.learning import KEYS, Learning, read
+from otel_progress.live.engine.learning import KEYS, Learning, read, read_attempts, write
 from otel_progress.model.history import (
     BEYOND,
     FLOOR,
@@ -526,3 +531,57 @@ def test_stages_are_told_as_stages(progress_capture: Capture) -> None:
                 source = progress.current(required=True).snapshot().stall_after_source
     assert source is not None
     assert "runs of load" in source
+
+
+# -- attempts
+
+PROGRAM = """
+import os, signal, sys, time
+import otel_progress as progress
+
+progress.configure(history=sys.argv[1])
+operation = progress.operation("survey", id="survey-1").start()
+print(operation.attempt, flush=True)
+if sys.argv[2] == "kill":
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+operation.complete()
+"""
+
+
+def test_attempts_go_on_over_processes_that_share_a_history(tmp_path: Path) -> None:
+    """A run of an id that was given is the next attempt, also after one that was killed; without a file it is 1."""
+    file = tmp_path / "history.json"
+
+    def run(how: str) -> str:
+        environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}  # nothing listens there
+        with subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(file), how], stdin=PIPE, stdout=PIPE, text=True, env=environ
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            number = process.stdout.readline().strip()
+            if how == "kill":
+                deadline = time.monotonic() + 60
+                while not (file.exists() and read_attempts(file).get("survey-1") == int(number)):
+                    assert time.monotonic() < deadline, "the attempt was not saved"
+                    time.sleep(0.05)
+            process.communicate("\n", timeout=60)
+        return number
+
+    assert [run(how) for how in ("end", "kill", "end")] == ["1", "2", "3"]
+    assert read_attempts(file) == {"survey-1": 3}
+
+
+def test_attempts_in_a_file_are_bounded_and_sound(tmp_path: Path) -> None:
+    """The ids that began last stay; what is no number of an attempt is left out; an older file has none."""
+    file = tmp_path / "history.json"
+    write(file, {}, learning._joined({f"k{n}": 1 for n in range(learning.IDS)}, {"new": 2, "k0": 5}))
+    kept = read_attempts(file)
+    assert len(kept) == learning.IDS
+    assert list(kept)[-2:] == ["new", "k0"]
+    assert "k1" not in kept
+    file.write_text('{"version": 1, "learned": [], "attempts": {"a": "x", "b": -1, "c": true, "d": 4}}')
+    assert (read(file), read_attempts(file)) == ({}, {"d": 4})
+    file.write_text('{"version": 1, "learned": []}')
+    assert read_attempts(file) == {}

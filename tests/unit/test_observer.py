@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, event_of, fake_time, parts, seconds
+from monitor_parts import Parts, beat_of, event_of, fake_time, parts, request_of, seconds
 
 from otel_progress import semconv as s
 from otel_progress.model.health import judge
@@ -18,7 +18,8 @@ from otel_progress.model.snapshot import Snapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor import otlp
 from otel_progress.monitor.ledger import Ledger
-from otel_progress.monitor.observer import Label, Observer
+from otel_progress.monitor.observer import Observer
+from otel_progress.monitor.states import Label
 from otel_progress.telemetry import protobuf
 from otel_progress.testing import FakeClock
 
@@ -167,20 +168,124 @@ def test_asleep_is_blind(monitor: Parts, fake: FakeClock) -> None:
     assert monitor.health() == "dead"
 
 
-def test_gap_in_which_nothing_was_heard_is_blind(monitor: Parts, fake: FakeClock) -> None:
-    """Where nobody was heard for a time, and then one is, the others have time to be heard too."""
+def begin(monitor: Parts, *instances: str, host: str | None = None) -> None:
+    """Processes with an operation each, which go by the same names."""
+    more = {} if host is None else {s.HOST_NAME: host}
+    for instance in instances:
+        one = Snapshot(instance, "work", Status.RUNNING, AT, sequence=1, started_at=AT)
+        monitor.take(request_of(event_of(one), beat_of(), instance=instance, **more))
+
+
+def test_dead_stays_dead_whoever_else_is_heard(monitor: Parts, fake: FakeClock) -> None:
+    """After a quiet night one heartbeat of another process proves nothing about those that were found dead."""
     seconds(fake, monitor, 20)
-    for instance in ("p1", "p2"):
-        monitor.take_of(instance, event_of(Snapshot(instance, "work", Status.RUNNING, AT, sequence=1, started_at=AT)))
-        monitor.beat(instance)
-    seconds(fake, monitor, 60)
-    assert [monitor.health(key) for key in ("p1", "p2")] == ["dead", "dead"]
+    begin(monitor, "p1", "p2")
+    begin(monitor, "p3", "p4", host="far")
+    seconds(fake, monitor, 490)
     monitor.beat("p1")
-    assert monitor.health("p2") == "unknown"
+    monitor.take(request_of(beat_of(), instance="p3", **{s.HOST_NAME: "far"}))
+    monitor.beat("stranger")
+    monitor.tick()
+    assert [monitor.health(key) for key in ("p1", "p2", "p3", "p4")] == ["progressing", "dead", "progressing", "dead"]
+    assert monitor.core.labels["p2"].health is Health.DEAD
+    monitor.beat("p2")
+    assert monitor.health("p2") == "progressing"
+
+
+def test_dead_stays_dead_while_the_monitor_sleeps_or_refuses(monitor: Parts, fake: FakeClock) -> None:
+    """What was found dead before a time in which nothing could be heard is not unknown for that; others are."""
+    seconds(fake, monitor, 20)
+    begin(monitor, "p1", "p2")
     for _ in range(4):
-        seconds(fake, monitor, 4)
-        monitor.beat("p1")
-    assert [monitor.health(key) for key in ("p1", "p2")] == ["progressing", "dead"]
+        seconds(fake, monitor, 5)
+        monitor.beat("p2")
+    fake.sleep(60)
+    monitor.tick()
+    assert [monitor.health(key) for key in ("p1", "p2")] == ["dead", "unknown"]
+    monitor.core.observer.was_deaf(fake.monotonic())
+    assert [monitor.health(key) for key in ("p1", "p2")] == ["dead", "unknown"]
+    seconds(fake, monitor, 15)
+    assert [monitor.health(key) for key in ("p1", "p2")] == ["dead", "dead"]
+
+
+def test_dead_stays_dead_over_a_restart_and_is_told_once(fake: FakeClock, tmp_path: Path) -> None:
+    """A monitor that is started again knows who was dead, tells nobody again, and tells when they are heard."""
+    told: list[str] = []
+    with parts(tmp_path / "m.db", on_verdict=lambda entry, kind: told.append(kind)) as monitor:
+        begin(monitor, "p1", "p2")
+        for _ in range(4):
+            seconds(fake, monitor, 5)
+            monitor.beat("p2")
+        assert told == ["dead"]
+        fake.sleep(10)
+        monitor.restart()
+        assert [monitor.health(key) for key in ("p1", "p2")] == ["dead", "unknown"]
+        monitor.beat("p2")
+        seconds(fake, monitor, 5)
+        assert told == ["dead"]
+        back = Snapshot("p1", "work", Status.RUNNING, AT + 9, sequence=9, started_at=AT)
+        monitor.take_of("p1", event_of(back))
+        monitor.tick()
+        assert told == ["dead", "recovered"]
+        monitor.restart()
+        monitor.take_of("p1", event_of(back))
+        monitor.tick()
+        assert told == ["dead", "recovered"]
+
+
+def test_gap_of_a_host_is_no_death_of_its_neighbours(monitor: Parts, fake: FakeClock) -> None:
+    """Where a whole host was not heard for a while, and then one of its processes is, the others have time, too."""
+    seconds(fake, monitor, 20)
+    begin(monitor, "p1", "p2", host="far")
+    begin(monitor, "near", host="near")
+    for _ in range(3):
+        seconds(fake, monitor, 4.5)
+        monitor.take(request_of(beat_of(), instance="near", **{s.HOST_NAME: "near"}))
+    monitor.take(request_of(beat_of(), instance="p1", **{s.HOST_NAME: "far"}))
+    seconds(fake, monitor, 4)
+    assert [monitor.health(key) for key in ("p1", "p2", "near")] == ["progressing", "unknown", "progressing"]
+    monitor.take(request_of(beat_of(), instance="p2", **{s.HOST_NAME: "far"}))
+    assert monitor.health("p2") == "progressing"
+
+
+def test_one_process_that_went_quiet_and_came_back(monitor: Parts, fake: FakeClock) -> None:
+    """It is dead, and with its first sign it is as it says; nobody else changes."""
+    seconds(fake, monitor, 20)
+    begin(monitor, "p1", "p2", host="here")
+    for _ in range(20):
+        seconds(fake, monitor, 5)
+        monitor.take(request_of(beat_of(), instance="p2", **{s.HOST_NAME: "here"}))
+    assert [monitor.health(key) for key in ("p1", "p2")] == ["dead", "progressing"]
+    monitor.take(request_of(beat_of(), instance="p1", **{s.HOST_NAME: "here"}))
+    assert [monitor.health(key) for key in ("p1", "p2")] == ["progressing", "progressing"]
+
+
+def test_frozen_only_where_it_is_proven(monitor: Parts, fake: FakeClock) -> None:
+    """Dead is who is not heard; frozen is said where the pid was seen to be stopped, with that as evidence."""
+    stopped: dict[str, str] = {}
+    monitor.core.observer.is_stopped = stopped.get
+    seconds(fake, monitor, 20)
+    begin(monitor, "p1", "p2")
+    stopped["p2"] = "stopped (pid 7, state T)"
+    seconds(fake, monitor, 10)
+    assert [monitor.row(key)["state"] for key in ("p1", "p2")] == ["progressing", "progressing"]
+    seconds(fake, monitor, 6)
+    assert [monitor.row(key)["state"] for key in ("p1", "p2")] == ["dead", "frozen"]
+    verdict = monitor.row("p2")["verdict"]
+    assert (verdict["health"], verdict["frozen"]) == ("dead", True)
+    assert verdict["reason"].startswith("its process is stopped (pid 7, state T); its process was not heard of for")
+    assert "frozen" not in monitor.row("p1")["verdict"]
+
+
+def test_elapsed_that_is_not_said_follows_from_the_start() -> None:
+    """A program of another language that names only its start has run since then, and is slow by that."""
+    ledger = Ledger()
+    observer = Observer(ledger, 0.0)
+    event = event_of(snap(30, slow_after=40.0), **{s.ELAPSED: None})
+    ledger.hear({"service.instance.id": "p1"}, [record(event)], 1.0)
+    entry = ledger.operations["a"]
+    assert entry.snapshot.elapsed == 30.0
+    assert [observer.label(entry, now).health for now in (10.9, 11.0)] == [Health.PROGRESSING, Health.SLOW]
 
 
 def test_one_that_beats_slowly_does_not_hide_the_death_of_another(monitor: Parts, fake: FakeClock) -> None:

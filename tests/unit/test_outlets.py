@@ -16,7 +16,7 @@ from monitor_parts import Parts, parts
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.monitor.otlp import Refused, parse
 from otel_progress.monitor.outlets import Outlets, _request
 
@@ -59,38 +59,41 @@ def outlets(posted: tuple[str, Any], tmp_path: Path) -> Iterator[tuple[Parts, Ou
         found = Outlets(monitor.core, monitor.views, None, (posted[0], None), "origin")
         monitor.core._on_stored = found.take
         monitor.core._is_wanted = found.wants
-        monitor.core._on_silence = found.silence
+        monitor.core._on_verdict = found.conclude
         found.start()
         yield monitor, found
         found.stop(2.0)
 
 
 def test_webhook_hears_of_what_somebody_should_know(posted: tuple[str, Any], outlets: tuple[Parts, Outlets]) -> None:
-    """A stall, a recovery and an end are posted once, with the row as it is then; updates and notes are not."""
+    """A stall, a recovery, an overdue wait, a slow run and an end are posted once, with the row as it is then; updates and notes are not."""
     monitor, _ = outlets
     for _ in range(2):
         monitor.say(snap(1), event=s.OPERATION_STARTED)
         monitor.say(snap(2), event=s.NOTE)
         monitor.say(snap(3), event=s.STALLED)
         monitor.say(snap(4), event=s.RECOVERED)
-        monitor.say(snap(5, Status.FAILED, reason="no"), event=s.OPERATION_ENDED)
-    got = [posted[1].get(timeout=10) for _ in range(3)]
-    assert sorted(one["kind"] for one in got) == ["failed", "recovered", "stalled"]
+        monitor.say(snap(5), event=s.OVERDUE)
+        monitor.say(snap(6), event=s.SLOW)
+        monitor.say(snap(7, Status.FAILED, reason="no"), event=s.OPERATION_ENDED)
+    got = [posted[1].get(timeout=10) for _ in range(5)]
+    assert sorted(one["kind"] for one in got) == ["failed", "overdue", "recovered", "slow", "stalled"]
     failed = next(one for one in got if one["kind"] == "failed")
     assert (failed["operation"]["status"], failed["operation"]["reason"]) == ("failed", "no")
     assert posted[1].empty()
 
 
-def test_silence_is_a_loss_and_its_end_a_recovery(posted: tuple[str, Any], outlets: tuple[Parts, Outlets]) -> None:
-    """Somebody is told that a process is not heard of, before anybody can say what became of it."""
+@pytest.mark.parametrize("kind", ["dead", "stalled", "lost", "recovered"])
+def test_what_the_monitor_concludes_is_posted(
+    posted: tuple[str, Any], outlets: tuple[Parts, Outlets], kind: str
+) -> None:
+    """What no event says is posted as the kind that it is: a dead process is not a lost operation."""
     monitor, found = outlets
     monitor.say(snap(1))
     entry = monitor.core.find("a")
     assert entry is not None
-    found.silence(entry, True)
-    assert posted[1].get(timeout=10)["kind"] == "lost"
-    found.silence(entry, False)
-    assert posted[1].get(timeout=10)["kind"] == "recovered"
+    found.conclude(entry, kind)
+    assert posted[1].get(timeout=10)["kind"] == kind
 
 
 def test_what_goes_nowhere_is_not_asked_for(tmp_path: Path) -> None:
@@ -133,3 +136,45 @@ def test_address_that_can_not_be_meant(tmp_path: Path) -> None:
     """It is said at the start."""
     with parts(tmp_path / "m.db") as monitor, pytest.raises(InvalidArgument):
         Outlets(monitor.core, monitor.views, None, ("not an address", None), "origin")
+
+
+def test_stall_that_is_overruled_is_for_other_monitors_alone(outlets: tuple[Parts, Outlets]) -> None:
+    """A webhook hears nothing of it; another monitor gets the record, under a name that alarms nobody."""
+    monitor, found = outlets
+    items: list[Any] = []
+
+    class Stream:
+        def publish(self, given: list[Any]) -> None:
+            items.extend(given)
+
+        def close(self, timeout: float) -> None:
+            """Nothing is open."""
+
+        def losses(self) -> list[str]:
+            return []
+
+    found._stream = Stream()  # type: ignore[assignment]
+    monitor.core._is_wanted = lambda _: True
+    monitor.say(snap(1, key="b", parent_id="a"), instance="p2")
+    monitor.say(snap(3, health=Health.SILENT, idle=5.0, stall_after=2.0), event=s.STALLED)
+    assert [item[:2] for item in items] == [("b", s.UPDATED), ("a", s.UPDATED)]
+    assert found._webhook is not None
+    assert len(found._webhook._deliveries) == 0
+
+
+def test_what_was_told_before_a_restart_is_not_told_again(posted: tuple[str, Any], tmp_path: Path) -> None:
+    """A sender whose answer got lost sends an end again, to a monitor that was started anew: it was told already."""
+    with parts(tmp_path / "m.db") as monitor:
+        told: list[Any] = []
+
+        def plug() -> None:
+            monitor.core._on_stored, monitor.core._is_wanted = told.extend, lambda _: True
+
+        plug()
+        monitor.say(snap(1), event=s.OPERATION_STARTED)
+        monitor.say(snap(2, Status.FAILED), event=s.OPERATION_ENDED)
+        monitor.restart()
+        plug()
+        monitor.say(snap(2, Status.FAILED), event=s.OPERATION_ENDED)
+        monitor.say(snap(3, Status.FAILED, key="b"), event=s.OPERATION_ENDED)
+        assert [one.head.operation_id for one in told if one.record.event == s.OPERATION_ENDED] == ["a", "b"]

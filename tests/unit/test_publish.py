@@ -187,6 +187,19 @@ def test_what_is_removed_is_told_to_those_who_may_know(monitor: Parts) -> None:
 # -- one operation
 
 
+def test_one_that_is_on_its_way_misses_nothing(monitor: Parts) -> None:
+    """What is said between the answer and the stream is in the stream, the end, too."""
+    monitor.say(snap(1), event=s.OPERATION_STARTED)
+    monitor.publisher.publish()
+    topic = monitor.hub.topic(of_operation("a"))
+    monitor.publisher.begin("a")
+    since = monitor.hub.position
+    monitor.say(snap(2, Status.COMPLETED), event=s.OPERATION_ENDED)
+    monitor.publisher.publish()
+    reader, _ = monitor.hub.begin(None, [], since)
+    assert [frame.name for frame in topic.after(reader.position) or []] == ["operation", "events", "ended"]
+
+
 def events(told: list[tuple[str, Any]]) -> list[int]:
     """The numbers of all events."""
     return [event["sequence"] for name, data in told if name == "events" for event in data["events"]]
@@ -208,6 +221,9 @@ def test_history_of_one_without_gaps_or_doubles(monitor: Parts, monkeypatch: pyt
     monitor.say(snap(21, Status.COMPLETED), event=s.OPERATION_ENDED)
     told = read.told()
     assert (told[0][1]["status"], events(told)) == ("completed", [21])
+    assert told[-1] == ("ended", {"id": "a", "status": "completed", "attempt": 1})
+    monitor.say(snap(22), event=s.NOTE)
+    assert [name for name, _ in read.told()] == ["operation", "events"]  # it is told once that it has ended
 
 
 def test_who_reads_later_is_not_told_what_was_before(monitor: Parts, fake: FakeClock) -> None:
@@ -225,11 +241,12 @@ def test_who_reads_later_is_not_told_what_was_before(monitor: Parts, fake: FakeC
     assert events(read.told()) == [3]
 
 
-def test_who_was_away_while_it_changed_loads_anew(monitor: Parts) -> None:
-    """And is told what comes after that."""
+def test_who_was_away_while_it_changed_loads_anew(monitor: Parts, fake: FakeClock) -> None:
+    """And is told what comes after that; one that comes back within seconds missed nothing."""
     monitor.say(snap(1), event=s.OPERATION_STARTED)
     monitor.publisher.publish()
     place = Read(monitor, of_operation("a")).leave()
+    fake.sleep(publish.COMING + 1)
     monitor.say(snap(2), event=s.NOTE)
     monitor.publisher.publish()
     again = Read(monitor, of_operation("a"), place)

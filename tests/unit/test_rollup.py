@@ -14,7 +14,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor import rollup
-from otel_progress.monitor.rollup import roll_up
+from otel_progress.monitor.rollup import Part, roll_up, show
 
 
 def op(key: str, parent: str | None = None, status: Status = Status.RUNNING, **more: Any) -> Snapshot:
@@ -27,13 +27,16 @@ def spent(**amounts: float) -> Attributes:
     return Attributes({"cost.USD" if key == "usd" else f"{key}_tokens": amount for key, amount in amounts.items()})
 
 
-def whole(*operations: Snapshot) -> rollup.Whole:
-    """The first of them with all below it."""
+def whole(*operations: Snapshot, here: tuple[str, ...] = ()) -> rollup.Whole:
+    """The first of them with all below it; each runs in a process of its own, but for those that are `here`."""
 
-    def below(key: str) -> Iterable[Snapshot]:
-        return [one for one in operations if one.parent_id == key]
+    def part(one: Snapshot) -> Part:
+        return Part(one, "here" if one is operations[0] or one.operation_id in here else one.operation_id)
 
-    return roll_up(operations[0], below)
+    def below(key: str) -> Iterable[Part]:
+        return [part(one) for one in operations if one.parent_id == key]
+
+    return roll_up(part(operations[0]), below)
 
 
 def eta(seconds: float) -> Estimate:
@@ -41,54 +44,113 @@ def eta(seconds: float) -> Estimate:
     return Estimate(seconds, seconds / 2, seconds * 2, "rate")
 
 
-def test_ratio_without_one_of_its_own_is_the_mean_of_the_children() -> None:
-    """A child that is over is done, however it ended; one that tells nothing has done nothing."""
+def at(ratio: float, **more: Any) -> Progress:
+    """So far, by the raw figures."""
+    return Progress(ratio=ratio, ratio_raw=ratio, **more)
+
+
+def test_children_of_the_own_process_are_the_process_s_business() -> None:
+    """Where all children run in the process of their parent, its number is the one on every screen."""
+    children = (op("b", "a", progress=at(0.5)), op("c", "a", Status.COMPLETED))
+    assert whole(op("a"), *children, here=("b", "c")).ratio is None
+    found = whole(op("a", progress=at(0.25)), *children, here=("b", "c"))
+    assert (found.ratio, found.rolled_up, found.children) == (0.25, False, 2)
+
+
+def test_ratio_is_the_mean_of_children_in_other_processes() -> None:
+    """A child that is over is done, however it ended; one that has not started is not."""
     found = whole(
         op("a"),
         op("b", "a", Status.FAILED),
         op("c", "a", progress=Progress(ratio=0.9, ratio_raw=0.5)),
-        op("d", "a"),
+        op("d", "a", Status.PENDING),
         op("e", "a", Status.COMPLETED),
     )
     assert (found.ratio, found.rolled_up, found.children) == (2.5 / 4, True, 4)
 
 
-def test_ratio_of_its_own_counts() -> None:
-    """What an operation says of itself is not overruled by its children."""
-    found = whole(op("a", progress=Progress(ratio=0.25, eta=eta(9))), op("b", "a", Status.COMPLETED))
-    assert (found.ratio, found.eta, found.rolled_up) == (0.25, eta(9), False)
-
-
-def test_ratio_is_not_known_where_the_children_tell_nothing_of_what_is_left() -> None:
-    """All of them are over but it is not; or they say nothing; or it counts itself, in a stage that runs."""
-    assert whole(op("a"), op("b", "a", Status.COMPLETED)).ratio is None
+def test_unknown_is_unknown_and_not_nothing() -> None:
+    """A running child that tells nothing leaves the whole unknown, also where its process says 0 of nothing counted."""
+    children = (op("b", "a", Status.COMPLETED), op("c", "a"))
+    assert whole(op("a"), *children).ratio is None
     assert whole(op("a"), op("b", "a")).ratio is None
-    assert whole(op("a", status=Status.FAILED), op("b", "a", Status.COMPLETED)).ratio is None
-    children = (op("b", "a", Status.COMPLETED), op("c", "a", progress=Progress(ratio=0.5)))
+
+
+def test_children_weigh_what_they_have_to_do() -> None:
+    """Totals in one unit weigh; where units differ, or a total is not known, each child counts alike."""
+    small, large = Progress(5, 10, "row", 0.5, 0.5), Progress(0, 90, "row", 0.0, 0.0)
+    assert whole(op("a"), op("b", "a", progress=small), op("c", "a", progress=large)).ratio == 0.05
+    other = Progress(0, 90, "file", 0.0, 0.0)
+    assert whole(op("a"), op("b", "a", progress=small), op("c", "a", progress=other)).ratio == 0.25
+
+
+def test_total_of_the_parent_counts_its_children() -> None:
+    """`operation(total=10)` whose process sees nothing of ten jobs elsewhere: they are counted here, as what they are."""
+    parent = op("a", progress=Progress(0, 10, "item", 0.0, 0.0))
+    children = [op(f"e{number}", "a", Status.COMPLETED) for number in range(3)]
+    found = whole(parent, *children, op("f", "a", progress=at(0.5)))
+    assert (found.ratio, found.completed, found.rolled_up) == (0.35, 3, True)
+    many = [op(f"e{number}", "a", Status.COMPLETED) for number in range(11)]
+    assert whole(parent, *many).ratio is None  # it is a total of something else
+    rows = op("a", progress=Progress(0, 1000, "row", 0.0, 0.0))
+    parts = [op(f"e{number}", "a", progress=Progress(100, 300, "row", 1 / 3, 1 / 3)) for number in range(2)]
+    assert (whole(rows, *parts).ratio, whole(rows, *parts).completed) == (0.2, 200)
+
+
+def test_count_of_its_own_is_not_overruled() -> None:
+    """What an operation counted itself, or in a stage that runs, counts."""
+    children = (op("b", "a", Status.COMPLETED), op("c", "a", progress=at(0.5)))
+    found = whole(op("a", progress=at(0.25, completed=1, total=4, eta=eta(9))), *children)
+    assert (found.ratio, found.eta, found.rolled_up) == (0.25, eta(9), False)
     counted = StageSnapshot("s", "s", Status.RUNNING, Progress(3, 9), started_at=1.0)
     silent = StageSnapshot("s", "s", Status.RUNNING, started_at=1.0)
     assert whole(op("a", stages=(counted,)), *children).ratio is None
     assert whole(op("a", stages=(silent,)), *children).ratio == 0.75
-    assert whole(op("a"), *[op(str(number), "a", progress=Progress(ratio=1.0)) for number in range(9)]).ratio == 0.9999
 
 
 def test_ratio_out_of_bounds_does_not_spoil_the_mean() -> None:
     """A program of another language may send any number."""
-    assert whole(op("a"), op("b", "a", progress=Progress(ratio=50.0)), op("c", "a")).ratio == 0.5
-    assert whole(op("a"), op("b", "a", progress=Progress(ratio=-1.0)), op("c", "a")).ratio == 0.0
+    assert whole(op("a"), op("b", "a", progress=at(50.0)), op("c", "a", progress=at(0.0))).ratio == 0.5
+    assert whole(op("a"), op("b", "a", progress=at(-1.0)), op("c", "a", progress=at(0.0))).ratio == 0.0
 
 
-def test_eta_is_that_of_the_child_that_takes_longest_where_all_running_ones_have_one() -> None:
-    """Children that are over need none; one without an ETA leaves all without."""
-    some = (
-        op("b", "a", progress=Progress(eta=eta(5))),
-        op("c", "a", progress=Progress(eta=eta(8))),
-        op("d", "a", Status.COMPLETED),
-    )
-    found = whole(op("a"), *some).eta
+def test_eta_is_not_that_of_the_current_child_alone() -> None:
+    """That of the slowest where at least two run side by side; one alone says nothing of those after it."""
+    some = (op("b", "a", progress=at(0.5, eta=eta(5))), op("c", "a", progress=at(0.5, eta=eta(8))))
+    found = whole(op("a"), *some, op("d", "a", Status.COMPLETED)).eta
     assert found is not None
     assert (found.eta, found.high, found.source) == (8, 16, "children")
-    assert whole(op("a"), *some, op("e", "a")).eta is None
+    assert whole(op("a"), *some, op("e", "a", progress=at(0.5))).eta is None
+    assert whole(op("a"), *some, op("e", "a", Status.PENDING)).eta is None
+    assert whole(op("a"), some[0], op("d", "a", Status.COMPLETED)).eta is None
+    assert whole(op("a", progress=Progress(0, 5, "item", 0.0, 0.0)), *some).eta is None
+
+
+@given(st.lists(st.none() | st.floats(0, 1), max_size=60))
+def test_what_is_shown_never_falls_and_is_below_1(raws: list[float | None]) -> None:
+    """Whatever the raw ratio does, and however many children come; yet real advance shows."""
+    shown: rollup.Shown | None = None
+    for raw in raws:
+        if raw is None:
+            continue
+        before, shown = shown, show(shown, raw)
+        assert 0 <= (before.value if before else 0) <= shown.value < 1
+    if shown is not None:
+        assert shown == show(shown, raws_last(raws))
+        assert show(shown, 1.0).value >= shown.value
+
+
+def raws_last(raws: list[float | None]) -> float:
+    """The last that was known."""
+    return next(raw for raw in reversed(raws) if raw is not None)
+
+
+def test_advance_after_a_fall_shows() -> None:
+    """Two children more: the number stands at first, and then rises with what they do."""
+    shown = show(None, 0.8)
+    shown = show(shown, 0.4)
+    assert shown.value == 0.8
+    assert show(shown, 0.7).value == pytest.approx(0.9)
 
 
 def test_cost_and_tokens_add_up_over_all_generations() -> None:

@@ -218,8 +218,7 @@ def test_one_operation(tmp_path: Path) -> None:
             assert (
                 json.loads([frame for frame in frames if frame.event == "operation"][-1].data)["status"] == "completed"
             )
-            server.monitor.core._gone.append("a")
-            reader.until(lambda frames: frames[-1].event == "gone")
+            reader.until(lambda frames: frames[-1].event == "ended")
 
 
 def test_heartbeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from monitor_parts import Parts, fake_time, parts, seconds
 
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.kept import Event
 from otel_progress.monitor.views import dump, event_view, timeline
@@ -209,3 +209,109 @@ def test_event_whose_attributes_can_not_be_read() -> None:
     """It is shown without them."""
     assert "attributes" not in event_view(1, Event("a", AT, 1, 1, AT, s.NOTE, attributes="{"))
     assert "attributes" not in event_view(1, Event("a", AT, 1, 1, AT, s.NOTE, attributes="[1]"))
+
+
+# -- the moment of the answer
+
+
+def test_clocks_go_on_to_the_moment_of_the_answer(monitor: Parts, fake: FakeClock) -> None:
+    """Time spent, idle and waited is that of now, of stages too, in lists as alone; `timestamp` says of when it is."""
+    load = StageSnapshot("load", "load", Status.RUNNING, started_at=AT, elapsed=1.0, idle=0.5)
+    done = StageSnapshot("done", "done", Status.COMPLETED, started_at=AT, elapsed=1.0)
+    monitor.say(snap(1, elapsed=1.0, idle=0.5, stages=(done, load)))
+    monitor.say(snap(1, Status.WAITING, "b", elapsed=1.0, idle=0.5, wait=Wait("you", 0.25, 60.0)))
+    for waited in (7.5, 10.0):
+        fake.sleep(waited if waited == 7.5 else 2.5)
+        for found in (text(monitor), detail(monitor)):
+            assert (found["elapsed"], found["idle"]) == (1.0 + waited, 0.5 + waited)
+            assert (found["timestamp"], found["said_at"]) == (AT + 1 + waited, AT + 1)
+        assert [(one["elapsed"], one["idle"]) for one in detail(monitor)["stages"]] == [
+            (1.0, 0.0), (1.0 + waited, 0.5 + waited)
+        ]  # fmt: skip
+        for found in (text(monitor, "b"), detail(monitor, "b")):
+            assert (found["elapsed"], found["idle"], found["wait"]["elapsed"]) == (1.0 + waited, 0.5, 0.25 + waited)
+
+
+def test_clocks_stop_with_the_last_sign_of_life(monitor: Parts, fake: FakeClock) -> None:
+    """Of one whose process is dead, nobody knows whether it went on after that; of one that ended, all is said."""
+    seconds(fake, monitor, 20)
+    monitor.say(snap(1, elapsed=1.0))
+    monitor.beat(interval=2.0)
+    seconds(fake, monitor, 3)
+    monitor.beat(interval=2.0)
+    seconds(fake, monitor, 60)
+    row = text(monitor)
+    assert (row["state"], row["elapsed"], row["timestamp"]) == ("dead", 4.0, AT + 4)
+    monitor.say(snap(9, Status.COMPLETED, elapsed=9.0), event=s.OPERATION_ENDED)
+    fake.sleep(60)
+    assert (text(monitor)["elapsed"], text(monitor)["timestamp"]) == (9.0, AT + 9)
+
+
+def test_where_it_is_stuck_goes_when_it_moves_or_ends(monitor: Parts) -> None:
+    """A line of code is where it is stuck, and not where it once was."""
+    stuck = {"idle": 9.0, "stall_after": 5.0, "stuck_at": "a.py:1 in f", "stack": "a\nb"}
+    monitor.say(snap(1, health=Health.SILENT, **stuck), event=s.STALLED)
+    assert (detail(monitor)["stuck_at"], detail(monitor)["stack"]) == ("a.py:1 in f", "a\nb")
+    for number, status in enumerate((Status.RUNNING, Status.FAILED), 2):
+        monitor.say(snap(number, status, **{**stuck, "idle": 0.0}))
+        assert {"stuck_at", "stack"} & detail(monitor).keys() == set()
+
+
+# -- one number
+
+
+def child(key: str, ratio: float | None = None, status: Status = Status.RUNNING, sequence: int = 1) -> Snapshot:
+    """A child of `a`."""
+    return snap(sequence, status, key, parent_id="a", progress=Progress(ratio=ratio, ratio_raw=ratio))
+
+
+def test_rolled_up_number_never_falls_and_never_goes(monitor: Parts) -> None:
+    """More children, one that tells nothing, all of them over, a restart: within an attempt it only rises."""
+    monitor.say(snap(1))
+    shown = []
+
+    def look() -> None:
+        shown.append(text(monitor)["progress"].get("ratio"))
+
+    monitor.say(child("b", 0.8), instance="p2")
+    look()
+    for key in "cd":
+        monitor.say(child(key, 0.0), instance=f"p-{key}")
+        look()
+    monitor.tick()
+    monitor.restart()
+    look()
+    monitor.say(child("e"), instance="p5")
+    look()
+    for number, key in enumerate("bcde"):
+        monitor.say(child(key, 1.0, Status.COMPLETED, 9), event=s.OPERATION_ENDED, instance=f"q{number}")
+        look()
+    monitor.say(snap(2))
+    look()
+    assert None not in shown
+    assert shown == sorted(shown)
+    assert shown[0] == 0.8
+    assert shown[-1] < 1
+    monitor.say(snap(3, Status.COMPLETED), event=s.OPERATION_ENDED)
+    assert text(monitor)["progress"]["percentage"] == 100
+    monitor.say(snap(100, started_at=AT + 99), instance="p9")
+    assert "ratio" not in text(monitor)["progress"] or text(monitor)["progress"]["ratio"] < 1
+
+
+@pytest.mark.parametrize(
+    ("status", "progress", "shown"),
+    [
+        (Status.FAILED, Progress(ratio=0.9999), {}),
+        (Status.FAILED, Progress(3, 10, "file", 0.3), {"ratio": 0.3, "completed": 3, "total": 10}),
+        (Status.COMPLETED, Progress(0, 2, "item", 1.0), {"ratio": 1.0}),
+        (Status.COMPLETED, Progress(2, 2, "item", 1.0), {"ratio": 1.0, "completed": 2, "total": 2}),
+        (Status.LOST, Progress(ratio=0.0), {}),
+    ],
+)
+def test_number_at_the_end(monitor: Parts, status: Status, progress: Progress, shown: dict[str, Any]) -> None:
+    """What failed was not at 99%, what completed not at 100% with 0 of 2, what a stage did not at 0%."""
+    stage = StageSnapshot("load", "load", status, Progress(12, 20, "row", 0.6))
+    monitor.say(snap(9, status, progress=progress, stage="load", stages=(stage,)), event=s.OPERATION_ENDED)
+    found = text(monitor)
+    assert {key: value for key, value in found["progress"].items() if key in ("ratio", "completed", "total")} == shown
+    assert (found["stage_progress"]["completed"], found["stage_progress"]["total"]) == (12, 20)

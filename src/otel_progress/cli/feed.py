@@ -76,6 +76,8 @@ class Feed:
                 for frame in self._frames(last_id):
                     tries = 0
                     last_id = self._frame(frame) or last_id
+                    if frame.event == "ended" and self._key is not None:
+                        return  # the stream of one operation ends with it
                 reason = "the monitor closed the connection"
             except Told as error:
                 # Where the way there is, but not the operation, it is gone.

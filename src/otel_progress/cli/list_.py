@@ -9,7 +9,7 @@ from typing import IO, Any, Final, NamedTuple
 from otel_progress import clock
 from otel_progress.cli.client import Client
 from otel_progress.cli.codes import OK
-from otel_progress.cli.remote import Row, items, number, snapshot_of
+from otel_progress.cli.remote import Row, items, number, snapshot_of, stage_progress_of
 from otel_progress.handlers import words
 from otel_progress.handlers.diversion import on_terminal
 from otel_progress.handlers.screen import Screen
@@ -92,7 +92,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("NAME", [(one.name, "") for one in known], 5),
         Column("STATE", [state(one) for one in known], 2),
         Column("DONE", [(percent(one), "") for one in known], 3, right=True),
-        Column("", [(words.counted(one.progress), "dim") for one in known], 8),
+        Column("", [(counted(one, row), "dim") for one, row in zip(known, rows)], 8),
         Column("TIME", [(words.passed(one.elapsed), "dim") for one in known], 4, right=True),
         Column(
             "ETA", [(words.remaining(one.progress).removeprefix("ETA "), "magenta") for one in known], 6, right=True
@@ -123,6 +123,14 @@ def state(one: Snapshot) -> words.Span:
 def percent(one: Snapshot) -> str:
     """`45%`; 100% is only said of what is done."""
     return "" if one.progress.ratio is None else f"{int(one.progress.ratio * 100)}%"
+
+
+def counted(one: Snapshot, row: Row) -> str:
+    """How much is done; of what ended without a count of its own, what its last stage had."""
+    own = words.counted(one.progress)
+    if own and (one.progress.completed or not one.status.final):
+        return own
+    return words.counted(stage_progress_of(row)) if one.status.final else own
 
 
 def ago(point: float | None, now: float) -> str:

@@ -74,6 +74,11 @@ def snapshot_of(row: Row, later: float = 0.0) -> Snapshot:
     return found if found.status.final else later_of(found, later)
 
 
+def stage_progress_of(row: Row) -> Progress:
+    """How far the innermost stage of a row is, or was."""
+    return _progress(mapping(row.get("stage_progress")))
+
+
 def verdict_of(row: Row) -> tuple[Health, str | None]:
     """What the monitor concludes, and why; no reason where nobody needs to look."""
     verdict = mapping(row.get("verdict"))

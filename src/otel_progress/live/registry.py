@@ -19,6 +19,8 @@ from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
 
@@ -43,6 +45,7 @@ class Registry:
     def __init__(self) -> None:
         """Nothing in flight."""
         self.generation = 0
+        self.keeps_attempts = False
         self._reset()
 
     def _reset(self) -> None:
@@ -54,6 +57,7 @@ class Registry:
         self.dropped: deque[tuple[Handle, Status, str]] = deque()
         self._prune_at = PRUNE
         self.attempts: dict[str, int] = {}
+        self.begun: dict[str, int] = {}
         self.started: dict[str, int] = {}
         self.ended: dict[tuple[str, str], int] = {}
         self.usage: dict[tuple[str, str], float] = {}
@@ -84,11 +88,25 @@ class Registry:
                 )
             if key in self.attempts:
                 operation.attempt = self.attempts[key] + 1
+            if self.keeps_attempts and operation._opts.id is not None and len(self.begun) < ATTEMPTS:
+                self.begun[key] = operation.attempt
             self.live[key] = weakref.ref(operation)
             name = operation.name
             if name not in self.started and len(self.started) >= NAMES:
                 name = semconv.OTHER_STAGE
             self.started[name] = self.started.get(name, 0) + 1
+
+    def know_attempts(self, attempts: Mapping[str, int]) -> None:
+        """Go on counting from what earlier processes did."""
+        with self.lock:
+            for key, number in attempts.items():
+                self.attempts[key] = max(number, self.attempts.get(key, 0))
+
+    def take_begun(self) -> dict[str, int]:
+        """The attempts of given ids that began since this was called last, for the history file."""
+        with self.lock:
+            begun, self.begun = self.begun, {}
+        return begun
 
     def expect(self, operation: Operation) -> None:
         """Remember one that should start within a limit."""

@@ -235,6 +235,8 @@ def from_attributes(
             str(get(s.SPAN_KIND, "internal")),
         )
     said: dict[str, Any] = {name: attributes[key] for key, name in _FLAT if key in attributes}
+    if s.ELAPSED not in attributes and s.START_TIME in attributes:
+        said["elapsed"] = max(0.0, timestamp - attributes[s.START_TIME])
     said |= {name: _mapping(json.loads(get(key, "{}"))) for key, name in _JSON}
     eta = None
     if s.ETA in attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,12 +18,13 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
+from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Status
 from otel_progress.monitor import openapi
 from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, Identity
 from otel_progress.monitor.control import BODY_BYTES as CONTROL_BYTES
-from otel_progress.monitor.control import OBEYED, RECEIVED, TIMED_OUT, TooMany, answers_of
+from otel_progress.monitor.control import OBEYED, RECEIVED, TIMED_OUT, Outcome, TooMany, answers_of
 from otel_progress.monitor.kept import Query
 from otel_progress.monitor.openapi import (
     EVENTS,
@@ -36,8 +38,9 @@ from otel_progress.monitor.openapi import (
 )
 from otel_progress.monitor.otlp import Refused, read_body
 from otel_progress.monitor.publish import ALL, of_operation, of_owner
-from otel_progress.monitor.stream import READERS, serve_events, serve_socket
-from otel_progress.monitor.views import dump, event_view
+from otel_progress.monitor.states import TROUBLE, WORDS, meant
+from otel_progress.monitor.stream import ENDED, READERS, serve_events, serve_socket
+from otel_progress.monitor.views import dump, ended_text, event_view
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -63,7 +66,6 @@ STATIC: Final = Path(__file__).with_name("static")
 _SECONDS: Final = re.compile(r"-?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")
 _STATUSES: Final = frozenset(status.value for status in Status if status is not Status.SKIPPED)
 _OPEN: Final = frozenset(status.value for status in Status if not status.final)
-_VERDICTS: Final = frozenset(health.value for health in Health)
 
 
 class Wrong(Exception):
@@ -149,11 +151,9 @@ class Api:
 
     def _counts(self, identity: Identity) -> dict[str, int]:
         """How many operations there are that one may see."""
-        running = (entry for entry in list(self._core.ledger.operations.values()) if entry.open)
-        if identity.owner is not None:
-            running = (entry for entry in running if identity.may_see(self._core.owner_of(entry.head)))
-        stored = self._store.count(Query(owner=identity.owner))
-        return {"running": sum(1 for _ in running), "stored": stored}
+        running = self._running(Query(owner=identity.owner), frozenset())
+        trouble = sum(self._views.state(entry) in TROUBLE for entry in running)
+        return {"running": len(running), "trouble": trouble, "stored": self._store.count(Query(owner=identity.owner))}
 
     async def describe(self, request: Request) -> Response:
         """The description of this API."""
@@ -168,27 +168,30 @@ class Api:
         cursor = request.query_params.get("cursor") or None
         if cursor is not None and cursor[0] not in "re":
             raise Wrong(400, _NO_CURSOR)
-        found = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
-        texts, following, total = found
-        body = f'{{"operations":[{",".join(texts)}],"next":{dump(following)},"total":{total},"position":"{position}"}}'
+        texts, following, counts = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
+        trouble = sum(count for state, count in counts.items() if state in TROUBLE)
+        head = f'"next":{dump(following)},"total":{sum(counts.values())},"counts":{dump(counts)},"trouble":{trouble}'
+        body = f'{{"operations":[{",".join(texts)}],{head},"position":"{position}"}}'
         return Response(body.encode(), media_type="application/json")
 
     def _page_of(
         self, query: Query, verdicts: frozenset[str], limit: int, cursor: str | None
-    ) -> tuple[list[str], str | None, int]:
-        """Rows, the next cursor, and how many there are: those that run, then the others from the store."""
+    ) -> tuple[list[str], str | None, dict[str, int]]:
+        """Rows, the next cursor, and how many there are by state: those that run, then the others from the store."""
         views = self._views.of(query.owner)
         statuses = set(query.statuses) or _STATUSES
         going = self._running(query, verdicts) if statuses & _OPEN else []
         ended = query._replace(statuses=tuple(sorted(statuses - _OPEN))) if statuses - _OPEN and not verdicts else None
-        total = len(going) + (self._store.count(ended) if ended is not None else 0)
+        counts = dict(Counter(self._views.state(entry) for entry in going))
+        if ended is not None:
+            counts |= self._store.counts(ended)
         rows: list[Entry] = []
         start = 0
         if cursor is None or cursor.startswith("r"):
             start = _place(cursor[1:]) if cursor else 0
             rows = going[start : start + limit]
             if start + limit < len(going):
-                return [views.row_text(entry) for entry in rows], f"r{start + limit}", total
+                return [views.row_text(entry) for entry in rows], f"r{start + limit}", counts
         following: str | None = None
         if ended is not None:
             at = cursor[1:] if cursor is not None and cursor.startswith("e") and len(cursor) > 1 else None
@@ -202,17 +205,16 @@ class Api:
                 following = None if next_at is None else f"e{next_at}"
             else:
                 following = "e"
-        return [views.row_text(entry) for entry in rows], following, total
+        return [views.row_text(entry) for entry in rows], following, counts
 
     def _running(self, query: Query, verdicts: frozenset[str]) -> list[Entry]:
-        labels, search = self._core.labels, (query.search or "").lower()
+        search, states = (query.search or "").lower(), meant(verdicts)
         found = []
         for entry in list(self._core.ledger.operations.values()):
             head = entry.head
             if not entry.open or (query.statuses and head.status.value not in query.statuses):
                 continue
-            label = labels.get(head.operation_id)
-            if verdicts and (label is None or label.health.value not in verdicts):
+            if states and self._views.state(entry) not in states:
                 continue
             if (query.name is not None and head.name != query.name) or (
                 query.parent is not None and head.parent_id != query.parent
@@ -293,6 +295,9 @@ class Api:
         entry = await self._entry(scope["path_params"]["id"], scope)
         since = self._hub.position
         topic, first = await self._begin(entry, scope)
+        if not entry.open and self._hub.has_all(topic, _after(scope)):
+            await Response(status_code=204)(scope, receive, send)  # an EventSource does not come back after that
+            return
         await serve_events(self._hub, topic, _after(scope), first, scope, receive, send, since=since)
 
     async def socket(self, socket: WebSocket) -> None:
@@ -327,9 +332,13 @@ class Api:
         self._has_room()
         owner = _identity_or_401(scope).owner
         topic = of_operation(entry.head.operation_id, owner)
-        self._hub.topic(topic)
+        read = self._hub.topic(topic)
+        read.left_at = clock.monotonic()
+        if entry.open:
+            read.over = None
         self._publisher.begin(entry.head.operation_id, owner)
-        return topic, [("operation", dump(await run_in_threadpool(self._views.of(owner).detail, entry)))]
+        first = [("operation", dump(await run_in_threadpool(self._views.of(owner).detail, entry)))]
+        return topic, first if entry.open else [*first, (ENDED, ended_text(entry))]
 
     def _has_room(self) -> None:
         if self._hub.readers >= READERS:
@@ -342,19 +351,30 @@ class Api:
         entry = await self._entry(request.path_params["id"], request.scope)
         wait = _seconds(request, "wait", WAIT, WAIT_MOST)
         head = entry.head
+        attempt = _number(request, "attempt", 0, NUMBER_MOST) or None
+        views = self._views.of(_identity_or_401(request.scope).owner)
+        reason = request.query_params.get("reason", "asked to by the monitor")[:REASON]
+        if attempt is not None and attempt != entry.number:
+            return await self._cancel_rival(entry, attempt, views, reason, wait)
         if not entry.open:
             raise Wrong(409, f"it is over already: {head.status.value}")
-        reason = request.query_params.get("reason", "asked to by the monitor")[:REASON]
-        for below in self._elsewhere(entry, self._views.of(_identity_or_401(request.scope).owner)):
+        for below in self._elsewhere(entry, views):
             self._spawn(self._control.cancel(below.head.operation_id, below.head.attempt, below.instance, reason, 0))
-        outcome = await self._control.cancel(head.operation_id, head.attempt, entry.instance, reason, wait)
-        if outcome.state == OBEYED:
-            return JSONResponse({"state": "obeyed", "detail": outcome.detail})
-        if outcome.state == RECEIVED:
-            return JSONResponse({"state": "received", "detail": outcome.detail}, 202)
-        if outcome.state == TIMED_OUT:
-            return JSONResponse({"state": "timed out", "detail": outcome.detail}, 504)
-        raise Wrong(409, f"{outcome.state}: {outcome.detail}")
+        return _outcome(await self._control.cancel(head.operation_id, head.attempt, entry.instance, reason, wait))
+
+    async def _cancel_rival(self, entry: Entry, attempt: int, views: Views, reason: str, wait: float) -> Response:
+        """Ask an older run to stop, which lives beside the newest one; never that one."""
+        now = clock.monotonic()
+        live = [rival for rival in (entry.rivals or {}).values() if views.is_live(rival, now)]
+        for rival in live:
+            if rival.number == attempt:
+                said = rival.head.attempt
+                return _outcome(await self._control.cancel(entry.head.operation_id, said, rival.instance, reason, wait))
+        runs = [rival.number for rival in live] + ([entry.number] if entry.open else [])
+        if not runs:
+            raise Wrong(409, f"no attempt runs; attempt {entry.number} is over: {entry.head.status.value}")
+        named = " and ".join(f"attempt {number}" for number in sorted(runs))
+        raise Wrong(409, f"attempt {attempt} does not run; {named} run{'s' if len(runs) == 1 else ''}")
 
     def _elsewhere(self, entry: Entry, views: Views) -> list[Entry]:
         """What runs below an operation in other processes: its own process asks what runs there."""
@@ -449,6 +469,17 @@ class _Asgi:
             pass  # the reader left
 
 
+def _outcome(outcome: Outcome) -> Response:
+    """What became of a request to stop, as an answer."""
+    if outcome.state == OBEYED:
+        return JSONResponse({"state": "obeyed", "detail": outcome.detail})
+    if outcome.state == RECEIVED:
+        return JSONResponse({"state": "received", "detail": outcome.detail}, 202)
+    if outcome.state == TIMED_OUT:
+        return JSONResponse({"state": "timed out", "detail": outcome.detail}, 504)
+    raise Wrong(409, f"{outcome.state}: {outcome.detail}")
+
+
 async def _deny(socket: WebSocket, wrong: Wrong) -> None:
     await socket.send_denial_response(JSONResponse({"error": wrong.reason}, wrong.status))
 
@@ -485,7 +516,7 @@ def _after(scope: Scope) -> str | None:
 def _query(request: Request, identity: Identity) -> tuple[Query, frozenset[str]]:
     get = request.query_params.get
     statuses = _words(request, "status", _STATUSES)
-    verdicts = _words(request, "verdict", _VERDICTS)
+    verdicts = _words(request, "verdict", WORDS)
     query = Query(
         statuses=statuses,
         name=get("name"),

@@ -31,6 +31,7 @@ from otel_progress.monitor.auth import Auth, Guard, Identity, is_loopback
 from otel_progress.monitor.control import Control
 from otel_progress.monitor.core import PRESUME_AFTER, Core, Told
 from otel_progress.monitor.intake import Guarded
+from otel_progress.monitor.ledger import instance_of
 from otel_progress.monitor.otlp import Envelope, Refused, Taken
 from otel_progress.monitor.outlets import Outlets
 from otel_progress.monitor.publish import Publisher
@@ -127,7 +128,8 @@ class Monitor:
             presume_after=options.presume_after,
             on_stored=self._stored,
             wants=self._wants,
-            on_silence=self._silence,
+            on_verdict=self._conclude,
+            on_rival=self._rival,
             wake=self._wake,
         )
         self.relay = Relay(options.forward, self._store, self.core.forget) if options.forward else None
@@ -139,6 +141,7 @@ class Monitor:
         self.outlets = Outlets(self.core, self.views, options.redis, options.webhook, _origin(options.db))
         self.core.watcher = Watcher(self._post, lambda _: None, ledger=self.core.ledger, quiet=QUIET, eager=False)
         self.core.watcher.settled = lambda: self.core.idle
+        self.core.observer.is_stopped = self.core.watcher.is_stopped
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _open_grpc(self, options: Options) -> Any:
@@ -285,7 +288,11 @@ class Monitor:
 
     def _stored(self, told: list[Told]) -> None:
         """In the core's thread: say what was stored to those who pass it on."""
-        ended = [one.head for one in told if one.record.event == s.OPERATION_ENDED and one.head is not None]
+        ended = [
+            (one.head, instance_of(one.resource))
+            for one in told
+            if one.record.event == s.OPERATION_ENDED and one.head is not None
+        ]
         if ended and self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._tell_ends, ended)
@@ -297,16 +304,30 @@ class Monitor:
     def _wants(self, event: str) -> bool:
         return event == s.OPERATION_ENDED or self.outlets.wants(event)
 
-    def _silence(self, entry: Entry, silent: bool) -> None:
-        self.outlets.silence(entry, silent)
+    def _conclude(self, entry: Entry, kind: str) -> None:
+        self.outlets.conclude(entry, kind)
+
+    def _rival(self, entry: Entry) -> None:
+        """In the core's thread: two processes run one id; both are warned, and so is who reads our log."""
+        text = self.views.warning(entry)
+        if text is None:
+            return
+        self._say(f"warning: {text}")
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._warn, entry, text)
+
+    def _warn(self, entry: Entry, text: str) -> None:
+        for instance in (entry.instance, *(entry.rivals or ())):
+            self.control.warn(entry.head.operation_id, instance, text)
 
     def _wake(self, signal: str) -> None:
         if self.relay is not None:
             self.relay.wake(signal)
 
-    def _tell_ends(self, ended: list[Head]) -> None:
-        for head in ended:
-            self.control.ended(head.operation_id, head.status.value, head.attempt)
+    def _tell_ends(self, ended: list[tuple[Head, str]]) -> None:
+        for head, instance in ended:
+            self.control.ended(head.operation_id, head.status.value, head.attempt, instance)
 
     def _post(self, signal: str, body: bytes) -> None:
         """A certificate of ours goes the way of all that comes in."""

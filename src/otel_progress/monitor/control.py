@@ -41,6 +41,9 @@ KEY_LENGTH: Final = 200
 PID_MOST: Final = 2**32
 STATES: Final = frozenset({"received", "refused", "unknown"})
 
+CANCEL: Final = "cancel"
+WARN: Final = "warn"
+"""A command that asks for nothing: its process logs the reason as a warning."""
 OBEYED: Final = "obeyed"
 RECEIVED: Final = "received"
 TIMED_OUT: Final = "timed out"
@@ -137,6 +140,8 @@ class _Command:
     operation_id: str
     attempt: int | None
     reason: str
+    instance: str
+    kind: str = CANCEL
     given: dict[int | None, int] = field(default_factory=dict)
     """How often it was given to each process."""
     denied: set[int | None] = field(default_factory=set)
@@ -147,7 +152,7 @@ class _Command:
 
     def told(self) -> dict[str, Any]:
         """As the process gets it."""
-        about = {"id": self.id, "kind": "cancel", "operation_id": self.operation_id, "reason": self.reason}
+        about = {"id": self.id, "kind": self.kind, "operation_id": self.operation_id, "reason": self.reason}
         return about if self.attempt is None else {**about, "attempt": self.attempt}
 
 
@@ -192,7 +197,8 @@ class Control:
     def __init__(self) -> None:
         """Nobody asked yet."""
         self._instances: dict[str, _Instance] = {}
-        self._wishes: dict[str, _Wish] = {}
+        self._wishes: dict[tuple[str, str], _Wish] = {}
+        """By operation and process: an id may run in two."""
         self._closed = False
         self.counts = dict.fromkeys((OBEYED, RECEIVED, TIMED_OUT, UNREACHABLE, REFUSED), 0)
         """How many requests to stop ended how."""
@@ -285,31 +291,48 @@ class Control:
         known = self._instances.get(instance)
         if known is None or self._closed or not self.connected(instance):
             return self._count(Outcome(UNREACHABLE, "its process has no control channel to this monitor"))
-        wish = self._wishes.get(operation_id)
-        joins = wish is not None and wish.instance == instance and wish.command.attempt == attempt
+        wish = self._wishes.get((operation_id, instance))
+        joins = wish is not None and wish.command.attempt == attempt
         if wish is None or not joins or wish.command.outcome is not None:
             if len(known.waiting) >= COMMANDS:
                 return self._count(Outcome(REFUSED, f"{COMMANDS} requests wait for its process already"))
-            command = _Command(secrets.token_hex(8), operation_id, attempt, _line(reason or ""))
+            command = _Command(secrets.token_hex(8), operation_id, attempt, _line(reason or ""), instance)
             wish = self._wish(command, instance, wish if joins else None)
             self._send(known, command)
         return self._count(await self._watch(wish, max(0.0, min(wait, WAIT_MOST))))
 
-    def ended(self, operation_id: str, status: str, attempt: int | None = None) -> None:
-        """An operation ended, in whatever way; to be called for each end."""
-        wish = self._wishes.get(operation_id)
+    def warn(self, operation_id: str, instance: str, text: str) -> bool:
+        """Let a process log a warning about an operation; whether it has a control channel to this monitor."""
+        known = self._instances.get(instance)
+        if known is None or self._closed or not self.connected(instance) or len(known.waiting) >= COMMANDS:
+            return False
+        self._send(known, _Command(secrets.token_hex(8), operation_id, None, _line(text), instance, WARN))
+        return True
+
+    def ended(self, operation_id: str, status: str, attempt: int | None = None, instance: str | None = None) -> None:
+        """An operation ended, in whatever way; to be called for each end.
+
+        An end in another process is that of another run of the id; without an instance any process is meant.
+        """
+        keys = [(operation_id, instance)] if instance is not None else list(self._wishes)
+        for key in keys:
+            if key[0] == operation_id:
+                self._end(key, status, attempt)
+
+    def _end(self, key: tuple[str, str], status: str, attempt: int | None) -> None:
+        wish = self._wishes.get(key)
         if wish is None or (attempt is not None and attempt < (wish.command.attempt or 0)):
             return
         wish.ended = status
         known = self._instances.get(wish.instance)
         if known is not None:
             self._settle(known, wish.command, Outcome(OBEYED, f"it ended as {status}"))
-        self._wishes.pop(operation_id, None)
+        self._wishes.pop(key, None)
         wish.tell()
 
     def requested(self, operation_id: str) -> bool:
         """Whether somebody asked it to stop and it goes on, as far as its process did not say no."""
-        return operation_id in self._wishes
+        return any(key[0] == operation_id for key in self._wishes)
 
     def close(self) -> None:
         """Let all go who wait; from now on nothing can be reached. It may be called twice."""
@@ -327,8 +350,9 @@ class Control:
         """Remember who is asked to stop; those who wait for the same wait on."""
         wish = before or _Wish(command, instance)
         wish.command = command
-        self._wishes.pop(command.operation_id, None)
-        self._wishes[command.operation_id] = wish
+        key = (command.operation_id, instance)
+        self._wishes.pop(key, None)
+        self._wishes[key] = wish
         if len(self._wishes) > REQUESTED:
             del self._wishes[next(iter(self._wishes))]
         return wish
@@ -348,11 +372,12 @@ class Control:
         if command.timer is not None:
             command.timer.cancel()
         command.outcome = outcome
-        wish = self._wishes.get(command.operation_id)
+        key = (command.operation_id, command.instance)
+        wish = self._wishes.get(key)
         if wish is None or wish.command is not command:
             return
         if outcome.state != RECEIVED:
-            del self._wishes[command.operation_id]
+            del self._wishes[key]
         wish.tell()
 
     async def _watch(self, wish: _Wish, wait: float) -> Outcome:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model import wire
+from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor import otlp, spans
 from otel_progress.monitor.kept import Batch, Event, Kept, Known
@@ -33,8 +34,10 @@ from otel_progress.monitor.ledger import (
     presumed,
     process_of,
 )
-from otel_progress.monitor.observer import Label, Observer
+from otel_progress.monitor.observer import Observer
 from otel_progress.monitor.otlp import Envelope, Record, Refused, Taken
+from otel_progress.monitor.rollup import Shown, show
+from otel_progress.monitor.states import Label
 from otel_progress.telemetry import protobuf
 
 if TYPE_CHECKING:
@@ -57,6 +60,10 @@ PRESUME_AFTER: Final = 6 * 3600.0
 PRUNE_EVERY: Final = 60.0
 SAVE_EVERY: Final = 30.0
 """How often it is saved when a process was heard of, in seconds."""
+STALLS: Final = 16
+"""The most stalls of one operation that are held back at a time."""
+ABOVE: Final = 16
+"""The most operations above one whose rows are newer ones with it."""
 TRACES: Final = 100_000
 """So many traces are known to be told of by log events."""
 UNSAVED: Final = 100_000
@@ -69,7 +76,8 @@ LEAP: Final = 1 << 20
 """Revisions leap so far at a start: some may have been shown that were not stored any more."""
 TEXT: Final = 4_096
 _LABELS: Final = {health: Label(health) for health in Health}
-_CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED})
+_CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
+_OVERRULED: Final = frozenset({s.STALLED, s.RECOVERED})
 _ALWAYS: Final = s.EVENTS - {s.UPDATED, s.HEARTBEAT, s.PROCESS_HEARTBEAT}
 
 Answer = Union[Taken, Refused]
@@ -83,6 +91,8 @@ class Told(NamedTuple):
     head: Head | None
     """Of the operation that it is about; a heartbeat of a process is about none."""
     resource: Mapping[str, Any]
+    held: bool = False
+    """What it tells is overruled: it is for other monitors, not for people."""
 
 
 class _Job(NamedTuple):
@@ -103,7 +113,8 @@ class Core:
         presume_after: float = PRESUME_AFTER,
         on_stored: Callable[[list[Told]], None] | None = None,
         wants: Callable[[str], bool] = lambda _: True,
-        on_silence: Callable[[Entry, bool], None] | None = None,
+        on_verdict: Callable[[Entry, str], None] | None = None,
+        on_rival: Callable[[Entry], None] | None = None,
         wake: Callable[[str], None] | None = None,
     ) -> None:
         """Go on from what the store has.
@@ -114,7 +125,8 @@ class Core:
             presume_after: seconds without a sign of its process, after which an operation counts as lost.
             on_stored: called with the events that were stored, each once; it must be quick.
             wants: which events it is called with, by their names.
-            on_silence: called when the process of an operation is not heard of any more, and when it is again.
+            on_verdict: called when the monitor concludes what no event says: `dead`, `recovered`, `stalled`, `lost`.
+            on_rival: called when two processes are found to run one id.
             wake: called with a signal of which something waits to be passed on.
         """
         self.ledger = Ledger(
@@ -123,6 +135,7 @@ class Core:
             on_change=self._changed,
             on_forget=self._forgotten,
             on_drop=self._dropped,
+            on_rival=self._rival,
         )
         self.observer = Observer(self.ledger, clock.monotonic())
         self.labels: dict[str, Label] = {}
@@ -135,7 +148,8 @@ class Core:
         self._presume_after = presume_after
         self._on_stored = on_stored
         self._is_wanted = wants if on_stored is not None else lambda _: False
-        self._on_silence = on_silence
+        self._on_verdict = on_verdict
+        self._on_rival = on_rival
         self._wake = wake
         self._spans = spans.Spans()
         self._jobs: deque[_Job] = deque()
@@ -146,6 +160,13 @@ class Core:
         self._called: dict[tuple[Any, ...], None] = {}
         self._inferred: list[Event] = []
         self._silent: set[str] = set()
+        self._lost: set[str] = set()
+        self._stalls: dict[str, dict[int, Told]] = {}
+        """Stalls that are overruled, by operation and sequence: told if nothing overrules them any more."""
+        self._released: list[Told] = []
+        self._began = clock.time_ns()
+        self._showing = threading.Lock()
+        self._shown: set[str] = set()
         self._behind_since: float | None = None
         self._gone: deque[str] = deque(maxlen=10_000)
         self._unsaved: dict[str, Entry] = {}
@@ -273,7 +294,6 @@ class Core:
         told: list[Told] = []
         answers: list[Answer] = []
         self._taking, now = 0, clock.monotonic()
-        self.observer.hears(now)
         for job in jobs:
             try:
                 if len(self._unsaved) >= UNSAVED:
@@ -307,7 +327,7 @@ class Core:
         new = []
         for one in told:
             head, event = one.head, one.record.event
-            if head is not None and event in _CALLS:
+            if head is not None and event in _CALLS and not one.held:
                 number = 0 if event == s.OPERATION_ENDED else head.sequence
                 key = (head.operation_id, head.started_at, head.attempt, event, number)
                 if key in self._called:
@@ -381,11 +401,14 @@ class Core:
             return  # a sign of life of nobody we know
         if not own:  # it was said some time ago, to another monitor
             now -= _age(group)
+        before = self.ledger.processes.get(instance_of(group.resource))
         process = self.ledger.hear(group.resource, (), now)
+        self.observer.hears(before, process.host, now)
         self._taking += group.void
         for record in group.records:
             if record.event == s.PROCESS_HEARTBEAT:
-                before, process = process, self.ledger.beat(process, record.brief.get(s.HEARTBEAT_INTERVAL))
+                interval = record.brief.get(s.HEARTBEAT_INTERVAL)
+                before, process = process, self.ledger.beat(process, interval, record.time / 1e9)
                 if (before.beats, before.interval) != (process.beats, process.interval):
                     self._unsaved_processes.add(process.instance)
                 if own and self._is_wanted(record.event):
@@ -397,20 +420,112 @@ class Core:
             if head is None:
                 continue
             self._taking += 1
-            if record.event in _ALWAYS or self._is_due(head, record):
-                batch.events.append(_event(head, record))
+            held = record.event in _OVERRULED and self._is_overruled(head, record, group.resource, now)
+            wanted = own and self._is_wanted(record.event)
+            if not held and (record.event in _ALWAYS or self._is_due(head, record)):
+                wanted = wanted and not self._was_told(head, record)
+                batch.events.append(_event(head, record, self._number_of(head)))
                 self._fresh[head.operation_id] = None
                 if record.event == s.OPERATION_STARTED:
                     self._know_trace(record.trace)
-            if own and self._is_wanted(record.event):
-                told.append(Told(record, head, group.resource))
+            if wanted:
+                told.append(Told(record, head, group.resource, held))
         if now - self._saved_at.get(process.instance, -SAVE_EVERY) >= SAVE_EVERY:
             self._saved_at[process.instance] = now
             self._unsaved_processes.add(process.instance)
         if own and self.watcher is not None:
             self.watcher.notice(process)
 
+    def _number_of(self, head: Head) -> int:
+        """Which attempt an event is of: each start time is one."""
+        entry = self.ledger.operations.get(head.operation_id)
+        if entry is None:
+            return head.attempt
+        mine = entry.head
+        if mine.started_at == head.started_at or (head.started_at is None and mine.attempt == head.attempt):
+            return entry.number
+        for rival in (entry.rivals or {}).values():
+            if rival.head.started_at == head.started_at:
+                return rival.number
+        known = None if head.started_at is None else self._store.attempt_at(head.operation_id, head.started_at)
+        return head.attempt if known is None else known
+
+    def _was_told(self, head: Head, record: Record) -> bool:
+        """Whether an earlier run of the monitor passed this on: what happened before it began may have been stored."""
+        if record.event not in _CALLS or record.time >= self._began:
+            return False
+        return self._store.has_event(head.operation_id, head.started_at or 0.0, head.sequence, record.event)
+
+    # -- stalls that the monitor knows better
+
+    def _is_overruled(self, head: Head, record: Record, resource: Mapping[str, Any], now: float) -> bool:
+        """Whether a process tells a stall that the monitor knows to be none, or the end of one that was not told."""
+        entry = self.ledger.operations.get(head.operation_id)
+        if entry is None or entry.instance != instance_of(resource) or entry.head.started_at != head.started_at:
+            return False
+        held = self._stalls.get(head.operation_id)
+        if record.event == s.RECOVERED:
+            return self._stalls.pop(head.operation_id, None) is not None
+        if not entry.open or self.observer.is_stuck(entry, now) is not False:
+            return False
+        if held is None:
+            held = self._stalls[head.operation_id] = {}
+        if len(held) < STALLS:
+            held[head.sequence] = Told(record, head, resource)
+        return True
+
+    def _release(self, entry: Entry) -> None:
+        """Nothing overrules a stall any more: it is told now."""
+        key = entry.head.operation_id
+        held = self._stalls.pop(key)
+        for one in held.values():
+            if one.head is not None:
+                self._inferred.append(_event(one.head, one.record, entry.number))
+            if self._is_wanted(s.STALLED):
+                self._released.append(one)
+        if not held:  # nobody was told of it by an event, or was told that it is over
+            reason = self.observer.verdict(entry, clock.monotonic()).reason or "no progress"
+            self._inferred.append(_inferred(entry, s.STALLED, f"stuck: {reason}"))
+            self._conclude(entry, "stalled")
+        self._fresh[key] = None
+
+    def _take_back(self, entry: Entry, now: float) -> None:
+        """A stall that was told is overruled, as a child elsewhere came to be known: it is over, for now."""
+        self._stalls[entry.head.operation_id] = {}
+        reason = self.observer.verdict(entry, now).reason or "it moves"
+        self._inferred.append(_inferred(entry, s.RECOVERED, f"not stuck: {reason}"))
+        self._conclude(entry, "recovered")
+
+    def _recall_stalls(self) -> None:
+        """After a start: stalls that are in no history were held back."""
+        for entry in list(self.ledger.operations.values()):
+            head = entry.head
+            if not entry.open or head.health not in STUCK:
+                continue
+            rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=1)
+            told = [event for _, event in rows if event.started_at == (head.started_at or 0.0)]
+            if not told or told[-1].event != s.STALLED:
+                self._stalls[head.operation_id] = {}
+
+    def _conclude(self, entry: Entry, kind: str) -> None:
+        """Tell what no event says."""
+        if self._on_verdict is not None:
+            try:
+                self._on_verdict(entry, kind)
+            except Exception as error:
+                self.trouble = f"it can't be passed on ({type(error).__name__}: {error})"
+
+    def _rival(self, entry: Entry) -> None:
+        """Two processes run one id."""
+        self._fresh[entry.head.operation_id] = None
+        if self._on_rival is not None:
+            try:
+                self._on_rival(entry)
+            except Exception as error:
+                self.trouble = f"it can't be passed on ({type(error).__name__}: {error})"
+
     def _dropped(self, key: str) -> None:
+        self._stalls.pop(key, None)
         self._weigh(key, 0)
 
     def _weigh(self, key: str, size: int) -> None:
@@ -465,12 +580,30 @@ class Core:
         self._touched.append(entry)
         if entry.open:
             head = entry.head
-            plain = entry.said is not None and head.status is Status.RUNNING
+            plain = entry.said is not None and (head.status, head.health) == (Status.RUNNING, Health.PROGRESSING)
             self.labels[key] = _LABELS[head.health] if plain else self.observer.label(entry, entry.heard_at)
+            if key in self._lost:
+                self._lost.discard(key)
+                self._conclude(entry, "recovered")
         else:
             self.labels.pop(key, None)
             self._kept_at.pop(key, None)
             self._silent.discard(key)
+            self._stalls.pop(key, None)
+        if entry.head.parent_id is not None:
+            self._touch_above(entry)
+
+    def _touch_above(self, entry: Entry) -> None:
+        """What is above an operation shows its figures and may be as well as it is: their rows are newer ones."""
+        seen, operations = {entry.head.operation_id}, self.ledger.operations
+        for _ in range(ABOVE):
+            parent = entry.head.parent_id
+            if parent is None or parent in seen or parent not in operations:
+                return
+            seen.add(parent)
+            entry = operations[parent]
+            self.ledger.touch(entry)
+            self._fresh[parent] = None
 
     # -- each second
 
@@ -486,9 +619,15 @@ class Core:
             settled = self.ledger.presume(snapshot)
             if settled is not None:
                 self._infer(settled)
-        if self._unsaved or self._unsaved_processes:
+        with self._showing:
+            shown, self._shown = self._shown, set()
+        self._unsaved.update({key: found for key in shown if (found := self.ledger.operations.get(key)) is not None})
+        if self._unsaved or self._unsaved_processes or self._inferred:
             self._save(Batch())
         self._tell_changes()
+        if self._released:
+            released, self._released = self._released, []
+            self._pass_on(released)
         if len(self._saved_at) > len(self.ledger.processes) + 1000:
             self._saved_at = {key: at for key, at in self._saved_at.items() if key in self.ledger.processes}
         if now >= self._next_prune:
@@ -518,7 +657,13 @@ class Core:
         key, label = entry.head.operation_id, self.observer.label(entry, now)
         if label != self.labels.get(key):
             self.labels[key] = label
+            self.ledger.touch(entry)
             self._fresh[key] = None
+        if key in self._stalls:
+            if label.health in STUCK:
+                self._release(entry)
+        elif entry.head.health in STUCK and self.observer.is_stuck(entry, now) is False:
+            self._take_back(entry, now)
         silent = label.health is Health.DEAD
         if silent != (key in self._silent) and label.health is not Health.UNKNOWN:
             self._tell_silence(entry, silent)
@@ -526,6 +671,10 @@ class Core:
             lost = self.ledger.presume_lost(key, f"its process was not heard of for {_duration(self._presume_after)}")
             if lost is not None:
                 self._infer(lost)
+                if len(self._lost) >= CALLED:
+                    self._lost.clear()
+                self._lost.add(key)
+                self._conclude(lost, "lost")
 
     def _tell_silence(self, entry: Entry, silent: bool) -> None:
         key = entry.head.operation_id
@@ -533,11 +682,9 @@ class Core:
             self._silent.add(key)
         else:
             self._silent.discard(key)
-        if self._on_silence is not None:
-            try:
-                self._on_silence(entry, silent)
-            except Exception as error:
-                self.trouble = f"it can't be passed on ({type(error).__name__}: {error})"
+        self._unsaved[key] = entry
+        self._unsaved_processes.add(entry.instance)
+        self._conclude(entry, "dead" if silent else "recovered")
 
     def _forgotten(self, entry: Entry) -> None:
         """It ran, and is held no more: in the store it counts as lost, so that it makes room there too in its time."""
@@ -549,19 +696,7 @@ class Core:
     def _infer(self, entry: Entry) -> None:
         """Its history tells of an end that nobody reported."""
         head, reason = entry.head, entry.snapshot.reason or "nothing more was heard of it"
-        self._inferred.append(
-            Event(
-                head.operation_id,
-                head.started_at or 0.0,
-                head.attempt,
-                -head.sequence,
-                clock.time_ns() / 1e9,
-                s.OPERATION_ENDED,
-                text=f"{head.name} counts as {head.status.value}: {reason}"[:TEXT],
-                status=head.status.value,
-                agent=head.agent,
-            )
-        )
+        self._inferred.append(_inferred(entry, s.OPERATION_ENDED, f"counts as {head.status.value}: {reason}"))
 
     # -- what is kept
 
@@ -580,17 +715,40 @@ class Core:
         for one in kept:
             self._load_below(one.operation_id, now)
         self.ledger.revision, self.ledger.on_change = revision, self._changed
+        for one in kept:
+            shown = _shown(one.rolled)
+            if shown is not None:
+                self.ledger.rolled[one.operation_id] = one.attempt, shown
+            if one.dead:
+                self._silent.add(one.operation_id)
+                self.observer.found_dead(one.instance)
+        self._recall_stalls()
         for entry in list(self.ledger.operations.values()):
             if entry.open:
                 self.labels[entry.head.operation_id] = self.observer.label(entry, now)
 
+    def show(self, entry: Entry, raw: float | None) -> float | None:
+        """How far an operation is shown whose ratio is rolled up; it never falls within an attempt, and never goes."""
+        key, rolled = entry.head.operation_id, self.ledger.rolled
+        with self._showing:
+            known = rolled.get(key)
+            before = known[1] if known is not None and known[0] == entry.number else entry.rolled
+            if raw is None or not entry.open:
+                return None if before is None else before.value
+            found = show(before, raw)
+            if found != before:
+                rolled[key] = entry.number, found
+                self._shown.add(key)
+            return found.value
+
     def _load_below(self, operation_id: str, now: float) -> None:
-        """What is over below one that runs: its figures are part of those above."""
+        """What is over below one that runs: its figures are part of those above, and when it ended counts."""
+        wall = clock.time_ns() / 1e9
         below = [operation_id]
         while below and len(self.ledger.operations) < 2 * ENDED + len(self.labels):
             for child in self._store.children(below.pop(), ENDED):
                 if child.operation_id not in self.ledger.operations:
-                    self.ledger.restore(_entry(child, now))
+                    self.ledger.restore(_entry(child, now - max(0.0, wall - child.timestamp)))
                     below.append(child.operation_id)
 
     def _recall(self, operation_id: str) -> Entry | None:
@@ -613,13 +771,15 @@ class Core:
             self.owner_of(head),
             head.started_at,
             head.timestamp,
-            head.attempt,
+            entry.number,
             head.sequence,
             entry.instance,
             entry.revision,
             _searched(head, process),
             entry.said.raw if isinstance(entry.said, Record) else raw_of(entry),
             entry.presumed is not None,
+            head.operation_id in self._silent,
+            _rolled(self.ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),
         )
 
     def owner_of(self, head: Head) -> str | None:
@@ -667,14 +827,14 @@ def _searched(head: Head, process: Process | None) -> str:
     return f"{head.operation_id} {head.name} {head.agent or ''} {about}".lower()
 
 
-def _event(head: Head, record: Record) -> Event:
+def _event(head: Head, record: Record, number: int) -> Event:
     own, brief = record.own, record.brief
     stage, ratio = brief.get(s.STAGE_PATH), brief.get(s.RATIO)
     status = head.status.value if record.event == s.OPERATION_ENDED else own.get(s.NOTE_STATUS)
     return Event(
         head.operation_id,
         head.started_at or 0.0,
-        head.attempt,
+        number,
         head.sequence,
         head.timestamp,
         record.event,
@@ -687,16 +847,33 @@ def _event(head: Head, record: Record) -> Event:
     )
 
 
+def _inferred(entry: Entry, event: str, text: str) -> Event:
+    """An event that nobody reported; its number is below 0, so that it never stands in the way of a real one."""
+    head = entry.head
+    return Event(
+        head.operation_id,
+        head.started_at or 0.0,
+        entry.number,
+        -head.sequence,
+        clock.time_ns() / 1e9,
+        event,
+        text=f"{head.name} {text}"[:TEXT],
+        status=head.status.value if event == s.OPERATION_ENDED else None,
+        agent=head.agent,
+    )
+
+
 def _entry(kept: Kept, heard_at: float) -> Entry:
     """The entry that was kept; one that is presumed to be lost still may be heard of again."""
     record = otlp.record(kept.raw)
+    said = None if record is None else head_of(record)
     head = Head(
         kept.operation_id,
         kept.name,
         Status(kept.status),
         Health(kept.health),
         kept.timestamp,
-        kept.attempt,
+        kept.attempt if said is None else said.attempt,
         kept.sequence,
         kept.started_at,
         kept.parent_id,
@@ -707,9 +884,23 @@ def _entry(kept: Kept, heard_at: float) -> Entry:
     if kept.presumed:
         earlier = head._replace(status=Status.RUNNING, sequence=head.sequence - 1)
         before = Entry(earlier, kept.instance, heard_at, said=record)
+        before.number = kept.attempt
     entry = Entry(head, kept.instance, heard_at, said=record, presumed=before)
+    entry.number = kept.attempt
+    entry.rolled = _shown(kept.rolled)
     entry.revision = kept.revision
     return entry
+
+
+def _rolled(known: tuple[int, Shown | None], number: int) -> str | None:
+    return json.dumps(known[1]) if known[1] is not None and known[0] == number else None
+
+
+def _shown(text: str | None) -> Shown | None:
+    try:
+        return None if text is None else Shown(*json.loads(text))
+    except (ValueError, TypeError):
+        return None
 
 
 def _duration(seconds: float) -> str:

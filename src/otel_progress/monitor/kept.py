@@ -19,13 +19,15 @@ class Kept(NamedTuple):
         owner: whom it belongs to, for tokens that are limited to one owner.
         started_at: when its newest attempt began, in Unix seconds.
         timestamp: when the newest event was said, in Unix seconds.
-        attempt: the number of its newest attempt.
+        attempt: the number of its newest attempt, as the monitor counts.
         sequence: the number of the newest event in it.
         instance: the process that said it.
         revision: rises with each change; never starts anew.
         text: what a search looks at, in lower case.
         raw: the newest event as an OTLP log record in protobuf.
         presumed: its end is inferred, not proven.
+        dead: it was told that its process is dead.
+        rolled: how far it was shown, where that is rolled up from its children; as JSON text.
     """
 
     operation_id: str
@@ -44,6 +46,8 @@ class Kept(NamedTuple):
     text: str
     raw: bytes
     presumed: bool = False
+    dead: bool = False
+    rolled: str | None = None
 
 
 class Event(NamedTuple):

@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
-from otel_progress.model.snapshot import Snapshot, StageSnapshot
+from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
+from otel_progress.monitor.rollup import Shown
 
 OPERATIONS: Final = 100_000
 """The most operations that are kept; those that ended first go first."""
@@ -26,6 +27,11 @@ SHED: Final = 16
 """So many that are over are looked at to find one that may go."""
 INTERVAL: Final = 5.0
 """Seconds from one heartbeat to the next, of a process that did not say."""
+RIVALS: Final = 8
+"""The most older runs of an id that may still live beside the newest one."""
+RIVAL_AFTER: Final = 1.0
+"""An older run must have said something so many seconds after the newer one began, by their clocks, to count as live:
+what it said before that may only have been long on its way."""
 WORDS: Final = 200
 KEY_LENGTH: Final = 1_024
 """The longest id; an event of a longer one is none."""
@@ -117,21 +123,53 @@ class Head(NamedTuple):
         return (self.timestamp if self.started_at is None else self.started_at, self.attempt, self.sequence)
 
 
+class Rival(NamedTuple):
+    """An older run of an id, in another process, which may still live.
+
+    Attributes:
+        head: the last that was heard of it.
+        number: which attempt it is.
+        instance: its process.
+        proven: it said something after the newer run began.
+    """
+
+    head: Head
+    number: int
+    instance: str
+    proven: bool = False
+
+
 class Entry:
     """One operation as its newest event had it, and the process that said it.
 
-    `presumed` is what was said before it counted as lost without proof: a sign of life of that attempt undoes the loss.
+    A process numbers its attempts by its own memory; `number` is the monitor's own count, over all processes: each
+    start time is an attempt. `presumed` is what was said before it counted as lost without proof: a sign of life of
+    that attempt undoes the loss.
 
     Attributes:
         head: what orders it.
         instance: the process.
         heard_at: when that was heard, by the observer's monotonic clock.
+        number: which attempt it is.
+        rivals: older runs of the id that were not over when this one began, by their processes.
         presumed: what was said before, where its end is inferred.
         revision: rises with each change of the ledger.
+        rolled: of one that is held no more, how far it was shown where that is rolled up.
         said: the event, where it came as one.
     """
 
-    __slots__ = ("_snapshot", "head", "heard_at", "instance", "presumed", "revision", "said")
+    __slots__ = (
+        "_snapshot",
+        "head",
+        "heard_at",
+        "instance",
+        "number",
+        "presumed",
+        "revision",
+        "rivals",
+        "rolled",
+        "said",
+    )
 
     def __init__(
         self,
@@ -142,13 +180,17 @@ class Entry:
         said: Said | None = None,
         snapshot: Snapshot | None = None,
         presumed: Entry | None = None,
+        before: Entry | None = None,
     ) -> None:
-        """Of an event, or of a snapshot."""
+        """Of an event, or of a snapshot; `before` is what was known of the same attempt."""
         self.head = head
+        self.number: int = head.attempt if before is None else before.number
+        self.rivals: dict[str, Rival] | None = None if before is None else before.rivals
         self.instance = instance
         self.heard_at = heard_at
         self.presumed = presumed
         self.revision = 0
+        self.rolled: Shown | None = None
         self.said = said
         self._snapshot = snapshot
 
@@ -251,6 +293,8 @@ class Ledger:
         on_change: called with each operation that changed.
         on_forget: called with each that ran when it had to make room.
         on_drop: called with the id of each that is held no more.
+        rolled: by id, the attempt and how far it was shown, where that is rolled up from its children.
+        on_rival: called with an operation when an older run of its id is found to live beside it.
     """
 
     most: int = OPERATIONS
@@ -264,7 +308,10 @@ class Ledger:
     on_change: Callable[[Entry], None] | None = None
     on_forget: Callable[[Entry], None] | None = None
     on_drop: Callable[[str], None] | None = None
+    on_rival: Callable[[Entry], None] | None = None
+    rolled: dict[str, tuple[int, Shown]] = field(default_factory=dict)
     revision: int = 0
+    _rivals: dict[str, set[str]] = field(default_factory=dict)
     _open: dict[str, dict[str, None]] = field(default_factory=dict)
     _ended: dict[str, None] = field(default_factory=dict)
 
@@ -273,7 +320,7 @@ class Ledger:
         process = self._process(resource, now)
         for event in events:
             if event.event == s.PROCESS_HEARTBEAT:
-                process = self.beat(process, event.brief.get(s.HEARTBEAT_INTERVAL))
+                process = self.beat(process, event.brief.get(s.HEARTBEAT_INTERVAL), event.time / 1e9)
             else:
                 self.take(event, process.instance, now)
         return process
@@ -299,20 +346,78 @@ class Ledger:
             return self._put(Entry(head, instance, now, said=said, snapshot=snapshot))
         known = (before.presumed or before).head  # by the process itself, or by one who has proof
         same = before.instance == instance
-        if _same_attempt(known, head, same):
+        again = _same_attempt(known, head, same)
+        if again:
             if not _follows(known, head):
                 return before
         elif same and head.attempt != known.attempt:
             if head.attempt < known.attempt:  # within a process the count is right, whatever its clock does
                 return before
         elif head.rank < known.rank:
+            if not same:
+                self._meet(before, head, instance)
             return before
         owner = known.owner
         if owner is None and said is not None and head.attempt != known.attempt:
             owner = said.owner
         if head.owner is None and owner is not None:
             head = head._replace(owner=owner)
-        return self._put(Entry(head, instance, now, said=said, snapshot=snapshot))
+        entry = Entry(head, instance, now, said=said, snapshot=snapshot, before=before)
+        if not again:
+            self._begin(entry, before)
+        return self._put(entry)
+
+    def _begin(self, entry: Entry, before: Entry) -> None:
+        """A new attempt: its number follows the last one, and an older run may still live in its own process."""
+        entry.number = max(before.number + 1, entry.head.attempt)
+        rivals = {key: one for key, one in (before.rivals or {}).items() if key != entry.instance}
+        if before.open and before.presumed is None and before.instance != entry.instance:
+            rivals[before.instance] = Rival(before.head, before.number, before.instance)
+        entry.rivals = dict(list(rivals.items())[-RIVALS:]) or None
+        for instance in entry.rivals or ():
+            self._rivals.setdefault(instance, set()).add(entry.head.operation_id)
+
+    def _meet(self, entry: Entry, head: Head, instance: str) -> None:
+        """An older run of an id spoke, in another process."""
+        rivals = entry.rivals or {}
+        known = rivals.get(instance)
+        if head.status.final:
+            if known is not None and _same_attempt(known.head, head, True):
+                self._part(entry, instance)
+            return
+        if known is None:
+            if entry.head.started_at is None or head.timestamp < entry.head.started_at + RIVAL_AFTER:
+                return
+            number = max(1, min(head.attempt, entry.number - 1))
+            entry.rivals = {**dict(list(rivals.items())[1 - RIVALS :]), instance: Rival(head, number, instance)}
+            self._rivals.setdefault(instance, set()).add(entry.head.operation_id)
+        self._prove(entry, instance, head.timestamp)
+
+    def _prove(self, entry: Entry, instance: str, moment: float) -> None:
+        """The process of an older run lived at this moment, by its clock."""
+        rival = (entry.rivals or {}).get(instance)
+        began = entry.head.started_at
+        if rival is None or rival.proven or began is None or moment < began + RIVAL_AFTER:
+            return
+        entry.rivals = {**(entry.rivals or {}), instance: rival._replace(proven=True)}
+        self.touch(entry)
+        if self.on_rival is not None:
+            self.on_rival(entry)
+
+    def _part(self, entry: Entry, instance: str) -> None:
+        """An older run is over."""
+        entry.rivals = {key: one for key, one in (entry.rivals or {}).items() if key != instance} or None
+        ids = self._rivals.get(instance)
+        if ids is not None:
+            ids.discard(entry.head.operation_id)
+            if not ids:
+                del self._rivals[instance]
+        self.touch(entry)
+
+    def touch(self, entry: Entry) -> None:
+        """What is shown of an operation changed, although nothing was said of it: its row is a newer one."""
+        self.revision += 1
+        entry.revision = self.revision
 
     def find(self, operation_id: str) -> Entry | None:
         """An operation, also one that is held no more."""
@@ -369,8 +474,15 @@ class Ledger:
         self.processes[instance] = process
         return process
 
-    def beat(self, process: Process, interval: object) -> Process:
-        """A process gave a heartbeat, and says when the next one comes, in seconds."""
+    def beat(self, process: Process, interval: object, moment: float = 0.0) -> Process:
+        """A process gave a heartbeat at this moment (Unix), and says when the next one comes, in seconds."""
+        if process.instance in self._rivals:
+            for key in tuple(self._rivals[process.instance]):
+                entry = self.operations.get(key)
+                if entry is None or process.instance not in (entry.rivals or ()):
+                    self._rivals[process.instance].discard(key)
+                else:
+                    self._prove(entry, process.instance, moment)
         if isinstance(interval, (int, float)) and 0 < interval < float("inf"):
             process = self.processes[process.instance] = replace(process, interval=float(interval), beats=True)
         return process
@@ -443,6 +555,9 @@ class Ledger:
         entry = self.operations.pop(key)
         self._take_out(key, entry)
         self._orphan(key, entry)
+        rolled = self.rolled.pop(key, None)
+        if rolled is not None and rolled[0] == entry.number:
+            entry.rolled = rolled[1]
         if self.on_drop is not None:
             self.on_drop(key)
 
@@ -556,7 +671,7 @@ _TEXTS: Final = (
 def presumed(entry: Entry, snapshot: Snapshot) -> Entry:
     """The operation as it is inferred to be, until it is heard of again."""
     head = head_of_snapshot(snapshot)._replace(owner=entry.head.owner)
-    return Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry)
+    return Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry, before=entry)
 
 
 def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Snapshot:
@@ -574,6 +689,16 @@ def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Sna
         reason=reason,
         sequence=snapshot.sequence + 1,
         stages=stages,
-        progress=replace(later.progress, eta=None),
+        progress=_left_at(later),
         wait=None,
     )
+
+
+def _left_at(snapshot: Snapshot) -> Progress:
+    """How far it was: not at 0% where it counted nothing itself, and its innermost stage did."""
+    own = replace(snapshot.progress, eta=None)
+    if own.completed or own.ratio != 0:
+        return own
+    stage = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
+    counted = stage is not None and bool(stage.progress.completed or stage.progress.ratio)
+    return replace(own, ratio=None, ratio_raw=None) if counted else own

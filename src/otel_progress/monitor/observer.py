@@ -1,8 +1,14 @@
-"""What the monitor concludes: the verdict on each operation that is not over, and since when it can tell at all."""
+"""What the monitor concludes: the verdict on each operation that is not over, and since when it can tell at all.
+
+Whether the observer was blind is judged for each sender. It was blind to all while it was not running, asleep, or
+refused what came. It may have been blind to a host when nothing came from there for long and then something does.
+A process that was found dead stays dead until it is heard itself: what others say proves nothing about it.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
@@ -10,19 +16,25 @@ from otel_progress.model.health import BEATS, Hearing, Verdict, judge
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
-from otel_progress.monitor.ledger import Entry, Ledger
+from otel_progress.monitor.below import STOPPED, Children, Judgement
+from otel_progress.monitor.ledger import Entry, Ledger, Process
+from otel_progress.monitor.states import Label
 
 GAP: Final = 2.5
-"""So many heartbeats of the process that beats fastest are missed where nothing was heard at all."""
+"""After so many missed heartbeats of a host's processes, the way from that host may have been cut."""
 ASLEEP: Final = 3.0
 """A pause between two looks, in seconds, from which on the monitor itself was asleep, and knows nothing of it."""
+HOSTS: Final = 10_000
+"""Hosts that are remembered; with more, all are forgotten."""
+
+__all__ = ["Judgement", "Label", "Observer"]
 
 
-class Label(NamedTuple):
-    """A verdict without its evidence."""
+class _Host(NamedTuple):
+    """When a host was last heard, and since when it is heard without a gap."""
 
-    health: Health
-    overdue: bool = False
+    heard_at: float
+    since: float = -math.inf
 
 
 class Observer:
@@ -31,44 +43,87 @@ class Observer:
     def __init__(self, ledger: Ledger, now: float) -> None:
         """It hears from now on."""
         self._ledger = ledger
-        self._hears_since = self._looked_at = self._heard_at = now
-        self._usual = math.inf
+        self._hears_since = self._looked_at = now
+        self._hosts: dict[str, _Host] = {}
+        self._dead: dict[str, float] = {}
+        """Processes that were found dead, with when they had been heard last."""
+        self._children = Children(ledger, self._own)
+        self.is_stopped: Callable[[str], str | None] = lambda _: None
+        """How a process of this machine, by its instance, is proven to be stopped; None where it is not."""
+
+    # -- what was heard
 
     def look(self, now: float) -> None:
         """To be called each second: a longer pause was a time in which nothing could be heard."""
         if now - self._looked_at > ASLEEP:
             self._hears_since = now
         self._looked_at = now
-        intervals = [
-            process.interval
-            for process in self._ledger.busy()
-            if process.beats and now - process.heard_at < BEATS * process.interval
-        ]
-        if intervals:
-            self._usual = min(intervals)
+        self._dead = {
+            process.instance: process.heard_at for process in self._ledger.busy() if self._is_dead(process, now)
+        }
 
-    def hears(self, now: float) -> None:
-        """Something came in. Where nothing at all did for far longer than is usual, nothing could be heard."""
-        if now - self._heard_at > GAP * self._usual:
-            self._hears_since = max(self._hears_since, math.nextafter(now, 0.0))  # who is heard now is known to live
-        self._heard_at = now
+    def hears(self, before: Process | None, host: str | None, now: float) -> None:
+        """Something came from a process, known before or not; it was sent from this host."""
+        if host is None:
+            return
+        known = self._hosts.get(host)
+        since = -math.inf if known is None else known.since
+        if before is not None and before.beats and known is not None and now - known.heard_at > GAP * before.interval:
+            since = now
+        if len(self._hosts) >= HOSTS and known is None:
+            self._hosts.clear()
+        self._hosts[host] = _Host(now, since)
 
     def was_deaf(self, now: float) -> None:
         """What was said could not be taken until now."""
         self._hears_since = now
 
+    def found_dead(self, instance: str) -> None:
+        """A process was dead before the monitor was started again, and stays so until it is heard."""
+        process = self._ledger.processes.get(instance)
+        if process is not None:
+            self._dead[instance] = process.heard_at
+
+    def _is_dead(self, process: Process, now: float) -> bool:
+        if self._dead.get(process.instance) == process.heard_at:
+            return True
+        allowed = BEATS * process.interval
+        return process.beats and now - process.heard_at >= allowed and now - self._since(process) >= allowed
+
+    def _since(self, process: Process) -> float:
+        """Since when this process could be heard without a gap."""
+        host = self._hosts.get(process.host) if process.host is not None else None
+        if host is None or process.heard_at >= host.since:
+            return self._hears_since
+        return max(self._hears_since, host.since)
+
     def hearing(self, entry: Entry, now: float) -> Hearing:
         """What is known of the process of an operation. One that gives no heartbeats is never missed."""
         process = self._ledger.processes.get(entry.instance)
-        watching = now - self._hears_since
         if process is None:
             return Hearing(now - entry.heard_at, math.inf, math.inf)
         if not process.beats:
             return Hearing(now - process.heard_at, math.inf, math.inf)
-        return Hearing(now - process.heard_at, process.interval, watching)
+        silence = now - process.heard_at
+        if self._dead.get(process.instance) == process.heard_at:
+            return Hearing(silence, process.interval, math.inf)
+        return Hearing(silence, process.interval, now - self._since(process))
+
+    # -- what follows
 
     def verdict(self, entry: Entry, now: float, snapshot: Snapshot | None = None) -> Verdict:
         """The verdict on an operation, with its evidence."""
+        own = self._own(entry, now, snapshot)
+        if own.health is Health.SILENT:
+            return self._children.instead(entry, own, now)
+        if own.health is Health.DEAD:
+            stopped = self.is_stopped(entry.instance)
+            if stopped is not None:
+                return Judgement.of(own, frozen=True, detail=f"its process is {stopped}; {own.reason}")
+        return own
+
+    def _own(self, entry: Entry, now: float, snapshot: Snapshot | None = None) -> Verdict:
+        """What follows from what its own process says, and whether that is heard."""
         seen = entry.snapshot if snapshot is None else snapshot
         return judge(seen, seen.timestamp + max(0.0, now - entry.heard_at), self.hearing(entry, now))
 
@@ -78,11 +133,27 @@ class Observer:
         if hearing.watching < hearing.allowed and (hearing.silence >= hearing.watching or since >= hearing.watching):
             return Label(Health.UNKNOWN)
         if hearing.silence >= hearing.allowed:
-            return Label(Health.DEAD)
+            return Label(Health.DEAD, frozen=self.is_stopped(entry.instance) is not None)
         if (entry.head.status, entry.head.health) in _PLAIN and since < _due(entry):
             return Label(entry.head.health)
         verdict = self.verdict(entry, now)
         return Label(verdict.health, verdict.overdue)
+
+    def is_stuck(self, entry: Entry, now: float) -> bool | None:
+        """Whether one that its process calls stuck is; None where the monitor knows no better."""
+        verdict = self.verdict(entry, now)
+        return verdict.health in STOPPED if isinstance(verdict, Judgement) and not verdict.frozen else None
+
+    def later(self, entry: Entry, now: float) -> float:
+        """For how many seconds what was said of an operation is known to go on.
+
+        While its process is heard that is until now. Of one whose process is dead, or not heard for another reason,
+        it ends with the last sign of life: whether it went on after that, nobody knows.
+        """
+        hearing = self.hearing(entry, now)
+        if hearing.silence < hearing.allowed and hearing.silence < hearing.watching:
+            return max(0.0, now - entry.heard_at)
+        return max(0.0, now - hearing.silence - entry.heard_at)
 
     def missing(self, entry: Entry, now: float) -> float:
         """For how long its process was not heard of, beyond what it may be silent; 0 while it is not missed.
@@ -108,8 +179,10 @@ def _due(entry: Entry) -> float:
     """After how many seconds the verdict that its process gave may change by time alone; 0 where that is not known."""
     if entry.said is None:
         return 0.0
-    get = entry.said.brief.get
-    elapsed = get(s.ELAPSED, 0.0)
+    get, head = entry.said.brief.get, entry.head
+    elapsed = get(s.ELAPSED)
+    if elapsed is None:
+        elapsed = 0.0 if head.started_at is None else max(0.0, head.timestamp - head.started_at)
     limits = (get(s.WAIT_REMAINING), 0.0), (get(s.SLOW_AFTER), elapsed), (get(s.START_WITHIN), elapsed)
     due = math.inf
     for limit, spent in limits:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.model.status import Health, Status
+from otel_progress.monitor.states import STATES, TROUBLE, WORDS
 
 Json = dict[str, Any]
 
@@ -30,7 +31,7 @@ _WRONG: Final = {
     403: "This token lacks the right, or the request comes from a page of somebody else.",
     404: "There is no such operation, or none that this token may see.",
     408: "The body took too long to come in.",
-    409: "It is over already, its process can't be reached, or it refused.",
+    409: "It is over already, another attempt runs, its process can't be reached, or it refused.",
     413: "The body is too large.",
     415: "The content type is not one that is taken.",
     429: "Too much waits to be stored; `Retry-After` says when to come again.",
@@ -181,7 +182,12 @@ def _reading() -> Json:
                 "Operations: those in trouble, then those that run, newest first, then those that ended, newest first.",
                 _answers({200: _says("A page of them.", _ref("Page"))}, 400, 401),
                 _words("status", "Any of these.", _STATUSES),
-                _words("verdict", "Any of these; what ended has none.", _HEALTHS),
+                _words(
+                    "verdict",
+                    "Any of these; what ended has none. `silent` means `stuck`, `dead` finds `frozen`, too, and "
+                    "`trouble` stands for all that a list marks.",
+                    WORDS,
+                ),
                 _query("name", "Exactly this name.", _text()),
                 _query("search", "Its id, name, agent, service or host holds this, in upper or lower case.", _text()),
                 _query("since", "Its newest event was not before.", seconds),
@@ -208,6 +214,11 @@ def _reading() -> Json:
                     )
                 },
                 _id(),
+                _query(
+                    "attempt",
+                    "Only this attempt; where another one runs, the answer is 409 and names it.",
+                    _whole(minimum=0, maximum=NUMBER_MOST),
+                ),
                 _query("wait", "So many seconds its end is waited for.", wait),
                 _query("reason", "Why, for its process and its history.", _text()),
             ),
@@ -232,7 +243,8 @@ def _streams() -> Json:
 
     def stream(about: str, frames: str, *more: Json, wrong: tuple[int, ...] = ()) -> Json:
         said = _says(frames, _text(), EVENT_STREAM, X_Accel_Buffering="no")
-        return {"get": _route(about, _answers({200: said}, 401, 503, *wrong), *more, after, last)}
+        good = {200: said, **({204: _says("It has ended, and all of it was seen.")} if more else {})}
+        return {"get": _route(about, _answers(good, 401, 503, *wrong), *more, after, last)}
 
     every = "Each event has an id, a name, and one line of JSON. First comes `hello`, each 10 s a comment. "
     return {
@@ -242,7 +254,8 @@ def _streams() -> Json:
         ),
         "/operations/{id}/stream": stream(
             "One operation, whenever it changes, as server-sent events or by a WebSocket.",
-            f"{every}Then `operation` (Detail), `events` ({{events}}), or `reset`.",
+            f"{every}Then `operation` (Detail), `events` ({{events}}), or `reset`. The last is `ended` ({{id, status, "
+            "attempt}}), with which the stream ends.",
             _id(),
             wrong=(404,),
         ),
@@ -342,16 +355,23 @@ def _schemas() -> Json:
             product=_text(const="otel-progress"),
             version=_text(),
             pid=_whole(),
-            operations=_object(("running", "stored"), running=_whole(), stored=_whole("Those that ended.")),
+            operations=_object(
+                ("running", "trouble", "stored"),
+                running=_whole(),
+                trouble=_whole("Those that run and need a look."),
+                stored=_whole("Those that ended."),
+            ),
             records=_object((), taken=_whole(), refused=_whole()),
             readers=_whole("How many read streams."),
             trouble=_text("Why nothing can be stored."),
         ),
         "Page": _object(
-            ("operations", "next", "total", "position"),
+            ("operations", "next", "total", "counts", "trouble", "position"),
             operations=_list(_ref("Row")),
             next=_or_null(_text("The cursor of the next page.")),
             total=_whole(minimum=0),
+            counts=_map(_whole("How many of all that are meant are in this state.", minimum=0)),
+            trouble=_whole(f"How many of them a list marks: {', '.join(sorted(TROUBLE))}.", minimum=0),
             position=_text("From where the stream goes on.", pattern="^[0-9a-f]+-[0-9]+$"),
         ),
         "Row": _object(("id", "name", "status", "attempt", "timestamp", "revision"), **_row()),
@@ -376,7 +396,7 @@ def _schemas() -> Json:
                 _object(
                     ("id", "kind", "operation_id", "reason"),
                     id=_text(),
-                    kind=_text(const="cancel"),
+                    kind=_text("What to do: stop it, or only log the reason as a warning.", enum=["cancel", "warn"]),
                     operation_id=_text(),
                     attempt=_whole(),
                     reason=_text(),
@@ -391,16 +411,24 @@ def _row() -> Json:
         "id": _text(),
         "name": _text(),
         "status": _text(enum=_STATUSES),
+        "state": _text("One word for how it is: its verdict, or the status of one that is over.", enum=list(STATES)),
+        "trouble": _flag("Only where a list marks it as trouble."),
         "verdict": _ref("Verdict"),
         "reason": _text("Of a final status."),
-        "attempt": _whole(),
+        "attempt": _whole("As the monitor counts, over all processes."),
+        "also_running": {**_list(_run()), "description": "Older runs of the same id that live beside this one."},
+        "warning": _text("That two processes run this id."),
         "parent_id": _text(),
         "agent": _text(),
         "service": _text(),
         "host": _text(),
         "pid": _whole(),
         "started_at": _time(),
-        "timestamp": _time("When it was last said."),
+        "timestamp": _time(
+            "The moment that `elapsed`, `idle` and `wait` are of: that of the answer, by its clock, while "
+            "its process is heard; else that of its last sign of life. Of one that is over, its end."
+        ),
+        "said_at": _time("When its newest event was said."),
         "elapsed": _seconds("At `timestamp`."),
         "idle": _seconds("At `timestamp`."),
         "stage": _text("The path of the innermost running stage."),
@@ -416,6 +444,29 @@ def _row() -> Json:
         "source": _text("Known from spans alone.", const="spans"),
         "revision": _whole("Of two rows of an id the higher one holds."),
     }
+
+
+def _run() -> Json:
+    return _object(
+        ("attempt", "instance"),
+        attempt=_whole(),
+        started_at=_time(),
+        instance=_text(),
+        pid=_whole(),
+        host=_text(),
+    )
+
+
+def _branch() -> Json:
+    texts = ("branch", "stage", "lane", "child", "reason", "stuck_at")
+    return _object(
+        ("branch", "health"),
+        health=_text(enum=_HEALTHS),
+        idle=_seconds(),
+        stall_after=_seconds(),
+        wait=_ref("Wait"),
+        **{name: _text() for name in texts},
+    )
 
 
 def _more() -> Json:
@@ -445,6 +496,7 @@ def _more() -> Json:
         "children_rows": _list(_ref("Row")),
         "ancestors": _list(_object(("id",), id=_text(), name=_text())),
         "stack": _text(),
+        "branches": {**_list(_branch()), "description": "What runs side by side in it, the worst first."},
         "loop": _object((), kind=_text(), keys=_list(_text()), repeats=_whole()),
         "notes_url": _text("Where its history is."),
         "trace": _object(
@@ -474,6 +526,9 @@ def _verdict() -> Json:
         ("health",),
         health=_text(enum=_HEALTHS),
         overdue=_flag(),
+        frozen=_flag("Its process is dead, and proven to be stopped."),
+        child=_text("The id of the child operation in another process that decides."),
+        branch=_text("Which of several branches decides."),
         seconds=_seconds(),
         allowed=_seconds(),
         **{name: _text() for name in texts},

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from otel_progress.monitor.views import Views
     from otel_progress.monitor.webhook import Webhook
 
-_POSTED: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED})
+_POSTED: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
 _STATE: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Of these only the newest in a batch goes on."""
 
@@ -79,15 +79,15 @@ class Outlets:
         """Whether an event of this name goes on to anybody."""
         return self._redis is not None or (self._webhook is not None and event in _POSTED)
 
-    def silence(self, entry: Entry, silent: bool) -> None:
-        """The process of an operation is not heard of any more, or is again: that it is lost is all that is known."""
+    def conclude(self, entry: Entry, kind: str) -> None:
+        """The monitor concludes this of an operation, and no event says it."""
         if self._webhook is not None:
-            self._webhook.put("lost" if silent else "recovered", entry.head.operation_id, self._views.row(entry))
+            self._webhook.put(kind, entry.head.operation_id, self._views.row(entry))
 
     def _post(self, webhook: Webhook, one: Told) -> None:
         from otel_progress.monitor.webhook import kind_of
 
-        if one.head is None:
+        if one.head is None or one.held:
             return
         kind = kind_of(one.record.event, one.head.status.value)
         entry = self._core.find(one.head.operation_id) if kind is not None else None
@@ -114,7 +114,8 @@ class Outlets:
                 continue
             entry = self._core.find(one.head.operation_id)
             row = dump(self._views.row(entry)) if entry is not None else "{}"
-            items.append(Item(one.head.operation_id, one.record.event, row, _request(one)))
+            event = s.UPDATED if one.held else one.record.event
+            items.append(Item(one.head.operation_id, event, row, _request(one)))
         stream.publish(items)
 
     def _from_others(self, body: bytes) -> None:

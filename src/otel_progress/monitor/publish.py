@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.monitor.stream import BEAT_SECONDS, ONE, ONE_OF, is_of_one
-from otel_progress.monitor.views import dump, event_view
+from otel_progress.monitor.views import dump, ended_text, event_view
 
 if TYPE_CHECKING:
     from otel_progress.monitor.core import Core
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ROWS: Final = 200
 """The most rows of operations that go on in one frame; those that are over are never held back."""
+COMING: Final = 5.0
+"""So many seconds after its last reader left, or a new one asked for it, a topic of one operation is told what is new:
+one that is on its way, or comes back at once, misses nothing."""
 ALL: Final = "all"
 EVENTS: Final = 500
 FEW: Final = 300
@@ -200,7 +203,9 @@ class Publisher:
         topic = self._hub.topics.get(name)
         if topic is None:
             return
-        if not topic.readers:
+        if entry is None or entry.open:
+            topic.over = None  # it may run again
+        if not topic.readers and clock.monotonic() - topic.left_at > COMING:
             self._hub.skip(name)
             self._told[name] = self._store.newest_event_id()
             return
@@ -209,6 +214,8 @@ class Publisher:
             return
         self._hub.publish(name, "operation", dump(self._views.of(owner).detail(entry)))
         self._tell_events(key, name)
+        if not entry.open:
+            self._hub.end(name, ended_text(entry))
 
     def _tell_events(self, key: str, name: str) -> None:
         """Say what is new in the history of an operation that somebody reads."""

@@ -1,20 +1,53 @@
-"""An operation with all that runs below it, in whatever process: made from raw figures alone, and nothing is kept."""
+"""An operation with all that runs below it, in whatever process.
+
+Cost, tokens and the number of children add up. How far it is, its own process knows best, also of children there; only
+where children run in other processes the monitor counts them. What is shown never falls within an attempt: `show` is
+the same mapping that the process uses, and its state is all that is kept.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Progress, Snapshot
-from otel_progress.model.values import finite
+from otel_progress.model.status import Status
+from otel_progress.model.values import Number, finite
 
 DEPTH: Final = 16
 """The deepest that operations are followed."""
 MOST: Final = 10_000
 """The most operations that one is rolled up from."""
+ALMOST: Final = 0.9999
+"""The most that is shown before the end, of what was left at the last fall of the raw ratio."""
+_BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 _COST: Final = "cost."
+
+
+class Shown(NamedTuple):
+    """How far an operation was shown in an attempt, and how the raw ratio is mapped onto what is shown.
+
+    At each fall of the raw ratio, its rest from `start` on is mapped onto the rest of the shown one from `base` on.
+    """
+
+    value: float
+    base: float = 0.0
+    start: float = 0.0
+
+
+def show(before: Shown | None, raw: float) -> Shown:
+    """What is shown of a raw ratio, after what was shown before: it never falls, and is below 1."""
+    base, start = (0.0, 0.0) if before is None else (before.base, before.start)
+    mapped = base + (1 - base) * (raw - start) / (1 - start) if start < 1 else base
+    if before is not None and mapped < before.value:
+        base, start = before.value, min(raw, 1.0)
+        mapped = before.value
+    most = min(base + (1 - base) * ALMOST, _BELOW_ONE)
+    value = max(0.0 if before is None else before.value, min(mapped, most))
+    return Shown(value, base, start)
 
 
 @dataclass
@@ -22,15 +55,17 @@ class Whole:
     """What follows for an operation from itself and its children.
 
     Attributes:
-        ratio: from 0 to 1; its own where it has one, else the mean of its children.
-        eta: its own, else that of the child that takes longest.
-        rolled_up: whether one of the two comes from its children.
+        ratio: its raw ratio, from 0 to 1: its own, or that of its children; None where neither is known.
+        completed: units done, where its children are these units.
+        eta: its own, or that of the child that takes longest where all of them run.
+        rolled_up: whether the ratio comes from its children.
         cost: what it and all below it cost, by currency.
         tokens: what they used, by direction.
         children: how many there are right below it.
     """
 
     ratio: float | None = None
+    completed: Number | None = None
     eta: Estimate | None = None
     rolled_up: bool = False
     cost: dict[str, float] = field(default_factory=dict)
@@ -38,13 +73,21 @@ class Whole:
     children: int = 0
 
 
-Below = Callable[[str], Iterable[Snapshot]]
+class Part(NamedTuple):
+    """An operation, whose process it is, and whether its figures may be seen."""
+
+    snapshot: Snapshot
+    instance: str = ""
+    visible: bool = True
+
+
+Below = Callable[[str], Iterable[Part]]
 """The operations right below one."""
 
 
-def roll_up(snapshot: Snapshot, below: Below) -> Whole:
+def roll_up(part: Part, below: Below) -> Whole:
     """An operation with all below it."""
-    return _Roll(below).up(snapshot, 0)
+    return _Roll(below).up(part, 0)
 
 
 class _Roll:
@@ -54,49 +97,98 @@ class _Roll:
         self._below = below
         self._seen: set[str] = set()
 
-    def up(self, snapshot: Snapshot, depth: int) -> Whole:
+    def up(self, part: Part, depth: int) -> Whole:
+        snapshot = part.snapshot
         self._seen.add(snapshot.operation_id)
-        own = snapshot.progress
-        whole = Whole(own.ratio if depth == 0 else _raw(own), own.eta)
-        _add(whole, snapshot.usage)
-        parts: list[tuple[Snapshot, Whole]] = []
+        whole = Whole(_raw(snapshot.progress), eta=snapshot.progress.eta)
+        if part.visible:
+            _add(whole, snapshot.usage)
+        parts: list[tuple[Part, Whole]] = []
         if depth < DEPTH:
             below = self._below(snapshot.operation_id)
-            parts.extend((child, self.up(child, depth + 1)) for child in below if self._is_new(child))
-        for _, part in parts:
-            for mine, theirs in ((whole.cost, part.cost), (whole.tokens, part.tokens)):
+            parts.extend((child, self.up(child, depth + 1)) for child in below if self._is_new(child.snapshot))
+        for child, one in parts:
+            whole.children += child.visible
+            for mine, theirs in ((whole.cost, one.cost), (whole.tokens, one.tokens)):
                 for key, amount in theirs.items():
                     _raise(mine, key, amount)
-        whole.children = len(parts)
-        if parts and not snapshot.status.final and not _counts(snapshot):
-            _infer(whole, parts)
+        if any(child.instance != part.instance or one.rolled_up for child, one in parts) and not _counts(snapshot):
+            _infer(whole, snapshot, [(child.snapshot, one) for child, one in parts])
         return whole
 
     def _is_new(self, snapshot: Snapshot) -> bool:
         return snapshot.operation_id not in self._seen and len(self._seen) < MOST
 
 
-def _infer(whole: Whole, parts: list[tuple[Snapshot, Whole]]) -> None:
-    """Ratio and ETA where the operation has none of its own; a child that is over is done, however it ended.
-
-    With all its children over, how far it is itself is not known.
-    """
-    if all(child.status.final for child, _ in parts):
+def _infer(whole: Whole, snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> None:
+    """How far an operation is by its children, whose process can't count them."""
+    found = _by_total(snapshot, parts) if snapshot.progress.total else (_of_all(parts), None)
+    if found[0] is None:
+        if not whole.ratio:
+            whole.ratio = None  # the process counted nothing, and what its children did is not known
+            whole.eta = None
         return
-    if whole.ratio is None and any(child.status.final or part.ratio is not None for child, part in parts):
-        done = sum(1.0 if child.status.final else min(max(part.ratio or 0.0, 0.0), 1.0) for child, part in parts)
-        whole.ratio, whole.rolled_up = min(done / len(parts), 0.9999), True
+    whole.ratio, whole.completed = found
+    whole.rolled_up = True
+    whole.eta = _eta(snapshot, parts)
+
+
+def _by_total(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> tuple[float | None, Number | None]:
+    """By the operation's own total: of its children, or of the units that they count."""
+    total, unit = snapshot.progress.total or 0, snapshot.progress.unit
+    counts = [child.progress.completed for child, _ in parts if child.progress.unit == unit != "item"]
+    known = [count for count in counts if count is not None]
+    if known:
+        done = sum(known)
+        return min(1.0, done / total), done
+    if len(parts) > total:
+        return None, None  # it is a total of something else
+    ratios = [_ratio_of(child, one) or 0.0 for child, one in parts]
+    return min(1.0, sum(ratios) / total), sum(child.status.final for child, _ in parts)
+
+
+def _of_all(parts: list[tuple[Snapshot, Whole]]) -> float | None:
+    """By the children that are known so far: weighed by their totals where all have one in one unit, else alike."""
+    ratios = [_ratio_of(child, one) for child, one in parts]
+    if any(ratio is None for ratio in ratios):
+        return None
+    totals = [child.progress.total for child, _ in parts]
+    alike = len({child.progress.unit for child, _ in parts}) == 1
+    weights = [float(total) for total in totals if total and finite(total)] if alike else []
+    if len(weights) < len(parts):
+        weights = [1.0] * len(parts)
+    whole = sum(weights)
+    return min(1.0, sum(weight * (ratio or 0.0) for weight, ratio in zip(weights, ratios)) / whole)
+
+
+def _ratio_of(child: Snapshot, part: Whole) -> float | None:
+    """How much of a child is done; one that is over is, however it ended, and one that has not started is not."""
+    if child.status.final:
+        return 1.0
+    if part.ratio is None:
+        return 0.0 if child.status is Status.PENDING else None
+    return min(max(part.ratio, 0.0), 1.0)
+
+
+def _eta(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> Estimate | None:
+    """That of the child that takes longest, where at least two run side by side and none is still to come.
+
+    One child that runs alone says when it will be done, and nothing of those after it.
+    """
     running = [part.eta for child, part in parts if not child.status.final]
     etas = [eta for eta in running if eta is not None]
-    if whole.eta is None and etas and len(etas) == len(running):
-        whole.eta = Estimate(
-            max(eta.eta for eta in etas), max(eta.low for eta in etas), max(eta.high for eta in etas), "children"
-        )
-        whole.rolled_up = True
+    if len(etas) < max(2, len(running)) or len(parts) < (snapshot.progress.total or 0):
+        return None
+    return Estimate(
+        max(eta.eta for eta in etas), max(eta.low for eta in etas), max(eta.high for eta in etas), "children"
+    )
 
 
 def _counts(snapshot: Snapshot) -> bool:
-    """Whether it counts itself, in a stage that runs: then its children are not all there is to do."""
+    """Whether it counts itself: then its children are not all there is to do."""
+    own = snapshot.progress
+    if own.completed or (own.ratio and own.total is None):
+        return True
     return any(
         stage.progress.completed is not None or stage.progress.total is not None
         for stage in snapshot.stages

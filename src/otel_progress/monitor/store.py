@@ -492,6 +492,28 @@ class Store:
         where, given = _where(query)
         return int(self._read(f"SELECT count(*) FROM operations WHERE {where}", given)[0][0])
 
+    def counts(self, query: Query) -> dict[str, int]:
+        """How many operations that are over are meant, by their status."""
+        where, given = _where(query)
+        return dict(self._read(f"SELECT status, count(*) FROM operations WHERE {where} GROUP BY status", given))
+
+    def attempt_at(self, operation_id: str, started_at: float) -> int | None:
+        """Which attempt of an operation began then, by its history."""
+        sql = (
+            "SELECT attempt FROM events WHERE operation = (SELECT key FROM operations WHERE operation_id = ?) "
+            "AND started_at = ? ORDER BY id DESC LIMIT 1"
+        )
+        found = self._read(sql, (operation_id, started_at))
+        return int(found[0][0]) if found else None
+
+    def has_event(self, operation_id: str, started_at: float, sequence: int, name: str) -> bool:
+        """Whether this event is in the history of an operation."""
+        sql = (
+            "SELECT 1 FROM events WHERE operation = (SELECT key FROM operations WHERE operation_id = ?) "
+            "AND started_at = ? AND sequence = ? AND event = ? LIMIT 1"
+        )
+        return bool(self._read(sql, (operation_id, started_at, sequence, name)))
+
     def events(
         self,
         operation_id: str,
@@ -612,7 +634,8 @@ def _marks(values: Sequence[object]) -> str:
 
 
 def _kept(row: Sequence[Any]) -> Kept:
-    return Kept._make((*row[:-1], bool(row[-1])))
+    kept = Kept._make(row)
+    return kept._replace(presumed=bool(kept.presumed), dead=bool(kept.dead))
 
 
 def _where(query: Query) -> tuple[str, tuple[Any, ...]]:

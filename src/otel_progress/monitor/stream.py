@@ -33,6 +33,8 @@ KEEP_SECONDS: Final = 60.0
 ONE: Final = "operation "
 ONE_OF: Final = "operation-of "
 """What the name of a topic begins with that is about one operation."""
+ENDED: Final = "ended"
+"""The last event about one operation: the stream ends with it."""
 BEAT: Final = b": beat\n\n"
 HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -73,11 +75,12 @@ class Frame(NamedTuple):
 class Reader:
     """One who reads a topic."""
 
-    __slots__ = ("_wake", "beat", "position", "sending_since", "task")
+    __slots__ = ("_wake", "beat", "over", "position", "sending_since", "task")
 
     def __init__(self, position: int) -> None:
         """It has seen all up to this frame."""
         self.position = position
+        self.over = False
         self.beat = False
         self.sending_since: float | None = None
         self.task: asyncio.Task[Any] | None = None
@@ -108,6 +111,8 @@ class Topic:
         self.missing = sequence
         """All up to this frame can't be had any more."""
         self.left_at = clock.monotonic()
+        self.over: int | None = None
+        """The frame with which it ends, while what it is about has ended."""
         self._bytes = 0
 
     def add(self, frame: Frame) -> None:
@@ -178,6 +183,18 @@ class Hub:
             self.sequence += 1
             found.add(self._frame(self.sequence, event, data))
 
+    def end(self, topic: str, data: str) -> None:
+        """Say that what a topic is about has ended: those who read it are let go after that."""
+        found = self.topics.get(topic)
+        if found is not None and found.over is None:
+            self.publish(topic, ENDED, data)
+            found.over = self.sequence
+
+    def has_all(self, topic: str, after: str | None) -> bool:
+        """Whether one who has seen all up to this id has seen all that there is about a topic."""
+        place, found = self.place(after), self.topics.get(topic)
+        return place is not None and found is not None and found.after(place) == []
+
     def turn(self) -> None:
         """Something changed: who read a topic that is forgotten since must load anew."""
         self.sequence += 1
@@ -232,6 +249,8 @@ class Hub:
     ) -> tuple[Reader, list[Frame]]:
         """A new reader, and what it gets at once: a greeting, and either `reset` or, without an id, `first`.
 
+        Where `first` ends with the end of what it is about, a reader that comes back with an id gets it, too.
+
         `since` is the position before `first` was made: what was said meanwhile follows it.
         """
         place, made = self.place(after), self.place(since)
@@ -246,18 +265,20 @@ class Hub:
         frames = [self._frame(reader.position, "hello", dump(hello))]
         if after and place is None:
             frames.append(self._frame(reader.position, "reset", "{}"))
-        if not after or place is None:
-            frames.extend(self._frame(reader.position, event, data) for event, data in first)
+        first = list(first)
+        reader.over = bool(first) and first[-1][0] == ENDED
+        if not after or place is None or reader.over:
+            frames.extend(self._frame(self.sequence if reader.over else reader.position, *one) for one in first)
         return reader, frames
 
     async def follow(
         self, topic: Topic, reader: Reader, say: Callable[[list[Frame]], Any], beat: Callable[[], Any]
     ) -> None:
-        """Say all that is new about a topic, until the hub closes, the reader leaves or is too slow."""
+        """Say all that is new about a topic, until it ends, the hub closes, or the reader leaves or is too slow."""
         reader.task = asyncio.current_task()
         topic.readers.add(reader)
         try:
-            while not self._closed:
+            while not self._closed and not reader.over:
                 frames = topic.after(reader.position)
                 if frames is None:
                     reader.position = self.sequence
@@ -271,7 +292,8 @@ class Hub:
                     reader.beat = False
                     await beat()
                 reader.sending_since = None
-                if not frames:
+                reader.over = topic.over is not None and reader.position >= topic.over
+                if not frames and not reader.over:
                     await reader.wait()
         finally:
             topic.readers.discard(reader)
@@ -370,7 +392,8 @@ async def serve_socket(
     gone = asyncio.ensure_future(left())
     try:
         await main
-        await send({"type": "websocket.close", "code": 1012, "reason": "the monitor ends"})
+        code, reason = (1000, "it has ended") if reader.over else (1012, "the monitor ends")
+        await send({"type": "websocket.close", "code": code, "reason": reason})
     except asyncio.CancelledError:
         if not main.cancelled():
             main.cancel()

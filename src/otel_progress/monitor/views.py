@@ -13,12 +13,15 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import STUCK, Verdict
-from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
-from otel_progress.model.status import Health
+from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.status import Health, Status
+from otel_progress.monitor import moment
+from otel_progress.monitor.below import Judgement
 from otel_progress.monitor.kept import Event
-from otel_progress.monitor.ledger import Entry, Process, bare
-from otel_progress.monitor.rollup import Whole, roll_up
+from otel_progress.monitor.ledger import Entry, Process, Rival, bare
+from otel_progress.monitor.rollup import ALMOST, Part, Whole, roll_up
 from otel_progress.monitor.spans import MARK
+from otel_progress.monitor.states import RANKS, TROUBLE, Label, state_of
 
 if TYPE_CHECKING:
     from otel_progress.monitor.core import Core
@@ -34,7 +37,6 @@ OWNERS: Final = 1_000
 ROWS: Final = 20_000
 """So many rows are kept ready."""
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-_RANKS: Final = {Health.LOOPING: 0, Health.SILENT: 0, Health.DEAD: 1, Health.SLOW: 3, Health.UNKNOWN: 4}
 _LINE_ENDS: Final = "\x85\u2028\u2029"
 DEPTH: Final = 40
 """The deepest that values are nested."""
@@ -55,7 +57,7 @@ class Views:
         self._trace_url = trace_url
         self.can_reach: Callable[[str], bool] = lambda _: False
         """Whether a process, by its instance, can be told to cancel."""
-        self._rows: dict[str, tuple[int, object, str]] = {}
+        self._rows: dict[str, tuple[int, object, str, Json]] = {}
         self._lock = threading.Lock()
 
     def of(self, owner: str | None) -> Views:
@@ -79,41 +81,95 @@ class Views:
     def row_text(self, entry: Entry) -> str:
         """A row as JSON text; it is made once for each change."""
         key = entry.head.operation_id
-        if key in self._core.ledger.children:
-            return dump(self.row(entry))  # it changes with its children
+        if key in self._core.ledger.children or entry.rivals:
+            return dump(self.row(entry))  # it changes with its children, and with what else runs under its id
         label = self._core.labels.get(key)
         known = self._rows.get(key)
         if known is not None and known[:2] == (entry.revision, label):
-            return known[2]
+            return known[2] if not known[3] else f"{known[2][:-1]},{dump(self._clocks(entry, known[3]))[1:]}"
         row = self.row(entry)
-        text = dump(row)
         if "reason" in row.get("verdict", ()):
-            return text  # its evidence grows with time
+            return dump(row)  # its evidence grows with time
+        clocks: Json = {name: row.pop(name) for name in _CLOCKS if name in row} if entry.open else {}
+        text = dump(row)
         with self._lock:
             if len(self._rows) >= ROWS:
                 del self._rows[next(iter(self._rows))]
-            self._rows[key] = (entry.revision, label, text)
-        return text
+            self._rows[key] = (entry.revision, label, text, {**clocks, "at": clock.monotonic()} if clocks else {})
+        return f"{text[:-1]},{dump(clocks)[1:]}" if clocks else text
+
+    def _clocks(self, entry: Entry, known: Json) -> Json:
+        """The clocks of a row that was made before, as they are now."""
+        now = clock.monotonic()
+        made = max(0.0, known["at"] - entry.heard_at)
+        later = self._core.observer.later(entry, now) - made
+        found = {name: value for name, value in known.items() if name != "at"}
+        for name in ("timestamp", "elapsed", "idle"):
+            if name in found and not (name == "idle" and "wait" in found):
+                found[name] += later
+        if "wait" in found:
+            found["wait"] = {**found["wait"], "elapsed": found["wait"]["elapsed"] + later}
+        return found
 
     def row(self, entry: Entry) -> Json:
         """A row of an operation; where what was said of it can't be shown, the little that is sound."""
         try:
-            return self._row(entry, entry.snapshot)
+            return self._row(entry, self._now(entry))
         except (ValueError, TypeError, AttributeError, ArithmeticError):
             return self._row(entry, bare(entry.head))
 
-    def _row(self, entry: Entry, seen: Snapshot) -> Json:
-        verdict = self._core.observer.verdict(entry, clock.monotonic(), seen) if entry.open else None
-        return _row(entry, seen, self._core.process_of(entry.instance), verdict, roll_up(seen, self._below))
+    def _now(self, entry: Entry) -> Snapshot:
+        """All that was said of an operation, with its clocks as they are now."""
+        if not entry.open:
+            return entry.snapshot
+        return moment.at(entry.snapshot, self._core.observer.later(entry, clock.monotonic()))
 
-    def _below(self, operation_id: str) -> Iterator[Snapshot]:
-        return (entry.snapshot for entry in self.children_of(operation_id))
+    def _row(self, entry: Entry, seen: Snapshot) -> Json:
+        verdict = self._core.observer.verdict(entry, clock.monotonic()) if entry.open else None
+        process = self._core.process_of(entry.instance)
+        whole = roll_up(Part(seen, entry.instance), self._below)
+        shown = self._core.show(entry, whole.ratio if whole.rolled_up else None)
+        out = _row(entry, seen, process, verdict, whole, shown)
+        also = self._also(entry)
+        if also:
+            out |= {"also_running": also, "warning": _warning(entry, process, also)}
+        return out
+
+    def _also(self, entry: Entry) -> list[Json]:
+        """Older runs of the same id that live beside this one."""
+        now = clock.monotonic()
+        return [
+            _rival(rival, self._core.process_of(rival.instance))
+            for rival in (entry.rivals or {}).values()
+            if self.is_live(rival, now)
+        ]
+
+    def is_live(self, rival: Rival, now: float) -> bool:
+        """Whether an older run of an id is known to live."""
+        process = self._core.ledger.processes.get(rival.instance)
+        if process is None or not rival.proven:
+            return False
+        hearing = self._core.observer.hearing(Entry(rival.head, rival.instance, process.heard_at), now)
+        return hearing.silence < hearing.allowed
+
+    def warning(self, entry: Entry) -> str | None:
+        """What is wrong with an operation whose id two processes run; None where only one does."""
+        also = self._also(entry)
+        return _warning(entry, self._core.process_of(entry.instance), also) if also else None
+
+    def _below(self, operation_id: str) -> Iterator[Part]:
+        for entry in self._all_children(operation_id):
+            yield Part(entry.snapshot, entry.instance, self._may_see(entry))
 
     def children_of(self, operation_id: str) -> list[Entry]:
+        """The operations right below one that may be seen."""
+        return [entry for entry in self._all_children(operation_id) if self._may_see(entry)]
+
+    def _all_children(self, operation_id: str) -> list[Entry]:
         """The operations right below one; of one that is held no more, also those that are held no more."""
         ledger = self._core.ledger
         ids = list(ledger.children.get(operation_id, ()))
-        held = [entry for key in ids if (entry := ledger.operations.get(key)) is not None and self._may_see(entry)]
+        held = [entry for key in ids if (entry := ledger.operations.get(key)) is not None]
         return held if operation_id in ledger.operations else self._with_stored(operation_id, held)
 
     def _with_stored(self, operation_id: str, held: list[Entry]) -> list[Entry]:
@@ -121,29 +177,34 @@ class Views:
         for kept in self._store.children(operation_id, CHILDREN):
             if kept.operation_id not in known:
                 found = self._core.find(kept.operation_id)
-                if found is not None and found.head.parent_id == operation_id and self._may_see(found):
+                if found is not None and found.head.parent_id == operation_id:
                     held.append(found)
         return held
 
+    def state(self, entry: Entry) -> str:
+        """How an operation is, in one of `states.STATES`."""
+        label = self._core.labels.get(entry.head.operation_id)
+        if label is None and entry.open:
+            label = self._core.observer.label(entry, clock.monotonic())
+        return state_of(entry.head.status, label or Label(Health.PROGRESSING))
+
     def rank(self, entry: Entry) -> tuple[int, float]:
         """What orders operations that are not over: trouble first, then the newest."""
-        label = self._core.labels.get(entry.head.operation_id)
-        trouble = 5
-        if label is not None:
-            trouble = 2 if label.overdue else _RANKS.get(label.health, 5)
+        state = self.state(entry)
+        trouble = RANKS[state] if state in TROUBLE or state == "unknown" else RANKS["progressing"]
         return trouble, -(entry.head.started_at or entry.head.timestamp)
 
     # -- one operation
 
     def detail(self, entry: Entry) -> Json:
         """All there is of an operation."""
-        seen, now = entry.snapshot, clock.monotonic()
-        verdict = self._core.observer.verdict(entry, now, seen) if entry.open else None
+        seen, now = self._now(entry), clock.monotonic()
+        verdict = self._core.observer.verdict(entry, now) if entry.open else None
         process = self._core.process_of(entry.instance)
         children = self.children_of(seen.operation_id)
         if len(children) < CHILDREN and seen.operation_id in self._core.ledger.operations:
-            children = self._with_stored(seen.operation_id, children)
-        out = _row(entry, seen, process, verdict, roll_up(seen, self._below))
+            children = [one for one in self._with_stored(seen.operation_id, children) if self._may_see(one)]
+        out = self._row(entry, seen)
         out["children"] = len(children) or None
         out = _clean(out)
         out |= _clean(
@@ -169,8 +230,9 @@ class Views:
                 "timeline": self._timeline(entry),
                 "children_rows": [self.row(child) for child in children[:CHILDREN]],
                 "ancestors": self._ancestors(seen),
-                "stack": seen.stack,
-                "loop": _loop(seen),
+                "stack": seen.stack if _is_stopped(seen, verdict) else None,
+                "loop": _loop(seen) if entry.open else None,
+                "branches": [_branch(branch) for branch in seen.branches] if entry.open and seen.branches else None,
                 "notes_url": f"/operations/{quote(seen.operation_id, safe='')}/events",
                 "trace": self._trace(seen),
                 "process": _process(process, now),
@@ -195,7 +257,7 @@ class Views:
         """Waits and stalls of this attempt, from its history."""
         rows = self._store.events(entry.head.operation_id, before=2**62, names=_TIMED, limit=TIMELINE)
         head = entry.head
-        own = head.attempt, head.started_at or 0.0
+        own = entry.number, head.started_at or 0.0
         mine = [event for _, event in rows if (event.attempt, event.started_at) == own]
         return timeline(mine, None if entry.open else head.timestamp)
 
@@ -207,11 +269,18 @@ class Views:
         return {"trace_id": span.trace_id, "span_id": span.span_id, "sampled": span.sampled, "url": url}
 
 
+def ended_text(entry: Entry) -> str:
+    """The last event of a stream about one operation, as JSON."""
+    head = entry.head
+    return dump({"id": head.operation_id, "status": head.status.value, "attempt": entry.number})
+
+
 def timeline(events: Iterable[Event], ended_at: float | None = None) -> list[Json]:
     """Waits and stalls as spans of time, from the events that begin and end them, in whatever order they came in."""
     found: list[Json] = []
     open_: dict[tuple[str, str | None], Json] = {}
-    said = sorted((event for event in events if event.sequence >= 0), key=lambda event: event.sequence)
+    told = (event for event in events if event.sequence >= 0 or event.event in (s.STALLED, s.RECOVERED))
+    said = sorted(told, key=lambda event: (abs(event.sequence), event.sequence < 0))  # inferred after what it follows
     for event in said:
         kind = "wait" if event.event in (s.WAIT_STARTED, s.WAIT_ENDED) else "stall"
         key = (kind, event.stage)
@@ -271,11 +340,16 @@ def _attributes(event: Event) -> Json:
 
 _STILL: Final = STUCK | {Health.DEAD}
 """Of what is in this health there is no telling when it will be done."""
+_CLOCKS: Final[tuple[str, ...]] = ("timestamp", "elapsed", "idle", "wait")
+"""The fields of a row that go on while nothing is said; `elapsed`, `idle` and `wait` are as at `timestamp`."""
 
 
-def _row(entry: Entry, seen: Snapshot, process: Process | None, verdict: Verdict | None, whole: Whole) -> Json:
+def _row(
+    entry: Entry, seen: Snapshot, process: Process | None, verdict: Verdict | None, whole: Whole, shown: float | None
+) -> Json:
     about: Mapping[str, Any] = process.resource if process is not None else {}
-    progress = _progress(seen.progress, seen.message, whole)
+    state = state_of(seen.status, _label(verdict))
+    progress = _whole(seen, whole, shown)
     if verdict is not None and verdict.health in _STILL:
         progress.pop("eta", None)
     return _clean(
@@ -283,9 +357,11 @@ def _row(entry: Entry, seen: Snapshot, process: Process | None, verdict: Verdict
             "id": seen.operation_id,
             "name": _text(seen.name),
             "status": seen.status.value,
+            "state": state,
+            "trouble": True if state in TROUBLE else None,
             "verdict": None if verdict is None else _verdict(verdict),
             "reason": _text(seen.reason),
-            "attempt": seen.attempt,
+            "attempt": entry.number,
             "parent_id": seen.parent_id,
             "agent": _text(seen.agent),
             "service": _text(about.get("service.name")),
@@ -293,13 +369,14 @@ def _row(entry: Entry, seen: Snapshot, process: Process | None, verdict: Verdict
             "pid": process.pid if process is not None else None,
             "started_at": seen.started_at,
             "timestamp": seen.timestamp,
+            "said_at": entry.head.timestamp,
             "elapsed": seen.elapsed,
             "idle": seen.idle if entry.open else None,
             "stage": _text(seen.stage),
             "progress": progress,
             "stage_progress": _innermost(seen),
             "wait": _wait(seen.wait),
-            "stuck_at": _text(seen.stuck_at),
+            "stuck_at": _text(seen.stuck_at) if _is_stopped(seen, verdict) else None,
             "cancel": "requested" if seen.cancel_requested else None,
             "cost": whole.cost or None,
             "tokens": whole.tokens or None,
@@ -311,9 +388,88 @@ def _row(entry: Entry, seen: Snapshot, process: Process | None, verdict: Verdict
     )
 
 
+def _label(verdict: Verdict | None) -> Label:
+    if verdict is None:
+        return Label(Health.PROGRESSING)
+    return Label(verdict.health, verdict.overdue, isinstance(verdict, Judgement) and verdict.frozen)
+
+
+def _is_stopped(seen: Snapshot, verdict: Verdict | None) -> bool:
+    """Whether the line where it was stuck is where it is: not once it moved, ended, or only waits for a child."""
+    if verdict is None:
+        return False
+    return verdict.health in STUCK or (verdict.health is Health.DEAD and seen.health in STUCK)
+
+
+def _whole(seen: Snapshot, whole: Whole, shown: float | None) -> Json:
+    """How far an operation is: as its process says, or rolled up from its children."""
+    own = seen.progress
+    ratio, completed, total, rolled = own.ratio, own.completed, own.total, False
+    if shown is not None and (whole.rolled_up or (not own.ratio and not own.completed)):
+        ratio, rolled = shown, True
+        completed = completed if whole.completed is None else whole.completed
+    elif whole.ratio is None and not ratio:
+        ratio = None
+    if seen.status.final:
+        ratio, completed, total = _at_the_end(seen, ratio, completed, total)
+    elif ratio == 0 and not completed and _has_counted(seen):
+        ratio = None  # its stage counts, and the operation does not: it is further than nothing
+    return _progress(Progress(completed, total, own.unit, ratio, rate=own.rate, eta=whole.eta), seen.message, rolled)
+
+
+def _at_the_end(
+    seen: Snapshot, ratio: float | None, completed: Any, total: Any
+) -> tuple[float | None, float | None, float | None]:
+    """What completed is at 100% and not `0 of 2`; what ended otherwise is not at 99%, nor at 0% of what a stage did."""
+    if seen.status is Status.COMPLETED:
+        if ratio is not None and not (completed and total):
+            ratio = 1.0
+        return (ratio, None, None) if ratio == 1 and not completed and total else (ratio, completed, total)
+    if ratio is not None and (ratio >= ALMOST or (ratio == 0 and not completed and _has_counted(seen))):
+        ratio = None
+    return ratio, completed, total
+
+
+def _has_counted(seen: Snapshot) -> bool:
+    """Whether the innermost stage tells how far it is."""
+    stage = _stage_of(seen)
+    return stage is not None and bool(stage.progress.completed or stage.progress.ratio)
+
+
+def _rival(rival: Rival, process: Process | None) -> Json:
+    return _clean(
+        {
+            "attempt": rival.number,
+            "started_at": rival.head.started_at,
+            "instance": rival.instance,
+            "pid": process.pid if process is not None else None,
+            "host": process.host if process is not None else None,
+        }
+    )
+
+
+def _warning(entry: Entry, process: Process | None, also: list[Json]) -> str:
+    mine = {"attempt": entry.number, "instance": entry.instance}
+    if process is not None:
+        mine |= _clean({"pid": process.pid, "host": process.host})
+    runs = ", ".join(_run(one) for one in (mine, *also))
+    said = f"two processes run the operation {entry.head.operation_id!r}" if len(also) == 1 else (
+        f"{len(also) + 1} processes run the operation {entry.head.operation_id!r}"
+    )  # fmt: skip
+    return f"{said}: {runs}; give each run an id of its own, or stop one"[:SHORT]
+
+
+def _run(one: Json) -> str:
+    where = f"pid {one['pid']}" if "pid" in one else one["instance"]
+    return f"attempt {one['attempt']} ({where}{' on ' + one['host'] if 'host' in one else ''})"
+
+
 def _verdict(verdict: Verdict, *, whole: bool = False) -> Json:
     said: Json = {"health": verdict.health.value, "reason": verdict.reason if verdict.troubled or whole else None}
     said["overdue"] = verdict.overdue or None
+    said["branch"] = _text(verdict.branch)
+    if isinstance(verdict, Judgement):
+        said |= {"reason": verdict.reason, "frozen": verdict.frozen or None, "child": verdict.child}
     if whole:
         said |= {
             "limit": verdict.limit,
@@ -326,27 +482,30 @@ def _verdict(verdict: Verdict, *, whole: bool = False) -> Json:
     return _clean(said)
 
 
-def _progress(progress: Progress, message: str | None, whole: Whole | None = None) -> Json:
-    ratio = progress.ratio if whole is None or progress.ratio is not None else whole.ratio
-    shown = Progress(ratio=ratio)
+def _progress(progress: Progress, message: str | None, rolled: bool = False) -> Json:
     return _clean(
         {
-            "percentage": shown.percentage,
+            "percentage": progress.percentage,
             "current_step": _text(message),
-            "ratio": ratio,
+            "ratio": progress.ratio,
             "completed": progress.completed,
             "total": progress.total,
             "unit": progress.unit if progress.completed is not None else None,
             "rate": progress.rate,
-            "eta": _eta(progress.eta if whole is None else whole.eta),
-            "rolled_up": True if whole is not None and whole.rolled_up else None,
+            "eta": _eta(progress.eta),
+            "rolled_up": True if rolled else None,
         }
     )
 
 
+def _stage_of(seen: Snapshot) -> StageSnapshot | None:
+    """The innermost stage, of one that is over the last that ran."""
+    return next((stage for stage in reversed(seen.stages) if stage.path == seen.stage), None)
+
+
 def _innermost(seen: Snapshot) -> Json | None:
-    """How far the innermost running stage is, which often counts where the operation does not."""
-    stage = next((stage for stage in reversed(seen.stages) if stage.path == seen.stage), None)
+    """How far the innermost stage is, which often counts where the operation does not."""
+    stage = _stage_of(seen)
     if stage is None or (stage.progress.completed is None and stage.progress.ratio is None):
         return None
     return _progress(stage.progress, None)
@@ -384,6 +543,23 @@ def _stage(stage: StageSnapshot) -> Json:
             "attributes": dict(stage.attributes) or None,
             "outcomes": dict(stage.outcomes) or None,
             "counters": dict(stage.counters) or None,
+        }
+    )
+
+
+def _branch(branch: Branch) -> Json:
+    return _clean(
+        {
+            "branch": _text(branch.label),
+            "stage": _text(branch.path),
+            "lane": _text(branch.lane),
+            "child": branch.child,
+            "health": branch.health.value,
+            "reason": _text(branch.reason),
+            "idle": branch.idle,
+            "stall_after": branch.stall_after,
+            "wait": _wait(branch.wait),
+            "stuck_at": _text(branch.stuck_at),
         }
     )
 

@@ -19,6 +19,8 @@ from otel_progress.model.summary import seconds
 from otel_progress.monitor.ledger import Entry, Ledger, Process, lose
 from otel_progress.telemetry.certificate import Exit, certify
 
+STOPPED: Final = "Tt"
+"""The states of a process that does nothing until somebody lets it go on."""
 ASLEEP: Final = 2.0
 """A pause between two looks, in seconds, from which on the watcher itself was asleep, and knows nothing."""
 QUIET: Final = 0.3
@@ -56,6 +58,8 @@ class _Known:
     gone_time: int = 0
     exit: Exit = field(default_factory=Exit)
     silent_since: float | None = None
+    state: str = ""
+    """Its state at the last look, a key of `proc.STATES`."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,13 @@ class Watcher:
         with self._lock:
             return list(self.ledger.busy())
 
+    def is_stopped(self, instance: str) -> str | None:
+        """How a process is proven to be stopped, in words; None where it is not, or is not one of this machine."""
+        known = self._known.get(instance)
+        if known is None or known.state not in STOPPED or not known.state:
+            return None
+        return f"{proc.STATES[known.state]} (pid {known.seen.pid}, state {known.state})"
+
     # -- who is who
 
     def _recognise(self, process: Process) -> _Known | None:
@@ -230,9 +241,10 @@ class Watcher:
             return
         seen = self._is_alive(known)
         if seen is not None:
+            known.state = seen.state
             self._listen(process, known, seen, now)
             return
-        known.gone_at, known.gone_time = now, clock.time_ns()
+        known.gone_at, known.gone_time, known.state = now, clock.time_ns(), ""
         if self._is_command(known.seen):
             known.exit = self._command_exit or Exit()
         elif self._memory_killed(now):
@@ -284,7 +296,8 @@ class Watcher:
         where = self._probe.waits_in(seen.pid)
         state = proc.STATES.get(seen.state, "in an unknown state")
         self._say(
-            f"silent (frozen): nothing was heard of pid {seen.pid} for {seconds(now - process.heard_at)}; "
+            f"{'frozen' if seen.state in STOPPED else 'dead'}: nothing was heard of pid {seen.pid} for "
+            f"{seconds(now - process.heard_at)}; "
             f"it is {state} ({seen.state}{f', in {where}' if where else ''}); running: {running}"
         )
         if self._look_into is not None:

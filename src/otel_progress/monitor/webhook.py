@@ -31,7 +31,7 @@ from otel_progress.model.status import Status
 
 log = logging.getLogger("otel_progress")
 
-KINDS: Final = frozenset({"ended", "failed", "stalled", "recovered", "lost"})
+KINDS: Final = frozenset({"ended", "failed", "stalled", "recovered", "lost", "dead", "overdue", "slow"})
 WAITING: Final = 1000
 """Deliveries that may wait."""
 BYTES: Final = 32 * 1024 * 1024
@@ -60,7 +60,15 @@ def kind_of(event: str, status: str | None = None) -> str | None:
     """
     if event == semconv.OPERATION_ENDED:
         return {Status.FAILED.value: "failed", Status.LOST.value: "lost"}.get(status or "", "ended")
-    return {semconv.STALLED: "stalled", semconv.RECOVERED: "recovered"}.get(event)
+    return _KINDS.get(event)
+
+
+_KINDS: Final = {
+    semconv.STALLED: "stalled",
+    semconv.RECOVERED: "recovered",
+    semconv.OVERDUE: "overdue",
+    semconv.SLOW: "slow",
+}
 
 
 def sign(secret: bytes, timestamp: str, body: bytes) -> str:

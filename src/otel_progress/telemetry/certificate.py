@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
-from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
+from otel_progress.model.snapshot import Snapshot, StageSnapshot
 from otel_progress.model.status import Status
-from otel_progress.model.values import EMPTY, TEXT_LENGTH, Drops, Value, value
+from otel_progress.model.summary import seconds
+from otel_progress.model.values import TEXT_LENGTH, Drops, Value, value
 from otel_progress.telemetry import protobuf
-from otel_progress.telemetry.events import sentence
 
 STDERR: Final = 16_384
 """The most characters that are kept of what was last said on stderr."""
@@ -98,18 +98,40 @@ def _version() -> str:
 def _event(lost: Snapshot, exit: Exit, now: int) -> bytes:
     moment = round(lost.timestamp * 1e9)
     span = lost.span
-    event = Event(s.OPERATION_ENDED, moment, lost, lost.sequence, None, EMPTY)
     return protobuf.log_record(
         s.OPERATION_ENDED,
         moment,
         now,
         protobuf.ERROR,
-        sentence(event),
+        _sentence(lost),
         protobuf.attributes(_FIELD, {**wire.to_attributes(lost), **exit.attributes}),
         span.trace_id if span else None,
         span.span_id if span else None,
         bool(span and span.sampled),
     )
+
+
+def _sentence(lost: Snapshot) -> str:
+    """The end in words, with how far it was: as the operation counted, else as its innermost stage did."""
+    about = _counted(lost)
+    progress, done = about.progress, ""
+    if progress.completed is not None:
+        whole = "" if progress.total is None else f" of {progress.total:g}"
+        done = f", {progress.completed:g}{whole} {progress.unit}"
+    if progress.percentage is not None:
+        done += f", {progress.percentage:g}%"
+    if isinstance(about, StageSnapshot) and done:
+        done += f" in {about.path}"
+    return f"{lost.name} {lost.status.value} after {seconds(lost.elapsed)}{done} ({lost.reason})"
+
+
+def _counted(lost: Snapshot) -> Snapshot | StageSnapshot:
+    """What tells how far it was: the operation, unless it counted nothing and its innermost stage did."""
+    if lost.progress.completed or lost.progress.ratio:
+        return lost
+    stage = next((stage for stage in reversed(lost.stages) if stage.path == lost.stage), None)
+    told = stage is not None and (stage.progress.completed is not None or stage.progress.ratio is not None)
+    return stage if stage is not None and told else lost
 
 
 def _spans(lost: Snapshot, exit: Exit) -> list[bytes]:
@@ -167,7 +189,10 @@ def _of_operation(lost: Snapshot) -> dict[str, Value]:
         s.STAGE_CURRENT: lost.stage,
         s.STACK: getattr(lost, "stack", None),
     }
-    return _known({**said, **_count(lost)})
+    about = _counted(lost)
+    if isinstance(about, StageSnapshot):
+        said |= {s.STAGE_PATH: about.path}
+    return _known({**said, **_count(about), s.MESSAGE: lost.message})
 
 
 def _of_stage(stage: StageSnapshot, lost: Snapshot) -> dict[str, Value]:

@@ -2,11 +2,13 @@
 
 Asking is all that is done: code finds out by `raise_if_cancelled`, and the asyncio task in which the operation is
 current is cancelled at its next await. Nothing is killed, and an answer says only what is known: that it was asked.
+A command of the kind `warn` asks for nothing: its reason is logged as a warning.
 """
 
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
@@ -24,6 +26,8 @@ from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
     from otel_progress.live.operation import Operation
+
+log = logging.getLogger("otel_progress")
 
 RECEIVED: Final = "received"
 REFUSED: Final = "refused"
@@ -80,6 +84,9 @@ def obey(command: Mapping[str, Any]) -> tuple[str, str]:
         raise ValueError("a command names its kind, an operation, and maybe an attempt")
     if not isinstance(reason, (str, type(None))):
         raise ValueError("a reason is a text")
+    if command["kind"] == "warn":
+        log.warning("%s", said(reason))
+        return RECEIVED, ""
     if command["kind"] != "cancel":
         return REFUSED, "this version knows no such command"
     operation = _find(key)

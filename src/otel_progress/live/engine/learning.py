@@ -1,4 +1,7 @@
-"""What the runs of each operation and stage name taught, in memory, and in a file where one is named."""
+"""What the runs of each operation and stage name taught, in memory, and in a file where one is named.
+
+The file also keeps which attempt of each given id began last: a process that is started again goes on counting.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress.live.guard import tell_once
+from otel_progress.live.registry import registry
 from otel_progress.model.history import EVERY, SHORT, Learned, Seen
 from otel_progress.model.status import Status
 
@@ -25,9 +29,14 @@ KEYS: Final = 2_000
 STEADY: Final = SHORT
 """Shorter gaps are not counted one by one, in seconds."""
 SAVE_EVERY: Final = 60.0
+SOON: Final = 2.0
+"""An attempt that began is saved within about so many seconds: one that is killed never ends."""
+IDS: Final = 2_000
+"""Ids whose attempts are kept in the file; the ones that began last stay."""
 SLOW_PLAN: Final = 2.0
 """A run is slow past so many times what its plan expects."""
 _VERSION: Final = 1
+_MOST_ATTEMPTS: Final = 1_000_000_000
 Key = tuple[str, str]
 """The name of an operation, and the path of a stage in it, or nothing."""
 
@@ -92,6 +101,8 @@ class Learning:
             if not path.parent.is_dir():
                 raise FileNotFoundError(f"the folder {path.parent} does not exist")
             self._known = read(path)
+            registry.know_attempts(read_attempts(path))
+        registry.keeps_attempts = path is not None
 
     # -- what the ticker tells
 
@@ -167,7 +178,8 @@ class Learning:
 
     def on_tick(self, now: float) -> None:
         """Save what is new, once a minute, in a thread that may hang."""
-        if self._path is None or not self._news or now < self._save_at:
+        due = self._save_at - (SAVE_EVERY - SOON if registry.begun else 0.0)
+        if self._path is None or not (self._news or registry.begun) or now < due:
             return
         from otel_progress.live.engine import runtime
 
@@ -187,20 +199,22 @@ class Learning:
     def save(self) -> None:
         """Add what is new to the file; another process may have added to it meanwhile."""
         path, news = self._path, self._news
-        if path is None or not news:
+        if path is None or not (news or registry.begun):
             return
-        self._news = {}
+        self._news, begun = {}, registry.take_begun()
         try:
             with _locked(path):
                 whole = read(path)
                 _merge(whole, news)
-                write(path, whole)
+                write(path, whole, _joined(read_attempts(path), begun))
             return
         except BlockingIOError:
             pass  # another process is at it
         except Exception:
             tell_once(f"what was learned could not be saved to {path}; the job goes on")
         _merge(self._news, news)  # another time
+        with registry.lock:
+            registry.begun = {**begun, **registry.begun}
 
     def after_fork_in_child(self) -> None:
         """What the parent did not save yet, it saves itself."""
@@ -212,6 +226,13 @@ def _merge(into: dict[Key, Learned], news: dict[Key, Learned]) -> None:
     for key, learned in news.items():
         if key in into or len(into) < KEYS:
             into.setdefault(key, Learned()).merge(learned)
+
+
+def _joined(kept: dict[str, int], begun: dict[str, int]) -> dict[str, int]:
+    """The attempts of both, those that began last at the end, as far as there is room."""
+    whole = {key: number for key, number in kept.items() if key not in begun}
+    whole |= {key: max(number, kept.get(key, 0)) for key, number in begun.items()}
+    return dict(list(whole.items())[-IDS:])
 
 
 def _state(learned: Learned | None) -> tuple[float, ...]:
@@ -314,7 +335,21 @@ def _read_key(item: Any) -> Key:
     return operation, stage
 
 
-def write(path: Path, learned: dict[Key, Learned]) -> None:
+def read_attempts(path: Path) -> dict[str, int]:
+    """The number of the last attempt of each id that a file knows; nothing where it has none.
+
+    Raises:
+        OSError, ValueError: where the file can't be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("attempts", {})
+    except FileNotFoundError:
+        return {}
+    given = found if isinstance(found, dict) else {}
+    return {key: number for key, number in given.items() if type(number) is int and 0 < number < _MOST_ATTEMPTS}
+
+
+def write(path: Path, learned: dict[Key, Learned], attempts: dict[str, int] | None = None) -> None:
     """Put it into the file, whole or not at all."""
     items: list[dict[str, Any]] = [
         {"operation": operation, "stage": stage, **what.to_dict()}
@@ -324,7 +359,7 @@ def write(path: Path, learned: dict[Key, Learned]) -> None:
     handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with open(handle, "w", encoding="utf-8") as file:
-            json.dump({"version": _VERSION, "learned": items}, file, indent=1)
+            json.dump({"version": _VERSION, "learned": items, "attempts": attempts or {}}, file, indent=1)
         os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
         os.replace(name, path)
     except BaseException:

@@ -1,0 +1,26 @@
+"""What was said of an operation, as it is at the moment of an answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from otel_progress.model.snapshot import Snapshot, StageSnapshot
+
+
+def at(snapshot: Snapshot, later: float) -> Snapshot:
+    """The same `later` seconds after it was said, if nothing was heard of it since: its clocks, and its stages'.
+
+    Of what is over, and of a stage that has not started, nothing goes on.
+    """
+    if snapshot.status.final or later <= 0:
+        return snapshot
+    stages = tuple(_stage(stage, later) for stage in snapshot.stages)
+    return replace(snapshot.at(snapshot.timestamp + later), stages=stages)
+
+
+def _stage(stage: StageSnapshot, later: float) -> StageSnapshot:
+    if stage.status.final or stage.started_at is None:
+        return stage
+    wait = stage.wait and replace(stage.wait, elapsed=stage.wait.elapsed + later)
+    idle = stage.idle if wait else stage.idle + later
+    return replace(stage, elapsed=stage.elapsed + later, idle=idle, wait=wait)
