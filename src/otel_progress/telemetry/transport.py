@@ -98,7 +98,7 @@ class _Http:
 
             import requests
         except ImportError:
-            raise MissingDependency('OTLP over HTTP needs: pip install "otel-progress[otlp]"') from None
+            raise MissingDependency("OTLP over HTTP needs: pip install otel-progress") from None
         self._endpoint = endpoint
         self._errors = requests.RequestException
         self._session = requests.Session()
