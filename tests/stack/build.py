@@ -1,9 +1,11 @@
 """Builds the programs that the tests run against, each once, into the user's cache folder.
 
-`python tests/stack/build.py` (`make stack`) builds all that are missing, `build.py prometheus loki` only these; npm
+`python tests/stack/build.py` (`make stack`) builds all that are missing, `build.py prometheus jaeger` only these; npm
 installs the grammars of the query languages. It prints the paths of the programs last, the Collector's at the end, and
 exits with 3 when there is no Go to build with and with 1 when a build fails. A program that you have already is taken
-when its path is in the environment, for example in OTEL_PROGRESS_TEMPO_BINARY.
+when its path is in the environment, for example in OTEL_PROGRESS_JAEGER_BINARY.
+
+Loki and Tempo are under the AGPL and are never built or downloaded: their tests run where the environment names a program.
 """
 
 from __future__ import annotations
@@ -34,6 +36,24 @@ COLLECTOR = "otelcol"
 GRAMMARS = "grammars"
 """Not a program, but what parses queries; its packages and their versions are in the folder of this name."""
 GRAMMAR_FILES = ("package.json", "package-lock.json", "parse.mjs")
+OLDEST = "python"
+"""An interpreter with the oldest packages that ours says it needs, in an environment of its own."""
+LIBRARY = "library"
+"""An interpreter with our wheel and the least that it works with: no SDK. It is made anew when any file of the wheel changes."""
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "pyproject.toml"
+PACKAGED = (
+    "src",
+    "docs",
+    "grafana",
+    "collector-config",
+    "compose",
+    "compose.yaml",
+    "README.md",
+    "LICENSE",
+    PROJECT.name,
+)
+LEAST = ("opentelemetry-api", "typing-extensions", "wrapt")
 
 EXIT_FAILED = 1
 EXIT_NO_GO = 3
@@ -53,10 +73,6 @@ class BuildError(Exception):
     """Go ran, but the build failed; or the path of a ready program is wrong."""
 
 
-class UnavailableError(BuildError):
-    """The Go module proxy doesn't give the module."""
-
-
 @dataclass(frozen=True)
 class Part:
     """A program, made of one main package of a published Go module."""
@@ -67,59 +83,65 @@ class Part:
     module: str
     module_version: str
     package: str
-    version_variable: str
+    version_variable: str = ""
     tags: str = ""
     go: tuple[int, int] = (1, 26)
-    optional: bool = False
-    """Whether the rest counts as complete without it, where the module proxy doesn't give its module."""
-
-
-def _prometheus(name: str, title: str) -> Part:
-    # A module below v2 can't have Prometheus's own number: v0.314.0 is 3.14.0. The web pages are left out, because
-    # they take Node to build, and of the service discoveries all but those by file and HTTP.
-    return Part(
-        name=name,
-        title=title,
-        version="3.14.0",
-        module="github.com/prometheus/prometheus",
-        module_version="v0.314.0",
-        package=f"cmd/{name}",
-        version_variable="github.com/prometheus/common/version.Version",
-        tags="netgo,remove_all_sd",
-    )
 
 
 PARTS = {
     part.name: part
     for part in (
-        _prometheus("prometheus", "Prometheus"),
-        _prometheus("promtool", "promtool"),
         Part(
-            name="loki",
-            title="Loki",
-            version="3.7.8",
-            module="github.com/grafana/loki/v3",
-            module_version="v3.7.8",
-            package="cmd/loki",
-            version_variable="github.com/grafana/loki/v3/pkg/util/build.Version",
+            name="victorialogs",
+            title="VictoriaLogs",
+            version="1.52.1",
+            module="github.com/VictoriaMetrics/VictoriaLogs",
+            module_version="v1.52.1",
+            package="app/victoria-logs",
+            version_variable="github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version",
             tags="netgo",
         ),
         Part(
-            name="tempo",
-            title="Tempo",
-            version="3.0.3",
-            module="github.com/grafana/tempo",
-            # A module without /v3 in its path can't have the number v3.0.3: this names the commit of that tag.
-            module_version="v1.5.1-0.20260813195312-1900ed7bb5ca",
-            package="cmd/tempo",
-            version_variable="main.Version",
-            optional=True,
+            name="prometheus",
+            title="Prometheus",
+            version="3.16.0",
+            module="github.com/prometheus/prometheus",
+            # A module below v2 can't have Prometheus's own number: v0.316.0 is 3.16.0. The web pages are left out,
+            # because they take Node to build, and of the service discoveries all but those by file and HTTP.
+            module_version="v0.316.0",
+            package="cmd/prometheus",
+            version_variable="github.com/prometheus/common/version.Version",
+            tags="netgo,remove_all_sd",
+        ),
+        Part(
+            name="compose",
+            title="the reader of Compose files",
+            version="2.16.2",
+            module="github.com/compose-spec/compose-go/v2",
+            module_version="v2.16.2",
+            package="cmd",
+            tags="netgo",
+        ),
+        Part(
+            name="jaeger",
+            title="Jaeger",
+            version="2.13.0",
+            module="github.com/jaegertracing/jaeger",
+            # A module without /v2 in its path can't have Jaeger's own number: v1.76.0 is 2.13.0. Without its web page.
+            module_version="v1.76.0",
+            package="cmd/jaeger",
+            version_variable="github.com/jaegertracing/jaeger/internal/version.latestVersion",
+            tags="netgo",
+            go=(1, 25),
         ),
     )
 }
-"""What is built of Go modules, in this order; the Collector is made by its own builder, the grammars come from npm."""
+"""What is built of Go modules, in this order; the Collector is made by its own builder, the rest by npm and pip."""
 
-NAMES = (*PARTS, GRAMMARS, COLLECTOR)
+GIVEN = ("loki", "tempo")
+"""What is never built or downloaded here: it runs where the environment names a program."""
+
+NAMES = (*PARTS, GRAMMARS, OLDEST, LIBRARY, COLLECTOR)
 
 
 def version() -> str:
@@ -128,6 +150,15 @@ def version() -> str:
     if found is None:
         raise BuildError(f"{MANIFEST.name} has no dist.version")
     return found[1]
+
+
+def oldest() -> list[str]:
+    """Return what the package needs, each in the oldest version that it says, as requirements."""
+    text = PROJECT.read_text(encoding="utf-8")
+    needed = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    if needed is None:
+        raise BuildError(f"{PROJECT.name} has no dependencies")
+    return [f"{name}=={least}" for name, least in re.findall(r'"([\w.-]+)>=([\d.]+)', needed[1])]
 
 
 def cache() -> Path:
@@ -142,6 +173,11 @@ def target(name: str = COLLECTOR) -> Path:
     if name == GRAMMARS:
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in _grammar_files())).hexdigest()[:12]
         return cache() / f"{name}-{digest}" / GRAMMAR_FILES[-1]
+    if name == OLDEST:
+        digest = hashlib.sha256(repr((oldest(), sys.version)).encode()).hexdigest()[:12]
+        return cache() / f"{name}-{digest}" / name
+    if name == LIBRARY:
+        return ROOT / "build" / f"{name}-{_digest_of_package()}" / name
     made_of, number = MANIFEST.read_bytes(), ""
     if name != COLLECTOR:
         made_of, number = repr((PARTS[name], _BUILD)).encode(), PARTS[name].version
@@ -150,13 +186,15 @@ def target(name: str = COLLECTOR) -> Path:
 
 
 def binary(name: str) -> Path | None:
-    """Return a program, or None when it has not been built yet. Never builds.
+    """Return a program, or None when it has not been built yet, or has to be given and is not. Never builds.
 
     Raises:
         BuildError: The environment names a program that can't be run.
     """
     variable = f"OTEL_PROGRESS_{name.upper()}_BINARY"
     given = os.environ.get(variable)
+    if not given and name in GIVEN:
+        return None
     program = Path(given) if given else target(name)
     if os.access(program, os.X_OK) and program.is_file():
         return program
@@ -219,15 +257,16 @@ def _node_wheel(wanted: str) -> Path:
     return Path(package.origin).parent
 
 
-def build(name: str = COLLECTOR) -> Path:
+def build(name: str = COLLECTOR, place: str = "") -> Path:
     """Return a program, building it when it is not there.
+
+    `place` is printed with what is built, such as " (2 of 5)".
 
     Several builds at once are safe: each works in a folder of its own, and the first to finish wins.
 
     Raises:
         NoGoError: There is no Go to build with.
-        UnavailableError: The Go module proxy doesn't give its module.
-        BuildError: The build failed; Go's own words were printed.
+        BuildError: The module can't be downloaded, or the build failed; Go's own words were printed.
     """
     existing = binary(name)
     if existing is not None:
@@ -236,7 +275,7 @@ def build(name: str = COLLECTOR) -> Path:
     program = target(name)
     root = program.parent.parent
     root.mkdir(parents=True, exist_ok=True)
-    print(f"building {label}: once, some minutes", flush=True)
+    print(f"building {label}{place}: once, some minutes", flush=True)
     start = time.monotonic()
     # In the same file system as the target, so that the rename is atomic.
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root, ignore_cleanup_errors=True) as folder:
@@ -261,6 +300,11 @@ def _maker(name: str) -> tuple[Callable[[Path], Path], str]:
     """Return what makes a part in a folder of its own, and how the part is called."""
     if name == GRAMMARS:
         return partial(_install_grammars, find_npm()), "the grammars of the query languages"
+    if name == OLDEST:
+        return partial(_environment, name, [oldest()]), "an environment with the oldest packages"
+    if name == LIBRARY:
+        steps = [["--no-deps", str(ROOT)], list(LEAST)]
+        return partial(_environment, name, steps), "the wheel, in an environment without the SDK"
     part = PARTS.get(name)
     if part is None:
         return partial(_compile_collector, find_go()), f"the OpenTelemetry Collector {version()}"
@@ -275,6 +319,27 @@ def _install_grammars(npm: list[str], folder: Path) -> Path:
     command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     _run(command, made, dict(os.environ), "npm ci")
     return made
+
+
+def _environment(name: str, steps: list[list[str]], folder: Path) -> Path:
+    """Make a virtual environment by these calls of pip, with the program `name` as its interpreter."""
+    made = folder / name
+    _run([sys.executable, "-m", "venv", str(made)], folder, dict(os.environ), "venv")
+    for needs in steps:
+        pip = [str(made / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([*pip, *needs], folder, dict(os.environ), "pip install")
+    (made / name).symlink_to(Path("bin") / "python")
+    return made
+
+
+def _digest_of_package() -> str:
+    found = hashlib.sha256(sys.version.encode())
+    for part in PACKAGED:
+        place = ROOT / part
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                found.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def _grammar_files() -> list[Path]:
@@ -304,7 +369,8 @@ def _compile_part(part: Part, go: Path, folder: Path) -> Path:
     modfile = _modfile(source, go, folder, env)
     made = folder / part.name
     command = [str(go), "build", *_BUILD, f"-modfile={modfile}", f"-tags={part.tags}"]
-    command += [f"-ldflags=-s -w -X {part.version_variable}={part.version}", f"-o={made}", f"./{part.package}"]
+    stamp = f" -X {part.version_variable}={part.version}" if part.version_variable else ""
+    command += [f"-ldflags=-s -w{stamp}", f"-o={made}", f"./{part.package}"]
     # In the module's own folder, as its authors build it: then its `replace` lines hold.
     _run(command, source, env, part.title)
     return made
@@ -318,7 +384,7 @@ def _download(part: Part, go: Path, folder: Path, env: dict[str, str]) -> Path:
     if answer.get("Error") or "Dir" not in answer:
         why = " ".join(str(answer.get("Error", "no reason given")).split())
         variable = f"OTEL_PROGRESS_{part.name.upper()}_BINARY"
-        raise UnavailableError(
+        raise BuildError(
             f"{wanted} can't be downloaded ({why}); set GOPROXY to a proxy that has it, "
             f"or {variable} to the path of {part.title} {part.version}"
         )
@@ -368,16 +434,13 @@ def main(names: list[str]) -> int:
         print(f"unknown: {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
         return EXIT_FAILED
     code, programs = 0, []
-    for name in [name for name in NAMES if name in names or not names]:
+    wanted = [name for name in NAMES if name in names or not names]
+    for number, name in enumerate(wanted, 1):
         try:
-            programs.append(build(name))
+            programs.append(build(name, f" ({number} of {len(wanted)})" if len(wanted) > 1 else ""))
         except NoGoError as error:
             print(f"no {name}: {error}", file=sys.stderr)
             return EXIT_NO_GO
-        except UnavailableError as error:
-            print(f"no {name}: {error}", file=sys.stderr)
-            if name in names or not PARTS[name].optional:
-                code = EXIT_FAILED
         except BuildError as error:
             print(f"no {name}: {error}", file=sys.stderr)
             code = EXIT_FAILED

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import build
-from .backends import Loki, Prometheus, Tempo
+from .backends import CONFIG, Loki, Prometheus, Tempo
 from .collector import CONFIGS, Collector
+from .needed import built
 from .ports import free_ports
 from .test_sdk import STATE, events
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SINGLE = CONFIGS / "single.yaml"
+RULES = CONFIGS.parent / "grafana" / "alerts" / "rules.yaml"
 HTTP, GRPC = "http/protobuf", "grpc"
 PROTOCOLS = (HTTP, GRPC)
 NO_LOGS = """
@@ -36,13 +37,16 @@ service:
     metrics: {receivers: [otlp], exporters: [nop]}
 """
 
+NO_STORES = ("--prometheus", "none", "--loki", "none", "--tempo", "none")
+"""Whatever runs at the usual ports of this machine is none of ours; a later option takes its place."""
+
 pytestmark = [pytest.mark.timeout(180)]
 
 
 def examine(endpoint: str, protocol: str = HTTP, *options: str, **env: str) -> dict[str, Any]:
     """The report of the command, run as a user does."""
     done = subprocess.run(
-        [sys.executable, "-m", "otel_progress.cli", "doctor", "--json", *options],
+        [sys.executable, "-m", "otel_progress.cli", "doctor", "--json", *NO_STORES, *options],
         env=environment(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_PROTOCOL=protocol, **env),
         capture_output=True,
         text=True,
@@ -69,16 +73,6 @@ def followed(report: dict[str, Any]) -> dict[str, float]:
     """Where the test operation arrived: name to delay."""
     lines = [line for line in report["lines"] if line["step"] == "end to end" and line["level"] == "ok"]
     return {line["text"].split()[0]: line["seconds"] for line in lines}
-
-
-def program(name: str) -> Path:
-    """A backend's program; skip where it is not built, but never in CI."""
-    found = build.binary(name)
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail(f"no {name}; `make stack` builds it")
-    if found is None:
-        pytest.skip(f"no {name}; `make stack` builds it")
-    return found
 
 
 def endpoint_of(collector: Collector, protocol: str) -> str:
@@ -146,13 +140,25 @@ def through(binary: Path, folder: Path, *options: str, **env: str) -> dict[str, 
 
 def test_followed_to_prometheus(collector_binary: Path, tmp_path: Path) -> None:
     """The series of the test operation are found in Prometheus, with their delay."""
-    with Prometheus(program("prometheus"), tmp_path / "prometheus") as prometheus:
+    with Prometheus(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
         assert codes(report) == set()
         assert set(followed(report)) == {"Prometheus"}
         label = f'{{progress_operation_id="{report["operation"]}"}}'
         assert prometheus.query(f"last_over_time(progress_run_start_time_seconds{label}[1h])")
+
+
+def test_runbook_of_the_shipped_rules(collector_binary: Path, tmp_path: Path) -> None:
+    """In a Prometheus with our rules as they come, the placeholder of the runbook is told."""
+    config = tmp_path / "prometheus.yaml"
+    base = (CONFIG / "prometheus.yaml").read_text(encoding="utf-8")
+    config.write_text(f"{base}\nrule_files: [{RULES}]\n", encoding="utf-8")
+    with Prometheus(built("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
+        options = ("--prometheus", prometheus.endpoint)
+        report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
+    assert codes(report) == {"runbook_unset"}
+    assert report["ok"]
 
 
 class Closed(Prometheus):
@@ -165,7 +171,7 @@ class Closed(Prometheus):
 
 def test_prometheus_without_its_receiver(collector_binary: Path, tmp_path: Path) -> None:
     """A Prometheus that was started without its OTLP receiver is told as that."""
-    with Closed(program("prometheus"), tmp_path / "prometheus") as prometheus:
+    with Closed(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
     assert codes(report) == {"otlp_receiver_off"}
@@ -173,7 +179,7 @@ def test_prometheus_without_its_receiver(collector_binary: Path, tmp_path: Path)
 
 def test_metrics_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> None:
     """Series that a Prometheus never gets are told as missing."""
-    with Prometheus(program("prometheus"), tmp_path / "prometheus") as prometheus:
+    with Prometheus(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS="http://127.0.0.1:1")
     assert codes(report) == {"series_missing"}
@@ -183,33 +189,36 @@ def test_prometheus_that_keeps_dots(collector_binary: Path, tmp_path: Path) -> N
     """A Prometheus that does not translate names is told as that."""
     config = tmp_path / "prometheus.yaml"
     config.write_text("otlp: {translation_strategy: NoTranslation}\n", encoding="utf-8")
-    with Prometheus(program("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
+    with Prometheus(built("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
     assert codes(report) == {"names_unescaped"}
 
 
+@pytest.mark.loki
 def test_followed_to_loki(collector_binary: Path, tmp_path: Path) -> None:
     """The first and the last event are found in Loki by their names, with their delay."""
-    with Loki(program("loki"), tmp_path / "loki") as loki:
+    with Loki(built("loki"), tmp_path / "loki") as loki:
         options = ("--loki", loki.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_LOKI=loki.otlp_endpoint)
     assert codes(report) == set()
     assert set(followed(report)) == {"Loki"}
 
 
+@pytest.mark.loki
 def test_straight_to_loki(tmp_path: Path) -> None:
     """Events that go to Loki without a Collector are found by their names too."""
-    with Loki(program("loki"), tmp_path / "loki") as loki:
+    with Loki(built("loki"), tmp_path / "loki") as loki:
         env = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
         report = examine(loki.otlp_endpoint, HTTP, "--loki", loki.endpoint, **env)
     assert codes(report) == {"exporter_off"}
     assert set(followed(report)) == {"Loki"}
 
 
+@pytest.mark.loki
 def test_events_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> None:
     """Events that Loki never gets are told as missing."""
-    with Loki(program("loki"), tmp_path / "loki") as loki:
+    with Loki(built("loki"), tmp_path / "loki") as loki:
         options = ("--loki", loki.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_LOKI="http://127.0.0.1:1")
     assert codes(report) == {"events_missing"}
@@ -218,7 +227,7 @@ def test_events_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> Non
 @pytest.mark.tempo
 def test_followed_to_tempo(collector_binary: Path, tmp_path: Path) -> None:
     """The trace of the test operation is found in Tempo, with its delay."""
-    with Tempo(program("tempo"), tmp_path / "tempo") as tempo:
+    with Tempo(built("tempo"), tmp_path / "tempo") as tempo:
         options = ("--tempo", tempo.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_TEMPO=tempo.otlp_endpoint)
     assert codes(report) == set()
@@ -228,7 +237,7 @@ def test_followed_to_tempo(collector_binary: Path, tmp_path: Path) -> None:
 @pytest.mark.tempo
 def test_traces_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> None:
     """A trace that Tempo never gets is told as missing."""
-    with Tempo(program("tempo"), tmp_path / "tempo") as tempo:
+    with Tempo(built("tempo"), tmp_path / "tempo") as tempo:
         options = ("--tempo", tempo.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_TEMPO="http://127.0.0.1:1")
     assert codes(report) == {"trace_missing"}
