@@ -20,7 +20,7 @@ from otel_progress.model.values import Number
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from otel_progress.live.engine.listeners import Callback
+    from otel_progress.live.engine.listeners import Callback, OnVerdict
     from otel_progress.live.operation import OperationGiven
     from otel_progress.live.stage import StageGiven
     from otel_progress.live.waits import Waiting
@@ -362,6 +362,20 @@ def on_stall(callback: Callback) -> Callable[[], None]:
     from otel_progress.live.engine.listeners import listen
 
     return listen(callback, None, semconv.STALLED)
+
+
+def on_verdict(callback: OnVerdict) -> Callable[[], None]:
+    """Call this when the verdict on an operation changes; returns a function that takes it out again.
+
+    The callback gets the old health, the new one, and a snapshot as evidence: `health_reason`, `overdue`, `stuck_at`,
+    `branches`. A wait that becomes overdue is a change from `waiting` to `waiting`, with `snapshot.overdue`. It runs in
+    a thread of its own; an async one on the loop where it was added.
+
+    Example: `on_verdict(lambda old, new, seen: print(seen.name, old, "->", new, seen.health_reason))`
+    """
+    from otel_progress.live.engine.listeners import listen_to_verdicts
+
+    return listen_to_verdicts(callback, None)
 
 
 def on_recover(callback: Callback) -> Callable[[], None]:

@@ -187,6 +187,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     lists: tuple[list[Any], ...] = (
         hooks.on_operation,
         hooks.sinks,
+        hooks.verdicts,
         hooks.on_change,
         hooks.on_tick,
         runtime.at_exit,

@@ -527,3 +527,81 @@ def test_slow_is_told_once(progress_capture: Capture) -> None:
                 with op.waiting("a person"):
                     progress_capture.advance(2)
         assert len(progress_capture.of(semconv.SLOW)) == 1
+
+
+# -- listeners
+
+
+def test_each_change_of_the_verdict_is_told(progress_capture: Capture) -> None:
+    """`on_verdict` hears the old health, the new one and the evidence, of one operation or of all, until taken out."""
+    told: list[tuple[str, str, Health, Health, bool]] = []
+
+    def hear(who: str) -> Callable[[Health, Health, progress.Snapshot], None]:
+        return lambda old, new, seen: told.append((who, seen.name, old, new, seen.overdue))
+
+    remove = progress.on_verdict(hear("all"))
+    with progress.operation("work", stall_after=5) as op:
+        op.on_verdict(hear("one"))
+        progress_capture.advance(8)
+        for _ in range(6):
+            op.advance()
+            progress_capture.advance(1)
+        with op.waiting("approval", overdue_after=3):
+            progress_capture.advance(5)
+        remove()
+        progress_capture.advance(1)
+    want = [
+        (Health.PROGRESSING, Health.SILENT, False),
+        (Health.SILENT, Health.PROGRESSING, False),
+        (Health.PROGRESSING, Health.WAITING, False),
+        (Health.WAITING, Health.WAITING, True),
+    ]
+    assert [one[2:] for one in told if one[0] == "all"] == want
+    assert [one[2:] for one in told if one[0] == "one"] == [*want, (Health.WAITING, Health.PROGRESSING, False)]
+
+
+def test_a_count_that_goes_up_and_down_is_a_loop(progress_capture: Capture) -> None:
+    """`completed` 3, 4, 3, 4 is no progress: silent at the limit, and a loop after enough turns."""
+    with progress.operation("sync", stall_after=5) as op:
+        op.update(completed=4)
+        for _ in range(12):
+            for number in (3, 4):
+                op.update(completed=number)
+                progress_capture.advance(0.5)
+        assert op.snapshot().health is Health.LOOPING
+        assert op.snapshot().health_reason == (
+            "completed 3 came 12 times in a row with no new progress for 12 s, loop_after is 10"
+        )
+        assert len(progress_capture.of(semconv.STALLED)) == 1
+
+
+def test_what_fails_again_and_again_is_a_loop_and_no_silence(progress_capture: Capture) -> None:
+    """A record is an item that is over, so it resets the idle time; one that failed ends no loop of steps."""
+    with progress.operation("fetch", stall_after=5, loop_after=6) as op:
+        for _ in range(8):
+            op.step("page 7")
+            op.record("failed", item="page 7")
+            progress_capture.advance(2)
+        assert op.snapshot().health is Health.LOOPING
+    with progress.operation("batch", stall_after=5, loop_after=6) as op:
+        for number in range(8):
+            op.step("page")
+            op.record("ok", item=f"page {number}")
+            progress_capture.advance(2)
+        assert op.snapshot().health is Health.PROGRESSING
+        assert op.snapshot().progress.completed == 8
+
+
+def test_a_child_that_is_dropped_ends_while_its_parent_runs(progress_capture: Capture) -> None:
+    """What is known of a stuck child keeps it not alive: dropped without an end, it is interrupted."""
+    import gc
+
+    with progress.operation("parent") as parent:
+        child = progress.operation("child", stall_after=3, parent=parent).start()
+        progress_capture.advance(6)
+        assert parent.snapshot().health is Health.SILENT
+        del child
+        gc.collect()
+        progress_capture.advance(2)
+        assert progress_capture.ended("child").status is Status.INTERRUPTED
+        assert parent.snapshot().health is Health.PROGRESSING

@@ -742,7 +742,7 @@ class Job:
 STEPS = st.tuples(
     st.sampled_from(["stage", "end", "wait", "unwait", "advance", "track", "update", "say", "pass"]), st.integers(0, 9)
 )
-TIME_FIELDS = {"timestamp", "elapsed", "idle", "progress", "stages", "wait", "health_reason"}
+TIME_FIELDS = {"timestamp", "elapsed", "idle", "progress", "stages", "wait", "health_reason", "branches"}
 OTHER_FIELDS = {"sequence", "span", "notes"}
 STAGE_TIME_FIELDS = {"elapsed", "idle", "progress", "wait"}
 
@@ -757,6 +757,9 @@ def assert_same(seen: Snapshot, truth: Snapshot) -> None:
     assert seen.elapsed == pytest.approx(truth.elapsed, abs=0.26)
     assert seen.idle == pytest.approx(truth.idle, abs=0.26)
     assert (seen.wait and seen.wait.reason) == (truth.wait and truth.wait.reason)
+    assert {(one.path, one.health, one.wait and one.wait.reason) for one in seen.branches} == {
+        (one.path, one.health, one.wait and one.wait.reason) for one in truth.branches
+    }
     assert len(seen.stages) == len(truth.stages)
     for mine, real in zip(seen.stages, truth.stages):
         for name in set(vars(real)) - STAGE_TIME_FIELDS:

@@ -53,8 +53,8 @@ class Line(NamedTuple):
 
     @property
     def key(self) -> object:
-        """What tells it from others as long as it runs."""
-        return self.child or self.lane or self.node
+        """What tells it from others as long as it runs; it keeps no child alive."""
+        return self.child.id if self.child is not None else self.lane or self.node
 
     @property
     def limit(self) -> float | None:

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from otel_progress.live.operation import Operation
     from otel_progress.live.registry import Change
     from otel_progress.live.stage import Stage
-    from otel_progress.model.snapshot import Event, SpanIds
+    from otel_progress.model.snapshot import Event, Snapshot, SpanIds
+    from otel_progress.model.status import Health
 from otel_progress.model.status import Status
 
 
@@ -91,6 +92,9 @@ on_change: list[Callable[[Change], None]] = []
 
 sinks: list[Callable[[Event, Operation], None]] = []
 """Called in the ticker's thread with each event and its operation, in order."""
+
+verdicts: list[Callable[[Operation, Health, Health, Snapshot], None]] = []
+"""Called in the ticker's thread when the verdict on an operation changed: the old health, the new one, the evidence."""
 
 on_tick: list[Callable[[float], None]] = []
 """Called in the ticker's thread after each round, with the monotonic time."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from otel_progress.live.below import Below
     from otel_progress.live.engine.learning import Limits, Lived
-    from otel_progress.live.engine.listeners import Callback
+    from otel_progress.live.engine.listeners import Callback, OnVerdict
     from otel_progress.live.engine.loops import Loops
     from otel_progress.live.operation import Operation, Use
     from otel_progress.live.stack import Place
@@ -219,6 +219,9 @@ class Handle:
     """The most units that `update` said are done."""
     _highest_ratio = 0.0
     _recorded = 0
+    _failures = 0
+    _done: Any = 0
+    _only_failed = False
     """Outcomes that were recorded on it."""
     _total: Number | None = None
     _unit = ITEM
@@ -388,6 +391,7 @@ class Handle:
 
     def _again(self, completed: Number) -> None:
         """A count below the highest so far was said: work that comes again, not progress."""
+        self._step(f"completed {completed:g}")
 
     def set(self, /, **attributes: object) -> None:
         """Set attributes; they show in every summary and on the span. A None is left out."""
@@ -435,6 +439,7 @@ class Handle:
             else:
                 drops.add(semconv.DROP_ATTRIBUTE)
         self._recorded += 1
+        self._failures += key == "failed"
         self.operation._said += 1
         if key == "failed":
             about = {semconv.OUTCOME: key, semconv.ITEM: item, semconv.COMPONENT: component}
@@ -450,11 +455,14 @@ class Handle:
         """
         if self._status is Status.PENDING:
             self._too_early("step")
-        now = clock.monotonic()
         short = type(key) is str and len(key) <= values.NAME_LENGTH
-        known: str = key if short else _long_key(key)  # type: ignore[assignment]
+        self._step(key if short else _long_key(key))  # type: ignore[arg-type]
+
+    def _step(self, key: str) -> None:
+        """Tell the step to this handle and to what is around it."""
+        now = clock.monotonic()
         for node in around(self):
-            node._with_loops(now).step(node, known, now)
+            node._with_loops(now).step(node, key, now)
 
     def usage(
         self,
@@ -535,6 +543,12 @@ class Handle:
         from otel_progress.live.engine.listeners import listen
 
         return listen(callback, self.operation, semconv.RECOVERED)
+
+    def on_verdict(self, callback: OnVerdict) -> Callable[[], None]:
+        """Call this when the verdict on the operation changes; see `otel_progress.on_verdict`."""
+        from otel_progress.live.engine.listeners import listen_to_verdicts
+
+        return listen_to_verdicts(callback, self.operation)
 
     # -- its end
 

@@ -10,21 +10,23 @@ import inspect
 import logging
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress import semconv
 from otel_progress.errors import InvalidState
 from otel_progress.live import hooks
 from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 
 if TYPE_CHECKING:
     from otel_progress.live.operation import Operation
     from otel_progress.model.snapshot import Event, Snapshot
 
+    OnVerdict = Callable[[Health, Health, Snapshot], object]
     Callback = Callable[[Snapshot], object] | Callable[[Snapshot, Event], object]
 
 log = logging.getLogger("otel_progress")
@@ -37,7 +39,7 @@ class Listener:
 
     __slots__ = ("_gets_event", "broken", "callback", "only")
 
-    def __init__(self, callback: Callback, only: str | None = None) -> None:
+    def __init__(self, callback: Callable[..., Any], only: str | None = None) -> None:
         """Decide by its signature what it gets; `only` is the one event that it is told of."""
         self.callback: Callable[..., Any] = callback
         self.only = only
@@ -74,12 +76,30 @@ class Listener:
             log.warning("listener %r failed; it is told of every change all the same", self.callback, exc_info=True)
 
 
+class Change(NamedTuple):
+    """The verdict on an operation changed."""
+
+    old: Health
+    new: Health
+    snapshot: Snapshot
+    name: str = "verdict"
+
+
+class VerdictListener(Listener):
+    """A callback that is told of changed verdicts: the old health, the new one, and the snapshot as evidence."""
+
+    __slots__ = ()
+
+    def _call(self, event: Any) -> Any:
+        return self.callback(event.old, event.new, event.snapshot)
+
+
 class AsyncListener(Listener):
     """An async callback, called on the loop where it was added: one event after the other."""
 
     __slots__ = ("_loop", "_pid", "_queue", "_task")
 
-    def __init__(self, callback: Callback, only: str | None = None) -> None:
+    def __init__(self, callback: Callable[..., Any], only: str | None = None) -> None:
         """Take the loop of here along.
 
         Raises:
@@ -138,7 +158,7 @@ def _is_cancelled() -> bool:
     return cancelling is None or bool(cancelling())
 
 
-def _takes_two(callback: Callback) -> bool:
+def _takes_two(callback: Callable[..., Any]) -> bool:
     """Whether it can only be called with two arguments; a second one with a default belongs to the callback itself."""
     try:
         parameters = inspect.signature(callback).parameters.values()
@@ -165,7 +185,7 @@ class Teller:
         self._thread: threading.Thread | None = None
         self._busy = False
 
-    def put(self, listener: Listener, event: Event) -> None:
+    def put(self, listener: Listener, event: Any) -> None:
         """Queue a call."""
         if _is_full(self._queue, event):
             drops.add(semconv.DROP_LISTENER)
@@ -207,8 +227,7 @@ def listen(callback: Callback, operation: Operation | None, only: str | None = N
 
     With `only`, it is told of the changes with this event's name alone.
     """
-    is_async = any(map(inspect.iscoroutinefunction, (callback, getattr(callback, "__call__", None))))
-    listener = (AsyncListener if is_async else Listener)(callback, only)
+    listener = (AsyncListener if _is_async(callback) else Listener)(callback, only)
     if operation is None:
         where = _all
     else:
@@ -225,6 +244,42 @@ def listen(callback: Callback, operation: Operation | None, only: str | None = N
             where.remove(listener)
 
     return remove
+
+
+class AsyncVerdictListener(AsyncListener):
+    """The same for an async callback."""
+
+    __slots__ = ()
+
+    def _call(self, event: Any) -> Any:
+        return self.callback(event.old, event.new, event.snapshot)
+
+
+def listen_to_verdicts(callback: OnVerdict, operation: Operation | None) -> Callable[[], None]:
+    """Tell the callback of each change of the verdict on one operation, or on all; returns what takes it out again."""
+    listener = (AsyncVerdictListener if _is_async(callback) else VerdictListener)(callback)
+    reference = None if operation is None else weakref.ref(operation)
+
+    def tell(about: Operation, old: Health, new: Health, snapshot: Snapshot) -> None:
+        if reference is None or reference() is about:
+            teller.put(listener, Change(old, new, snapshot))
+
+    hooks.verdicts.append(tell)
+    runtime.want()
+    if operation is not None and operation._status is Status.RUNNING and not operation._seen_by_ticker:
+        operation._announce()
+
+    def remove() -> None:
+        if tell in hooks.verdicts:
+            hooks.verdicts.remove(tell)
+
+    if reference is not None:
+        weakref.finalize(operation, remove).atexit = False
+    return remove
+
+
+def _is_async(callback: object) -> bool:
+    return any(map(inspect.iscoroutinefunction, (callback, getattr(callback, "__call__", None))))
 
 
 def tell_all(event: Event, operation: Operation | None) -> None:

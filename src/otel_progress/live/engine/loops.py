@@ -79,7 +79,7 @@ class Loops:
 
     def stage_ended(self, node: Handle, stage: Handle, now: float) -> None:
         """A stage inside the node ended; what it completed is progress."""
-        if stage._life() != 0:
+        if stage._life() != stage._failures:
             self.progressed(node, now)
         what = _what(stage)
         if stage._status is Status.FAILED:
@@ -153,13 +153,13 @@ class Loops:
 def _life(node: Handle) -> Any:
     """A value that changes with each unit that is completed in the handle, in what runs below it, or on its behalf."""
     operation = node.operation
-    life = node._life()
+    life = node._life() - node._failures  # what failed is over, but nothing that was got done
     for stage in tuple(operation._running or ()):
         if stage is not node and (node is operation or is_inside(stage, node)):
-            life += stage._life()
+            life += stage._life() - stage._failures
     around = node._parent if node is not operation and not node._life() else None
     while around is not None:
-        life += around._life()
+        life += around._life() - around._failures
         around = around._parent if around is not operation else None
     return life
 

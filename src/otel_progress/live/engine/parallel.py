@@ -41,6 +41,11 @@ class Judged(NamedTuple):
         return rank(self.verdict), self.branch.idle / limit if limit and self.branch.wait is None else 0.0
 
 
+def kept(judged: Judged) -> Judged:
+    """The same without the child, which may be dropped meanwhile."""
+    return judged._replace(line=judged.line._replace(child=None))
+
+
 class Seen(NamedTuple):
     """What a snapshot says of the branches."""
 
@@ -160,7 +165,7 @@ def _child(child: Operation, path: str | None, now: float) -> Branch:
     worst = child._worst
     if worst is None or child._health is Health.PROGRESSING:
         return Branch(path, None, child.id, child.name, max(0.0, now - child._moved_at), wait=find_wait(child, now))
-    branch = worst.branch if worst.line.child is not None else _value(child, worst.line, now)
+    branch = worst.branch if worst.branch.child is not None else _value(child, worst.line, now)
     verdict = judge_branch(branch)
     return Branch(
         path=path,

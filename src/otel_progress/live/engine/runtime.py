@@ -83,7 +83,7 @@ def want() -> None:
 
 def unwant() -> None:
     """Somebody takes events no longer; with nobody left, operations report nothing."""
-    hooks.wanted = bool(hooks.sinks or hooks.on_change)
+    hooks.wanted = bool(hooks.sinks or hooks.on_change or hooks.verdicts)
 
 
 def ensure() -> None:

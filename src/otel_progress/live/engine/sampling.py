@@ -27,7 +27,7 @@ def sample(operation: Operation, now: float) -> bool:
     if moved:
         before, operation._moved_at = operation._moved_at, now
         _learn(operation, operation, before, now)
-        if operation._loops is not None:
+        if operation._loops is not None and not operation._only_failed:
             operation._loops.progressed(operation, now)
     if now >= operation._observe_at:
         _observe(operation, now)
@@ -37,12 +37,13 @@ def sample(operation: Operation, now: float) -> bool:
 def _sample_with_stages(operation: Operation, running: tuple[Stage, ...], now: float) -> bool:
     """The same for an operation with running stages, the outer ones first."""
     moved = False
+    outer = {stage._parent for stage in running}
     for node in (operation, *running):
         if _counted(node, now):
             moved = True
             before = node._moved_at
             operation._touch(node, now)
-            _spread(operation, node, before, running, now)
+            _spread(operation, node, before, running if node in outer else (), now)
     for node in (operation, *running):
         if now >= node._observe_at:
             _observe(node, now)
@@ -57,9 +58,9 @@ def _spread(operation: Operation, node: Handle, before: float, running: Iterable
         _learn(operation, leaf, before if leaf is node else max(leaf._moved_at, leaf._counted_at), now)
     for stage in below:
         stage._counted_at = now  # by others, on its behalf
-        if stage._loops is not None:
+        if stage._loops is not None and not node._only_failed:
             stage._loops.progressed(stage, now)
-    outer: Handle | None = node
+    outer: Handle | None = None if node._only_failed else node
     while outer is not None:
         if outer._loops is not None:
             outer._loops.progressed(outer, now)
@@ -73,6 +74,8 @@ def _counted(node: Handle, now: float) -> bool:
     life = advanced + node._bumps if plain else node._life()
     if life == node._seen or life != life:  # NaN differs from itself for ever
         return False
+    done, node._done = node._done, life - node._failures
+    node._only_failed = done == node._done
     node._seen = life
     node._counted_at = now
     for lane in tuple(node._lanes or ()):

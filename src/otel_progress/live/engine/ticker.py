@@ -20,7 +20,7 @@ from otel_progress.live import hooks
 from otel_progress.live.branches import lines, loop_of, named_stall_after, touch_lanes
 from otel_progress.live.drops import drops
 from otel_progress.live.engine import learning, limits, watchdog
-from otel_progress.live.engine.parallel import Judged, examine
+from otel_progress.live.engine.parallel import Judged, examine, kept
 from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import Change, registry
@@ -289,13 +289,14 @@ class Ticker:
         snapshot = self._snapshot(operation)
         verdict = judge(snapshot, snapshot.timestamp)
         found = examine(operation, now)
-        operation._worst = found[0]
+        operation._worst = kept(found[0])
         operation._health, operation._overdue = verdict.health, verdict.overdue
         operation._check_at = _next_check(operation, found, verdict.health, now)
         troubles = operation._troubles or {}
         fresh = [one for one in found if one.verdict.health in STUCK and one.line.key not in troubles]
         renamed = watchdog.renamed(operation, found, now)
-        if verdict.health is not before or verdict.overdue is not overdue:
+        changed = verdict.health is not before or verdict.overdue is not overdue
+        if changed:
             self._tell_parent(operation)
         if fresh:
             self._stalls += 1
@@ -312,6 +313,10 @@ class Ticker:
         elif renamed or moved_at is not None or verdict.health is not before or (overdue and not verdict.overdue):
             if not told or renamed:
                 self._waiting.setdefault(operation, self._rounds)
+        if changed and hooks.verdicts:
+            seen = self._snapshot(operation)
+            for tell in tuple(hooks.verdicts):
+                _safely(tell, operation, before, verdict.health, seen)
 
     def _tell_parent(self, operation: Operation) -> None:
         """The verdict on a child changed: that on its parent may change, too."""
@@ -334,9 +339,9 @@ class Ticker:
         self._snapshots.pop(operation, None)  # it was made before the evidence was there
         when = clock.time_ns()
         node = judged.line.node
-        for kept in {node, operation}:
-            if kept._span is not None:
-                keep(kept, event, when, attributes)
+        for about in {node, operation}:
+            if about._span is not None:
+                keep(about, event, when, attributes)
         self._emit(event, operation, node, when, attributes)
 
     # -- the budget
