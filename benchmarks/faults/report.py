@@ -90,6 +90,11 @@ def evidence(found: Score) -> str:
         f"concluded {wrong.concluded} ({wrong.evidence})"
         for wrong in found.wrong
     ]
+    out += [
+        f"- Late by {delay.seconds:.2f} s, {delay.view}: {delay.operation} was {delay.want} (the machine by {delay.lag:.2f} s)"
+        for delay in found.delays
+        if delay.seconds > (TICK if delay.view == "inside" else 2 * EXPORT)
+    ]
     out += [f"- Wrong line: {text}" for text in found.wrong_lines]
     out += [f"- Wrong branch: {text}" for text in found.wrong_branches]
     out += [

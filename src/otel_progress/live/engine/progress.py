@@ -341,8 +341,11 @@ def _mapped(node: Handle, raw: float) -> float:
 
 def observe(node: Handle, now: float) -> None:
     """Let the pace see how far it is."""
-    found = _surveyed(node.operation, now).of(node)
-    reached: float | None = found.reached if _by_count(node, found) else found.raw
+    if _is_alone(node):
+        reached: float | None = node._progress()[0]
+    else:
+        found = _surveyed(node.operation, now).of(node)
+        reached = found.reached if _by_count(node, found) else found.raw
     if reached is None:
         return
     if node._pace is None:
@@ -350,6 +353,17 @@ def observe(node: Handle, now: float) -> None:
             return
         node._pace = Pace(node._started or now)
     node._pace.observe(now, float(reached))
+
+
+def _is_alone(node: Handle) -> bool:
+    """Whether it only counts: nothing runs or ran inside it, and no ratio or plan says how far it is."""
+    operation = node.operation
+    running = operation._running
+    if node._below is not None or operation._children or node._ratio is not None:
+        return False
+    if node is operation:
+        return not running and operation._opts.plan is None
+    return bool(running) and running[-1] is node  # type: ignore[index]
 
 
 def _surveyed(operation: Operation, now: float) -> Survey:
