@@ -91,7 +91,7 @@ def evidence(found: Score) -> str:
         for wrong in found.wrong
     ]
     out += [
-        f"- Late by {delay.seconds:.2f} s, {delay.view}: {delay.operation} was {delay.want} (the machine by {delay.lag:.2f} s)"
+        f"- Late by {delay.seconds:.2f} s, {delay.view}: {delay.operation} was {delay.want}"
         for delay in found.delays
         if delay.seconds > (TICK if delay.view == "inside" else 2 * EXPORT)
     ]
