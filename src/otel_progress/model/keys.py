@@ -133,7 +133,7 @@ def of_stage(stage: StageSnapshot) -> Json:
 
 
 def of_branch(branch: Branch) -> Json:
-    """One of the lines of work that run side by side; `branch` is what people call it, `stage` the path of its stage."""
+    """One of the lines of work side by side; `branch` is what people call it, `stage` the path of its stage."""
     out = {name: plain(getattr(branch, name)) for name in branch.__dataclass_fields__ if name != "path"}
     return {"branch": branch.label, "stage": branch.path, **out, "health": word(branch.health)}
 
