@@ -93,7 +93,7 @@ class Monitor:
 
     def health(self, key: str) -> str:
         """The verdict on one that runs."""
-        return str(self.row(key).get("verdict", {}).get("health", ""))
+        return str((self.row(key).get("verdict") or {}).get("health", ""))
 
     def events(self, key: str) -> list[dict[str, Any]]:
         """The whole history."""

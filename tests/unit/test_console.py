@@ -585,7 +585,7 @@ def test_what_was_set_and_counted_is_shown(progress_capture: Capture, show: Show
     console, terminal = show(width=120)
     with progress.operation("crawl", attributes={"site": "example.org"}) as op:
         op.set(depth=3)
-        with progress.stage("fetch", attributes={"url": "/a"}) as stage:
+        with progress.stage("fetch", unit="file", attributes={"url": "/a"}) as stage:
             list(progress.track("abc", unit="token"))
             list(progress.track("ab", unit="page"))
             see(progress_capture, console)

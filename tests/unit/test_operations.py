@@ -949,7 +949,7 @@ def test_summary_shows_all_that_was_recorded(progress_capture: Capture) -> None:
     with progress.operation("crawl", attributes={"site": "example.org"}) as op:
         op.set(depth=3, tags={"b": [1, 2]})
         for number in range(4):
-            with progress.stage("fetch", attributes={"url": f"/{number}"}) as stage:
+            with progress.stage("fetch", unit="file", attributes={"url": f"/{number}"}) as stage:
                 progress_capture.clock.sleep(0.05)
                 list(progress.track("abc", unit="token"))
                 if number == 1:

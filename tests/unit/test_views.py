@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from monitor_parts import Parts, fake_time, parts, seconds
 
 from otel_progress import semconv as s
+from otel_progress.model.estimate import Estimate
+from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
@@ -57,6 +59,56 @@ def detail(monitor: Parts, key: str = "a") -> dict[str, Any]:
     assert entry is not None
     found: dict[str, Any] = json.loads(dump(monitor.views.detail(entry)))
     return found
+
+
+# -- one language
+
+
+def test_rows_and_details_speak_as_to_dict_does(monitor: Parts) -> None:
+    """The keys that a bar, a list and a history need are those of `Snapshot.to_dict()`, with the same values."""
+    seen = snap(
+        5,
+        stall_after=300.0,
+        elapsed=60.0,
+        stage="parse",
+        progress=Progress(4, 10, "file", 0.4, 0.4, 0.1, Estimate(60.0, 50.0, 90.0, "rate")),
+        stages=(
+            StageSnapshot("load", "load", Status.COMPLETED, started_at=AT, elapsed=2.0, planned=True),
+            StageSnapshot("parse", "parse", Status.RUNNING, started_at=AT + 2, planned=True),
+            StageSnapshot("report", "report", Status.PENDING, planned=True),
+        ),
+        repeated=(StageRuns("load", Attributes({"completed": 3, "failed": 1}), 9.0, 2.0, 3.0, 3.0, 3.0, 0),),
+    )
+    monitor.say(seen)
+    own, row, all_of_it = seen.to_dict(), text(monitor), detail(monitor)
+    for key in ("operation_id", "name", "status", "percentage", "current_step", "eta"):
+        assert row[key] == all_of_it[key] == own[key], key
+    assert row["verdict"]["health"] == own["verdict"]["health"] == "progressing"
+    for key in (
+        *("current_stage", "total_stages", "stages_completed", "failed_stage", "stage_history", "elapsed_time"),
+        *("average_stage_duration", "estimated_completion", "updated_at", "repeated", "attributes", "result"),
+    ):
+        assert all_of_it[key] == own[key], key
+    assert (row["percentage"], row["eta"]["seconds"], all_of_it["current_stage"]) == (40, 60, 1)
+    assert (row["id"], row["progress"]["percentage"]) == ("a", 40)
+
+
+def test_what_is_not_known_is_null(monitor: Parts) -> None:
+    """A row has the keys of a bar whatever it knows, so that no reader computes with what is not there."""
+    monitor.say(snap(1, Status.COMPLETED))
+    row = text(monitor)
+    assert {key: row[key] for key in ("percentage", "current_step", "eta", "verdict")} == {
+        "percentage": None,
+        "current_step": None,
+        "eta": None,
+        "verdict": None,
+    }
+
+
+def test_the_verdict_says_stuck(monitor: Parts) -> None:
+    """What the wire calls silent is stuck for whoever reads the API."""
+    monitor.say(snap(1, health=Health.SILENT, idle=400.0, stall_after=300.0))
+    assert text(monitor)["verdict"]["health"] == detail(monitor)["verdict"]["health"] == "stuck"
 
 
 # -- JSON

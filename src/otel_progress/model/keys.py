@@ -10,22 +10,26 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from enum import Enum
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 
 from otel_progress import semconv
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import Verdict, judge
 from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot
-from otel_progress.model.status import Status, word
+from otel_progress.model.status import Health, Status, word
 
 Json = dict[str, Any]
+
+
+_MADE: Final = frozenset({"progress", "stages", "branches", "repeated", "timestamp"})
+"""Fields that are told in another form."""
 
 
 def of_snapshot(snapshot: Snapshot) -> Json:
     """All that a snapshot holds, and what follows from it; see `Snapshot.to_dict`."""
     verdict = None if snapshot.status.final else judge(snapshot, snapshot.timestamp)
-    out = {name: plain(getattr(snapshot, name)) for name in snapshot.__dataclass_fields__}
+    out = {name: plain(getattr(snapshot, name)) for name in snapshot.__dataclass_fields__ if name not in _MADE}
     out |= brief(snapshot, verdict) | stages_in_numbers(snapshot) | history(snapshot)
     out["updated_at"] = snapshot.timestamp
     out["progress"] = of_progress(snapshot.progress, snapshot.message)
@@ -56,6 +60,32 @@ def brief(snapshot: Snapshot, verdict: Verdict | None, progress: Progress | None
         "current_step": snapshot.message or snapshot.stage,
         "eta": of_eta(progress.eta),
         "verdict": None if verdict is None else of_verdict(verdict),
+    }
+
+
+def of_row(row: Mapping[str, Any]) -> Json:
+    """A row of the monitor's list with the keys of `brief` beside its own: null where something is not known."""
+    progress, verdict = row.get("progress") or {}, row.get("verdict")
+    return {
+        **row,
+        "operation_id": row["id"],
+        "percentage": progress.get("percentage"),
+        "current_step": progress.get("current_step") or row.get("stage"),
+        "eta": progress.get("eta"),
+        "verdict": verdict and {**verdict, "health": word(Health(verdict["health"]))},
+    }
+
+
+def of_detail(snapshot: Snapshot, row: Mapping[str, Any]) -> Json:
+    """What the monitor says of one operation beside its row and the fields of the snapshot."""
+    eta = (row.get("progress") or {}).get("eta")
+    done = None if eta is None or snapshot.status.final else _moment(snapshot.timestamp + eta["seconds"])
+    return {
+        **stages_in_numbers(snapshot),
+        **history(snapshot),
+        "estimated_completion": done,
+        "updated_at": snapshot.timestamp,
+        "repeated": [of_runs(runs) for runs in snapshot.repeated],
     }
 
 
@@ -98,14 +128,14 @@ def of_progress(progress: Progress, message: str | None = None) -> Json:
 
 def of_stage(stage: StageSnapshot) -> Json:
     """A stage that is told one by one."""
-    out = {name: plain(getattr(stage, name)) for name in stage.__dataclass_fields__}
+    out = {name: plain(getattr(stage, name)) for name in stage.__dataclass_fields__ if name != "progress"}
     return out | {"progress": of_progress(stage.progress, stage.message)}
 
 
 def of_branch(branch: Branch) -> Json:
-    """One of the lines of work that run side by side; `label` is what people call it."""
-    out = {name: plain(getattr(branch, name)) for name in branch.__dataclass_fields__}
-    return {"label": branch.label, **out, "health": word(branch.health)}
+    """One of the lines of work side by side; `branch` is what people call it, `stage` the path of its stage."""
+    out = {name: plain(getattr(branch, name)) for name in branch.__dataclass_fields__ if name != "path"}
+    return {"branch": branch.label, "stage": branch.path, **out, "health": word(branch.health)}
 
 
 def of_runs(runs: StageRuns) -> Json:

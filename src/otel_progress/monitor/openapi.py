@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from otel_progress import semconv as s
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.states import STATES, TROUBLE, WORDS
 
 Json = dict[str, Any]
@@ -377,6 +377,7 @@ def _schemas() -> Json:
         "Row": _object(("id", "name", "status", "attempt", "timestamp", "revision"), **_row()),
         "Detail": _object(("id", "name", "status", "attempt", "timestamp", "revision"), **{**_row(), **_more()}),
         "Verdict": _verdict(),
+        "Eta": _eta(),
         "Progress": _progress(),
         "Stage": _stage(),
         "Wait": _object((), reason=_text(), elapsed=_seconds(), overdue_after=_seconds()),
@@ -413,7 +414,7 @@ def _row() -> Json:
         "status": _text(enum=_STATUSES),
         "state": _text("One word for how it is: its verdict, or the status of one that is over.", enum=list(STATES)),
         "trouble": _flag("Only where a list marks it as trouble."),
-        "verdict": _ref("Verdict"),
+        **_brief(),
         "reason": _text("Of a final status."),
         "attempt": _whole("As the monitor counts, over all processes."),
         "also_running": {**_list(_run()), "description": "Older runs of the same id that live beside this one."},
@@ -461,12 +462,57 @@ def _branch() -> Json:
     texts = ("branch", "stage", "lane", "child", "reason", "stuck_at")
     return _object(
         ("branch", "health"),
-        health=_text(enum=_HEALTHS),
+        health=_text(enum=sorted({word(health) for health in Health})),
         idle=_seconds(),
         stall_after=_seconds(),
         wait=_ref("Wait"),
         **{name: _text() for name in texts},
     )
+
+
+def _brief() -> Json:
+    """What `Snapshot.to_dict()` calls the same."""
+    return {
+        "operation_id": _text("The same as `id`."),
+        "percentage": _or_null(_number("From 0 to 100, with that of its children.")),
+        "current_step": _or_null(_text("The message, else the stage that runs.")),
+        "eta": _or_null(_ref("Eta")),
+        "verdict": _or_null(_ref("Verdict")),
+    }
+
+
+def _stages_and_history() -> Json:
+    """What `Snapshot.to_dict()` calls the same, of a detail."""
+    ended = _object(
+        ("stage", "status", "duration"),
+        stage=_text("Its path."),
+        status=_text(enum=_STATUSES),
+        started_at=_time(),
+        duration=_seconds(),
+        message=_or_null(_text()),
+        reason=_or_null(_text()),
+    )
+    runs = _object(
+        ("path", "name", "count", "counts", "seconds", "median", "p90", "p95", "longest", "folded"),
+        path=_text(),
+        name=_text(),
+        count=_whole("How many runs ended."),
+        counts=_map(_whole()),
+        folded=_whole("How many of them are not among the stages."),
+        **{name: _seconds() for name in ("seconds", "median", "p90", "p95", "longest")},
+    )
+    return {
+        "current_stage": _or_null(_whole("The place of the stage that runs, from 0 on.")),
+        "total_stages": _or_null(_whole("Outermost stages, by name.")),
+        "stages_completed": _or_null(_whole()),
+        "failed_stage": _or_null(_text("The path of the stage that failed last.")),
+        "stage_history": _list(ended),
+        "average_stage_duration": _or_null(_seconds()),
+        "elapsed_time": _seconds(),
+        "estimated_completion": _or_null(_text("A time, in ISO 8601.")),
+        "updated_at": _time(),
+        "repeated": _list(runs),
+    }
 
 
 def _more() -> Json:
@@ -483,6 +529,7 @@ def _more() -> Json:
     sources = ("stall_after_source", "slow_after_source")
     anything: Json = {}
     return {
+        **_stages_and_history(),
         "description": _text(),
         "attributes": _map(anything),
         "result": _map(anything),
@@ -524,7 +571,7 @@ def _verdict() -> Json:
     texts = ("reason", "limit", "clock", "source", "seen")
     return _object(
         ("health",),
-        health=_text(enum=_HEALTHS),
+        health=_text(enum=sorted({word(health) for health in Health})),
         overdue=_flag(),
         frozen=_flag("Its process is dead, and proven to be stopped."),
         child=_text("The id of the child operation in another process that decides."),
@@ -533,6 +580,10 @@ def _verdict() -> Json:
         allowed=_seconds(),
         **{name: _text() for name in texts},
     )
+
+
+def _eta() -> Json:
+    return _object((), seconds=_seconds(), low=_seconds(), high=_seconds(), source=_text())
 
 
 def _progress() -> Json:
@@ -545,7 +596,7 @@ def _progress() -> Json:
         total=_number(),
         unit=_text(),
         rate=_number("Units a second."),
-        eta=_object((), seconds=_seconds(), low=_seconds(), high=_seconds(), source=_text()),
+        eta=_ref("Eta"),
         rolled_up=_flag("Made from its children."),
     )
 

@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.model import keys
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import STUCK, Verdict
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor import moment
 from otel_progress.monitor.below import Judgement
 from otel_progress.monitor.kept import Event
@@ -88,7 +89,7 @@ class Views:
         if known is not None and known[:2] == (entry.revision, label):
             return known[2] if not known[3] else f"{known[2][:-1]},{dump(self._clocks(entry, known[3]))[1:]}"
         row = self.row(entry)
-        if "reason" in row.get("verdict", ()):
+        if "reason" in (row["verdict"] or ()):
             return dump(row)  # its evidence grows with time
         clocks: Json = {name: row.pop(name) for name in _CLOCKS if name in row} if entry.open else {}
         text = dump(row)
@@ -114,9 +115,9 @@ class Views:
     def row(self, entry: Entry) -> Json:
         """A row of an operation; where what was said of it can't be shown, the little that is sound."""
         try:
-            return self._row(entry, self._now(entry))
+            return keys.of_row(self._row(entry, self._now(entry)))
         except (ValueError, TypeError, AttributeError, ArithmeticError):
-            return self._row(entry, bare(entry.head))
+            return keys.of_row(self._row(entry, bare(entry.head)))
 
     def _now(self, entry: Entry) -> Snapshot:
         """All that was said of an operation, with its clocks as they are now."""
@@ -239,7 +240,7 @@ class Views:
                 "control": entry.open and self.can_reach(entry.instance),
             }
         )
-        return out
+        return keys.of_row(out | keys.of_detail(seen, out))
 
     def _ancestors(self, snapshot: Snapshot) -> list[Json]:
         found: list[Json] = []
@@ -554,7 +555,7 @@ def _branch(branch: Branch) -> Json:
             "stage": _text(branch.path),
             "lane": _text(branch.lane),
             "child": branch.child,
-            "health": branch.health.value,
+            "health": word(branch.health),
             "reason": _text(branch.reason),
             "idle": branch.idle,
             "stall_after": branch.stall_after,
