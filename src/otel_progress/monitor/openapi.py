@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from otel_progress import semconv as s
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.states import STATES, TROUBLE, WORDS
 
 Json = dict[str, Any]
@@ -458,10 +458,10 @@ def _run() -> Json:
 
 
 def _branch() -> Json:
-    texts = ("branch", "stage", "lane", "child", "reason", "stuck_at")
+    texts = ("label", "path", "lane", "child", "reason", "stuck_at")
     return _object(
-        ("branch", "health"),
-        health=_text(enum=_HEALTHS),
+        ("label", "health"),
+        health=_text(enum=sorted(word(health) for health in Health)),
         idle=_seconds(),
         stall_after=_seconds(),
         wait=_ref("Wait"),
