@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, fake_time, names, parts, seconds
+from monitor_parts import Parts, event_of, fake_time, names, parts, seconds
 
 from otel_progress import semconv as s
 from otel_progress.model.loop import Loop
-from otel_progress.model.snapshot import Snapshot, Wait
+from otel_progress.model.snapshot import Branch, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.below import STOPPED
 from otel_progress.monitor.core import Told
@@ -211,6 +211,36 @@ def test_over_several_levels_and_processes(scene: Scene) -> None:
     scene.monitor.tick()
     assert [scene.verdict(key)["health"] for key in ("parent", "middle", "low", "lowest")] == ["silent"] * 4
     assert len(scene.told()) == 4
+
+
+def lanes(*stuck: str) -> dict[str, Any]:
+    """A parent with two stages side by side, of which these are stuck."""
+    stages = tuple(
+        StageSnapshot(name, name, Status.RUNNING, started_at=AT, span_id=letter * 16)
+        for name, letter in zip("xy", "ab")
+    )
+    health = {name: Health.SILENT if name in stuck else Health.PROGRESSING for name in "xy"}
+    branches = tuple(Branch(path=name, idle=9.0, stall_after=2.0, health=health[name]) for name in "xy")
+    return {"stages": stages, "branches": branches}
+
+
+@pytest.mark.parametrize(
+    ("above", "stuck", "health"),
+    [
+        ("a" * 16, "x", "progressing"),  # the stage that waits for the child
+        ("a" * 16, "xy", "silent"),  # and another one, which does not
+        ("a" * 16, "y", "silent"),
+        ("c" * 16, "y", "progressing"),  # nobody knows which stage waits
+        (None, "xy", "progressing"),
+    ],
+)
+def test_stage_that_hangs_beside_a_child_elsewhere(scene: Scene, above: str | None, stuck: str, health: str) -> None:
+    """It is still stuck where the child's trace tells that another stage started it."""
+    span = SpanIds("1" * 32, "2" * 16, above)
+    one = Snapshot("child", "work", Status.RUNNING, AT, sequence=1, started_at=AT, parent_id="parent", span=span)
+    scene.monitor.take_of("p-child", event_of(one, trace="1" * 32))
+    scene.stall(**lanes(*stuck))
+    assert scene.verdict()["health"] == health
 
 
 def test_stall_that_was_told_before_the_child_was_known_is_taken_back(scene: Scene) -> None:

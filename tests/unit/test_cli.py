@@ -385,3 +385,16 @@ def test_who_listens_on_a_port_is_named() -> None:
     assert found is not None
     assert (found.pid, bool(found.name)) == (os.getpid(), True)
     assert proc.listener(port) is None
+
+
+def test_list_tells_what_the_stage_had_of_one_that_ended() -> None:
+    """A lost operation that counted nothing itself shows 12 of 20 in its last stage, and no 0%."""
+    from otel_progress.cli.list_ import counted, percent
+    from otel_progress.cli.remote import snapshot_of
+
+    stage = {"completed": 12, "total": 20, "unit": "row", "ratio": 0.6}
+    row = {"id": "a", "name": "n", "status": "lost", "ended": True, "progress": {}, "stage_progress": stage}
+    assert counted(snapshot_of(row), row).startswith("12/20")
+    assert percent(snapshot_of(row)) == ""
+    own = {**row, "progress": {"completed": 3, "total": 4, "unit": "file", "ratio": 0.75}}
+    assert counted(snapshot_of(own), own).startswith("3/4")

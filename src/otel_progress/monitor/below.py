@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Final
 
-from otel_progress.model.health import Verdict
+from otel_progress.model.health import STUCK, Verdict
+from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
 from otel_progress.monitor.ledger import Entry, Ledger
 
@@ -65,6 +66,8 @@ class Children:
         ):
             return own  # a child in the parent's own process is stuck: the process is right
         if elsewhere:
+            if _has_another_hang(entry.snapshot, [child.snapshot for child, _ in elsewhere]):
+                return own
             child, verdict = min(elsewhere, key=lambda one: _rank(one[1]))
             return _waits(own, child, verdict)
         ended = self._ended_last(entry)
@@ -103,6 +106,22 @@ class Children:
 def _counts(parent: Entry, child: Entry, verdict: Verdict) -> bool:
     """Whether a child explains its parent's silence: it runs elsewhere, or it waits for one that does."""
     return child.instance != parent.instance or isinstance(verdict, Judgement)
+
+
+def _has_another_hang(parent: Snapshot, children: list[Snapshot]) -> bool:
+    """Whether a branch of the parent is stuck that provably waits for none of these children.
+
+    The span above a child is that of the stage that started it, where the context was carried there. Only where that is
+    known of all of them can a stuck branch be one that waits for none.
+    """
+    stuck = [branch.path or "" for branch in parent.branches if branch.health in STUCK and branch.child is None]
+    if len(parent.branches) < 2 or not stuck:
+        return False
+    spans = {stage.span_id: stage.path for stage in parent.stages if stage.span_id and not stage.status.final}
+    hosts = [None if child.span is None else spans.get(child.span.parent_id or "") for child in children]
+    if None in hosts:
+        return False
+    return any(all(path != host and not path.startswith(f"{host}/") for host in hosts) for path in stuck)
 
 
 def _waits(own: Verdict, child: Entry, verdict: Verdict) -> Judgement:

@@ -459,9 +459,9 @@ def _run() -> Json:
 
 
 def _branch() -> Json:
-    texts = ("branch", "stage", "lane", "child", "reason", "stuck_at")
+    texts = ("label", "path", "lane", "child", "reason", "stuck_at")
     return _object(
-        ("branch", "health"),
+        ("label", "health"),
         health=_text(enum=sorted({word(health) for health in Health})),
         idle=_seconds(),
         stall_after=_seconds(),

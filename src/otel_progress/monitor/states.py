@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import STUCK_WORD, Health, Status, word
 
 
 class Label(NamedTuple):
@@ -21,9 +21,8 @@ class Label(NamedTuple):
     frozen: bool = False
 
 
-STUCK: Final = "stuck"
 _OPEN: Final = (
-    STUCK,
+    STUCK_WORD,
     "looping",
     "frozen",
     "dead",
@@ -42,7 +41,7 @@ STATES: Final = (*_OPEN, *ENDED)
 RANKS: Final = {word: rank for rank, word in enumerate(STATES)}
 ANY_TROUBLE: Final = "trouble"
 """The filter word that stands for all of `TROUBLE`."""
-_ALSO: Final = {Health.SILENT.value: (STUCK,), "dead": ("dead", "frozen"), ANY_TROUBLE: tuple(TROUBLE)}
+_ALSO: Final = {Health.SILENT.value: (STUCK_WORD,), "dead": ("dead", "frozen"), ANY_TROUBLE: tuple(TROUBLE)}
 WORDS: Final = frozenset({*_OPEN, *_ALSO})
 """The words that a filter takes."""
 
@@ -55,11 +54,9 @@ def state_of(status: Status, label: Label) -> str:
         return "frozen"
     if label.overdue:
         return "overdue"
-    if label.health is Health.SILENT:
-        return STUCK
     if status is Status.PENDING and label.health is Health.WAITING:
         return "pending"
-    return str(label.health)
+    return word(label.health)
 
 
 def meant(words: frozenset[str]) -> frozenset[str]:

@@ -272,12 +272,18 @@ class Hub:
         return reader, frames
 
     async def follow(
-        self, topic: Topic, reader: Reader, say: Callable[[list[Frame]], Any], beat: Callable[[], Any]
+        self,
+        topic: Topic,
+        reader: Reader,
+        first: list[Frame],
+        say: Callable[[list[Frame]], Any],
+        beat: Callable[[], Any],
     ) -> None:
-        """Say all that is new about a topic, until it ends, the hub closes, or the reader leaves or is too slow."""
+        """Say these frames, then all that is new about a topic, until it ends, the hub closes, or the reader leaves."""
         reader.task = asyncio.current_task()
         topic.readers.add(reader)
         try:
+            await say(first)
             while not self._closed and not reader.over:
                 frames = topic.after(reader.position)
                 if frames is None:
@@ -320,9 +326,8 @@ async def serve_events(
         await send({"type": "http.response.body", "body": BEAT, "more_body": True})
 
     await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
-    await say(frames)
     with _until_gone(scope, receive):
-        await hub.follow(hub.topic(topic), reader, say, beat)
+        await hub.follow(hub.topic(topic), reader, frames, say, beat)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -387,8 +392,7 @@ async def serve_socket(
 
     await receive()
     await send({"type": "websocket.accept"})
-    await say(frames)
-    main = asyncio.ensure_future(hub.follow(hub.topic(topic), reader, say, beat))
+    main = asyncio.ensure_future(hub.follow(hub.topic(topic), reader, frames, say, beat))
     gone = asyncio.ensure_future(left())
     try:
         await main

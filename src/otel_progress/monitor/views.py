@@ -89,7 +89,7 @@ class Views:
         if known is not None and known[:2] == (entry.revision, label):
             return known[2] if not known[3] else f"{known[2][:-1]},{dump(self._clocks(entry, known[3]))[1:]}"
         row = self.row(entry)
-        if "reason" in (row["verdict"] or ()):
+        if "reason" in (row.get("verdict") or ()):
             return dump(row)  # its evidence grows with time
         clocks: Json = {name: row.pop(name) for name in _CLOCKS if name in row} if entry.open else {}
         text = dump(row)
@@ -231,7 +231,7 @@ class Views:
                 "timeline": self._timeline(entry),
                 "children_rows": [self.row(child) for child in children[:CHILDREN]],
                 "ancestors": self._ancestors(seen),
-                "stack": seen.stack if _is_stopped(seen, verdict) else None,
+                "stack": seen.stack if _is_stopped(verdict) else None,
                 "loop": _loop(seen) if entry.open else None,
                 "branches": [_branch(branch) for branch in seen.branches] if entry.open and seen.branches else None,
                 "notes_url": f"/operations/{quote(seen.operation_id, safe='')}/events",
@@ -377,7 +377,7 @@ def _row(
             "progress": progress,
             "stage_progress": _innermost(seen),
             "wait": _wait(seen.wait),
-            "stuck_at": _text(seen.stuck_at) if _is_stopped(seen, verdict) else None,
+            "stuck_at": _text(seen.stuck_at) if _is_stopped(verdict) else None,
             "cancel": "requested" if seen.cancel_requested else None,
             "cost": whole.cost or None,
             "tokens": whole.tokens or None,
@@ -395,11 +395,11 @@ def _label(verdict: Verdict | None) -> Label:
     return Label(verdict.health, verdict.overdue, isinstance(verdict, Judgement) and verdict.frozen)
 
 
-def _is_stopped(seen: Snapshot, verdict: Verdict | None) -> bool:
+def _is_stopped(verdict: Verdict | None) -> bool:
     """Whether the line where it was stuck is where it is: not once it moved, ended, or only waits for a child."""
     if verdict is None:
         return False
-    return verdict.health in STUCK or (verdict.health is Health.DEAD and seen.health in STUCK)
+    return verdict.health in STUCK or verdict.health is Health.DEAD  # nobody knows that it moved since it was said
 
 
 def _whole(seen: Snapshot, whole: Whole, shown: float | None) -> Json:
@@ -551,8 +551,8 @@ def _stage(stage: StageSnapshot) -> Json:
 def _branch(branch: Branch) -> Json:
     return _clean(
         {
-            "branch": _text(branch.label),
-            "stage": _text(branch.path),
+            "label": _text(branch.label),
+            "path": _text(branch.path),
             "lane": _text(branch.lane),
             "child": branch.child,
             "health": word(branch.health),
