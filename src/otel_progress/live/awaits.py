@@ -13,7 +13,7 @@ from itertools import takewhile
 from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any, Final, NamedTuple
 
-from otel_progress.live.reading import field, types_of
+from otel_progress.live.reading import field, module_of, types_of
 from otel_progress.live.spots import Spot, printable, spot
 
 NODES: Final = 5000
@@ -202,8 +202,16 @@ def _to_complete(links: Sequence[Link]) -> list[Any]:
         for thing in near:
             if type(thing) is GeneratorType and thing.gi_code.co_name == "as_completed":
                 return [each for found in variables(thing) if type(found) is CellType for each in _members(found)]
-        near = [each for thing in near[:NEAR] if not is_task(thing) for each in variables(thing)]
+        near = [each for thing in near if _is_iterator(thing) for each in variables(thing)]
     return []
+
+
+def _is_iterator(thing: Any) -> bool:
+    """Whether it hands on the items of another iterator, as far as that can be known."""
+    kind = type(thing)
+    return kind is GeneratorType or (
+        module_of(kind).partition(".")[0] in ("builtins", "itertools", "otel_progress") and hasattr(kind, "__next__")
+    )
 
 
 def _starting(things: list[Any]) -> list[Any]:
