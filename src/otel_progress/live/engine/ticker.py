@@ -480,8 +480,7 @@ def _postponed(operation: Operation, now: float) -> bool:
     due = [line.moved_at + limit for line in found if (limit := line.limit) is not None]
     if slow_after is not None:
         due.append(started + slow_after)
-    again = now + min(60.0, max(1.0, (now - started) / 10))  # a learned limit falls while more is seen
-    operation._check_at = min(*due, again) if due else again
+    operation._check_at = min(*due, now + 60.0) if due else now + 60.0
     return operation._check_at > now
 
 
