@@ -142,12 +142,13 @@ def test_the_limit_is_learned_and_says_from_where(progress_capture: Capture) -> 
         op.advance()
         progress_capture.advance(2)
         snapshot = op.snapshot()
-        assert snapshot.stall_after_source == "learned from 1 run, longest gap 4 s"
+        source = snapshot.stall_after_source or ""
+        assert re.fullmatch(r"learned from 1 run, longest gap 4(\.\d)? s", source)
         assert snapshot.stall_after is not None
         assert FLOOR < snapshot.stall_after < PRIOR
         progress_capture.advance(snapshot.stall_after)
         assert op.snapshot().health is Health.SILENT
-        assert "(learned from 1 run, longest gap 4 s)" in (op.snapshot().health_reason or "")
+        assert f"({source})" in (op.snapshot().health_reason or "")
 
 
 def test_a_run_learns_from_itself(progress_capture: Capture) -> None:
@@ -254,7 +255,7 @@ def test_a_pause_between_stages_is_learned(progress_capture: Capture) -> None:
             assert op.snapshot().health is Health.PROGRESSING
     with progress.operation("etl") as op:
         progress_capture.advance(1)
-        assert op.snapshot().stall_after == pytest.approx(40 + 5 * 30, rel=0.5)
+        assert 40 + 5 * 30 <= (op.snapshot().stall_after or 0) <= 400
 
 
 def test_waits_are_no_gaps(progress_capture: Capture) -> None:

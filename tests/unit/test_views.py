@@ -166,6 +166,24 @@ def test_evidence_of_trouble_is_that_of_now(monitor: Parts, fake: FakeClock) -> 
     assert text(monitor)["verdict"]["reason"] == "no progress for 65 s, stall_after is 5 s"
 
 
+def test_what_is_stuck_or_dead_has_no_estimate(monitor: Parts, fake: FakeClock) -> None:
+    """Beside a verdict that it does not move there is no time at which it will be done."""
+    going = Progress(5, 10, eta=Estimate(5.0, 3.0, 8.0, "rate"))
+    monitor.say(snap(1, progress=going))
+    assert text(monitor)["progress"]["eta"]["seconds"] == 5.0
+    monitor.say(snap(2, progress=going, idle=5.0, stall_after=5.0))
+    monitor.tick()
+    assert "eta" not in text(monitor)["progress"]
+    assert "eta" not in detail(monitor)["progress"]
+    monitor.say(snap(3, progress=going))
+    monitor.beat()
+    for _ in range(30):
+        monitor.beat("p2")
+        seconds(fake, monitor, 1)
+    assert text(monitor)["verdict"]["health"] == "dead"
+    assert "eta" not in text(monitor)["progress"]
+
+
 def test_row_of_one_whose_stage_alone_counts(monitor: Parts) -> None:
     """What the innermost running stage counts is told beside, from nothing done on."""
     for completed in (0, 7):

@@ -46,9 +46,9 @@ KNOWN: Final = 20.0
 """So many completed runs outweigh the prior."""
 UNCOUNTED: Final = 10.0
 """Runs that must have completed before a limit is given to what never counted a unit."""
-MANY: Final = 250.0
+MANY: Final = 200.0
 """So many units without a gap, in at least `STEADY` seconds, outweigh the prior."""
-STEADY: Final = 12.0
+STEADY: Final = 10.0
 GAPS: Final = 50.0
 """So many gaps of the run of now weigh as much as the prior."""
 EMPTY: Final = 1.0
@@ -57,6 +57,8 @@ FACTOR: Final = 3.0
 _DEVIATIONS: Final = 4.0
 _WIDE: Final = 2.0
 """So many deviations more for each unit of spread above 1: a wide spread is known less well."""
+_FEW: Final = 1.0
+"""A spread that few durations show may be too small: so much more of it, divided by the root of their number."""
 _LEAST_SPREAD: Final = 0.25
 _QUANTILE: Final = 0.95
 _NORMAL_AT_QUANTILE: Final = 1.645
@@ -90,9 +92,10 @@ class Durations:
 
     def quantile(self, part: float) -> float:
         """The duration that so many of all don't exceed, in seconds."""
-        left = part * self.total
-        for bucket in sorted(self.counts):
-            left -= self.counts[bucket]
+        counts = self.counts  # another thread may put another one in its place
+        left = part * sum(counts.values())
+        for bucket in sorted(counts):
+            left -= counts[bucket]
             if left <= 0:
                 return float(2.0 ** (bucket / 4))
         return self.longest
@@ -105,9 +108,9 @@ class Durations:
     @property
     def second(self) -> float:
         """The longest but one, in seconds; 0 where there is one at most."""
-        above = 0.0
-        for bucket in sorted(self.counts, reverse=True):
-            above += self.counts[bucket]
+        counts, above = self.counts, 0.0
+        for bucket in sorted(counts, reverse=True):
+            above += counts[bucket]
             if above > 1:
                 return float(2.0 ** ((bucket + 0.5) / 4))
         return 0.0
@@ -116,7 +119,7 @@ class Durations:
         """What a healthy duration all but never exceeds, in seconds."""
         median = math.log(self.quantile(0.5))
         spread = max(_LEAST_SPREAD, (math.log(self.quantile(_QUANTILE)) - median) / _NORMAL_AT_QUANTILE)
-        deviations = _DEVIATIONS + _WIDE * max(0.0, spread - 1)
+        deviations = (_DEVIATIONS + _WIDE * max(0.0, spread - 1)) * (1 + _FEW / math.sqrt(max(1.0, self.total)))
         return max(factor * math.exp(median + deviations * spread), BEYOND * self.longest)
 
 

@@ -108,3 +108,5 @@ def _observe(node: Handle, now: float) -> None:
         return
     progress.observe(node, now)
     node._observe_at = now + min(10.0, (now - (node._started or now)) / 5)
+    if node._learned is not None and node.operation._seen_by_ticker:
+        node._learned = learning.learning.limits(node.operation, node)  # it falls while more is seen

@@ -46,8 +46,6 @@ SOON: Final = 10.0
 SOON_MOST: Final = 500
 STALLS: Final = 500
 """Operations found stuck in one round; where it is more, the others are told in the next ones."""
-LEARNED_EVERY: Final = 5.0
-"""A learned limit is found anew after so many seconds at the least; none is shorter than three times that."""
 WAKES: Final = 0.02
 """Seconds from one round that somebody asked for to the next such."""
 RATIONED_EACH: Final = 32
@@ -482,8 +480,7 @@ def _postponed(operation: Operation, now: float) -> bool:
     due = [line.moved_at + limit for line in found if (limit := line.limit) is not None]
     if slow_after is not None:
         due.append(started + slow_after)
-    again = now + min(60.0, max(LEARNED_EVERY, (now - started) / 10))  # a learned limit falls while more is seen
-    operation._check_at = min(*due, again) if due else again
+    operation._check_at = min(*due, now + 60.0) if due else now + 60.0
     return operation._check_at > now
 
 
