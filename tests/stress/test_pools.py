@@ -13,6 +13,8 @@ import pytest
 from .program import Program, run
 from .receiver import Receiver
 
+PART = 50
+"""Pools of one parent process, where many are run by hand."""
 RUN = (sys.executable, "-m", "otel_progress.cli", "run", "--", sys.executable)
 pytestmark = pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run works on Linux only")
 
@@ -101,8 +103,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--protocol", default="http/protobuf")
     given = parser.parse_args(argv)
-    for seed, how in ((given.seed, "bare"), (given.seed + 1, "parent")):
-        print(how, pools(seed, given.count // 2, how, given.protocol, 6 * 3600), flush=True)
+    for seed in range(given.seed, given.seed + (given.count + PART - 1) // PART):
+        how = ("bare", "parent")[seed % 2]
+        print(seed, how, pools(seed, PART, how, given.protocol, 3600), flush=True)
 
 
 if __name__ == "__main__":

@@ -141,6 +141,31 @@ def test_nothing_is_closed_while_something_may_still_come(scene: Scene) -> None:
     assert (scene.lost, scene.watcher.waiting) == ([], False)
 
 
+def test_what_a_collector_holds_has_its_time(scene: Scene) -> None:
+    """Where events came five seconds late, the end of one that is gone may still come so late: it is waited for."""
+    for pid in (2, 3):
+        scene.machine.start(pid)
+        scene.say(pid)
+    scene.watcher.notice(scene.watcher.ledger.processes["p2"], 5.0)
+    scene.kill(2)
+    scene.kill(3)
+    scene.run(5)
+    assert (scene.lost, scene.watcher.waiting) == ([], True)
+    scene.say(2, Status.COMPLETED, sequence=2)
+    scene.run(6)
+    assert (scene.lost, scene.watcher.waiting) == (["o3"], False)
+
+
+def test_what_came_late_once_is_forgotten(scene: Scene) -> None:
+    """An outage that delayed one event holds up no proof for ever."""
+    scene.machine.start(2)
+    scene.say(2)
+    scene.watcher.notice(scene.watcher.ledger.processes["p2"], 3600.0)
+    scene.kill(2)
+    scene.run(31)
+    assert scene.lost == ["o2"]
+
+
 def test_closing_waits_for_quiet_and_not_for_ever(scene: Scene) -> None:
     """News of the dead one put the end off; a busy intake only for a while."""
     scene.machine.start(2)

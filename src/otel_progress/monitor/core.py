@@ -434,7 +434,7 @@ class Core:
             self._saved_at[process.instance] = now
             self._unsaved_processes.add(process.instance)
         if own and self.watcher is not None:
-            self.watcher.notice(process)
+            self.watcher.notice(process, _late(group))
 
     def _number_of(self, head: Head) -> int:
         """Which attempt an event is of: each start time is one."""
@@ -798,6 +798,13 @@ def _age(group: otlp.Group) -> float:
     """How long ago the newest of it was said, in seconds, by the clocks of this machine and of that one."""
     newest = max((record.time for record in group.records), default=clock.time_ns())
     return max(0.0, (clock.time_ns() - newest) / 1e9)
+
+
+def _late(group: otlp.Group) -> float:
+    """How long the starts and ends in it were on their way, in seconds; other events may have waited for a budget."""
+    prompt = (s.OPERATION_STARTED, s.OPERATION_ENDED)
+    oldest = min((record.time for record in group.records if record.event in prompt), default=clock.time_ns())
+    return max(0.0, (clock.time_ns() - oldest) / 1e9)
 
 
 def raw_of(entry: Entry) -> bytes:

@@ -27,6 +27,10 @@ QUIET: Final = 0.3
 """For so many seconds nothing must have come from a process that is gone, before its operations are closed."""
 DRAIN_MOST: Final = 3.0
 """After so many seconds they are closed in any case."""
+LATE_MOST: Final = 30.0
+"""More delay than this on the way to us is no delay but an outage, in seconds."""
+LATE_KEPT: Final = 600.0
+"""For so many seconds it is remembered how late events came."""
 CREATED_WITHIN: Final = 1.0
 """How far two readings of when a process was created may be apart, in seconds: the wall clock may have been set."""
 KNOWN: Final = 1000
@@ -114,6 +118,7 @@ class Watcher:
         self._memory_kills = probe.memory_kills()
         self._killed_at: float | None = None
         self._awake_since = self._last_tick = clock.monotonic()
+        self._late = self._late_at = 0.0
         self._lock = threading.Lock()
 
     def adopt(self, pid: int) -> None:
@@ -131,10 +136,17 @@ class Watcher:
             for group in groups:
                 self._notice(self.ledger.hear(group.resource, group.records, clock.monotonic()))
 
-    def notice(self, process: Process) -> None:
-        """The ledger was told by this process, which still waits for the answer."""
+    def notice(self, process: Process, late: float = 0.0) -> None:
+        """The ledger was told by this process, so many seconds after it happened.
+
+        A Collector on the way may hold events for seconds. The end of an operation may then come long after its
+        process is gone, so nothing is proven before as much time has gone by as others needed.
+        """
         with self._lock:
             self._notice(process)
+            now, late = clock.monotonic(), min(late, LATE_MOST)
+            if process.instance in self._known and (late >= self._late or now - self._late_at > LATE_KEPT):
+                self._late, self._late_at = late, now
 
     def _notice(self, process: Process) -> None:
         known = self._known.get(process.instance)
@@ -264,7 +276,7 @@ class Watcher:
         if known.gone_at is None or not self.ledger.open_of(instance):
             return False
         heard_at = self.ledger.processes[instance].heard_at
-        return now - max(known.gone_at, heard_at) >= self._quiet
+        return now - max(known.gone_at, heard_at) >= self._quiet + self._late
 
     def _overdue(self, instances: list[str], now: float) -> bool:
         return any(now - (self._known[key].gone_at or now) > self._quiet + DRAIN_MOST for key in instances)

@@ -77,6 +77,7 @@ class Configured:
         self.pipeline = Pipeline(logs, metrics, protobuf.resource(about), __version__, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
         self._hook(runtime.at_exit, self.flush)
+        self._hook(runtime.in_haste, self.pipeline.flush)
         self._hook(runtime.all_sent, self.pipeline.all_sent)
         self.exporter.start()
 
@@ -94,12 +95,10 @@ class Configured:
         self._undo.append(lambda: where.remove(what))
 
     def flush(self, timeout: float) -> bool:
-        """Have everything sent, within so many seconds; first the log events, which say how it ended."""
+        """Have everything sent, within so many seconds."""
         deadline = clock.monotonic() + timeout
-        sent = self.pipeline is None or self.pipeline.flush(timeout / 2)
         exported = self.exporter.flush()
-        if self.pipeline is not None and not sent:
-            sent = self.pipeline.flush(max(0.0, deadline - clock.monotonic()))
+        sent = self.pipeline is None or self.pipeline.flush(timeout)
         return bool(exported.wait(max(0.0, deadline - clock.monotonic())) and sent)
 
     def unhook(self) -> None:

@@ -38,6 +38,8 @@ at_exit: list[Callable[[float], object]] = []
 """Called at the end of the process, after the last round, with the seconds that are left."""
 after_flush: list[Callable[[float], object]] = []
 """Called after those, with what they left: what may hang must not keep anything from being sent."""
+in_haste: list[Callable[[float], object]] = []
+"""Called before `at_exit` where there is no time for all: they send the ends of operations."""
 all_sent: list[Callable[[], bool]] = []
 """Say whether what they were given was sent; they take no lock."""
 before_fork: list[Callable[[], None]] = []
@@ -169,7 +171,7 @@ def hand_over(timeout: float) -> bool:
 
     def send() -> None:
         ticker.round()
-        for call in tuple(at_exit):
+        for call in (*in_haste, *at_exit):
             call(max(0.0, deadline - clock.monotonic()))
 
     return ticker.running and ticker.ask(send, timeout)
