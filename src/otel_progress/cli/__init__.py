@@ -102,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         "--follow",
         "--monitor",
         action="store_true",
-        help="show its operations below what it writes; Ctrl+C cancels them, and a second one kills the command",
+        help="show its operations below what it writes; Ctrl+C cancels them, a second one interrupts the command "
+        "(SIGINT), a third one kills it",
     )
     run.add_argument("--verbose", action="store_true", help="say more: where telemetry goes, why nothing was heard")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")

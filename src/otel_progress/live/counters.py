@@ -253,8 +253,8 @@ def async_loop(iterable: AsyncIterable[T], lane: Lane) -> AsyncIterator[T]:
 # -- loops that were stopped
 
 
-def _raise(stopped: Any) -> NoReturn:
-    request: Request = stopped._lane.request
+def _raise(self: Any) -> NoReturn:
+    request: Request = self._lane.request
     raise request.error()
 
 
