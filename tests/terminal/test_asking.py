@@ -232,7 +232,7 @@ def test_list(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:
     assert code == 0
     head, first, second = told.splitlines()
     assert head.split() == ["ID", "NAME", "STATE", "DONE", "TIME", "STARTED", "DOING"]
-    for part in ("! ", "survey-1", "STUCK", "24%", "12/50 files", "no progress for 34 s"):
+    for part in ("! ", "survey-1", "STUCK", "24%", "12/50 files", "no progress for 0:34"):
         assert part in first
     assert "✓  a-very-long-id-that-somebody-gave-0123456789" in second
     assert all(line == line.rstrip() for line in (first, second))
@@ -276,7 +276,7 @@ def test_show(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:
     assert code == 0
     for part in (
         "! survey-1  STUCK",
-        "no progress for 34 s, stall_after is 30 s",
+        "no progress for 0:34, stall_after is 30 s",
         "limit: stall_after of 30.0 s, learned from 41 runs",
         "last seen: parse, 12 of 50 file",
         "at agent.py:42 in fetch",
@@ -294,6 +294,47 @@ def test_show(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:
     ):
         assert part in told
     assert "\x1b" not in told
+
+
+def test_show_lines_of_work_and_repeated_stages(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
+    """Lines of work are told with how each is; the runs of a stage are one line with quantiles; values are JSON."""
+    now = time.time()
+    runs = [{"path": "fetch", "status": "completed", "started_at": now - 9, "elapsed": 0.5} for _ in range(30)]
+    runs.append({"path": "fetch", "status": "failed", "started_at": now - 9, "elapsed": 0.5, "reason": "HTTP 500"})
+    monitor.say(
+        id="agent-1",
+        name="agent",
+        status="running",
+        idle=34.0,
+        stages=[*runs, {"path": "search", "status": "running", "started_at": now - 40, "elapsed": 40.0}],
+        verdict={"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"},
+        branches=[
+            {"branch": "search", "stage": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
+            {"branch": "child look", "child": "c-2", "health": "progressing"},
+        ],
+        children_rows=[
+            {"id": f"c-{number}", "name": "look", "status": "running", "attributes": {"city": city}}
+            for number, city in enumerate(("Bonn", "Mainz", "Trier"))
+        ],
+        attributes={"config": {"depth": [1, 2]}},
+        repeated=[
+            {"path": "fetch", "counts": {"completed": 30, "failed": 1}, "seconds": 15.5, "median": 0.5, "p95": 0.5}
+        ],
+    )
+    monitor.note("agent-1", "agent: asks", attributes={"progress.note.text": "asks", "city": "Bonn"})
+    code, told, _ = ask(capsys, "show", "agent-1", "--url", monitor.url)
+    assert code == 0
+    for part in (
+        "search: no progress for 0:34, stall_after is 4 s",
+        "stuck        no progress for 0:34 of 0:04",
+        "⠿ child look (city=Trier)  progressing",
+        "fetch ",
+        "HTTP 500",
+        '{"depth": [1, 2]}',
+        "asks  city=Bonn",
+    ):
+        assert part in told
+    assert told.count("✓ fetch") == 1
 
 
 def test_show_what_ended(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:

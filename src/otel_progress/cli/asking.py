@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 from otel_progress.cli.parsing import between, whole, words
 from otel_progress.errors import MissingDependency
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Status
 
 COMMANDS: Final = ("watch", "list", "show", "cancel")
 ENDINGS: Final = ("SIGTERM", "SIGHUP")
@@ -23,7 +23,19 @@ DEFAULT: Final = "http://127.0.0.1:4318"
 WAIT_MOST: Final = 3600.0
 LIST_MOST: Final = 10_000
 STATUSES: Final = tuple(status.value for status in Status if status is not Status.SKIPPED)
-VERDICTS: Final = tuple(health.value for health in Health)
+VERDICTS: Final = (
+    "silent",
+    "looping",
+    "frozen",
+    "dead",
+    "overdue",
+    "slow",
+    "unknown",
+    "waiting",
+    "pending",
+    "progressing",
+    "trouble",
+)
 STUCK: Final = {"stuck": "silent"}
 """What people say, and what the wire says."""
 _CODES: Final = """
@@ -79,8 +91,9 @@ def add_to(commands: Any) -> None:
     watch.add_argument("--json", action="store_true", help="write a JSON object a line")
     listed = _command(commands, "list", "list operations", _LIST, _LIST_EXAMPLE, _list)
     listed.add_argument("--status", type=words(STATUSES), metavar="A,B", help=f"only with these: {', '.join(STATUSES)}")
-    verdicts = "stuck, looping, dead, slow, waiting, progressing, unknown"
-    listed.add_argument("--verdict", type=words(VERDICTS, STUCK), metavar="A,B", help=f"only with these: {verdicts}")
+    verdicts = ", ".join(("stuck", *VERDICTS[1:-1]))
+    about = f"only with these: {verdicts}; `trouble` is all that is marked"
+    listed.add_argument("--verdict", type=words(VERDICTS, STUCK), metavar="A,B", help=about)
     listed.add_argument("--name", metavar="NAME", help="only of this name")
     listed.add_argument("--search", metavar="TEXT", help="only where this stands in the id or the name")
     listed.add_argument(
