@@ -32,6 +32,7 @@ ROW = [
     "status",
     "verdict",
     "reason",
+    "state",
     "attempt",
     "parent_id",
     "agent",
@@ -130,7 +131,9 @@ class World:
         verdict = operation.get("verdict")
         row = {key: operation[key] for key in ROW if operation.get(key) is not None}
         if verdict:
-            row["verdict"] = {key: verdict[key] for key in ("health", "reason", "overdue") if key in verdict}
+            row["verdict"] = {
+                key: verdict[key] for key in ("health", "reason", "overdue", "branch", "frozen") if key in verdict
+            }
         return row
 
     def since(self, position: int, limit: int = 200) -> tuple[int, list[Operation], list[str]] | None:
@@ -254,7 +257,11 @@ class Api:
     def detail(self, found: Operation) -> Operation:
         world = self.world
         with world.lock:
-            children = [world.row(one) for one in world.operations.values() if one.get("parent_id") == found["id"]]
+            children = [
+                {**world.row(one), **{key: one[key] for key in ("attributes", "description") if key in one}}
+                for one in world.operations.values()
+                if one.get("parent_id") == found["id"]
+            ]
             ancestors, above = [], world.operations.get(found.get("parent_id", ""))
             while above is not None:
                 ancestors.insert(0, {"id": above["id"], "name": above["name"]})

@@ -29,7 +29,7 @@ def test_header(open_page):
     ):
         expect(title).to_contain_text(words)
     assert page.locator(".eta").inner_text().endswith(" s), from the pace so far")
-    expect(page).to_have_title("(3 stuck) survey · otel-progress")
+    expect(page).to_have_title("(5 in trouble) survey · otel-progress")
 
 
 def test_evidence(open_page):
@@ -165,6 +165,130 @@ def test_feed_of_one_agent(open_page):
     page.get_by_label("Agent").select_option("")
     page.get_by_label("updates").check()
     expect(page.locator(".line-kind", has_text="update")).to_have_count(1)
+
+
+def test_three_tools_with_one_that_hangs(open_page, world):
+    """Of lines of work side by side each is told with how it is; the stage that hangs is marked, and no other."""
+    now = time.time()
+    branches = [
+        {"branch": "search", "stage": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0, "stuck_at": "tools.py:12 in search"},
+        {"branch": "approval", "stage": "approval", "health": "progressing", "wait": {"reason": "ada", "elapsed": 40.0, "overdue_after": 6.0}},
+        {"branch": "weather", "stage": "weather", "health": "progressing", "idle": 0.2, "stall_after": 4.0},
+    ]  # fmt: skip
+    stages = [stage(one["branch"], "running", now - 40, 40.0) for one in branches]
+    verdict = {"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"}
+    world.put(base("tools", "agent", now - 40, now, idle=34.0, stage="search", stages=stages, branches=branches, verdict=verdict))  # fmt: skip
+    page = open_page("#/operations/tools", wait=".branches li")
+    lines = page.locator(".branches li")
+    assert [line.locator(".branch-state").inner_text() for line in lines.all()] == ["Stuck", "Overdue", "Progressing"]
+    expect(lines.nth(0)).to_contain_text(re.compile(r"search.*no progress for 3\d s of 4 s.*at tools.py:12"))
+    expect(lines.nth(1)).to_contain_text(re.compile(r"waits for ada for 4\d s, of at most 6 s"))
+    rows = page.locator(".tree-row")
+    expect(rows.filter(has_text="search")).to_contain_text("Stuck")
+    expect(rows.filter(has_text="weather")).not_to_contain_text("Stuck")
+    expect(page.locator(".row.current")).to_contain_text(re.compile(r"search: no progress for 3\d s"))
+
+
+def test_runs_of_a_stage_are_one_row(open_page, world):
+    """A stage that ran many times is one row with counts and quantiles; a run that failed stands below it."""
+    now = time.time()
+    runs = [stage("fetch", "failed" if number == 7 else "completed", now - 40 + number, 0.5) for number in range(30)]
+    runs[7]["reason"] = "HTTP 500"
+    told = [{"path": "fetch", "counts": {"completed": 399, "failed": 1}, "seconds": 120.0, "median": 0.25, "p90": 0.5, "p95": 0.75, "longest": 2.5, "folded": 370}]  # fmt: skip
+    world.put(base("many", "many", now - 40, now, stages=[*runs, stage("store", "running", now, 1.0)], folded=[["completed", 370, 90.0]]))  # fmt: skip
+    page = open_page("#/operations/many", wait=".tree-row")
+    row = page.locator(".tree-row.runs")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text(re.compile(r"fetch\s*.30.*1 failed.*500 ms · p95 500 ms"))
+    expect(page.locator(".tree-row").filter(has_text="HTTP 500")).to_have_count(1)
+    expect(page.locator(".tree-row.folded")).to_contain_text("370 earlier")
+    row.get_by_role("button").click()
+    expect(page.locator(".tree-row.run")).to_have_count(30)
+    world.put("many", repeated=told)
+    expect(row).to_contain_text(re.compile(r"fetch\s*.400.*1 failed.*250 ms · p95 750 ms"))
+    expect(page.locator(".tree-row.folded")).to_have_count(0)
+
+
+def test_children_are_told_apart(open_page, world):
+    """Children of one name are told apart by the attribute in which they differ, else by what describes them."""
+    now = time.time()
+    world.put(base("parent", "parent", now - 40, now))
+    for number, city in enumerate(("Bonn", "Mainz")):
+        world.put(base(f"c0ffee-{number}", "look", now - 9, now, parent_id="parent", attributes={"model": "m", "city": city}))  # fmt: skip
+        world.put(base(f"d0ffee-{number}", "tell", now - 9, now, parent_id="parent", description=f"tells of {city}"))
+    page = open_page("#/operations/parent", wait=".tree-row.child")
+    labels = page.locator(".child-label").all_inner_texts()
+    assert sorted(labels) == ["city=Bonn", "city=Mainz", "tells of Bonn", "tells of Mainz"]
+
+
+def test_feed_folds(open_page, world):
+    """An activity that runs turns into the one that is over; the same again and again is one line."""
+    now = time.time()
+    world.put(base("feed", "feed", now - 40, now, stages=[stage("think", "running", now - 9, 9.0)]))
+    for number in range(20):
+        world.say("feed", "progress.stage.started", stage="fetch", timestamp=now - 40 + number)
+        world.say("feed", "progress.stage.ended", stage="fetch", status="completed", timestamp=now - 39.5 + number)
+    world.say("feed", "progress.stage.started", stage="think", timestamp=now - 9)
+    page = open_page("#/operations/feed", wait=".line")
+    lines = page.locator(".line")
+    expect(lines).to_have_count(2)
+    expect(lines.nth(0)).to_contain_text(re.compile(r"fetch\s*.20\s*completed\s*10 s in all"))
+    expect(lines.nth(1)).to_contain_text(re.compile(r"think\s*runs"))
+    world.say("feed", "progress.note", "a thought", stage="think")
+    world.say("feed", "progress.stage.ended", stage="think", status="failed", timestamp=now - 5)
+    world.put("feed")
+    expect(lines).to_have_count(3)
+    expect(lines.nth(2)).to_contain_text(re.compile(r"think\s*failed\s*4 s"))
+
+
+def test_feed_of_activities(open_page, world):
+    """A note of an activity that runs turns into the note that tells its end."""
+    now = time.time()
+    world.put(base("feed", "feed", now - 40, now))
+    world.say("feed", "progress.note", "searches", status="running", agent="ada", timestamp=now - 9)
+    page = open_page("#/operations/feed", wait=".line")
+    lines = page.locator(".line")
+    expect(lines).to_contain_text([re.compile(r"runs\s*searches")])
+    world.say("feed", "progress.note", "searches", status="ok", agent="ada", timestamp=now - 5)
+    world.put("feed")
+    expect(lines).to_contain_text([re.compile(r"ok\s*searches\s*4 s")])
+
+
+def test_feed_filter(open_page, world):
+    """The feed can be narrowed to a kind, and to a text; what a note was given is shown, nested values as JSON."""
+    now = time.time()
+    world.put(base("feed", "feed", now - 40, now))
+    world.say("feed", "progress.stage.started", stage="fetch")
+    given = {"progress.note.text": "asks", "city": "Bonn", "args": '{"days": [1, 2]}'}
+    world.say("feed", "progress.note", "asks", agent="ada", attributes=given)
+    world.say("feed", "progress.note", "no answer", status="warning", agent="bob")
+    page = open_page("#/operations/feed", wait=".line")
+    lines = page.locator(".line")
+    expect(lines).to_have_count(3)
+    expect(lines.nth(1)).to_contain_text(re.compile(r'city\s*Bonn\s*args\s*\{"days":\[1,2\]\}'))
+    colours = [
+        lines.nth(at).locator(".line-foot .agent").evaluate("one => getComputedStyle(one).color") for at in (1, 2)
+    ]
+    assert colours[0] != colours[1]
+    page.get_by_label("Kind").select_option("note")
+    expect(lines).to_have_count(2)
+    page.get_by_label("Kind").select_option("problem")
+    expect(lines).to_have_text(re.compile("no answer"))
+    page.get_by_label("Kind").select_option("")
+    page.get_by_label("Text in the activity").fill("bonn")
+    expect(lines).to_have_text(re.compile("asks"))
+
+
+def test_no_estimate(open_page, world):
+    """Without an estimate, and once its time is over, it says so; one that failed shows that and no 99%."""
+    now = time.time()
+    world.put(base("soon", "soon", now - 40, now - 10, progress=progress(5, 10, eta={"seconds": 3.0, "low": 1.0, "high": 5.0})))  # fmt: skip
+    page = open_page("#/operations/soon", wait=".big")
+    expect(page.locator(".big-time")).to_contain_text("no estimate")
+    expect(page.locator(".row.current")).not_to_contain_text("moment")
+    world.put("soon", status="failed", progress=progress(9, 10))
+    expect(page.locator(".big-percent")).to_have_text("failed")
+    expect(page.locator(".big-words")).to_contain_text("at 90%")
 
 
 def test_text_is_text(open_page):

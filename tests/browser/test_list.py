@@ -30,6 +30,19 @@ def test_groups_in_order(open_page):
     assert names(page)[:7] == ["crawl", "research", "train", "deploy", "etl", "import", "review"]
 
 
+def test_header_counts_what_is_marked(open_page, world):
+    """The number in trouble is that of the rows in the groups that are marked so; unknown is counted by itself."""
+    page = open_page()
+    summary = page.locator(".summary")
+    expect(summary).to_contain_text("5 in trouble: 1 stuck, 1 looping, 1 dead, 1 overdue, 1 slow")
+    expect(summary).to_contain_text("1 unknown")
+    world.put(
+        "survey-1", state="frozen", verdict={"health": "dead", "frozen": True, "reason": "its process is stopped"}
+    )
+    expect(page.locator(".group-head", has_text="Frozen")).to_contain_text("1")
+    expect(summary).to_contain_text("6 in trouble")
+
+
 def test_row_says_what_it_does(open_page):
     """A row has its agent, its stage, its percentage, what is left, or why it needs a look."""
     page = open_page(viewport={"width": 1600, "height": 2400})
@@ -123,7 +136,7 @@ def test_what_one_reads_stays(open_page, world):
     now = time.time()
     for number in range(5):
         world.put(base(f"new-{number}", "new", now, now, verdict={"health": "silent", "reason": "no progress"}))
-    expect(page.locator(".summary")).to_contain_text("8 stuck")
+    expect(page.locator(".summary")).to_contain_text("10 in trouble")
     page.wait_for_timeout(100)
     assert abs(page.locator(f"#{ident}").bounding_box()["y"] - before) < 2
 
@@ -134,7 +147,7 @@ def test_ended_ones_come_when_scrolled_to(open_page, world):
     many(world, 1500, now=now - 5000, ended=True)
     page = open_page()
     count = page.locator(".group-head", has_text="Ended").locator(".count")
-    expect(page.locator(".summary")).to_contain_text("3 stuck")
+    expect(page.locator(".summary")).to_contain_text("5 in trouble")
     known = "import('/static/state.js').then((state) => state.countKnown())"
     assert page.evaluate(known) <= 300
     page.locator(".list").focus()
@@ -198,10 +211,10 @@ def test_groups_fold(open_page):
 def test_trouble_is_announced(open_page, world):
     """Who becomes stuck is said to readers of the screen, and the title counts them."""
     page = open_page()
-    expect(page).to_have_title("(3 stuck) otel-progress")
+    expect(page).to_have_title("(5 in trouble) otel-progress")
     world.put("survey-1", verdict={"health": "silent", "reason": "no progress for 30 s"})
     expect(page.locator("body > [role=status]")).to_have_text("survey is stuck")
-    expect(page).to_have_title("(4 stuck) otel-progress")
+    expect(page).to_have_title("(6 in trouble) otel-progress")
 
 
 def test_nothing_sent_yet(open_page, world):

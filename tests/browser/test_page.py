@@ -97,7 +97,7 @@ def test_hidden_tab(open_page, world):
     world.put("survey-1", progress=progress(990, 1000))
     page.evaluate(hide, False)
     expect(light(page)).to_have_text("Live")
-    expect(page.locator(".summary")).to_contain_text("3 stuck")
+    expect(page.locator(".summary")).to_contain_text("5 in trouble")
     page.locator("#search").fill("survey-1")
     expect(row(page, "survey-1")).to_contain_text("99%")
     assert sum("/stream" in line for line in world.requests) == 2

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+import trustme
 from tests.terminal.screens import ROOT, Terminal, command, environment
 from tests.terminal.stub import Stub
 
+import otel_progress
 from otel_progress.cli import asking, main
 
 STUCK = {
@@ -157,6 +162,35 @@ def test_wrong_address(
     assert (code, "OTEL_PROGRESS_MONITOR" in error) == (2, True)
 
 
+def test_https_where_plain_http_is_spoken(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
+    """It says what is spoken there, and what to write."""
+    url = monitor.url.replace("http:", "https:")
+    for given in (("list",), ("watch",), ("show", "x")):
+        code, _, error = ask(capsys, *given, "--url", url)
+        assert code == 3
+        assert f"speaks plain HTTP, not TLS: use {monitor.url}" in error
+
+
+def test_http_where_tls_is_spoken(capsys: pytest.CaptureFixture[str]) -> None:
+    """The other way round as well."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        port = plain.getsockname()[1]
+
+        def refuse() -> None:
+            for _ in range(2):
+                connection = plain.accept()[0]
+                with connection, suppress(OSError, ssl.SSLError):
+                    context.wrap_socket(connection, server_side=True).close()
+
+        thread = Thread(target=refuse)
+        thread.start()
+        code, _, error = ask(capsys, "list", "--url", f"http://127.0.0.1:{port}")
+        thread.join()
+    assert (code, f"speaks TLS: use https://127.0.0.1:{port}" in error) == (3, True)
+
+
 def test_token(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stuck: Stub, tmp_path: Path
 ) -> None:
@@ -198,7 +232,7 @@ def test_list(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:
     assert code == 0
     head, first, second = told.splitlines()
     assert head.split() == ["ID", "NAME", "STATE", "DONE", "TIME", "STARTED", "DOING"]
-    for part in ("! ", "survey-1", "STUCK", "24%", "12/50 files", "no progress for 34 s"):
+    for part in ("! ", "survey-1", "STUCK", "24%", "12/50 files", "no progress for 0:34"):
         assert part in first
     assert "✓  a-very-long-id-that-somebody-gave-0123456789" in second
     assert all(line == line.rstrip() for line in (first, second))
@@ -242,7 +276,7 @@ def test_show(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:
     assert code == 0
     for part in (
         "! survey-1  STUCK",
-        "no progress for 34 s, stall_after is 30 s",
+        "no progress for 0:34, stall_after is 30 s",
         "limit: stall_after of 30.0 s, learned from 41 runs",
         "last seen: parse, 12 of 50 file",
         "at agent.py:42 in fetch",
@@ -260,6 +294,47 @@ def test_show(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:
     ):
         assert part in told
     assert "\x1b" not in told
+
+
+def test_show_lines_of_work_and_repeated_stages(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
+    """Lines of work are told with how each is; the runs of a stage are one line with quantiles; values are JSON."""
+    now = time.time()
+    runs = [{"path": "fetch", "status": "completed", "started_at": now - 9, "elapsed": 0.5} for _ in range(30)]
+    runs.append({"path": "fetch", "status": "failed", "started_at": now - 9, "elapsed": 0.5, "reason": "HTTP 500"})
+    monitor.say(
+        id="agent-1",
+        name="agent",
+        status="running",
+        idle=34.0,
+        stages=[*runs, {"path": "search", "status": "running", "started_at": now - 40, "elapsed": 40.0}],
+        verdict={"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"},
+        branches=[
+            {"branch": "search", "stage": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
+            {"branch": "child look", "child": "c-2", "health": "progressing"},
+        ],
+        children_rows=[
+            {"id": f"c-{number}", "name": "look", "status": "running", "attributes": {"city": city}}
+            for number, city in enumerate(("Bonn", "Mainz", "Trier"))
+        ],
+        attributes={"config": {"depth": [1, 2]}},
+        repeated=[
+            {"path": "fetch", "counts": {"completed": 30, "failed": 1}, "seconds": 15.5, "median": 0.5, "p95": 0.5}
+        ],
+    )
+    monitor.note("agent-1", "agent: asks", attributes={"progress.note.text": "asks", "city": "Bonn"})
+    code, told, _ = ask(capsys, "show", "agent-1", "--url", monitor.url)
+    assert code == 0
+    for part in (
+        "search: no progress for 0:34, stall_after is 4 s",
+        "stuck        no progress for 0:34 of 0:04",
+        "⠿ child look (city=Trier)  progressing",
+        "fetch ",
+        "HTTP 500",
+        '{"depth": [1, 2]}',
+        "asks  city=Bonn",
+    ):
+        assert part in told
+    assert told.count("✓ fetch") == 1
 
 
 def test_show_what_ended(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
@@ -327,6 +402,19 @@ def test_prefix(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
     assert (code, "'ab' may be abc-1, abd-1, abd-10: give more of the id" in error) == (2, True)
     code, _, error = ask(capsys, "cancel", "nothing", "--url", monitor.url)
     assert (code, "no operation 'nothing'" in error) == (4, True)
+
+
+def test_name_of_one_that_ended(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
+    """Of a name of which none runs it is the one that ended last, also where all ids begin with the name."""
+    for number in (1, 3, 2):
+        monitor.say(id=f"survey-{number}", name="survey", status="completed", ended=True, timestamp=1e9 + number)
+    code, told, _ = ask(capsys, "show", "survey", "--json", "--url", monitor.url)
+    assert (code, json.loads(told)["id"]) == (0, "survey-3")
+    monitor.say(id="survey-4", name="survey", status="running")
+    code, told, _ = ask(capsys, "show", "survey", "--json", "--url", monitor.url)
+    assert (code, json.loads(told)["id"]) == (0, "survey-4")
+    monitor.say(id="survey-5", name="survey", status="running")
+    assert ask(capsys, "show", "survey", "--url", monitor.url)[0] == 2
 
 
 # -- cancel
@@ -450,10 +538,54 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [["show"], ["cancel", "a", "--wait", "-1"], ["list", "--limit", "x"], ["cancel", "a", "--wait", "nan"]]
+    ("given", "said"),
+    [
+        (["show"], "required: ID"),
+        (["show", "a", "b"], "does not take 'b' as well"),
+        (["cancel", "a", "--wait", "-1"], "from 0 to 3,600 seconds"),
+        (["cancel", "a", "--wait", "nan"], "from 0 to 3,600 seconds"),
+        (["list", "--limit", "x"], "a whole number from 1 to 10000, not 'x'"),
+        (["list", "--limit", "0"], "a whole number from 1 to 10000, not '0'"),
+        (["list", "--status", "runing"], "there is no 'runing'; did you mean 'running'?"),
+        (["list", "--verdict", "stuk"], "did you mean 'stuck'?"),
+        (["list", "--verdict", ","], "names none"),
+        (["list", "--jsno"], "there is no option '--jsno'; did you mean '--json'?"),
+        (["wacth"], "there is no command 'wacth'; did you mean 'watch'?"),
+        (["fly"], "there is no command 'fly' (there are"),
+        (["run", "--stderr-tail", "-3", "--", "a"], "from 0 to 1000, not '-3'"),
+        (["monitor", "--interval", "x"], "from 0.02 to 10 seconds, not 'x'"),
+        (["monitor", "--keep-mb", "0"], "from 1 to"),
+        (["monitor", "--port", "http"], "from 0 to 65535, not 'http'"),
+        (["doctor", "--timeout", "0"], "from 1 to 600 seconds, not '0'"),
+    ],
 )
-def test_wrong_use(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """What can't be meant ends with 2."""
+def test_wrong_use(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command line that can't be meant ends with 2, and says what would do."""
     with pytest.raises(SystemExit) as ended:
         main(given)
     assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_wrong_value_of_the_monitor(capsys: pytest.CaptureFixture[str]) -> None:
+    """So do values that are only looked at when the monitor is made."""
+    assert main(["monitor", "--trace-url", "http://traces"]) == 2
+    assert "--trace-url needs {trace_id}" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is that of the package, also as `python -m otel_progress`."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"otel-progress {otel_progress.__version__}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_progress", "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == f"otel-progress {otel_progress.__version__}\n"
+
+
+def test_stuck_is_the_word_for_silent(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:
+    """`--verdict stuck` asks for what the wire calls silent, and that word is taken as well."""
+    for word in ("stuck", "silent"):
+        ask(capsys, "list", "--verdict", f"{word},dead", "--url", stuck.url)
+        assert "verdict=silent%2Cdead" in stuck.asked[-1][1]

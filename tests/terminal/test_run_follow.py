@@ -319,12 +319,49 @@ def test_ctrl_c_cancels_the_operation(place: Place) -> None:
         assert "lost" not in terminal.text
 
 
-def test_second_ctrl_c_kills(place: Place) -> None:
-    """Who does not obey is told as such, killed by the second Ctrl+C, and closed as lost with all that was known."""
-    with place.follow(BEGIN + DEAF) as terminal:
+def test_ctrl_c_stops_a_loop_over_track(place: Place) -> None:
+    """Code that never asks, but loops over `track`, stops at its next item and cleans up."""
+    source = """
+print("begins")
+try:
+    with progress.operation("survey", id="survey-1", stall_after=300):
+        for number in progress.track(range(100_000), unit="file"):
+            time.sleep(0.02)
+finally:
+    print("cleaned up")
+"""
+    with place.follow(BEGIN + source) as terminal:
+        terminal.see("survey-1", " files", "1 running")
+        terminal.type("\x03")
+        assert terminal.exit_code(30) == 1
+        assert "cleaned up" in terminal.text
+        assert "⊘ survey-1 cancelled after" in terminal.text
+
+
+def test_second_ctrl_c_interrupts(place: Place) -> None:
+    """Who does not obey gets SIGINT with the second Ctrl+C: `KeyboardInterrupt` is raised, and `finally` runs."""
+    source = BEGIN + "try:\n" + "".join(f"    {line}\n" for line in DEAF.splitlines()) + "finally:\n    print('clean')"
+    with place.follow(source) as terminal:
         terminal.see("25/100 files")
         terminal.type("\x03")
-        terminal.see("asked survey-1 to stop: received; Ctrl+C again kills")
+        terminal.see("asked survey-1 to stop: received; press Ctrl+C again to interrupt, a third time to kill")
+        terminal.type("\x03")
+        assert terminal.exit_code(30) == 130
+        text = terminal.text
+    assert "clean" in text.splitlines()
+    assert "KeyboardInterrupt" in text
+    assert "survey-1 interrupted after" in text
+
+
+def test_third_ctrl_c_kills(place: Place) -> None:
+    """Who survives SIGINT too is killed by the third Ctrl+C, and closed as lost with all that was known."""
+    source = BEGIN + DEAF.replace("with progress", "signal.signal(2, lambda *_: print('no'))\nwith progress", 1)
+    with place.follow(source) as terminal:
+        terminal.see("25/100 files")
+        terminal.type("\x03")
+        terminal.see("asked survey-1 to stop: received")
+        terminal.type("\x03")
+        terminal.see("no", "interrupted the command; press Ctrl+C again to kill")
         terminal.type("\x03")
         assert terminal.exit_code(30) == 137
         text = terminal.text
@@ -367,7 +404,9 @@ def test_ctrl_c_interrupts_who_can_not_be_asked(place: Place) -> None:
     with place.follow(source, env={"OTEL_PROGRESS_CONTROL": "false"}) as terminal:
         terminal.see("25/100 files")
         terminal.type("\x03")
-        terminal.see("asked survey-1 to stop: can't be reached, so the command is interrupted")
+        terminal.see("asked survey-1 to stop: can't be reached; interrupted the command; press Ctrl+C again")
+        terminal.type("\x03")
+        terminal.see("press Ctrl+C again to kill")
         terminal.type("\x03")
         assert terminal.exit_code(30) == 137
 

@@ -530,6 +530,91 @@ def test_a_command_of_another_kind_is_refused(progress_capture: Capture) -> None
     }
 
 
+def _lazily(items: Any) -> Iterator[Any]:
+    yield from items
+
+
+@pytest.mark.parametrize("make", [list, tuple, lambda items: range(len(items)), _lazily, dict.fromkeys, enumerate])
+def test_a_loop_over_track_is_stopped_at_its_next_item(make: Any, progress_capture: Capture) -> None:
+    """Asked from outside, `track` raises where it would give the next item, which stays in its source."""
+    source = make([0, 1, 2, 3, 4, 5])
+    seen = 0
+    with pytest.raises(OperationCancelled, match="enough"), progress.operation("long", id="long-1") as long:
+        for _ in progress.track(source):
+            seen += 1
+            if seen == 3:
+                assert obey("long-1")[0] == "received"
+    assert seen == 3
+    assert long.status == "cancelled"
+    assert long.snapshot().progress.completed == 2
+    if make is _lazily:
+        assert next(source) == 3
+
+
+def test_a_loop_that_cleans_up_runs_to_its_end(progress_capture: Capture) -> None:
+    """Once a loop has raised, later ones are left alone; so are those of other operations, and of an asyncio task."""
+    cleaned = []
+    with pytest.raises(OperationCancelled), progress.operation("long", id="long-1") as long:
+        try:
+            with progress.stage("work"):
+                for _ in progress.track([1, 2, 3]):
+                    obey("long-1")
+        finally:
+            cleaned.extend(progress.track(["a", "b"]))
+    assert cleaned == ["a", "b"]
+    assert long.status == "cancelled"
+    with progress.operation("other", id="other-1"):
+        assert list(progress.track(range(3))) == [0, 1, 2]
+
+
+def test_a_loop_that_begins_after_the_request_is_stopped(progress_capture: Capture) -> None:
+    """Where no loop was open when the request came, the next one raises at its first item."""
+    with progress.operation("long", id="long-1"):
+        obey("long-1")
+        with pytest.raises(OperationCancelled):
+            list(progress.track([1, 2, 3]))
+        assert list(progress.track([1, 2, 3])) == [1, 2, 3]
+
+
+def test_loops_of_threads_and_of_children_are_stopped(progress_capture: Capture) -> None:
+    """Every open loop of the operation and of what runs below it raises, in whatever thread."""
+    began, asked = threading.Barrier(3), threading.Event()
+
+    def work(handle: Any) -> int:
+        done = 0
+        with contextlib.suppress(OperationCancelled):
+            for _ in handle.track(range(100)):
+                done += 1
+                if done == 5:
+                    began.wait(10)
+                    asked.wait(10)
+        return done
+
+    with progress.operation("outer", id="outer-1") as outer, ThreadPoolExecutor(2) as pool:
+        child = progress.operation("inner", parent=outer).start()
+        results = [pool.submit(work, handle) for handle in (outer, child)]
+        began.wait(10)
+        obey("outer-1")
+        asked.set()
+        assert [result.result(10) for result in results] == [5, 5]
+
+
+def test_a_loop_of_an_asyncio_task_ends_with_the_task(progress_capture: Capture) -> None:
+    """There the task is cancelled, and the loop raises nothing of its own: cleaning up is asked for once."""
+
+    async def main() -> str:
+        try:
+            with progress.operation("long", id="long-1"):
+                for _ in progress.track(range(100)):
+                    obey("long-1")
+                    await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            return "cancelled"
+        return "?"
+
+    assert run(main) == "cancelled"
+
+
 def test_what_runs_below_is_asked_too(progress_capture: Capture) -> None:
     """Child operations of this process are asked at any depth, however they came to their parent; others are not."""
     with progress.operation("other") as other:

@@ -222,6 +222,15 @@ def test_detail_says_all_that_the_row_says(monitor: Parts) -> None:
     assert (whole["process"]["instance"], whole["control"], whole["notes_url"]) == ("p1", False, "/operations/a/events")
 
 
+def test_children_have_what_tells_them_apart(monitor: Parts) -> None:
+    """The rows of children in a detail bear their attributes and description; those of lists do not."""
+    monitor.say(snap(key="top"))
+    monitor.say(snap(key="child", parent_id="top", description="of Bonn", attributes=Attributes({"city": "Bonn"})))
+    (child,) = detail(monitor, "top")["children_rows"]
+    assert (child["description"], child["attributes"]) == ("of Bonn", {"city": "Bonn"})
+    assert "attributes" not in text(monitor, "child")
+
+
 def test_ancestors_in_a_circle(monitor: Parts) -> None:
     """Operations that are each above the other have an end to what is above them."""
     monitor.say(snap(1, parent_id="b"))

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from otel_progress import semconv
 from otel_progress.cli.board import LINES, Board
 from otel_progress.cli.client import is_loopback
-from otel_progress.cli.remote import label_of, snapshot_of
+from otel_progress.cli.remote import label_of, labels_of, shown, snapshot_of
 from otel_progress.cli.sse import Frame, Parser, TooLong
+from otel_progress.handlers import words as words_of_handlers
+from otel_progress.handlers.tree import Branch, Look, Sheet, rows_of
 from otel_progress.handlers.words import Line
 from otel_progress.model.status import Health, Status
 from otel_progress.testing import Capture
@@ -178,6 +180,70 @@ def test_labels() -> None:
     assert label_of(made_up, child=True) == "survey #7"
 
 
+def test_siblings_are_told_apart() -> None:
+    """By an attribute in which those of one name differ, else by their description, else by their id."""
+    rows = [
+        {"id": f"{number}", "name": "look", "attributes": {"model": "m", "city": {"name": city}}}
+        for number, city in enumerate(("Bonn", "Mainz"))
+    ]
+    assert labels_of(rows) == ['look (city={"name": "Bonn"})', 'look (city={"name": "Mainz"})']
+    told = [{"id": str(number), "name": "tell", "description": f"part {number}"} for number in range(2)]
+    assert labels_of(told) == ["tell (part 0)", "tell (part 1)"]
+    alike = [{"id": f"0123456789abcdef-{number}", "name": "x", "attributes": {"a": 1}} for number in range(2)]
+    assert labels_of([*alike, {"id": "y-1", "name": "y"}]) == ["x #0", "x #1", "y-1"]
+
+
+def test_one_clock_in_one_format() -> None:
+    """A badge and its evidence have the clock that runs on, in the format of all others."""
+    waits = {"reason": "ada", "elapsed": 36.0, "overdue_after": 6.0}
+    verdict = {"health": "waiting", "overdue": True, "reason": "waiting for 36 s, overdue_after is 6 s"}
+    late = snapshot_of({**ROW, "status": "waiting", "wait": waits, "verdict": verdict}, 5.0)
+    assert late.health_reason == "waits for 0:41 of 0:06: ada"
+    lines = words(Sheet().lines(rows_of([Branch(0, "a", late)], Look(0, 3)), 100, 20))
+    assert sum("0:41" in line for line in lines) == 1
+    verdict = {"health": "silent", "branch": "b", "reason": "b: no progress for 34 s, stall_after is 30 s"}
+    assert snapshot_of({**ROW, "idle": 34.0, "verdict": verdict}, 5.0).health_reason == (
+        "b: no progress for 0:39, stall_after is 30 s"
+    )
+    verdict = {"health": "dead", "reason": "its process was not heard of for 20 s, 15 s are allowed"}
+    assert "not heard of for 0:23, 15 s" in str(snapshot_of({**ROW, "verdict": verdict}, 60.0, 3.0).health_reason)
+
+
+def test_branches_in_trouble_are_named() -> None:
+    """The worst line of work stands in the badge, others in trouble below it, and those that go on are named."""
+    branches = [
+        {"branch": "search", "stage": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
+        {
+            "branch": "ask",
+            "stage": "ask",
+            "health": "waiting",
+            "wait": {"reason": "ada", "elapsed": 9, "overdue_after": 6},
+        },
+        {"branch": "weather", "stage": "weather", "health": "progressing", "idle": 0.1, "stall_after": 4.0},
+    ]
+    verdict = {"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"}
+    found = snapshot_of({**ROW, "idle": 34.0, "verdict": verdict, "branches": branches})
+    lines = Sheet().lines(rows_of([Branch(0, "a", found)], Look(0, 3)), 100, 20)
+    text = "\n".join("".join(part for part, _ in line) for line in lines)
+    assert "STUCK  search: no progress for 0:34, stall_after is 4 s" in text
+    assert "OVERDUE ask  waits for 0:09 of 0:06: ada" in text
+    assert "1 beside it in no trouble: weather" in text
+    assert words_of_handlers.trouble(snapshot_of({**ROW, "verdict": {"health": "dead", "frozen": True}})) == (
+        "FROZEN",
+        "red",
+    )
+
+
+def test_nested_values_are_json() -> None:
+    """What is nested is shown as JSON, not as Python writes it."""
+    found = snapshot_of({**ROW, "attributes": {"a": {"b": [1, None]}, "c": [{"d": "ü"}], "e": True}})
+    assert {key: shown(value) for key, value in found.attributes.items()} == {
+        "a": '{"b": [1, null]}',
+        "c": '[{"d": "ü"}]',
+        "e": "true",
+    }
+
+
 # -- what a watcher knows
 
 
@@ -189,6 +255,25 @@ def words(lines: list[Line]) -> list[str]:
 def row(key: str = "a", status: str = "running", revision: int = 1, **more: object) -> dict[str, object]:
     ended = {"ended": True} if Status(status).final else {}
     return {"id": key, "name": key, "status": status, "revision": revision, "elapsed": 1.0, **ended, **more}
+
+
+def test_what_is_counted_is_what_is_marked(progress_capture: Capture) -> None:
+    """In trouble are those with a badge of trouble, slow and overdue too; unknown is counted by itself."""
+    verdicts = {
+        "a": {"health": "silent"},
+        "b": {"health": "slow"},
+        "c": {"health": "waiting", "overdue": True},
+        "d": {"health": "dead"},
+        "e": {"health": "unknown"},
+        "f": {"health": "waiting"},
+        "g": {"health": "progressing"},
+    }
+    board = Board(draws=True)
+    board.changed([row(key, verdict=verdict) for key, verdict in verdicts.items()])
+    marked = {branch.label for branch in board.branches(0.0, 10)[0] if words_of_handlers.trouble(branch.snapshot)}
+    assert marked == {"a", "b", "c", "d", "e"}
+    assert (board.running, board.troubled, board.unknown) == (7, 4, 1)
+    assert "".join(text for text, _ in board.state()) == "7 running · 4 in trouble · 1 unknown"
 
 
 def test_older_rows_change_nothing(progress_capture: Capture) -> None:

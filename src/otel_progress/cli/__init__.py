@@ -9,7 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from otel_progress import __version__
 from otel_progress.cli import asking, assets, doctor, monitor
+from otel_progress.cli.parsing import parse, whole
 from otel_progress.errors import InvalidArgument, ProgressError
 
 FAILED: Final = 125
@@ -30,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     ours, command = _split(given)
-    parser = _parser()
-    options = parser.parse_args(ours)
+    parser, commands = _parsers()
+    options = parse(parser, commands, ours)
     if options.doing == "doctor":
-        return _doctor(parser, options)
+        return _doctor(commands["doctor"], options)
     if options.doing == "monitor":
         return monitor.run(options, dict(os.environ))
     if options.doing == "assets":
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.doing in asking.COMMANDS:
         return asking.run(options, dict(os.environ))
     if not options.command and not command:
-        parser.error("run needs a command, as in: otel-progress run -- python job.py")
+        commands["run"].error("run needs a command, as in: otel-progress run -- python job.py")
     command = [*options.command, *command]
     return _run(command, options)
 
@@ -79,20 +81,22 @@ def _split(given: list[str]) -> tuple[list[str], list[str]]:
         return given, []
     at = given.index("--")
     ours, command = given[:at], given[at + 1 :]
-    begun = bool(_parser().parse_known_args(ours)[0].command) if ours[:1] == ["run"] else False
+    begun = bool(_parsers()[0].parse_known_args(ours)[0].command) if ours[:1] == ["run"] else False
     return (given, []) if begun else (ours, command)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of all, and that of each command."""
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("otel-progress", description="Long-running work, seen while it runs.")
+    parser.add_argument("--version", action="version", version=f"otel-progress {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="doing")
     run = commands.add_parser(
         "run", help="run a command and watch it", description=_RUN, epilog=_EXAMPLE, formatter_class=plain
     )
     run.add_argument(
         "--stderr-tail",
-        type=_lines,
+        type=whole(0, 1000),
         default=0,
         metavar="N",
         help="send the last N lines of stderr along when it is lost (they may hold secrets; default: none)",
@@ -102,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
         "--follow",
         "--monitor",
         action="store_true",
-        help="show its operations below what it writes; Ctrl+C cancels them, and a second one kills the command",
+        help="show its operations below what it writes; Ctrl+C cancels them, a second one interrupts the command "
+        "(SIGINT), a third one kills it",
     )
     run.add_argument("--verbose", action="store_true", help="say more: where telemetry goes, why nothing was heard")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")
@@ -110,14 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     asking.add_to(commands)
     doctor.add_to(commands)
     assets.add_to(commands)
-    return parser
-
-
-def _lines(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 1000:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1000, not {text}")
-    return number
+    return parser, commands.choices
 
 
 def _fail(reason: str) -> int:

@@ -13,13 +13,31 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
+from otel_progress.cli.parsing import between, whole, words
 from otel_progress.errors import MissingDependency
+from otel_progress.model.status import Status
 
 COMMANDS: Final = ("watch", "list", "show", "cancel")
 ENDINGS: Final = ("SIGTERM", "SIGHUP")
 DEFAULT: Final = "http://127.0.0.1:4318"
 WAIT_MOST: Final = 3600.0
 LIST_MOST: Final = 10_000
+STATUSES: Final = tuple(status.value for status in Status if status is not Status.SKIPPED)
+VERDICTS: Final = (
+    "silent",
+    "looping",
+    "frozen",
+    "dead",
+    "overdue",
+    "slow",
+    "unknown",
+    "waiting",
+    "pending",
+    "progressing",
+    "trouble",
+)
+STUCK: Final = {"stuck": "silent"}
+"""What people say, and what the wire says."""
 _CODES: Final = """
 exit codes:
   0 it was told (of one operation: it completed)   1 it failed, was lost, cancelled or interrupted
@@ -37,7 +55,7 @@ _LIST: Final = "List operations: in trouble first, then those that run, then tho
 _LIST_EXAMPLE: Final = """\
 example:
   otel-progress list --status running,waiting
-  otel-progress list --verdict silent,dead --json"""
+  otel-progress list --verdict stuck,dead --json"""
 _SHOW: Final = """\
 Show all that is known of one operation: its verdict with the evidence, where it is stuck, its stages and children,
 waits and stalls, cost, the last events, and its trace."""
@@ -66,24 +84,42 @@ class Ended(BaseException):
 def add_to(commands: Any) -> None:
     """Add these commands to the parser of all."""
     watch = _command(commands, "watch", "show live what runs", _WATCH, _WATCH_EXAMPLE, _watch)
-    watch.add_argument("id", nargs="?", metavar="ID", help="only this one, until it ends; a prefix will do")
+    watch.add_argument(
+        "id", nargs="?", metavar="ID", help="only this one, until it ends: its id, the beginning of it, or its name"
+    )
     watch.add_argument("--all", action="store_true", help="tell of what ended before and of completed children, too")
     watch.add_argument("--json", action="store_true", help="write a JSON object a line")
     listed = _command(commands, "list", "list operations", _LIST, _LIST_EXAMPLE, _list)
-    listed.add_argument("--status", metavar="A,B", help="only with these: pending, running, waiting, completed, …")
-    listed.add_argument("--verdict", metavar="A,B", help="only with these: silent, looping, dead, slow, …")
+    listed.add_argument("--status", type=words(STATUSES), metavar="A,B", help=f"only with these: {', '.join(STATUSES)}")
+    verdicts = ", ".join(("stuck", *VERDICTS[1:-1]))
+    about = f"only with these: {verdicts}; `trouble` is all that is marked"
+    listed.add_argument("--verdict", type=words(VERDICTS, STUCK), metavar="A,B", help=about)
     listed.add_argument("--name", metavar="NAME", help="only of this name")
     listed.add_argument("--search", metavar="TEXT", help="only where this stands in the id or the name")
-    listed.add_argument("--limit", type=_count, default=100, metavar="N", help="at most so many (default: %(default)s)")
+    listed.add_argument(
+        "--limit",
+        type=whole(1, LIST_MOST),
+        default=100,
+        metavar="N",
+        help="at most N, from 1 to 10000 (default: %(default)s)",
+    )
     listed.add_argument("--json", action="store_true", help="write the answer of the monitor")
     show = _command(commands, "show", "show all of one operation", _SHOW, _SHOW_EXAMPLE, _show)
-    show.add_argument("id", metavar="ID", help="its id; a prefix will do")
-    show.add_argument("--events", type=_count, default=20, metavar="N", help="the last events (default: %(default)s)")
+    show.add_argument("id", metavar="ID", help="its id, the beginning of it, or its name")
+    show.add_argument(
+        "--events",
+        type=whole(0, LIST_MOST),
+        default=20,
+        metavar="N",
+        help="the last N events (default: %(default)s; 0: none)",
+    )
     show.add_argument("--json", action="store_true", help="write it as JSON")
     cancel = _command(commands, "cancel", "ask an operation to stop", _CANCEL, _CANCEL_EXAMPLE, _cancel)
-    cancel.add_argument("id", metavar="ID", help="its id; a prefix will do")
+    cancel.add_argument("id", metavar="ID", help="its id, the beginning of it, or its name")
     cancel.add_argument("--reason", metavar="TEXT", help="why; its process is told")
-    cancel.add_argument("--wait", type=_seconds, default=5.0, metavar="S", help="for its end (default: %(default)g)")
+    cancel.add_argument(
+        "--wait", type=between(0, WAIT_MOST), default=5.0, metavar="S", help="for its end (default: %(default)g)"
+    )
     cancel.add_argument("--yes", action="store_true", help="do not ask")
     cancel.add_argument("--json", action="store_true", help="write the answer as JSON")
 
@@ -220,17 +256,3 @@ def _command(
     parser.add_argument("--token-file", metavar="FILE", help="file with its token (default: OTEL_PROGRESS_TOKEN)")
     parser.set_defaults(call=call)
     return parser
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= LIST_MOST:
-        raise argparse.ArgumentTypeError(f"must be from 0 to {LIST_MOST}, not {text}")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= WAIT_MOST:
-        raise argparse.ArgumentTypeError(f"must be from 0 to {WAIT_MOST:g} seconds, not {text}")
-    return number

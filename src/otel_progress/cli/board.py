@@ -9,10 +9,23 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from otel_progress import clock, semconv
-from otel_progress.cli.remote import Row, items, label_of, number, snapshot_of, status_of, text, verdict_of
+from otel_progress.cli.remote import (
+    UNKNOWN,
+    Row,
+    items,
+    label_of,
+    mark_of,
+    number,
+    shown,
+    snapshot_of,
+    status_of,
+    text,
+    verdict_of,
+)
+from otel_progress.cli.remote import plain as plain_values
 from otel_progress.handlers import plain
 from otel_progress.handlers.tree import Branch, nested
-from otel_progress.handlers.words import STYLES, Line, clean
+from otel_progress.handlers.words import DOT, STYLES, Line, clean
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 
@@ -27,7 +40,6 @@ RUNS: Final = 10
 LINES: Final = 100
 """Lines a look; what did not complete always comes through."""
 EVERY: Final = 5.0
-_MILD: Final = (Health.SLOW, Health.UNKNOWN)
 _UNTOLD: Final = {
     semconv.UPDATED,
     semconv.HEARTBEAT,
@@ -49,7 +61,8 @@ class Known(NamedTuple):
 
     def now(self, now: float) -> Snapshot:
         """The operation as it is now."""
-        return snapshot_of(self.row, self.age + max(0.0, now - self.at))
+        since = max(0.0, now - self.at)
+        return snapshot_of(self.row, self.age + since, since)
 
 
 class Board:
@@ -64,7 +77,7 @@ class Board:
         self._draws, self._root, self._everything = draws, root, everything
         self._known: dict[str, Known] = {}
         self._over: dict[str, deque[tuple[str, Snapshot]]] = {}
-        self._badges: dict[str, Health] = {}
+        self._marks: dict[str, str] = {}
         self._told: dict[str, Health | None] = {}
         self._had: dict[str, None] = {}
         self._news: list[Line] = []
@@ -87,8 +100,23 @@ class Board:
 
     @property
     def troubled(self) -> int:
-        """How many of them are stuck, loop, wait too long, or are not heard of."""
-        return sum(health not in _MILD for health in self._badges.values())
+        """How many of them are marked as in trouble."""
+        return sum(mark != UNKNOWN for mark in self._marks.values())
+
+    @property
+    def unknown(self) -> int:
+        """Of how many the monitor can't say how they are."""
+        return sum(mark == UNKNOWN for mark in self._marks.values())
+
+    def state(self) -> Line:
+        """How many run, how many of these are in trouble, and of how many nothing is known."""
+        bad, unknown = self.troubled, self.unknown
+        trouble = (f"{DOT}{bad:,} in trouble", "red") if bad else ("", "")
+        return (
+            (f"{self.running:,} running", "dim"),
+            trouble,
+            (f"{DOT}{unknown:,} unknown" if unknown else "", "yellow"),
+        )
 
     # -- what comes
 
@@ -146,11 +174,11 @@ class Board:
         else:
             known = Known(row, now, max(0.0, clock.unix() + self._ahead - said) if said else 0.0)
         self._known[key] = known
-        badge = _badge(row)
-        if badge is not None:
-            self._badges[key] = badge
+        mark = mark_of(row)
+        if mark is not None:
+            self._marks[key] = mark
         else:
-            self._badges.pop(key, None)
+            self._marks.pop(key, None)
         if before is None or _place(before.row) != _place(row):
             self._order = None
         if again:
@@ -213,7 +241,7 @@ class Board:
     def _forget(self, key: str) -> None:
         self._order = None if self._known.pop(key, None) is not None else self._order
         self._over.pop(key, None)
-        self._badges.pop(key, None)
+        self._marks.pop(key, None)
         self._told.pop(key, None)
         self._told_at.pop(key, None)
 
@@ -259,7 +287,7 @@ class Board:
         order = self._ordered()
         chosen: Sequence[int] = range(len(order))
         if len(order) > room:
-            bad = set(islice((at for at in chosen if order[at][1] in self._badges), room))
+            bad = set(islice((at for at in chosen if order[at][1] in self._marks), room))
             calm = islice((at for at in chosen if at not in bad), max(room, 1) - len(bad))
             chosen = sorted({*bad, *calm})
         branches = []
@@ -290,9 +318,12 @@ def event_line(event: Row) -> Line:
     status = str(event.get("status"))
     style = {"failed": "red", "error": "red", "lost": "red", "warning": "yellow", "ok": "green"}.get(status, "")
     agent = text(event.get("agent"))
+    said = ""
     if event.get("event") == semconv.NOTE and isinstance(attributes, dict):
         words = text(attributes.get(semconv.NOTE_TEXT)) or words
-    return ((f"{agent}: ", "bold") if agent else ("", ""), (words, style))
+        given = {key: value for key, value in plain_values(attributes).items() if not key.startswith("progress.")}
+        said = "".join(f"  {key}={shown(value)}" for key, value in given.items())
+    return ((f"{agent}: ", "bold") if agent else ("", ""), (words, style), (said, "dim"))
 
 
 def _stamp(seconds: float | None) -> str:

@@ -20,12 +20,15 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from otel_progress.cli.asking import DEFAULT
 from otel_progress.cli.codes import NO_MONITOR, NOT_FOUND, USAGE, Told
+from otel_progress.cli.sniff import speaks_tls
 from otel_progress.handlers.words import clean
 from otel_progress.settings import Environment
 
 TIMEOUT: Final = 10.0
 SILENCE: Final = 25.0
 """Seconds without a byte after which a stream is given up; a monitor sends a comment every 10."""
+TLS_SECONDS: Final = 2.0
+"""How long it is looked whether a port that gives no answer speaks TLS."""
 CHUNK: Final = 65_536
 BODY: Final = 256 * 1024 * 1024
 """Bytes that an answer may have."""
@@ -80,7 +83,9 @@ class Client:
         return self.ask(path_of(key))
 
     def find(self, given: str) -> dict[str, Any]:
-        """The operation with that id, or the only one whose id begins so, or the only one of that name that runs.
+        """The operation with that id, else the only one whose id begins so, else the one of that name.
+
+        Of a name it is the only one that runs, or where none does the one that ended last.
 
         Raises:
             Told: where there is none, or more than one.
@@ -91,9 +96,10 @@ class Client:
         except Told as error:
             if error.code != NOT_FOUND:
                 raise
-        rows = [row for row in self.operations(limit=1000, search=given)["operations"] if isinstance(row, dict)]
+        rows = _rows(self.operations(limit=1000, search=given))
         fits = [row for row in rows if str(row.get("id")).startswith(given)]
-        fits = fits or [row for row in rows if row.get("name") == given and not row.get("ended")]
+        if len(fits) != 1:
+            fits = self._named(given) or fits
         if len(fits) == 1:
             return self.operation(str(fits[0]["id"]))
         if not fits:
@@ -101,6 +107,12 @@ class Client:
         ids = ", ".join(clean(row.get("id")) for row in fits[:CHOICES])
         more = f" and {len(fits) - CHOICES} more" if len(fits) > CHOICES else ""
         raise Told(f"{clean(given)!r} may be {ids}{more}: give more of the id", USAGE)
+
+    def _named(self, name: str) -> list[dict[str, Any]]:
+        """Those of that name that run, else the one that ended last."""
+        rows = [row for row in _rows(self.operations(limit=1000, name=name)) if row.get("name") == name]
+        running = [row for row in rows if not row.get("ended")]
+        return running or sorted(rows, key=_ended_at)[-1:]
 
     def check(self) -> None:
         """Find out that it is a monitor.
@@ -111,6 +123,9 @@ class Client:
         try:
             health = self.ask("/health")
         except Lost as error:
+            parts = urlsplit(self.url)
+            if parts.scheme == "http" and speaks_tls(parts.hostname or "", parts.port or 80, TLS_SECONDS):
+                raise self._speaks("TLS", "https") from error
             raise Told(f"no monitor answers at {self.url} ({error}): {_STARTS}", NO_MONITOR) from error
         except (Told, Answered) as error:
             if isinstance(error, Told) and error.code != NOT_FOUND:
@@ -166,7 +181,10 @@ class Client:
             return _opener(self.url).open(request, timeout=timeout)
         except HTTPError as error:
             with error:
-                body = _json(error.read(BODY)) or {}
+                raw = error.read(BODY)
+            if error.code == 400 and b"HTTPS" in raw.upper() and self.url.startswith("http:"):
+                raise self._speaks("TLS", "https") from error  # as Go and nginx say it
+            body = _json(raw) or {}
             answered = Answered(error.code, body)
             if error.code == 401:
                 wrong = "does not take this token" if self.token else "wants a token"
@@ -174,6 +192,23 @@ class Client:
             if error.code in (403, 404):
                 raise Told(str(answered), NO_MONITOR if error.code == 403 else NOT_FOUND) from answered
             raise answered from error
+        except URLError as error:
+            if _speaks_no_tls(error.reason):
+                raise self._speaks("plain HTTP, not TLS", "http") from error
+            raise
+
+    def _speaks(self, what: str, scheme: str) -> Told:
+        there = self.url.partition("://")[2]
+        return Told(f"what listens at {there} speaks {what}: use {scheme}://{there}", NO_MONITOR)
+
+
+def _rows(page: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in page["operations"] if isinstance(row, dict)]
+
+
+def _ended_at(row: Mapping[str, Any]) -> float:
+    at = row.get("timestamp")
+    return float(at) if isinstance(at, (int, float)) else 0.0
 
 
 def path_of(key: str) -> str:
@@ -257,6 +292,12 @@ def _json(body: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _speaks_no_tls(reason: object) -> bool:
+    if not isinstance(reason, ssl.SSLError) or isinstance(reason, ssl.SSLCertVerificationError):
+        return False
+    return reason.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 
 
 def _reason(error: BaseException) -> str:

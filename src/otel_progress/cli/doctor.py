@@ -12,6 +12,7 @@ from otel_progress import clock
 from otel_progress.cli import configuration
 from otel_progress.cli.configuration import NOT_ASKED, Given, named, sent, settings_of, shown
 from otel_progress.cli.findings import Level, Line, Problem, problem
+from otel_progress.cli.parsing import between
 from otel_progress.cli.report import Report, duration, tell_clock
 from otel_progress.settings import PROTOCOLS, Settings
 
@@ -54,7 +55,7 @@ def add_to(commands: Any) -> None:
         )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=between(*TIMEOUT),
         default=Given.timeout,
         metavar="S",
         help="how long to wait, in seconds (default: %(default)g)",
@@ -148,13 +149,3 @@ def _store(text: str) -> str:
     if text != NOT_ASKED and not text.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"must be none, or begin with http:// or https://, not {text!r}")
     return text
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not TIMEOUT[0] <= seconds <= TIMEOUT[1]:
-        raise argparse.ArgumentTypeError(f"must be from {TIMEOUT[0]:g} to {TIMEOUT[1]:g} seconds, not {text}")
-    return seconds

@@ -39,6 +39,8 @@ AGAIN: Final = (0.2, 0.4, 0.6)
 """Pauses before an operation is asked again whose process can't be reached: it may have begun only now."""
 TWICE: Final = 2.0
 """So many seconds after all that were asked have ended, Ctrl+C is for others again."""
+ANEW: Final = 10.0
+"""And so many after it was typed where no operation ran: an interpreter's prompt is interrupted often."""
 ASKED, TAKEN, ENDED, AWAY = "asking", "received", "obeyed", "can't be reached"
 
 
@@ -148,62 +150,82 @@ class Following:
 
 
 class Stop:
-    """Ctrl+C: the first one asks the operations to stop, the second one kills the command."""
+    """Ctrl+C: the first asks the operations to stop, the second interrupts the command, the third kills it."""
 
     def __init__(self, place: Place, watcher: Watcher, say: Callable[[str], None]) -> None:
         """Nobody was asked."""
         self._place, self._watcher, self._say = place, watcher, say
         self._states: dict[str, str] = {}
         self._labels: dict[str, str] = {}
-        self._pressed = self._interrupted = False
+        self._pressed = 0
+        self._pressed_at = 0.0
+        self._interrupted = False
         self._ended_at: float | None = None
         self._told = not on_terminal(sys.stderr)
 
     def press(self, child: Child) -> None:
         """Somebody typed Ctrl+C."""
-        if self._pressed:
+        self._pressed += 1
+        self._pressed_at = clock.monotonic()
+        if self._pressed == 1:
+            self._begin(child)
+        elif self._pressed == 2:
+            self._interrupt(child)
+        else:
             child.send_all(signal.SIGKILL)
-            return
-        running = self._running()
-        self._pressed, self._interrupted = True, not running
-        self._states = {entry.head.operation_id: ASKED for entry in running}
-        self._labels = {entry.head.operation_id: _label(entry) for entry in running}
-        if not running:
-            child.send_all(signal.SIGINT)
-        waiting = deque(self._states)
-        for _ in range(min(AT_ONCE, len(waiting))):
-            threading.Thread(target=self._ask, args=(waiting,), name="otel-progress-cancel", daemon=True).start()
         if self._told:
             self._say(self.said())
 
     def tick(self, child: Child) -> None:
-        """Where nobody took it, the command gets what Ctrl+C is without us; where all obeyed, it may be typed anew."""
+        """Where nobody can be asked, the command is interrupted; where it goes on, Ctrl+C may begin anew."""
         found = set(self._now().values())
         if found == {ENDED}:
             self._ended_at = self._ended_at or clock.monotonic()
             if clock.monotonic() - self._ended_at >= TWICE:
-                self._pressed, self._ended_at, self._states = False, None, {}
+                self._forget()
         elif found == {AWAY} and not self._interrupted:
-            self._interrupted = True
-            child.send_all(signal.SIGINT)
+            self._interrupt(child)
             if self._told:
                 self._say(self.said())
+        elif not found and self._pressed and clock.monotonic() - self._pressed_at >= ANEW:
+            self._forget()
 
     def said(self) -> str:
-        """What became of it, in words; empty before the first."""
+        """What became of it and what Ctrl+C does next, in words; empty before the first."""
         if not self._pressed:
             return ""
+        if self._pressed > 2:
+            return "killed the command"
+        done = "; ".join(filter(None, (self._asked(), "interrupted the command" if self._interrupted else "")))
+        if self._pressed == 2:
+            return f"{done}; press Ctrl+C again to kill"
+        return f"{done}; press Ctrl+C again to interrupt{' once more' * self._interrupted}, a third time to kill"
+
+    def _asked(self) -> str:
         states = self._now()
-        if not states:
-            return "interrupted; Ctrl+C again kills"
-        if len(states) == 1:
-            ((key, state),) = states.items()
-            what = f"asked {self._labels.get(key, key)} to stop: {state}"
-        else:
-            counts = Counter(states.values())
-            told = ", ".join(f"{counts[state]:,} {state}" for state in (ASKED, TAKEN, ENDED, AWAY) if counts[state])
-            what = f"asked {len(states):,} operations to stop: {told}"
-        return f"{what}{', so the command is interrupted' if self._interrupted else ''}; Ctrl+C again kills"
+        if len(states) <= 1:
+            return "".join(f"asked {self._labels.get(key, key)} to stop: {state}" for key, state in states.items())
+        counts = Counter(states.values())
+        told = ", ".join(f"{counts[state]:,} {state}" for state in (ASKED, TAKEN, ENDED, AWAY) if counts[state])
+        return f"asked {len(states):,} operations to stop: {told}"
+
+    def _begin(self, child: Child) -> None:
+        """Ask all that run; where none does, the command gets what Ctrl+C is without us."""
+        running = self._running()
+        self._states = {entry.head.operation_id: ASKED for entry in running}
+        self._labels = {entry.head.operation_id: _label(entry) for entry in running}
+        if not running:
+            self._interrupt(child)
+        waiting = deque(self._states)
+        for _ in range(min(AT_ONCE, len(waiting))):
+            threading.Thread(target=self._ask, args=(waiting,), name="otel-progress-cancel", daemon=True).start()
+
+    def _interrupt(self, child: Child) -> None:
+        self._interrupted = True
+        child.send_all(signal.SIGINT)
+
+    def _forget(self) -> None:
+        self._pressed, self._interrupted, self._ended_at, self._states = 0, False, None, {}
 
     def _ask(self, waiting: deque[str]) -> None:
         client, states = self._place.client, self._states

@@ -14,6 +14,7 @@ from otel_progress.handlers import words
 from otel_progress.handlers.diversion import on_terminal
 from otel_progress.handlers.screen import Screen
 from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Health
 from otel_progress.model.summary import seconds
 
 LONGEST: Final = 60
@@ -106,7 +107,7 @@ def icon(one: Snapshot) -> words.Span:
     """The sign that the tree has for it."""
     bad = words.trouble(one)
     if bad is not None:
-        return words.TROUBLE, f"bold {bad[1]}"
+        return words.UNKNOWN if one.health is Health.UNKNOWN else words.TROUBLE, f"bold {bad[1]}"
     if one.status in words.ICONS:
         return words.ICONS[one.status], words.STYLES.get(one.status, "yellow" if one.wait else "")
     return words.STILL, "cyan"
@@ -144,7 +145,7 @@ def doing(one: Snapshot) -> words.Span:
     if bad is not None:
         return f"{one.health_reason}" + (f", at {one.stuck_at}" if one.stuck_at else ""), bad[1]
     if one.wait is not None:
-        return f"waits for {words.passed(one.wait.elapsed)}: {one.wait.reason}", "yellow"
+        return words.waiting(one.wait), "yellow"
     if one.status.final:
         return one.reason or "", words.STYLES.get(one.status, "")
     return ("asked to stop; " if one.cancel_requested else "") + (one.message or ""), ""

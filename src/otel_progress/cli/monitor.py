@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from otel_progress.cli.codes import USAGE
+from otel_progress.cli.parsing import between
 from otel_progress.errors import InvalidArgument, ProgressError
 
 if TYPE_CHECKING:
@@ -50,9 +52,21 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--grpc-port", type=port_or_none, default=4317, help="of OTLP over gRPC (default 4317; none: no gRPC)")
     add("--host", default="127.0.0.1", help="the address to listen on (default 127.0.0.1; others need a token)")
     add("--db", type=Path, help="the file that keeps state and history (default: in the user's state folder)")
-    add("--keep-days", type=_positive, default=30.0, metavar="N", help="keep what is over for N days (default 30)")
-    add("--keep-mb", type=_positive, default=1024.0, metavar="N", help="let the file grow to N MB (default 1024)")
-    add("--interval", type=_interval, default=0.1, metavar="S", help="seconds between updates (default 0.1)")
+    add(
+        "--keep-days",
+        type=between(0.001, 36_500, "days"),
+        default=30.0,
+        metavar="N",
+        help="keep what is over for N days (default 30)",
+    )
+    add(
+        "--keep-mb",
+        type=between(1, 1e9, "MB"),
+        default=1024.0,
+        metavar="N",
+        help="let the file grow to N MB (default 1024)",
+    )
+    add("--interval", type=between(0.02, 10), default=0.1, metavar="S", help="seconds between updates (default 0.1)")
     add("--forward", metavar="URL", help="pass all OTLP on to this endpoint; what can't be sent waits on disk")
     add("--redis", metavar="URL", help="share state with other monitors by a Redis Stream")
     add("--webhook", metavar="URL", help="post ended, failed, stalled, recovered and lost operations as JSON")
@@ -67,6 +81,8 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run the monitor until it is told to stop; returns the exit code."""
     try:
         monitor = make(options, environ)
+    except InvalidArgument as error:
+        return _fail(str(error), USAGE)
     except ProgressError as error:  # first, as a missing dependency is an ImportError as well, and says what is missing
         return _fail(str(error))
     except ImportError as error:
@@ -184,32 +200,18 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def _fail(reason: str) -> int:
+def _fail(reason: str, code: int = 1) -> int:
     say(reason)
-    return 1
+    return code
 
 
 def port(text: str) -> int:
     """A port, from the command line."""
     if not text.isdecimal() or not 0 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text}")
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text!r}")
     return int(text)
 
 
 def port_or_none(text: str) -> int | None:
     """A port or `none`, from the command line."""
     return None if text == "none" else port(text)
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < 1e9:
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return number
-
-
-def _interval(text: str) -> float:
-    number = float(text)
-    if not 0.02 <= number <= 10:
-        raise argparse.ArgumentTypeError(f"must be from 0.02 to 10 seconds, not {text}")
-    return number

@@ -5,16 +5,19 @@ Everything comes from elsewhere: what has the wrong type is left out, and texts 
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from otel_progress.handlers.words import DOT, clean, counted
+from otel_progress.handlers.words import DOT, amount, clean, counted, passed, waiting
+from otel_progress.model.apart import apart
 from otel_progress.model.estimate import Estimate
-from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
-from otel_progress.model.status import Health, Status
+from otel_progress.model.repeats import StageRuns
+from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.status import Health, Status, word
 from otel_progress.model.values import Attributes
 
 Row = Mapping[str, Any]
@@ -22,15 +25,30 @@ T = TypeVar("T")
 
 STAGES: Final = 1_000
 """Stages that are read of one operation."""
+BRANCHES: Final = 16
 TEXT: Final = 1_024
 CALM: Final = (Health.PROGRESSING, Health.WAITING)
 STOPPED: Final = (Health.SILENT, Health.LOOPING, Health.DEAD)
 """While it is one of these, what was estimated before says nothing."""
+TROUBLE: Final = frozenset({"stuck", "looping", "frozen", "dead", "overdue", "slow"})
+"""What is marked as trouble, and counted; `unknown` is marked, too, and counted by itself."""
+UNKNOWN: Final = "unknown"
+_SECONDS: Final = re.compile(r"\bfor (\d+) s\b")
 _MADE_UP: Final = re.compile(r"[0-9a-f]{16}-\d+")
 
 
-def snapshot_of(row: Row, later: float = 0.0) -> Snapshot:
-    """The operation as it is `later` seconds after it was said; of a row its stage is told in the message."""
+@dataclass(frozen=True)
+class Observed(Snapshot):
+    """An operation as somebody outside its process sees it; `frozen` where that is proven to be stopped."""
+
+    frozen: bool = False
+
+
+def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
+    """The operation as it is `later` seconds after it was said; of a row its stage is told in the message.
+
+    `since` is how long the row is here: its evidence is of the moment when the monitor gave it.
+    """
     stages = tuple(_stage(one) for one in items(row.get("stages"))[:STAGES])
     health, reason = verdict_of(row)
     stage = text(row.get("stage"))
@@ -40,7 +58,7 @@ def snapshot_of(row: Row, later: float = 0.0) -> Snapshot:
         message = DOT.join(filter(None, (within, "" if message == stage else message))) or None
         stage = None
     limits = mapping(row.get("limits"))
-    found = Snapshot(
+    found = Observed(
         text(row.get("id")) or "?",
         text(row.get("name")) or "?",
         status_of(row),
@@ -64,14 +82,91 @@ def snapshot_of(row: Row, later: float = 0.0) -> Snapshot:
         stages=stages,
         folded=tuple(_folded(row.get("folded"))),
         wait=_wait(row.get("wait")),
+        branches=_branches(row.get("branches")),
+        repeated=tuple(_runs(one) for one in items(row.get("repeated"))[:STAGES]),
         outcomes=numbers(row.get("outcomes")),
         counters=numbers(row.get("counters")),
         usage=_usage(row),
         result=plain(row.get("result")),
         attributes=plain(row.get("attributes")),
         cancel_requested=bool(row.get("cancel")),
+        frozen=bool(mapping(row.get("verdict")).get("frozen")),
     )
-    return found if found.status.final else later_of(found, later)
+    if found.status.final:
+        return found
+    now = later_of(found, later)
+    return replace(now, health_reason=_evidence(now, row, since))
+
+
+def _evidence(now: Snapshot, row: Row, since: float) -> str | None:
+    """Why it is in trouble, with the clock that runs on, in the format of all clocks here."""
+    reason = now.health_reason
+    if reason is None:
+        return None
+    if now.health is Health.WAITING and now.wait is not None:
+        branch = text(mapping(row.get("verdict")).get("branch"))
+        return f"{branch}: {waiting(now.wait)}" if branch else waiting(now.wait)
+    least = now.idle if now.health is Health.SILENT else 0.0
+
+    def clock(found: re.Match[str]) -> str:
+        return f"for {passed(max(least, int(found[1]) + since))}"
+
+    return _SECONDS.sub(clock, reason, count=1)
+
+
+def _branches(given: object) -> tuple[Branch, ...]:
+    """Its lines of work, where more than one runs; the worst first."""
+    found = tuple(_branch(one) for one in items(given)[:BRANCHES])
+    return found if len(found) > 1 else ()
+
+
+def _branch(one: Row) -> Branch:
+    child = text(one.get("child"))
+    name = (text(one.get("branch")) or "").rpartition("child ")[2]
+    return Branch(
+        text(one.get("stage")),
+        text(one.get("lane")),
+        child,
+        name or None if child else None,
+        number(one.get("idle")) or 0.0,
+        number(one.get("stall_after")),
+        health=_one_of(Health, one.get("health"), Health.PROGRESSING),
+        reason=text(one.get("reason")),
+        wait=_wait(one.get("wait")),
+        stuck_at=text(one.get("stuck_at")),
+    )
+
+
+def _runs(one: Row) -> StageRuns:
+    known = {status.value for status in Status}
+    given = {key: number(item) or 0 for key, item in mapping(one.get("counts")).items() if key in known}
+    times = {name: float(number(one.get(name)) or 0.0) for name in ("seconds", "median", "p90", "p95", "longest")}
+    counts = Attributes({key: int(count) for key, count in given.items()})
+    return StageRuns(
+        path=text(one.get("path")) or "?", counts=counts, folded=int(number(one.get("folded")) or 0), **times
+    )
+
+
+def trouble_of(row: Row) -> str | None:
+    """The word for what the screens mark and count: `stuck`, `looping`, `frozen`, `dead`, `overdue`, `slow`; or None.
+
+    Whatever counts trouble asks here, so that a count is of what is marked.
+    """
+    if status_of(row).final:
+        return None
+    health, verdict = verdict_of(row)[0], mapping(row.get("verdict"))
+    if health is Health.DEAD and verdict.get("frozen"):
+        return "frozen"
+    if verdict.get("overdue") and health not in STOPPED:
+        return "overdue"
+    found = word(health)
+    return found if found in TROUBLE else None
+
+
+def mark_of(row: Row) -> str | None:
+    """The word for what is marked: trouble, or `unknown` where the monitor itself can't say how it is."""
+    unknown = not status_of(row).final and verdict_of(row)[0] is Health.UNKNOWN
+    return UNKNOWN if unknown else trouble_of(row)
 
 
 def stage_progress_of(row: Row) -> Progress:
@@ -99,6 +194,29 @@ def label_of(row: Row, *, child: bool = False) -> str:
     if child and _MADE_UP.fullmatch(key):
         return f"{name} #{key.rpartition('-')[2]}"
     return key if key.startswith(name) else f"{name} {key}"
+
+
+def labels_of(rows: Sequence[Row]) -> list[str]:
+    """What tells siblings apart: an attribute in which those of one name differ, their description, else the id."""
+    by_name: dict[object, list[int]] = {}
+    for place, row in enumerate(rows):
+        by_name.setdefault(row.get("name"), []).append(place)
+    labels = [label_of(row, child=True) for row in rows]
+    for places in by_name.values():
+        known = [(plain(rows[place].get("attributes")), text(rows[place].get("description"))) for place in places]
+        for place, differs in zip(places, apart(known)):
+            if differs:
+                labels[place] = f"{text(rows[place].get('name')) or '?'} ({clean(differs)})"
+    return labels
+
+
+def shown(value: object) -> str:
+    """A value as people read it; what is nested as JSON."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return amount(value)
+    return clean(", ".join(map(str, value)) if isinstance(value, tuple) else value)
 
 
 def later_of(found: Snapshot, later: float) -> Snapshot:
@@ -228,9 +346,11 @@ def items(value: object) -> list[Row]:
 
 
 def _plain(item: object) -> Any:
+    if isinstance(item, dict) or (isinstance(item, list) and any(isinstance(one, (dict, list)) for one in item)):
+        return clean(json.dumps(item, ensure_ascii=False))
     if isinstance(item, list):
         return tuple(clean(one) if isinstance(one, str) else one for one in item)
-    return clean(item) if isinstance(item, (str, dict)) else "" if item is None else item
+    return clean(item) if isinstance(item, str) else "" if item is None else item
 
 
 def _one_of(kind: type[T], value: object, otherwise: T) -> T:

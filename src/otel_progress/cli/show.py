@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import IO, Any, Final
 from urllib.parse import urlencode
 
@@ -12,7 +13,17 @@ from otel_progress.cli.board import event_line, stamp
 from otel_progress.cli.client import Client, path_of
 from otel_progress.cli.codes import OK
 from otel_progress.cli.list_ import ago, icon, state
-from otel_progress.cli.remote import Row, items, label_of, mapping, number, snapshot_of, text
+from otel_progress.cli.remote import (
+    Row,
+    items,
+    label_of,
+    labels_of,
+    mapping,
+    number,
+    shown,
+    snapshot_of,
+    text,
+)
 from otel_progress.handlers import words
 from otel_progress.handlers.diversion import on_terminal
 from otel_progress.handlers.plain import closing
@@ -20,11 +31,14 @@ from otel_progress.handlers.screen import Screen
 from otel_progress.handlers.tree import TROUBLED, Branch, Look, Sheet, rows_of
 from otel_progress.handlers.words import Line, clean
 from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Status
 from otel_progress.model.summary import seconds
 
 EVENTS: Final = 20
 """Events that are shown unless another number is given."""
 STAGES: Final = 64
+TOGETHER: Final = 3
+"""Runs of a stage that are one line."""
 CHILDREN: Final = 50
 PAUSES: Final = 20
 TOLD: Final = sorted(semconv.EVENTS - {semconv.UPDATED, semconv.HEARTBEAT, semconv.PROCESS_HEARTBEAT})
@@ -61,13 +75,17 @@ def show(client: Client, given: str, out: IO[str], *, events: int = EVENTS, as_j
 def sections(detail: Row, events: list[Row], width: int) -> Iterable[list[Line]]:
     """What there is to say, part by part; a part without a content is left out."""
     now = clock.unix()
-    one = snapshot_of(detail, max(0.0, now - (number(detail.get("timestamp")) or now)))
+    later = max(0.0, now - (number(detail.get("timestamp")) or now))
+    one = snapshot_of(detail, later)
     yield [_head(one, detail), *_verdict(one, detail)]
+    yield from _titled("side by side", [] if one.status.final else _strands(one, detail))
     yield from _titled("", _facts(one, detail, now))
     yield from _titled("progress", _closing(one, detail) if one.status.final else _tree(one, width))
     yield from _titled("children", _children(detail, now))
     yield from _titled("waits and stalls", _pauses(detail, now))
     yield from _titled("attributes", _pairs(one.attributes))
+    if not one.status.final:  # else it stands above
+        yield from _titled("result", _pairs(one.result))
     yield from _titled("where it is stuck" if not one.status.final else "where it was stuck", _stack(one))
     yield from _titled(f"last {len(events)} events", [_event(event) for event in events])
 
@@ -82,7 +100,7 @@ def _head(one: Snapshot, detail: Row) -> Line:
     doing, colour = state(one)
     attempt = f", attempt {one.attempt}" if one.attempt > 1 else ""
     since = "after" if one.status.final else "for" if words.trouble(one) is None else "running for"
-    spent = f" {since} {seconds(one.elapsed)}{attempt}"
+    spent = f" {since} {seconds(one.elapsed) if one.status.final else words.passed(one.elapsed)}{attempt}"
     asked = (("  asked to stop", "bold yellow"),) if one.cancel_requested and not one.status.final else ()
     return ((f"{sign} ", style), (label_of(detail), "bold"), ("  ", ""), (doing, colour), (spent, ""), *asked)
 
@@ -92,7 +110,7 @@ def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     if one.status.final:
         return [((f"  {one.reason}", words.STYLES.get(one.status, "")),)] if one.reason else []
     verdict, bad = mapping(detail.get("verdict")), words.trouble(one)
-    reason = text(verdict.get("reason"))
+    reason = one.health_reason or text(verdict.get("reason"))
     lines: list[Line] = []
     if reason:
         lines.append(((f"  {reason}", bad[1] if bad else "dim"),))
@@ -149,22 +167,34 @@ def _closing(one: Snapshot, detail: Row) -> list[Line]:
 
 
 def _tree(one: Snapshot, width: int) -> list[Line]:
-    rows = rows_of([Branch(0, one.name, one)], Look(0, STAGES))
+    apart, together = _together(one)
+    rows = rows_of([Branch(0, one.name, apart)], Look(0, STAGES))
     # Its verdict stands above already.
-    return Sheet().lines([row for row in rows if row.rank != TROUBLED or row.free is None], width, 1_000)
+    tree = Sheet().lines([row for row in rows if row.rank != TROUBLED or row.free is None], width, 1_000)
+    return [*tree, *together]
+
+
+def _together(one: Snapshot) -> tuple[Snapshot, list[Line]]:
+    """The operation without the runs of stages that completed again and again, and a line for each of these stages."""
+    many = {runs.path: runs for runs in one.repeated if runs.count >= TOGETHER}
+    kept = tuple(stage for stage in one.stages if stage.path not in many or stage.status is not Status.COMPLETED)
+    lines = [((f"  {words.ICONS[Status.COMPLETED]} ", "green"), *words.repeated(runs)) for runs in many.values()]
+    named = sum(runs.folded for runs in one.repeated)
+    folded = one.folded if not named else ()
+    return replace(one, stages=kept, folded=folded, repeated=()), lines
 
 
 def _children(detail: Row, now: float) -> list[Line]:
     rows = items(detail.get("children_rows"))
     lines: list[Line] = []
-    for row in rows[:CHILDREN]:
+    for row, label in zip(rows[:CHILDREN], labels_of(rows)):
         child = snapshot_of(row, max(0.0, now - (number(row.get("timestamp")) or now)))
         sign, style = icon(child)
         doing, colour = state(child)
         done = "" if child.progress.ratio is None else f"  {int(child.progress.ratio * 100)}%"
         why = child.health_reason if not child.status.final else child.reason
         spent = f"  {seconds(child.elapsed)}{done}" + (f"  {why}" if why else "")
-        lines.append(((f"  {sign} ", style), (f"{label_of(row)}  ", ""), (doing, colour), (spent, "dim")))
+        lines.append(((f"  {sign} ", style), (f"{label}  ", ""), (doing, colour), (spent, "dim")))
     more = max(len(rows), int(number(detail.get("children")) or 0)) - len(lines)
     return [*lines, ((f"  + {more:,} more", "dim"),)] if more > 0 else lines
 
@@ -187,13 +217,23 @@ def _pauses(detail: Row, now: float) -> list[Line]:
 
 
 def _pairs(values: Row) -> list[Line]:
-    return [((f"  {key}  ", "dim"), (words.clean(_value(value)), "")) for key, value in values.items()]
+    return [((f"  {key}  ", "dim"), (shown(value), "")) for key, value in values.items()]
 
 
-def _value(value: object) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return words.amount(value)
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _strands(one: Snapshot, detail: Row) -> list[Line]:
+    """Its lines of work, each with how it is; the worst first."""
+    rows = items(detail.get("children_rows"))
+    names = {text(row.get("id")): f"child {label}" for row, label in zip(rows, labels_of(rows))}
+    strands = [(words.strand(branch), branch) for branch in one.branches]
+    strands = [(strand._replace(label=names.get(branch.child, strand.label)), branch) for strand, branch in strands]
+    wide = max((len(strand.label) for strand, _ in strands), default=0)
+    lines: list[Line] = []
+    for strand, branch in strands:
+        sign = words.TROUBLE if strand.troubled else words.ICONS[Status.WAITING] if branch.wait else words.STILL
+        place = f"  at {branch.stuck_at}" if branch.stuck_at else ""
+        head = ((f"  {sign} ", strand.style), (f"{strand.label:<{wide}}  ", ""), (f"{strand.state:<11}", strand.style))
+        lines.append((*head, (f"  {strand.words}{place}".rstrip(), strand.style)))
+    return lines
 
 
 def _stack(one: Snapshot) -> list[Line]:

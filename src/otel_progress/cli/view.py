@@ -165,7 +165,7 @@ class View(Watch):
 
     def _foot(self) -> list[Line]:
         """How many run, what Ctrl+C does or did; and whether we still hear of them."""
-        said, bad = self.asked(), self._board.troubled
+        said = self.asked()
         if said:
             line: Line = ((said, "bold yellow"),)
         elif self._failed:
@@ -176,9 +176,8 @@ class View(Watch):
         else:
             runs = self._board.running
             began = f"{passed(clock.monotonic() - self._began)}{DOT}no operation runs"
-            trouble = (f"{DOT}{bad:,} in trouble", "red") if bad else ("", "")
             does = "cancels" if runs else "interrupts"
-            line = ((f"{runs:,} running" if runs else began, "dim"), trouble)
+            line = self._board.state() if runs else ((began, "dim"),)
             line = (*line, (f"{DOT}{self._client.url}{DOT}Ctrl+C {does}", "dim"))
         return [cut(line, self._screen.rich.width)]
 

@@ -204,10 +204,7 @@ class Watch:
                 cut((("send with  ", "dim"), (how, "")), self._screen.rich.width),
             ]
         else:
-            bad = self._board.troubled
-            trouble = (f"{DOT}{bad:,} in trouble", "red") if bad else ("", "")
-            line = ((f"{self._board.running:,} running", "dim"), trouble, (f"{DOT}{self._client.url}", "dim"))
-            line = (*line, (f"{DOT}Ctrl+C leaves", "dim"))
+            line = (*self._board.state(), (f"{DOT}{self._client.url}{DOT}Ctrl+C leaves", "dim"))
         return [cut(line, self._screen.rich.width)]
 
     def _lost(self, pause: float) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress.handlers import words
 from otel_progress.model.apart import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.model.summary import seconds
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ REPEATED: Final = 5
 """Stages that ended more than once and have a line of their own; those with the most runs."""
 ACTIVITIES: Final = 3
 """Activities that run, told by notes, and have a line of their own."""
+NAMED: Final = 3
+"""Lines of work in no trouble that are named beside one that is."""
 TROUBLED, ROOT, RUNNING, MESSAGE, BAD, COUNTS, PENDING, DONE = range(8)
 """Ranks: where there is no room, the highest goes first."""
 
@@ -110,7 +112,8 @@ def _head(snapshot: Snapshot, label: str, depth: int, look: Look) -> Row:
         label += f" (attempt {snapshot.attempt})"
     row, bad = _going(snapshot, label, depth, look), words.trouble(snapshot)
     if bad is not None:
-        return row._replace(rank=TROUBLED, icon=words.TROUBLE, style=f"bold {bad[1]}")
+        icon = words.UNKNOWN if snapshot.health is Health.UNKNOWN else words.TROUBLE
+        return row._replace(rank=TROUBLED, icon=icon, style=f"bold {bad[1]}")
     return row._replace(rank=ROOT, style=f"bold {row.style}")
 
 
@@ -151,7 +154,9 @@ def _about(snapshot: Snapshot, depth: int) -> list[Row]:
         rows.append(Row(TROUBLED, depth, free=free))
         if snapshot.stuck_at:
             rows.append(Row(TROUBLED, depth, free=((f"at {words.clean(snapshot.stuck_at)}", bad[1]),)))
-    if not any(stage.wait for stage in snapshot.stages):
+        rows.extend(_strands(snapshot, depth))
+    told = bad is not None and snapshot.health is Health.WAITING  # its badge tells how long it waits, and for what
+    if not told and not any(stage.wait for stage in snapshot.stages):
         rows.extend(_wait(snapshot, depth))
     if snapshot.cancel_requested:
         rows.append(Row(ROOT, depth, free=(("asked to stop", "bold yellow"),)))
@@ -182,9 +187,27 @@ def _activities(snapshot: Snapshot, depth: int) -> list[Row]:
 def _wait(node: Snapshot | StageSnapshot, depth: int) -> list[Row]:
     if node.wait is None:
         return []
-    limit = f" of {words.passed(node.wait.overdue_after)}" if node.wait.overdue_after is not None else ""
-    text = f"waits for {words.passed(node.wait.elapsed)}{limit}: {words.clean(node.wait.reason)}"
-    return [Row(RUNNING, depth, free=((text, "yellow"),))]
+    return [Row(RUNNING, depth, free=((words.waiting(node.wait), "yellow"),))]
+
+
+def _strands(snapshot: Snapshot, depth: int) -> list[Row]:
+    """Of several lines of work those in trouble, but for the worst, which the badge names; and which of them go on."""
+    strands = [] if snapshot.status.final else [words.strand(branch) for branch in snapshot.branches]
+    bad = [one for one in strands if one.troubled]
+    rows = [
+        Row(
+            TROUBLED,
+            depth,
+            free=((f"{one.state.upper()} {one.label}", f"bold {one.style}"), (f"  {one.words}", one.style)),
+        )
+        for one in bad[1:]
+    ]
+    well = Counter(one.label for one in strands if not one.troubled)
+    if bad and well:
+        names = [f"{count} {label}" if count > 1 else label for label, count in well.most_common(NAMED)]
+        others = f"{', '.join(names)}{', …' if len(well) > NAMED else ''}"
+        rows.append(Row(COUNTS, depth, free=((f"{sum(well.values()):,} beside it in no trouble: {others}", "dim"),)))
+    return rows
 
 
 def _message(snapshot: Snapshot, node: Snapshot | StageSnapshot, depth: int) -> list[Row]:
@@ -258,10 +281,18 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look
             rows.append(Row(BAD, depth + 1, free=((words.clean(stage.reason), words.STYLES[status]),)))
         return rows
     row = _going(stage, name, depth, look)
+    if (bad := _trouble_of(snapshot, stage)) is not None:
+        row = row._replace(icon=words.TROUBLE, style=f"bold {bad.style}")
     if stage.expected and stage.elapsed > stage.expected:
         row = row._replace(eta=f"expected {words.passed(stage.expected)}")
     said = _said(depth + 1, stage.outcomes, stage.counters, stage.attributes)
     return [row, *_wait(stage, depth + 1), *_message(snapshot, stage, depth + 1), *said]
+
+
+def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> words.Strand | None:
+    """What is wrong with a stage that runs beside others."""
+    strands = (words.strand(branch) for branch in snapshot.branches if branch.path == stage.path)
+    return next((one for one in strands if one.troubled), None)
 
 
 # -- from rows to lines

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress.model.feed import RUNNING
+from otel_progress.model.health import judge_branch
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.summary import pairs, path_of, short
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_progress.model.repeats import StageRuns
-    from otel_progress.model.snapshot import Progress, Snapshot
+    from otel_progress.model.snapshot import Branch, Progress, Snapshot, Wait
 
 Span = tuple[str, str]
 """A text and its style."""
@@ -21,6 +22,7 @@ Line = tuple[Span, ...]
 MOVING: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 STILL: Final = "⠿"
 TROUBLE: Final = "!"
+UNKNOWN: Final = "?"
 DOT: Final = " · "
 DASH: Final = "\u2013"
 ICONS: Final = {
@@ -70,8 +72,48 @@ def trouble(snapshot: Snapshot) -> Span | None:
     """A badge and its colour for what somebody should look at: `STUCK`."""
     if snapshot.health_reason is None or snapshot.status.final:
         return None
+    if snapshot.health is Health.DEAD and getattr(snapshot, "frozen", False):
+        return "FROZEN", "red"
     badge = "OVERDUE" if snapshot.health is Health.WAITING else word(snapshot.health).upper()
     return badge, "yellow" if snapshot.health in (Health.SLOW, Health.WAITING, Health.UNKNOWN) else "red"
+
+
+class Strand(NamedTuple):
+    """One of several lines of work: how it is, in a word and a colour, and what there is to say of it."""
+
+    label: str
+    state: str
+    style: str
+    words: str
+    troubled: bool
+
+
+def strand(branch: Branch) -> Strand:
+    """How a branch is, as people read it."""
+    verdict = judge_branch(branch)
+    state = "overdue" if verdict.overdue else word(verdict.health)
+    mild = verdict.overdue or verdict.health in (Health.SLOW, Health.UNKNOWN)
+    style = ("yellow" if mild else "red") if verdict.troubled else "yellow" if branch.wait else "dim"
+    return Strand(clean(branch.label), state, style, clean(_evidence(branch, verdict.health)), verdict.troubled)
+
+
+def _evidence(branch: Branch, health: Health) -> str:
+    limit = f" of {passed(branch.stall_after)}" if branch.stall_after is not None else ""
+    if branch.wait is not None and health is Health.WAITING:
+        return waiting(branch.wait)
+    if branch.child is not None:
+        return branch.reason or ""
+    if branch.loop is not None and health is Health.LOOPING:
+        return branch.loop.reason
+    if health is Health.SILENT:
+        return f"no progress for {passed(branch.idle)}{limit}"
+    return f"idle {passed(branch.idle)}{limit}" if branch.idle >= IDLE_FROM else ""
+
+
+def waiting(wait: Wait) -> str:
+    """`waits for 0:36 of 0:06: approval`."""
+    limit = f" of {passed(wait.overdue_after)}" if wait.overdue_after is not None else ""
+    return f"waits for {passed(wait.elapsed)}{limit}: {clean(wait.reason)}"
 
 
 def clean(words: object) -> str:

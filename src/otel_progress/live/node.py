@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from otel_progress import clock, semconv
 from otel_progress.live import callsite, counters
-from otel_progress.live.counters import Lane
+from otel_progress.live.counters import Lane, Request
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import words
 from otel_progress.live.running import around
@@ -155,6 +155,18 @@ def accepted(call: str, option: str, value: object) -> Number | None:
     if known is None:
         callsite.refused(call, option, value)
     return known
+
+
+def _ends_with_task(place: Place) -> bool:
+    """Whether an asyncio task runs there, which is cancelled as such."""
+    from otel_progress.live.awaits import is_task
+
+    return place.task is not None and is_task(place.task())
+
+
+def asked_to_stop(name: str, reason: str) -> str:
+    """The text of `OperationCancelled`."""
+    return f"{name!r} was asked to stop: {reason}"
 
 
 def length(iterable: object) -> int | None:
@@ -599,9 +611,8 @@ class Handle:
         """Raise `OperationCancelled` if somebody asked the operation to stop."""
         reason = self.operation._cancel_reason
         if reason is not None:
-            from otel_progress.errors import OperationCancelled
-
-            raise OperationCancelled(f"{self.operation.name!r} was asked to stop: {reason}")
+            request = self.operation._request or Request(asked_to_stop(self.operation.name, reason))
+            raise request.error()
 
     # -- for the ticker and the capture
 
@@ -698,7 +709,11 @@ class Handle:
         if len(lanes) >= LANES:
             self._fold_lanes()
         lanes.append(lane)
-        self.operation._said += 1
+        operation = self.operation
+        operation._said += 1
+        request = operation._request
+        if request is not None and not request.told and not _ends_with_task(place):
+            lane.request = request
         return lane
 
     @property
@@ -718,6 +733,12 @@ class Handle:
             if lane.desc is not None and not lane.closed:
                 return lane.desc if lane.over is self._message else self._message
         return self._message
+
+    def _stop_loops(self, request: Request) -> None:
+        """Make its open loops raise at their next item; those of an asyncio task end with the task."""
+        for lane in list(self._lanes or ()):
+            if not _ends_with_task(lane.place):
+                lane.stop(request)
 
     def _fold_lanes(self) -> None:
         """Turn closed lanes into sums by unit, so that their number is bounded."""

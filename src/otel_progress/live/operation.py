@@ -25,6 +25,7 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
 
 if TYPE_CHECKING:
+    from otel_progress.live.counters import Request
     from otel_progress.live.engine.listeners import Listener
     from otel_progress.live.engine.parallel import Judged
     from otel_progress.live.engine.watchdog import Trouble
@@ -108,6 +109,7 @@ class Operation(Handle):
     _generation = -1
     _sequence = 0
     _cancel_reason: str | None = None
+    _request: Request | None = None
     _stages: list[Stage] | None = None
     _running: list[Stage] | None = None
     _first_stage: Stage | None = None

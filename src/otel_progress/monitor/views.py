@@ -229,7 +229,7 @@ class Views:
                 "stages": [_stage(stage) for stage in seen.stages],
                 "folded": [list(item) for item in seen.folded],
                 "timeline": self._timeline(entry),
-                "children_rows": [self.row(child) for child in children[:CHILDREN]],
+                "children_rows": [self._child(child) for child in children[:CHILDREN]],
                 "ancestors": self._ancestors(seen),
                 "stack": seen.stack if _is_stopped(verdict) else None,
                 "loop": _loop(seen) if entry.open else None,
@@ -241,6 +241,15 @@ class Views:
             }
         )
         return keys.of_row(out | keys.of_detail(seen, out))
+
+    def _child(self, entry: Entry) -> Json:
+        """A row, with what tells it from others of its name."""
+        seen, row = entry.snapshot, self.row(entry)
+        if seen.description:
+            row["description"] = _text(seen.description)
+        if seen.attributes:
+            row["attributes"] = dict(seen.attributes)
+        return row
 
     def _ancestors(self, snapshot: Snapshot) -> list[Json]:
         found: list[Json] = []

@@ -1,7 +1,8 @@
 """Commands from outside the process: find the operation they name, and ask it to stop.
 
-Asking is all that is done: code finds out by `raise_if_cancelled`, and the asyncio task in which the operation is
-current is cancelled at its next await. Nothing is killed, and an answer says only what is known: that it was asked.
+Asking is all that is done: code finds out by `raise_if_cancelled`, a loop over `track` by `OperationCancelled` at its
+next item, and the asyncio task in which the operation is current is cancelled at its next await. Nothing is killed, and
+an answer says only what is known: that it was asked.
 A command of the kind `warn` asks for nothing: its reason is logged as a warning.
 """
 
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import semconv
 from otel_progress.live.awaits import is_task
 from otel_progress.live.context import innermost
+from otel_progress.live.counters import Request
 from otel_progress.live.drops import drops
-from otel_progress.live.node import Handle
+from otel_progress.live.node import Handle, asked_to_stop
 from otel_progress.live.registry import registry
 from otel_progress.live.spots import printable
 from otel_progress.model import values
@@ -94,8 +96,18 @@ def obey(command: Mapping[str, Any]) -> tuple[str, str]:
         return (REFUSED, "it has ended") if _was_here(key) else (UNKNOWN, "no such operation runs in this process")
     if attempt is not None and attempt != operation.attempt:
         return REFUSED, f"attempt {operation.attempt} runs, not attempt {attempt}"
-    stop(operation, said(reason), below=True)
+    why = said(reason)
+    stop(operation, why, below=True)
+    for each in (operation, *_below(operation)):
+        _stop_loops(each, why)
     return RECEIVED, ""
+
+
+def _stop_loops(operation: Operation, reason: str) -> None:
+    """Make its `track` loops raise at their next item, where no asyncio task runs them."""
+    request = operation._request = Request(asked_to_stop(operation.name, reason))
+    for node in (operation, *(operation._running or ())):
+        node._stop_loops(request)
 
 
 def said(reason: str | None) -> str:

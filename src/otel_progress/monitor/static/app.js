@@ -6,10 +6,10 @@ import { effect, html, render } from "./html.js";
 import { Icon } from "./icons.js";
 import { nextTheme, theme } from "./keys.js";
 import { Filters, List, Nothing } from "./list.js";
-import { connect, link, loaded, retryNow, stuckWhileHidden, trouble } from "./live.js";
+import { connect, link, loaded, retryNow, troubleWhileHidden, trouble } from "./live.js";
 import { detail, selected } from "./selection.js";
-import { announcement, counts, isEmpty, layout, stuck, tick, ticking } from "./state.js";
-import { clockTime, number } from "./words.js";
+import { announcement, counts, inTrouble, isEmpty, layout, running, tick, ticking } from "./state.js";
+import { GROUPS, clockTime, number } from "./words.js";
 
 const LIGHTS = { open: ["good", "Live"], connecting: ["dim", "Connecting"], paused: ["dim", "Paused"], off: ["dim", "Off"], retrying: ["bad", "Reconnecting"] };
 
@@ -33,10 +33,11 @@ function Trouble() {
 }
 
 function Top() {
-  const running = counts.value.progressing + counts.value.waiting + counts.value.slow + counts.value.overdue;
+  const unknown = counts.value.unknown;
+  const which = GROUPS.filter((group) => group.trouble && counts.value[group.key]).map((group) => `${number(counts.value[group.key])} ${group.label.toLowerCase()}`).join(", ");
   const themeIcon = { system: "auto", light: "sun", dark: "moon" }[theme.value];
   return html`<header class="top"><a class="brand" href="#/" aria-label="otel-progress, all operations"><img src="static/icon.svg" alt="" width="20" height="20" /><span>otel-progress</span></a>
-    <span class="summary">${stuck.value > 0 && html`<span class="tone-bad"><${Icon} name="stuck" size=${14} /><b>${number(stuck.value)}</b> stuck</span>`}<span><b>${number(running)}</b> running</span></span>
+    <span class="summary">${inTrouble.value > 0 && html`<span class="tone-bad" title=${which}><${Icon} name="stuck" size=${14} /><b>${number(inTrouble.value)}</b> in trouble<span class="sr">: ${which}</span></span>`}${unknown > 0 && html`<span class="dim wide"><${Icon} name="unknown" size=${14} /><b>${number(unknown)}</b> unknown</span>`}<span class="wide"><b>${number(running.value)}</b> running</span></span>
     <span class="grow"></span><${Light} />
     <button type="button" class="quiet icon-only" onClick=${nextTheme} aria-label=${`Theme: ${theme.value}`} title=${`Theme: ${theme.value} (t)`}><${Icon} name=${themeIcon} /></button>
     <button type="button" class="quiet icon-only" onClick=${askHelp} aria-label="Help" title="Help (?)"><${Icon} name="help" /></button><${LogOut} /></header>`;
@@ -59,9 +60,9 @@ document.body.append(live);
 effect(() => (live.textContent = announcement.value));
 
 effect(() => {
-  const count = stuckWhileHidden.value ?? stuck.value;
+  const count = troubleWhileHidden.value ?? inTrouble.value;
   const name = selected.value != null && detail.value ? `${detail.value.name} · ` : "";
-  document.title = `${count > 0 ? `(${count} stuck) ` : ""}${name}otel-progress`;
+  document.title = `${count > 0 ? `(${count} in trouble) ` : ""}${name}otel-progress`;
 });
 
 // What is asked for is under way while the first frame is drawn.

@@ -4,11 +4,11 @@ import { html, useEffect, useRef } from "./html.js";
 import { askCancel } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { Icon } from "./icons.js";
-import { Bar, Copy, Go, Long, State, asText } from "./parts.js";
+import { Agent, Bar, Copy, Go, Long, State, Value, asText } from "./parts.js";
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { amount, clockTime, duration, elapsedOf, estimate, faceOf, groupOf, idleOf, isFinal, left, money, number, pace, percent, safeLink, troubleOf } from "./words.js";
+import { GROUP, amount, apart, branchesOf, clockTime, duration, elapsedOf, estimate, faceOf, groupOf, idleOf, isFinal, left, money, number, pace, percent, safeLink, troubleOf } from "./words.js";
 
 export function Detail() {
   if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its time line and what it said.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
@@ -16,8 +16,8 @@ export function Detail() {
   const shown = detail.value;
   if (!shown) return html`<main class="detail none" aria-label="Operation" aria-busy="true"><${Back} /><p class="dim">Loading…</p></main>`;
   return html`<main class=${`detail${!isFinal(shown) && faceOf(shown).tone === "bad" ? " still" : ""}`} aria-label="Operation" key=${shown.id}>
-    <div class="detail-main"><${Title} shown=${shown} /><${Trouble} shown=${shown} /><${Stages} shown=${shown} /><${Facts} shown=${shown} /></div>
-    <${Feed} name=${shown.name} /></main>`;
+    <div class="detail-main"><${Title} shown=${shown} /><${Trouble} shown=${shown} /><${Branches} shown=${shown} /><${Stages} shown=${shown} /><${Facts} shown=${shown} /></div>
+    <${Feed} shown=${shown} /></main>`;
 }
 
 const Back = () => html`<button type="button" class="quiet back" onClick=${() => select(null)}><${Icon} name="back" /><span>Operations</span></button>`;
@@ -39,8 +39,10 @@ function Title({ shown }) {
     if (matchMedia("(max-width: 820px)").matches) heading.current.focus({ preventScroll: true });
   }, [shown.id]);
   const value = shown.status === "completed" ? 100 : percent(shown);
+  const over = isFinal(shown) && shown.status !== "completed";
+  const estimated = estimate(shown, now);
   const facts = [
-    shown.agent && ["agent", html`<bdi>${shown.agent}</bdi>`],
+    shown.agent && ["agent", html`<${Agent} agent=${shown.agent} />`],
     shown.service && ["service", html`<bdi>${shown.service}</bdi>`],
     (shown.host || shown.pid) && ["process", html`<bdi>${[shown.host, shown.pid].filter(Boolean).join(":")}</bdi>`],
     ["attempt", shown.attempt ?? 1],
@@ -52,9 +54,9 @@ function Title({ shown }) {
     <div class="title-id"><span class="id"><bdi>${shown.id}</bdi></span><${Copy} text=${shown.id} label="Copy the id" /><${Trace} trace=${shown.trace} /></div>
     ${shown.description && html`<p class="description"><${Long} text=${shown.description} /></p>`}
     <dl class="facts">${facts.map(([word, value]) => html`<div key=${word}><dt>${word}</dt><dd>${value}</dd></div>`)}</dl>
-    <div class="big"><div class="big-numbers">${(value != null || isFinal(shown)) && html`<span class="big-percent">${value == null ? face.label : `${value}%`}</span>`}<span class="big-words"><span>${[amount(shown.progress), pace(shown.progress)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
+    <div class="big"><div class="big-numbers">${(value != null || over) && html`<span class="big-percent">${over ? face.label : `${value}%`}</span>`}<span class="big-words"><span>${[over && value != null && `at ${value}%`, amount(shown.progress), !isFinal(shown) && pace(shown.progress)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
         ${shown.progress?.current_step && !isFinal(shown) && html`<span class="dim step"><bdi>${shown.progress.current_step}</bdi></span>`}</span>
-      <span class="big-time"><span><b>${duration(elapsedOf(shown, now))}</b> <span class="dim">elapsed</span></span>${estimate(shown, now) && html`<span class="eta" title=${left(shown, now)}><b>${estimate(shown, now).split(" (")[0].split(",")[0]}</b> <span class="dim">left${estimate(shown, now).replace(/^[^,(]*/, (head) => (head.endsWith(" ") ? " " : ""))}</span></span>`}</span></div>
+      <span class="big-time"><span><b>${duration(elapsedOf(shown, now))}</b> <span class="dim">elapsed</span></span>${estimated ? html`<span class="eta" title=${left(shown, now)}><b>${estimated.split(" (")[0].split(",")[0]}</b> <span class="dim">left${estimated.replace(/^[^,(]*/, (head) => (head.endsWith(" ") ? " " : ""))}</span></span>` : value != null && shown.status === "running" && html`<span class="dim">no estimate</span>`}</span></div>
       <${Bar} value=${value} tone=${face.tone} live=${!isFinal(shown) && shown.status !== "pending"} label=${`progress of ${shown.name}`} /></div>
   </header>`;
 }
@@ -74,9 +76,10 @@ function Trace({ trace }) {
 }
 
 const HEADLINES = {
-  silent: "Stuck",
+  stuck: "Stuck",
+  frozen: "Frozen: its process is stopped",
   looping: "Going round in a loop",
-  dead: "Its process is not heard any more",
+  dead: "Dead: its process is unheard of",
   overdue: "Waits longer than it may",
   slow: "Slower than it should be",
   unknown: "Not known whether it is well",
@@ -103,6 +106,19 @@ function Trouble({ shown }) {
     ${shown.loop && html`<div class="loop"><span>${number(shown.loop.repeats ?? 0)} times the same ${shown.loop.kind ?? "steps"}:</span><ol>${(shown.loop.keys ?? []).map((key, index) => html`<li key=${index}><code><bdi>${asText(key)}</bdi></code></li>`)}</ol></div>`}
     ${(shown.stuck_at || shown.stack) && html`<div class="stack"><div class="stack-head">${shown.stuck_at && html`<code class="stuck-at"><bdi>${shown.stuck_at}</bdi></code>`}<span class="grow"></span>${shown.stack && html`<${Copy} text=${shown.stack} words="Copy the stack" />`}</div>
       ${shown.stack && html`<pre tabindex="0" aria-label="Where it is stuck">${shown.stack}</pre>`}</div>`}</section>`;
+}
+
+function Branches({ shown }) {
+  const branches = branchesOf(shown, ticking());
+  if (!branches.length) return null;
+  const labels = apart(shown.children_rows ?? []);
+  return html`<section class="branches" aria-labelledby="branches-title"><h2 id="branches-title">Side by side</h2><ul>${branches.map((branch) => {
+    const face = GROUP[branch.group];
+    const child = labels.get(branch.child);
+    const name = html`<bdi>${branch.label}</bdi>${child && html` <span class="child-label"><bdi>${child}</bdi></span>`}`;
+    return html`<li key=${`${branch.label} ${branch.child ?? ""}`} class=${face.trouble ? `tone-${face.tone} bad-branch` : ""}><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="branch-name">${branch.child ? html`<${Go} id=${branch.child}>${name}<//>` : name}</span>
+      <span class=${`branch-state tone-${face.tone}`}>${face.label}</span><span class="branch-words"><bdi>${branch.words}</bdi>${branch.stuck_at && html` <code><bdi>at ${branch.stuck_at}</bdi></code>`}</span></li>`;
+  })}</ul></section>`;
 }
 
 function Facts({ shown }) {
@@ -133,10 +149,4 @@ function Table({ title, values, folded }) {
   const body = html`<dl class="pairs">${lines.map(([key, value]) => html`<div key=${key}><dt><${Long} text=${key} most=${120} /></dt><dd><${Value} value=${value} /></dd></div>`)}</dl>`;
   if (folded) return html`<details class="card"><summary><h2>${title}</h2></summary>${body}</details>`;
   return html`<section class="card" aria-label=${title}><h2>${title}</h2>${body}</section>`;
-}
-
-function Value({ value }) {
-  const link = safeLink(value);
-  if (link) return html`<a href=${link} target="_blank" rel="noopener noreferrer"><bdi>${value}</bdi></a>`;
-  return html`<${Long} text=${typeof value === "number" ? number(value) : asText(value)} />`;
 }

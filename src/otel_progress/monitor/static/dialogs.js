@@ -79,7 +79,8 @@ const KEYS = [
 const MARKS = [
   ["Stuck", "alive, but without progress for longer than it may"],
   ["Looping", "does the same again and again"],
-  ["Dead", "its process is not heard any more"],
+  ["Frozen", "its process is proven to be stopped: Ctrl+Z, a debugger, a paused container"],
+  ["Dead", "its process is unheard of: killed, or cut off"],
   ["Overdue", "waits longer than the wait may last"],
   ["Slow", "runs longer than it should"],
   ["Unknown", "the monitor itself has not seen enough to say"],

@@ -1,29 +1,35 @@
 // The activity feed: what happened, newest last; it follows its end unless one scrolled up.
-import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
+import { CHOICES, activities, fits } from "./activity.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
-import { Long } from "./parts.js";
+import { Agent, Avatar, Long, Value } from "./parts.js";
 import { feed, newest, older, selected, withUpdates } from "./selection.js";
 import { now } from "./state.js";
-import { STATUS, clockTime, duration } from "./words.js";
+import { STATUS, clockTime, duration, number, took } from "./words.js";
 
 const KINDS = {
   "progress.operation.started": { icon: "start", tone: "run", word: "started" },
   "progress.operation.ended": { icon: "done", tone: "good", word: "ended" },
-  "progress.stage.started": { icon: "stage", tone: "run", word: "stage started" },
-  "progress.stage.ended": { icon: "check", tone: "good", word: "stage ended" },
+  "progress.stage.started": { icon: "run", tone: "run", word: "runs" },
+  "progress.stage.ended": { icon: "done", tone: "good", word: "completed" },
   "progress.updated": { icon: "update", tone: "dim", word: "update" },
   "progress.heartbeat": { icon: "beat", tone: "dim", word: "heartbeat" },
   "progress.note": { icon: "note", tone: "dim", word: "note" },
   "progress.wait.started": { icon: "wait", tone: "wait", word: "waits for" },
-  "progress.wait.ended": { icon: "run", tone: "run", word: "goes on after" },
-  "progress.stalled": { icon: "stuck", tone: "bad", word: "stalled" },
-  "progress.recovered": { icon: "recovered", tone: "good", word: "recovered" },
+  "progress.wait.ended": { icon: "wait", tone: "dim", word: "waited for" },
+  "progress.stalled": { icon: "stuck", tone: "bad", word: "stuck" },
+  "progress.recovered": { icon: "recovered", tone: "good", word: "moves again" },
+  "progress.overdue": { icon: "overdue", tone: "warn", word: "overdue" },
+  "progress.slow": { icon: "slow", tone: "warn", word: "slow" },
 };
+const UNENDED = { icon: "stage", tone: "dim", word: "began" };
 const NOTES = { warning: "warn", warn: "warn", error: "bad", failed: "bad", ok: "good", success: "good", completed: "good" };
 
-function kindOf(line) {
+function kindOf({ line, running }) {
+  if (line.event === "progress.stage.started" && !running) return UNENDED;
   const kind = KINDS[line.event] ?? { icon: "note", tone: "dim", word: line.event.replace(/^progress\./, "") };
   if (line.event === "progress.note") {
+    if (running) return { ...kind, icon: "run", tone: "run", word: "runs" };
     const tone = NOTES[line.status];
     return tone ? { ...kind, tone, icon: tone === "bad" ? "failed" : tone === "warn" ? "overdue" : "done", word: line.status } : kind;
   }
@@ -49,37 +55,51 @@ function wordsOf(line, name) {
     case "progress.wait.started":
       return said["progress.wait.reason"] ?? text;
     case "progress.wait.ended":
-      return [said["progress.wait.reason"], said["progress.wait.duration"] != null && duration(said["progress.wait.duration"])].filter(Boolean).join(", ");
+      return said["progress.wait.reason"] ?? text;
     case "progress.stalled":
+    case "progress.overdue":
+    case "progress.slow":
       return said["progress.health.reason"] ?? text;
     case "progress.recovered":
-      return said["progress.stall.duration"] == null ? text : `after ${duration(said["progress.stall.duration"])}`;
+      return "";
     default:
       return text;
   }
 }
 
-export function Feed({ name }) {
+// How long it took; of a wait and a stall the event itself may say it.
+function secondsOf({ line, seconds }) {
+  const said = line.attributes ?? {};
+  return said["progress.wait.duration"] != null && line.event.endsWith(".ended") ? said["progress.wait.duration"] : said["progress.stall.duration"] ?? seconds;
+}
+
+const NOTHING = { kind: "", agent: "", text: "" };
+
+export function Feed({ shown: { name, stages = [] } }) {
   const { lines, start, end, ready } = feed.value;
   const box = useRef(null);
   const kept = useRef({ follow: true, height: 0, first: null, last: null });
   const [missed, setMissed] = useState(0);
-  const [agent, setAgent] = useState("");
+  const [wanted, want] = useState(NOTHING);
   const agents = [...new Set(lines.map((line) => line.agent).filter(Boolean))].sort();
-  const shown = agent ? lines.filter((line) => line.agent === agent) : lines;
+  // What runs is known: of one whose end was thinned out only the start came.
+  const runs = stages.filter(({ status }) => status === "running" || status === "waiting").map(({ path }) => path).join("\n");
+  const items = useMemo(() => activities(lines, new Set(runs.split("\n"))), [lines, runs]);
+  const filtered = Boolean(wanted.kind || wanted.agent || wanted.text);
+  const shown = filtered ? items.filter((item) => fits(item, kindOf(item).tone, wanted)) : items;
   useEffect(() => {
     kept.current = { follow: true, height: 0, first: null, last: null };
-    setAgent("");
+    want(NOTHING);
     setMissed(0);
   }, [selected.value]);
   useLayoutEffect(() => {
     const [list, was] = [box.current, kept.current];
-    const [first, last] = [shown[0]?.id, shown.at(-1)?.id];
+    const [first, last] = [lines[0]?.id, lines.at(-1)?.id];
     if (was.follow) list.scrollTop = list.scrollHeight;
     else if (was.first != null && first < was.first) list.scrollTop += list.scrollHeight - was.height;
-    if (was.last != null && last > was.last && !was.follow) setMissed(missed + shown.filter((line) => line.id > was.last).length);
+    if (was.last != null && last > was.last && !was.follow) setMissed(missed + shown.filter(({ line }) => line.id > was.last).length);
     Object.assign(was, { height: list.scrollHeight, first, last });
-  }, [lines, agent]);
+  }, [lines, wanted]);
   const see = () => {
     const list = box.current;
     kept.current.follow = end && list.scrollHeight - list.scrollTop - list.clientHeight < 24;
@@ -93,20 +113,36 @@ export function Feed({ name }) {
     else newest();
   };
   return html`<section class="feed" aria-labelledby="feed-title"><div class="feed-head"><h2 id="feed-title">Activity</h2>
-      ${agents.length > 1 && html`<label class="sr" for="agent">Agent</label><select id="agent" value=${agent} onChange=${(event) => setAgent(event.currentTarget.value)}><option value="">all agents</option>${agents.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select>`}
       <label class="check"><input type="checkbox" checked=${withUpdates.value} onChange=${() => (withUpdates.value = !withUpdates.value)} />updates</label></div>
+    <div class="feed-filter" role="search" aria-label="Filter the activity"><label class="sr" for="feed-kind">Kind</label><select id="feed-kind" value=${wanted.kind} onChange=${(event) => want({ ...wanted, kind: event.currentTarget.value })}>${CHOICES.map(([key, word]) => html`<option key=${key} value=${key}>${word}</option>`)}</select>
+      ${agents.length > 1 && html`<label class="sr" for="agent">Agent</label><select id="agent" value=${wanted.agent} onChange=${(event) => want({ ...wanted, agent: event.currentTarget.value })}><option value="">all agents</option>${agents.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select>`}
+      <input type="search" aria-label="Text in the activity" placeholder="Filter" autocomplete="off" value=${wanted.text} onInput=${(event) => want({ ...wanted, text: event.currentTarget.value.trim().toLowerCase() })} /></div>
     <div class="feed-box" ref=${box} onScroll=${see} tabindex="0" role="log" aria-label="Activity" aria-live="off">
       ${ready && !start && html`<button type="button" class="quiet feed-older" onClick=${older}>Older</button>`}
-      ${ready && !shown.length && html`<p class="nothing">Nothing was said yet.</p>`}
-      ${shown.map((line) => html`<${Line} key=${line.id} line=${line} name=${name} />`)}
+      ${ready && !shown.length && html`<p class="nothing">${filtered ? "Nothing of what is loaded fits." : "Nothing was said yet."}</p>`}
+      ${shown.map((item) => html`<${Line} key=${item.key} item=${item} name=${name} />`)}
     </div>
     ${(missed > 0 || !end) && html`<button type="button" class="feed-new" onClick=${follow}><${Icon} name="down" size=${13} />${missed > 0 ? `${missed} new` : "Newest"}</button>`}
   </section>`;
 }
 
-function Line({ line, name }) {
-  const kind = kindOf(line);
+function Line({ item, name }) {
+  const { line, running, count } = item;
+  const kind = kindOf(item);
   const words = wordsOf(line, name);
-  return html`<div class="line"><${Icon} name=${kind.icon} size=${14} tone=${kind.tone} /><div class="line-text">${line.event !== "progress.note" || kind.tone !== "dim" ? html`<span class=${`line-kind tone-${kind.tone}`}>${kind.word}</span> ` : html`<span class="sr">note: </span>`}<${Long} text=${words} />
-    <div class="line-foot">${line.agent && html`<span class="agent"><bdi>${line.agent}</bdi></span>`}${line.stage && line.event !== "progress.stage.started" && line.event !== "progress.stage.ended" && html`<span><bdi>${line.stage}</bdi></span>`}<time>${clockTime(line.timestamp, now())}</time></div></div></div>`;
+  const plain = line.event === "progress.note" && kind.tone === "dim";
+  const seconds = secondsOf(item);
+  const stage = line.event.startsWith("progress.stage.");
+  const word = plain ? html`<span class="sr">note: </span>` : html`<span class=${`line-kind tone-${kind.tone}`}>${kind.word}</span> `;
+  return html`<div class=${`line${running ? " going" : ""}`}>${plain && line.agent ? html`<${Avatar} agent=${line.agent} />` : html`<${Icon} name=${kind.icon} size=${14} tone=${kind.tone} />`}
+    <div class="line-text">${stage ? html`<b><${Long} text=${words} /></b> ${count > 1 && html`<b>×${number(count)}</b> `}${word}` : html`${word}<${Long} text=${words} />`}${seconds != null && html` <span class="dim">${line.event === "progress.recovered" ? "after " : ""}${took(seconds)}${count > 1 ? " in all" : ""}</span>`}
+    <${Said} attributes=${line.attributes} />
+    <div class="line-foot">${line.agent && html`<${Agent} agent=${line.agent} />`}${line.stage && !stage && html`<span><bdi>${line.stage}</bdi></span>`}<time>${clockTime(line.timestamp, now())}</time></div></div></div>`;
+}
+
+// What a note was given; the rest of an event is in its words already.
+function Said({ attributes }) {
+  const given = Object.entries(attributes ?? {}).filter(([key]) => !/^(progress|exception|gen_ai|process)\./.test(key));
+  if (!given.length) return null;
+  return html`<dl class="said">${given.map(([key, value]) => html`<div key=${key}><dt><bdi>${key}</bdi></dt><dd><${Value} value=${value} /></dd></div>`)}</dl>`;
 }

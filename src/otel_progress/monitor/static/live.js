@@ -2,7 +2,7 @@
 // is seen, Last-Event-ID can be sent, and the beats, which are comments, tell a dead connection from a quiet one.
 import { ApiError, denied, request } from "./api.js";
 import { signal } from "./html.js";
-import { apply, beginLoad, countKnown, endLoad, filter, foundBySearch, isFiltered, mayHoldMore, setServerTime, stuck, unloaded } from "./state.js";
+import { apply, beginLoad, countKnown, endLoad, filter, foundBySearch, isFiltered, mayHoldMore, setServerTime, inTrouble, unloaded } from "./state.js";
 import { isFinal } from "./words.js";
 
 const FIRST_PAGE = 200;
@@ -15,7 +15,7 @@ const QUIET = 25_000; // the monitor beats each 10 s
 /** The light: `phase` is connecting, open, retrying, paused or off; `at`: when it tries again (ms); `since`: when it broke. */
 export const link = signal({ phase: "connecting" });
 /** Stuck operations as seen while the tab was hidden, else null. */
-export const stuckWhileHidden = signal(null);
+export const troubleWhileHidden = signal(null);
 /** What is wrong with the monitor itself, in its words, or null. */
 export const trouble = signal(null);
 /** Whether the first rows are here. */
@@ -272,7 +272,7 @@ export function filterChanged() {
   pause = setTimeout(() => isFiltered(filter.peek()) && void loadMore(), 250);
 }
 
-// A hidden tab holds no connection (a browser has six for all tabs), but its title goes on to tell who is stuck.
+// A hidden tab holds no connection (a browser has six for all tabs), but its title goes on to tell who is in trouble.
 let hide = null;
 let poll = null;
 document.addEventListener("visibilitychange", seen);
@@ -284,19 +284,19 @@ function seen() {
     hide = setTimeout(() => {
       if (denied.peek()) return;
       disconnect("paused");
-      stuckWhileHidden.value = stuck.peek();
-      poll = setInterval(countStuck, 15_000);
+      troubleWhileHidden.value = inTrouble.peek();
+      poll = setInterval(countTrouble, 15_000);
     }, 3000);
   } else if (link.peek().phase === "paused") {
-    stuckWhileHidden.value = null;
+    troubleWhileHidden.value = null;
     tries = 0;
     connect();
   }
 }
 
-async function countStuck() {
+async function countTrouble() {
   try {
-    stuckWhileHidden.value = (await request("operations?limit=1&verdict=silent,looping,dead")).body.total;
+    troubleWhileHidden.value = (await request("operations?limit=1&verdict=trouble")).body.total;
   } catch {
     // It is counted again in a while.
   }

@@ -1,7 +1,7 @@
 // Small parts that several others show.
 import { html, useEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
-import { faceOf, hashOf, percent } from "./words.js";
+import { faceOf, hashOf, number, percent, safeLink } from "./words.js";
 
 /** A bar. Without a percentage it shows work whose end nobody knows: a calm pattern, not a wrong number. */
 export function Bar({ value, tone = "run", live = true, label }) {
@@ -66,8 +66,51 @@ export function Long({ text, most = LONG }) {
   return html`<bdi>${open ? all : `${all.slice(0, most).trimEnd()}…`}</bdi> <button type="button" class="more-text" aria-expanded=${open} onClick=${() => setOpen(!open)}>${open ? "less" : "more"}</button>`;
 }
 
-/** A value of whatever kind, as text. */
+/** A value of whatever kind, as text: what is nested as JSON. */
 export function asText(value) {
   if (value == null) return "–";
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
+
+/** A value as one reads it: links can be followed, numbers have separators, what is nested is laid out. */
+export function Value({ value }) {
+  const link = safeLink(value);
+  if (link) return html`<a href=${link} target="_blank" rel="noopener noreferrer"><bdi>${value}</bdi></a>`;
+  if (typeof value === "number") return html`<bdi>${number(value)}</bdi>`;
+  const nested = nestedIn(value);
+  if (nested == null) return html`<${Long} text=${asText(value)} />`;
+  const short = JSON.stringify(nested);
+  return short.length <= 40 ? html`<code><bdi>${short}</bdi></code>` : html`<pre class="json" tabindex="0">${JSON.stringify(nested, null, 2)}</pre>`;
+}
+
+// An attribute holds no nested values: they come as JSON text.
+function nestedIn(value) {
+  if (value != null && typeof value === "object") return value;
+  if (typeof value !== "string" || !/^\s*[[{]/.test(value) || value.length > 20_000) return null;
+  try {
+    return JSON.parse(value);
+  } catch {
+    return null;
+  }
+}
+
+const COLOURS = 8;
+const colours = new Map();
+/** The colour of an agent, the same as long as the page is open; another's is taken only where none is left. */
+export function colourOf(agent) {
+  if (!colours.has(agent)) {
+    let at = 0;
+    for (const sign of agent) at = (at * 31 + sign.codePointAt(0)) % COLOURS;
+    const taken = new Set(colours.values());
+    for (let step = 0; step < COLOURS && taken.has(at); step += 1) at = (at + 1) % COLOURS;
+    if (colours.size < 500) colours.set(agent, at);
+    return at;
+  }
+  return colours.get(agent);
+}
+
+/** The sign of an agent: its first letter in its colour. It always stands beside a word. */
+export const Avatar = ({ agent, size = "" }) => html`<span class=${`avatar who-${colourOf(agent)} ${size}`} aria-hidden="true">${[...agent][0]?.toUpperCase() ?? "?"}</span>`;
+
+/** An agent's sign and name. */
+export const Agent = ({ agent }) => html`<span class=${`agent who-${colourOf(agent)}`}><${Avatar} agent=${agent} size="small" /><bdi>${agent}</bdi></span>`;

@@ -40,8 +40,11 @@ export const ticking = () => (tick.value, now());
 
 /** How many there are in each group, without any filter. */
 export const counts = computed(() => (layout.value, { ...tally, ended: tally.ended + unloaded.value }));
-/** How many are stuck. */
-export const stuck = computed(() => GROUPS.reduce((sum, group) => sum + (group.stuck ? counts.value[group.key] : 0), 0));
+const sum = (take) => GROUPS.reduce((all, group) => all + (take(group) ? counts.value[group.key] : 0), 0);
+/** How many the list marks as in trouble. */
+export const inTrouble = computed(() => sum((group) => group.trouble));
+/** How many run, well or not. */
+export const running = computed(() => sum(({ key }) => key !== "ended" && key !== "pending"));
 /** The signal of a row, or undefined. */
 export const rowOf = (id) => entries.get(id)?.row;
 /** How many rows are here. */
@@ -106,7 +109,7 @@ function merge(row, fresh) {
     entries.set(row.id, entry);
     tally[group] += 1;
     if (matches(row, group)) put(entry);
-    if (!fresh && GROUP[group].stuck) announce(row, group);
+    if (!fresh && GROUP[group].trouble) announce(row, group);
     return true;
   }
   // After a reset the numbers may count anew: the first row of an id holds, whatever its revision.
@@ -140,7 +143,7 @@ function drop(id) {
   return true;
 }
 
-const SPOKEN = { silent: "is stuck", looping: "goes round in a loop", dead: "is dead: its process is not heard", overdue: "waits longer than it may" };
+const SPOKEN = { stuck: "is stuck", frozen: "is frozen: its process is stopped", looping: "goes round in a loop", dead: "is dead: its process is unheard of", overdue: "waits longer than it may", slow: "is slow" };
 function announce(row, group) {
   const words = SPOKEN[group] ?? (row.status === "failed" ? "failed" : row.status === "lost" ? "is lost" : "");
   if (words) announcement.value = `${row.name} ${words}`;

@@ -2,13 +2,14 @@
 
 const FINAL = new Set(["completed", "failed", "cancelled", "lost", "interrupted"]);
 
-/** The groups of the list, those in trouble first. `tone` is a colour, never the only sign. */
+/** The groups of the list, those in trouble first: the header counts these. `tone` is a colour, never the only sign. */
 export const GROUPS = [
-  { key: "silent", label: "Stuck", tone: "bad", icon: "stuck", stuck: true },
-  { key: "looping", label: "Looping", tone: "bad", icon: "loop", stuck: true },
-  { key: "dead", label: "Dead", tone: "bad", icon: "dead", stuck: true },
-  { key: "overdue", label: "Overdue", tone: "warn", icon: "overdue" },
-  { key: "slow", label: "Slow", tone: "warn", icon: "slow" },
+  { key: "stuck", label: "Stuck", tone: "bad", icon: "stuck", trouble: true },
+  { key: "looping", label: "Looping", tone: "bad", icon: "loop", trouble: true },
+  { key: "frozen", label: "Frozen", tone: "bad", icon: "frozen", trouble: true },
+  { key: "dead", label: "Dead", tone: "bad", icon: "dead", trouble: true },
+  { key: "overdue", label: "Overdue", tone: "warn", icon: "overdue", trouble: true },
+  { key: "slow", label: "Slow", tone: "warn", icon: "slow", trouble: true },
   { key: "unknown", label: "Unknown", tone: "dim", icon: "unknown" },
   { key: "waiting", label: "Waiting", tone: "wait", icon: "wait" },
   { key: "pending", label: "Not started", tone: "dim", icon: "pending" },
@@ -32,15 +33,20 @@ export const STATUS = {
 /** Whether it is over. */
 export const isFinal = (row) => row.ended === true || FINAL.has(row.status);
 
-/** The group of the list where a row belongs. */
+/** The group of the list where a row belongs: the monitor's own word for it, where it says one. */
 export function groupOf(row) {
   if (isFinal(row)) return "ended";
-  const health = row.verdict?.health;
-  if (health === "silent" || health === "looping" || health === "dead") return health;
-  if (row.verdict?.overdue) return "overdue";
+  if (GROUP[row.state]) return row.state;
+  const group = groupFor(row.verdict?.health, row.verdict?.overdue, row.wait || row.status === "waiting");
+  return row.status === "pending" && (group === "progressing" || group === "waiting") ? "pending" : group;
+}
+
+function groupFor(health, overdue, waits) {
+  if (health === "silent" || health === "stuck") return "stuck";
+  if (health === "looping" || health === "dead") return health;
+  if (overdue) return "overdue";
   if (health === "slow" || health === "unknown") return health;
-  if (row.status === "pending") return "pending";
-  return health === "waiting" || row.status === "waiting" ? "waiting" : "progressing";
+  return health === "waiting" || waits ? "waiting" : "progressing";
 }
 
 /** Icon, word and colour of a row: its end, or what the monitor makes of it. */
@@ -54,6 +60,13 @@ export const since = (row, now) => (isFinal(row) || row.timestamp == null ? 0 : 
 export const elapsedOf = (row, now) => (row.elapsed == null ? null : row.elapsed + since(row, now));
 /** How long it has made no progress. */
 export const idleOf = (row, now) => (row.idle == null ? null : row.idle + since(row, now));
+
+/** How long something took, that may have been short: 3 ms, 2.4 s, else as `duration`. */
+export function took(seconds) {
+  if (seconds == null || !Number.isFinite(seconds)) return "";
+  if (seconds < 1) return `${Math.round(Math.max(0, seconds) * 1000)} ms`;
+  return seconds < 10 ? `${Math.floor(seconds * 10) / 10} s` : duration(seconds);
+}
 
 /** 7 s, 3 min 4 s, 2 h 5 min, 3 d 4 h. */
 export function duration(seconds) {
@@ -77,27 +90,26 @@ export function about(seconds) {
   return `${Math.round(seconds / 86400)} d`;
 }
 
-const STILL = new Set(["silent", "looping", "dead", "unknown"]);
-/** The estimate, where there is one that still holds: not of what is stuck, nor once its time is over. */
-function estimateOf(row, now) {
-  const eta = row.progress?.eta;
-  if (eta?.seconds == null || isFinal(row) || STILL.has(row.verdict?.health)) return null;
-  return eta.seconds - since(row, now) > 0 ? eta : null;
+/** "about 14 s left", or nothing where there is no estimate, or its time is over. */
+export function left(row, now) {
+  const rest = restOf(row, now);
+  return rest > 0 ? `about ${about(rest)} left` : "";
 }
 
-/** "about 14 s left", or nothing where there is no estimate. */
-export function left(row, now) {
-  const eta = estimateOf(row, now);
-  return eta === null ? "" : `about ${about(eta.seconds - since(row, now))} left`;
+function restOf(row, now) {
+  const eta = row.progress?.eta;
+  return eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row)) ? 0 : eta.seconds - since(row, now);
 }
+// What was estimated before says nothing of one that stands still.
+const STOPPED = new Set(["stuck", "looping", "frozen", "dead", "unknown"]);
 
 const SOURCES = { rate: "from the pace so far", plan: "from the expected durations" };
 /** The estimate with its interval and where it comes from: "14 s (11–19 s), from the pace so far". */
 export function estimate(row, now) {
-  const eta = estimateOf(row, now);
-  if (eta === null) return "";
+  const rest = restOf(row, now);
+  if (rest <= 0) return "";
+  const eta = row.progress.eta;
   const gone = since(row, now);
-  const rest = eta.seconds - gone;
   const low = eta.low == null ? null : Math.max(0, eta.low - gone);
   const high = eta.high == null ? null : Math.max(0, eta.high - gone);
   const range = low == null || high == null ? "" : ` (${between(low, high)})`;
@@ -179,18 +191,75 @@ export const shortId = (id) => (id.length <= 14 ? id : `…${id.slice(-10)}`);
 export function troubleOf(row, now) {
   const group = groupOf(row);
   const verdict = row.verdict ?? {};
-  if (group === "silent") {
+  const said = (text) => (verdict.branch ? `${verdict.branch}: ${text}` : text);
+  if (group === "stuck") {
     const idle = idleOf(row, now);
-    return idle == null ? verdict.reason ?? "no progress" : `no progress for ${duration(idle)}`;
+    return idle == null ? verdict.reason ?? "no progress" : said(`no progress for ${duration(idle)}`);
   }
-  if (group === "overdue" || group === "waiting") {
-    if (!row.wait) return verdict.reason ?? "";
-    const waited = row.wait.elapsed == null ? "" : ` for ${duration(row.wait.elapsed + since(row, now))}`;
-    const limit = group === "overdue" && row.wait.overdue_after ? `, of at most ${duration(row.wait.overdue_after)}` : "";
-    return `waits for ${row.wait.reason ?? "something"}${waited}${limit}`;
-  }
+  if (group === "overdue" || group === "waiting") return row.wait ? said(waitOf(row.wait, since(row, now))) : verdict.reason ?? "";
   if (group === "ended") return row.reason ?? "";
   return group === "progressing" || group === "pending" ? "" : verdict.reason ?? "";
+}
+
+/** "waits for approval for 36 s, of at most 6 s", so many seconds after it was said. */
+export function waitOf(wait, later) {
+  const waited = wait.elapsed == null ? "" : ` for ${duration(wait.elapsed + later)}`;
+  const limit = overdue(wait, later) ? `, of at most ${duration(wait.overdue_after)}` : "";
+  return `waits for ${wait.reason || "something"}${waited}${limit}`;
+}
+const overdue = (wait, later) => wait.overdue_after != null && (wait.elapsed ?? 0) + later >= wait.overdue_after;
+
+/** The lines of work that run side by side, each with the group it is in and what there is to say of it. */
+export function branchesOf(row, now) {
+  if (isFinal(row) || !Array.isArray(row.branches) || row.branches.length < 2) return [];
+  const later = since(row, now);
+  return row.branches.map((branch) => {
+    const group = groupFor(branch.health, branch.wait && overdue(branch.wait, later), branch.wait);
+    return { ...branch, group, path: branch.stage ?? branch.path, label: labelOf(branch), words: wordsOf(branch, group, later) };
+  });
+}
+
+function labelOf({ branch, label, path, lane, child, child_name: name }) {
+  if (branch ?? label) return branch ?? label;
+  const part = lane ?? (child == null ? null : `child ${name ?? child}`);
+  return [path, part].filter(Boolean).join(lane ? " in " : ", ") || "the operation itself";
+}
+
+function wordsOf(branch, group, later) {
+  if (branch.wait && (group === "waiting" || group === "overdue")) return waitOf(branch.wait, later);
+  if (branch.child != null) return branch.reason ?? "";
+  if (group === "looping") return branch.loop?.reason ?? "the same again and again";
+  const idle = branch.idle == null ? null : branch.idle + later;
+  if (group === "stuck") return idle == null ? "no progress" : `no progress for ${duration(idle)}${allowed(branch)}`;
+  return idle != null && idle >= 3 ? `idle for ${duration(idle)}${allowed(branch)}` : "";
+}
+const allowed = ({ stall_after: limit }) => (limit == null ? "" : ` of ${duration(limit)}`);
+
+/** What tells siblings of one name apart: an attribute in which they differ, their description, else a short id. */
+export function apart(rows) {
+  const found = new Map();
+  const names = new Map();
+  for (const row of rows) names.set(row.name, [...(names.get(row.name) ?? []), row]);
+  for (const same of names.values()) {
+    const key = same.length > 1 ? tellingKey(same) : null;
+    const described = new Set(same.map((row) => row.description)).size === same.length;
+    for (const row of same) {
+      const value = key == null ? null : row.attributes[key];
+      found.set(row.id, value != null ? `${key}=${typeof value === "object" ? JSON.stringify(value) : value}` : same.length > 1 && described && row.description ? row.description : shortId(row.id));
+    }
+  }
+  return found;
+}
+
+function tellingKey(rows) {
+  const most = Math.max(2, rows.length / 2);
+  let best = null;
+  for (const key of Object.keys(rows[0].attributes ?? {})) {
+    const values = rows.map((row) => row.attributes?.[key]);
+    const count = values.some((value) => value == null) ? 0 : new Set(values.map((value) => JSON.stringify(value))).size;
+    if (count >= most && (best == null || count > best.count)) best = { key, count };
+  }
+  return best?.key ?? null;
 }
 
 /** A link that may be followed, or nothing: what telemetry says may be `javascript:`. */

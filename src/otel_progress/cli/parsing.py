@@ -1,0 +1,90 @@
+"""The command line: values that are checked, and a guess where a word is mistyped."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+CLOSE: Final = 0.6
+"""How alike two words are, from 0 to 1, before one is taken for the other."""
+
+
+def guess(given: str, known: Iterable[str]) -> str:
+    """`; did you mean 'watch'?`, or nothing where no known word is alike."""
+    words = list(known)
+    found = difflib.get_close_matches(given.lower(), words, 1, CLOSE)
+    begins = [word for word in words if len(given) > 1 and word.startswith(given.lower())]
+    alike = begins if len(begins) == 1 else found
+    return f"; did you mean {alike[0]!r}?" if alike else ""
+
+
+def parse(
+    parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser], given: Sequence[str]
+) -> Any:
+    """The options of a command line; ends with 2 and a guess where a command or an option does not exist."""
+    first = next((word for word in given if not word.startswith("-")), None)
+    if first is not None and first not in commands:
+        parser.error(f"there is no command {first!r}{guess(first, commands)} (there are {', '.join(commands)})")
+    options, extra = parser.parse_known_args(given)
+    if extra:
+        _refuse(commands[options.doing], extra)
+    return options
+
+
+def _refuse(parser: argparse.ArgumentParser, extra: Sequence[str]) -> NoReturn:
+    option = next((word for word in extra if word.startswith("-")), None)
+    if option is None:
+        parser.error(f"does not take {extra[0]!r} as well")
+    name = option.partition("=")[0]
+    parser.error(f"there is no option {name!r}{guess(name, parser._option_string_actions)}")
+
+
+def whole(low: int, high: int, what: str = "") -> Callable[[str], int]:
+    """A check for whole numbers in a range."""
+
+    def check(text: str) -> int:
+        sign, digits = text[:1] == "-", text.removeprefix("-")
+        number = int(digits) * (-1 if sign else 1) if digits.isdecimal() and len(digits) < 16 else low - 1
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}{what}, not {text!r}")
+        return number
+
+    return check
+
+
+def between(low: float, high: float, unit: str = "seconds") -> Callable[[str], float]:
+    """A check for numbers in a range, both ends included."""
+
+    def check(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"must be from {low:,.12g} to {high:,.12g} {unit}, not {text!r}")
+        return number
+
+    return check
+
+
+def words(known: Sequence[str], synonyms: Mapping[str, str] | None = None) -> Callable[[str], str]:
+    """A check for some of these words with commas between them; a synonym becomes the word that it stands for."""
+
+    def check(text: str) -> str:
+        meant = [
+            (synonyms or {}).get(word, word) for word in (part.strip().lower() for part in text.split(",")) if word
+        ]
+        shown = {value: key for key, value in (synonyms or {}).items()}
+        for word in meant:
+            if word not in known:
+                names = [shown.get(one, one) for one in known]
+                raise argparse.ArgumentTypeError(
+                    f"there is no {word!r}{guess(word, names)} (there are {', '.join(names)})"
+                )
+        if not meant:
+            raise argparse.ArgumentTypeError("names none; leave it out to see all")
+        return ",".join(meant)
+
+    return check

@@ -1,0 +1,86 @@
+// The lines of a feed as people read them: an activity that runs turns into the one that is over, and what repeats is
+// one line. Pure.
+const ENDS = {
+  "progress.stage.ended": "progress.stage.started",
+  "progress.wait.ended": "progress.wait.started",
+  "progress.recovered": "progress.stalled",
+};
+const BEGINS = new Set(Object.values(ENDS));
+// A note of such a status tells of an activity that goes on; a later one of the same text tells its end.
+const GOES_ON = new Set(["running", "started", "in progress", "in_progress"]);
+const isNote = (line) => line.event === "progress.note";
+const begins = (line) => BEGINS.has(line.event) || (isNote(line) && GOES_ON.has(line.status));
+const textOf = (line) => (isNote(line) ? line.attributes?.["progress.note.text"] ?? line.text : "");
+const keyOf = (event, line) => `${event}\n${line.stage ?? ""}\n${textOf(line)}`;
+const startOf = (line) => ENDS[line.event] ?? (isNote(line) && line.status ? line.event : null);
+
+/**
+ * Items, oldest first: `{key, line, running, seconds, count}`. The line is the newest of the item. `running` tells that
+ * its end has not come; `seconds` is how long it took, of several in all; `count` is how many it stands for. `stages`
+ * are the paths of the stages that run.
+ */
+export function activities(lines, stages) {
+  const items = [];
+  const open = new Map();
+  for (const line of lines) {
+    if (line.event === "progress.operation.ended" || line.event === "progress.operation.started") stop(open);
+    const start = startOf(line);
+    const begun = start && take(open, keyOf(start, line));
+    if (begun && !begins(line)) {
+      begun.over = true;
+      items.push({ key: begun.key, line, running: false, seconds: Math.max(0, line.timestamp - begun.line.timestamp), count: 1 });
+      continue;
+    }
+    if (begun) begun.over = true;
+    const item = { key: line.id, line, running: begins(line), seconds: null, count: 1 };
+    items.push(item);
+    if (item.running) open.set(keyOf(line.event, line), [...(open.get(keyOf(line.event, line)) ?? []), item]);
+  }
+  for (const item of items) if (item.line.event === "progress.stage.started" && !stages.has(item.line.stage)) item.running = false;
+  return together(items.filter((item) => !item.over));
+}
+
+// After an end nothing of that attempt runs.
+function stop(open) {
+  for (const items of open.values()) for (const item of items) item.running = false;
+  open.clear();
+}
+
+function take(open, key) {
+  const items = open.get(key);
+  const first = items?.shift();
+  if (items && !items.length) open.delete(key);
+  return first;
+}
+
+function together(items) {
+  const found = [];
+  for (const item of items) {
+    const last = found.at(-1);
+    if (last && same(last, item)) found[found.length - 1] = { ...last, line: item.line, seconds: (last.seconds ?? 0) + (item.seconds ?? 0), count: last.count + 1 };
+    else found.push(item);
+  }
+  return found;
+}
+
+const same = (one, other) =>
+  one.line.event === "progress.stage.ended" && other.line.event === one.line.event && one.line.stage === other.line.stage && one.line.agent === other.line.agent && isWell(one.line) && isWell(other.line);
+const isWell = ({ status }) => status == null || status === "completed";
+
+/** What kinds of lines one may ask for. */
+export const CHOICES = [
+  ["", "everything"],
+  ["note", "notes"],
+  ["stage", "stages"],
+  ["wait", "waits"],
+  ["problem", "problems"],
+];
+
+/** Whether an item is of a kind, an agent, and holds a text; `tone` is the colour that it is shown in. */
+export function fits(item, tone, { kind, agent, text }) {
+  const { line } = item;
+  if (agent && line.agent !== agent) return false;
+  if (kind === "problem" ? tone !== "bad" && tone !== "warn" : kind && !line.event.startsWith(`progress.${kind}`)) return false;
+  if (!text) return true;
+  return [line.text, line.stage, line.agent, JSON.stringify(line.attributes ?? "")].some((word) => word && word.toLowerCase().includes(text));
+}
