@@ -4,28 +4,32 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
+# Where there is no Go, that of the user's cache is taken, and put there first.
+WITH_GO := command -v go >/dev/null || PATH="$$(sh tools/install-go.sh):$$PATH";
+# Tests that need no program but Python.
+PLAIN := tests/unit tests/typing tests/terminal tests/stress README.md docs
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-stack check format stack alert-demo bench coverage versions dashboards lock clean
+.PHONY: help demo test test-all test-stack check format stack alert-demo bench coverage versions dashboards lock clean
 
 help:  ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(READY): requirements-dev.txt pyproject.toml
-	@echo "setting up $(VENV) (once; about a minute)"
-	@$(PYTHON) -c 'import sys; sys.exit("otel-progress needs Python 3.10 or newer, not " + sys.version.split()[0]) if sys.version_info < (3, 10) else None'
-	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(PYTHON) tools/environment.py $(VENV)
 	@touch $@
 
 demo: $(READY)  ## a monitor and its page, and jobs that work, wait, fail, hang, loop and are killed; needs nothing else
 	@$(RUN) examples/tour
 
-test: $(READY)  ## all tests; those that need the real Collector say so where it can't be built
-	$(RUN) -m pytest -n 2 --dist loadfile
+test: $(READY)  ## the tests that need nothing built or installed; some minutes
+	$(RUN) -m pytest -n 2 --dist loadfile $(PLAIN)
 
-test-stack: stack  ## only the tests against the real Collector, Prometheus, Tempo and Loki
-	$(RUN) -m pytest -n 2 --dist loadfile tests/stack
+test-all: stack  ## builds and installs what is missing (the first time about 20 minutes), then runs all tests, as .ci/run does
+	@$(WITH_GO) $(RUN) -m pytest -n 2 --dist loadfile
+
+test-stack: stack  ## only the tests against the real Collector, Prometheus, Jaeger and VictoriaLogs
+	@$(WITH_GO) $(RUN) -m pytest -n 2 --dist loadfile tests/stack
 
 check: $(READY)  ## lint, format, types, layers
 	$(RUN) -m ruff check .
@@ -38,13 +42,13 @@ format: $(READY)  ## put the code into its form
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-stack: $(READY)  ## build or install what the tests against real programs need (Collector, Prometheus, Loki, Alertmanager), where missing
+stack: $(READY)  ## build or install what the tests against real programs need (Collector, Prometheus, Jaeger, VictoriaLogs, ...), where missing
 	sh tools/install.sh prometheus promtool prometheus-alertmanager amtool redis-server chromium
-	$(RUN) tests/stack/build.py
+	@$(WITH_GO) $(RUN) tests/stack/build.py
 
 alert-demo: $(READY)  ## a job hangs, and its alert arrives at a webhook; about a minute, the first time some more
 	@sh tools/install.sh prometheus promtool prometheus-alertmanager amtool
-	@$(RUN) tests/stack/build.py otelcol
+	@$(WITH_GO) $(RUN) tests/stack/build.py otelcol
 	@$(RUN) examples/alerting/demo.py "$$($(RUN) tests/stack/build.py otelcol | tail -n 1)"
 
 bench: $(READY)  ## how fast, side by side with peers, and how right; writes docs/performance.md and docs/accuracy.md

@@ -11,6 +11,8 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -45,28 +47,67 @@ def main() -> int:
     parser.add_argument("--no-browser", action="store_true", help="open nothing")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with own_foreground():
+        try:
+            return tour(once=given.once, browser=not given.no_browser)
+        except KeyboardInterrupt:
+            print("\nall of it has ended")
+            return 0
+
+
+def tour(*, once: bool, browser: bool) -> int:
+    """Start all, tell what is to be seen, and end all; returns the exit code."""
     port = free_port()
+    page = f"http://127.0.0.1:{port}"
+    print("starting a monitor ...", flush=True)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         command = ["-m", "otel_progress.cli", "monitor", "--quiet", "--port", str(port), "--grpc-port", "none"]
         stack.enter_context(started([*command, "--db", str(Path(folder) / "tour.db")]))
-        page = f"http://127.0.0.1:{port}"
         wait_for(f"{page}/health")
-        print(f"the monitor is at {page}")
-        if not given.no_browser:
+        print(f"the monitor is at {page}; now the jobs:", flush=True)
+        if browser:
             webbrowser.open(page)
         environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": page, "PYTHONUNBUFFERED": "1"}
         survey = ["--otlp", "--verbosity", "quiet", "--report", str(Path(folder) / "survey.md")]
-        stack.enter_context(started([str(SURVEY), *survey, *([] if given.once else ["--forever"])], environ))
-        for name in ("researcher", "approver", "importer", "planner", "nightly"):
-            stack.enter_context(started([str(HERE / "jobs.py"), name], environ))
-        crawler = stack.enter_context(started([str(HERE / "jobs.py"), "crawler"], environ))
+        jobs = [[str(HERE / "jobs.py"), name] for name in ("researcher", "approver", "importer", "planner", "nightly")]
+        jobs += [[str(SURVEY), *survey, *([] if once else ["--forever"])], [str(HERE / "jobs.py"), "crawler"]]
+        *_, crawler = stack.enter_context(started(*jobs, environ=environ))
         for name, (_, about) in SEEN.items():
             print(f"  {name:10} {about}")
-        print(f"in another terminal: otel-progress watch --url {page}\nCtrl-C ends all of it\n", flush=True)
-        try:
-            return follow(page, crawler, once=given.once)
-        except KeyboardInterrupt:
-            return 130
+        watch = shlex.join([program("otel-progress"), "watch", "--url", page])
+        print(f"in another terminal: {watch}\nCtrl-C ends all of it\n", flush=True)
+        return follow(page, crawler, once=once)
+
+
+def program(name: str) -> str:
+    """How a program of this environment is called from here."""
+    place = Path(sys.executable).parent / name
+    if shutil.which(name) == str(place):
+        return name
+    with contextlib.suppress(ValueError):
+        return str(place.relative_to(Path.cwd()))
+    return str(place)
+
+
+@contextlib.contextmanager
+def own_foreground() -> Iterator[None]:
+    """Take Ctrl-C alone: `make`, which started us, would report it as an error of its own."""
+    try:
+        terminal, before = sys.stdin.fileno(), os.getpgrp()
+        shared = os.isatty(terminal) and os.tcgetpgrp(terminal) == before != os.getpid()
+    except (OSError, ValueError, AttributeError):
+        shared = False
+    if not shared:
+        yield
+        return
+    os.setpgid(0, 0)
+    # A process in the background may not take the terminal, unless it ignores the signal that says so.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(terminal, os.getpgrp())
+    try:
+        yield
+    finally:
+        os.tcsetpgrp(terminal, before)
 
 
 def follow(page: str, crawler: subprocess.Popen[bytes], *, once: bool) -> int:
@@ -91,18 +132,25 @@ def follow(page: str, crawler: subprocess.Popen[bytes], *, once: bool) -> int:
 
 
 @contextlib.contextmanager
-def started(command: list[str], environ: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python program that runs, and is ended at the end."""
-    process = subprocess.Popen([sys.executable, *command], env=environ, stdin=subprocess.DEVNULL)
+def started(*commands: list[str], environ: dict[str, str] | None = None) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Python programs that run, and are ended at the end, all at once; Ctrl-C doesn't reach them by itself."""
+    processes = [
+        subprocess.Popen([sys.executable, *command], env=environ, stdin=subprocess.DEVNULL, start_new_session=True)
+        for command in commands
+    ]
     try:
-        yield process
+        yield processes
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        for process in processes:
+            # What it started has to end too.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def wait_for(url: str) -> None:

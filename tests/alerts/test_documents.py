@@ -53,8 +53,8 @@ def test_alerts_are_complete(name: str, text: str) -> None:
     assert re.search(r"severity: (critical|warning)\n", text)
     assert "summary: " in text
     assert "description: " in text
-    assert text.rstrip().splitlines()[-1].strip() == f"runbook_url: docs/runbook.md#{name.lower()}" or (
-        f"runbook_url: docs/runbook.md#{name.lower()}\n" in text
+    assert text.rstrip().splitlines()[-1].strip() == f"runbook_url: https://runbook.invalid#{name.lower()}" or (
+        f"runbook_url: https://runbook.invalid#{name.lower()}\n" in text
     )
 
 
@@ -100,7 +100,7 @@ ANNOTATIONS = {
             "description": "Run r1 of load in work (a) is alive, but made no progress for 3m 20s; its limit is 1m 0s.",
             "stage": "fetch",
             "stuck_at": "worker.py:12 in fetch",
-            "runbook_url": "docs/runbook.md#operationstuck",
+            "runbook_url": "https://runbook.invalid#operationstuck",
         },
     ),
     "looping": (
@@ -111,7 +111,7 @@ ANNOTATIONS = {
             "description": "Run r1 of load in work (a) is busy, but repeats the same steps without new progress.",
             "stage": "fetch",
             "stuck_at": "worker.py:12 in fetch",
-            "runbook_url": "docs/runbook.md#operationlooping",
+            "runbook_url": "https://runbook.invalid#operationlooping",
         },
     ),
     "killed": (
@@ -125,7 +125,7 @@ ANNOTATIONS = {
                 "When it was last heard, it had made no progress for 0s."
             ),
             "stage": "fetch",
-            "runbook_url": "docs/runbook.md#operationlost",
+            "runbook_url": "https://runbook.invalid#operationlost",
         },
     ),
 }

@@ -1,9 +1,11 @@
 """Builds the programs that the tests run against, each once, into the user's cache folder.
 
-`python tests/stack/build.py` (`make stack`) builds all that are missing, `build.py prometheus loki` only these; npm
+`python tests/stack/build.py` (`make stack`) builds all that are missing, `build.py prometheus jaeger` only these; npm
 installs the grammars of the query languages. It prints the paths of the programs last, the Collector's at the end, and
 exits with 3 when there is no Go to build with and with 1 when a build fails. A program that you have already is taken
-when its path is in the environment, for example in OTEL_PROGRESS_TEMPO_BINARY.
+when its path is in the environment, for example in OTEL_PROGRESS_JAEGER_BINARY.
+
+Loki and Tempo are under the AGPL and are never built or downloaded: their tests run where the environment names a program.
 """
 
 from __future__ import annotations
@@ -53,10 +55,6 @@ class BuildError(Exception):
     """Go ran, but the build failed; or the path of a ready program is wrong."""
 
 
-class UnavailableError(BuildError):
-    """The Go module proxy doesn't give the module."""
-
-
 @dataclass(frozen=True)
 class Part:
     """A program, made of one main package of a published Go module."""
@@ -67,57 +65,63 @@ class Part:
     module: str
     module_version: str
     package: str
-    version_variable: str
+    version_variable: str = ""
     tags: str = ""
     go: tuple[int, int] = (1, 26)
-    optional: bool = False
-    """Whether the rest counts as complete without it, where the module proxy doesn't give its module."""
-
-
-def _prometheus(name: str, title: str) -> Part:
-    # A module below v2 can't have Prometheus's own number: v0.314.0 is 3.14.0. The web pages are left out, because
-    # they take Node to build, and of the service discoveries all but those by file and HTTP.
-    return Part(
-        name=name,
-        title=title,
-        version="3.14.0",
-        module="github.com/prometheus/prometheus",
-        module_version="v0.314.0",
-        package=f"cmd/{name}",
-        version_variable="github.com/prometheus/common/version.Version",
-        tags="netgo,remove_all_sd",
-    )
 
 
 PARTS = {
     part.name: part
     for part in (
-        _prometheus("prometheus", "Prometheus"),
-        _prometheus("promtool", "promtool"),
         Part(
-            name="loki",
-            title="Loki",
-            version="3.7.8",
-            module="github.com/grafana/loki/v3",
-            module_version="v3.7.8",
-            package="cmd/loki",
-            version_variable="github.com/grafana/loki/v3/pkg/util/build.Version",
+            name="victorialogs",
+            title="VictoriaLogs",
+            version="1.52.1",
+            module="github.com/VictoriaMetrics/VictoriaLogs",
+            module_version="v1.52.1",
+            package="app/victoria-logs",
+            version_variable="github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version",
             tags="netgo",
         ),
         Part(
-            name="tempo",
-            title="Tempo",
-            version="3.0.3",
-            module="github.com/grafana/tempo",
-            # A module without /v3 in its path can't have the number v3.0.3: this names the commit of that tag.
-            module_version="v1.5.1-0.20260813195312-1900ed7bb5ca",
-            package="cmd/tempo",
-            version_variable="main.Version",
-            optional=True,
+            name="prometheus",
+            title="Prometheus",
+            version="3.16.0",
+            module="github.com/prometheus/prometheus",
+            # A module below v2 can't have Prometheus's own number: v0.316.0 is 3.16.0. The web pages are left out,
+            # because they take Node to build, and of the service discoveries all but those by file and HTTP.
+            module_version="v0.316.0",
+            package="cmd/prometheus",
+            version_variable="github.com/prometheus/common/version.Version",
+            tags="netgo,remove_all_sd",
+        ),
+        Part(
+            name="compose",
+            title="the reader of Compose files",
+            version="2.16.2",
+            module="github.com/compose-spec/compose-go/v2",
+            module_version="v2.16.2",
+            package="cmd",
+            tags="netgo",
+        ),
+        Part(
+            name="jaeger",
+            title="Jaeger",
+            version="2.13.0",
+            module="github.com/jaegertracing/jaeger",
+            # A module without /v2 in its path can't have Jaeger's own number: v1.76.0 is 2.13.0. Without its web page.
+            module_version="v1.76.0",
+            package="cmd/jaeger",
+            version_variable="github.com/jaegertracing/jaeger/internal/version.latestVersion",
+            tags="netgo",
+            go=(1, 25),
         ),
     )
 }
 """What is built of Go modules, in this order; the Collector is made by its own builder, the grammars come from npm."""
+
+GIVEN = ("loki", "tempo")
+"""What is never built or downloaded here: it runs where the environment names a program."""
 
 NAMES = (*PARTS, GRAMMARS, COLLECTOR)
 
@@ -150,13 +154,15 @@ def target(name: str = COLLECTOR) -> Path:
 
 
 def binary(name: str) -> Path | None:
-    """Return a program, or None when it has not been built yet. Never builds.
+    """Return a program, or None when it has not been built yet, or has to be given and is not. Never builds.
 
     Raises:
         BuildError: The environment names a program that can't be run.
     """
     variable = f"OTEL_PROGRESS_{name.upper()}_BINARY"
     given = os.environ.get(variable)
+    if not given and name in GIVEN:
+        return None
     program = Path(given) if given else target(name)
     if os.access(program, os.X_OK) and program.is_file():
         return program
@@ -219,15 +225,16 @@ def _node_wheel(wanted: str) -> Path:
     return Path(package.origin).parent
 
 
-def build(name: str = COLLECTOR) -> Path:
+def build(name: str = COLLECTOR, place: str = "") -> Path:
     """Return a program, building it when it is not there.
+
+    `place` is printed with what is built, such as " (2 of 5)".
 
     Several builds at once are safe: each works in a folder of its own, and the first to finish wins.
 
     Raises:
         NoGoError: There is no Go to build with.
-        UnavailableError: The Go module proxy doesn't give its module.
-        BuildError: The build failed; Go's own words were printed.
+        BuildError: The module can't be downloaded, or the build failed; Go's own words were printed.
     """
     existing = binary(name)
     if existing is not None:
@@ -236,7 +243,7 @@ def build(name: str = COLLECTOR) -> Path:
     program = target(name)
     root = program.parent.parent
     root.mkdir(parents=True, exist_ok=True)
-    print(f"building {label}: once, some minutes", flush=True)
+    print(f"building {label}{place}: once, some minutes", flush=True)
     start = time.monotonic()
     # In the same file system as the target, so that the rename is atomic.
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root, ignore_cleanup_errors=True) as folder:
@@ -304,7 +311,8 @@ def _compile_part(part: Part, go: Path, folder: Path) -> Path:
     modfile = _modfile(source, go, folder, env)
     made = folder / part.name
     command = [str(go), "build", *_BUILD, f"-modfile={modfile}", f"-tags={part.tags}"]
-    command += [f"-ldflags=-s -w -X {part.version_variable}={part.version}", f"-o={made}", f"./{part.package}"]
+    stamp = f" -X {part.version_variable}={part.version}" if part.version_variable else ""
+    command += [f"-ldflags=-s -w{stamp}", f"-o={made}", f"./{part.package}"]
     # In the module's own folder, as its authors build it: then its `replace` lines hold.
     _run(command, source, env, part.title)
     return made
@@ -318,7 +326,7 @@ def _download(part: Part, go: Path, folder: Path, env: dict[str, str]) -> Path:
     if answer.get("Error") or "Dir" not in answer:
         why = " ".join(str(answer.get("Error", "no reason given")).split())
         variable = f"OTEL_PROGRESS_{part.name.upper()}_BINARY"
-        raise UnavailableError(
+        raise BuildError(
             f"{wanted} can't be downloaded ({why}); set GOPROXY to a proxy that has it, "
             f"or {variable} to the path of {part.title} {part.version}"
         )
@@ -368,16 +376,13 @@ def main(names: list[str]) -> int:
         print(f"unknown: {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
         return EXIT_FAILED
     code, programs = 0, []
-    for name in [name for name in NAMES if name in names or not names]:
+    wanted = [name for name in NAMES if name in names or not names]
+    for number, name in enumerate(wanted, 1):
         try:
-            programs.append(build(name))
+            programs.append(build(name, f" ({number} of {len(wanted)})" if len(wanted) > 1 else ""))
         except NoGoError as error:
             print(f"no {name}: {error}", file=sys.stderr)
             return EXIT_NO_GO
-        except UnavailableError as error:
-            print(f"no {name}: {error}", file=sys.stderr)
-            if name in names or not PARTS[name].optional:
-                code = EXIT_FAILED
         except BuildError as error:
             print(f"no {name}: {error}", file=sys.stderr)
             code = EXIT_FAILED

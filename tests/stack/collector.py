@@ -33,6 +33,12 @@ _STOP_TIMEOUT = 20.0
 _BLOCK = 4
 _BLOCKS = range(20_000, 32_000, _BLOCK)
 
+_STORES = tuple(
+    f"OTEL_PROGRESS_{name}" for name in ("TEMPO", "PROMETHEUS", "LOKI", "JAEGER", "VICTORIALOGS", "FORWARD")
+)
+_NOBODY = "http://127.0.0.1:1"
+"""Where a store is that a test doesn't name: a configuration's own default may be somebody's store on this machine."""
+
 T = TypeVar("T")
 
 
@@ -79,6 +85,7 @@ class Collector:
             "OTEL_PROGRESS_HTTP": f"127.0.0.1:{http_}",
             "OTEL_PROGRESS_HEALTH": f"127.0.0.1:{self._health_port}",
             "OTEL_PROGRESS_DATA": str(self._data),
+            **dict.fromkeys(_STORES, _NOBODY),
             **(env or {}),
         }
 

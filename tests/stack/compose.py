@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
-from .build import NICE, cache, find_go
 from .ports import free_ports
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose.yaml"
-VERSION = "v2.16.2"
-"""Of compose-go: what Docker Compose itself reads its files with."""
 PORTS = {
     "collector": (4317, 4318, 13133, 8888),
     "prometheus": (9090,),
@@ -35,21 +32,6 @@ PORTS = {
 }
 """What each service that runs here listens on."""
 HERE = r"0\.0\.0\.0|127\.0\.0\.1|localhost"
-
-
-def reader() -> Path:
-    """Return the program that reads Compose files, built once into the cache.
-
-    Raises:
-        NoGoError: There is no Go.
-        subprocess.CalledProcessError: The build failed.
-    """
-    program = cache() / f"compose-go-{VERSION}" / "cmd"
-    if not program.exists():
-        env = {**os.environ, "GOBIN": str(program.parent), "GOWORK": "off"}
-        command = [*NICE, str(find_go()), "install", f"github.com/compose-spec/compose-go/v2/cmd@{VERSION}"]
-        subprocess.run(command, env=env, check=True, capture_output=True, timeout=600)
-    return program
 
 
 def model(program: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +16,8 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
+
+from .needed import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,10 +174,7 @@ class Run:
 def stack(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The programs, with the rules and the routing as they are shipped, but faster."""
     for name in ("prometheus", "prometheus-alertmanager"):
-        if shutil.which(name) is None:
-            if os.environ.get("CI") == "true":
-                pytest.fail(f"there is no {name}: `make stack` installs it")
-            pytest.skip(f"there is no {name}: `make stack` installs it")
+        installed(name)
     folder = tmp_path_factory.mktemp("alerts")
     webhook = Webhook()
     try:
@@ -200,7 +198,7 @@ def test_killed(stack: Stack) -> None:
         [alert, *_] = stack.wait_for(lambda: stack.webhook.seen("firing", "OperationLost", "victim"))
         assert alert["labels"]["severity"] == "critical"
         assert alert["labels"]["progress_operation_name"] == "import"
-        assert alert["annotations"]["runbook_url"] == "docs/runbook.md#operationlost"
+        assert alert["annotations"]["runbook_url"] == "https://runbook.invalid#operationlost"
         assert "not heard from" in alert["annotations"]["summary"]
         assert alert["annotations"]["stage"] == "fetch"
         bystander.end()
@@ -273,8 +271,7 @@ def test_many_are_one_message(stack: Stack) -> None:
 
 def test_demo(collector_binary: Path) -> None:
     """The example, faster: the alert arrives at its webhook with the line at which its job hangs."""
-    if shutil.which("prometheus") is None:
-        pytest.skip("there is no prometheus: `make stack` installs it")
+    installed("prometheus")
     examples = ROOT / "examples" / "alerting"
     command = [sys.executable, str(examples / "demo.py"), str(collector_binary), "20"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

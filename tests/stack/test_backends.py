@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import build
 from .backends import Backend, BackendError, Loki, Prometheus, Tempo
+from .needed import built
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,35 +20,24 @@ if TYPE_CHECKING:
 SCOPE = {"name": "tests.stack"}
 
 
-def program(name: str) -> Path:
-    """Return a program; skip where it was not built, but never in CI."""
-    found = build.binary(name)
-    if found is not None:
-        return found
-    reason = f"no {name}: `python tests/stack/build.py {name}` builds it, or says why not"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
     """Return a running Prometheus."""
-    with Prometheus(program("prometheus"), tmp_path / "prometheus") as running:
+    with Prometheus(built("prometheus"), tmp_path / "prometheus") as running:
         yield running
 
 
 @pytest.fixture
 def loki(tmp_path: Path) -> Iterator[Loki]:
     """Return a running Loki."""
-    with Loki(program("loki"), tmp_path / "loki") as running:
+    with Loki(built("loki"), tmp_path / "loki") as running:
         yield running
 
 
 @pytest.fixture
 def tempo(tmp_path: Path) -> Iterator[Tempo]:
     """Return a running Tempo."""
-    with Tempo(program("tempo"), tmp_path / "tempo") as running:
+    with Tempo(built("tempo"), tmp_path / "tempo") as running:
         yield running
 
 
@@ -137,6 +125,7 @@ class TestPrometheus:
             prometheus.send(gauge("progress.run.active", 0, now - 7 * 3600))
 
 
+@pytest.mark.loki
 class TestLoki:
     """Log events by OTLP, and LogQL."""
 
@@ -248,14 +237,17 @@ class TestTempo:
         tempo.wait_for(lambda: counted() == {"import": 2, "export": 1})
 
 
-@pytest.mark.parametrize("kind", [Prometheus, Loki, pytest.param(Tempo, marks=pytest.mark.tempo)])
+@pytest.mark.parametrize(
+    "kind",
+    [Prometheus, pytest.param(Loki, marks=pytest.mark.loki), pytest.param(Tempo, marks=pytest.mark.tempo)],
+)
 class TestBackend:
     """What all have in common."""
 
     def test_data_outlive_a_kill(self, kind: type[B], tmp_path: Path) -> None:
         """What was acknowledged is still there after SIGKILL and a new start, at the same address."""
         trace = secrets.token_hex(16)
-        with kind(program(kind.name), tmp_path / "one") as backend:
+        with kind(built(kind.name), tmp_path / "one") as backend:
             if isinstance(backend, Prometheus):
                 backend.send(gauge("kept", 1, time.time()))
             elif isinstance(backend, Loki):
@@ -279,13 +271,13 @@ class TestBackend:
         """The error has what the program said."""
         config = tmp_path / "bad.yaml"
         config.write_text("no_such_key: 1\n", encoding="utf-8")
-        backend: Backend = kind(program(kind.name), tmp_path / "bad", config=config)
+        backend: Backend = kind(built(kind.name), tmp_path / "bad", config=config)
         with pytest.raises(BackendError, match="no_such_key"):
             backend.start()
         assert backend.pid is None
 
     def test_query_that_is_wrong_is_an_error(self, kind: type[B], tmp_path: Path) -> None:
         """A query that doesn't parse is told, with the server's words."""
-        with kind(program(kind.name), tmp_path / "one") as backend:
+        with kind(built(kind.name), tmp_path / "one") as backend:
             with pytest.raises(BackendError, match=r"answered 400 .*pars"):
                 backend.search("{ no") if isinstance(backend, Tempo) else backend.query("sum(no")

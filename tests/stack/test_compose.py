@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from . import build, compose
 from .compose import ROOT, Services
+from .needed import built, installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,21 +28,12 @@ NATIVE = ("prometheus", "tempo", "loki", "alertmanager", "collector")
 """The services that run here, in the order in which they are started; Grafana doesn't."""
 
 
-def missing(why: str) -> None:
-    """Skip, but fail in CI."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)
-
-
 @pytest.fixture(scope="module")
 def model() -> dict[str, Any]:
     """What compose.yaml says, with all profiles."""
+    program = built("compose")
     try:
-        return compose.model(compose.reader())
-    except build.NoGoError as error:
-        missing(f"Compose files can't be read: {error}")
-        raise
+        return compose.model(program)
     except subprocess.CalledProcessError as error:
         pytest.fail(str(error.stderr))
 
@@ -118,18 +109,11 @@ def ask(url: str) -> Any:
 def services(
     model: dict[str, Any], collector_binary: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Services]:
-    """All services but Grafana, running with the commands and the configurations of the file, and the demo."""
+    """All services but Grafana, and but Loki and Tempo where they aren't given, running with the commands and the configurations of the file, and the demo."""
     programs = {"collector": collector_binary, "demo": Path(sys.executable)}
-    for name in ("prometheus", "tempo", "loki"):
-        found = build.binary(name)
-        if found is not None:
-            programs[name] = found
-        elif not build.PARTS[name].optional:
-            missing(f"there is no {name}: `make stack` builds it")
-    alertmanager = shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")
-    if alertmanager is None:
-        missing("there is no Alertmanager: `make stack` installs it")
-    programs["alertmanager"] = Path(str(alertmanager))
+    programs |= {name: found for name in build.GIVEN if (found := build.binary(name))}
+    programs["prometheus"] = built("prometheus")
+    programs["alertmanager"] = installed("alertmanager", "prometheus-alertmanager")
     running = Services(model["services"], programs, tmp_path_factory.mktemp("compose"))
     with contextlib.closing(running), contextlib.ExitStack() as stack:
         there = [name for name in NATIVE if name in programs]
@@ -153,7 +137,7 @@ def demo(services: Services) -> Iterator[None]:
     """The demo, without what installs it."""
     [shell, option, line] = services.services["demo"]["command"]
     assert (shell, option) == ("sh", "-c")
-    script = re.fullmatch(r"pip install --quiet '/src\[otlp,console\]' && exec python /src/(\S+)", line)
+    script = re.fullmatch(r"pip install --quiet '/src\[console\]' && exec python /src/(\S+)", line)
     assert script is not None
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     more = {"OTEL_METRIC_EXPORT_INTERVAL": "1000", **services.environment("demo")}
@@ -181,6 +165,7 @@ def test_series_of_the_demo_arrive(services: Services, job: str) -> None:
     services.wait_for(lambda: series(services, f'progress_operation_started_total{{job="{job}"}}'))
 
 
+@pytest.mark.loki
 def test_events_of_the_demo_arrive(services: Services) -> None:
     """The log events are in Loki, with their names and the state of the operation; so is where the job hangs."""
     query = quote('{service_name="importer"} | progress_stuck_at != ""')
@@ -200,7 +185,13 @@ def test_traces_of_the_demo_arrive(services: Services) -> None:
 
 @pytest.mark.parametrize(
     "job",
-    ["otel-collector", "prometheus", pytest.param("tempo", marks=pytest.mark.tempo), "loki", "alertmanager"],
+    [
+        "otel-collector",
+        "prometheus",
+        pytest.param("tempo", marks=pytest.mark.tempo),
+        pytest.param("loki", marks=pytest.mark.loki),
+        "alertmanager",
+    ],
 )
 def test_all_parts_are_scraped(services: Services, job: str) -> None:
     """Prometheus scrapes each part; the rules find the Collector under the name that they look for."""

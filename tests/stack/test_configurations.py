@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 
 from .backends import Prometheus
 from .collector import CONFIGS, LOCAL, Collector
+from .needed import installed
 from .ports import free_ports
 from .test_collector import send
 from .test_sdk import PROGRAM, STATE, Run, events, last, points
@@ -400,11 +400,7 @@ class ScrapingPrometheus(Prometheus):
 
 def test_prometheus_scrapes(collector_binary: Path, collector: Collector, tmp_path: Path) -> None:
     """An older Prometheus, with the lines in the head of the file, has the same series under the same names."""
-    binary = shutil.which("prometheus")
-    if binary is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("there is no prometheus: `make stack` installs it")
-        pytest.skip("there is no prometheus: `make stack` installs it")
+    binary = installed("prometheus")
     head = re.search(r"^#   (scrape_configs:\n(?:#     .*\n)+)", SCRAPE.read_text(encoding="utf-8"), re.MULTILINE)
     assert head is not None
     guard, [jobs] = free_ports(1)
@@ -423,7 +419,7 @@ def test_prometheus_scrapes(collector_binary: Path, collector: Collector, tmp_pa
         text = text.replace("8888", str(urlsplit(single.self_metrics).port))
         (tmp_path / "prometheus.yaml").write_text("global: {scrape_interval: 1s}\n" + text, encoding="utf-8")
         with (
-            ScrapingPrometheus(Path(binary), tmp_path / "p", config=tmp_path / "prometheus.yaml") as prometheus,
+            ScrapingPrometheus(binary, tmp_path / "p", config=tmp_path / "prometheus.yaml") as prometheus,
             Run(single, "http/protobuf", "work", "op-1") as program,
         ):
             program.line("ready")

@@ -1,5 +1,7 @@
 """Every query of the dashboards, asked of real data sources behind a real Collector, returns what it promises.
 
+Those to Loki and Tempo are asked where the environment names these programs; their grammars are held in any case.
+
 The situation is made by real programs (`dashboard_program.py`); what each query returns in it stands beside the query in
 `grafana/generator/`.
 """
@@ -10,7 +12,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from . import build
 from .backends import Loki, Prometheus, Tempo
 from .collector import CONFIGS, Collector
 from .grafana_queries import Found, ask, interpolate, matches
+from .needed import built, installed
 from .ports import free_ports
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ class OldPrometheus(Prometheus):
 
 
 class Stack(NamedTuple):
-    """The data sources; those that aren't here are None."""
+    """The data sources; those that weren't given are None."""
 
     prometheus: Prometheus
     loki: Loki | None
@@ -128,12 +130,6 @@ class Stack(NamedTuple):
     def ask(self, query: Query, **more: str) -> list[Found]:
         """What the query returns."""
         return ask(query, {**VARIABLES, **query.variables, **more}, self.prometheus, self.loki, self.tempo)
-
-    def needs(self, *sources: str) -> None:
-        """Skip where one of these isn't there."""
-        for source in sources:
-            if getattr(self, source) is None:
-                pytest.skip(f"no {source}: `make stack` builds it")
 
 
 def faster(text: str) -> str:
@@ -145,14 +141,6 @@ def faster(text: str) -> str:
         text,
         flags=re.MULTILINE,
     )
-
-
-def program(name: str) -> Path | None:
-    """A program that was built, or None where it can't be."""
-    found = build.binary(name)
-    if found is None and os.environ.get("CI") == "true" and not build.PARTS[name].optional:
-        pytest.fail(f"no {name}: `make stack` builds it")
-    return found
 
 
 @contextlib.contextmanager
@@ -173,7 +161,7 @@ def running(collector_binary: Path, folder: Path, prometheus: Prometheus, scrape
         base = base.replace("evaluation_interval: 15s", "evaluation_interval: 1s")
         config.write_text(base + SCRAPE % places, encoding="utf-8")
         prometheus.config = config
-        loki, tempo = (None, None) if scrape else (program("loki"), program("tempo"))
+        loki, tempo = (None, None) if scrape else (build.binary("loki"), build.binary("tempo"))
         sources = Stack(
             prometheus,
             None if loki is None else Loki(loki, folder / "loki"),
@@ -182,10 +170,11 @@ def running(collector_binary: Path, folder: Path, prometheus: Prometheus, scrape
         for source in filter(None, sources):
             source.start()
             stack.callback(source.kill)  # nobody needs what they would still write down
+        sink = stack.enter_context(Collector(collector_binary, folder / "sink"))
         env = {"OTEL_PROGRESS_SELF_PORT": str(own), "OTEL_PROGRESS_SCRAPE": f"127.0.0.1:{jobs}"}
-        for name in ("prometheus", "loki", "tempo"):
-            if (source := getattr(sources, name)) is not None:
-                env[f"OTEL_PROGRESS_{name.upper()}"] = source.otlp_endpoint
+        for name, source in sources._asdict().items():
+            # What was not given has a Collector in its place, which takes all.
+            env[f"OTEL_PROGRESS_{name.upper()}"] = sink.http_endpoint if source is None else source.otlp_endpoint
         configs = [CONFIGS / "single.yaml", *([CONFIGS / "prometheus-scrape.yaml"] if scrape else [])]
         collector = Collector(collector_binary, folder / "collector", configs=configs, env=env)
         stack.enter_context(collector)
@@ -229,24 +218,18 @@ def situation(collector: Collector, prometheus: Prometheus) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def stack(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The newest of all: metrics go into Prometheus by OTLP."""
-    binary = program("prometheus")
-    if binary is None:
-        pytest.skip("no prometheus: `make stack` builds it")
     folder = tmp_path_factory.mktemp("dashboards")
-    with running(collector_binary, folder, NewPrometheus(binary, folder / "prometheus"), False) as sources:
+    with running(collector_binary, folder, NewPrometheus(built("prometheus"), folder / "prometheus"), False) as sources:
         yield sources
 
 
 @pytest.fixture(scope="module")
 def scraped(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The Prometheus that the system has, which scrapes the metrics from the Collector."""
-    binary = shutil.which("prometheus")
-    if binary is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no prometheus: `make stack` installs it")
-        pytest.skip("no prometheus: `make stack` installs it")
     folder = tmp_path_factory.mktemp("scraped")
-    with running(collector_binary, folder, OldPrometheus(Path(binary), folder / "prometheus"), True) as sources:
+    with running(
+        collector_binary, folder, OldPrometheus(installed("prometheus"), folder / "prometheus"), True
+    ) as sources:
         yield sources
 
 
@@ -284,19 +267,16 @@ def wrong_with(query: Query, stack: Stack) -> str:
     return f"{asked}\nmissing: {missing}\ntoo much: {others}\nfound: {found[:20]}"
 
 
-def needs_tempo(query: Query) -> bool:
-    """Whether what a query returns comes from Tempo, or tells of it."""
-    return query.source == "tempo" or "otlp_http/tempo" in str(query.expect)
-
-
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.tempo) if needs_tempo(it) else name for name, it in CASES.items()]
+    "name",
+    [
+        pytest.param(name, marks=getattr(pytest.mark, it.source) if it.source in build.GIVEN else ())
+        for name, it in CASES.items()
+    ],
 )
 def test_query_returns_what_it_promises(name: str, stack: Stack) -> None:
     """A panel's query returns the rows that stand beside it; and no others, where it says so."""
-    query = CASES[name]
-    stack.needs(query.source)
-    wait_for(lambda: wrong_with(query, stack))
+    wait_for(lambda: wrong_with(CASES[name], stack))
 
 
 @pytest.mark.parametrize("name", SCRAPED)
@@ -380,9 +360,9 @@ def explored(url: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.loki
 def test_link_to_events(stack: Stack) -> None:
     """A row's link to its events shows those of the operation, and no others."""
-    stack.needs("loki")
     assert stack.loki is not None
     found = stack.loki.query_range(explored(links.events_of("killed-1"))["expr"])
     assert found
@@ -398,9 +378,9 @@ def test_link_to_trace(stack: Stack) -> None:
     assert {span.name for span in tempo.trace(trace["traceID"])} >= {"read"}
 
 
+@pytest.mark.loki
 def test_logs_of_a_trace(stack: Stack) -> None:
     """The way from a span to the logs of its trace, as the data source has it, finds them; the way back is in each line."""
-    stack.needs("loki")
     assert stack.loki is not None
     loki = stack.loki
     [line, *_] = loki.wait_for(lambda: loki.query_range('{service_name="shop"} | progress_operation_id="moving-1"'))
@@ -414,9 +394,9 @@ def test_logs_of_a_trace(stack: Stack) -> None:
     assert {it.labels[ID] for it in loki.query_range(text)} == {"moving-1", "child-1"}
 
 
+@pytest.mark.loki
 def test_feed_leaves_updates_out(stack: Stack) -> None:
     """What it said has neither updates of counts nor heartbeats of the work, of which there are many."""
-    stack.needs("loki")
     assert stack.loki is not None
     every = stack.loki.query_range(f'{{service_name="shop"}} | {ID}="moving-1"')
     assert s.UPDATED in {line.labels[EVENT] for line in every}

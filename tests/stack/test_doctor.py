@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import build
 from .backends import Loki, Prometheus, Tempo
 from .collector import CONFIGS, Collector
+from .needed import built
 from .ports import free_ports
 from .test_sdk import STATE, events
 
@@ -69,16 +69,6 @@ def followed(report: dict[str, Any]) -> dict[str, float]:
     """Where the test operation arrived: name to delay."""
     lines = [line for line in report["lines"] if line["step"] == "end to end" and line["level"] == "ok"]
     return {line["text"].split()[0]: line["seconds"] for line in lines}
-
-
-def program(name: str) -> Path:
-    """A backend's program; skip where it is not built, but never in CI."""
-    found = build.binary(name)
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail(f"no {name}; `make stack` builds it")
-    if found is None:
-        pytest.skip(f"no {name}; `make stack` builds it")
-    return found
 
 
 def endpoint_of(collector: Collector, protocol: str) -> str:
@@ -146,7 +136,7 @@ def through(binary: Path, folder: Path, *options: str, **env: str) -> dict[str, 
 
 def test_followed_to_prometheus(collector_binary: Path, tmp_path: Path) -> None:
     """The series of the test operation are found in Prometheus, with their delay."""
-    with Prometheus(program("prometheus"), tmp_path / "prometheus") as prometheus:
+    with Prometheus(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
         assert codes(report) == set()
@@ -165,7 +155,7 @@ class Closed(Prometheus):
 
 def test_prometheus_without_its_receiver(collector_binary: Path, tmp_path: Path) -> None:
     """A Prometheus that was started without its OTLP receiver is told as that."""
-    with Closed(program("prometheus"), tmp_path / "prometheus") as prometheus:
+    with Closed(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
     assert codes(report) == {"otlp_receiver_off"}
@@ -173,7 +163,7 @@ def test_prometheus_without_its_receiver(collector_binary: Path, tmp_path: Path)
 
 def test_metrics_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> None:
     """Series that a Prometheus never gets are told as missing."""
-    with Prometheus(program("prometheus"), tmp_path / "prometheus") as prometheus:
+    with Prometheus(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS="http://127.0.0.1:1")
     assert codes(report) == {"series_missing"}
@@ -183,33 +173,36 @@ def test_prometheus_that_keeps_dots(collector_binary: Path, tmp_path: Path) -> N
     """A Prometheus that does not translate names is told as that."""
     config = tmp_path / "prometheus.yaml"
     config.write_text("otlp: {translation_strategy: NoTranslation}\n", encoding="utf-8")
-    with Prometheus(program("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
+    with Prometheus(built("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
     assert codes(report) == {"names_unescaped"}
 
 
+@pytest.mark.loki
 def test_followed_to_loki(collector_binary: Path, tmp_path: Path) -> None:
     """The first and the last event are found in Loki by their names, with their delay."""
-    with Loki(program("loki"), tmp_path / "loki") as loki:
+    with Loki(built("loki"), tmp_path / "loki") as loki:
         options = ("--loki", loki.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_LOKI=loki.otlp_endpoint)
     assert codes(report) == set()
     assert set(followed(report)) == {"Loki"}
 
 
+@pytest.mark.loki
 def test_straight_to_loki(tmp_path: Path) -> None:
     """Events that go to Loki without a Collector are found by their names too."""
-    with Loki(program("loki"), tmp_path / "loki") as loki:
+    with Loki(built("loki"), tmp_path / "loki") as loki:
         env = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
         report = examine(loki.otlp_endpoint, HTTP, "--loki", loki.endpoint, **env)
     assert codes(report) == {"exporter_off"}
     assert set(followed(report)) == {"Loki"}
 
 
+@pytest.mark.loki
 def test_events_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> None:
     """Events that Loki never gets are told as missing."""
-    with Loki(program("loki"), tmp_path / "loki") as loki:
+    with Loki(built("loki"), tmp_path / "loki") as loki:
         options = ("--loki", loki.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_LOKI="http://127.0.0.1:1")
     assert codes(report) == {"events_missing"}
@@ -218,7 +211,7 @@ def test_events_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> Non
 @pytest.mark.tempo
 def test_followed_to_tempo(collector_binary: Path, tmp_path: Path) -> None:
     """The trace of the test operation is found in Tempo, with its delay."""
-    with Tempo(program("tempo"), tmp_path / "tempo") as tempo:
+    with Tempo(built("tempo"), tmp_path / "tempo") as tempo:
         options = ("--tempo", tempo.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_TEMPO=tempo.otlp_endpoint)
     assert codes(report) == set()
@@ -228,7 +221,7 @@ def test_followed_to_tempo(collector_binary: Path, tmp_path: Path) -> None:
 @pytest.mark.tempo
 def test_traces_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> None:
     """A trace that Tempo never gets is told as missing."""
-    with Tempo(program("tempo"), tmp_path / "tempo") as tempo:
+    with Tempo(built("tempo"), tmp_path / "tempo") as tempo:
         options = ("--tempo", tempo.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_TEMPO="http://127.0.0.1:1")
     assert codes(report) == {"trace_missing"}

@@ -25,6 +25,7 @@ from otel_progress.cli.backends import Away, Trip, all_three
 
 from . import build
 from .grafana_queries import interpolate
+from .needed import built
 from .test_dashboards import SOURCES, VARIABLES
 
 if TYPE_CHECKING:
@@ -176,13 +177,8 @@ def mutants(language: str, text: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def parse() -> Parse:
-    """What gives the errors of each query; skip where the grammars aren't installed, but never in CI."""
-    program = build.binary(build.GRAMMARS)
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no grammars: `make stack` installs them")
-        pytest.skip("no grammars: `make stack` installs them")
-    command = [build.find_node(), str(program)]
+    """What gives the errors of each query."""
+    command = [build.find_node(), str(built(build.GRAMMARS))]
 
     def errors(queries: Sequence[Query]) -> list[list[str]]:
         done = subprocess.run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from . import build
+from .needed import built
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = 200
@@ -21,11 +20,8 @@ pytestmark = [pytest.mark.timeout(200)]
 @pytest.fixture(scope="module")
 def figures(collector_binary: Path) -> dict[str, str]:
     """The second table of the short mode, by the first column."""
-    missing = [name for name in ("prometheus", "loki") if build.binary(name) is None]
-    if missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"no {missing}: `make stack` builds it")
-        pytest.skip(f"no {missing}: `make stack` builds it")
+    for name in ("prometheus", "victorialogs", "jaeger"):
+        built(name)
     command = [sys.executable, "-m", "benchmarks.load", "--short"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
@@ -33,8 +29,8 @@ def figures(collector_binary: Path) -> dict[str, str]:
 
 
 def test_nothing_is_lost(figures: dict[str, str]) -> None:
-    """The end of each operation is in Loki and in Prometheus, each span is passed on, and nothing is dropped."""
-    assert figures["ends in Loki, in Prometheus"] == f"{OPERATIONS}, {OPERATIONS} of {OPERATIONS}"
+    """The end of each operation is in VictoriaLogs and in Prometheus, each span is passed on, and nothing is dropped."""
+    assert figures["ends in VictoriaLogs, in Prometheus"] == f"{OPERATIONS}, {OPERATIONS} of {OPERATIONS}"
     spans = OPERATIONS * 3 + 1
     assert figures["spans passed on"] == f"{spans} of {spans}"
     assert figures["dropped by the SDK"] == "0"
@@ -48,7 +44,7 @@ def test_each_run_has_its_series(figures: dict[str, str]) -> None:
 
 def test_delays_are_measured(figures: dict[str, str]) -> None:
     """The delay to each store comes from some looks at least."""
-    for store in ("from a note to Loki", "from a point to Prometheus"):
+    for store in ("from a note to VictoriaLogs", "from a point to Prometheus"):
         found = re.search(r"\(of (\d+)\)", figures[store])
         assert found is not None
         assert int(found[1]) > 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from . import build
 from .backends import Prometheus
 from .collector import CONFIGS, Collector
+from .needed import built, installed
 from .ports import free_ports
 
 if TYPE_CHECKING:
@@ -85,15 +84,6 @@ def shown(prometheus: Prometheus) -> Names:
     return {name: frozenset(labels) for name, labels in found.items()}
 
 
-def needed(program: Path | None, name: str) -> Path:
-    """A program; skip where it isn't there, but never in CI."""
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"no {name}: `make stack` makes it")
-        pytest.skip(f"no {name}: `make stack` makes it")
-    return program
-
-
 @contextlib.contextmanager
 def program(collector: Collector) -> Iterator[None]:
     """The program, running."""
@@ -123,9 +113,7 @@ def program(collector: Collector) -> Iterator[None]:
 def ways(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Prometheus]]:
     """A Prometheus at the end of each way; what they have comes from one program through one Collector."""
     folder = tmp_path_factory.mktemp("names")
-    new = needed(build.binary("prometheus"), "Prometheus 3")
-    found = shutil.which("prometheus")
-    old = needed(Path(found) if found else None, "prometheus of the system")
+    new, old = built("prometheus"), installed("prometheus")
     guard, [jobs, own] = free_ports(2)
     scraped, written = folder / "scrape.yaml", folder / "written.yaml"
     scraped.write_text(

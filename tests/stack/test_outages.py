@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import Counter
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from . import build
 from .backends import CONFIG, Prometheus
 from .collector import LOCAL, Collector
 from .drill import (
@@ -30,6 +28,7 @@ from .drill import (
     spans_of,
     whole,
 )
+from .needed import built
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -303,12 +302,7 @@ def outage(end: Callable[[], None], prometheus: Prometheus, single: Single, poin
 
 def test_prometheus_restarts(collector_binary: Path, backend: Collector, tmp_path: Path) -> None:
     """What was said while Prometheus was away is in its series later; a living operation is not lost, a killed one is."""
-    binary = build.binary("prometheus")
-    if binary is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Prometheus 3: `make stack` builds it")
-        pytest.skip("no Prometheus 3: `make stack` builds it")
-    prometheus = Prometheus(binary, tmp_path / "prometheus", config=quick_rules(tmp_path))
+    prometheus = Prometheus(built("prometheus"), tmp_path / "prometheus", config=quick_rules(tmp_path))
     single = Single(
         collector_binary,
         tmp_path / "single",

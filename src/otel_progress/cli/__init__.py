@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from otel_progress.cli import asking, doctor, monitor
+from otel_progress.cli import asking, assets, doctor, monitor
 from otel_progress.errors import InvalidArgument, ProgressError
 
 FAILED: Final = 125
@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _doctor(parser, options)
     if options.doing == "monitor":
         return monitor.run(options, dict(os.environ))
+    if options.doing == "assets":
+        return assets.run(options)
     if options.doing in asking.COMMANDS:
         return asking.run(options, dict(os.environ))
     if not options.command and not command:
@@ -107,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     monitor.add_to(commands)
     asking.add_to(commands)
     doctor.add_to(commands)
+    assets.add_to(commands)
     return parser
 
 

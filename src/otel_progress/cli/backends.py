@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.cli.assets import RUNBOOK_UNSET
 from otel_progress.cli.configuration import shown
 from otel_progress.cli.errand import NAME
 from otel_progress.cli.findings import Problem, problem
@@ -62,6 +63,10 @@ class Backend:
     def missing(self, trip: Trip) -> Problem:
         """Why it may not have arrived."""
         raise NotImplementedError
+
+    def advice(self) -> Problem | None:
+        """What is worth a look there, beside the test operation."""
+        return None
 
     def is_it(self) -> bool:
         """Whether this backend, and no other, answers at its address."""
@@ -148,6 +153,13 @@ class Prometheus(Backend):
         except Away as away:
             return away.problem
         return self._problem("series_missing", f"has no series {RUN_ACTIVE} of the test operation")
+
+    def advice(self) -> Problem | None:
+        """Alerts whose `runbook_url` is still the placeholder."""
+        with suppress(Away):
+            if RUNBOOK_UNSET in self.get("/api/v1/rules", type="alert").text:
+                return self._problem("runbook_unset", f"has alerts with the placeholder {RUNBOOK_UNSET} as runbook_url")
+        return None
 
     def knows(self, answer: Any) -> bool:
         """Its own answers have a status and data."""

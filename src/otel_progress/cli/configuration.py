@@ -19,14 +19,14 @@ from otel_progress.settings import TIMEOUT_MOST, Endpoint, Settings, read
 STEP: Final = "settings"
 DISTRIBUTION: Final = "otel-progress"
 PACKAGES: Final = {
-    "opentelemetry-api": "otlp",
-    "opentelemetry-sdk": "otlp",
-    "opentelemetry-exporter-otlp-proto-http": "otlp",
-    "requests": "otlp",
+    "opentelemetry-api": "",
+    "opentelemetry-sdk": "",
+    "opentelemetry-exporter-otlp-proto-http": "",
+    "requests": "",
     "opentelemetry-exporter-otlp-proto-grpc": "grpc",
     "grpcio": "grpc",
 }
-"""What sending needs, and the extra that brings it."""
+"""What sending needs, and the extra that brings it; `""` is the package without any."""
 BLIND_SECONDS: Final = 180
 SHORT_SECONDS: Final = 0.1
 LONG_SECONDS: Final = 600
@@ -117,22 +117,26 @@ def examine(settings: Settings, said: list[str], given: Given, environ: Mapping[
 
 def packages(settings: Settings) -> Iterator[Line]:
     """Versions, and what is missing or too old."""
-    needed = {"otlp"} | {"grpc" for name in sent(settings) if settings.endpoints[name].protocol == "grpc"}
+    needed = {""} | {"grpc" for name in sent(settings) if settings.endpoints[name].protocol == "grpc"}
     found: dict[str, str | None] = {name: _version(name) for name, extra in PACKAGES.items() if extra in needed}
     ours = _version(DISTRIBUTION) or "?"
     versions = [f"{name} {version}" for name, version in found.items() if version and name.endswith(("sdk", "grpcio"))]
     yield Line(STEP, Level.OK, ", ".join([f"Python {platform.python_version()}", f"otel-progress {ours}", *versions]))
     missing = [name for name, version in found.items() if version is None]
-    for extra in ("otlp", "grpc"):
+    for extra in ("", "grpc"):
         names = [name for name in missing if PACKAGES[name] == extra]
         if names:
             text = f"not installed: {', '.join(names)}"
-            yield problem("package_missing", text, package=f"{DISTRIBUTION}[{extra}]").line(STEP)
+            yield problem("package_missing", text, package=_with(extra)).line(STEP)
     for name, version in found.items():
         least = _least(name)
         if version is not None and least is not None and _numbers(version) < _numbers(least):
             text = f"{name} {version} is older than {least}"
-            yield problem("package_old", text, package=f"{DISTRIBUTION}[{PACKAGES[name]}]").line(STEP)
+            yield problem("package_old", text, package=_with(PACKAGES[name])).line(STEP)
+
+
+def _with(extra: str) -> str:
+    return f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION
 
 
 def _ways(settings: Settings, given: Given, environ: Mapping[str, str]) -> Iterator[Line]:

@@ -216,6 +216,12 @@ KINDS: Final = {
         "Prometheus keeps the dots in names, so rules and dashboards don't find them",
         "Set otlp: {{translation_strategy: UnderscoreEscapingWithSuffixes}} in Prometheus.",
     ),
+    "runbook_unset": Kind(
+        _WARNING,
+        "the alert rules in Prometheus name no runbook that can be opened",
+        "Put the address of your copy of docs/runbook.md into rules.yaml: "
+        "sed -i 's,https://runbook.invalid,ADDRESS,' rules.yaml (or `otel-progress assets DIR --runbook ADDRESS`).",
+    ),
     "events_missing": Kind(
         _ERROR,
         "the log events did not arrive in Loki",

@@ -184,7 +184,7 @@ class Channel:
                 self._ask_on(session)
         except ImportError:
             self._stopped.set()
-            self._tell("missing", "%s", MissingDependency('commands need: pip install "otel-progress[otlp]"'))
+            self._tell("missing", "%s", MissingDependency("commands need: pip install otel-progress"))
         except Exception:
             tell_once("the control channel failed; the job goes on")
 

@@ -204,7 +204,7 @@ def _encoder(module: str, name: str) -> Any:
     try:
         return getattr(import_module(f"opentelemetry.exporter.otlp.proto.common.{module}"), name)
     except ImportError:
-        raise MissingDependency('OTLP needs: pip install "otel-progress[otlp]"') from None
+        raise MissingDependency("OTLP needs: pip install otel-progress") from None
 
 
 _inherited: list[object] = []

@@ -171,7 +171,7 @@ def configure(
     try:
         import opentelemetry.sdk  # noqa: F401
     except ImportError:
-        raise MissingDependency('configure() needs the SDK: pip install "otel-progress[otlp]"') from None
+        raise MissingDependency("configure() needs the SDK: pip install otel-progress") from None
     _check(settings)
     about = dict(attributes(resource or {}, Drops()))
     if service_name is not None:

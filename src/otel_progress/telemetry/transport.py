@@ -123,7 +123,7 @@ class _Http:
 
             import requests
         except ImportError:
-            raise MissingDependency('OTLP over HTTP needs: pip install "otel-progress[otlp]"') from None
+            raise MissingDependency("OTLP over HTTP needs: pip install otel-progress") from None
         self._signal = signal
         self._endpoint = endpoint
         self._errors = requests.RequestException

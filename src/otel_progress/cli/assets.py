@@ -1,0 +1,97 @@
+"""`otel-progress assets`: copies docs, dashboards, alert rules and Collector configurations out of the package."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+PARTS: Final = (
+    "collector-config",
+    "compose",
+    "compose.yaml",
+    "docs",
+    "grafana/README.md",
+    "grafana/alerts",
+    "grafana/dashboards",
+    "grafana/loopback.env",
+    "grafana/provisioning",
+)
+"""What is copied; in a checkout these lie in its root, in an installed package below `assets/`."""
+RULES: Final = "grafana/alerts/rules.yaml"
+RUNBOOK_UNSET: Final = "https://runbook.invalid"
+"""The address before the anchors in the `runbook_url` of each alert, until it is set."""
+_FAILED: Final = 1
+_ABOUT: Final = """\
+Copy what comes with the package into a folder: the documentation (docs/), Grafana dashboards and provisioning, alert
+rules, Collector configurations, and compose.yaml. Files that are there are kept, unless --force is given."""
+
+
+def add_to(commands: Any) -> None:
+    """Add the options of this command to the parser of all."""
+    parser = commands.add_parser(
+        "assets", help="copy docs, dashboards, alert rules and Collector configurations out", description=_ABOUT
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where to; made when it is missing")
+    parser.add_argument("--force", action="store_true", help="overwrite files that are there")
+    parser.add_argument(
+        "--runbook",
+        type=_address,
+        metavar="URL",
+        help="the address of your copy of docs/runbook.md, for the runbook_url of each alert",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Copy all; returns the exit code."""
+    source, target = root(), options.folder
+    if source is None:
+        return _fail("this installation has no assets: install the package from a wheel, or run it in a checkout")
+    wanted = {file.relative_to(source): file for file in _files(source)}
+    there = [target / name for name in wanted if (target / name).exists()]
+    if there and not options.force:
+        return _fail(f"{there[0]} is there already: name another folder, or overwrite with --force")
+    try:
+        for name, file in wanted.items():
+            place = target / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+        if options.runbook:
+            _set_runbook(target / RULES, options.runbook)
+    except OSError as error:
+        return _fail(f"{error.filename or target}: {error.strerror or error}")
+    sys.stdout.write(f"{len(wanted)} files are in {target}; start with {target / 'docs' / 'guide.md'}\n")
+    if not options.runbook:
+        sys.stdout.write(f"The alerts' runbook_url is a placeholder, {RUNBOOK_UNSET}: --runbook URL sets it.\n")
+    return 0
+
+
+def root() -> Path | None:
+    """The folder that has all parts: that of the installed package, or of the checkout; None where there is neither."""
+    package = Path(__file__).parents[1]
+    found = (package / "assets", package.parents[1])
+    return next((folder for folder in found if all((folder / part).exists() for part in PARTS)), None)
+
+
+def _files(source: Path) -> list[Path]:
+    parts = [source / part for part in PARTS]
+    inside = [file for part in parts for file in sorted(part.rglob("*")) if file.is_file()]
+    return [*inside, *(part for part in parts if part.is_file())]
+
+
+def _set_runbook(rules: Path, url: str) -> None:
+    text = rules.read_text(encoding="utf-8")
+    rules.write_text(text.replace(RUNBOOK_UNSET, url), encoding="utf-8")
+
+
+def _address(text: str) -> str:
+    if not text.startswith(("http://", "https://")) or "#" in text:
+        raise argparse.ArgumentTypeError(f"must begin with http:// or https:// and have no #, not {text!r}")
+    return text
+
+
+def _fail(reason: str) -> int:
+    sys.stderr.write(f"otel-progress: {reason}\n")
+    return _FAILED
