@@ -36,6 +36,9 @@ COLLECTOR = "otelcol"
 GRAMMARS = "grammars"
 """Not a program, but what parses queries; its packages and their versions are in the folder of this name."""
 GRAMMAR_FILES = ("package.json", "package-lock.json", "parse.mjs")
+OLDEST = "python"
+"""An interpreter with the oldest packages that ours says it needs, in an environment of its own."""
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 EXIT_FAILED = 1
 EXIT_NO_GO = 3
@@ -118,12 +121,12 @@ PARTS = {
         ),
     )
 }
-"""What is built of Go modules, in this order; the Collector is made by its own builder, the grammars come from npm."""
+"""What is built of Go modules, in this order; the Collector is made by its own builder, the rest by npm and pip."""
 
 GIVEN = ("loki", "tempo")
 """What is never built or downloaded here: it runs where the environment names a program."""
 
-NAMES = (*PARTS, GRAMMARS, COLLECTOR)
+NAMES = (*PARTS, GRAMMARS, OLDEST, COLLECTOR)
 
 
 def version() -> str:
@@ -132,6 +135,15 @@ def version() -> str:
     if found is None:
         raise BuildError(f"{MANIFEST.name} has no dist.version")
     return found[1]
+
+
+def oldest() -> list[str]:
+    """Return what the package needs, each in the oldest version that it says, as requirements."""
+    text = PROJECT.read_text(encoding="utf-8")
+    needed = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    if needed is None:
+        raise BuildError(f"{PROJECT.name} has no dependencies")
+    return [f"{name}=={least}" for name, least in re.findall(r'"([\w.-]+)>=([\d.]+)', needed[1])]
 
 
 def cache() -> Path:
@@ -146,6 +158,9 @@ def target(name: str = COLLECTOR) -> Path:
     if name == GRAMMARS:
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in _grammar_files())).hexdigest()[:12]
         return cache() / f"{name}-{digest}" / GRAMMAR_FILES[-1]
+    if name == OLDEST:
+        digest = hashlib.sha256(repr((oldest(), sys.version)).encode()).hexdigest()[:12]
+        return cache() / f"{name}-{digest}" / name
     made_of, number = MANIFEST.read_bytes(), ""
     if name != COLLECTOR:
         made_of, number = repr((PARTS[name], _BUILD)).encode(), PARTS[name].version
@@ -268,6 +283,8 @@ def _maker(name: str) -> tuple[Callable[[Path], Path], str]:
     """Return what makes a part in a folder of its own, and how the part is called."""
     if name == GRAMMARS:
         return partial(_install_grammars, find_npm()), "the grammars of the query languages"
+    if name == OLDEST:
+        return _install_oldest, "an environment with the oldest packages"
     part = PARTS.get(name)
     if part is None:
         return partial(_compile_collector, find_go()), f"the OpenTelemetry Collector {version()}"
@@ -281,6 +298,16 @@ def _install_grammars(npm: list[str], folder: Path) -> Path:
         shutil.copy(file, made)
     command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     _run(command, made, dict(os.environ), "npm ci")
+    return made
+
+
+def _install_oldest(folder: Path) -> Path:
+    made = folder / OLDEST
+    env = dict(os.environ)
+    _run([sys.executable, "-m", "venv", str(made)], folder, env, "venv")
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    _run([str(made / "bin" / "python"), *pip, *oldest()], folder, env, "pip install")
+    (made / OLDEST).symlink_to(Path("bin") / "python")
     return made
 
 

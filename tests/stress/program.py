@@ -30,6 +30,7 @@ def environment(**more: str) -> dict[str, str]:
     return {
         **kept,
         "OTEL_SERVICE_NAME": "stress",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
         "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         "PYTHONFAULTHANDLER": "1",
         **more,

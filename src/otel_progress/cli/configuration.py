@@ -27,6 +27,8 @@ PACKAGES: Final = {
     "grpcio": "grpc",
 }
 """What sending needs, and the extra that brings it; `""` is the package without any."""
+NOT_ASKED: Final = "none"
+"""In place of a backend's address: it is not looked for, not even at its usual port."""
 BLIND_SECONDS: Final = 180
 SHORT_SECONDS: Final = 0.1
 LONG_SECONDS: Final = 600

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from otel_progress import clock
 from otel_progress.cli import configuration
-from otel_progress.cli.configuration import Given, named, sent, settings_of, shown
+from otel_progress.cli.configuration import NOT_ASKED, Given, named, sent, settings_of, shown
 from otel_progress.cli.findings import Level, Line, Problem, problem
 from otel_progress.cli.report import Report, duration, tell_clock
 from otel_progress.settings import PROTOCOLS, Settings
@@ -47,7 +47,10 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--protocol", choices=PROTOCOLS, help="instead of OTEL_EXPORTER_OTLP_PROTOCOL")
     for name in ("Prometheus", "Loki", "Tempo"):
         parser.add_argument(
-            f"--{name.lower()}", type=_url, metavar="URL", help=f"follow the test operation to this {name}"
+            f"--{name.lower()}",
+            type=_store,
+            metavar="URL",
+            help=f"follow the test operation to this {name}; none: to no {name}",
         )
     parser.add_argument(
         "--timeout",
@@ -141,9 +144,9 @@ def _about(signal: str, given: Given, environ: Mapping[str, str]) -> dict[str, s
     }
 
 
-def _url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError(f"must begin with http:// or https://, not {text!r}")
+def _store(text: str) -> str:
+    if text != NOT_ASKED and not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"must be none, or begin with http:// or https://, not {text!r}")
     return text
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from otel_progress import clock
 from otel_progress.cli import configuration
 from otel_progress.cli.backends import Away, Backend, Trip, all_three
-from otel_progress.cli.configuration import Given, sent, shown
+from otel_progress.cli.configuration import NOT_ASKED, Given, sent, shown
 from otel_progress.cli.findings import Level, Line, Problem, problem
 from otel_progress.cli.report import SKEW_SECONDS, Report, duration, tell_clock
 from otel_progress.settings import Endpoint, Settings
@@ -168,12 +168,14 @@ def _look(backend: Backend, trip: Trip, errand: Errand) -> Line | None:
 
 
 def find(settings: Settings, given: Given, known: Iterable[Backend]) -> list[Backend]:
-    """The backends that are named, and those at their own ports here where the endpoint is here."""
+    """The backends that are named, and those at their own ports here where the endpoint is here; not those left out."""
     signals = sent(settings)
     local = any(_is_loopback(settings.endpoints[signal]) for signal in signals)
     found = []
     for backend in known:
         url = getattr(given, backend.option.strip("-"))
+        if url == NOT_ASKED:
+            continue
         backend.url = url or f"http://localhost:{backend.port}"
         if backend.signal in signals and (url or (local and backend.is_it())):
             found.append(backend)
