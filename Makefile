@@ -76,4 +76,4 @@ lock: $(READY)  ## pin the newest versions of what development needs
 	  --no-emit-index-url --no-annotate --no-header --output-file requirements-dev.txt
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist otel-data .coverage
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build otel-data .coverage

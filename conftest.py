@@ -33,7 +33,7 @@ pytest_collect_file = Sybil(
 
 
 def pytest_configure() -> None:
-    """Forget the telemetry settings of whoever runs the tests; unless a test says where to, all goes to a closed port."""
+    """Forget the telemetry settings of this shell; unless a test names a port, all goes to a closed one."""
     for name in [name for name in os.environ if name.startswith("OTEL_") and not name.endswith("_BINARY")]:
         del os.environ[name]
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1"

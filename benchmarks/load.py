@@ -1,10 +1,9 @@
-"""Many running operations through one Collector to Prometheus, Loki and Tempo: what each part needs, and what arrives.
+"""Many running operations through one Collector to Prometheus, VictoriaLogs and Jaeger: what each needs, what arrives.
 
 python -m benchmarks.load           2,000 operations in 20 processes for 5 minutes, kept in docs/performance.md
 python -m benchmarks.load --short   200 operations in 4 processes for 20 seconds; keeps nothing
 
-The parts are real, with the configurations that we ship; `make stack` builds them. Where Tempo can't be built, a second
-Collector takes the traces and writes them to a file.
+The parts are real, with the configurations that we ship; `make stack` builds them.
 """
 
 from __future__ import annotations
@@ -25,9 +24,10 @@ from typing import Any
 
 import psutil
 from tests.stack import build
-from tests.stack.backends import Backend, Loki, Prometheus, Tempo
-from tests.stack.collector import Collector
+from tests.stack.backends import Prometheus
+from tests.stack.collector import CONFIGS
 from tests.stack.drill import Single, overlay
+from tests.stack.stores import Jaeger, VictoriaLogs
 
 from benchmarks.__main__ import PAGE, machine
 from benchmarks.harness import ROOT, SHORT, clean_environment
@@ -39,7 +39,7 @@ DETAILED = "service: {telemetry: {metrics: {level: detailed}}}"
 """With the requests that the Collector takes."""
 STAGES = SECONDS // 20 + 1
 SIGNALS = {"events": "log_records", "points": "metric_points", "spans": "spans"}
-EXPORTERS = {"events": "otlp_http/loki", "points": "otlp_http/prometheus", "spans": "otlp_http/tempo"}
+EXPORTERS = {"events": "otlp_http/victorialogs", "points": "otlp_http/prometheus", "spans": "otlp_http/jaeger"}
 LOST = ("receiver_refused", "exporter_enqueue_failed", "exporter_send_failed")
 """The Collector's own counts of what it did not take, or did not get rid of."""
 
@@ -143,8 +143,8 @@ class Stack:
 
     collector: Single
     prometheus: Prometheus
-    loki: Loki
-    traces: Backend | Collector
+    victorialogs: VictoriaLogs
+    jaeger: Jaeger
 
     def totals(self) -> dict[str, float]:
         """The Collector's own counts."""
@@ -160,45 +160,43 @@ class Stack:
         return found
 
     def notes(self) -> list[float]:
-        """When the notes of the probe were made that Loki has."""
-        query = '{service_name="probe"} |= "probe: probe "'
-        return [line.time / 1e9 for line in self.loki.query_range(query, time.time() - 20)]
+        """When the notes of the probe were made that VictoriaLogs has."""
+        query = '_time:20s {"service.name"="probe"} "probe: probe "'
+        return [line.time / 1e9 for line in self.victorialogs.query(query)]
 
     def points(self) -> list[float]:
         """When the newest point of the probe was made that Prometheus has."""
         return [sample.value for sample in self.prometheus.query('timestamp(progress_run_idle_seconds{job="probe"})')]
 
     def ended(self) -> tuple[float, float]:
-        """How many operations Loki and Prometheus know as ended."""
-        events = '{service_name="load"} |= "completed after" | event_name="progress.operation.ended"'
-        lines = self.loki.query(f"sum(count_over_time({events} [10m]))")
+        """How many operations VictoriaLogs and Prometheus know as ended."""
+        events = (
+            '_time:10m {"service.name"="load"} event_name:="progress.operation.ended" "progress.status":="completed"'
+        )
         series = self.prometheus.query('sum(max_over_time(progress_operation_ended_total{job="load"}[1h]))')
-        return sum(line.value for line in lines), sum(sample.value for sample in series)
+        return self.victorialogs.count(events), sum(sample.value for sample in series)
 
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Stack]:
     """Start all parts."""
     programs = {name: build.binary(name) for name in build.NAMES}
-    missing = [name for name in ("prometheus", "loki", "otelcol") if programs[name] is None]
+    missing = [name for name in ("prometheus", "victorialogs", "jaeger", "otelcol") if programs[name] is None]
     if missing:
         raise SystemExit(f"{', '.join(missing)} missing: `make stack` builds it")
     otelcol: Any = programs["otelcol"]
     with contextlib.ExitStack() as stack:
         prometheus = stack.enter_context(Prometheus(programs["prometheus"], folder / "prometheus"))  # type: ignore[arg-type]
-        loki = stack.enter_context(Loki(programs["loki"], folder / "loki"))  # type: ignore[arg-type]
-        tempo = programs["tempo"]
-        traces: Tempo | Collector = Tempo(tempo, folder / "tempo") if tempo else Collector(otelcol, folder / "traces")
-        stack.enter_context(traces)
+        logs = stack.enter_context(VictoriaLogs(programs["victorialogs"], folder / "victorialogs"))  # type: ignore[arg-type]
+        traces = stack.enter_context(Jaeger(programs["jaeger"], folder / "jaeger"))  # type: ignore[arg-type]
         addresses = {
-            "TEMPO": traces.otlp_endpoint if isinstance(traces, Tempo) else traces.http_endpoint,
+            "JAEGER": traces.otlp_endpoint,
             "PROMETHEUS": prometheus.otlp_endpoint,
-            "LOKI": loki.otlp_endpoint,
+            "VICTORIALOGS": logs.otlp_endpoint,
         }
-        single = stack.enter_context(
-            Single(otelcol, folder / "collector", addresses, overlay(folder / "detailed.yaml", DETAILED))
-        )
-        yield Stack(single, prometheus, loki, traces)
+        overlays = (CONFIGS / "jaeger-victorialogs.yaml", overlay(folder / "detailed.yaml", DETAILED))
+        single = stack.enter_context(Single(otelcol, folder / "collector", addresses, *overlays))
+        yield Stack(single, prometheus, logs, traces)
 
 
 @dataclass
@@ -237,8 +235,8 @@ def measure(stack: Stack) -> Result:
         pids: dict[str, int | None] = {
             "Collector": stack.collector.pid,
             "Prometheus": stack.prometheus.pid,
-            "Loki": stack.loki.pid,
-            "Tempo" if isinstance(stack.traces, Tempo) else "Collector with files, in Tempo's place": stack.traces.pid,
+            "VictoriaLogs": stack.victorialogs.pid,
+            "Jaeger": stack.jaeger.pid,
         }
         uses = {name: Use([psutil.Process(pid)]) for name, pid in pids.items()}
         uses["jobs"] = Use([psutil.Process(job.process.pid) for job in jobs])
@@ -256,8 +254,7 @@ def measure(stack: Stack) -> Result:
         result.run_series = sum(
             sample.value for sample in stack.prometheus.query('count({__name__=~"progress_run_.*", job="load"})')
         )
-        streams = stack.loki.get("/loki/api/v1/series", **{"match[]": '{service_name=~".+"}'})
-        result.streams = len(streams["data"])
+        result.streams = int(stack.victorialogs.count("_time:1h *", "count_uniq(_stream_id)"))
         for job in jobs:
             job.line("over")
         for job in [*jobs, probe]:
@@ -302,10 +299,10 @@ def table(result: Result) -> str:
         "bytes a second to the Collector": f"{result.rate('bytes') / 1e6:.2f} MB",
         "waited in the Collector, at most": f"{result.waited / 1e6:.1f} MB",
         "series in Prometheus": f"{result.series:,.0f}, of these run series {result.run_series:,.0f}",
-        "streams in Loki": f"{result.streams}",
-        "from a note to Loki": str(result.log_delays),
+        "streams in VictoriaLogs": f"{result.streams}",
+        "from a note to VictoriaLogs": str(result.log_delays),
         "from a point to Prometheus": str(result.metric_delays),
-        "ends in Loki, in Prometheus": f"{result.ended[0]:,.0f}, {result.ended[1]:,.0f} of {OPERATIONS:,}",
+        "ends in VictoriaLogs, in Prometheus": f"{result.ended[0]:,.0f}, {result.ended[1]:,.0f} of {OPERATIONS:,}",
         "spans passed on": f"{result.spans:,.0f} of {OPERATIONS * (1 + STAGES) + 1:,}",
         "dropped by the SDK": drops,
         "refused or lost by the Collector": f"{result.lost:g}",

@@ -38,7 +38,22 @@ GRAMMARS = "grammars"
 GRAMMAR_FILES = ("package.json", "package-lock.json", "parse.mjs")
 OLDEST = "python"
 """An interpreter with the oldest packages that ours says it needs, in an environment of its own."""
-PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+LIBRARY = "library"
+"""An interpreter with our wheel and the least that it works with: no SDK. It is made anew when any file of the wheel changes."""
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "pyproject.toml"
+PACKAGED = (
+    "src",
+    "docs",
+    "grafana",
+    "collector-config",
+    "compose",
+    "compose.yaml",
+    "README.md",
+    "LICENSE",
+    PROJECT.name,
+)
+LEAST = ("opentelemetry-api", "typing-extensions", "wrapt")
 
 EXIT_FAILED = 1
 EXIT_NO_GO = 3
@@ -126,7 +141,7 @@ PARTS = {
 GIVEN = ("loki", "tempo")
 """What is never built or downloaded here: it runs where the environment names a program."""
 
-NAMES = (*PARTS, GRAMMARS, OLDEST, COLLECTOR)
+NAMES = (*PARTS, GRAMMARS, OLDEST, LIBRARY, COLLECTOR)
 
 
 def version() -> str:
@@ -161,6 +176,8 @@ def target(name: str = COLLECTOR) -> Path:
     if name == OLDEST:
         digest = hashlib.sha256(repr((oldest(), sys.version)).encode()).hexdigest()[:12]
         return cache() / f"{name}-{digest}" / name
+    if name == LIBRARY:
+        return ROOT / "build" / f"{name}-{_digest_of_package()}" / name
     made_of, number = MANIFEST.read_bytes(), ""
     if name != COLLECTOR:
         made_of, number = repr((PARTS[name], _BUILD)).encode(), PARTS[name].version
@@ -284,7 +301,10 @@ def _maker(name: str) -> tuple[Callable[[Path], Path], str]:
     if name == GRAMMARS:
         return partial(_install_grammars, find_npm()), "the grammars of the query languages"
     if name == OLDEST:
-        return _install_oldest, "an environment with the oldest packages"
+        return partial(_environment, name, [oldest()]), "an environment with the oldest packages"
+    if name == LIBRARY:
+        steps = [["--no-deps", str(ROOT)], list(LEAST)]
+        return partial(_environment, name, steps), "the wheel, in an environment without the SDK"
     part = PARTS.get(name)
     if part is None:
         return partial(_compile_collector, find_go()), f"the OpenTelemetry Collector {version()}"
@@ -301,14 +321,25 @@ def _install_grammars(npm: list[str], folder: Path) -> Path:
     return made
 
 
-def _install_oldest(folder: Path) -> Path:
-    made = folder / OLDEST
-    env = dict(os.environ)
-    _run([sys.executable, "-m", "venv", str(made)], folder, env, "venv")
-    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    _run([str(made / "bin" / "python"), *pip, *oldest()], folder, env, "pip install")
-    (made / OLDEST).symlink_to(Path("bin") / "python")
+def _environment(name: str, steps: list[list[str]], folder: Path) -> Path:
+    """Make a virtual environment by these calls of pip, with the program `name` as its interpreter."""
+    made = folder / name
+    _run([sys.executable, "-m", "venv", str(made)], folder, dict(os.environ), "venv")
+    for needs in steps:
+        pip = [str(made / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([*pip, *needs], folder, dict(os.environ), "pip install")
+    (made / name).symlink_to(Path("bin") / "python")
     return made
+
+
+def _digest_of_package() -> str:
+    found = hashlib.sha256(sys.version.encode())
+    for part in PACKAGED:
+        place = ROOT / part
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                found.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def _grammar_files() -> list[Path]:

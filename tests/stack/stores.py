@@ -130,6 +130,14 @@ class VictoriaLogs(Backend):
         """Have it write what it took to its disk, which it does by itself within a second."""
         self._request("GET", self.endpoint, "/internal/force_flush")
 
+    def count(self, logsql: str, what: str = "count()") -> float:
+        """Return how many records a LogsQL query finds, or another figure of LogsQL about them."""
+        path = f"/select/logsql/query?{urlencode({'query': f'{logsql} | stats {what} as found'})}"
+        status, body = self._request("GET", self.endpoint, path)
+        if status != http.client.OK:
+            raise BackendError(f"victorialogs answered {status} to {logsql}: {body.decode(errors='replace')}")
+        return float(json.loads(body)["found"])
+
     def query(self, logsql: str) -> list[Line]:
         """Return the records that a LogsQL query finds, the oldest first."""
         path = f"/select/logsql/query?{urlencode({'query': f'{logsql} | sort by (_time)'})}"
