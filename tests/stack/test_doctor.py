@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .backends import Loki, Prometheus, Tempo
+from .backends import CONFIG, Loki, Prometheus, Tempo
 from .collector import CONFIGS, Collector
 from .needed import built
 from .ports import free_ports
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SINGLE = CONFIGS / "single.yaml"
+RULES = CONFIGS.parent / "grafana" / "alerts" / "rules.yaml"
 HTTP, GRPC = "http/protobuf", "grpc"
 PROTOCOLS = (HTTP, GRPC)
 NO_LOGS = """
@@ -146,6 +147,18 @@ def test_followed_to_prometheus(collector_binary: Path, tmp_path: Path) -> None:
         assert set(followed(report)) == {"Prometheus"}
         label = f'{{progress_operation_id="{report["operation"]}"}}'
         assert prometheus.query(f"last_over_time(progress_run_start_time_seconds{label}[1h])")
+
+
+def test_runbook_of_the_shipped_rules(collector_binary: Path, tmp_path: Path) -> None:
+    """In a Prometheus with our rules as they come, the placeholder of the runbook is told."""
+    config = tmp_path / "prometheus.yaml"
+    base = (CONFIG / "prometheus.yaml").read_text(encoding="utf-8")
+    config.write_text(f"{base}\nrule_files: [{RULES}]\n", encoding="utf-8")
+    with Prometheus(built("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
+        options = ("--prometheus", prometheus.endpoint)
+        report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
+    assert codes(report) == {"runbook_unset"}
+    assert report["ok"]
 
 
 class Closed(Prometheus):

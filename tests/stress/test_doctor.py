@@ -646,6 +646,24 @@ def test_prometheus_that_takes_no_otlp() -> None:
     assert "--web.enable-otlp-receiver" in found(report)["otlp_receiver_off"]["fix"]
 
 
+@pytest.mark.parametrize(
+    ("address", "codes"), [("https://runbook.invalid", {"runbook_unset"}), ("https://wiki/r", set())]
+)
+def test_runbook_that_was_not_set(address: str, codes: set[str]) -> None:
+    """Alerts in Prometheus whose runbook is still the placeholder are told, with the command that sets it; all else is fine."""
+    rules = {"data": {"groups": [{"rules": [{"annotations": {"runbook_url": f"{address}#operationstuck"}}]}]}}
+    body = {
+        "/api/v1/series": b'{"status":"success","data":[{"__name__":"progress_run_active"}]}',
+        "/api/v1/rules": json.dumps(rules).encode(),
+    }
+    with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body) as where:
+        report = examine(receiver.endpoint, prometheus=f"http://{where}")
+    assert set(found(report)) == codes
+    assert report["ok"]
+    for line in found(report).values():
+        assert "sed -i 's,https://runbook.invalid,ADDRESS,' rules.yaml" in line["fix"]
+
+
 def test_clock_of_a_backend() -> None:
     """A backend whose clock differs is told by name."""
     body = b'{"data":{"result":[]}}'
