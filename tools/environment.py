@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 NEEDED = ROOT / "requirements-dev.txt"
 OLDEST = (3, 10)
-SAY_EVERY = 3.0
+SAY_EVERY = 5.0
 PIP = ("-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off")
 
 
