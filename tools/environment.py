@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 NEEDED = ROOT / "requirements-dev.txt"
 OLDEST = (3, 10)
-SAY_EVERY = 3.0
+SAY_EVERY = 5.0
 PIP = ("-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off")
 
 
@@ -38,16 +38,16 @@ def run(what: str, command: list[str]) -> int:
     """Run a step, with a line every few seconds; what it wrote is shown where it fails."""
     print(what, flush=True)
     begin = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
     lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
-    reader.start()
-    while reader.is_alive():
-        reader.join(SAY_EVERY)
-        if reader.is_alive():
-            print(f"{what}, {doing(lines)}{time.monotonic() - begin:.0f} s", flush=True)
-    code = process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
+        reader.start()
+        while reader.is_alive():
+            reader.join(SAY_EVERY)
+            if reader.is_alive():
+                print(f"{what}, {doing(lines)}{time.monotonic() - begin:.0f} s", flush=True)
+        reader.join()
+        code = process.wait()
     if code:
         sys.stderr.write("".join(lines))
     return code

@@ -126,7 +126,8 @@ def follow(page: str, crawler: subprocess.Popen[bytes], *, once: bool) -> int:
                 if wanted in (row["status"], row.get("verdict", {}).get("health")):
                     del left[row["name"]]
                     more = row.get("stuck_at") or row.get("verdict", {}).get("reason") or row.get("reason") or ""
-                    print(f"{passed:5.0f} s  {row['name']}: {wanted}{f' - {more}' if more else ''}", flush=True)
+                    word = "stuck" if wanted == "silent" else wanted
+                    print(f"{passed:5.0f} s  {row['name']}: {word}{f' - {more}' if more else ''}", flush=True)
         time.sleep(0.5)
     return 0
 

@@ -93,11 +93,12 @@ class Backend:
         if self._process is not None:
             return
         self.data.mkdir(parents=True, exist_ok=True)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),
                 cwd=self.directory,
-                env={**os.environ, **self.env()},
+                env={**kept, **self.env()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -303,7 +303,7 @@ def _maker(name: str) -> tuple[Callable[[Path], Path], str]:
     if name == OLDEST:
         return partial(_environment, name, [oldest()]), "an environment with the oldest packages"
     if name == LIBRARY:
-        steps = [["--no-deps", str(ROOT)], list(LEAST)]
+        steps = [list(LEAST), ["--no-deps", str(ROOT)]]
         return partial(_environment, name, steps), "the wheel, in an environment without the SDK"
     part = PARTS.get(name)
     if part is None:

@@ -57,7 +57,8 @@ class Jaeger(Backend):
         ports = {
             f"OTEL_PROGRESS_JAEGER_{name}": f"127.0.0.1:{port}" for name, port in zip(names, self._ports, strict=True)
         }
-        return {**ports, "OTEL_PROGRESS_JAEGER_DATA": str(self.data)}
+        # Else it traces itself, and sends that to port 4317 of this machine.
+        return {**ports, "OTEL_PROGRESS_JAEGER_DATA": str(self.data), "OTEL_TRACES_SAMPLER": "always_off"}
 
     def send(self, request: Mapping[str, Any]) -> None:
         """Send one request of spans, as OTLP/JSON."""
@@ -126,9 +127,9 @@ class VictoriaLogs(Backend):
         if status != http.client.OK:
             raise BackendError(f"victorialogs answered {status}: {answer.decode(errors='replace')}")
 
-    def flush(self) -> None:
-        """Have it write what it took to its disk, which it does by itself within a second."""
-        self._request("GET", self.endpoint, "/internal/force_flush")
+    def written(self) -> bool:
+        """Whether anything that it took is on its disk, with its index; it writes each second."""
+        return all(list(self.data.glob(f"partitions/*/{kind}/*/metadata.json")) for kind in ("datadb", "indexdb"))
 
     def count(self, logsql: str, what: str = "count()") -> float:
         """Return how many records a LogsQL query finds, or another figure of LogsQL about them."""

@@ -195,18 +195,6 @@ def test_jaeger_keeps_what_it_took(jaeger: Jaeger) -> None:
     assert (found["fetch"].events, found["fetch"].status) == (["progress.note"], "ERROR")
 
 
-def test_first_copy_does_not_hide_the_second(jaeger: Jaeger) -> None:
-    """Two spans under one id are both shown, with a warning: no early copy of a live span may ever be sent."""
-    trace_id = secrets.token_hex(16)
-    request = spans(trace_id, "import")
-    jaeger.send(request)
-    request["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["name"] = "import again"
-    jaeger.send(request)
-    found = jaeger.wait_for(lambda: len(both := jaeger.trace(trace_id)) == 2 and both)
-    assert isinstance(found, list)
-    assert any("duplicate" in text.lower() for it in found for text in it.warnings) or len(found) == 2
-
-
 def test_jaeger_is_open_to_this_machine_alone(jaeger: Jaeger) -> None:
     """With our configuration every port of Jaeger is bound to the loopback address."""
     assert jaeger.pid is not None
@@ -221,7 +209,7 @@ def test_victorialogs_keeps_what_it_took(victorialogs: VictoriaLogs) -> None:
     victorialogs.send(record("progress.operation.started", now, attributes=attributes(**names), **more))
     query = 'event_name:="progress.operation.started" "progress.ratio":>0.2'
     victorialogs.wait_for(lambda: victorialogs.query(query))
-    victorialogs.flush()
+    victorialogs.wait_for(victorialogs.written)
     victorialogs.kill()
     victorialogs.start()
     [line] = victorialogs.wait_for(lambda: victorialogs.query(query))

@@ -1,0 +1,57 @@
+"""The set-up of the environment for development says what it does, and why it can't."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "tools" / "environment.py"
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, which says something all the time."""
+    found = importlib.util.spec_from_file_location("environment", SCRIPT)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    monkeypatch.setattr(module, "SAY_EVERY", 0.01)
+    return module
+
+
+def test_long_step_is_told(environment: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """A step is told when it begins, and again and again while it lasts."""
+    assert environment.run("  2 of 3: packages", [sys.executable, "-c", "import time; time.sleep(0.3)"]) == 0
+    first, *more = capsys.readouterr().out.splitlines()
+    assert first == "  2 of 3: packages"
+    assert more
+    assert all(line.startswith("  2 of 3: packages, ") for line in more)
+
+
+def test_what_pip_does_is_told(environment: ModuleType) -> None:
+    """How many packages it has found, and that it puts them in place."""
+    lines = ["Collecting one\n", "Collecting two\n"]
+    assert environment.doing([]) == ""
+    assert environment.doing(lines) == "2 packages found, "
+    assert environment.doing([*lines, "Installing collected packages: one, two\n"]) == "putting them in place, "
+
+
+def test_step_that_fails_shows_why(environment: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    """What the step wrote is shown, and its exit code is that of the whole."""
+    assert environment.run("pip", [sys.executable, "-c", "import sys; print('no such package'); sys.exit(7)"]) == 7
+    assert "no such package" in capfd.readouterr().err
+
+
+def test_old_python_is_told(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Python that is too old is told before anything is made."""
+    monkeypatch.setattr(environment, "OLDEST", (99, 0))
+    assert environment.main(tmp_path / "venv") == 1
+    assert "needs Python" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
