@@ -104,7 +104,7 @@ def test_parent_without_a_child_elsewhere_is_stuck_at_once(scene: Scene) -> None
     """A child in the parent's own process is that process's business, also one that moves."""
     scene.say("inside", parent_id="parent", instance="p-parent")
     scene.stall()
-    assert scene.verdict()["health"] == "silent"
+    assert scene.verdict()["health"] == "stuck"
     assert scene.monitor.row("parent")["state"] == "stuck"
     assert scene.told() == [("stalled", "parent")]
 
@@ -119,7 +119,7 @@ def test_child_that_ended_leaves_the_parent_time_to_notice(scene: Scene) -> None
     scene.fake.sleep(1.75)
     assert scene.verdict()["health"] == "progressing"
     scene.fake.sleep(0.25)
-    assert scene.verdict()["health"] == "silent"
+    assert scene.verdict()["health"] == "stuck"
     scene.monitor.tick()
     scene.monitor.tick()
     assert scene.told() == [("stalled", "parent")]
@@ -134,7 +134,7 @@ def test_child_that_is_stuck_makes_the_parent_stuck_and_is_named(scene: Scene) -
     scene.stall()
     scene.stall("child", parent_id="parent")
     verdict = scene.verdict()
-    assert (verdict["health"], verdict["child"]) == ("silent", "child")
+    assert (verdict["health"], verdict["child"]) == ("stuck", "child")
     assert verdict["reason"].startswith("waits for child work/child in another process, which is stuck (no progress")
     scene.monitor.tick()
     scene.monitor.tick()
@@ -170,7 +170,7 @@ def test_dead_child_makes_the_parent_stuck(scene: Scene) -> None:
     assert scene.verdict()["health"] == "progressing"
     seconds(scene.fake, scene.monitor, 6)
     assert scene.verdict("child")["health"] == "dead"
-    assert scene.verdict()["health"] == "silent"
+    assert scene.verdict()["health"] == "stuck"
     assert "which is dead (its process was not heard of" in scene.verdict()["reason"]
     scene.monitor.tick()
     assert sorted(scene.told()) == [("dead", "child"), ("stalled", "parent")]
@@ -183,7 +183,7 @@ def test_lost_child_is_over(scene: Scene) -> None:
     scene.end("child", Status.LOST, parent_id="parent")
     assert scene.verdict()["health"] == "progressing"
     scene.fake.sleep(2)
-    assert scene.verdict()["health"] == "silent"
+    assert scene.verdict()["health"] == "stuck"
 
 
 def test_worst_of_several_children_counts(scene: Scene) -> None:
@@ -194,7 +194,7 @@ def test_worst_of_several_children_counts(scene: Scene) -> None:
     scene.end("one", parent_id="parent")
     assert scene.verdict()["health"] == "progressing"
     scene.stall("two", parent_id="parent")
-    assert (scene.verdict()["health"], scene.verdict()["child"]) == ("silent", "two")
+    assert (scene.verdict()["health"], scene.verdict()["child"]) == ("stuck", "two")
 
 
 def test_over_several_levels_and_processes(scene: Scene) -> None:
@@ -209,7 +209,7 @@ def test_over_several_levels_and_processes(scene: Scene) -> None:
     assert [scene.verdict(key)["child"] for key in ("parent", "middle", "low")] == ["middle", "low", "lowest"]
     scene.stall("lowest", parent_id="low")
     scene.monitor.tick()
-    assert [scene.verdict(key)["health"] for key in ("parent", "middle", "low", "lowest")] == ["silent"] * 4
+    assert [scene.verdict(key)["health"] for key in ("parent", "middle", "low", "lowest")] == ["stuck"] * 4
     assert len(scene.told()) == 4
 
 
@@ -228,8 +228,8 @@ def lanes(*stuck: str) -> dict[str, Any]:
     ("above", "stuck", "health"),
     [
         ("a" * 16, "x", "progressing"),  # the stage that waits for the child
-        ("a" * 16, "xy", "silent"),  # and another one, which does not
-        ("a" * 16, "y", "silent"),
+        ("a" * 16, "xy", "stuck"),  # and another one, which does not
+        ("a" * 16, "y", "stuck"),
         ("c" * 16, "y", "progressing"),  # nobody knows which stage waits
         (None, "xy", "progressing"),
     ],
@@ -268,7 +268,7 @@ def test_child_of_the_own_process_that_is_stuck_is_not_hidden_by_one_elsewhere(s
     scene.say("outside", parent_id="parent")
     scene.stall("inside", parent_id="parent", instance="p-parent")
     scene.stall()
-    assert scene.verdict()["health"] == "silent"
+    assert scene.verdict()["health"] == "stuck"
 
 
 def test_parents_in_a_circle(scene: Scene) -> None:
@@ -277,7 +277,7 @@ def test_parents_in_a_circle(scene: Scene) -> None:
     scene.say("b", parent_id="a")
     scene.stall("a", parent_id="b")
     scene.stall("b", parent_id="a")
-    assert [scene.verdict(key)["health"] for key in "ab"] == ["silent", "silent"]
+    assert [scene.verdict(key)["health"] for key in "ab"] == ["stuck", "stuck"]
 
 
 def test_held_stall_outlives_the_monitor(scene: Scene) -> None:
@@ -305,7 +305,7 @@ def test_end_of_a_child_before_a_restart_is_not_fresh_after_it(scene: Scene) -> 
     seconds(scene.fake, scene.monitor, 60)
     scene.stall()
     scene.monitor.restart()
-    assert scene.verdict()["health"] == "silent"
+    assert scene.verdict()["health"] == "stuck"
 
 
 def test_row_of_a_parent_is_a_newer_one_when_its_child_changes(scene: Scene) -> None:

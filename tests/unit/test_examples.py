@@ -43,7 +43,7 @@ def test_survey(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verbosity", "notes", "changes"), [("quiet", False, False), ("normal", False, True), ("verbose", True, True)]
+    ("verbosity", "notes", "changes"), [("quiet", False, False), ("normal", True, True), ("verbose", True, True)]
 )
 def test_survey_verbosity(tmp_path: Path, verbosity: str, notes: bool, changes: bool) -> None:
     """The verbosity of the command is that of the console."""

@@ -424,7 +424,7 @@ def test_any_language_is_enough(monitor: Served) -> None:
         assert (answer.status, answer.json) == (200, {})
         assert answer.headers["Otel-Progress-Control"] == "/control"
         (row,) = monitor.get(f"/operations?search={key}")["operations"]
-        assert (row["id"], row["name"], row["status"], row["timestamp"]) == (key, "import", "running", 1763750000.0)
+        assert (row["id"], row["name"], row["status"], row["said_at"]) == (key, "import", "running", 1763750000.0)
 
 
 def test_part_of_a_request_may_be_refused(monitor: Served) -> None:

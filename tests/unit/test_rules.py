@@ -76,7 +76,7 @@ def test_outside_does_nothing_counts_and_logs_once_a_call_site(
 
 def test_outside_every_acting_function_is_covered() -> None:
     """Each module function that acts on what runs here is among those tested outside."""
-    acting = set(ACTING) - {"add_listener", "on_stall", "on_recover"}
+    acting = set(ACTING) - {"add_listener", "on_stall", "on_recover", "on_verdict"}
     assert acting == set(OUTSIDE)
 
 

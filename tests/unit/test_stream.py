@@ -204,7 +204,7 @@ def test_one_operation(tmp_path: Path) -> None:
         server.say(snap(1), event=s.OPERATION_STARTED)
         with Reader(server.port, "/operations/a/stream") as reader:
             frames = reader.until(lambda frames: len(frames) > 1)
-            assert [frame.event for frame in frames] == ["hello", "operation"]
+            assert [frame.event for frame in frames[:2]] == ["hello", "operation"]
             for sequence in range(2, 30):
                 server.say(snap(sequence), event=s.NOTE)
             server.say(snap(30, Status.COMPLETED), event=s.OPERATION_ENDED)
