@@ -62,6 +62,7 @@ NICE = ("nice", "-n", "19")
 """What a build is started with, so that it leaves the machine to others."""
 
 _SAY_EVERY = 60.0
+_INTERPRETER = '#!/bin/sh\nexec "${0%/*}/bin/python" "$@"\n'
 _BUILD = ("-mod=mod", "-trimpath", "-buildvcs=false")
 
 
@@ -174,7 +175,7 @@ def target(name: str = COLLECTOR) -> Path:
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in _grammar_files())).hexdigest()[:12]
         return cache() / f"{name}-{digest}" / GRAMMAR_FILES[-1]
     if name == OLDEST:
-        digest = hashlib.sha256(repr((oldest(), sys.version)).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(repr((oldest(), sys.version, _INTERPRETER)).encode()).hexdigest()[:12]
         return cache() / f"{name}-{digest}" / name
     if name == LIBRARY:
         return ROOT / "build" / f"{name}-{_digest_of_package()}" / name
@@ -328,12 +329,14 @@ def _environment(name: str, steps: list[list[str]], folder: Path) -> Path:
     for needs in steps:
         pip = [str(made / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, *needs], folder, dict(os.environ), "pip install")
-    (made / name).symlink_to(Path("bin") / "python")
+    # Python finds its environment by the folder above its own, so a link in this place would not do.
+    (made / name).write_text(_INTERPRETER, encoding="utf-8")
+    (made / name).chmod(0o755)
     return made
 
 
 def _digest_of_package() -> str:
-    found = hashlib.sha256(sys.version.encode())
+    found = hashlib.sha256(f"{sys.version}{_INTERPRETER}".encode())
     for part in PACKAGED:
         place = ROOT / part
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:

@@ -33,12 +33,18 @@ def waiting() -> None:
             over.wait()
 
 
+def family() -> None:
+    """It has a child."""
+    with progress.operation("work", id="parent"), progress.operation("work", id="child"):
+        over.wait()
+
+
 progress.configure()
 progress.advance()  # outside an operation: counted as dropped
 with progress.operation("work", id="ended"), progress.stage("only"):
     pass
 late = progress.operation("work", id="late", start_within=0.5)
-threads = [threading.Thread(target=work) for work in (moving, stuck, waiting)]
+threads = [threading.Thread(target=work) for work in (moving, stuck, waiting, family)]
 for thread in threads:
     thread.start()
 print("ready", flush=True)

@@ -159,12 +159,31 @@ def test_part_that_exists_is_not_built_again(tmp_path: Path, monkeypatch: pytest
 
 def test_own_program_is_taken(tmp_path: Path) -> None:
     """A program that the environment names is used instead of ours; a wrong path is an error, not a build."""
-    own = put(tmp_path / "bin" / "own-tempo")
-    done = run("tempo", path=tmp_path, cache=tmp_path, OTEL_PROGRESS_TEMPO_BINARY=str(own))
+    own = put(tmp_path / "bin" / "own-jaeger")
+    done = run("jaeger", path=tmp_path, cache=tmp_path, OTEL_PROGRESS_JAEGER_BINARY=str(own))
     assert (done.returncode, done.stdout) == (0, f"{own}\n")
-    done = run("tempo", path=tmp_path, cache=tmp_path, OTEL_PROGRESS_TEMPO_BINARY=str(tmp_path))
+    done = run("jaeger", path=tmp_path, cache=tmp_path, OTEL_PROGRESS_JAEGER_BINARY=str(tmp_path))
     assert done.returncode == build.EXIT_FAILED
-    assert "OTEL_PROGRESS_TEMPO_BINARY" in done.stderr
+    assert "OTEL_PROGRESS_JAEGER_BINARY" in done.stderr
+
+
+@pytest.mark.parametrize("name", build.GIVEN)
+def test_given_program_is_never_built(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loki and Tempo are taken where the environment names them; the build doesn't know them."""
+    assert name not in build.NAMES
+    variable = f"OTEL_PROGRESS_{name.upper()}_BINARY"
+    monkeypatch.delenv(variable, raising=False)
+    assert build.binary(name) is None
+    assert run(name, path=tmp_path, cache=tmp_path).returncode == build.EXIT_FAILED
+    own = put(tmp_path / "bin" / name)
+    monkeypatch.setenv(variable, str(own))
+    assert build.binary(name) == own
+
+
+def test_nothing_under_the_agpl_is_built() -> None:
+    """Of what is made of modules or comes by npm nothing is Grafana's but the grammars, which are under the Apache licence."""
+    made_of = build.MANIFEST.read_text(encoding="utf-8") + "".join(part.module for part in build.PARTS.values())
+    assert "github.com/grafana" not in made_of
 
 
 def test_unknown_part_is_an_error(tmp_path: Path) -> None:

@@ -27,14 +27,17 @@ from .test_sdk import PROGRAM, STATE, Run, events, last, points
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-FORWARD, SINGLE, AGENT, GATEWAY, SCRAPE = (
-    CONFIGS / f"{name}.yaml" for name in ("forward", "single", "agent", "gateway", "prometheus-scrape")
+FORWARD, SINGLE, AGENT, GATEWAY, SCRAPE, FREE = (
+    CONFIGS / f"{name}.yaml"
+    for name in ("forward", "single", "agent", "gateway", "prometheus-scrape", "jaeger-victorialogs")
 )
 COMBINATIONS = (
     (LOCAL,),
     (LOCAL, FORWARD),
     (SINGLE,),
     (SINGLE, SCRAPE),
+    (SINGLE, FREE),
+    (SINGLE, FREE, SCRAPE),
     (SINGLE, GATEWAY),
     (SINGLE, GATEWAY, SCRAPE),
     (AGENT,),
@@ -75,7 +78,7 @@ def test_every_file_is_used() -> None:
     assert [file.name for file in files if f"| `{file.name}`" not in text] == []
 
 
-@pytest.mark.parametrize("config", [FORWARD, SINGLE, AGENT], ids=lambda file: file.stem)
+@pytest.mark.parametrize("config", [FORWARD, SINGLE, AGENT, FREE], ids=lambda file: file.stem)
 def test_nothing_is_given_up(config: Path) -> None:
     """What can't be sent is tried again without end; the Collector's own default is five minutes."""
     text = config.read_text(encoding="utf-8")
