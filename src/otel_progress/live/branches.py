@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress.live.running import STAGES, is_inside
 from otel_progress.model.snapshot import Wait
+from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,6 +29,8 @@ MOST: Final = 1_000
 """Branches of one operation that are judged; more are counted as one."""
 DEPTH: Final = 32
 """The deepest that children are asked whether they wait."""
+NOWHERE: Final = -1.0
+"""No limit was named for a handle, nor around it."""
 NOTICED: Final = 2.0
 """Seconds after which it is noticed that a loop took its next item, at the most."""
 CONSUMER: Final = "its consumer"
@@ -337,11 +340,16 @@ def stall_after(node: Handle) -> float | None:
 
 def named_stall_after(node: Handle) -> float | None:
     """The limit that was named for it, else for what is around it; infinity where it may idle."""
-    operation = node.operation
+    operation, passed = node.operation, []
     around: Handle | None = node
-    while around is not None:
-        limit: float | None = around._opts.stall_after  # type: ignore[attr-defined]
-        if limit is not None:
-            return limit
-        around = around._parent if around is not operation else None
-    return None
+    limit: float | None = None
+    while around is not None and limit is None:
+        limit = around._named
+        if limit is None:
+            passed.append(around)
+            limit = around._opts.stall_after  # type: ignore[attr-defined]
+            around = around._parent if around is not operation else None
+    if node._status is not Status.PENDING:  # what is around it is known for good
+        for each in passed:
+            each._named = NOWHERE if limit is None else limit
+    return None if limit is None or limit == NOWHERE else limit

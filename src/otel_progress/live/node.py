@@ -263,6 +263,7 @@ class Handle:
     _place: Place | None = None
     _carried: set[Place] | None = None
     _suspended = False
+    _named: float | None = None
     _learned: Limits | None = None
     _loops: Loops | None = None
     _loop: Loop | None = None
@@ -711,6 +712,7 @@ class Handle:
         lanes.append(lane)
         operation = self.operation
         operation._said += 1
+        operation._tracks = True
         request = operation._request
         if request is not None and not request.told and not _ends_with_task(place):
             lane.request = request

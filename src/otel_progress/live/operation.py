@@ -125,6 +125,8 @@ class Operation(Handle):
     _stalled_at: float | None = None
     _troubles: dict[object, Trouble] | None = None
     _worst: Judged | None = None
+    _tracks = False
+    """Whether a loop was opened anywhere in it."""
     _slow = False
     _children: list[weakref.ref[Operation]] | None = None
     _late = False

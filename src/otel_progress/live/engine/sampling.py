@@ -44,9 +44,11 @@ def _sample_with_stages(operation: Operation, running: tuple[Stage, ...], now: f
             before = node._moved_at
             operation._touch(node, now)
             _spread(operation, node, before, running if node in outer else (), now)
-    for node in (operation, *running):
-        if now >= node._observe_at:
-            _observe(node, now)
+    nodes = [node for node in (operation, *running) if now >= node._observe_at]
+    if nodes:
+        may_wait = bool(operation._children) or any(node._waits for node in (operation, *running))
+        for node in nodes:
+            _observe(node, now, may_wait)
     return moved
 
 
@@ -101,9 +103,9 @@ def _learn(operation: Operation, node: Handle, before: float, now: float) -> Non
         learning.learning.gap(operation, node, seconds, stall_after(node))
 
 
-def _observe(node: Handle, now: float) -> None:
+def _observe(node: Handle, now: float, may_wait: bool = True) -> None:
     """Feed the estimate: often at first, every 10 s in a long run; never with a time in which all of it waits."""
-    since = paused_since(node, now)
+    since = paused_since(node, now) if may_wait else None
     if since is not None and since < now:
         return
     progress.observe(node, now)

@@ -441,7 +441,7 @@ def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> 
             loops.stage_ended(node, stage, now)
     if event == semconv.STAGE_ENDED:
         learning.learning.ended(operation, stage)
-    if operation._lanes is not None or any(node._lanes for node in operation._running or ()):
+    if operation._tracks:
         touch_lanes(stage, now)
 
 
