@@ -605,3 +605,55 @@ def test_a_child_that_is_dropped_ends_while_its_parent_runs(progress_capture: Ca
         progress_capture.advance(2)
         assert progress_capture.ended("child").status is Status.INTERRUPTED
         assert parent.snapshot().health is Health.PROGRESSING
+
+
+# -- which of several speaks
+
+
+def test_the_branch_that_got_stuck_last_speaks(progress_capture: Capture) -> None:
+    """Each stall event, and the snapshot with it, tells of the branch that got stuck now, not of an older one."""
+    with progress.operation("work", stall_after=3) as op:
+        first, second = op.stage("first").start(), op.stage("second").start()
+        for turn in range(8):
+            if turn < 3:
+                second.advance()
+            progress_capture.advance(1)
+        told = [(event.stage, event.snapshot.stage) for event in progress_capture.of(semconv.STALLED)]
+        assert told == [("first", "first"), ("second", "second")]
+        assert {branch.path for branch in op.snapshot().branches if branch.health is Health.SILENT} == {
+            "first",
+            "second",
+        }
+        first.complete()
+        second.complete()
+    assert op.snapshot().stuck_at is None
+
+
+def test_a_neighbour_that_ends_is_no_recovery(progress_capture: Capture) -> None:
+    """A loop that hangs stays stuck, told once, when the loops beside it are over."""
+    with progress.operation("work", stall_after=4) as op, workers("one", "two") as made:
+        loops = [worker.do(lambda: iter(op.track(range(9)))) for worker in made]
+        for worker, loop in zip(made, loops):
+            worker.do(loop.__next__)
+        for _ in range(8):
+            made[0].do(loops[0].__next__)
+            progress_capture.advance(1)
+        made[0].do(lambda lane=loops[0]: next(lane, None))
+        progress_capture.advance(12)
+        assert len(progress_capture.of(semconv.STALLED)) == 1
+        assert progress_capture.of(semconv.RECOVERED) == []
+        assert op.snapshot().idle == pytest.approx(20, abs=2)
+        del loops
+
+
+def test_a_looping_agent_that_spends_is_told_by_its_steps(progress_capture: Capture) -> None:
+    """Where steps repeat and tokens grow, the evidence names the steps."""
+    with progress.operation("agent", stall_after=5) as op:
+        for _ in range(40):
+            op.step("tool:grep foo")
+            op.usage(input_tokens=50, output_tokens=5)
+            progress_capture.advance(0.5)
+        seen = op.snapshot()
+        assert seen.health is Health.LOOPING
+        assert seen.health_reason is not None
+        assert seen.health_reason.startswith("tool:grep foo came ")

@@ -186,7 +186,9 @@ class _Look:
         lanes, hosted = self.lanes.get(node, {}), self.children.get(node, [])
         for child in hosted:
             yield Line(node, child._moved_at, child=child)
-        apart = len(lanes) > 1 and not node._own and not node._advanced
+        if len(lanes) > 1:
+            node._loops_apart = True  # the one that is left when the others are over has its own clock still
+        apart = bool(lanes) and node._loops_apart and not node._own and not node._advanced
         if not apart:
             if not hosted:
                 yield self._whole(node)

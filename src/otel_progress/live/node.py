@@ -264,6 +264,7 @@ class Handle:
     _carried: set[Place] | None = None
     _suspended = False
     _named: float | None = None
+    _loops_apart = False
     _learned: Limits | None = None
     _loops: Loops | None = None
     _loop: Loop | None = None

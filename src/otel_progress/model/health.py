@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_progress.model.snapshot import Branch, Snapshot
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Health, Status, word
 
 BEATS: Final = 3
 """So many intervals without a heartbeat, and the process counts as dead."""
@@ -223,9 +223,19 @@ def _child(branch: Branch, name: str | None) -> Verdict:
         branch.stall_after,
         overdue,
         "child",
-        detail=branch.reason or f"is {branch.health.value}",
+        detail=_of_child(branch),
         branch=name,
     )
+
+
+def _of_child(branch: Branch) -> str:
+    """The evidence against a child, with the idle time of now."""
+    reason, limit = branch.reason or f"is {word(branch.health)}", branch.stall_after
+    before, found, _ = reason.rpartition(_WORDS["stall_after"])
+    if not found or limit is None or branch.health is not Health.SILENT:
+        return reason
+    source = f" ({branch.stall_after_source})" if branch.stall_after_source else ""
+    return f"{before}{found} {branch.idle:.0f} s, stall_after is {limit:g} s{source}"
 
 
 def _last(seen: Snapshot) -> str | None:

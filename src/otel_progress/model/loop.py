@@ -40,7 +40,7 @@ class Loop:
     def reason(self) -> str:
         """The evidence in words."""
         if self.kind == "usage":
-            text = f"tokens or cost grew {self.repeats} times"
+            text = "only tokens or cost grew,"
         else:
             what = " → ".join(self.keys)
             text = f"{what} {'failed' if self.kind == 'failure' else 'came'} {self.repeats} times in a row"

@@ -41,12 +41,12 @@ def _without_eta(snapshot: Snapshot) -> Snapshot:
     """Of what is stuck there is no telling when it will be done; other stages that move keep their estimate."""
     stuck = f"{snapshot.stage}/" if snapshot.stage is not None else ""
     stages = tuple(
-        replace(stage, progress=replace(stage.progress, eta=None))
-        if stage.progress.eta is not None and stuck.startswith(f"{stage.path}/")
+        replace(stage, progress=replace(stage.progress, eta=None, rate=None))
+        if stuck.startswith(f"{stage.path}/")
         else stage
         for stage in snapshot.stages
     )
-    return replace(snapshot, progress=replace(snapshot.progress, eta=None), stages=stages)
+    return replace(snapshot, progress=replace(snapshot.progress, eta=None, rate=None), stages=stages)
 
 
 def _capture(operation: Operation, now: float, now_ns: int, survey: Survey) -> Snapshot:

@@ -121,14 +121,13 @@ class Loops:
             return None
         limit = stall_after(node)
         idle = now - max(node._moved_at, node._counted_at)
-        if (
+        spends = (
             self._grown >= GROWN
             and limit is not None
             and idle >= limit
             and now - self._grown_at < max(limit / 2, QUIET, GROWN * self._grows_each)
-        ):
-            return self._loop("usage", (), self._grown, 0, quiet, node)
-        if now - self._last_at >= max(limit or 0.0, 60.0):
+        )
+        if not spends and now - self._last_at >= max(limit or 0.0, 60.0):
             return None  # whatever it did, it stopped
         after = said or LOOP_AFTER
         if self._fails >= after and self._failed is not None:
@@ -136,6 +135,8 @@ class Loops:
         found = self.steps and self.steps.found(after)
         if found:
             return self._loop("step", *found, after, quiet, node)
+        if spends:
+            return self._loop("usage", (), self._grown, 0, quiet, node)
         if said is None:
             after = STAGES_AFTER
             named = named_stall_after(node)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from otel_progress.live.branches import Line, find_wait, lines, loop_of, stall_after
 from otel_progress.live.engine.limits import stall_limit
 from otel_progress.live.running import innermost
-from otel_progress.model.health import judge_branch, rank
+from otel_progress.model.health import STUCK, judge_branch, rank
 from otel_progress.model.snapshot import Branch
 from otel_progress.model.status import Health
 
@@ -33,12 +33,19 @@ class Judged(NamedTuple):
     line: Line
     branch: Branch
     verdict: Verdict
+    told_at: float = 0.0
+    """When it was told that it is stuck (s, monotonic); infinity where it is stuck and was not told yet."""
 
     @property
-    def weight(self) -> tuple[int, float]:
-        """How bad it is, and how near to its limit."""
+    def weight(self) -> tuple[int, float, float]:
+        """How bad it is; of those that are stuck, the one that got stuck last speaks; then how near to its limit."""
+        return rank(self.verdict), self.told_at, self.pressure
+
+    @property
+    def pressure(self) -> float:
+        """How near to its limit it is; from 1 on it is stuck."""
         limit = self.branch.stall_after
-        return rank(self.verdict), self.branch.idle / limit if limit and self.branch.wait is None else 0.0
+        return self.branch.idle / limit if limit and self.branch.wait is None else 0.0
 
 
 def kept(judged: Judged) -> Judged:
@@ -61,7 +68,8 @@ def examine(operation: Operation, now: float) -> list[Judged]:
     found = []
     for line in lines(operation):
         branch = _value(operation, line, now)
-        found.append(Judged(line, branch, judge_branch(branch)))
+        verdict = judge_branch(branch)
+        found.append(Judged(line, branch, verdict, _told_at(operation, line, verdict)))
     found.sort(key=lambda judged: judged.weight, reverse=True)
     return found
 
@@ -75,7 +83,7 @@ def see(operation: Operation, now: float) -> Seen:
     waiting = all(judged.branch.wait is not None for judged in found)
     if len(found) == 1 and line.lane is None and line.child is None:
         return Seen(line.node, troubled, waiting, _shown(operation, worst))
-    if not troubled and worst.weight[1] == 0.0 and not waiting:  # without limits, the one that moved last
+    if not troubled and worst.pressure == 0.0 and not waiting:  # without limits, the one that moved last
         worst = max(found, key=lambda judged: judged.line.moved_at if judged.branch.wait is None else 0.0)
     if waiting and not troubled:
         worst = min(found, key=lambda judged: _due(judged.branch))
@@ -121,7 +129,7 @@ def figures(operation: Operation, now: float) -> Figures:
     own = [judged for judged in found if judged.line.child is None]
     if not own:
         return Figures(0.0, stall_after(operation), None, found[0].line.node, found[0].branch.stuck_at)
-    worst = own[0]
+    worst = max(own, key=lambda judged: (rank(judged.verdict), judged.pressure))
     left = min(_due(judged.branch) for judged in own)
     troubled = rank(found[0].verdict) >= _TROUBLED
     return Figures(
@@ -183,7 +191,16 @@ def _child(child: Operation, path: str | None, now: float) -> Branch:
 
 
 def _trouble(operation: Operation, line: Line) -> Trouble | None:
-    return None if operation._troubles is None else operation._troubles.get(line.key)
+    if operation._troubles is None or operation._ended is not None:
+        return None
+    return operation._troubles.get(line.key)
+
+
+def _told_at(operation: Operation, line: Line, verdict: Verdict) -> float:
+    if verdict.health not in STUCK:
+        return 0.0
+    trouble = _trouble(operation, line)
+    return math.inf if trouble is None else trouble.told_at
 
 
 def _due(branch: Branch) -> float:

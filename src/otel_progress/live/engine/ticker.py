@@ -487,7 +487,7 @@ def _postponed(operation: Operation, now: float) -> bool:
 def _next_check(operation: Operation, found: list[Judged], health: Health, now: float) -> float:
     """The monotonic time at which the verdict may change if nothing moves."""
     due = [now + 60.0] if health in STUCK else [FOREVER]  # one that is stuck is looked at sooner when it moves
-    for line, branch, verdict in found:
+    for line, branch, verdict, _ in found:
         if verdict.health in STUCK or line.child is not None:
             continue
         wait, limit = branch.wait, branch.stall_after

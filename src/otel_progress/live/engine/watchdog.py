@@ -31,13 +31,13 @@ TOLD: Final = 16
 class Trouble:
     """A branch that is stuck: since when, where, and how it moves again."""
 
-    __slots__ = ("again", "found_at", "health", "since", "where")
+    __slots__ = ("again", "found_at", "health", "since", "told_at", "where")
 
     def __init__(self, health: Health, since: float, now: float) -> None:
         """It is silent or looping, without progress since a monotonic time."""
         self.health = health
         self.since = since
-        self.found_at = now
+        self.found_at = self.told_at = now
         self.again: Again | None = None
         self.where: Where | None = None
 
@@ -140,7 +140,7 @@ def stalled(operation: Operation, judged: list[Judged], now: float) -> Attribute
         blocked = runtime.lag.blocked()
     except Exception:
         tell_once("how the process is could not be found; that an operation is stuck is told")
-    for line, _, verdict in judged:
+    for line, _, verdict, _ in judged:
         since = line.moved_at if verdict.health is Health.SILENT else now - verdict.seconds
         trouble = troubles[line.key] = Trouble(verdict.health, since, now)
         if operation._stalled_at is None or since < operation._stalled_at:
@@ -150,8 +150,8 @@ def stalled(operation: Operation, judged: list[Judged], now: float) -> Attribute
     where = troubles[judged[0].line.key].where
     if where is not None:
         about |= {semconv.STACK: where.stack, semconv.STUCK_AT: where.at}
-    if any(line.node is not operation or line.lane or line.child for line, _, _ in judged):
-        about[semconv.STUCK_BRANCHES] = tuple(branch.label for _, branch, _ in judged[:TOLD])
+    if any(line.node is not operation or line.lane or line.child for line, *_ in judged):
+        about[semconv.STUCK_BRANCHES] = tuple(branch.label for _, branch, *_ in judged[:TOLD])
     return Attributes(about)
 
 
@@ -159,7 +159,7 @@ def renamed(operation: Operation, judged: list[Judged], now: float) -> bool:
     """Whether the trouble of a branch goes on under another name; its evidence is taken anew."""
     troubles = operation._troubles or {}
     changed = False
-    for line, _, verdict in judged:
+    for line, _, verdict, _ in judged:
         trouble = troubles.get(line.key)
         if trouble is not None and verdict.health in STUCK and trouble.health is not verdict.health:
             trouble.health, trouble.found_at, trouble.again, changed = verdict.health, now, None, True
