@@ -75,6 +75,7 @@ def test_a_neighbour_that_moves_hides_no_hang(progress_capture: Capture) -> None
         hangs.complete()
         progress_capture.advance(1)
         assert op.snapshot().health is Health.PROGRESSING
+        progress_capture.advance(3)
         assert len(progress_capture.of(semconv.RECOVERED)) == 1
         moves.complete()
 
@@ -657,3 +658,135 @@ def test_a_looping_agent_that_spends_is_told_by_its_steps(progress_capture: Capt
         assert seen.health is Health.LOOPING
         assert seen.health_reason is not None
         assert seen.health_reason.startswith("tool:grep foo came ")
+
+
+# -- what looks like a hang, and is none
+
+
+def step_of(kind: str, stage: progress.Stage, lines: Iterator[int]) -> None:
+    """One step of work inside an item of a loop."""
+    if kind == "inner loop":
+        next(lines)
+    elif kind == "another unit":
+        stage.advance(1, unit="token")
+    elif kind == "record":
+        stage.record("ok")
+    elif kind == "heartbeat":
+        progress.heartbeat()
+
+
+@pytest.mark.parametrize("kind", ["inner loop", "another unit", "record", "heartbeat"])
+def test_work_inside_the_items_of_parallel_loops_counts(kind: str, progress_capture: Capture) -> None:
+    """Two workers loop over one stage, and work on each item for longer than the limit, step by step."""
+    with (
+        progress.operation("work", stall_after=10, heartbeat_counts=True) as op,
+        op.stage("files") as files,
+        workers("one", "two") as made,
+    ):
+        loops = [worker.do(lambda: iter(files.track(range(9)))) for worker in made]
+        lines = []
+        for worker, loop in zip(made, loops):
+            worker.do(loop.__next__)
+            lines.append(worker.do(lambda: iter(files.track(range(99)))))
+        for _ in range(30):
+            for worker, inner in zip(made, lines):
+                worker.do(lambda inner=inner: step_of(kind, files, inner))
+            progress_capture.advance(1)
+        assert stuck(progress_capture) == []
+        del loops, lines
+
+
+@pytest.mark.parametrize("kind", ["wait", "child"])
+def test_the_end_of_a_wait_or_child_restarts_the_clock_of_a_parallel_loop(kind: str, progress_capture: Capture) -> None:
+    """A loop whose item waits as declared, or runs a child, begins anew at the end of it."""
+    with progress.operation("work", stall_after=10) as op, op.stage("files") as files, workers("one", "two") as made:
+        loops = [worker.do(lambda: iter(files.track(range(9)))) for worker in made]
+        for worker, loop in zip(made, loops):
+            worker.do(loop.__next__)
+        if kind == "wait":
+            inside: list[Any] = [files.waiting("rate limit") for _ in made]
+        else:
+            inside = [progress.operation("kid", parent=files) for _ in made]
+        for worker, one in zip(made, inside):
+            worker.do(one.__enter__)
+        for _ in range(20):
+            for one in inside if kind == "child" else ():
+                one.advance()
+            progress_capture.advance(1)
+        for worker, one in zip(made, inside):
+            worker.do(lambda one=one: one.__exit__(None, None, None))
+        progress_capture.advance(5)
+        assert stuck(progress_capture) == []
+        del loops
+
+
+def test_a_wait_in_a_task_of_its_own_is_one_of_the_loop(progress_capture: Capture) -> None:
+    """`wait_for` runs a wait in a task of its own: no loop of the stage is called stuck meanwhile."""
+
+    async def main() -> None:
+        async with progress.operation("work", stall_after=2), progress.stage("fetch") as stage:
+            over = asyncio.Event()
+
+            async def call() -> None:
+                async with progress.waiting("rate limit", overdue_after=60):
+                    await over.wait()
+
+            async def worker() -> None:
+                for _ in stage.track(range(2)):
+                    await asyncio.create_task(call())
+
+            both = asyncio.gather(worker(), worker())
+            for _ in range(6):
+                await asyncio.sleep(0.001)
+                progress_capture.advance(1)
+            over.set()
+            await both
+
+    asyncio.run(main())
+    assert stuck(progress_capture) == []
+
+
+def test_a_stage_that_fails_for_ever_is_one_stall(progress_capture: Capture) -> None:
+    """A stage that fails and is tried again is one loop, told once, though each try is a stage of its own."""
+    with progress.operation("work") as op:
+        for _ in range(30):
+            with pytest.raises(OSError, match="503"), op.stage("call"):
+                progress_capture.advance(0.5)
+                raise OSError("503")
+        assert op.snapshot().health is Health.LOOPING
+    assert len(progress_capture.of(semconv.STALLED)) == 1
+
+
+def test_slow_items_in_stages_of_their_own_do_not_flap(progress_capture: Capture) -> None:
+    """Units that take longer than the limit, each in a stage: one stall, as without the stages."""
+    with progress.operation("work", stall_after=10) as op:
+        for _ in range(6):
+            with op.stage("item"):
+                progress_capture.advance(12)
+    assert len(progress_capture.of(semconv.STALLED)) == 1
+
+
+def test_a_parent_tells_the_progress_of_its_children(progress_capture: Capture) -> None:
+    """What moves a child moves its parent, and an update tells so."""
+    with progress.operation("nightly", total=3) as op:
+        for name in "abc":
+            with progress.operation(name, total=20) as child:
+                for _ in range(20):
+                    child.advance()
+                    progress_capture.advance(0.5)
+                told = [one.snapshot for one in progress_capture.events if one.snapshot.name == "nightly"][-1]
+                assert told.progress.ratio == pytest.approx(op.snapshot().progress.ratio, abs=0.04)
+
+
+def test_thousands_of_branches_hide_none(progress_capture: Capture) -> None:
+    """However many branches move, one that hangs is found."""
+    with progress.operation("work", stall_after=10) as op:
+        hung = op.stage("hung").start()
+        others = [op.stage(f"s{number}").start() for number in range(1_100)]
+        for _ in range(4):
+            for one in others:
+                one.advance()
+            progress_capture.advance(3)
+        assert op.snapshot().stage == "hung"
+        for one in (hung, *others):
+            one.complete()

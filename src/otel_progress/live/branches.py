@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from otel_progress.model.loop import Loop
 
 Key = tuple[int, int]
-MOST: Final = 1_000
-"""Branches of one operation that are judged; more are counted as one."""
 DEPTH: Final = 32
 """The deepest that children are asked whether they wait."""
 NOWHERE: Final = -1.0
@@ -87,7 +85,7 @@ def lines(operation: Operation) -> list[Line]:
             return [Line(operation, operation._moved_at, wait=_most_overdue(waits) if waits else None)]
         if running[0]._lanes is None and not operation._waits and not running[0]._waits:
             return [_alone(Line(running[0], _moved_at(running[0])))]
-    found = _Look(operation, running).found[:MOST]
+    found = _Look(operation, running).found
     return [_alone(found[0])] if len(found) == 1 and found[0].child is None else found
 
 
@@ -171,9 +169,11 @@ class _Look:
     def _latest(self, stages: tuple[Stage, ...]) -> dict[Key, float]:
         """When the work of each place last moved, by its loops and its stages entered by `with`."""
         latest: dict[Key, float] = {}
-        for found in self.lanes.values():
-            for key, lane in found.items():
-                latest[key] = max(latest.get(key, 0.0), lane.moved_at)
+        for node in self.lanes:
+            for lane in tuple(node._lanes or ()):
+                key = None if lane.closed else key_of(lane.place)  # one inside another proves that both live
+                if key is not None:
+                    latest[key] = max(latest.get(key, 0.0), lane.moved_at)
         for stage in stages:
             place = None if stage in self.outer else _entered_at(stage)
             if place is not None:
@@ -188,7 +188,7 @@ class _Look:
             yield Line(node, child._moved_at, child=child)
         if len(lanes) > 1:
             node._loops_apart = True  # the one that is left when the others are over has its own clock still
-        apart = bool(lanes) and node._loops_apart and not node._own and not node._advanced
+        apart = bool(lanes) and node._loops_apart and not _counts_otherwise(node)
         if not apart:
             if not hosted:
                 yield self._whole(node)
@@ -215,7 +215,7 @@ class _Look:
         for child in hosted:
             yield Line(node, child._moved_at, child=child)
         lanes = self.lanes.get(node)
-        if not lanes or node._own or node._advanced:
+        if not lanes or _counts_otherwise(node):
             return
         below = [(key_of(stage._place), stage) for stage in self.operation._running or () if is_inside(stage, node)]
         busy = {key for key, _ in below} | {key_of(child._place) for child in hosted}
@@ -230,7 +230,8 @@ class _Look:
 
     def _wait(self, node: Handle, key: Key | None, lanes: dict[Key, Lane]) -> Waiting | None:
         """The wait that stops the clock of a branch: its own, else one around it that was declared at its place."""
-        own = [wait for wait in node._waits or () if not lanes or key_of(wait.place) == key or wait.place is None]
+        own = [wait for wait in node._waits or () if not lanes or key_of(wait.place) == key]
+        own = own or [wait for wait in node._waits or () if key_of(wait.place) not in lanes]  # it may be any of them
         if own:
             return _most_overdue(own)
         above = node._parent if node is not self.operation else None
@@ -280,9 +281,12 @@ def open_lanes(node: Handle) -> dict[Key, Lane]:
     return found
 
 
-def touch_lanes(stage: Handle, now: float) -> None:
-    """A stage started or ended: progress of the loop around it at its place; without one there, of all of them."""
-    node, operation, place = stage._parent, stage.operation, key_of(stage._place)
+def touch_lanes(around: Handle | None, at: Place | None, now: float) -> None:
+    """What ran at a place is progress of the loop around it there; without one there, of all of them."""
+    if around is None:
+        return
+    node: Handle | None = around
+    operation, place = around.operation, key_of(at)
     while node is not None:
         if node._lanes is not None:
             lanes = open_lanes(node)
@@ -290,6 +294,11 @@ def touch_lanes(stage: Handle, now: float) -> None:
                 if place == key or place not in lanes:
                     lane.moved_at = max(lane.moved_at, now)
         node = node._parent if node is not operation else None
+
+
+def _counts_otherwise(node: Handle) -> bool:
+    """Whether its code counts more than its loops do: nothing tells which of them that belongs to."""
+    return bool(node._own or node._advanced or node._recorded or node._bumps or (node._more and node._more.units))
 
 
 def _moved_at(node: Handle) -> float:

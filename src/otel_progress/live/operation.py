@@ -13,6 +13,7 @@ from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, InvalidState
 from otel_progress.live import callsite, context, hooks
 from otel_progress.live.below import leave_child
+from otel_progress.live.branches import touch_lanes
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import guarded, tell_once
@@ -499,7 +500,10 @@ class Operation(Handle):
             self._children = [ref for ref in self._children or () if ref() is not child and ref() is not None]
         leave_child(child, child._host() or self)
         if self._status is Status.RUNNING:
-            self._touch(child._host() or self, child._ended or clock.monotonic())
+            host, ended = child._host() or self, child._ended or clock.monotonic()
+            self._touch(host, ended)
+            if self._tracks:
+                touch_lanes(host, child._place, ended)
             self._check_at = 0.0
 
     def _add_note(self, note: Note) -> None:

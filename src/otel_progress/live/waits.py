@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from otel_progress import clock, semconv
-from otel_progress.live.branches import paused_since
+from otel_progress.live.branches import paused_since, touch_lanes
 from otel_progress.live.drops import drops
 from otel_progress.live.stack import here
 from otel_progress.model import values
@@ -71,6 +71,8 @@ class Waiting:
         node._waits.remove(self)
         node._waited += now - self.since
         node.operation._touch(node, now)
+        if node.operation._tracks:
+            touch_lanes(node, self.place, now)
         about: dict[str, Value] = {
             semconv.WAIT_REASON: self._reason,
             semconv.WAIT_DURATION: round(now - self.since, 3),

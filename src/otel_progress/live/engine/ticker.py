@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock, semconv
 from otel_progress.live import hooks
-from otel_progress.live.branches import lines, loop_of, named_stall_after, touch_lanes
+from otel_progress.live.branches import DEPTH, lines, loop_of, named_stall_after, touch_lanes
 from otel_progress.live.drops import drops
 from otel_progress.live.engine import learning, limits, watchdog
 from otel_progress.live.engine.parallel import Judged, examine, kept
@@ -263,6 +263,7 @@ class Ticker:
             try:
                 moved = look_at(operation, now)
                 if moved:
+                    self._wait_with_parents(operation)
                     skipped += waiting.setdefault(operation, number) != number
                 elif operation._said != operation._told:
                     waiting.setdefault(operation, number)
@@ -270,7 +271,9 @@ class Ticker:
                 if operation._loops is not None:
                     due = watchdog.look(operation, now) or due
                 health = operation._health
-                if health is not Health.PROGRESSING:
+                if operation._troubles and health is Health.PROGRESSING:
+                    due = True  # what was stuck is over, and has to stay so for a while
+                elif health is not Health.PROGRESSING:
                     due = due or moved or (health in STUCK and _may_be_released(operation))
                 if due and self._stalls < STALLS and not _postponed(operation, now):
                     self._judge(operation, now)
@@ -278,6 +281,14 @@ class Ticker:
                 tell_once("an operation could not be sampled; the others are")
         if skipped:
             drops.add(semconv.DROP_BUDGET, skipped)
+
+    def _wait_with_parents(self, operation: Operation) -> None:
+        """What moved moves those that it is a part of: they have an update to tell, too."""
+        parent = operation._parent_here() if operation._host() is not None else None
+        depth = 0
+        while parent is not None and depth < DEPTH and not parent._status.final:
+            self._waiting.setdefault(parent, self._rounds)
+            parent, depth = parent._parent_here() if parent._host() is not None else None, depth + 1
 
     def _judge(self, operation: Operation, now: float) -> None:
         """Compare the verdict with the last one; each branch that gets stuck, and each other change, is told once."""
@@ -442,7 +453,7 @@ def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> 
     if event == semconv.STAGE_ENDED:
         learning.learning.ended(operation, stage)
     if operation._tracks:
-        touch_lanes(stage, now)
+        touch_lanes(stage._parent, stage._place, now)
 
 
 def _may_loop(operation: Operation) -> bool:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MOVES: Final = 3
 """So many movements within the limit, and one that was stuck moves again."""
+SOON: Final = 2.0
+"""Seconds within which a stage that follows on one that was in trouble may have started before that was noticed."""
 TOLD: Final = 16
 """Branches that one event names."""
 
@@ -31,10 +33,13 @@ TOLD: Final = 16
 class Trouble:
     """A branch that is stuck: since when, where, and how it moves again."""
 
-    __slots__ = ("again", "found_at", "health", "since", "told_at", "where")
+    __slots__ = ("again", "found_at", "gone_at", "health", "hold", "label", "since", "told_at", "where")
 
-    def __init__(self, health: Health, since: float, now: float) -> None:
-        """It is silent or looping, without progress since a monotonic time."""
+    def __init__(self, health: Health, since: float, now: float, label: str, hold: float) -> None:
+        """It is silent or looping, without progress since a monotonic time; it needs to be over for `hold` seconds."""
+        self.label = label
+        self.hold = hold
+        self.gone_at: float | None = None
         self.health = health
         self.since = since
         self.found_at = self.told_at = now
@@ -77,7 +82,10 @@ def release(operation: Operation, now: float) -> float | None:
     for key, trouble in tuple(troubles.items()):
         line = running.get(key)
         if line is None:
-            since = now
+            trouble.gone_at = gone_at = trouble.gone_at or now
+            if _goes_on(trouble, running, troubles) or now - gone_at < trouble.hold:
+                continue
+            since = gone_at
         elif line.child is not None:
             if line.child._health in STUCK:
                 continue
@@ -89,6 +97,25 @@ def release(operation: Operation, now: float) -> float | None:
             continue
         del troubles[key]
     return since
+
+
+def _goes_on(trouble: Trouble, running: dict[object, Line], troubles: dict[object, Trouble]) -> bool:
+    """Whether the next stage of the same path takes the trouble over: what failed ten times fails again."""
+    gone_at = trouble.gone_at or 0.0
+    for key, line in running.items():
+        if key in troubles or line.child is not None or label_of(line) != trouble.label:
+            continue
+        if (line.node._started or 0.0) >= gone_at - SOON:
+            trouble.gone_at, trouble.again = None, None
+            troubles[key] = trouble
+            del troubles[next(old for old, held in troubles.items() if held is trouble)]
+            return True
+    return False
+
+
+def label_of(line: Line) -> str:
+    """The path of the stage in which a branch runs, or nothing."""
+    return "" if line.node is line.node.operation else line.node._path or line.node.name
 
 
 def _released(line: Line, trouble: Trouble, now: float) -> bool:
@@ -142,7 +169,7 @@ def stalled(operation: Operation, judged: list[Judged], now: float) -> Attribute
         tell_once("how the process is could not be found; that an operation is stuck is told")
     for line, _, verdict, _ in judged:
         since = line.moved_at if verdict.health is Health.SILENT else now - verdict.seconds
-        trouble = troubles[line.key] = Trouble(verdict.health, since, now)
+        trouble = troubles[line.key] = Trouble(verdict.health, since, now, label_of(line), hold(line.limit))
         if operation._stalled_at is None or since < operation._stalled_at:
             operation._stalled_at = since
         if len(troubles) <= TOLD:
