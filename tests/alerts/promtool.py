@@ -13,8 +13,9 @@ from typing import Any
 
 from otel_progress import semconv as s
 
-from .runs import EXPORT, Labels, Point, label
+from .runs import EXPORT, Labels, label
 from .scenarios import GAP, LATE, Fires, Scenario
+from .ways import Point
 
 RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "rules.yaml"
 ROUND = 15
