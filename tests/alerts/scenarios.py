@@ -741,10 +741,11 @@ def child(
     process: Process | None = None,
     parent: str = "r1",
     attempt: int = 1,
+    name: str = "part",
 ) -> Run:
     """A child operation; it moves all the time unless said."""
     where = process or Process(instance)
-    return Run(id, "part", where, start, end=end, moves=moves, parent=parent, attempt=attempt)
+    return Run(id, name, where, start, end=end, moves=moves, parent=parent, attempt=attempt)
 
 
 @scenario
@@ -800,7 +801,7 @@ def child_elsewhere_ends(scraped: bool) -> Scenario:
 @scenario
 def children_elsewhere_in_turn(scraped: bool) -> Scenario:
     """Children in other processes one after the other, with less than the parent's limit between them."""
-    turns = (child("c1", start=90, end=300), child("c2", "c", start=335, end=600), child("c3", start=635, end=900))
+    turns = (child("c1", start=90, end=300), child("c2", "c", start=350, end=600), child("c3", start=650, end=900))
     return Scenario("children_elsewhere_in_turn", _world(scraped, Run(moves=IDLE_FROM_100), *turns))
 
 
@@ -903,6 +904,39 @@ def child_elsewhere_after_outage(scraped: bool) -> Scenario:
     where = Process("b", cut=((300, 780),))
     world = _world(scraped, Run(moves=IDLE_FROM_100), child(end=900, process=where), way=Way(down=((300, 600),)))
     return Scenario("child_elsewhere_after_outage", world, down(300, 600))
+
+
+@scenario
+def children_here_of_two_kinds(scraped: bool) -> Scenario:
+    """Two children in the parent's own process, of different names, beside a stage that hangs: that is told."""
+    here = (child("c1", "a"), child("c2", "a", name="other"))
+    parent = Run(branches=(Line("hangs", moves=IDLE_FOR_GOOD),), children=here)
+    return Scenario("children_here_of_two_kinds", _world(scraped, parent, *here), stuck(160))
+
+
+@scenario
+def child_elsewhere_seldom_counted(scraped: bool) -> Scenario:
+    """The ratio of a name comes from another export than the series of its runs: it may be two minutes old."""
+    process = Process(ratio=((160, 1.5), (1020, 0.1)))
+    world = _world(scraped, Run(process=process, moves=IDLE_FROM_100), child(end=900))
+    return Scenario("child_elsewhere_seldom_counted", world)
+
+
+@scenario
+def child_elsewhere_beside_unseen(scraped: bool) -> Scenario:
+    """Beside a parent that is held back, a run of another name hangs that has no series: that one is told."""
+    process = Process(unseen=((0, math.inf),), ratio=((200, 2.0),))
+    lonely = Run("r2", "other", process)
+    world = _world(scraped, Run(process=process, moves=IDLE_FROM_100), lonely, child(end=900), until=1000)
+    return Scenario("child_elsewhere_beside_unseen", world, (Fires("StuckByName", 200 + NAME_FOR, name="other"),))
+
+
+@scenario
+def unseen_stuck_beside_parent(scraped: bool) -> Scenario:
+    """Beside a parent that moves, and has a child elsewhere, a run of its name hangs that has no series."""
+    process = Process(unseen=((0, math.inf),), ratio=((200, 2.0),))
+    world = _world(scraped, Run(process=process), child())
+    return Scenario("unseen_stuck_beside_parent", world, (Fires("StuckByName", 200 + NAME_FOR),))
 
 
 SCENARIOS = tuple(make(scraped) for make in _MAKERS for scraped in (True, False))
