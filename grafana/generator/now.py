@@ -80,7 +80,8 @@ WHICH: Final = (
 counts = stat(
     "Operations by verdict",
     "From Prometheus: run series (operations older than 5 s, at most 1,000 a process). What each process says of its "
-    "operations, and *not heard from*: no sample within `Heard within`, and no end was told.",
+    "operations, and *not heard from*: no sample within `Heard within`, and no end was told. A parent that is idle "
+    "while a child in another process is active counts as waiting, where the alert rules are loaded.",
     (24, 4),
     *(
         Query(PROMETHEUS, f"count({found}) or vector(0)", (Row({}, number, number),), name, True)
@@ -260,7 +261,8 @@ over_time = lines(
 
 stall_ratio = lines(
     "The worst idle / stall_after, by kind of work",
-    "From Prometheus: `progress_operation_stall_ratio`. From 100% on somebody is stuck.",
+    "From Prometheus: `progress_operation_stall_ratio`. From 100% on somebody is stuck, or waits for a child in "
+    "another process.",
     (12, 7),
     Query(
         PROMETHEUS,
