@@ -174,7 +174,9 @@ running = table(
     ),
     number(value(s.RUN_ETA, BY_NAME), row("moving-1", "import", 10)),
     number(value(s.RUN_IDLE, BY_NAME), row("stuck-1", "import", 1), row("moving-1", "import", 0, 5)),
-    number(value(s.RUN_STALL_AFTER, BY_NAME), row("stuck-1", "import", 1, 1), row("moving-1", "import", 60, 60)),
+    number(
+        f"{value(s.RUN_STALL_AFTER, BY_NAME)} < Inf", row("stuck-1", "import", 1, 1), row("moving-1", "import", 60, 60)
+    ),
     number(near(BY_NAME), row("stuck-1", "import", 1), row("slow-1", "import", 1), row("moving-1", "import", 0, 0.5)),
     number(f"time() - {value(s.RUN_START_TIME, BY_NAME)}", row("moving-1", "import", 1, 600)),
     number(hosts(BY_NAME), row("moving-1", "import", 1, 1, **{HOST: "~.+"})),

@@ -91,7 +91,7 @@ def values(points: Iterable[Point]) -> str:
         elif value == "stale":
             words.extend(["stale"] * count)
         else:
-            words.append(f"{value:.10g}+0x{count - 1}")
+            words.append(f"{value:.10g}+0x{count - 1}" if math.isfinite(value) else " ".join(["Inf"] * count))
     return " ".join(words)
 
 

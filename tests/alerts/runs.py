@@ -83,6 +83,7 @@ class Line:
     loops: tuple[Span, ...] = ()
     stall_after: float | None = 60
     line: str = "worker.py:12 in fetch"
+    end: float = math.inf
 
     def wait(self, time: float) -> tuple[float, float | None] | None:
         """The wait that is on: for how long already, and what is allowed."""
@@ -165,10 +166,10 @@ class Run:
     children: tuple[Run, ...] = ()
     """Runs in the same process that it waits for; without `branches`, it does nothing else meanwhile."""
 
-    def lines(self) -> tuple[Line, ...]:
-        """Its own lines of work."""
+    def lines(self, time: float) -> tuple[Line, ...]:
+        """Its own lines of work that run; at least one does."""
         if self.branches:
-            return self.branches
+            return tuple(line for line in self.branches if line.start <= time < line.end)
         moves = (*self.moves, *((child.start, child.end) for child in self.children))
         return (Line(self.stage, self.start, moves, self.waits, self.loops, self.stall_after, self.line),)
 
@@ -179,7 +180,7 @@ class Run:
             near = line.idle(time) / line.stall_after if line.stall_after and not line.wait(time) else 0.0
             return ORDER.index(line.state(time)), near
 
-        return max(self.lines(), key=weight)
+        return max(self.lines(time), key=weight)
 
     def rests(self, time: float) -> float:
         """The idle time as its series tells it: none while it waits."""
@@ -188,7 +189,7 @@ class Run:
 
     def remaining(self, time: float) -> float | None:
         """The time that is left of the wait that is due first."""
-        waits = [wait for line in self.lines() if (wait := line.wait(time)) and wait[1] is not None]
+        waits = [wait for line in self.lines(time) if (wait := line.wait(time)) and wait[1] is not None]
         return min((allowed - elapsed for elapsed, allowed in waits if allowed is not None), default=None)
 
     def here(self, time: float) -> list[Run]:
@@ -223,7 +224,7 @@ class Run:
             since = time - (self.made or 0)
             return Snapshot(self.id, self.name, status, clock, elapsed=since, start_within=self.start_within)
         here = self.here(time)
-        branches = tuple(line.branch(time) for line in self.lines()) if self.branches or not here else ()
+        branches = tuple(line.branch(time) for line in self.lines(time)) if self.branches or not here else ()
         branches += tuple(replace(child.worst(time).branch(time), child=child.id, path=None) for child in here)
         worst = self.worst(time).branch(time)
         waits = all(branch.wait is not None for branch in branches)

@@ -725,6 +725,16 @@ def branch_loops(scraped: bool) -> Scenario:
     return Scenario("branch_loops", _world(scraped, Run(branches=branches)), alerts)
 
 
+@scenario
+def branch_without_a_limit_comes_after(scraped: bool) -> Scenario:
+    """After a stage with a limit comes one that is meant to idle: the limit of before doesn't count any more."""
+    branches = (
+        Line("loads", moves=((0, 300),), end=300),
+        Line("listens", start=300, moves=((300, 300),), stall_after=None),
+    )
+    return Scenario("branch_without_a_limit_comes_after", _world(scraped, Run(branches=branches)))
+
+
 # -- Children, in the same and in other processes
 
 IDLE_FROM_100: tuple[tuple[float, float], ...] = ((0, 100), (900, math.inf))

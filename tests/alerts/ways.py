@@ -150,12 +150,12 @@ class World:
         yield metric(s.RUN_ACTIVE), of, 1
         yield metric(s.RUN_START_TIME), labels, run.start + self.way.skew
         yield metric(s.RUN_IDLE), labels, run.rests(time)
-        limit = run.worst(time).stall_after
-        if limit is not None:
-            yield metric(s.RUN_STALL_AFTER), labels, limit
+        limits = [run.worst(at).stall_after for at in range(math.ceil(run.start), int(time) + 1, EXPORT)]
+        if any(limit is not None for limit in limits):
+            yield metric(s.RUN_STALL_AFTER), labels, math.inf if limits[-1] is None else limits[-1]
         if run.slow_after is not None:
             yield metric(s.RUN_SLOW_AFTER), labels, run.slow_after
-        waits = [wait for line in run.lines() for wait in line.waits]
+        waits = [wait for line in run.branches or (run,) for wait in line.waits]
         if any(begin <= time and allowed is not None for begin, _, allowed in waits):
             yield metric(s.RUN_WAIT_REMAINING), labels, run.remaining(time) or 0
         yield from self._health_of(run, labels, time)
