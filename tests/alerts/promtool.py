@@ -91,7 +91,7 @@ def values(points: Iterable[Point]) -> str:
         elif value == "stale":
             words.extend(["stale"] * count)
         else:
-            words.append(f"{value:.10g}+0x{count - 1}" if math.isfinite(value) else " ".join(["Inf"] * count))
+            words.append(" ".join(["Inf"] * count) if value == math.inf else f"{value:.10g}+0x{count - 1}")
     return " ".join(words)
 
 

@@ -13,7 +13,7 @@ from otel_progress import semconv as s
 
 from . import promtool as tool
 from .runs import label
-from .scenarios import SCENARIOS
+from .scenarios import SCENARIOS, Scenario
 
 PANELS: dict[str, tuple[int, set[str], set[str], set[str]]] = {
     "child_elsewhere": (600, set(), set(), {"r1"}),
@@ -29,7 +29,7 @@ PANELS: dict[str, tuple[int, set[str], set[str], set[str]]] = {
 
 @pytest.mark.parametrize("ruled", [True, False])
 @pytest.mark.parametrize("scenario", [it for it in SCENARIOS if it.name in PANELS], ids=str)
-def test_stuck_and_waiting(promtool: str, scenario: tool.Scenario, ruled: bool, tmp_path: Path) -> None:
+def test_stuck_and_waiting(promtool: str, scenario: Scenario, ruled: bool, tmp_path: Path) -> None:
     """A parent that is held back is shown as waiting; without the rules, as what its process says."""
     time, stuck, waiting, held = PANELS[scenario.name]
     shown = {"silent": stuck, "waiting": waiting | held} if ruled else {"silent": stuck | held, "waiting": waiting}
