@@ -80,7 +80,8 @@ WHICH: Final = (
 counts = stat(
     "Operations by verdict",
     "From Prometheus: run series (operations older than 5 s, at most 1,000 a process). What each process says of its "
-    "operations, and *not heard from*: no sample within `Heard within`, and no end was told.",
+    "operations, and *not heard from*: no sample within `Heard within`, and no end was told. A parent that is idle "
+    "while a child in another process is active counts as waiting, where the alert rules are loaded.",
     (24, 4),
     *(
         Query(PROMETHEUS, f"count({found}) or vector(0)", (Row({}, number, number),), name, True)
@@ -173,7 +174,9 @@ running = table(
     ),
     number(value(s.RUN_ETA, BY_NAME), row("moving-1", "import", 10)),
     number(value(s.RUN_IDLE, BY_NAME), row("stuck-1", "import", 1), row("moving-1", "import", 0, 5)),
-    number(value(s.RUN_STALL_AFTER, BY_NAME), row("stuck-1", "import", 1, 1), row("moving-1", "import", 60, 60)),
+    number(
+        f"{value(s.RUN_STALL_AFTER, BY_NAME)} < Inf", row("stuck-1", "import", 1, 1), row("moving-1", "import", 60, 60)
+    ),
     number(near(BY_NAME), row("stuck-1", "import", 1), row("slow-1", "import", 1), row("moving-1", "import", 0, 0.5)),
     number(f"time() - {value(s.RUN_START_TIME, BY_NAME)}", row("moving-1", "import", 1, 600)),
     number(hosts(BY_NAME), row("moving-1", "import", 1, 1, **{HOST: "~.+"})),
@@ -260,7 +263,8 @@ over_time = lines(
 
 stall_ratio = lines(
     "The worst idle / stall_after, by kind of work",
-    "From Prometheus: `progress_operation_stall_ratio`. From 100% on somebody is stuck.",
+    "From Prometheus: `progress_operation_stall_ratio`. From 100% on somebody is stuck, or waits for a child in "
+    "another process.",
     (12, 7),
     Query(
         PROMETHEUS,

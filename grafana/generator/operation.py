@@ -165,7 +165,7 @@ idle = lines(
     "From Prometheus: seconds since the last progress; a wait stops it. At the limit it is stuck.",
     (12, 7),
     over_time(value(s.RUN_IDLE, BY_ID, ONE), "idle", Row({"job": "shop"}, 0, 5)),
-    over_time(value(s.RUN_STALL_AFTER, BY_ID, ONE), "limit (stall_after)", Row({"job": "shop"}, 60, 60)),
+    over_time(f"{value(s.RUN_STALL_AFTER, BY_ID, ONE)} < Inf", "limit (stall_after)", Row({"job": "shop"}, 60, 60)),
     unit="dtdurations",
     defaults={"min": 0},
     overrides=[override("limit (stall_after)", **LIMIT)],

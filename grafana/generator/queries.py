@@ -70,6 +70,8 @@ RUN: Final = f"job, instance, {NAME}, {ID}"
 """What makes the series of a run one."""
 WHO: Final = f"job, {NAME}, {ID}"
 """What a run is, wherever it runs."""
+HELD_BACK: Final = "run:progress_idle_held_back_seconds"
+"""Parents that are idle because they wait for a child in another process, as the alert rules record them."""
 BY_NAME: Final = f'job=~"$job", {NAME}=~"$name"'
 BY_ID: Final = f'{BY_NAME}, {ID}="$id"'
 
@@ -95,9 +97,19 @@ def value(metric: s.Metric, which: str, labels: str = WHO) -> str:
 
 
 def verdict(health: str, which: str, labels: str = f"{WHO}, {STAGE}, {STUCK_AT}") -> str:
-    """The runs of which this verdict stands, a regular expression."""
+    """The runs of which this verdict stands, a regular expression.
+
+    A process can't see that a parent waits for a child in another process, and calls it stuck; the rules know better
+    where they are loaded, and it counts as waiting.
+    """
     chosen = f'{which}, {HEALTH}=~"{health}"'
-    return of_runs(f"({last(s.RUN_HEALTH, chosen)} == 1)", which, labels)
+    stands = f"({last(s.RUN_HEALTH, chosen)} == 1)"
+    if health == Health.SILENT.value:
+        stands = f"({stands} unless on ({RUN}) {HELD_BACK})"
+    if health == Health.WAITING.value:
+        silent = last(s.RUN_HEALTH, f'{which}, {HEALTH}="{Health.SILENT.value}"')
+        stands = f"({stands} or ({silent} == 1) and on ({RUN}) {HELD_BACK})"
+    return of_runs(stands, which, labels)
 
 
 def known(metric: s.Metric, which: str, how: str = "max", labels: str = RUN) -> str:

@@ -32,6 +32,9 @@ _ACTIVE = "run:progress_active:last6h"
 _START = "run:progress_start_time_seconds:last6h"
 _IDLE = "run:progress_idle_seconds:last3m"
 _HEALTH = "run:progress_health:last3m"
+_CHILDREN = "instance:progress_children:last3m"
+_ELSEWHERE = "run:progress_child_elsewhere_time_seconds"
+_HELD = "run:progress_idle_held_back_seconds"
 _NEWEST = """and (
             run:progress_start_time_seconds:last6h
             == on (job, progress_operation_name, progress_operation_id) group_left ()
@@ -156,4 +159,33 @@ MUTANTS = (
     Mutant("ErrorRate", "(increase(progress_operation_ended_total[15m])) >= 5", "(delta(progress_operation_ended_total[15m])) >= 5", "fork"),
     Mutant("ErrorRate", "[15m]", "[1m]", "errors"),
     Mutant("ErrorRate", "for: 2m", "for: 0s", "errors"),
+    # Parents whose children are in other processes
+    Mutant(_CHILDREN, "min by", "max by", "child_elsewhere_ends_in_one_of_two"),
+    Mutant(_CHILDREN, "group by (job, instance, progress_operation_parent_id)", "group by (job, instance, progress_operation_name, progress_operation_parent_id)", "children_here_of_two_kinds"),
+    Mutant(_CHILDREN, "group by (job, instance, progress_operation_parent_id)", "group by (job, progress_operation_parent_id)", "child_here_beside_hang"),
+    Mutant(_CHILDREN, "== 1", ">= 0", "child_elsewhere_ends"),
+    Mutant(_CHILDREN, "last_over_time", "max_over_time", "child_elsewhere_ends"),
+    Mutant(_CHILDREN, "last_over_time(progress_run_active{progress_operation_parent_id!=\"\"}[3m])", "progress_run_active{progress_operation_parent_id!=\"\"}", "child_elsewhere_gaps"),
+    Mutant(_CHILDREN, "[3m]", "[1m]", "child_elsewhere_gaps"),
+    Mutant(_CHILDREN, "[3m]", "[6h]", "child_elsewhere_killed"),
+    Mutant(_CHILDREN, '"$1", "progress_operation_parent_id"', '"$1", "progress_operation_id"', "child_elsewhere"),
+    Mutant(_ELSEWHERE, "> 1", "> 0", "child_here_beside_hang"),
+    Mutant(_ELSEWHERE, "> 1", "> 2", "children_here_and_elsewhere"),
+    Mutant(_ELSEWHERE, "unless on (job, instance, progress_operation_id) instance:progress_children:last3m", "", "child_here_beside_hang"),
+    Mutant(_ELSEWHERE, "unless on (job, instance, progress_operation_id)", "unless on (progress_operation_id)", "child_elsewhere"),
+    Mutant(_ELSEWHERE, "count by (progress_operation_id)", "count by (instance, progress_operation_id)", "children_here_and_elsewhere"),
+    Mutant(_ELSEWHERE, "and on (progress_operation_id) instance:progress_children:last3m", "and on () instance:progress_children:last3m", "one_of_two_waits_for_a_child"),
+    Mutant(_HELD, "(time() - last_over_time(run:progress_child_elsewhere_time_seconds[6h]))", "0 * last_over_time(run:progress_child_elsewhere_time_seconds[6h])", "child_elsewhere_ends"),
+    Mutant(_HELD, "< run:progress_stall_after_seconds:last3m", "< 1", "children_elsewhere_in_turn"),
+    Mutant(_HELD, "run:progress_child_elsewhere_time_seconds[6h]", "run:progress_child_elsewhere_time_seconds[15s]", "children_elsewhere_in_turn"),
+    Mutant(_HELD, "and on () collector:progress_blind:last5m", "and on () (collector:progress_blind:last5m == 1)", "child_elsewhere_after_outage"),
+    Mutant(_HELD, "and on () collector:progress_blind:last5m", "", "child_elsewhere_ends"),
+    Mutant(_HELD, "run:progress_idle_seconds:last3m >= run:progress_stall_after_seconds:last3m", "run:progress_idle_seconds:last3m", "unseen_stuck_beside_parent"),
+    Mutant("OperationStuck", "unless run:progress_idle_held_back_seconds", "", "child_elsewhere"),
+    Mutant("OperationStuck", "unless run:progress_idle_held_back_seconds", "unless on (job, instance) run:progress_idle_held_back_seconds", "one_of_two_waits_for_a_child"),
+    Mutant("OperationStuck", "unless run:progress_idle_held_back_seconds", "unless on (progress_operation_id) instance:progress_children:last3m", "child_here_beside_hang"),
+    Mutant("StuckByName", "unless on (job, instance, progress_operation_name) last_over_time(run:progress_idle_held_back_seconds[3m])", "", "child_elsewhere"),
+    Mutant("StuckByName", "last_over_time(run:progress_idle_held_back_seconds[3m])", "last_over_time(run:progress_idle_held_back_seconds[6h])", "child_elsewhere_ends"),
+    Mutant("StuckByName", "last_over_time(run:progress_idle_held_back_seconds[3m])", "run:progress_idle_held_back_seconds", "child_elsewhere_seldom_counted"),
+    Mutant("StuckByName", "unless on (job, instance, progress_operation_name)", "unless on (job, instance)", "child_elsewhere_beside_unseen"),
 )  # fmt: skip

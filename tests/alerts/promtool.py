@@ -13,8 +13,9 @@ from typing import Any
 
 from otel_progress import semconv as s
 
-from .runs import EXPORT, Labels, Point, label
+from .runs import EXPORT, Labels, label
 from .scenarios import GAP, LATE, Fires, Scenario
+from .ways import Point
 
 RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "rules.yaml"
 ROUND = 15
@@ -90,7 +91,7 @@ def values(points: Iterable[Point]) -> str:
         elif value == "stale":
             words.extend(["stale"] * count)
         else:
-            words.append(f"{value:.10g}+0x{count - 1}")
+            words.append(" ".join(["Inf"] * count) if value == math.inf else f"{value:.10g}+0x{count - 1}")
     return " ".join(words)
 
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .runs import Process, Run, Way, World
+from .runs import Line, Process, Run
+from .ways import Way, World
 
 # What the rules say
 GAP = 180
@@ -55,17 +56,30 @@ class Scenario:
         return frozenset(fires.alert for fires in self.alerts)
 
 
-def stuck(begin: float, end: float = math.inf, id: str = "r1", instance: str = "a") -> tuple[Fires, ...]:
+def stuck(
+    begin: float, end: float = math.inf, id: str = "r1", instance: str = "a", name: str = "load"
+) -> tuple[Fires, ...]:
     """Idle reaches its limit at `begin`, and is below it again at `end`: the run is stuck, and so is its name."""
     return (
-        Fires("OperationStuck", begin + STUCK_FOR, end + KEEP, id, instance=instance),
-        Fires("StuckByName", begin + NAME_FOR, end + NAME_KEEP, instance=instance),
+        Fires("OperationStuck", begin + STUCK_FOR, end + KEEP, id, name, instance),
+        Fires("StuckByName", begin + NAME_FOR, end + NAME_KEEP, "", name, instance),
     )
 
 
-def lost(heard: float, end: float = math.inf, id: str = "r1", instance: str = "a") -> tuple[Fires, ...]:
+def stuck_after(seen: float, limit: float = 60) -> tuple[Fires, ...]:
+    """A parent stays idle beyond its limit, and in the round at `seen` a child elsewhere was active for the last time."""
+    begin = seen + limit
+    return (
+        Fires("OperationStuck", begin + STUCK_FOR, id="r1"),
+        Fires("StuckByName", begin + GAP + NAME_FOR),
+    )
+
+
+def lost(
+    heard: float, end: float = math.inf, id: str = "r1", instance: str = "a", name: str = "load"
+) -> tuple[Fires, ...]:
     """The last sample is of `heard`."""
-    return (Fires("OperationLost", heard + GAP + LOST_FOR, end, id, instance=instance),)
+    return (Fires("OperationLost", heard + GAP + LOST_FOR, end, id, name, instance),)
 
 
 def down(begin: float, end: float) -> tuple[Fires, ...]:
@@ -650,6 +664,289 @@ def cancelled_often(scraped: bool) -> Scenario:
     """Half of the runs are cancelled: nothing is wrong."""
     ended = tuple((float(at), "cancelled" if at % 20 == 0 else "completed") for at in range(10, 1800, 10))
     return Scenario("cancelled_often", _world(scraped, Run(process=Process(ended=ended))))
+
+
+# -- Branches side by side
+
+
+@scenario
+def branch_hangs(scraped: bool) -> Scenario:
+    """One branch hangs beside one that moves, and moves again."""
+    branches = (Line("moves"), Line("hangs", moves=((0, 100), (500, math.inf))))
+    return Scenario("branch_hangs", _world(scraped, Run(branches=branches)), stuck(160, 500))
+
+
+@scenario
+def branch_hangs_beside_longer_idle(scraped: bool) -> Scenario:
+    """A branch is beyond its limit beside others that are idle for longer, and may be."""
+    branches = (
+        Line("long", moves=((0, 20), (700, math.inf)), stall_after=900),
+        Line("listens", moves=((0, 20),), stall_after=None),
+        Line("hangs", moves=((0, 300), (600, math.inf)), stall_after=120),
+    )
+    return Scenario("branch_hangs_beside_longer_idle", _world(scraped, Run(branches=branches)), stuck(420, 600))
+
+
+@scenario
+def branches_rest(scraped: bool) -> Scenario:
+    """Each branch rests for less than its own limit, or is meant to idle, and one waits for long."""
+    branches = (
+        Line("long", moves=((0, 20), (400, math.inf)), stall_after=900),
+        Line("listens", moves=((0, 20),), stall_after=None),
+        Line("asks", moves=((0, 20),), waits=((20, 900, None),)),
+        Line("moves"),
+    )
+    return Scenario("branches_rest", _world(scraped, Run(branches=branches, end=900)))
+
+
+@scenario
+def branch_hangs_beside_wait(scraped: bool) -> Scenario:
+    """A wait stops the clock of its own branch alone: one hangs beside it."""
+    branches = (
+        Line("asks", moves=((0, 20), (900, math.inf)), waits=((20, 900, 2000),)),
+        Line("hangs", moves=((0, 100), (500, math.inf))),
+    )
+    return Scenario("branch_hangs_beside_wait", _world(scraped, Run(branches=branches)), stuck(160, 500))
+
+
+@scenario
+def branch_overdue(scraped: bool) -> Scenario:
+    """The wait of one branch is overdue beside one that moves."""
+    branches = (Line("moves"), Line("asks", moves=((0, 100), (500, math.inf)), waits=((100, 500, 200),)))
+    alerts = (Fires("OperationOverdueWait", 300 + WAIT_FOR, 500, "r1"),)
+    return Scenario("branch_overdue", _world(scraped, Run(branches=branches)), alerts)
+
+
+@scenario
+def branch_loops(scraped: bool) -> Scenario:
+    """One branch goes round in circles beside one that moves."""
+    branches = (Line("moves"), Line("circles", loops=((200, 600),)))
+    alerts = (Fires("OperationLooping", 200 + LOOP_FOR, 600 + KEEP, "r1"),)
+    return Scenario("branch_loops", _world(scraped, Run(branches=branches)), alerts)
+
+
+@scenario
+def branch_without_a_limit_comes_after(scraped: bool) -> Scenario:
+    """After a stage with a limit comes one that is meant to idle: the limit of before doesn't count any more."""
+    branches = (
+        Line("loads", moves=((0, 300),), end=300),
+        Line("listens", start=300, moves=((300, 300),), stall_after=None),
+    )
+    return Scenario("branch_without_a_limit_comes_after", _world(scraped, Run(branches=branches)))
+
+
+# -- Children, in the same and in other processes
+
+IDLE_FROM_100: tuple[tuple[float, float], ...] = ((0, 100), (900, math.inf))
+"""A parent that does nothing itself from 100 to 900."""
+IDLE_FOR_GOOD: tuple[tuple[float, float], ...] = ((0, 100),)
+
+
+def child(
+    id: str = "c1",
+    instance: str = "b",
+    start: float = 90,
+    end: float = math.inf,
+    moves: tuple[tuple[float, float], ...] = ((0, math.inf),),
+    process: Process | None = None,
+    parent: str = "r1",
+    attempt: int = 1,
+    name: str = "part",
+) -> Run:
+    """A child operation; it moves all the time unless said."""
+    where = process or Process(instance)
+    return Run(id, name, where, start, end=end, moves=moves, parent=parent, attempt=attempt)
+
+
+@scenario
+def child_here_beside_hang(scraped: bool) -> Scenario:
+    """A stage hangs beside a child in the same process that moves: that is known there, and told."""
+    here = child(instance="a")
+    parent = Run(branches=(Line("hangs", moves=IDLE_FOR_GOOD),), children=(here,))
+    return Scenario("child_here_beside_hang", _world(scraped, parent, here), stuck(160))
+
+
+@scenario
+def child_here_stuck(scraped: bool) -> Scenario:
+    """A parent waits for a child in the same process that is stuck: the child is told of, and the parent is not."""
+    here = child(instance="a", moves=((0, 300), (600, math.inf)))
+    parent = Run(moves=IDLE_FROM_100, children=(here,))
+    return Scenario("child_here_stuck", _world(scraped, parent, here), stuck(360, 600, "c1", "a", "part"))
+
+
+@scenario
+def child_elsewhere(scraped: bool) -> Scenario:
+    """A parent waits for a child in another process, for much longer than its own limit."""
+    return Scenario("child_elsewhere", _world(scraped, Run(moves=IDLE_FROM_100), child(end=900)))
+
+
+@scenario
+def child_elsewhere_comes_late(scraped: bool) -> Scenario:
+    """A parent is stuck, and then a child begins in another process."""
+    world = _world(scraped, Run(moves=IDLE_FROM_100), child(start=400, end=900))
+    return Scenario("child_elsewhere_comes_late", world, stuck(160, 405))
+
+
+@scenario
+def child_elsewhere_stuck(scraped: bool) -> Scenario:
+    """The child in another process is stuck: the child is told of, and the parent is not."""
+    world = _world(scraped, Run(moves=IDLE_FROM_100), child(end=900, moves=((0, 300), (700, 900))))
+    return Scenario("child_elsewhere_stuck", world, stuck(360, 700, "c1", "b", "part"))
+
+
+@scenario
+def child_elsewhere_killed(scraped: bool) -> Scenario:
+    """The child in another process is killed: it is lost, and when it is not known any more its parent is stuck."""
+    world = _world(scraped, Run(moves=IDLE_FOR_GOOD), child(process=Process("b", gone=400)))
+    return Scenario("child_elsewhere_killed", world, (*lost(390, math.inf, "c1", "b", "part"), *stuck_after(390 + GAP)))
+
+
+@scenario
+def child_elsewhere_ends(scraped: bool) -> Scenario:
+    """The child in another process ends, and the parent doesn't go on within its own limit."""
+    world = _world(scraped, Run(moves=IDLE_FOR_GOOD), child(end=500))
+    return Scenario("child_elsewhere_ends", world, stuck_after(495))
+
+
+@scenario
+def children_elsewhere_in_turn(scraped: bool) -> Scenario:
+    """Children in other processes one after the other, with less than the parent's limit between them."""
+    turns = (child("c1", start=90, end=300), child("c2", "c", start=350, end=600), child("c3", start=650, end=900))
+    return Scenario("children_elsewhere_in_turn", _world(scraped, Run(moves=IDLE_FROM_100), *turns))
+
+
+@scenario
+def children_elsewhere(scraped: bool) -> Scenario:
+    """Several children of one name, in one process and in two; every series comes twice."""
+    runs = (child("c1", end=300), child("c2", end=600), child("c3", "c", end=900), child("c4", "c", end=900))
+    world = _world(scraped, Run(moves=IDLE_FROM_100), *runs, way=Way(doubled=True))
+    return Scenario("children_elsewhere", world)
+
+
+@scenario
+def child_elsewhere_ends_in_one_of_two(scraped: bool) -> Scenario:
+    """Every series comes on two ways, and on one of them the child's last 0 is missing: it has ended."""
+    world = _world(
+        scraped, Run(moves=IDLE_FOR_GOOD), child(end=500), way=Way(doubled=True, doubled_until=490), until=900
+    )
+    return Scenario("child_elsewhere_ends_in_one_of_two", world, stuck_after(495))
+
+
+@scenario
+def children_here_and_elsewhere(scraped: bool) -> Scenario:
+    """A stage is idle beside a child here and one elsewhere, for which it may wait; that one ends first."""
+    here = child("c1", "a")
+    parent = Run(branches=(Line("waits or hangs", moves=IDLE_FOR_GOOD),), children=(here,))
+    world = _world(scraped, parent, here, child("c2", end=600))
+    return Scenario("children_here_and_elsewhere", world, stuck_after(585))
+
+
+@scenario
+def grandchild_elsewhere(scraped: bool) -> Scenario:
+    """A parent waits for a child elsewhere, which itself waits for a child in a third process."""
+    middle = child("c1", end=900, moves=((90, 110),))
+    below = child("g1", "c", start=110, end=890, parent="c1")
+    return Scenario("grandchild_elsewhere", _world(scraped, Run(moves=IDLE_FROM_100), middle, below))
+
+
+@scenario
+def grandchild_elsewhere_of_a_child_here(scraped: bool) -> Scenario:
+    """A parent waits for a child in its own process, which itself waits for a child in another one."""
+    middle = child("c1", "a", end=900, moves=((90, 110),))
+    below = child("g1", "c", start=110, end=890, parent="c1")
+    world = _world(scraped, Run(moves=IDLE_FROM_100, children=(middle,)), middle, below)
+    return Scenario("grandchild_elsewhere_of_a_child_here", world)
+
+
+@scenario
+def grandchild_elsewhere_stuck(scraped: bool) -> Scenario:
+    """The grandchild in a third process is stuck: of the three it alone is told of."""
+    middle = child("c1", end=900, moves=((90, 110),))
+    below = child("g1", "c", start=110, end=890, parent="c1", moves=((110, 300), (600, 890)))
+    world = _world(scraped, Run(moves=IDLE_FROM_100), middle, below)
+    return Scenario("grandchild_elsewhere_stuck", world, stuck(360, 600, "g1", "c", "part"))
+
+
+@scenario
+def parent_unknown(scraped: bool) -> Scenario:
+    """A child of a parent that has no series here is stuck, and another run that has nothing to do with it."""
+    runs = (child(moves=((0, 300),), parent="r9"), Run(moves=IDLE_FOR_GOOD))
+    return Scenario(
+        "parent_unknown", _world(scraped, *runs), (*stuck(360, id="c1", instance="b", name="part"), *stuck(160))
+    )
+
+
+@scenario
+def one_of_two_waits_for_a_child(scraped: bool) -> Scenario:
+    """Of two runs of a name that are idle in a process, one waits for a child elsewhere: only the other is told of."""
+    runs = (Run(moves=IDLE_FROM_100), Run("r2", moves=IDLE_FROM_100), child(end=900))
+    alerts = stuck(160, 900, "r2")[:1]
+    return Scenario("one_of_two_waits_for_a_child", _world(scraped, *runs), alerts)
+
+
+@scenario
+def child_elsewhere_resumed(scraped: bool) -> Scenario:
+    """The child is killed, and resumed in a third process under the same id."""
+    first = child(process=Process("b", gone=300))
+    second = child("c1", "c", start=420, end=900, attempt=2)
+    return Scenario("child_elsewhere_resumed", _world(scraped, Run(moves=IDLE_FROM_100), first, second))
+
+
+@scenario
+def parent_resumed_where_its_child_is_not(scraped: bool) -> Scenario:
+    """A parent is killed and resumed elsewhere, while its child goes on in a third process."""
+    first = Run(process=Process(gone=200), moves=IDLE_FROM_100)
+    second = Run(process=Process("d", born=250), start=250, moves=((250, 260), (900, math.inf)), attempt=2)
+    return Scenario("parent_resumed_where_its_child_is_not", _world(scraped, first, second, child(end=900)))
+
+
+@scenario
+def child_elsewhere_gaps(scraped: bool) -> Scenario:
+    """Almost three minutes of the child are missing again and again: its parent is held back all the time."""
+    where = Process("b", cut=((200, 370), (380, 550), (560, 730)))
+    world = _world(scraped, Run(moves=IDLE_FROM_100, stall_after=30), child(end=900, process=where))
+    return Scenario("child_elsewhere_gaps", world)
+
+
+@scenario
+def child_elsewhere_after_outage(scraped: bool) -> Scenario:
+    """After an outage the child's process comes back only after three more minutes."""
+    where = Process("b", cut=((300, 780),))
+    world = _world(scraped, Run(moves=IDLE_FROM_100), child(end=900, process=where), way=Way(down=((300, 600),)))
+    return Scenario("child_elsewhere_after_outage", world, down(300, 600))
+
+
+@scenario
+def children_here_of_two_kinds(scraped: bool) -> Scenario:
+    """Two children in the parent's own process, of different names, beside a stage that hangs: that is told."""
+    here = (child("c1", "a"), child("c2", "a", name="other"))
+    parent = Run(branches=(Line("hangs", moves=IDLE_FOR_GOOD),), children=here)
+    return Scenario("children_here_of_two_kinds", _world(scraped, parent, *here), stuck(160))
+
+
+@scenario
+def child_elsewhere_seldom_counted(scraped: bool) -> Scenario:
+    """The ratio of a name comes from another export than the series of its runs: it may be two minutes old."""
+    process = Process(ratio=((160, 1.5), (1020, 0.1)))
+    world = _world(scraped, Run(process=process, moves=IDLE_FROM_100), child(end=900))
+    return Scenario("child_elsewhere_seldom_counted", world)
+
+
+@scenario
+def child_elsewhere_beside_unseen(scraped: bool) -> Scenario:
+    """Beside a parent that is held back, a run of another name hangs that has no series: that one is told."""
+    process = Process(unseen=((0, math.inf),), ratio=((200, 2.0),))
+    lonely = Run("r2", "other", process)
+    world = _world(scraped, Run(process=process, moves=IDLE_FROM_100), lonely, child(end=900), until=1000)
+    return Scenario("child_elsewhere_beside_unseen", world, (Fires("StuckByName", 200 + NAME_FOR, name="other"),))
+
+
+@scenario
+def unseen_stuck_beside_parent(scraped: bool) -> Scenario:
+    """Beside a parent that moves, and has a child elsewhere, a run of its name hangs that has no series."""
+    process = Process(unseen=((0, math.inf),), ratio=((200, 2.0),))
+    world = _world(scraped, Run(process=process), child())
+    return Scenario("unseen_stuck_beside_parent", world, (Fires("StuckByName", 200 + NAME_FOR),))
 
 
 SCENARIOS = tuple(make(scraped) for make in _MAKERS for scraped in (True, False))

@@ -6,9 +6,11 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from otel_progress import semconv as s
 
@@ -100,6 +102,7 @@ ANNOTATIONS = {
             "description": "Run r1 of load in work (a) is alive, but made no progress for 3m 20s; its limit is 1m 0s.",
             "stage": "fetch",
             "stuck_at": "worker.py:12 in fetch",
+            "parent": "none",
             "runbook_url": "https://runbook.invalid#operationstuck",
         },
     ),
@@ -111,6 +114,7 @@ ANNOTATIONS = {
             "description": "Run r1 of load in work (a) is busy, but repeats the same steps without new progress.",
             "stage": "fetch",
             "stuck_at": "worker.py:12 in fetch",
+            "parent": "none",
             "runbook_url": "https://runbook.invalid#operationlooping",
         },
     ),
@@ -125,6 +129,7 @@ ANNOTATIONS = {
                 "When it was last heard, it had made no progress for 0s."
             ),
             "stage": "fetch",
+            "parent": "none",
             "runbook_url": "https://runbook.invalid#operationlost",
         },
     ),
@@ -155,6 +160,53 @@ def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> No
         [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# A child's name and instance are others, and what is doubled must not be told twice.
+CHILDREN = {
+    "child_elsewhere_stuck": ("OperationStuck", 600, "b"),
+    "child_elsewhere_killed": ("OperationLost", 800, "b"),
+    "child_here_stuck": ("OperationStuck", 450, "a"),
+}
+
+
+@pytest.mark.parametrize("doubled", [False, True])
+@pytest.mark.parametrize("name", CHILDREN)
+def test_the_alert_of_a_child_names_its_parent(promtool: str, name: str, doubled: bool, tmp_path: Path) -> None:
+    """The annotation `parent` is the id of the parent, once."""
+    alert, time, instance = CHILDREN[name]
+    [scenario] = [it for it in SCENARIOS if str(it) == f"{name}-pushed"]
+    way = replace(scenario.world.way, doubled=doubled)
+    test = tool.test_of(replace(scenario, world=replace(scenario.world, way=way)))
+    series = {"job": "work", "instance": instance, label(s.OPERATION_NAME): "part", label(s.OPERATION_ID): "c1"}
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(only_annotation(RULES, "parent"), encoding="utf-8")
+    expected = [{"exp_labels": {**series, "severity": "critical"}, "exp_annotations": {"parent": "r1"}}]
+    test["promql_expr_test"] = []
+    test["alert_rule_test"] = [{"eval_time": f"{time}s", "alertname": alert, "exp_alerts": expected}]
+    file = tmp_path / "test.json"
+    content = {"rule_files": [str(rules)], "evaluation_interval": "15s", "tests": [test]}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def only_annotation(rules: str, name: str) -> str:
+    """The rules with one annotation alone."""
+    found = yaml.safe_load(rules)
+    for group in found["groups"]:
+        for rule in group["rules"]:
+            if "alert" in rule:
+                rule["annotations"] = {key: text for key, text in rule["annotations"].items() if key == name}
+    return yaml.safe_dump(found)
+
+
+def test_alerts_of_runs_name_the_parent() -> None:
+    """Every alert about a run that has started names its parent."""
+    have = {rule for rule, text in blocks() if " parent: >-\n" in text}
+    assert have == {rule for rule, _ in blocks() if rule.startswith("Operation")} - {"OperationNotStarted"}
 
 
 # -- Alertmanager

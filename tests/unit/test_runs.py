@@ -193,6 +193,21 @@ def test_a_wait_that_is_over_leaves_0(progress_capture: Capture) -> None:
         assert of(progress_capture, op)["wait_remaining"].value == 0
 
 
+def test_a_limit_that_is_gone_leaves_infinity(progress_capture: Capture) -> None:
+    """After a stage with a limit comes one without: its idle time is not held against the limit of before."""
+    with progress.operation("survey", stall_after=None) as op:
+        progress_capture.advance(15)
+        assert "stall_after" not in of(progress_capture, op)
+        with op.stage("load", stall_after=30):
+            progress_capture.advance(15)
+            assert of(progress_capture, op)["stall_after"].value == 30
+        with op.stage("listen"):
+            progress_capture.advance(60)
+            seen = of(progress_capture, op)
+        assert seen["idle"].value > 30
+        assert seen["stall_after"].value == math.inf
+
+
 def test_one_that_has_not_started_has_series(progress_capture: Capture) -> None:
     """With a limit for its start, it shows for how long it is due; after the start that is 0 once more, and no longer."""
     op = progress.operation("survey", start_within=10)

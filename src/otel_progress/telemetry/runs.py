@@ -6,6 +6,7 @@ overflow point. Their points are written from the registry at each export; who a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, Union
@@ -46,6 +47,8 @@ class Cached(NamedTuple):
 
     The one that says that it is active names its parent, too, and the health points have labels of their own.
 
+    `had` holds the columns of `_GONE` that had a value.
+
     The health point of the verdict before stays, and says 0, so that no reader who looks back finds two that stand.
     """
 
@@ -54,7 +57,7 @@ class Cached(NamedTuple):
     health: Finding
     health_head: bytes
     before: bytes = b""
-    waited: bool = False
+    had: frozenset[int] = frozenset()
 
 
 class Runs:
@@ -181,14 +184,16 @@ class Runs:
                 cached = self._health_head(operation, seen)
                 head = cached.head + time
                 values = _values(operation, seen, now)
-                if values[_WAITS] is not None and not cached.waited:
-                    cached = self._shown[operation.id] = cached._replace(waited=True)
                 points[0].append(cached.active_head + time + one)
                 for out, value in zip(points[1:], values[1:]):
                     if value is not None:
                         out.append(head + encode(value))
-                if values[_WAITS] is None and cached.waited:
-                    points[_WAITS].append(head + encode(0.0))
+                for column, gone in _GONE:
+                    if values[column] is not None:
+                        if column not in cached.had:
+                            cached = self._shown[operation.id] = cached._replace(had=cached.had | {column})
+                    elif column in cached.had:
+                        points[column].append(head + encode(gone))
                 healths.append(cached.health_head + time + one)
                 if cached.before:
                     healths.append(cached.before + time + encode(0.0))
@@ -224,7 +229,8 @@ _SERIES: Final = (
     s.RUN_COMPLETED,
     s.RUN_TOTAL,
 )
-_WAITS: Final = _SERIES.index(s.RUN_WAIT_REMAINING)
+_GONE: Final = ((_SERIES.index(s.RUN_WAIT_REMAINING), 0.0), (_SERIES.index(s.RUN_STALL_AFTER), math.inf))
+"""What a series says once it had a value and has none, so that no reader who looks back takes the last one as it is."""
 
 
 def _values(operation: Operation, seen: Figures, now: float) -> tuple[float | None, ...]:
