@@ -193,6 +193,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         runtime.at_exit,
         runtime.in_child,
         listeners._all,
+        listeners._verdicts,
     )
     go_on = runtime.ticker.park()
     kept = [list(items) for items in lists]

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from otel_progress import Health, Progress, Snapshot, StageSnapshot, Status, semconv
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.health import judge
 from otel_progress.model.repeats import StageRuns
-from otel_progress.model.snapshot import SpanIds, Wait
+from otel_progress.model.snapshot import Branch, SpanIds, Wait
 from otel_progress.model.values import INT_MAX, INT_MIN, Attributes
 from otel_progress.model.wire import from_attributes, to_attributes
 
@@ -215,3 +216,34 @@ def test_repeated_stages_that_make_no_sense_are_refused(text: str) -> None:
     known = {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "a", semconv.STATUS: "running"}
     with pytest.raises((KeyError, ValueError, TypeError, AttributeError)):
         from_attributes(known | {semconv.STAGES_REPEATED: text}, 1.0)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"idle": "x", "stall_after": 5},
+        {"stall_after": "5"},
+        {"idle": int("9" * 400)},
+        {"wait": [{"a": 1}, "x", []]},
+        {"wait": 5},
+        {"loop": {"kind": [], "keys": [1, {}], "repeats": "x", "limit": 1, "seconds": 1, "spent": {}}},
+        {"health": "silent", "reason": [1, 2], "stall_after": "x"},
+        {"health": {}, "path": 5, "child": []},
+        "a text",
+        None,
+        [],
+    ],
+)
+def test_branches_of_a_wrong_type_are_read_as_far_as_they_can_be(item: object) -> None:
+    """Whatever a sender writes into a branch, the rest of the operation is known, and can be judged."""
+    good = {"path": "good", "idle": 2.5, "stall_after": 5, "health": "silent"}
+    attributes = {
+        semconv.OPERATION_ID: "1",
+        semconv.OPERATION_NAME: "work",
+        semconv.STATUS: "running",
+        semconv.BRANCHES: json.dumps([item, good]),
+    }
+    read = from_attributes(attributes, 100.0)
+    assert read.branches[-1] == Branch(path="good", idle=2.5, stall_after=5, health=Health.SILENT)
+    assert judge(read, 160.0).health is Health.SILENT
+    assert json.dumps(read.to_dict())

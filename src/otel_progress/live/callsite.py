@@ -5,13 +5,12 @@ Methods of a running job never raise. What they can't use they leave out, and sa
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Final
 
+from otel_progress.live.guard import say
 from otel_progress.model.values import shown
 
-log = logging.getLogger("otel_progress")
 SITES: Final = 1000
 """Places that are told apart; after so many, nothing more is said."""
 _told: Final[set[tuple[str, str, int]]] = set()
@@ -47,6 +46,6 @@ def _once(site: tuple[str, str, int], text: str, *args: object) -> None:
         return
     _told.add(site)
     if len(_told) > SITES:
-        log.warning("wrong use at more than %d places: no more of them are named", SITES)
+        say("wrong use at more than %d places: no more of them are named", SITES)
     else:
-        log.warning(text, *args)
+        say(text, *args)

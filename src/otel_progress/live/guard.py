@@ -16,11 +16,19 @@ log = logging.getLogger("otel_progress")
 _told: set[str] = set()
 
 
+def say(text: str, *args: object, exc_info: bool = False) -> None:
+    """Log a warning; what a handler of the user's raises reaches neither the job nor a thread of ours."""
+    try:
+        log.warning(text, *args, exc_info=exc_info)
+    except Exception:
+        return
+
+
 def tell_once(what: str, *args: object) -> None:
     """Log the exception that is being handled, once for each kind of text."""
     if what not in _told:
         _told.add(what)
-        log.warning(what, *args, exc_info=True)
+        say(what, *args, exc_info=True)
 
 
 R = TypeVar("R")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from otel_progress.live.engine.listeners import Listener
     from otel_progress.live.engine.parallel import Judged
     from otel_progress.live.engine.watchdog import Trouble
+    from otel_progress.live.stack import Place
     from otel_progress.live.stage import Stage
     from otel_progress.model.plan import Plan, StagePlan
     from otel_progress.model.repeats import FoldedRuns
@@ -119,6 +120,9 @@ class Operation(Handle):
     _runs: FoldedRuns | None = None
     _notes: deque[Note] | None = None
     _listeners: list[Listener] | None = None
+    _verdict_listeners: list[Listener] | None = None
+    _estimate_ends = math.inf
+    """When to tell whether the rate or ETA that was told still holds (s, monotonic)."""
     _health = Health.PROGRESSING
     _health_reason: str | None = None
     _check_at = 0.0
@@ -565,12 +569,15 @@ class Use:
         self._node = node
         self._context: Any = None
         self._token: Any = None
+        self._places: tuple[Place, Place] | None = None
 
     def __enter__(self) -> Any:
         """The handle is current from here on."""
         self._context = context.innermost.set(self._node)
-        if self._node._place is not None:
-            self._node._place = here()
+        before = self._node._place
+        if before is not None:
+            self._node._place = place = here()
+            self._places = before, place
         self._token = hooks.tracing.attach(self._node) if self._node._span is not None else None
         return self._node
 
@@ -578,6 +585,8 @@ class Use:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """What was current before is current again."""
+        if self._places is not None and self._node._place is self._places[1]:
+            self._node._place = self._places[0]  # where it works on
         context.leave(self)
 
     async def __aenter__(self) -> Any:

@@ -16,7 +16,7 @@ from otel_progress.model.loop import Loop
 from otel_progress.model.repeats import from_list, to_list
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
-from otel_progress.model.values import Attributes, Scalar
+from otel_progress.model.values import Attributes, Scalar, finite
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -55,16 +55,11 @@ _JSON: Final = (
     (s.RESULT, "result"),
     (s.ATTRIBUTES, "attributes"),
 )
-_BRANCH: Final = (
-    "path",
-    "lane",
-    "child",
-    "child_name",
-    "stall_after",
-    "stall_after_source",
-    "reason",
-    "stuck_at",
-)
+_BRANCH: Final = ("path", "lane", "child", "child_name", "stall_after_source", "reason", "stuck_at")
+BRANCHES: Final = 16
+"""Branches that are read of one event."""
+_LONGEST: Final = 1e12
+"""No time is longer, in seconds."""
 _STAGE: Final = (
     "weight",
     "expected",
@@ -146,7 +141,8 @@ def _wait(wait: Wait) -> dict[str, Scalar]:
 
 def _branch(branch: Branch) -> dict[str, Any]:
     """A branch as a small dict; what has its usual value is left out."""
-    out: dict[str, Any] = {name: value for name in _BRANCH if (value := getattr(branch, name)) is not None}
+    names = (*_BRANCH, "stall_after")
+    out: dict[str, Any] = {name: value for name in names if (value := getattr(branch, name)) is not None}
     if branch.idle:
         out["idle"] = round(branch.idle, 3)
     if branch.health is not Health.PROGRESSING:
@@ -254,7 +250,7 @@ def from_attributes(
         heartbeat_at=get(s.LAST_HEARTBEAT),
         loop=_read_loop(json.loads(get(s.LOOP, "null"))),
         overdue=bool(get(s.OVERDUE, False)),
-        branches=tuple(_read_branch(item) for item in json.loads(get(s.BRANCHES, "[]"))),
+        branches=_read_branches(json.loads(get(s.BRANCHES, "[]"))),
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
         span=span,
         repeated=tuple(from_list(item) for item in json.loads(get(s.STAGES_REPEATED, "[]"))),
@@ -262,16 +258,51 @@ def from_attributes(
     )
 
 
+def _read_branches(given: Any) -> tuple[Branch, ...]:
+    """The branches that an event names; whoever sends may be wrong, so what can't be read is left out."""
+    items = given if isinstance(given, list) else []
+    return tuple(_read_branch(item) for item in items[:BRANCHES] if isinstance(item, dict))
+
+
 def _read_branch(item: Mapping[str, Any]) -> Branch:
     get = item.get
-    said: dict[str, Any] = {name: get(name) for name in _BRANCH}
+    said: dict[str, Any] = {name: text for name in _BRANCH if isinstance(text := get(name), str)}
     return Branch(
-        idle=get("idle", 0.0),
-        health=Health(get("health", Health.PROGRESSING)),
-        wait=Wait(*item["wait"]) if "wait" in item else None,
-        loop=_read_loop(get("loop")),
+        idle=_seconds(get("idle")) or 0.0,
+        stall_after=_seconds(get("stall_after")) or None,
+        health=_read_health(get("health")),
+        wait=_read_wait(get("wait")),
+        loop=_checked_loop(get("loop")),
         **said,
     )
+
+
+def _seconds(given: Any) -> float | None:
+    """A time that can be counted with, or None."""
+    return float(given) if finite(given) and 0 <= given <= _LONGEST else None
+
+
+def _read_health(given: Any) -> Health:
+    try:
+        return Health(given)
+    except ValueError:
+        return Health.PROGRESSING
+
+
+def _read_wait(given: Any) -> Wait | None:
+    if not isinstance(given, list) or len(given) != 3 or not isinstance(given[0], str):
+        return None
+    return Wait(given[0], _seconds(given[1]) or 0.0, _seconds(given[2]))
+
+
+def _checked_loop(given: Any) -> Loop | None:
+    try:
+        loop = _read_loop(given)
+        if loop is None or not all(isinstance(text, str) for text in (loop.kind, *loop.keys)):
+            return None
+        return loop if all(finite(number) for number in (loop.repeats, loop.limit, loop.seconds)) else None
+    except (TypeError, KeyError, AttributeError, ValueError):
+        return None
 
 
 def _read_loop(given: Mapping[str, Any] | None) -> Loop | None:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,6 +18,7 @@ from otel_progress.errors import InvalidState
 from otel_progress.live import hooks
 from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
+from otel_progress.live.guard import say
 from otel_progress.model.status import Health, Status
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     OnVerdict = Callable[[Health, Health, Snapshot], object]
     Callback = Callable[[Snapshot], object] | Callable[[Snapshot, Event], object]
 
-log = logging.getLogger("otel_progress")
 QUEUE: Final = 10_000
 """Calls that may wait: of all listeners, and once more of each async one. Ends find room in twice as many."""
 
@@ -73,7 +71,7 @@ class Listener:
         drops.add(semconv.DROP_LISTENER_ERROR)
         if not self.broken:
             self.broken = True
-            log.warning("listener %r failed; it is told of every change all the same", self.callback, exc_info=True)
+            say("listener %r failed; it is told of every change all the same", self.callback, exc_info=True)
 
 
 class Change(NamedTuple):
@@ -173,6 +171,7 @@ def _is_full(queue: deque[Any], event: Event) -> bool:
 
 
 _all: list[Listener] = []
+_verdicts: list[Listener] = []
 
 
 class Teller:
@@ -258,24 +257,28 @@ class AsyncVerdictListener(AsyncListener):
 def listen_to_verdicts(callback: OnVerdict, operation: Operation | None) -> Callable[[], None]:
     """Tell the callback of each change of the verdict on one operation, or on all; returns what takes it out again."""
     listener = (AsyncVerdictListener if _is_async(callback) else VerdictListener)(callback)
-    reference = None if operation is None else weakref.ref(operation)
-
-    def tell(about: Operation, old: Health, new: Health, snapshot: Snapshot) -> None:
-        if reference is None or reference() is about:
-            teller.put(listener, Change(old, new, snapshot))
-
-    hooks.verdicts.append(tell)
+    if operation is None:
+        where = _verdicts
+    else:
+        where = operation._verdict_listeners = operation._verdict_listeners or []
+    where.append(listener)
+    if tell_verdict not in hooks.verdicts:
+        hooks.verdicts.append(tell_verdict)
     runtime.want()
     if operation is not None and operation._status is Status.RUNNING and not operation._seen_by_ticker:
         operation._announce()
 
     def remove() -> None:
-        if tell in hooks.verdicts:
-            hooks.verdicts.remove(tell)
+        if listener in where:
+            where.remove(listener)
 
-    if reference is not None:
-        weakref.finalize(operation, remove).atexit = False
     return remove
+
+
+def tell_verdict(about: Operation, old: Health, new: Health, snapshot: Snapshot) -> None:
+    """The ticker's word that the verdict on an operation changed."""
+    for listener in (*_verdicts, *(about._verdict_listeners or ())):
+        teller.put(listener, Change(old, new, snapshot))
 
 
 def _is_async(callback: object) -> bool:

@@ -46,6 +46,10 @@ SOON: Final = 10.0
 SOON_MOST: Final = 500
 STALLS: Final = 500
 """Operations found stuck in one round; where it is more, the others are told in the next ones."""
+ESTIMATE_ENDS: Final = 5.0
+"""Seconds without a unit after which those who were told a rate or an ETA hear whether it still holds."""
+BACKLOG: Final = 500
+"""Changes in one round from which on the stages of an operation that ended meanwhile are told by its end alone."""
 WAKES: Final = 0.02
 """Seconds from one round that somebody asked for to the next such."""
 RATIONED_EACH: Final = 32
@@ -214,8 +218,13 @@ class Ticker:
         for see in tuple(hooks.on_change):
             for change in taken:
                 _safely(see, change)
+        ended = {change[1] for change in taken if change[0] == semconv.OPERATION_ENDED}
         for change in taken:
-            _safely(self._tell, change, now)
+            if len(taken) > BACKLOG and change[0] in _STAGE and change[1] in ended:
+                drops.add(semconv.DROP_FOLDED)
+                _safely(_note_stage, change[0], change[1], change[2], now)
+            else:
+                _safely(self._tell, change, now)
 
     def _tell(self, change: Change, now: float) -> None:
         """Make the event of a change: at once where it changes state, else when the budget allows."""
@@ -265,7 +274,7 @@ class Ticker:
                 if moved:
                     self._wait_with_parents(operation)
                     skipped += waiting.setdefault(operation, number) != number
-                elif operation._said != operation._told:
+                elif operation._said != operation._told or now >= operation._estimate_ends:
                     waiting.setdefault(operation, number)
                 due = now >= operation._check_at
                 if operation._loops is not None:
@@ -417,6 +426,9 @@ class Ticker:
             operation._sequence += 1
             operation._told = operation._said
             snapshot = self._snapshots[operation] = operation.snapshot()
+            progress = snapshot.progress
+            estimated = progress.rate is not None or progress.eta is not None
+            operation._estimate_ends = clock.monotonic() + ESTIMATE_ENDS if estimated else FOREVER
         else:
             operation._sequence += 1
         return snapshot
