@@ -123,10 +123,10 @@ def follow(page: str, crawler: subprocess.Popen[bytes], *, once: bool) -> int:
         with urlopen(f"{page}/operations", timeout=10) as answer:
             for row in json.load(answer)["operations"]:
                 wanted = left.get(row["name"], ("",))[0]
-                health = row.get("verdict", {}).get("health")
+                health = (row.get("verdict") or {}).get("health")
                 if wanted in (row["status"], "stuck" if health == "silent" else health):
                     del left[row["name"]]
-                    more = row.get("stuck_at") or row.get("verdict", {}).get("reason") or row.get("reason") or ""
+                    more = row.get("stuck_at") or (row.get("verdict") or {}).get("reason") or row.get("reason") or ""
                     print(f"{passed:5.0f} s  {row['name']}: {wanted}{f' - {more}' if more else ''}", flush=True)
         time.sleep(0.5)
     return 0
