@@ -6,8 +6,8 @@ READY := $(VENV)/.ready
 
 # Where there is no Go, that of the user's cache is taken, and put there first.
 WITH_GO := command -v go >/dev/null || PATH="$$(sh tools/install-go.sh):$$PATH";
-# Tests that need no program but Python.
-PLAIN := tests/unit tests/typing tests/terminal tests/stress README.md docs
+# Tests that need no program but Python, and no long waits: those of forks, kills and outages are in tests/stress.
+PLAIN := tests/unit tests/typing tests/terminal README.md docs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-stack check format stack alert-demo bench coverage versions dashboards lock clean
@@ -22,7 +22,7 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: $(READY)  ## a monitor and its page, and jobs that work, wait, fail, hang, loop and are killed; needs nothing else
 	@$(RUN) examples/tour
 
-test: $(READY)  ## the tests that need nothing built or installed; some minutes
+test: $(READY)  ## the tests that need nothing built or installed; in less than 5 minutes
 	$(RUN) -m pytest -n 2 --dist loadfile $(PLAIN)
 
 test-all: stack  ## builds and installs what is missing (the first time about 20 minutes), then runs all tests, as .ci/run does

@@ -29,7 +29,7 @@ SURVEY = HERE.parent / "survey.py"
 PORT = 4318
 SEEN = {
     "survey": ("completed", "surveys the source code of Python's standard library"),
-    "research": ("silent", "gets stuck: a server never answers; the page says at which line"),
+    "research": ("stuck", "gets stuck: a server never answers; the page says at which line"),
     "release": ("waiting", "waits for a human: that is no trouble, before it is overdue"),
     "import": ("failed", "fails at record 37"),
     "plan trip": ("looping", "loops: the same two tools again and again, and it costs"),
@@ -123,11 +123,11 @@ def follow(page: str, crawler: subprocess.Popen[bytes], *, once: bool) -> int:
         with urlopen(f"{page}/operations", timeout=10) as answer:
             for row in json.load(answer)["operations"]:
                 wanted = left.get(row["name"], ("",))[0]
-                if wanted in (row["status"], row.get("verdict", {}).get("health")):
+                health = (row.get("verdict") or {}).get("health")
+                if wanted in (row["status"], "stuck" if health == "silent" else health):
                     del left[row["name"]]
-                    more = row.get("stuck_at") or row.get("verdict", {}).get("reason") or row.get("reason") or ""
-                    word = "stuck" if wanted == "silent" else wanted
-                    print(f"{passed:5.0f} s  {row['name']}: {word}{f' - {more}' if more else ''}", flush=True)
+                    more = row.get("stuck_at") or (row.get("verdict") or {}).get("reason") or row.get("reason") or ""
+                    print(f"{passed:5.0f} s  {row['name']}: {wanted}{f' - {more}' if more else ''}", flush=True)
         time.sleep(0.5)
     return 0
 
