@@ -609,7 +609,7 @@ def test_owner_sees_only_their_own(guarded: Served) -> None:
     assert guarded.get("/operations?name=both", token=ANN)["total"] == 2
     assert guarded.get("/operations?parent=of-bob", token=ANN)["total"] == 1
     assert guarded.get("/operations?status=completed", token=ANN)["total"] == 1
-    assert guarded.get("/health", token=ANN)["operations"] == {"running": 3, "stored": 1}
+    assert guarded.get("/health", token=ANN)["operations"] == {"running": 3, "stored": 1, "trouble": 0}
     for other in ("of-bob", "bob-below-ann", "bob-done", "of-nobody"):
         for method, path in (("GET", ""), ("GET", "/events"), ("GET", "/stream"), ("DELETE", "")):
             answer = guarded.ask(method, f"/operations/{other}{path}", token=ANN)

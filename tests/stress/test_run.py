@@ -196,14 +196,17 @@ def test_worker_that_is_killed_is_lost_while_the_command_lives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stop", "go_on", "state"),
-    [(signal.SIGSTOP, signal.SIGCONT, "stopped (T"), (None, signal.SIGUSR1, "sleeping (S")],
+    ("stop", "go_on", "state", "word"),
+    [(signal.SIGSTOP, signal.SIGCONT, "stopped (T", "frozen"), (None, signal.SIGUSR1, "sleeping (S", "dead")],
     ids=["stopped", "in C code"],
 )
 def test_frozen_command_is_silent_and_gets_no_certificate(
-    tmp_path: Path, stop: signal.Signals | None, go_on: signal.Signals, state: str
+    tmp_path: Path, stop: signal.Signals | None, go_on: signal.Signals, state: str, word: str
 ) -> None:
-    """One that is stopped, or holds the global lock, and goes on is told as silent, once, and as back; never as lost."""
+    """One that is stopped, or holds the global lock, and goes on is told, once, and as back; never as lost.
+
+    It is frozen only where its process is seen to be stopped, and dead, as nothing is heard of it, in C code.
+    """
     told = tmp_path / "stderr"
     command = ("sh", "-c", 'exec "$@" 2>"$0"', str(told), *RUN, "--", sys.executable)
     with Receiver() as receiver:
@@ -217,7 +220,7 @@ def test_frozen_command_is_silent_and_gets_no_certificate(
                 program.line("freezes")
             else:
                 os.kill(pid, stop)
-            until(lambda: "frozen: nothing was heard" in told.read_text())
+            until(lambda: f"{word}: nothing was heard" in told.read_text())
             until(lambda: "Thread " in told.read_text() or "its stack" in told.read_text())
             os.kill(pid, go_on)
             until(lambda: "is heard again" in told.read_text())
@@ -225,7 +228,7 @@ def test_frozen_command_is_silent_and_gets_no_certificate(
             program.finish(0)
         said = told.read_text()
         assert f"it is {state}" in said
-        assert said.count("frozen: nothing was heard") == 1
+        assert said.count(f"{word}: nothing was heard") == 1
         assert "freeze (watched.py" in said or stop is not None or "its stack" in said
         assert "lost" not in said
         assert receiver.ended()["frozen"] == "completed"

@@ -67,6 +67,7 @@ def test_each_program_that_names_a_mark_has_it() -> None:
     """A mark that a program speaks of stands in a line of its source."""
     text = "".join(file.read_text() for file in (ROOT / "benchmarks" / "faults").glob("*.py"))
     named = set(re.findall(r'mark="([\w ]+)"', text)) | set(re.findall(r'job\.stuck\(\w+, [\w\[\]]+, "([\w ]+)"', text))
+    named |= set(re.findall(r'(?:hangs|lost)\(job, \w+, limit, "([\w ]+)"', text))
     assert named == set(LINES)
 
 
