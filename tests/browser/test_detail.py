@@ -171,11 +171,11 @@ def test_three_tools_with_one_that_hangs(open_page, world):
     """Of lines of work side by side each is told with how it is; the stage that hangs is marked, and no other."""
     now = time.time()
     branches = [
-        {"branch": "search", "stage": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0, "stuck_at": "tools.py:12 in search"},
-        {"branch": "approval", "stage": "approval", "health": "progressing", "wait": {"reason": "ada", "elapsed": 40.0, "overdue_after": 6.0}},
-        {"branch": "weather", "stage": "weather", "health": "progressing", "idle": 0.2, "stall_after": 4.0},
+        {"label": "search", "path": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0, "stuck_at": "tools.py:12 in search"},
+        {"label": "approval", "path": "approval", "health": "progressing", "wait": {"reason": "ada", "elapsed": 40.0, "overdue_after": 6.0}},
+        {"label": "weather", "path": "weather", "health": "progressing", "idle": 0.2, "stall_after": 4.0},
     ]  # fmt: skip
-    stages = [stage(one["branch"], "running", now - 40, 40.0) for one in branches]
+    stages = [stage(one["label"], "running", now - 40, 40.0) for one in branches]
     verdict = {"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"}
     world.put(base("tools", "agent", now - 40, now, idle=34.0, stage="search", stages=stages, branches=branches, verdict=verdict))  # fmt: skip
     page = open_page("#/operations/tools", wait=".branches li")

@@ -309,8 +309,8 @@ def test_show_lines_of_work_and_repeated_stages(capsys: pytest.CaptureFixture[st
         stages=[*runs, {"path": "search", "status": "running", "started_at": now - 40, "elapsed": 40.0}],
         verdict={"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"},
         branches=[
-            {"branch": "search", "stage": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
-            {"branch": "child look", "child": "c-2", "health": "progressing"},
+            {"label": "search", "path": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
+            {"label": "child look", "child": "c-2", "health": "progressing"},
         ],
         children_rows=[
             {"id": f"c-{number}", "name": "look", "status": "running", "attributes": {"city": city}}
@@ -327,7 +327,7 @@ def test_show_lines_of_work_and_repeated_stages(capsys: pytest.CaptureFixture[st
     for part in (
         "search: no progress for 0:34, stall_after is 4 s",
         "stuck        no progress for 0:34 of 0:04",
-        "⠿ child look (city=Trier)  progressing",
+        "⠿ child look  progressing",
         "fetch ",
         "HTTP 500",
         '{"depth": [1, 2]}',

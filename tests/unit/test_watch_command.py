@@ -17,7 +17,9 @@ from otel_progress.cli.sse import Frame, Parser, TooLong
 from otel_progress.handlers import words as words_of_handlers
 from otel_progress.handlers.tree import Branch, Look, Sheet, rows_of
 from otel_progress.handlers.words import Line
+from otel_progress.model.snapshot import Branch as ModelBranch
 from otel_progress.model.status import Health, Status
+from otel_progress.monitor import views
 from otel_progress.testing import Capture
 
 STREAM = (
@@ -212,14 +214,14 @@ def test_one_clock_in_one_format() -> None:
 def test_branches_in_trouble_are_named() -> None:
     """The worst line of work stands in the badge, others in trouble below it, and those that go on are named."""
     branches = [
-        {"branch": "search", "stage": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
+        {"label": "search", "path": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
         {
-            "branch": "ask",
-            "stage": "ask",
+            "label": "ask",
+            "path": "ask",
             "health": "waiting",
             "wait": {"reason": "ada", "elapsed": 9, "overdue_after": 6},
         },
-        {"branch": "weather", "stage": "weather", "health": "progressing", "idle": 0.1, "stall_after": 4.0},
+        {"label": "weather", "path": "weather", "health": "progressing", "idle": 0.1, "stall_after": 4.0},
     ]
     verdict = {"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"}
     found = snapshot_of({**ROW, "idle": 34.0, "verdict": verdict, "branches": branches})
@@ -232,6 +234,18 @@ def test_branches_in_trouble_are_named() -> None:
         "FROZEN",
         "red",
     )
+
+
+def test_line_of_work_has_the_name_that_the_monitor_gives() -> None:
+    """What the API says of a line of work is read back whole: its stage, its thread, its child have one name."""
+    given = (
+        ModelBranch("k", idle=5.0, stall_after=4.0, health=Health.SILENT, stuck_at="a.py:6 in f"),
+        ModelBranch("k", lane="worker-1"),
+        ModelBranch(child="sub-1", child_name="sub"),
+    )
+    found = snapshot_of({**ROW, "branches": [views._branch(one) for one in given]})
+    assert [one.label for one in found.branches] == ["k", "k in worker-1", "child sub"]
+    assert found.branches == given
 
 
 def test_nested_values_are_json() -> None:

@@ -122,9 +122,9 @@ def _branches(given: object) -> tuple[Branch, ...]:
 
 def _branch(one: Row) -> Branch:
     child = text(one.get("child"))
-    name = (text(one.get("branch")) or "").rpartition("child ")[2]
+    name = (text(one.get("label")) or "").rpartition("child ")[2]
     return Branch(
-        text(one.get("stage")),
+        text(one.get("path")),
         text(one.get("lane")),
         child,
         name or None if child else None,

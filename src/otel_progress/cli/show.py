@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import IO, Any, Final
@@ -223,9 +224,13 @@ def _pairs(values: Row) -> list[Line]:
 def _strands(one: Snapshot, detail: Row) -> list[Line]:
     """Its lines of work, each with how it is; the worst first."""
     rows = items(detail.get("children_rows"))
-    names = {text(row.get("id")): f"child {label}" for row, label in zip(rows, labels_of(rows))}
+    apart = {text(row.get("id")): f"child {label}" for row, label in zip(rows, labels_of(rows))}
     strands = [(words.strand(branch), branch) for branch in one.branches]
-    strands = [(strand._replace(label=names.get(branch.child, strand.label)), branch) for strand, branch in strands]
+    shared = Counter(strand.label for strand, _ in strands)
+    strands = [
+        (strand._replace(label=apart.get(branch.child, strand.label)) if shared[strand.label] > 1 else strand, branch)
+        for strand, branch in strands
+    ]
     wide = max((len(strand.label) for strand, _ in strands), default=0)
     lines: list[Line] = []
     for strand, branch in strands:

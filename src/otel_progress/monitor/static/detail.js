@@ -114,7 +114,7 @@ function Branches({ shown }) {
   const labels = apart(shown.children_rows ?? []);
   return html`<section class="branches" aria-labelledby="branches-title"><h2 id="branches-title">Side by side</h2><ul>${branches.map((branch) => {
     const face = GROUP[branch.group];
-    const child = labels.get(branch.child);
+    const child = branches.filter(({ label }) => label === branch.label).length > 1 && labels.get(branch.child);
     const name = html`<bdi>${branch.label}</bdi>${child && html` <span class="child-label"><bdi>${child}</bdi></span>`}`;
     return html`<li key=${`${branch.label} ${branch.child ?? ""}`} class=${face.trouble ? `tone-${face.tone} bad-branch` : ""}><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="branch-name">${branch.child ? html`<${Go} id=${branch.child}>${name}<//>` : name}</span>
       <span class=${`branch-state tone-${face.tone}`}>${face.label}</span><span class="branch-words"><bdi>${branch.words}</bdi>${branch.stuck_at && html` <code><bdi>at ${branch.stuck_at}</bdi></code>`}</span></li>`;

@@ -215,14 +215,8 @@ export function branchesOf(row, now) {
   const later = since(row, now);
   return row.branches.map((branch) => {
     const group = groupFor(branch.health, branch.wait && overdue(branch.wait, later), branch.wait);
-    return { ...branch, group, path: branch.stage ?? branch.path, label: labelOf(branch), words: wordsOf(branch, group, later) };
+    return { ...branch, group, words: wordsOf(branch, group, later) };
   });
-}
-
-function labelOf({ branch, label, path, lane, child, child_name: name }) {
-  if (branch ?? label) return branch ?? label;
-  const part = lane ?? (child == null ? null : `child ${name ?? child}`);
-  return [path, part].filter(Boolean).join(lane ? " in " : ", ") || "the operation itself";
 }
 
 function wordsOf(branch, group, later) {
