@@ -381,3 +381,38 @@ def test_detail_follows(open_page, world):
     expect(page.locator(".big-percent")).to_have_text("51%")
     asked = sum(line.startswith("GET /operations/survey-1?") for line in world.requests) - before
     assert 2 <= asked <= 4 * (time.time() - began) + 2
+
+
+def test_child_that_is_the_cause_is_named(open_page, world):
+    """An operation that waits for a stuck child in another process says so, here and in the list, with a link to it."""
+    now = time.time()
+    reason = "waits for child sub/sub-1 in another process, which is stuck (no progress for 34 s, stall_after is 4 s)"
+    world.put(base("parent", "parent", now - 40, now, idle=3.0, verdict={"health": "stuck", "reason": reason, "child": "sub-1"}))  # fmt: skip
+    page = open_page("#/operations/parent", wait=".trouble")
+    for place in (".trouble .evidence", ".row.current .why"):
+        expect(page.locator(place)).to_contain_text(re.compile(r"which is stuck \(no progress for 3\d s, stall_after"))
+        link = page.locator(place).get_by_role("link", name="child sub/sub-1")
+        expect(link).to_have_attribute("href", "#/operations/sub-1")
+    page.locator(".row.current .why a").click()
+    page.wait_for_url(re.compile("#/operations/sub-1$"))
+
+
+def test_feed_says_how_a_stage_ended(open_page, world):
+    """The end of a stage is told with its own status, also where only the words tell it; else it is just an end."""
+    now = time.time()
+    world.put(base("ends", "ends", now - 40, now))
+    for number, text in enumerate(("ends: stage a cancelled after 1.0 s", "ends: stage a failed after 1.0 s: X", "")):
+        world.say("ends", "progress.stage.ended", text, stage="a", timestamp=now - 9 + number)
+    page = open_page("#/operations/ends", wait=".line")
+    assert page.locator(".line-kind").all_inner_texts() == ["cancelled", "failed", "ended"]
+    expect(page.locator(".line svg.tone-good")).to_have_count(0)
+
+
+def test_clocks_end_with_the_last_sign_of_life(open_page, world):
+    """What is dead, frozen or unknown has the times of its last sign of life, in the list and here."""
+    now = time.time()
+    for health in ("dead", "unknown"):
+        world.put(base(health, health, now - 700, now - 600, elapsed=100.0, idle=7.0, verdict={"health": health, "reason": "not heard of for 600 s"}))  # fmt: skip
+        page = open_page(f"#/operations/{health}", wait=".big-time")
+        expect(page.locator(".big-time")).to_contain_text("1 min 40 s elapsed")
+        expect(page.locator(".row.current .row-time")).to_have_text("1 min 40 s")

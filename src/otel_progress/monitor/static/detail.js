@@ -4,7 +4,7 @@ import { html, useEffect, useRef } from "./html.js";
 import { askCancel } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { Icon } from "./icons.js";
-import { Agent, Bar, Copy, Go, Long, State, Value, asText } from "./parts.js";
+import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.js";
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
@@ -102,7 +102,7 @@ function Trouble({ shown }) {
   ].filter(Boolean);
   return html`<section class=${`trouble tone-${face.tone}`} aria-label=${HEADLINES[group] ?? face.label}>
     <h2><${Icon} name=${face.icon} />${HEADLINES[group] ?? face.label}</h2>
-    <p class="evidence"><bdi>${live || verdict.reason || ""}</bdi>${evidence.map((one) => html`<span key=${one} class="dim"><bdi>${one}</bdi></span>`)}</p>
+    <p class="evidence"><${Why} text=${live || verdict.reason || ""} child=${verdict.child} />${evidence.map((one) => html`<span key=${one} class="dim"><bdi>${one}</bdi></span>`)}</p>
     ${shown.loop && html`<div class="loop"><span>${number(shown.loop.repeats ?? 0)} times the same ${shown.loop.kind ?? "steps"}:</span><ol>${(shown.loop.keys ?? []).map((key, index) => html`<li key=${index}><code><bdi>${asText(key)}</bdi></code></li>`)}</ol></div>`}
     ${(shown.stuck_at || shown.stack) && html`<div class="stack"><div class="stack-head">${shown.stuck_at && html`<code class="stuck-at"><bdi>${shown.stuck_at}</bdi></code>`}<span class="grow"></span>${shown.stack && html`<${Copy} text=${shown.stack} words="Copy the stack" />`}</div>
       ${shown.stack && html`<pre tabindex="0" aria-label="Where it is stuck">${shown.stack}</pre>`}</div>`}</section>`;

@@ -54,8 +54,9 @@ export function faceOf(row) {
   return isFinal(row) ? STATUS[row.status] ?? STATUS.completed : GROUP[groupOf(row)];
 }
 
-/** Seconds since a row was last said, where it still runs. */
-export const since = (row, now) => (isFinal(row) || row.timestamp == null ? 0 : Math.max(0, now - row.timestamp));
+/** Seconds since a row was last said, where it still runs: its clocks end with the last sign of life. */
+export const since = (row, now) => (isFinal(row) || GONE.has(groupOf(row)) || row.timestamp == null ? 0 : Math.max(0, now - row.timestamp));
+const GONE = new Set(["dead", "frozen", "unknown"]);
 /** How long it has run. */
 export const elapsedOf = (row, now) => (row.elapsed == null ? null : row.elapsed + since(row, now));
 /** How long it has made no progress. */
@@ -192,6 +193,7 @@ export function troubleOf(row, now) {
   const group = groupOf(row);
   const verdict = row.verdict ?? {};
   const said = (text) => (verdict.branch ? `${verdict.branch}: ${text}` : text);
+  if (verdict.child != null && group !== "ended" && group !== "pending") return later(verdict.reason ?? "", since(row, now));
   if (group === "stuck") {
     const idle = idleOf(row, now);
     return idle == null ? verdict.reason ?? "no progress" : said(`no progress for ${duration(idle)}`);
@@ -200,6 +202,9 @@ export function troubleOf(row, now) {
   if (group === "ended") return row.reason ?? "";
   return group === "progressing" || group === "pending" ? "" : verdict.reason ?? "";
 }
+
+// Evidence with its clock, which runs on.
+const later = (text, gone) => text.replace(/\bfor (\d+) s\b/, (_, told) => `for ${duration(Number(told) + gone)}`);
 
 /** "waits for approval for 36 s, of at most 6 s", so many seconds after it was said. */
 export function waitOf(wait, later) {
