@@ -337,6 +337,15 @@ def test_show_lines_of_work_and_repeated_stages(capsys: pytest.CaptureFixture[st
     assert told.count("✓ fetch") == 1
 
 
+def test_show_one_in_no_trouble(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
+    """Of an operation in no trouble no limit is told, unlike of one that is stuck."""
+    verdict = {"limit": "stall_after", "allowed": 3.0, "reason": "no progress for 0 s, stall_after is 3 s"}
+    for health in ("progressing", "stuck"):
+        monitor.say(id="a", name="a", status="running", verdict={**verdict, "health": health})
+        _, told, _ = ask(capsys, "show", "a", "--url", monitor.url)
+        assert ("no progress" in told, "limit" in told) == (health == "stuck", health == "stuck")
+
+
 def test_show_what_ended(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
     """Of what is over, why it ended so, and each stage with its share of the time."""
     stages = [{"name": "load", "path": "load", "status": "failed", "started_at": 1.0, "elapsed": 5.0, "reason": "E: x"}]

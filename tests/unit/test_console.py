@@ -359,7 +359,7 @@ def test_the_tree_goes_away(progress_capture: Capture, show: Show) -> None:
     console.refresh()
     assert not terminal.cursor_hidden
     assert terminal.seen[0] == "✓ job completed after 3.0 s"
-    assert re.match(r"  ✓ load +3\.0 s  100%  ▪{20}$", terminal.seen[1])
+    assert re.match(r"  ✓ load +3\.0 s  100% of the time  ▪{20}$", terminal.seen[1])
     assert terminal.text.count("job") == 1
 
 

@@ -15,6 +15,7 @@ from otel_progress.cli.client import is_loopback
 from otel_progress.cli.remote import label_of, labels_of, shown, snapshot_of
 from otel_progress.cli.sse import Frame, Parser, TooLong
 from otel_progress.handlers import words as words_of_handlers
+from otel_progress.handlers.plain import progressed
 from otel_progress.handlers.tree import Branch, Look, Sheet, rows_of
 from otel_progress.handlers.words import Line
 from otel_progress.model.snapshot import Branch as ModelBranch
@@ -337,6 +338,36 @@ def test_the_clock_of_the_monitor_is_used(progress_capture: Capture) -> None:
     board.changed([row(timestamp=clock.unix() + 990.0, elapsed=5.0)])
     progress_capture.clock.sleep(3)
     assert board.branches(clock.monotonic(), 10)[0][0].snapshot.elapsed == pytest.approx(18.0)
+
+
+@pytest.mark.parametrize(("health", "grown"), [("dead", 0), ("unknown", 0), ("stuck", 60), ("progressing", 60)])
+def test_clocks_end_with_the_last_sign_of_life(health: str, grown: int) -> None:
+    """Of what is dead or unknown the times are those of its last sign of life; others go on."""
+    stage = {"path": "s", "status": "running", "started_at": 1.0, "elapsed": 4.0}
+    given = {**ROW, "elapsed": 5.0, "idle": 3.0, "stages": [stage], "verdict": {"health": health, "reason": "x"}}
+    found = snapshot_of(given, 60.0)
+    assert (found.elapsed, found.idle, found.stages[0].elapsed) == (5 + grown, 3 + grown, 4 + grown)
+
+
+def test_what_is_stuck_has_a_sign_and_no_pace() -> None:
+    """An operation that is stuck, and the stage in which it is, have a `!` and no rate, whatever their idle time."""
+    counted = {"completed": 3, "total": 9, "rate": 2.0}
+    stage = {"path": "s", "status": "running", "started_at": 1.0, "elapsed": 4.0, "progress": counted}
+    given = {**ROW, "idle": 0.0, "stage": "s", "stages": [stage], "progress": counted}
+    for health, signs, pace in (("looping", "!!", False), ("progressing", "⠋⠋", True)):
+        found = snapshot_of({**given, "verdict": {"health": health, "reason": "the same again and again"}})
+        rows = [row for row in rows_of([Branch(0, "a", found)], Look(0, 3)) if row.free is None]
+        assert "".join(row.icon for row in rows) == signs
+        assert all(bool(row.rate) is pace for row in rows)
+        assert ("/s" in progressed(found)) is pace
+
+
+def test_evidence_of_a_child_has_its_own_clock() -> None:
+    """Where a child in another process is the cause, its time is told, not that of the operation that waits for it."""
+    reason = "waits for child sub/1 in another process, which is stuck (no progress for 34 s, stall_after is 4 s)"
+    verdict = {"health": "stuck", "reason": reason, "child": "1"}
+    told = snapshot_of({**ROW, "idle": 300.0, "verdict": verdict}, 5.0, 5.0).health_reason
+    assert told == reason.replace("34 s", "0:39")
 
 
 def test_trouble_fits_first(progress_capture: Capture) -> None:

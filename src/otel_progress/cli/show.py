@@ -111,12 +111,13 @@ def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     if one.status.final:
         return [((f"  {one.reason}", words.STYLES.get(one.status, "")),)] if one.reason else []
     verdict, bad = mapping(detail.get("verdict")), words.trouble(one)
-    reason = one.health_reason or text(verdict.get("reason"))
+    # Of one in no trouble, only how the child is that it waits for.
+    reason = one.health_reason or (text(verdict.get("reason")) if verdict.get("child") else None)
     lines: list[Line] = []
     if reason:
         lines.append(((f"  {reason}", bad[1] if bad else "dim"),))
     allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))
-    if limit and allowed is not None:
+    if bad and limit and allowed is not None:
         source = text(verdict.get("source"))
         lines.append(((f"  limit: {limit} of {seconds(allowed)}" + (f", {source}" if source else ""), "dim"),))
     if seen := text(verdict.get("seen")):
