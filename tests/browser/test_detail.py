@@ -416,3 +416,18 @@ def test_clocks_end_with_the_last_sign_of_life(open_page, world):
         page = open_page(f"#/operations/{health}", wait=".big-time")
         expect(page.locator(".big-time")).to_contain_text("1 min 40 s elapsed")
         expect(page.locator(".row.current .row-time")).to_have_text("1 min 40 s")
+
+
+def test_no_pace_of_what_is_stuck(open_page, world):
+    """What is stuck has no rate, neither it nor its stage; a child that began before this attempt says so."""
+    now = time.time()
+    counted = {"completed": 3, "total": 9, "unit": "file", "rate": 2.0, "ratio": 0.33}
+    steps = [{**stage("s", "running", now - 40, 40.0), "progress": counted}]
+    more = {"stages": steps, "stage": "s", "progress": counted, "attempt": 2}
+    for health, paces in (("stuck", 0), ("progressing", 2)):
+        world.put(base(health, health, now - 40, now, verdict={"health": health, "reason": "x"}, **more))
+        for name, began in (("old", 90), ("new", 10)):
+            world.put(base(f"{health}/{name}", name, now - began, now, parent_id=health))
+        page = open_page(f"#/operations/{health}", wait=".tree-row.child")
+        expect(page.locator(".detail-main").get_by_text("files/s")).to_have_count(paces)
+        expect(page.locator(".tree-row.child", has_text="earlier attempt")).to_have_count(1)

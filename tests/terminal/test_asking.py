@@ -346,6 +346,17 @@ def test_show_one_in_no_trouble(capsys: pytest.CaptureFixture[str], monitor: Stu
         assert ("no progress" in told, "limit" in told) == (health == "stuck", health == "stuck")
 
 
+def test_show_children_of_an_earlier_attempt(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
+    """A child that began before this attempt did is said to be of an earlier one."""
+    children = [
+        {"id": key, "name": key, "status": "completed", "ended": True, "started_at": began}
+        for key, began in (("old", 5.0), ("new", 15.0))
+    ]
+    monitor.say(id="a", name="a", status="running", attempt=2, started_at=10.0, children_rows=children)
+    _, told, _ = ask(capsys, "show", "a", "--url", monitor.url)
+    assert ["earlier attempt" in line for line in told.splitlines() if line[4:7] in ("old", "new")] == [True, False]
+
+
 def test_show_what_ended(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
     """Of what is over, why it ended so, and each stage with its share of the time."""
     stages = [{"name": "load", "path": "load", "status": "failed", "started_at": 1.0, "elapsed": 5.0, "reason": "E: x"}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from itertools import pairwise
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_progress import semconv
-from otel_progress.cli.board import LINES, Board
-from otel_progress.cli.client import is_loopback
+from otel_progress.cli.board import LINES, Board, event_line
+from otel_progress.cli.client import Client, is_loopback
+from otel_progress.cli.feed import Item
 from otel_progress.cli.remote import label_of, labels_of, shown, snapshot_of
 from otel_progress.cli.sse import Frame, Parser, TooLong
+from otel_progress.cli.watch import Watch
 from otel_progress.handlers import words as words_of_handlers
 from otel_progress.handlers.plain import progressed
 from otel_progress.handlers.tree import Branch, Look, Sheet, rows_of
@@ -368,6 +371,21 @@ def test_evidence_of_a_child_has_its_own_clock() -> None:
     verdict = {"health": "stuck", "reason": reason, "child": "1"}
     told = snapshot_of({**ROW, "idle": 300.0, "verdict": verdict}, 5.0, 5.0).health_reason
     assert told == reason.replace("34 s", "0:39")
+
+
+def test_name_that_is_also_the_agent_is_told_once() -> None:
+    """Where the operation has the name of its agent, an event begins with it once."""
+    event = {"event": "progress.stage.started", "text": "a: stage work started", "agent": "a"}
+    assert "".join(text for text, _ in event_line(event)) == "a: stage work started"
+    assert "".join(text for text, _ in event_line({**event, "agent": "b"})) == "b: a: stage work started"
+
+
+def test_nothing_is_said_before_the_list_is_there() -> None:
+    """That nothing runs is said once the monitor told it, not before."""
+    seen = Watch(Client("http://127.0.0.1:1"), StringIO())
+    assert seen._foot() == []
+    seen._take(Item("loaded", []))
+    assert "nothing runs yet" in seen._foot()[0][0][0]
 
 
 def test_trouble_fits_first(progress_capture: Capture) -> None:

@@ -52,7 +52,7 @@ def list_(client: Client, query: dict[str, str | None], limit: int, out: IO[str]
 
 
 def table(columns: Sequence[Column], width: int | None) -> list[words.Line]:
-    """The columns side by side with their headings; on a terminal the last one is cut to fit, and some go where it is narrow."""
+    """The columns side by side with their headings; where a width is given some go, and the last one is cut to fit."""
     from rich.cells import cell_len, set_cell_size
 
     def wide(column: Column) -> int:

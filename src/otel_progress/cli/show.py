@@ -195,10 +195,17 @@ def _children(detail: Row, now: float) -> list[Line]:
         doing, colour = state(child)
         done = "" if child.progress.ratio is None else f"  {int(child.progress.ratio * 100)}%"
         why = child.health_reason if not child.status.final else child.reason
-        spent = f"  {seconds(child.elapsed)}{done}" + (f"  {why}" if why else "")
+        earlier = "  earlier attempt" if _is_earlier(row, detail) else ""
+        spent = f"  {seconds(child.elapsed)}{done}{earlier}" + (f"  {why}" if why else "")
         lines.append(((f"  {sign} ", style), (f"{label}  ", ""), (doing, colour), (spent, "dim")))
     more = max(len(rows), int(number(detail.get("children")) or 0)) - len(lines)
     return [*lines, ((f"  + {more:,} more", "dim"),)] if more > 0 else lines
+
+
+def _is_earlier(child: Row, detail: Row) -> bool:
+    """Whether a child began before this attempt did."""
+    began, now = number(child.get("started_at")), number(detail.get("started_at"))
+    return (number(detail.get("attempt")) or 1) > 1 and began is not None and now is not None and began < now
 
 
 def _pauses(detail: Row, now: float) -> list[Line]:

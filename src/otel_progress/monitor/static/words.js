@@ -102,7 +102,7 @@ function restOf(row, now) {
   return eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row)) ? 0 : eta.seconds - since(row, now);
 }
 // What was estimated before says nothing of one that stands still.
-const STOPPED = new Set(["stuck", "looping", "frozen", "dead", "unknown"]);
+export const STOPPED = new Set(["stuck", "looping", "frozen", "dead", "unknown"]);
 
 const SOURCES = { rate: "from the pace so far", plan: "from the expected durations" };
 /** The estimate with its interval and where it comes from: "14 s (11–19 s), from the pace so far". */
@@ -159,6 +159,11 @@ export function pace(progress) {
   if (unit === "By") return `${bytes(rate)}/s`;
   return rate >= 0.1 ? `${number(rate)} ${plural(unit ?? "", 2)}/s` : `${number(rate * 60)} ${plural(unit ?? "", 2)}/min`;
 }
+
+/** The pace of a row, unless it stands still. */
+export const paceOf = (row) => (isFinal(row) || STOPPED.has(groupOf(row)) ? "" : pace(row.progress));
+/** Whether a child began before this attempt of its parent. */
+export const isEarlier = (child, parent) => (parent.attempt ?? 1) > 1 && child.started_at != null && child.started_at < parent.started_at;
 
 /** The percentage, whole and never rounded up to 100. */
 export function percent(row) {
