@@ -132,7 +132,9 @@ class World:
         row = {key: operation[key] for key in ROW if operation.get(key) is not None}
         if verdict:
             row["verdict"] = {
-                key: verdict[key] for key in ("health", "reason", "overdue", "branch", "frozen") if key in verdict
+                key: verdict[key]
+                for key in ("health", "reason", "overdue", "branch", "frozen", "child")
+                if key in verdict
             }
         return row
 

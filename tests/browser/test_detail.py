@@ -171,11 +171,11 @@ def test_three_tools_with_one_that_hangs(open_page, world):
     """Of lines of work side by side each is told with how it is; the stage that hangs is marked, and no other."""
     now = time.time()
     branches = [
-        {"branch": "search", "stage": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0, "stuck_at": "tools.py:12 in search"},
-        {"branch": "approval", "stage": "approval", "health": "progressing", "wait": {"reason": "ada", "elapsed": 40.0, "overdue_after": 6.0}},
-        {"branch": "weather", "stage": "weather", "health": "progressing", "idle": 0.2, "stall_after": 4.0},
+        {"label": "search", "path": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0, "stuck_at": "tools.py:12 in search"},
+        {"label": "approval", "path": "approval", "health": "progressing", "wait": {"reason": "ada", "elapsed": 40.0, "overdue_after": 6.0}},
+        {"label": "weather", "path": "weather", "health": "progressing", "idle": 0.2, "stall_after": 4.0},
     ]  # fmt: skip
-    stages = [stage(one["branch"], "running", now - 40, 40.0) for one in branches]
+    stages = [stage(one["label"], "running", now - 40, 40.0) for one in branches]
     verdict = {"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"}
     world.put(base("tools", "agent", now - 40, now, idle=34.0, stage="search", stages=stages, branches=branches, verdict=verdict))  # fmt: skip
     page = open_page("#/operations/tools", wait=".branches li")
@@ -381,3 +381,53 @@ def test_detail_follows(open_page, world):
     expect(page.locator(".big-percent")).to_have_text("51%")
     asked = sum(line.startswith("GET /operations/survey-1?") for line in world.requests) - before
     assert 2 <= asked <= 4 * (time.time() - began) + 2
+
+
+def test_child_that_is_the_cause_is_named(open_page, world):
+    """An operation that waits for a stuck child in another process says so, here and in the list, with a link to it."""
+    now = time.time()
+    reason = "waits for child sub/sub-1 in another process, which is stuck (no progress for 34 s, stall_after is 4 s)"
+    world.put(base("parent", "parent", now - 40, now, idle=3.0, verdict={"health": "stuck", "reason": reason, "child": "sub-1"}))  # fmt: skip
+    page = open_page("#/operations/parent", wait=".trouble")
+    for place in (".trouble .evidence", ".row.current .why"):
+        expect(page.locator(place)).to_contain_text(re.compile(r"which is stuck \(no progress for 3\d s, stall_after"))
+        link = page.locator(place).get_by_role("link", name="child sub/sub-1")
+        expect(link).to_have_attribute("href", "#/operations/sub-1")
+    page.locator(".row.current .why a").click()
+    page.wait_for_url(re.compile("#/operations/sub-1$"))
+
+
+def test_feed_says_how_a_stage_ended(open_page, world):
+    """The end of a stage is told with its own status, also where only the words tell it; else it is just an end."""
+    now = time.time()
+    world.put(base("ends", "ends", now - 40, now))
+    for number, text in enumerate(("ends: stage a cancelled after 1.0 s", "ends: stage a failed after 1.0 s: X", "")):
+        world.say("ends", "progress.stage.ended", text, stage="a", timestamp=now - 9 + number)
+    page = open_page("#/operations/ends", wait=".line")
+    assert page.locator(".line-kind").all_inner_texts() == ["cancelled", "failed", "ended"]
+    expect(page.locator(".line svg.tone-good")).to_have_count(0)
+
+
+def test_clocks_end_with_the_last_sign_of_life(open_page, world):
+    """What is dead, frozen or unknown has the times of its last sign of life, in the list and here."""
+    now = time.time()
+    for health in ("dead", "unknown"):
+        world.put(base(health, health, now - 700, now - 600, elapsed=100.0, idle=7.0, verdict={"health": health, "reason": "not heard of for 600 s"}))  # fmt: skip
+        page = open_page(f"#/operations/{health}", wait=".big-time")
+        expect(page.locator(".big-time")).to_contain_text("1 min 40 s elapsed")
+        expect(page.locator(".row.current .row-time")).to_have_text("1 min 40 s")
+
+
+def test_no_pace_of_what_is_stuck(open_page, world):
+    """What is stuck has no rate, neither it nor its stage; a child that began before this attempt says so."""
+    now = time.time()
+    counted = {"completed": 3, "total": 9, "unit": "file", "rate": 2.0, "ratio": 0.33}
+    steps = [{**stage("s", "running", now - 40, 40.0), "progress": counted}]
+    more = {"stages": steps, "stage": "s", "progress": counted, "attempt": 2}
+    for health, paces in (("stuck", 0), ("progressing", 2)):
+        world.put(base(health, health, now - 40, now, verdict={"health": health, "reason": "x"}, **more))
+        for name, began in (("old", 90), ("new", 10)):
+            world.put(base(f"{health}/{name}", name, now - began, now, parent_id=health))
+        page = open_page(f"#/operations/{health}", wait=".tree-row.child")
+        expect(page.locator(".detail-main").get_by_text("files/s")).to_have_count(paces)
+        expect(page.locator(".tree-row.child", has_text="earlier attempt")).to_have_count(1)

@@ -90,7 +90,7 @@ def test_what_a_dead_command_left_open_is_closed(way: str) -> None:
             program.tell(way)
             program.finish(code)
         check_certificate(receiver, "lost", {key: value})
-        assert "lost: train [lost], at outer/inner, 4 of 10 item" in program.errors
+        assert "lost: train [lost], at outer/inner, 4 of 10 items" in program.errors
         assert ": reading part 2 - its process" in program.errors
 
 

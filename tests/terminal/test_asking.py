@@ -309,8 +309,8 @@ def test_show_lines_of_work_and_repeated_stages(capsys: pytest.CaptureFixture[st
         stages=[*runs, {"path": "search", "status": "running", "started_at": now - 40, "elapsed": 40.0}],
         verdict={"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"},
         branches=[
-            {"branch": "search", "stage": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
-            {"branch": "child look", "child": "c-2", "health": "progressing"},
+            {"label": "search", "path": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
+            {"label": "child look", "child": "c-2", "health": "progressing"},
         ],
         children_rows=[
             {"id": f"c-{number}", "name": "look", "status": "running", "attributes": {"city": city}}
@@ -327,7 +327,7 @@ def test_show_lines_of_work_and_repeated_stages(capsys: pytest.CaptureFixture[st
     for part in (
         "search: no progress for 0:34, stall_after is 4 s",
         "stuck        no progress for 0:34 of 0:04",
-        "⠿ child look (city=Trier)  progressing",
+        "⠿ child look  progressing",
         "fetch ",
         "HTTP 500",
         '{"depth": [1, 2]}',
@@ -335,6 +335,26 @@ def test_show_lines_of_work_and_repeated_stages(capsys: pytest.CaptureFixture[st
     ):
         assert part in told
     assert told.count("✓ fetch") == 1
+
+
+def test_show_one_in_no_trouble(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
+    """Of an operation in no trouble no limit is told, unlike of one that is stuck."""
+    verdict = {"limit": "stall_after", "allowed": 3.0, "reason": "no progress for 0 s, stall_after is 3 s"}
+    for health in ("progressing", "stuck"):
+        monitor.say(id="a", name="a", status="running", verdict={**verdict, "health": health})
+        _, told, _ = ask(capsys, "show", "a", "--url", monitor.url)
+        assert ("no progress" in told, "limit" in told) == (health == "stuck", health == "stuck")
+
+
+def test_show_children_of_an_earlier_attempt(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
+    """A child that began before this attempt did is said to be of an earlier one."""
+    children = [
+        {"id": key, "name": key, "status": "completed", "ended": True, "started_at": began}
+        for key, began in (("old", 5.0), ("new", 15.0))
+    ]
+    monitor.say(id="a", name="a", status="running", attempt=2, started_at=10.0, children_rows=children)
+    _, told, _ = ask(capsys, "show", "a", "--url", monitor.url)
+    assert ["earlier attempt" in line for line in told.splitlines() if line[4:7] in ("old", "new")] == [True, False]
 
 
 def test_show_what_ended(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:

@@ -398,3 +398,17 @@ def test_list_tells_what_the_stage_had_of_one_that_ended() -> None:
     assert percent(snapshot_of(row)) == ""
     own = {**row, "progress": {"completed": 3, "total": 4, "unit": "file", "ratio": 0.75}}
     assert counted(snapshot_of(own), own).startswith("3/4")
+
+
+def test_list_is_cut_on_a_terminal_alone() -> None:
+    """What it is doing is whole in a pipe; the line of code comes first, so that it is there where it is cut."""
+    from otel_progress.cli.list_ import Column, doing, table
+    from otel_progress.cli.remote import snapshot_of
+
+    verdict = {"health": "stuck", "reason": "no progress for 34 s, stall_after is 4 s, learned from 41 runs" + 40 * "."}
+    row = {"id": "a", "name": "n", "status": "running", "idle": 34.0, "stuck_at": "tool.py:6 in f", "verdict": verdict}
+    told = doing(snapshot_of(row))
+    assert told[0].startswith("at tool.py:6 in f: no progress for 0:34")
+    columns = [Column("ID", [("a", "")], 1), Column("DOING", [told], 7)]
+    assert table(columns, None)[1][-1] == told
+    assert sum(len(text) for text, _ in table(columns, 60)[1]) == 59

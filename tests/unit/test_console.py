@@ -24,10 +24,11 @@ import otel_progress as progress
 from otel_progress.handlers import console as module
 from otel_progress.handlers.console import Console
 from otel_progress.handlers.tree import Row, Sheet
-from otel_progress.handlers.words import ASCII, MOVING, amount, clean, counted, paced, passed, plural
+from otel_progress.handlers.words import ASCII, MOVING, amount, clean, counted, paced, passed
 from otel_progress.live import guard, hooks
 from otel_progress.live.engine import runtime
 from otel_progress.model.snapshot import Progress
+from otel_progress.model.units import plural
 from otel_progress.testing import Capture
 
 SURVEY = Path(__file__).parents[2] / "examples" / "survey.py"
@@ -359,7 +360,7 @@ def test_the_tree_goes_away(progress_capture: Capture, show: Show) -> None:
     console.refresh()
     assert not terminal.cursor_hidden
     assert terminal.seen[0] == "✓ job completed after 3.0 s"
-    assert re.match(r"  ✓ load +3\.0 s  100%  ▪{20}$", terminal.seen[1])
+    assert re.match(r"  ✓ load +3\.0 s  100% of the time  ▪{20}$", terminal.seen[1])
     assert terminal.text.count("job") == 1
 
 
@@ -955,6 +956,14 @@ def test_paces(rate: float | None, unit: str, shown: str) -> None:
 def test_plurals(unit: str, many: str) -> None:
     """Plain words get their plural; units of measurement stay."""
     assert plural(unit) == many
+    assert plural(unit, 1) == unit
+
+
+def test_one_has_no_plural() -> None:
+    """What follows a single one is singular: of `1/1,812` the last number counts."""
+    assert [counted(Progress(done, total, "url")) for done, total in ((1, None), (1, 1), (1, 20), (2, None))] == (
+        ["1 url", "1 url", "1/20 urls", "2 urls"]
+    )
 
 
 def test_counts() -> None:

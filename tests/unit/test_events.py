@@ -581,7 +581,7 @@ EXAMPLES = [
     (event(semconv.STAGE_STARTED, stage="parse", stages=(PARSE,)), "survey: stage parse started", protobuf.INFO),
     (
         event(semconv.STAGE_ENDED, stage="parse", stages=(PARSE,)),
-        "survey: stage parse running after 1 m 15 s, 3 of 10 file",
+        "survey: stage parse running after 1 m 15 s, 3 of 10 files",
         protobuf.INFO,
     ),
     (
@@ -592,19 +592,19 @@ EXAMPLES = [
     (event(semconv.STAGE_ENDED, stage="gone"), "survey: stage gone ended", protobuf.INFO),
     (
         event(semconv.UPDATED, stage="parse", stages=(PARSE,), progress=progress.Progress(ratio=0.25), message="a.py"),
-        "survey: parse, 3 of 10 file, 25%: a.py",
+        "survey: parse, 3 of 10 files, 25%: a.py",
         protobuf.INFO,
     ),
-    (event(semconv.UPDATED, stage="parse", stages=(PARSE,)), "survey: parse, 3 of 10 file, 30%", protobuf.INFO),
+    (event(semconv.UPDATED, stage="parse", stages=(PARSE,)), "survey: parse, 3 of 10 files, 30%", protobuf.INFO),
     (
         event(
             semconv.UPDATED,
             progress=progress.Progress(1, 2, "page", 0.5, 0.5, 0.1, Estimate(90.0, 60.0, 120.0, "rate")),
         ),
-        "survey: 1 of 2 page, 50%, about 1 m 30 s left",
+        "survey: 1 of 2 pages, 50%, about 1 m 30 s left",
         protobuf.INFO,
     ),
-    (event(semconv.UPDATED, progress=progress.Progress(7)), "survey: 7 item", protobuf.INFO),
+    (event(semconv.UPDATED, progress=progress.Progress(7)), "survey: 7 items", protobuf.INFO),
     (event(semconv.UPDATED), "survey: goes on", protobuf.INFO),
     (
         event(semconv.UPDATED, health=Health.SLOW, health_reason="running for 60 s, slow_after is 60 s"),

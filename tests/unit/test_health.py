@@ -236,8 +236,8 @@ def test_the_evidence_says_what_was_last_seen() -> None:
         message="reading x.py",
         progress=Progress(completed=12, total=40, unit="file"),
     )
-    assert judge(seen, 110).seen == "parse, 12 of 40 file, reading x.py"
-    assert judge(seen, 110, Hearing(20)).seen == "parse, 12 of 40 file, reading x.py"
+    assert judge(seen, 110).seen == "parse, 12 of 40 files, reading x.py"
+    assert judge(seen, 110, Hearing(20)).seen == "parse, 12 of 40 files, reading x.py"
 
 
 def test_the_evidence_says_where_a_limit_comes_from() -> None:

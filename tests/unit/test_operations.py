@@ -936,7 +936,7 @@ def test_summary_tells_what_became_of_it(progress_capture: Capture) -> None:
         progress.result(verdict="promising")
     assert op.summary().splitlines() == [
         "survey: completed after 1 m 20 s, 100%",
-        "  parse: completed in 1 m 20 s, 4 file",
+        "  parse: completed in 1 m 20 s, 4 files",
         "  outcomes: ok=3, failed=1",
         "  usage: cost.USD=0.5",
         "  result: verdict=promising",
@@ -979,7 +979,7 @@ def test_summary_tells_what_is_missing_and_what_was_not_planned(progress_capture
         with progress.stage("tidy"):
             pass
     assert op.summary().splitlines()[1:] == [
-        "  parse: completed in 0.0 s, 1 of 5 item",
+        "  parse: completed in 0.0 s, 1 of 5 items",
         "  tidy: completed in 0.0 s (unplanned)",
         "  review: skipped",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from itertools import pairwise
 
 import pytest
@@ -10,14 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_progress import semconv
-from otel_progress.cli.board import LINES, Board
-from otel_progress.cli.client import is_loopback
+from otel_progress.cli.board import LINES, Board, event_line
+from otel_progress.cli.client import Client, is_loopback
+from otel_progress.cli.feed import Item
 from otel_progress.cli.remote import label_of, labels_of, shown, snapshot_of
 from otel_progress.cli.sse import Frame, Parser, TooLong
+from otel_progress.cli.watch import Watch
 from otel_progress.handlers import words as words_of_handlers
+from otel_progress.handlers.plain import progressed
 from otel_progress.handlers.tree import Branch, Look, Sheet, rows_of
 from otel_progress.handlers.words import Line
+from otel_progress.model.snapshot import Branch as ModelBranch
 from otel_progress.model.status import Health, Status
+from otel_progress.monitor import views
 from otel_progress.testing import Capture
 
 STREAM = (
@@ -212,14 +218,14 @@ def test_one_clock_in_one_format() -> None:
 def test_branches_in_trouble_are_named() -> None:
     """The worst line of work stands in the badge, others in trouble below it, and those that go on are named."""
     branches = [
-        {"branch": "search", "stage": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
+        {"label": "search", "path": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
         {
-            "branch": "ask",
-            "stage": "ask",
+            "label": "ask",
+            "path": "ask",
             "health": "waiting",
             "wait": {"reason": "ada", "elapsed": 9, "overdue_after": 6},
         },
-        {"branch": "weather", "stage": "weather", "health": "progressing", "idle": 0.1, "stall_after": 4.0},
+        {"label": "weather", "path": "weather", "health": "progressing", "idle": 0.1, "stall_after": 4.0},
     ]
     verdict = {"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"}
     found = snapshot_of({**ROW, "idle": 34.0, "verdict": verdict, "branches": branches})
@@ -232,6 +238,18 @@ def test_branches_in_trouble_are_named() -> None:
         "FROZEN",
         "red",
     )
+
+
+def test_line_of_work_has_the_name_that_the_monitor_gives() -> None:
+    """What the API says of a line of work is read back whole: its stage, its thread, its child have one name."""
+    given = (
+        ModelBranch("k", idle=5.0, stall_after=4.0, health=Health.SILENT, stuck_at="a.py:6 in f"),
+        ModelBranch("k", lane="worker-1"),
+        ModelBranch(child="sub-1", child_name="sub"),
+    )
+    found = snapshot_of({**ROW, "branches": [views._branch(one) for one in given]})
+    assert [one.label for one in found.branches] == ["k", "k in worker-1", "child sub"]
+    assert found.branches == given
 
 
 def test_nested_values_are_json() -> None:
@@ -323,6 +341,51 @@ def test_the_clock_of_the_monitor_is_used(progress_capture: Capture) -> None:
     board.changed([row(timestamp=clock.unix() + 990.0, elapsed=5.0)])
     progress_capture.clock.sleep(3)
     assert board.branches(clock.monotonic(), 10)[0][0].snapshot.elapsed == pytest.approx(18.0)
+
+
+@pytest.mark.parametrize(("health", "grown"), [("dead", 0), ("unknown", 0), ("stuck", 60), ("progressing", 60)])
+def test_clocks_end_with_the_last_sign_of_life(health: str, grown: int) -> None:
+    """Of what is dead or unknown the times are those of its last sign of life; others go on."""
+    stage = {"path": "s", "status": "running", "started_at": 1.0, "elapsed": 4.0}
+    given = {**ROW, "elapsed": 5.0, "idle": 3.0, "stages": [stage], "verdict": {"health": health, "reason": "x"}}
+    found = snapshot_of(given, 60.0)
+    assert (found.elapsed, found.idle, found.stages[0].elapsed) == (5 + grown, 3 + grown, 4 + grown)
+
+
+def test_what_is_stuck_has_a_sign_and_no_pace() -> None:
+    """An operation that is stuck, and the stage in which it is, have a `!` and no rate, whatever their idle time."""
+    counted = {"completed": 3, "total": 9, "rate": 2.0}
+    stage = {"path": "s", "status": "running", "started_at": 1.0, "elapsed": 4.0, "progress": counted}
+    given = {**ROW, "idle": 0.0, "stage": "s", "stages": [stage], "progress": counted}
+    for health, signs, pace in (("looping", "!!", False), ("progressing", "⠋⠋", True)):
+        found = snapshot_of({**given, "verdict": {"health": health, "reason": "the same again and again"}})
+        rows = [row for row in rows_of([Branch(0, "a", found)], Look(0, 3)) if row.free is None]
+        assert "".join(row.icon for row in rows) == signs
+        assert all(bool(row.rate) is pace for row in rows)
+        assert ("/s" in progressed(found)) is pace
+
+
+def test_evidence_of_a_child_has_its_own_clock() -> None:
+    """Where a child in another process is the cause, its time is told, not that of the operation that waits for it."""
+    reason = "waits for child sub/1 in another process, which is stuck (no progress for 34 s, stall_after is 4 s)"
+    verdict = {"health": "stuck", "reason": reason, "child": "1"}
+    told = snapshot_of({**ROW, "idle": 300.0, "verdict": verdict}, 5.0, 5.0).health_reason
+    assert told == reason.replace("34 s", "0:39")
+
+
+def test_name_that_is_also_the_agent_is_told_once() -> None:
+    """Where the operation has the name of its agent, an event begins with it once."""
+    event = {"event": "progress.stage.started", "text": "a: stage work started", "agent": "a"}
+    assert "".join(text for text, _ in event_line(event)) == "a: stage work started"
+    assert "".join(text for text, _ in event_line({**event, "agent": "b"})) == "b: a: stage work started"
+
+
+def test_nothing_is_said_before_the_list_is_there() -> None:
+    """That nothing runs is said once the monitor told it, not before."""
+    seen = Watch(Client("http://127.0.0.1:1"), StringIO())
+    assert seen._foot() == []
+    seen._take(Item("loaded", []))
+    assert "nothing runs yet" in seen._foot()[0][0][0]
 
 
 def test_trouble_fits_first(progress_capture: Capture) -> None:

@@ -318,6 +318,8 @@ def event_line(event: Row) -> Line:
     status = str(event.get("status"))
     style = {"failed": "red", "error": "red", "lost": "red", "warning": "yellow", "ok": "green"}.get(status, "")
     agent = text(event.get("agent"))
+    if agent and words.startswith(f"{agent}: "):  # the name of the operation is that of its agent
+        agent = None
     said = ""
     if event.get("event") == semconv.NOTE and isinstance(attributes, dict):
         words = text(attributes.get(semconv.NOTE_TEXT)) or words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from otel_progress import clock
 from otel_progress.cli.client import Client
@@ -16,9 +16,6 @@ from otel_progress.handlers.screen import Screen
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
 from otel_progress.model.summary import seconds
-
-LONGEST: Final = 60
-"""Cells of what it is doing, where there is no terminal to fit in."""
 
 
 class Column(NamedTuple):
@@ -55,7 +52,7 @@ def list_(client: Client, query: dict[str, str | None], limit: int, out: IO[str]
 
 
 def table(columns: Sequence[Column], width: int | None) -> list[words.Line]:
-    """The columns side by side with their headings; the last one is cut to fit, and on a narrow terminal some go."""
+    """The columns side by side with their headings; where a width is given some go, and the last one is cut to fit."""
     from rich.cells import cell_len, set_cell_size
 
     def wide(column: Column) -> int:
@@ -66,8 +63,8 @@ def table(columns: Sequence[Column], width: int | None) -> list[words.Line]:
         while len(kept) > 1 and sum(wide(column) + 2 for column in kept[:-1]) + 12 > width:
             kept.remove(max(kept, key=lambda column: column.rank))
     sizes = [wide(column) for column in kept]
-    room = LONGEST if width is None else max(8, width - 1 - sum(size + 2 for size in sizes[:-1]))
-    sizes[-1] = min(sizes[-1], room)
+    if width is not None:
+        sizes[-1] = min(sizes[-1], max(8, width - 1 - sum(size + 2 for size in sizes[:-1])))
 
     def line(cells: Sequence[words.Span]) -> words.Line:
         last = max((at for at, (cell, _) in enumerate(cells) if cell), default=0)
@@ -143,7 +140,7 @@ def doing(one: Snapshot) -> words.Span:
     """Why it is in trouble or over, what it waits for, or what it does."""
     bad = words.trouble(one)
     if bad is not None:
-        return f"{one.health_reason}" + (f", at {one.stuck_at}" if one.stuck_at else ""), bad[1]
+        return (f"at {one.stuck_at}: " if one.stuck_at else "") + str(one.health_reason), bad[1]
     if one.wait is not None:
         return words.waiting(one.wait), "yellow"
     if one.status.final:

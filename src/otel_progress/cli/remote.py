@@ -28,8 +28,10 @@ STAGES: Final = 1_000
 BRANCHES: Final = 16
 TEXT: Final = 1_024
 CALM: Final = (Health.PROGRESSING, Health.WAITING)
-STOPPED: Final = (Health.SILENT, Health.LOOPING, Health.DEAD)
-"""While it is one of these, what was estimated before says nothing."""
+GONE: Final = (Health.DEAD, Health.UNKNOWN)
+"""While it is one of these, its clocks end with the last sign of life."""
+STOPPED: Final = (Health.SILENT, Health.LOOPING, *GONE)
+"""While it is one of these, its pace and what was estimated before say nothing."""
 TROUBLE: Final = frozenset({"stuck", "looping", "frozen", "dead", "overdue", "slow"})
 """What is marked as trouble, and counted; `unknown` is marked, too, and counted by itself."""
 UNKNOWN: Final = "unknown"
@@ -103,10 +105,11 @@ def _evidence(now: Snapshot, row: Row, since: float) -> str | None:
     reason = now.health_reason
     if reason is None:
         return None
-    if now.health is Health.WAITING and now.wait is not None:
+    if now.health is Health.WAITING and now.wait is not None and "child" not in mapping(row.get("verdict")):
         branch = text(mapping(row.get("verdict")).get("branch"))
         return f"{branch}: {waiting(now.wait)}" if branch else waiting(now.wait)
-    least = now.idle if now.health is Health.SILENT else 0.0
+    child = mapping(row.get("verdict")).get("child")  # its evidence has a clock of its own
+    least = now.idle if now.health is Health.SILENT and child is None else 0.0
 
     def clock(found: re.Match[str]) -> str:
         return f"for {passed(max(least, int(found[1]) + since))}"
@@ -122,9 +125,9 @@ def _branches(given: object) -> tuple[Branch, ...]:
 
 def _branch(one: Row) -> Branch:
     child = text(one.get("child"))
-    name = (text(one.get("branch")) or "").rpartition("child ")[2]
+    name = (text(one.get("label")) or "").rpartition("child ")[2]
     return Branch(
-        text(one.get("stage")),
+        text(one.get("path")),
         text(one.get("lane")),
         child,
         name or None if child else None,
@@ -222,6 +225,7 @@ def shown(value: object) -> str:
 def later_of(found: Snapshot, later: float) -> Snapshot:
     """With clocks that went on, as far as they do."""
     gone = found.health in STOPPED
+    later = 0.0 if found.health in GONE else later
     now = found.at(found.timestamp + later)
     stages = (stage if stage.status.final else _on(stage, later, gone=gone) for stage in now.stages)
     return replace(now, progress=_left(now.progress, later, gone=gone), stages=tuple(stages))
@@ -237,7 +241,9 @@ def _on(stage: StageSnapshot, later: float, *, gone: bool) -> StageSnapshot:
 
 def _left(progress: Progress, later: float, *, gone: bool) -> Progress:
     eta = progress.eta
-    if eta is None or gone or eta.eta <= later:  # its time is over, and nothing was heard since
+    if gone:
+        return replace(progress, eta=None, rate=None)
+    if eta is None or eta.eta <= later:  # its time is over, and nothing was heard since
         return replace(progress, eta=None)
     low, high = max(0.0, eta.low - later), max(0.0, eta.high - later)
     return replace(progress, eta=replace(eta, eta=eta.eta - later, low=low, high=high))

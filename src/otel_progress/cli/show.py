@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import IO, Any, Final
@@ -110,12 +111,13 @@ def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     if one.status.final:
         return [((f"  {one.reason}", words.STYLES.get(one.status, "")),)] if one.reason else []
     verdict, bad = mapping(detail.get("verdict")), words.trouble(one)
-    reason = one.health_reason or text(verdict.get("reason"))
+    # Of one in no trouble, only how the child is that it waits for.
+    reason = one.health_reason or (text(verdict.get("reason")) if verdict.get("child") else None)
     lines: list[Line] = []
     if reason:
         lines.append(((f"  {reason}", bad[1] if bad else "dim"),))
     allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))
-    if limit and allowed is not None:
+    if bad and limit and allowed is not None:
         source = text(verdict.get("source"))
         lines.append(((f"  limit: {limit} of {seconds(allowed)}" + (f", {source}" if source else ""), "dim"),))
     if seen := text(verdict.get("seen")):
@@ -193,10 +195,17 @@ def _children(detail: Row, now: float) -> list[Line]:
         doing, colour = state(child)
         done = "" if child.progress.ratio is None else f"  {int(child.progress.ratio * 100)}%"
         why = child.health_reason if not child.status.final else child.reason
-        spent = f"  {seconds(child.elapsed)}{done}" + (f"  {why}" if why else "")
+        earlier = "  earlier attempt" if _is_earlier(row, detail) else ""
+        spent = f"  {seconds(child.elapsed)}{done}{earlier}" + (f"  {why}" if why else "")
         lines.append(((f"  {sign} ", style), (f"{label}  ", ""), (doing, colour), (spent, "dim")))
     more = max(len(rows), int(number(detail.get("children")) or 0)) - len(lines)
     return [*lines, ((f"  + {more:,} more", "dim"),)] if more > 0 else lines
+
+
+def _is_earlier(child: Row, detail: Row) -> bool:
+    """Whether a child began before this attempt did."""
+    began, now = number(child.get("started_at")), number(detail.get("started_at"))
+    return (number(detail.get("attempt")) or 1) > 1 and began is not None and now is not None and began < now
 
 
 def _pauses(detail: Row, now: float) -> list[Line]:
@@ -223,9 +232,13 @@ def _pairs(values: Row) -> list[Line]:
 def _strands(one: Snapshot, detail: Row) -> list[Line]:
     """Its lines of work, each with how it is; the worst first."""
     rows = items(detail.get("children_rows"))
-    names = {text(row.get("id")): f"child {label}" for row, label in zip(rows, labels_of(rows))}
+    apart = {text(row.get("id")): f"child {label}" for row, label in zip(rows, labels_of(rows))}
     strands = [(words.strand(branch), branch) for branch in one.branches]
-    strands = [(strand._replace(label=names.get(branch.child, strand.label)), branch) for strand, branch in strands]
+    shared = Counter(strand.label for strand, _ in strands)
+    strands = [
+        (strand._replace(label=apart.get(branch.child, strand.label)) if shared[strand.label] > 1 else strand, branch)
+        for strand, branch in strands
+    ]
     wide = max((len(strand.label) for strand, _ in strands), default=0)
     lines: list[Line] = []
     for strand, branch in strands:

@@ -14,7 +14,7 @@ from otel_progress.cli.board import STAGES, Board
 from otel_progress.cli.client import Client
 from otel_progress.cli.feed import Feed, Item
 from otel_progress.cli.overlay import Overlay
-from otel_progress.cli.remote import Row, items, label_of, later_of, mapping
+from otel_progress.cli.remote import GONE, Row, items, label_of, later_of, mapping
 from otel_progress.cli.watch import HERTZ, Watch, cut, drawn_on
 from otel_progress.handlers import plain
 from otel_progress.handlers.words import DOT, Line, passed
@@ -69,6 +69,8 @@ class Seen(Board):
             return told
         verdict = replace(own, health=told.health, health_reason=told.health_reason, stuck_at=told.stuck_at)
         whole = later_of(verdict, max(0.0, clock.unix() - own.timestamp))
+        if told.health in GONE:
+            whole = replace(whole, elapsed=told.elapsed, idle=told.idle)
         progress = whole.progress if whole.progress.ratio is not None else told.progress
         return replace(whole, progress=progress, usage=told.usage, cancel_requested=told.cancel_requested)
 

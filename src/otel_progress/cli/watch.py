@@ -73,6 +73,8 @@ class Watch:
         self._down: Down | None = None
         self._blind = 0.0
         self._told: str | None = None
+        self._listed = False
+        """Whether it is known what runs."""
 
     def run(self, first: dict[str, Any] | None, before: list[dict[str, Any]]) -> int:
         """Follow to the end of that operation, or for ever.
@@ -159,6 +161,7 @@ class Watch:
         if self._key is not None:
             self._board.detail(data)
             return
+        self._listed = True
         missing = self._board.loaded(items(data))
         for key in missing[:LOOKUPS]:
             try:
@@ -194,7 +197,7 @@ class Watch:
         if self._down is not None:
             left = self._down.until - clock.monotonic()
             line: Line = ((self._lost(left), "bold yellow"), (f"  {self._down.reason}", "yellow"))
-        elif self._key is not None:
+        elif self._key is not None or not self._listed:
             return []
         elif not self._board.running:
             line = (("nothing runs yet", "bold"), (f"{DOT}Ctrl+C leaves", "dim"))

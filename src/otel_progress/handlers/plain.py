@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
 from otel_progress.handlers import words
+from otel_progress.model.health import STUCK
 from otel_progress.model.status import Status
 from otel_progress.model.summary import path_of, seconds
 
@@ -66,7 +67,8 @@ def progressed(snapshot: Snapshot) -> str:
     if here is not None:
         parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
         whole = here.progress if whole.rate is None else whole
-    parts.extend((words.paced(whole.rate, whole.unit), words.remaining(snapshot.progress)))
+    if snapshot.health not in STUCK:
+        parts.extend((words.paced(whole.rate, whole.unit), words.remaining(snapshot.progress)))
     idle = words.idling(snapshot.idle, snapshot.stall_after)
     if snapshot.wait is not None:
         parts.append(f"waits {words.passed(snapshot.wait.elapsed)}: {words.clean(snapshot.wait.reason)}")
@@ -136,7 +138,7 @@ def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: Stage
     about: Line = words.repeated(runs)[1:] if runs else (((_about(told[0]), "dim"),) if _about(told[0]) else ())
     line = (
         (f"  {words.ICONS[status]} ", style),
-        (f"{name}{seconds(spent):>10}  {share:4.0%}  ", ""),
+        (f"{name}{seconds(spent):>10}  {share:4.0%} of the time  ", ""),
         (bar, "cyan"),
         *(((gap, ""), *about) if about else ()),
     )

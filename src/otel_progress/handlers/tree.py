@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_progress.handlers import words
 from otel_progress.model.apart import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
+from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
 from otel_progress.model.summary import seconds
 
@@ -26,6 +27,8 @@ ACTIVITIES: Final = 3
 """Activities that run, told by notes, and have a line of their own."""
 NAMED: Final = 3
 """Lines of work in no trouble that are named beside one that is."""
+STANDING: Final = STUCK | {Health.DEAD, Health.UNKNOWN}
+"""The pace of what is one of these says nothing."""
 TROUBLED, ROOT, RUNNING, MESSAGE, BAD, COUNTS, PENDING, DONE = range(8)
 """Ranks: where there is no room, the highest goes first."""
 
@@ -113,8 +116,14 @@ def _head(snapshot: Snapshot, label: str, depth: int, look: Look) -> Row:
     row, bad = _going(snapshot, label, depth, look), words.trouble(snapshot)
     if bad is not None:
         icon = words.UNKNOWN if snapshot.health is Health.UNKNOWN else words.TROUBLE
+        row = _still(row) if snapshot.health in STANDING else row
         return row._replace(rank=TROUBLED, icon=icon, style=f"bold {bad[1]}")
     return row._replace(rank=ROOT, style=f"bold {row.style}")
+
+
+def _still(row: Row) -> Row:
+    """Without a pace and an ETA, which say nothing of what stands still."""
+    return row._replace(rate="", eta="")
 
 
 def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: Look) -> Row:
@@ -281,18 +290,21 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look
             rows.append(Row(BAD, depth + 1, free=((words.clean(stage.reason), words.STYLES[status]),)))
         return rows
     row = _going(stage, name, depth, look)
-    if (bad := _trouble_of(snapshot, stage)) is not None:
-        row = row._replace(icon=words.TROUBLE, style=f"bold {bad.style}")
+    if (style := _trouble_of(snapshot, stage)) is not None:
+        row = _still(row)._replace(icon=words.TROUBLE, style=f"bold {style}")
     if stage.expected and stage.elapsed > stage.expected:
         row = row._replace(eta=f"expected {words.passed(stage.expected)}")
     said = _said(depth + 1, stage.outcomes, stage.counters, stage.attributes)
     return [row, *_wait(stage, depth + 1), *_message(snapshot, stage, depth + 1), *said]
 
 
-def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> words.Strand | None:
-    """What is wrong with a stage that runs beside others."""
+def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> str | None:
+    """The colour of a stage in trouble: beside others by its own branch, else as the innermost of a stuck operation."""
+    if not snapshot.branches:
+        bad = words.trouble(snapshot)
+        return bad[1] if bad is not None and snapshot.health in STUCK and stage.path == snapshot.stage else None
     strands = (words.strand(branch) for branch in snapshot.branches if branch.path == stage.path)
-    return next((one for one in strands if one.troubled), None)
+    return next((one.style for one in strands if one.troubled), None)
 
 
 # -- from rows to lines

@@ -8,6 +8,7 @@ from otel_progress.model.feed import RUNNING
 from otel_progress.model.health import judge_branch
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.summary import pairs, path_of, short
+from otel_progress.model.units import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,6 @@ NOTED: Final = {
 
 IDLE_FROM: Final = 3.0
 """Idle time shorter than that is not worth a word."""
-_MEASURES: Final = frozenset({"min", "mol", "rad", "deg", "cal", "bar", "sec"})
 
 
 def trouble(snapshot: Snapshot) -> Span | None:
@@ -139,22 +139,12 @@ def amount(value: float, unit: str = "") -> str:
     return f"{value:,}" if isinstance(value, int) else f"{round(value, 2):,g}" if value < 1e5 else f"{value:,.0f}"
 
 
-def plural(unit: str) -> str:
-    """`files` for `file`; units of measurement stay as they are."""
-    word = clean(unit)
-    plain = len(word) > 2 and word.isascii() and word.isalpha() and word.islower() and word not in _MEASURES
-    if not plain or (word.endswith("s") and word[-2] != "s"):
-        return word
-    if word.endswith("y") and word[-2] not in "aeiou":
-        return f"{word[:-1]}ies"
-    return word + ("es" if word.endswith(("tch", "sh", "ss", "x")) else "s")
-
-
 def counted(progress: Progress) -> str:
     """`1,102/1,812 files`."""
     if progress.completed is None:
         return ""
-    unit = "" if progress.unit in ("item", "By", "1") else f" {plural(progress.unit)}"
+    of = progress.total or progress.completed
+    unit = "" if progress.unit in ("item", "By", "1") else f" {plural(clean(progress.unit), of)}"
     text = amount(progress.completed, progress.unit)
     if progress.total and progress.total != progress.completed:
         text += f"/{amount(progress.total, progress.unit)}"
@@ -194,7 +184,7 @@ def tally(snapshot: Snapshot) -> Line:
     """Outcomes, counts in other units, tokens and money: `1,099 ok · 3 failed · 20,400 input tokens`."""
     spans = [(f"{amount(n)} {clean(key)}", OUTCOMES.get(key, "dim")) for key, n in _numbers(snapshot.outcomes)]
     for key, n in _numbers(snapshot.counters):
-        spans.append((amount(n, key) + ("" if key == "By" else f" {plural(key)}"), "dim"))
+        spans.append((amount(n, key) + ("" if key == "By" else f" {plural(clean(key), n)}"), "dim"))
     for key, n in _numbers(snapshot.usage):
         what, _, currency = key.partition(".")
         words = f"{n:,.4g} {currency}" if what == "cost" else f"{amount(n)} {key.replace('_', ' ')}"

@@ -8,6 +8,7 @@ from typing import Final
 
 from otel_progress.model.snapshot import Branch, Snapshot
 from otel_progress.model.status import Health, Status, word
+from otel_progress.model.units import units
 
 BEATS: Final = 3
 """So many intervals without a heartbeat, and the process counts as dead."""
@@ -249,8 +250,7 @@ def _count(seen: Snapshot) -> str | None:
     progress = seen.progress
     if progress.completed is None:
         return None
-    of = "" if progress.total is None else f" of {progress.total:g}"
-    return f"{progress.completed:g}{of} {progress.unit}"
+    return units(progress.completed, progress.total, progress.unit)
 
 
 def hold(limit: float | None) -> float:

@@ -11,6 +11,7 @@ from otel_progress.model.feed import BAD
 from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
 from otel_progress.model.status import Status, word
+from otel_progress.model.units import units
 
 NOTES: Final = 5
 """Notes that a summary shows: those that tell of trouble before others."""
@@ -114,7 +115,7 @@ def _stage(stage: StageSnapshot, planned: bool) -> str:
         line += f" in {seconds(stage.elapsed)}"
     done, total = stage.progress.completed, stage.progress.total
     if done is not None:
-        line += f", {done:g}" + (f" of {total:g}" if total not in (None, done) else "") + f" {stage.progress.unit}"
+        line += f", {units(done, None if total == done else total, stage.progress.unit)}"
     if planned and not stage.planned and "/" not in stage.path:
         line += " (unplanned)"
     if stage.reason:

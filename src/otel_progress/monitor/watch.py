@@ -16,6 +16,7 @@ from otel_progress import clock, proc
 from otel_progress.model.health import BEATS
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.summary import seconds
+from otel_progress.model.units import units
 from otel_progress.monitor.ledger import Entry, Ledger, Process, lose
 from otel_progress.telemetry.certificate import Exit, certify
 
@@ -336,8 +337,7 @@ def words(snapshot: Snapshot) -> str:
     innermost = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
     counted = progress if progress.completed is not None or innermost is None else innermost.progress
     if counted.completed is not None:
-        whole = "" if counted.total is None else f" of {counted.total:g}"
-        said.append(f"{counted.completed:g}{whole} {counted.unit}")
+        said.append(units(counted.completed, counted.total, counted.unit))
     if progress.percentage is not None:
         said.append(f"{progress.percentage:g}%")
     message = snapshot.message or (innermost.message if innermost is not None else None)

@@ -15,6 +15,7 @@ from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, StageSnapshot
 from otel_progress.model.status import Status
 from otel_progress.model.summary import seconds
+from otel_progress.model.units import units
 from otel_progress.model.values import TEXT_LENGTH, Drops, Value, value
 from otel_progress.telemetry import protobuf
 
@@ -116,8 +117,7 @@ def _sentence(lost: Snapshot) -> str:
     about = _counted(lost)
     progress, done = about.progress, ""
     if progress.completed is not None:
-        whole = "" if progress.total is None else f" of {progress.total:g}"
-        done = f", {progress.completed:g}{whole} {progress.unit}"
+        done = f", {units(progress.completed, progress.total, progress.unit)}"
     if progress.percentage is not None:
         done += f", {progress.percentage:g}%"
     if isinstance(about, StageSnapshot) and done:

@@ -17,6 +17,7 @@ from otel_progress.model import wire
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.summary import seconds
+from otel_progress.model.units import units
 from otel_progress.model.values import EMPTY, Value
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.outbox import Letter
@@ -259,8 +260,7 @@ def _count(about: Snapshot | StageSnapshot) -> str:
     progress = about.progress
     if progress.completed is None:
         return ""
-    whole = f" of {progress.total:g}" if progress.total is not None else ""
-    return f", {progress.completed:g}{whole} {progress.unit}"
+    return f", {units(progress.completed, progress.total, progress.unit)}"
 
 
 def _percent(about: Snapshot | StageSnapshot) -> str:

@@ -65,7 +65,15 @@ function together(items) {
 
 const same = (one, other) =>
   one.line.event === "progress.stage.ended" && other.line.event === one.line.event && one.line.stage === other.line.stage && one.line.agent === other.line.agent && isWell(one.line) && isWell(other.line);
-const isWell = ({ status }) => status == null || status === "completed";
+const isWell = (line) => (statusOf(line) ?? "completed") === "completed";
+
+/** How what a line tells of ended: of a stage it stands in the words, `stage fetch cancelled after 3 s`. */
+export function statusOf({ event, status, stage, text }) {
+  if (status != null || event !== "progress.stage.ended" || !stage || !text) return status;
+  const words = `stage ${stage} `;
+  const at = text.indexOf(words);
+  return at < 0 ? undefined : /^\w*/.exec(text.slice(at + words.length))[0];
+}
 
 /** What kinds of lines one may ask for. */
 export const CHOICES = [

@@ -4,11 +4,11 @@ import { html, useEffect, useRef } from "./html.js";
 import { askCancel } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { Icon } from "./icons.js";
-import { Agent, Bar, Copy, Go, Long, State, Value, asText } from "./parts.js";
+import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.js";
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { GROUP, amount, apart, branchesOf, clockTime, duration, elapsedOf, estimate, faceOf, groupOf, idleOf, isFinal, left, money, number, pace, percent, safeLink, troubleOf } from "./words.js";
+import { GROUP, amount, apart, branchesOf, clockTime, duration, elapsedOf, estimate, faceOf, groupOf, idleOf, isFinal, left, money, number, paceOf, percent, safeLink, troubleOf } from "./words.js";
 
 export function Detail() {
   if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its time line and what it said.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
@@ -54,7 +54,7 @@ function Title({ shown }) {
     <div class="title-id"><span class="id"><bdi>${shown.id}</bdi></span><${Copy} text=${shown.id} label="Copy the id" /><${Trace} trace=${shown.trace} /></div>
     ${shown.description && html`<p class="description"><${Long} text=${shown.description} /></p>`}
     <dl class="facts">${facts.map(([word, value]) => html`<div key=${word}><dt>${word}</dt><dd>${value}</dd></div>`)}</dl>
-    <div class="big"><div class="big-numbers">${(value != null || over) && html`<span class="big-percent">${over ? face.label : `${value}%`}</span>`}<span class="big-words"><span>${[over && value != null && `at ${value}%`, amount(shown.progress), !isFinal(shown) && pace(shown.progress)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
+    <div class="big"><div class="big-numbers">${(value != null || over) && html`<span class="big-percent">${over ? face.label : `${value}%`}</span>`}<span class="big-words"><span>${[over && value != null && `at ${value}%`, amount(shown.progress), paceOf(shown)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
         ${shown.progress?.current_step && !isFinal(shown) && html`<span class="dim step"><bdi>${shown.progress.current_step}</bdi></span>`}</span>
       <span class="big-time"><span><b>${duration(elapsedOf(shown, now))}</b> <span class="dim">elapsed</span></span>${estimated ? html`<span class="eta" title=${left(shown, now)}><b>${estimated.split(" (")[0].split(",")[0]}</b> <span class="dim">left${estimated.replace(/^[^,(]*/, (head) => (head.endsWith(" ") ? " " : ""))}</span></span>` : value != null && shown.status === "running" && html`<span class="dim">no estimate</span>`}</span></div>
       <${Bar} value=${value} tone=${face.tone} live=${!isFinal(shown) && shown.status !== "pending"} label=${`progress of ${shown.name}`} /></div>
@@ -96,13 +96,13 @@ function Trouble({ shown }) {
   if (group === "pending") return null;
   const live = troubleOf(shown, now);
   const evidence = [
-    verdict.allowed != null && verdict.limit && `the limit is ${duration(verdict.allowed)} (${verdict.limit}${verdict.source ? `, ${verdict.source}` : ""})`,
+    GROUP[group].trouble && verdict.allowed != null && verdict.limit && `the limit is ${duration(verdict.allowed)} (${verdict.limit}${verdict.source ? `, ${verdict.source}` : ""})`,
     verdict.seen && `last seen: ${verdict.seen}`,
     shown.process?.heard_ago != null && group !== "dead" && `its process was heard ${duration(shown.process.heard_ago + now - shown.seen_at)} ago`,
   ].filter(Boolean);
   return html`<section class=${`trouble tone-${face.tone}`} aria-label=${HEADLINES[group] ?? face.label}>
     <h2><${Icon} name=${face.icon} />${HEADLINES[group] ?? face.label}</h2>
-    <p class="evidence"><bdi>${live || verdict.reason || ""}</bdi>${evidence.map((one) => html`<span key=${one} class="dim"><bdi>${one}</bdi></span>`)}</p>
+    <p class="evidence"><${Why} text=${live || verdict.reason || ""} child=${verdict.child} />${evidence.map((one) => html`<span key=${one} class="dim"><bdi>${one}</bdi></span>`)}</p>
     ${shown.loop && html`<div class="loop"><span>${number(shown.loop.repeats ?? 0)} times the same ${shown.loop.kind ?? "steps"}:</span><ol>${(shown.loop.keys ?? []).map((key, index) => html`<li key=${index}><code><bdi>${asText(key)}</bdi></code></li>`)}</ol></div>`}
     ${(shown.stuck_at || shown.stack) && html`<div class="stack"><div class="stack-head">${shown.stuck_at && html`<code class="stuck-at"><bdi>${shown.stuck_at}</bdi></code>`}<span class="grow"></span>${shown.stack && html`<${Copy} text=${shown.stack} words="Copy the stack" />`}</div>
       ${shown.stack && html`<pre tabindex="0" aria-label="Where it is stuck">${shown.stack}</pre>`}</div>`}</section>`;
@@ -114,7 +114,7 @@ function Branches({ shown }) {
   const labels = apart(shown.children_rows ?? []);
   return html`<section class="branches" aria-labelledby="branches-title"><h2 id="branches-title">Side by side</h2><ul>${branches.map((branch) => {
     const face = GROUP[branch.group];
-    const child = labels.get(branch.child);
+    const child = branches.filter(({ label }) => label === branch.label).length > 1 && labels.get(branch.child);
     const name = html`<bdi>${branch.label}</bdi>${child && html` <span class="child-label"><bdi>${child}</bdi></span>`}`;
     return html`<li key=${`${branch.label} ${branch.child ?? ""}`} class=${face.trouble ? `tone-${face.tone} bad-branch` : ""}><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="branch-name">${branch.child ? html`<${Go} id=${branch.child}>${name}<//>` : name}</span>
       <span class=${`branch-state tone-${face.tone}`}>${face.label}</span><span class="branch-words"><bdi>${branch.words}</bdi>${branch.stuck_at && html` <code><bdi>at ${branch.stuck_at}</bdi></code>`}</span></li>`;

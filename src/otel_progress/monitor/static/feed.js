@@ -1,5 +1,5 @@
 // The activity feed: what happened, newest last; it follows its end unless one scrolled up.
-import { CHOICES, activities, fits } from "./activity.js";
+import { CHOICES, activities, fits, statusOf } from "./activity.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { Agent, Avatar, Long, Value } from "./parts.js";
@@ -11,7 +11,7 @@ const KINDS = {
   "progress.operation.started": { icon: "start", tone: "run", word: "started" },
   "progress.operation.ended": { icon: "done", tone: "good", word: "ended" },
   "progress.stage.started": { icon: "run", tone: "run", word: "runs" },
-  "progress.stage.ended": { icon: "done", tone: "good", word: "completed" },
+  "progress.stage.ended": { icon: "ended", tone: "dim", word: "ended" },
   "progress.updated": { icon: "update", tone: "dim", word: "update" },
   "progress.heartbeat": { icon: "beat", tone: "dim", word: "heartbeat" },
   "progress.note": { icon: "note", tone: "dim", word: "note" },
@@ -33,7 +33,7 @@ function kindOf({ line, running }) {
     const tone = NOTES[line.status];
     return tone ? { ...kind, tone, icon: tone === "bad" ? "failed" : tone === "warn" ? "overdue" : "done", word: line.status } : kind;
   }
-  const status = line.event.endsWith(".ended") && STATUS[line.status];
+  const status = line.event.endsWith(".ended") && STATUS[statusOf(line)];
   return status ? { icon: status.icon, tone: status.tone, word: status.label } : kind;
 }
 

@@ -57,6 +57,15 @@ function copyOldWay(text) {
 /** A link to an operation of the monitor. */
 export const Go = ({ id, children, ...rest }) => html`<a href=${hashOf(id)} ...${rest}>${children}</a>`;
 
+/** Why a row needs a look; the child that is the cause is a link. */
+export function Why({ text, child }) {
+  if (child == null || !text) return html`<bdi>${text}</bdi>`;
+  const found = /\bchild (.+?) in another process/s.exec(text);
+  const [from, name] = found ? [found.index, `child ${found[1]}`] : [text.length, `child ${child}`];
+  const link = html`<${Go} id=${child} tabindex=${-1} onClick=${(event) => event.stopPropagation()}>${name}<//>`;
+  return html`<bdi>${text.slice(0, from)}${found ? "" : " "}${link}${found ? text.slice(from + name.length) : ""}</bdi>`;
+}
+
 const LONG = 280;
 /** A text of which the rest is shown when asked for. */
 export function Long({ text, most = LONG }) {

@@ -3,7 +3,7 @@ import { html, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { Agent, Bar, Go } from "./parts.js";
 import { rowOf, ticking } from "./state.js";
-import { GROUP, STATUS, amount, apart, branchesOf, duration, elapsedOf, faceOf, groupOf, isFinal, number, pace, percent, since, took, troubleOf, waitOf } from "./words.js";
+import { GROUP, STATUS, STOPPED, amount, apart, branchesOf, duration, elapsedOf, faceOf, groupOf, isEarlier, isFinal, number, pace, paceOf, percent, since, took, troubleOf, waitOf } from "./words.js";
 
 const CHILDREN = 50;
 const TOGETHER = 3; // runs of a stage that are one row
@@ -110,7 +110,7 @@ export function Stages({ shown }) {
         <span role="cell" class="lane-cell"><${Lane} span=${span} from=${shown.started_at} to=${(shown.started_at ?? 0) + (elapsedOf(shown, now) ?? 0)} tone=${faceOf(shown).tone} open=${!isFinal(shown)} marks=${loose} /></span></div>`}
       ${keyed(rows).map(([key, row]) => (row.runs ? html`<${Runs} key=${key} row=${row} span=${span} marks=${marks.get(row.path) ?? []} />` : html`<${Stage} key=${key} stage=${row.stage} depth=${row.depth} shown=${shown} span=${span} now=${now} marks=${marksOf(marks, row.stage)} branches=${isOver(row.stage) ? [] : branches.filter((branch) => branch.path === row.stage.path)} />`))}
       ${children.length > 0 && html`<div class="tree-part" role="row"><span role="cell">${children.length === 1 ? "1 child operation" : `${children.length} child operations`}</span></div>`}
-      ${children.slice(0, most).map((row) => html`<${Child} key=${row.id} row=${row} label=${labels.get(row.id)} span=${span} now=${now} />`)}
+      ${children.slice(0, most).map((row) => html`<${Child} key=${row.id} row=${row} earlier=${isEarlier(row, shown)} label=${labels.get(row.id)} span=${span} now=${now} />`)}
       ${span.now != null && html`<div class="now-line" aria-hidden="true"><span></span></div>`}
     </div>
     ${children.length > most && html`<button type="button" class="quiet" onClick=${() => setMost(most + 200)}>Show ${Math.min(200, children.length - most)} more of ${children.length}</button>`}
@@ -174,6 +174,7 @@ function Stage({ stage, depth, shown, span, now, marks, branches }) {
   const face = stageFace(stage, shown, branches);
   const value = stage.status === "completed" && stage.progress?.total == null ? 100 : percent(stage);
   const pending = stage.status === "pending";
+  const standing = STOPPED.has(branches[0]?.group ?? (shown.branches?.length ? "" : groupOf(shown)));
   const said = branches.filter((branch) => branch.words).map((branch) => (branches.length > 1 ? `${branch.label}: ${branch.words}` : branch.words));
   const waits = live && stage.wait && !said.length ? [waitOf(stage.wait, grown)] : [];
   const words = [stage.reason, ...said, ...waits, stage.message, stage.progress?.current_step, outcomesOf(stage), valuesOf(stage.attributes)].filter(Boolean);
@@ -181,7 +182,7 @@ function Stage({ stage, depth, shown, span, now, marks, branches }) {
   return html`<div class=${`tree-row${pending ? " pending" : ""}`} role="row" data-depth=${depth}>
     <span role="cell" class="tree-name" style=${{ paddingInlineStart: `${depth * 16}px` }} title=${hints}><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="tree-label"><span class="tree-title"><bdi>${stage.name}</bdi><span class="sr">, ${depth > 0 ? `in ${stage.path.slice(0, stage.path.length - stage.name.length - 1)}, ` : ""}${face.label}</span>${stage.critical === false && html`<span class="tag">optional</span>`}</span>
       ${words.length > 0 && html`<span class=${`tree-words${said.length || waits.length ? ` tone-${face.tone}` : ""}`} title=${[...new Set(words)].join(" · ")}><bdi>${[...new Set(words)].join(" · ")}</bdi></span>`}</span></span>
-    <span role="cell" class="tree-bar">${!pending && html`<${Bar} value=${value} tone=${face.tone} live=${live} label=${`progress of ${stage.name}`} /><span class="tree-amount"><span>${amount(stage.progress)}</span><span>${live ? pace(stage.progress) : ""}</span></span>`}</span>
+    <span role="cell" class="tree-bar">${!pending && html`<${Bar} value=${value} tone=${face.tone} live=${live} label=${`progress of ${stage.name}`} /><span class="tree-amount"><span>${amount(stage.progress)}</span><span>${live && !standing ? pace(stage.progress) : ""}</span></span>`}</span>
     <span role="cell" class="tree-time">${pending ? html`<span class="dim">${stage.expected ? `about ${duration(stage.expected)}` : "planned"}</span>` : live ? duration(elapsed) : took(elapsed)}</span>
     <span role="cell" class="lane-cell"><${Lane} span=${span} from=${stage.started_at} to=${(stage.started_at ?? 0) + (elapsed ?? 0)} tone=${face.tone} open=${live} marks=${marks} /></span></div>`;
 }
@@ -210,13 +211,13 @@ function Runs({ row, span, marks }) {
     ${open && runs.map((stage, index) => html`<div class="tree-row run" role="row" key=${index}><span role="cell" class="tree-name" style=${{ paddingInlineStart: `${depth * 16 + 16}px` }}><${Icon} name=${STATUS[stage.status].icon} size=${12} tone=${STATUS[stage.status].tone} /><span class="tree-label"><span class="tree-words"><bdi>${[stage.reason, stage.message, outcomesOf(stage), valuesOf(stage.attributes)].filter(Boolean).join(" · ") || STATUS[stage.status].label}</bdi></span></span></span><span role="cell" class="tree-amount">${amount(stage.progress)}</span><span role="cell" class="tree-time">${took(stage.elapsed)}</span><span role="cell" class="lane-cell"></span></div>`)}`;
 }
 
-function Child({ row, label, span, now }) {
+function Child({ row, label, earlier, span, now }) {
   const face = faceOf(row);
   const value = row.status === "completed" ? 100 : percent(row);
   const why = troubleOf(row, now);
   const words = [why || row.stage, !why && row.progress?.current_step].filter(Boolean).join(" · ");
-  return html`<div class="tree-row child" role="row"><span role="cell" class="tree-name"><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="tree-label"><span class="tree-title"><${Go} id=${row.id}><bdi>${row.name}</bdi><//><span class="child-label" title=${row.id}><bdi>${label}</bdi></span><span class="sr">, ${face.label}</span></span>${(words || row.agent) && html`<span class="tree-words">${row.agent && html`<${Agent} agent=${row.agent} /> `}<bdi>${words}</bdi></span>`}</span></span>
-    <span role="cell" class="tree-bar"><${Bar} value=${value} tone=${face.tone} live=${!isFinal(row)} label=${`progress of ${row.name}`} /><span class="tree-amount"><span>${amount(row.progress)}</span><span>${isFinal(row) ? face.label : pace(row.progress)}</span></span></span>
+  return html`<div class="tree-row child" role="row"><span role="cell" class="tree-name"><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="tree-label"><span class="tree-title"><${Go} id=${row.id}><bdi>${row.name}</bdi><//><span class="child-label" title=${row.id}><bdi>${label}</bdi></span>${earlier && html`<span class="tag">earlier attempt</span>`}<span class="sr">, ${face.label}</span></span>${(words || row.agent) && html`<span class="tree-words">${row.agent && html`<${Agent} agent=${row.agent} /> `}<bdi>${words}</bdi></span>`}</span></span>
+    <span role="cell" class="tree-bar"><${Bar} value=${value} tone=${face.tone} live=${!isFinal(row)} label=${`progress of ${row.name}`} /><span class="tree-amount"><span>${amount(row.progress)}</span><span>${isFinal(row) ? face.label : paceOf(row)}</span></span></span>
     <span role="cell" class="tree-time">${duration(elapsedOf(row, now))}</span>
     <span role="cell" class="lane-cell"><${Lane} span=${span} from=${row.started_at} to=${(row.started_at ?? 0) + (elapsedOf(row, now) ?? 0)} tone=${face.tone} open=${!isFinal(row)} marks=${[]} /></span></div>`;
 }

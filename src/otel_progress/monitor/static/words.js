@@ -54,8 +54,9 @@ export function faceOf(row) {
   return isFinal(row) ? STATUS[row.status] ?? STATUS.completed : GROUP[groupOf(row)];
 }
 
-/** Seconds since a row was last said, where it still runs. */
-export const since = (row, now) => (isFinal(row) || row.timestamp == null ? 0 : Math.max(0, now - row.timestamp));
+/** Seconds since a row was last said, where it still runs: its clocks end with the last sign of life. */
+export const since = (row, now) => (isFinal(row) || GONE.has(groupOf(row)) || row.timestamp == null ? 0 : Math.max(0, now - row.timestamp));
+const GONE = new Set(["dead", "frozen", "unknown"]);
 /** How long it has run. */
 export const elapsedOf = (row, now) => (row.elapsed == null ? null : row.elapsed + since(row, now));
 /** How long it has made no progress. */
@@ -101,7 +102,7 @@ function restOf(row, now) {
   return eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row)) ? 0 : eta.seconds - since(row, now);
 }
 // What was estimated before says nothing of one that stands still.
-const STOPPED = new Set(["stuck", "looping", "frozen", "dead", "unknown"]);
+export const STOPPED = new Set(["stuck", "looping", "frozen", "dead", "unknown"]);
 
 const SOURCES = { rate: "from the pace so far", plan: "from the expected durations" };
 /** The estimate with its interval and where it comes from: "14 s (11–19 s), from the pace so far". */
@@ -159,6 +160,11 @@ export function pace(progress) {
   return rate >= 0.1 ? `${number(rate)} ${plural(unit ?? "", 2)}/s` : `${number(rate * 60)} ${plural(unit ?? "", 2)}/min`;
 }
 
+/** The pace of a row, unless it stands still. */
+export const paceOf = (row) => (isFinal(row) || STOPPED.has(groupOf(row)) ? "" : pace(row.progress));
+/** Whether a child began before this attempt of its parent. */
+export const isEarlier = (child, parent) => (parent.attempt ?? 1) > 1 && child.started_at != null && child.started_at < parent.started_at;
+
 /** The percentage, whole and never rounded up to 100. */
 export function percent(row) {
   const progress = row.progress;
@@ -192,6 +198,7 @@ export function troubleOf(row, now) {
   const group = groupOf(row);
   const verdict = row.verdict ?? {};
   const said = (text) => (verdict.branch ? `${verdict.branch}: ${text}` : text);
+  if (verdict.child != null && group !== "ended" && group !== "pending") return later(verdict.reason ?? "", since(row, now));
   if (group === "stuck") {
     const idle = idleOf(row, now);
     return idle == null ? verdict.reason ?? "no progress" : said(`no progress for ${duration(idle)}`);
@@ -200,6 +207,9 @@ export function troubleOf(row, now) {
   if (group === "ended") return row.reason ?? "";
   return group === "progressing" || group === "pending" ? "" : verdict.reason ?? "";
 }
+
+// Evidence with its clock, which runs on.
+const later = (text, gone) => text.replace(/\bfor (\d+) s\b/, (_, told) => `for ${duration(Number(told) + gone)}`);
 
 /** "waits for approval for 36 s, of at most 6 s", so many seconds after it was said. */
 export function waitOf(wait, later) {
@@ -215,14 +225,8 @@ export function branchesOf(row, now) {
   const later = since(row, now);
   return row.branches.map((branch) => {
     const group = groupFor(branch.health, branch.wait && overdue(branch.wait, later), branch.wait);
-    return { ...branch, group, path: branch.stage ?? branch.path, label: labelOf(branch), words: wordsOf(branch, group, later) };
+    return { ...branch, group, words: wordsOf(branch, group, later) };
   });
-}
-
-function labelOf({ branch, label, path, lane, child, child_name: name }) {
-  if (branch ?? label) return branch ?? label;
-  const part = lane ?? (child == null ? null : `child ${name ?? child}`);
-  return [path, part].filter(Boolean).join(lane ? " in " : ", ") || "the operation itself";
 }
 
 function wordsOf(branch, group, later) {
