@@ -466,18 +466,26 @@ class Core:
         held = self._stalls.get(head.operation_id)
         if record.event == s.RECOVERED:
             return self._stalls.pop(head.operation_id, None) is not None
-        if not entry.open or self.observer.is_stuck(entry, now) is not False:
+        if not entry.open:
             return False
+        if self.observer.is_stuck(entry, now) is not False:
+            return self._is_explained(entry, record, now)
         if held is None:
             held = self._stalls[head.operation_id] = {}
         if len(held) < STALLS:
             held[head.sequence] = Told(record, head, resource)
         return True
 
+    def _is_explained(self, entry: Entry, record: Record, now: float) -> bool:
+        """Whether the branches that a stall is about only wait for children elsewhere which move."""
+        labels = record.own.get(s.STUCK_BRANCHES)
+        return isinstance(labels, list) and bool(labels) and set(labels) <= self.observer.explained(entry, now)
+
     def _release(self, entry: Entry) -> None:
-        """Nothing overrules a stall any more: it is told now."""
-        key = entry.head.operation_id
+        """Nothing overrules a stall any more: it is told now, but for branches whose own child moves."""
+        key, now = entry.head.operation_id, clock.monotonic()
         held = self._stalls.pop(key)
+        held = {number: one for number, one in held.items() if not self._is_explained(entry, one.record, now)}
         for one in held.values():
             if one.head is not None:
                 self._inferred.append(_event(one.head, one.record, entry.number))

@@ -200,11 +200,13 @@ class Views:
     def detail(self, entry: Entry) -> Json:
         """All there is of an operation."""
         seen, now = self._now(entry), clock.monotonic()
+        lines = self._core.observer.lines(entry, now) if entry.open and seen.branches else []
         verdict = self._core.observer.verdict(entry, now) if entry.open else None
         process = self._core.process_of(entry.instance)
         children = self.children_of(seen.operation_id)
         if len(children) < CHILDREN and seen.operation_id in self._core.ledger.operations:
             children = [one for one in self._with_stored(seen.operation_id, children) if self._may_see(one)]
+        where = _where(seen, verdict)[1]
         out = self._row(entry, seen)
         out["children"] = len(children) or None
         out = _clean(out)
@@ -231,9 +233,9 @@ class Views:
                 "timeline": self._timeline(entry),
                 "children_rows": [self._child(child) for child in children[:CHILDREN]],
                 "ancestors": self._ancestors(seen),
-                "stack": seen.stack if _is_stopped(verdict) else None,
+                "stack": seen.stack if where == seen.stuck_at and _is_stopped(verdict) else None,
                 "loop": _loop(seen) if entry.open else None,
-                "branches": [_branch(branch) for branch in seen.branches] if entry.open and seen.branches else None,
+                "branches": [_branch(line.branch, line.rests_on) for line in lines] or None,
                 "notes_url": f"/operations/{quote(seen.operation_id, safe='')}/events",
                 "trace": self._trace(seen),
                 "process": _process(process, now),
@@ -360,6 +362,7 @@ def _row(
     about: Mapping[str, Any] = process.resource if process is not None else {}
     state = state_of(seen.status, _label(verdict))
     progress = _whole(seen, whole, shown)
+    stage, stuck_at = _where(seen, verdict)
     if verdict is not None and verdict.health in _STILL:
         progress.pop("eta", None)
     return _clean(
@@ -381,12 +384,12 @@ def _row(
             "timestamp": seen.timestamp,
             "said_at": entry.head.timestamp,
             "elapsed": seen.elapsed,
-            "idle": seen.idle if entry.open else None,
-            "stage": _text(seen.stage),
+            "idle": _idle(seen, verdict) if entry.open else None,
+            "stage": _text(stage),
             "progress": progress,
             "stage_progress": _innermost(seen),
             "wait": _wait(seen.wait),
-            "stuck_at": _text(seen.stuck_at) if _is_stopped(verdict) else None,
+            "stuck_at": _text(stuck_at) if _is_stopped(verdict) or _was_stuck(seen) else None,
             "cancel": "requested" if seen.cancel_requested else None,
             "cost": whole.cost or None,
             "tokens": whole.tokens or None,
@@ -409,6 +412,28 @@ def _is_stopped(verdict: Verdict | None) -> bool:
     if verdict is None:
         return False
     return verdict.health in STUCK or verdict.health is Health.DEAD  # nobody knows that it moved since it was said
+
+
+def _was_stuck(seen: Snapshot) -> bool:
+    """Whether it was stuck when its process was lost: nothing else is known of where it was."""
+    return seen.status is Status.LOST and seen.health in STUCK
+
+
+def _idle(seen: Snapshot, verdict: Verdict | None) -> float:
+    """Since when it makes no progress; of one that waits for a child elsewhere, since when that one does not."""
+    if isinstance(verdict, Judgement) and verdict.clock == "child" and verdict.health in STUCK:
+        return verdict.seconds
+    return seen.idle
+
+
+def _where(seen: Snapshot, verdict: Verdict | None) -> tuple[str | None, str | None]:
+    """Stage and line of the branch that decides; its process may have named another one."""
+    if verdict is None or not seen.branches:
+        return seen.stage, seen.stuck_at
+    found = next((branch for branch in seen.branches if branch.label == verdict.branch), None)
+    if found is not None and verdict.health in STUCK:
+        return found.path, found.stuck_at
+    return seen.stage, None if isinstance(verdict, Judgement) and verdict.child is not None else seen.stuck_at
 
 
 def _whole(seen: Snapshot, whole: Whole, shown: float | None) -> Json:
@@ -557,13 +582,13 @@ def _stage(stage: StageSnapshot) -> Json:
     )
 
 
-def _branch(branch: Branch) -> Json:
+def _branch(branch: Branch, rests_on: str | None) -> Json:
     return _clean(
         {
             "label": _text(branch.label),
             "path": _text(branch.path),
             "lane": _text(branch.lane),
-            "child": branch.child,
+            "child": rests_on or branch.child,
             "health": word(branch.health),
             "reason": _text(branch.reason),
             "idle": branch.idle,
