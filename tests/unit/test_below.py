@@ -251,12 +251,31 @@ def test_branch_whose_child_is_stuck_is_named(scene: Scene) -> None:
     detail = scene.monitor.views.detail(entry)
     verdict = detail["verdict"]
     assert (verdict["health"], verdict["child"], verdict["branch"]) == ("stuck", "bad", "y")
-    assert verdict["reason"].startswith("y: waits for child work/bad in another process, which is stuck (no progress for 49 s")
+    assert verdict["reason"].startswith(
+        "y: waits for child work/bad in another process, which is stuck (no progress for 49 s"
+    )
     assert (verdict["seconds"], detail["idle"], detail["stage"], detail["stuck_at"]) == (49.0, 49.0, "y", "parent.py:3")
     shown = branches(scene)
     assert (shown["x"]["health"], shown["x"]["child"], "stuck_at" in shown["x"]) == ("progressing", "good", False)
     assert shown["x"]["reason"] == "waits for child work/good in another process, which is progressing"
     assert (shown["y"]["health"], shown["y"]["child"], shown["y"]["idle"]) == ("stuck", "bad", 49.0)
+
+
+def test_each_stall_of_a_parent_is_in_its_history(scene: Scene) -> None:
+    """What the monitor concludes again and again, while the parent says nothing, is kept each time."""
+    scene.say("child", parent_id="parent")
+    scene.stall()
+    for _ in range(2):
+        scene.stall("child", parent_id="parent")
+        seconds(scene.fake, scene.monitor, 2)
+        scene.say("child", event=s.RECOVERED, parent_id="parent")
+        seconds(scene.fake, scene.monitor, 2)
+    assert [event for event in names(scene.monitor.history("parent")) if event in (s.STALLED, s.RECOVERED)] == [
+        s.STALLED, s.RECOVERED, s.STALLED, s.RECOVERED,
+    ]  # fmt: skip
+    entry = scene.monitor.core.find("parent")
+    assert entry is not None
+    assert [one["to"] is None for one in scene.monitor.views._timeline(entry)] == [False, False]
 
 
 def test_stall_of_a_stage_whose_child_moves_is_not_told(scene: Scene) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from otel_progress import clock
-from otel_progress import semconv as s
 from otel_progress.model import keys
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import STUCK, Verdict
@@ -23,6 +22,7 @@ from otel_progress.monitor.ledger import Entry, Process, Rival, bare
 from otel_progress.monitor.rollup import ALMOST, Part, Whole, roll_up
 from otel_progress.monitor.spans import MARK
 from otel_progress.monitor.states import RANKS, TROUBLE, Label, state_of
+from otel_progress.monitor.timeline import TIMED, attributes_of, timeline
 
 if TYPE_CHECKING:
     from otel_progress.monitor.core import Core
@@ -41,7 +41,6 @@ _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=Fa
 _LINE_ENDS: Final = "\x85\u2028\u2029"
 DEPTH: Final = 40
 """The deepest that values are nested."""
-_TIMED: Final = (s.WAIT_STARTED, s.WAIT_ENDED, s.STALLED, s.RECOVERED, s.OPERATION_ENDED)
 
 Json = dict[str, Any]
 
@@ -267,11 +266,11 @@ class Views:
 
     def _timeline(self, entry: Entry) -> list[Json]:
         """Waits and stalls of this attempt, from its history."""
-        rows = self._store.events(entry.head.operation_id, before=2**62, names=_TIMED, limit=TIMELINE)
+        rows = self._store.events(entry.head.operation_id, before=2**62, names=TIMED, limit=TIMELINE)
         head = entry.head
         own = entry.number, head.started_at or 0.0
         mine = [event for _, event in rows if (event.attempt, event.started_at) == own]
-        return timeline(mine, None if entry.open else head.timestamp)
+        return timeline(mine, None if entry.open else head.timestamp, entry.snapshot.stages)
 
     def _trace(self, snapshot: Snapshot) -> Json | None:
         span = snapshot.span
@@ -285,41 +284,6 @@ def ended_text(entry: Entry) -> str:
     """The last event of a stream about one operation, as JSON."""
     head = entry.head
     return dump({"id": head.operation_id, "status": head.status.value, "attempt": entry.number})
-
-
-def timeline(events: Iterable[Event], ended_at: float | None = None) -> list[Json]:
-    """Waits and stalls as spans of time, from the events that begin and end them, in whatever order they came in."""
-    found: list[Json] = []
-    open_: dict[tuple[str, str | None], Json] = {}
-    told = (event for event in events if event.sequence >= 0 or event.event in (s.STALLED, s.RECOVERED))
-    said = sorted(told, key=lambda event: (abs(event.sequence), event.sequence < 0))  # inferred after what it follows
-    for event in said:
-        kind = "wait" if event.event in (s.WAIT_STARTED, s.WAIT_ENDED) else "stall"
-        key = (kind, event.stage)
-        if event.event in (s.WAIT_STARTED, s.STALLED):
-            own = _attributes(event)
-            reason = own.get(s.WAIT_REASON if kind == "wait" else s.HEALTH_REASON)
-            if key not in open_:
-                open_[key] = {
-                    "kind": kind,
-                    "stage": event.stage,
-                    "from": event.timestamp,
-                    "to": None,
-                    "reason": reason if isinstance(reason, str) else event.text,
-                }
-                found.append(open_[key])
-        elif event.event == s.OPERATION_ENDED:
-            for item in open_.values():
-                item["to"] = event.timestamp
-            open_.clear()
-        else:
-            ended = open_.pop(key, None) or next((open_.pop(one) for one in list(open_) if one[0] == kind), None)
-            if ended is not None:
-                ended["to"] = event.timestamp
-    if ended_at is not None:
-        for item in open_.values():
-            item["to"] = max(ended_at, item["from"])
-    return found
 
 
 def event_view(number: int, event: Event) -> Json:
@@ -337,17 +301,9 @@ def event_view(number: int, event: Event) -> Json:
             "agent": event.agent,
             "status": event.status,
             "ratio": event.ratio,
-            "attributes": _attributes(event) or None,
+            "attributes": attributes_of(event) or None,
         }
     )
-
-
-def _attributes(event: Event) -> Json:
-    try:
-        found = json.loads(event.attributes or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 _STILL: Final = STUCK | {Health.DEAD}
