@@ -232,6 +232,18 @@ def test_children_have_what_tells_them_apart(monitor: Parts) -> None:
     assert "attributes" not in text(monitor, "child")
 
 
+def test_children_are_those_of_the_newest_attempt(monitor: Parts) -> None:
+    """What ran below an attempt that is over is not listed below the next one."""
+    monitor.say(snap(1))
+    monitor.say(snap(2, key="old", status=Status.FAILED, parent_id="a"))
+    monitor.say(snap(2, key="left", parent_id="a"), instance="p3")
+    monitor.say(snap(1, attempt=2, started_at=AT + 50, timestamp=AT + 51), instance="p2")
+    monitor.say(snap(1, key="new", parent_id="a", started_at=AT + 52, timestamp=AT + 53), instance="p2")
+    found = detail(monitor)
+    assert [one["id"] for one in found["children_rows"]] == ["left", "new"]
+    assert found["children"] == 2
+
+
 def test_ancestors_in_a_circle(monitor: Parts) -> None:
     """Operations that are each above the other have an end to what is above them."""
     monitor.say(snap(1, parent_id="b"))

@@ -163,12 +163,11 @@ class Core:
         self._called: dict[tuple[Any, ...], None] = {}
         self._inferred: list[Event] = []
         self._silent: set[str] = set()
-        self._lost: set[str] = set()
+        self._lost, self._overdue = set[str](), set[str]()
         self._stalls: dict[str, dict[int, Told]] = {}
         """Stalls that are overruled, by operation and sequence: told if nothing overrules them any more."""
         self._open_stalls: dict[str, dict[str, None]] = {}
         """The branches that the history tells to be stuck, by operation."""
-        self._inferences = clock.time_ns() // 1_000_000
         self._released: list[Told] = []
         self._began = clock.time_ns()
         self._showing = threading.Lock()
@@ -341,6 +340,8 @@ class Core:
                 if len(self._called) >= CALLED:
                     del self._called[next(iter(self._called))]
                 self._called[key] = None
+                if event == s.OVERDUE:
+                    self._note_overdue(head.operation_id)
             new.append(one)
         if new and self._on_stored is not None:
             try:
@@ -558,9 +559,8 @@ class Core:
         timestamp: float | None = None,
     ) -> None:
         """An event that nobody reported goes into the history."""
-        self._inferences += 1
         own = dict(own or {}) | ({s.STUCK_BRANCHES: labels} if labels else {})
-        found = _inferred(entry, event, text, self._inferences % INFERRED)
+        found = _inferred(entry, event, text, self.ledger.revision % INFERRED)
         if own:
             found = found._replace(attributes=json.dumps(own, default=repr))
         if stage is None and labels and labels[0] in {one.path for one in entry.snapshot.stages}:
@@ -660,10 +660,12 @@ class Core:
             if key in self._lost:
                 self._lost.discard(key)
                 self._conclude(entry, "recovered")
+            self._end_overdue(entry)
         else:
             self.labels.pop(key, None)
             self._kept_at.pop(key, None)
             self._silent.discard(key)
+            self._overdue.discard(key)
             self._stalls.pop(key, None)
         if entry.head.parent_id is not None:
             self._touch_above(entry)
@@ -714,6 +716,7 @@ class Core:
         if len(self.labels) > len(operations):
             self.labels = {key: label for key, label in self.labels.items() if key in operations}
             self._silent &= operations.keys()
+            self._overdue &= operations.keys()
 
     def _prune(self) -> None:
         from otel_progress.monitor.store import StoreError
@@ -739,6 +742,7 @@ class Core:
                 self._release(entry)
         elif entry.head.health in STUCK and self.observer.is_stuck(entry, now) is False:
             self._take_back(entry, now)
+        self._end_overdue(entry)
         silent = label.health is Health.DEAD
         if silent != (key in self._silent) and label.health is not Health.UNKNOWN:
             self._tell_silence(entry, silent)
@@ -750,6 +754,21 @@ class Core:
                     self._lost.clear()
                 self._lost.add(key)
                 self._conclude(lost, "lost")
+
+    def _note_overdue(self, key: str) -> None:
+        entry = self.ledger.operations.get(key)
+        if entry is not None and entry.open:
+            self._overdue.add(key)
+
+    def _end_overdue(self, entry: Entry) -> None:
+        """A wait that was told to be overdue is over; where it is stuck instead, that is told by itself."""
+        key = entry.head.operation_id
+        label = self.labels.get(key)
+        if key not in self._overdue or label is None or label.overdue or label.health in (Health.DEAD, Health.UNKNOWN):
+            return
+        self._overdue.discard(key)
+        if label.health not in STUCK:
+            self._conclude(entry, "recovered")
 
     def _tell_silence(self, entry: Entry, silent: bool) -> None:
         key = entry.head.operation_id
@@ -800,7 +819,9 @@ class Core:
         self._recall_stalls()
         for entry in list(self.ledger.operations.values()):
             if entry.open:
-                self.labels[entry.head.operation_id] = self.observer.label(entry, now)
+                self.labels[entry.head.operation_id] = label = self.observer.label(entry, now)
+                if label.overdue:
+                    self._overdue.add(entry.head.operation_id)
 
     def show(self, entry: Entry, raw: float | None) -> float | None:
         """How far an operation is shown whose ratio is rolled up; it never falls within an attempt, and never goes."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CHILDREN: Final = 200
 ANCESTORS: Final = 16
+SKEW: Final = 1.0
+"""So many seconds the clocks of a parent and its child may be apart, and it still is of the parent's attempt."""
 TIMELINE: Final = 500
 SHORT: Final = 500
 """The most characters of a text in a row."""
@@ -170,7 +172,16 @@ class Views:
         ledger = self._core.ledger
         ids = list(ledger.children.get(operation_id, ()))
         held = [entry for key in ids if (entry := ledger.operations.get(key)) is not None]
-        return held if operation_id in ledger.operations else self._with_stored(operation_id, held)
+        found = held if operation_id in ledger.operations else self._with_stored(operation_id, held)
+        return self._of_newest(operation_id, found)
+
+    def _of_newest(self, operation_id: str, children: list[Entry]) -> list[Entry]:
+        """Without those that ran, and ended, below an earlier attempt."""
+        above = self._core.find(operation_id)
+        began = None if above is None or above.number < 2 else above.head.started_at
+        if began is None:
+            return children
+        return [child for child in children if child.open or (child.head.started_at or began) >= began - SKEW]
 
     def _with_stored(self, operation_id: str, held: list[Entry]) -> list[Entry]:
         known = {entry.head.operation_id for entry in held}
@@ -204,7 +215,8 @@ class Views:
         process = self._core.process_of(entry.instance)
         children = self.children_of(seen.operation_id)
         if len(children) < CHILDREN and seen.operation_id in self._core.ledger.operations:
-            children = [one for one in self._with_stored(seen.operation_id, children) if self._may_see(one)]
+            found = self._of_newest(seen.operation_id, self._with_stored(seen.operation_id, children))
+            children = [one for one in found if self._may_see(one)]
         where = _where(seen, verdict)[1]
         out = self._row(entry, seen)
         out["children"] = len(children) or None
@@ -232,7 +244,7 @@ class Views:
                 "timeline": self._timeline(entry),
                 "children_rows": [self._child(child) for child in children[:CHILDREN]],
                 "ancestors": self._ancestors(seen),
-                "stack": seen.stack if where == seen.stuck_at and _is_stopped(verdict) else None,
+                "stack": seen.stack if where == seen.stuck_at and (_is_stopped(verdict) or _was_stuck(seen)) else None,
                 "loop": _loop(seen) if entry.open else None,
                 "branches": [_branch(line.branch, line.rests_on) for line in lines] or None,
                 "notes_url": f"/operations/{quote(seen.operation_id, safe='')}/events",
