@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class Scene:
         idle = 3.0 if health is Health.SILENT else 0.0
         known = {"started_at": AT, "idle": idle, "stall_after": 2.0, "health": health, "status": Status.RUNNING, **more}
         one = Snapshot(key, "work", timestamp=AT + number, sequence=number, **known)
-        self.monitor.say(one, event=event, instance=instance or f"p-{key}")
+        trace = None if one.span is None else one.span.trace_id
+        self.monitor.say(one, event=event, instance=instance or f"p-{key}", trace=trace)
 
     def stall(self, key: str = "parent", **more: Any) -> None:
         """Its process calls it stuck."""
@@ -148,13 +150,13 @@ def children() -> list[Any]:
         pytest.param({"status": Status.WAITING, "wait": Wait("you", 1.0, 60.0)}, "waiting", id="waiting"),
         pytest.param({"status": Status.WAITING, "wait": Wait("you", 9.0, 5.0)}, "overdue", id="overdue"),
         pytest.param({"status": Status.PENDING, "started_at": None}, "waiting", id="pending"),
-        pytest.param({"health": Health.LOOPING, "loop": Loop("step", ("x",), 9, 5, 3.0)}, "stuck", id="looping"),
+        pytest.param({"health": Health.LOOPING, "loop": Loop("step", ("x",), 9, 5, 3.0)}, "looping", id="looping"),
     ]
 
 
 @pytest.mark.parametrize(("child", "state"), children())
 def test_parent_is_as_well_as_its_child_whatever_that_is(scene: Scene, child: dict[str, Any], state: str) -> None:
-    """Slow, waiting, overdue, not started or looping: so is what waits for it; it is stuck where that does not move."""
+    """Slow, waiting, overdue, not started or looping: so is what waits for it."""
     scene.say("child", parent_id="parent", **child)
     scene.stall()
     assert scene.monitor.row("parent")["state"] == state
@@ -213,15 +215,119 @@ def test_over_several_levels_and_processes(scene: Scene) -> None:
     assert len(scene.told()) == 4
 
 
-def lanes(*stuck: str) -> dict[str, Any]:
+def lanes(*stuck: str, **more: Any) -> dict[str, Any]:
     """A parent with two stages side by side, of which these are stuck."""
     stages = tuple(
         StageSnapshot(name, name, Status.RUNNING, started_at=AT, span_id=letter * 16)
         for name, letter in zip("xy", "ab")
     )
     health = {name: Health.SILENT if name in stuck else Health.PROGRESSING for name in "xy"}
-    branches = tuple(Branch(path=name, idle=9.0, stall_after=2.0, health=health[name]) for name in "xy")
+    known = {"idle": 9.0, "stall_after": 2.0, **more}
+    branches = tuple(Branch(path=name, health=health[name], **known) for name in "xy")
     return {"stages": stages, "branches": branches}
+
+
+def in_stage(scene: Scene, key: str, above: str, event: str = s.UPDATED, **more: Any) -> None:
+    """A child in a process of its own, started by the stage with this span, says how it is."""
+    scene.say(key, event=event, parent_id="parent", span=SpanIds("1" * 32, "2" * 16, above * 16), **more)
+
+
+def branches(scene: Scene) -> dict[str, dict[str, Any]]:
+    """The branches of the parent that are shown."""
+    entry = scene.monitor.core.find("parent")
+    assert entry is not None
+    return {one["path"]: one for one in scene.monitor.views.detail(entry)["branches"]}
+
+
+def test_branch_whose_child_is_stuck_is_named(scene: Scene) -> None:
+    """Of two stages that each wait for a child elsewhere, the one whose child is stuck is blamed, by that one's clock."""
+    in_stage(scene, "good", "a")
+    in_stage(scene, "bad", "b")
+    scene.stall(**lanes("x", "y", idle=57.0, stuck_at="parent.py:3"))
+    assert scene.verdict()["health"] == "progressing"
+    in_stage(scene, "bad", "b", s.STALLED, health=Health.SILENT, idle=49.0)
+    entry = scene.monitor.core.find("parent")
+    assert entry is not None
+    detail = scene.monitor.views.detail(entry)
+    verdict = detail["verdict"]
+    assert (verdict["health"], verdict["child"], verdict["branch"]) == ("stuck", "bad", "y")
+    assert verdict["reason"].startswith(
+        "y: waits for child work/bad in another process, which is stuck (no progress for 49 s"
+    )
+    assert (verdict["seconds"], detail["idle"], detail["stage"], detail["stuck_at"]) == (49.0, 49.0, "y", "parent.py:3")
+    shown = branches(scene)
+    assert (shown["x"]["health"], shown["x"]["child"], "stuck_at" in shown["x"]) == ("progressing", "good", False)
+    assert shown["x"]["reason"] == "waits for child work/good in another process, which is progressing"
+    assert (shown["y"]["health"], shown["y"]["child"], shown["y"]["idle"]) == ("stuck", "bad", 49.0)
+
+
+def test_each_stall_of_a_parent_is_in_its_history(scene: Scene) -> None:
+    """What the monitor concludes again and again, while the parent says nothing, is kept each time."""
+    scene.say("child", parent_id="parent")
+    scene.stall()
+    for _ in range(2):
+        scene.stall("child", parent_id="parent")
+        seconds(scene.fake, scene.monitor, 2)
+        scene.say("child", event=s.RECOVERED, parent_id="parent")
+        seconds(scene.fake, scene.monitor, 2)
+    assert [event for event in names(scene.monitor.history("parent")) if event in (s.STALLED, s.RECOVERED)] == [
+        s.STALLED, s.RECOVERED, s.STALLED, s.RECOVERED,
+    ]  # fmt: skip
+    entry = scene.monitor.core.find("parent")
+    assert entry is not None
+    assert [one["to"] is None for one in scene.monitor.views._timeline(entry)] == [False, False]
+
+
+def test_stall_of_a_stage_whose_child_moves_is_not_told(scene: Scene) -> None:
+    """Of two stalls that were held back, the one of the stage whose child got stuck is told alone."""
+    in_stage(scene, "good", "a")
+    in_stage(scene, "bad", "b")
+    for name, stuck in (("x", "x"), ("y", "xy")):
+        one = Snapshot(
+            "parent", "work", Status.RUNNING, AT + 9, sequence=ord(name), health=Health.SILENT, started_at=AT,
+            idle=3.0, stall_after=2.0, stage=name, **lanes(*stuck),
+        )  # fmt: skip
+        scene.monitor.say(one, event=s.STALLED, instance="p-parent", **{s.STUCK_BRANCHES: (name,)})
+    in_stage(scene, "bad", "b", s.STALLED, health=Health.SILENT, idle=49.0)
+    scene.monitor.tick()
+    scene.monitor.tick()
+    stalls = [one for one in scene.monitor.history("parent") if one.event == s.STALLED]
+    assert [json.loads(one.attributes or "")[s.STUCK_BRANCHES] for one in stalls] == [["y"]]
+    assert sorted(scene.told()) == [("stalled", "bad"), ("stalled", "parent")]
+
+
+@pytest.mark.parametrize(
+    ("child", "health", "state"),
+    [
+        ({"health": Health.LOOPING, "loop": Loop("step", ("x",), 9, 5, 3.0)}, "looping", "looping"),
+        ({"status": Status.WAITING, "wait": Wait("you", 9.0, 5.0)}, "waiting", "overdue"),
+    ],
+)
+def test_stage_is_what_its_child_is(scene: Scene, child: dict[str, Any], health: str, state: str) -> None:
+    """A stage above a child that loops is looping, and one above an overdue wait is overdue."""
+    in_stage(scene, "good", "a")
+    in_stage(scene, "bad", "b", **child)
+    scene.stall(**lanes("x", "y"))
+    assert scene.monitor.row("parent")["state"] == state
+    shown = branches(scene)
+    assert (shown["x"]["health"], shown["y"]["health"]) == ("progressing", health)
+    assert ("wait" in shown["y"]) is (state == "overdue")
+
+
+def test_branch_whose_child_is_over_is_gone(scene: Scene) -> None:
+    """What the ledger knows of a child is newer than the parent's last word; one elsewhere leaves time to notice."""
+    for key in ("one", "two", "three"):
+        scene.say(key, parent_id="parent", instance="p-parent")
+    moving = tuple(Branch(path="x", child=key, child_name="work") for key in ("one", "two", "three"))
+    scene.say("parent", branches=moving)
+    scene.end("one", Status.CANCELLED, parent_id="parent", instance="p-parent")
+    entry = scene.monitor.core.find("parent")
+    assert entry is not None
+    assert [one["child"] for one in scene.monitor.views.detail(entry)["branches"]] == ["two", "three"]
+    in_stage(scene, "good", "a")
+    scene.stall(**lanes("x"))
+    in_stage(scene, "good", "a", s.OPERATION_ENDED, status=Status.COMPLETED)
+    assert branches(scene)["x"]["reason"] == "its child work/good in another process ended 0 s ago"
 
 
 @pytest.mark.parametrize(

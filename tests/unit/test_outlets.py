@@ -15,7 +15,7 @@ from monitor_parts import Parts, parts
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
-from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.snapshot import Snapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.otlp import Refused, parse
 from otel_progress.monitor.outlets import Outlets, _request
@@ -76,11 +76,39 @@ def test_webhook_hears_of_what_somebody_should_know(posted: tuple[str, Any], out
         monitor.say(snap(5), event=s.OVERDUE)
         monitor.say(snap(6), event=s.SLOW)
         monitor.say(snap(7, Status.FAILED, reason="no"), event=s.OPERATION_ENDED)
-    got = [posted[1].get(timeout=10) for _ in range(5)]
-    assert sorted(one["kind"] for one in got) == ["failed", "overdue", "recovered", "slow", "stalled"]
+    got = [posted[1].get(timeout=10) for _ in range(6)]
+    assert sorted(one["kind"] for one in got) == ["failed", "overdue", "recovered", "recovered", "slow", "stalled"]
     failed = next(one for one in got if one["kind"] == "failed")
     assert (failed["operation"]["status"], failed["operation"]["reason"]) == ("failed", "no")
     assert posted[1].empty()
+
+
+def test_overdue_wait_that_is_over_is_closed(posted: tuple[str, Any], outlets: tuple[Parts, Outlets]) -> None:
+    """Who was called for an overdue wait hears that it is over, once; an end closes it by itself."""
+    monitor, _ = outlets
+    waits: dict[str, Any] = {"status": Status.WAITING, "wait": Wait("you", 9.0, 5.0), "overdue": True}
+    monitor.say(snap(1, **waits), event=s.OVERDUE)
+    monitor.say(snap(2, **waits))
+    monitor.say(snap(3), event=s.WAIT_ENDED)
+    monitor.say(snap(4))
+    monitor.tick()
+    monitor.say(snap(5, **waits), event=s.OVERDUE)
+    monitor.say(snap(6, Status.COMPLETED), event=s.OPERATION_ENDED)
+    got = [posted[1].get(timeout=10)["kind"] for _ in range(4)]
+    assert got == ["overdue", "recovered", "overdue", "ended"]
+    assert posted[1].empty()
+
+
+def test_lost_one_has_the_line_where_it_was_stuck(posted: tuple[str, Any], outlets: tuple[Parts, Outlets]) -> None:
+    """Nothing else is known of where a job was that was stuck and then killed."""
+    monitor, found = outlets
+    stuck: dict[str, Any] = {"health": Health.SILENT, "idle": 9.0, "stall_after": 5.0, "stuck_at": "a.py:1 in f"}
+    monitor.say(snap(1, **stuck), event=s.STALLED, **{s.STAGE_PATH: "load"})
+    assert posted[1].get(timeout=10)["event"]["stage"] == "load"
+    lost = monitor.core.ledger.presume_lost("a", "gone")
+    assert lost is not None
+    found.conclude(lost, "lost")
+    assert posted[1].get(timeout=10)["operation"]["stuck_at"] == "a.py:1 in f"
 
 
 @pytest.mark.parametrize("kind", ["dead", "stalled", "lost", "recovered"])

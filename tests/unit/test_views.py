@@ -15,11 +15,12 @@ from monitor_parts import Parts, fake_time, parts, seconds
 from otel_progress import semconv as s
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.repeats import StageRuns
-from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.kept import Event
-from otel_progress.monitor.views import dump, event_view, timeline
+from otel_progress.monitor.timeline import timeline
+from otel_progress.monitor.views import dump, event_view
 from otel_progress.testing import FakeClock
 
 AT = 1_700_000_000.0
@@ -231,6 +232,18 @@ def test_children_have_what_tells_them_apart(monitor: Parts) -> None:
     assert "attributes" not in text(monitor, "child")
 
 
+def test_children_are_those_of_the_newest_attempt(monitor: Parts) -> None:
+    """What ran below an attempt that is over is not listed below the next one."""
+    monitor.say(snap(1))
+    monitor.say(snap(2, key="old", status=Status.FAILED, parent_id="a"))
+    monitor.say(snap(2, key="left", parent_id="a"), instance="p3")
+    monitor.say(snap(1, attempt=2, started_at=AT + 50, timestamp=AT + 51), instance="p2")
+    monitor.say(snap(1, key="new", parent_id="a", started_at=AT + 52, timestamp=AT + 53), instance="p2")
+    found = detail(monitor)
+    assert [one["id"] for one in found["children_rows"]] == ["left", "new"]
+    assert found["children"] == 2
+
+
 def test_ancestors_in_a_circle(monitor: Parts) -> None:
     """Operations that are each above the other have an end to what is above them."""
     monitor.say(snap(1, parent_id="b"))
@@ -265,6 +278,50 @@ def test_waits_and_stalls_in_whatever_order_they_came(events: list[Event]) -> No
         ("stall", 4, 6, "no progress"),
         ("wait", 7, None, "said"),
     ]
+
+
+def test_stall_of_a_branch_ends_by_itself(monitor: Parts) -> None:
+    """Of two branches that were stuck, one moves again: its stall is over, and the other one's goes on, each with its
+    own reason and line; once all move, nothing is open."""
+
+    def say(sequence: int, *stuck: str, event: str = s.UPDATED, **more: Any) -> None:
+        health = {name: Health.SILENT if name in stuck else Health.PROGRESSING for name in "AB"}
+        branches = tuple(Branch(name, health=health[name], idle=9.0, stall_after=5.0) for name in "AB")
+        said = snap(sequence, health=Health.SILENT if stuck else Health.PROGRESSING, branches=branches, stage="A")
+        monitor.say(said, event=event, **more)
+
+    def stalls() -> list[tuple[Any, ...]]:
+        found = detail(monitor)["timeline"]
+        return [(one["stage"], one["from"] - AT, one["to"] and one["to"] - AT, one.get("stuck_at")) for one in found]
+
+    for sequence, name, stuck in ((1, "A", "A"), (2, "B", "AB")):
+        own = {
+            s.STAGE_PATH: name,
+            s.STUCK_BRANCHES: (name,),
+            s.STUCK_AT: f"{name}.py:1",
+            s.HEALTH_REASON: f"{name}: no",
+        }
+        say(sequence, *stuck, event=s.STALLED, **own)
+    assert stalls() == [("A", 1, None, "A.py:1"), ("B", 2, None, "B.py:1")]
+    assert [one["reason"] for one in detail(monitor)["timeline"]] == ["A: no", "B: no"]
+    say(3, "B")
+    assert stalls() == [("A", 1, 3, "A.py:1"), ("B", 2, None, "B.py:1")]
+    assert [event.text for event in monitor.history() if event.sequence < 0] == ["work still stuck, but not A any more"]
+    monitor.restart()
+    say(4, "B")
+    assert [event.event for event in monitor.history() if event.sequence < 0] == [s.RECOVERED]
+    say(5, event=s.RECOVERED)
+    assert [one[2] for one in stalls()] == [3, 5]
+
+
+def test_stall_ends_with_its_stage() -> None:
+    """A stage that is over is not stuck, also where no event says that it moved."""
+    stalled = [happened(s.STALLED, 1, "A", **{s.STUCK_BRANCHES: ["A", "B"]})]
+    stages = [
+        StageSnapshot("A", "A", Status.COMPLETED, started_at=AT, elapsed=3.0),
+        StageSnapshot("B", "B", Status.RUNNING, started_at=AT),
+    ]
+    assert [(one["stage"], one["to"]) for one in timeline(stalled, None, stages)] == [("A", AT + 3), ("B", None)]
 
 
 def test_nothing_is_open_after_the_end(monitor: Parts) -> None:

@@ -109,7 +109,9 @@ def _head(one: Snapshot, detail: Row) -> Line:
 def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     """What is concluded, with its evidence; of what is over, why it ended so."""
     if one.status.final:
-        return [((f"  {one.reason}", words.STYLES.get(one.status, "")),)] if one.reason else []
+        said = [one.reason] if one.reason else []
+        said += [f"was stuck at {one.stuck_at}"] if one.stuck_at else []
+        return [((f"  {line}", words.STYLES.get(one.status, "")),) for line in said]
     verdict, bad = mapping(detail.get("verdict")), words.trouble(one)
     # Of one in no trouble, only how the child is that it waits for.
     reason = one.health_reason or (text(verdict.get("reason")) if verdict.get("child") else None)

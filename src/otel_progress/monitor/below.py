@@ -4,16 +4,19 @@ Its own process can't see such children, so it calls the parent stuck when nothi
 where no child elsewhere explains the silence: the parent is as well as the worst of its active children there, and
 after the last of them has ended it has its own `stall_after` to notice. Children in the parent's own process are that
 process's own business; they count here only where the monitor knows better than that process, for the same reason.
+
+The span above a child is that of the stage that started it, where the context was carried there. Where that is known of
+all children, each branch of the parent is judged by its own children, and the one that is stuck is named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
-from typing import Final
+from dataclasses import dataclass, fields, replace
+from typing import Final, NamedTuple
 
-from otel_progress.model.health import STUCK, Verdict
-from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.health import STUCK, Verdict, judge_branch, rank
+from otel_progress.model.snapshot import Branch, Snapshot, Wait
 from otel_progress.model.status import Health
 from otel_progress.monitor.ledger import Entry, Ledger
 
@@ -32,10 +35,12 @@ class Judgement(Verdict):
     Attributes:
         child: the id of the child operation that decided.
         frozen: the process is proven to be stopped.
+        wait: the wait of the child that decided, where it is overdue.
     """
 
     child: str | None = None
     frozen: bool = False
+    wait: Wait | None = None
 
     @classmethod
     def of(
@@ -58,7 +63,25 @@ class Children:
         """The verdict on one whose own one is that it is stuck."""
         return self._instead(entry, own, now, {entry.head.operation_id})
 
+    def lines(self, entry: Entry, now: float, later: float) -> list[Line]:
+        """The branches of an operation, so many seconds after they were told, as children elsewhere make them.
+
+        Those whose child is over are gone.
+        """
+        branches = running(entry.snapshot, self._ledger).branches
+        if len(branches) < 2:
+            return []
+        found = self._lines(entry, branches, now, {entry.head.operation_id})
+        return found or [Line(branch.later(later), None, _judged(branch, later)) for branch in branches]
+
     def _instead(self, entry: Entry, own: Verdict, now: float, above: set[str]) -> Verdict:
+        branches = running(entry.snapshot, self._ledger).branches
+        lines = self._lines(entry, branches, now, above) if len(branches) > 1 else []
+        if lines:
+            worst = max(lines, key=lambda line: (rank(line.judged), line.rests_on is not None))
+            if worst.judged.health in STOPPED or worst.rests_on is not None:
+                return worst.judged
+            return Judgement.of(worst.judged)
         found = [(child, self._of(child, now, above)) for child in self._open(entry, above)]
         elsewhere = [(child, verdict) for child, verdict in found if _counts(entry, child, verdict)]
         if len(elsewhere) < len(found) and any(
@@ -66,19 +89,33 @@ class Children:
         ):
             return own  # a child in the parent's own process is stuck: the process is right
         if elsewhere:
-            if _has_another_hang(entry.snapshot, [child.snapshot for child, _ in elsewhere]):
-                return own
             child, verdict = min(elsewhere, key=lambda one: _rank(one[1]))
-            return _waits(own, child, verdict)
+            return replace(_waits(own, child, verdict), branch=None)  # nobody knows which branch waits for it
         ended = self._ended_last(entry)
         if ended is not None and own.allowed is not None and now - ended.heard_at < own.allowed:
-            since = max(0.0, now - ended.heard_at)
-            detail = f"its child {name_of(ended)} in another process ended {since:.0f} s ago"
-            return Judgement(
-                Health.PROGRESSING, "stall_after", since, own.allowed, False, "idle", own.source, own.seen, detail,
-                child=ended.head.operation_id,
-            )  # fmt: skip
+            return _ended(own, ended, now)
         return own
+
+    def _lines(self, entry: Entry, branches: tuple[Branch, ...], now: float, above: set[str]) -> list[Line]:
+        """Each branch with what its children elsewhere mean for it; none where it is not known whose they are."""
+        spans = {stage.span_id: stage.path for stage in entry.snapshot.stages if stage.span_id}
+        hosted: dict[str, list[tuple[Entry, Verdict]]] = {}
+        inside: dict[str, tuple[Entry, Verdict]] = {}
+        for child in self._open(entry, above):
+            verdict = self._of(child, now, above)
+            if child.instance == entry.instance:
+                if isinstance(verdict, Judgement):
+                    inside[child.head.operation_id] = child, verdict
+                continue
+            host = _host(child, spans)
+            if host is None:
+                return []
+            hosted.setdefault(host, []).append((child, verdict))
+        ended = {host: child for child in self._ended_elsewhere(entry) if (host := _host(child, spans)) is not None}
+        if not hosted and not inside and not ended:
+            return []
+        later = max(0.0, now - entry.heard_at)
+        return [_line(branch, later, hosted, inside, ended, now) for branch in branches]
 
     def _of(self, child: Entry, now: float, above: set[str]) -> Verdict:
         own = self._own(child, now)
@@ -94,13 +131,94 @@ class Children:
 
     def _ended_last(self, entry: Entry) -> Entry | None:
         """The child elsewhere that ended last."""
+        return max(self._ended_elsewhere(entry), key=lambda child: child.heard_at, default=None)
+
+    def _ended_elsewhere(self, entry: Entry) -> list[Entry]:
+        """The children elsewhere that are over, in the order of their ends."""
         known = self._ledger.operations.get
         ended = [
             child
             for key in tuple(self._ledger.children.get(entry.head.operation_id, ()))
             if (child := known(key)) is not None and not child.open and child.instance != entry.instance
         ]
-        return max(ended, key=lambda child: child.heard_at, default=None)
+        return sorted(ended, key=lambda child: child.heard_at)
+
+
+class Line(NamedTuple):
+    """A branch as it is now, the child elsewhere that its verdict rests on, and that verdict."""
+
+    branch: Branch
+    rests_on: str | None
+    judged: Verdict
+
+
+def running(snapshot: Snapshot, ledger: Ledger) -> Snapshot:
+    """The same without branches that wait for a child which is known to be over; one branch is always left."""
+    known = ledger.operations.get
+    left = tuple(
+        branch
+        for branch in snapshot.branches
+        if branch.child is None or (child := known(branch.child)) is None or child.open
+    )
+    return snapshot if not left or len(left) == len(snapshot.branches) else replace(snapshot, branches=left)
+
+
+def _host(child: Entry, spans: dict[str, str]) -> str | None:
+    """The path of the parent's stage that started a child, where the context was carried to it."""
+    span = child.snapshot.span
+    return None if span is None else spans.get(span.parent_id or "")
+
+
+def _judged(branch: Branch, later: float) -> Verdict:
+    """The verdict on a branch so many seconds after its process told of it; that it is silent only the process says."""
+    if branch.wait is not None:
+        return judge_branch(branch.later(later))
+    said = judge_branch(branch)
+    if said.health is Health.SILENT and branch.health not in STUCK:
+        said = replace(said, health=branch.health)
+    return replace(said, seconds=said.seconds + later) if said.clock == "idle" else said
+
+
+def _line(
+    branch: Branch,
+    later: float,
+    hosted: dict[str, list[tuple[Entry, Verdict]]],
+    inside: dict[str, tuple[Entry, Verdict]],
+    ended: dict[str, Entry],
+    now: float,
+) -> Line:
+    own = _judged(branch, later)
+    branch = branch.later(later)
+    if branch.child is not None:
+        known = inside.get(branch.child)
+        return Line(branch, None, own) if known is None else _as(branch, _waits(own, *known))
+    path = branch.path or ""
+    found = [one for host, those in hosted.items() if path == host or path.startswith(f"{host}/") for one in those]
+    if found:
+        return _as(branch, _waits(own, *min(found, key=lambda one: _rank(one[1]))))
+    last = max(
+        (child for host, child in ended.items() if path == host or path.startswith(f"{host}/")),
+        key=lambda child: child.heard_at,
+        default=None,
+    )
+    if own.health is Health.SILENT and last is not None and now - last.heard_at < (branch.stall_after or 0.0):
+        return _as(branch, _ended(own, last, now))
+    return Line(branch, None, own)
+
+
+def _as(branch: Branch, verdict: Judgement) -> Line:
+    """The branch as its child elsewhere makes it."""
+    verdict = replace(verdict, branch=branch.label)
+    moves = verdict.health not in STOPPED
+    told = replace(
+        branch,
+        health=verdict.health,
+        reason=verdict.detail,
+        idle=verdict.seconds,
+        wait=verdict.wait,
+        stuck_at=None if moves else branch.stuck_at,
+    )
+    return Line(told, verdict.child, verdict)
 
 
 def _counts(parent: Entry, child: Entry, verdict: Verdict) -> bool:
@@ -108,32 +226,34 @@ def _counts(parent: Entry, child: Entry, verdict: Verdict) -> bool:
     return child.instance != parent.instance or isinstance(verdict, Judgement)
 
 
-def _has_another_hang(parent: Snapshot, children: list[Snapshot]) -> bool:
-    """Whether a branch of the parent is stuck that provably waits for none of these children.
-
-    The span above a child is that of the stage that started it, where the context was carried there. Only where that is
-    known of all of them can a stuck branch be one that waits for none.
-    """
-    stuck = [branch.path or "" for branch in parent.branches if branch.health in STUCK and branch.child is None]
-    if len(parent.branches) < 2 or not stuck:
-        return False
-    spans = {stage.span_id: stage.path for stage in parent.stages if stage.span_id and not stage.status.final}
-    hosts = [None if child.span is None else spans.get(child.span.parent_id or "") for child in children]
-    if None in hosts:
-        return False
-    return any(all(path != host and not path.startswith(f"{host}/") for host in hosts) for path in stuck)
-
-
 def _waits(own: Verdict, child: Entry, verdict: Verdict) -> Judgement:
-    """What follows for a parent from the child that decides."""
-    health = Health.SILENT if verdict.health in STOPPED else verdict.health
+    """What follows for a parent, or one of its branches, from the child that decides."""
+    health = Health.SILENT if verdict.health is Health.DEAD else verdict.health
     detail = f"waits for child {name_of(child)} in another process, which {said_of(verdict)}"
     key = child.head.operation_id
-    if health is Health.SILENT:
-        return Judgement.of(own, detail=detail, child=key)
+    wait = (verdict.wait if isinstance(verdict, Judgement) else child.snapshot.wait) if verdict.overdue else None
+    if wait is not None and not isinstance(verdict, Judgement):
+        wait = replace(wait, elapsed=verdict.seconds)
+    if health in STOPPED:
+        told = Judgement.of(own, detail=detail, child=key)
+        return replace(
+            told, health=health, limit=verdict.limit, seconds=verdict.seconds, allowed=verdict.allowed, clock="child",
+            source=verdict.source,
+        )  # fmt: skip
     return Judgement(
-        health, overdue=verdict.overdue, seconds=own.seconds, clock="child", seen=own.seen, detail=detail, child=key
-    )
+        health, overdue=verdict.overdue, seconds=verdict.seconds, clock="child", seen=own.seen, detail=detail,
+        child=key, wait=wait,
+    )  # fmt: skip
+
+
+def _ended(own: Verdict, ended: Entry, now: float) -> Judgement:
+    """Its last child elsewhere ended: it has its own limit to notice."""
+    since = max(0.0, now - ended.heard_at)
+    detail = f"its child {name_of(ended)} in another process ended {since:.0f} s ago"
+    return Judgement(
+        Health.PROGRESSING, "stall_after", since, own.allowed, False, "idle", own.source, own.seen, detail,
+        child=ended.head.operation_id,
+    )  # fmt: skip
 
 
 def name_of(entry: Entry) -> str:

@@ -38,6 +38,7 @@ from otel_progress.monitor.observer import Observer
 from otel_progress.monitor.otlp import Envelope, Record, Refused, Taken
 from otel_progress.monitor.rollup import Shown, show
 from otel_progress.monitor.states import Label
+from otel_progress.monitor.timeline import INFERRED, branches_of, stuck_branches
 from otel_progress.telemetry import protobuf
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ SAVE_EVERY: Final = 30.0
 """How often it is saved when a process was heard of, in seconds."""
 STALLS: Final = 16
 """The most stalls of one operation that are held back at a time."""
+RECALLED: Final = 64
+"""So many stalls and recoveries of one that is stuck are read at a start."""
 ABOVE: Final = 16
 """The most operations above one whose rows are newer ones with it."""
 TRACES: Final = 100_000
@@ -160,9 +163,11 @@ class Core:
         self._called: dict[tuple[Any, ...], None] = {}
         self._inferred: list[Event] = []
         self._silent: set[str] = set()
-        self._lost: set[str] = set()
+        self._lost, self._overdue = set[str](), set[str]()
         self._stalls: dict[str, dict[int, Told]] = {}
         """Stalls that are overruled, by operation and sequence: told if nothing overrules them any more."""
+        self._open_stalls: dict[str, dict[str, None]] = {}
+        """The branches that the history tells to be stuck, by operation."""
         self._released: list[Told] = []
         self._began = clock.time_ns()
         self._showing = threading.Lock()
@@ -335,6 +340,8 @@ class Core:
                 if len(self._called) >= CALLED:
                     del self._called[next(iter(self._called))]
                 self._called[key] = None
+                if event == s.OVERDUE:
+                    self._note_overdue(head.operation_id)
             new.append(one)
         if new and self._on_stored is not None:
             try:
@@ -425,6 +432,9 @@ class Core:
             if not held and (record.event in _ALWAYS or self._is_due(head, record)):
                 wanted = wanted and not self._was_told(head, record)
                 batch.events.append(_event(head, record, self._number_of(head)))
+                if record.event == s.STALLED:
+                    self._note_stall(head.operation_id, record)
+                    self._end_stalls(self.ledger.operations[head.operation_id])
                 self._fresh[head.operation_id] = None
                 if record.event == s.OPERATION_STARTED:
                     self._know_trace(record.trace)
@@ -466,26 +476,37 @@ class Core:
         held = self._stalls.get(head.operation_id)
         if record.event == s.RECOVERED:
             return self._stalls.pop(head.operation_id, None) is not None
-        if not entry.open or self.observer.is_stuck(entry, now) is not False:
+        if not entry.open:
             return False
+        if self.observer.is_stuck(entry, now) is not False:
+            return self._is_explained(entry, record, now)
         if held is None:
             held = self._stalls[head.operation_id] = {}
         if len(held) < STALLS:
             held[head.sequence] = Told(record, head, resource)
         return True
 
+    def _is_explained(self, entry: Entry, record: Record, now: float) -> bool:
+        """Whether the branches that a stall is about only wait for children elsewhere which move."""
+        labels = record.own.get(s.STUCK_BRANCHES)
+        return isinstance(labels, list) and bool(labels) and set(labels) <= self.observer.explained(entry, now)
+
     def _release(self, entry: Entry) -> None:
-        """Nothing overrules a stall any more: it is told now."""
-        key = entry.head.operation_id
+        """Nothing overrules a stall any more: it is told now, but for branches whose own child moves."""
+        key, now = entry.head.operation_id, clock.monotonic()
         held = self._stalls.pop(key)
+        held = {number: one for number, one in held.items() if not self._is_explained(entry, one.record, now)}
         for one in held.values():
             if one.head is not None:
                 self._inferred.append(_event(one.head, one.record, entry.number))
+                self._note_stall(key, one.record)
             if self._is_wanted(s.STALLED):
                 self._released.append(one)
         if not held:  # nobody was told of it by an event, or was told that it is over
-            reason = self.observer.verdict(entry, clock.monotonic()).reason or "no progress"
-            self._inferred.append(_inferred(entry, s.STALLED, f"stuck: {reason}"))
+            verdict = self.observer.verdict(entry, now)
+            reason, labels = verdict.reason or "no progress", [] if verdict.branch is None else [verdict.branch]
+            self._infer_event(entry, s.STALLED, f"stuck: {reason}", {s.HEALTH_REASON: reason}, labels)
+            self._open_stalls.setdefault(key, {}).update(dict.fromkeys(labels))
             self._conclude(entry, "stalled")
         self._fresh[key] = None
 
@@ -493,8 +514,58 @@ class Core:
         """A stall that was told is overruled, as a child elsewhere came to be known: it is over, for now."""
         self._stalls[entry.head.operation_id] = {}
         reason = self.observer.verdict(entry, now).reason or "it moves"
-        self._inferred.append(_inferred(entry, s.RECOVERED, f"not stuck: {reason}"))
+        self._infer_event(entry, s.RECOVERED, f"not stuck: {reason}")
+        self._open_stalls.pop(entry.head.operation_id, None)
         self._conclude(entry, "recovered")
+
+    def _note_stall(self, key: str, record: Record) -> None:
+        """The history tells that these branches are stuck."""
+        stage = record.brief.get(s.STAGE_PATH)
+        labels = branches_of(record.own, stage if isinstance(stage, str) else None)
+        known = self._open_stalls.setdefault(key, {})
+        known.update(dict.fromkeys(labels[: STALLS - len(known)]))
+
+    def _end_stalls(self, entry: Entry) -> None:
+        """An operation is still stuck, but some of its branches move again or are over: that no event says."""
+        key = entry.head.operation_id
+        known = self._open_stalls.get(key)
+        if not known:
+            return
+        if not entry.open or entry.head.health not in STUCK:
+            if not entry.open or entry.head.health is not Health.UNKNOWN:
+                del self._open_stalls[key]
+            return
+        seen = entry.snapshot
+        stuck = {branch.label for branch in seen.branches if branch.health in STUCK} or {seen.stage or ""}
+        gone = [label for label in known if label not in stuck]
+        if not gone or not stuck & known.keys():
+            return  # the same branch may be called otherwise when it is the only one
+        for label in gone:
+            del known[label]
+        paths = {stage.path for stage in seen.stages}
+        stage = gone[0] if gone[0] in paths else None
+        words = f"still stuck, but not {', '.join(gone)} any more"
+        self._infer_event(entry, s.RECOVERED, words, {}, gone, stage=stage, timestamp=entry.head.timestamp)
+
+    def _infer_event(
+        self,
+        entry: Entry,
+        event: str,
+        text: str,
+        own: dict[str, Any] | None = None,
+        labels: list[str] | None = None,
+        *,
+        stage: str | None = None,
+        timestamp: float | None = None,
+    ) -> None:
+        """An event that nobody reported goes into the history."""
+        own = dict(own or {}) | ({s.STUCK_BRANCHES: labels} if labels else {})
+        found = _inferred(entry, event, text, self.ledger.revision % INFERRED)
+        if own:
+            found = found._replace(attributes=json.dumps(own, default=repr))
+        if stage is None and labels and labels[0] in {one.path for one in entry.snapshot.stages}:
+            stage = labels[0]
+        self._inferred.append(found._replace(stage=stage, timestamp=timestamp or found.timestamp))
 
     def _recall_stalls(self) -> None:
         """After a start: stalls that are in no history were held back."""
@@ -502,10 +573,12 @@ class Core:
             head = entry.head
             if not entry.open or head.health not in STUCK:
                 continue
-            rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=1)
-            told = [event for _, event in rows if event.started_at == (head.started_at or 0.0)]
-            if not told or told[-1].event != s.STALLED:
+            rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=RECALLED)
+            told = stuck_branches(event for _, event in rows if event.started_at == (head.started_at or 0.0))
+            if not told:
                 self._stalls[head.operation_id] = {}
+            else:
+                self._open_stalls[head.operation_id] = dict.fromkeys(told)
 
     def _conclude(self, entry: Entry, kind: str) -> None:
         """Tell what no event says."""
@@ -526,6 +599,7 @@ class Core:
 
     def _dropped(self, key: str) -> None:
         self._stalls.pop(key, None)
+        self._open_stalls.pop(key, None)
         self._weigh(key, 0)
 
     def _weigh(self, key: str, size: int) -> None:
@@ -578,6 +652,7 @@ class Core:
         self._unsaved[key] = entry
         self._fresh[key] = None
         self._touched.append(entry)
+        self._end_stalls(entry)
         if entry.open:
             head = entry.head
             plain = entry.said is not None and (head.status, head.health) == (Status.RUNNING, Health.PROGRESSING)
@@ -585,10 +660,12 @@ class Core:
             if key in self._lost:
                 self._lost.discard(key)
                 self._conclude(entry, "recovered")
+            self._end_overdue(entry)
         else:
             self.labels.pop(key, None)
             self._kept_at.pop(key, None)
             self._silent.discard(key)
+            self._overdue.discard(key)
             self._stalls.pop(key, None)
         if entry.head.parent_id is not None:
             self._touch_above(entry)
@@ -639,6 +716,7 @@ class Core:
         if len(self.labels) > len(operations):
             self.labels = {key: label for key, label in self.labels.items() if key in operations}
             self._silent &= operations.keys()
+            self._overdue &= operations.keys()
 
     def _prune(self) -> None:
         from otel_progress.monitor.store import StoreError
@@ -664,6 +742,7 @@ class Core:
                 self._release(entry)
         elif entry.head.health in STUCK and self.observer.is_stuck(entry, now) is False:
             self._take_back(entry, now)
+        self._end_overdue(entry)
         silent = label.health is Health.DEAD
         if silent != (key in self._silent) and label.health is not Health.UNKNOWN:
             self._tell_silence(entry, silent)
@@ -675,6 +754,21 @@ class Core:
                     self._lost.clear()
                 self._lost.add(key)
                 self._conclude(lost, "lost")
+
+    def _note_overdue(self, key: str) -> None:
+        entry = self.ledger.operations.get(key)
+        if entry is not None and entry.open:
+            self._overdue.add(key)
+
+    def _end_overdue(self, entry: Entry) -> None:
+        """A wait that was told to be overdue is over; where it is stuck instead, that is told by itself."""
+        key = entry.head.operation_id
+        label = self.labels.get(key)
+        if key not in self._overdue or label is None or label.overdue or label.health in (Health.DEAD, Health.UNKNOWN):
+            return
+        self._overdue.discard(key)
+        if label.health not in STUCK:
+            self._conclude(entry, "recovered")
 
     def _tell_silence(self, entry: Entry, silent: bool) -> None:
         key = entry.head.operation_id
@@ -696,7 +790,7 @@ class Core:
     def _infer(self, entry: Entry) -> None:
         """Its history tells of an end that nobody reported."""
         head, reason = entry.head, entry.snapshot.reason or "nothing more was heard of it"
-        self._inferred.append(_inferred(entry, s.OPERATION_ENDED, f"counts as {head.status.value}: {reason}"))
+        self._infer_event(entry, s.OPERATION_ENDED, f"counts as {head.status.value}: {reason}")
 
     # -- what is kept
 
@@ -725,7 +819,9 @@ class Core:
         self._recall_stalls()
         for entry in list(self.ledger.operations.values()):
             if entry.open:
-                self.labels[entry.head.operation_id] = self.observer.label(entry, now)
+                self.labels[entry.head.operation_id] = label = self.observer.label(entry, now)
+                if label.overdue:
+                    self._overdue.add(entry.head.operation_id)
 
     def show(self, entry: Entry, raw: float | None) -> float | None:
         """How far an operation is shown whose ratio is rolled up; it never falls within an attempt, and never goes."""
@@ -854,14 +950,14 @@ def _event(head: Head, record: Record, number: int) -> Event:
     )
 
 
-def _inferred(entry: Entry, event: str, text: str) -> Event:
+def _inferred(entry: Entry, event: str, text: str, number: int) -> Event:
     """An event that nobody reported; its number is below 0, so that it never stands in the way of a real one."""
     head = entry.head
     return Event(
         head.operation_id,
         head.started_at or 0.0,
         entry.number,
-        -head.sequence,
+        -(head.sequence * INFERRED + number) or -1,
         clock.time_ns() / 1e9,
         event,
         text=f"{head.name} {text}"[:TEXT],

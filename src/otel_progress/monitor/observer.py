@@ -16,7 +16,7 @@ from otel_progress.model.health import BEATS, Hearing, Verdict, judge
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
-from otel_progress.monitor.below import STOPPED, Children, Judgement
+from otel_progress.monitor.below import STOPPED, Children, Judgement, Line, running
 from otel_progress.monitor.ledger import Entry, Ledger, Process
 from otel_progress.monitor.states import Label
 
@@ -124,7 +124,7 @@ class Observer:
 
     def _own(self, entry: Entry, now: float, snapshot: Snapshot | None = None) -> Verdict:
         """What follows from what its own process says, and whether that is heard."""
-        seen = entry.snapshot if snapshot is None else snapshot
+        seen = running(entry.snapshot if snapshot is None else snapshot, self._ledger)
         return judge(seen, seen.timestamp + max(0.0, now - entry.heard_at), self.hearing(entry, now))
 
     def label(self, entry: Entry, now: float) -> Label:
@@ -143,6 +143,15 @@ class Observer:
         """Whether one that its process calls stuck is; None where the monitor knows no better."""
         verdict = self.verdict(entry, now)
         return verdict.health in STOPPED if isinstance(verdict, Judgement) and not verdict.frozen else None
+
+    def lines(self, entry: Entry, now: float) -> list[Line]:
+        """The branches of an operation, where more than one runs, as they and their children elsewhere are now."""
+        return self._children.lines(entry, now, self.later(entry, now))
+
+    def explained(self, entry: Entry, now: float) -> set[str]:
+        """The branches that only wait for a child elsewhere which moves, by what people call them."""
+        found = self.lines(entry, now)
+        return {one.branch.label for one in found if one.rests_on is not None and one.judged.health not in STOPPED}
 
     def later(self, entry: Entry, now: float) -> float:
         """For how many seconds what was said of an operation is known to go on.

@@ -529,6 +529,7 @@ def _more() -> Json:
         stage=_or_null(_text()),
         to=_or_null(_time()),
         reason=_or_null(_text()),
+        stuck_at=_text(),
         **{"from": _time()},
     )
     limits = ("stall_after", "slow_after", "start_within")

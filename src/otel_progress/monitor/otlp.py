@@ -193,7 +193,8 @@ class Record:
             elif not plain and _is_own(event, key):
                 if self.own is _NOTHING:
                     self.own = {}
-                self.own[key] = _value(pair.value, 0)
+                if key not in self.own:  # what the event says stands before what the state says
+                    self.own[key] = _value(pair.value, 0)
 
     def bound(self) -> None:
         """Cut what is too long; an id can't be cut, as it would be another one."""

@@ -99,6 +99,9 @@ class Outlets:
             "text": one.record.text,
             "attributes": one.record.own,
         }
+        stage = one.record.brief.get(s.STAGE_PATH)
+        if isinstance(stage, str):
+            event["stage"] = stage
         webhook.put(kind, one.head.operation_id, self._views.row(entry), event)
 
     def _publish(self, stream: Stream, told: list[Told]) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from otel_progress import clock
-from otel_progress import semconv as s
 from otel_progress.model import keys
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import STUCK, Verdict
@@ -23,6 +22,7 @@ from otel_progress.monitor.ledger import Entry, Process, Rival, bare
 from otel_progress.monitor.rollup import ALMOST, Part, Whole, roll_up
 from otel_progress.monitor.spans import MARK
 from otel_progress.monitor.states import RANKS, TROUBLE, Label, state_of
+from otel_progress.monitor.timeline import TIMED, attributes_of, timeline
 
 if TYPE_CHECKING:
     from otel_progress.monitor.core import Core
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CHILDREN: Final = 200
 ANCESTORS: Final = 16
+SKEW: Final = 1.0
+"""So many seconds the clocks of a parent and its child may be apart, and it still is of the parent's attempt."""
 TIMELINE: Final = 500
 SHORT: Final = 500
 """The most characters of a text in a row."""
@@ -41,7 +43,6 @@ _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=Fa
 _LINE_ENDS: Final = "\x85\u2028\u2029"
 DEPTH: Final = 40
 """The deepest that values are nested."""
-_TIMED: Final = (s.WAIT_STARTED, s.WAIT_ENDED, s.STALLED, s.RECOVERED, s.OPERATION_ENDED)
 
 Json = dict[str, Any]
 
@@ -171,7 +172,16 @@ class Views:
         ledger = self._core.ledger
         ids = list(ledger.children.get(operation_id, ()))
         held = [entry for key in ids if (entry := ledger.operations.get(key)) is not None]
-        return held if operation_id in ledger.operations else self._with_stored(operation_id, held)
+        found = held if operation_id in ledger.operations else self._with_stored(operation_id, held)
+        return self._of_newest(operation_id, found)
+
+    def _of_newest(self, operation_id: str, children: list[Entry]) -> list[Entry]:
+        """Without those that ran, and ended, below an earlier attempt."""
+        above = self._core.find(operation_id)
+        began = None if above is None or above.number < 2 else above.head.started_at
+        if began is None:
+            return children
+        return [child for child in children if child.open or (child.head.started_at or began) >= began - SKEW]
 
     def _with_stored(self, operation_id: str, held: list[Entry]) -> list[Entry]:
         known = {entry.head.operation_id for entry in held}
@@ -200,11 +210,14 @@ class Views:
     def detail(self, entry: Entry) -> Json:
         """All there is of an operation."""
         seen, now = self._now(entry), clock.monotonic()
+        lines = self._core.observer.lines(entry, now) if entry.open and seen.branches else []
         verdict = self._core.observer.verdict(entry, now) if entry.open else None
         process = self._core.process_of(entry.instance)
         children = self.children_of(seen.operation_id)
         if len(children) < CHILDREN and seen.operation_id in self._core.ledger.operations:
-            children = [one for one in self._with_stored(seen.operation_id, children) if self._may_see(one)]
+            found = self._of_newest(seen.operation_id, self._with_stored(seen.operation_id, children))
+            children = [one for one in found if self._may_see(one)]
+        where = _where(seen, verdict)[1]
         out = self._row(entry, seen)
         out["children"] = len(children) or None
         out = _clean(out)
@@ -231,9 +244,9 @@ class Views:
                 "timeline": self._timeline(entry),
                 "children_rows": [self._child(child) for child in children[:CHILDREN]],
                 "ancestors": self._ancestors(seen),
-                "stack": seen.stack if _is_stopped(verdict) else None,
+                "stack": seen.stack if where == seen.stuck_at and (_is_stopped(verdict) or _was_stuck(seen)) else None,
                 "loop": _loop(seen) if entry.open else None,
-                "branches": [_branch(branch) for branch in seen.branches] if entry.open and seen.branches else None,
+                "branches": [_branch(line.branch, line.rests_on) for line in lines] or None,
                 "notes_url": f"/operations/{quote(seen.operation_id, safe='')}/events",
                 "trace": self._trace(seen),
                 "process": _process(process, now),
@@ -265,11 +278,11 @@ class Views:
 
     def _timeline(self, entry: Entry) -> list[Json]:
         """Waits and stalls of this attempt, from its history."""
-        rows = self._store.events(entry.head.operation_id, before=2**62, names=_TIMED, limit=TIMELINE)
+        rows = self._store.events(entry.head.operation_id, before=2**62, names=TIMED, limit=TIMELINE)
         head = entry.head
         own = entry.number, head.started_at or 0.0
         mine = [event for _, event in rows if (event.attempt, event.started_at) == own]
-        return timeline(mine, None if entry.open else head.timestamp)
+        return timeline(mine, None if entry.open else head.timestamp, entry.snapshot.stages)
 
     def _trace(self, snapshot: Snapshot) -> Json | None:
         span = snapshot.span
@@ -283,41 +296,6 @@ def ended_text(entry: Entry) -> str:
     """The last event of a stream about one operation, as JSON."""
     head = entry.head
     return dump({"id": head.operation_id, "status": head.status.value, "attempt": entry.number})
-
-
-def timeline(events: Iterable[Event], ended_at: float | None = None) -> list[Json]:
-    """Waits and stalls as spans of time, from the events that begin and end them, in whatever order they came in."""
-    found: list[Json] = []
-    open_: dict[tuple[str, str | None], Json] = {}
-    told = (event for event in events if event.sequence >= 0 or event.event in (s.STALLED, s.RECOVERED))
-    said = sorted(told, key=lambda event: (abs(event.sequence), event.sequence < 0))  # inferred after what it follows
-    for event in said:
-        kind = "wait" if event.event in (s.WAIT_STARTED, s.WAIT_ENDED) else "stall"
-        key = (kind, event.stage)
-        if event.event in (s.WAIT_STARTED, s.STALLED):
-            own = _attributes(event)
-            reason = own.get(s.WAIT_REASON if kind == "wait" else s.HEALTH_REASON)
-            if key not in open_:
-                open_[key] = {
-                    "kind": kind,
-                    "stage": event.stage,
-                    "from": event.timestamp,
-                    "to": None,
-                    "reason": reason if isinstance(reason, str) else event.text,
-                }
-                found.append(open_[key])
-        elif event.event == s.OPERATION_ENDED:
-            for item in open_.values():
-                item["to"] = event.timestamp
-            open_.clear()
-        else:
-            ended = open_.pop(key, None) or next((open_.pop(one) for one in list(open_) if one[0] == kind), None)
-            if ended is not None:
-                ended["to"] = event.timestamp
-    if ended_at is not None:
-        for item in open_.values():
-            item["to"] = max(ended_at, item["from"])
-    return found
 
 
 def event_view(number: int, event: Event) -> Json:
@@ -335,17 +313,9 @@ def event_view(number: int, event: Event) -> Json:
             "agent": event.agent,
             "status": event.status,
             "ratio": event.ratio,
-            "attributes": _attributes(event) or None,
+            "attributes": attributes_of(event) or None,
         }
     )
-
-
-def _attributes(event: Event) -> Json:
-    try:
-        found = json.loads(event.attributes or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 _STILL: Final = STUCK | {Health.DEAD}
@@ -360,6 +330,7 @@ def _row(
     about: Mapping[str, Any] = process.resource if process is not None else {}
     state = state_of(seen.status, _label(verdict))
     progress = _whole(seen, whole, shown)
+    stage, stuck_at = _where(seen, verdict)
     if verdict is not None and verdict.health in _STILL:
         progress.pop("eta", None)
     return _clean(
@@ -381,12 +352,12 @@ def _row(
             "timestamp": seen.timestamp,
             "said_at": entry.head.timestamp,
             "elapsed": seen.elapsed,
-            "idle": seen.idle if entry.open else None,
-            "stage": _text(seen.stage),
+            "idle": _idle(seen, verdict) if entry.open else None,
+            "stage": _text(stage),
             "progress": progress,
             "stage_progress": _innermost(seen),
             "wait": _wait(seen.wait),
-            "stuck_at": _text(seen.stuck_at) if _is_stopped(verdict) else None,
+            "stuck_at": _text(stuck_at) if _is_stopped(verdict) or _was_stuck(seen) else None,
             "cancel": "requested" if seen.cancel_requested else None,
             "cost": whole.cost or None,
             "tokens": whole.tokens or None,
@@ -409,6 +380,28 @@ def _is_stopped(verdict: Verdict | None) -> bool:
     if verdict is None:
         return False
     return verdict.health in STUCK or verdict.health is Health.DEAD  # nobody knows that it moved since it was said
+
+
+def _was_stuck(seen: Snapshot) -> bool:
+    """Whether it was stuck when its process was lost: nothing else is known of where it was."""
+    return seen.status is Status.LOST and seen.health in STUCK
+
+
+def _idle(seen: Snapshot, verdict: Verdict | None) -> float:
+    """Since when it makes no progress; of one that waits for a child elsewhere, since when that one does not."""
+    if isinstance(verdict, Judgement) and verdict.clock == "child" and verdict.health in STUCK:
+        return verdict.seconds
+    return seen.idle
+
+
+def _where(seen: Snapshot, verdict: Verdict | None) -> tuple[str | None, str | None]:
+    """Stage and line of the branch that decides; its process may have named another one."""
+    if verdict is None or not seen.branches:
+        return seen.stage, seen.stuck_at
+    found = next((branch for branch in seen.branches if branch.label == verdict.branch), None)
+    if found is not None and verdict.health in STUCK:
+        return found.path, found.stuck_at
+    return seen.stage, None if isinstance(verdict, Judgement) and verdict.child is not None else seen.stuck_at
 
 
 def _whole(seen: Snapshot, whole: Whole, shown: float | None) -> Json:
@@ -557,13 +550,13 @@ def _stage(stage: StageSnapshot) -> Json:
     )
 
 
-def _branch(branch: Branch) -> Json:
+def _branch(branch: Branch, rests_on: str | None) -> Json:
     return _clean(
         {
             "label": _text(branch.label),
             "path": _text(branch.path),
             "lane": _text(branch.lane),
-            "child": branch.child,
+            "child": rests_on or branch.child,
             "health": word(branch.health),
             "reason": _text(branch.reason),
             "idle": branch.idle,
