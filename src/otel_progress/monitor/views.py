@@ -413,6 +413,12 @@ def _whole(seen: Snapshot, whole: Whole, shown: float | None) -> Json:
         completed = completed if whole.completed is None else whole.completed
     elif whole.ratio is None and not ratio:
         ratio = None
+    if seen.status is Status.COMPLETED and (rolled or whole.rolled_up):
+        # All its children are known by now. Where it counted nothing itself, its own word counts.
+        if whole.rolled_up and whole.ratio is not None and whole.ratio >= 1:
+            ratio, completed, rolled = 1.0, whole.completed, True
+        elif not own.completed:
+            ratio, completed = 1.0, own.completed
     if seen.status.final:
         ratio, completed, total = _at_the_end(seen, ratio, completed, total)
     elif ratio == 0 and not completed and _has_counted(seen):
