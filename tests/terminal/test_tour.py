@@ -28,6 +28,8 @@ class Terminal:
         self.pid, self._screen = pty.fork()
         if self.pid == 0:
             os.environ["BROWSER"] = "true"
+            for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of a make that runs the tests
+                os.environ.pop(name, None)
             os.chdir(ROOT)
             os.execvp(command[0], command)
 
