@@ -377,6 +377,8 @@ def test_name_that_is_also_the_agent_is_told_once() -> None:
     """Where the operation has the name of its agent, an event begins with it once."""
     event = {"event": "progress.stage.started", "text": "a: stage work started", "agent": "a"}
     assert "".join(text for text, _ in event_line(event)) == "a: stage work started"
+    note = {"event": "progress.note", "text": "a: asks", "agent": "a", "attributes": {"progress.note.text": "asks"}}
+    assert "".join(text for text, _ in event_line(note)) == "a: asks"
     assert "".join(text for text, _ in event_line({**event, "agent": "b"})) == "b: a: stage work started"
 
 

@@ -318,13 +318,13 @@ def event_line(event: Row) -> Line:
     status = str(event.get("status"))
     style = {"failed": "red", "error": "red", "lost": "red", "warning": "yellow", "ok": "green"}.get(status, "")
     agent = text(event.get("agent"))
-    if agent and words.startswith(f"{agent}: "):  # the name of the operation is that of its agent
-        agent = None
     said = ""
     if event.get("event") == semconv.NOTE and isinstance(attributes, dict):
         words = text(attributes.get(semconv.NOTE_TEXT)) or words
         given = {key: value for key, value in plain_values(attributes).items() if not key.startswith("progress.")}
         said = "".join(f"  {key}={shown(value)}" for key, value in given.items())
+    if agent and words.startswith((f"{agent}: ", f"{agent} ")):  # the operation has the name of its agent
+        agent = None
     return ((f"{agent}: ", "bold") if agent else ("", ""), (words, style), (said, "dim"))
 
 
