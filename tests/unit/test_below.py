@@ -261,6 +261,27 @@ def test_branch_whose_child_is_stuck_is_named(scene: Scene) -> None:
     assert (shown["y"]["health"], shown["y"]["child"], shown["y"]["idle"]) == ("stuck", "bad", 49.0)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_stall_of_two_stages_at_once_is_told_of_the_one_that_is_stuck(scene: Scene, before: bool) -> None:
+    """Its event names both; the one whose child moves is in no history and no time line."""
+    in_stage(scene, "good", "a")
+    in_stage(scene, "bad", "b")
+    if before:
+        in_stage(scene, "bad", "b", s.STALLED, health=Health.SILENT)
+    one = Snapshot(
+        "parent", "work", Status.RUNNING, AT + 9, sequence=9, health=Health.SILENT, started_at=AT, idle=3.0,
+        stall_after=2.0, stage="x", **lanes("x", "y", stuck_at="parent.py:3"),
+    )  # fmt: skip
+    scene.monitor.say(one, event=s.STALLED, instance="p-parent", **{s.STUCK_BRANCHES: ("x", "y")})
+    in_stage(scene, "bad", "b", s.STALLED, health=Health.SILENT)
+    scene.monitor.tick()
+    entry = scene.monitor.core.find("parent")
+    assert entry is not None
+    (stall,) = scene.monitor.views._timeline(entry)
+    assert (stall["stage"], stall["to"], stall["stuck_at"]) == ("y", None, "parent.py:3")
+    assert scene.told().count(("stalled", "parent")) == 1
+
+
 def test_each_stall_of_a_parent_is_in_its_history(scene: Scene) -> None:
     """What the monitor concludes again and again, while the parent says nothing, is kept each time."""
     scene.say("child", parent_id="parent")

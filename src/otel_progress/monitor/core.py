@@ -479,23 +479,26 @@ class Core:
         if not entry.open:
             return False
         if self.observer.is_stuck(entry, now) is not False:
-            return self._is_explained(entry, record, now)
+            labels, explained = self._explained(entry, record, now)
+            if labels & explained and not labels <= explained:
+                self._stalls.setdefault(head.operation_id, {})  # told soon, of the branches that are stuck alone
+            return bool(labels & explained)
         if held is None:
             held = self._stalls[head.operation_id] = {}
         if len(held) < STALLS:
             held[head.sequence] = Told(record, head, resource)
         return True
 
-    def _is_explained(self, entry: Entry, record: Record, now: float) -> bool:
-        """Whether the branches that a stall is about only wait for children elsewhere which move."""
+    def _explained(self, entry: Entry, record: Record, now: float) -> tuple[set[Any], set[str]]:
+        """The branches that a stall is about, and those that only wait for children elsewhere which move."""
         labels = record.own.get(s.STUCK_BRANCHES)
-        return isinstance(labels, list) and bool(labels) and set(labels) <= self.observer.explained(entry, now)
+        return set(labels) if isinstance(labels, list) else set(), self.observer.explained(entry, now)
 
     def _release(self, entry: Entry) -> None:
         """Nothing overrules a stall any more: it is told now, but for branches whose own child moves."""
         key, now = entry.head.operation_id, clock.monotonic()
         held = self._stalls.pop(key)
-        held = {number: one for number, one in held.items() if not self._is_explained(entry, one.record, now)}
+        held = {number: one for number, one in held.items() if set.isdisjoint(*self._explained(entry, one.record, now))}
         for one in held.values():
             if one.head is not None:
                 self._inferred.append(_event(one.head, one.record, entry.number))
@@ -505,7 +508,11 @@ class Core:
         if not held:  # nobody was told of it by an event, or was told that it is over
             verdict = self.observer.verdict(entry, now)
             reason, labels = verdict.reason or "no progress", [] if verdict.branch is None else [verdict.branch]
-            self._infer_event(entry, s.STALLED, f"stuck: {reason}", {s.HEALTH_REASON: reason}, labels)
+            own = {s.HEALTH_REASON: reason}
+            for line in self.observer.lines(entry, now):
+                if line.branch.label == verdict.branch and line.branch.stuck_at is not None:
+                    own[s.STUCK_AT] = line.branch.stuck_at
+            self._infer_event(entry, s.STALLED, f"stuck: {reason}", own, labels)
             self._open_stalls.setdefault(key, {}).update(dict.fromkeys(labels))
             self._conclude(entry, "stalled")
         self._fresh[key] = None
