@@ -14,7 +14,7 @@ from otel_progress import semconv
 from otel_progress.cli.board import LINES, Board, event_line
 from otel_progress.cli.client import Client, is_loopback
 from otel_progress.cli.feed import Item
-from otel_progress.cli.remote import label_of, labels_of, shown, snapshot_of
+from otel_progress.cli.remote import Named, label_of, labels_of, shown, snapshot_of
 from otel_progress.cli.sse import Frame, Parser, TooLong
 from otel_progress.cli.watch import Watch
 from otel_progress.handlers import words as words_of_handlers
@@ -247,9 +247,11 @@ def test_line_of_work_has_the_name_that_the_monitor_gives() -> None:
         ModelBranch("k", lane="worker-1"),
         ModelBranch(child="sub-1", child_name="sub"),
     )
-    found = snapshot_of({**ROW, "branches": [views._branch(one) for one in given]})
-    assert [one.label for one in found.branches] == ["k", "k in worker-1", "child sub"]
-    assert found.branches == given
+    rests_on = (None, "far-1", None)
+    found = snapshot_of({**ROW, "branches": [views._branch(*both) for both in zip(given, rests_on)]}).branches
+    assert [one.label for one in found] == ["k", "k in worker-1", "child sub"]
+    assert [one.child for one in found] == [None, "far-1", "sub-1"]
+    assert found[0] == Named(**{**vars(given[0]), "name": "k"})
 
 
 def test_nested_values_are_json() -> None:

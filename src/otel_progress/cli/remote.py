@@ -46,6 +46,18 @@ class Observed(Snapshot):
     frozen: bool = False
 
 
+@dataclass(frozen=True)
+class Named(Branch):
+    """A line of work under the name that the monitor gives it."""
+
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.name or super().label
+
+
 def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
     """The operation as it is `later` seconds after it was said; of a row its stage is told in the message.
 
@@ -124,19 +136,17 @@ def _branches(given: object) -> tuple[Branch, ...]:
 
 
 def _branch(one: Row) -> Branch:
-    child = text(one.get("child"))
-    name = (text(one.get("label")) or "").rpartition("child ")[2]
-    return Branch(
+    return Named(
         text(one.get("path")),
         text(one.get("lane")),
-        child,
-        name or None if child else None,
-        number(one.get("idle")) or 0.0,
-        number(one.get("stall_after")),
+        text(one.get("child")),
+        idle=number(one.get("idle")) or 0.0,
+        stall_after=number(one.get("stall_after")),
         health=_one_of(Health, one.get("health"), Health.PROGRESSING),
         reason=text(one.get("reason")),
         wait=_wait(one.get("wait")),
         stuck_at=text(one.get("stuck_at")),
+        name=text(one.get("label")),
     )
 
 

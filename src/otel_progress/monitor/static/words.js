@@ -231,7 +231,7 @@ export function branchesOf(row, now) {
 
 function wordsOf(branch, group, later) {
   if (branch.wait && (group === "waiting" || group === "overdue")) return waitOf(branch.wait, later);
-  if (branch.child != null) return branch.reason ?? "";
+  if (branch.child != null && branch.reason) return branch.reason;
   if (group === "looping") return branch.loop?.reason ?? "the same again and again";
   const idle = branch.idle == null ? null : branch.idle + later;
   if (group === "stuck") return idle == null ? "no progress" : `no progress for ${duration(idle)}${allowed(branch)}`;
