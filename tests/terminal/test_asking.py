@@ -350,9 +350,9 @@ def test_show_children_of_an_earlier_attempt(capsys: pytest.CaptureFixture[str],
     """A child that began before this attempt did is said to be of an earlier one."""
     children = [
         {"id": key, "name": key, "status": "completed", "ended": True, "started_at": began}
-        for key, began in (("old", 5.0), ("new", 15.0))
+        for key, began in (("old", 5.0), ("new", 99.5))
     ]
-    monitor.say(id="a", name="a", status="running", attempt=2, started_at=10.0, children_rows=children)
+    monitor.say(id="a", name="a", status="running", attempt=2, started_at=100.0, children_rows=children)
     _, told, _ = ask(capsys, "show", "a", "--url", monitor.url)
     assert ["earlier attempt" in line for line in told.splitlines() if line[4:7] in ("old", "new")] == [True, False]
 

@@ -41,6 +41,8 @@ STAGES: Final = 64
 TOGETHER: Final = 3
 """Runs of a stage that are one line."""
 CHILDREN: Final = 50
+SKEW: Final = 1.0
+"""Seconds that the clocks of two machines may be apart."""
 PAUSES: Final = 20
 TOLD: Final = sorted(semconv.EVENTS - {semconv.UPDATED, semconv.HEARTBEAT, semconv.PROCESS_HEARTBEAT})
 """Events that are shown: what changed, not that it went on."""
@@ -207,7 +209,7 @@ def _children(detail: Row, now: float) -> list[Line]:
 def _is_earlier(child: Row, detail: Row) -> bool:
     """Whether a child began before this attempt did."""
     began, now = number(child.get("started_at")), number(detail.get("started_at"))
-    return (number(detail.get("attempt")) or 1) > 1 and began is not None and now is not None and began < now
+    return (number(detail.get("attempt")) or 1) > 1 and began is not None and now is not None and began < now - SKEW
 
 
 def _pauses(detail: Row, now: float) -> list[Line]:

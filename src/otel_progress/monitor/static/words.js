@@ -163,7 +163,8 @@ export function pace(progress) {
 /** The pace of a row, unless it stands still. */
 export const paceOf = (row) => (isFinal(row) || STOPPED.has(groupOf(row)) ? "" : pace(row.progress));
 /** Whether a child began before this attempt of its parent. */
-export const isEarlier = (child, parent) => (parent.attempt ?? 1) > 1 && child.started_at != null && child.started_at < parent.started_at;
+export const isEarlier = (child, parent) => (parent.attempt ?? 1) > 1 && child.started_at != null && child.started_at < parent.started_at - SKEW;
+const SKEW = 1; // seconds that the clocks of two machines may be apart
 
 /** The percentage, whole and never rounded up to 100. */
 export function percent(row) {
