@@ -346,6 +346,13 @@ def test_show_one_in_no_trouble(capsys: pytest.CaptureFixture[str], monitor: Stu
         assert ("no progress" in told, "limit" in told) == (health == "stuck", health == "stuck")
 
 
+def test_show_one_that_was_stuck_when_it_was_lost(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
+    """Of a job that was killed while it was stuck, the line is told as that where it was."""
+    monitor.say(id="a", name="a", status="lost", ended=True, reason="its process is gone", stuck_at="a.py:1 in f")
+    _, told, _ = ask(capsys, "show", "a", "--url", monitor.url)
+    assert "was stuck at a.py:1 in f" in told
+
+
 def test_show_children_of_an_earlier_attempt(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
     """A child that began before this attempt did is said to be of an earlier one."""
     children = [

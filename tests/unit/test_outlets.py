@@ -15,10 +15,12 @@ from monitor_parts import Parts, parts
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
+from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.otlp import Refused, parse
 from otel_progress.monitor.outlets import Outlets, _request
+from otel_progress.telemetry import protobuf
 
 AT = 1_700_000_000.0
 
@@ -206,3 +208,15 @@ def test_what_was_told_before_a_restart_is_not_told_again(posted: tuple[str, Any
         monitor.say(snap(2, Status.FAILED), event=s.OPERATION_ENDED)
         monitor.say(snap(3, Status.FAILED, key="b"), event=s.OPERATION_ENDED)
         assert [one.head.operation_id for one in told if one.record.event == s.OPERATION_ENDED] == ["a", "b"]
+
+
+def test_what_an_event_says_stands_before_what_its_state_says(tmp_path: Path) -> None:
+    """Where both name the line, the history and the webhook have that of the branch which the event is about."""
+    said = snap(1, health=Health.SILENT, stuck_at="other.py:1")
+    head = protobuf.attributes(6, {s.SEQUENCE: 1, s.STUCK_AT: "mine.py:1"})
+    body = protobuf.attributes(6, wire.to_attributes(said))
+    with parts(tmp_path / "m.db") as monitor:
+        moment = round(said.timestamp * 1e9)
+        monitor.take_of("p1", protobuf.log_record(s.STALLED, moment, moment, 9, "", head + body, None, None, False))
+        (event,) = monitor.history()
+        assert json.loads(event.attributes or "")[s.STUCK_AT] == "mine.py:1"
