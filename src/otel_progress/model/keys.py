@@ -133,9 +133,9 @@ def of_stage(stage: StageSnapshot) -> Json:
 
 
 def of_branch(branch: Branch) -> Json:
-    """One of the lines of work side by side; `branch` is what people call it, `stage` the path of its stage."""
-    out = {name: plain(getattr(branch, name)) for name in branch.__dataclass_fields__ if name != "path"}
-    return {"branch": branch.label, "stage": branch.path, **out, "health": word(branch.health)}
+    """One of the branches side by side; `label` is what people call it, `path` that of its stage."""
+    out = {name: plain(getattr(branch, name)) for name in branch.__dataclass_fields__}
+    return {"label": branch.label, **out, "health": word(branch.health)}
 
 
 def of_runs(runs: StageRuns) -> Json:
