@@ -377,8 +377,8 @@ def back_and_forth(job: Job) -> None:
     with job.operation("sync", stall_after=limit) as operation:
         job.begin(operation)
         for number in range(5):
-            operation.update(completed=number)
             time.sleep(0.2)
+            operation.update(completed=number)
         job.say(operation, "silent", limit, mark="back and forth", last=True)
         while True:  # stuck: back and forth
             for number in (3, 4):  # stuck: back and forth

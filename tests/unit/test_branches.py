@@ -790,3 +790,19 @@ def test_thousands_of_branches_hide_none(progress_capture: Capture) -> None:
         assert op.snapshot().stage == "hung"
         for one in (hung, *others):
             one.complete()
+
+
+def test_a_declared_wait_for_a_child_is_a_wait(progress_capture: Capture) -> None:
+    """A parent that says that it waits for its child waits while the child moves, and is stuck when the child is."""
+    with progress.operation("parent", stall_after=2) as parent:
+        with parent.waiting("the child", overdue_after=30), progress.operation("child", stall_after=5) as child:
+            for _ in range(6):
+                child.advance()
+                progress_capture.advance(1)
+            assert (parent.snapshot().status, parent.snapshot().health) == (Status.WAITING, Health.WAITING)
+            progress_capture.advance(8)
+            assert parent.snapshot().health is Health.SILENT
+            for _ in range(20):
+                child.advance()
+                progress_capture.advance(1)
+            assert parent.snapshot().overdue

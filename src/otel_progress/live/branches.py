@@ -99,7 +99,8 @@ def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
     ):
         return None
     for line in lines(operation):
-        wait = line.waits(now) if line.child is None else find_wait(line.child, now, depth + 1)
+        own = line.child is None or line.wait is not None
+        wait = line.waits(now) if own else find_wait(line.child, now, depth + 1)  # type: ignore[arg-type]
         if wait is None:
             return None
         if found is None or _left(wait) < _left(found):
@@ -185,7 +186,7 @@ class _Look:
     def _of_leaf(self, node: Handle) -> Iterator[Line]:
         lanes, hosted = self.lanes.get(node, {}), self.children.get(node, [])
         for child in hosted:
-            yield Line(node, child._moved_at, child=child)
+            yield self._child(node, child)
         if len(lanes) > 1:
             node._loops_apart = True  # the one that is left when the others are over has its own clock still
         apart = bool(lanes) and node._loops_apart and not _counts_otherwise(node)
@@ -213,7 +214,7 @@ class _Look:
         """Its children, and its loops in places that no stage below it belongs to."""
         hosted = self.children.get(node, [])
         for child in hosted:
-            yield Line(node, child._moved_at, child=child)
+            yield self._child(node, child)
         lanes = self.lanes.get(node)
         if not lanes or _counts_otherwise(node):
             return
@@ -225,6 +226,10 @@ class _Look:
             theirs = any((stage._started or 0.0) >= lane.moved_at - NOTICED for stage in strangers)
             if key not in busy and not theirs and not hosted:
                 yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
+
+    def _child(self, node: Handle, child: Operation) -> Line:
+        """A child; a wait that was declared where it was started is a wait for it."""
+        return Line(node, child._moved_at, child=child, wait=self._wait(node, key_of(child._place), {}))
 
     # -- waits
 

@@ -152,7 +152,8 @@ def _value(operation: Operation, line: Line, now: float) -> Branch:
     node = line.node
     path = None if node is operation else node._path
     if line.child is not None:
-        return _child(line.child, path, now)
+        found = _child(line.child, path, now)
+        return found if line.wait is None else replace(found, wait=line.wait.seen(now))
     limit, source = stall_limit(node)
     trouble = _trouble(operation, line)
     return Branch(

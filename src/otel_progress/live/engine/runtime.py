@@ -147,7 +147,11 @@ def finish(timeout: float, interrupt: str | None = None) -> bool:
             for operation in registry.operations():
                 operation._finish(Status.INTERRUPTED, interrupt, None)
         if not ticker.resting or registry.live or registry.changes or not threads_allowed:
-            ticker.round(sample=True)
+            ticker.hurries = True
+            try:
+                ticker.round(sample=True)
+            finally:
+                ticker.hurries = False
         learning.learning.finish(timeout / 8)
         for call in tuple(at_exit):
             call(max(0.0, deadline - clock.monotonic()))

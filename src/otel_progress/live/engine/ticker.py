@@ -49,7 +49,7 @@ STALLS: Final = 500
 ESTIMATE_ENDS: Final = 5.0
 """Seconds without a unit after which those who were told a rate or an ETA hear whether it still holds."""
 BACKLOG: Final = 500
-"""Changes in one round from which on the stages of an operation that ended meanwhile are told by its end alone."""
+"""Changes in the last round from which on the stages of an operation that ended are told by its end alone."""
 WAKES: Final = 0.02
 """Seconds from one round that somebody asked for to the next such."""
 RATIONED_EACH: Final = 32
@@ -74,6 +74,8 @@ class Ticker:
         self._waiting: dict[Operation, int] = {}
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self.hurries = False
+        """Whether the process ends: what matters most has to go first."""
         self._woken = False
         self._wake_at = 0.0
         self._snapshots: dict[Operation, Snapshot] = {}
@@ -220,7 +222,7 @@ class Ticker:
                 _safely(see, change)
         ended = {change[1] for change in taken if change[0] == semconv.OPERATION_ENDED}
         for change in taken:
-            if len(taken) > BACKLOG and change[0] in _STAGE and change[1] in ended:
+            if self.hurries and len(taken) > BACKLOG and change[0] in _STAGE and change[1] in ended:
                 drops.add(semconv.DROP_FOLDED)
                 _safely(_note_stage, change[0], change[1], change[2], now)
             else:
