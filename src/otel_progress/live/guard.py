@@ -19,7 +19,7 @@ _told: set[str] = set()
 def say(text: str, *args: object, exc_info: bool = False) -> None:
     """Log a warning; what a handler of the user's raises reaches neither the job nor a thread of ours."""
     try:
-        log.warning(text, *args, exc_info=exc_info)
+        log.warning(text, *args, exc_info=exc_info or None)
     except Exception:
         return
 
