@@ -107,7 +107,7 @@ def test_updates_are_coalesced_during_an_outage(progress_capture: Capture) -> No
     progress_capture.advance(10)
     came, late = names(progress_capture, op)[:2], names(progress_capture, op)[2:]
     assert came == ["operation.started", "updated"]
-    assert late in ([], ["updated"])  # the pace that was told no longer holds
+    assert late in ([], ["updated"], ["updated"] * 2)  # the pace that was told no longer holds
     assert any(log.attributes.get(semconv.COMPLETED) == 300 for log in progress_capture.logs)
 
 
