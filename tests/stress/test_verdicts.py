@@ -46,7 +46,7 @@ def test_no_verdict_is_wrong() -> None:
     assert "- Wrong verdicts: 0; false alarms among them: 0." in said, said
     assert "- Wrong line" not in said, said
     counts = re.findall(r": (\d+) of (\d+)\.$", done.stdout, re.MULTILINE)
-    assert len(counts) == 4, said
+    assert len(counts) == 5, said
     assert all(right == of != "0" for right, of in counts), said
 
 
