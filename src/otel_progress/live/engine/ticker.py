@@ -48,7 +48,7 @@ STALLS: Final = 500
 """Operations found stuck in one round; where it is more, the others are told in the next ones."""
 ESTIMATE_ENDS: Final = 5.0
 """Seconds without a unit after which those who were told a rate or an ETA hear whether it still holds."""
-BACKLOG: Final = 500
+BACKLOG: Final = 8_000
 """Changes in the last round from which on the stages of an operation that ended are told by its end alone."""
 WAKES: Final = 0.02
 """Seconds from one round that somebody asked for to the next such."""
