@@ -34,7 +34,7 @@ Work = Callable[[random.Random], Callable[[int], Moves]]
 
 
 def units(count: int, draw: Callable[[], float], last: float = 0.0) -> Moves:
-    """So many units, then a last pause before the end; quick ones come as the ticker sees them, once a second."""
+    """A number of units, then a last pause before the end; quick units are seen once a second, as the ticker does."""
     passed = done = 0.0
     for _ in range(count):
         gap = draw()
@@ -313,7 +313,7 @@ def live(known: Learned, moves: list[tuple[float, float]], hang: int) -> Lived:
 
 
 def measure(work: Work, rule: type[Learned], runs: int, seed: str) -> Found:
-    """Live through so many runs of one kind of work."""
+    """Simulate a number of runs of one kind of work."""
     rng, found = random.Random(seed), Found()
     for _ in range(max(1, runs // CAREER)):
         known, draw = rule(), work(rng)

@@ -62,7 +62,7 @@ def operation(name: Any = None, **options: Any) -> Any:
 
     Raises:
         InvalidArgument: for an empty name, a total below 0, a limit that is not above 0, what is no number, or a plan
-            that can't be meant.
+            that is invalid.
     """
     return Operation(name, **options) if isinstance(name, str) else _nameless(Operation, name, options)
 

@@ -12,7 +12,7 @@ from otel_progress.live.guard import say
 from otel_progress.model.values import shown
 
 SITES: Final = 1000
-"""Places that are told apart; after so many, nothing more is said."""
+"""Call sites that are remembered; beyond this number no more warnings are logged."""
 _told: Final[set[tuple[str, str, int]]] = set()
 
 

@@ -30,7 +30,7 @@ STEADY: Final = SHORT
 """Shorter gaps are not counted one by one, in seconds."""
 SAVE_EVERY: Final = 60.0
 SOON: Final = 2.0
-"""An attempt that began is saved within about so many seconds: one that is killed never ends."""
+"""Seconds within which an attempt that began is saved, as one that is killed never ends."""
 IDS: Final = 2_000
 """Ids whose attempts are kept in the file; the ones that began last stay."""
 SLOW_PLAN: Final = 2.0

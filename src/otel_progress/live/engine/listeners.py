@@ -231,9 +231,14 @@ def listen(callback: Callback, operation: Operation | None, only: str | None = N
         where = _all
     else:
         where = operation._listeners = operation._listeners or []
-    where.append(listener)
     if tell_all not in hooks.sinks:
         hooks.sinks.append(tell_all)
+    return _added(listener, where, operation)
+
+
+def _added(listener: Listener, where: list[Listener], operation: Operation | None) -> Callable[[], None]:
+    """Add a listener, and have its operation watched; returns what takes it out again."""
+    where.append(listener)
     runtime.want()
     if operation is not None and operation._status is Status.RUNNING and not operation._seen_by_ticker:
         operation._announce()
@@ -261,18 +266,9 @@ def listen_to_verdicts(callback: OnVerdict, operation: Operation | None) -> Call
         where = _verdicts
     else:
         where = operation._verdict_listeners = operation._verdict_listeners or []
-    where.append(listener)
     if tell_verdict not in hooks.verdicts:
         hooks.verdicts.append(tell_verdict)
-    runtime.want()
-    if operation is not None and operation._status is Status.RUNNING and not operation._seen_by_ticker:
-        operation._announce()
-
-    def remove() -> None:
-        if listener in where:
-            where.remove(listener)
-
-    return remove
+    return _added(listener, where, operation)
 
 
 def tell_verdict(about: Operation, old: Health, new: Health, snapshot: Snapshot) -> None:

@@ -87,10 +87,12 @@ def see(operation: Operation, now: float) -> Seen:
         worst = max(found, key=lambda judged: judged.line.moved_at if judged.branch.wait is None else 0.0)
     if waiting and not troubled:
         worst = min(found, key=lambda judged: _due(judged.branch))
-    kept = found[:MOST]
-    if len(found) > MOST and all(judged.verdict.health is not Health.PROGRESSING for judged in kept):
-        kept[-1] = next((judged for judged in found[MOST:] if judged.verdict.health is Health.PROGRESSING), kept[-1])
-    told = tuple(_told(judged) for judged in kept)
+    chosen = found[:MOST]
+    if len(found) > MOST and all(judged.verdict.health is not Health.PROGRESSING for judged in chosen):
+        chosen[-1] = next(
+            (judged for judged in found[MOST:] if judged.verdict.health is Health.PROGRESSING), chosen[-1]
+        )
+    told = tuple(_told(judged) for judged in chosen)
     return Seen(line.node, troubled, waiting, _shown(operation, worst), told)
 
 
