@@ -50,7 +50,7 @@ def test_survey_verbosity(tmp_path: Path, verbosity: str, notes: bool, changes: 
     said = run("survey.py", "--limit", "5", "--report", str(tmp_path / "survey.md"), "--verbosity", verbosity)
     assert "survey completed" in said
     assert ("found 5 files" in said) is notes
-    assert ("discover started" in said) is changes
+    assert ("survey: discover" in said) is changes
 
 
 def test_agent() -> None:

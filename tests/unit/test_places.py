@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import multiprocessing.pool
 import queue
@@ -73,7 +74,7 @@ class Trio:
     def end(self) -> None:
         """Cancel what still runs."""
         if hasattr(self, "thread"):
-            if self.thread.is_alive():
+            with contextlib.suppress(trio.RunFinishedError):
                 self.token.run_sync_soon(self.scope.cancel)
             self.thread.join(WAIT)
             assert not self.thread.is_alive()
