@@ -1,0 +1,1 @@
+"""Attacks: public calls where everything fails."""

@@ -1,0 +1,1 @@
+"""Attacks: the command with odd arguments and streams."""

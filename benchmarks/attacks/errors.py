@@ -1,0 +1,1 @@
+"""Attacks: the job's own errors."""

@@ -1,0 +1,1 @@
+"""Attacks: the monitor's files, changed under it."""

@@ -1,0 +1,1 @@
+"""Attacks: requests that are to exhaust the monitor."""

@@ -1,0 +1,1 @@
+"""Attacks: tokens, and what they must not reach."""

@@ -1,0 +1,1 @@
+"""Attacks: receivers that hold or harm a sender."""

@@ -1,0 +1,1 @@
+"""Attacks: secrets planted in everything that leaves."""

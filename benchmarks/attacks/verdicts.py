@@ -1,0 +1,1 @@
+"""Attacks: numbers of operations that are to exhaust the monitor."""
