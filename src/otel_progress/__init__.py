@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from otel_progress.live.executor import CarryingExecutor
     from otel_progress.model.plan import Plan, StagePlan, phases
     from otel_progress.model.repeats import StageRuns
+    from otel_progress.model.secrets import mask_secrets
     from otel_progress.model.snapshot import Event, Progress, Snapshot, StageSnapshot
     from otel_progress.telemetry.setup import configure, shutdown
 
@@ -85,6 +86,7 @@ __all__ = [
     "get",
     "heartbeat",
     "inject",
+    "mask_secrets",
     "note",
     "on_recover",
     "on_stall",
@@ -116,6 +118,7 @@ _LATER = {
     "StageRuns": "otel_progress.model.repeats",
     "StageSnapshot": "otel_progress.model.snapshot",
     "configure": "otel_progress.telemetry.setup",
+    "mask_secrets": "otel_progress.model.secrets",
     "phases": "otel_progress.model.plan",
     "shutdown": "otel_progress.telemetry.setup",
 }

@@ -58,6 +58,7 @@ class Settings:
         event_budget: updates, notes and heartbeats of the work a second, of the whole process.
         outbox: events that are kept for a Collector that does not answer.
         history: the file in which learned limits are kept, or None.
+        redact: how what leaves is redacted: `secrets`, `off`, or `module:function`.
         control: whether commands are taken from where events go: never, or from any URL that is named there;
             None: from this machine, or one that we show an authorization.
     """
@@ -71,6 +72,7 @@ class Settings:
     event_budget: float = 200.0
     outbox: int = 10_000
     history: str | None = None
+    redact: str = "secrets"
     control: bool | None = None
     traces: str = "otlp"
     metrics: str = "otlp"
@@ -248,6 +250,7 @@ def read(
         event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),
         outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox, 1)),
         history=env.text("OTEL_PROGRESS_HISTORY") or None if history is None else os.fspath(history),
+        redact=env.text("OTEL_PROGRESS_REDACT", otherwise=defaults.redact),
         control=env.either("OTEL_PROGRESS_CONTROL") if control is None else control,
         traces=env.text("OTEL_TRACES_EXPORTER", otherwise=defaults.traces).lower(),
         metrics=env.text("OTEL_METRICS_EXPORTER", otherwise=defaults.metrics).lower(),

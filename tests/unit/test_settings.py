@@ -72,6 +72,7 @@ STANDARD: dict[str, tuple[str, str, Any]] = {
     "OTEL_PROGRESS_RUN_SERIES_MAX": ("0", "run_series_max", 0),
     "OTEL_PROGRESS_EVENT_BUDGET": ("20", "event_budget", 20.0),
     "OTEL_PROGRESS_HISTORY": ("history.json", "history", "history.json"),
+    "OTEL_PROGRESS_REDACT": ("off", "redact", "off"),
     "OTEL_PROGRESS_CONTROL": ("False", "control", False),
     "OTEL_PROGRESS_OUTBOX": ("500", "outbox", 500),
 }

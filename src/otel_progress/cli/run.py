@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +13,7 @@ from otel_progress.cli.child import Child, start
 from otel_progress.cli.environment import endpoints, mute, redirected
 from otel_progress.cli.signals import Signals
 from otel_progress.errors import ProgressError
+from otel_progress.model.secrets import Redact, by_name, guarded, mask_secrets
 from otel_progress.monitor import otlp, stacks
 from otel_progress.monitor.forward import Forwarder, bare
 from otel_progress.monitor.intake import Intake
@@ -82,7 +83,8 @@ class Run:
             self._ways = following.place.others(self._ways)
             self._forwarders.append(following.forwarder)
         self._forwarders.append(Forwarder(self._ways))
-        self._watcher = Watcher(self._put, say, look_into=stacks.tell)
+        self._redact = _redaction(environ)
+        self._watcher = Watcher(self._put, say, look_into=self._look_into)
 
     def to_its_end(self, stderr_tail: int, *, verbose: bool) -> int:
         """Run it; returns the exit code."""
@@ -103,6 +105,9 @@ class Run:
         intake.stop()
         self._report(verbose=verbose)
         return child.exit_code
+
+    def _look_into(self, pid: int, tell: Callable[[str], None]) -> None:
+        stacks.tell(pid, lambda text: tell(self._redact("stack", text)))
 
     def _started(self, environ: Mapping[str, str], stderr_tail: int) -> Child:
         if self._following is None:
@@ -140,7 +145,8 @@ class Run:
             watcher.tick()
         if self._following is not None:
             self._following.ended()
-        watcher.ended(Exit(child.code, child.signal, None, child.tail()))
+        tail = child.tail()
+        watcher.ended(Exit(child.code, child.signal, None, tail and self._redact("stderr", tail)))
         grace = clock.monotonic() + GRACE_SECONDS
         watcher.tick()
         while watcher.waiting or (watcher.left() and clock.monotonic() < grace):
@@ -165,6 +171,18 @@ class Run:
         if (verbose or followed) and not self._watcher.heard:
             why = mute(self._environ) or "the command must call otel_progress.configure()"
             say(f"no operation was heard of; {why}")
+
+
+def _redaction(environ: Mapping[str, str]) -> Redact:
+    """How what is told of the command is redacted: as its processes do it, by `OTEL_PROGRESS_REDACT`."""
+    named = environ.get("OTEL_PROGRESS_REDACT", "").strip() or "secrets"
+    if ":" in named and "" not in sys.path:
+        sys.path.insert(0, "")  # the function stands where the command finds it
+    try:
+        return guarded(by_name(named))
+    except ValueError as error:
+        say(f"OTEL_PROGRESS_REDACT={named!r} is not used, secrets are masked: {error}")
+        return mask_secrets
 
 
 def _greet(ways: Mapping[str, Endpoint], *, guessed: bool, verbose: bool, followed: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from otel_progress.live import redaction
 from otel_progress.live.guard import say
 from otel_progress.model.values import shown
 
@@ -38,7 +39,7 @@ def warn_of(kind: str, name: str, text: str, *args: object) -> None:
 
 def refused(call: str, option: str, value: object, wanted: str = "a number of at least 0") -> None:
     """Warn of a value that a method of a running job can't use."""
-    warn(call, "is ignored: %s must be %s, not %s", option, wanted, shown(value))
+    warn(call, "is ignored: %s must be %s, not %s", option, wanted, redaction.masked("value", shown(value)))
 
 
 def _once(site: tuple[str, str, int], text: str, *args: object) -> None:

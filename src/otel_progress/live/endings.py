@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from otel_progress.errors import OperationCancelled
-from otel_progress.live.drops import drops
-from otel_progress.model import values
+from otel_progress.live import redaction
 from otel_progress.model.status import Status
 
 _CANCELLED = frozenset(
@@ -48,4 +47,4 @@ def words(error: BaseException | None) -> str | None:
         said = str.__str__(str(error))
     except Exception:
         said = ""
-    return values.text(f"{type(error).__name__}: {said}" if said else type(error).__name__, drops)
+    return redaction.text("exception", f"{type(error).__name__}: {said}" if said else type(error).__name__)

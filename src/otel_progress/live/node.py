@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from otel_progress import clock, semconv
-from otel_progress.live import callsite, counters
+from otel_progress.live import callsite, counters, redaction
 from otel_progress.live.counters import Lane, Request
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import words
@@ -369,7 +369,7 @@ class Handle:
     ) -> None:
         """Say how far it is: units done, units in all, a ratio from 0 to 1, the current step in words."""
         if message is not None:
-            self._message = values.text(message, drops)
+            self._message = redaction.text("message", message)
         if total is not None:
             known = accepted("update", "total", total)
             if known is not None:
@@ -410,7 +410,7 @@ class Handle:
     def set(self, /, **attributes: object) -> None:
         """Set attributes; they show in every summary and on the span. A None is left out."""
         more = self._with_more()
-        more.attributes = values.attributes(attributes, drops, more.attributes)
+        more.attributes = redaction.attributes(attributes, more.attributes)
         self.operation._said += 1
 
     def heartbeat(self, /, **details: object) -> None:
@@ -421,7 +421,7 @@ class Handle:
         more.beats += 1
         more.beat_at = clock.unix()
         self.operation._heard(self)
-        self._say(semconv.HEARTBEAT, details)
+        self._say(semconv.HEARTBEAT, redaction.attributes(details) if details else EMPTY)
 
     def note(self, text: object, /, status: str | None = None, **attributes: object) -> None:
         """A line of the activity feed; it never resets the idle time.
@@ -434,7 +434,7 @@ class Handle:
         """
         if self._status is Status.PENDING:
             self._too_early("note")
-        line = values.text(text, drops)
+        line = redaction.text("note", text)
         self._tell(line, None if status is None else values.text(status, drops, values.NAME_LENGTH), attributes)
 
     def record(self, outcome: str, *, item: object = None, component: object = None) -> None:
@@ -456,9 +456,10 @@ class Handle:
         self._failures += key == "failed"
         self.operation._said += 1
         if key == "failed":
-            about = {semconv.OUTCOME: key, semconv.ITEM: item, semconv.COMPONENT: component}
-            what = " ".join(values.text(part, drops, 200) for part in (component, item) if part is not None)
-            line = f"failed: {what}" if what else "failed"
+            thing = None if item is None else redaction.text("item", item, values.NAME_LENGTH)
+            about = {semconv.OUTCOME: key, semconv.ITEM: thing, semconv.COMPONENT: component}
+            part = "" if component is None else redaction.text("component", component, values.NAME_LENGTH)
+            line = "failed: " + " ".join(filter(None, (part, thing))) if part or thing else "failed"
             self._tell(line, key, about)
 
     def step(self, key: object, /) -> None:
@@ -509,7 +510,7 @@ class Handle:
     def result(self, /, **results: object) -> None:
         """What came out of it; shown in every summary."""
         more = self.operation._with_more()
-        more.result = values.attributes(results, drops, more.result)
+        more.result = redaction.attributes(results, more.result)
         self.operation._said += 1
 
     def waiting(self, reason: object, *, overdue_after: float | None = None) -> Waiting:
@@ -526,7 +527,7 @@ class Handle:
         if overdue_after is not None and not values.number(overdue_after, drops, 0) > 0:  # type: ignore[operator]
             callsite.refused("waiting", "overdue_after", overdue_after, "a number of seconds above 0")
             overdue_after = None
-        return Waiting(self, values.text(reason, drops), overdue_after)
+        return Waiting(self, redaction.text("wait", reason), overdue_after)
 
     def stage(self, name: str, **options: Unpack[StageGiven]) -> Stage:
         """A stage of this one; see `otel_progress.stage`."""
@@ -575,7 +576,7 @@ class Handle:
         """
         if self._status is Status.PENDING:
             self._too_early("complete")
-        said = None if message is None else values.text(message, drops)
+        said = None if message is None else redaction.text("message", message)
         if said is not None and not self._status.final:
             self._message = said
         self._finish(Status.COMPLETED, said, None)
@@ -585,11 +586,11 @@ class Handle:
         if isinstance(error, BaseException):
             self._finish(Status.FAILED, words(error), error)
         else:
-            self._finish(Status.FAILED, None if error is None else values.text(error, drops), None)
+            self._finish(Status.FAILED, None if error is None else redaction.text("reason", error), None)
 
     def cancel(self, reason: str | None = None) -> None:
         """It was given up; a later end changes nothing."""
-        self._finish(Status.CANCELLED, None if reason is None else values.text(reason, drops), None)
+        self._finish(Status.CANCELLED, None if reason is None else redaction.text("reason", reason), None)
 
     def use(self) -> Use:
         """Make it current, for `with` or `async with`; that ends nothing."""
@@ -602,7 +603,7 @@ class Handle:
     def request_cancel(self, reason: str | None = None) -> None:
         """Ask the operation to stop; its code finds out by `cancel_requested` or `raise_if_cancelled`."""
         operation = self.operation
-        operation._cancel_reason = (values.text(reason, drops) if reason is not None else "") or "requested"
+        operation._cancel_reason = (redaction.text("reason", reason) if reason is not None else "") or "requested"
         operation._said += 1
 
     def cancel_requested(self) -> bool:
@@ -630,7 +631,7 @@ class Handle:
         """Put a line into the feed, and report it."""
         from otel_progress.model.snapshot import Note
 
-        kept = values.attributes(attributes, drops) if attributes else EMPTY
+        kept = redaction.attributes(attributes) if attributes else EMPTY
         self.operation._add_note(Note(clock.unix(), line, status, self._path, kept))
         self._say(semconv.NOTE, kept, {semconv.NOTE_TEXT: line, semconv.NOTE_STATUS: status})
 
@@ -707,7 +708,7 @@ class Handle:
         if total is not None:
             lane.named = True
         if desc is not None:
-            lane.desc, lane.over = values.text(desc, drops), self._message
+            lane.desc, lane.over = redaction.text("message", desc), self._message
         if len(lanes) >= LANES:
             self._fold_lanes()
         lanes.append(lane)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, Ty
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, InvalidState
-from otel_progress.live import callsite, context, hooks
+from otel_progress.live import callsite, context, hooks, redaction
 from otel_progress.live.below import leave_child
 from otel_progress.live.branches import touch_lanes
 from otel_progress.live.drops import drops
@@ -187,6 +187,7 @@ class Operation(Handle):
             self._with_more().attributes = values.attributes(attributes, drops)
         self._created = clock.monotonic()
         if options.start_within is not None:
+            redaction.of_start(self)
             registry.expect(self)
 
     @classmethod
@@ -286,6 +287,7 @@ class Operation(Handle):
             runtime.want()  # somebody has to look
         if options.id is not None:
             registry.add(self)
+        redaction.of_start(self)
         self._started = self._moved_at = self._observe_at = clock.monotonic()
         self._started_ns = clock.time_ns()
         self._status = Status.RUNNING

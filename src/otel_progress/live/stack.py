@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from otel_progress.live import holders, packages, tasks, trio_tasks
+from otel_progress.live import holders, packages, redaction, tasks, trio_tasks
 from otel_progress.live.awaits import Link, shown, source
 from otel_progress.live.event_loops import EventLoops
 from otel_progress.live.guard import tell_once
@@ -129,7 +129,7 @@ class _Look:
             lines += [section.title + ":", *("  " + line for line in told(section.spots, most))]
         text = "\n".join(lines)
         mine = next((section.mine for section in sections if section.mine), None)
-        at = str(mine or sections[0].spots[0])
+        text, at = redaction.masked("stack", text), redaction.masked("stack", str(mine or sections[0].spots[0]))
         text = text if len(text) <= STACK_LENGTH else text[: STACK_LENGTH - 1] + "…"
         return _Seen(Where(text, printable(at, AT_LENGTH)), mine is not None)
 

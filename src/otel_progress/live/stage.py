@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, TypeVar
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidState
-from otel_progress.live import context, hooks
+from otel_progress.live import context, hooks, redaction
 from otel_progress.live.below import leave
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import ending, words
@@ -193,6 +193,8 @@ class Stage(Handle):
         self._started = self._moved_at = now = clock.monotonic()
         self._started_ns = now_ns = clock.time_ns()
         self._status = RUNNING
+        if self._more is not None or self._message is not None:
+            redaction.of_start(self)
         if current:
             self._context = innermost.set(self)
         if parent._advanced is not NOTHING or parent._base or parent._below is not None:

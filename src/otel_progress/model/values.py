@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NoReturn, TypeAlias, Union
 
@@ -257,8 +257,12 @@ def attributes(
     drops: Drops,
     before: Mapping[str, Value] = EMPTY,
     limit: int = VALUE_LENGTH,
+    redact: Callable[[str, Value], Value] | None = None,
 ) -> Attributes:
-    """`before` with `given` laid over it, within `ATTRIBUTE_COUNT` and `TEXT_LENGTH`; a None is left out."""
+    """`before` with `given` laid over it, within `ATTRIBUTE_COUNT` and `TEXT_LENGTH`; a None is left out.
+
+    `redact` gets the key and the value of each that is given, and returns what is kept.
+    """
     result = dict(before)
     room = TEXT_LENGTH - sum(map(_length, result.values()))
     try:
@@ -275,6 +279,8 @@ def attributes(
             continue
         try:
             known = value(raw, drops, limit)
+            if redact is not None:
+                known = redact(key, known)
         except Exception:
             drops.add(semconv.DROP_VALUE)
             continue

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock, proc
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
-from otel_progress.live import hooks
+from otel_progress.live import hooks, redaction
 from otel_progress.live.engine import learning, runtime
-from otel_progress.model.values import Drops, Value, attributes
+from otel_progress.model.secrets import Redact
+from otel_progress.model.values import Value
 from otel_progress.settings import Settings, read
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.channel import Channel
@@ -62,6 +63,7 @@ class Configured:
         resource = Resource({s.HOST_NAME: socket.gethostname()}).merge(resource)
         if forked or _INSTANCE not in resource.attributes:
             resource = resource.merge(Resource({_INSTANCE: _instance()}))
+        resource = Resource(redaction.attributes(resource.attributes))
         self.exporter = Exporter(settings, forked=forked)
         meters = self.exporter.meter_provider(settings, resource)
         tracers = tracer_provider(settings, resource, forked=forked)
@@ -134,6 +136,7 @@ def configure(
     resource: Mapping[str, Any] | None = None,
     history: str | os.PathLike[str] | None = None,
     control: bool | None = None,
+    redact: Redact | None = None,
     handle_sigterm: bool = False,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
@@ -153,11 +156,15 @@ def configure(
         control: whether a monitor may ask operations to stop. Unless said, one on this machine may, and one at an
             endpoint that is sent an authorization or a client certificate; False: none, True: any.
             `OTEL_PROGRESS_CONTROL` says it too.
+        redact: called with what a text is (`message`, `note`, `stack`, … or the key of an attribute) and the text, for
+            all that the job says and for stacks, before it is kept; returns what may leave. `mask_secrets` unless
+            said, which masks what looks like a secret; `lambda what, text: text` masks nothing.
+            `OTEL_PROGRESS_REDACT` says it too: `secrets`, `off`, or `module:function`.
         handle_sigterm: end running operations as interrupted and flush when SIGTERM comes, then do what was
             done on it before. Only from the main thread.
 
     Raises:
-        InvalidArgument: for an endpoint, a protocol, an interval, a history or a control that can't be meant.
+        InvalidArgument: for a value that configure() can't use; the message names it and what would do.
         InvalidState: for `handle_sigterm` outside the main thread.
         MissingDependency: where the SDK or the exporter is not installed.
     """
@@ -171,15 +178,16 @@ def configure(
         import opentelemetry.sdk  # noqa: F401
     except ImportError:
         raise MissingDependency("configure() needs the SDK: pip install otel-progress") from None
+    hook = redaction.chosen(redact, settings.redact)
     _check(settings)
-    about = dict(attributes(resource or {}, Drops()))
+    about = dict(resource or {})
     if service_name is not None:
         about["service.name"] = service_name
     if handle_sigterm and threading.current_thread() is not threading.main_thread():
         raise InvalidState("handle_sigterm=True needs the main thread, as signal handlers can be set only there")
     learned = _learning(settings, named=history is not None)
     with _lock:
-        _replace(Configured(settings, about), 2.0)
+        _replace(Configured(settings, about), 2.0, hook)
         if learned is not None:
             learning.learning = learned
         runtime.set_pace(settings.interval, settings.event_budget)
@@ -228,7 +236,7 @@ def shutdown(timeout: float = 2.0) -> None:
             _unchain_sigterm()
 
 
-def _replace(new: Configured | None, timeout: float) -> None:
+def _replace(new: Configured | None, timeout: float, redact: Redact | None = None) -> None:
     """Put one configuration in the place of another, between two rounds of the ticker: no event falls between."""
     global _configured
     from otel_progress.telemetry.providers import detach_spans, let_go, no_spans
@@ -242,6 +250,7 @@ def _replace(new: Configured | None, timeout: float) -> None:
         if old is not None:
             old.unhook()
         _configured = new
+        redaction.use(redact)
         if new is not None:
             new.install()
         else:
@@ -336,7 +345,7 @@ def _resource_of(tracers: Any, resource: Any, *, forked: bool) -> dict[str, Valu
     given |= {key: resource.attributes[key] for key in _OF_PROCESS if key in resource.attributes}
     if forked or _INSTANCE not in given:
         given[_INSTANCE] = resource.attributes[_INSTANCE]
-    return dict(attributes(given, Drops()))
+    return dict(redaction.attributes(given))
 
 
 def _chain_sigterm() -> None:

@@ -16,7 +16,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
 from otel_progress import semconv as s
-from otel_progress.live import context, hooks
+from otel_progress.live import context, hooks, redaction
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import words
 from otel_progress.live.engine.progress import settled
@@ -184,7 +184,7 @@ def _exception(error: BaseException) -> dict[str, str]:
     return {
         s.EXCEPTION_TYPE: name,
         s.EXCEPTION_MESSAGE: (words(error) or "").removeprefix(kind.__name__).removeprefix(": "),
-        s.EXCEPTION_STACKTRACE: values.text(trace, drops, STACKTRACE + 3),
+        s.EXCEPTION_STACKTRACE: redaction.text("stack", trace, STACKTRACE + 3),
     }
 
 
@@ -209,7 +209,7 @@ def _identity(operation: Operation) -> dict[str, Any]:
         attributes[s.GEN_AI_OPERATION] = s.GEN_AI_INVOKE_AGENT
         attributes[s.GEN_AI_AGENT] = options.agent
     if options.description is not None:
-        attributes[s.OPERATION_DESCRIPTION] = options.description
+        attributes[s.OPERATION_DESCRIPTION] = redaction.described(options.description)
     return attributes
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from otel_progress.live import hooks
+from otel_progress.live import hooks, redaction
 from otel_progress.live.engine import parallel
 from otel_progress.live.engine.limits import slow_limit
 from otel_progress.live.engine.progress import Survey, begun, passed, progress_of
@@ -78,7 +78,7 @@ def _capture(operation: Operation, now: float, now_ns: int, survey: Survey) -> S
         start_within=options.start_within,
         stage=None if current is operation else current._path,
         message=_message(current),
-        description=options.description,
+        description=redaction.described(options.description),
         agent=options.agent,
         progress=progress_of(operation, now, survey),
         stages=_stages(operation, now, survey),
@@ -176,7 +176,7 @@ def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:
         planned=True,
         weight=stage.weight,
         expected=stage.expected,
-        description=stage.description,
+        description=redaction.described(stage.description),
         critical=stage.critical,
         depends_on=stage.depends_on,
     )
@@ -206,7 +206,7 @@ def _stage(stage: Stage, now: float, survey: Survey) -> StageSnapshot:
         elapsed=max(0.0, end - started),
         idle=max(0.0, (end if wait is None else end - wait.elapsed) - max(started, stage._moved_at, stage._counted_at)),
         stall_after=None if options.stall_after is None or math.isinf(options.stall_after) else options.stall_after,
-        description=options.description or (planned_stage.description if planned_stage else None),
+        description=redaction.described(options.description or (planned_stage.description if planned_stage else None)),
         message=stage._words,
         reason=stage._reason,
         critical=options.critical and (planned_stage is None or planned_stage.critical),

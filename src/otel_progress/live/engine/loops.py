@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_progress.live import redaction
 from otel_progress.live.branches import named_stall_after, stall_after
 from otel_progress.live.engine import learning
 from otel_progress.live.running import is_inside
@@ -148,7 +149,8 @@ class Loops:
     def _loop(self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float, node: Handle) -> Loop:
         usage = node._more.usage if node._more is not None else {}
         spent = {key: amount - self._base.get(key, 0) for key, amount in tuple(usage.items())}
-        return Loop(kind, keys, repeats, after, quiet, Attributes({key: n for key, n in spent.items() if n > 0}))
+        shown = tuple(redaction.masked("step", key) for key in keys)
+        return Loop(kind, shown, repeats, after, quiet, Attributes({key: n for key, n in spent.items() if n > 0}))
 
 
 def _life(node: Handle) -> Any:
