@@ -102,6 +102,8 @@ def test_a_secret_is_known_by_its_form(token: str) -> None:
         "id 123e4567-e89b-12d3-a456-426614174000",
         "sha256:deadbeefdeadbeefdeadbeefdeadbeef",
         "disk-0123456789abcdef0123, task-0123456789abcdef0123",
+        "waits for authorization: Alice, token: refreshing. basic understanding",
+        "the bearer announces it",
         "the bearer of news waits for the token bucket",
         'File "x.py", line 3, in y\n    raise ValueError(x)',
         "password",

@@ -99,7 +99,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         type=whole(0, 1000),
         default=0,
         metavar="N",
-        help="send the last N lines of stderr along when it is lost; what looks like a secret is masked (default: none)",
+        help="send the last N lines of stderr along when it is lost, secrets masked where known (default: none)",
     )
     run.add_argument(
         "-f",

@@ -22,6 +22,9 @@ _compiled = functools.cache(re.compile)
 MASK: Final = "[redacted]"
 """What stands in the place of a secret."""
 
+WORD: Final = 16
+"""From so many letters on, what follows `token: ` is a secret rather than a word."""
+
 _NAMES: Final = (
     r"password|passwd|passphrase|pwd|secret|token|credentials?|authorization|signature|"
     r"api[_-]?key|access[_-]?key|account[_-]?key|private[_-]?key|signing[_-]?key|encryption[_-]?key|auth[_-]?key"
@@ -52,11 +55,13 @@ _WORDS: Final = (
 
 _USER: Final = r"(://[^/\s:@]{0,200}:)[^/\s@]{1,200}(?=@)|(\s-u\s{1,3}[^\s:]{1,200}:)\S{1,200}"
 _QUERY: Final = r"([?&](?:key|sig|code|auth|[Xx]-[Aa]mz-[\w-]{1,30})=)[^\s&\"'<>]+"
+_RUN: Final = r"[\w-]{16}"
+"""What each known form holds."""
 _FORMS: Final = r"""(?x:
     AKIA[0-9A-Z]{16} | ASIA[0-9A-Z]{16}                            # Amazon Web Services
     |gh[opusr]_[A-Za-z0-9]{20,} | github_pat_\w{20,}               # GitHub
     |glpat-[\w-]{16,} | gl(?:dt|rt|cbt|ptt|ft|agent)-[\w-]{16,}    # GitLab
-    |xox[abeoprs]-[\w-]{10,} | xapp-[\w-]{10,}                     # Slack
+    |xox[abeoprs]-[\w-]{11,} | xapp-[\w-]{11,}                     # Slack
     |sk-[\w-]{16,}                                                 # OpenAI, Anthropic and others
     |(?:sk|rk|pk)_(?:live|test)_\w{10,} | whsec_[\w+/=]{16,}       # Stripe
     |AIza[\w-]{30,} | ya29\.[\w-]{20,} | GOCSPX-[\w-]{20,}         # Google
@@ -64,7 +69,7 @@ _FORMS: Final = r"""(?x:
     |dckr_pat_[\w-]{20,} | dop_v1_[0-9a-f]{40,} | shp(?:at|ca|pa|ss)_[0-9a-fA-F]{20,}
     |SG\.[\w-]{16,}\.[\w-]{16,} | key-[0-9a-f]{32}                 # mail services
     |hv[sb]\.[\w-]{20,} | lsv2_(?:pt|sk)_\w{20,} | pplx-\w{20,} | gsk_\w{20,} | tvly-[\w-]{16,}
-    |eyJ(?<!\weyJ)[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?               # a JSON Web Token
+    |eyJ(?<!\weyJ)[\w-]{13,}\.[\w-]{8,}(?:\.[\w-]*)?              # a JSON Web Token
     )"""
 _BOT: Final = r"(?<!\w)\d{8,10}:[A-Za-z0-9_-]{35}(?!\w)"  # Telegram
 _HOOK: Final = r"(hooks\.slack\.com/(?:services|workflows)/|discord(?:app)?\.com/api/webhooks/)[\w/-]+"
@@ -91,9 +96,8 @@ def mask_secrets(what: str, text: str) -> str:
             `stack`, `command`, `stderr`, `name`, or the key of an attribute or a result.
         text: the text.
     """
-    key = _lower(what)
-    if _compiled(_KEY).search(key):
-        return text if not text or _is_amount(key, text) else MASK
+    if _means_secret(what):
+        return text if not text or _is_amount(_lower(what), text) else MASK
     if len(text) < 6 or _compiled(_SUSPECT).search(text) is None:
         return text
     if "PRIVATE KEY" in text:
@@ -102,12 +106,19 @@ def mask_secrets(what: str, text: str) -> str:
     if any(word in lower for word in _WORDS):
         for pattern in _BY_NAME:
             text = _masked(pattern, text)
-    text = _compiled(_FORMS).sub(_masked_form, text)
-    if ":" in text:
+    formed = _compiled(_RUN).search(text) is not None
+    if formed:
+        text = _compiled(_FORMS).sub(_masked_form, text)
+    if ":" in text and ("@" in text or "-u " in text or formed):
         text = _compiled(_BOT).sub(MASK, _compiled(_USER).sub(lambda found: f"{found[1] or found[2]}{MASK}", text))
     if "://" in text:
         text = _compiled(_QUERY).sub(rf"\1{MASK}", _compiled(_HOOK).sub(rf"\1{MASK}", text))
     return text
+
+
+@functools.lru_cache(1024)
+def _means_secret(what: str) -> bool:
+    return _compiled(_KEY).search(_lower(what)) is not None
 
 
 def keep_all(what: str, text: str) -> str:  # noqa: ARG001
@@ -167,12 +178,22 @@ def _is_amount(name: str, text: str) -> bool:
     return _compiled(_AMOUNT).fullmatch(text.lower()) is not None and _compiled(_ANY_AMOUNT).search(name) is None
 
 
+def _is_prose(found: re.Match[str]) -> bool:
+    """Whether a plain word follows, as in `token: refreshing` or `basic understanding`; behind a password none is."""
+    between = found.string[found.end("name") : found.start("value")]
+    word = found["value"].rstrip(".!?")
+    prose = between.endswith(" ") and "=" not in between
+    return prose and word.isalpha() and len(word) < WORD and _compiled(_ANY_AMOUNT).search(found["name"]) is None
+
+
 def _masked(pattern: str, text: str) -> str:
     """The text with the value of each match masked."""
     parts, at = [], 0
     for found in _compiled(pattern).finditer(_lower(text)):
         start, end = found.span("value")
         if start < at or _is_amount(found["name"], found["value"].strip("\"'\\")):
+            continue
+        if pattern != _OPTION and _is_prose(found):
             continue
         parts += [text[at:start], _in_quotes(text[start:end])]
         at = end
