@@ -66,9 +66,13 @@ def text(what: str, given: object, limit: int = MESSAGE_LENGTH) -> str:
     """What the job said, as a text of at most `limit` characters that may leave."""
     whole = values.text(given, drops, limit + MARGIN)
     found = masked(what, whole)
-    if len(found) <= limit and (found is whole or found.isascii()):
+    if found is not whole and not found.isascii():
+        found = values.text(found, drops, len(found))
+    if len(found) <= limit:
         return found
-    return values.text(found, drops, limit)
+    if len(whole) < limit + MARGIN:
+        drops.add(semconv.DROP_TEXT)  # else the first cut was counted
+    return found[: limit - 1] + "…"
 
 
 def attributes(given: Mapping[str, object], before: Mapping[str, Value] = EMPTY) -> Attributes:
