@@ -459,7 +459,7 @@ def test_what_was_refused_was_not_heard(monitor: Parts, fake: FakeClock, monkeyp
     """While there is no room for what is said, nobody is dead."""
     monitor.say(snap(1))
     monitor.beat()
-    monkeypatch.setattr("otel_progress.monitor.core.WAITING_BYTES", 0)
+    monkeypatch.setattr("otel_progress.monitor.waiting.BYTES_WAITING", 0)
     for _ in range(20):
         seconds(fake, monitor, 1)
         with pytest.raises(Refused):

@@ -34,7 +34,7 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor import core, otlp, store
+from otel_progress.monitor import otlp, store, waiting
 from otel_progress.monitor import intake as monitor_intake
 from otel_progress.monitor.intake import Intake
 from otel_progress.monitor.ledger import head_of, read
@@ -440,7 +440,7 @@ def test_part_of_a_request_may_be_refused(monitor: Served) -> None:
 def test_too_much_is_told_with_when_to_come_again(monitor: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where too much waits it is 429 with `Retry-After`, and over gRPC UNAVAILABLE with `RetryInfo`."""
     grpc = pytest.importorskip("grpc")
-    monkeypatch.setattr(core, "WAITING_BYTES", 10)
+    monkeypatch.setattr(waiting, "BYTES_WAITING", 10)
     answer = monitor.send(event("late"))
     assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
     assert answer.body.startswith(b"\x12")

@@ -23,6 +23,7 @@ from otel_progress import semconv as s
 from otel_progress.model.status import Status
 from otel_progress.monitor import openapi
 from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, Identity
+from otel_progress.monitor.bodies import bodies, read_body
 from otel_progress.monitor.control import BODY_BYTES as CONTROL_BYTES
 from otel_progress.monitor.control import OBEYED, RECEIVED, TIMED_OUT, Outcome, TooMany, answers_of
 from otel_progress.monitor.kept import Query
@@ -36,7 +37,7 @@ from otel_progress.monitor.openapi import (
     WAIT,
     WAIT_MOST,
 )
-from otel_progress.monitor.otlp import Refused, read_body
+from otel_progress.monitor.otlp import Refused
 from otel_progress.monitor.publish import ALL, of_operation, of_owner
 from otel_progress.monitor.states import TROUBLE, WORDS, meant
 from otel_progress.monitor.stream import ENDED, READERS, serve_events, serve_socket

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from otel_progress import __version__, proc
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor import otlp
+from otel_progress.monitor import otlp_http
 from otel_progress.monitor.api import Api, about
 from otel_progress.monitor.auth import Auth, Guard, Identity, is_loopback
 from otel_progress.monitor.control import Control
@@ -194,7 +194,7 @@ class Monitor:
             self.auth,
             about(__version__),
         )
-        intake = otlp.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})
+        intake = otlp_http.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})
         wrong: dict[Any, Any] = {HTTPException: _told}
         return Guard(Starlette(routes=[*intake, *api.routes()], exception_handlers=wrong), self.auth)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -39,18 +39,15 @@ from otel_progress.monitor.otlp import Envelope, Record, Refused, Taken
 from otel_progress.monitor.rollup import Shown, show
 from otel_progress.monitor.states import Label
 from otel_progress.monitor.timeline import INFERRED, branches_of, stuck_branches
+from otel_progress.monitor.waiting import LATE, TURN_BYTES, TURN_REQUESTS, TURN_SECONDS, Answer, Done, Job, Waiting
 from otel_progress.telemetry import protobuf
 
 if TYPE_CHECKING:
     from otel_progress.monitor.store import Store
     from otel_progress.monitor.watch import Watcher
 
-WAITING_BYTES: Final = 64 * 1024 * 1024
-"""The most that waits to be taken."""
 HELD_BYTES: Final = 128 * 1024 * 1024
 """The most that is held of all operations; where it is more, the largest make room."""
-REQUESTS: Final = 64
-"""The most requests in one transaction."""
 TICK: Final = 1.0
 THIN: Final = 1.0
 """Of plain updates one in so many seconds goes into the history of an operation."""
@@ -78,14 +75,14 @@ BEHIND: Final = 3.0
 LEAP: Final = 1 << 20
 """Revisions leap so far at a start: some may have been shown that were not stored any more."""
 TEXT: Final = 4_096
+_TOO_MANY: Final = (
+    f"records with more than {otlp.RECORD_PARTS} attributes and values, and what comes after {otlp.READ} attributes of "
+    "a request, are not taken"
+)
 _LABELS: Final = {health: Label(health) for health in Health}
 _CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
 _OVERRULED: Final = frozenset({s.STALLED, s.RECOVERED})
 _ALWAYS: Final = s.EVENTS - {s.UPDATED, s.HEARTBEAT, s.PROCESS_HEARTBEAT}
-
-Answer = Union[Taken, Refused]
-Done = Callable[[Answer], None]
-
 
 class Told(NamedTuple):
     """An event that was taken, for those who pass it on."""
@@ -96,13 +93,6 @@ class Told(NamedTuple):
     resource: Mapping[str, Any]
     held: bool = False
     """What it tells is overruled: it is for other monitors, not for people."""
-
-
-class _Job(NamedTuple):
-    envelope: Envelope
-    done: Done
-    own: bool
-    """Whether it came to us first, and not by another monitor."""
 
 
 class Core:
@@ -155,8 +145,10 @@ class Core:
         self._on_rival = on_rival
         self._wake = wake
         self._spans = spans.Spans()
-        self._jobs: deque[_Job] = deque()
-        self._bytes = self._taking = 0
+        self.dropped: Counter[str] = Counter()
+        """Requests, and for `records` records, that were refused or given up, by reason."""
+        self._waiting = Waiting()
+        self._taking = 0
         self._ready = threading.Condition()
         self._changes: dict[str, None] = {}
         self._fresh: dict[str, None] = {}
@@ -208,21 +200,31 @@ class Core:
         Raises:
             Refused: where too much waits already.
         """
+        if len(envelope.body) > otlp.BYTES:
+            self.dropped["too_large"] += 1
+            raise Refused(413, f"the request is larger than {otlp.BYTES} bytes")
         with self._ready:
             if self._stopped:
                 raise Refused(503, "the monitor is ending", 1)
-            if self._bytes + len(envelope.body) > WAITING_BYTES:
-                self.refused += 1
-                self.observer.was_deaf(clock.monotonic())
-                raise Refused(429, "too much waits to be stored", 1)
-            self._bytes += len(envelope.body)
-            self._jobs.append(_Job(envelope, done, own))
+            try:
+                out = self._waiting.put(Job(envelope, done, own))
+            except Refused:
+                self._has_no_room()
+                raise
             self._ready.notify()
+        for job in out:
+            self._has_no_room()
+            job.done(Refused(429, "too much waits to be stored", 1))
+
+    def _has_no_room(self) -> None:
+        self.refused += 1
+        self.dropped["no_room"] += 1
+        self.observer.was_deaf(clock.monotonic())
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be taken."""
-        return not self._jobs
+        return not self._waiting
 
     def forget(self, ids: list[int]) -> None:
         """These requests were passed on."""
@@ -262,14 +264,13 @@ class Core:
         while True:
             with self._ready:
                 self._ready.wait_for(self._has_work, max(0.0, due - clock.monotonic()))
-                jobs = [self._jobs.popleft() for _ in range(min(REQUESTS, len(self._jobs)))]
-                self._note_delay()
-                self._bytes -= sum(len(job.envelope.body) for job in jobs)
-                if self._stopped and not jobs:
+                if self._stopped and not self._waiting:
                     break
+            jobs: list[Job] = []
             try:
-                if jobs or self._sent:
-                    self._work(jobs)
+                if self._waiting or self._sent:
+                    self._work(self._turn(jobs))
+                    self._note_delay()
                 if clock.monotonic() >= due:
                     due = clock.monotonic() + TICK
                     self._tick(clock.monotonic())
@@ -280,8 +281,31 @@ class Core:
                         job.done(Refused(503, "the monitor failed", 5))
         self._save(Batch())
 
+    def _turn(self, taken: list[Job]) -> Iterator[Job]:
+        """The next requests, until they cost so much that others should be answered first; `taken` gets them, too."""
+        spent, until = 0, clock.monotonic() + TURN_SECONDS
+        while len(taken) < TURN_REQUESTS and spent < TURN_BYTES and clock.monotonic() <= until:
+            with self._ready:
+                job = self._waiting.pop()
+            if job is None:
+                return
+            if job.envelope.sender.is_gone():
+                self._drop(job)
+                continue
+            spent += job.envelope.cost
+            taken.append(job)
+            yield job
+
+    def _drop(self, job: Job) -> None:
+        """Nobody waits for the answer: who wants it to be taken will send it again."""
+        self.dropped["client_gone"] += 1
+        now = clock.monotonic()
+        if now - job.since > LATE:
+            self.observer.was_deaf(now)
+        job.done(Refused(408, "the connection ended before the request was taken"))
+
     def _note_delay(self) -> None:
-        if not self._jobs:
+        if not self._waiting:
             self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = clock.monotonic()
@@ -289,22 +313,25 @@ class Core:
             self.observer.was_deaf(clock.monotonic())
 
     def _has_work(self) -> bool:
-        return bool(self._jobs) or self._stopped
+        return bool(self._waiting) or self._stopped
 
-    def _work(self, jobs: list[_Job]) -> None:
+    def _work(self, jobs: Iterable[Job]) -> None:
         """Take requests, store what follows, and answer."""
         from otel_progress.monitor.store import StoreError
 
         batch = Batch()
         told: list[Told] = []
+        calls: list[Done] = []
         answers: list[Answer] = []
         self._taking, now = 0, clock.monotonic()
         for job in jobs:
+            calls.append(job.done)
             try:
                 if len(self._unsaved) >= UNSAVED:
                     raise Refused(503, "too much waits to be stored", 5)
                 answers.append(self._take(job, batch, told, now))
             except Refused as refused:
+                self.dropped["too_large"] += refused.status == 413
                 answers.append(refused)
             except StoreError as error:  # what is known of an operation can't be read: it is not the request's fault
                 self.trouble = str(error)
@@ -316,8 +343,8 @@ class Core:
         if failed is not None:
             answers = [failed if isinstance(answer, Taken) else answer for answer in answers]
         self.refused += sum(isinstance(answer, Refused) for answer in answers)
-        for job, answer in zip(jobs, answers):
-            job.done(answer)
+        for done, answer in zip(calls, answers):
+            done(answer)
         if failed is None:
             self.taken += self._taking
             self._pass_on(told)
@@ -382,7 +409,7 @@ class Core:
         self._inferred.clear()
         return None
 
-    def _take(self, job: _Job, batch: Batch, told: list[Told], now: float) -> Taken:
+    def _take(self, job: Job, batch: Batch, told: list[Told], now: float) -> Taken:
         parcel = job.envelope.open()
         unread = self.ledger.unread
         if parcel.signal == "logs":
@@ -400,8 +427,11 @@ class Core:
             self.ledger.forget(max(self._sizes, key=self._sizes.__getitem__))
         if job.own and parcel.signal in self._forwards:
             batch.outgoing.append((parcel.signal, parcel.body))
-        unread = self.ledger.unread - unread
-        return Taken(unread, "they bear the name of a progress event, but are none" if unread else "")
+        unread, refused = self.ledger.unread - unread, parcel.allowance.refused
+        self.dropped["records"] += refused
+        why = [_TOO_MANY] if refused else []
+        why += ["they bear the name of a progress event, but are none"] if unread else []
+        return Taken(unread + refused, "; ".join(why))
 
     def _hear(self, group: otlp.Group, batch: Batch, told: list[Told], now: float, *, own: bool) -> None:
         if not group.records and instance_of(group.resource) not in self.ledger.processes:
