@@ -23,7 +23,7 @@ from otel_progress import semconv as s
 from otel_progress.model.status import Status
 from otel_progress.monitor import openapi
 from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, Identity
-from otel_progress.monitor.bodies import bodies, read_body
+from otel_progress.monitor.bodies import read_body
 from otel_progress.monitor.control import BODY_BYTES as CONTROL_BYTES
 from otel_progress.monitor.control import OBEYED, RECEIVED, TIMED_OUT, Outcome, TooMany, answers_of
 from otel_progress.monitor.kept import Query
@@ -92,8 +92,9 @@ class Api:
         control: Control,
         auth: Auth,
         about: Mapping[str, Any],
+        more: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """Answer from these; `about` is what `/health` says of us."""
+        """Answer from these; `/health` says `about` to all, and what `more` returns to who may see everything."""
         self._core = core
         self._store = store
         self._views = views
@@ -102,6 +103,7 @@ class Api:
         self._control = control
         self._auth = auth
         self._about = about
+        self._more = more
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[BaseRoute]:
@@ -139,15 +141,18 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         """Whether we live, and what we have."""
-        out = {**self._about, "status": "degraded" if self._core.trouble else "ok"}
+        more = dict(self._more())
+        trouble = self._core.trouble or more.get("redis", {}).get("trouble")
+        out = {**self._about, "status": "degraded" if trouble else "ok"}
         identity = _identity(request.scope)
         if identity is not None and READ in identity.rights:
             out["operations"] = await run_in_threadpool(self._counts, identity)
         if identity is not None and identity.owner is None:
             out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
             out["readers"] = self._hub.readers
-            if self._core.trouble:
-                out["trouble"] = self._core.trouble
+            out |= more
+            if trouble:
+                out["trouble"] = trouble
         return JSONResponse(out)
 
     def _counts(self, identity: Identity) -> dict[str, int]:

@@ -28,6 +28,7 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.monitor import otlp_http
 from otel_progress.monitor.api import Api, about
 from otel_progress.monitor.auth import Auth, Guard, Identity, is_loopback
+from otel_progress.monitor.bodies import bodies
 from otel_progress.monitor.control import Control
 from otel_progress.monitor.core import PRESUME_AFTER, Core, Told
 from otel_progress.monitor.intake import Guarded
@@ -193,10 +194,16 @@ class Monitor:
             self.control,
             self.auth,
             about(__version__),
+            self._details,
         )
         intake = otlp_http.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})
         wrong: dict[Any, Any] = {HTTPException: _told}
         return Guard(Starlette(routes=[*intake, *api.routes()], exception_handlers=wrong), self.auth)
+
+    def _details(self) -> dict[str, Any]:
+        """How the ways in and out are."""
+        slow = bodies().given_up + (0 if self._grpc is None else self._grpc.given_up)
+        return {"intake": {**self.core.intake(), "too_slow": slow}, **self.outlets.health()}
 
     async def take(self, envelope: Envelope) -> Taken:
         """Take a request; the answer comes when it is stored."""

@@ -75,6 +75,8 @@ BEHIND: Final = 3.0
 LEAP: Final = 1 << 20
 """Revisions leap so far at a start: some may have been shown that were not stored any more."""
 TEXT: Final = 4_096
+NOT_TAKEN: Final = ("no_room", "client_gone", "too_large", "records")
+"""Why requests are not taken; the last one counts records that hold too much, in requests that were taken."""
 _TOO_MANY: Final = (
     f"records with more than {otlp.RECORD_PARTS} attributes and values, and what comes after {otlp.READ} attributes of "
     "a request, are not taken"
@@ -225,6 +227,10 @@ class Core:
     def idle(self) -> bool:
         """Whether nothing waits to be taken."""
         return not self._waiting
+
+    def intake(self) -> dict[str, int]:
+        """How many requests wait, and how many, and how many records, were not taken, by reason."""
+        return {"waiting": len(self._waiting), **{reason: self.dropped[reason] for reason in NOT_TAKEN}}
 
     def forget(self, ids: list[int]) -> None:
         """These requests were passed on."""
