@@ -34,8 +34,8 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor import otlp, store, waiting
 from otel_progress.monitor import intake as monitor_intake
+from otel_progress.monitor import otlp, store, waiting
 from otel_progress.monitor.intake import Intake
 from otel_progress.monitor.ledger import head_of, read
 from otel_progress.monitor.otlp import Parcel, Refused, Taken, count, groups, inflate, parse

@@ -86,6 +86,7 @@ _CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE,
 _OVERRULED: Final = frozenset({s.STALLED, s.RECOVERED})
 _ALWAYS: Final = s.EVENTS - {s.UPDATED, s.HEARTBEAT, s.PROCESS_HEARTBEAT}
 
+
 class Told(NamedTuple):
     """An event that was taken, for those who pass it on."""
 
@@ -338,7 +339,7 @@ class Core:
                 answers.append(self._take(job, batch, told, now))
             except Refused as refused:
                 self.dropped["too_large"] += refused.status == 413
-                answers.append(refused)
+                answers.append(refused.with_traceback(None))  # else it keeps the request in memory
             except StoreError as error:  # what is known of an operation can't be read: it is not the request's fault
                 self.trouble = str(error)
                 answers.append(Refused(503, f"the monitor can't read what it has: {error}", 5))

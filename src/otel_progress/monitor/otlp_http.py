@@ -87,7 +87,6 @@ def _accepted(signal: str, taken: Taken, is_json: bool, headers: Mapping[str, st
     return Response(message.SerializeToString(), 200, headers, PROTOBUF)
 
 
-
 def _refusal(refused: Refused, is_json: bool) -> Response:
     """The answer with a `google.rpc.Status`, which has the reason in its field 2."""
     headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}

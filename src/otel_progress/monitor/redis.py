@@ -216,7 +216,12 @@ class Stream:
         """How it is: what went each way, what did not, and why."""
         with self._ready:
             dropped = sum(self.dropped.values())
-        found: dict[str, Any] = {"published": self.published, "dropped": dropped, "taken": self.taken, "lost": self.lost}
+        found: dict[str, Any] = {
+            "published": self.published,
+            "dropped": dropped,
+            "taken": self.taken,
+            "lost": self.lost,
+        }
         found |= {"skipped": self.unreadable, "lag": self.lag}
         words = {"skipped_why": self.skipped, "trouble": self.trouble}
         return found | {key: text for key, text in words.items() if text}

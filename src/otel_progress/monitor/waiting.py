@@ -1,9 +1,9 @@
 """The requests that wait for the core: in a fair order, within bounds, without those that nobody waits for any more.
 
-The order is self-clocked fair queueing (S. J. Golestani, A self-clocked fair queueing scheme for broadband
-applications, INFOCOM 1994): a request is due when its connection has got its share, counted in what requests cost. So
-a connection with a thousand requests, or with one that costs a thousand times as much, does not delay a small request
-of another one.
+The order is weighted fair queueing (A. Demers, S. Keshav, S. Shenker, Analysis and simulation of a fair queueing
+algorithm, SIGCOMM 1989): the next request is the one that would be done first if all connections were served at once,
+each with an equal share. So a small request does not wait for a connection with a thousand requests, or with one that
+costs a thousand times as much.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Waiting:
         if not self._jobs:
             return None
         job = heapq.heappop(self._jobs)
-        self._time = job.due[0]
+        self._time += job.envelope.cost / len(self._last)
         self._forget(job)
         return job
 
