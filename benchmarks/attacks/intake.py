@@ -16,9 +16,11 @@ from typing import Any, Final
 from benchmarks.attacks import attack, attacks, hold
 from benchmarks.attacks.beside import Honest, Monitor, beside, event, many, monitor
 from benchmarks.attacks.bombs import BOMBS, TELLING, Bomb, bomb
+from otel_progress.monitor.otlp import PROTOBUF
 
 CONNECTIONS: Final = 20
 EXPORT: Final = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+ANSWERS: Final = {b"200", b"400", b"413", b"429"}
 APART: Final = (("grpc.use_local_subchannel_pool", 1),)
 """A connection that is shared with no other channel."""
 
@@ -84,17 +86,16 @@ def leaving() -> None:
 @attack("intake", "bodies that stay incomplete, 400 MB together")
 def incomplete() -> None:
     size = 4 * 1024 * 1024 - 1
-    head = f"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: {size + 1}\r\n\r\n"
     with monitor() as target, contextlib.ExitStack() as held:
         begun: list[None] = []
+        whole = Bomb("logs", PROTOBUF, bytes(size + 1), zipped=False).request(target.host)
 
         @contextlib.contextmanager
         def slow() -> Iterator[None]:
-            part, request = bytes(size), head.replace("Host: x", f"Host: {target.host}").encode()
             for _ in range(100):
                 client = held.enter_context(target.connect())
                 with contextlib.suppress(OSError):
-                    client.sendall(request + part)
+                    client.sendall(whole[:-1])
             begun.append(None)
             yield
 
@@ -105,7 +106,7 @@ def incomplete() -> None:
 @attack("intake", "thousands of requests by 200 connections")
 def many_small() -> None:
     with monitor() as target:
-        request = Bomb("logs", "application/x-protobuf", event("attack"), zipped=False).request(target.host) * 50
+        request = Bomb("logs", PROTOBUF, event("attack"), zipped=False).request(target.host) * 50
         answers: list[bytes] = []
 
         def pipeline() -> None:

@@ -691,3 +691,14 @@ def test_what_orders_an_event_of_ours_is_read_at_once_and_the_rest_when_it_is_as
     assert found.brief[s.RATIO] == 0.25
     assert s.MESSAGE not in found.brief
     assert read(found) == snapshot
+
+
+def test_health_tells_what_was_not_taken(monitor: Served) -> None:
+    """What a request held too much of is refused with a word, and `/health` counts it by reason."""
+    before = monitor.get("/health")["intake"]
+    bomb = gzip.compress(protobuf.chunk(1, protobuf.chunk(1, b"\x0a\x00" * 700_000)))
+    answer = monitor.post(bomb, Content_Encoding="gzip")
+    assert answer.status == 413
+    assert b"send fewer at a time" in answer.body
+    assert monitor.get("/health")["intake"]["too_large"] == before["too_large"] + 1
+    assert set(before) == {"waiting", "no_room", "client_gone", "too_large", "records", "too_slow"}

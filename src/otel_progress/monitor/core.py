@@ -148,10 +148,7 @@ class Core:
         self._on_rival = on_rival
         self._wake = wake
         self._spans = spans.Spans()
-        self.dropped: Counter[str] = Counter()
-        """Requests, and for `records` records, that were refused or given up, by reason."""
-        self._waiting = Waiting()
-        self._taking = 0
+        self.dropped, self._waiting, self._taking = Counter[str](), Waiting(), 0
         self._ready = threading.Condition()
         self._changes: dict[str, None] = {}
         self._fresh: dict[str, None] = {}
