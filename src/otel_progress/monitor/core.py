@@ -78,8 +78,8 @@ TEXT: Final = 4_096
 NOT_TAKEN: Final = ("no_room", "client_gone", "too_large", "records")
 """Why requests are not taken; the last one counts records that hold too much, in requests that were taken."""
 _TOO_MANY: Final = (
-    f"records with more than {otlp.RECORD_PARTS} attributes and values, and what comes after {otlp.READ} attributes of "
-    "a request, are not taken"
+    f"records with more than {otlp.RECORD_PARTS} attributes and values are not taken, and no more than {otlp.READ} "
+    "attributes of a request are read"
 )
 _LABELS: Final = {health: Label(health) for health in Health}
 _CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})

@@ -111,8 +111,7 @@ class Allowance:
         self.refused = 0
 
     def covers(self, message: Any, is_large: bool) -> bool:
-        """Whether a record or a span may be read. `is_large`: it may be larger than `RECORD_SMALL`."""
-        self.left -= len(message.attributes)
+        """Whether a record or a span may be read whose attributes were taken off; `is_large` where it may be large."""
         if self.left >= 0 and not (is_large and _has_too_many_parts(message)):
             return True
         self.refused += 1
@@ -466,19 +465,24 @@ def groups(parcel: Parcel, is_due: Due = lambda *_: True) -> Iterator[Group]:
 
 def _records(messages: Any, is_due: Due, parcel: Parcel) -> tuple[list[Record], int]:
     """Our events, without those that are void, and how many these are."""
-    covers, is_large = parcel.allowance.covers, parcel.largest > RECORD_SMALL
+    is_large, left = parcel.largest > RECORD_SMALL, parcel.allowance.left
     found: list[Record] = []
     newest: dict[Any, int] = {}
     void = 0
     for message in reversed(messages):
         event = message.event_name or _event(message)
-        if event not in s.EVENTS or not covers(message, is_large):
+        if event not in s.EVENTS:
             continue
+        attributes = message.attributes
         if event == s.UPDATED:
-            key, sequence = _place(message.attributes)
+            key, sequence = _place(attributes)
             if sequence < newest.get(key, 0) and not is_due(key, message.time_unix_nano):
                 void += 1
                 continue
+        left -= len(attributes)
+        if left < 0 or (is_large and _has_too_many_parts(message)):
+            parcel.allowance.refused += 1
+            continue
         record = Record(event, message)
         found.append(record)
         said = record.brief.get(s.SEQUENCE)
@@ -487,6 +491,7 @@ def _records(messages: Any, is_due: Due, parcel: Parcel) -> tuple[list[Record], 
         elif type(said) is int:
             newest[record.brief.get(s.OPERATION_ID)] = said
     found.reverse()
+    parcel.allowance.left = left
     return found, void
 
 

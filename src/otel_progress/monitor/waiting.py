@@ -23,9 +23,9 @@ BYTES_WAITING: Final = 64 * 1024 * 1024
 """The most bytes that they hold together."""
 TURN_REQUESTS: Final = 64
 """The most requests in one turn of the core, which is one transaction."""
-TURN_BYTES: Final = BYTES
+TURN_BYTES: Final = 2 * BYTES
 """A turn takes no more requests when those that it has cost so much, in unpacked bytes."""
-TURN_SECONDS: Final = 0.1
+TURN_SECONDS: Final = 0.2
 """A turn takes no more requests after so long."""
 LATE: Final = 1.0
 """Who gave up before this time, in seconds, gave up for reasons of its own, not because we were slow."""
