@@ -72,7 +72,7 @@ def leaving() -> None:
         def leave() -> None:
             with target.connect() as client:
                 client.sendall(request)
-                time.sleep(0.02)  # so that it is read before the end of the connection is seen
+                time.sleep(0.3)  # so that it waits in the queue when the connection ends
             sent[0] += 1
 
         began = time.monotonic()
@@ -115,6 +115,27 @@ def many_small() -> None:
                 answers.append(client.recv(4_096))
 
         beside(target, many(200, pipeline), lambda: _until(answers))
+
+
+@attack("intake", "400 connections, each with a request that is slow to read")
+def queue_of_dear_ones() -> None:
+    """They wait for minutes; the honest sender does not wait for them."""
+    given = bomb("60,000 attributes in JSON")
+    with monitor() as target, contextlib.ExitStack() as opened:
+        began = time.monotonic()
+        _posting(target, given, [])()
+        alone, request = time.monotonic() - began, given.request(target.host)
+
+        @contextlib.contextmanager
+        def queued() -> Iterator[None]:
+            for _ in range(400):
+                opened.enter_context(target.connect()).sendall(request)
+            yield
+
+        beside(target, queued(), lambda: _until(lambda: target.health()["intake"]["waiting"] > 300), alone)
+        opened.close()
+        _until(lambda: target.health()["intake"]["waiting"] == 0)
+        hold(target.health()["intake"]["client_gone"] > 300, "requests were read that nobody waited for")
 
 
 @attack("intake", "thousands of calls over gRPC by one connection")

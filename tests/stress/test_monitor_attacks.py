@@ -22,7 +22,7 @@ from websockets.sync.client import connect
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor import api, intake, otlp, stream
+from otel_progress.monitor import api, bodies, intake, otlp, stream
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, SEND, Identity
 from otel_progress.monitor.core import ENDED
@@ -357,6 +357,24 @@ def test_endless_input_is_cut(served: Served) -> None:
             for _ in range(3_000):  # 200 MB
                 client.sendall(part)
     assert memory() - before < 60
+
+
+def test_slow_bodies_make_room_for_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all bodies that are coming in hold too much together, the oldest is given up, and told to come again."""
+    monkeypatch.setattr(bodies, "READING", 100_000)
+    before = served.get("/health")["intake"]["too_slow"]
+    head = served.head("/v1/logs", "POST", Content_Type=PROTOBUF, Content_Length="90000")
+    with served.connect() as oldest, served.connect() as newest:
+        oldest.settimeout(IN_TIME)
+        oldest.sendall(head + bytes(60_000))
+        wait_until(lambda: served.get("/health"))
+        newest.sendall(head + bytes(60_000))
+        answer = oldest.recv(4_096)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 1" in answer.lower()
+        newest.sendall(bytes(30_000))
+        assert newest.recv(4_096).startswith(b"HTTP/1.1 400")  # it came in whole, and is none
+    assert served.get("/health")["intake"]["too_slow"] == before + 1
 
 
 @pytest.mark.parametrize("room", [1_000, 10], ids=["each in its time", "the oldest makes room"])
