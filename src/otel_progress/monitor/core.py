@@ -34,6 +34,7 @@ from otel_progress.monitor.ledger import (
     presumed,
     process_of,
 )
+from otel_progress.monitor.moments import Rounds
 from otel_progress.monitor.observer import Observer
 from otel_progress.monitor.otlp import Envelope, Record, Refused, Taken
 from otel_progress.monitor.rollup import Shown, show
@@ -141,6 +142,7 @@ class Core:
             on_rival=self._rival,
         )
         self.observer = Observer(self.ledger, clock.monotonic())
+        self.rounds = Rounds(self.ledger, self.observer, presume_after)
         self.labels: dict[str, Label] = {}
         self.watcher: Watcher | None = None
         self.trouble: str | None = None
@@ -411,6 +413,7 @@ class Core:
         before = self.ledger.processes.get(instance_of(group.resource))
         process = self.ledger.hear(group.resource, (), now)
         self.observer.hears(before, process.host, now)
+        self.rounds.hear(process)
         self._taking += group.void
         for record in group.records:
             if record.event == s.PROCESS_HEARTBEAT:
@@ -418,6 +421,7 @@ class Core:
                 before, process = process, self.ledger.beat(process, interval, record.time / 1e9)
                 if (before.beats, before.interval) != (process.beats, process.interval):
                     self._unsaved_processes.add(process.instance)
+                    self.rounds.hear(process)
                 if own and self._is_wanted(record.event):
                     told.append(Told(record, None, group.resource))
                 continue
@@ -428,6 +432,8 @@ class Core:
                 continue
             self._taking += 1
             held = record.event in _OVERRULED and self._is_overruled(head, record, group.resource, now)
+            if held:
+                self.rounds.mark(head.operation_id)
             wanted = own and self._is_wanted(record.event)
             if not held and (record.event in _ALWAYS or self._is_due(head, record)):
                 wanted = wanted and not self._was_told(head, record)
@@ -607,6 +613,7 @@ class Core:
     def _dropped(self, key: str) -> None:
         self._stalls.pop(key, None)
         self._open_stalls.pop(key, None)
+        self.rounds.forget(key)
         self._weigh(key, 0)
 
     def _weigh(self, key: str, size: int) -> None:
@@ -659,6 +666,7 @@ class Core:
         self._unsaved[key] = entry
         self._fresh[key] = None
         self._touched.append(entry)
+        self.rounds.change(key)
         self._end_stalls(entry)
         if entry.open:
             head = entry.head
@@ -670,6 +678,7 @@ class Core:
             self._end_overdue(entry)
         else:
             self.labels.pop(key, None)
+            self.rounds.forget(key)
             self._kept_at.pop(key, None)
             self._silent.discard(key)
             self._overdue.discard(key)
@@ -696,9 +705,7 @@ class Core:
         self._forget_what_made_room()
         if self.watcher is not None:
             self.watcher.tick()
-        for process in list(self.ledger.busy()):
-            for entry in self.ledger.open_of(process.instance):
-                self._look_at(entry, now)
+        self._look_around(now)
         for snapshot in self._spans.settle(now):
             settled = self.ledger.presume(snapshot)
             if settled is not None:
@@ -717,6 +724,14 @@ class Core:
         if now >= self._next_prune:
             self._next_prune = now + PRUNE_EVERY
             self._prune()
+
+    def _look_around(self, now: float) -> None:
+        """Judge what may have changed; what that changes in turn, too."""
+        while entries := self.rounds.due(now):
+            for entry in entries:
+                if self.ledger.operations.get(entry.head.operation_id) is entry:
+                    self._look_at(entry, now)
+                    self.rounds.looked(entry, now)
 
     def _forget_what_made_room(self) -> None:
         operations = self.ledger.operations
@@ -766,6 +781,7 @@ class Core:
         entry = self.ledger.operations.get(key)
         if entry is not None and entry.open:
             self._overdue.add(key)
+            self.rounds.mark(key)
 
     def _end_overdue(self, entry: Entry) -> None:
         """A wait that was told to be overdue is over; where it is stuck instead, that is told by itself."""
@@ -826,6 +842,7 @@ class Core:
         self._recall_stalls()
         for entry in list(self.ledger.operations.values()):
             if entry.open:
+                self.rounds.change(entry.head.operation_id)
                 self.labels[entry.head.operation_id] = label = self.observer.label(entry, now)
                 if label.overdue:
                     self._overdue.add(entry.head.operation_id)
