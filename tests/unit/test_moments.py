@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from monitor_parts import Parts, beat_of, event_of, fake_time, parts, request_of, seconds
 
@@ -159,17 +159,34 @@ class Pair:
     def _state(self, monitor: Parts) -> Any:
         core = monitor.core
         statuses = {key: entry.head.status for key, entry in core.ledger.operations.items()}
-        history = {key: sorted(event[3:-1] for event in monitor.history(key)) for key in statuses}
+        history = {key: sorted((event[4:-1] for event in monitor.history(key)), key=repr) for key in statuses}
         return dict(core.labels), statuses, core._silent, core._overdue, set(core._stalls), history
+
+
+STUCK = st.builds(
+    Snapshot, st.just("a"), st.just("work"), st.just(Status.RUNNING), st.just(AT), health=st.just(Health.SILENT),
+    elapsed=eighths(0, 9), idle=eighths(5, 9), stall_after=eighths(1, 20), slow_after=LIMITS,
+    branches=st.just(()) | st.lists(BRANCHES, min_size=2, max_size=3).map(tuple),
+)  # fmt: skip
+CHILDREN = st.builds(
+    Snapshot, st.just("a"), st.just("work"), st.sampled_from([Status.RUNNING, Status.WAITING, Status.COMPLETED]),
+    st.just(AT), health=st.sampled_from([Health.PROGRESSING, Health.SILENT]), elapsed=eighths(0, 9),
+    slow_after=st.none() | eighths(0, 30), wait=WAITS, branches=st.just(()) | st.lists(BRANCHES, max_size=2).map(tuple),
+)  # fmt: skip
+
+
+def below(key: int, seen: Snapshot, event: str, spans: bool) -> tuple[Any, ...]:
+    """An operation in a process of its own, below the one before it."""
+    return "say", key, key % 3, key - 1 if key else None, seen, event, spans
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[Any, ...]]:
     """What happens to two monitors."""
-    said = st.tuples(
-        st.just("say"), st.integers(0, 5), st.integers(0, 2), st.none() | st.integers(0, 5), SNAPSHOTS,
-        st.sampled_from([s.UPDATED, s.STALLED, s.RECOVERED, s.OVERDUE, s.OPERATION_ENDED]), st.booleans(),
-    )  # fmt: skip
+    events = st.sampled_from([s.UPDATED, s.STALLED, s.RECOVERED, s.OVERDUE, s.OPERATION_ENDED])
+    key, process = st.integers(0, 5), st.integers(0, 2)
+    said = st.tuples(st.just("say"), key, process, st.none() | key, SNAPSHOTS, events, st.booleans())
+    said |= st.builds(below, st.integers(0, 3), STUCK | CHILDREN, events, st.booleans())
     waits = st.tuples(st.just("wait"), st.integers(1, 12) | st.integers(12, 40))
     beats = st.tuples(st.just("beat"), st.integers(0, 2), st.sampled_from([1.0, 2.0, 5.0]))
     others = st.sampled_from([("deaf",), ("asleep",), ("stop", 0), ("go on", 0), ("drop", 1), ("drop", 2), ("restart",)])
@@ -233,7 +250,7 @@ def adapt(pair: Pair, monitor: Parts, which: int) -> None:
         core.rounds.__class__ = All
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(histories())
 def test_nobody_can_tell_it_from_judging_all_each_second(steps: list[tuple[Any, ...]]) -> None:
     """Verdicts, what is concluded, and the history are the same at each tick, whatever happens."""

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
-from otel_progress import clock
+from otel_progress import clock, files
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.model.status import Status
 from otel_progress.monitor.kept import Batch, Event, Kept, Known, Query
+from otel_progress.monitor.place import Place
 
 DAYS: Final = 30.0
 BYTES: Final = 1024 * 1024 * 1024
@@ -42,7 +43,9 @@ BUSY_SECONDS: Final = 2.0
 """How long a write waits for another program that holds the file."""
 WAL_PAGES: Final = 4096
 """So many pages gather in the log before they go into the file: each goes once, however often it changed."""
-WAL_BYTES: Final = 4 * WAL_PAGES * 4096
+LOG_BYTES: Final = WAL_PAGES * 4096
+"""Down to so many bytes SQLite cuts the log off when it begins anew."""
+WAL_BYTES: Final = 4 * LOG_BYTES
 """Where the log is larger, as somebody always read, the writer waits for a moment in which nobody does."""
 LOOK_EVERY: Final = 64
 """So many batches are written from one look at the size of the log to the next."""
@@ -51,6 +54,11 @@ FREE_PAGES: Final = 1024
 CACHE_KIB: Final = 16 * 1024
 CHUNK: Final = 5_000
 """The most rows that are deleted in one transaction."""
+LOST: Final = (
+    "so what comes in now would be lost: nothing is taken. Put it back as it was and it goes on, or restart the monitor "
+    "and it begins with what is there"
+)
+"""What to do where the file is not what is written to."""
 _APPLICATION: Final = 0x6F747067
 """What marks a file as ours."""
 _OPEN: Final = frozenset(status.value for status in Status if not status.final)
@@ -108,53 +116,6 @@ def _explain(error: sqlite3.Error, path: Path) -> StoreError:
     return StoreError(f"{path} can't be used ({said}): {other}")
 
 
-class _Lock:
-    """Held by the one monitor that uses a file; it ends with the process, however that ends."""
-
-    def __init__(self, path: Path) -> None:
-        """Hold it, or raise StoreError."""
-        self._path = path
-        self._file: IO[str] | None = None
-        self._held: sqlite3.Connection | None = None
-        try:
-            import fcntl
-        except ImportError:
-            self._hold_by_sqlite()
-            return
-        self._file = open(f"{path}.lock", "a+", encoding="ascii", errors="replace")  # noqa: SIM115
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.seek(0)
-            holder = self._file.read(20).strip()
-            self._file.close()
-            if isinstance(error, BlockingIOError):
-                raise self._taken(f" (pid {holder})" if holder.isdecimal() else "") from None
-            raise
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
-
-    def _hold_by_sqlite(self) -> None:
-        held = sqlite3.connect(f"{self._path}.lock", timeout=0.0, isolation_level=None, check_same_thread=False)
-        try:
-            held.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error:
-            held.close()
-            raise self._taken("") from None
-        self._held = held
-
-    def _taken(self, who: str) -> StoreError:
-        return StoreError(f"{self._path} is in use by another monitor{who}: stop that one, or start with another --db")
-
-    def release(self) -> None:
-        """Let it go; its file stays, as to delete it would let two hold it."""
-        if self._file is not None:
-            self._file.close()
-        if self._held is not None:
-            self._held.close()
-
-
 class Store:
     """The file of one monitor.
 
@@ -172,7 +133,6 @@ class Store:
         Raises:
             StoreError: where it is in use, damaged, not ours, made by a newer version, or can't be written.
         """
-        self.path = Path(os.path.realpath(path))
         self.strays = self.aged = self.squeezed = self.trimmed = 0
         self._keep = keep_days * _DAY
         self._most = most_bytes
@@ -181,17 +141,26 @@ class Store:
         self._closed = False
         self._trimmed_to = 0
         self._look_in = LOOK_EVERY
+        self.path = Path(path)
+        self._db: sqlite3.Connection | None = None
+        self._place: Place | None = None
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _Lock(self.path)
+            files.make_folder(Path(os.path.abspath(path)).parent)
+            self.path = files.resolve(path)
+            files.make_folder(self.path.parent)
+            self._lock = files.Lock(f"{self.path}.lock")
+        except files.Held as held:
+            raise self._taken(held.pid) from None
         except OSError as error:
             raise self._unopened(error) from None
-        self._db: sqlite3.Connection | None = None
         try:
-            # What is in it is for its owner alone. Not before the lock: to close a file ends all locks of SQLite on it.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Not before the lock: to close a file ends all locks of SQLite on it.
+            for name in ("-wal", "-shm"):
+                files.tighten(f"{self.path}{name}")
+            self._place = Place(self.path, LOG_BYTES)
             self._db = _connect(str(self.path))
             self._prepare(self._db)
+            self._place.begin()
         except OSError as error:
             self.close()
             raise self._unopened(error) from None
@@ -202,7 +171,13 @@ class Store:
             self.close()
             raise
 
+    def _taken(self, pid: int | None) -> StoreError:
+        who = "" if pid is None else f" (pid {pid})"
+        return StoreError(f"{self.path} is in use by another monitor{who}: stop that one, or start with another --db")
+
     def _unopened(self, error: OSError) -> StoreError:
+        if isinstance(error, files.Unsafe):
+            return StoreError(f"{self.path} can't be used: {error}")
         return StoreError(
             f"{self.path} can't be opened ({error.strerror}): allow it, make room, or start with another --db"
         )
@@ -224,7 +199,7 @@ class Store:
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-        db.execute(f"PRAGMA journal_size_limit = {WAL_PAGES * 4096}")
+        db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         for number, script in enumerate(scripts[version:], version + 1):
             mark = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {number};"
             db.executescript(f"BEGIN IMMEDIATE; {script}; {mark} COMMIT;")
@@ -240,6 +215,8 @@ class Store:
                 self._checkpoint(self._db)
             self._db.close()
             self._db = None
+        if self._place is not None:
+            self._place.close()
         self._lock.release()
 
     # -- writing, by one thread
@@ -256,10 +233,29 @@ class Store:
             self._write(batch)
         except (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError):
             self._write(_storable(batch))
+        self.check()
         self._look_in -= 1
         if self._look_in <= 0:
             self._look_in = LOOK_EVERY
             self._bound_log()
+
+    def check(self) -> None:
+        """See whether a restart would read what is written; to be called each second where nothing is.
+
+        Raises:
+            StoreError: where the file was removed, replaced or cut off under us.
+        """
+        if self._place is None or self._closed:
+            return
+        what = self._place.lost()
+        if what is not None:
+            raise StoreError(f"{what}, {LOST}")
+        try:
+            self._lock.renew()
+        except files.Held as held:
+            raise self._taken(held.pid) from None
+        except OSError as error:
+            raise self._unopened(error) from None
 
     def _write(self, batch: Batch) -> None:
         with self._transaction() as db:
@@ -432,10 +428,14 @@ class Store:
                 self._checkpoint(self._db, wait=BUSY_SECONDS)
 
     def _checkpoint(self, db: sqlite3.Connection, *, wait: float = 0.0) -> None:
-        """Empty the log, unless somebody reads for so long."""
+        """Empty the log, unless somebody reads for so long; not into a file that is not ours any more."""
+        if self._place is not None and self._place.lost() is not None:
+            return
         db.execute(f"PRAGMA busy_timeout = {wait * 1000:.0f}")
         try:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if self._place is not None:
+                self._place.emptied()
         finally:
             db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
