@@ -2,7 +2,7 @@
 
 Whoever else can write such a file, or the folder that it is in, could have us read what they like, or write where they
 like. So a file must be ours, and nobody else may write it; a link is not followed; and whatever the umask, nobody else
-may read what we make. Access control lists are not looked at. Where a system has no owners of files, nothing is refused.
+may read what we make. Access control lists are not looked at. Where files have no owners, nothing is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import stat
 import struct
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import sqlite3
@@ -215,13 +215,14 @@ class Lock:
             Held: where another one came first.
             OSError: where it can't be had.
         """
-        if self._fd is None:
+        before = self._fd
+        if before is None:
             return
         with contextlib.suppress(FileNotFoundError):
-            if is_same(os.fstat(self._fd), os.stat(self._path, follow_symlinks=False)):
+            if is_same(os.fstat(before), os.stat(self._path, follow_symlinks=False)):
                 return
         again = Lock(self._path)
-        self._fd, before = again._fd, self._fd
+        self._fd = again._fd
         os.close(before)
 
     def release(self) -> None:
@@ -237,7 +238,7 @@ class Lock:
         """It is held."""
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         """Let it go."""
         self.release()
 

@@ -189,7 +189,9 @@ def histories(draw: st.DrawFn) -> list[tuple[Any, ...]]:
     said |= st.builds(below, st.integers(0, 3), STUCK | CHILDREN, events, st.booleans())
     waits = st.tuples(st.just("wait"), st.integers(1, 12) | st.integers(12, 40))
     beats = st.tuples(st.just("beat"), st.integers(0, 2), st.sampled_from([1.0, 2.0, 5.0]))
-    others = st.sampled_from([("deaf",), ("asleep",), ("stop", 0), ("go on", 0), ("drop", 1), ("drop", 2), ("restart",)])
+    others = st.sampled_from(
+        [("deaf",), ("asleep",), ("stop", 0), ("go on", 0), ("drop", 1), ("drop", 2), ("restart",)]
+    )
     return draw(st.lists(said | said | waits | waits | beats | others, min_size=2, max_size=20))
 
 

@@ -91,8 +91,10 @@ class Api:
         control: Control,
         auth: Auth,
         about: Mapping[str, Any],
+        integrity: Callable[[], dict[str, Any]] = dict,
     ) -> None:
-        """Answer from these; `about` is what `/health` says of us."""
+        """Answer from these; `about` is what `/health` says of us, `integrity` what it says of the file."""
+        self._integrity = integrity
         self._core = core
         self._store = store
         self._views = views
@@ -142,12 +144,19 @@ class Api:
         identity = _identity(request.scope)
         if identity is not None and READ in identity.rights:
             out["operations"] = await run_in_threadpool(self._counts, identity)
+            out |= self._loading(identity.owner)
         if identity is not None and identity.owner is None:
             out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
             out["readers"] = self._hub.readers
+            out["integrity"] = self._integrity()
             if self._core.trouble:
                 out["trouble"] = self._core.trouble
         return JSONResponse(out)
+
+    def _loading(self, owner: str | None) -> dict[str, Any]:
+        """How far the monitor is with what ran before its start; how many there are is not for one owner to know."""
+        told = self._core.loading.told()
+        return {} if told is None else {"loading": told if owner is None else {}}
 
     def _counts(self, identity: Identity) -> dict[str, int]:
         """How many operations there are that one may see."""
@@ -168,10 +177,11 @@ class Api:
         cursor = request.query_params.get("cursor") or None
         if cursor is not None and cursor[0] not in "re":
             raise Wrong(400, _NO_CURSOR)
+        loading = "".join(f',"loading":{dump(some)}' for some in self._loading(query.owner).values())
         texts, following, counts = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
         trouble = sum(count for state, count in counts.items() if state in TROUBLE)
         head = f'"next":{dump(following)},"total":{sum(counts.values())},"counts":{dump(counts)},"trouble":{trouble}'
-        body = f'{{"operations":[{",".join(texts)}],{head},"position":"{position}"}}'
+        body = f'{{"operations":[{",".join(texts)}],{head},"position":"{position}"{loading}}}'
         return Response(body.encode(), media_type="application/json")
 
     def _page_of(

@@ -31,6 +31,7 @@ from otel_progress.monitor.auth import Auth, Guard, Identity, is_loopback
 from otel_progress.monitor.control import Control
 from otel_progress.monitor.core import PRESUME_AFTER, Core, Told
 from otel_progress.monitor.intake import Guarded
+from otel_progress.monitor.integrity import Integrity
 from otel_progress.monitor.ledger import instance_of
 from otel_progress.monitor.otlp import Envelope, Refused, Taken
 from otel_progress.monitor.outlets import Outlets
@@ -132,6 +133,7 @@ class Monitor:
             on_rival=self._rival,
             wake=self._wake,
         )
+        self.integrity = Integrity(self._store, self._found)
         self.relay = Relay(options.forward, self._store, self.core.forget) if options.forward else None
         self.hub = Hub(options.interval, __version__)
         self.views = Views(self.core, self._store, trace_url=options.trace_url)
@@ -193,6 +195,7 @@ class Monitor:
             self.control,
             self.auth,
             about(__version__),
+            self.integrity.told,
         )
         intake = otlp.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})
         wrong: dict[Any, Any] = {HTTPException: _told}
@@ -234,6 +237,7 @@ class Monitor:
         self._loop = asyncio.get_running_loop()
         self._server = _Server(self._config(), self._ending, ready)
         self.core.start()
+        self.integrity.start()
         self.outlets.start()
         publishing = asyncio.ensure_future(self.publisher.run())
         try:
@@ -256,6 +260,7 @@ class Monitor:
         if self.relay is not None:
             self.relay.stop(STOP_SECONDS)
         self.outlets.stop(STOP_SECONDS)
+        self.integrity.stop(STOP_SECONDS)
         self._stack.close()
 
     def losses(self) -> list[str]:
@@ -297,6 +302,10 @@ class Monitor:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._tell_ends, ended)
         self.outlets.take(told)
+
+    def _found(self, damage: str | None) -> None:
+        """The file was looked at."""
+        self.core.damage = damage
 
     def _tell_trouble(self, trouble: str | None) -> None:
         self._say("all is well again" if trouble is None else f"trouble: {trouble}")

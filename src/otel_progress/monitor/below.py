@@ -75,9 +75,7 @@ class Children:
         found = self._lines(entry, branches, now, {entry.head.operation_id})
         return found or [Line(branch.later(later), None, _judged(branch, later)) for branch in branches]
 
-    def changes_at(
-        self, entry: Entry, own: Verdict, now: float, changes_at: Callable[[Entry, float], float]
-    ) -> float:
+    def changes_at(self, entry: Entry, own: Verdict, now: float, changes_at: Callable[[Entry, float], float]) -> float:
         """The earliest moment at which `instead` could say otherwise by time alone.
 
         It asks `changes_at` for that of the verdicts on the operations below, from what their own processes say.

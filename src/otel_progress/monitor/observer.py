@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
-from otel_progress.model.health import BEATS, Hearing, Verdict, judge, next_change
+from otel_progress.model.health import Hearing, Verdict, judge, next_change
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
@@ -75,6 +75,8 @@ class Observer:
         self._ledger = ledger
         self._hears_since = self._looked_at = now
         self._hosts: dict[str, _Host] = {}
+        self.is_loading = False
+        """Whether processes may be missing only because they were not loaded yet."""
         self.epoch = 0
         """Rises when it was blind to some process until now."""
         self.dead: dict[str, float] = {}
@@ -164,6 +166,8 @@ class Observer:
         """What is known of the process of an operation. One that gives no heartbeats is never missed."""
         process = self._ledger.processes.get(entry.instance)
         if process is None:
+            if self.is_loading:
+                return Hearing(max(0.0, now - entry.heard_at), watching=0.0)
             return Hearing(now - entry.heard_at, math.inf, math.inf)
         if not process.beats:
             return Hearing(now - process.heard_at, math.inf, math.inf)

@@ -363,7 +363,22 @@ def _schemas() -> Json:
             ),
             records=_object((), taken=_whole(), refused=_whole()),
             readers=_whole("How many read streams."),
-            trouble=_text("Why nothing can be stored."),
+            trouble=_text("Why nothing can be stored, or what is wrong with the file."),
+            loading=_ref("Loading"),
+            integrity=_object(
+                ("status",),
+                status=_text(
+                    "What the last look at all pages of the file found.", enum=["not looked at yet", "ok", "damaged"]
+                ),
+                checked_at=_number("When that was, in Unix seconds."),
+                seconds=_number("How long it took."),
+            ),
+        ),
+        # After a start, until all that ran before is there; the counts are for those who see all operations.
+        "Loading": _object(
+            (),
+            loaded=_whole("So many are there.", minimum=0),
+            of=_whole("So many ran before.", minimum=0),
         ),
         "Page": _object(
             ("operations", "next", "total", "counts", "trouble", "position"),
@@ -373,6 +388,7 @@ def _schemas() -> Json:
             counts=_map(_whole("How many of all that are meant are in this state.", minimum=0)),
             trouble=_whole(f"How many of them a list marks: {', '.join(sorted(TROUBLE))}.", minimum=0),
             position=_text("From where the stream goes on.", pattern="^[0-9a-f]+-[0-9]+$"),
+            loading=_ref("Loading"),
         ),
         "Row": _object(("id", "name", "status", "attempt", "timestamp", "revision"), **_row()),
         "Child": _object(

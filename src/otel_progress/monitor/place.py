@@ -69,7 +69,11 @@ class Place:
         """Whether the file shrank to less than its own beginning says; what it lacks from the start is in its log."""
         head = os.pread(self._fd, HEADER, 0)
         if len(head) < HEADER or not head.startswith(_MAGIC):
-            return f"the beginning of {self._path} was overwritten or cut off while the monitor ran" if self._size else None
+            return (
+                f"the beginning of {self._path} was overwritten or cut off while the monitor ran"
+                if self._size
+                else None
+            )
         page = int.from_bytes(head[16:18], "big")
         page = 65_536 if page == 1 else page
         if size < self._size and size < page * int.from_bytes(head[28:32], "big"):

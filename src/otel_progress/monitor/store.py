@@ -55,8 +55,8 @@ CACHE_KIB: Final = 16 * 1024
 CHUNK: Final = 5_000
 """The most rows that are deleted in one transaction."""
 LOST: Final = (
-    "so what comes in now would be lost: nothing is taken. Put it back as it was and it goes on, or restart the monitor "
-    "and it begins with what is there"
+    "so what comes in now would be lost: nothing is taken. Put it back as it was and it goes on, or restart the "
+    "monitor and it begins with what is there"
 )
 """What to do where the file is not what is written to."""
 _APPLICATION: Final = 0x6F747067
@@ -138,6 +138,7 @@ class Store:
         self._most = most_bytes
         self._keys: dict[str, int] = {}
         self._readers: list[sqlite3.Connection] = []
+        self._examined: list[sqlite3.Connection] = []
         self._closed = False
         self._trimmed_to = 0
         self._look_in = LOOK_EVERY
@@ -207,6 +208,7 @@ class Store:
     def close(self) -> None:
         """Let the file go, when the thread that writes is through; it may be called twice."""
         self._closed = True
+        self.interrupt()
         while self._readers:
             with suppress(IndexError):
                 self._readers.pop().close()
@@ -229,6 +231,7 @@ class Store:
         Raises:
             StoreError: where it could not be written; nothing of it is in the file then.
         """
+        self.check()
         try:
             self._write(batch)
         except (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError):
@@ -425,6 +428,7 @@ class Store:
         """Every reader goes on after a moment, so the wait is short; a failure here harms nothing that is written."""
         with suppress(OSError, sqlite3.Error):
             if self._db is not None and os.stat(f"{self.path}-wal").st_size > WAL_BYTES:
+                self.interrupt()
                 self._checkpoint(self._db, wait=BUSY_SECONDS)
 
     def _checkpoint(self, db: sqlite3.Connection, *, wait: float = 0.0) -> None:
@@ -444,6 +448,28 @@ class Store:
     def open_operations(self) -> list[Kept]:
         """Those that are not over."""
         return [_kept(row) for row in self._read(f"SELECT {_KEPT} FROM operations WHERE ended = 0")]
+
+    def open_count(self) -> tuple[int, int]:
+        """How many are not over, and the key of the newest of them."""
+        found = self._read("SELECT count(*), ifnull(max(key), 0) FROM operations WHERE ended = 0")[0]
+        return int(found[0]), int(found[1])
+
+    def open_slice(self, after: int, last: int, limit: int) -> tuple[list[Kept], int]:
+        """Those that are not over, by their keys from one to another, and the key to go on after."""
+        sql = f"SELECT key, {_KEPT} FROM operations WHERE ended = 0 AND key > ? AND key <= ? ORDER BY key LIMIT ?"
+        rows = self._read(sql, (after, last, limit))
+        return [_kept(row[1:]) for row in rows], rows[-1][0] if rows else last
+
+    def below(self, parent_ids: Iterable[str], limit: int, *, ended: bool = False) -> list[Kept]:
+        """What is part of these operations, the newest first; all of it, or only what is over."""
+        found: list[Kept] = []
+        only = "AND +ended = 1 " if ended else ""
+        wanted = list(dict.fromkeys(parent_ids))
+        for at in range(0, len(wanted), 500):
+            some = wanted[at : at + 500]
+            sql = f"SELECT {_KEPT} FROM operations WHERE parent_id IN ({_marks(some)}) {only}ORDER BY key DESC LIMIT ?"
+            found += [_kept(row) for row in self._read(sql, (*some, limit - len(found)))]
+        return found
 
     def recall(self, operation_id: str) -> Kept | None:
         """One of them, over or not; None where it is not stored."""
@@ -609,6 +635,27 @@ class Store:
         except sqlite3.Error as error:
             raise _explain(error, self.path) from None
         return db
+
+    @contextmanager
+    def examining(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read all of the file with; `interrupt` breaks it off, also where the log grows too large.
+
+        Raises:
+            StoreError: where the file can't be opened.
+        """
+        db = self._reader()
+        self._examined.append(db)
+        try:
+            yield db
+        finally:
+            self._examined.remove(db)
+            db.close()
+
+    def interrupt(self) -> None:
+        """Break off what is examined."""
+        for db in tuple(self._examined):
+            with suppress(sqlite3.Error):
+                db.interrupt()
 
     def _is_closed(self) -> StoreError:
         return StoreError(f"{self.path} is closed: open it anew")
