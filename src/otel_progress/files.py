@@ -74,7 +74,7 @@ def open_private(path: str | os.PathLike[str], flags: int = os.O_RDWR | os.O_CRE
 def read_private(path: str | os.PathLike[str], *, secret: bool = False) -> bytes:
     """What is in a file that nobody else may write, and, where it is a secret, that not everybody may read.
 
-    A link is followed, as secrets are often mounted so; what counts is the file that is found.
+    A link is followed, as secrets are often mounted so; what counts is the file that is found. It may be a pipe.
 
     Raises:
         Unsafe: where others may write it, everybody may read it, or it belongs to somebody but us and root.
@@ -84,6 +84,8 @@ def read_private(path: str | os.PathLike[str], *, secret: bool = False) -> bytes
     with open(fd, "rb") as file:
         found = os.fstat(fd)
         _check_file(path, found, alone=False)
+        if stat.S_ISFIFO(found.st_mode):
+            os.set_blocking(fd, True)
         if secret and _has_owners() and found.st_mode & stat.S_IROTH:
             raise Unsafe(path, f"can be read by everybody: chmod 600 {os.fspath(path)}")
         return file.read()
@@ -261,7 +263,7 @@ def _open(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def _check_file(path: str | os.PathLike[str], found: os.stat_result, *, alone: bool) -> None:
-    if not stat.S_ISREG(found.st_mode):
+    if not (stat.S_ISREG(found.st_mode) or (stat.S_ISFIFO(found.st_mode) and not alone)):
         raise Unsafe(path, "is no plain file: remove it, or name another one")
     if not _has_owners():
         return

@@ -319,8 +319,11 @@ class Core:
         told: list[Told] = []
         answers: list[Answer] = []
         self._taking, now = 0, clock.monotonic()
+        misplaced = self._check_place()
         for job in jobs:
             try:
+                if misplaced is not None:
+                    raise Refused(503, f"the monitor can't store it: {misplaced}", 5)
                 if len(self._unsaved) >= UNSAVED:
                     raise Refused(503, "too much waits to be stored", 5)
                 answers.append(self._take(job, batch, told, now))
@@ -751,18 +754,19 @@ class Core:
             self._next_prune = now + PRUNE_EVERY
             self._prune()
 
-    def _check_place(self) -> None:
-        """Also where nothing is written, it is told when the file is not there any more, and when it is again."""
+    def _check_place(self) -> str | None:
+        """What is wrong with the place of the file; also where nothing is written that is told, and when it is over."""
         from otel_progress.monitor.store import StoreError
 
+        before, self._misplaced = self._misplaced, None
         try:
             self._store.check()
         except StoreError as error:
-            self._trouble = self._misplaced = str(error)
-            return
-        if self._misplaced is not None and self._trouble == self._misplaced:
-            self._trouble = None
-        self._misplaced = None
+            self._misplaced = self._trouble = str(error)
+        else:
+            if before is not None and self._trouble == before:
+                self._trouble = None
+        return self._misplaced
 
     def _look_around(self, now: float) -> None:
         """Judge what may have changed; what that changes in turn, too. What is not there yet may decide."""
