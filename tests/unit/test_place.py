@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -159,6 +158,17 @@ def test_what_the_store_does_itself_is_no_harm(monitor: Parts, monkeypatch: pyte
     assert monitor.core.trouble is None
 
 
+def test_others_may_empty_the_log_into_the_file(monitor: Parts) -> None:
+    """As the shell of SQLite and tools for backups do: nothing is lost by that."""
+    for turn in range(3):
+        assert monitor.say(*(snap(f"{turn}-{n}") for n in range(30))) == Taken()
+        with closing(sqlite3.connect(monitor.path)) as other:
+            assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        assert wal(monitor.path).stat().st_size == 0
+        monitor.tick()
+        assert monitor.core.trouble is None
+
+
 def test_lock_that_was_removed_is_held_anew(monitor: Parts) -> None:
     """Else a second monitor could start on the same file."""
     Path(f"{monitor.path}.lock").unlink()
@@ -248,9 +258,6 @@ def test_look_is_broken_off_when_the_store_closes_or_its_log_grows(tmp_path: Pat
     looker = Integrity(store, lambda _: pytest.fail("it was broken off"), every=0.01)
     with store.examining() as db:
         store.interrupt()
-        running = threading.Thread(target=lambda: None)
-        running.start()
-        running.join()
         assert db.execute("SELECT 1").fetchone() == (1,)
     store.close()
     assert not looker.look()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections import Counter
@@ -39,6 +40,7 @@ from otel_progress.monitor.openapi import (
 from otel_progress.monitor.otlp import Refused, read_body
 from otel_progress.monitor.publish import ALL, of_operation, of_owner
 from otel_progress.monitor.states import TROUBLE, WORDS, meant
+from otel_progress.monitor.store import StoreError
 from otel_progress.monitor.stream import ENDED, READERS, serve_events, serve_socket
 from otel_progress.monitor.views import dump, ended_text, event_view
 
@@ -133,6 +135,8 @@ class Api:
                 return await answer(request)
             except Wrong as wrong:
                 return JSONResponse({"error": wrong.reason}, wrong.status)
+            except StoreError as error:
+                return JSONResponse({"error": f"the monitor can't read what it has: {error}"}, 503)
 
         return told
 
@@ -143,7 +147,8 @@ class Api:
         out = {**self._about, "status": "degraded" if self._core.trouble else "ok"}
         identity = _identity(request.scope)
         if identity is not None and READ in identity.rights:
-            out["operations"] = await run_in_threadpool(self._counts, identity)
+            with contextlib.suppress(StoreError):  # what is wrong is told below
+                out["operations"] = await run_in_threadpool(self._counts, identity)
             out |= self._loading(identity.owner)
         if identity is not None and identity.owner is None:
             out["records"] = {"taken": self._core.taken, "refused": self._core.refused}

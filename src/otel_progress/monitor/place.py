@@ -7,6 +7,7 @@ compared with what is open, which costs some microseconds, so it is done after e
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -36,9 +37,11 @@ class Place:
         self._logged: os.stat_result | None = None
         self._size = self._log_size = 0
         self._log_bytes = log_bytes
+        self._needs: Callable[[], int] = lambda: 0
 
-    def begin(self) -> None:
-        """SQLite opened both."""
+    def begin(self, needs: Callable[[], int]) -> None:
+        """SQLite opened both; `needs` finds out how many bytes of the log it needs."""
+        self._needs = needs
         self._logged = self._log.stat()
         self.emptied()
 
@@ -60,7 +63,9 @@ class Place:
             if log is None or not files.is_same(log, self._logged):
                 how = "removed" if log is None else "replaced"
                 return f"{self._log}, the newest part of the database, was {how} while the monitor ran"
-            if log.st_size < min(self._log_size, self._log_bytes):
+            if (
+                log.st_size < min(self._log_size, self._log_bytes) and log.st_size < self._needs()
+            ):  # others may empty it
                 return f"{self._log}, the newest part of the database, was cut off while the monitor ran"
             self._log_size = log.st_size
         return self._cut_off(opened.st_size)

@@ -47,6 +47,8 @@ LOG_BYTES: Final = WAL_PAGES * 4096
 """Down to so many bytes SQLite cuts the log off when it begins anew."""
 WAL_BYTES: Final = 4 * LOG_BYTES
 """Where the log is larger, as somebody always read, the writer waits for a moment in which nobody does."""
+WAL_HEAD: Final = 32
+FRAME_HEAD: Final = 24
 LOOK_EVERY: Final = 64
 """So many batches are written from one look at the size of the log to the next."""
 FREE_PAGES: Final = 1024
@@ -161,7 +163,7 @@ class Store:
             self._place = Place(self.path, LOG_BYTES)
             self._db = _connect(str(self.path))
             self._prepare(self._db)
-            self._place.begin()
+            self._place.begin(self._log_needed)
         except OSError as error:
             self.close()
             raise self._unopened(error) from None
@@ -442,6 +444,15 @@ class Store:
                 self._place.emptied()
         finally:
             db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+
+    def _log_needed(self) -> int:
+        """How many bytes of the log hold what is not in the file; what can't be read of it is needed, too."""
+        assert self._db is not None
+        try:
+            _, frames, _ = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return 0 if frames <= 0 else WAL_HEAD + frames * (_one(self._db, "PRAGMA page_size") + FRAME_HEAD)
+        except sqlite3.Error:
+            return LOG_BYTES
 
     # -- reading, by any thread
 
