@@ -39,7 +39,7 @@ from otel_progress.monitor.openapi import (
 )
 from otel_progress.monitor.otlp import Refused, read_body
 from otel_progress.monitor.publish import ALL, of_operation, of_owner
-from otel_progress.monitor.states import TROUBLE, WORDS, meant
+from otel_progress.monitor.states import TROUBLE, WORDS, meant, state_of
 from otel_progress.monitor.store import StoreError
 from otel_progress.monitor.stream import ENDED, READERS, serve_events, serve_socket
 from otel_progress.monitor.views import dump, ended_text, event_view
@@ -165,9 +165,14 @@ class Api:
 
     def _counts(self, identity: Identity) -> dict[str, int]:
         """How many operations there are that one may see."""
+        stored = self._store.count(Query(owner=identity.owner))
+        if identity.owner is None:
+            labels = Counter(list(self._core.labels.values()))
+            bad = sum(number for label, number in labels.items() if state_of(Status.RUNNING, label) in TROUBLE)
+            return {"running": labels.total(), "trouble": bad, "stored": stored}
         running = self._running(Query(owner=identity.owner), frozenset())
         trouble = sum(self._views.state(entry) in TROUBLE for entry in running)
-        return {"running": len(running), "trouble": trouble, "stored": self._store.count(Query(owner=identity.owner))}
+        return {"running": len(running), "trouble": trouble, "stored": stored}
 
     async def describe(self, request: Request) -> Response:
         """The description of this API."""

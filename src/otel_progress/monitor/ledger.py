@@ -456,6 +456,10 @@ class Ledger:
         """The operations of a process that are not over, as far as is known."""
         return [self.operations[key] for key in self._open.get(instance, ())]
 
+    def is_busy(self, instance: str) -> bool:
+        """Whether a process has operations that are not over."""
+        return instance in self._open
+
     def busy(self) -> Iterator[Process]:
         """The processes that have operations which are not over."""
         for instance in tuple(self._open):

@@ -168,13 +168,12 @@ class Rounds:
 
     def _judge(self, instance: str, now: float) -> None:
         process = self._ledger.processes.get(instance)
-        entries = self._ledger.open_of(instance) if process is not None else ()
-        if process is None or not entries:
+        if process is None or not self._ledger.is_busy(instance):
             self._standings.pop(instance, None)
             self._observer.forget(instance)
             return
         standing, at = self._observer.standing(process, now, self._presume_after)
         if standing != self._standings.get(instance):
             self._standings[instance] = standing
-            self._changed.update(dict.fromkeys(entry.head.operation_id for entry in entries))
+            self._changed.update((entry.head.operation_id, None) for entry in self._ledger.open_of(instance))
         self._processes.put(instance, max(at, math.nextafter(now, math.inf)))

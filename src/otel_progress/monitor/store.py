@@ -54,6 +54,8 @@ LOOK_EVERY: Final = 64
 FREE_PAGES: Final = 1024
 """Free pages that stay in the file, for what comes next."""
 CACHE_KIB: Final = 16 * 1024
+TRIMMED: Final = 2_000
+"""So many operations that run are looked at in one call to find those whose history is too long."""
 CHUNK: Final = 5_000
 """The most rows that are deleted in one transaction."""
 LOST: Final = (
@@ -384,9 +386,10 @@ class Store:
     def _trim(self, deadline: float, most: int) -> int:
         """Shorten histories of those that run, in turn: where time was short, the next call goes on from there."""
         went = 0
-        for (key,) in self._read(
-            "SELECT key FROM operations WHERE ended = 0 AND key > ? ORDER BY key", (self._trimmed_to,)
-        ):
+        keys = self._read(
+            "SELECT key FROM operations WHERE ended = 0 AND key > ? ORDER BY key LIMIT ?", (self._trimmed_to, TRIMMED)
+        )
+        for (key,) in keys:
             last = self._read(
                 "SELECT id FROM events WHERE operation = ? ORDER BY id DESC LIMIT 1 OFFSET ?", (key, most)
             )
@@ -402,7 +405,7 @@ class Store:
             if clock.monotonic() >= deadline:
                 self._trimmed_to = key - 1
                 return went
-        self._trimmed_to = 0
+        self._trimmed_to = keys[-1][0] if len(keys) == TRIMMED else 0
         return went
 
     def _too_large(self) -> bool:
