@@ -813,7 +813,7 @@ class Core:
         silent = label.health is Health.DEAD
         if silent != (key in self._silent) and label.health is not Health.UNKNOWN:
             self._tell_silence(entry, silent)
-        if self.observer.missing(entry, now) >= self._presume_after:
+        if self.rounds.is_missed(entry.instance):
             lost = self.ledger.presume_lost(key, f"its process was not heard of for {_duration(self._presume_after)}")
             if lost is not None:
                 self._infer(lost)

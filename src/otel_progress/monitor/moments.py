@@ -109,15 +109,23 @@ class Rounds:
         self._judge_new(now)
         origins = [*self._operations.pop(now), *self._changed]
         chosen = dict.fromkeys(origins) | self._marked
+        known = self._ledger.operations.get
         for key in origins:
-            chosen |= self._above(key)
-            chosen |= dict.fromkeys(self._resting.pop(key, ()))
+            origin = known(key)
+            if origin is not None and origin.head.parent_id is not None:
+                chosen |= self._above(key)
+            if key in self._resting:
+                chosen |= dict.fromkeys(self._resting.pop(key))
         self._changed.clear()
         self._marked.clear()
-        known = self._ledger.operations.get
         found = [entry for key in chosen if (entry := known(key)) is not None and entry.open]
         self.judged += len(found)
         return found
+
+    def is_missed(self, instance: str) -> bool:
+        """Whether a process was not heard for so long that its operations count as lost."""
+        standing = self._standings.get(instance)
+        return standing is not None and standing.missed
 
     def looked(self, entry: Entry, now: float) -> None:
         """It was looked at; when that is to be done again follows from what it says, and from what is below it."""
@@ -126,7 +134,7 @@ class Rounds:
             return
         at, rests_on = self._observer.next_look(entry, now)
         if rests_on and len(self._resting) >= MOST_RESTING:
-            at, rests_on = now, set()
+            at, rests_on = now, frozenset()
         for other in rests_on:
             self._resting.setdefault(other, set()).add(key)
         self._operations.put(key, max(at, math.nextafter(now, math.inf)))

@@ -137,7 +137,7 @@ class Observer:
         else:
             self.dead.pop(process.instance, None)
         may_be = allowed if math.isfinite(allowed) else 0.0
-        missed = min(silence, now - self._hears_since) - may_be >= presume_after
+        missed = min(silence, now - self._hears_since) - may_be >= presume_after  # only time in which it could hear
         moments = [max(heard_at, self._hears_since) + may_be + presume_after] if not missed else []
         if blind:
             moments.append(now + allowed - hearing.watching)
@@ -206,18 +206,19 @@ class Observer:
         verdict = self.verdict(entry, now)
         return Label(verdict.health, verdict.overdue)
 
-    def next_look(self, entry: Entry, now: float) -> tuple[float, set[str]]:
+    def next_look(self, entry: Entry, now: float) -> tuple[float, frozenset[str]]:
         """The earliest moment at which the label can change by time alone, but for how its process stands.
 
         With it come the ids of operations that it rests on, but which are not known to be below it.
         """
-        hearing, since = self.hearing(entry, now), max(0.0, now - entry.heard_at)
+        since = max(0.0, now - entry.heard_at)
+        if (entry.head.status, entry.head.health) in _PLAIN and since < (due := _due(entry)):
+            return _early(entry.heard_at + due), _NONE
+        hearing = self.hearing(entry, now)
         if hearing.silence >= min(hearing.allowed, hearing.watching) or (
             since >= hearing.watching and hearing.watching < hearing.allowed
         ):
-            return math.inf, set()
-        if (entry.head.status, entry.head.health) in _PLAIN and since < (due := _due(entry)):
-            return _early(entry.heard_at + due), set()
+            return math.inf, _NONE
         snapshot = entry.snapshot
         at = self._changes_at(entry, now)
         own = self._own(entry, now)
@@ -225,7 +226,7 @@ class Observer:
             at = min(at, _early(self._children.changes_at(entry, own, now, self._changes_at)))
         known, key = self._ledger.operations.get, entry.head.operation_id
         children = {branch.child for branch in snapshot.branches if branch.child is not None}
-        return at, {one for one in children if (child := known(one)) is None or child.head.parent_id != key}
+        return at, frozenset(one for one in children if (child := known(one)) is None or child.head.parent_id != key)
 
     def _changes_at(self, entry: Entry, now: float) -> float:
         """When what its own process said of it may be judged otherwise, as long as that is heard."""
@@ -259,21 +260,13 @@ class Observer:
             return max(0.0, now - entry.heard_at)
         return max(0.0, now - hearing.silence - entry.heard_at)
 
-    def missing(self, entry: Entry, now: float) -> float:
-        """For how long its process was not heard of, beyond what it may be silent; 0 while it is not missed.
-
-        Of one that gives no heartbeats each event is a sign of life, and nothing says when the next one comes.
-        """
-        hearing = self.hearing(entry, now)
-        silence = min(hearing.silence, now - self._hears_since)
-        return max(0.0, silence - hearing.allowed) if math.isfinite(hearing.allowed) else max(0.0, silence)
-
 
 def _early(moment: float) -> float:
     """The moment, less what rounding may have added to it."""
     return moment - 8 * math.ulp(moment) if moment < math.inf else moment
 
 
+_NONE: Final = frozenset[str]()
 _NOBODY: Final = Head("", "", Status.RUNNING, Health.UNKNOWN, 0.0)
 _PLAIN: Final = frozenset(
     {

@@ -72,7 +72,8 @@ class Place:
 
     def _cut_off(self, size: int) -> str | None:
         """Whether the file shrank to less than its own beginning says; what it lacks from the start is in its log."""
-        head = os.pread(self._fd, HEADER, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        head = os.read(self._fd, HEADER)
         if len(head) < HEADER or not head.startswith(_MAGIC):
             return (
                 f"the beginning of {self._path} was overwritten or cut off while the monitor ran"
