@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +17,14 @@ from monitor_parts import Parts, event_of, fake_time, parts, request_of, seconds
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.cli.client import Client
+from otel_progress.cli.list_ import list_
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor import loading
+from otel_progress.monitor.app import Monitor, Options
+from otel_progress.monitor.auth import RIGHTS, Identity
 from otel_progress.monitor.kept import Kept
 from otel_progress.monitor.otlp import Envelope, Taken
 from otel_progress.monitor.store import Store, StoreError
@@ -285,3 +292,53 @@ def test_order_does_not_matter(tmp_path_factory: pytest.TempPathFactory, said: l
                 (known, dict(monitor.core.labels), sorted(one[:11] for one in monitor.store.open_operations()))
             )
     assert results[0][:2] == results[1][:2]
+
+
+def ask(monitor: Monitor, path: str, token: str) -> Any:
+    """What it answers."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1"), (b"authorization", f"Bearer {token}".encode())]
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": headers}
+    asyncio.run(monitor.application()({**scope, "raw_path": path.encode()}, receive, send))
+    return json.loads(sent[1]["body"])
+
+
+def test_answers_say_so_until_all_is_there(tmp_path: Path) -> None:
+    """Health and lists bear how far it is; who sees what belongs to one owner gets no counts."""
+    with fake_time(), parts(tmp_path / "m.db") as inside:
+        many(inside, 600)
+    tokens = {"a" * 20: Identity(RIGHTS), "b" * 20: Identity(RIGHTS, "ann")}
+    monitor = Monitor(Options(tmp_path / "m.db", port=0, grpc_port=None, tokens=tokens))
+    try:
+        all_, hers = tokens
+        told = {"loaded": loading.SLICE, "of": 600}
+        for path in ("/health", "/operations"):
+            assert [ask(monitor, path, token)["loading"] for token in (all_, hers)] == [told, {}]
+        while not monitor.core.loading.done:
+            monitor.core._load_more()
+        assert not any("loading" in ask(monitor, path, all_) for path in ("/health", "/operations"))
+    finally:
+        monitor.close()
+
+
+@pytest.mark.parametrize(("counts", "said"), [({"loaded": 1234, "of": 5000}, ": 1,234 of 5,000 are"), ({}, "")])
+def test_list_says_so_to_people(counts: dict[str, int], said: str) -> None:
+    """Above what is there."""
+
+    class Few(Client):
+        def check(self) -> None:
+            pass
+
+        def operations(self, **_: Any) -> dict[str, Any]:
+            return {"operations": [{"id": "a", "name": "a", "status": "running"}], "total": 1, "loading": counts}
+
+    out = io.StringIO()
+    list_(Few(), {}, 10, out)
+    assert out.getvalue().startswith(f"the monitor has just started, and not all that ran before is there{said}\n")
