@@ -55,7 +55,7 @@ FREE_PAGES: Final = 1024
 """Free pages that stay in the file, for what comes next."""
 CACHE_KIB: Final = 16 * 1024
 TRIMMED: Final = 2_000
-"""So many operations that run are looked at in one call to find those whose history is too long."""
+"""So many operations that run are looked at in one call for a history that is too long, while there is room."""
 CHUNK: Final = 5_000
 """The most rows that are deleted in one transaction."""
 LOST: Final = (
@@ -342,7 +342,7 @@ class Store:
         before = now - self._keep
         gone = gone or (lambda _: None)
         aged = self._forget(deadline, lambda: self._oldest(before), gone)
-        trimmed = self._trim(deadline, TIGHT if self._too_large() else EVENTS)
+        trimmed = self._trim(deadline, TIGHT, -1) if self._too_large() else self._trim(deadline, EVENTS, TRIMMED)
         squeezed = self._forget(deadline, lambda: self._oldest(math.inf) if self._too_large() else [], gone)
         self.aged += aged
         self.squeezed += squeezed
@@ -383,11 +383,11 @@ class Store:
             gone(ids)
         return went
 
-    def _trim(self, deadline: float, most: int) -> int:
-        """Shorten histories of those that run, in turn: where time was short, the next call goes on from there."""
+    def _trim(self, deadline: float, most: int, looks: int) -> int:
+        """Shorten histories of so many that run (-1: all), in turn; the next call goes on from there."""
         went = 0
         keys = self._read(
-            "SELECT key FROM operations WHERE ended = 0 AND key > ? ORDER BY key LIMIT ?", (self._trimmed_to, TRIMMED)
+            "SELECT key FROM operations WHERE ended = 0 AND key > ? ORDER BY key LIMIT ?", (self._trimmed_to, looks)
         )
         for (key,) in keys:
             last = self._read(
@@ -405,7 +405,7 @@ class Store:
             if clock.monotonic() >= deadline:
                 self._trimmed_to = key - 1
                 return went
-        self._trimmed_to = keys[-1][0] if len(keys) == TRIMMED else 0
+        self._trimmed_to = keys[-1][0] if len(keys) == looks else 0
         return went
 
     def _too_large(self) -> bool:
