@@ -278,7 +278,10 @@ def overwritten(what: str) -> None:
 
 
 @attacks(
-    "files", "a {kind} where {file} is to be", kind=["link", "dangling link", "pipe"], file=["m.db.lock", "m.db-wal"]
+    "files",
+    "a {kind} where {file} is to be",
+    kind=["link", "dangling link", "pipe"],
+    file=["m.db.lock", "m.db-wal", "m.db-journal"],
 )
 def planted(kind: str, file: str) -> None:
     """It is refused with what to do; nothing is written through it, and nobody waits."""

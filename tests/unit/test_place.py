@@ -197,7 +197,21 @@ def test_file_of_before_is_made_private(tmp_path: Path, bits: int) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("name", ["", "-wal", "-shm", ".lock"])
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to give files away")
+@pytest.mark.parametrize("name", ["", "-wal", "-shm", "-journal", ".lock"])
+def test_file_that_somebody_else_put_beside_it_is_refused(tmp_path: Path, name: str) -> None:
+    """As everybody can in a folder for all: what SQLite finds in a journal, it would put into the file."""
+    tmp_path.chmod(0o1777)
+    path = tmp_path / "m.db"
+    Store(path).close()
+    planted = Path(f"{path}{name}")
+    planted.touch()
+    os.chown(planted, 65_534, 65_534)
+    with pytest.raises(StoreError, match=r"belongs to another user \(uid 65534\)"):
+        Store(path)
+
+
+@pytest.mark.parametrize("name", ["", "-wal", "-shm", "-journal", ".lock"])
 def test_link_in_place_of_a_file_of_ours_is_refused(tmp_path: Path, name: str) -> None:
     """But for the file itself, which somebody may keep elsewhere by a link of his own; nothing behind it is touched."""
     path, other = tmp_path / "m.db", tmp_path / "other"

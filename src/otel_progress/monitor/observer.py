@@ -146,7 +146,7 @@ class Observer:
         standing = Standing(
             process.beats,
             process.interval,
-            now - hearing.watching if blind and not unheard else None,
+            self._since(process) if blind and not unheard else None,
             unheard,
             dead,
             dead and self.is_stopped(process.instance) is not None,

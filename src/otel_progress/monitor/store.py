@@ -160,7 +160,7 @@ class Store:
             raise self._unopened(error) from None
         try:
             # Not before the lock: to close a file ends all locks of SQLite on it.
-            for name in ("-wal", "-shm"):
+            for name in ("-wal", "-shm", "-journal"):  # SQLite would put what is in them into the file
                 files.tighten(f"{self.path}{name}")
             self._place = Place(self.path, LOG_BYTES)
             self._db = _connect(str(self.path))
