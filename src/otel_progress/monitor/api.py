@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections import Counter
@@ -39,7 +40,8 @@ from otel_progress.monitor.openapi import (
 )
 from otel_progress.monitor.otlp import Refused
 from otel_progress.monitor.publish import ALL, of_operation, of_owner
-from otel_progress.monitor.states import TROUBLE, WORDS, meant
+from otel_progress.monitor.states import TROUBLE, WORDS, meant, state_of
+from otel_progress.monitor.store import StoreError
 from otel_progress.monitor.stream import ENDED, READERS, serve_events, serve_socket
 from otel_progress.monitor.views import dump, ended_text, event_view
 
@@ -134,6 +136,8 @@ class Api:
                 return await answer(request)
             except Wrong as wrong:
                 return JSONResponse({"error": wrong.reason}, wrong.status)
+            except StoreError as error:
+                return JSONResponse({"error": f"the monitor can't read what it has: {error}"}, 503)
 
         return told
 
@@ -146,7 +150,9 @@ class Api:
         out = {**self._about, "status": "degraded" if trouble else "ok"}
         identity = _identity(request.scope)
         if identity is not None and READ in identity.rights:
-            out["operations"] = await run_in_threadpool(self._counts, identity)
+            with contextlib.suppress(StoreError):  # what is wrong is told below
+                out["operations"] = await run_in_threadpool(self._counts, identity)
+            out |= self._loading(identity.owner)
         if identity is not None and identity.owner is None:
             out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
             out["readers"] = self._hub.readers
@@ -155,11 +161,21 @@ class Api:
                 out["trouble"] = trouble
         return JSONResponse(out)
 
+    def _loading(self, owner: str | None) -> dict[str, Any]:
+        """How far the monitor is with what ran before its start; how many there are is not for one owner to know."""
+        told = self._core.loading.told()
+        return {} if told is None else {"loading": told if owner is None else {}}
+
     def _counts(self, identity: Identity) -> dict[str, int]:
         """How many operations there are that one may see."""
+        stored = self._store.count(Query(owner=identity.owner))
+        if identity.owner is None:
+            labels = Counter(list(self._core.labels.values()))
+            bad = sum(number for label, number in labels.items() if state_of(Status.RUNNING, label) in TROUBLE)
+            return {"running": labels.total(), "trouble": bad, "stored": stored}
         running = self._running(Query(owner=identity.owner), frozenset())
         trouble = sum(self._views.state(entry) in TROUBLE for entry in running)
-        return {"running": len(running), "trouble": trouble, "stored": self._store.count(Query(owner=identity.owner))}
+        return {"running": len(running), "trouble": trouble, "stored": stored}
 
     async def describe(self, request: Request) -> Response:
         """The description of this API."""
@@ -174,10 +190,11 @@ class Api:
         cursor = request.query_params.get("cursor") or None
         if cursor is not None and cursor[0] not in "re":
             raise Wrong(400, _NO_CURSOR)
+        loading = "".join(f',"loading":{dump(some)}' for some in self._loading(query.owner).values())
         texts, following, counts = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
         trouble = sum(count for state, count in counts.items() if state in TROUBLE)
         head = f'"next":{dump(following)},"total":{sum(counts.values())},"counts":{dump(counts)},"trouble":{trouble}'
-        body = f'{{"operations":[{",".join(texts)}],{head},"position":"{position}"}}'
+        body = f'{{"operations":[{",".join(texts)}],{head},"position":"{position}"{loading}}}'
         return Response(body.encode(), media_type="application/json")
 
     def _page_of(

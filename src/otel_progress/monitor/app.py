@@ -32,6 +32,7 @@ from otel_progress.monitor.bodies import bodies
 from otel_progress.monitor.control import Control
 from otel_progress.monitor.core import PRESUME_AFTER, Core, Told
 from otel_progress.monitor.intake import Guarded
+from otel_progress.monitor.integrity import Integrity
 from otel_progress.monitor.ledger import instance_of
 from otel_progress.monitor.otlp import Envelope, Refused, Taken
 from otel_progress.monitor.outlets import Outlets
@@ -133,6 +134,7 @@ class Monitor:
             on_rival=self._rival,
             wake=self._wake,
         )
+        self.integrity = Integrity(self._store, self._found)
         self.relay = Relay(options.forward, self._store, self.core.forget) if options.forward else None
         self.hub = Hub(options.interval, __version__)
         self.views = Views(self.core, self._store, trace_url=options.trace_url)
@@ -203,7 +205,11 @@ class Monitor:
     def _details(self) -> dict[str, Any]:
         """How the ways in and out are."""
         slow = bodies().given_up + (0 if self._grpc is None else self._grpc.given_up)
-        return {"intake": {**self.core.intake(), "too_slow": slow}, **self.outlets.health()}
+        return {
+            "intake": {**self.core.intake(), "too_slow": slow},
+            "integrity": self.integrity.told(),
+            **self.outlets.health(),
+        }
 
     async def take(self, envelope: Envelope) -> Taken:
         """Take a request; the answer comes when it is stored."""
@@ -241,6 +247,7 @@ class Monitor:
         self._loop = asyncio.get_running_loop()
         self._server = _Server(self._config(), self._ending, ready)
         self.core.start()
+        self.integrity.start()
         self.outlets.start()
         publishing = asyncio.ensure_future(self.publisher.run())
         try:
@@ -263,6 +270,7 @@ class Monitor:
         if self.relay is not None:
             self.relay.stop(STOP_SECONDS)
         self.outlets.stop(STOP_SECONDS)
+        self.integrity.stop(STOP_SECONDS)
         self._stack.close()
 
     def losses(self) -> list[str]:
@@ -304,6 +312,10 @@ class Monitor:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._tell_ends, ended)
         self.outlets.take(told)
+
+    def _found(self, damage: str | None) -> None:
+        """The file was looked at."""
+        self.core.damage = damage
 
     def _tell_trouble(self, trouble: str | None) -> None:
         self._say("all is well again" if trouble is None else f"trouble: {trouble}")

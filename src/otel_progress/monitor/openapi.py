@@ -383,7 +383,22 @@ def _schemas() -> Json:
                 skipped_why=_text("Why the last skipped entry could not be read."),
                 trouble=_text("Why Redis can't be used."),
             ),
-            trouble=_text("Why nothing can be stored, or Redis can't be used."),
+            trouble=_text("Why nothing can be stored, what is wrong with the file, or why Redis can't be used."),
+            loading=_ref("Loading"),
+            integrity=_object(
+                ("status",),
+                status=_text(
+                    "What the last look at all pages of the file found.", enum=["not looked at yet", "ok", "damaged"]
+                ),
+                checked_at=_number("When that was, in Unix seconds."),
+                seconds=_number("How long it took."),
+            ),
+        ),
+        # After a start, until all that ran before is there; the counts are for those who see all operations.
+        "Loading": _object(
+            (),
+            loaded=_whole("So many are there.", minimum=0),
+            of=_whole("So many ran before.", minimum=0),
         ),
         "Page": _object(
             ("operations", "next", "total", "counts", "trouble", "position"),
@@ -393,6 +408,7 @@ def _schemas() -> Json:
             counts=_map(_whole("How many of all that are meant are in this state.", minimum=0)),
             trouble=_whole(f"How many of them a list marks: {', '.join(sorted(TROUBLE))}.", minimum=0),
             position=_text("From where the stream goes on.", pattern="^[0-9a-f]+-[0-9]+$"),
+            loading=_ref("Loading"),
         ),
         "Row": _object(("id", "name", "status", "attempt", "timestamp", "revision"), **_row()),
         "Child": _object(

@@ -65,6 +65,7 @@ class Publisher:
         self._interval = interval
         self._pending: dict[str, None] = {}
         self._told: dict[str, int] = {}
+        self._was_loading = not core.loading.done
         self.failures = 0
 
     async def run(self) -> None:
@@ -114,6 +115,7 @@ class Publisher:
     def publish(self) -> None:
         """Say what changed since the last time, as far as it has room."""
         self._tell_trouble()
+        self._tell_loaded()
         changed, gone = self._core.changes(), self._core.gone()
         if changed or gone:
             self._hub.turn()
@@ -136,6 +138,15 @@ class Publisher:
         if any(is_of_one(name) for name in self._hub.topics):
             for key in chosen:
                 self._tell_one(key)
+
+    def _tell_loaded(self) -> None:
+        """Who loaded a list before all was there loads it anew."""
+        if self._was_loading and self._core.loading.done:
+            self._was_loading = False
+            self._hub.turn()
+            for name in list(self._hub.topics):
+                if not is_of_one(name):
+                    self._hub.publish(name, "reset", "{}")
 
     def _tell_gone(self, gone: list[str]) -> None:
         """What was whose is not known any more, so who may see only some loads anew."""
