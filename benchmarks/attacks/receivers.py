@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from benchmarks.attacks import Broke, attack, hold
+import otel_progress as progress
+from benchmarks.attacks import attack, attacks, hold
 from benchmarks.attacks import zoo as z
 from otel_progress import semconv as s
+from otel_progress.cli.backends import Away, all_three
+from otel_progress.cli.client import BODY_TIMES, Answered, Client, Lost
+from otel_progress.cli.codes import Told
+from otel_progress.cli.reach import reach
+from otel_progress.monitor.forward import Lane, Way
+from otel_progress.monitor.kept import Batch
+from otel_progress.monitor.relay import DiskLane
+from otel_progress.monitor.store import Store
+from otel_progress.monitor.webhook import Webhook
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry import protobuf
+from otel_progress.telemetry.channel import Channel
 from otel_progress.telemetry.outbox import Letter
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.transport import Answer, Transport, connect
@@ -112,7 +129,8 @@ def events(bad: z.Bad) -> list[str]:
     found = []
     for request in list(bad.bodies):
         said = ExportLogsServiceRequest.FromString(request.body)
-        found += [log.event_name for one in said.resource_logs for scoped in one.scope_logs for log in scoped.log_records]
+        scopes = [scoped for one in said.resource_logs for scoped in one.scope_logs]
+        found += [log.event_name for scoped in scopes for log in scoped.log_records]
     return found
 
 
@@ -186,11 +204,231 @@ def grpc_events() -> None:
     against(z.KINDS_OF_GRPC, "grpc")
 
 
-if __name__ == "__main__":
-    import sys
+def lanes(make: Callable[[z.Bad, Timed, Path], Way]) -> None:
+    """Pass a request on to each bad receiver of HTTP, then make them honest: as with a process's own events."""
+    with zoo(z.KINDS) as bads, tempfile.TemporaryDirectory() as folder:
+        timed = {name: Timed(connect("logs", endpoint_of(bad, "logs", "http/protobuf"))) for name, bad in bads.items()}
+        ways = {name: make(bad, timed[name], Path(folder) / str(bad.port)) for name, bad in bads.items()}
+        time.sleep(SOME)
+        held = [name for name, one in timed.items() if one.longest > HELD or not one.seconds]
+        busy = [name for name, way in ways.items() if way._thread.is_alive() and cpu(way._thread) > BUSY * SOME]
+        hold(not held, f"a request was held by: {', '.join(held)}")
+        hold(not busy, f"a lane spins because of: {', '.join(busy)}")
+        for name, way in ways.items():
+            bads[name].mend()
+            way.hurry(time.monotonic() + 20.0)
+        late = [
+            name for name, way in ways.items() if not until(lambda name=name, way=way: passed(bads[name], way), 20.0)
+        ]
+        for way in ways.values():
+            way.stop()  # type: ignore[attr-defined]
+        hold(not late, f"what was to be passed on was neither delivered once nor counted: {', '.join(late)}")
 
-    for call in (http_events, grpc_events):
+
+def passed(bad: z.Bad, way: Way) -> bool:
+    """Whether the request is there once, or given up and counted."""
+    kept = bad.kind.fate == z.KEPT
+    return (len(bad.bodies), way.lost) == (1, 0) if kept else not way.wait(0.0) or len(bad.bodies) + way.lost <= 1
+
+
+def request() -> bytes:
+    """A whole request of log events."""
+    items = [letter.body for letter in letters("job")]
+    return protobuf.envelope(protobuf.resource({}), protobuf.scope(s.SCOPE, "0"), items)
+
+
+@attack("receivers", "monitor --forward")
+def forwarded() -> None:
+    """What the monitor passes on from its file."""
+
+    def make(bad: z.Bad, timed: Timed, path: Path) -> Way:
+        store = Store(path)
+        store.write(Batch(outgoing=(("logs", request()),)))
+        return DiskLane("logs", bad.url, timed, store, lambda _: None)
+
+    lanes(make)
+
+
+@attack("receivers", "death certificates")
+def certificates() -> None:
+    """What `otel-progress run` passes on, certificates among it."""
+
+    def make(bad: z.Bad, timed: Timed, _: Path) -> Way:
+        lane = Lane("logs", bad.url, timed)
+        lane.put(request())
+        return lane
+
+    lanes(make)
+
+
+def threads(name: str) -> list[threading.Thread]:
+    """The threads of this name."""
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+@attack("receivers", "webhooks")
+def webhooks() -> None:
+    """A webhook to each: nothing spins, it ends in time, and what is not delivered is counted."""
+    name = "otel-progress-webhook"
+    with zoo(z.KINDS) as bads:
+        hooks = {kind: Webhook(f"{bad.url}/hook", timeout=TIMEOUT) for kind, bad in bads.items()}
+        for hook in hooks.values():
+            hook.put("ended", "job", {"id": "job"})
+        time.sleep(SOME)
+        busy = [thread for thread in threads(name) if cpu(thread) > BUSY * SOME]
+        hold(not busy, f"{len(busy)} webhooks spin")
+        for hook in hooks.values():
+            hook.close(0.05)
+        hold(until(lambda: not threads(name), HELD), f"{len(threads(name))} webhooks go on after their end")
+        uncounted = [
+            kind for kind, hook in hooks.items() if hook.delivered + sum(hook._deliveries.dropped.values()) != 1
+        ]
+        hold(not uncounted, f"neither delivered nor counted: {', '.join(uncounted)}")
+
+
+def at_once(calls: Mapping[str, Callable[[], object]]) -> dict[str, tuple[float, object]]:
+    """Call all of these at once; for each, how long it took and what it returned or raised."""
+
+    def run(call: Callable[[], object]) -> tuple[float, object]:
+        began = time.monotonic()
         try:
-            call()
-        except Broke as error:
-            sys.stderr.write(str(error).replace("; ", "\n") + "\n")
+            found = call()
+        except Exception as error:
+            found = error
+        return time.monotonic() - began, found
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        waiting = {name: pool.submit(run, call) for name, call in calls.items()}
+        return {name: one.result() for name, one in waiting.items()}
+
+
+@attacks("receivers", "the commands: {call}", call=("check", "list", "show", "stream", "cancel"))
+def commands(call: str) -> None:
+    """Each request of `list`, `show`, `watch` and `cancel` ends in time, with an error that they know."""
+    calls: dict[str, Callable[[Client], object]] = {
+        "check": lambda client: client.check(),
+        "list": lambda client: client.operations()["operations"],
+        "show": lambda client: client.find("job"),
+        "stream": lambda client: next(client.stream("/events/stream")),
+        "cancel": lambda client: client.ask("/operations/job", method="DELETE"),
+    }
+    with zoo(z.KINDS) as bads:
+        clients = {name: Client(bad.url, "let-me-in", TIMEOUT) for name, bad in bads.items()}
+        came = at_once({name: partial(calls[call], client) for name, client in clients.items()})
+    good = (Told, Lost, Answered)
+    held = [f"{name} ({took:.1f} s)" for name, (took, _) in came.items() if took > HELD + BODY_TIMES * TIMEOUT]
+    hold(not held, f"it was held by: {', '.join(held)}")
+    odd = [f"{name} ({found!r})" for name, (_, found) in came.items() if not isinstance(found, good)]
+    hold(not odd or call == "stream", f"no error that is told: {', '.join(odd)}")
+
+
+@attacks("receivers", "doctor, {protocol}", protocol=("http/protobuf", "grpc"))
+def doctor(protocol: str) -> None:
+    """The doctor finds what is wrong with each, in time."""
+    kinds = z.KINDS_OF_GRPC if protocol == "grpc" else z.KINDS
+    with zoo(kinds) as bads:
+        came = at_once(
+            {name: partial(reach, "logs", endpoint_of(bad, "logs", protocol), {}, HELD) for name, bad in bads.items()}
+        )
+    held = [f"{name} ({took:.1f} s)" for name, (took, _) in came.items() if took > 3 * HELD]
+    hold(not held, f"it was held by: {', '.join(held)}")
+    blind = [
+        f"{name} ({found!r})"
+        for name, (_, found) in came.items()
+        if kinds[name].fate != z.TAKEN and getattr(found, "problem", None) is None
+    ]
+    hold(not blind, f"nothing was found wrong with: {', '.join(blind)}")
+
+
+@attack("receivers", "doctor's backends")
+def backends() -> None:
+    """A backend that is asked for the test operation holds nobody, whatever it answers."""
+    with zoo(z.KINDS) as bads:
+        asked = {name: all_three()[0] for name in bads}
+        for name, backend in asked.items():
+            backend.url = bads[name].url
+        came = at_once({name: partial(backend.get, "/api", TIMEOUT) for name, backend in asked.items()})
+    held = [f"{name} ({took:.1f} s)" for name, (took, _) in came.items() if took > HELD]
+    hold(not held, f"it was held by: {', '.join(held)}")
+    odd = [f"{name} ({found!r})" for name, (_, found) in came.items() if not isinstance(found, (Away, tuple))]
+    hold(not odd, f"it fails on: {', '.join(odd)}")
+
+
+@attack("receivers", "the control channel")
+def channels() -> None:
+    """A receiver of events that is honest, and bad only where commands are asked for: nothing spins, nothing leaks."""
+    name = "otel-progress-control"
+    with zoo(z.KINDS, paths="/control") as bads, progress.operation("attacked"):
+        made = [Channel(endpoint_of(bad, "logs", "http/protobuf"), "instance") for bad in bads.values()]
+        for channel in made:
+            channel.offered("/control")
+        time.sleep(SOME)
+        busy = [thread for thread in threads(name) if cpu(thread) > BUSY * SOME]
+        for channel in made:
+            channel.close()
+        hold(not busy, f"{len(busy)} channels spin")
+
+
+JOB: Final = """
+import sys, time
+import otel_progress as progress
+progress.configure()
+longest, began, used = 0.0, time.monotonic(), time.process_time() - time.thread_time()
+for number in range(20):
+    before = time.monotonic()
+    with progress.operation("job", id=f"job-{number}"), progress.stage("step"):
+        longest = max(longest, time.monotonic() - before)
+        time.sleep(0.1)
+    before = time.monotonic()
+others = time.process_time() - time.thread_time() - used
+print(longest, others / (time.monotonic() - began), time.monotonic(), flush=True)
+"""
+ENDS: Final = re.compile(r"(\d+) ends? of (?:an )?operations?, .* could not be sent before the end: (.*)")
+OF_HTTP: Final = (
+    "answers after 30 s",
+    "never accepts",
+    "503 for ever",
+    "413",
+    "drips the head",
+    "drips the body",
+    "100 Continue without end",
+    "a web page",
+)
+OF_GRPC: Final = ("accepts and says nothing", "never accepts", "HTTP/2 that drips", "cuts each stream off")
+
+
+@attacks("receivers", "a whole process, {protocol}", protocol=("http/protobuf", "grpc"))
+def processes(protocol: str) -> None:
+    """A job that sends all signals there feels nothing, ends in time, and says at its end what was lost."""
+    kinds = z.KINDS_OF_GRPC if protocol == "grpc" else z.KINDS
+    with zoo({name: kinds[name] for name in (OF_GRPC if protocol == "grpc" else OF_HTTP)}) as bads:
+        environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "COV_", "PYTEST_"))}
+        environ |= {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_TIMEOUT": str(TIMEOUT)}
+        told = {name: {**environ, "OTEL_EXPORTER_OTLP_ENDPOINT": bad.url} for name, bad in bads.items()}
+        came = at_once({name: partial(run, env) for name, env in told.items()})
+    broke = [f"{name}: {found}" for name, (_, found) in came.items() if found]
+    hold(not broke, "; ".join(broke))
+
+
+def run(env: Mapping[str, str]) -> str:
+    """Run the job; returns what it suffered, or nothing."""
+    command = [sys.executable, "-c", JOB]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        try:
+            out, err = job.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            job.kill()
+            return "it does not end"
+    ended = time.monotonic()
+    if job.returncode or not out:
+        return f"exit code {job.returncode}: {err[-300:]}"
+    longest, others, at = map(float, out.split())
+    said = err.splitlines()[-1] if err else ""
+    found = ENDS.match(said)
+    if longest > 1.0 or others > BUSY:
+        return f"a call took {longest:.2f} s; the share of a core beside the job was {others:.2f}"
+    if ended - at > 10.0:
+        return f"its end was held for {ended - at:.1f} s"
+    if found is None or found[1] != "20":
+        return f"its last line is {said!r}"
+    return ""

@@ -11,7 +11,7 @@ What must never be sent is sent to a `Witness`, which only counts who came.
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import functools
 import gzip
 import ipaddress
@@ -301,8 +301,8 @@ def _context(which: str) -> ssl.SSLContext:
     if which == "self-signed":
         context.load_cert_chain(_self_signed())
         return context
-    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
-    given = {"not_before": past, "not_after": past + datetime.timedelta(days=1)} if which == "expired" else {}
+    past = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
+    given = {"not_before": past, "not_after": past + dt.timedelta(days=1)} if which == "expired" else {}
     authority().issue_cert("127.0.0.1", "localhost", **given).configure_cert(context)
     return context
 
@@ -310,10 +310,10 @@ def _context(which: str) -> ssl.SSLContext:
 def _self_signed() -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = dt.datetime.now(dt.timezone.utc)
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now)
-    made = made.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+    made = made.not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
     signed = made.add_extension(names, critical=False).sign(key, hashes.SHA256())
     path = folder() / "self-signed.pem"
     secret = key.private_bytes(
@@ -342,7 +342,7 @@ def silent(bad: Bad, conn: socket.socket) -> None:
     bad.closed.wait(LATE)
 
 
-def resets(bad: Bad, conn: socket.socket) -> None:
+def resets(_: Bad, conn: socket.socket) -> None:
     _reset(conn)
 
 
@@ -352,7 +352,7 @@ def resets_later(bad: Bad, conn: socket.socket) -> None:
         _reset(conn)
 
 
-def garbage(bad: Bad, conn: socket.socket) -> None:
+def garbage(_: Bad, conn: socket.socket) -> None:
     conn.recv(CHUNK)
     conn.sendall(random.Random(7).randbytes(5000))
 
@@ -393,6 +393,11 @@ def _points(status: str, header: str, path: str, *, other: bool) -> Talk:
 def old(bad: Bad, conn: socket.socket) -> None:
     if bad.take(conn):
         conn.sendall(b"<html>this is a page of 1991</html>")
+
+
+def before_1997(bad: Bad, conn: socket.socket) -> None:
+    if bad.take(conn):
+        conn.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
 
 
 def bomb(bad: Bad, conn: socket.socket) -> None:
@@ -436,7 +441,7 @@ def goes_away(bad: Bad, conn: socket.socket) -> None:
     bad.closed.wait(0.05)
 
 
-def cuts_streams(bad: Bad, conn: socket.socket) -> None:
+def cuts_streams(_: Bad, conn: socket.socket) -> None:
     conn.recv(CHUNK)
     conn.sendall(SETTINGS + _frame(4, 1, 0))
     for stream in range(1, 1000, 2):
@@ -471,7 +476,7 @@ _SOME: Final = [
     Kind("plain text where TLS is due", _status("200 OK"), client="https"),
     Kind("TLS where plain text is due", _status("200 OK"), tls="good"),
     Kind("a TLS handshake that drips", handshake, client="https", http=False),
-    Kind("HTTP/1.0", lambda bad, conn: _once(b"HTTP/1.0 200 OK\r\n\r\n")(bad, conn), TAKEN),
+    Kind("HTTP/1.0", before_1997, TAKEN),
     Kind("HTTP/0.9", old),
     Kind("chunks without end", _then(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n")),
     Kind("chunks without end, fast", _then(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", fast=True)),

@@ -127,26 +127,40 @@ class Response(http.client.HTTPResponse):
         self._bytes.head = math.inf
 
 
-class Limited:
-    """Makes a connection of http.client, or of urllib3, obey the limits; it stands before that class among the bases."""
+def _seconds(timeout: Any, otherwise: Any = math.inf) -> Any:
+    """The timeout of a connection, where it is a number; None and urllib3's word for the default are not."""
+    return timeout if isinstance(timeout, (int, float)) else otherwise
 
-    response_class = Response
+
+class Limited:
+    """Makes a connection of http.client or urllib3 obey the limits; it stands before that class among the bases."""
+
+    response_class: type[http.client.HTTPResponse] = Response
     sock: socket.socket | None
     timeout: Any
 
     def connect(self) -> None:
         """Connect, and shake hands, in the time that is left."""
-        limit = _here.limit
-        if limit is not None:
-            self.timeout = limit.left()
-        super().connect()  # type: ignore[misc]
+        limit, before = _here.limit, self.timeout
+        if limit is None:
+            super().connect()  # type: ignore[misc]
+            return
+        self.timeout = min(limit.left(), _seconds(before))
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            self.timeout = before
 
     def send(self, data: Any) -> None:
         """Send in the time that is left."""
         limit = _here.limit
-        if limit is not None and self.sock is not None:
-            self.sock.settimeout(limit.left())
+        if limit is None or self.sock is None:
+            super().send(data)  # type: ignore[misc]
+            return
+        self.sock.settimeout(limit.left())
         super().send(data)  # type: ignore[misc]
+        if self.sock is not None:
+            self.sock.settimeout(_seconds(self.timeout, None))
 
 
 class Plain(Limited, http.client.HTTPConnection):

@@ -211,12 +211,14 @@ with progress.operation("job"), progress.stage("inside"):
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_job_without_a_collector_says_one_line(closed: int, protocol: str, scheme: str) -> None:
-    """On stderr of a job whose telemetry reaches nobody stands one line, none of them from C++."""
+    """On stderr of a job whose telemetry reaches nobody stand one line at once and one at the end, none from C++."""
     job = JOB.format(url=f"{scheme}://127.0.0.1:{closed}", protocol=protocol)
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "GRPC_"))}
     ran = subprocess.run([sys.executable, "-c", job], env=environ, capture_output=True, text=True, check=True)
-    [line] = ran.stderr.splitlines()
+    line, last = ran.stderr.splitlines()
     assert line.startswith(f"nothing listens at {scheme}://127.0.0.1:{closed}: start `otel-progress monitor")
+    assert last.startswith("1 end of an operation")
+    assert f"could not be sent before the end: nothing listens at {scheme}://127.0.0.1:{closed}: start" in last
 
 
 def test_a_tls_mistake_over_grpc_says_one_line(web: ThreadingHTTPServer) -> None:
@@ -224,9 +226,9 @@ def test_a_tls_mistake_over_grpc_says_one_line(web: ThreadingHTTPServer) -> None
     job = JOB.format(url=f"https://127.0.0.1:{web.server_port}", protocol="grpc")
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "GRPC_"))}
     ran = subprocess.run([sys.executable, "-c", job], env=environ, capture_output=True, text=True, check=True)
-    assert [line.partition(": ")[0] for line in ran.stderr.splitlines()] == [
-        f"https://127.0.0.1:{web.server_port} speaks no TLS"
-    ]
+    at_once, last = ran.stderr.splitlines()
+    assert at_once.startswith(f"https://127.0.0.1:{web.server_port} speaks no TLS: ")
+    assert f"could not be sent before the end: https://127.0.0.1:{web.server_port} speaks no TLS: " in last
     wanted = subprocess.run(
         [sys.executable, "-c", job],
         env={**environ, "GRPC_VERBOSITY": "INFO"},

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import requests
 from requests.adapters import HTTPAdapter
 
+from otel_progress import clock
 from otel_progress.deadline import HEAD_BYTES, Limited, TooMuch, within
 
 PIECE = 8192
@@ -35,7 +36,9 @@ class Session(requests.Session):
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter())
 
-    def ask(self, method: str, url: str, seconds: float, most_bytes: int, **about: Any) -> Reply:
+    def ask(
+        self, method: str, url: str, seconds: float, most_bytes: int, *, connect: float | None = None, **about: Any
+    ) -> Reply:
         """Send a request and read all of its answer; redirects are not followed.
 
         Args:
@@ -43,14 +46,30 @@ class Session(requests.Session):
             url: where to.
             seconds: how long all of it may take.
             most_bytes: how large the body may be.
+            connect: how long of it connecting may take; all of it unless said.
             about: what `requests.Session.request` takes.
 
         Raises:
-            requests.RequestException: where no whole answer came in that time and size.
+            requests.Timeout: where no whole answer came in that time.
+            requests.RequestException: where none came for another reason, or a larger one.
         """
+        end = clock.monotonic() + seconds
+        try:
+            return self._ask(method, url, (connect or seconds, seconds), most_bytes, about)
+        except requests.Timeout:
+            raise
+        except requests.RequestException as error:
+            if clock.monotonic() < end:
+                raise
+            raise requests.ReadTimeout(*error.args) from error
+
+    def _ask(
+        self, method: str, url: str, timeout: tuple[float, float], most_bytes: int, about: Mapping[str, Any]
+    ) -> Reply:
+        seconds = timeout[1]
         with (
             within(seconds, most_bytes + HEAD_BYTES),
-            self.request(method, url, timeout=seconds, allow_redirects=False, stream=True, **about) as response,
+            self.request(method, url, timeout=timeout, allow_redirects=False, stream=True, **about) as response,
         ):
             response.raw.headers.pop("Content-Encoding", None)  # lest it is unpacked
             body = b""

@@ -89,18 +89,19 @@ class Said:
     def __init__(self, name: str) -> None:
         """Of this signal, in words."""
         self._name = name
-        self._trouble: Trouble | None = None
+        self.trouble: Trouble | None = None
+        """Why the last request was not delivered."""
 
     def answered(self, answer: Answer) -> None:
         """A request came to this."""
-        before = self._trouble
+        before = self.trouble
         if answer.delivered:
-            self._trouble = None
+            self.trouble = None
         else:
             text = f"{self._name} can't be delivered ({answer.reason})"
-            self._trouble = answer.trouble or Trouble("the receiver", text, text, self._name)
-            trouble.teller.begin(self._trouble)
-        if before is not None and before != self._trouble:
+            self.trouble = answer.trouble or Trouble("the receiver", text, text, self._name)
+            trouble.teller.begin(self.trouble)
+        if before is not None and before != self.trouble:
             trouble.teller.over(before, replaced=not answer.delivered)
 
 
@@ -152,7 +153,9 @@ class _Http:
             body = gzip.compress(body, 1)
         try:
             # `verify` is given here, as REQUESTS_CA_BUNDLE stands above that of the session.
-            reply = self._session.ask("POST", endpoint.url, seconds, ANSWER_BYTES, data=body, verify=endpoint.certificate)
+            reply = self._session.ask(
+                "POST", endpoint.url, seconds, ANSWER_BYTES, data=body, verify=endpoint.certificate
+            )
         except Exception as error:
             reason, why = trouble.plain(f"{type(error).__name__}: {error}"), trouble.of_error(endpoint, error)
             return Answer(False, retry=True, unclear=not _refused(error), reason=reason, trouble=why)
@@ -167,10 +170,10 @@ class _Http:
         said = body[:200].decode("utf-8", "replace")
         reason = trouble.plain(f"HTTP {status} {said}")
         wrong = trouble.of_status(self._endpoint, self._signal, status, "" if page else said)
-        wrong = wrong if status in (401, 403) else page or wrong
         if status < 400:
-            return Answer(False, retry=True, reason=reason, trouble=wrong)
+            return Answer(False, retry=True, reason=reason, trouble=page or wrong)
         if status not in RETRYABLE:
+            wrong = wrong if status in (401, 403) else page or wrong
             about, large = status in ABOUT_DATA, status == TOO_LARGE
             return Answer(False, about_data=about, too_large=large, reason=reason, trouble=wrong)
         wait = seconds_of(reply.headers.get("Retry-After", ""), clock.unix())
@@ -213,6 +216,12 @@ class Gate:
                     self._calls.discard(future)
                     self._cut.discard(future)
                     self._ready.notify_all()
+
+    def apart(self, call: Callable[[], None]) -> None:
+        """Do this while no fork is under way."""
+        with self._ready:
+            self._ready.wait_for(lambda: not self._forks)
+            call()
 
     def close(self) -> None:
         """Let no call begin, wait a moment for those under way, and cut off what is left."""
@@ -326,6 +335,8 @@ class _Grpc:
             answer = gate.call(start)
         except self._grpc.RpcError as error:
             code, details = error.code().name, str(error.details())
+            if code == "DEADLINE_EXCEEDED":
+                gate.apart(self.close)  # gRPC goes on reading, at our cost, whatever it is sent on this connection
             cut = "RST_STREAM" in details  # by something on the way: a receiver of OTLP answers with a status
             return Answer(
                 False,
