@@ -150,17 +150,23 @@ class Limited:
             super().connect()  # type: ignore[misc]
         finally:
             self.timeout = before
+        self._calm()
+
+    def _calm(self) -> None:
+        """Give the socket the timeout of the connection again."""
+        if self.sock is not None:
+            self.sock.settimeout(_seconds(self.timeout, None))
 
     def send(self, data: Any) -> None:
         """Send in the time that is left."""
         limit = _here.limit
-        if limit is None or self.sock is None:
-            super().send(data)  # type: ignore[misc]
-            return
-        self.sock.settimeout(limit.left())
+        if limit is not None and self.sock is None:
+            self.connect()
+        if limit is not None and self.sock is not None:
+            self.sock.settimeout(limit.left())
         super().send(data)  # type: ignore[misc]
-        if self.sock is not None:
-            self.sock.settimeout(_seconds(self.timeout, None))
+        if limit is not None:
+            self._calm()
 
 
 class Plain(Limited, http.client.HTTPConnection):

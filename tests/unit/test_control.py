@@ -1050,7 +1050,7 @@ def test_another_port_can_be_set() -> None:
     offer = "http://127.0.0.1:9/control"
     assert follow(offer, LOCAL, "http://127.0.0.1:9") == (offer, offer, True, True)
     for endpoint, where in ((LOCAL, "http://127.0.0.1:8"), (LOCAL, "https://127.0.0.1:9"), (LOCAL, False)):
-        with pytest.raises(ValueError, match="own port; OTEL_PROGRESS_CONTROL=http://127.0.0.1:9 follows it"):
+        with pytest.raises(ValueError, match=r"own port; OTEL_PROGRESS_CONTROL=http://127\.0\.0\.1:9 follows it"):
             follow(offer, endpoint, where)
     assert not follow("http://other.example/c", SAFE, "http://other.example").trusted
 

@@ -22,7 +22,7 @@ class Farewell:
         self._said = ""
         self._over = False
 
-    def say(self, *, final: bool) -> None:
+    def say(self, final: bool) -> None:
         """Log it, if anything is unsent; after a `final` one there is nothing more to say."""
         if self._over:
             return

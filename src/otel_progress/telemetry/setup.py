@@ -49,6 +49,7 @@ class Configured:
         self._undo: list[Callable[[], None]] = []
         self.pipeline: Pipeline | None = None
         self.channel: Channel | None = None
+        self.farewell: Farewell | None = None
         self.exporter: Any = None
 
     def install(self, *, forked: bool = False) -> None:
@@ -80,7 +81,7 @@ class Configured:
         self.pipeline = Pipeline(logs, metrics, protobuf.resource(about), __version__, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
         self.farewell = Farewell(self.pipeline, unsent_spans)
-        self._hook(runtime.at_last, lambda final: self.farewell.say(final=final))
+        self._hook(runtime.at_last, self.farewell.say)
         self._hook(runtime.at_exit, self.flush)
         self._hook(runtime.in_haste, self.pipeline.flush)
         self._hook(runtime.all_sent, self.pipeline.all_sent)
@@ -118,7 +119,8 @@ class Configured:
             self.channel.close()
         if self.pipeline is not None:
             self.pipeline.flush(timeout)
-            self.farewell.say(final=True)
+            if self.farewell is not None:
+                self.farewell.say(final=True)
             self.pipeline.close()
         if self.exporter is not None:
             self.exporter.close()

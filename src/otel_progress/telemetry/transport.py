@@ -22,7 +22,7 @@ from otel_progress.errors import MissingDependency
 from otel_progress.live.engine import runtime
 from otel_progress.settings import Endpoint, quiet_grpc
 from otel_progress.telemetry import trouble
-from otel_progress.telemetry.protobuf import rejected
+from otel_progress.telemetry.protobuf import rejected, retry_delay
 from otel_progress.telemetry.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -269,6 +269,15 @@ def _same(body: Any) -> Any:
     return body
 
 
+def _asked(error: Any) -> float | None:
+    """The seconds that the trailing metadata of a status ask to wait."""
+    try:
+        found = next((value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"), b"")
+        return retry_delay(found) if isinstance(found, bytes) else None
+    except Exception:
+        return None
+
+
 def _control(call: Any) -> str | None:
     """What the initial metadata of an answer says of a control channel."""
     try:
@@ -341,6 +350,7 @@ class _Grpc:
             return Answer(
                 False,
                 retry=code in _RETRYABLE_CODES or cut,
+                after=_asked(error),
                 unclear=code in ("DEADLINE_EXCEEDED", "CANCELLED") or "failed to connect" not in details,
                 about_data=code in _ABOUT_DATA_CODES,
                 reason=trouble.plain(f"gRPC {code}: {details}"),
