@@ -206,7 +206,7 @@ class Bad:
 
     def mend(self, *, grpc: bool = False) -> None:
         """Be an honest receiver on the same port from now on."""
-        self.honest = True
+        self.honest = not grpc
         for filler in self._fillers:
             filler.close()
         if grpc:
