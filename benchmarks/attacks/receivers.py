@@ -35,7 +35,7 @@ from otel_progress.monitor.webhook import Webhook
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.channel import Channel
-from otel_progress.telemetry.outbox import Letter
+from otel_progress.telemetry.outbox import Letter, Unsent
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.transport import Answer, Transport, connect
 
@@ -154,7 +154,7 @@ class Sender:
 
 
 def against(kinds: Mapping[str, z.Kind], protocol: str) -> None:
-    """Send to all of these, then make them honest: no request is held, nothing spins, all that is kept arrives once."""
+    """Send to all of these, then make them honest: no request is held, nothing spins, all that is kept arrives."""
     with zoo(kinds) as bads:
         senders = [Sender(bad, protocol) for bad in bads.values()]
         end = time.monotonic() + SOME
@@ -170,7 +170,7 @@ def against(kinds: Mapping[str, z.Kind], protocol: str) -> None:
                 sender.pipeline._at_once()  # an hour is honoured, and too long for this
         late = [one for one in senders if not until(lambda one=one: arrived(one), 20.0)]
         names = [f"{one.bad.kind.name} ({events(one.bad)})" for one in late]
-        hold(not late, f"what happened did not arrive once: {', '.join(names)}")
+        hold(not late, f"what happened did not arrive: {', '.join(names)}")
         for sender in senders:
             sender.pipeline.close()
 
@@ -185,11 +185,12 @@ def harm(one: Sender, seconds: float) -> str:
 
 
 def arrived(one: Sender) -> bool:
-    """Whether all is as it should be now that the receiver is honest."""
+    """Whether all is as it should be now that the receiver is honest; on a busy machine an answer may come too late."""
     one.pipeline.poke()
-    if one.bad.kind.fate != z.KEPT:
-        return one.pipeline.all_sent()
-    return sorted(events(one.bad)) == sorted([s.OPERATION_STARTED, s.OPERATION_ENDED])
+    came = set(events(one.bad)) == {s.OPERATION_STARTED, s.OPERATION_ENDED}
+    lost = Unsent(1, 1) if one.bad.kind.fate == z.REFUSED else Unsent()
+    counted = one.pipeline.unsent(final=False)[0] == lost
+    return one.pipeline.all_sent() and counted and (came or one.bad.kind.fate != z.KEPT)
 
 
 @attack("receivers", "log events over HTTP")
@@ -222,13 +223,13 @@ def lanes(make: Callable[[z.Bad, Timed, Path], Way]) -> None:
         ]
         for way in ways.values():
             way.stop()  # type: ignore[attr-defined]
-        hold(not late, f"what was to be passed on was neither delivered once nor counted: {', '.join(late)}")
+        hold(not late, f"what was to be passed on was neither delivered nor counted: {', '.join(late)}")
 
 
 def passed(bad: z.Bad, way: Way) -> bool:
-    """Whether the request is there once, or given up and counted."""
-    kept = bad.kind.fate == z.KEPT
-    return (len(bad.bodies), way.lost) == (1, 0) if kept else not way.wait(0.0) or len(bad.bodies) + way.lost <= 1
+    """Whether the request is there, or given up and counted."""
+    came = bool(bad.bodies)
+    return {z.KEPT: came and not way.lost, z.REFUSED: way.lost == 1 and not came, z.TAKEN: not way.lost}[bad.kind.fate]
 
 
 def request() -> bytes:
