@@ -223,6 +223,8 @@ def lanes(make: Callable[[z.Bad, Timed, Path], Way]) -> None:
         ]
         for way in ways.values():
             way.stop()  # type: ignore[attr-defined]
+        for way in ways.values():
+            way._thread.join(HELD)
         hold(not late, f"what was to be passed on was neither delivered nor counted: {', '.join(late)}")
 
 
@@ -242,12 +244,19 @@ def request() -> bytes:
 def forwarded() -> None:
     """What the monitor passes on from its file."""
 
+    stores: list[Store] = []
+
     def make(bad: z.Bad, timed: Timed, path: Path) -> Way:
         store = Store(path)
+        stores.append(store)
         store.write(Batch(outgoing=(("logs", request()),)))
         return DiskLane("logs", bad.url, timed, store, lambda _: None)
 
-    lanes(make)
+    try:
+        lanes(make)
+    finally:
+        for store in stores:
+            store.close()
 
 
 @attack("receivers", "death certificates")

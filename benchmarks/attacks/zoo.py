@@ -10,6 +10,7 @@ What must never be sent is sent to a `Witness`, which only counts who came.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime as dt
 import functools
@@ -25,13 +26,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from typing_extensions import ParamSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -266,24 +268,37 @@ class Witness:
         self._server.close()
 
 
-# -- certificates
+# -- what is made once
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_making = threading.RLock()
 
 
-@functools.cache
+def once(make: Callable[P, T]) -> Callable[P, T]:
+    """What this returns is made once, even where several threads ask at the same time."""
+    kept = functools.cache(make)
+
+    @functools.wraps(make)
+    def get(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _making:
+            return kept(*args, **kwargs)
+
+    return get
+
+
+@once
 def authority() -> trustme.CA:
     """Who signs the good ones."""
     return trustme.CA()
 
 
-@functools.cache
+@once
 def folder() -> Path:
     """Where certificates lie while this process runs."""
     made = tempfile.TemporaryDirectory(prefix="zoo-")
-    _kept.append(made)
+    atexit.register(made.cleanup)
     return Path(made.name)
-
-
-_kept: list[Any] = []
 
 
 def trusted() -> str:
@@ -294,7 +309,7 @@ def trusted() -> str:
     return str(path)
 
 
-@functools.cache
+@once
 def _context(which: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -406,7 +421,7 @@ def bomb(bad: Bad, conn: socket.socket) -> None:
         conn.sendall(OK + f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
-@functools.cache
+@once
 def _bomb() -> bytes:
     """A gigabyte of zeros, packed twice."""
     inner = gzip.compress(bytes(32 * 1024 * 1024), 9)
