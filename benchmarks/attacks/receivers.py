@@ -243,7 +243,6 @@ def request() -> bytes:
 @attack("receivers", "monitor --forward")
 def forwarded() -> None:
     """What the monitor passes on from its file."""
-
     stores: list[Store] = []
 
     def make(bad: z.Bad, timed: Timed, path: Path) -> Way:
