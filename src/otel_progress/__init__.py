@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from otel_progress.api import (
@@ -38,21 +39,24 @@ from otel_progress.errors import (
     OperationCancelled,
     ProgressError,
 )
+from otel_progress.live.boundary import public as _public
 from otel_progress.live.context import carry
+from otel_progress.live.guard import swallow as _swallow
 from otel_progress.live.operation import Operation, Parent
 from otel_progress.live.stage import Stage
+from otel_progress.model.plan import Plan, StagePlan
+from otel_progress.model.plan import phases as _phases
+from otel_progress.model.repeats import StageRuns
+from otel_progress.model.secrets import MASK as _MASK
+from otel_progress.model.secrets import mask_secrets as _mask_secrets
+from otel_progress.model.snapshot import Event, Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.telemetry.spans import extract, inject
+from otel_progress.version import VERSION as __version__  # noqa: N811
 
 if TYPE_CHECKING:
     from otel_progress.live.executor import CarryingExecutor
-    from otel_progress.model.plan import Plan, StagePlan, phases
-    from otel_progress.model.repeats import StageRuns
-    from otel_progress.model.secrets import mask_secrets
-    from otel_progress.model.snapshot import Event, Progress, Snapshot, StageSnapshot
     from otel_progress.telemetry.setup import configure, shutdown
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CarryingExecutor",
@@ -108,28 +112,36 @@ __all__ = [
     "waiting",
 ]
 
+mask_secrets = _public(_MASK)(_mask_secrets)
+phases = _public(Plan(()))(_phases)
+
 _LATER = {
     "CarryingExecutor": "otel_progress.live.executor",
-    "Event": "otel_progress.model.snapshot",
-    "Plan": "otel_progress.model.plan",
-    "Progress": "otel_progress.model.snapshot",
-    "Snapshot": "otel_progress.model.snapshot",
-    "StagePlan": "otel_progress.model.plan",
-    "StageRuns": "otel_progress.model.repeats",
-    "StageSnapshot": "otel_progress.model.snapshot",
     "configure": "otel_progress.telemetry.setup",
-    "mask_secrets": "otel_progress.model.secrets",
-    "phases": "otel_progress.model.plan",
     "shutdown": "otel_progress.telemetry.setup",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is costly when it is asked for."""
+    """Import what is costly when it is asked for; a function that can't be imported now tries again when called."""
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+    try:
+        import importlib
 
-    value = getattr(importlib.import_module(_LATER[name]), name)
+        value = getattr(importlib.import_module(_LATER[name]), name)
+    except ModuleNotFoundError:
+        raise
+    except BaseException as error:
+        if not name.islower():
+            raise
+        _swallow(error, f"the import of {name}()")
+        return functools.partial(_again, name)
     globals()[name] = value
     return value
+
+
+def _again(name: str, *args: Any, **options: Any) -> Any:
+    """Call what could not be imported before, if it can be by now."""
+    found = __getattr__(name)
+    return None if isinstance(found, functools.partial) else found(*args, **options)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from otel_progress import semconv
 from otel_progress.errors import InvalidArgument, NoOperation
-from otel_progress.live import context, hooks
-from otel_progress.live.node import AsyncTracked, Tracked, tracked
+from otel_progress.live import context, hooks, parts
+from otel_progress.live.boundary import public
+from otel_progress.live.guard import NOTHING_LEFT, swallow
+from otel_progress.live.node import NO_WAIT, AsyncTracked, Tracked, listening, nothing, tracked
 from otel_progress.live.operation import Operation
 from otel_progress.live.registry import registry
 from otel_progress.live.stage import Stage
-from otel_progress.model.values import Number
+from otel_progress.model.values import Number, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,7 +66,14 @@ def operation(name: Any = None, **options: Any) -> Any:
         InvalidArgument: for an empty name, a total below 0, a limit that is not above 0, what is no number, or a plan
             that is invalid.
     """
-    return Operation(name, **options) if isinstance(name, str) else _nameless(Operation, name, options)
+    try:
+        return Operation(name, **options) if isinstance(name, str) else _nameless(Operation, name, options)
+    except BaseException as error:
+        try:
+            swallow(error, "operation")
+        except NOTHING_LEFT:
+            pass
+        return name if callable(name) else object.__new__(Operation)
 
 
 @overload
@@ -94,9 +103,16 @@ def stage(name: Any = None, **options: Any) -> Any:
         depends_on: names of stages that it needs; shown.
         attributes: what else is known of it.
     """
-    if not options and type(name) is str:
-        return Stage(name)
-    return Stage(name, **options) if isinstance(name, str) else _nameless(Stage, name, options)
+    try:
+        if not options and type(name) is str:
+            return Stage(name)
+        return Stage(name, **options) if isinstance(name, str) else _nameless(Stage, name, options)
+    except BaseException as error:
+        try:
+            swallow(error, "stage")
+        except NOTHING_LEFT:
+            pass
+        return name if callable(name) else object.__new__(Stage)
 
 
 def _nameless(kind: type[Operation | Stage], fn: Any, options: dict[str, Any]) -> Any:
@@ -104,7 +120,7 @@ def _nameless(kind: type[Operation | Stage], fn: Any, options: dict[str, Any]) -
         return Unnamed(kind, options)
     what = kind.__name__.lower()
     if not callable(fn) and not hasattr(fn, "__func__"):
-        raise InvalidArgument(f"the name of {what}(...) must be a text, not {fn!r}")
+        raise InvalidArgument(f"the name of {what}(...) must be a text, not {shown(fn)}")
     if options:
         raise InvalidArgument(f"options go with a name: @{what}('name', stall_after=30)")
     return kind(_name_of(fn))(fn)
@@ -133,11 +149,10 @@ def _name_of(fn: Any) -> str:
 
 
 def _wrap(fn: Any, template: Operation | Stage) -> Any:
-    from otel_progress.decorators import wrap  # brings wrapt, which costs more to import than all of this package
-
-    return wrap(fn, template)
+    return parts.get("decorators").wrap(fn, template)
 
 
+parts.modules.append("decorators")  # brings wrapt, which costs more to import than all of this package
 hooks.wrap = _wrap
 
 
@@ -145,6 +160,7 @@ hooks.wrap = _wrap
 def current(*, required: Literal[True]) -> Operation: ...
 @overload
 def current(*, required: bool = False) -> Operation | None: ...
+@public()
 def current(*, required: bool = False) -> Operation | None:
     """The operation that runs here, or None.
 
@@ -157,6 +173,7 @@ def current(*, required: bool = False) -> Operation | None:
     return None if node is None else node.operation
 
 
+@public(makes=list)
 def operations() -> list[Operation]:
     """The operations that run in this process, in the order in which they started.
 
@@ -166,6 +183,7 @@ def operations() -> list[Operation]:
     return registry.in_flight()
 
 
+@public()
 def get(id: str) -> Operation | None:
     """The operation with this id that runs in this process, or None."""
     return next((one for one in registry.in_flight() if one.id == id), None)
@@ -192,9 +210,16 @@ def track(iterable: Any, *, unit: str | None = None, total: Number | None = None
         total: how many items there are, where the iterable can't tell (a generator), or tells it wrong.
         desc: what the loop does, in words; shown as the current step while it runs.
     """
-    node = context.running_here()
-    if node is None:
-        context.outside("track")
+    node = None
+    try:
+        node = context.running_here()
+        if node is None:
+            context.outside("track")
+    except BaseException as error:
+        try:
+            swallow(error, "track")
+        except NOTHING_LEFT:
+            pass
     return tracked(iterable, node, unit, total, desc)
 
 
@@ -205,13 +230,20 @@ def advance(n: Number = 1, unit: str | None = None) -> None:
         n: how many; a number of at least 0.
         unit: what is counted where it is not the unit of the stage: a counter of its own beside the progress.
     """
-    node = context.running_here()
-    if node is None:
-        context.outside("advance")
-    else:
-        node.advance(n, unit)
+    try:
+        node = context.running_here()
+        if node is None:
+            context.outside("advance")
+        else:
+            node.advance(n, unit)
+    except BaseException as error:
+        try:
+            swallow(error, "advance")
+        except NOTHING_LEFT:
+            pass
 
 
+@public()
 def update(
     *,
     completed: Number | None = None,
@@ -227,6 +259,7 @@ def update(
         node.update(completed=completed, total=total, ratio=ratio, message=message)
 
 
+@public()
 def set(**attributes: object) -> None:
     """Set attributes of the stage or operation that runs here."""
     node = context.running_here()
@@ -236,6 +269,7 @@ def set(**attributes: object) -> None:
         node.set(**attributes)
 
 
+@public()
 def heartbeat(**details: object) -> None:
     """The work is alive; it counts as progress only with `heartbeat_counts=True`."""
     node = context.running_here()
@@ -245,17 +279,17 @@ def heartbeat(**details: object) -> None:
         node.heartbeat(**details)
 
 
+@public(NO_WAIT)
 def waiting(reason: object, *, overdue_after: float | None = None) -> Waiting:
     """A declared pause, for `with` or `async with`: a human, a rate limit, a child, a back-off."""
     node = context.running_here()
     if node is None:
-        from otel_progress.live.waits import Waiting
-
         context.outside("waiting")
-        return Waiting(None, "", None)
+        return NO_WAIT
     return node.waiting(reason, overdue_after=overdue_after)
 
 
+@public()
 def note(text: object, /, status: str | None = None, **attributes: object) -> None:
     """A line of the activity feed; it never counts as progress."""
     node = context.running_here()
@@ -265,6 +299,7 @@ def note(text: object, /, status: str | None = None, **attributes: object) -> No
         node.note(text, status, **attributes)
 
 
+@public()
 def record(outcome: str, *, item: object = None, component: object = None) -> None:
     """Count an item that is done by its outcome: `ok`, `failed`, `skipped`, or a word of yours.
 
@@ -277,6 +312,7 @@ def record(outcome: str, *, item: object = None, component: object = None) -> No
         node.record(outcome, item=item, component=component)
 
 
+@public()
 def step(key: object, /) -> None:
     """The work takes this step now; the same step, or the same few, again and again without progress is a loop.
 
@@ -290,6 +326,7 @@ def step(key: object, /) -> None:
         node.step(key)
 
 
+@public()
 def usage(
     *,
     input_tokens: int | None = None,
@@ -305,6 +342,7 @@ def usage(
         node.usage(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost, currency=currency)
 
 
+@public()
 def result(**results: object) -> None:
     """What came out of it; shown in every summary."""
     node = context.running_here()
@@ -314,6 +352,7 @@ def result(**results: object) -> None:
         node.result(**results)
 
 
+@public()
 def request_cancel(reason: str | None = None) -> None:
     """Ask the operation that runs here to stop."""
     node = context.running_here()
@@ -323,6 +362,7 @@ def request_cancel(reason: str | None = None) -> None:
         node.request_cancel(reason)
 
 
+@public(False)
 def cancel_requested() -> bool:
     """Whether somebody asked the operation that runs here to stop."""
     node = context.running_here()
@@ -332,6 +372,7 @@ def cancel_requested() -> bool:
     return node.cancel_requested()
 
 
+@public()
 def raise_if_cancelled() -> None:
     """Raise `OperationCancelled` if somebody asked the operation that runs here to stop."""
     node = context.running_here()
@@ -341,6 +382,7 @@ def raise_if_cancelled() -> None:
         node.raise_if_cancelled()
 
 
+@public(nothing)
 def add_listener(callback: Callback) -> Callable[[], None]:
     """Call this with a snapshot at every change of every operation; returns a function that takes it out again.
 
@@ -349,21 +391,19 @@ def add_listener(callback: Callback) -> Callable[[], None]:
 
     Example: `add_listener(lambda snapshot, event: print(event.name, snapshot.status))`
     """
-    from otel_progress.live.engine.listeners import listen
-
-    return listen(callback, None)
+    return listening().listen(callback, None)  # type: ignore[no-any-return]
 
 
+@public(nothing)
 def on_stall(callback: Callback) -> Callable[[], None]:
     """Call this with a snapshot when an operation is found silent or looping; returns a function that takes it out.
 
     `snapshot.stuck_at` is the line of code at which it hangs, `snapshot.health_reason` the evidence.
     """
-    from otel_progress.live.engine.listeners import listen
-
-    return listen(callback, None, semconv.STALLED)
+    return listening().listen(callback, None, semconv.STALLED)  # type: ignore[no-any-return]
 
 
+@public(nothing)
 def on_verdict(callback: OnVerdict) -> Callable[[], None]:
     """Call this when the verdict on an operation changes; returns a function that takes it out again.
 
@@ -373,13 +413,10 @@ def on_verdict(callback: OnVerdict) -> Callable[[], None]:
 
     Example: `on_verdict(lambda old, new, seen: print(seen.name, old, "->", new, seen.health_reason))`
     """
-    from otel_progress.live.engine.listeners import listen_to_verdicts
-
-    return listen_to_verdicts(callback, None)
+    return listening().listen_to_verdicts(callback, None)  # type: ignore[no-any-return]
 
 
+@public(nothing)
 def on_recover(callback: Callback) -> Callable[[], None]:
     """Call this with a snapshot when an operation moves again that was stuck; returns a function that takes it out."""
-    from otel_progress.live.engine.listeners import listen
-
-    return listen(callback, None, semconv.RECOVERED)
+    return listening().listen(callback, None, semconv.RECOVERED)  # type: ignore[no-any-return]

@@ -19,10 +19,13 @@ from otel_progress import clock
 from otel_progress.errors import InvalidArgument
 from otel_progress.live import context, hooks
 from otel_progress.live.endings import ending, words
-from otel_progress.live.operation import Operation, Use
+from otel_progress.live.guard import NOTHING_LEFT, swallow
+from otel_progress.live.operation import Operation
 from otel_progress.live.registry import registry
 from otel_progress.live.stage import Stage
+from otel_progress.live.use import Use
 from otel_progress.model.status import Status
+from otel_progress.model.values import shown
 
 Maker = Callable[[], Any]
 
@@ -63,9 +66,9 @@ class _Decorated(wrapt.FunctionWrapper):  # type: ignore[type-arg]
 def wrap(fn: Any, template: Operation | Stage) -> Any:
     """Decorate a function, coroutine function, generator function, async generator function or method."""
     if inspect.isclass(fn):
-        raise InvalidArgument(f"{fn.__name__} is a class: decorate the method that does the work instead")
+        raise InvalidArgument(f"{shown(fn)} is a class: decorate the method that does the work instead")
     if not callable(fn) and not isinstance(fn, (classmethod, staticmethod)):
-        raise InvalidArgument(f"only functions can be decorated, not {fn!r}")
+        raise InvalidArgument(f"only functions can be decorated, not {shown(fn)}")
     make: Maker = template._fresh if isinstance(template, Stage) else _maker(template)
     inner = fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else fn
     # What a function wraps says nothing of what it returns itself, so it is not unwrapped.
@@ -85,7 +88,11 @@ def _maker(template: Operation) -> Maker:
     fresh = type(template)._fresh
 
     def make() -> Operation:
-        return fresh(template)
+        try:
+            return fresh(template)
+        except BaseException as error:
+            swallow(error, "a decorated function")
+            return object.__new__(Operation)
 
     return make
 
@@ -110,12 +117,19 @@ def _watched_or_not(make: Maker, template: Operation) -> Any:
         if hooks.wanted or not absent():
             with make():
                 return wrapped(*args, **kwargs)
-        operation = quiet(template)
+        try:
+            operation = quiet(template)
+        except Exception as error:
+            swallow(error, "a decorated function")
+            return wrapped(*args, **kwargs)
         token = enter(operation)
         try:
             result = wrapped(*args, **kwargs)
         except BaseException as error:
-            operation._finish(ending(error), words(error), error)
+            try:
+                operation._finish(ending(error), words(error), error)
+            except NOTHING_LEFT:
+                pass
             raise
         finally:
             leave(token)
@@ -169,20 +183,46 @@ class _Driven(wrapt.ObjectProxy):  # type: ignore[type-arg]
         self._self_end = weakref.finalize(self, _abandoned, node)
         self._self_end.atexit = False
 
-    def _self_enter(self) -> Use:
-        node = self._self_node
-        if node._status is Status.PENDING and node._started is None:
-            node.start()
-        use = Use(node)
-        use.__enter__()
-        node._suspended = False
+    def _self_enter(self) -> Use | None:
+        use = None
+        try:
+            node = self._self_node
+            if node._status is Status.PENDING and node._started is None:
+                node.start()
+            use = Use(node)
+            use.__enter__()
+            node._suspended = False
+        except BaseException as error:
+            try:
+                swallow(error, "a decorated generator")
+            except NOTHING_LEFT:
+                pass
+            except BaseException:  # a signal handler's: the generator does not go on
+                self._self_leave(use)
+                raise
         return use
 
-    def _self_leave(self, use: Use) -> None:
-        self._self_node._suspended = True  # until somebody asks for more
-        use.__exit__(None, None, None)
+    def _self_leave(self, use: Use | None) -> None:
+        try:
+            self._self_node._suspended = True  # until somebody asks for more
+        except NOTHING_LEFT:
+            pass
+        if use is not None:
+            use.__exit__(None, None, None)
 
     def _self_done(self, error: BaseException | None) -> None:
+        """It is over; nothing here may take the place of the generator's own exception."""
+        try:
+            self._self_over(error)
+        except BaseException as broken:
+            if broken is error:
+                return
+            try:
+                swallow(broken, "the end of a generator")
+            except NOTHING_LEFT:
+                pass
+
+    def _self_over(self, error: BaseException | None) -> None:
         wrapped = self.__wrapped__
         if getattr(wrapped, "gi_running", False) or getattr(wrapped, "ag_running", False):
             return  # somebody else called it while it ran: it goes on

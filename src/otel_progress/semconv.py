@@ -192,6 +192,7 @@ DROP_VALUE: Final = "bad_value"
 DROP_LISTENER: Final = "listener"
 DROP_LISTENER_ERROR: Final = "listener_error"
 DROP_STAGE_NAME: Final = "stage_name_cap"
+DROP_ERROR: Final = "internal_error"
 
 
 class Metric(NamedTuple):

@@ -13,7 +13,7 @@ from itertools import takewhile
 from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any, Final, NamedTuple
 
-from otel_progress.live.reading import field, module_of, types_of
+from otel_progress.live.reading import field, is_task, module_of, types_of
 from otel_progress.live.spots import Spot, printable, spot
 
 NODES: Final = 5000
@@ -24,11 +24,6 @@ TASKS: Final = 512
 """Tasks of an event loop that are looked at."""
 DEPTH: Final = 8
 """Futures that stand for each other, one after another."""
-
-
-def is_task(thing: Any) -> bool:
-    """Whether it is an asyncio task."""
-    return issubclass(type(thing), types_of("asyncio.tasks", "Task", "_PyTask"))
 
 
 def is_future(thing: Any) -> bool:

@@ -17,7 +17,6 @@ from otel_progress.model.values import Number
 
 if TYPE_CHECKING:
     from otel_progress.live.node import Handle
-    from otel_progress.live.operation import Operation
 
 Units: TypeAlias = "dict[str | None, Number]"
 """Counts by the unit that was named; None where none was."""
@@ -74,7 +73,7 @@ class Below:
             units[stage._unit if stage._unit_named else None] = done
             self.largest = max(self.largest, total or 0)
             self.bare = self.bare or (total is None and stage._lanes is None)
-        _add(self.sums, units)
+        add(self.sums, units)
         kind = stage.name.translate(_NO_DIGITS)
         self.again = self.again or kind in self.kinds
         if len(self.kinds) < KINDS:
@@ -102,24 +101,6 @@ def leave(stage: Handle) -> None:
         kept.counted += kept.take(stage, stage._below)
 
 
-def leave_child(child: Operation, host: Handle) -> None:
-    """A child operation ended: what it counted stays with the stage or operation that it ran in."""
-    from otel_progress.live.engine.progress import settled
-
-    kept = below(host if host._status is Status.RUNNING or host.operation is host else around(host))
-    plan = getattr(host._opts, "plan", None)  # type: ignore[attr-defined]
-    if plan is not None and plan.index(child.name) is not None:
-        done = child._status is Status.COMPLETED
-        kept.planned[child.name] = 1.0 if done else settled(child).raw or 0.0
-    child._plain_advanced()
-    units = Below()
-    units.take(child, child._below)
-    with registry.lock:
-        _add(kept.child_sums, units.sums)
-        kept.children += 1
-        kept.ended += 1
-
-
 def around(node: Handle) -> Handle:
     """The nearest handle around it that runs, else its operation."""
     operation = node.operation
@@ -129,7 +110,8 @@ def around(node: Handle) -> Handle:
     return outer or operation
 
 
-def _add(sums: Units, units: Mapping[str | None, Number]) -> None:
+def add(sums: Units, units: Mapping[str | None, Number]) -> None:
+    """Add counts to others, within the number of units that are kept."""
     for unit, amount in units.items():
         if unit in sums or len(sums) < values.ATTRIBUTE_COUNT:
             sums[unit] = min(sums.get(unit, 0) + amount, values.INT_MAX)

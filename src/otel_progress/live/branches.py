@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otel_progress.live.counters import Lane
     from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
-    from otel_progress.live.stack import Place
+    from otel_progress.live.places import Place
     from otel_progress.live.stage import Stage
     from otel_progress.live.waits import Waiting
     from otel_progress.model.loop import Loop

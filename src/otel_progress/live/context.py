@@ -16,11 +16,14 @@ from typing_extensions import ParamSpec
 from otel_progress import semconv
 from otel_progress.live import callsite, hooks
 from otel_progress.live.drops import drops
-from otel_progress.live.stack import here
+from otel_progress.live.guard import NOTHING_LEFT, swallow
+from otel_progress.live.places import here
+from otel_progress.model.origin import of_the_job
 
 if TYPE_CHECKING:
     from otel_progress.live.node import Handle
-    from otel_progress.live.operation import Use
+    from otel_progress.live.places import Place
+    from otel_progress.live.use import Use
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,10 +56,17 @@ def leave(node: Handle | Use) -> None:
         return
     try:
         innermost.reset(token)
-    except (ValueError, RuntimeError):
+    except (ValueError, RuntimeError, LookupError) as error:
+        if not is_elsewhere(error):
+            raise
         return
     if span_token is not None:
         hooks.tracing.detach(span_token)
+
+
+def is_elsewhere(error: BaseException) -> bool:
+    """Whether a token could not be reset, as it is of another context; not where a signal handler raised the like."""
+    return isinstance(error, (ValueError, RuntimeError, LookupError)) and not of_the_job(error)
 
 
 def outside(what: str) -> None:
@@ -77,17 +87,28 @@ def carry(fn: Callable[P, R]) -> Callable[P, R]:
     """
     context = contextvars.copy_context()
 
-    @functools.wraps(fn)
     def carried(*args: P.args, **kwargs: P.kwargs) -> R:
         node = context.get(innermost)
         if node is None or not hooks.wanted:
             return context.copy().run(fn, *args, **kwargs)
-        place = here()
-        places = vars(node).setdefault("_carried", set())  # one step, so that two threads get the same
-        places.add(place)
+        places: set[Place] = set()
+        try:
+            place = here()
+            places = vars(node).setdefault("_carried", places)  # one step, so that two threads get the same
+            places.add(place)
+        except BaseException as error:
+            swallow(error, "carry")
+            return context.copy().run(fn, *args, **kwargs)
         try:
             return context.copy().run(fn, *args, **kwargs)
         finally:
             places.discard(place)
 
-    return carried
+    try:
+        return functools.wraps(fn)(carried)
+    except BaseException as error:
+        try:
+            swallow(error, "carry")
+        except NOTHING_LEFT:
+            pass
+        return carried

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from otel_progress.errors import OperationCancelled
 
 if TYPE_CHECKING:
-    from otel_progress.live.stack import Place
+    from otel_progress.live.places import Place
 
 T = TypeVar("T")
 _MANY: Final = sys.maxsize

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from otel_progress.errors import OperationCancelled
 from otel_progress.live import redaction
+from otel_progress.live.drops import drops
+from otel_progress.model import values
+from otel_progress.model.origin import of_the_job
 from otel_progress.model.status import Status
 
 _CANCELLED = frozenset(
@@ -22,7 +25,9 @@ def ending(error: BaseException | None) -> Status:
         return Status.COMPLETED
     try:
         return _ending(error)
-    except Exception:
+    except BaseException as broken:
+        if of_the_job(broken):
+            raise
         return Status.FAILED
 
 
@@ -44,7 +49,19 @@ def words(error: BaseException | None) -> str | None:
     if error is None:
         return None
     try:
+        return _words(error)
+    except BaseException as broken:
+        if of_the_job(broken):
+            raise
+        return None
+
+
+def _words(error: BaseException) -> str:
+    name = values.text(type.__dict__["__name__"].__get__(type(error)), drops)  # whatever its metaclass says
+    try:
         said = str.__str__(str(error))
-    except Exception:
+    except BaseException as broken:
+        if of_the_job(broken):
+            raise
         said = ""
-    return redaction.text("exception", f"{type(error).__name__}: {said}" if said else type(error).__name__)
+    return redaction.text("exception", f"{name}: {said}" if said else name)

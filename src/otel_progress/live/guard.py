@@ -1,18 +1,25 @@
-"""Keeps our own errors away from the job."""
+"""Keeps our own errors away from the job.
+
+What passes is an exception of the job's own (`model/origin.py`), and a `ProgressError`, which is documented where it is
+raised. Anything else is counted (`semconv.DROP_ERROR`) and logged once.
+"""
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Callable
-from typing import TypeVar
+import sys
+from typing import Final
 
-from typing_extensions import ParamSpec
-
+from otel_progress import semconv
 from otel_progress.errors import ProgressError
+from otel_progress.live.drops import drops
+from otel_progress.model.origin import of_the_job
 
-P = ParamSpec("P")
 log = logging.getLogger("otel_progress")
+NOTHING_LEFT: Final = (MemoryError, RecursionError)
+"""What even `swallow` may meet: no memory, or no frame, is left."""
+KINDS: Final = 1_000
+"""Kinds of errors that are logged; beyond this number they are only counted."""
 _told: set[str] = set()
 
 
@@ -20,30 +27,39 @@ def say(text: str, *args: object, exc_info: bool = False) -> None:
     """Log a warning; what a handler of the user's raises reaches neither the job nor a thread of ours."""
     try:
         log.warning(text, *args, exc_info=exc_info or None)
-    except Exception:
-        return
+    except BaseException as error:
+        if of_the_job(error):
+            raise
 
 
 def tell_once(what: str, *args: object) -> None:
-    """Log the exception that is being handled, once for each kind of text."""
-    if what not in _told:
+    """Count the exception that is being handled, and log it once for each kind of text; the job's own goes on."""
+    error = sys.exc_info()[1]
+    if error is not None and of_the_job(error):
+        raise error
+    drops.add(semconv.DROP_ERROR)
+    if what not in _told and len(_told) < KINDS:
         _told.add(what)
         say(what, *args, exc_info=True)
 
 
-R = TypeVar("R")
+def swallow(error: BaseException, call: str) -> None:
+    """Count an error of ours in a call, and log it once a call; raise the job's own, and documented ones, again.
 
-
-def guarded(fn: Callable[P, None]) -> Callable[P, None]:
-    """The function, but an error of ours in it is logged once instead of reaching the job."""
-
-    @functools.wraps(fn)
-    def guard(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            fn(*args, **kwargs)
-        except ProgressError:
+    It never raises anything else, even where no frame or no memory is left.
+    """
+    if isinstance(error, ProgressError):
+        raise error
+    try:
+        passes = of_the_job(error)
+    except Exception:
+        passes = not isinstance(error, Exception)
+    if passes:
+        raise error
+    try:
+        tell_once(f"telemetry failed in {call}; the job goes on")
+    except NOTHING_LEFT:
+        return
+    except BaseException as another:
+        if of_the_job(another):
             raise
-        except Exception:
-            tell_once(f"telemetry failed in {fn.__qualname__}; the job goes on")
-
-    return guard

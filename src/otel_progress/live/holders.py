@@ -11,8 +11,8 @@ from types import FrameType, FunctionType, MethodType
 from typing import Any, Final
 
 from otel_progress.live import trio_tasks
-from otel_progress.live.awaits import Link, chain, is_task, libraries, names_of, tasks_of, variables
-from otel_progress.live.reading import field, module_of, types_of
+from otel_progress.live.awaits import Link, chain, libraries, names_of, tasks_of, variables
+from otel_progress.live.reading import field, is_task, module_of, types_of
 from otel_progress.live.spots import file
 from otel_progress.live.workers import reached
 

@@ -14,13 +14,22 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from otel_progress import clock, semconv
-from otel_progress.live import callsite, counters, redaction
+from otel_progress.errors import InvalidArgument
+from otel_progress.live import callsite, counters, parts, redaction
+from otel_progress.live.boundary import public
 from otel_progress.live.counters import Lane, Request
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import words
+from otel_progress.live.guard import NOTHING_LEFT, swallow
+from otel_progress.live.places import here
+from otel_progress.live.reading import is_task
+from otel_progress.live.registry import registry
 from otel_progress.live.running import around
-from otel_progress.live.stack import here
+from otel_progress.live.use import Use
+from otel_progress.live.waits import Waiting
 from otel_progress.model import values
+from otel_progress.model.origin import of_the_job
+from otel_progress.model.snapshot import Note
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Attributes, Number
 
@@ -31,11 +40,10 @@ if TYPE_CHECKING:
     from otel_progress.live.engine.learning import Limits, Lived
     from otel_progress.live.engine.listeners import Callback, OnVerdict
     from otel_progress.live.engine.loops import Loops
-    from otel_progress.live.operation import Operation, Use
-    from otel_progress.live.stack import Place
+    from otel_progress.live.operation import Operation
+    from otel_progress.live.places import Place
     from otel_progress.live.stage import Stage, StageGiven
     from otel_progress.live.trail import Kept
-    from otel_progress.live.waits import Waiting
     from otel_progress.model.estimate import Pace
     from otel_progress.model.loop import Loop
 
@@ -65,9 +73,15 @@ class _Tracked:
     def _lane(self) -> Lane | None:
         """A lane for a new loop, or None where nothing runs that it could belong to."""
         node = self._node
-        if node is None or node._status.final:
-            return None
-        return node._open_lane(self._iterable, self._unit, self._total, self._desc)
+        try:
+            if node is not None and not node._status.final:
+                return node._open_lane(self._iterable, self._unit, self._total, self._desc)
+        except BaseException as error:
+            try:
+                swallow(error, "track")
+            except NOTHING_LEFT:
+                pass
+        return None
 
     def __len__(self) -> int:
         """The length of what is tracked, else the total that was given for it."""
@@ -139,14 +153,21 @@ def tracked(
     iterable: Any, node: Handle | None, unit: str | None, total: Number | None = None, desc: object = None
 ) -> Any:
     """The loops of a node over anything that can be looped over."""
-    if total is not None:
-        total = accepted("track", "total", total)
-    if not hasattr(iterable, "__aiter__"):
-        if not hasattr(iterable, "__iter__"):
-            iter(iterable)
-        return Tracked(iterable, node, unit, total, desc)
-    kind = _Both if hasattr(iterable, "__iter__") else AsyncTracked
-    return kind(iterable, node, unit, total, desc)
+    try:
+        if total is not None:
+            total = accepted("track", "total", total)
+        many, later = hasattr(iterable, "__iter__"), hasattr(iterable, "__aiter__")
+        kind = (_Both if many else AsyncTracked) if later else Tracked
+        if many or later:
+            return kind(iterable, node, unit, total, desc)
+    except BaseException as error:
+        try:
+            swallow(error, "track")
+        except NOTHING_LEFT:
+            pass
+        return iterable
+    iter(iterable)
+    return Tracked(iterable, node, unit, total, desc)
 
 
 def accepted(call: str, option: str, value: object) -> Number | None:
@@ -159,8 +180,6 @@ def accepted(call: str, option: str, value: object) -> Number | None:
 
 def _ends_with_task(place: Place) -> bool:
     """Whether an asyncio task runs there, which is cancelled as such."""
-    from otel_progress.live.awaits import is_task
-
     return place.task is not None and is_task(place.task())
 
 
@@ -174,7 +193,9 @@ def length(iterable: object) -> int | None:
     hint = getattr(type(iterable), "__len__", None) or getattr(type(iterable), "__length_hint__", None)
     try:
         result = hint(iterable) if hint else None
-    except Exception:
+    except BaseException as error:
+        if of_the_job(error):
+            raise
         return None
     return result if isinstance(result, int) and 0 <= result <= values.INT_MAX else None
 
@@ -182,6 +203,20 @@ def length(iterable: object) -> int | None:
 _ABOUT_ONE: Final = 1.001
 """A ratio up to here is 1 with an error of rounding; one above is a percentage, or a mistake."""
 _NO_COUNTS: Final[Mapping[str, Number]] = {}
+NO_WAIT: Final = Waiting(None, "", None)
+
+
+def nothing() -> None:
+    """Take out a listener that could not be added."""
+
+
+def listening() -> Any:
+    """The module of the listeners.
+
+    Raises:
+        NotImported: where it is not there.
+    """
+    return parts.get("live.engine.listeners")
 
 
 class More:
@@ -205,8 +240,11 @@ class More:
 class Handle:
     """An operation or a stage, as its code sees it."""
 
+    _stage_kind: type[Stage]
     # The usual values stand here, so that a new handle sets only what differs.
-    name: str
+    name = "unnamed"
+    _left = False
+    """Whether its end failed in the job's thread, and was left to the ticker."""
     _parent: Handle | None = None
     _status = Status.PENDING
     _reason: str | None = None
@@ -305,15 +343,19 @@ class Handle:
         if unit is None:
             try:
                 self._advanced += n
-            except Exception:
-                self._no_number(n)
+            except BaseException as error:
+                self._no_number(n, error)
         else:
             self._count_in(unit, n)
 
-    def _no_number(self, n: object) -> None:
+    @public(name="advance")
+    def _no_number(self, n: object, error: BaseException) -> None:
+        if of_the_job(error):
+            raise error
         drops.add(semconv.DROP_VALUE)
         callsite.refused("advance", "n", n)
 
+    @public(name="advance")
     def _count_in(self, unit: str, n: Number) -> None:
         """Add to the counter of another unit."""
         if self._status is Status.PENDING:
@@ -342,8 +384,14 @@ class Handle:
     ) -> AsyncTracked[T]: ...
     def track(self, iterable: Any, *, unit: str | None = None, total: Number | None = None, desc: object = None) -> Any:
         """The same items, counted while a loop takes them; see `otel_progress.track`."""
-        if self._status is Status.PENDING:
-            self._too_early("track")
+        try:
+            if self._status is Status.PENDING:
+                self._too_early("track")
+        except BaseException as error:
+            try:
+                swallow(error, "track")
+            except NOTHING_LEFT:
+                pass
         return tracked(iterable, self, unit, total, desc)
 
     def _too_early(self, call: str) -> None:
@@ -359,6 +407,7 @@ class Handle:
 
     # -- what it says about itself
 
+    @public()
     def update(
         self,
         *,
@@ -407,12 +456,14 @@ class Handle:
         """A count below the highest so far was said: work that comes again, not progress."""
         self._step(f"completed {completed:g}")
 
+    @public()
     def set(self, /, **attributes: object) -> None:
         """Set attributes; they show in every summary and on the span. A None is left out."""
         more = self._with_more()
         more.attributes = redaction.attributes(attributes, more.attributes)
         self.operation._said += 1
 
+    @public()
     def heartbeat(self, /, **details: object) -> None:
         """The work is alive. It resets the idle time only with `heartbeat_counts=True`."""
         if self._status is Status.PENDING:
@@ -423,6 +474,7 @@ class Handle:
         self.operation._heard(self)
         self._say(semconv.HEARTBEAT, redaction.attributes(details) if details else EMPTY)
 
+    @public()
     def note(self, text: object, /, status: str | None = None, **attributes: object) -> None:
         """A line of the activity feed; it never resets the idle time.
 
@@ -437,6 +489,7 @@ class Handle:
         line = redaction.text("note", text)
         self._tell(line, None if status is None else values.text(status, drops, values.NAME_LENGTH), attributes)
 
+    @public()
     def record(self, outcome: str, *, item: object = None, component: object = None) -> None:
         """Count an item that is done, by its outcome (`ok`, `failed`, `skipped`, or another word).
 
@@ -462,6 +515,7 @@ class Handle:
             line = "failed: " + " ".join(filter(None, (part, thing))) if part or thing else "failed"
             self._tell(line, key, about)
 
+    @public()
     def step(self, key: object, /) -> None:
         """The work takes this step now; the same step, or the same few, again and again without progress is a loop.
 
@@ -479,6 +533,7 @@ class Handle:
         for node in around(self):
             node._with_loops(now).step(node, key, now)
 
+    @public()
     def usage(
         self,
         *,
@@ -507,12 +562,14 @@ class Handle:
             else:
                 drops.add(semconv.DROP_ATTRIBUTE)
 
+    @public()
     def result(self, /, **results: object) -> None:
         """What came out of it; shown in every summary."""
         more = self.operation._with_more()
         more.result = redaction.attributes(results, more.result)
         self.operation._said += 1
 
+    @public(NO_WAIT)
     def waiting(self, reason: object, *, overdue_after: float | None = None) -> Waiting:
         """A declared pause, for `with` or `async with`: the stuck clock stops until its end.
 
@@ -520,8 +577,6 @@ class Handle:
             reason: what it waits for.
             overdue_after: after so many seconds the wait itself counts as trouble.
         """
-        from otel_progress.live.waits import Waiting
-
         if self._status is Status.PENDING:
             self._too_early("waiting")
         if overdue_after is not None and not values.number(overdue_after, drops, 0) > 0:  # type: ignore[operator]
@@ -531,10 +586,13 @@ class Handle:
 
     def stage(self, name: str, **options: Unpack[StageGiven]) -> Stage:
         """A stage of this one; see `otel_progress.stage`."""
-        from otel_progress.live.stage import Stage
+        if "parent" in options:
+            raise InvalidArgument(
+                "the stage of a handle has that handle as its parent; use otel_progress.stage(parent=)"
+            )
+        return self._stage_kind(name, parent=self, **options)
 
-        return Stage(name, parent=self, **options)
-
+    @public(nothing)
     def add_listener(self, callback: Callback) -> Callable[[], None]:
         """Call this with a snapshot at every change of the operation; returns a function that takes it out again.
 
@@ -543,30 +601,26 @@ class Handle:
         runs on the loop where it was added, one event after the other. What it raises is logged once, and never
         reaches the job.
         """
-        from otel_progress.live.engine.listeners import listen
+        return listening().listen(callback, self.operation)  # type: ignore[no-any-return]
 
-        return listen(callback, self.operation)
-
+    @public(nothing)
     def on_stall(self, callback: Callback) -> Callable[[], None]:
         """Call this with a snapshot when the operation is found silent or looping; see `add_listener`."""
-        from otel_progress.live.engine.listeners import listen
+        return listening().listen(callback, self.operation, semconv.STALLED)  # type: ignore[no-any-return]
 
-        return listen(callback, self.operation, semconv.STALLED)
-
+    @public(nothing)
     def on_recover(self, callback: Callback) -> Callable[[], None]:
         """Call this with a snapshot when the operation moves again after that; see `add_listener`."""
-        from otel_progress.live.engine.listeners import listen
+        return listening().listen(callback, self.operation, semconv.RECOVERED)  # type: ignore[no-any-return]
 
-        return listen(callback, self.operation, semconv.RECOVERED)
-
+    @public(nothing)
     def on_verdict(self, callback: OnVerdict) -> Callable[[], None]:
         """Call this when the verdict on the operation changes; see `otel_progress.on_verdict`."""
-        from otel_progress.live.engine.listeners import listen_to_verdicts
-
-        return listen_to_verdicts(callback, self.operation)
+        return listening().listen_to_verdicts(callback, self.operation)  # type: ignore[no-any-return]
 
     # -- its end
 
+    @public()
     def complete(self, message: object = None) -> None:
         """It is done; a later end changes nothing.
 
@@ -581,6 +635,7 @@ class Handle:
             self._message = said
         self._finish(Status.COMPLETED, said, None)
 
+    @public()
     def fail(self, error: BaseException | str | None = None) -> None:
         """It failed, with an exception or a reason; a later end changes nothing."""
         if isinstance(error, BaseException):
@@ -588,28 +643,30 @@ class Handle:
         else:
             self._finish(Status.FAILED, None if error is None else redaction.text("reason", error), None)
 
+    @public()
     def cancel(self, reason: str | None = None) -> None:
         """It was given up; a later end changes nothing."""
         self._finish(Status.CANCELLED, None if reason is None else redaction.text("reason", reason), None)
 
     def use(self) -> Use:
         """Make it current, for `with` or `async with`; that ends nothing."""
-        from otel_progress.live.operation import Use
-
         return Use(self)
 
     # -- cancelling
 
+    @public()
     def request_cancel(self, reason: str | None = None) -> None:
         """Ask the operation to stop; its code finds out by `cancel_requested` or `raise_if_cancelled`."""
         operation = self.operation
         operation._cancel_reason = (redaction.text("reason", reason) if reason is not None else "") or "requested"
         operation._said += 1
 
+    @public(False)
     def cancel_requested(self) -> bool:
         """Whether somebody asked the operation to stop."""
         return self.operation._cancel_reason is not None
 
+    @public()
     def raise_if_cancelled(self) -> None:
         """Raise `OperationCancelled` if somebody asked the operation to stop."""
         reason = self.operation._cancel_reason
@@ -629,8 +686,6 @@ class Handle:
 
     def _tell(self, line: str, status: str | None, attributes: Mapping[str, object]) -> None:
         """Put a line into the feed, and report it."""
-        from otel_progress.model.snapshot import Note
-
         kept = redaction.attributes(attributes) if attributes else EMPTY
         self.operation._add_note(Note(clock.unix(), line, status, self._path, kept))
         self._say(semconv.NOTE, kept, {semconv.NOTE_TEXT: line, semconv.NOTE_STATUS: status})
@@ -650,15 +705,17 @@ class Handle:
         """The memory of what it does again and again, made when it is needed first."""
         loops = self._loops
         if loops is None:
-            from otel_progress.live.engine.loops import Loops
-
-            loops = vars(self).setdefault("_loops", Loops(self, now))  # one step, so that two threads get the same
+            made = parts.get("live.engine.loops").Loops(self, now)
+            loops = vars(self).setdefault("_loops", made)  # one step, so that two threads get the same
         return loops
 
     def _plain_advanced(self) -> Number:
         """What `advance` summed up, as a finite number."""
         raw, sound = self._advanced, self._sound
         if type(raw) is int:
+            if raw > values.INT_MAX:
+                drops.add(semconv.DROP_VALUE)
+                raw = self._advanced = values.INT_MAX
             if raw < sound:
                 self._fell(sound, raw)
             self._sound = raw
@@ -746,8 +803,6 @@ class Handle:
 
     def _fold_lanes(self) -> None:
         """Turn closed lanes into sums by unit, so that their number is bounded."""
-        from otel_progress.live.registry import registry
-
         with registry.lock:
             sums = self._with_more().sums
             for lane in [lane for lane in self._lanes or () if lane.closed]:
@@ -829,8 +884,8 @@ def _locked_advance(self: Handle, n: Number = 1, unit: str | None = None) -> Non
     with _advance_lock:
         try:
             self._advanced += n
-        except Exception:
-            self._no_number(n)
+        except BaseException as error:
+            self._no_number(n, error)
 
 
 _advance_lock = threading.Lock()

@@ -10,18 +10,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, TypeVar
 
 from otel_progress import clock, semconv
-from otel_progress.errors import InvalidArgument, InvalidState
-from otel_progress.live import callsite, context, hooks, redaction
-from otel_progress.live.below import leave_child
-from otel_progress.live.branches import touch_lanes
+from otel_progress.errors import InvalidArgument, InvalidState, ProgressError
+from otel_progress.live import callsite, context, hooks, parts, redaction
+from otel_progress.live.boundary import public
+from otel_progress.live.branches import find_wait, touch_lanes
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import ending, words
-from otel_progress.live.guard import guarded, tell_once
+from otel_progress.live.guard import NOTHING_LEFT, swallow, tell_once
+from otel_progress.live.leaving import leave_child
 from otel_progress.live.node import Handle
 from otel_progress.live.registry import registry
-from otel_progress.live.stack import here
+from otel_progress.live.running import fold
 from otel_progress.live.trail import keep
-from otel_progress.model import values
+from otel_progress.model import feed, values
+from otel_progress.model.plan import make_plan
+from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
 
@@ -30,11 +33,10 @@ if TYPE_CHECKING:
     from otel_progress.live.engine.listeners import Listener
     from otel_progress.live.engine.parallel import Judged
     from otel_progress.live.engine.watchdog import Trouble
-    from otel_progress.live.stack import Place
     from otel_progress.live.stage import Stage
     from otel_progress.model.plan import Plan, StagePlan
     from otel_progress.model.repeats import FoldedRuns
-    from otel_progress.model.snapshot import Note, Snapshot
+    from otel_progress.model.snapshot import Note
 
     class OperationGiven(TypedDict, total=False):
         """What may be said of an operation beside its name; see `otel_progress.operation`."""
@@ -64,6 +66,20 @@ WEIGHED: Final = 1_000
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
 
+def decorate(template: Operation | Stage, fn: F) -> F:
+    """The function with an operation or a stage for each call; where that can't be made, the function itself."""
+    try:
+        registry.pending.discard(template)  # type: ignore[arg-type] # a pattern, itself never to be started
+        decorated: F = hooks.wrap(fn, template)
+    except BaseException as error:
+        try:
+            swallow(error, "a decorator; the function runs without it")
+        except NOTHING_LEFT:
+            pass
+        return fn
+    return decorated
+
+
 class Parent(NamedTuple):
     """An operation elsewhere, as `extract` found it: its id, and its OpenTelemetry context."""
 
@@ -88,6 +104,7 @@ class OperationOptions(NamedTuple):
 
 
 PLAIN: Final = OperationOptions()
+_BLANK: Final = Snapshot("", "", Status.PENDING, 0.0)
 UNSAID: Final[Any] = object()
 """The limit is not named: it is inherited, or learned."""
 
@@ -143,6 +160,7 @@ class Operation(Handle):
     _surveyed: tuple[float, Any] | None = None
     _seen_by_ticker = False
 
+    @public(strict=True, name="operation")
     def __init__(
         self,
         name: str,
@@ -164,7 +182,8 @@ class Operation(Handle):
     ) -> None:
         """An operation that has not started; see `otel_progress.operation`."""
         if not isinstance(name, str) or not name:
-            raise InvalidArgument(f"an operation's name must be a text that is not empty, not {name!r}")
+            raise InvalidArgument(f"an operation's name must be a text that is not empty, not {values.shown(name)}")
+        parts.load()
         self.name = values.text(name, drops, values.NAME_LENGTH)
         options = OperationOptions(
             None if id is None else values.text(id, drops, values.NAME_LENGTH),
@@ -250,10 +269,14 @@ class Operation(Handle):
     def status(self) -> Status:
         """What happened to it so far; it waits while one of its stages does."""
         if self._status is Status.RUNNING and self._running:
-            from otel_progress.live.branches import find_wait
-
-            return Status.RUNNING if find_wait(self, 0.0) is None else Status.WAITING
-        return super().status
+            try:
+                return Status.RUNNING if find_wait(self, 0.0) is None else Status.WAITING
+            except BaseException as error:
+                try:
+                    swallow(error, "status")
+                except NOTHING_LEFT:
+                    pass
+        return Status.WAITING if self._waits and not self._status.final else self._status
 
     @property
     def _ours(self) -> bool:
@@ -272,6 +295,16 @@ class Operation(Handle):
         if self._status is not Status.PENDING or self._started is not None:
             what = "ended before its start" if self._started is None else "was started before"
             raise InvalidState(f"operation {self.name!r} {what}; make a new operation(...) for each run")
+        try:
+            self._start()
+        except BaseException as error:
+            try:
+                swallow(error, "the start of an operation")
+            except NOTHING_LEFT:
+                pass
+        return self
+
+    def _start(self) -> None:
         if self._advanced:
             self._too_early("advance")
         options = self._opts
@@ -281,10 +314,8 @@ class Operation(Handle):
                 above = above._parent
             self._parent = above
         self._generation = registry.generation
-        if options.cancels and not hooks.wanted:
-            from otel_progress.live.engine import runtime
-
-            runtime.want()  # somebody has to look
+        if options.cancels and not hooks.wanted and parts.load():
+            parts.get("live.engine.runtime").want()  # somebody has to look
         if options.id is not None:
             registry.add(self)
         redaction.of_start(self)
@@ -295,7 +326,7 @@ class Operation(Handle):
             registry.listed.add(self)
         try:
             hooks.tracing.start(self, options.parent or self._parent, self._started_ns)
-        except Exception:
+        except BaseException:
             tell_once("no span could be started for an operation; the job goes on")
         try:
             if hooks.wanted:
@@ -303,9 +334,10 @@ class Operation(Handle):
             parent = self._parent_here()
             if parent is not None:
                 parent._adopt(self)
-        except Exception:
+        except ProgressError:
+            raise
+        except BaseException:
             tell_once("telemetry failed at the start of an operation; the job goes on")
-        return self
 
     def _announce(self) -> None:
         """Somebody takes events: stand in the registry, and tell of the start."""
@@ -316,8 +348,19 @@ class Operation(Handle):
             prepare(self)
         self._report(semconv.OPERATION_STARTED, self, EMPTY)
 
-    @guarded
     def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
+        try:
+            self._end(status, reason, error)
+        except BaseException as broken:
+            if self._seen_by_ticker and not self._left and self._status is Status.RUNNING:
+                self._left = True
+                registry.dropped.append((self, status, reason))  # the ticker ends it
+            try:
+                swallow(broken, "the end of an operation")
+            except NOTHING_LEFT:
+                pass
+
+    def _end(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         running, self._running = self._running, []  # at once, so that many stages end in a time that grows as they do
         for stage in reversed(running or ()):
             stage._finish(status, reason, None)
@@ -348,19 +391,40 @@ class Operation(Handle):
 
     def __enter__(self) -> Operation:
         """Start it, and make it current."""
-        self.start()
-        context.enter(self)
+        fresh = self._started is None
+        try:
+            self.start()
+            context.enter(self)
+        except BaseException as error:
+            try:
+                swallow(error, "the start of an operation")
+            except NOTHING_LEFT:
+                pass
+            except BaseException as meant:  # a signal handler's: the block is never entered
+                if fresh and self._started is not None:
+                    self.__exit__(type(meant), meant, None)
+                raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End it with what happened; an exception passes unchanged."""
-        if error is None:
-            self._finish(Status.COMPLETED, None, None)
-        else:
-            self._finish(ending(error), words(error), error)
-        context.leave(self)
+        try:
+            if error is None:
+                self._finish(Status.COMPLETED, None, None)
+            else:
+                self._finish(ending(error), words(error), error)
+        except BaseException as broken:
+            try:
+                swallow(broken, "the end of an operation")
+            except NOTHING_LEFT:
+                pass
+        finally:
+            try:
+                context.leave(self)
+            except NOTHING_LEFT:
+                pass
 
     async def __aenter__(self) -> Operation:
         """Start it, and make it current."""
@@ -374,9 +438,7 @@ class Operation(Handle):
 
     def __call__(self, fn: F) -> F:
         """Decorate a function: each call of it is an operation of its own."""
-        registry.pending.discard(self)  # a pattern of operations, itself never to be started
-        decorated: F = hooks.wrap(fn, self)
-        return decorated
+        return decorate(self, fn)
 
     def __del__(self) -> None:
         if self._status is Status.RUNNING and self._seen_by_ticker:
@@ -385,27 +447,51 @@ class Operation(Handle):
     # -- what is known of it
 
     def snapshot(self) -> Snapshot:
-        """Everything that is known of it now, as an immutable value."""
-        from otel_progress.live.engine.capture import capture
+        """Everything that is known of it now, as an immutable value.
 
-        now = clock.monotonic()
-        if not self._seen_by_ticker and self._status is Status.RUNNING:
-            from otel_progress.live.engine.sampling import sample
-
-            sample(self, now)  # nobody else looks
-        return capture(self, now, clock.time_ns())
+        Where no memory is left to find more, it holds only who it is and its status.
+        """
+        try:
+            now = clock.monotonic()
+            if not self._seen_by_ticker and self._status is Status.RUNNING:
+                parts.get("live.engine.sampling").sample(self, now)  # nobody else looks
+            found: Snapshot = parts.get("live.engine.capture").capture(self, now, clock.time_ns())
+        except BaseException as error:
+            try:
+                swallow(error, "snapshot")
+            except NOTHING_LEFT:
+                pass
+            try:
+                found = object.__new__(Snapshot)
+                vars(found).update(vars(_BLANK), operation_id=self._id or self._opts.id or "", name=self.name)
+                vars(found).update(status=self._status, timestamp=self._started_ns / 1e9)
+            except NOTHING_LEFT:
+                found = _BLANK
+        return found
 
     def summary(self) -> str:
         """What became of it in a few lines: status, time, progress, stages, outcomes, results."""
-        from otel_progress.model.summary import summary
-
-        return summary(self.snapshot())
+        try:
+            text: str = parts.get("model.summary").summary(self.snapshot())
+        except BaseException as error:
+            try:
+                swallow(error, "summary")
+            except NOTHING_LEFT:
+                pass
+            return f"{self.name}: {self._status._value_}"
+        return text
 
     def summary_dict(self) -> dict[str, Any]:
         """What `summary` tells as plain JSON, under the keys of `Snapshot.to_dict()`; durations in seconds."""
-        from otel_progress.model.summary import summary_dict
-
-        return summary_dict(self.snapshot())
+        try:
+            found: dict[str, Any] = parts.get("model.summary").summary_dict(self.snapshot())
+        except BaseException as error:
+            try:
+                swallow(error, "summary_dict")
+            except NOTHING_LEFT:
+                pass
+            return {"operation_id": self._id or self._opts.id or "", "name": self.name, "status": self._status._value_}
+        return found
 
     # -- what its handles report
 
@@ -428,8 +514,6 @@ class Operation(Handle):
             return self._stages
 
     def _fold(self) -> None:
-        from otel_progress.live.running import fold
-
         fold(self)
 
     def _weigh(self, stage: Stage) -> None:
@@ -513,11 +597,9 @@ class Operation(Handle):
             self._check_at = 0.0
 
     def _add_note(self, note: Note) -> None:
-        from otel_progress.model.feed import add as add_note
-
         if self._notes is None:
             self._notes = deque(maxlen=NOTES)
-        add_note(self._notes, note)
+        feed.add(self._notes, note)
 
     def _used(self, key: str, amount: float) -> None:
         if hooks.wanted:
@@ -530,7 +612,9 @@ def _known_parent(given: Any) -> Operation | Stage | Parent | str | None:
     if isinstance(given, Parent) and given.operation_id is not None:
         return Parent(values.text(given.operation_id, drops, values.NAME_LENGTH), given.context)
     if given is not None and not isinstance(given, (Handle, Parent)):
-        raise InvalidArgument(f"parent is an operation, a stage, what extract() found, or an id, not {given!r}")
+        raise InvalidArgument(
+            f"parent is an operation, a stage, what extract() found, or an id, not {values.shown(given)}"
+        )
     found: Any = given
     return found  # type: ignore[no-any-return]
 
@@ -545,61 +629,21 @@ def _repeats(given: Any) -> int | None:
     if given is None or (type(given) is int and given >= 2):
         return given
     raise InvalidArgument(
-        f"loop_after is how often the same step may come in a row, a whole number from 2 on, not {given!r}"
+        f"loop_after is how often the same step may come in a row, a whole number from 2 on, not {values.shown(given)}"
     )
 
 
 def _cancels(policy: object) -> bool:
-    if policy in ("report", "cancel"):
+    if isinstance(policy, str) and policy in ("report", "cancel"):
         return policy == "cancel"
-    raise InvalidArgument(f"stall_policy is 'report' or 'cancel', not {policy!r}")
+    raise InvalidArgument(f"stall_policy is 'report' or 'cancel', not {values.shown(policy)}")
 
 
 def _plan(given: Plan | Iterable[StagePlan | str] | None) -> Plan | None:
-    if given is None:
-        return None
-    from otel_progress.model.plan import make_plan
-
-    return make_plan(given)
+    return None if given is None else make_plan(given)
 
 
-class Use:
-    """Makes a started handle current; for `with` and `async with`."""
-
-    def __init__(self, node: Handle) -> None:
-        """For a handle."""
-        self._node = node
-        self._context: Any = None
-        self._token: Any = None
-        self._places: tuple[Place, Place] | None = None
-
-    def __enter__(self) -> Any:
-        """The handle is current from here on."""
-        self._context = context.innermost.set(self._node)
-        before = self._node._place
-        if before is not None:
-            self._node._place = place = here()
-            self._places = before, place
-        self._token = hooks.tracing.attach(self._node) if self._node._span is not None else None
-        return self._node
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """What was current before is current again."""
-        if self._places is not None and self._node._place is self._places[1]:
-            self._node._place = self._places[0]  # where it works on
-        context.leave(self)
-
-    async def __aenter__(self) -> Any:
-        """The handle is current from here on."""
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """What was current before is current again."""
-        self.__exit__(kind, error, trace)
+registry.kind = Operation
 
 
 def share_names(cls: type[Handle], names: tuple[str, ...]) -> None:

@@ -28,3 +28,8 @@ def types_of(module: str, *names: str) -> tuple[type, ...]:
     loaded = sys.modules.get(module)
     found = (getattr(loaded, name, None) for name in names)
     return tuple(kind for kind in found if isinstance(kind, type))
+
+
+def is_task(thing: Any) -> bool:
+    """Whether it is an asyncio task."""
+    return issubclass(type(thing), types_of("asyncio.tasks", "Task", "_PyTask"))

@@ -54,7 +54,7 @@ class Registry:
         self.pending: weakref.WeakSet[Operation] = weakref.WeakSet()
         self.live: dict[str, weakref.ref[Operation]] = {}
         self.changes: deque[Change] = deque()
-        self.dropped: deque[tuple[Handle, Status, str]] = deque()
+        self.dropped: deque[tuple[Handle, Status, str | None]] = deque()
         self._prune_at = PRUNE
         self.attempts: dict[str, int] = {}
         self.begun: dict[str, int] = {}
@@ -150,11 +150,9 @@ class Registry:
         """
         listed = self.listed
         if listed is None:
-            from otel_progress.live.operation import Operation
-
             listed = self.listed = weakref.WeakSet()
             for one in gc.get_objects():
-                if type(one) is Operation:
+                if type(one) is self.kind:
                     listed.add(one)
         known = {id(one): one for one in (*self.operations(), *listed.copy())}
         found = [one for one in known.values() if one._status is Status.RUNNING and one._ours]
@@ -211,6 +209,8 @@ class Registry:
             self.lock = threading.RLock()
 
     _held_by: int | None = None
+    kind: type[Operation]
+    """The class of operations; `operation.py` puts it here."""
 
 
 registry = Registry()

@@ -7,25 +7,25 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, TypeVar
 
 from otel_progress import clock, semconv
-from otel_progress.errors import InvalidState
-from otel_progress.live import context, hooks, redaction
+from otel_progress.errors import InvalidArgument, InvalidState
+from otel_progress.live import context, hooks, parts, redaction
 from otel_progress.live.below import leave
+from otel_progress.live.boundary import public
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import ending, words
-from otel_progress.live.guard import tell_once
+from otel_progress.live.guard import NOTHING_LEFT, swallow
 from otel_progress.live.node import Handle
 from otel_progress.live.operation import PLAIN as NO_OPTIONS
-from otel_progress.live.operation import UNSAID, Operation, idle_limit
+from otel_progress.live.operation import UNSAID, Operation, decorate, idle_limit
+from otel_progress.live.places import here as this_place
 from otel_progress.live.registry import CHANGES, registry
-from otel_progress.live.stack import here as this_place
 from otel_progress.model import values
+from otel_progress.model.snapshot import StageSnapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from otel_progress.model.snapshot import StageSnapshot
 
     class StageGiven(TypedDict, total=False):
         """What may be said of a stage.
@@ -81,6 +81,7 @@ class StageOptions(NamedTuple):
 
 
 PLAIN = StageOptions()
+_BLANK: Final = StageSnapshot("", "", Status.PENDING)
 
 
 class Stage(Handle):
@@ -106,11 +107,21 @@ class Stage(Handle):
         Raises:
             InvalidArgument: for a weight or total below 0, a time that is not above 0, or what is no number.
         """
-        self.name = name if type(name) is str and name in _names else _name(name)
-        self._parent = parent
-        if options:
-            self._given(**options)
+        if parent is not None:
+            if not issubclass(type(parent), Handle):
+                raise InvalidArgument(f"parent is an operation or a stage, not {values.shown(parent)}")
+            self._parent = parent
+        try:
+            self.name = name if type(name) is str and name in _names else _name(name)
+            if options:
+                self._given(**options)
+        except BaseException as error:
+            try:
+                swallow(error, "stage")
+            except NOTHING_LEFT:
+                pass
 
+    @public(strict=True, name="stage")
     def _given(
         self,
         *,
@@ -172,34 +183,36 @@ class Stage(Handle):
         """
         return self.__enter__(False)
 
-    def __enter__(self, current: bool = True) -> Stage:
+    def __enter__(self, current: bool = True) -> Stage:  # noqa: C901, PLR0915 - in one piece, as it is counted in ns
         """Start it, and make it current."""
         if self._started is not None:
             raise InvalidState(f"stage {self.name!r} was started before; make a new stage(...) for each run")
         here = innermost.get()
         parent = here if self._parent is None else self._parent
         given = parent
-        while parent is not None and parent._status is not RUNNING:
-            parent = parent._parent
-        if parent is None:
-            self._nowhere(given)
-            return self
-        operation = parent if type(parent) is Operation else parent._op if type(parent) is Stage else parent.operation
-        if operation is None or operation._generation != registry.generation:
-            self._nowhere(None)
-            return self
-        self._parent = parent
-        self._op = operation
-        self._started = self._moved_at = now = clock.monotonic()
-        self._started_ns = now_ns = clock.time_ns()
-        self._status = RUNNING
-        if self._more is not None or self._message is not None:
-            redaction.of_start(self)
-        if current:
-            self._context = innermost.set(self)
-        if parent._advanced is not NOTHING or parent._base or parent._below is not None:
-            self._begin_in(parent)
         try:
+            while parent is not None and parent._status is not RUNNING:
+                parent = parent._parent
+            if parent is None:
+                self._nowhere(given)
+                return self
+            operation = (
+                parent if type(parent) is Operation else parent._op if type(parent) is Stage else parent.operation
+            )
+            if operation is None or operation._generation != registry.generation:
+                self._nowhere(None)
+                return self
+            self._parent = parent
+            self._op = operation
+            self._started = self._moved_at = now = clock.monotonic()
+            self._started_ns = now_ns = clock.time_ns()
+            self._status = RUNNING
+            if self._more is not None or self._message is not None:
+                redaction.of_start(self)
+            if current:
+                self._context = innermost.set(self)
+            if parent._advanced is not NOTHING or parent._base or parent._below is not None:
+                self._begin_in(parent)
             if operation._span is not None:
                 hooks.tracing.start_stage(self, parent is here, current, now_ns)
             stages = operation._stages
@@ -220,8 +233,14 @@ class Stage(Handle):
                     changes.append((STAGE_STARTED, operation, self, now_ns, EMPTY))
                 else:
                     drops.add(semconv.DROP_QUEUE)
-        except Exception:
-            tell_once("telemetry failed at the start of a stage; the job goes on")
+        except BaseException as error:
+            try:
+                swallow(error, "the start of a stage")
+            except NOTHING_LEFT:
+                pass
+            except BaseException as meant:  # a signal handler's: the block is never entered
+                self.__exit__(type(meant), meant, None)
+                raise
         return self
 
     def _nowhere(self, parent: Handle | None) -> None:
@@ -232,18 +251,20 @@ class Stage(Handle):
             context.outside("stage")
         self._unheard = True
 
-    def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
+    def _finish(  # noqa: C901 - in one piece, as it is counted in nanoseconds
+        self, status: Status, reason: str | None, error: BaseException | None
+    ) -> None:
         operation = self._op
         if operation is None or self._status is not RUNNING:
             return
-        self._ended = now = clock.monotonic()
-        self._ended_ns = now_ns = clock.time_ns()
-        self._status = status
-        if reason is not None:
-            self._reason = reason
-        if operation._generation != registry.generation:
-            return
         try:
+            self._ended = now = clock.monotonic()
+            self._ended_ns = now_ns = clock.time_ns()
+            self._status = status
+            if reason is not None:
+                self._reason = reason
+            if operation._generation != registry.generation:
+                return
             if self._lanes is not None:
                 self._close_lanes()
             silent = (
@@ -275,14 +296,33 @@ class Stage(Handle):
                     drops.add(semconv.DROP_QUEUE)
             elif running and len(operation._stages) > MANY:  # type: ignore[arg-type]
                 operation._fold()
-        except Exception:
-            tell_once("telemetry failed at the end of a stage; the job goes on")
+        except BaseException as broken:
+            if self._status is RUNNING:
+                if operation._seen_by_ticker and not self._left:
+                    self._left = True
+                    registry.dropped.append((self, status, reason))  # the ticker ends it
+                else:
+                    self._status = status
+            try:
+                swallow(broken, "the end of a stage")
+            except NOTHING_LEFT:
+                pass
 
     def snapshot(self) -> StageSnapshot:
         """Everything that is known of it now, as an immutable value; before its start it is pending."""
-        from otel_progress.live.engine.capture import capture_stage
-
-        return capture_stage(self, clock.monotonic())
+        try:
+            found: StageSnapshot = parts.get("live.engine.capture").capture_stage(self, clock.monotonic())
+        except BaseException as error:
+            try:
+                swallow(error, "snapshot")
+            except NOTHING_LEFT:
+                pass
+            try:
+                found = object.__new__(StageSnapshot)
+                vars(found).update(vars(_BLANK), name=self.name, path=self.name, status=self._status)
+            except NOTHING_LEFT:
+                found = _BLANK
+        return found
 
     def _fresh(self) -> Stage:
         """Another stage with the same options."""
@@ -304,26 +344,38 @@ class Stage(Handle):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End it with what happened; an exception passes unchanged."""
-        if error is None:
-            self._finish(COMPLETED, None, None)
-        else:
-            self._finish(ending(error), words(error), error)
         token = self._context
-        if token is not None:
-            self._context = None
-            try:
-                innermost.reset(token)
-            except (ValueError, RuntimeError):
-                return  # left in another context: there is nothing to undo
-            token = self._token
+        try:
             if token is not None:
-                self._token = None
-                hooks.tracing.detach(token)
+                self._context = None
+                innermost.reset(token)
+                token = self._token
+                if token is not None:
+                    self._token = None
+                    hooks.tracing.detach(token)
+        except BaseException as broken:
+            try:
+                if not context.is_elsewhere(broken):  # left in another context: there is nothing to undo
+                    swallow(broken, "the end of a stage")
+            except NOTHING_LEFT:
+                pass
+        finally:
+            try:
+                if error is None:
+                    self._finish(COMPLETED, None, None)
+                else:
+                    self._finish(ending(error), words(error), error)
+            except BaseException as broken:
+                if self._status is RUNNING and hooks.wanted:
+                    registry.dropped.append((self, COMPLETED if error is None else Status.FAILED, None))
+                try:
+                    swallow(broken, "the end of a stage")
+                except NOTHING_LEFT:
+                    pass
 
     def __call__(self, fn: F) -> F:
         """Decorate a function: each call of it is a stage of its own."""
-        decorated: F = hooks.wrap(fn, self)
-        return decorated
+        return decorate(self, fn)
 
     async def __aenter__(self) -> Stage:
         """Start it, and make it current."""
@@ -334,6 +386,9 @@ class Stage(Handle):
     ) -> None:
         """End it with what happened."""
         self.__exit__(kind, error, trace)
+
+
+Handle._stage_kind = Stage
 
 
 def _name(name: object) -> str:

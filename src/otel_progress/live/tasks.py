@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from otel_progress.live import awaits, trio_tasks
+from otel_progress.live import awaits, reading, trio_tasks
 from otel_progress.live.awaits import Link, chain
 from otel_progress.live.places import current
 from otel_progress.live.reading import field
@@ -16,7 +16,7 @@ RANKED: Final = 256
 
 def is_task(thing: Any) -> bool:
     """Whether it is a task."""
-    return awaits.is_task(thing) or trio_tasks.is_task(thing)
+    return reading.is_task(thing) or trio_tasks.is_task(thing)
 
 
 def name(task: Any) -> str:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from otel_progress import clock, semconv
 from otel_progress.live.branches import paused_since, touch_lanes
 from otel_progress.live.drops import drops
-from otel_progress.live.stack import here
+from otel_progress.live.guard import NOTHING_LEFT, swallow
+from otel_progress.live.places import here
 from otel_progress.model import values
+from otel_progress.model.snapshot import Wait
 from otel_progress.model.values import Attributes, Value
 
 if TYPE_CHECKING:
     from otel_progress.live.node import Handle
-    from otel_progress.live.stack import Place
-    from otel_progress.model.snapshot import Wait
+    from otel_progress.live.places import Place
 
 
 class Waiting:
@@ -43,26 +44,49 @@ class Waiting:
 
     def seen(self, now: float) -> Wait:
         """What a snapshot says of it at a monotonic time."""
-        from otel_progress.model.snapshot import Wait
-
         return Wait(self._reason, max(0.0, now - self.since), self._overdue_after)
 
     def __enter__(self) -> Waiting:
         """The pause begins."""
-        node = self._node
-        if node is not None:
-            self.since = clock.monotonic()
-            self.place = here()
-            if node._waits is None:
-                node._waits = []
-            node._waits.append(self)
-            node.operation._report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self._reason}))
+        try:
+            self._begin()
+        except BaseException as error:
+            try:
+                swallow(error, "waiting")
+            except NOTHING_LEFT:
+                pass
+            except BaseException:  # a signal handler's: the block is never entered
+                self.__exit__(None, None, None)
+                raise
         return self
+
+    def _begin(self) -> None:
+        node = self._node
+        if node is None:
+            return
+        self.since = clock.monotonic()
+        self.place = here()
+        if node._waits is None:
+            node._waits = []
+        node._waits.append(self)
+        node.operation._report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self._reason}))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """The pause is over; the idle time starts at zero."""
+        try:
+            self._end()
+        except BaseException as broken:
+            waits = None if self._node is None else self._node._waits
+            if waits and self in waits:
+                waits.remove(self)
+            try:
+                swallow(broken, "waiting")
+            except NOTHING_LEFT:
+                pass
+
+    def _end(self) -> None:
         node = self._node
         if node is None or node._waits is None or self not in node._waits:
             return

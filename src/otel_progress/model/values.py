@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn, TypeAlias, Union
 
 from otel_progress import semconv
 from otel_progress.errors import InvalidArgument
+from otel_progress.model.origin import of_the_job
 
 Scalar: TypeAlias = Union[str, bool, int, float]
 Value: TypeAlias = Union[Scalar, tuple[Scalar, ...]]
@@ -96,11 +97,14 @@ def _plain(value: object) -> Number | None:
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]
-    except Exception:
-        pass
+    except BaseException as error:
+        if of_the_job(error):
+            raise
     try:
         result = float(value)  # type: ignore[arg-type]
-    except Exception:
+    except BaseException as error:
+        if of_the_job(error):
+            raise
         return None
     return result if math.isfinite(result) else None
 
@@ -121,7 +125,9 @@ def text(value: object, drops: Drops, limit: int = MESSAGE_LENGTH) -> str:
             value = as_json(value, drops)
         # a subclass of str may do anything: only its plain text is taken
         result = value.decode("utf-8", "replace") if isinstance(value, bytes) else str.__str__(str(value))
-    except Exception:
+    except BaseException as error:
+        if of_the_job(error):
+            raise
         drops.add(semconv.DROP_VALUE)
         return f"<{type(value).__name__} that can't be shown>"
     if len(result) > limit:
@@ -221,7 +227,9 @@ def names(option: str, given: object, drops: Drops) -> tuple[str, ...]:
         return (text(given, drops, NAME_LENGTH),)
     try:
         return tuple(text(item, drops, NAME_LENGTH) for item in given)  # type: ignore[attr-defined]
-    except TypeError:
+    except BaseException as error:
+        if of_the_job(error):
+            raise
         raise InvalidArgument(f"{option} must be a list of names, not {shown(given)}") from None
 
 
@@ -238,8 +246,10 @@ def _cut(known: Number | None) -> Number | None:
 def shown(value: object, limit: int = 60) -> str:
     """A value in an error's text: short, whatever it is."""
     try:
-        result = repr(value)
-    except Exception:
+        result = str.__str__(repr(value))
+    except BaseException as error:
+        if of_the_job(error):
+            raise
         return f"a {type(value).__name__}"
     return result if len(result) <= limit else f"{result[: limit - 1]}…"
 
@@ -267,7 +277,9 @@ def attributes(
     room = TEXT_LENGTH - sum(map(_length, result.values()))
     try:
         pairs = list(given.items())
-    except Exception:
+    except BaseException as error:
+        if of_the_job(error):
+            raise
         drops.add(semconv.DROP_ATTRIBUTE)
         return Attributes(result)
     for raw_key, raw in pairs:
@@ -281,7 +293,9 @@ def attributes(
             known = value(raw, drops, limit)
             if redact is not None:
                 known = redact(key, known)
-        except Exception:
+        except BaseException as error:
+            if of_the_job(error):
+                raise
             drops.add(semconv.DROP_VALUE)
             continue
         more = _length(known) - _length(result.get(key, 0))

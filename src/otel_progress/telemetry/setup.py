@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock, proc
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
-from otel_progress.live import hooks, redaction
+from otel_progress.live import hooks, parts, redaction
+from otel_progress.live.boundary import public
 from otel_progress.live.engine import learning, runtime
 from otel_progress.model.secrets import Redact
 from otel_progress.model.values import Value
@@ -29,6 +30,7 @@ from otel_progress.telemetry.farewell import Farewell
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.runs import Runs
 from otel_progress.telemetry.transport import OTLP, Transport, connect
+from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
     from otel_progress.telemetry.metrics import ByName
@@ -56,7 +58,6 @@ class Configured:
         """Take part in what happens from now on."""
         from opentelemetry.sdk.resources import Resource
 
-        from otel_progress import __version__
         from otel_progress.telemetry.providers import Exporter, tracer_provider, unsent_spans
 
         settings = self.settings
@@ -78,7 +79,7 @@ class Configured:
         if settings.control is not False:
             self.channel = Channel(settings.endpoints["logs"], str(about[_INSTANCE]), settings.control or False)
             offered = self.channel.offered
-        self.pipeline = Pipeline(logs, metrics, protobuf.resource(about), __version__, settings.outbox, offered)
+        self.pipeline = Pipeline(logs, metrics, protobuf.resource(about), VERSION, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
         self.farewell = Farewell(self.pipeline, unsent_spans)
         self._hook(runtime.at_last, self.farewell.say)
@@ -132,6 +133,7 @@ _hooked = False
 _instruments: weakref.WeakKeyDictionary[Any, ByName] = weakref.WeakKeyDictionary()
 
 
+@public(strict=True)
 def configure(
     service_name: str | None = None,
     *,
@@ -175,6 +177,7 @@ def configure(
         MissingDependency: where the SDK or the exporter is not installed.
     """
     global _hooked
+    parts.load()
     settings = read(
         endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history, control=control
     )
@@ -229,6 +232,7 @@ def _learning(settings: Settings, *, named: bool) -> learning.Learning | None:
         return None
 
 
+@public(strict=True)
 def shutdown(timeout: float = 2.0) -> None:
     """End what still runs as interrupted, flush, within so many seconds, and undo `configure()`.
 
@@ -314,12 +318,11 @@ def _process() -> dict[str, Any]:
 
 def _by_name(meters: Any, *, forked: bool) -> ByName:
     """The instruments on a provider; made once, as an SDK never forgets one."""
-    from otel_progress import __version__
     from otel_progress.telemetry.metrics import ByName
 
     made = _instruments.get(meters)
     if made is None:
-        made = _instruments[meters] = ByName(meters.get_meter(s.SCOPE, __version__))
+        made = _instruments[meters] = ByName(meters.get_meter(s.SCOPE, VERSION))
     elif forked:
         made._units.clear()
         made._units_seen.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Mapping, MutableMapping
+from contextvars import Token
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,8 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
 from otel_progress import semconv as s
-from otel_progress.live import context, hooks, redaction
+from otel_progress.live import context, hooks, parts, redaction
+from otel_progress.live.boundary import public
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import words
 from otel_progress.live.engine.progress import settled
@@ -26,13 +28,14 @@ from otel_progress.live.operation import Operation, Parent
 from otel_progress.live.stage import Stage
 from otel_progress.live.trail import MOST, Kept, Reached, thin
 from otel_progress.model import values
+from otel_progress.model.origin import of_the_job
+from otel_progress.model.snapshot import SpanIds
 from otel_progress.model.status import Status as Ending
 from otel_progress.model.values import EMPTY
+from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer, TracerProvider
-
-    from otel_progress.model.snapshot import SpanIds
 
 _ERRORS: Final = frozenset({Ending.FAILED, Ending.CANCELLED, Ending.INTERRUPTED, Ending.LOST})
 _KIND: Final = SpanKind.INTERNAL
@@ -48,12 +51,6 @@ STACKTRACE: Final = 16_384
 _ENVIRONMENT: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
-def _version() -> str:
-    from otel_progress import __version__
-
-    return __version__
-
-
 class Spans:
     """Makes, attaches and ends the spans of handles."""
 
@@ -64,7 +61,7 @@ class Spans:
 
     def use(self, provider: TracerProvider) -> None:
         """Make spans by this provider."""
-        self._tracer = provider.get_tracer(s.SCOPE, _version())
+        self._tracer = provider.get_tracer(s.SCOPE, VERSION)
 
     def absent(self) -> bool:
         """Whether no SDK was set up; asked for each call of a decorated function, so it must cost nothing."""
@@ -75,16 +72,14 @@ class Spans:
         if self._tracer is None:
             if self.absent():
                 return
-            self._tracer = trace.get_tracer(s.SCOPE, _version())
+            self._tracer = trace.get_tracer(s.SCOPE, VERSION)
         span = self._tracer.start_span(
             operation.name, _above(parent), _KIND, _of_operation(operation), None, now, False, False
         )
         if span.is_recording():
             operation._span = span
             if not hooks.wanted:
-                from otel_progress.live.engine import runtime
-
-                runtime.want()
+                parts.get("live.engine.runtime").want()
         elif span.get_span_context().is_valid:
             operation._span = span
 
@@ -108,7 +103,13 @@ class Spans:
         span = node._span
         return attach(set_span_in_context(span))
 
-    detach = staticmethod(detach)
+    @staticmethod
+    def detach(token: Any) -> None:
+        """Undo an attach; the API's own `detach` would drop what a signal handler raises in it."""
+        if type(token) is Token:
+            token.var.reset(token)
+        else:
+            detach(token)
 
     def end(self, node: Handle, status: Ending, reason: str | None, error: BaseException | None, now: int) -> None:
         """End the span with status, exception, the attributes as they are now, and the events kept for it."""
@@ -126,7 +127,7 @@ class Spans:
         ):
             try:
                 _tell_end(span, node, status, reason, error, now)
-            except Exception:
+            except BaseException:
                 tell_once("a span could not be told all of its end; it ends all the same")
         span.end(now)
 
@@ -135,8 +136,6 @@ class Spans:
         span: Span | None = node._span
         if span is None:
             return None
-        from otel_progress.model.snapshot import SpanIds
-
         ids = span.get_span_context()
         above = getattr(span, "parent", None)
         return SpanIds(
@@ -284,6 +283,12 @@ def _event(name: str, about: Any) -> Mapping[str, Any]:
     return {**attributes, **reached.attributes()}
 
 
+def _carrier(carrier: MutableMapping[str, str] | None = None, **_: Any) -> MutableMapping[str, str]:
+    """What `inject` returns where it could write nothing."""
+    return {} if carrier is None else carrier
+
+
+@public(makes=_carrier)
 def inject(carrier: MutableMapping[str, str] | None = None, *, environ: bool = False) -> MutableMapping[str, str]:
     """Write the current operation and trace into headers, for a process that runs a part of the work.
 
@@ -307,6 +312,7 @@ def inject(carrier: MutableMapping[str, str] | None = None, *, environ: bool = F
     return carrier
 
 
+@public(Parent(None, None))
 def extract(carrier: Mapping[str, str] | None = None) -> Parent:
     """The operation that another process wrote with `inject`, for `operation(..., parent=extract(headers))`.
 
@@ -318,7 +324,9 @@ def extract(carrier: Mapping[str, str] | None = None) -> Parent:
         plain = {str(key).lower(): str(value) for key, value in carrier.items()}
         found = propagate.extract(plain, Context())
         parent = baggage.get_baggage(s.OPERATION_ID, found)
-    except Exception:
+    except Exception as error:
+        if of_the_job(error):
+            raise
         return Parent(None, None)
     return Parent(str(parent) if parent else None, found)
 

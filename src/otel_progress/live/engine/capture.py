@@ -10,6 +10,7 @@ from otel_progress.live import hooks, redaction
 from otel_progress.live.engine import parallel
 from otel_progress.live.engine.limits import slow_limit
 from otel_progress.live.engine.progress import Survey, begun, passed, progress_of
+from otel_progress.live.engine.sampling import sample
 from otel_progress.live.registry import registry
 from otel_progress.live.running import STAGES, fold, innermost
 from otel_progress.model.health import STUCK, judge
@@ -101,8 +102,6 @@ def capture_stage(stage: Stage, now: float) -> StageSnapshot:
     """The snapshot of one stage at a monotonic time (s)."""
     operation = stage._op
     if operation is not None and not operation._seen_by_ticker and not operation._status.final:
-        from otel_progress.live.engine.sampling import sample
-
         sample(operation, now)  # nobody else looks
     stage._plain_advanced()
     with registry.lock:

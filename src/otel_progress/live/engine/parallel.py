@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from otel_progress.live.engine.watchdog import Trouble
     from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
-    from otel_progress.live.stack import Place
+    from otel_progress.live.places import Place
     from otel_progress.model.health import Verdict
 
 MOST: Final = 16

@@ -20,8 +20,8 @@ from otel_progress.live.engine.children import Termination
 from otel_progress.live.engine.ticker import Ticker
 from otel_progress.live.guard import tell_once
 from otel_progress.live.lag import Lag
+from otel_progress.live.places import here
 from otel_progress.live.registry import FORK_WAIT, registry
-from otel_progress.live.stack import here
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ loops: weakref.WeakSet[Any] = weakref.WeakSet()
 parking = threading.Lock()
 """Held by our threads while they may hold locks of the SDK; a fork waits for it, 50 ms at the most."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _hooked = False
 _parked_by: int | None = None
 _finalized = False
@@ -233,7 +233,7 @@ def _after_fork_in_child() -> None:
     termination = Termination(_wake, hand_over, _all_sent)
     hooks.on_end = hooks.nobody
     lag = Lag()
-    _lock, parking = threading.Lock(), threading.Lock()
+    _lock, parking = threading.RLock(), threading.Lock()
     _parked_by, _finalized, _waited = None, False, 0.0
     loops.clear()
     learning.learning.after_fork_in_child()

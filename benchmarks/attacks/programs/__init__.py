@@ -1,0 +1,1 @@
+"""Programs that attacks run as processes of their own."""

@@ -1,0 +1,72 @@
+"""Whose exception it is: the job's own, which must reach it, or one of ours, which must not.
+
+While a call of ours runs, the job's code may run inside it: a signal handler, an exception that another thread set,
+a special method (`__str__`, `__eq__`, ...) of a value that the job gave. What a handler or another thread raises is the
+job's: a time limit, Ctrl+C. What a special method raises is not, as the job did not call it.
+"""
+
+from __future__ import annotations
+
+import opcode
+import sys
+from types import FrameType, TracebackType
+from typing import Final
+
+_RAISES: Final = opcode.opmap["RAISE_VARARGS"]
+_OURS: Final = "otel_progress."
+_OTHERS: Final = frozenset({"otel_progress", "opentelemetry", "google", "grpc", "requests", "urllib3", "wrapt", "rich"})
+"""Packages that we call, beside the standard library; their errors are ours to handle."""
+
+
+def of_the_job(error: BaseException) -> bool:
+    """Whether this exception, caught inside a call of ours, is meant for the job.
+
+    True for what a signal handler raised, for KeyboardInterrupt, SystemExit and their like unless a special method of a
+    value raised them, and for an exception that another thread set with `PyThreadState_SetAsyncExc`.
+    """
+    special = False
+    before: FrameType | None = None
+    last: TracebackType | None = error.__traceback__
+    step = last
+    while step is not None:
+        frame = step.tb_frame
+        if before is not None and _got(frame, before):
+            return True
+        special = special or _is_foreign(frame)
+        before, last, step = frame, step, step.tb_next
+    if last is None:
+        return not isinstance(error, Exception)
+    if isinstance(error, Exception):
+        return not special and _was_set(error, last)
+    return not special or (isinstance(error, KeyboardInterrupt) and not _raised(last))
+
+
+def _got(frame: FrameType, before: FrameType) -> bool:
+    """Whether this is a signal handler: the interpreter gave it the frame that it interrupted."""
+    if frame.f_code.co_argcount == 0 and not frame.f_code.co_flags & 0x04:
+        return False
+    if frame.f_globals.get("__name__", "").startswith(_OURS):
+        return False
+    values = tuple(frame.f_locals.values())
+    return any(one is before or (type(one) is tuple and any(part is before for part in one)) for one in values)
+
+
+def _is_foreign(frame: FrameType) -> bool:
+    """Whether this is code of the job; as no handler, it is a special method of a value, or what that calls."""
+    return not _is_known(str(frame.f_globals.get("__name__", "")))
+
+
+def _is_known(module: str) -> bool:
+    """Whether this module is ours, of the standard library, or of what we call."""
+    package = module.partition(".")[0]
+    return package in _OTHERS or package in sys.stdlib_module_names
+
+
+def _was_set(error: Exception, last: TracebackType) -> bool:
+    """Whether no code raised it, and it is of a kind that none of what we call has."""
+    return not _is_known(str(type(error).__module__)) and not _raised(last)
+
+
+def _raised(last: TracebackType) -> bool:
+    """Whether a `raise` raised it."""
+    return last.tb_lasti >= 0 and last.tb_frame.f_code.co_code[last.tb_lasti] == _RAISES
