@@ -352,24 +352,29 @@ class Api:
         wait = _seconds(request, "wait", WAIT, WAIT_MOST)
         head = entry.head
         attempt = _number(request, "attempt", 0, NUMBER_MOST) or None
-        views = self._views.of(_identity_or_401(request.scope).owner)
+        owner = _identity_or_401(request.scope).owner
+        views = self._views.of(owner)
         reason = request.query_params.get("reason", "asked to by the monitor")[:REASON]
         if attempt is not None and attempt != entry.number:
-            return await self._cancel_rival(entry, attempt, views, reason, wait)
+            return await self._cancel_rival(entry, attempt, owner, reason, wait)
         if not entry.open:
             raise Wrong(409, f"it is over already: {head.status.value}")
         for below in self._elsewhere(entry, views):
-            self._spawn(self._control.cancel(below.head.operation_id, below.head.attempt, below.instance, reason, 0))
-        return _outcome(await self._control.cancel(head.operation_id, head.attempt, entry.instance, reason, wait))
+            one = below.head
+            self._spawn(self._control.cancel(one.operation_id, one.attempt, below.instance, reason, 0, owner))
+        found = await self._control.cancel(head.operation_id, head.attempt, entry.instance, reason, wait, owner)
+        return _outcome(found)
 
-    async def _cancel_rival(self, entry: Entry, attempt: int, views: Views, reason: str, wait: float) -> Response:
+    async def _cancel_rival(
+        self, entry: Entry, attempt: int, owner: str | None, reason: str, wait: float
+    ) -> Response:
         """Ask an older run to stop, which lives beside the newest one; never that one."""
-        now = clock.monotonic()
-        live = [rival for rival in (entry.rivals or {}).values() if views.is_live(rival, now)]
+        now, control = clock.monotonic(), self._control
+        live = [rival for rival in (entry.rivals or {}).values() if self._views.is_live(rival, now)]
         for rival in live:
             if rival.number == attempt:
-                said = rival.head.attempt
-                return _outcome(await self._control.cancel(entry.head.operation_id, said, rival.instance, reason, wait))
+                key, said = entry.head.operation_id, rival.head.attempt
+                return _outcome(await control.cancel(key, said, rival.instance, reason, wait, owner))
         runs = [rival.number for rival in live] + ([entry.number] if entry.open else [])
         if not runs:
             raise Wrong(409, f"no attempt runs; attempt {entry.number} is over: {entry.head.status.value}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from otel_progress import clock, semconv
+from otel_progress import semconv
 from otel_progress.live.node import Handle
 from otel_progress.live.registry import registry
 from otel_progress.model.status import Status
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 DEPTH: Final = 1_000
 """Handles that may lie within each other where one is looked for."""
-FRESH: Final = 0.01
-"""So many seconds what was found stands, unless an operation starts; many tasks are looked at in one turn of a loop."""
 
 
 class Reach:
@@ -30,8 +28,7 @@ class Reach:
         """With an owner only what belongs to that owner is reached."""
         self._owner = owner
         self._held: frozenset[int] = frozenset()
-        self._found_at = -1.0
-        self._started = -1
+        self._counted = (-1, -1)
 
     def has(self, operation: Operation) -> bool:
         """Whether it is theirs, as far as is known here; what is above it in other processes only the monitor knows."""
@@ -50,9 +47,10 @@ class Reach:
         """Whether an operation of another owner runs below it, and would be cancelled with its task."""
         if self._owner is None:
             return False
-        now, started = clock.monotonic(), sum(registry.started.values())
-        if started != self._started or not 0 <= now - self._found_at < FRESH:
-            self._held, self._found_at, self._started = frozenset(self._holders()), now, started
+        with registry.lock:
+            counted = sum(registry.started.values()), sum(registry.ended.values())
+        if counted != self._counted:  # many tasks may be looked at between a start and an end
+            self._held, self._counted = frozenset(self._holders()), counted
         return id(operation) in self._held
 
     def names_another(self, operation: Operation) -> bool:
