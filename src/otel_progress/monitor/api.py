@@ -22,7 +22,7 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.status import Status
 from otel_progress.monitor import openapi
-from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, Identity
+from otel_progress.monitor.auth import CONTROL, READ, Identity
 from otel_progress.monitor.control import BODY_BYTES as CONTROL_BYTES
 from otel_progress.monitor.control import OBEYED, RECEIVED, TIMED_OUT, Outcome, TooMany, answers_of
 from otel_progress.monitor.kept import Query
@@ -429,11 +429,12 @@ class Api:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Wrong(415, 'send JSON: {"token": "…"}')
         token = _token(await _body(request, SESSION_BYTES))
-        identity = self._auth.by_token(token) if self._auth.needs_token else ANYBODY
-        if identity is None:
+        opened = self._auth.log_in(token)
+        if opened is None:
             raise Wrong(401, "this token is not known")
+        session, identity = opened
         answer = JSONResponse({"rights": sorted(identity.rights & {READ, CONTROL})})
-        self._set_cookie(answer, self._auth.open(identity), request)
+        self._set_cookie(answer, session, request)
         return answer
 
     async def login(self, request: Request) -> Response:
