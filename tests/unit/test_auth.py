@@ -53,7 +53,9 @@ def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -
     real = module.hmac.compare_digest
     monkeypatch.setattr(module.hmac, "compare_digest", lambda a, b: compared.append(a) or real(a, b))
     auth({TOKEN: ANYBODY, OTHER: ANYBODY}).by_token(TOKEN)
-    assert compared == [sha256(token.encode()).digest() for token in (TOKEN, OTHER)]  # of one length, whatever theirs is
+    assert compared == [
+        sha256(token.encode()).digest() for token in (TOKEN, OTHER)
+    ]  # of one length, whatever theirs is
 
 
 def test_without_tokens_everybody_here_may_do_all() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 NOT_FOUND: Final = 127
@@ -27,7 +27,7 @@ class NotStarted(Exception):
         self.code = code
 
 
-def spawn(command: Sequence[str], environ: Mapping[str, str], **how: Any) -> int:
+def spawn(command: list[str], environ: Mapping[str, str], **how: Any) -> int:
     """Start a command; returns its pid. A script that names no interpreter is run by the shell.
 
     Args:

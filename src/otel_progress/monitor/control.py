@@ -52,8 +52,8 @@ TIMED_OUT: Final = "timed out"
 UNKNOWN_KIND: Final = "this version knows no such command"
 """What a process answers to a command of a kind that it does not know."""
 TOO_OLD: Final = (
-    "its process runs an otel-progress that can't leave out the operations of others; update it there, or cancel with a "
-    "token that has no owner"
+    "its process runs an otel-progress that can't leave out the operations of others; update it there, or cancel with "
+    "a token that has no owner"
 )
 UNREACHABLE: Final = "unreachable"
 REFUSED: Final = "refused"
@@ -162,9 +162,10 @@ class _Command:
 
     def told(self) -> dict[str, Any]:
         """As the process gets it."""
-        about: dict[str, Any] = {"id": self.id, "kind": self.kind, "operation_id": self.operation_id, "reason": self.reason}
+        kind = self.kind if self.owner is None else CANCEL_OWNED
+        about: dict[str, Any] = {"id": self.id, "kind": kind, "operation_id": self.operation_id, "reason": self.reason}
         if self.owner is not None:
-            about |= {"kind": CANCEL_OWNED, "owner": self.owner}
+            about["owner"] = self.owner
         return about if self.attempt is None else {**about, "attempt": self.attempt}
 
 
@@ -302,7 +303,7 @@ class Control:
         wait: float = 5.0,
         owner: str | None = None,
     ) -> Outcome:
-        """Ask an operation to stop, and wait up to `wait` seconds for its end; with an owner, nothing of others with it.
+        """Ask an operation to stop, and wait up to `wait` seconds for its end; with an owner nothing of others with it.
 
         Its process has two seconds at the least to answer. While a request for it is on its way, another one joins it.
         A process that is away for a moment gets the command when it comes back within a minute, also after

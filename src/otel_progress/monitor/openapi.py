@@ -363,6 +363,7 @@ def _schemas() -> Json:
             ),
             records=_object((), taken=_whole(), refused=_whole()),
             readers=_whole("How many read streams."),
+            denied=_whole("Requests whose token was none of the monitor's."),
             trouble=_text("Why nothing can be stored."),
         ),
         "Page": _object(

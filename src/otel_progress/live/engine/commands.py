@@ -3,8 +3,8 @@
 Asking is all that is done: code finds out by `raise_if_cancelled`, a loop over `track` by `OperationCancelled` at its
 next item, and the asyncio task in which the operation is current is cancelled at its next await. Nothing is killed, and
 an answer says only what is known: that it was asked.
-A command of the kind `warn` asks for nothing: its reason is logged as a warning. One of the kind `cancel-owned` names an
-owner, and reaches nothing that names another; a version that does not know the kind refuses it.
+A command of the kind `warn` asks for nothing: its reason is logged as a warning. One of the kind `cancel-owned` names
+an owner, and reaches nothing that names another; a version that does not know the kind refuses it.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _reach(command: Mapping[str, Any]) -> Reach:
 
 
 def _stop_loops(operation: Operation, reason: str, *, in_tasks: bool) -> None:
-    """Make its `track` loops raise at their next item; those of asyncio tasks only where their task is not cancelled."""
+    """Make its `track` loops raise at their next item; those of asyncio tasks only where the task is spared."""
     request = operation._request = Request(asked_to_stop(operation.name, reason))
     for node in (operation, *(operation._running or ())):
         node._stop_loops(request)
@@ -220,7 +220,7 @@ class _Hand:
             loop.call_later(min(AGAIN_MOST, AGAIN_FIRST * self._looks), self._on_loop)
 
     def _spares(self, operation: Operation, task: Any) -> bool:
-        """Whether to cancel the task now would cancel what belongs to others: what it waits for is cancelled with it."""
+        """Whether to cancel the task now would cancel what belongs to others, as what it waits for goes with it."""
         inside = any(self._limits.names_another(each) for each in _within(operation, task))
         return inside or self._limits.holds_others(operation)
 

@@ -38,7 +38,7 @@ class Reach:
         return named is None or named == self._owner
 
     def below(self, operation: Operation) -> Iterator[Operation]:
-        """The running operations of this process that are a part of it and theirs; at any depth, but not below others'."""
+        """The running operations of this process that are a part of it, and theirs; none below what is another's."""
         for other in registry.operations():
             if other is not operation and other._status is Status.RUNNING and self._leads_to(other, operation):
                 yield other
