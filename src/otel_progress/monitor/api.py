@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from collections import Counter
@@ -174,7 +175,9 @@ class Api:
             raise Wrong(400, _NO_CURSOR)
         rows, following, counts = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
         if query.owner is not None:
-            self._hub.topic(topic).give(key for key, _ in rows)
+            mine = self._hub.topic(topic)
+            for key, text in rows:
+                mine.give(key, json.loads(text)["revision"])
         trouble = sum(count for state, count in counts.items() if state in TROUBLE)
         head = f'"next":{dump(following)},"total":{sum(counts.values())},"counts":{dump(counts)},"trouble":{trouble}'
         body = f'{{"operations":[{",".join(text for _, text in rows)}],{head},"position":"{position}"}}'
@@ -604,8 +607,6 @@ def _place(text: str) -> int:
 
 
 def _token(body: bytes) -> str:
-    import json
-
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from otel_progress import clock
 from otel_progress.model.health import Verdict
@@ -14,6 +15,8 @@ from otel_progress.model.status import word
 from otel_progress.monitor.below import Judgement
 
 OTHERS: Final = "of another owner"
+_CLOCKS: Final = frozenset({"timestamp", "elapsed", "idle", "revision"})
+_NUMBERS: Final = re.compile(r"[0-9.]+")
 REVISIONS: Final = 20_000
 """Operations of which the revision that was shown is remembered."""
 Sees = Callable[[str], bool]
@@ -52,26 +55,40 @@ def _rests_on_seen(whole: Verdict, sees: Sees) -> bool:
 
 
 class Revisions:
-    """Revisions that tell nothing of other operations: each operation has its own, which rises with each change of it.
+    """Revisions that tell nothing of others: one rises when what is shown of its operation changes, and only then.
 
     It begins with the time, so that it rises also when it was forgotten, or the monitor started anew.
     """
 
     def __init__(self) -> None:
         """None shown yet."""
-        self._shown: dict[str, tuple[int, int]] = {}
+        self._shown: dict[str, tuple[int, int, int]] = {}
         self._lock = threading.Lock()
 
-    def of(self, operation_id: str, revision: int) -> int:
-        """What stands for a revision of an operation."""
+    def of(self, operation_id: str, revision: int, row: dict[str, Any]) -> int:
+        """What stands for a revision of an operation, whose row is this."""
+        content = hash(repr(_content(row)))
         with self._lock:
-            known, shown = self._shown.get(operation_id, (-1, 0))
-            if revision < known:
-                return shown - 1
-            if revision > known:
+            known, before, shown = self._shown.pop(operation_id, (-1, None, 0))
+            if content != before:
+                if revision < known:  # made of what is older by now
+                    self._shown[operation_id] = known, before or 0, shown
+                    return shown - 1
                 shown = max(shown + 1, clock.time_ns() // 1_000_000)
-                self._shown.pop(operation_id, None)
-                self._shown[operation_id] = revision, shown
-                if len(self._shown) > REVISIONS:
-                    del self._shown[next(iter(self._shown))]
+            self._shown[operation_id] = max(known, revision), content, shown
+            if len(self._shown) > REVISIONS:
+                del self._shown[next(iter(self._shown))]
             return shown
+
+
+def _content(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what goes on by itself."""
+    out = {key: value for key, value in row.items() if key not in _CLOCKS}
+    for key in ("progress", "stage_progress"):
+        if isinstance(part := out.get(key), dict):
+            out[key] = {name: value for name, value in part.items() if name != "eta"}
+    if isinstance(wait := out.get("wait"), dict):
+        out["wait"] = {name: value for name, value in wait.items() if name != "elapsed"}
+    if isinstance(said := out.get("verdict"), dict) and isinstance(reason := said.get("reason"), str):
+        out["verdict"] = {**said, "reason": _NUMBERS.sub("", reason)}
+    return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -64,8 +64,10 @@ class Publisher:
         self._hub = hub
         self._interval = interval
         self._pending: dict[str, None] = {}
-        self._causes: dict[str, set[str | None]] = {}
-        """Of what is to be told, whose change it was: who sees only their own is told of that alone."""
+        self._causes: dict[str, set[str]] = {}
+        """Of what is to be told, which operations below it changed."""
+        self._shown: dict[str, dict[str, int]] = {}
+        """By private topic about one operation, which revisions of it and of what is below it were told."""
         self._told: dict[str, int] = {}
         self._places = views.places
         self.failures = 0
@@ -113,8 +115,9 @@ class Publisher:
 
     def _tidy(self, now: float) -> None:
         self._hub.tidy(now)
-        for name in [name for name in self._told if name not in self._hub.topics]:
-            del self._told[name]
+        for known in (self._told, self._shown):
+            for name in [name for name in known if name not in self._hub.topics]:
+                del known[name]
 
     def publish(self) -> None:
         """Say what changed since the last time, as far as it has room."""
@@ -130,30 +133,22 @@ class Publisher:
             self._tell_gone(gone)
         if not changed and not self._pending:
             return
-        private = any(map(is_private, self._hub.topics))
         for key in changed:
-            self._mark(key, self._owner(key) if private else None)
+            self._pending[key] = None
+            for above in self._above(key):
+                self._pending[above] = None
+                self._causes.setdefault(above, set()).add(key)
         lists = [name for name in self._hub.topics if not is_of_one(name)]
         chosen = self._choose() if lists else list(self._pending)
-        causes: dict[str, set[str | None]] = {}
+        causes: dict[str, set[str]] = {}
         for key in chosen:
             del self._pending[key]
             causes[key] = self._causes.pop(key, set())
         if lists:
-            self._tell_lists(causes, lists)
+            self._tell_lists(chosen, lists)
         if any(is_of_one(name) for name in self._hub.topics):
             for key in chosen:
                 self._tell_one(key, causes[key])
-
-    def _owner(self, key: str) -> str | None:
-        entry = self._core.ledger.operations.get(key)
-        return None if entry is None else self._core.owner_of(entry.head)
-
-    def _mark(self, key: str, owner: str | None) -> None:
-        """One that belongs to this owner changed, and with it what is above it."""
-        for each in (key, *self._above(key)):
-            self._pending[each] = None
-            self._causes.setdefault(each, set()).add(owner)
 
     def _tell_gone(self, gone: list[str]) -> None:
         """Those who see only their own are told of what they were shown; nobody knows any more whose the rest was."""
@@ -191,9 +186,9 @@ class Publisher:
             yield parent
             key = parent
 
-    def _tell_lists(self, causes: dict[str, set[str | None]], lists: list[str]) -> None:
+    def _tell_lists(self, chosen: list[str], lists: list[str]) -> None:
         rows: dict[str, list[str]] = {name: [] for name in lists}
-        for key, whose in causes.items():
+        for key in chosen:
             entry = self._core.find(key)
             if entry is None:
                 continue
@@ -202,21 +197,35 @@ class Publisher:
             if len(rows) > (ALL in rows):
                 owner = self._core.owner_of(entry.head) or ""
                 name = of_owner(owner)
-                if name in rows and owner in whose:
-                    rows[name].append(self._views.of(owner).row_text(entry))
-                    self._hub.topic(name).give((key,))
+                if name in rows:
+                    views = self._views.of(owner)
+                    if self._hub.topic(name).give(key, views.revision(entry)):
+                        rows[name].append(views.row_text(entry))
         for name, texts in rows.items():
             for at in range(0, len(texts), ROWS):
                 part = ",".join(texts[at : at + ROWS])
                 self._hub.publish(name, "changes", f'{{"rows":[{part}],"removed":[]}}')
 
-    def _tell_one(self, key: str, whose: set[str | None]) -> None:
+    def _tell_one(self, key: str, below: set[str]) -> None:
         """Tell those who see all, and those who see what belongs to its owner."""
         entry = self._core.find(key)
         self._tell_topic(key, entry, None)
         owner = None if entry is None else self._core.owner_of(entry.head)
-        if owner is not None and owner in whose:
+        if owner is not None and self._is_new(of_operation(key, owner), owner, (key, *below)):
             self._tell_topic(key, entry, owner)
+
+    def _is_new(self, name: str, owner: str, ids: Iterable[str]) -> bool:
+        """Whether what this owner sees of any of these is not what was told about a topic."""
+        if name not in self._hub.topics:
+            return False
+        views, told, new = self._views.of(owner), self._shown.setdefault(name, {}), False
+        for key in ids:
+            entry = self._core.find(key)
+            if entry is not None and self._core.owner_of(entry.head) == owner:
+                revision = views.revision(entry)
+                new = new or told.get(key) != revision
+                told[key] = revision
+        return new
 
     def _tell_topic(self, key: str, entry: Entry | None, owner: str | None) -> None:
         name = of_operation(key, owner)
@@ -255,3 +264,5 @@ class Publisher:
         topic = self._hub.topics.get(name)
         if name not in self._told or topic is None or not topic.readers:
             self._told[name] = self._store.newest_event_id()
+            if owner is not None and (entry := self._core.find(operation_id)) is not None:
+                self._shown[name] = {operation_id: self._views.of(owner).revision(entry)}

@@ -149,7 +149,7 @@ class Topic:
         """From now on."""
         self.numbers = numbers
         self._most_bytes = most_bytes
-        self._given: dict[str, None] | None = {}
+        self._given: dict[str, int] | None = {}
         self.readers: set[Reader] = set()
         self.frames: deque[Frame] = deque()
         self.missing = numbers.sequence
@@ -177,12 +177,15 @@ class Topic:
         self._bytes = 0
         self.missing = self.numbers.sequence
 
-    def give(self, ids: Iterable[str]) -> None:
-        """Who reads a topic of their own was given the rows of these operations."""
-        if self._given is not None:
-            self._given.update(dict.fromkeys(ids))
-            if len(self._given) > GIVEN:
-                self._given = None
+    def give(self, operation_id: str, revision: int) -> bool:
+        """Who reads a topic of their own is given a row; whether it is another one than before."""
+        if self._given is None:
+            return True
+        new = self._given.get(operation_id) != revision
+        self._given[operation_id] = revision
+        if len(self._given) > GIVEN:
+            self._given = None
+        return new
 
     def take_back(self, ids: Iterable[str]) -> list[str] | None:
         """Which of these were given, and are not any more; None where that is not known."""

@@ -93,6 +93,11 @@ class Views:
 
     # -- rows
 
+    def revision(self, entry: Entry) -> int:
+        """The revision of its row; of who sees only their own one that rises when what they see changes."""
+        found: int = self.row(entry)["revision"]
+        return found
+
     def row_text(self, entry: Entry) -> str:
         """A row as JSON text; it is made once for each change."""
         key = entry.head.operation_id
@@ -156,7 +161,7 @@ class Views:
         shown = self._core.show(entry, whole.ratio if whole.rolled_up else None)
         out = _row(entry, seen, process, verdict, whole, shown)
         if self._owner is not None:
-            out["revision"] = self._revisions.of(seen.operation_id, entry.revision)
+            out["revision"] = self._revisions.of(seen.operation_id, entry.revision, out)
         also = self._also(entry)
         if also:
             out |= {"also_running": also, "warning": _warning(entry, process, also)}
