@@ -439,22 +439,48 @@ def cancel_all() -> None:
         (folder / "end").touch()
 
 
+def polled(served: Served, *answers: dict[str, str], instance: str = "i1", wait: float = 5) -> list[dict[str, Any]]:
+    """What a process is asked to do."""
+    body = json.dumps({"instance": instance, "pid": 1, "answers": list(answers), "wait": wait}).encode()
+    found: list[dict[str, Any]] = served.ask("POST", "/control", body, token=ADMIN).json["commands"]
+    return found
+
+
+@attack("owners", "cancel: operations of others below hers, in other processes")
+def cancel_elsewhere() -> None:
+    with monitored() as served:
+        for key, parent, instance, attributes in (
+            ("child", "of-ann", "i2", "{}"),
+            ("bob-below", "of-ann", "i3", OF_BOB),
+            ("ann-below-bob", "bob-below", "i4", OF_ANN),
+        ):
+            served.send(event(key, OPERATION_PARENT_ID=parent, ATTRIBUTES=attributes), instance=instance, token=ADMIN)
+        until(lambda: served.get("/operations?limit=1", token=ADMIN)["total"] == 5, "all of it runs")
+        names = ("i1", "i2", "i3", "i4")
+        for name in names:
+            polled(served, instance=name, wait=0)
+        served.ask("DELETE", "/operations/of-ann?wait=0", token=ANN)
+        told = {name: polled(served, instance=name, wait=0.5) for name in names}
+        asked = {name: [(one["kind"], one["operation_id"], one.get("owner")) for one in told[name]] for name in names}
+        hers = {"i1": [("cancel-owned", "of-ann", "ann")], "i2": [("cancel-owned", "child", "ann")], "i3": [], "i4": []}
+        hold(asked == hers, f"what is hers is asked, and by her alone: {asked}")
+
+
 @attack("owners", "cancel: a process that does not know commands of owners")
 def cancel_old() -> None:
-    def poll(*answers: dict[str, str], wait: float = 5) -> list[dict[str, Any]]:
-        body = json.dumps({"instance": "i1", "pid": 1, "answers": list(answers), "wait": wait}).encode()
-        found: list[dict[str, Any]] = served.ask("POST", "/control", body, token=ADMIN).json["commands"]
-        return found
-
     with monitored() as served:
-        poll(wait=0)
+        polled(served, wait=0)
         said: list[Any] = []
         ask = lambda: said.append(served.ask("DELETE", "/operations/of-ann?wait=5", token=ANN))  # noqa: E731
         thread = threading.Thread(target=ask)
         thread.start()
-        (command,) = poll()
+        (command,) = polled(served)
         hold(command["kind"] != "cancel", "what an older process would obey without the owner is never sent")
-        poll({"command": command["id"], "state": "refused", "detail": "this version knows no such command"}, wait=0)
+        polled(
+            served,
+            {"command": command["id"], "state": "refused", "detail": "this version knows no such command"},
+            wait=0,
+        )
         thread.join(IN_TIME)
         hold(said[0].status == 409, "it is refused")
         hold("update it" in said[0].body.decode(), f"and said what to do: {said[0].body!r}")
