@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from otel_progress.errors import InvalidArgument
 
@@ -59,8 +59,8 @@ class Settings:
         outbox: events that are kept for a Collector that does not answer.
         history: the file in which learned limits are kept, or None.
         redact: how what leaves is redacted: `secrets`, `off`, or `module:function`.
-        control: whether commands are taken from where events go: never, or from any URL that is named there;
-            None: from this machine, or one that we show an authorization.
+        control: whether commands are taken from where events go: never, from any URL that is named there, or from this
+            address too; None: from the endpoint's own host and port, if that is this machine or we are authorized.
     """
 
     disabled: bool = False
@@ -73,7 +73,7 @@ class Settings:
     outbox: int = 10_000
     history: str | None = None
     redact: str = "secrets"
-    control: bool | None = None
+    control: bool | str | None = None
     traces: str = "otlp"
     metrics: str = "otlp"
     logs: str = "otlp"
@@ -138,8 +138,11 @@ class Environment:
         """Whether it is set to `true`."""
         return self.text(name).lower() == "true"
 
-    def either(self, name: str) -> bool | None:
-        """True, false, or None where it is not set, or to `auto`."""
+    def control(self, name: str) -> bool | str | None:
+        """True, false, an address, or None where it is not set, or to `auto`."""
+        given = self.text(name)
+        if is_address(given):
+            return given
         return {"true": True, "false": False}.get(self.choice((name,), ("true", "false", "auto"), "auto"))
 
 
@@ -170,6 +173,16 @@ def parse_headers(given: str) -> tuple[tuple[str, str], ...]:
 def _sendable(text: str) -> bool:
     """Whether every client can send it in a header."""
     return text.isascii() and text.isprintable()
+
+
+def is_address(text: str) -> bool:
+    """Whether it is http(s)://HOST, maybe with a port, and nothing else."""
+    try:
+        parts = urlsplit(text)
+        rest = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not rest
+    except ValueError:
+        return False
 
 
 def _is_url(target: str) -> bool:
@@ -214,7 +227,7 @@ def read(
     protocol: str | None = None,
     interval: float | None = None,
     history: str | os.PathLike[str] | None = None,
-    control: bool | None = None,
+    control: bool | str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings: what is given here, else the environment, else the defaults.
@@ -233,8 +246,10 @@ def read(
         raise InvalidArgument(f"interval must be from {INTERVAL[0]} to {INTERVAL[1]:g} seconds, not {interval!r}")
     if history is not None and not isinstance(history, (str, os.PathLike)):
         raise InvalidArgument(f"history must be the path of a file, not {history!r}")
-    if control is not None and not isinstance(control, bool):
-        raise InvalidArgument(f"control must be True, False or None, not {control!r}")
+    if control is not None and not isinstance(control, bool) and not (isinstance(control, str) and is_address(control)):
+        raise InvalidArgument(
+            f"control must be True, False, None or an address as in http://localhost:4318, not {control!r}"
+        )
     pairs = None if headers is None else tuple((str(key).lower(), str(value)) for key, value in headers.items())
     for key, value in pairs or ():
         if not key or not _sendable(key + value):
@@ -251,7 +266,7 @@ def read(
         outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox, 1)),
         history=env.text("OTEL_PROGRESS_HISTORY") or None if history is None else os.fspath(history),
         redact=env.text("OTEL_PROGRESS_REDACT", otherwise=defaults.redact),
-        control=env.either("OTEL_PROGRESS_CONTROL") if control is None else control,
+        control=env.control("OTEL_PROGRESS_CONTROL") if control is None else control,
         traces=env.text("OTEL_TRACES_EXPORTER", otherwise=defaults.traces).lower(),
         metrics=env.text("OTEL_METRICS_EXPORTER", otherwise=defaults.metrics).lower(),
         logs=env.text("OTEL_LOGS_EXPORTER", otherwise=defaults.logs).lower(),

@@ -567,3 +567,59 @@ def test_other_arguments_that_cannot_be_meant(options: dict[str, Any]) -> None:
 def test_secrets_of_the_address_are_not_shown(url: str, shown: str) -> None:
     """What messages show of an address has no name, password or option."""
     assert shared._connect(url)[1] == shown
+
+
+# -- what never fits, and what is none
+
+
+def test_an_entry_that_never_fits_is_skipped_and_the_reader_goes_on(
+    running: Server, monitor: Callable[..., Monitor], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An entry of 65 MiB is skipped once, with a count and a reason; what comes after it is taken."""
+    running("XADD", "otel-progress", "*", "v", "1", "origin", "x", "otlp", bytes(65 * 1024 * 1024))
+    two = monitor("two")
+    monitor("one").say("next")
+    until(lambda: two.took == [b"next"])
+    health = two.stream.health()
+    assert (health["skipped"], health["taken"]) == (1, 1)
+    assert "68157440 bytes" in health["skipped_why"]
+    assert [text for text in caplog.messages if "68157440 bytes" in text]
+
+
+def test_an_entry_that_redis_may_not_send_is_skipped(server: Server, monitor: Callable[..., Monitor]) -> None:
+    """Where Redis hangs up on each read of an entry, as its limit for answers is below it, the reader steps over it."""
+    server.start(**{"client-output-buffer-limit": "normal 4mb 4mb 0"})
+    server("XADD", "otel-progress", "*", "v", "1", "origin", "x", "otlp", bytes(64 * 1024 * 1024))
+    two = monitor("two")
+    monitor("one").say("next")
+    until(lambda: two.took == [b"next"])
+    assert two.stream.health()["skipped"] == 1
+    assert "bytes of OTLP" not in two.stream.skipped
+    until(lambda: "trouble" not in two.stream.health())
+
+
+def test_a_stream_that_was_replaced_is_read_again_when_it_is_back(
+    running: Server, monitor: Callable[..., Monitor]
+) -> None:
+    """While the key holds a string that is told; what was said meanwhile waits, and comes when the key is a stream."""
+    one, two = monitor("one"), monitor("two")
+    one.say(1)
+    until(lambda: two.took == [b"1"])
+    running("SET", "otel-progress", "a string")
+    until(lambda: "WRONGTYPE" in two.stream.health().get("trouble", ""))
+    one.say(2)
+    until(lambda: "WRONGTYPE" in one.stream.health().get("trouble", ""))
+    running("DEL", "otel-progress")
+    until(lambda: two.took == [b"1", b"2"])
+    until(lambda: "trouble" not in two.stream.health())
+
+
+def test_a_fleet_on_one_stream_loses_nothing(running: Server, monitor: Callable[..., Monitor]) -> None:
+    """Eight monitors that all write see all that the others wrote, beside entries that nobody can read."""
+    fleet = [monitor(f"m{number}") for number in range(8)]
+    for number, one in enumerate(fleet):
+        one.say(*range(number * 100, number * 100 + 100))
+        running("XADD", "otel-progress", "*", "v", "1", "origin", "x", "otlp", bytes(5 * 1024 * 1024))
+    until(lambda: all(len(one.took) == 700 for one in fleet))
+    until(lambda: all(one.stream.health()["skipped"] == 8 for one in fleet))
+    assert all(set(one.took) == set(said(0, 800)) - set(said(n * 100, n * 100 + 100)) for n, one in enumerate(fleet))

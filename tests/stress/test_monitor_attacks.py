@@ -22,7 +22,7 @@ from websockets.sync.client import connect
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor import api, intake, otlp, stream
+from otel_progress.monitor import api, bodies, intake, otlp, stream
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, SEND, Identity
 from otel_progress.monitor.core import ENDED
@@ -359,27 +359,51 @@ def test_endless_input_is_cut(served: Served) -> None:
     assert memory() - before < 60
 
 
-def test_grpc_waits_for_nobody(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests over gRPC whose message never comes hold no thread for long."""
+def test_slow_bodies_make_room_for_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all bodies that are coming in hold too much together, the oldest is given up, and told to come again."""
+    monkeypatch.setattr(bodies, "READING", 100_000)
+    before = served.get("/health")["intake"]["too_slow"]
+    head = served.head("/v1/logs", "POST", Content_Type=PROTOBUF, Content_Length="90000")
+    with served.connect() as oldest, served.connect() as newest:
+        oldest.settimeout(IN_TIME)
+        oldest.sendall(head + bytes(60_000))
+        wait_until(lambda: served.get("/health"))
+        newest.sendall(head + bytes(60_000))
+        answer = oldest.recv(4_096)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 1" in answer.lower()
+        newest.sendall(bytes(30_000))
+        assert newest.recv(4_096).startswith(b"HTTP/1.1 400")  # it came in whole, and is none
+    assert served.get("/health")["intake"]["too_slow"] == before + 1
+
+
+@pytest.mark.parametrize("room", [1_000, 10], ids=["each in its time", "the oldest makes room"])
+def test_grpc_waits_for_nobody(served: Served, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls over gRPC whose message never comes hold nobody up, and are given up: in time, or when there are many."""
     grpc = pytest.importorskip("grpc")
     from otel_progress.monitor import otlp_grpc
 
-    monkeypatch.setattr(otlp, "BODY_SECONDS", 0.2)
-    name = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+    monkeypatch.setattr(otlp_grpc, "READING", room)
+    monkeypatch.setattr(otlp_grpc, "MESSAGE_SECONDS", 0.2 if room > 100 else 3 * IN_TIME)
+    name, address = "/opentelemetry.proto.collector.logs.v1.LogsService/Export", served.monitor.grpc_port
     hold = threading.Event()
 
     def never() -> Iterator[bytes]:
         hold.wait(3 * IN_TIME)
         yield from ()
 
-    with grpc.insecure_channel(f"127.0.0.1:{served.monitor.grpc_port}") as channel:
+    apart = (("grpc.use_local_subchannel_pool", 1),)  # else the two have one connection
+    with (
+        grpc.insecure_channel(f"127.0.0.1:{address}") as channel,
+        grpc.insecure_channel(f"127.0.0.1:{address}", apart) as honest,
+    ):
         try:
-            open_ = [channel.stream_unary(name).future(never()) for _ in range(otlp_grpc.THREADS + 5)]
-            assert channel.unary_unary(name)(logs(event("by-grpc")), timeout=IN_TIME / 2) == b""
-            codes = {call.exception(timeout=IN_TIME).code() for call in open_}
+            open_ = [channel.stream_unary(name).future(never()) for _ in range(64)]
+            assert honest.unary_unary(name)(logs(event("by-grpc")), timeout=IN_TIME / 2) == b""
+            codes = {call.exception(timeout=IN_TIME).code() for call in open_[: 64 - 10]}
         finally:
             hold.set()
-    assert codes <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.INVALID_ARGUMENT}
+    assert codes <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE}
     assert served.detail("by-grpc")["name"] == "job"
 
 

@@ -11,13 +11,14 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.monitor.core import Answer, Core, _Job
+from otel_progress.monitor.core import Core
 from otel_progress.monitor.kept import Event
 from otel_progress.monitor.otlp import Envelope
 from otel_progress.monitor.publish import Publisher
 from otel_progress.monitor.store import Store
 from otel_progress.monitor.stream import Hub
 from otel_progress.monitor.views import Views
+from otel_progress.monitor.waiting import Answer, Job
 from otel_progress.telemetry import protobuf
 from otel_progress.testing import FakeClock
 
@@ -70,7 +71,7 @@ class Parts:
     def take(self, *bodies: bytes, signal: str = "logs") -> list[Answer]:
         """Requests that come in together; what each was answered."""
         answers: list[Answer] = []
-        self.core._work([_Job(Envelope(signal, body), answers.append, True) for body in bodies])
+        self.core._work([Job(Envelope(signal, body), answers.append, True) for body in bodies])
         return answers
 
     def say(self, *snapshots: Snapshot, event: str = s.UPDATED, instance: str = "p1", **more: Any) -> Answer:

@@ -229,6 +229,7 @@ def write(folder: Path, text: str) -> Path:
     """A token file."""
     path = folder / "tokens.txt"
     path.write_text(text, "utf-8")
+    path.chmod(0o600)
     return path
 
 
@@ -272,6 +273,7 @@ def test_token_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="absent"):
         read_tokens(tmp_path / "absent")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    (tmp_path / "bytes").chmod(0o600)
     with pytest.raises(InvalidArgument, match="UTF-8"):
         read_tokens(tmp_path / "bytes")
 

@@ -380,7 +380,8 @@ def test_over_grpc_the_channel_is_in_the_initial_metadata(server: Monitor) -> No
     receiver.start()
     try:
         endpoint = f"http://127.0.0.1:{port}"
-        with Program(SYNC, endpoint, OTEL_EXPORTER_OTLP_PROTOCOL="grpc") as program:
+        told = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_PROGRESS_CONTROL": server.url}
+        with Program(SYNC, endpoint, **told) as program:
             assert server.cancel("w").state == "obeyed"
             program.finish()
     finally:
@@ -1095,14 +1096,14 @@ GRPC_SAFE = Endpoint("grpc", "https://far.example:4317", (("authorization", "Bea
 
 FOLLOWED = [
     (LOCAL, "/control", "http://127.0.0.1:4318/control"),
-    (LOCAL, "http://localhost:9/c", "http://localhost:9/c"),
-    (LOCAL, "http://[::1]:9/c", "http://[::1]:9/c"),
+    (LOCAL, "http://localhost:4318/c", "http://localhost:4318/c"),
+    (LOCAL, "http://[::1]:4318/c", "http://[::1]:4318/c"),
     (KNOWN, "/control", "http://far.example:4318/control"),
-    (KNOWN, "https://FAR.example/control", "https://FAR.example/control"),
+    (KNOWN, "https://FAR.example:4318/control", "https://FAR.example:4318/control"),
     (SAFE, "/control", "https://far.example/control"),
+    (SAFE, "https://far.example:443/control", "https://far.example:443/control"),
     (CERTIFIED, "/control", "https://far.example/control"),
     (NAMED, "/control", "https://me:secret@far.example/control"),
-    (NAMED, "https://far.example:8443/control", "https://me:secret@far.example:8443/control"),
     (GRPC, "http://127.0.0.1:4318/control", "http://127.0.0.1:4318/control"),
     (GRPC_SAFE, "https://far.example:4318/control", "https://far.example:4318/control"),
 ]
@@ -1112,6 +1113,11 @@ NOT_FOLLOWED = [
     (LOCAL, "http://far.example/control"),
     (LOCAL, "http://127.0.0.1@far.example/control"),
     (LOCAL, "http://127.0.0.1.far.example/control"),
+    (LOCAL, "http://127.0.0.1:6379/control"),
+    (LOCAL, "http://127.0.0.1/control"),
+    (NAMED, "https://far.example:8443/control"),
+    (GRPC, "http://127.0.0.1:9/control"),
+    (Endpoint("grpc", "localhost:9317"), "http://127.0.0.1:4318/control"),
     (KNOWN, "http://other.example/control"),
     (KNOWN, "http://127.0.0.1/control"),
     (SAFE, "http://far.example/control"),
@@ -1137,7 +1143,10 @@ UNREADABLE = [
 
 @pytest.mark.parametrize(("endpoint", "offer", "url"), FOLLOWED)
 def test_urls_that_are_followed(endpoint: Endpoint, offer: str, url: str) -> None:
-    """On this machine, or at the very host to which we show who we are, no less safely."""
+    """On this machine, or where we show who we are, at the endpoint's own host and port, no less safely.
+
+    The ports 4317 and 4318 of OTLP belong together.
+    """
     way = follow(offer, endpoint)
     assert (way.url, way.trusted) == (url, True)
     assert "secret" not in way.shown
@@ -1154,7 +1163,17 @@ def test_urls_that_are_not_followed(endpoint: Endpoint, offer: str) -> None:
 def test_what_is_no_url_is_never_followed(endpoint: Endpoint, offer: str) -> None:
     """Not even where any URL may be."""
     with pytest.raises(ValueError):
-        follow(offer, endpoint, anywhere=True)
+        follow(offer, endpoint, True)
+
+
+def test_another_port_can_be_set() -> None:
+    """An address that the user sets is followed, that one alone; a refusal names it."""
+    offer = "http://127.0.0.1:9/control"
+    assert follow(offer, LOCAL, "http://127.0.0.1:9") == (offer, offer, True, True)
+    for endpoint, where in ((LOCAL, "http://127.0.0.1:8"), (LOCAL, "https://127.0.0.1:9"), (LOCAL, False)):
+        with pytest.raises(ValueError, match=r"own port; OTEL_PROGRESS_CONTROL=http://127\.0\.0\.1:9 follows it"):
+            follow(offer, endpoint, where)
+    assert not follow("http://other.example/c", SAFE, "http://other.example").trusted
 
 
 @pytest.mark.parametrize(
@@ -1162,7 +1181,7 @@ def test_what_is_no_url_is_never_followed(endpoint: Endpoint, offer: str) -> Non
 )
 def test_any_url_where_the_user_said_so(endpoint: Endpoint, offer: str) -> None:
     """With control=True any URL is followed, but another host, or one without TLS, does not learn who we are."""
-    assert follow(offer, endpoint, anywhere=True).trusted is (endpoint is FAR)
+    assert follow(offer, endpoint, True).trusted is (endpoint is FAR)
 
 
 # -- the channel
@@ -1215,7 +1234,7 @@ def test_a_monitor_that_moved_is_followed(
 ) -> None:
     """When another URL is offered, the next request goes there."""
     monkeypatch.setattr(channel, "WAIT", 0.1)
-    with Monitor() as other, opened(at(server)) as made:
+    with Monitor() as other, opened(at(server), where=True) as made:
         until(lambda: server.asked, "it asks")
         made.offered(f"{other.url}/control")
         until(lambda: other.asked, "it asks there")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,12 +21,15 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor import core as core_module
+from otel_progress.monitor import otlp
 from otel_progress.monitor.core import Told
 from otel_progress.monitor.kept import Batch
 from otel_progress.monitor.ledger import lose
-from otel_progress.monitor.otlp import Envelope, Refused, Taken
+from otel_progress.monitor.otlp import Envelope, Refused, Sender, Taken
 from otel_progress.monitor.store import Store, StoreError
 from otel_progress.monitor.views import SKEW
+from otel_progress.monitor.waiting import TURN_BYTES, TURN_REQUESTS, Answer, Job
+from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.certificate import Exit, certify
 from otel_progress.telemetry.protobuf import chunk
 from otel_progress.testing import FakeClock
@@ -459,7 +462,7 @@ def test_what_was_refused_was_not_heard(monitor: Parts, fake: FakeClock, monkeyp
     """While there is no room for what is said, nobody is dead."""
     monitor.say(snap(1))
     monitor.beat()
-    monkeypatch.setattr("otel_progress.monitor.core.WAITING_BYTES", 0)
+    monkeypatch.setattr("otel_progress.monitor.waiting.BYTES_WAITING", 0)
     for _ in range(20):
         seconds(fake, monitor, 1)
         with pytest.raises(Refused):
@@ -559,3 +562,88 @@ def test_what_is_held_has_a_limit_in_bytes_and_the_largest_goes(
     monitor.say(snap(2, Status.COMPLETED, key="small"))
     monitor.say(snap(2, Status.COMPLETED, key="large4"))
     assert monitor.core._held == sum(len(entry.said.raw) for entry in monitor.core.ledger.operations.values())
+
+
+# -- whose turn it is
+
+
+def offered(monitor: Parts, *bodies: bytes, gone: Container[int] = ()) -> list[Answer | None]:
+    """Requests that wait, each of a connection of its own; the answers as they come. Of some nobody waits."""
+    answers: list[Answer | None] = [None] * len(bodies)
+
+    def offer(number: int, body: bytes) -> None:
+        sender = Sender(number, None, lambda: number in gone)
+        monitor.core.offer(Envelope("logs", body, sender=sender), lambda answer: answers.__setitem__(number, answer))
+
+    for number, body in enumerate(bodies):
+        offer(number, body)
+    return answers
+
+
+def test_request_that_nobody_waits_for_is_dropped_before_it_is_read(monitor: Parts) -> None:
+    """Whose client has gone is not taken and is counted; what was taken before that stays taken."""
+    gone = {1}
+    bodies = [request_of(event_of(snap(1, key=key))) for key in "abc"]
+    answers = offered(monitor, *bodies, gone=gone)
+    taken: list[Job] = []
+    monitor.core._work(monitor.core._turn(taken))
+    gone.update((0, 2))  # that is too late: they are stored
+    assert [isinstance(answer, Taken) for answer in answers] == [True, False, True]
+    assert monitor.core.intake()["client_gone"] == 1
+    monitor.restart()
+    assert [monitor.core.find(key) is not None for key in "abc"] == [True, False, True]
+
+
+@pytest.mark.parametrize(("waits", "health"), [(0, "dead"), (2, "unknown")])
+def test_who_gave_up_because_we_were_slow_was_not_heard(
+    monitor: Parts, fake: FakeClock, waits: int, health: str
+) -> None:
+    """Clients that leave after a wait may have told that they live, so nobody is dead; who leaves at once proves none."""
+    monitor.say(snap(1))
+    monitor.beat()
+    for _ in range(10):
+        offered(monitor, request_of(event_of(snap(1))), gone={0})
+        seconds(fake, monitor, waits)
+        monitor.core._work(monitor.core._turn([]))
+        seconds(fake, monitor, 2 - waits)
+    assert monitor.health() == health
+
+
+def test_turn_ends_when_it_cost_enough(monitor: Parts) -> None:
+    """One turn takes so many requests, or so many unpacked bytes; the others come in the next one."""
+    small = offered(monitor, *[request_of(event_of(snap(1, key=str(number)))) for number in range(100)])
+    monitor.core._work(monitor.core._turn([]))
+    assert sum(isinstance(answer, Taken) for answer in small) == TURN_REQUESTS
+    while not monitor.core.idle:
+        monitor.core._work(monitor.core._turn([]))
+    large = offered(monitor, *[request_of(event_of(snap(2, key="x"), text="x" * 300_000)) for _ in range(30)])
+    monitor.core._work(monitor.core._turn([]))
+    assert 0 < sum(isinstance(answer, Taken) for answer in large) <= TURN_BYTES // 300_000 + 1
+
+
+def test_request_that_never_fits_is_refused_for_good(monitor: Parts) -> None:
+    """What is larger than any request may be is not told to come again."""
+    with pytest.raises(Refused) as refused:
+        offered(monitor, bytes(otlp.BYTES + 1))
+    assert (refused.value.status, refused.value.retry_after) == (413, None)
+    assert monitor.core.intake()["too_large"] == 1
+
+
+def test_who_makes_room_is_told_when_to_come_again(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is put out for another one is answered with 429, and counted."""
+    monkeypatch.setattr("otel_progress.monitor.waiting.REQUESTS", 2)
+    large = request_of(event_of(snap(1), text="x" * 200_000))
+    answers = offered(monitor, large, large, request_of(event_of(snap(1))))
+    assert [getattr(answer, "status", None) for answer in answers] == [None, 429, None]
+    assert monitor.core.intake()["no_room"] == 1
+
+
+def test_what_holds_too_much_is_told_in_part(monitor: Parts) -> None:
+    """Records that hold too much are refused by count and reason, the others of the request are stored."""
+    large = protobuf.log_record(s.UPDATED, 1, 1, 9, "", b"\x32\x00" * 5_000, None, None, False)
+    (answer,) = monitor.take(request_of(large, event_of(snap(1)), large))
+    assert isinstance(answer, Taken)
+    assert answer.rejected == 2
+    assert "4096 attributes" in answer.reason
+    assert monitor.core.intake()["records"] == 2
+    assert monitor.health() == "progressing"

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import otel_progress as progress
-from otel_progress import Health, StagePlan, semconv
+from otel_progress import Health, StagePlan, files, semconv
 from otel_progress.live.engine import learning
 from otel_progress.live.engine.learning import KEYS, Learning, read, read_attempts, write
 from otel_progress.model.history import (
@@ -491,14 +491,12 @@ def test_a_broken_file_is_a_clear_error(runs: str, tmp_path: Path) -> None:
 
 def test_a_lock_that_others_hold_is_waited_for_by_nobody(tmp_path: Path) -> None:
     """What can't be saved now is saved the next time, and nothing is lost."""
-    fcntl = pytest.importorskip("fcntl")
     path = tmp_path / "history.json"
     with capture() as captured:
         learning.learning = learned = Learning(path)
         run(captured)
         captured.look()
-        with open(f"{path}.lock", "a") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
+        with files.Lock(f"{path}.lock"):
             run(captured)
             captured.look()
             learned.save()
@@ -520,6 +518,20 @@ def test_the_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o664
     assert read(path)["survey", ""].runs == 1
+
+
+def test_the_file_is_for_its_owner_alone_and_what_everybody_can_write_teaches_nothing(tmp_path: Path) -> None:
+    """Whoever else can write it could make every limit endless."""
+    path = tmp_path / "history.json"
+    with capture() as captured:
+        learning.learning = learned = Learning(path)
+        run(captured)
+        captured.look()
+        learned.save()
+    assert [one.stat().st_mode & 0o777 for one in (path, tmp_path / "history.json.lock")] == [0o600, 0o600]
+    path.chmod(0o666)
+    with pytest.raises(progress.InvalidArgument, match="can be written by others: chmod go-w"):
+        progress.configure(history=path)
 
 
 def test_stages_are_told_as_stages(progress_capture: Capture) -> None:

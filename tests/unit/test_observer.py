@@ -317,12 +317,15 @@ def test_missing_is_what_is_beyond_the_allowed(monitor: Parts, fake: FakeClock) 
     seconds(fake, monitor, 20)
     monitor.say(snap(1))
     monitor.beat()
-    observer, entry = monitor.core.observer, monitor.core.find("a")
-    assert entry is not None
+    observer, process = monitor.core.observer, monitor.core.ledger.processes["p1"]
     now = fake.monotonic()
-    assert [observer.missing(entry, now + more) for more in (0, 15, 25)] == [0.0, 0.0, 10.0]
+
+    def missed(after: float, presume_after: float) -> bool:
+        return observer.standing(process, now + after, presume_after)[0].missed
+
+    assert [missed(25, 10.0), missed(25, 10.1), missed(15, 0.1)] == [True, False, False]
     observer.was_deaf(now + 20)
-    assert observer.missing(entry, now + 25) == 0.0
+    assert not missed(25, 0.1)
 
 
 def test_heartbeat_alone_is_a_sign_of_life(monitor: Parts, fake: FakeClock) -> None:

@@ -34,8 +34,8 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor import core, otlp, store
 from otel_progress.monitor import intake as monitor_intake
+from otel_progress.monitor import otlp, store, waiting
 from otel_progress.monitor.intake import Intake
 from otel_progress.monitor.ledger import head_of, read
 from otel_progress.monitor.otlp import Parcel, Refused, Taken, count, groups, inflate, parse
@@ -440,7 +440,7 @@ def test_part_of_a_request_may_be_refused(monitor: Served) -> None:
 def test_too_much_is_told_with_when_to_come_again(monitor: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where too much waits it is 429 with `Retry-After`, and over gRPC UNAVAILABLE with `RetryInfo`."""
     grpc = pytest.importorskip("grpc")
-    monkeypatch.setattr(core, "WAITING_BYTES", 10)
+    monkeypatch.setattr(waiting, "BYTES_WAITING", 10)
     answer = monitor.send(event("late"))
     assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
     assert answer.body.startswith(b"\x12")
@@ -691,3 +691,14 @@ def test_what_orders_an_event_of_ours_is_read_at_once_and_the_rest_when_it_is_as
     assert found.brief[s.RATIO] == 0.25
     assert s.MESSAGE not in found.brief
     assert read(found) == snapshot
+
+
+def test_health_tells_what_was_not_taken(monitor: Served) -> None:
+    """What a request held too much of is refused with a word, and `/health` counts it by reason."""
+    before = monitor.get("/health")["intake"]
+    bomb = gzip.compress(protobuf.chunk(1, protobuf.chunk(1, b"\x0a\x00" * 700_000)))
+    answer = monitor.post(bomb, Content_Encoding="gzip")
+    assert answer.status == 413
+    assert b"send fewer at a time" in answer.body
+    assert monitor.get("/health")["intake"]["too_large"] == before["too_large"] + 1
+    assert set(before) == {"waiting", "no_room", "client_gone", "too_large", "records", "too_slow"}

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from otel_progress import semconv as s
 from otel_progress.live.drops import drops
-from otel_progress.telemetry.outbox import BYTES, Letter, Outbox
+from otel_progress.telemetry.outbox import BYTES, Letter, Outbox, Unsent
 
 
 @pytest.fixture(autouse=True)
@@ -299,6 +299,30 @@ class Outage(RuleBasedStateMachine):
 
 Outage.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestOutage = Outage.TestCase
+
+
+def test_what_is_unsent_is_counted_by_ends_and_others() -> None:
+    """What waits and what was dropped is unsent; a heartbeat of the process is not worth a word at its end."""
+    outbox = Outbox(2)
+    for name in ("operation.started", "note", "stage.started", "operation.ended", "process.heartbeat"):
+        outbox.add(letter(name))
+    assert outbox.unsent() == outbox.unsent() == Unsent(ends=1, others=3)
+    lost = dict(drops)
+    assert outbox.give_up() == Unsent(ends=1, others=3)
+    assert (len(outbox), outbox.bytes, outbox.unsent()) == (0, 0, Unsent())
+    assert drops[s.DROP_OUTBOX] > lost[s.DROP_OUTBOX]
+
+
+def test_what_is_given_up_on_its_way_may_arrive() -> None:
+    """A batch that is on its way when all is given up is lost once, whatever becomes of it."""
+    outbox = Outbox()
+    outbox.add(letter("operation.ended"))
+    batch = outbox.take()
+    assert outbox.give_up() == Unsent(ends=1)
+    outbox.acknowledge(batch)
+    outbox.keep(batch)
+    assert outbox.unsent() == Unsent()
+    assert drops == {s.DROP_OUTBOX: 1}
 
 
 def test_after_a_long_outage_no_known_operation_lacks_its_end() -> None:

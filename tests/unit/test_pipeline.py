@@ -22,6 +22,7 @@ from otel_progress.testing import Capture, FakeClock, capture
 GOOD = Answer(delivered=True)
 BUSY = Answer(False, retry=True, reason="HTTP 503")
 REFUSED = Answer(False, about_data=True, reason="HTTP 400")
+TOO_LARGE = Answer(False, about_data=True, too_large=True, reason="HTTP 413")
 FORBIDDEN = Answer(False, reason="HTTP 401")
 
 
@@ -147,6 +148,36 @@ def test_what_is_refused_is_let_go_and_counted(progress_capture: Capture) -> Non
     progress_capture.advance(1)
     assert names(progress_capture) == ["stage.ended", "operation.ended"]
     assert len(script.times) == 2
+
+
+def test_a_request_that_is_too_large_goes_in_parts(progress_capture: Capture) -> None:
+    """A receiver with a limit of its own (413) gets smaller requests; only an event that is too large alone is lost."""
+    sizes: list[int] = []
+
+    def limited(body: bytes) -> Answer:
+        sizes.append(len(body))
+        return TOO_LARGE if len(body) > 20_000 else GOOD
+
+    progress_capture.logs_receiver.answer = limited
+    op = progress.operation("survey").start()
+    for number in range(30):
+        op.note("x" * 900, number=number)
+    op.complete()
+    progress_capture.advance(2)
+    assert max(sizes) > 20_000
+    assert names(progress_capture, op)[0] == "operation.started"
+    assert names(progress_capture, op)[-1] == "operation.ended"
+    assert names(progress_capture).count("note") == 30
+    assert progress_capture.drops == {}
+
+
+def test_a_receiver_that_finds_all_too_large_loses_each_event_once(progress_capture: Capture) -> None:
+    """Where even one event alone is too large, it is dropped and counted, and the next one is tried."""
+    progress_capture.logs_receiver.answer = lambda _: TOO_LARGE
+    op = progress.operation("survey").start()
+    op.complete()
+    runtime.ticker.round()
+    assert progress_capture.drops == {semconv.DROP_REJECTED: 3}  # with the heartbeat of the process
 
 
 def test_a_receiver_that_takes_nothing_is_asked_less_and_less(progress_capture: Capture) -> None:

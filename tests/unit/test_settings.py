@@ -288,8 +288,11 @@ def test_the_text_of_a_bad_number_gives_the_units_of_the_variable(caplog: pytest
         ({"interval": 0}, "interval must be from 0.01 to 3600 seconds, not 0"),
         ({"interval": math.nan}, "interval must be from 0.01 to 3600 seconds, not nan"),
         ({"interval": "1"}, "interval must be from 0.01 to 3600 seconds, not '1'"),
-        ({"control": "yes"}, "control must be True, False or None, not 'yes'"),
-        ({"control": 1}, "control must be True, False or None, not 1"),
+        (
+            {"control": "yes"},
+            "control must be True, False, None or an address as in http://localhost:4318, not 'yes'",
+        ),
+        ({"control": 1}, "control must be True, False, None or an address as in http://localhost:4318, not 1"),
         ({"headers": {"": "x"}}, "the header '' must have a name, and be plain ASCII without line breaks"),
         ({"headers": {"a": "b\r\nc"}}, "the header 'a' must have a name, and be plain ASCII without line breaks"),
     ],
@@ -305,6 +308,8 @@ def test_what_is_given_stands_above_the_variable(given: bool) -> None:
     """A setting that configure() was given wins over the variable, `False` as well as `True`."""
     assert read(control=given, environ={"OTEL_PROGRESS_CONTROL": str(not given)}).control is given
     assert read(environ={"OTEL_PROGRESS_CONTROL": "auto"}).control is None
+    there = "http://127.0.0.1:4318"
+    assert read(environ={"OTEL_PROGRESS_CONTROL": there}).control == read(control=there, environ={}).control == there
 
 
 def test_settings_are_values() -> None:

@@ -391,6 +391,14 @@ def test_history_of_one_that_runs_has_a_limit(store: Store, monkeypatch: pytest.
     assert store.prune(1.0) == 0
 
 
+def test_histories_of_many_that_run_are_looked_at_in_turn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call looks at some of them, however many there are, and the next ones at the others."""
+    monkeypatch.setattr(module, "EVENTS", 5)
+    monkeypatch.setattr(module, "TRIMMED", 3)
+    history(store, [f"r{n}" for n in range(8)], 9, "running", 0.0)
+    assert [store.prune(1.0) for _ in range(4)] == [12, 12, 8, 0]
+
+
 def test_prune_takes_little_time_and_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its time is over it stops between two transactions; calls after that bring it to its end."""
     monkeypatch.setattr(module, "EVENTS", 2)

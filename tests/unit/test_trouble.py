@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import grpc
 import pytest
@@ -167,6 +168,54 @@ def test_refusals(web: ThreadingHTTPServer, status: int, body: bytes, said: str)
     assert said in text(answer(f"http://127.0.0.1:{web.server_port}"))
 
 
+@pytest.mark.parametrize(("status", "body"), [(200, PAGE), (302, b""), (308, b"")])
+def test_what_no_receiver_of_otlp_answers_refuses_nothing(web: ThreadingHTTPServer, status: int, body: bytes) -> None:
+    """A page to log in, or a redirect, is by something on the way: what was sent is kept for the receiver behind it."""
+    web.answer = (status, body)  # type: ignore[attr-defined]
+    found = answer(f"http://127.0.0.1:{web.server_port}")
+    assert (found.delivered, found.retry, found.about_data, found.unclear) == (False, True, False, False)
+
+
+def test_what_a_receiver_says_controls_no_terminal(web: ThreadingHTTPServer) -> None:
+    """What a receiver says is told in one short line, without escape sequences."""
+    web.answer = (400, b"\x1b]0;owned\x07\r\n\x9b2J" + b"x" * 5000)  # type: ignore[attr-defined]
+    found = answer(f"http://127.0.0.1:{web.server_port}")
+    assert found.reason.isprintable()
+    assert text(found).isprintable()
+    assert len(found.reason) <= trouble.SAID
+    assert "HTTP 400" in text(found)
+
+
+@pytest.mark.parametrize(("seconds", "nanos", "asked"), [(3600, 0, 3600.0), (0, 500_000_000, 0.5), (None, 0, None)])
+def test_grpc_says_when_to_come_again(seconds: int | None, nanos: int, asked: float | None) -> None:
+    """A RetryInfo in the status of gRPC is what a Retry-After is in HTTP."""
+    from google.rpc import error_details_pb2, status_pb2
+
+    status = status_pb2.Status(code=8, message="busy")
+    if seconds is not None:
+        info = error_details_pb2.RetryInfo()
+        info.retry_delay.seconds, info.retry_delay.nanos = seconds, nanos
+        status.details.add().Pack(info)
+
+    class Busy(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, details: Any) -> Any:
+            def export(body: bytes, call: Any) -> bytes:
+                call.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+                call.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(export)
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=(Busy(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        found = answer(f"http://127.0.0.1:{port}", "grpc")
+        assert (found.retry, found.after) == (True, asked)
+    finally:
+        server.stop(None).wait()
+
+
 REFUSED = Answer(False, retry=True, trouble=Trouble("http://x:1", "refused", "nothing listens at http://x:1"))
 GOOD = Answer(True)
 
@@ -211,12 +260,14 @@ with progress.operation("job"), progress.stage("inside"):
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_job_without_a_collector_says_one_line(closed: int, protocol: str, scheme: str) -> None:
-    """On stderr of a job whose telemetry reaches nobody stands one line, none of them from C++."""
+    """On stderr of a job whose telemetry reaches nobody stand one line at once and one at the end, none from C++."""
     job = JOB.format(url=f"{scheme}://127.0.0.1:{closed}", protocol=protocol)
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "GRPC_"))}
     ran = subprocess.run([sys.executable, "-c", job], env=environ, capture_output=True, text=True, check=True)
-    [line] = ran.stderr.splitlines()
+    line, last = ran.stderr.splitlines()
     assert line.startswith(f"nothing listens at {scheme}://127.0.0.1:{closed}: start `otel-progress monitor")
+    assert last.startswith("1 end of an operation")
+    assert f"could not be sent before the end: nothing listens at {scheme}://127.0.0.1:{closed}: start" in last
 
 
 def test_a_tls_mistake_over_grpc_says_one_line(web: ThreadingHTTPServer) -> None:
@@ -224,9 +275,9 @@ def test_a_tls_mistake_over_grpc_says_one_line(web: ThreadingHTTPServer) -> None
     job = JOB.format(url=f"https://127.0.0.1:{web.server_port}", protocol="grpc")
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "GRPC_"))}
     ran = subprocess.run([sys.executable, "-c", job], env=environ, capture_output=True, text=True, check=True)
-    assert [line.partition(": ")[0] for line in ran.stderr.splitlines()] == [
-        f"https://127.0.0.1:{web.server_port} speaks no TLS"
-    ]
+    at_once, last = ran.stderr.splitlines()
+    assert at_once.startswith(f"https://127.0.0.1:{web.server_port} speaks no TLS: ")
+    assert f"could not be sent before the end: https://127.0.0.1:{web.server_port} speaks no TLS: " in last
     wanted = subprocess.run(
         [sys.executable, "-c", job],
         env={**environ, "GRPC_VERBOSITY": "INFO"},

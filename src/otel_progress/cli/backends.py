@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -14,7 +15,11 @@ from otel_progress.cli.configuration import shown
 from otel_progress.cli.errand import NAME
 from otel_progress.cli.findings import Problem, problem
 
+if TYPE_CHECKING:
+    from otel_progress.telemetry.session import Reply
+
 ASK_SECONDS: Final = 2.0
+ANSWER_BYTES: Final = 16 * 1024 * 1024
 FIND_SECONDS: Final = 0.5
 AROUND: Final = 3600
 """How far around now is looked, in seconds: clocks may differ."""
@@ -74,13 +79,13 @@ class Backend:
             answer = self.get(self.health, FIND_SECONDS)
         except Away:
             return False
-        return answer.status_code == 200 and self.knows(answer)
+        return answer.status == 200 and self.knows(answer)
 
-    def knows(self, answer: Any) -> bool:
+    def knows(self, answer: Reply) -> bool:
         """Whether an answer to the question of health is of this backend."""
         return isinstance(_json(answer), dict)
 
-    def get(self, path: str, timeout: float = ASK_SECONDS, **parameters: Any) -> Any:
+    def get(self, path: str, timeout: float = ASK_SECONDS, **parameters: Any) -> Reply:
         """Ask it.
 
         Raises:
@@ -88,24 +93,22 @@ class Backend:
         """
         import requests
 
+        from otel_progress.telemetry.session import Session
+
         address = f"{self.url.rstrip('/')}{path}"
         sent = clock.unix()
         try:
-            answer = requests.get(
-                address,
-                params=parameters,
-                timeout=timeout,
-                headers={"Accept": "application/json"},
-                allow_redirects=False,
-            )
+            with Session() as session:
+                wanted = {"Accept": "application/json"}
+                answer = session.ask("GET", address, timeout, ANSWER_BYTES, params=parameters, headers=wanted)
         except requests.Timeout:
             wrong = self._problem("backend_away", f"does not answer within {timeout:g} s")
             raise Away(wrong, passing=True) from None
         except (OSError, ValueError) as error:
             raise Away(self._problem("backend_away", f"can't be reached ({_reason(error)})")) from None
         self._hear_time(answer.headers.get("Date"), (sent + clock.unix()) / 2)
-        if answer.status_code in (401, 403):
-            raise Away(self._problem("backend_forbids", f"answers {answer.status_code}"))
+        if answer.status in (401, 403):
+            raise Away(self._problem("backend_forbids", f"answers {answer.status}"))
         return answer
 
     def ask(self, path: str, **parameters: Any) -> Any:
@@ -116,10 +119,10 @@ class Backend:
         """
         answer = self.get(path, **parameters)
         found = _json(answer)
-        if answer.status_code >= 500 or answer.status_code == 429:
+        if answer.status >= 500 or answer.status == 429:
             return None
-        if answer.status_code != 200 or not isinstance(found, dict):
-            raise Away(self.wrong(f"answers {answer.status_code} to {path}"))
+        if answer.status != 200 or not isinstance(found, dict):
+            raise Away(self.wrong(f"answers {answer.status} to {path}"))
         return found
 
     def wrong(self, text: str) -> Problem:
@@ -145,7 +148,7 @@ class Prometheus(Backend):
         """Names with dots, no OTLP receiver, or what lies before it."""
         try:
             dotted = self.get("/api/v1/series", **_matching(f'{{"{s.OPERATION_ID}"="{trip.id}"}}'))
-            if dotted.status_code == 200 and (_json(dotted) or {}).get("data"):
+            if dotted.status == 200 and (_json(dotted) or {}).get("data"):
                 return self._problem("names_unescaped", f"has the series {s.RUN_ACTIVE.name}, with dots in its name")
             flags = (_json(self.get("/api/v1/status/flags")) or {}).get("data") or {}
             if flags.get("web.enable-otlp-receiver") == "false":
@@ -157,11 +160,11 @@ class Prometheus(Backend):
     def advice(self) -> Problem | None:
         """Alerts whose `runbook_url` is still the placeholder."""
         with suppress(Away):
-            if RUNBOOK_UNSET in self.get("/api/v1/rules", type="alert").text:
+            if RUNBOOK_UNSET in _text(self.get("/api/v1/rules", type="alert")):
                 return self._problem("runbook_unset", f"has alerts with the placeholder {RUNBOOK_UNSET} as runbook_url")
         return None
 
-    def knows(self, answer: Any) -> bool:
+    def knows(self, answer: Reply) -> bool:
         """Its own answers have a status and data."""
         found = _json(answer)
         return isinstance(found, dict) and found.get("status") == "success"
@@ -199,10 +202,10 @@ class Tempo(Backend):
         """Whether the trace is there, with the operation's own span."""
         for version in ("/v2", ""):
             answer = self.get(f"/api{version}/traces/{trip.trace}")
-            if answer.status_code == 200 and NAME in answer.text:
+            if answer.status == 200 and NAME in _text(answer):
                 return True
             if "html" in answer.headers.get("Content-Type", ""):
-                raise Away(self.wrong(f"answers {answer.status_code} with a web page"))
+                raise Away(self.wrong(f"answers {answer.status} with a web page"))
         return False
 
     def missing(self, trip: Trip) -> Problem:
@@ -211,9 +214,9 @@ class Tempo(Backend):
             return self.wrong("is no Tempo, or not ready")
         return self._problem("trace_missing", f"has no trace {trip.trace}")
 
-    def knows(self, answer: Any) -> bool:
+    def knows(self, answer: Reply) -> bool:
         """It says `echo`."""
-        return bool(answer.text.strip() == "echo")
+        return bool(_text(answer).strip() == "echo")
 
 
 def _label(attribute: str) -> str:
@@ -239,10 +242,14 @@ def _matching(match: str) -> dict[str, Any]:
     return {"start": now - AROUND, "end": now + AROUND, "match[]": match}
 
 
-def _json(answer: Any) -> Any:
+def _text(answer: Reply) -> str:
+    return answer.body.decode("utf-8", "replace")
+
+
+def _json(answer: Reply) -> Any:
     try:
-        return answer.json()
-    except ValueError:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
         return None
 
 

@@ -18,13 +18,18 @@ from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 
+from otel_progress import clock
 from otel_progress.cli.asking import DEFAULT
 from otel_progress.cli.codes import NO_MONITOR, NOT_FOUND, USAGE, Told
 from otel_progress.cli.sniff import speaks_tls
+from otel_progress.deadline import Plain, Tls, within
 from otel_progress.handlers.words import clean
 from otel_progress.settings import Environment
 
 TIMEOUT: Final = 10.0
+"""How long the head of an answer may take, in seconds."""
+BODY_TIMES: Final = 6
+"""So many times as long may all of it take: a list may be large, and the line slow."""
 SILENCE: Final = 25.0
 """Seconds without a byte after which a stream is given up; a monitor sends a comment every 10."""
 TLS_SECONDS: Final = 2.0
@@ -32,6 +37,8 @@ TLS_SECONDS: Final = 2.0
 CHUNK: Final = 65_536
 BODY: Final = 256 * 1024 * 1024
 """Bytes that an answer may have."""
+ERROR_BYTES: Final = 1024 * 1024
+"""Bytes that are read of an error."""
 CHOICES: Final = 8
 """Ids that are named where a prefix fits more than one."""
 LIST: Final = 10_000
@@ -146,7 +153,8 @@ class Client:
             Lost: where nothing, or no JSON, answers.
         """
         try:
-            with self._open(path, method, timeout or self.timeout) as answer:
+            seconds = timeout or self.timeout
+            with within(BODY_TIMES * seconds), self._open(path, method, seconds) as answer:
                 body = answer.read(BODY)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Lost(_reason(error)) from error
@@ -165,23 +173,37 @@ class Client:
         """
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
         try:
-            with self._open(path, "GET", SILENCE, headers) as answer:
+            with self._open(path, "GET", self.timeout, headers, silence=SILENCE) as answer:
                 yield b""
+                heard = clock.monotonic()
                 while more := answer.read1(CHUNK):
                     yield more
+                    heard = clock.monotonic() if b"\n" in more else heard
+                    if clock.monotonic() - heard > SILENCE:
+                        raise TimeoutError
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Lost(_reason(error)) from error
         raise Lost("the monitor closed the connection")
 
-    def _open(self, path: str, method: str, timeout: float, headers: Mapping[str, str] | None = None) -> Any:
+    def _open(
+        self,
+        path: str,
+        method: str,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+        *,
+        silence: float | None = None,
+    ) -> Any:
+        """The answer, its head read within the timeout; `silence` may pass between two bytes of its body."""
         request = urllib.request.Request(self.url + path, method=method, headers=dict(headers or {}))  # noqa: S310
         if self.token:
             request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         try:
-            return _opener(self.url).open(request, timeout=timeout)
+            with within(timeout):
+                return _opener(self.url).open(request, timeout=silence or timeout)
         except HTTPError as error:
-            with error:
-                raw = error.read(BODY)
+            with error, within(timeout):
+                raw = _read_error(error)
             if error.code == 400 and b"HTTPS" in raw.upper() and self.url.startswith("http:"):
                 raise self._speaks("TLS", "https") from error  # as Go and nginx say it
             body = _json(raw) or {}
@@ -268,6 +290,24 @@ def _address(given: str, name: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _read_error(error: HTTPError) -> bytes:
+    """What an error says, as far as it comes."""
+    try:
+        return error.read(ERROR_BYTES)
+    except (OSError, http.client.HTTPException):
+        return b""
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(Plain, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(Tls, request)
+
+
 class _Stay(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -275,7 +315,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
     here: dict[str, str] | None = {} if is_loopback(urlsplit(url).hostname or "") else None
-    return urllib.request.build_opener(_Stay, urllib.request.ProxyHandler(here))
+    return urllib.request.build_opener(_Stay, _Http, _Https, urllib.request.ProxyHandler(here))
 
 
 def is_loopback(host: str) -> bool:

@@ -25,6 +25,7 @@ from otel_progress.settings import Endpoint
 START_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 8.0
 NAMED: Final = "OTEL_PROGRESS_MONITOR"
+CONTROL: Final = "OTEL_PROGRESS_CONTROL"
 Say = Callable[[str], None]
 
 
@@ -109,9 +110,11 @@ class Place:
         return {signal: Endpoint("http/protobuf", f"{self.url}/v1/{signal}", headers) for signal in SIGNALS}
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
-        """With the token that its processes need to ask for commands."""
+        """With what its processes need to ask for commands: the token, and that they may ask there."""
         token = self.client.token
-        return {**given, **({"OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{token}"} if token else {})}
+        asked = {CONTROL: self.url} if self.headers and not given.get(CONTROL) else {}
+        known = {"OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{token}"} if token else {}
+        return {**given, **asked, **known}
 
     def others(self, ways: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
         """Those endpoints that are not this monitor."""

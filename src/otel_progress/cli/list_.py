@@ -40,6 +40,10 @@ def list_(client: Client, query: dict[str, str | None], limit: int, out: IO[str]
         out.write(json.dumps(page) + "\n")
         return OK
     screen, rows = Screen(out, draws=False), items(page.get("operations"))
+    loading = page.get("loading")
+    if isinstance(loading, dict):
+        counts = f": {loading['loaded']:,} of {loading['of']:,} are" if {"loaded", "of"} <= loading.keys() else ""
+        screen.print([((f"the monitor has just started, and not all that ran before is there{counts}", "yellow"),)])
     if not rows:
         screen.print(_nothing(client, filtered=any(query.values())))
         return OK

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address, ip_network
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.cli import sniff
@@ -17,7 +17,11 @@ from otel_progress.cli.findings import Problem, problem
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry.transport import Answer, connect
 
-ANSWER_BYTES: Final = 4096
+if TYPE_CHECKING:
+    from otel_progress.telemetry.session import Reply
+
+ANSWER_BYTES: Final = 1024 * 1024
+"""A web page is read, too: what it says is told."""
 LOOK_SECONDS: Final = 1.5
 _PREFIX: Final = "OTEL_EXPORTER_OTLP"
 _BUSY: Final = (429, 503)
@@ -90,39 +94,36 @@ def _exempt(rule: str, host: str, port: int) -> bool:
 
 
 def _ask_http(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy: str) -> Reached:
-    import requests
+    from requests import exceptions
+
+    from otel_progress.telemetry.session import Session
 
     body = gzip.compress(b"", 1) if endpoint.compression == "gzip" else b""
     headers = {**dict(endpoint.headers), "Content-Type": "application/x-protobuf", "User-Agent": "otel-progress"}
     if endpoint.compression == "gzip":
         headers["Content-Encoding"] = "gzip"
-    with requests.Session() as session:
+    with Session() as session:
         if endpoint.client_certificate:
             key = endpoint.client_key
             session.cert = (endpoint.client_certificate, key) if key else endpoint.client_certificate
         began, sent = clock.monotonic(), clock.unix()
         try:
-            with session.post(
+            reply = session.ask(
+                "POST",
                 endpoint.url,
-                body,
+                endpoint.timeout,
+                ANSWER_BYTES,
+                data=body,
                 headers=headers,
-                timeout=endpoint.timeout,
-                allow_redirects=False,
-                stream=True,
                 verify=endpoint.certificate,
-            ) as response:
-                came = clock.unix()
-                content = next(response.iter_content(ANSWER_BYTES), b"")
-                seconds = clock.monotonic() - began
-                ahead = _ahead(response.headers.get("Date"), sent, came)
-                return Reached(_judge(signal, endpoint, response, content), seconds, ahead)
-        except (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL) as error:
-            return Reached(problem("proxy", f"the proxy {proxy} fails: {_short(error)}", host=address(endpoint)[0]))
-        except requests.exceptions.ReadTimeout:
-            hung: str | None = (
-                f"{shown(endpoint.url)} takes the request, but does not answer within {endpoint.timeout:g} s"
             )
-            return Reached(_why(endpoint, environ, proxy, hung, ""))
+            ahead = _ahead(reply.headers.get("Date"), sent, clock.unix())
+            return Reached(_judge(signal, endpoint, reply), clock.monotonic() - began, ahead)
+        except (exceptions.ProxyError, exceptions.InvalidProxyURL) as error:
+            return Reached(problem("proxy", f"the proxy {proxy} fails: {_short(error)}", host=address(endpoint)[0]))
+        except exceptions.ReadTimeout:
+            took = f"{shown(endpoint.url)} takes the request, but does not answer within {endpoint.timeout:g} s"
+            return Reached(_why(endpoint, environ, proxy, took, ""))
         except (OSError, ValueError) as error:  # the base of all exceptions of requests is an OSError
             return Reached(_why(endpoint, environ, proxy, None, _short(error)))
 
@@ -161,11 +162,11 @@ def _look(endpoint: Endpoint, environ: Mapping[str, str]) -> Problem | None:
     return found
 
 
-def _judge(signal: str, endpoint: Endpoint, response: Any, body: bytes) -> Problem | None:
+def _judge(signal: str, endpoint: Endpoint, response: Reply) -> Problem | None:
     """What an answer over HTTP means; the first that fits."""
-    status: int = response.status_code
+    status, body = response.status, response.body
     url = shown(endpoint.url)
-    said = f"{url} answers {status} {response.reason or ''}".rstrip()
+    said = f"{url} answers {status} {response.reason}".rstrip()
     words = body[:200].decode("utf-8", "replace")
     if 200 <= status < 300:
         return _judge_taken(url, response.headers.get("Content-Type", ""), body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -127,6 +128,50 @@ def judge(snapshot: Snapshot, now: float, hearing: Hearing | None = None) -> Ver
         source = seen.slow_after_source
         return Verdict(Health.SLOW, "slow_after", seen.elapsed, seen.slow_after, clock="elapsed", source=source)
     return worst
+
+
+def next_change(snapshot: Snapshot, now: float, hearing: Hearing | None = None) -> float:
+    """The earliest moment, from `now` on, at which `judge` could say otherwise if nothing is heard; infinity for never.
+
+    It is by the clock of the snapshot, as `now` is. Until then the verdict stays, and only the times in its evidence
+    grow. It is never late; because of rounding it may be early by some microseconds.
+    """
+    if snapshot.status.final:
+        return math.inf
+    if hearing is not None:
+        outside = _outside(snapshot, now, hearing)
+        if outside is not None:
+            return now + _left(hearing.allowed, hearing.watching) if outside.health is Health.UNKNOWN else math.inf
+    later = max(0.0, now - snapshot.timestamp)
+    left = (_left(limit, spent + later) for limit, spent in _limits(snapshot, hearing is None))
+    at = max(now, snapshot.timestamp) + min(left, default=math.inf)
+    if hearing is not None:
+        at = min(at, now + _left(hearing.allowed, hearing.silence))
+    return max(now, at - _margin(snapshot, now)) if at < math.inf else math.inf
+
+
+def _limits(snapshot: Snapshot, inside: bool) -> Iterator[tuple[float | None, float]]:
+    """The limits that time alone can reach, each with what was spent of it when the snapshot was taken."""
+    if snapshot.status is Status.PENDING:
+        yield snapshot.start_within, snapshot.elapsed
+        return
+    yield snapshot.slow_after, snapshot.elapsed
+    for branch in snapshot.branches or (_only(snapshot),):
+        if branch.wait is not None:
+            yield branch.wait.overdue_after, branch.wait.elapsed
+        elif inside and branch.child is None:
+            yield branch.stall_after, branch.idle
+
+
+def _left(limit: float | None, spent: float) -> float:
+    """What is left of a limit; infinity where it is reached, or where there is none."""
+    return limit - spent if limit is not None and spent < limit < math.inf else math.inf
+
+
+def _margin(snapshot: Snapshot, now: float) -> float:
+    """What rounding may add up to between two ways to say the same moment."""
+    spent = (snapshot.timestamp, now, snapshot.elapsed, snapshot.idle)
+    return 8 * math.ulp(max(map(abs, spent)))
 
 
 def judge_branch(branch: Branch) -> Verdict:

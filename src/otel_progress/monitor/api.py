@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from otel_progress import semconv as s
 from otel_progress.model.status import Status
 from otel_progress.monitor import openapi
 from otel_progress.monitor.auth import CONTROL, READ, Identity
+from otel_progress.monitor.bodies import read_body
 from otel_progress.monitor.control import BODY_BYTES as CONTROL_BYTES
 from otel_progress.monitor.control import OBEYED, RECEIVED, TIMED_OUT, Outcome, TooMany, answers_of
 from otel_progress.monitor.kept import Query
@@ -37,9 +39,10 @@ from otel_progress.monitor.openapi import (
     WAIT,
     WAIT_MOST,
 )
-from otel_progress.monitor.otlp import Refused, read_body
+from otel_progress.monitor.otlp import Refused
 from otel_progress.monitor.publish import ALL, of_operation, of_owner
-from otel_progress.monitor.states import TROUBLE, WORDS, meant
+from otel_progress.monitor.states import TROUBLE, WORDS, meant, state_of
+from otel_progress.monitor.store import StoreError
 from otel_progress.monitor.stream import ENDED, READERS, serve_events, serve_socket
 from otel_progress.monitor.views import dump, ended_text, event_view
 
@@ -94,8 +97,9 @@ class Api:
         control: Control,
         auth: Auth,
         about: Mapping[str, Any],
+        more: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """Answer from these; `about` is what `/health` says of us."""
+        """Answer from these; `/health` says `about` to all, and what `more` returns to who may see everything."""
         self._core = core
         self._store = store
         self._views = views
@@ -104,6 +108,7 @@ class Api:
         self._control = control
         self._auth = auth
         self._about = about
+        self._more = more
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[BaseRoute]:
@@ -134,6 +139,8 @@ class Api:
                 return await answer(request)
             except Wrong as wrong:
                 return JSONResponse({"error": wrong.reason}, wrong.status)
+            except StoreError as error:
+                return JSONResponse({"error": f"the monitor can't read what it has: {error}"}, 503)
 
         return told
 
@@ -141,23 +148,38 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         """Whether we live, and what we have."""
-        out = {**self._about, "status": "degraded" if self._core.trouble else "ok"}
+        more = dict(self._more())
+        trouble = self._core.trouble or more.get("redis", {}).get("trouble")
+        out = {**self._about, "status": "degraded" if trouble else "ok"}
         identity = _identity(request.scope)
         if identity is not None and READ in identity.rights:
-            out["operations"] = await run_in_threadpool(self._counts, identity)
+            with contextlib.suppress(StoreError):  # what is wrong is told below
+                out["operations"] = await run_in_threadpool(self._counts, identity)
+            out |= self._loading(identity.owner)
         if identity is not None and identity.owner is None:
             out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
             out["readers"] = self._hub.readers
             out["denied"] = self._auth.denied
-            if self._core.trouble:
-                out["trouble"] = self._core.trouble
+            out |= more
+            if trouble:
+                out["trouble"] = trouble
         return JSONResponse(out)
+
+    def _loading(self, owner: str | None) -> dict[str, Any]:
+        """How far the monitor is with what ran before its start; how many there are is not for one owner to know."""
+        told = self._core.loading.told()
+        return {} if told is None else {"loading": told if owner is None else {}}
 
     def _counts(self, identity: Identity) -> dict[str, int]:
         """How many operations there are that one may see."""
+        stored = self._store.count(Query(owner=identity.owner))
+        if identity.owner is None:
+            labels = Counter(list(self._core.labels.values()))
+            bad = sum(number for label, number in labels.items() if state_of(Status.RUNNING, label) in TROUBLE)
+            return {"running": labels.total(), "trouble": bad, "stored": stored}
         running = self._running(Query(owner=identity.owner), frozenset())
         trouble = sum(self._views.state(entry) in TROUBLE for entry in running)
-        return {"running": len(running), "trouble": trouble, "stored": self._store.count(Query(owner=identity.owner))}
+        return {"running": len(running), "trouble": trouble, "stored": stored}
 
     async def describe(self, request: Request) -> Response:
         """The description of this API."""
@@ -173,6 +195,7 @@ class Api:
         cursor = request.query_params.get("cursor") or None
         if cursor is not None and cursor[0] not in "re":
             raise Wrong(400, _NO_CURSOR)
+        loading = "".join(f',"loading":{dump(some)}' for some in self._loading(query.owner).values())
         rows, following, counts = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
         if query.owner is not None:
             mine = self._hub.topic(topic)
@@ -180,7 +203,7 @@ class Api:
                 mine.give(key, json.loads(text)["revision"])
         trouble = sum(count for state, count in counts.items() if state in TROUBLE)
         head = f'"next":{dump(following)},"total":{sum(counts.values())},"counts":{dump(counts)},"trouble":{trouble}'
-        body = f'{{"operations":[{",".join(text for _, text in rows)}],{head},"position":"{position}"}}'
+        body = f'{{"operations":[{",".join(text for _, text in rows)}],{head},"position":"{position}"{loading}}}'
         return Response(body.encode(), media_type="application/json")
 
     def _page_of(

@@ -25,12 +25,14 @@ from starlette.responses import JSONResponse, Response
 from otel_progress import __version__, proc
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor import otlp
+from otel_progress.monitor import otlp_http
 from otel_progress.monitor.api import Api, about
 from otel_progress.monitor.auth import Auth, Guard, Identity, is_loopback
+from otel_progress.monitor.bodies import bodies
 from otel_progress.monitor.control import Control
 from otel_progress.monitor.core import PRESUME_AFTER, Core, Told
 from otel_progress.monitor.intake import Guarded
+from otel_progress.monitor.integrity import Integrity
 from otel_progress.monitor.ledger import instance_of
 from otel_progress.monitor.otlp import Envelope, Refused, Taken
 from otel_progress.monitor.outlets import Outlets
@@ -132,6 +134,7 @@ class Monitor:
             on_rival=self._rival,
             wake=self._wake,
         )
+        self.integrity = Integrity(self._store, self._found)
         self.relay = Relay(options.forward, self._store, self.core.forget) if options.forward else None
         self.hub = Hub(options.interval, __version__)
         self.hub.valid = self.auth.is_open
@@ -194,10 +197,20 @@ class Monitor:
             self.control,
             self.auth,
             about(__version__),
+            self._details,
         )
-        intake = otlp.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})
+        intake = otlp_http.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})
         wrong: dict[Any, Any] = {HTTPException: _told}
         return Guard(Starlette(routes=[*intake, *api.routes()], exception_handlers=wrong), self.auth)
+
+    def _details(self) -> dict[str, Any]:
+        """How the ways in and out are."""
+        slow = bodies().given_up + (0 if self._grpc is None else self._grpc.given_up)
+        return {
+            "intake": {**self.core.intake(), "too_slow": slow},
+            "integrity": self.integrity.told(),
+            **self.outlets.health(),
+        }
 
     async def take(self, envelope: Envelope) -> Taken:
         """Take a request; the answer comes when it is stored."""
@@ -235,6 +248,7 @@ class Monitor:
         self._loop = asyncio.get_running_loop()
         self._server = _Server(self._config(), self._ending, ready)
         self.core.start()
+        self.integrity.start()
         self.outlets.start()
         publishing = asyncio.ensure_future(self.publisher.run())
         try:
@@ -257,6 +271,7 @@ class Monitor:
         if self.relay is not None:
             self.relay.stop(STOP_SECONDS)
         self.outlets.stop(STOP_SECONDS)
+        self.integrity.stop(STOP_SECONDS)
         self._stack.close()
 
     def losses(self) -> list[str]:
@@ -298,6 +313,10 @@ class Monitor:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._tell_ends, ended)
         self.outlets.take(told)
+
+    def _found(self, damage: str | None) -> None:
+        """The file was looked at."""
+        self.core.damage = damage
 
     def _tell_trouble(self, trouble: str | None) -> None:
         self._say("all is well again" if trouble is None else f"trouble: {trouble}")

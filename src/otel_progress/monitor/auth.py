@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from otel_progress import files
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.sessions import LINK_SECONDS, SESSION_SECONDS, SESSIONS, SESSIONS_A_TOKEN, Secrets
 
@@ -267,10 +268,12 @@ def read_tokens(path: Path) -> dict[str, Identity]:
     A token that is limited to an owner may send only where its line says so: who sends, says whose operations are.
 
     Raises:
-        InvalidArgument: where the file can't be read, or a line can't be meant; a token is never shown.
+        InvalidArgument: where the file can't be read, is not private, or can't be meant; a token is never shown.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = files.read_private(path, secret=True).decode("utf-8-sig").splitlines()
+    except files.Unsafe as error:
+        raise InvalidArgument(f"the token file {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise InvalidArgument(f"the token file {path} can't be read: {why}") from None

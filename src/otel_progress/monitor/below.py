@@ -11,6 +11,7 @@ all children, each branch of the parent is judged by its own children, and the o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Final, NamedTuple
@@ -73,6 +74,31 @@ class Children:
             return []
         found = self._lines(entry, branches, now, {entry.head.operation_id})
         return found or [Line(branch.later(later), None, _judged(branch, later)) for branch in branches]
+
+    def changes_at(self, entry: Entry, own: Verdict, now: float, changes_at: Callable[[Entry, float], float]) -> float:
+        """The earliest moment at which `instead` could say otherwise by time alone.
+
+        It asks `changes_at` for that of the verdicts on the operations below, from what their own processes say.
+        """
+        return self._changes_at(entry, own, now, {entry.head.operation_id}, changes_at)
+
+    def _changes_at(
+        self, entry: Entry, own: Verdict, now: float, above: set[str], changes_at: Callable[[Entry, float], float]
+    ) -> float:
+        branches = running(entry.snapshot, self._ledger).branches
+        limits = {limit for limit in (own.allowed, *(branch.stall_after for branch in branches)) if limit is not None}
+        spans = {stage.span_id: stage.path for stage in entry.snapshot.stages if stage.span_id}
+        last: dict[str | None, float] = {}
+        for child in self._ended_elsewhere(entry):
+            last[None] = last[_host(child, spans)] = child.heard_at
+        moments = [at for ended in last.values() for limit in limits if (at := ended + limit) > now]
+        for child in self._open(entry, above):
+            moments.append(changes_at(child, now))
+            known = self._own(child, now)
+            if known.health is Health.SILENT and len(above) < DEPTH:
+                key = child.head.operation_id
+                moments.append(self._changes_at(child, known, now, above | {key}, changes_at))
+        return min(moments, default=math.inf)
 
     def _instead(self, entry: Entry, own: Verdict, now: float, above: set[str]) -> Verdict:
         branches = running(entry.snapshot, self._ledger).branches

@@ -10,47 +10,42 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.model import wire
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor import otlp, spans
-from otel_progress.monitor.kept import Batch, Event, Kept, Known
+from otel_progress.monitor.kept import Batch, Event, Kept
 from otel_progress.monitor.ledger import (
     Entry,
     Head,
     Ledger,
     Process,
-    bare,
     head_of,
     instance_of,
     lose,
     presumed,
-    process_of,
 )
+from otel_progress.monitor.loading import Loading
+from otel_progress.monitor.moments import Rounds
 from otel_progress.monitor.observer import Observer
 from otel_progress.monitor.otlp import Envelope, Record, Refused, Taken
-from otel_progress.monitor.rollup import Shown, show
+from otel_progress.monitor.restore import entry_of, known_of, process_of, raw_of, rolled_of
+from otel_progress.monitor.rollup import show
 from otel_progress.monitor.states import Label
 from otel_progress.monitor.timeline import INFERRED, branches_of, stuck_branches
-from otel_progress.telemetry import protobuf
+from otel_progress.monitor.waiting import LATE, TURN_BYTES, TURN_REQUESTS, TURN_SECONDS, Answer, Done, Job, Waiting
 
 if TYPE_CHECKING:
     from otel_progress.monitor.store import Store
     from otel_progress.monitor.watch import Watcher
 
-WAITING_BYTES: Final = 64 * 1024 * 1024
-"""The most that waits to be taken."""
 HELD_BYTES: Final = 128 * 1024 * 1024
 """The most that is held of all operations; where it is more, the largest make room."""
-REQUESTS: Final = 64
-"""The most requests in one transaction."""
 TICK: Final = 1.0
 THIN: Final = 1.0
 """Of plain updates one in so many seconds goes into the history of an operation."""
@@ -78,13 +73,16 @@ BEHIND: Final = 3.0
 LEAP: Final = 1 << 20
 """Revisions leap so far at a start: some may have been shown that were not stored any more."""
 TEXT: Final = 4_096
+NOT_TAKEN: Final = ("no_room", "client_gone", "too_large", "records")
+"""Why requests are not taken; the last one counts records that hold too much, in requests that were taken."""
+_TOO_MANY: Final = (
+    f"records with more than {otlp.RECORD_PARTS} attributes and values are not taken, and no more than {otlp.READ} "
+    "attributes of a request are read"
+)
 _LABELS: Final = {health: Label(health) for health in Health}
 _CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
 _OVERRULED: Final = frozenset({s.STALLED, s.RECOVERED})
 _ALWAYS: Final = s.EVENTS - {s.UPDATED, s.HEARTBEAT, s.PROCESS_HEARTBEAT}
-
-Answer = Union[Taken, Refused]
-Done = Callable[[Answer], None]
 
 
 class Told(NamedTuple):
@@ -96,13 +94,6 @@ class Told(NamedTuple):
     resource: Mapping[str, Any]
     held: bool = False
     """What it tells is overruled: it is for other monitors, not for people."""
-
-
-class _Job(NamedTuple):
-    envelope: Envelope
-    done: Done
-    own: bool
-    """Whether it came to us first, and not by another monitor."""
 
 
 class Core:
@@ -141,10 +132,14 @@ class Core:
             on_rival=self._rival,
         )
         self.observer = Observer(self.ledger, clock.monotonic())
+        self.rounds = Rounds(self.ledger, self.observer, presume_after)
         self.labels: dict[str, Label] = {}
         self.watcher: Watcher | None = None
-        self.trouble: str | None = None
-        """Why nothing can be stored, while that is so."""
+        self.damage: str | None = None
+        """What is wrong with pages of the file."""
+        self._trouble: str | None = None
+        self._misplaced: str | None = None
+        """What is wrong with the place of the file."""
         self.taken = self.refused = 0
         self._store = store
         self._forwards = frozenset(forwards)
@@ -154,9 +149,18 @@ class Core:
         self._on_verdict = on_verdict
         self._on_rival = on_rival
         self._wake = wake
+        self._remember_nothing()
+        self._stopped = False
+        self._next_prune = clock.monotonic() + 5
+        self._thread = threading.Thread(target=self._run, name="otel-progress-ledger", daemon=True)
+        self.ledger.revision = store.newest_revision() + LEAP
+        self._opened = self._load_at = clock.monotonic()
+        self.loading = Loading(store, self.ledger, self._loaded, self._unsaved.__contains__)
+        self._load_more()
+
+    def _remember_nothing(self) -> None:
         self._spans = spans.Spans()
-        self._jobs: deque[_Job] = deque()
-        self._bytes = self._taking = 0
+        self.dropped, self._waiting, self._taking = Counter[str](), Waiting(), 0
         self._ready = threading.Condition()
         self._changes: dict[str, None] = {}
         self._fresh: dict[str, None] = {}
@@ -183,12 +187,17 @@ class Core:
         self._held = 0
         self._touched: deque[Entry] = deque(maxlen=otlp.RECORDS)
         self._traces: dict[bytes, None] = {}
-        self._stopped = False
-        self._next_prune = clock.monotonic() + 5
-        self._thread = threading.Thread(target=self._run, name="otel-progress-ledger", daemon=True)
-        self._load()
 
     # -- for others
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be stored, or may not be found again, while that is so."""
+        return self._trouble or self.damage
+
+    @trouble.setter
+    def trouble(self, why: str | None) -> None:
+        self._trouble = why
 
     def start(self) -> None:
         """Take what comes."""
@@ -208,21 +217,35 @@ class Core:
         Raises:
             Refused: where too much waits already.
         """
+        if len(envelope.body) > otlp.BYTES:
+            self.dropped["too_large"] += 1
+            raise Refused(413, f"the request is larger than {otlp.BYTES} bytes")
         with self._ready:
             if self._stopped:
                 raise Refused(503, "the monitor is ending", 1)
-            if self._bytes + len(envelope.body) > WAITING_BYTES:
-                self.refused += 1
-                self.observer.was_deaf(clock.monotonic())
-                raise Refused(429, "too much waits to be stored", 1)
-            self._bytes += len(envelope.body)
-            self._jobs.append(_Job(envelope, done, own))
+            try:
+                out = self._waiting.put(Job(envelope, done, own))
+            except Refused:
+                self._has_no_room()
+                raise
             self._ready.notify()
+        for job in out:
+            self._has_no_room()
+            job.done(Refused(429, "too much waits to be stored", 1))
+
+    def _has_no_room(self) -> None:
+        self.refused += 1
+        self.dropped["no_room"] += 1
+        self.observer.was_deaf(clock.monotonic())
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be taken."""
-        return not self._jobs
+        return not self._waiting
+
+    def intake(self) -> dict[str, int]:
+        """How many requests wait, and how many, and how many records, were not taken, by reason."""
+        return {"waiting": len(self._waiting), **{reason: self.dropped[reason] for reason in NOT_TAKEN}}
 
     def forget(self, ids: list[int]) -> None:
         """These requests were passed on."""
@@ -248,7 +271,7 @@ class Core:
         found = self.ledger.processes.get(instance)
         if found is None:
             for known in self._store.processes([instance]):
-                return _process(known, clock.monotonic())
+                return process_of(known, clock.monotonic())
         return found
 
     def searched(self, entry: Entry) -> str:
@@ -261,18 +284,20 @@ class Core:
         due = clock.monotonic()
         while True:
             with self._ready:
-                self._ready.wait_for(self._has_work, max(0.0, due - clock.monotonic()))
-                jobs = [self._jobs.popleft() for _ in range(min(REQUESTS, len(self._jobs)))]
-                self._note_delay()
-                self._bytes -= sum(len(job.envelope.body) for job in jobs)
-                if self._stopped and not jobs:
+                until = due if self.loading.done else min(due, self._load_at)
+                self._ready.wait_for(self._has_work, max(0.0, until - clock.monotonic()))
+                if self._stopped and not self._waiting:
                     break
+            jobs: list[Job] = []
             try:
-                if jobs or self._sent:
-                    self._work(jobs)
+                if self._waiting or self._sent:
+                    self._work(self._turn(jobs))
+                    self._note_delay()
                 if clock.monotonic() >= due:
                     due = clock.monotonic() + TICK
                     self._tick(clock.monotonic())
+                if not self.loading.done and clock.monotonic() >= self._load_at:
+                    self._load_more()
             except Exception as error:  # whatever one request does, the next one is taken
                 self.trouble = f"{type(error).__name__}: {error}"
                 for job in jobs:
@@ -280,8 +305,31 @@ class Core:
                         job.done(Refused(503, "the monitor failed", 5))
         self._save(Batch())
 
+    def _turn(self, taken: list[Job]) -> Iterator[Job]:
+        """The next requests, until they cost so much that others should be answered first; `taken` gets them, too."""
+        spent, until = 0, clock.monotonic() + TURN_SECONDS
+        while len(taken) < TURN_REQUESTS and spent < TURN_BYTES and clock.monotonic() <= until:
+            with self._ready:
+                job = self._waiting.pop()
+            if job is None:
+                return
+            if job.envelope.sender.is_gone():
+                self._drop(job)
+                continue
+            spent += job.envelope.cost
+            taken.append(job)
+            yield job
+
+    def _drop(self, job: Job) -> None:
+        """Nobody waits for the answer: who wants it to be taken will send it again."""
+        self.dropped["client_gone"] += 1
+        now = clock.monotonic()
+        if now - job.since > LATE:
+            self.observer.was_deaf(now)
+        job.done(Refused(408, "the connection ended before the request was taken"))
+
     def _note_delay(self) -> None:
-        if not self._jobs:
+        if not self._waiting:
             self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = clock.monotonic()
@@ -289,23 +337,29 @@ class Core:
             self.observer.was_deaf(clock.monotonic())
 
     def _has_work(self) -> bool:
-        return bool(self._jobs) or self._stopped
+        return bool(self._waiting) or self._stopped
 
-    def _work(self, jobs: list[_Job]) -> None:
+    def _work(self, jobs: Iterable[Job]) -> None:
         """Take requests, store what follows, and answer."""
         from otel_progress.monitor.store import StoreError
 
         batch = Batch()
         told: list[Told] = []
+        calls: list[Done] = []
         answers: list[Answer] = []
         self._taking, now = 0, clock.monotonic()
+        misplaced = self._check_place()
         for job in jobs:
+            calls.append(job.done)
             try:
+                if misplaced is not None:
+                    raise Refused(503, f"the monitor can't store it: {misplaced}", 5)
                 if len(self._unsaved) >= UNSAVED:
                     raise Refused(503, "too much waits to be stored", 5)
                 answers.append(self._take(job, batch, told, now))
             except Refused as refused:
-                answers.append(refused)
+                self.dropped["too_large"] += refused.status == 413
+                answers.append(refused.with_traceback(None))  # else it keeps the request in memory
             except StoreError as error:  # what is known of an operation can't be read: it is not the request's fault
                 self.trouble = str(error)
                 answers.append(Refused(503, f"the monitor can't read what it has: {error}", 5))
@@ -316,8 +370,8 @@ class Core:
         if failed is not None:
             answers = [failed if isinstance(answer, Taken) else answer for answer in answers]
         self.refused += sum(isinstance(answer, Refused) for answer in answers)
-        for job, answer in zip(jobs, answers):
-            job.done(answer)
+        for done, answer in zip(calls, answers):
+            done(answer)
         if failed is None:
             self.taken += self._taking
             self._pass_on(told)
@@ -365,7 +419,7 @@ class Core:
         batch.events.extend(self._inferred)
         batch.operations.extend(self._kept(entry) for entry in self._unsaved.values())
         batch.processes.extend(
-            _known(process) for key in self._unsaved_processes if (process := self.ledger.processes.get(key))
+            known_of(process) for key in self._unsaved_processes if (process := self.ledger.processes.get(key))
         )
         if not (batch.operations or batch.events or batch.processes or batch.outgoing or batch.sent):
             return None
@@ -382,7 +436,7 @@ class Core:
         self._inferred.clear()
         return None
 
-    def _take(self, job: _Job, batch: Batch, told: list[Told], now: float) -> Taken:
+    def _take(self, job: Job, batch: Batch, told: list[Told], now: float) -> Taken:
         parcel = job.envelope.open()
         unread = self.ledger.unread
         if parcel.signal == "logs":
@@ -400,10 +454,14 @@ class Core:
             self.ledger.forget(max(self._sizes, key=self._sizes.__getitem__))
         if job.own and parcel.signal in self._forwards:
             batch.outgoing.append((parcel.signal, parcel.body))
-        unread = self.ledger.unread - unread
-        return Taken(unread, "they bear the name of a progress event, but are none" if unread else "")
+        unread, refused = self.ledger.unread - unread, parcel.allowance.refused
+        self.dropped["records"] += refused
+        why = [_TOO_MANY] if refused else []
+        why += ["they bear the name of a progress event, but are none"] if unread else []
+        return Taken(unread + refused, "; ".join(why))
 
     def _hear(self, group: otlp.Group, batch: Batch, told: list[Told], now: float, *, own: bool) -> None:
+        self.loading.meet_process(instance_of(group.resource))
         if not group.records and instance_of(group.resource) not in self.ledger.processes:
             return  # a sign of life of nobody we know
         if not own:  # it was said some time ago, to another monitor
@@ -411,6 +469,7 @@ class Core:
         before = self.ledger.processes.get(instance_of(group.resource))
         process = self.ledger.hear(group.resource, (), now)
         self.observer.hears(before, process.host, now)
+        self.rounds.hear(process)
         self._taking += group.void
         for record in group.records:
             if record.event == s.PROCESS_HEARTBEAT:
@@ -418,9 +477,11 @@ class Core:
                 before, process = process, self.ledger.beat(process, interval, record.time / 1e9)
                 if (before.beats, before.interval) != (process.beats, process.interval):
                     self._unsaved_processes.add(process.instance)
+                    self.rounds.hear(process)
                 if own and self._is_wanted(record.event):
                     told.append(Told(record, None, group.resource))
                 continue
+            self._meet(record)
             if record.event == s.OPERATION_ENDED and self._is_second_end(record):
                 continue
             head = self.ledger.take(record, process.instance, now)
@@ -428,6 +489,8 @@ class Core:
                 continue
             self._taking += 1
             held = record.event in _OVERRULED and self._is_overruled(head, record, group.resource, now)
+            if held:
+                self.rounds.mark(head.operation_id)
             wanted = own and self._is_wanted(record.event)
             if not held and (record.event in _ALWAYS or self._is_due(head, record)):
                 wanted = wanted and not self._was_told(head, record)
@@ -445,6 +508,13 @@ class Core:
             self._unsaved_processes.add(process.instance)
         if own and self.watcher is not None:
             self.watcher.notice(process, _late(group))
+
+    def _meet(self, record: Record) -> None:
+        """What is said of an operation meets what is stored of it."""
+        if not self.loading.done:
+            key, parent = record.brief.get(s.OPERATION_ID), record.brief.get(s.OPERATION_PARENT_ID)
+            if isinstance(key, str):
+                self.loading.meet(key, parent if isinstance(parent, str) else None)
 
     def _number_of(self, head: Head) -> int:
         """Which attempt an event is of: each start time is one."""
@@ -574,18 +644,15 @@ class Core:
             stage = labels[0]
         self._inferred.append(found._replace(stage=stage, timestamp=timestamp or found.timestamp))
 
-    def _recall_stalls(self) -> None:
+    def _recall_stalls(self, entry: Entry) -> None:
         """After a start: stalls that are in no history were held back."""
-        for entry in list(self.ledger.operations.values()):
-            head = entry.head
-            if not entry.open or head.health not in STUCK:
-                continue
-            rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=RECALLED)
-            told = stuck_branches(event for _, event in rows if event.started_at == (head.started_at or 0.0))
-            if not told:
-                self._stalls[head.operation_id] = {}
-            else:
-                self._open_stalls[head.operation_id] = dict.fromkeys(told)
+        head = entry.head
+        rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=RECALLED)
+        told = stuck_branches(event for _, event in rows if event.started_at == (head.started_at or 0.0))
+        if not told:
+            self._stalls[head.operation_id] = {}
+        else:
+            self._open_stalls[head.operation_id] = dict.fromkeys(told)
 
     def _conclude(self, entry: Entry, kind: str) -> None:
         """Tell what no event says."""
@@ -607,6 +674,7 @@ class Core:
     def _dropped(self, key: str) -> None:
         self._stalls.pop(key, None)
         self._open_stalls.pop(key, None)
+        self.rounds.forget(key)
         self._weigh(key, 0)
 
     def _weigh(self, key: str, size: int) -> None:
@@ -651,6 +719,7 @@ class Core:
 
     def _is_ours(self, trace_id: bytes, instance: str) -> bool:
         """Whether log events tell of this trace, or of all that this process does."""
+        self.loading.meet_process(instance)
         process = self.ledger.processes.get(instance)
         return trace_id in self._traces or (process is not None and process.beats)
 
@@ -659,6 +728,7 @@ class Core:
         self._unsaved[key] = entry
         self._fresh[key] = None
         self._touched.append(entry)
+        self.rounds.change(key)
         self._end_stalls(entry)
         if entry.open:
             head = entry.head
@@ -670,6 +740,7 @@ class Core:
             self._end_overdue(entry)
         else:
             self.labels.pop(key, None)
+            self.rounds.forget(key)
             self._kept_at.pop(key, None)
             self._silent.discard(key)
             self._overdue.discard(key)
@@ -693,12 +764,11 @@ class Core:
 
     def _tick(self, now: float) -> None:
         self.observer.look(now)
+        self._check_place()
         self._forget_what_made_room()
         if self.watcher is not None:
             self.watcher.tick()
-        for process in list(self.ledger.busy()):
-            for entry in self.ledger.open_of(process.instance):
-                self._look_at(entry, now)
+        self._look_around(now)
         for snapshot in self._spans.settle(now):
             settled = self.ledger.presume(snapshot)
             if settled is not None:
@@ -717,6 +787,30 @@ class Core:
         if now >= self._next_prune:
             self._next_prune = now + PRUNE_EVERY
             self._prune()
+
+    def _check_place(self) -> str | None:
+        """What is wrong with the place of the file; also where nothing is written that is told, and when it is over."""
+        from otel_progress.monitor.store import StoreError
+
+        before, self._misplaced = self._misplaced, None
+        try:
+            self._store.check()
+        except StoreError as error:
+            self._misplaced = self._trouble = str(error)
+        else:
+            if before is not None and self._trouble == before:
+                self._trouble = None
+        return self._misplaced
+
+    def _look_around(self, now: float) -> None:
+        """Judge what may have changed; what that changes in turn, too. What is not there yet may decide."""
+        if not self.loading.done:
+            return
+        while entries := self.rounds.due(now):
+            for entry in entries:
+                if self.ledger.operations.get(entry.head.operation_id) is entry:
+                    self._look_at(entry, now)
+                    self.rounds.looked(entry, now)
 
     def _forget_what_made_room(self) -> None:
         operations = self.ledger.operations
@@ -753,7 +847,7 @@ class Core:
         silent = label.health is Health.DEAD
         if silent != (key in self._silent) and label.health is not Health.UNKNOWN:
             self._tell_silence(entry, silent)
-        if self.observer.missing(entry, now) >= self._presume_after:
+        if self.rounds.is_missed(entry.instance):
             lost = self.ledger.presume_lost(key, f"its process was not heard of for {_duration(self._presume_after)}")
             if lost is not None:
                 self._infer(lost)
@@ -766,6 +860,7 @@ class Core:
         entry = self.ledger.operations.get(key)
         if entry is not None and entry.open:
             self._overdue.add(key)
+            self.rounds.mark(key)
 
     def _end_overdue(self, entry: Entry) -> None:
         """A wait that was told to be overdue is over; where it is stuck instead, that is told by itself."""
@@ -801,34 +896,36 @@ class Core:
 
     # -- what is kept
 
-    def _load(self) -> None:
-        now, wall = clock.monotonic(), clock.time_ns() / 1e9
-        kept = self._store.open_operations()
-        self.ledger.revision = self._store.newest_revision() + LEAP
-        for known in self._store.processes({one.instance for one in kept}):
-            self.ledger.processes[known.instance] = _process(known, now - max(0.0, wall - known.heard_at))
-        revision, self.ledger.on_change = self.ledger.revision, None
-        for one in kept:
-            entry = _entry(one, now - max(0.0, wall - one.timestamp))
-            self.ledger.restore(entry)
-            if isinstance(entry.said, Record) and not entry.instance.startswith(spans.MARK):
+    def _loaded(self, brought: list[tuple[Kept, Entry]]) -> None:
+        """These operations came from the store."""
+        now = clock.monotonic()
+        for kept, entry in brought:
+            if isinstance(entry.said, Record) and entry.open and not entry.instance.startswith(spans.MARK):
                 self._know_trace(entry.said.trace)
-        for one in kept:
-            self._load_below(one.operation_id, now)
-        self.ledger.revision, self.ledger.on_change = revision, self._changed
-        for one in kept:
-            shown = _shown(one.rolled)
-            if shown is not None:
-                self.ledger.rolled[one.operation_id] = one.attempt, shown
-            if one.dead:
-                self._silent.add(one.operation_id)
-                self.observer.found_dead(one.instance)
-        self._recall_stalls()
-        for entry in list(self.ledger.operations.values()):
-            if entry.open:
-                self.labels[entry.head.operation_id] = label = self.observer.label(entry, now)
+            if kept.dead:
+                self._silent.add(kept.operation_id)
+                process = self.ledger.processes.get(entry.instance)
+                if process is not None and process.heard_at < self._opened:
+                    self.observer.found_dead(entry.instance)
+            if entry.open and entry.head.health in STUCK:
+                self._recall_stalls(entry)
+        for kept, entry in brought:
+            if entry.open and self.ledger.operations.get(kept.operation_id) is entry:
+                self.rounds.change(kept.operation_id)
+                self.labels[kept.operation_id] = label = self.observer.label(entry, now)
                 if label.overdue:
-                    self._overdue.add(entry.head.operation_id)
+                    self._overdue.add(kept.operation_id)
+
+    def _load_more(self) -> None:
+        """The next slice; where it can't be read it is tried again in a second."""
+        from otel_progress.monitor.store import StoreError
+
+        try:
+            self.loading.step()
+        except StoreError as error:
+            self.trouble = str(error)
+            self._load_at = clock.monotonic() + TICK
+        self.observer.is_loading = not self.loading.done
 
     def show(self, entry: Entry, raw: float | None) -> float | None:
         """How far an operation is shown whose ratio is rolled up; it never falls within an attempt, and never goes."""
@@ -844,22 +941,15 @@ class Core:
                 self._shown.add(key)
             return found.value
 
-    def _load_below(self, operation_id: str, now: float) -> None:
-        """What is over below one that runs: its figures are part of those above, and when it ended counts."""
-        wall = clock.time_ns() / 1e9
-        below = [operation_id]
-        while below and len(self.ledger.operations) < 2 * ENDED + len(self.labels):
-            for child in self._store.children(below.pop(), ENDED):
-                if child.operation_id not in self.ledger.operations:
-                    self.ledger.restore(_entry(child, now - max(0.0, wall - child.timestamp)))
-                    below.append(child.operation_id)
-
     def _recall(self, operation_id: str) -> Entry | None:
         waits = self._unsaved.get(operation_id)  # it may have made room before it was stored
         if waits is not None:
             return waits
         kept = self._store.recall(operation_id)
-        return None if kept is None else _entry(kept, clock.monotonic())
+        if kept is None:
+            return None
+        ago = 0.0 if self.loading.done else max(0.0, clock.time_ns() / 1e9 - kept.timestamp)
+        return entry_of(kept, clock.monotonic() - ago)
 
     def _kept(self, entry: Entry) -> Kept:
         head = entry.head
@@ -882,7 +972,7 @@ class Core:
             entry.said.raw if isinstance(entry.said, Record) else raw_of(entry),
             entry.presumed is not None,
             head.operation_id in self._silent,
-            _rolled(self.ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),
+            rolled_of(self.ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),
         )
 
     def owner_of(self, head: Head) -> str | None:
@@ -908,28 +998,6 @@ def _late(group: otlp.Group) -> float:
     prompt = (s.OPERATION_STARTED, s.OPERATION_ENDED)
     oldest = min((record.time for record in group.records if record.event in prompt), default=clock.time_ns())
     return max(0.0, (clock.time_ns() - oldest) / 1e9)
-
-
-def raw_of(entry: Entry) -> bytes:
-    """An event that says what a snapshot says which came in none."""
-    snapshot = entry.snapshot
-    span, moment = snapshot.span, max(0, min(round(snapshot.timestamp * 1e9), spans.LATEST))
-    try:
-        attributes = wire.to_attributes(snapshot)
-    except (ValueError, TypeError, OverflowError, RecursionError):  # what somebody sent can be read, but not said again
-        attributes = wire.to_attributes(replace(bare(entry.head), reason=snapshot.reason))
-    return protobuf.log_record(
-        s.OPERATION_ENDED if snapshot.status.final else s.UPDATED,
-        moment,
-        moment,
-        protobuf.ERROR if snapshot.status is Status.LOST else protobuf.INFO,
-        "",
-        protobuf.attributes(6, attributes),
-        span.trace_id if span else None,
-        span.span_id if span else None,
-        bool(span and span.sampled),
-        tagged=False,
-    )
 
 
 def _searched(head: Head, process: Process | None) -> str:
@@ -973,59 +1041,5 @@ def _inferred(entry: Entry, event: str, text: str, number: int) -> Event:
     )
 
 
-def _entry(kept: Kept, heard_at: float) -> Entry:
-    """The entry that was kept; one that is presumed to be lost still may be heard of again."""
-    record = otlp.record(kept.raw)
-    said = None if record is None else head_of(record)
-    head = Head(
-        kept.operation_id,
-        kept.name,
-        Status(kept.status),
-        Health(kept.health),
-        kept.timestamp,
-        kept.attempt if said is None else said.attempt,
-        kept.sequence,
-        kept.started_at,
-        kept.parent_id,
-        kept.agent,
-        kept.owner,
-    )
-    before = None
-    if kept.presumed:
-        earlier = head._replace(status=Status.RUNNING, sequence=head.sequence - 1)
-        before = Entry(earlier, kept.instance, heard_at, said=record)
-        before.number = kept.attempt
-    entry = Entry(head, kept.instance, heard_at, said=record, presumed=before)
-    entry.number = kept.attempt
-    entry.rolled = _shown(kept.rolled)
-    entry.revision = kept.revision
-    return entry
-
-
-def _rolled(known: tuple[int, Shown | None], number: int) -> str | None:
-    return json.dumps(known[1]) if known[1] is not None and known[0] == number else None
-
-
-def _shown(text: str | None) -> Shown | None:
-    try:
-        return None if text is None else Shown(*json.loads(text))
-    except (ValueError, TypeError):
-        return None
-
-
 def _duration(seconds: float) -> str:
     return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s"
-
-
-def _known(process: Process) -> Known:
-    wall = clock.time_ns() / 1e9 - (clock.monotonic() - process.heard_at)
-    resource = json.dumps(dict(process.resource), default=repr)
-    return Known(process.instance, resource, wall, process.interval if process.beats else None)
-
-
-def _process(known: Known, heard_at: float) -> Process:
-    try:
-        resource = json.loads(known.resource)
-    except ValueError:
-        resource = {}
-    return process_of(known.instance, resource, heard_at, known.interval)

@@ -13,7 +13,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor import otlp
+from otel_progress.monitor import otlp, otlp_http
+from otel_progress.monitor.bodies import GONE
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -30,8 +31,6 @@ HEAD_BYTES: Final = 512 * 1024
 """The most that is read while a head is not complete; above what asyncio reads at once, as a body may be in it."""
 REQUEST_BYTES: Final = otlp.BYTES + HEAD_BYTES
 """The most that is read of a request; the application refuses bodies before, and says so."""
-GONE: Final = "otel_progress.gone"
-"""In the scope of a request: what to call when its connection is gone."""
 STUCK_SECONDS: Final = 15.0
 """Who takes nothing of what is sent to it for so long, or twice as long at the most, loses its connection."""
 
@@ -126,7 +125,7 @@ class Intake:
         Raises:
             InvalidArgument: where another program holds the port.
         """
-        self._app = otlp.application(take, most_bytes=most_bytes, most_records=most_records, headers=headers)
+        self._app = otlp_http.application(take, most_bytes=most_bytes, most_records=most_records, headers=headers)
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

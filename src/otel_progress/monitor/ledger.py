@@ -293,6 +293,7 @@ class Ledger:
         on_change: called with each operation that changed.
         on_forget: called with each that ran when it had to make room.
         on_drop: called with the id of each that is held no more.
+        on_part: called with the id of each that has one child less.
         rolled: by id, the attempt and how far it was shown, where that is rolled up from its children.
         on_rival: called with an operation when an older run of its id is found to live beside it.
     """
@@ -308,6 +309,7 @@ class Ledger:
     on_change: Callable[[Entry], None] | None = None
     on_forget: Callable[[Entry], None] | None = None
     on_drop: Callable[[str], None] | None = None
+    on_part: Callable[[str], None] | None = None
     on_rival: Callable[[Entry], None] | None = None
     rolled: dict[str, tuple[int, Shown]] = field(default_factory=dict)
     revision: int = 0
@@ -454,6 +456,10 @@ class Ledger:
         """The operations of a process that are not over, as far as is known."""
         return [self.operations[key] for key in self._open.get(instance, ())]
 
+    def is_busy(self, instance: str) -> bool:
+        """Whether a process has operations that are not over."""
+        return instance in self._open
+
     def busy(self) -> Iterator[Process]:
         """The processes that have operations which are not over."""
         for instance in tuple(self._open):
@@ -527,6 +533,8 @@ class Ledger:
             siblings.pop(key, None)
             if not siblings:
                 del self.children[entry.head.parent_id or ""]
+            if self.on_part is not None:
+                self.on_part(entry.head.parent_id or "")
 
     def _shed(self) -> None:
         """Drop those that are over; not one below an operation that is held, whose figures it is part of."""

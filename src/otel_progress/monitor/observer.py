@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
-from otel_progress.model.health import BEATS, Hearing, Verdict, judge
+from otel_progress.model.health import Hearing, Verdict, judge, next_change
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 from otel_progress.monitor.below import STOPPED, Children, Judgement, Line, running
-from otel_progress.monitor.ledger import Entry, Ledger, Process
+from otel_progress.monitor.ledger import Entry, Head, Ledger, Process
 from otel_progress.monitor.states import Label
 
 GAP: Final = 2.5
@@ -27,7 +27,10 @@ ASLEEP: Final = 3.0
 HOSTS: Final = 10_000
 """Hosts that are remembered; with more, all are forgotten."""
 
-__all__ = ["Judgement", "Label", "Observer"]
+HEARD: Final = Hearing(0.0, math.inf, math.inf)
+"""Of a process that is heard: the clocks of its operations alone decide."""
+
+__all__ = ["Judgement", "Label", "Observer", "Standing"]
 
 
 class _Host(NamedTuple):
@@ -35,6 +38,33 @@ class _Host(NamedTuple):
 
     heard_at: float
     since: float = -math.inf
+
+
+class Standing(NamedTuple):
+    """What follows for all operations of a process from whether it is heard; until it changes, only they can change.
+
+    Attributes:
+        beats: it gives heartbeats.
+        interval: seconds from one to the next.
+        blind_since: of a process that is heard, while the observer was blind until lately: since when it hears.
+        unheard: nothing was heard of it since the observer was blind.
+        dead: it is dead.
+        frozen: it is dead, and proven to be stopped.
+        missed: it was not heard for so long that its operations count as lost.
+    """
+
+    beats: bool
+    interval: float
+    blind_since: float | None = None
+    unheard: bool = False
+    dead: bool = False
+    frozen: bool = False
+    missed: bool = False
+
+    @property
+    def is_well(self) -> bool:
+        """Whether to hear it changes nothing."""
+        return self.blind_since is None and not (self.unheard or self.dead or self.missed)
 
 
 class Observer:
@@ -45,7 +75,11 @@ class Observer:
         self._ledger = ledger
         self._hears_since = self._looked_at = now
         self._hosts: dict[str, _Host] = {}
-        self._dead: dict[str, float] = {}
+        self.is_loading = False
+        """Whether processes may be missing only because they were not loaded yet."""
+        self.epoch = 0
+        """Rises when it was blind to some process until now."""
+        self.dead: dict[str, float] = {}
         """Processes that were found dead, with when they had been heard last."""
         self._children = Children(ledger, self._own)
         self.is_stopped: Callable[[str], str | None] = lambda _: None
@@ -56,11 +90,8 @@ class Observer:
     def look(self, now: float) -> None:
         """To be called each second: a longer pause was a time in which nothing could be heard."""
         if now - self._looked_at > ASLEEP:
-            self._hears_since = now
+            self.was_deaf(now)
         self._looked_at = now
-        self._dead = {
-            process.instance: process.heard_at for process in self._ledger.busy() if self._is_dead(process, now)
-        }
 
     def hears(self, before: Process | None, host: str | None, now: float) -> None:
         """Something came from a process, known before or not; it was sent from this host."""
@@ -70,25 +101,59 @@ class Observer:
         since = -math.inf if known is None else known.since
         if before is not None and before.beats and known is not None and now - known.heard_at > GAP * before.interval:
             since = now
+            self.epoch += 1
         if len(self._hosts) >= HOSTS and known is None:
             self._hosts.clear()
+            self.epoch += 1
         self._hosts[host] = _Host(now, since)
 
     def was_deaf(self, now: float) -> None:
         """What was said could not be taken until now."""
         self._hears_since = now
+        self.epoch += 1
 
     def found_dead(self, instance: str) -> None:
         """A process was dead before the monitor was started again, and stays so until it is heard."""
         process = self._ledger.processes.get(instance)
         if process is not None:
-            self._dead[instance] = process.heard_at
+            self.dead[instance] = process.heard_at
 
-    def _is_dead(self, process: Process, now: float) -> bool:
-        if self._dead.get(process.instance) == process.heard_at:
-            return True
-        allowed = BEATS * process.interval
-        return process.beats and now - process.heard_at >= allowed and now - self._since(process) >= allowed
+    def forget(self, instance: str) -> None:
+        """A process has no operation any more that is not over."""
+        self.dead.pop(instance, None)
+
+    def standing(self, process: Process, now: float, presume_after: float) -> tuple[Standing, float]:
+        """How a process stands, and the earliest moment at which that can change if nothing is heard.
+
+        One that is found dead here stays so until it is heard itself.
+        """
+        hearing = self.hearing(Entry(_NOBODY, process.instance, now), now)
+        silence, allowed, heard_at = hearing.silence, hearing.allowed, process.heard_at
+        blind = hearing.watching < allowed
+        unheard = blind and silence >= hearing.watching
+        dead = not blind and silence >= allowed
+        if dead:
+            self.dead[process.instance] = heard_at
+        else:
+            self.dead.pop(process.instance, None)
+        may_be = allowed if math.isfinite(allowed) else 0.0
+        missed = min(silence, now - self._hears_since) - may_be >= presume_after  # only time in which it could hear
+        moments = [max(heard_at, self._hears_since) + may_be + presume_after] if not missed else []
+        if blind:
+            moments.append(now + allowed - hearing.watching)
+        elif not dead:
+            moments.append(heard_at + allowed)
+        standing = Standing(
+            process.beats,
+            process.interval,
+            self._since(process) if blind and not unheard else None,
+            unheard,
+            dead,
+            dead and self.is_stopped(process.instance) is not None,
+            missed,
+        )
+        at = min(moments, default=math.inf)
+        return standing, at - 8 * math.ulp(at) if at < math.inf else at
 
     def _since(self, process: Process) -> float:
         """Since when this process could be heard without a gap."""
@@ -101,11 +166,13 @@ class Observer:
         """What is known of the process of an operation. One that gives no heartbeats is never missed."""
         process = self._ledger.processes.get(entry.instance)
         if process is None:
+            if self.is_loading:
+                return Hearing(max(0.0, now - entry.heard_at), watching=0.0)
             return Hearing(now - entry.heard_at, math.inf, math.inf)
         if not process.beats:
             return Hearing(now - process.heard_at, math.inf, math.inf)
         silence = now - process.heard_at
-        if self._dead.get(process.instance) == process.heard_at:
+        if self.dead.get(process.instance) == process.heard_at:
             return Hearing(silence, process.interval, math.inf)
         return Hearing(silence, process.interval, now - self._since(process))
 
@@ -139,6 +206,35 @@ class Observer:
         verdict = self.verdict(entry, now)
         return Label(verdict.health, verdict.overdue)
 
+    def next_look(self, entry: Entry, now: float) -> tuple[float, frozenset[str]]:
+        """The earliest moment at which the label can change by time alone, but for how its process stands.
+
+        With it come the ids of operations that it rests on, but which are not known to be below it.
+        """
+        since = max(0.0, now - entry.heard_at)
+        if (entry.head.status, entry.head.health) in _PLAIN and since < (due := _due(entry)):
+            return _early(entry.heard_at + due), _NONE
+        hearing = self.hearing(entry, now)
+        if hearing.silence >= min(hearing.allowed, hearing.watching) or (
+            since >= hearing.watching and hearing.watching < hearing.allowed
+        ):
+            return math.inf, _NONE
+        snapshot = entry.snapshot
+        at = self._changes_at(entry, now)
+        own = self._own(entry, now)
+        if own.health is Health.SILENT:
+            at = min(at, _early(self._children.changes_at(entry, own, now, self._changes_at)))
+        known, key = self._ledger.operations.get, entry.head.operation_id
+        children = {branch.child for branch in snapshot.branches if branch.child is not None}
+        return at, frozenset(one for one in children if (child := known(one)) is None or child.head.parent_id != key)
+
+    def _changes_at(self, entry: Entry, now: float) -> float:
+        """When what its own process said of it may be judged otherwise, as long as that is heard."""
+        seen = running(entry.snapshot, self._ledger)
+        since = max(0.0, now - entry.heard_at)
+        at = next_change(seen, seen.timestamp + since, HEARD)
+        return now + (at - seen.timestamp - since)
+
     def is_stuck(self, entry: Entry, now: float) -> bool | None:
         """Whether one that its process calls stuck is; None where the monitor knows no better."""
         verdict = self.verdict(entry, now)
@@ -164,16 +260,14 @@ class Observer:
             return max(0.0, now - entry.heard_at)
         return max(0.0, now - hearing.silence - entry.heard_at)
 
-    def missing(self, entry: Entry, now: float) -> float:
-        """For how long its process was not heard of, beyond what it may be silent; 0 while it is not missed.
 
-        Of one that gives no heartbeats each event is a sign of life, and nothing says when the next one comes.
-        """
-        hearing = self.hearing(entry, now)
-        silence = min(hearing.silence, now - self._hears_since)
-        return max(0.0, silence - hearing.allowed) if math.isfinite(hearing.allowed) else max(0.0, silence)
+def _early(moment: float) -> float:
+    """The moment, less what rounding may have added to it."""
+    return moment - 8 * math.ulp(moment) if moment < math.inf else moment
 
 
+_NONE: Final = frozenset[str]()
+_NOBODY: Final = Head("", "", Status.RUNNING, Health.UNKNOWN, 0.0)
 _PLAIN: Final = frozenset(
     {
         (Status.RUNNING, Health.PROGRESSING),

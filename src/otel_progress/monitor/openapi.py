@@ -364,7 +364,42 @@ def _schemas() -> Json:
             records=_object((), taken=_whole(), refused=_whole()),
             readers=_whole("How many read streams."),
             denied=_whole("Requests whose token was none of the monitor's."),
-            trouble=_text("Why nothing can be stored."),
+            intake=_object(
+                ("waiting", "no_room", "client_gone", "too_large", "records", "too_slow"),
+                waiting=_whole("Requests that wait to be taken."),
+                no_room=_whole("Requests refused because too much waited."),
+                client_gone=_whole("Requests dropped because their client had gone before they were taken."),
+                too_large=_whole("Requests refused because they held too much."),
+                records=_whole("Records and spans not taken because they held too much."),
+                too_slow=_whole("Bodies and calls given up because they came in slowly while many others did."),
+            ),
+            redis=_object(
+                ("published", "dropped", "taken", "skipped", "lost", "lag"),
+                published=_whole("Entries that Redis took."),
+                dropped=_whole("Entries that were not written."),
+                taken=_whole("Entries of other monitors that were taken."),
+                skipped=_whole("Entries of other monitors that could not be read."),
+                lost=_whole("Entries that were trimmed away before they were read."),
+                lag=_or_null(_whole("Entries that are not read yet.")),
+                skipped_why=_text("Why the last skipped entry could not be read."),
+                trouble=_text("Why Redis can't be used."),
+            ),
+            trouble=_text("Why nothing can be stored, what is wrong with the file, or why Redis can't be used."),
+            loading=_ref("Loading"),
+            integrity=_object(
+                ("status",),
+                status=_text(
+                    "What the last look at all pages of the file found.", enum=["not looked at yet", "ok", "damaged"]
+                ),
+                checked_at=_number("When that was, in Unix seconds."),
+                seconds=_number("How long it took."),
+            ),
+        ),
+        # After a start, until all that ran before is there; the counts are for those who see all operations.
+        "Loading": _object(
+            (),
+            loaded=_whole("So many are there.", minimum=0),
+            of=_whole("So many ran before.", minimum=0),
         ),
         "Page": _object(
             ("operations", "next", "total", "counts", "trouble", "position"),
@@ -374,6 +409,7 @@ def _schemas() -> Json:
             counts=_map(_whole("How many of all that are meant are in this state.", minimum=0)),
             trouble=_whole(f"How many of them a list marks: {', '.join(sorted(TROUBLE))}.", minimum=0),
             position=_text("From where the stream goes on.", pattern="^[0-9a-f]+-[0-9]+$"),
+            loading=_ref("Loading"),
         ),
         "Row": _object(("id", "name", "status", "attempt", "timestamp", "revision"), **_row()),
         "Child": _object(

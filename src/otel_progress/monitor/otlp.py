@@ -1,19 +1,14 @@
-"""OTLP over HTTP, coming in: from a request to a message, and from a message to our events.
-
-All is pure but `application`: it bounds and decodes a request, gives it to a taker, and answers in the request's own
-type, as the OTLP specification says.
-"""
+"""OTLP, coming in: from a request to a message, and from a message to our events. All of this is pure."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import math
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -30,14 +25,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.status import Status
+from otel_progress.monitor import parts
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -55,6 +47,16 @@ RECORD_BYTES: Final = 320 * 1024
 """The largest event that is taken; ours have 256 KiB at the most."""
 RECORD_SMALL: Final = 8 * 1024
 """In a request without a larger record nothing needs to be cut."""
+RECORD_PARTS: Final = RECORD_SMALL // 2
+"""The most attributes and values in one record; a small one can't hold more."""
+READ: Final = 131_072
+"""The most attributes that are read of one request; one of 4 MiB with events of ours has 67,000."""
+CHEAPEST: Final = 16 * 1024
+"""No request costs less than one of so many bytes."""
+JSON_COST: Final = 16
+"""So much longer it takes to read JSON than protobuf."""
+PACKED: Final = 32
+"""Telemetry packs to no less than a part in so many."""
 RESOURCE_BYTES: Final = 16 * 1024
 """Of a resource that is larger only what is short is kept."""
 SHORT: Final = 1_024
@@ -68,13 +70,15 @@ _REQUESTS: Final[Mapping[str, type[Message]]] = {
     "metrics": ExportMetricsServiceRequest,
     "traces": ExportTraceServiceRequest,
 }
+SIGNALS: Final = tuple(_REQUESTS)
+"""What is taken."""
 _RESPONSES: Final[Mapping[str, tuple[type[Message], str]]] = {
     "logs": (ExportLogsServiceResponse, "rejected_log_records"),
     "metrics": (ExportMetricsServiceResponse, "rejected_data_points"),
     "traces": (ExportTraceServiceResponse, "rejected_spans"),
 }
 _HEX_IDS: Final = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
-_BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode")
+_SMALLER: Final = "send fewer at a time"
 _LEVELS: Final = (1, 2, 2)
 """The fields that lead from a request to its groups, their scopes and their records, in all three signals."""
 _FIXED: Final = {1: 8, 5: 4}
@@ -91,6 +95,43 @@ class Refused(Exception):
         self.retry_after = retry_after
 
 
+class Allowance:
+    """What may still be read of a request; what is beyond that is left out, and counted.
+
+    Attributes:
+        left: so many attributes more.
+        refused: records and spans that were left out.
+    """
+
+    __slots__ = ("left", "refused")
+
+    def __init__(self) -> None:
+        """For a whole request."""
+        self.left = READ
+        self.refused = 0
+
+    def covers(self, message: Any, is_large: bool) -> bool:
+        """Whether a record or a span may be read whose attributes were taken off; `is_large` where it may be large."""
+        if self.left >= 0 and not (is_large and _has_too_many_parts(message)):
+            return True
+        self.refused += 1
+        return False
+
+
+def _has_too_many_parts(message: Message) -> bool:
+    if message.ByteSize() <= RECORD_SMALL:
+        return False
+    kind = _kind("logs" if isinstance(message, LogRecord) else "traces")
+    for level in _LEVELS:
+        kind = kind.parts[level]
+    return parts.count(message.SerializeToString(), kind, RECORD_PARTS) > RECORD_PARTS
+
+
+@lru_cache(maxsize=4)
+def _kind(signal: str) -> parts.Kind:
+    return parts.kind_of(_REQUESTS[signal].DESCRIPTOR)
+
+
 @dataclass(frozen=True)
 class Parcel:
     """A request that came in: its signal, the message, the same as protobuf bytes, and those of its largest record."""
@@ -99,6 +140,7 @@ class Parcel:
     message: Message
     body: bytes
     largest: int = RECORD_SMALL + 1
+    allowance: Allowance = field(default_factory=Allowance)
 
 
 @dataclass(frozen=True)
@@ -110,13 +152,49 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class Sender:
+    """Who waits for the answer to a request.
+
+    Attributes:
+        connection: what its requests come by.
+        token: what it was admitted by; many connections may share one.
+        is_gone: whether nobody waits for the answer any more.
+    """
+
+    connection: Hashable = None
+    token: Hashable = None
+    is_gone: Callable[[], bool] = lambda: False
+
+
+NOBODY: Final = Sender()
+"""The sender of what this process says itself."""
+
+
+@dataclass(frozen=True)
 class Envelope:
-    """A request as it came in: its signal, its body, whether that is gzip, and whether it is JSON."""
+    """A request as it came in: its signal, its body, whether that is gzip, whether it is JSON, and its sender."""
 
     signal: str
     body: bytes
     zipped: bool = False
     is_json: bool = False
+    sender: Sender = NOBODY
+
+    @property
+    def size(self) -> int:
+        """How many bytes it says that it has when it is unpacked; `open` refuses one that has more."""
+        if not self.zipped:
+            return len(self.body)
+        return max(len(self.body), int.from_bytes(self.body[-4:], "little"))
+
+    @property
+    def cost(self) -> int:
+        """What it will cost to read, about, in bytes of protobuf.
+
+        What packs far better than telemetry does consists of many small parts, and JSON takes longer.
+        """
+        size = max(CHEAPEST, min(self.size, BYTES))
+        return size * max(1, size // (max(1, len(self.body)) * PACKED)) * (JSON_COST if self.is_json else 1)
 
     def open(self, most_bytes: int = BYTES, most_records: int = RECORDS) -> Parcel:
         """The message in it.
@@ -124,12 +202,9 @@ class Envelope:
         Raises:
             Refused: for what is no such message, or holds too much.
         """
-        body = inflate(self.body, most_bytes) if self.zipped else self.body
+        said = max(self.size, MEMBERS * len(self.body))
+        body = inflate(self.body, min(most_bytes, said)) if self.zipped else self.body
         return parse(self.signal, body, json_body=self.is_json, most=most_records)
-
-
-Take = Callable[[Envelope], Awaitable[Taken]]
-"""Takes a request; raises `Refused`, with 429 and when to come again where there is too much."""
 
 
 _KIND: Final = "value"
@@ -380,16 +455,17 @@ def groups(parcel: Parcel, is_due: Due = lambda *_: True) -> Iterator[Group]:
     message = parcel.message
     assert isinstance(message, ExportLogsServiceRequest)
     for by_resource in message.resource_logs:
-        resource = about(by_resource.resource)
+        resource = about(by_resource.resource, parcel.allowance)
         for by_scope in by_resource.scope_logs:
-            found, void = _records(by_scope.log_records, is_due)
+            found, void = _records(by_scope.log_records, is_due, parcel)
             if parcel.largest > RECORD_SMALL:
                 found = [_bounded(record) for record in found]
             yield Group(resource, by_scope.scope.name, tuple(found), void)
 
 
-def _records(messages: Any, is_due: Due) -> tuple[list[Record], int]:
+def _records(messages: Any, is_due: Due, parcel: Parcel) -> tuple[list[Record], int]:
     """Our events, without those that are void, and how many these are."""
+    is_large, left = parcel.largest > RECORD_SMALL, parcel.allowance.left
     found: list[Record] = []
     newest: dict[Any, int] = {}
     void = 0
@@ -397,11 +473,16 @@ def _records(messages: Any, is_due: Due) -> tuple[list[Record], int]:
         event = message.event_name or _event(message)
         if event not in s.EVENTS:
             continue
+        attributes = message.attributes
         if event == s.UPDATED:
-            key, sequence = _place(message.attributes)
+            key, sequence = _place(attributes)
             if sequence < newest.get(key, 0) and not is_due(key, message.time_unix_nano):
                 void += 1
                 continue
+        left -= len(attributes)
+        if left < 0 or (is_large and _has_too_many_parts(message)):
+            parcel.allowance.refused += 1
+            continue
         record = Record(event, message)
         found.append(record)
         said = record.brief.get(s.SEQUENCE)
@@ -410,6 +491,7 @@ def _records(messages: Any, is_due: Due) -> tuple[list[Record], int]:
         elif type(said) is int:
             newest[record.brief.get(s.OPERATION_ID)] = said
     found.reverse()
+    parcel.allowance.left = left
     return found, void
 
 
@@ -430,13 +512,14 @@ def _bounded(record: Record) -> Record:
     return record
 
 
-def about(resource: Any) -> dict[str, Any]:
+def about(resource: Any, allowance: Allowance) -> dict[str, Any]:
     """What a resource says of itself; of a large one, what is short."""
-    found = plain(resource.attributes)
-    if resource.ByteSize() <= RESOURCE_BYTES:
-        return found
-    short = ((key, value) for key, value in found.items() if len(key) <= SHORT and _is_short(value))
-    return dict(islice(short, ATTRIBUTES))
+    allowance.left -= min(len(resource.attributes), RECORD_PARTS)
+    if resource.ByteSize() <= RESOURCE_BYTES and allowance.left >= 0:
+        return plain(resource.attributes)
+    some = (pair for pair in islice(resource.attributes, RECORD_PARTS) if pair.ByteSize() <= 4 * SHORT)
+    found = ((pair.key, _value(pair.value, 0)) for pair in (some if allowance.left >= 0 else ()))
+    return dict(islice(((key, value) for key, value in found if _is_short(value)), ATTRIBUTES))
 
 
 def _is_short(value: Any) -> bool:
@@ -447,7 +530,7 @@ def _event(message: LogRecord) -> str:
     """The name of an event; before log records had a name of their own, it was an attribute."""
     name: str = message.event_name
     if not name:
-        for pair in message.attributes:
+        for pair in islice(message.attributes, ATTRIBUTES):
             if pair.key == s.EVENT_NAME:
                 return str(pair.value.string_value)
     return name
@@ -551,15 +634,25 @@ def parse(signal: str, body: bytes, *, json_body: bool = False, most: int = RECO
     if json_body:
         return _parse_json(signal, body, most)
     largest = _admitted(body, most)
+    _check_parts(signal, body)
     try:
         return Parcel(signal, _REQUESTS[signal].FromString(body), body, largest)
     except DecodeError as error:
         raise Refused(400, f"the body is no protobuf message of {signal}: {error}") from None
 
 
+def _check_parts(signal: str, body: bytes) -> None:
+    try:
+        has_too_many = parts.holds_more(body, _kind(signal))
+    except parts.Malformed as error:
+        raise Refused(400, str(error)) from None
+    if has_too_many:
+        raise Refused(413, f"the request holds more than {parts.PARTS} attributes and values; {_SMALLER}")
+
+
 def _parse_json(signal: str, body: bytes, most: int) -> Parcel:
-    if body.count(b"{") > most * 8:
-        raise Refused(413, f"the request holds more than {most} records")
+    if parts.json_holds_more(body):
+        raise Refused(413, f"the request holds more than {parts.OBJECTS} objects or {parts.TOKENS} values; {_SMALLER}")
     message = _REQUESTS[signal]()
     try:
         given = _with_base64(json.loads(body))
@@ -592,91 +685,6 @@ def _with_base64(value: Any) -> Any:
     }
 
 
-def routes(take: Take, *, most_bytes: int = BYTES, headers: Mapping[str, str] | None = None) -> list[Route]:
-    """What takes `POST /v1/logs`, `/v1/metrics` and `/v1/traces`; answers to logs bear these headers."""
-
-    def route(signal: str) -> Route:
-        more = headers if signal == "logs" else None
-
-        async def export(request: Request) -> Response:
-            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            is_json = kind == JSON
-            try:
-                _admit(request, kind, most_bytes)
-                body = await read_body(request, most_bytes)
-                zipped = request.headers.get("content-encoding", "identity").lower() == "gzip"
-                taken = await take(Envelope(signal, body, zipped, is_json))
-            except Refused as refused:
-                return _refusal(refused, is_json)
-            return _accepted(signal, taken, is_json, more)
-
-        return Route(f"/v1/{signal}", export, methods=["POST"])
-
-    return [route(signal) for signal in _REQUESTS]
-
-
-def application(
-    take: Callable[[Parcel], Taken],
-    *,
-    most_bytes: int = BYTES,
-    most_records: int = RECORDS,
-    headers: Mapping[str, str] | None = None,
-) -> Starlette:
-    """The ASGI application around `take`, which is called with each message and must be quick.
-
-    Answers to logs bear these headers.
-    """
-
-    async def opened(envelope: Envelope) -> Taken:
-        return take(envelope.open(most_bytes, most_records))
-
-    return Starlette(routes=routes(opened, most_bytes=most_bytes, headers=headers))
-
-
-def _admit(request: Request, kind: str, most: int) -> None:
-    """Refuse what can be refused by its headers."""
-    headers = request.headers
-    if any(name in headers for name in _BROWSER):
-        raise Refused(403, "requests of web pages are not taken here")
-    if kind not in (PROTOBUF, JSON):
-        raise Refused(415, f"the content type must be {PROTOBUF} or {JSON}")
-    if headers.get("content-encoding", "identity").lower() not in ("gzip", "identity"):
-        raise Refused(415, "the content encoding must be gzip or identity")
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most:
-        raise Refused(413, f"the body is larger than {most} bytes")
-
-
-async def read_body(request: Request, most: int) -> bytes:
-    """The body of a request, where it comes in good time.
-
-    Raises:
-        Refused: where it does not, is too large, or does not come at all.
-    """
-
-    async def read() -> bytes:
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > most:
-                raise Refused(413, f"the body is larger than {most} bytes")
-        return bytes(body)
-
-    try:
-        return await asyncio.wait_for(read(), BODY_SECONDS)
-    except asyncio.TimeoutError:
-        raise Refused(408, f"the body took more than {BODY_SECONDS:g} s to come in") from None
-    except ClientDisconnect:
-        raise Refused(400, "the connection ended before the body did") from None
-
-
-def _accepted(signal: str, taken: Taken, is_json: bool, headers: Mapping[str, str] | None) -> Response:
-    message = answer(signal, taken)
-    if is_json:
-        return Response(json_format.MessageToJson(message, indent=None), 200, headers, JSON)
-    return Response(message.SerializeToString(), 200, headers, PROTOBUF)
-
-
 def answer(signal: str, taken: Taken) -> Message:
     """The message that answers a request which was taken, in part at least."""
     kind, field = _RESPONSES[signal]
@@ -686,15 +694,3 @@ def answer(signal: str, taken: Taken) -> Message:
         message.partial_success.error_message = taken.reason
     built: Message = message
     return built
-
-
-def _refusal(refused: Refused, is_json: bool) -> Response:
-    """The answer with a `google.rpc.Status`, which has the reason in its field 2."""
-    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
-    if is_json:
-        body = json.dumps({"message": refused.reason}).encode()
-    else:
-        text = refused.reason.encode()[:16_000]
-        size = bytes((len(text) & 0x7F | 0x80, len(text) >> 7)) if len(text) > 0x7F else bytes((len(text),))
-        body = b"\x12" + size + text
-    return Response(body, refused.status, headers, JSON if is_json else PROTOBUF)

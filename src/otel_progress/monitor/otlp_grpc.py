@@ -1,28 +1,33 @@
-"""OTLP over gRPC, coming in."""
+"""OTLP over gRPC, coming in: on an event loop of its own, so that a call that only waits holds no thread."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from otel_progress import clock
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor import otlp
 from otel_progress.monitor.auth import SEND
-from otel_progress.monitor.otlp import Envelope, Refused, Taken
+from otel_progress.monitor.otlp import Envelope, Refused, Sender, Taken
 
 if TYPE_CHECKING:
     from otel_progress.monitor.auth import Auth
-    from otel_progress.monitor.core import Done
+    from otel_progress.monitor.waiting import Done
 
-THREADS: Final = 32
-"""So many requests are served at once; each has a thread that waits for its message, and for the store."""
+STREAMS: Final = 128
+"""The most calls on one connection at a time."""
+READING: Final = 1_024
+"""The most calls whose message has not come in yet; where there are more, the oldest is given up."""
+MESSAGE_SECONDS: Final = 5.0
+"""The longest that a message may take to come in."""
 SECONDS: Final = 30.0
-LOOK_SECONDS: Final = 1.0
-"""How often it is looked whether a message takes too long to come in."""
+"""The longest that a request waits for the store."""
+STOP_SECONDS: Final = 3.0
+OPEN_SECONDS: Final = 10.0
+"""The longest that it may take to open the port."""
 SERVICES: Final = {
     "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
     "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
@@ -34,7 +39,12 @@ Offer = Callable[[Envelope, "Done"], None]
 
 
 class GrpcIntake:
-    """Takes OTLP over gRPC, from `start()` to `stop()`."""
+    """Takes OTLP over gRPC, from `start()` to `stop()`.
+
+    Attributes:
+        port: where it listens.
+        given_up: calls that were given up for others before their message came.
+    """
 
     def __init__(self, offer: Offer, auth: Auth, host: str, port: int, control: str | None) -> None:
         """Hold a port.
@@ -44,107 +54,146 @@ class GrpcIntake:
             MissingDependency: where gRPC is not installed.
         """
         try:
-            import grpc
+            import grpc.aio
         except ImportError:
             raise MissingDependency('OTLP over gRPC needs: pip install "otel-progress[monitor]"') from None
-        self._grpc = grpc
+        self._grpc: Any = grpc
         self._offer = offer
         self._auth = auth
         self._control = () if control is None else (("otel-progress-control", control),)
-        self._server = grpc.server(
-            ThreadPoolExecutor(THREADS, "otel-progress-grpc"),
-            options=(("grpc.max_receive_message_length", otlp.BYTES), ("grpc.so_reuseport", 0)),
-            maximum_concurrent_rpcs=THREADS * 2,
-        )
-        self._server.add_generic_rpc_handlers((_services(self),))
-        self._reading: dict[Any, float] = {}
-        self._stopped = threading.Event()
+        self._reading: dict[asyncio.Future[bytes | None], None] = {}
+        self.given_up = self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._start, self._stop, self._opened = asyncio.Event(), asyncio.Event(), threading.Event()
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            self.port: int = self._server.add_insecure_port(target)
-        except RuntimeError:
-            self.port = 0
+        self._thread = threading.Thread(target=self._run, args=(target,), name="otel-progress-grpc", daemon=True)
+        self._thread.start()
+        self._opened.wait(OPEN_SECONDS)
         if not self.port:
-            self._server.stop(None)
             from otel_progress.monitor.app import held
 
             raise InvalidArgument(held(port, "in use").replace("--port", "--grpc-port"))
 
     def start(self) -> None:
         """Answer from now on."""
-        self._server.start()
-        threading.Thread(target=self._hurry, name="otel-progress-grpc-hurry", daemon=True).start()
+        self._loop.call_soon_threadsafe(self._start.set)
 
     def stop(self) -> None:
-        """Take no more."""
-        self._stopped.set()
-        self._server.stop(1.0).wait(2.0)
+        """Take no more; it may be called twice."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed already
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(STOP_SECONDS)
 
-    def take(self, signal: str, messages: Iterator[bytes], context: Any) -> bytes:
-        """Take a request, in a thread of the server; nothing is read of one that may not send."""
+    def _run(self, target: str) -> None:
+        asyncio.set_event_loop(self._loop)
         try:
-            self._admit(context)
-            taken = self._wait(Envelope(signal, self._read(messages, context)))
+            self._loop.run_until_complete(self._serve(target))
+        finally:
+            self._opened.set()
+            self._loop.close()
+
+    async def _serve(self, target: str) -> None:
+        options = (
+            ("grpc.max_receive_message_length", otlp.BYTES),
+            ("grpc.max_concurrent_streams", STREAMS),
+            ("grpc.so_reuseport", 0),
+        )
+        server = self._grpc.aio.server(options=options)
+        server.add_generic_rpc_handlers((_services(self),))
+        try:
+            self.port = server.add_insecure_port(target)
+        except RuntimeError:
+            return
+        self._opened.set()
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((asyncio.ensure_future(self._start.wait()), stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not self._stop.is_set():
+            await server.start()
+            await stopping
+        await server.stop(1.0)
+
+    async def take(self, signal: str, messages: AsyncIterator[bytes], context: Any) -> bytes:
+        """Take a request; nothing is read of one that may not send."""
+        try:
+            token = self._admit(context)
+            body = await self._read(messages)
+            taken = await self._store(signal, body, context.peer(), token)
         except Refused as refused:
-            self._refuse(refused, context)
+            await self._refuse(refused, context)
         if signal == "logs":
-            context.send_initial_metadata(self._control)
+            await context.send_initial_metadata(self._control)
         return otlp.answer(signal, taken).SerializeToString()
 
-    def _admit(self, context: Any) -> None:
+    def _admit(self, context: Any) -> int | None:
+        """What it was admitted by."""
         from starlette.datastructures import Headers
 
         found = [(key.lower(), value) for key, value in context.invocation_metadata() if isinstance(value, str)]
-        identity = self._auth.who(Headers(raw=[(key.encode(), value.encode()) for key, value in found]))
+        headers = Headers(raw=[(key.encode(), value.encode()) for key, value in found])
+        identity = self._auth.who(headers)
         if identity is None:
             raise Refused(401, "a token is needed: send the metadata `authorization: Bearer TOKEN`")
         if SEND not in identity.rights:
             raise Refused(403, "this token has no right to send")
+        token = headers.get("authorization")
+        return None if token is None else hash(token)
 
-    def _read(self, messages: Iterator[bytes], context: Any) -> bytes:
-        """The message of a request."""
-        self._reading[context] = clock.monotonic() + otlp.BODY_SECONDS
+    async def _read(self, messages: AsyncIterator[bytes]) -> bytes:
+        """The message of a request, where it comes in good time."""
+        reading = asyncio.ensure_future(_first(messages))
+        self._reading[reading] = None
+        if len(self._reading) > READING:
+            oldest = next(iter(self._reading))
+            del self._reading[oldest]
+            self.given_up += 1
+            oldest.cancel()
         try:
-            body = next(messages, None)
+            body = await asyncio.wait_for(reading, min(MESSAGE_SECONDS, otlp.BODY_SECONDS))
+        except asyncio.CancelledError:
+            if reading in self._reading:
+                raise
+            raise Refused(503, "the message came in too slowly while many others did", 1) from None
         except Exception:
             body = None
         finally:
-            del self._reading[context]
+            self._reading.pop(reading, None)
         if body is None:
             raise Refused(400, "the message did not come, or not in good time")
         return body
 
-    def _hurry(self) -> None:
-        """Give up requests whose message does not come: each of them holds a thread."""
-        while not self._stopped.wait(LOOK_SECONDS):
-            now = clock.monotonic()
-            for context, until in list(self._reading.items()):
-                if now > until:
-                    with contextlib.suppress(Exception):  # it came to its end just now
-                        context.cancel()
+    async def _store(self, signal: str, body: bytes, connection: str, token: int | None) -> Taken:
+        """Wait until a request is stored."""
+        answer: asyncio.Future[Taken | Refused] = self._loop.create_future()
 
-    def _wait(self, envelope: Envelope) -> Taken:
-        stored = threading.Event()
-        answers: list[Taken | Refused] = []
+        def settle(found: Taken | Refused) -> None:
+            if not answer.done():
+                answer.set_result(found)
 
-        def done(answer: Taken | Refused) -> None:
-            answers.append(answer)
-            stored.set()
+        def done(found: Taken | Refused) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(settle, found)
 
-        self._offer(envelope, done)
-        if not stored.wait(SECONDS):
-            raise Refused(503, "it could not be stored in time", 1)
-        answer = answers[0]
-        if isinstance(answer, Refused):
-            raise answer
-        return answer
+        self._offer(Envelope(signal, body, sender=Sender(connection, token, answer.done)), done)
+        try:
+            found = await asyncio.wait_for(answer, SECONDS)  # it is cancelled with the call, and so gone
+        except asyncio.TimeoutError:
+            raise Refused(503, "it could not be stored in time", 1) from None
+        if isinstance(found, Refused):
+            raise found
+        return found
 
-    def _refuse(self, refused: Refused, context: Any) -> None:
+    async def _refuse(self, refused: Refused, context: Any) -> NoReturn:
         """Abort with the code that the status stands for; those that may come again say when."""
         code = getattr(self._grpc.StatusCode, _CODES.get(refused.status, "UNAVAILABLE"))
-        if refused.retry_after is not None:
-            context.set_trailing_metadata((("grpc-status-details-bin", _details(refused)),))
-        context.abort(code, refused.reason)
+        more = () if refused.retry_after is None else (("grpc-status-details-bin", _details(refused)),)
+        await context.abort(code, refused.reason, more)
+        raise AssertionError("abort raises")
+
+
+async def _first(messages: AsyncIterator[bytes]) -> bytes | None:
+    async for message in messages:
+        return message
+    return None
 
 
 def _services(intake: GrpcIntake) -> Any:
@@ -158,7 +207,11 @@ def _services(intake: GrpcIntake) -> Any:
             if signal is None or method != "Export":
                 return None
             found: str = signal
-            return grpc.stream_unary_rpc_method_handler(lambda messages, context: intake.take(found, messages, context))
+
+            async def take(messages: AsyncIterator[bytes], context: Any) -> bytes:
+                return await intake.take(found, messages, context)
+
+            return grpc.stream_unary_rpc_method_handler(take)
 
     return Services()
 

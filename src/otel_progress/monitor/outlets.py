@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
-from otel_progress.monitor.otlp import Envelope, Refused, Taken
+from otel_progress.monitor.otlp import Envelope, Refused, Sender, Taken
 from otel_progress.monitor.views import dump
 from otel_progress.telemetry import protobuf
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from otel_progress.monitor.views import Views
     from otel_progress.monitor.webhook import Webhook
 
+_OTHERS: Final = Sender(connection="redis")
 _POSTED: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
 _STATE: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Of these only the newest in a batch goes on."""
@@ -66,6 +67,10 @@ class Outlets:
     def losses(self) -> list[str]:
         """What could not be passed on, in words."""
         return [line for outlet in (self._stream, self._webhook) if outlet is not None for line in outlet.losses()]
+
+    def health(self) -> dict[str, Any]:
+        """How the stream of Redis is, where there is one."""
+        return {} if self._stream is None else {"redis": self._stream.health()}
 
     def take(self, told: list[Told]) -> None:
         """These were stored."""
@@ -136,7 +141,7 @@ class Outlets:
             answers.append(answer)
             stored.set()
 
-        self._core.offer(Envelope("logs", body), done, own=False)
+        self._core.offer(Envelope("logs", body, sender=_OTHERS), done, own=False)
         if not stored.wait(30):
             raise Refused(503, "the monitor does not take it", 1)
         if isinstance(answers[0], Refused):

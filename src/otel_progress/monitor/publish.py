@@ -70,6 +70,7 @@ class Publisher:
         """By private topic about one operation, which revisions of it and of what is below it were told."""
         self._told: dict[str, int] = {}
         self._places = views.places
+        self._was_loading = not core.loading.done
         self.failures = 0
 
     async def run(self) -> None:
@@ -122,6 +123,7 @@ class Publisher:
     def publish(self) -> None:
         """Say what changed since the last time, as far as it has room."""
         self._tell_trouble()
+        self._tell_loaded()
         changed, gone = self._core.changes(), self._core.gone()
         if changed or gone:
             self._hub.turn()
@@ -149,6 +151,15 @@ class Publisher:
         if any(is_of_one(name) for name in self._hub.topics):
             for key in chosen:
                 self._tell_one(key, causes[key])
+
+    def _tell_loaded(self) -> None:
+        """Who loaded a list before all was there loads it anew."""
+        if self._was_loading and self._core.loading.done:
+            self._was_loading = False
+            self._hub.turn()
+            for name in list(self._hub.topics):
+                if not is_of_one(name):
+                    self._hub.publish(name, "reset", "{}")
 
     def _tell_gone(self, gone: list[str]) -> None:
         """Those who see only their own are told of what they were shown; nobody knows any more whose the rest was."""

@@ -42,7 +42,11 @@ LOOK_EVERY: Final = 1.0
 """From one look at how far the stream is to the next, in seconds."""
 STRIKES: Final = 3
 """So often Redis may hang up on a single entry, and answer at once after that, before the entry is dropped."""
+LOOK_REST: Final = 60.0
+"""How long there is no such look after one that failed, in seconds: it brings the first and the last entry with it."""
 _START: Final = "0-0"
+_NEXT: Final = "local e = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)[1]; return e and e[1]"
+"""The id of the next entry without the entry itself."""
 
 
 class Item(NamedTuple):
@@ -118,6 +122,8 @@ class Stream:
         taken: entries of others that `take` took.
         dropped: what did not get into the stream, by reason.
         unreadable: entries of others that were skipped.
+        skipped: why the last one of these was.
+        trouble: why Redis can't be used, while that is so.
     """
 
     def __init__(
@@ -145,7 +151,10 @@ class Stream:
         self._origin, self._key, self._most, self._give = origin.encode(), key, most, take
         self.published = self.taken = self.unreadable = 0
         self.dropped: Counter[str] = Counter()
+        self.skipped = self.trouble = ""
         self._place = Place()
+        self._narrow = self._refusals = 0
+        self._look_at = 0.0
         self._waiting: deque[Item] = deque()
         self._bytes = 0
         self._sending = 0
@@ -202,6 +211,20 @@ class Stream:
             self._client.close()
         except Exception:
             log.debug("the connection to Redis could not be closed", exc_info=True)
+
+    def health(self) -> dict[str, Any]:
+        """How it is: what went each way, what did not, and why."""
+        with self._ready:
+            dropped = sum(self.dropped.values())
+        found: dict[str, Any] = {
+            "published": self.published,
+            "dropped": dropped,
+            "taken": self.taken,
+            "lost": self.lost,
+        }
+        found |= {"skipped": self.unreadable, "lag": self.lag}
+        words = {"skipped_why": self.skipped, "trouble": self.trouble}
+        return found | {key: text for key, text in words.items() if text}
 
     def losses(self) -> list[str]:
         """What did not get through, in words; a line for each reason."""
@@ -309,24 +332,58 @@ class Stream:
     # -- reading
 
     def _read(self) -> None:
-        backoff, look_at = BACKOFF_FIRST, 0.0
+        backoff = BACKOFF_FIRST
         while not self._stopped:
             try:
-                if clock.monotonic() >= look_at:
-                    self._look()
-                    look_at = clock.monotonic() + LOOK_EVERY
-                answer = self._client.xread({self._key: self._place.last}, READ_ENTRIES, round(BLOCK_SECONDS * 1000))
+                self._look_now_and_then()
+                count = 1 if self._narrow else READ_ENTRIES
+                answer = self._client.xread({self._key: self._place.last}, count, round(BLOCK_SECONDS * 1000))
             except Exception as error:
                 self._trouble("reader", error)
-                backoff, look_at = self._pause(backoff), 0.0
+                self._step_over(error)
+                backoff, self._look_at = self._pause(backoff), 0.0
                 continue
             self._well("reader")
-            backoff = BACKOFF_FIRST
+            backoff, self._refusals, self._narrow = BACKOFF_FIRST, 0, max(0, self._narrow - 1)
             for _, entries in answer or ():
                 for id, fields in entries:
                     if not self._entry(fields or {}):
                         return
                     self._place.passed(_text(id))
+
+    def _step_over(self, error: Exception) -> None:
+        """Skip an entry that can't be read although Redis is well, as one that is larger than Redis may send."""
+        from redis.exceptions import ResponseError
+
+        self._narrow = READ_ENTRIES
+        try:
+            self._refusals = self._refusals + 1 if self._client.ping() and not isinstance(error, ResponseError) else 0
+            if self._refusals <= STRIKES:
+                return
+            self._refusals = 0
+            id = self._client.eval(_NEXT, 1, self._key, self._place.last)
+        except Exception:  # it is told already that Redis can't be used
+            log.debug("the next entry of the stream could not be found", exc_info=True)
+            return
+        if id is not None:
+            self._skip(error)
+            self._place.passed(_text(id))
+
+    def _look_now_and_then(self) -> None:
+        now = clock.monotonic()
+        if now < self._look_at:
+            return
+        try:
+            self._look()
+        except Exception:
+            if not self._client.ping():
+                raise
+            self._look_at = now + LOOK_REST
+            self._place.lag = None
+            log.debug("how far the stream is could not be read", exc_info=True)
+        else:
+            took = clock.monotonic() - now
+            self._look_at = now + max(LOOK_EVERY, 20 * took)  # a large entry comes with each look
 
     def _look(self) -> None:
         from redis.exceptions import ResponseError
@@ -347,6 +404,9 @@ class Stream:
             try:
                 if fields.get(b"v") != VERSION or not fields.get(b"otlp"):
                     raise ValueError("it is not an entry of this version, or has no OTLP")
+                if len(fields[b"otlp"]) > ENTRY_BYTES:
+                    self._narrow = READ_ENTRIES  # there may be more; all that is read at once is in memory
+                    raise ValueError(f"it has {len(fields[b'otlp'])} bytes of OTLP, more than {ENTRY_BYTES}")
                 self._give(fields[b"otlp"])
             except Refused as refused:
                 if refused.status in (429, 503):
@@ -362,6 +422,7 @@ class Stream:
 
     def _skip(self, error: Exception) -> None:
         self.unreadable += 1
+        self.skipped = f"{type(error).__name__}: {str(error)[:200]}"
         if self.unreadable == 1:
             log.warning(
                 "an entry of the stream at %s can't be read (%s: %s); it is skipped, as all such are",
@@ -384,6 +445,7 @@ class Stream:
         with self._ready:
             first = not self._troubled
             self._troubled.add(who)
+            self.trouble = f"Redis at {self.shown} can't be used ({type(error).__name__}: {str(error)[:200]})"
         try:
             # What a name stands for may have changed, as after a failover; new connections ask anew.
             self._client.connection_pool.disconnect(inuse_connections=False)
@@ -401,6 +463,8 @@ class Stream:
         with self._ready:
             last = self._troubled == {who}
             self._troubled.discard(who)
+            if not self._troubled:
+                self.trouble = ""
         if last:
             log.info("Redis at %s can be used again", self.shown)
 

@@ -137,15 +137,19 @@ class Spans:
         message = parcel.message
         assert isinstance(message, ExportTraceServiceRequest)
         touched: dict[bytes, _Trace] = {}
+        allowance, is_large = parcel.allowance, parcel.largest > otlp.RECORD_SMALL
         for by_resource in message.resource_spans:
-            resource = otlp.plain(by_resource.resource.attributes)
+            resource = otlp.about(by_resource.resource, parcel.allowance)
             instance = str(resource.get(_INSTANCE) or resource.get("service.name") or "")
             about = {**resource, _INSTANCE: MARK + instance}
             for by_scope in by_resource.scope_spans:
                 if by_scope.scope.name == s.SCOPE:
                     continue
                 for span in by_scope.spans:
-                    if len(span.trace_id) == 16 and span.span_id and not is_ours(span.trace_id, instance):
+                    if len(span.trace_id) != 16 or not span.span_id or is_ours(span.trace_id, instance):
+                        continue
+                    allowance.left -= len(span.attributes)
+                    if (allowance.left >= 0 and not is_large) or allowance.covers(span, is_large):
                         touched[span.trace_id] = self._add(span, about, find, now)
         yield from _by_home(touched)
 

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
-from otel_progress import clock
+from otel_progress import clock, files
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.model.status import Status
 from otel_progress.monitor.kept import Batch, Event, Kept, Known, Query
+from otel_progress.monitor.place import Place
 
 DAYS: Final = 30.0
 BYTES: Final = 1024 * 1024 * 1024
@@ -42,15 +43,26 @@ BUSY_SECONDS: Final = 2.0
 """How long a write waits for another program that holds the file."""
 WAL_PAGES: Final = 4096
 """So many pages gather in the log before they go into the file: each goes once, however often it changed."""
-WAL_BYTES: Final = 4 * WAL_PAGES * 4096
+LOG_BYTES: Final = WAL_PAGES * 4096
+"""Down to so many bytes SQLite cuts the log off when it begins anew."""
+WAL_BYTES: Final = 4 * LOG_BYTES
 """Where the log is larger, as somebody always read, the writer waits for a moment in which nobody does."""
+WAL_HEAD: Final = 32
+FRAME_HEAD: Final = 24
 LOOK_EVERY: Final = 64
 """So many batches are written from one look at the size of the log to the next."""
 FREE_PAGES: Final = 1024
 """Free pages that stay in the file, for what comes next."""
 CACHE_KIB: Final = 16 * 1024
+TRIMMED: Final = 2_000
+"""So many operations that run are looked at in one call for a history that is too long, while there is room."""
 CHUNK: Final = 5_000
 """The most rows that are deleted in one transaction."""
+LOST: Final = (
+    "so what comes in now would be lost: nothing is taken. Put it back as it was and it goes on, or restart the "
+    "monitor and it begins with what is there"
+)
+"""What to do where the file is not what is written to."""
 _APPLICATION: Final = 0x6F747067
 """What marks a file as ours."""
 _OPEN: Final = frozenset(status.value for status in Status if not status.final)
@@ -109,53 +121,6 @@ def _explain(error: sqlite3.Error, path: Path) -> StoreError:
     return StoreError(f"{path} can't be used ({said}): {other}")
 
 
-class _Lock:
-    """Held by the one monitor that uses a file; it ends with the process, however that ends."""
-
-    def __init__(self, path: Path) -> None:
-        """Hold it, or raise StoreError."""
-        self._path = path
-        self._file: IO[str] | None = None
-        self._held: sqlite3.Connection | None = None
-        try:
-            import fcntl
-        except ImportError:
-            self._hold_by_sqlite()
-            return
-        self._file = open(f"{path}.lock", "a+", encoding="ascii", errors="replace")  # noqa: SIM115
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.seek(0)
-            holder = self._file.read(20).strip()
-            self._file.close()
-            if isinstance(error, BlockingIOError):
-                raise self._taken(f" (pid {holder})" if holder.isdecimal() else "") from None
-            raise
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
-
-    def _hold_by_sqlite(self) -> None:
-        held = sqlite3.connect(f"{self._path}.lock", timeout=0.0, isolation_level=None, check_same_thread=False)
-        try:
-            held.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error:
-            held.close()
-            raise self._taken("") from None
-        self._held = held
-
-    def _taken(self, who: str) -> StoreError:
-        return StoreError(f"{self._path} is in use by another monitor{who}: stop that one, or start with another --db")
-
-    def release(self) -> None:
-        """Let it go; its file stays, as to delete it would let two hold it."""
-        if self._file is not None:
-            self._file.close()
-        if self._held is not None:
-            self._held.close()
-
-
 class Store:
     """The file of one monitor.
 
@@ -173,26 +138,35 @@ class Store:
         Raises:
             StoreError: where it is in use, damaged, not ours, made by a newer version, or can't be written.
         """
-        self.path = Path(os.path.realpath(path))
         self.strays = self.aged = self.squeezed = self.trimmed = 0
         self._keep = keep_days * _DAY
         self._most = most_bytes
         self._keys: dict[str, int] = {}
         self._readers: list[sqlite3.Connection] = []
+        self._examined: list[sqlite3.Connection] = []
         self._closed = False
         self._trimmed_to = 0
         self._look_in = LOOK_EVERY
+        self.path = Path(path)
+        self._db: sqlite3.Connection | None = None
+        self._place: Place | None = None
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _Lock(self.path)
+            files.make_folder(Path(os.path.abspath(path)).parent)
+            self.path = files.resolve(path)
+            files.make_folder(self.path.parent)
+            self._lock = files.Lock(f"{self.path}.lock")
+        except files.Held as held:
+            raise self._taken(held.pid) from None
         except OSError as error:
             raise self._unopened(error) from None
-        self._db: sqlite3.Connection | None = None
         try:
-            # What is in it is for its owner alone. Not before the lock: to close a file ends all locks of SQLite on it.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Not before the lock: to close a file ends all locks of SQLite on it.
+            for name in ("-wal", "-shm", "-journal"):  # SQLite would put what is in them into the file
+                files.tighten(f"{self.path}{name}")
+            self._place = Place(self.path, LOG_BYTES)
             self._db = _connect(str(self.path))
             self._prepare(self._db)
+            self._place.begin(self._log_needed)
         except OSError as error:
             self.close()
             raise self._unopened(error) from None
@@ -203,7 +177,13 @@ class Store:
             self.close()
             raise
 
+    def _taken(self, pid: int | None) -> StoreError:
+        who = "" if pid is None else f" (pid {pid})"
+        return StoreError(f"{self.path} is in use by another monitor{who}: stop that one, or start with another --db")
+
     def _unopened(self, error: OSError) -> StoreError:
+        if isinstance(error, files.Unsafe):
+            return StoreError(f"{self.path} can't be used: {error}")
         return StoreError(
             f"{self.path} can't be opened ({error.strerror}): allow it, make room, or start with another --db"
         )
@@ -225,7 +205,7 @@ class Store:
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-        db.execute(f"PRAGMA journal_size_limit = {WAL_PAGES * 4096}")
+        db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         for number, script in enumerate(scripts[version:], version + 1):
             mark = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {number};"
             db.executescript(f"BEGIN IMMEDIATE; {script}; {mark} COMMIT;")
@@ -233,6 +213,7 @@ class Store:
     def close(self) -> None:
         """Let the file go, when the thread that writes is through; it may be called twice."""
         self._closed = True
+        self.interrupt()
         while self._readers:
             with suppress(IndexError):
                 self._readers.pop().close()
@@ -241,6 +222,8 @@ class Store:
                 self._checkpoint(self._db)
             self._db.close()
             self._db = None
+        if self._place is not None:
+            self._place.close()
         self._lock.release()
 
     # -- writing, by one thread
@@ -253,14 +236,34 @@ class Store:
         Raises:
             StoreError: where it could not be written; nothing of it is in the file then.
         """
+        self.check()
         try:
             self._write(batch)
         except (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError):
             self._write(_storable(batch))
+        self.check()
         self._look_in -= 1
         if self._look_in <= 0:
             self._look_in = LOOK_EVERY
             self._bound_log()
+
+    def check(self) -> None:
+        """See whether a restart would read what is written; to be called each second where nothing is.
+
+        Raises:
+            StoreError: where the file was removed, replaced or cut off under us.
+        """
+        if self._place is None or self._closed:
+            return
+        what = self._place.lost()
+        if what is not None:
+            raise StoreError(f"{what}, {LOST}")
+        try:
+            self._lock.renew()
+        except files.Held as held:
+            raise self._taken(held.pid) from None
+        except OSError as error:
+            raise self._unopened(error) from None
 
     def _write(self, batch: Batch) -> None:
         with self._transaction() as db:
@@ -340,7 +343,7 @@ class Store:
         before = now - self._keep
         gone = gone or (lambda _: None)
         aged = self._forget(deadline, lambda: self._oldest(before), gone)
-        trimmed = self._trim(deadline, TIGHT if self._too_large() else EVENTS)
+        trimmed = self._trim(deadline, TIGHT, -1) if self._too_large() else self._trim(deadline, EVENTS, TRIMMED)
         squeezed = self._forget(deadline, lambda: self._oldest(math.inf) if self._too_large() else [], gone)
         self.aged += aged
         self.squeezed += squeezed
@@ -381,12 +384,13 @@ class Store:
             gone(ids)
         return went
 
-    def _trim(self, deadline: float, most: int) -> int:
-        """Shorten histories of those that run, in turn: where time was short, the next call goes on from there."""
+    def _trim(self, deadline: float, most: int, looks: int) -> int:
+        """Shorten histories of so many that run (-1: all), in turn; the next call goes on from there."""
         went = 0
-        for (key,) in self._read(
-            "SELECT key FROM operations WHERE ended = 0 AND key > ? ORDER BY key", (self._trimmed_to,)
-        ):
+        keys = self._read(
+            "SELECT key FROM operations WHERE ended = 0 AND key > ? ORDER BY key LIMIT ?", (self._trimmed_to, looks)
+        )
+        for (key,) in keys:
             last = self._read(
                 "SELECT id FROM events WHERE operation = ? ORDER BY id DESC LIMIT 1 OFFSET ?", (key, most)
             )
@@ -402,7 +406,7 @@ class Store:
             if clock.monotonic() >= deadline:
                 self._trimmed_to = key - 1
                 return went
-        self._trimmed_to = 0
+        self._trimmed_to = keys[-1][0] if len(keys) == looks else 0
         return went
 
     def _too_large(self) -> bool:
@@ -430,21 +434,57 @@ class Store:
         """Every reader goes on after a moment, so the wait is short; a failure here harms nothing that is written."""
         with suppress(OSError, sqlite3.Error):
             if self._db is not None and os.stat(f"{self.path}-wal").st_size > WAL_BYTES:
+                self.interrupt()
                 self._checkpoint(self._db, wait=BUSY_SECONDS)
 
     def _checkpoint(self, db: sqlite3.Connection, *, wait: float = 0.0) -> None:
-        """Empty the log, unless somebody reads for so long."""
+        """Empty the log, unless somebody reads for so long; not into a file that is not ours any more."""
+        if self._place is not None and self._place.lost() is not None:
+            return
         db.execute(f"PRAGMA busy_timeout = {wait * 1000:.0f}")
         try:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if self._place is not None:
+                self._place.emptied()
         finally:
             db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+
+    def _log_needed(self) -> int:
+        """How many bytes of the log hold what is not in the file; what can't be read of it is needed, too."""
+        assert self._db is not None
+        try:
+            _, frames, _ = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return 0 if frames <= 0 else WAL_HEAD + frames * (_one(self._db, "PRAGMA page_size") + FRAME_HEAD)
+        except sqlite3.Error:
+            return LOG_BYTES
 
     # -- reading, by any thread
 
     def open_operations(self) -> list[Kept]:
         """Those that are not over."""
         return [_kept(row) for row in self._read(f"SELECT {_KEPT} FROM operations WHERE ended = 0")]
+
+    def open_count(self) -> tuple[int, int]:
+        """How many are not over, and the key of the newest of them."""
+        found = self._read("SELECT count(*), ifnull(max(key), 0) FROM operations WHERE ended = 0")[0]
+        return int(found[0]), int(found[1])
+
+    def open_slice(self, after: int, last: int, limit: int) -> tuple[list[Kept], int]:
+        """Those that are not over, by their keys from one to another, and the key to go on after."""
+        sql = f"SELECT key, {_KEPT} FROM operations WHERE ended = 0 AND key > ? AND key <= ? ORDER BY key LIMIT ?"
+        rows = self._read(sql, (after, last, limit))
+        return [_kept(row[1:]) for row in rows], rows[-1][0] if rows else last
+
+    def below(self, parent_ids: Iterable[str], limit: int, *, ended: bool = False) -> list[Kept]:
+        """What is part of these operations, the newest first; all of it, or only what is over."""
+        found: list[Kept] = []
+        only = "AND +ended = 1 " if ended else ""
+        wanted = list(dict.fromkeys(parent_ids))
+        for at in range(0, len(wanted), 500):
+            some = wanted[at : at + 500]
+            sql = f"SELECT {_KEPT} FROM operations WHERE parent_id IN ({_marks(some)}) {only}ORDER BY key DESC LIMIT ?"
+            found += [_kept(row) for row in self._read(sql, (*some, limit - len(found)))]
+        return found
 
     def recall(self, operation_id: str) -> Kept | None:
         """One of them, over or not; None where it is not stored."""
@@ -627,6 +667,27 @@ class Store:
         except sqlite3.Error as error:
             raise _explain(error, self.path) from None
         return db
+
+    @contextmanager
+    def examining(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read all of the file with; `interrupt` breaks it off, also where the log grows too large.
+
+        Raises:
+            StoreError: where the file can't be opened.
+        """
+        db = self._reader()
+        self._examined.append(db)
+        try:
+            yield db
+        finally:
+            self._examined.remove(db)
+            db.close()
+
+    def interrupt(self) -> None:
+        """Break off what is examined."""
+        for db in tuple(self._examined):
+            with suppress(sqlite3.Error):
+                db.interrupt()
 
     def _is_closed(self) -> StoreError:
         return StoreError(f"{self.path} is closed: open it anew")

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from otel_progress import clock
-from otel_progress.monitor.intake import GONE
+from otel_progress.monitor.bodies import GONE
 from otel_progress.monitor.views import dump
 
 FRAMES: Final = 1_200

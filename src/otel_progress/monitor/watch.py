@@ -164,7 +164,7 @@ class Watcher:
         self._last_tick = now
         with self._lock:
             self._watch_memory(now)
-            for process in list(self.ledger.busy()):
+            for process in self._busy():
                 known = self._known.get(process.instance) or (self._recognise(process) if self._eager else None)
                 if known is not None:
                     self._examine(process, known, now)
@@ -176,6 +176,13 @@ class Watcher:
                 for instance in drained:
                     if self._is_quiet(instance, self._known[instance], clock.monotonic()):
                         self._close(instance)
+
+    def _busy(self) -> list[Process]:
+        """Those with running operations that can be looked at; where no others may be found, only the known ones."""
+        if self._eager:
+            return list(self.ledger.busy())
+        processes, is_busy = self.ledger.processes, self.ledger.is_busy
+        return [processes[key] for key in self._known if is_busy(key) and key in processes]
 
     def ended(self, exit: Exit) -> None:
         """The command ended in this way."""
@@ -189,7 +196,7 @@ class Watcher:
     def waiting(self) -> bool:
         """Whether a process is gone whose operations are not closed yet."""
         with self._lock:
-            return any(known.gone_at is not None and self.ledger.open_of(key) for key, known in self._known.items())
+            return any(known.gone_at is not None and self.ledger.is_busy(key) for key, known in self._known.items())
 
     def operations(self) -> list[Entry]:
         """All that was heard of, as it is now; each is as its newest event had it."""
@@ -274,7 +281,7 @@ class Watcher:
 
     def _is_quiet(self, instance: str, known: _Known, now: float) -> bool:
         """Whether it is gone, and nothing came from it for a moment."""
-        if known.gone_at is None or not self.ledger.open_of(instance):
+        if known.gone_at is None or not self.ledger.is_busy(instance):
             return False
         heard_at = self.ledger.processes[instance].heard_at
         return now - max(known.gone_at, heard_at) >= self._quiet + self._late

@@ -13,19 +13,18 @@ import http.client
 import json
 import logging
 import random
-import socket
 import ssl
 import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from otel_progress import clock, semconv
+from otel_progress.deadline import HEAD_BYTES, Plain, Tls, seconds_of, within
 from otel_progress.errors import InvalidArgument
 from otel_progress.model.status import Status
 
@@ -36,6 +35,7 @@ WAITING: Final = 1000
 """Deliveries that may wait."""
 BYTES: Final = 32 * 1024 * 1024
 """The most that they hold together."""
+ANSWER_BYTES: Final = 2 * HEAD_BYTES
 BODY_BYTES: Final = 256 * 1024
 """The most that one of them holds."""
 TIMEOUT: Final = 5.0
@@ -254,8 +254,7 @@ class Receiver:
     """Where deliveries go: http or https, with a name and password for Basic in the address, if there are any.
 
     Redirects are not followed, certificates of https are checked against those that the system trusts, and no proxy
-    is used. A try has one limit once it is connected, however slowly the other side dribbles; before that each address
-    of the name has as long.
+    is used. A try has one deadline, as `deadline` says.
     """
 
     def __init__(self, url: str) -> None:
@@ -290,7 +289,7 @@ class Receiver:
     def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
         """Send it; it never raises."""
         try:
-            with self._connected(timeout) as connection:
+            with within(timeout, ANSWER_BYTES), closing(self._connection(timeout)) as connection:
                 connection.request("POST", self._target, body, {**headers, **self._headers, "Connection": "close"})
                 with connection.getresponse() as response:
                     after = seconds_of(response.headers.get("Retry-After", ""), clock.unix())
@@ -299,42 +298,10 @@ class Receiver:
             words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return Answer(0, None, f"{type(error).__name__}: {words}"[:200])
 
-    @contextmanager
-    def _connected(self, timeout: float) -> Iterator[http.client.HTTPConnection]:
-        """A connection that is cut off so many seconds after it was made."""
-        connection = http.client.HTTPConnection(self._host, self._port)
-        raw = socket.create_connection((self._host, self._port), timeout)
-        # A handle of its own, as the TLS layer takes the other one over; to shut it down ends both.
-        with raw.dup() as handle:
-            timer = threading.Timer(timeout, _cut, (handle,))
-            timer.name, timer.daemon = "otel-progress-webhook-limit", True
-            timer.start()
-            try:
-                connection.sock = raw
-                if self._tls is not None:
-                    connection.sock = self._tls.wrap_socket(raw, server_hostname=self._host)
-                yield connection
-            finally:
-                timer.cancel()
-                timer.join()
-                connection.close()
-                raw.close()
-
-
-def _cut(handle: socket.socket) -> None:
-    with suppress(OSError):  # the other side may have been faster
-        handle.shutdown(socket.SHUT_RDWR)
-
-
-def seconds_of(retry_after: str, now: float) -> float | None:
-    """The seconds that a Retry-After asks for, written as seconds or as a date; None where it can't be read."""
-    text = retry_after.strip()
-    if text.isascii() and text.isdecimal():
-        return float(text[:10])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (TypeError, ValueError, OverflowError):
-        return None
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        if self._tls is not None:
+            return Tls(self._host, self._port, timeout=timeout, context=self._tls)
+        return Plain(self._host, self._port, timeout=timeout)
 
 
 # -- the two together

@@ -4,7 +4,8 @@ A receiver that has one names its URL in the answers to our log events. One thre
 requests that the receiver holds until it has something to say. It runs only while operations do, never holds the end
 of the process, and what it can't reach it tries again: nothing of it reaches the job but what a command asks for.
 
-Who may command is decided by where events are sent: a monitor on this machine, or one to which we show who we are.
+Who may command is decided by where events are sent: a monitor on this machine, or one to which we show who we are. It
+names its channel on the host and port that events are sent to; another one has to be set.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from otel_progress.live.engine.commands import Commands
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import registry
 from otel_progress.settings import Endpoint
-from otel_progress.telemetry.transport import read
 
 log = logging.getLogger("otel_progress")
 WAIT: Final = 20.0
@@ -46,6 +46,8 @@ ANSWER_BYTES: Final = 1024 * 1024
 COMMANDS: Final = 1_000
 """Commands taken from one answer."""
 URL_LENGTH: Final = 2_000
+OTLP_GRPC: Final = 4317
+OTLP_HTTP: Final = 4318
 OTHERS: Final = 100
 """URLs that said no, and are not asked again."""
 _NO_CHANNEL: Final = frozenset({404, 405, 410})
@@ -64,8 +66,13 @@ class Way(NamedTuple):
     trusted: bool
 
 
-def follow(offer: str, endpoint: Endpoint, *, anywhere: bool = False) -> Way:
+def follow(offer: str, endpoint: Endpoint, where: bool | str = False) -> Way:
     """The way to the channel that the receiver at an endpoint offers: a path there, or an http(s) URL.
+
+    Args:
+        offer: what it says.
+        endpoint: where events are sent.
+        where: follow it to any URL, or to this address (scheme, host and port) too.
 
     Raises:
         ValueError: where it is not to be followed, or can't be read; the text says why.
@@ -79,10 +86,13 @@ def follow(offer: str, endpoint: Endpoint, *, anywhere: bool = False) -> Way:
     parts = urlsplit(offer if whole else urljoin(base.geturl(), offer))
     if whole and "@" in parts.netloc:
         raise ValueError("it holds a name or a password")
-    local, same = _is_local(parts.hostname), _is_same(parts, base)
+    local, same = _is_local(parts.hostname), _is_same_host(parts, base)
     secret = same and (parts.scheme == "https" or local or base.scheme != "https")
-    if not anywhere and not (secret and (local or _is_authorized(endpoint, base))):
+    named = isinstance(where, str) and _is_there(parts, where)
+    if where is not True and not named and not (secret and (local or _is_authorized(endpoint, base))):
         raise ValueError("it is neither on this machine nor, as safely, where the endpoint is that we authorize at")
+    if where is not True and not named and _port(parts) not in _own_ports(endpoint, base):
+        raise ValueError(f"it is not on the endpoint's own port; OTEL_PROGRESS_CONTROL={_address(parts)} follows it")
     host = parts.netloc.rpartition("@")[2]
     shown = parts._replace(netloc=host, query="", fragment="").geturl()
     user = base.netloc.rpartition("@")[0]
@@ -97,8 +107,28 @@ def _is_local(host: str | None) -> bool:
         return False
 
 
-def _is_same(parts: SplitResult, base: SplitResult) -> bool:
-    """Whether both are of one host; ports may differ, as gRPC has one of its own."""
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _own_ports(endpoint: Endpoint, base: SplitResult) -> tuple[int, ...]:
+    """The port that events are sent to; to that of OTLP over gRPC belongs that of OTLP over HTTP."""
+    own = _port(base)
+    return (own, OTLP_HTTP) if endpoint.protocol == "grpc" and own == OTLP_GRPC else (own,)
+
+
+def _address(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _is_there(parts: SplitResult, address: str) -> bool:
+    """Whether it is at the address that was set."""
+    there = urlsplit(address)
+    return (parts.scheme, parts.hostname, _port(parts)) == (there.scheme, there.hostname, _port(there))
+
+
+def _is_same_host(parts: SplitResult, base: SplitResult) -> bool:
+    """Whether both are of one host."""
     if not parts.hostname or parts.port == 0:
         raise ValueError("it names no host")
     return parts.hostname == base.hostname or (_is_local(parts.hostname) and _is_local(base.hostname))
@@ -113,17 +143,17 @@ def _is_authorized(endpoint: Endpoint, base: SplitResult) -> bool:
 class Channel:
     """Asks for commands where the receiver of our events says, and obeys them."""
 
-    def __init__(self, endpoint: Endpoint, instance: str, *, anywhere: bool = False) -> None:
+    def __init__(self, endpoint: Endpoint, instance: str, where: bool | str = False) -> None:
         """Nothing is opened or started before a channel is offered.
 
         Args:
             endpoint: where log events go.
             instance: the `service.instance.id` under which they go.
-            anywhere: follow whatever URL is offered.
+            where: follow whatever URL is offered, or to this address too.
         """
         self._endpoint = endpoint
         self._instance = instance
-        self._anywhere = anywhere
+        self._where = where
         self._commands = Commands()
         self._answers: list[dict[str, str]] = []
         self._offer: str | None = None
@@ -153,7 +183,7 @@ class Channel:
 
     def _follow(self, offer: str) -> Way | None:
         try:
-            return follow(offer, self._endpoint, anywhere=self._anywhere)
+            return follow(offer, self._endpoint, self._where)
         except ValueError as error:
             self._tell(
                 "refused",
@@ -178,9 +208,9 @@ class Channel:
 
     def _run(self) -> None:
         try:
-            import requests
+            from otel_progress.telemetry.session import Session
 
-            with requests.Session() as session:
+            with Session() as session:
                 self._ask_on(session)
         except ImportError:
             self._stopped.set()
@@ -247,18 +277,19 @@ class Channel:
         headers |= {"content-type": "application/json", "user-agent": "otel-progress"}
         certificate = endpoint.client_certificate if way.trusted else None
         about = {"instance": self._instance, "pid": os.getpid(), "answers": answers, "wait": WAIT}
-        with session.post(
+        reply = session.ask(
+            "POST",
             way.url,
+            WAIT + GRACE,
+            ANSWER_BYTES,
+            connect=CONNECT,
             data=json.dumps(about).encode(),
             headers=headers,
-            timeout=(CONNECT, WAIT + GRACE),
-            allow_redirects=False,
-            stream=True,
             verify=endpoint.certificate,
             cert=(certificate, endpoint.client_key) if certificate and endpoint.client_key else certificate,
             proxies=_NO_PROXY if way.local else None,
-        ) as response:
-            return response.status_code, read(response, clock.monotonic() + GRACE, ANSWER_BYTES)
+        )
+        return reply.status, reply.body
 
 
 def _in_flight() -> bool:

@@ -7,6 +7,8 @@ it would look lost there for ever. What is dropped is counted.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
@@ -40,6 +42,21 @@ class Letter(NamedTuple):
     body: bytes
 
 
+@dataclass
+class Unsent:
+    """Events that the receiver does not have: ends of operations, and others."""
+
+    ends: int = 0
+    others: int = 0
+
+    def add(self, letter: Letter) -> None:
+        """Count one more."""
+        if letter.event == s.OPERATION_ENDED:
+            self.ends += 1
+        elif letter.event != s.PROCESS_HEARTBEAT:  # it says that the process lives, which is over
+            self.others += 1
+
+
 class Outbox:
     """Letters in their order; the sender takes a batch, and acknowledges it when it was delivered.
 
@@ -56,9 +73,11 @@ class Outbox:
         self._ends: dict[str, int] = {}
         self._heard: dict[str, None] = {}
         self._flying: frozenset[int] = frozenset()
-        self._fallen: set[int] = set()
+        self._fallen: dict[int, Letter] = {}
         self._next = 0
         self.bytes = 0
+        self.lost = Unsent()
+        """What was dropped or refused so far."""
 
     def __len__(self) -> int:
         return len(self._letters)
@@ -81,10 +100,38 @@ class Outbox:
         while len(self._letters) - len(ends) > self._most or (self.bytes > self._most_bytes and len(self._letters) > 1):
             victim = next(serial for rank in self._ranks for serial in rank)
             if victim in self._flying:
-                self._fallen.add(victim)  # it may be delivered yet
+                self._fallen[victim] = self._letters[victim]  # it may be delivered yet
             else:
-                drops.add(s.DROP_OUTBOX)
+                self._lose(s.DROP_OUTBOX, [self._letters[victim]])
             self._remove(victim)
+
+    def _lose(self, reason: str, letters: Iterable[Letter]) -> None:
+        for letter in letters:
+            drops.add(reason)
+            self.lost.add(letter)
+
+    def refused(self, count: int) -> None:
+        """The receiver took a request but for so many of its letters; which, it does not say."""
+        if count > 0:
+            drops.add(s.DROP_REJECTED, count)
+            self.lost.others += count
+
+    def unsent(self) -> Unsent:
+        """What was lost so far, and what waits."""
+        found = Unsent(self.lost.ends, self.lost.others)
+        for letter in self._letters.values():
+            found.add(letter)
+        return found
+
+    def give_up(self) -> Unsent:
+        """Nothing is sent any more: all that waits is lost. Returns all that was lost so far, and counts anew."""
+        self._flying = frozenset()
+        self._lose(s.DROP_OUTBOX, list(self._letters.values()))
+        for serial in list(self._letters):
+            self._remove(serial)
+        self._fallen.clear()
+        lost, self.lost = self.lost, Unsent()
+        return lost
 
     def _rank(self, letter: Letter) -> int:
         if letter.event == s.OPERATION_ENDED:
@@ -120,7 +167,7 @@ class Outbox:
     def _land(self, *, delivered: bool) -> None:
         """The batch on its way came to an end; what found no room meanwhile is lost if it was not delivered."""
         if self._fallen and not delivered:
-            drops.add(s.DROP_OUTBOX, len(self._fallen))
+            self._lose(s.DROP_OUTBOX, self._fallen.values())
         self._flying = frozenset()
         self._fallen.clear()
 
@@ -172,7 +219,7 @@ class Outbox:
         kept = set() if ends else batch.keys() & self._ranks[END].keys()
         refused = (batch.keys() - kept) & self._letters.keys()
         if refused:
-            drops.add(s.DROP_REJECTED, len(refused))
+            self._lose(s.DROP_REJECTED, [batch[serial] for serial in refused])
         for serial in refused:
             self._remove(serial)
             if batch[serial].event == s.OPERATION_ENDED:

@@ -6,6 +6,7 @@ and nobody's failing export or order of shutdown is ours.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -16,11 +17,18 @@ from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
 from otel_progress.telemetry import protobuf
-from otel_progress.telemetry.outbox import Letter, Outbox
+from otel_progress.telemetry.outbox import REQUEST_BYTES, Letter, Outbox, Unsent
 from otel_progress.telemetry.transport import Answer, Said, Transport
+from otel_progress.telemetry.trouble import Trouble
 
 BACKOFF_FIRST: Final = 0.25
 BACKOFF_MOST: Final = 5.0
+AFTER_MOST: Final = 60.0
+"""The longest pause that a receiver may ask for, in seconds: what changes state is to arrive while it is of use."""
+LEAST: Final = 0.05
+"""The shortest time that a request is given, in seconds."""
+LOCK_SECONDS: Final = 0.1
+"""How long a signal handler waits for the lock, which what it interrupted may hold."""
 
 Delivered = Callable[[], None]
 Offered = Callable[[str], None]
@@ -34,18 +42,22 @@ class Way:
         self.name = name
         self.transport = transport
         self.not_before = 0.0
+        self.most_bytes = REQUEST_BYTES
+        """The most that a request holds; less where the receiver said that one was too large."""
+        self.said = Said(name)
         self._backoff = BACKOFF_FIRST
-        self._said = Said(name)
 
-    def send(self, body: bytes) -> Answer:
-        """Send a request; after a failure there is a pause, longer each time. The first of them is told."""
-        answer = self.transport.send(body)
-        self._said.answered(answer)
+    def send(self, body: bytes, deadline: float) -> Answer:
+        """Send a request by then; after a failure there is a pause, longer each time. The first of them is told."""
+        left = deadline - clock.monotonic()
+        answer = self.transport.send(body, max(LEAST, left) if math.isfinite(left) else None)
+        self.said.answered(answer)
         if answer.delivered:
             self._backoff, self.not_before = BACKOFF_FIRST, 0.0
+            self.most_bytes = min(2 * self.most_bytes, REQUEST_BYTES)
             return answer
         if answer.retry or not answer.about_data:
-            pause = self._backoff if answer.after is None else min(answer.after, 60.0)
+            pause = self._backoff if answer.after is None else min(answer.after, AFTER_MOST)
             self.not_before = clock.monotonic() + pause
             self._backoff = min(self._backoff * 2, BACKOFF_MOST)
         return answer
@@ -101,6 +113,19 @@ class Pipeline:
         """Whether all events that were posted were sent."""
         return not self._outbox
 
+    def unsent(self, *, final: bool) -> tuple[Unsent, Trouble | None]:
+        """What the receiver does not have, and why; with `final` what waits is given up, and counted as dropped.
+
+        A signal handler may call this.
+        """
+        if not self._lock.acquire(timeout=LOCK_SECONDS):
+            return Unsent(), None
+        try:
+            lost = self._outbox.give_up() if final else self._outbox.unsent()
+        finally:
+            self._lock.release()
+        return lost, None if self._logs is None else self._logs.said.trouble
+
     def poke(self) -> None:
         """Send what is there, unless the receiver asked for a pause."""
         if not self._outbox and not self._series:
@@ -153,8 +178,7 @@ class Pipeline:
                 done.set()
         for way in self._ways:
             way.transport.close()
-        if self._outbox:
-            drops.add(s.DROP_OUTBOX, len(self._outbox))
+        self.unsent(final=True)
 
     def _due(self) -> bool:
         return self._stopped or bool(self._flushes) or (self._poked and bool(self._open()))
@@ -180,39 +204,42 @@ class Pipeline:
         """Send until nothing is left, or the receiver wants a pause."""
         for way in self._open():
             send_next = self._send_events if way is self._logs else self._send_series
-            while clock.monotonic() < deadline and send_next(way):
+            while clock.monotonic() < deadline and send_next(way, deadline):
                 pass
 
-    def _send_events(self, way: Way) -> bool:
+    def _send_events(self, way: Way, deadline: float) -> bool:
         """Send one request of events; whether to go on."""
         with self._lock:
-            batch = self._outbox.take()
+            batch = self._outbox.take(way.most_bytes)
             new = self._outbox.suppose(batch)
         if not batch:
             return False
-        answer = way.send(self._request(letter.body for letter in batch.values()))
+        answer = way.send(self._request(letter.body for letter in batch.values()), deadline)
         if answer.control is not None and self._offered is not None:
             self._offered(answer.control)
         with self._lock:
             if answer.delivered:
                 self._outbox.acknowledge(batch)
-                if answer.rejected > 0:
-                    drops.add(s.DROP_REJECTED, min(answer.rejected, len(batch)))
+                self._outbox.refused(min(answer.rejected, len(batch)))
                 return True
             if not answer.unclear:
                 self._outbox.unhear(new)
             if answer.retry:
                 self._outbox.keep(batch)
                 return False
+            if answer.too_large and len(batch) > 1:
+                self._outbox.keep(batch)
+                way.most_bytes = sum(len(letter.body) for letter in batch.values()) // 2
+                return True
             kept = self._outbox.discard(batch, ends=answer.about_data)
         return not kept and answer.about_data
 
-    def _send_series(self, way: Way) -> bool:
+    def _send_series(self, way: Way, deadline: float) -> bool:
         with self._lock:
             if not self._series:
                 return False
             body, delivered = self._series.pop(0)
-        answer = way.send(body)
+        answer = way.send(body, deadline)
         if answer.delivered:
             delivered()
             if answer.rejected > 0:

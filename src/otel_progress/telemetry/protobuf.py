@@ -176,6 +176,19 @@ def rejected(answer: bytes) -> tuple[int, str]:
     return known, (why.decode("utf-8", "replace") if isinstance(why, bytes) else "")
 
 
+def retry_delay(status: bytes) -> float | None:
+    """The seconds that a `google.rpc.Status` (of gRPC) asks to wait by a RetryInfo among its details, or None."""
+    detail = _field(status, 3)
+    kind, value = (_field(detail, 1), _field(detail, 2)) if isinstance(detail, bytes) else (None, None)
+    if not (isinstance(kind, bytes) and kind.endswith(b"google.rpc.RetryInfo") and isinstance(value, bytes)):
+        return None
+    delay = _field(value, 1)
+    if not isinstance(delay, bytes):
+        return None
+    seconds, nanos = _field(delay, 1) or 0, _field(delay, 2) or 0
+    return seconds + nanos / 1e9 if isinstance(seconds, int) and isinstance(nanos, int) else None
+
+
 def _field(message: bytes, wanted: int) -> int | bytes | None:
     """The value of a varint or length-delimited field of a small message; None where there is none."""
     at = 0

@@ -28,6 +28,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
 from otel_progress.live import hooks
@@ -36,7 +37,9 @@ from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
 from otel_progress.settings import Endpoint, Settings
 from otel_progress.telemetry.outbox import REQUEST_BYTES
+from otel_progress.telemetry.pipeline import AFTER_MOST
 from otel_progress.telemetry.transport import OTLP, Answer, Said, Transport, connect
+from otel_progress.telemetry.trouble import Trouble
 
 RETRY_SECONDS: Final = 0.25
 SPAN_REQUESTS: Final = 64
@@ -57,6 +60,8 @@ class Switch(SpanProcessor):
     def __init__(self) -> None:
         """To none at first."""
         self.to: tuple[SpanProcessor, ...] = ()
+        self.ended = 0
+        """Sampled spans that ended while they were passed on; several threads count, so it may be a few too low."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """A span started."""
@@ -65,6 +70,8 @@ class Switch(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """A span ended."""
+        if self.to and span.context is not None and span.context.trace_flags.sampled:
+            self.ended += 1
         for processor in self.to:
             processor.on_end(span)
 
@@ -99,10 +106,16 @@ class Otlp:
         self._endpoint = endpoint
         self._transport: Transport | None = None
         self._failed = False
-        self._said = Said(signal)
+        self._not_before = 0.0
+        self.said: Final = Said(signal)
 
     def send(self, body: bytes) -> Answer:
-        """Send a request; when that fails in passing, such as by a connection that went stale, a second time."""
+        """Send a request; when that fails in passing, such as by a connection that went stale, a second time.
+
+        While a pause lasts that the receiver asked for, nothing is sent.
+        """
+        if clock.monotonic() < self._not_before:
+            return Answer(False, retry=True, reason="the receiver asked for a pause")
         if self._transport is None:
             self._transport = connect(self._signal, self._endpoint)
         answer = self._transport.send(body)
@@ -110,8 +123,14 @@ class Otlp:
             threading.Event().wait(RETRY_SECONDS)
             answer = self._transport.send(body)
         self._failed = not answer.delivered
-        self._said.answered(answer)
+        if answer.after is not None:
+            self._not_before = clock.monotonic() + min(answer.after, AFTER_MOST)
+        self.said.answered(answer)
         return answer
+
+    def at_once(self) -> None:
+        """Forget the pause: the end is near."""
+        self._not_before = 0.0
 
     def renew(self) -> None:
         """Forget the connection, but keep it: it is the parent's."""
@@ -131,24 +150,34 @@ class OtlpSpans(SpanExporter):
         """To this endpoint."""
         self._otlp = Otlp("traces", endpoint)
         self._encode = _encoder("trace_encoder", "encode_spans")
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[bytes, int]] = deque()
         self._sending = threading.Lock()
+        self.delivered = 0
+        """Spans that the receiver has."""
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why the last request was not delivered."""
+        return self._otlp.said.trouble
+
+    def at_once(self) -> None:
+        """Forget pauses: the end is near."""
+        self._otlp.at_once()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans, after those that wait."""
-        for body in self._requests(spans):
-            self._waiting.append(body)
+        for one in self._requests(spans):
+            self._waiting.append(one)
             if len(self._waiting) > SPAN_REQUESTS:
-                self._waiting.popleft()
-                drops.add(s.DROP_OUTBOX)
+                drops.add(s.DROP_OUTBOX, self._waiting.popleft()[1])
         self.resend()
         return SpanExportResult.SUCCESS
 
-    def _requests(self, spans: Sequence[ReadableSpan]) -> Iterator[bytes]:
+    def _requests(self, spans: Sequence[ReadableSpan]) -> Iterator[tuple[bytes, int]]:
         """The spans in as many requests as their size needs."""
         body = self._encode(spans).SerializeToString()
         if len(body) <= REQUEST_BYTES or len(spans) == 1:
-            yield body
+            yield body, len(spans)
             return
         half = len(spans) // 2
         yield from self._requests(spans[:half])
@@ -160,14 +189,17 @@ class OtlpSpans(SpanExporter):
             return
         try:
             while self._waiting:
-                body = self._waiting[0]
+                one = self._waiting[0]
+                body, count = one
                 answer = self._otlp.send(body)
                 if answer.retry:
                     return
-                if self._waiting and self._waiting[0] is body:
+                if self._waiting and self._waiting[0] is one:
                     self._waiting.popleft()
-                if not answer.delivered:
-                    drops.add(s.DROP_REJECTED)
+                refused = min(answer.rejected, count) if answer.delivered else count
+                self.delivered += count - refused
+                if refused:
+                    drops.add(s.DROP_REJECTED, refused)
         finally:
             self._sending.release()
 
@@ -175,6 +207,7 @@ class OtlpSpans(SpanExporter):
         """In a forked child: what waits is the parent's, and so is the connection."""
         self._otlp.renew()
         self._waiting.clear()
+        self.delivered = 0
         self._sending = threading.Lock()
 
     def shutdown(self) -> None:
@@ -223,10 +256,12 @@ def tracer_provider(settings: Settings, resource: Resource, *, forked: bool = Fa
     if isinstance(present, TracerProvider) and not ours:
         return present
     if forked:
+        _switch.ended = 0
         for exporter in _span_exporters:
             if isinstance(exporter, OtlpSpans):
                 exporter.renew()
     else:
+        _switch.ended = 0
         _span_exporters = tuple(make() for make in makers("traces", settings))
         _switch.to = tuple(BatchSpanProcessor(exporter) for exporter in _span_exporters)
     if not _switch.to:
@@ -294,6 +329,9 @@ class Exporter:
         """Read and send the metrics once; with `flush` the spans first."""
         try:
             if flush:
+                for exporter in _span_exporters:
+                    if isinstance(exporter, OtlpSpans):
+                        exporter.at_once()
                 _switch.force_flush(1500)
             for exporter in _span_exporters:
                 if isinstance(exporter, OtlpSpans):
@@ -350,6 +388,14 @@ class Exporter:
         with self._ready:
             self._stopped = True
             self._ready.notify()
+
+
+def unsent_spans() -> tuple[int, Trouble | None]:
+    """How many of the spans that were to be sent over OTLP the receiver does not have, and why."""
+    for exporter in _span_exporters:
+        if isinstance(exporter, OtlpSpans):
+            return max(0, _switch.ended - exporter.delivered), exporter.trouble
+    return 0, None
 
 
 def detach_spans() -> tuple[SpanProcessor, ...]:

@@ -25,6 +25,7 @@ from otel_progress.settings import Settings, read
 from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.channel import Channel
 from otel_progress.telemetry.events import Events
+from otel_progress.telemetry.farewell import Farewell
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.runs import Runs
 from otel_progress.telemetry.transport import OTLP, Transport, connect
@@ -48,6 +49,7 @@ class Configured:
         self._undo: list[Callable[[], None]] = []
         self.pipeline: Pipeline | None = None
         self.channel: Channel | None = None
+        self.farewell: Farewell | None = None
         self.exporter: Any = None
 
     def install(self, *, forked: bool = False) -> None:
@@ -55,7 +57,7 @@ class Configured:
         from opentelemetry.sdk.resources import Resource
 
         from otel_progress import __version__
-        from otel_progress.telemetry.providers import Exporter, tracer_provider
+        from otel_progress.telemetry.providers import Exporter, tracer_provider, unsent_spans
 
         settings = self.settings
         logs, metrics = (_transport(name, settings) for name in ("logs", "metrics"))
@@ -74,10 +76,12 @@ class Configured:
         about = _resource_of(tracers, resource, forked=forked)
         offered = None
         if settings.control is not False:
-            self.channel = Channel(settings.endpoints["logs"], str(about[_INSTANCE]), anywhere=bool(settings.control))
+            self.channel = Channel(settings.endpoints["logs"], str(about[_INSTANCE]), settings.control or False)
             offered = self.channel.offered
         self.pipeline = Pipeline(logs, metrics, protobuf.resource(about), __version__, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
+        self.farewell = Farewell(self.pipeline, unsent_spans)
+        self._hook(runtime.at_last, self.farewell.say)
         self._hook(runtime.at_exit, self.flush)
         self._hook(runtime.in_haste, self.pipeline.flush)
         self._hook(runtime.all_sent, self.pipeline.all_sent)
@@ -115,6 +119,8 @@ class Configured:
             self.channel.close()
         if self.pipeline is not None:
             self.pipeline.flush(timeout)
+            if self.farewell is not None:
+                self.farewell.say(final=True)
             self.pipeline.close()
         if self.exporter is not None:
             self.exporter.close()
@@ -135,7 +141,7 @@ def configure(
     interval: float | None = None,
     resource: Mapping[str, Any] | None = None,
     history: str | os.PathLike[str] | None = None,
-    control: bool | None = None,
+    control: bool | str | None = None,
     redact: Redact | None = None,
     handle_sigterm: bool = False,
 ) -> None:
@@ -153,9 +159,9 @@ def configure(
         resource: more attributes of the service, such as `{"deployment.environment.name": "prod"}`.
         history: a file in which to keep what runs teach about limits that nobody named, beyond this process;
             `OTEL_PROGRESS_HISTORY` names one too.
-        control: whether a monitor may ask operations to stop. Unless said, one on this machine may, and one at an
-            endpoint that is sent an authorization or a client certificate; False: none, True: any.
-            `OTEL_PROGRESS_CONTROL` says it too.
+        control: whether a monitor may ask operations to stop. Unless said, one at the endpoint's own host and port may,
+            if that is this machine, or is sent an authorization or a client certificate. False: none, True: any, an
+            address such as `http://localhost:4318`: one there, too. `OTEL_PROGRESS_CONTROL` says it too.
         redact: called with what a text is (`message`, `note`, `stack`, … or the key of an attribute) and the text, for
             all that the job says and for stacks, before it is kept; returns what may leave. `mask_secrets` unless
             said, which masks what looks like a secret; `lambda what, text: text` masks nothing.

@@ -1,9 +1,11 @@
 """Carries finished OTLP requests to a receiver, over HTTP or gRPC.
 
-One request never takes longer than its timeout (1.5 s at the most); what may be tried again, and when, follows the
-OTLP specification: 429, 502, 503 and 504 with their Retry-After, and the gRPC codes that say so. Any other refusal is
-final for the request, but only some are about its data; the rest (401, 404, …) are about the way to the receiver.
-A request that got no answer is sent again, so a receiver may get an event twice; its id, attempt and sequence tell.
+One request never takes longer than its timeout (1.5 s at the most), however slowly the other side sends; what may be
+tried again, and when, follows the OTLP specification: 429, 502, 503 and 504 with their Retry-After, and the gRPC codes
+that say so. Any other refusal of a receiver is final for the request, but only some are about its data; the rest (401,
+404, …) are about the way to the receiver. What no receiver of OTLP answers (a redirect, a web page, no whole answer) is
+no refusal. A request that got no answer is sent again, so a receiver may get an event twice; its id, attempt and
+sequence tell.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ import gzip
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otel_progress import clock
+from otel_progress.deadline import seconds_of
 from otel_progress.errors import MissingDependency
 from otel_progress.live.engine import runtime
 from otel_progress.settings import Endpoint, quiet_grpc
 from otel_progress.telemetry import trouble
-from otel_progress.telemetry.protobuf import rejected
+from otel_progress.telemetry.protobuf import rejected, retry_delay
 from otel_progress.telemetry.trouble import Trouble
+
+if TYPE_CHECKING:
+    from otel_progress.telemetry.session import Reply
 
 OTLP: Final = frozenset({"otlp", "otlp_proto_http", "otlp_proto_grpc"})
 """The names that `OTEL_LOGS_EXPORTER` and its like have for OTLP."""
@@ -31,6 +37,7 @@ SERVICES: Final = {
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
 ABOUT_DATA: Final = frozenset({400, 413, 415, 422})
+TOO_LARGE: Final = 413
 RECONNECT: Final = {"grpc.initial_reconnect_backoff_ms": 250, "grpc.max_reconnect_backoff_ms": 5000}
 """The pauses between attempts to connect; else gRPC makes them 2 minutes long in a long outage."""
 FORK_WAIT: Final = 0.04
@@ -58,6 +65,7 @@ class Answer:
         rejected: items that the receiver refused although it took the request.
         unclear: no answer came, or a gateway's: the receiver may have it all the same.
         about_data: it was refused for what it holds, so it is of no use to anyone.
+        too_large: it was refused for its size; in parts it may be taken.
         reason: what was answered, or why nothing was, where something went wrong.
         trouble: the same in words, with the cure.
         control: where the receiver passes commands on, as it said.
@@ -69,6 +77,7 @@ class Answer:
     rejected: int = 0
     unclear: bool = False
     about_data: bool = False
+    too_large: bool = False
     reason: str = ""
     trouble: Trouble | None = None
     control: str | None = None
@@ -80,18 +89,19 @@ class Said:
     def __init__(self, name: str) -> None:
         """Of this signal, in words."""
         self._name = name
-        self._trouble: Trouble | None = None
+        self.trouble: Trouble | None = None
+        """Why the last request was not delivered."""
 
     def answered(self, answer: Answer) -> None:
         """A request came to this."""
-        before = self._trouble
+        before = self.trouble
         if answer.delivered:
-            self._trouble = None
+            self.trouble = None
         else:
             text = f"{self._name} can't be delivered ({answer.reason})"
-            self._trouble = answer.trouble or Trouble("the receiver", text, text, self._name)
-            trouble.teller.begin(self._trouble)
-        if before is not None and before != self._trouble:
+            self.trouble = answer.trouble or Trouble("the receiver", text, text, self._name)
+            trouble.teller.begin(self.trouble)
+        if before is not None and before != self.trouble:
             trouble.teller.over(before, replaced=not answer.delivered)
 
 
@@ -121,13 +131,12 @@ class _Http:
         try:
             import netrc  # noqa: F401  # requests imports it at the first request; a fork in that moment harms the child
 
-            import requests
+            from otel_progress.telemetry.session import Session
         except ImportError:
             raise MissingDependency("OTLP over HTTP needs: pip install otel-progress") from None
         self._signal = signal
         self._endpoint = endpoint
-        self._errors = requests.RequestException
-        self._session = requests.Session()
+        self._session = Session()
         self._session.headers.update(dict(endpoint.headers))
         self._session.headers["Content-Type"] = "application/x-protobuf"
         self._session.headers["User-Agent"] = "otel-progress"
@@ -142,53 +151,36 @@ class _Http:
         seconds = endpoint.timeout if timeout is None else min(timeout, endpoint.timeout)
         if endpoint.compression == "gzip":
             body = gzip.compress(body, 1)
-        deadline = clock.monotonic() + seconds
         try:
-            with self._session.post(
-                endpoint.url,
-                data=body,
-                timeout=seconds,
-                allow_redirects=False,
-                stream=True,
-                verify=endpoint.certificate,  # here, as REQUESTS_CA_BUNDLE stands above that of the session
-            ) as response:
-                return self._answer(response, read(response, deadline))
-        except self._errors as error:
-            reason, why = f"{type(error).__name__}: {error}", trouble.of_error(endpoint, error)
-            return Answer(False, retry=True, unclear=not _refused(error), reason=reason, trouble=why)
+            # `verify` is given here, as REQUESTS_CA_BUNDLE stands above that of the session.
+            reply = self._session.ask(
+                "POST", endpoint.url, seconds, ANSWER_BYTES, data=body, verify=endpoint.certificate
+            )
         except Exception as error:
-            reason, why = f"{type(error).__name__}: {error}", trouble.of_error(endpoint, error)
-            return Answer(False, about_data=True, reason=reason, trouble=why)
+            reason, why = trouble.plain(f"{type(error).__name__}: {error}"), trouble.of_error(endpoint, error)
+            return Answer(False, retry=True, unclear=not _refused(error), reason=reason, trouble=why)
+        return self._answer(reply)
 
-    def _answer(self, response: Any, body: bytes) -> Answer:
-        status: int = response.status_code
+    def _answer(self, reply: Reply) -> Answer:
+        status, body = reply.status, reply.body
         page = trouble.web_page(self._endpoint, body)
         if 200 <= status < 300 and page is None:
             refused, why = rejected(body)
-            return Answer(True, rejected=refused, reason=why, control=response.headers.get(CONTROL))
+            return Answer(True, rejected=refused, reason=trouble.plain(why), control=reply.headers.get(CONTROL))
         said = body[:200].decode("utf-8", "replace")
-        reason = f"HTTP {status} {said}".rstrip()
+        reason = trouble.plain(f"HTTP {status} {said}")
         wrong = trouble.of_status(self._endpoint, self._signal, status, "" if page else said)
+        if status < 400:
+            return Answer(False, retry=True, reason=reason, trouble=page or wrong)
         if status not in RETRYABLE:
             wrong = wrong if status in (401, 403) else page or wrong
-            return Answer(False, about_data=status in ABOUT_DATA, reason=reason, trouble=wrong)
-        after = response.headers.get("Retry-After", "")
-        wait = float(after) if after.isdecimal() else None
+            about, large = status in ABOUT_DATA, status == TOO_LARGE
+            return Answer(False, about_data=about, too_large=large, reason=reason, trouble=wrong)
+        wait = seconds_of(reply.headers.get("Retry-After", ""), clock.unix())
         return Answer(False, retry=True, after=wait, unclear=status in (502, 504), reason=reason, trouble=wrong)
 
     def close(self) -> None:
         self._session.close()
-
-
-def read(response: Any, deadline: float, most: int = ANSWER_BYTES) -> bytes:
-    """The answer's body, bounded in size and time: whoever answers may be no OTLP receiver at all."""
-    body = b""
-    for part in response.iter_content(8192):
-        body += part
-        if len(body) > most or clock.monotonic() > deadline:
-            response.close()
-            break
-    return body
 
 
 def _refused(error: Any) -> bool:
@@ -224,6 +216,12 @@ class Gate:
                     self._calls.discard(future)
                     self._cut.discard(future)
                     self._ready.notify_all()
+
+    def apart(self, call: Callable[[], None]) -> None:
+        """Do this while no fork is under way."""
+        with self._ready:
+            self._ready.wait_for(lambda: not self._forks)
+            call()
 
     def close(self) -> None:
         """Let no call begin, wait a moment for those under way, and cut off what is left."""
@@ -269,6 +267,15 @@ def _guard_forks() -> None:
 
 def _same(body: Any) -> Any:
     return body
+
+
+def _asked(error: Any) -> float | None:
+    """The seconds that the trailing metadata of a status ask to wait."""
+    try:
+        found = next((value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"), b"")
+        return retry_delay(found) if isinstance(found, bytes) else None
+    except Exception:
+        return None
 
 
 def _control(call: Any) -> str | None:
@@ -337,19 +344,24 @@ class _Grpc:
             answer = gate.call(start)
         except self._grpc.RpcError as error:
             code, details = error.code().name, str(error.details())
+            if code == "DEADLINE_EXCEEDED":
+                gate.apart(self.close)  # gRPC goes on reading, at our cost, whatever it is sent on this connection
+            cut = "RST_STREAM" in details  # by something on the way: a receiver of OTLP answers with a status
             return Answer(
                 False,
-                retry=code in _RETRYABLE_CODES,
+                retry=code in _RETRYABLE_CODES or cut,
+                after=_asked(error),
                 unclear=code in ("DEADLINE_EXCEEDED", "CANCELLED") or "failed to connect" not in details,
                 about_data=code in _ABOUT_DATA_CODES,
-                reason=f"gRPC {code}: {details}",
+                reason=trouble.plain(f"gRPC {code}: {details}"),
                 trouble=trouble.of_grpc(self._endpoint, self._signal, code, details),
             )
         except Exception as error:
             wrong = trouble.of_error(self._endpoint, error)
-            return Answer(False, about_data=True, reason=f"{type(error).__name__}: {error}", trouble=wrong)
+            reason = trouble.plain(f"{type(error).__name__}: {error}")
+            return Answer(False, retry=True, unclear=True, reason=reason, trouble=wrong)
         refused, why = rejected(answer)
-        return Answer(True, rejected=refused, reason=why, control=_control(under_way))
+        return Answer(True, rejected=refused, reason=trouble.plain(why), control=_control(under_way))
 
     def close(self) -> None:
         if self._channel is not None:

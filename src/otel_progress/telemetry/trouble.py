@@ -17,6 +17,8 @@ log = logging.getLogger("otel_progress")
 
 AGAIN: Final = 10.0
 """The same trouble is told at most once in so many seconds."""
+SAID: Final = 200
+"""The most characters of what a receiver said that are told."""
 KNOWN: Final = 100
 """Troubles that are remembered."""
 DOCTOR: Final = "run `otel-progress doctor`"
@@ -103,7 +105,7 @@ def _of_words(endpoint: Endpoint, said: str) -> Trouble | None:
 
 
 def _made(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") -> Trouble:
-    address = address_of(endpoint)
+    address, said = address_of(endpoint), plain(said)
     host = urlsplit(address).hostname or ""
     wrong, cure = {
         "refused": (f"nothing listens at {address}", _start(endpoint, address, host)),
@@ -133,6 +135,12 @@ def address_of(endpoint: Endpoint) -> str:
     if not found:
         scheme, rest = "http", endpoint.url
     return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}"
+
+
+def plain(said: str) -> str:
+    """What a receiver said, as it may stand in a line of the log: short, and without what would control a terminal."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in said[: 2 * SAID])
+    return " ".join(shown.split())[:SAID]
 
 
 def _start(endpoint: Endpoint, address: str, host: str) -> str:

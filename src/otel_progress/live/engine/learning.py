@@ -9,10 +9,10 @@ import json
 import os
 import tempfile
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otel_progress import files
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import registry
 from otel_progress.model.history import EVERY, SHORT, Learned, Seen
@@ -35,6 +35,8 @@ IDS: Final = 2_000
 """Ids whose attempts are kept in the file; the ones that began last stay."""
 SLOW_PLAN: Final = 2.0
 """A run is slow past so many times what its plan expects."""
+KEPT_MODE: Final = 0o664
+"""The bits of a file's mode that stay when it is written anew: who is let read it still may."""
 _VERSION: Final = 1
 _MOST_ATTEMPTS: Final = 1_000_000_000
 Key = tuple[str, str]
@@ -203,7 +205,7 @@ class Learning:
             return
         self._news, begun = {}, registry.take_begun()
         try:
-            with _locked(path):
+            with files.Lock(f"{path}.lock"):
                 whole = read(path)
                 _merge(whole, news)
                 write(path, whole, _joined(read_attempts(path), begun))
@@ -314,7 +316,7 @@ def read(path: Path) -> dict[Key, Learned]:
         ValueError: where it is something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_private(path).decode("utf-8")
     except FileNotFoundError:
         return {}
     try:
@@ -342,7 +344,7 @@ def read_attempts(path: Path) -> dict[str, int]:
         OSError, ValueError: where the file can't be read.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("attempts", {})
+        found = json.loads(files.read_private(path)).get("attempts", {})
     except FileNotFoundError:
         return {}
     given = found if isinstance(found, dict) else {}
@@ -360,28 +362,11 @@ def write(path: Path, learned: dict[Key, Learned], attempts: dict[str, int] | No
     try:
         with open(handle, "w", encoding="utf-8") as file:
             json.dump({"version": _VERSION, "learned": items, "attempts": attempts or {}}, file, indent=1)
-        os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        os.chmod(name, path.stat().st_mode & KEPT_MODE if path.exists() else files.MODE)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Alone with the file, where the system has locks.
-
-    Raises:
-        BlockingIOError: while another process is at it.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with open(f"{path}.lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 _NOTHING: Final = Learned()

@@ -40,6 +40,9 @@ after_flush: list[Callable[[float], object]] = []
 """Called after those, with what they left: what may hang must not keep anything from being sent."""
 in_haste: list[Callable[[float], object]] = []
 """Called before `at_exit` where there is no time for all: they send the ends of operations."""
+at_last: list[Callable[[bool], None]] = []
+"""Called when the end of the process waits no longer; True unless the process may go on all the same. They are quick,
+take no lock for long, and never raise."""
 all_sent: list[Callable[[], bool]] = []
 """Say whether what they were given was sent; they take no lock."""
 before_fork: list[Callable[[], None]] = []
@@ -161,12 +164,17 @@ def finish(timeout: float, interrupt: str | None = None) -> bool:
     return ticker.ask(last_round, timeout)
 
 
-def finish_process(interrupt: str) -> None:
-    """The process ends: running operations end as interrupted; all calls of this together wait 2 s at the most."""
+def finish_process(interrupt: str, *, final: bool = False) -> None:
+    """The process ends: running operations end as interrupted; all calls of this together wait 2 s at the most.
+
+    `final` says that it surely ends; a signal handler can't know.
+    """
     global _waited
     since = clock.monotonic()
     finish(max(0.1, EXIT_SECONDS - _waited), interrupt)
     _waited += clock.monotonic() - since
+    for call in tuple(at_last):
+        call(final)
 
 
 def hand_over(timeout: float) -> bool:
@@ -194,7 +202,7 @@ termination = Termination(_wake, hand_over, _all_sent)
 
 
 def _exit() -> None:
-    finish_process("the process ended")
+    finish_process("the process ended", final=True)
 
 
 def _before_fork() -> None:

@@ -6,7 +6,7 @@ import { effect, html, render } from "./html.js";
 import { Icon } from "./icons.js";
 import { nextTheme, theme } from "./keys.js";
 import { Filters, List, Nothing } from "./list.js";
-import { connect, link, loaded, retryNow, troubleWhileHidden, trouble } from "./live.js";
+import { connect, filling, link, loaded, retryNow, troubleWhileHidden, trouble } from "./live.js";
 import { detail, selected } from "./selection.js";
 import { announcement, counts, inTrouble, isEmpty, layout, running, tick, ticking } from "./state.js";
 import { GROUPS, clockTime, number } from "./words.js";
@@ -32,6 +32,13 @@ function Trouble() {
   return html`<div class="lost" role="status"><${Icon} name="dead" /><span>The monitor has a problem: ${trouble.value}</span></div>`;
 }
 
+function Filling() {
+  const part = filling.value;
+  if (!part) return null;
+  const counted = part.of ? `${number(part.loaded)} of ${number(part.of)} operations that ran before were there` : "not all operations that ran before were there";
+  return html`<div class="lost" role="status"><${Icon} name="waiting" /><span>The monitor has just started: when this list was loaded, ${counted}. The rest follows.</span></div>`;
+}
+
 function Top() {
   const unknown = counts.value.unknown;
   const which = GROUPS.filter((group) => group.trouble && counts.value[group.key]).map((group) => `${number(counts.value[group.key])} ${group.label.toLowerCase()}`).join(", ");
@@ -47,7 +54,7 @@ function App() {
   void layout.value;
   if (denied.value) return html`<${Login} />`;
   const empty = loaded.value && isEmpty();
-  return html`<div class=${`app${selected.value == null ? "" : " with-detail"}`}><${Top} /><${Lost} /><${Trouble} />
+  return html`<div class=${`app${selected.value == null ? "" : " with-detail"}`}><${Top} /><${Lost} /><${Trouble} /><${Filling} />
     ${empty && selected.value == null ? html`<${Empty} />` : html`<div class="panes"><aside class="pane" aria-label="Operations"><${Filters} /><${Nothing} /><${List} /></aside><${Detail} /></div>`}
     <${Dialogs} /></div>`;
 }

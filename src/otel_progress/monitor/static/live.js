@@ -18,6 +18,8 @@ export const link = signal({ phase: "connecting" });
 export const troubleWhileHidden = signal(null);
 /** What is wrong with the monitor itself, in its words, or null. */
 export const trouble = signal(null);
+/** After a start of the monitor: how many of those that ran before it has loaded ({loaded, of}, or {}), or null. */
+export const filling = signal(null);
 /** Whether the first rows are here. */
 export const loaded = signal(false);
 /** Listeners that hear the ids of each change; with null: anything may have changed. */
@@ -83,6 +85,7 @@ async function loadList(abort) {
   const mine = (loading += 1);
   const { body } = await request(`operations?limit=${FIRST_PAGE}`, { signal: abort });
   beginLoad();
+  filling.value = body.loading ?? null;
   apply(body.operations, [], { fresh: true });
   position ??= body.position;
   stale = false;

@@ -1,0 +1,301 @@
+"""Private files: how all that the product keeps for itself is opened, made and locked.
+
+Whoever else can write such a file, or the folder that it is in, could have us read what they like, or write where they
+like. So a file must be ours, and nobody else may write it; a link is not followed; and whatever the umask, nobody else
+may read what we make. Access control lists are not looked at. Where files have no owners, nothing is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import struct
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import sqlite3
+
+MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
+PID_BYTES: Final = 20
+_OTHERS: Final = 0o077
+_FLAGS: Final = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK", "O_BINARY"))
+_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+_FLOCK: Final = "@hhqqi4x"
+"""The layout of `struct flock` on Linux, which alone has locks that belong to an open file, not to a process."""
+
+
+class Unsafe(PermissionError):
+    """Somebody else could have written it, or could read it; the text says what to do."""
+
+    def __init__(self, path: str | os.PathLike[str], why: str) -> None:
+        """With the path, what is wrong with it, and what to do."""
+        super().__init__(errno.EPERM, f"{os.fspath(path)} {why}")
+
+    def __str__(self) -> str:
+        """The text alone."""
+        return str(self.strerror)
+
+
+class Held(BlockingIOError):
+    """Another program holds the lock; `pid` is its number, where it is known."""
+
+    def __init__(self, pid: int | None) -> None:
+        """With the number of its process."""
+        super().__init__(errno.EAGAIN, "another program holds it")
+        self.pid = pid
+
+
+def open_private(path: str | os.PathLike[str], flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """A descriptor of a file of ours that nobody else may read or write; it is made where there is none.
+
+    Nothing of it is changed but its mode. The folder is not looked at; see `check_folder`.
+
+    Raises:
+        Unsafe: where it is a link, no plain file, or belongs to somebody else.
+        OSError: where it can't be opened.
+    """
+    fd = _open(path, flags | _NOFOLLOW)
+    try:
+        found = os.fstat(fd)
+        _check_file(path, found, alone=True)
+        if stat.S_IMODE(found.st_mode) != MODE and _has_owners():
+            os.fchmod(fd, MODE)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_private(path: str | os.PathLike[str], *, secret: bool = False) -> bytes:
+    """What is in a file that nobody else may write, and, where it is a secret, that not everybody may read.
+
+    A link is followed, as secrets are often mounted so; what counts is the file that is found. It may be a pipe.
+
+    Raises:
+        Unsafe: where others may write it, everybody may read it, or it belongs to somebody but us and root.
+        OSError: where it can't be read.
+    """
+    fd = _open(path, os.O_RDONLY)
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        _check_file(path, found, alone=False)
+        if stat.S_ISFIFO(found.st_mode):
+            os.set_blocking(fd, True)
+        if secret and _has_owners() and found.st_mode & stat.S_IROTH:
+            raise Unsafe(path, f"can be read by everybody: chmod 600 {os.fspath(path)}")
+        return file.read()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that is for us alone, with those above it, and check it where it is there.
+
+    Raises:
+        Unsafe: where somebody else can write it.
+        OSError: where it can't be made.
+    """
+    missing = []
+    at = path
+    while not os.path.lexists(at):
+        missing.append(at)
+        at = at.parent
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(FOLDER_MODE)
+            folder.chmod(FOLDER_MODE)  # whatever the umask took away
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder in which somebody else could replace our files.
+
+    Raises:
+        Unsafe: where it belongs to somebody but us and root, or others can write it and it has no sticky bit; or where
+            everybody can write one above it.
+        OSError: where it can't be looked at.
+    """
+    if not _has_owners():
+        return
+    path = Path(os.path.realpath(path))
+    found = path.stat()
+    if found.st_uid not in (os.geteuid(), 0):
+        raise Unsafe(path, f"belongs to another user (uid {found.st_uid}): chown it, or use another folder")
+    if not found.st_mode & stat.S_ISVTX and _is_written_by_others(found):
+        raise Unsafe(path, f"can be written by others: chmod go-w {path}, or use another folder")
+    for above in path.parents:
+        mode = above.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise Unsafe(above, f"can be written by everybody: chmod o-w {above}, or use another folder")
+
+
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """The file that is meant, through links that nobody else can have made.
+
+    Raises:
+        Unsafe: where it is a link that belongs to somebody but us and root.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode) and _has_owners() and found.st_uid not in (os.geteuid(), 0):
+            raise Unsafe(path, f"is a link of another user (uid {found.st_uid}): remove it, or name another file")
+    return Path(os.path.realpath(path))
+
+
+def tighten(path: str | os.PathLike[str]) -> None:
+    """See that a file of ours is for us alone, if there is one; another process may have made it.
+
+    It opens and closes the file, which ends the POSIX locks that this process has on it.
+
+    Raises:
+        Unsafe: as `open_private`.
+        OSError: where it can't be opened.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.close(open_private(path, os.O_RDWR))
+
+
+class Lock:
+    """A file that one holder at a time has, until it lets go or its process ends, however that ends.
+
+    Only who may write the file can hold it. Nothing of it is changed before it is held.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Hold it.
+
+        Raises:
+            Held: while another one does.
+            OSError: where the file can't be had, `Unsafe` among them.
+        """
+        self._path = os.fspath(path)
+        self._fd: int | None = None
+        self._held: sqlite3.Connection | None = None
+        try:
+            import fcntl
+        except ImportError:
+            self._hold_by_sqlite()
+            return
+        fd = open_private(self._path)
+        try:
+            if os.fstat(fd).st_nlink > 1:  # it may be a file of ours that somebody gave this name
+                raise Unsafe(self._path, "has a second name (a hard link): remove it")
+            try:
+                if sys.platform == "linux":
+                    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+                else:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+                raise Held(_pid(fd)) from None
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode("ascii"), 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def _hold_by_sqlite(self) -> None:
+        import sqlite3
+
+        held = sqlite3.connect(self._path, timeout=0.0, isolation_level=None, check_same_thread=False)
+        try:
+            held.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error:
+            held.close()
+            raise Held(None) from None
+        self._held = held
+
+    def renew(self) -> None:
+        """Hold the file that is at the path now, too, where it is another one: someone removed or replaced ours.
+
+        Raises:
+            Held: where another one came first.
+            OSError: where it can't be had.
+        """
+        before = self._fd
+        if before is None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if is_same(os.fstat(before), os.stat(self._path, follow_symlinks=False)):
+                return
+        again = Lock(self._path)
+        self._fd = again._fd
+        os.close(before)
+
+    def release(self) -> None:
+        """Let it go; its file stays, as to delete it would let two hold it. It may be called twice."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
+
+    def __enter__(self) -> Lock:
+        """It is held."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let it go."""
+        self.release()
+
+
+def is_same(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether both are of one file."""
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def _open(path: str | os.PathLike[str], flags: int) -> int:
+    """Open it without waiting for somebody at the other end of a pipe."""
+    try:
+        return os.open(path, flags | _FLAGS, MODE)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise Unsafe(path, "is a link, which is not followed: remove it") from None
+        if error.errno == errno.ENXIO:
+            raise Unsafe(path, "is no plain file: remove it, or name another one") from None
+        raise
+
+
+def _check_file(path: str | os.PathLike[str], found: os.stat_result, *, alone: bool) -> None:
+    if not (stat.S_ISREG(found.st_mode) or (stat.S_ISFIFO(found.st_mode) and not alone)):
+        raise Unsafe(path, "is no plain file: remove it, or name another one")
+    if not _has_owners():
+        return
+    if found.st_uid != os.geteuid() and (alone or found.st_uid != 0):
+        raise Unsafe(path, f"belongs to another user (uid {found.st_uid}): chown it, or name another file")
+    if not alone and _is_written_by_others(found):
+        raise Unsafe(path, f"can be written by others: chmod go-w {os.fspath(path)}")
+
+
+def _is_written_by_others(found: os.stat_result) -> bool:
+    """Whether somebody else may write; a group that has no other member than us is nobody else."""
+    if found.st_mode & stat.S_IWOTH:
+        return True
+    return bool(found.st_mode & stat.S_IWGRP) and not _is_own_group(found.st_gid)
+
+
+def _is_own_group(gid: int) -> bool:
+    """Whether a group is that of this user alone, as many systems make one for each user."""
+    import grp
+    import pwd
+
+    try:
+        me, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return gid == me.pw_gid and group.gr_name == me.pw_name and set(group.gr_mem) <= {me.pw_name}
+
+
+def _has_owners() -> bool:
+    return hasattr(os, "geteuid")
+
+
+def _pid(fd: int) -> int | None:
+    text = os.pread(fd, PID_BYTES, 0).strip()
+    return int(text) if text.isdigit() else None
