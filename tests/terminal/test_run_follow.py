@@ -422,6 +422,25 @@ def test_other_signals_are_passed_on(place: Place, number: signal.Signals, code:
         assert "survey-1" in terminal.text
 
 
+READS = """
+import sys
+from otel_progress.cli.terminal import Terminal
+terminal = Terminal([0, 1, 2], lambda data: None)
+terminal.take_keys()
+print("asks", flush=True)
+terminal._read_keys()
+print("has", terminal._typed, terminal._deaf, flush=True)
+terminal.give_back()
+"""
+
+
+def test_keys_that_were_taken_back_hold_nobody() -> None:
+    """A key that stands for a signal empties the queue of the terminal: a read that finds nothing returns at once."""
+    with Terminal(program=[sys.executable, "-c", READS]) as terminal:
+        terminal.see("has b'' False")
+        assert terminal.exit_code(10) == 0
+
+
 def test_ctrl_z_stops_both(place: Place) -> None:
     """Ctrl+Z gives the terminal back to the shell with the command stopped; `fg` goes on with both."""
     run = " ".join(map(shlex.quote, command("run", "-f", "--", sys.executable, "-c", BEGIN + WORKS)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from starlette.datastructures import Headers
 
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor import auth as module
+from otel_progress.monitor import sessions
 from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, RIGHTS, SEND, Auth, Identity, is_loopback, read_tokens
 
 TOKEN, OTHER = "a-token-of-twenty-chars", "another-one-of-twenty"
@@ -46,12 +48,14 @@ def test_token_tells_who_one_is() -> None:
 
 
 def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All tokens are compared, by `hmac.compare_digest`, also when the first one is right."""
+    """Digests of all tokens are compared, by `hmac.compare_digest`, also when the first one is right."""
     compared = []
     real = module.hmac.compare_digest
     monkeypatch.setattr(module.hmac, "compare_digest", lambda a, b: compared.append(a) or real(a, b))
     auth({TOKEN: ANYBODY, OTHER: ANYBODY}).by_token(TOKEN)
-    assert compared == [TOKEN.encode(), OTHER.encode()]
+    assert compared == [
+        sha256(token.encode()).digest() for token in (TOKEN, OTHER)
+    ]  # of one length, whatever theirs is
 
 
 def test_without_tokens_everybody_here_may_do_all() -> None:
@@ -84,10 +88,10 @@ def test_cookie_is_named_by_the_port() -> None:
 def test_session_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is good until just before its time is over."""
     now = [100.0]
-    monkeypatch.setattr(module.clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sessions.clock, "monotonic", lambda: now[0])
     found = auth({TOKEN: ANYBODY})
     session = found.open(ANYBODY)
-    now[0] += module.SESSION_SECONDS - 0.1
+    now[0] += sessions.SESSION_SECONDS - 0.1
     assert found.who(cookie(found, session)) is not None
     now[0] += 0.1
     assert found.who(cookie(found, session)) is None
@@ -96,7 +100,7 @@ def test_session_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_link_works_once_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A link opens one session, within five minutes."""
     now = [100.0]
-    monkeypatch.setattr(module.clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sessions.clock, "monotonic", lambda: now[0])
     found = auth({TOKEN: ANYBODY})
     ticket = found.link(Identity(owner="ann")).removeprefix("/login/")
     session = found.redeem(ticket)
@@ -106,18 +110,65 @@ def test_link_works_once_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> No
     assert who.owner == "ann"
     assert found.redeem(ticket) is None
     late = found.link().removeprefix("/login/")
-    now[0] += module.LINK_SECONDS
+    now[0] += sessions.LINK_SECONDS
     assert found.redeem(late) is None
 
 
-def test_sessions_and_links_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def are_open(found: Auth, sessions: list[str]) -> list[bool]:
+    return [found.who(cookie(found, session)) is not None for session in sessions]
+
+
+def test_links_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first."""
-    monkeypatch.setattr(module, "SESSIONS", 3)
+    monkeypatch.setattr(module, "SESSIONS_A_TOKEN", 3)
     found = auth({TOKEN: ANYBODY})
-    sessions = [found.open(ANYBODY) for _ in range(5)]
-    assert [found.who(cookie(found, session)) is not None for session in sessions] == [False] * 2 + [True] * 3
     links = [found.link().removeprefix("/login/") for _ in range(5)]
     assert [found.redeem(link) is not None for link in links] == [False] * 2 + [True] * 3
+
+
+def test_one_token_ends_no_session_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often somebody logs in, only sessions of the same token make room; the oldest goes first."""
+    monkeypatch.setattr(module, "SESSIONS_A_TOKEN", 3)
+    limited = Identity(frozenset({READ}), "ann")
+    found = auth({TOKEN: ANYBODY, OTHER: limited, OTHER + "2": limited})
+
+    def log_in(token: str) -> str:
+        opened = found.log_in(token)
+        assert opened is not None
+        return opened[0]
+
+    others = [log_in(TOKEN), log_in(OTHER + "2")]
+    link = found.redeem(found.link().removeprefix("/login/"))
+    assert link is not None
+    mine = [log_in(OTHER) for _ in range(50)]
+    assert are_open(found, [*others, link]) == [True] * 3
+    assert are_open(found, mine) == [False] * 47 + [True] * 3
+    assert found.log_in("wrong" * 10) is None
+    assert found.denied == 1
+
+
+def test_sessions_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no room left a token gives up its own oldest session; its first one takes the place of who has most."""
+    monkeypatch.setattr(module, "SESSIONS", 5)
+    found = auth({TOKEN: ANYBODY})
+    many = [found.open(ANYBODY, b"many") for _ in range(4)]
+    few = [found.open(ANYBODY, b"few") for _ in range(2)]
+    assert are_open(found, [*many, *few]) == [True] * 4 + [False, True]
+    new = found.open(ANYBODY, b"new")
+    assert are_open(found, [*many, few[1], new]) == [False] + [True] * 5
+
+
+def test_sessions_that_are_over_make_room_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is too old takes no place from one that is not."""
+    now = [100.0]
+    monkeypatch.setattr(sessions.clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "SESSIONS_A_TOKEN", 2)
+    found = auth({TOKEN: ANYBODY})
+    found.open(ANYBODY)
+    now[0] += sessions.SESSION_SECONDS - 1
+    late = found.open(ANYBODY)
+    now[0] += 2
+    assert are_open(found, [late, found.open(ANYBODY)]) == [True, True]
 
 
 HERE = "127.0.0.1:4318"

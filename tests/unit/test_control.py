@@ -638,6 +638,127 @@ def test_what_runs_below_is_asked_too(progress_capture: Capture) -> None:
     assert not other.cancel_requested()
 
 
+# -- what an owner may stop
+
+
+def obey_owner(operation_id: str, owner: object = "ann", **more: Any) -> tuple[str, str]:
+    """What a process answers to a command of an owner."""
+    return live.obey({**command(operation_id, **more), "kind": "cancel-owned", "owner": owner})
+
+
+def owned(name: str, owner: str | None, **more: Any) -> progress.Operation:
+    """An operation that names an owner."""
+    return progress.operation(name, id=name, attributes={} if owner is None else {"owner": owner}, **more)
+
+
+def test_what_names_another_owner_goes_on(progress_capture: Capture) -> None:
+    """A request of an owner reaches what names no other, at any depth, and nothing below what names another."""
+    ops = [owned("top", "ann").start()]
+    for name, owner, parent in (
+        ("plain", None, "top"),
+        ("of-bob", "bob", "top"),
+        ("below-bob", None, "of-bob"),
+        ("ann-below-bob", "ann", "of-bob"),
+        ("deep", "ann", "plain"),
+        ("of-nobody", "", "deep"),
+    ):
+        ops.append(owned(name, owner, parent=parent).start())
+    assert obey_owner("top") == ("received", "")
+    assert {op.name for op in ops if op.cancel_requested()} == {"top", "plain", "deep"}
+    assert obey("top") == ("received", "")
+    assert all(op.cancel_requested() for op in ops)
+
+
+def test_one_that_names_another_owner_is_refused(progress_capture: Capture) -> None:
+    """The process does not rely on the monitor: what is another's by its own word, or by that above it, is left alone."""
+    top = owned("of-bob", "bob").start()
+    child = owned("child", None, parent="of-bob").start()
+    late = owned("late", None).start()
+    late.set(owner="bob")
+    for op in (top, child, late):
+        assert obey_owner(op.id) == ("refused", "it names another owner")
+        assert not op.cancel_requested()
+    free = owned("free", None, parent="elsewhere").start()  # what is above it only the monitor knows
+    assert obey_owner("free", attempt=2) == ("refused", "attempt 1 runs, not attempt 2")
+    assert obey_owner("free", attempt=1) == ("received", "")
+    assert free.cancel_requested()
+
+
+@pytest.mark.parametrize("owner", [None, "", 7, ["ann"]])
+def test_a_command_of_an_owner_names_one(owner: object, progress_capture: Capture) -> None:
+    """Without a readable owner nothing is done; it is never taken for one that reaches everything."""
+    op = owned("w", None).start()
+    given = {**command("w"), "kind": "cancel-owned", "owner": owner}
+    assert Commands().obey(given) is None
+    del given["owner"]
+    assert Commands().obey(given) is None
+    assert not op.cancel_requested()
+
+
+@pytest.mark.parametrize("how", ["nested", "task", "group", "decorated"])
+def test_a_task_that_others_depend_on_is_cancelled_after_them(how: str, progress_capture: Capture) -> None:
+    """Cancelling her task would cancel what it runs or awaits; so it is cancelled when nothing of others runs below."""
+    ended: list[str] = []
+
+    async def bobs(go: asyncio.Event) -> None:
+        async with owned("of-bob", "bob") as op:
+            await go.wait()
+        ended.append(op.status.value)
+
+    @progress.operation("of-bob", attributes={"owner": "bob"})
+    async def decorated(go: asyncio.Event) -> None:
+        await go.wait()
+        ended.append("completed")
+
+    async def anns(go: asyncio.Event) -> None:
+        async with owned("of-ann", "ann"):
+            if how == "nested":
+                await bobs(go)
+            elif how == "decorated":
+                await decorated(go)
+            elif how == "task":
+                await asyncio.ensure_future(bobs(go))
+            else:
+                await asyncio.gather(bobs(go), asyncio.sleep(0))
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        go = asyncio.Event()
+        task = asyncio.ensure_future(anns(go))
+        await turns()
+        assert obey_owner("of-ann") == ("received", "")
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main)
+    assert ended == ["completed"]
+
+
+def test_a_loop_in_such_a_task_is_stopped_between_two_items(progress_capture: Capture) -> None:
+    """Where each item is an operation of others, the loop raises at its next item, and cleaning up is undisturbed."""
+    seen: list[str] = []
+
+    async def main() -> None:
+        async with owned("of-ann", "ann"):
+            try:
+                for number in progress.track(range(100)):
+                    async with owned(f"bob-{number}", "bob") as op:
+                        if number == 1:
+                            assert obey_owner("of-ann") == ("received", "")
+                        await asyncio.sleep(0.01)
+                    seen.append(op.status.value)
+            finally:
+                await asyncio.sleep(0.2)
+                seen.append("cleaned")
+
+    with pytest.raises(OperationCancelled):
+        run(main)
+    assert seen == ["completed", "completed", "cleaned"]
+
+
 # -- tasks
 
 
@@ -1562,6 +1683,42 @@ def test_a_request_on_its_way_is_joined() -> None:
         control.ended("w", "completed")
         assert {outcome.state for outcome in await asyncio.gather(first, second, third)} == {"obeyed"}
         assert await control.poll("i", 1, [], 0) == []
+
+    run(main)
+
+
+def test_a_request_of_an_owner_is_joined_by_that_owner_alone() -> None:
+    """One who may stop more is not served by a command that stops less, nor the other way; both hear of the end."""
+
+    async def main() -> None:
+        control = Control()
+        await control.poll("i", 1, [], 0)
+        asked = [asyncio.create_task(control.cancel("w", 1, "i", wait=20, owner=who)) for who in ("ann", None, "ann")]
+        await turns()
+        told = await control.poll("i", 1, [], 0)
+        assert [(one["kind"], one.get("owner")) for one in told] == [
+            ("cancel-owned", "ann"),
+            ("cancel", None),
+            ("cancel-owned", "ann"),
+        ]
+        control.ended("w", "cancelled", 1, "i")
+        assert {outcome.state for outcome in await asyncio.gather(*asked)} == {"obeyed"}
+
+    run(main)
+
+
+def test_an_older_process_refuses_what_it_can_not_limit() -> None:
+    """A version that does not know commands of owners stops nothing, and the answer says what to do."""
+
+    async def main() -> None:
+        control = Control()
+        await control.poll("i", 1, [], 0)
+        asked = asyncio.create_task(control.cancel("w", 1, "i", wait=20, owner="ann"))
+        await turns()
+        (given,) = await control.poll("i", 1, [], 0)
+        answer = Answer(given["id"], "refused", "this version knows no such command")  # as 0.1 says
+        await control.poll("i", 1, [answer], 0)
+        assert await asked == Outcome("refused", monitor.TOO_OLD)
 
     run(main)
 

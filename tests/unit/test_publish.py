@@ -52,14 +52,14 @@ class Read:
             monitor.publisher.begin(name.removeprefix("operation "))
         self.monitor = monitor
         self.name = name
-        self.reader, self.first = monitor.hub.begin(after, [])
+        self.reader, self.first = monitor.hub.begin(name, after, [])
         self.topic: Topic = monitor.hub.topic(name)
         self.topic.readers.add(self.reader)
 
     def leave(self) -> str:
         """Go; the id of the last frame it had."""
         self.topic.readers.discard(self.reader)
-        return f"{self.monitor.hub.epoch}-{self.reader.position}"
+        return f"{self.topic.numbers.epoch}-{self.reader.position}"
 
     def more(self) -> list[Frame] | None:
         """What is new; None where it must load anew."""
@@ -154,7 +154,7 @@ def test_who_comes_back_too_late_loads_anew_only_where_something_changed(
 def test_list_and_stream_have_no_gap_between_them(monitor: Parts) -> None:
     """What changes after a list was made, before its stream is read for the first time, is not missed."""
     monitor.publisher.publish()
-    position = monitor.hub.position
+    position = monitor.hub.position(ALL)
     monitor.say(snap(1))
     monitor.publisher.publish()
     assert Read(monitor, ALL, position).more() is None
@@ -172,15 +172,17 @@ def test_owner_hears_of_its_own_alone(monitor: Parts) -> None:
 
 
 def test_what_is_removed_is_told_to_those_who_may_know(monitor: Parts) -> None:
-    """All see which; an owner is told to load anew, as nobody knows any more whose they were; and its own topic ends."""
-    monitor.say(snap(1, Status.COMPLETED))
+    """All see which; an owner hears of what was shown to them alone; and the topic of one ends."""
     everybody, ann, one = Read(monitor, ALL), Read(monitor, of_owner("ann")), Read(monitor, of_operation("a"))
+    bob = Read(monitor, of_owner("bob"))
+    monitor.say(snap(1, Status.COMPLETED, attributes=Attributes({s.OWNER: "ann"})))
     monitor.publisher.publish()
-    for read in (everybody, ann, one):
+    for read in (everybody, ann, one, bob):
         read.more()
-    monitor.core._gone.append("a")
-    assert everybody.told() == [("changes", {"rows": [], "removed": ["a"]})]
-    assert ann.told() == [("reset", {})]
+    monitor.core._gone += ["a", "z"]
+    assert everybody.told() == [("changes", {"rows": [], "removed": ["a", "z"]})]
+    assert ann.told() == [("changes", {"rows": [], "removed": ["a"]})]
+    assert bob.told() == []
     assert one.told() == [("gone", {})]
 
 
@@ -193,10 +195,10 @@ def test_one_that_is_on_its_way_misses_nothing(monitor: Parts) -> None:
     monitor.publisher.publish()
     topic = monitor.hub.topic(of_operation("a"))
     monitor.publisher.begin("a")
-    since = monitor.hub.position
+    since = monitor.hub.position(ALL)
     monitor.say(snap(2, Status.COMPLETED), event=s.OPERATION_ENDED)
     monitor.publisher.publish()
-    reader, _ = monitor.hub.begin(None, [], since)
+    reader, _ = monitor.hub.begin(of_operation("a"), None, [], since)
     assert [frame.name for frame in topic.after(reader.position) or []] == ["operation", "events", "ended"]
 
 
@@ -251,7 +253,7 @@ def test_who_was_away_while_it_changed_loads_anew(monitor: Parts, fake: FakeCloc
     monitor.publisher.publish()
     again = Read(monitor, of_operation("a"), place)
     assert again.more() is None
-    again.reader.position = monitor.hub.sequence
+    again.reader.position = monitor.hub.numbers.sequence
     monitor.say(snap(3), event=s.NOTE)
     assert events(again.told()) == [3]
 
@@ -261,10 +263,10 @@ def test_what_is_said_while_the_first_state_is_made_follows_it(monitor: Parts) -
     monitor.say(snap(1))
     monitor.publisher.publish()
     Read(monitor, of_operation("a"))
-    since = monitor.hub.position
+    since = monitor.hub.position(ALL)
     monitor.say(snap(2), event=s.NOTE)
     monitor.publisher.publish()
-    reader, _ = monitor.hub.begin(None, [("operation", "{}")], since)
+    reader, _ = monitor.hub.begin(of_operation("a"), None, [("operation", "{}")], since)
     found = monitor.hub.topic(of_operation("a")).after(reader.position)
     assert found is not None
     assert [frame.name for frame in found] == ["operation", "events"]
@@ -287,7 +289,7 @@ def test_failure_makes_all_load_anew_and_the_next_is_told(monitor: Parts, monkey
                 await asyncio.sleep(0.01)
         assert read.topic.after(read.reader.position) is None
         assert monitor.core.trouble is not None
-        read.reader.position = monitor.hub.sequence
+        read.reader.position = monitor.hub.numbers.sequence
         monitor.say(snap(1, key="b"))
         while not read.topic.after(read.reader.position):
             await asyncio.sleep(0.01)

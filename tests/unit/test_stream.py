@@ -164,9 +164,9 @@ def test_replay_after_an_id_and_reset_after_a_restart(tmp_path: Path) -> None:
 def test_id_that_is_none(tmp_path: Path, odd: str) -> None:
     """It stands for a place that is not known."""
     hub = Hub(0.1, "0")
-    _, frames = hub.begin(odd, [])
+    _, frames = hub.begin("all", odd, [])
     assert [frame.name for frame in frames] == ["hello", "reset"]
-    assert hub.place(f"{hub.epoch}-1") is None
+    assert hub.numbers.place(f"{hub.numbers.epoch}-1") is None
 
 
 def test_socket_twin(tmp_path: Path) -> None:

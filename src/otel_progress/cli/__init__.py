@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from otel_progress import __version__
-from otel_progress.cli import asking, assets, doctor, monitor
+from otel_progress.cli import asking, assets, doctor, monitor, streams
 from otel_progress.cli.parsing import parse, whole
 from otel_progress.errors import InvalidArgument, ProgressError
 
@@ -30,6 +30,7 @@ example:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    streams.fill()
     given = list(sys.argv[1:] if argv is None else argv)
     ours, command = _split(given)
     parser, commands = _parsers()

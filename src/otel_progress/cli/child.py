@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from otel_progress.cli.spawning import spawn
+
 RESTORED: Final = tuple(
     getattr(signal, name) for name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ", "SIGCHLD") if hasattr(signal, name)
 )
@@ -83,15 +85,13 @@ def start(
         write: takes its stderr, where that comes by us.
 
     Raises:
-        OSError: where there is no such command, or it can't be executed.
+        NotStarted: where there is no such command, or it can't be executed.
     """
     tail = Tail(stderr_tail, write or _write) if stderr_tail else None
     files = [*(actions or ()), *([(os.POSIX_SPAWN_DUP2, tail.write_end, 2)] if tail is not None else [])]
     own: dict[str, Any] = {} if actions is None else {"setsid": True}
     try:
-        pid = os.posix_spawnp(
-            command[0], command, environ, file_actions=files, setsigmask=(), setsigdef=RESTORED, **own
-        )
+        pid = spawn(command, environ, file_actions=files, setsigmask=(), setsigdef=RESTORED, **own)
     except BaseException:
         if tail is not None:
             tail.close()

@@ -12,6 +12,7 @@ from otel_progress import clock
 from otel_progress.cli.child import Child, start
 from otel_progress.cli.environment import endpoints, mute, redirected
 from otel_progress.cli.signals import Signals
+from otel_progress.cli.spawning import NotStarted
 from otel_progress.errors import ProgressError
 from otel_progress.model.secrets import Redact, by_name, guarded, mask_secrets
 from otel_progress.monitor import otlp, stacks
@@ -31,8 +32,6 @@ GRACE_SECONDS: Final = 1.0
 BYTES: Final = 20 * 1024 * 1024
 """What one request may hold: as much as a Collector takes, as we stand in its place for a command of the user's own."""
 LINES: Final = 5
-NOT_FOUND: Final = 127
-NOT_EXECUTABLE: Final = 126
 
 
 def run(
@@ -96,9 +95,10 @@ class Run:
         environ = redirected(self._environ, intake.endpoint)
         try:
             child = self._started(environ if place is None else place.environment(environ), stderr_tail)
-        except OSError as error:
+        except NotStarted as error:
             intake.stop()
-            return _not_started(self._command[0], error)
+            say(str(error))
+            return error.code
         self._watcher.adopt(child.pid)
         self._attend(child)
         self._flush()
@@ -201,12 +201,6 @@ def say(line: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         pass
-
-
-def _not_started(name: str, error: OSError) -> int:
-    missing = isinstance(error, FileNotFoundError)
-    say(f"{name}: {'command not found' if missing else error.strerror}")
-    return NOT_FOUND if missing else NOT_EXECUTABLE
 
 
 def _where(ways: Mapping[str, Endpoint]) -> str:

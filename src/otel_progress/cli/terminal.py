@@ -85,7 +85,8 @@ class Terminal:
             modes = [*before[:6], list(before[6])]
             modes[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR)
             modes[3] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
-            modes[6][termios.VMIN], modes[6][termios.VTIME] = 1, 0
+            # A key that stands for a signal empties the queue of those typed before: a read must not wait for them.
+            modes[6][termios.VMIN], modes[6][termios.VTIME] = 0, 0
             termios.tcsetattr(0, termios.TCSADRAIN, modes)
             self._before = before
 
@@ -137,8 +138,9 @@ class Terminal:
                 keys = os.read(0, TYPED)
             except OSError:
                 keys = b""
-            self._deaf = not keys
-            self._typed += keys or EOF
+            if not keys and _is_gone(0):
+                self._deaf, keys = True, EOF
+            self._typed += keys
 
     def _read(self) -> bool:
         """Show what there is by now; whether there may be more."""
@@ -161,3 +163,10 @@ class Terminal:
         if size:
             self._show(b"".join(parts))
         return more
+
+
+def _is_gone(file: int) -> bool:
+    """Whether nobody types there any more."""
+    asked = select.poll()
+    asked.register(file, 0)
+    return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in asked.poll(0))

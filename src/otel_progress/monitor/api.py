@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 from collections import Counter
@@ -23,7 +24,7 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.status import Status
 from otel_progress.monitor import openapi
-from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, Identity
+from otel_progress.monitor.auth import CONTROL, READ, Identity
 from otel_progress.monitor.bodies import read_body
 from otel_progress.monitor.control import BODY_BYTES as CONTROL_BYTES
 from otel_progress.monitor.control import OBEYED, RECEIVED, TIMED_OUT, Outcome, TooMany, answers_of
@@ -61,6 +62,8 @@ SESSION_BYTES: Final = 4_096
 BELOW: Final = 1_000
 """So many operations below one are asked to stop with it."""
 REASON: Final = 500
+LOOK_UP: Final = 0.05
+"""Who sees only their own hears that an operation is not there after a multiple of so many seconds."""
 _NO_CURSOR: Final = "the cursor is none that this monitor gave; begin without one"
 EVENTS_AT_ONCE: Final = 50
 EVENTS_BYTES: Final = 8 * 1024 * 1024
@@ -156,6 +159,7 @@ class Api:
         if identity is not None and identity.owner is None:
             out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
             out["readers"] = self._hub.readers
+            out["denied"] = self._auth.denied
             out |= more
             if trouble:
                 out["trouble"] = trouble
@@ -184,24 +188,31 @@ class Api:
 
     async def operations(self, request: Request) -> Response:
         """A list of operations."""
-        position = self._hub.position
+        topic = self._list(request.scope)
+        position = self._hub.position(topic)
         query, verdicts = _query(request, _identity_or_401(request.scope))
         limit = _number(request, "limit", LIMIT, LIMIT_MOST)
         cursor = request.query_params.get("cursor") or None
         if cursor is not None and cursor[0] not in "re":
             raise Wrong(400, _NO_CURSOR)
         loading = "".join(f',"loading":{dump(some)}' for some in self._loading(query.owner).values())
-        texts, following, counts = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
+        rows, following, counts = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
+        if query.owner is not None:
+            mine = self._hub.topic(topic)
+            for key, text in rows:
+                mine.give(key, json.loads(text)["revision"])
         trouble = sum(count for state, count in counts.items() if state in TROUBLE)
         head = f'"next":{dump(following)},"total":{sum(counts.values())},"counts":{dump(counts)},"trouble":{trouble}'
-        body = f'{{"operations":[{",".join(texts)}],{head},"position":"{position}"{loading}}}'
+        body = f'{{"operations":[{",".join(text for _, text in rows)}],{head},"position":"{position}"{loading}}}'
         return Response(body.encode(), media_type="application/json")
 
     def _page_of(
         self, query: Query, verdicts: frozenset[str], limit: int, cursor: str | None
-    ) -> tuple[list[str], str | None, dict[str, int]]:
-        """Rows, the next cursor, and how many there are by state: those that run, then the others from the store."""
+    ) -> tuple[list[tuple[str, str]], str | None, dict[str, int]]:
+        """Rows with their ids, the next cursor, and how many there are by state: those that run, then the others."""
         views = self._views.of(query.owner)
+        if query.parent is not None and not views.may_ask_for_children_of(query.parent):
+            return [], None, {}
         statuses = set(query.statuses) or _STATUSES
         going = self._running(query, verdicts) if statuses & _OPEN else []
         ended = query._replace(statuses=tuple(sorted(statuses - _OPEN))) if statuses - _OPEN and not verdicts else None
@@ -214,7 +225,7 @@ class Api:
             start = _place(cursor[1:]) if cursor else 0
             rows = going[start : start + limit]
             if start + limit < len(going):
-                return [views.row_text(entry) for entry in rows], f"r{start + limit}", counts
+                return _texts(views, rows), f"r{start + limit}", counts
         following: str | None = None
         if ended is not None:
             at = cursor[1:] if cursor is not None and cursor.startswith("e") and len(cursor) > 1 else None
@@ -228,7 +239,7 @@ class Api:
                 following = None if next_at is None else f"e{next_at}"
             else:
                 following = "e"
-        return [views.row_text(entry) for entry in rows], following, counts
+        return _texts(views, rows), following, counts
 
     def _running(self, query: Query, verdicts: frozenset[str]) -> list[Entry]:
         search, states = (query.search or "").lower(), meant(verdicts)
@@ -268,22 +279,29 @@ class Api:
         names = _words(request, "event", s.EVENTS)
         before = _number(request, "before", 0, NUMBER_MOST) or None
         after = _number(request, "after", 0, NUMBER_MOST)
+        owned = _identity_or_401(request.scope).owner is not None
         texts, following = await run_in_threadpool(
-            self._history, entry.head.operation_id, after, before, names or None, limit
+            self._history, entry.head.operation_id, after, before, names or None, limit, owned=owned
         )
         body = f'{{"events":[{",".join(texts)}],"next":{dump(following)}}}'
         return Response(body.encode(), media_type="application/json")
 
     def _history(
-        self, key: str, after: int, before: int | None, names: tuple[str, ...] | None, limit: int
+        self, key: str, after: int, before: int | None, names: tuple[str, ...] | None, limit: int, *, owned: bool
     ) -> tuple[list[str], int | None]:
-        """Events as JSON texts, oldest first, and where to go on; few at a time, as each may be large."""
+        """Events as JSON texts, oldest first, and where to go on; few at a time, as each may be large.
+
+        Numbers are the store's, or with `owned` those within the operation.
+        """
         texts: list[str] = []
-        size = 0
+        size, places = 0, self._views.places
+        if owned:
+            after = places.number(key, after) if after else 0
+            before = None if before is None else places.number(key, before)
         while len(texts) < limit and size < EVENTS_BYTES:
             most = min(EVENTS_AT_ONCE, limit - len(texts))
             rows = self._store.events(key, after=after, before=before, names=names, limit=most)
-            found = [dump(event_view(*row)) for row in rows]
+            found = [dump(event_view(*row)) for row in (places.numbered(key, rows) if owned else rows)]
             size += sum(map(len, found))
             texts = found + texts if before is not None else texts + found
             if len(rows) < most:
@@ -292,7 +310,8 @@ class Api:
                 before = rows[0][0]
             else:
                 after = rows[-1][0]
-        return texts, after if before is None else before
+        following = after if before is None else before
+        return texts, places.numbered(key, [(following, None)])[0][0] if owned else following
 
     async def _entry(self, raw: str, scope: Scope) -> Entry:
         """The operation that a path names.
@@ -300,10 +319,12 @@ class Api:
         Raises:
             Wrong: where there is none, or it is somebody else's.
         """
-        identity = _identity_or_401(scope)
+        identity, began = _identity_or_401(scope), clock.monotonic()
         key = unquote(raw)
         entry = await run_in_threadpool(self._core.find, key)
         if entry is None or not identity.may_see(self._core.owner_of(entry.head)):
+            if identity.owner is not None:  # how long it takes tells whether it is there
+                await asyncio.sleep(LOOK_UP - (clock.monotonic() - began) % LOOK_UP)
             raise Wrong(404, f"there is no operation {key[:200]!r}; `otel-progress list` shows those that there are")
         return entry
 
@@ -311,57 +332,64 @@ class Api:
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What changes, of all operations that one may see."""
-        await serve_events(self._hub, self._list(scope), _after(scope), [], scope, receive, send)
+        topic = self._list(scope)
+        self._has_room()
+        await serve_events(self._hub, topic, _after(scope), [], scope, receive, send, session=scope.get("session"))
 
     async def stream_one(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All there is of one operation, whenever it changes."""
         entry = await self._entry(scope["path_params"]["id"], scope)
-        since = self._hub.position
-        topic, first = await self._begin(entry, scope)
+        topic, first, since = await self._begin(entry, scope)
         if not entry.open and self._hub.has_all(topic, _after(scope)):
             await Response(status_code=204)(scope, receive, send)  # an EventSource does not come back after that
             return
-        await serve_events(self._hub, topic, _after(scope), first, scope, receive, send, since=since)
+        session = scope.get("session")
+        await serve_events(self._hub, topic, _after(scope), first, scope, receive, send, since=since, session=session)
 
     async def socket(self, socket: WebSocket) -> None:
         """As `stream`, by a WebSocket."""
         scope = socket.scope
         try:
             topic = self._list(scope)
+            self._has_room()
         except Wrong as wrong:
             await _deny(socket, wrong)
             return
-        await serve_socket(self._hub, topic, _after(scope), [], socket.receive, socket.send)
+        session = scope.get("session")
+        await serve_socket(self._hub, topic, _after(scope), [], socket.receive, socket.send, session=session)
 
     async def socket_one(self, socket: WebSocket) -> None:
         """As `stream_one`, by a WebSocket."""
         scope = socket.scope
         try:
             entry = await self._entry(socket.path_params["id"], scope)
-            since = self._hub.position
-            topic, first = await self._begin(entry, scope)
+            topic, first, since = await self._begin(entry, scope)
         except Wrong as wrong:
             await _deny(socket, wrong)
             return
-        await serve_socket(self._hub, topic, _after(scope), first, socket.receive, socket.send, since=since)
+        session = scope.get("session")
+        await serve_socket(
+            self._hub, topic, _after(scope), first, socket.receive, socket.send, since=since, session=session
+        )
 
     def _list(self, scope: Scope) -> str:
         """The topic of all that one may see."""
         owner = _identity_or_401(scope).owner
-        self._has_room()
         return ALL if owner is None else of_owner(owner)
 
-    async def _begin(self, entry: Entry, scope: Scope) -> tuple[str, list[tuple[str, str]]]:
+    async def _begin(self, entry: Entry, scope: Scope) -> tuple[str, list[tuple[str, str]], str]:
+        """The topic of an operation, what is said of it first, and the position before that."""
         self._has_room()
         owner = _identity_or_401(scope).owner
         topic = of_operation(entry.head.operation_id, owner)
+        since = self._hub.position(topic)
         read = self._hub.topic(topic)
         read.left_at = clock.monotonic()
         if entry.open:
             read.over = None
         self._publisher.begin(entry.head.operation_id, owner)
         first = [("operation", dump(await run_in_threadpool(self._views.of(owner).detail, entry)))]
-        return topic, first if entry.open else [*first, (ENDED, ended_text(entry))]
+        return topic, first if entry.open else [*first, (ENDED, ended_text(entry))], since
 
     def _has_room(self) -> None:
         if self._hub.readers >= READERS:
@@ -375,24 +403,27 @@ class Api:
         wait = _seconds(request, "wait", WAIT, WAIT_MOST)
         head = entry.head
         attempt = _number(request, "attempt", 0, NUMBER_MOST) or None
-        views = self._views.of(_identity_or_401(request.scope).owner)
+        owner = _identity_or_401(request.scope).owner
+        views = self._views.of(owner)
         reason = request.query_params.get("reason", "asked to by the monitor")[:REASON]
         if attempt is not None and attempt != entry.number:
-            return await self._cancel_rival(entry, attempt, views, reason, wait)
+            return await self._cancel_rival(entry, attempt, owner, reason, wait)
         if not entry.open:
             raise Wrong(409, f"it is over already: {head.status.value}")
         for below in self._elsewhere(entry, views):
-            self._spawn(self._control.cancel(below.head.operation_id, below.head.attempt, below.instance, reason, 0))
-        return _outcome(await self._control.cancel(head.operation_id, head.attempt, entry.instance, reason, wait))
+            one = below.head
+            self._spawn(self._control.cancel(one.operation_id, one.attempt, below.instance, reason, 0, owner))
+        found = await self._control.cancel(head.operation_id, head.attempt, entry.instance, reason, wait, owner)
+        return _outcome(found)
 
-    async def _cancel_rival(self, entry: Entry, attempt: int, views: Views, reason: str, wait: float) -> Response:
+    async def _cancel_rival(self, entry: Entry, attempt: int, owner: str | None, reason: str, wait: float) -> Response:
         """Ask an older run to stop, which lives beside the newest one; never that one."""
-        now = clock.monotonic()
-        live = [rival for rival in (entry.rivals or {}).values() if views.is_live(rival, now)]
+        now, control = clock.monotonic(), self._control
+        live = [rival for rival in (entry.rivals or {}).values() if self._views.is_live(rival, now)]
         for rival in live:
             if rival.number == attempt:
-                said = rival.head.attempt
-                return _outcome(await self._control.cancel(entry.head.operation_id, said, rival.instance, reason, wait))
+                key, said = entry.head.operation_id, rival.head.attempt
+                return _outcome(await control.cancel(key, said, rival.instance, reason, wait, owner))
         runs = [rival.number for rival in live] + ([entry.number] if entry.open else [])
         if not runs:
             raise Wrong(409, f"no attempt runs; attempt {entry.number} is over: {entry.head.status.value}")
@@ -447,11 +478,12 @@ class Api:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Wrong(415, 'send JSON: {"token": "…"}')
         token = _token(await _body(request, SESSION_BYTES))
-        identity = self._auth.by_token(token) if self._auth.needs_token else ANYBODY
-        if identity is None:
+        opened = self._auth.log_in(token)
+        if opened is None:
             raise Wrong(401, "this token is not known")
+        session, identity = opened
         answer = JSONResponse({"rights": sorted(identity.rights & {READ, CONTROL})})
-        self._set_cookie(answer, self._auth.open(identity), request)
+        self._set_cookie(answer, session, request)
         return answer
 
     async def login(self, request: Request) -> Response:
@@ -490,6 +522,10 @@ class _Asgi:
             await JSONResponse({"error": wrong.reason}, wrong.status)(scope, receive, send)
         except ConnectionAbortedError:
             pass  # the reader left
+
+
+def _texts(views: Views, rows: list[Entry]) -> list[tuple[str, str]]:
+    return [(entry.head.operation_id, views.row_text(entry)) for entry in rows]
 
 
 def _outcome(outcome: Outcome) -> Response:
@@ -594,8 +630,6 @@ def _place(text: str) -> int:
 
 
 def _token(body: bytes) -> str:
-    import json
-
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):

@@ -137,6 +137,7 @@ class Monitor:
         self.integrity = Integrity(self._store, self._found)
         self.relay = Relay(options.forward, self._store, self.core.forget) if options.forward else None
         self.hub = Hub(options.interval, __version__)
+        self.hub.valid = self.auth.is_open
         self.views = Views(self.core, self._store, trace_url=options.trace_url)
         self.control = Control()
         self.views.can_reach = self.control.connected

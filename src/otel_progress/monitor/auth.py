@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
 from typing import Final
@@ -21,15 +21,13 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from otel_progress import clock, files
+from otel_progress import files
 from otel_progress.errors import InvalidArgument
+from otel_progress.monitor.sessions import LINK_SECONDS, SESSION_SECONDS, SESSIONS, SESSIONS_A_TOKEN, Secrets
 
 SEND, READ, CONTROL = "send", "read", "control"
 RIGHTS: Final = frozenset({SEND, READ, CONTROL})
 TOKEN_LENGTH: Final = 16
-SESSIONS: Final = 1_000
-SESSION_SECONDS: Final = 12 * 3600.0
-LINK_SECONDS: Final = 300.0
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -84,11 +82,13 @@ class Auth:
             raise InvalidArgument(
                 "a monitor that others can reach needs a token: put one into a file and name it with --token-file"
             )
-        self._tokens = {token.encode(): identity for token, identity in tokens.items()}
+        self._tokens = {sha256(token.encode()).digest(): identity for token, identity in tokens.items()}
         self.cookie: Final = f"otel-progress-{port}"
         self._hosts = None if tokens and not loopback and not hosts else frozenset(map(str.lower, hosts))
-        self._sessions: dict[str, tuple[float, Identity]] = {}
-        self._links: dict[str, tuple[float, Identity]] = {}
+        self._sessions: Secrets[Identity] = Secrets(SESSION_SECONDS, SESSIONS, SESSIONS_A_TOKEN)
+        self._links: Secrets[Identity] = Secrets(LINK_SECONDS, SESSIONS_A_TOKEN, SESSIONS_A_TOKEN)
+        self.denied = 0
+        """Requests whose token was none of ours."""
 
     @property
     def needs_token(self) -> bool:
@@ -96,38 +96,40 @@ class Auth:
         return bool(self._tokens)
 
     def by_token(self, token: str) -> Identity | None:
-        """Who has this token; the time it takes tells nothing of those that are right."""
-        found = None
+        """Who has this token; the time it takes tells neither how long the right ones are nor how they begin."""
+        found, given = None, _digest(token)
         for known, identity in self._tokens.items():
-            if hmac.compare_digest(known, token.encode("utf-8", "replace")):
+            if hmac.compare_digest(known, given):
                 found = identity
+        self.denied += found is None
         return found
+
+    def log_in(self, token: str) -> tuple[str, Identity] | None:
+        """A session for who has this token, and who that is; None where nobody has."""
+        identity = self.by_token(token) if self._tokens else ANYBODY
+        return None if identity is None else (self.open(identity, _digest(token) if self._tokens else b""), identity)
 
     def link(self, identity: Identity = ANYBODY) -> str:
         """A path that opens a session, once, within five minutes."""
-        ticket = secrets.token_urlsafe(24)
-        self._links[ticket] = (clock.monotonic() + LINK_SECONDS, identity)
-        while len(self._links) > SESSIONS:
-            del self._links[next(iter(self._links))]
-        return f"/login/{ticket}"
+        return f"/login/{self._links.make(identity)}"
 
     def redeem(self, ticket: str) -> str | None:
         """The session that a link opens; None where it is spent or too old."""
-        until, identity = self._links.pop(ticket, (0.0, ANYBODY))
-        return self.open(identity) if clock.monotonic() < until else None
+        identity = self._links.pop(ticket)
+        self.denied += identity is None
+        return None if identity is None else self.open(identity)
 
-    def open(self, identity: Identity) -> str:
-        """A new session; a browser has no events to send."""
-        session = secrets.token_urlsafe(32)
-        limited = Identity(identity.rights - {SEND}, identity.owner)
-        self._sessions[session] = (clock.monotonic() + SESSION_SECONDS, limited)
-        while len(self._sessions) > SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
-        return session
+    def open(self, identity: Identity, holder: bytes = b"") -> str:
+        """A new session, made by who holds a token; a browser has no events to send."""
+        return self._sessions.make(Identity(identity.rights - {SEND}, identity.owner), holder)
 
     def close(self, session: str) -> None:
         """The session is over."""
-        self._sessions.pop(session, None)
+        self._sessions.pop(session)
+
+    def is_open(self, session: str) -> bool:
+        """Whether a session goes on."""
+        return self._sessions.get(session) is not None
 
     def session_of(self, headers: Headers) -> str:
         """The session that a request names, or nothing."""
@@ -144,8 +146,12 @@ class Auth:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.by_token(token.strip())
-        until, identity = self._sessions.get(self.session_of(headers), (0.0, ANYBODY))
-        return identity if clock.monotonic() < until else None
+        return self._sessions.get(self.session_of(headers))
+
+    def session_behind(self, headers: Headers) -> str | None:
+        """The session by which a request came in; None where it came in otherwise."""
+        scheme = headers.get("authorization", "").partition(" ")[0]
+        return self.session_of(headers) if self._tokens and scheme.lower() != "bearer" else None
 
     def refuse(self, path: str, headers: Headers) -> str | None:
         """Why a request is refused by where it comes from; None where that is fine.
@@ -205,7 +211,12 @@ class Guard:
             await _deny(403, f"this token has no right to {needed}", scope, receive, safe)
             return
         scope["identity"] = identity
+        scope["session"] = self._auth.session_behind(headers) if identity is not None else None
         await self._app(scope, receive, safe)
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "replace")).digest()
 
 
 def _is_free(path: str, scope: Scope) -> bool:

@@ -42,11 +42,19 @@ PID_MOST: Final = 2**32
 STATES: Final = frozenset({"received", "refused", "unknown"})
 
 CANCEL: Final = "cancel"
+CANCEL_OWNED: Final = "cancel-owned"
+"""A command that names an owner: its process leaves out what names another. One that does not know it refuses it."""
 WARN: Final = "warn"
 """A command that asks for nothing: its process logs the reason as a warning."""
 OBEYED: Final = "obeyed"
 RECEIVED: Final = "received"
 TIMED_OUT: Final = "timed out"
+UNKNOWN_KIND: Final = "this version knows no such command"
+"""What a process answers to a command of a kind that it does not know."""
+TOO_OLD: Final = (
+    "its process runs an otel-progress that can't leave out the operations of others; update it there, or cancel with "
+    "a token that has no owner"
+)
 UNREACHABLE: Final = "unreachable"
 REFUSED: Final = "refused"
 
@@ -141,6 +149,8 @@ class _Command:
     attempt: int | None
     reason: str
     instance: str
+    owner: str | None = None
+    """Who asks, where that one may stop only what is their own."""
     kind: str = CANCEL
     given: dict[int | None, int] = field(default_factory=dict)
     """How often it was given to each process."""
@@ -152,7 +162,10 @@ class _Command:
 
     def told(self) -> dict[str, Any]:
         """As the process gets it."""
-        about = {"id": self.id, "kind": self.kind, "operation_id": self.operation_id, "reason": self.reason}
+        kind = self.kind if self.owner is None else CANCEL_OWNED
+        about: dict[str, Any] = {"id": self.id, "kind": kind, "operation_id": self.operation_id, "reason": self.reason}
+        if self.owner is not None:
+            about["owner"] = self.owner
         return about if self.attempt is None else {**about, "attempt": self.attempt}
 
 
@@ -273,6 +286,8 @@ class Control:
             if any(other not in command.denied for other in known.present(clock.monotonic())):
                 return  # another process of this id may know it
             outcome = Outcome(REFUSED, answer.detail or "its process knows no such operation")
+        elif command.owner is not None and answer.detail == UNKNOWN_KIND:
+            outcome = Outcome(REFUSED, TOO_OLD)
         else:
             outcome = Outcome(RECEIVED if answer.state == "received" else REFUSED, answer.detail)
         self._settle(known, command, outcome)
@@ -280,9 +295,15 @@ class Control:
     # -- the side of those who ask an operation to stop
 
     async def cancel(
-        self, operation_id: str, attempt: int | None, instance: str, reason: str | None = None, wait: float = 5.0
+        self,
+        operation_id: str,
+        attempt: int | None,
+        instance: str,
+        reason: str | None = None,
+        wait: float = 5.0,
+        owner: str | None = None,
     ) -> Outcome:
-        """Ask an operation to stop, and wait up to `wait` seconds for its end.
+        """Ask an operation to stop, and wait up to `wait` seconds for its end; with an owner nothing of others with it.
 
         Its process has two seconds at the least to answer. While a request for it is on its way, another one joins it.
         A process that is away for a moment gets the command when it comes back within a minute, also after
@@ -293,10 +314,11 @@ class Control:
             return self._count(Outcome(UNREACHABLE, "its process has no control channel to this monitor"))
         wish = self._wishes.get((operation_id, instance))
         joins = wish is not None and wish.command.attempt == attempt
-        if wish is None or not joins or wish.command.outcome is not None:
+        reaches = joins and wish is not None and wish.command.owner == owner
+        if wish is None or not reaches or wish.command.outcome is not None:
             if len(known.waiting) >= COMMANDS:
                 return self._count(Outcome(REFUSED, f"{COMMANDS} requests wait for its process already"))
-            command = _Command(secrets.token_hex(8), operation_id, attempt, _line(reason or ""), instance)
+            command = _Command(secrets.token_hex(8), operation_id, attempt, _line(reason or ""), instance, owner)
             wish = self._wish(command, instance, wish if joins else None)
             self._send(known, command)
         return self._count(await self._watch(wish, max(0.0, min(wait, WAIT_MOST))))
@@ -306,7 +328,7 @@ class Control:
         known = self._instances.get(instance)
         if known is None or self._closed or not self.connected(instance) or len(known.waiting) >= COMMANDS:
             return False
-        self._send(known, _Command(secrets.token_hex(8), operation_id, None, _line(text), instance, WARN))
+        self._send(known, _Command(secrets.token_hex(8), operation_id, None, _line(text), instance, kind=WARN))
         return True
 
     def ended(self, operation_id: str, status: str, attempt: int | None = None, instance: str | None = None) -> None:
@@ -374,9 +396,9 @@ class Control:
         command.outcome = outcome
         key = (command.operation_id, command.instance)
         wish = self._wishes.get(key)
-        if wish is None or wish.command is not command:
+        if wish is None:
             return
-        if outcome.state != RECEIVED:
+        if wish.command is command and outcome.state != RECEIVED:
             del self._wishes[key]
         wish.tell()
 

@@ -363,6 +363,7 @@ def _schemas() -> Json:
             ),
             records=_object((), taken=_whole(), refused=_whole()),
             readers=_whole("How many read streams."),
+            denied=_whole("Requests whose token was none of the monitor's."),
             intake=_object(
                 ("waiting", "no_room", "client_gone", "too_large", "records", "too_slow"),
                 waiting=_whole("Requests that wait to be taken."),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
-from otel_progress.monitor.stream import BEAT_SECONDS, ONE, ONE_OF, is_of_one
+from otel_progress.monitor.stream import BEAT_SECONDS, ONE, ONE_OF, OWNED, TROUBLE, is_of_one, is_private
 from otel_progress.monitor.views import dump, ended_text, event_view
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ ANCESTORS: Final = 16
 
 def of_owner(owner: str) -> str:
     """The topic of the operations of one owner."""
-    return f"owner {owner}"
+    return f"{OWNED}{owner}"
 
 
 def of_operation(operation_id: str, owner: str | None = None) -> str:
@@ -64,7 +64,12 @@ class Publisher:
         self._hub = hub
         self._interval = interval
         self._pending: dict[str, None] = {}
+        self._causes: dict[str, set[str]] = {}
+        """Of what is to be told, which operations below it changed."""
+        self._shown: dict[str, dict[str, int]] = {}
+        """By private topic about one operation, which revisions of it and of what is below it were told."""
         self._told: dict[str, int] = {}
+        self._places = views.places
         self._was_loading = not core.loading.done
         self.failures = 0
 
@@ -94,13 +99,15 @@ class Publisher:
         self._hub.trouble = trouble
         self._on_trouble(trouble)
         for name in self._hub.topics:
-            self._hub.publish(name, "trouble", dump({"text": trouble}))
+            text = TROUBLE if trouble and is_private(name) else trouble
+            self._hub.publish(name, "trouble", dump({"text": text}))
 
     def _fail(self, error: Exception) -> None:
         """What was to be said may be lost: all readers load anew, so no end is."""
         self.failures += 1
         self._core.trouble = f"changes can't be told ({type(error).__name__}: {error})"
         self._pending.clear()
+        self._causes.clear()
         self._hub.turn()
         for name, topic in self._hub.topics.items():
             self._hub.skip(name)
@@ -109,8 +116,9 @@ class Publisher:
 
     def _tidy(self, now: float) -> None:
         self._hub.tidy(now)
-        for name in [name for name in self._told if name not in self._hub.topics]:
-            del self._told[name]
+        for known in (self._told, self._shown):
+            for name in [name for name in known if name not in self._hub.topics]:
+                del known[name]
 
     def publish(self) -> None:
         """Say what changed since the last time, as far as it has room."""
@@ -121,6 +129,7 @@ class Publisher:
             self._hub.turn()
         if not self._hub.topics:  # nobody reads, nor did a moment ago
             self._pending.clear()
+            self._causes.clear()
             return
         if gone:
             self._tell_gone(gone)
@@ -128,16 +137,20 @@ class Publisher:
             return
         for key in changed:
             self._pending[key] = None
-            self._above(key)
+            for above in self._above(key):
+                self._pending[above] = None
+                self._causes.setdefault(above, set()).add(key)
         lists = [name for name in self._hub.topics if not is_of_one(name)]
         chosen = self._choose() if lists else list(self._pending)
+        causes: dict[str, set[str]] = {}
         for key in chosen:
             del self._pending[key]
+            causes[key] = self._causes.pop(key, set())
         if lists:
             self._tell_lists(chosen, lists)
         if any(is_of_one(name) for name in self._hub.topics):
             for key in chosen:
-                self._tell_one(key)
+                self._tell_one(key, causes[key])
 
     def _tell_loaded(self) -> None:
         """Who loaded a list before all was there loads it anew."""
@@ -149,13 +162,13 @@ class Publisher:
                     self._hub.publish(name, "reset", "{}")
 
     def _tell_gone(self, gone: list[str]) -> None:
-        """What was whose is not known any more, so who may see only some loads anew."""
-        for name in list(self._hub.topics):
-            if name == ALL:
-                for at in range(0, len(gone), ROWS):
-                    self._hub.publish(ALL, "changes", dump({"rows": [], "removed": gone[at : at + ROWS]}))
-            elif not is_of_one(name):
+        """Those who see only their own are told of what they were shown; nobody knows any more whose the rest was."""
+        for name, topic in list(self._hub.topics.items()):
+            mine = gone if name == ALL else [] if is_of_one(name) else topic.take_back(gone)
+            if mine is None:
                 self._hub.publish(name, "reset", "{}")
+            for at in range(0, len(mine or ()), ROWS):
+                self._hub.publish(name, "changes", dump({"rows": [], "removed": (mine or [])[at : at + ROWS]}))
         few = [name for name in self._hub.topics if is_of_one(name)]
         for key in gone if few else ():
             name = of_operation(key)
@@ -172,7 +185,7 @@ class Publisher:
         over = set(ended)
         return [*ended, *islice((key for key in self._pending if key not in over), ROWS)]
 
-    def _above(self, key: str) -> None:
+    def _above(self, key: str) -> Iterator[str]:
         """What is above one that changed shows its figures, too."""
         operations, seen = self._core.ledger.operations, {key}
         for _ in range(ANCESTORS):
@@ -181,7 +194,7 @@ class Publisher:
             if parent is None or parent in seen or parent not in operations:
                 return
             seen.add(parent)
-            self._pending[parent] = None
+            yield parent
             key = parent
 
     def _tell_lists(self, chosen: list[str], lists: list[str]) -> None:
@@ -194,20 +207,36 @@ class Publisher:
                 rows[ALL].append(self._views.row_text(entry))
             if len(rows) > (ALL in rows):
                 owner = self._core.owner_of(entry.head) or ""
-                mine = rows.get(of_owner(owner))
-                if mine is not None:
-                    mine.append(self._views.of(owner).row_text(entry))
+                name = of_owner(owner)
+                if name in rows:
+                    views = self._views.of(owner)
+                    if self._hub.topic(name).give(key, views.revision(entry)):
+                        rows[name].append(views.row_text(entry))
         for name, texts in rows.items():
             for at in range(0, len(texts), ROWS):
                 part = ",".join(texts[at : at + ROWS])
                 self._hub.publish(name, "changes", f'{{"rows":[{part}],"removed":[]}}')
 
-    def _tell_one(self, key: str) -> None:
+    def _tell_one(self, key: str, below: set[str]) -> None:
         """Tell those who see all, and those who see what belongs to its owner."""
         entry = self._core.find(key)
+        self._tell_topic(key, entry, None)
         owner = None if entry is None else self._core.owner_of(entry.head)
-        for one in (None, owner) if owner is not None else (None,):
-            self._tell_topic(key, entry, one)
+        if owner is not None and self._is_new(of_operation(key, owner), owner, (key, *below)):
+            self._tell_topic(key, entry, owner)
+
+    def _is_new(self, name: str, owner: str, ids: Iterable[str]) -> bool:
+        """Whether what this owner sees of any of these is not what was told about a topic."""
+        if name not in self._hub.topics:
+            return False
+        views, told, new = self._views.of(owner), self._shown.setdefault(name, {}), False
+        for key in ids:
+            entry = self._core.find(key)
+            if entry is not None and self._core.owner_of(entry.head) == owner:
+                revision = views.revision(entry)
+                new = new or told.get(key) != revision
+                told[key] = revision
+        return new
 
     def _tell_topic(self, key: str, entry: Entry | None, owner: str | None) -> None:
         name = of_operation(key, owner)
@@ -224,18 +253,19 @@ class Publisher:
             self._hub.publish(name, "gone", "{}")
             return
         self._hub.publish(name, "operation", dump(self._views.of(owner).detail(entry)))
-        self._tell_events(key, name)
+        self._tell_events(key, name, owner)
         if not entry.open:
             self._hub.end(name, ended_text(entry))
 
-    def _tell_events(self, key: str, name: str) -> None:
+    def _tell_events(self, key: str, name: str, owner: str | None) -> None:
         """Say what is new in the history of an operation that somebody reads."""
         told = self._told.get(name)
         if told is None:
             told = self._told[name] = self._store.newest_event_id()
         while rows := self._store.events(key, after=told, limit=EVENTS):
             told = self._told[name] = rows[-1][0]
-            self._hub.publish(name, "events", dump({"events": [event_view(*row) for row in rows]}))
+            numbered = rows if owner is None else self._places.numbered(key, rows)
+            self._hub.publish(name, "events", dump({"events": [event_view(*row) for row in numbered]}))
             if len(rows) < EVENTS:
                 break
 
@@ -245,3 +275,5 @@ class Publisher:
         topic = self._hub.topics.get(name)
         if name not in self._told or topic is None or not topic.readers:
             self._told[name] = self._store.newest_event_id()
+            if owner is not None and (entry := self._core.find(operation_id)) is not None:
+                self._shown[name] = {operation_id: self._views.of(owner).revision(entry)}

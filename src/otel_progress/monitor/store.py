@@ -66,6 +66,7 @@ LOST: Final = (
 _APPLICATION: Final = 0x6F747067
 """What marks a file as ours."""
 _OPEN: Final = frozenset(status.value for status in Status if not status.final)
+_MINE: Final = "operation = (SELECT key FROM operations WHERE operation_id = ?)"
 _DAY: Final = 86_400.0
 _INTEGER: Final = 2**63 - 1
 _OURS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
@@ -584,6 +585,23 @@ class Store:
         inner = f"SELECT id FROM events WHERE {where} ORDER BY id {order} LIMIT ?"  # the index alone is sorted
         rows = self._read(f"SELECT id, {_EVENT} FROM events WHERE id IN ({inner}) ORDER BY id", (*given, limit))
         return [(row[0], Event(operation_id, *row[1:])) for row in rows]
+
+    def count_events(self, operation_id: str, after: int, until: int) -> int:
+        """How many events of an operation have a number above the one and up to the other."""
+        return int(self._read(f"SELECT count(*) FROM events WHERE {_MINE} AND id > ? AND id <= ?",
+                              (operation_id, after, until))[0][0])  # fmt: skip
+
+    def event_after(self, operation_id: str, number: int, distance: int) -> int:
+        """The number of the event that is so many after this one; 0 where there is none."""
+        sql = f"SELECT id FROM events WHERE {_MINE} AND id > ? ORDER BY id LIMIT 1 OFFSET ?"
+        found = self._read(sql, (operation_id, number, distance - 1))
+        return int(found[0][0]) if found else 0
+
+    def event_before(self, operation_id: str, number: int, distance: int) -> int:
+        """The number of the event that is so many before this one; 0 where there is none."""
+        sql = f"SELECT id FROM events WHERE {_MINE} AND id < ? ORDER BY id DESC LIMIT 1 OFFSET ?"
+        found = self._read(sql, (operation_id, number, distance - 1))
+        return int(found[0][0]) if found else 0
 
     def newest_event_id(self) -> int:
         """The highest number that an event has, or had; 0 before the first."""

@@ -28,11 +28,17 @@ BEAT_SECONDS: Final = 10.0
 SLOW_SECONDS: Final = 10.0
 """A reader that takes nothing for so long loses its connection."""
 READERS: Final = 5_000
+GIVEN: Final = 20_000
+"""Operations that are known to have been shown to who sees only their own."""
 KEEP_SECONDS: Final = 60.0
 """So long after its last reader a topic goes on, for those who come back."""
 ONE: Final = "operation "
 ONE_OF: Final = "operation-of "
 """What the name of a topic begins with that is about one operation."""
+OWNED: Final = "owner "
+"""What the name of a topic begins with that is about all operations of one owner."""
+TROUBLE: Final = "the monitor is in trouble; who runs it finds more in its /health"
+"""What those are told who see only their own: the words may be about others."""
 ENDED: Final = "ended"
 """The last event about one operation: the stream ends with it."""
 BEAT: Final = b": beat\n\n"
@@ -46,6 +52,39 @@ HEADERS: Final = (
 def is_of_one(topic: str) -> bool:
     """Whether this is the name of a topic of one operation, and not of a list."""
     return topic.startswith((ONE, ONE_OF))
+
+
+def is_private(topic: str) -> bool:
+    """Whether a topic is for who sees only their own: its numbers tell nothing of what else goes on."""
+    return topic.startswith((OWNED, ONE_OF))
+
+
+class Numbers:
+    """Numbers of frames, within an epoch of their own."""
+
+    __slots__ = ("epoch", "sequence")
+
+    def __init__(self) -> None:
+        """From the beginning."""
+        self.epoch = os.urandom(4).hex()
+        self.sequence = 0
+
+    @property
+    def position(self) -> str:
+        """The id of the newest frame."""
+        return f"{self.epoch}-{self.sequence}"
+
+    def place(self, after: str | None) -> int | None:
+        """The place that an id stands for; None where it is of another epoch, or none."""
+        epoch, found, number = (after or "").partition("-")
+        if not found or epoch != self.epoch or not number.isdecimal() or len(number) > 18:
+            return None
+        place = int(number)
+        return place if place <= self.sequence else None
+
+    def frame(self, sequence: int, event: str, data: str) -> Frame:
+        """A frame with this number; `data` is JSON in one line."""
+        return Frame(sequence, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
 
 
 class Frame(NamedTuple):
@@ -75,11 +114,14 @@ class Frame(NamedTuple):
 class Reader:
     """One who reads a topic."""
 
-    __slots__ = ("_wake", "beat", "over", "position", "sending_since", "task")
+    __slots__ = ("_wake", "beat", "left", "over", "position", "sending_since", "session", "task")
 
-    def __init__(self, position: int) -> None:
-        """It has seen all up to this frame."""
+    def __init__(self, position: int, session: str | None = None) -> None:
+        """It has seen all up to this frame; it is there as long as its session."""
         self.position = position
+        self.session = session
+        self.left = False
+        """Whether its session is over."""
         self.over = False
         self.beat = False
         self.sending_since: float | None = None
@@ -103,12 +145,14 @@ class Reader:
 class Topic:
     """What is said about one thing, and who reads it."""
 
-    def __init__(self, sequence: int, most_bytes: int = FRAME_BYTES) -> None:
+    def __init__(self, numbers: Numbers, most_bytes: int = FRAME_BYTES) -> None:
         """From now on."""
+        self.numbers = numbers
         self._most_bytes = most_bytes
+        self._given: dict[str, int] | None = {}
         self.readers: set[Reader] = set()
         self.frames: deque[Frame] = deque()
-        self.missing = sequence
+        self.missing = numbers.sequence
         """All up to this frame can't be had any more."""
         self.left_at = clock.monotonic()
         self.over: int | None = None
@@ -126,11 +170,31 @@ class Topic:
         for reader in self.readers:
             reader.wake()
 
-    def skip(self, sequence: int) -> None:
+    def skip(self) -> None:
         """Something happened that nobody was told."""
+        self.numbers.sequence += 1
         self.frames.clear()
         self._bytes = 0
-        self.missing = sequence
+        self.missing = self.numbers.sequence
+
+    def give(self, operation_id: str, revision: int) -> bool:
+        """Who reads a topic of their own is given a row; whether it is another one than before."""
+        if self._given is None:
+            return True
+        new = self._given.get(operation_id) != revision
+        self._given[operation_id] = revision
+        if len(self._given) > GIVEN:
+            self._given = None
+        return new
+
+    def take_back(self, ids: Iterable[str]) -> list[str] | None:
+        """Which of these were given, and are not any more; None where that is not known."""
+        if self._given is None:
+            return None
+        found = [key for key in ids if key in self._given]
+        for key in found:
+            del self._given[key]
+        return found
 
     def after(self, position: int) -> list[Frame] | None:
         """What came after this frame; None where it can't be had any more."""
@@ -149,8 +213,10 @@ class Hub:
 
     def __init__(self, interval: float, version: str) -> None:
         """Say of each new epoch how often there may be something new."""
-        self.epoch = os.urandom(4).hex()
-        self.sequence = 0
+        self.numbers = Numbers()
+        """Of all topics that are not private."""
+        self.valid: Callable[[str], bool] = lambda _: True
+        """Whether a session goes on."""
         self.topics: dict[str, Topic] = {}
         self.dropped = 0
         self.trouble: str | None = None
@@ -159,10 +225,13 @@ class Hub:
         self._version = version
         self._closed = False
 
-    @property
-    def position(self) -> str:
-        """The id of the newest frame."""
-        return f"{self.epoch}-{self.sequence}"
+    def position(self, topic: str) -> str:
+        """The id of the newest frame of a topic; a private one is kept from now on, as only its own numbers count."""
+        if not is_private(topic):
+            return self.numbers.position
+        found = self.topic(topic)
+        found.left_at = clock.monotonic()
+        return found.numbers.position
 
     @property
     def readers(self) -> int:
@@ -173,41 +242,42 @@ class Hub:
         """A topic, made where it was not read before."""
         found = self.topics.get(name)
         if found is None:
-            found = self.topics[name] = Topic(self.sequence, FEW_BYTES if is_of_one(name) else FRAME_BYTES)
+            numbers = Numbers() if is_private(name) else self.numbers
+            found = self.topics[name] = Topic(numbers, FEW_BYTES if is_of_one(name) else FRAME_BYTES)
         return found
 
     def publish(self, topic: str, event: str, data: str) -> None:
         """Say something about a topic; `data` is JSON in one line."""
         found = self.topics.get(topic)
         if found is not None:
-            self.sequence += 1
-            found.add(self._frame(self.sequence, event, data))
+            found.numbers.sequence += 1
+            found.add(found.numbers.frame(found.numbers.sequence, event, data))
 
     def end(self, topic: str, data: str) -> None:
         """Say that what a topic is about has ended: those who read it are let go after that."""
         found = self.topics.get(topic)
         if found is not None and found.over is None:
             self.publish(topic, ENDED, data)
-            found.over = self.sequence
+            found.over = found.numbers.sequence
 
     def has_all(self, topic: str, after: str | None) -> bool:
         """Whether one who has seen all up to this id has seen all that there is about a topic."""
-        place, found = self.place(after), self.topics.get(topic)
+        found = self.topics.get(topic)
+        place = None if found is None else found.numbers.place(after)
         return place is not None and found is not None and found.after(place) == []
 
     def turn(self) -> None:
         """Something changed: who read a topic that is forgotten since must load anew."""
-        self.sequence += 1
+        self.numbers.sequence += 1
 
     def skip(self, topic: str) -> None:
         """Something happened, and nobody is there to hear it."""
         found = self.topics.get(topic)
         if found is not None:
-            self.sequence += 1
-            found.skip(self.sequence)
+            found.skip()
 
     def tidy(self, now: float) -> None:
-        """To be called each second: forget topics nobody reads, and readers that take nothing."""
+        """To be called each second: forget topics nobody reads, and readers that take nothing or may not any more."""
         for name, topic in list(self.topics.items()):
             if topic.readers:
                 topic.left_at = now
@@ -218,6 +288,9 @@ class Hub:
                 if since is not None and now - since > SLOW_SECONDS and reader.task is not None:
                     self.dropped += 1
                     reader.task.cancel()
+                elif reader.session is not None and not self.valid(reader.session):
+                    reader.left = True
+                    reader.wake()
 
     def beat(self) -> None:
         """Show all readers that the connection lives."""
@@ -233,19 +306,13 @@ class Hub:
             for reader in topic.readers:
                 reader.wake()
 
-    def place(self, after: str | None) -> int | None:
-        """The place that an id stands for; None where it is of another epoch, or none."""
-        epoch, found, number = (after or "").partition("-")
-        if not found or epoch != self.epoch or not number.isdecimal() or len(number) > 18:
-            return None
-        place = int(number)
-        return place if place <= self.sequence else None
-
-    def _frame(self, sequence: int, event: str, data: str) -> Frame:
-        return Frame(sequence, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
-
     def begin(
-        self, after: str | None, first: Iterable[tuple[str, str]], since: str | None = None
+        self,
+        topic: str,
+        after: str | None,
+        first: Iterable[tuple[str, str]],
+        since: str | None = None,
+        session: str | None = None,
     ) -> tuple[Reader, list[Frame]]:
         """A new reader, and what it gets at once: a greeting, and either `reset` or, without an id, `first`.
 
@@ -253,22 +320,23 @@ class Hub:
 
         `since` is the position before `first` was made: what was said meanwhile follows it.
         """
-        place, made = self.place(after), self.place(since)
-        reader = Reader((self.sequence if made is None else made) if place is None else place)
+        numbers = self.topic(topic).numbers
+        place, made = numbers.place(after), numbers.place(since)
+        reader = Reader((numbers.sequence if made is None else made) if place is None else place, session)
         hello = {
-            "position": self.position,
+            "position": numbers.position,
             "interval": self._interval,
             "version": self._version,
             "server_time": clock.time_ns() / 1e9,
-            "trouble": self.trouble,
+            "trouble": TROUBLE if self.trouble and is_private(topic) else self.trouble,
         }
-        frames = [self._frame(reader.position, "hello", dump(hello))]
+        frames = [numbers.frame(reader.position, "hello", dump(hello))]
         if after and place is None:
-            frames.append(self._frame(reader.position, "reset", "{}"))
+            frames.append(numbers.frame(reader.position, "reset", "{}"))
         first = list(first)
         reader.over = bool(first) and first[-1][0] == ENDED
         if not after or place is None or reader.over:
-            frames.extend(self._frame(self.sequence if reader.over else reader.position, *one) for one in first)
+            frames.extend(numbers.frame(numbers.sequence if reader.over else reader.position, *one) for one in first)
         return reader, frames
 
     async def follow(
@@ -284,11 +352,11 @@ class Hub:
         topic.readers.add(reader)
         try:
             await say(first)
-            while not self._closed and not reader.over:
+            while not (self._closed or reader.over or reader.left):
                 frames = topic.after(reader.position)
                 if frames is None:
-                    reader.position = self.sequence
-                    frames = [self._frame(self.sequence, "reset", "{}")]
+                    reader.position = topic.numbers.sequence
+                    frames = [topic.numbers.frame(reader.position, "reset", "{}")]
                 elif frames:
                     reader.position = frames[-1].sequence
                 reader.sending_since = clock.monotonic()
@@ -315,9 +383,10 @@ async def serve_events(
     send: Send,
     *,
     since: str | None = None,
+    session: str | None = None,
 ) -> None:
     """Serve a topic as server-sent events, over one HTTP connection."""
-    reader, frames = hub.begin(after, first, since)
+    reader, frames = hub.begin(topic, after, first, since, session)
 
     async def say(new: list[Frame]) -> None:
         await send({"type": "http.response.body", "body": b"".join(frame.bytes for frame in new), "more_body": True})
@@ -374,9 +443,10 @@ async def serve_socket(
     send: Send,
     *,
     since: str | None = None,
+    session: str | None = None,
 ) -> None:
     """Serve a topic as messages of a WebSocket; what the other side says is read and not used."""
-    reader, frames = hub.begin(after, first, since)
+    reader, frames = hub.begin(topic, after, first, since, session)
 
     async def say(new: list[Frame]) -> None:
         for frame in new:
@@ -397,6 +467,8 @@ async def serve_socket(
     try:
         await main
         code, reason = (1000, "it has ended") if reader.over else (1012, "the monitor ends")
+        if reader.left:
+            code, reason = 1008, "the session is over"
         await send({"type": "websocket.close", "code": code, "reason": reason})
     except asyncio.CancelledError:
         if not main.cancelled():

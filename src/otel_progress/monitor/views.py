@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -15,10 +16,11 @@ from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import STUCK, Verdict
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status, word
-from otel_progress.monitor import moment
-from otel_progress.monitor.below import Judgement
+from otel_progress.monitor import moment, owned
+from otel_progress.monitor.below import Judgement, Line
 from otel_progress.monitor.kept import Event
 from otel_progress.monitor.ledger import Entry, Process, Rival, bare
+from otel_progress.monitor.places import Places
 from otel_progress.monitor.rollup import ALMOST, Part, Whole, roll_up
 from otel_progress.monitor.spans import MARK
 from otel_progress.monitor.states import RANKS, TROUBLE, Label, state_of
@@ -57,6 +59,8 @@ class Views:
         self._core = core
         self._store = store
         self._trace_url = trace_url
+        self.places = Places(store)
+        self._revisions = owned.Revisions()
         self.can_reach: Callable[[str], bool] = lambda _: False
         """Whether a process, by its instance, can be told to cancel."""
         self._rows: dict[str, tuple[int, object, str, Json]] = {}
@@ -78,7 +82,21 @@ class Views:
     def _may_see(self, entry: Entry) -> bool:
         return self._owner is None or self._core.owner_of(entry.head) == self._owner
 
+    def _sees(self, operation_id: str) -> bool:
+        """Whether an operation is there and may be seen; the same answer where it is not there."""
+        entry = self._core.find(operation_id)
+        return entry is not None and self._may_see(entry)
+
+    def may_ask_for_children_of(self, operation_id: str) -> bool:
+        """Whether one may know which operations are below this one: those of others would show that it is there."""
+        return self._owner is None or self._sees(operation_id)
+
     # -- rows
+
+    def revision(self, entry: Entry) -> int:
+        """The revision of its row; of who sees only their own one that rises when what they see changes."""
+        found: int = self.row(entry)["revision"]
+        return found
 
     def row_text(self, entry: Entry) -> str:
         """A row as JSON text; it is made once for each change."""
@@ -118,20 +136,32 @@ class Views:
         try:
             return keys.of_row(self._row(entry, self._now(entry)))
         except (ValueError, TypeError, AttributeError, ArithmeticError):
-            return keys.of_row(self._row(entry, bare(entry.head)))
+            return keys.of_row(self._row(entry, self._shown(bare(entry.head))))
 
     def _now(self, entry: Entry) -> Snapshot:
         """All that was said of an operation, with its clocks as they are now."""
         if not entry.open:
-            return entry.snapshot
-        return moment.at(entry.snapshot, self._core.observer.later(entry, clock.monotonic()))
+            return self._shown(entry.snapshot)
+        return self._shown(moment.at(entry.snapshot, self._core.observer.later(entry, clock.monotonic())))
+
+    def _shown(self, whole: Snapshot) -> Snapshot:
+        return whole if self._owner is None else owned.snapshot(whole, self._sees)
+
+    def _verdict(self, entry: Entry, now: float) -> Verdict | None:
+        """How an operation is, while it is not over."""
+        if not entry.open:
+            return None
+        verdict = self._core.observer.verdict(entry, now)
+        return verdict if self._owner is None else owned.verdict(verdict, entry.snapshot, self._sees)
 
     def _row(self, entry: Entry, seen: Snapshot) -> Json:
-        verdict = self._core.observer.verdict(entry, clock.monotonic()) if entry.open else None
+        verdict = self._verdict(entry, clock.monotonic())
         process = self._core.process_of(entry.instance)
         whole = roll_up(Part(seen, entry.instance), self._below)
         shown = self._core.show(entry, whole.ratio if whole.rolled_up else None)
         out = _row(entry, seen, process, verdict, whole, shown)
+        if self._owner is not None:
+            out["revision"] = self._revisions.of(seen.operation_id, entry.revision, out)
         also = self._also(entry)
         if also:
             out |= {"also_running": also, "warning": _warning(entry, process, also)}
@@ -211,7 +241,7 @@ class Views:
         """All there is of an operation."""
         seen, now = self._now(entry), clock.monotonic()
         lines = self._core.observer.lines(entry, now) if entry.open and seen.branches else []
-        verdict = self._core.observer.verdict(entry, now) if entry.open else None
+        verdict = self._verdict(entry, now)
         process = self._core.process_of(entry.instance)
         children = self.children_of(seen.operation_id)
         if len(children) < CHILDREN and seen.operation_id in self._core.ledger.operations:
@@ -246,7 +276,7 @@ class Views:
                 "ancestors": self._ancestors(seen),
                 "stack": seen.stack if where == seen.stuck_at and (_is_stopped(verdict) or _was_stuck(seen)) else None,
                 "loop": _loop(seen) if entry.open else None,
-                "branches": [_branch(line.branch, line.rests_on) for line in lines] or None,
+                "branches": [self._line(line) for line in lines] or None,
                 "notes_url": f"/operations/{quote(seen.operation_id, safe='')}/events",
                 "trace": self._trace(seen),
                 "process": _process(process, now),
@@ -254,6 +284,15 @@ class Views:
             }
         )
         return keys.of_row(out | keys.of_detail(seen, out))
+
+    def _line(self, line: Line) -> Json:
+        """A line of work, and what it waits for."""
+        branch, rests_on = line.branch, line.rests_on
+        if self._owner is not None:
+            branch = owned.branch(branch, self._sees)
+            if rests_on is not None and not self._sees(rests_on):
+                branch, rests_on = replace(branch, reason=f"a child is {word(branch.health)}"), None
+        return _branch(branch, rests_on)
 
     def _child(self, entry: Entry) -> Json:
         """A row, with what tells it from others of its name."""
@@ -270,8 +309,8 @@ class Views:
         while parent is not None and parent not in seen and len(found) < ANCESTORS:
             seen.add(parent)
             above = self._core.find(parent)
-            if above is not None and not self._may_see(above):
-                above = None
+            if self._owner is not None and (above is None or not self._may_see(above)):
+                break
             found.append(_clean({"id": parent, "name": above.head.name if above is not None else None}))
             parent = above.head.parent_id if above is not None else None
         return found[::-1]

@@ -3,7 +3,8 @@
 Asking is all that is done: code finds out by `raise_if_cancelled`, a loop over `track` by `OperationCancelled` at its
 next item, and the asyncio task in which the operation is current is cancelled at its next await. Nothing is killed, and
 an answer says only what is known: that it was asked.
-A command of the kind `warn` asks for nothing: its reason is logged as a warning.
+A command of the kind `warn` asks for nothing: its reason is logged as a warning. One of the kind `cancel-owned` names
+an owner, and reaches nothing that names another; a version that does not know the kind refuses it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
 from otel_progress.live.context import innermost
 from otel_progress.live.counters import Request
 from otel_progress.live.drops import drops
+from otel_progress.live.engine.reach import DEPTH, Reach
 from otel_progress.live.node import Handle, asked_to_stop
 from otel_progress.live.reading import is_task
 from otel_progress.live.registry import registry
@@ -34,12 +37,12 @@ log = logging.getLogger("otel_progress")
 RECEIVED: Final = "received"
 REFUSED: Final = "refused"
 UNKNOWN: Final = "unknown"
+CANCEL: Final = "cancel"
+CANCEL_OWNED: Final = "cancel-owned"
 REMEMBERED: Final = 1_000
 """Commands whose answers are remembered, for those that come twice."""
 ID_LENGTH: Final = 200
 """Characters that the id of a command may have."""
-DEPTH: Final = 1_000
-"""Handles that may lie within each other where one is looked for."""
 AGAIN_FIRST: Final = 0.05
 AGAIN_MOST: Final = 1.0
 """Seconds from one look for the task to the next, while the operation is current in none."""
@@ -89,25 +92,43 @@ def obey(command: Mapping[str, Any]) -> tuple[str, str]:
     if command["kind"] == "warn":
         log.warning("%s", said(reason))
         return RECEIVED, ""
-    if command["kind"] != "cancel":
+    if command["kind"] not in (CANCEL, CANCEL_OWNED):
         return REFUSED, "this version knows no such command"
+    reach = _reach(command)
     operation = _find(key)
     if operation is None or operation._status.final:
         return (REFUSED, "it has ended") if _was_here(key) else (UNKNOWN, "no such operation runs in this process")
+    if not reach.has(operation):
+        return REFUSED, "it names another owner"
     if attempt is not None and attempt != operation.attempt:
         return REFUSED, f"attempt {operation.attempt} runs, not attempt {attempt}"
     why = said(reason)
-    stop(operation, why, below=True)
-    for each in (operation, *_below(operation)):
-        _stop_loops(each, why)
+    for each in stop(operation, why, below=reach):
+        _stop_loops(each, why, in_tasks=reach.holds_others(each))
     return RECEIVED, ""
 
 
-def _stop_loops(operation: Operation, reason: str) -> None:
-    """Make its `track` loops raise at their next item, where no asyncio task runs them."""
+def _reach(command: Mapping[str, Any]) -> Reach:
+    """What a command may stop.
+
+    Raises:
+        ValueError: where it is to be limited to an owner, and names none.
+    """
+    if command["kind"] == CANCEL:
+        return Reach()
+    owner = command["owner"]
+    if type(owner) is not str or not owner:
+        raise ValueError("an owner is a text")
+    return Reach(owner)
+
+
+def _stop_loops(operation: Operation, reason: str, *, in_tasks: bool) -> None:
+    """Make its `track` loops raise at their next item; those of asyncio tasks only where the task is spared."""
     request = operation._request = Request(asked_to_stop(operation.name, reason))
     for node in (operation, *(operation._running or ())):
         node._stop_loops(request)
+        for lane in list(node._lanes or ()) if in_tasks else ():
+            lane.stop(request)
 
 
 def said(reason: str | None) -> str:
@@ -117,22 +138,26 @@ def said(reason: str | None) -> str:
 
 
 def stop(
-    operation: Operation, reason: str, *, below: bool = False, still: Callable[[Operation], bool] | None = None
-) -> None:
+    operation: Operation, reason: str, *, below: Reach | None = None, still: Callable[[Operation], bool] | None = None
+) -> list[Operation]:
     """Ask the work to cancel: its code finds out when it asks, the asyncio task that runs it at its next await.
 
     Args:
         operation: what is asked.
         reason: why, as it is shown.
-        below: ask the operations of this process that are a part of it, too.
+        below: ask the operations of this process that are a part of it, too, as far as this reaches.
         still: says on the event loop whether the task is still to be cancelled.
+
+    Returns:
+        Those that were asked, itself first.
     """
     cancelled: weakref.WeakSet[Any] = weakref.WeakSet()
-    asked = [operation, *_below(operation)] if below else [operation]
+    asked = [operation, *(() if below is None else below.below(operation))]
     for each in asked:
         each.request_cancel(reason)
     for each in asked:  # the outermost first: what it started in a task group is then cancelled in the group's own way
-        _Hand(each, reason, still, cancelled, inner=each is not operation).reach()
+        _Hand(each, reason, still, cancelled, below or Reach(), inner=each is not operation).reach()
+    return asked
 
 
 class _Hand:
@@ -144,6 +169,7 @@ class _Hand:
         reason: str,
         still: Callable[[Operation], bool] | None,
         cancelled: weakref.WeakSet[Any],
+        limits: Reach,
         *,
         inner: bool,
     ) -> None:
@@ -152,6 +178,8 @@ class _Hand:
         self._still = still
         self._cancelled = cancelled
         self._inner = inner
+        self._limits = limits
+        self._held = False
         self._looks = 0
 
     def reach(self) -> None:
@@ -175,15 +203,26 @@ class _Hand:
         task = _task(operation)
         if task is None or self._looks >= LOOKS:
             return
-        self._looks += 1
         loop = task.get_loop()
         if not _runs_here(loop):
+            self._looks += 1
             self.reach()
+        elif self._spares(operation, task):
+            loop.call_later(AGAIN_MOST if self._held else AGAIN_FIRST, self._on_loop)
+            self._held = True
+        elif self._held and operation._request is not None and operation._request.told:
+            return  # a loop has raised meanwhile: it ends, or cleans up
         elif _is_current(operation, task):
             self._cancel(task)
         else:
             # Between two items of an async generator the task runs code that is no part of the operation.
+            self._looks += 1
             loop.call_later(min(AGAIN_MOST, AGAIN_FIRST * self._looks), self._on_loop)
+
+    def _spares(self, operation: Operation, task: Any) -> bool:
+        """Whether to cancel the task now would cancel what belongs to others, as what it waits for goes with it."""
+        inside = any(self._limits.names_another(each) for each in _within(operation, task))
+        return inside or self._limits.holds_others(operation)
 
     def _cancel(self, task: Any) -> None:
         if task in self._cancelled:
@@ -212,15 +251,26 @@ def _runs_here(loop: Any) -> bool:
 
 def _is_current(operation: Operation, task: Any) -> bool:
     """Whether a task that waits at an await is inside the operation, and not before, behind or beside it."""
+    return any(node is operation for node in _entered(task))
+
+
+def _within(operation: Operation, task: Any) -> list[Operation]:
+    """The operations that a task entered inside of an operation."""
+    inner = takewhile(lambda node: node is not operation, _entered(task))
+    return [node.operation for node in inner if isinstance(node, Handle) and node.operation is not operation]
+
+
+def _entered(task: Any) -> Iterator[Any]:
+    """The handles that a task is inside of, from the innermost one on."""
     context = _context(task)
     node: Any = None if context is None else context.get(innermost)
     for _ in range(DEPTH):
-        if node is None or node is operation:
-            break
+        if node is None:
+            return
+        yield node
         token = node._context
         before = None if token is None else token.old_value
         node = before if isinstance(before, Handle) else node._parent
-    return node is operation
 
 
 def _context(task: Any) -> Context | None:
@@ -246,29 +296,3 @@ def _find(key: str) -> Operation | None:
 def _was_here(key: str) -> bool:
     """Whether an operation of this id ran in this process."""
     return key in registry.attempts or key in registry.live or key.startswith(f"{registry.prefix}-")
-
-
-def _below(operation: Operation) -> Iterator[Operation]:
-    """The running operations of this process that are a part of it, at any depth."""
-    for other in registry.operations():
-        if other is not operation and other._status is Status.RUNNING and _is_below(other, operation):
-            yield other
-
-
-def _is_below(other: Operation, operation: Operation) -> bool:
-    above: Operation | None = other
-    for _ in range(DEPTH):
-        above = _above(above) if above is not None else None
-        if above is None or above is operation:
-            break
-    return above is not None and above is operation
-
-
-def _above(operation: Operation) -> Operation | None:
-    """The operation that it is a part of, if that is of this process."""
-    parent = operation._opts.parent or operation._parent
-    if isinstance(parent, Handle):
-        return parent.operation
-    key = getattr(parent, "operation_id", parent)
-    ref = None if key is None else registry.live.get(key)
-    return None if ref is None else ref()
