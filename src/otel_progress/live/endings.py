@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_progress.errors import OperationCancelled
 from otel_progress.live import redaction
+from otel_progress.model import values
 from otel_progress.model.status import Status
 
 _CANCELLED = frozenset(
@@ -39,12 +40,18 @@ def _ending(error: BaseException) -> Status:
     return Status.FAILED
 
 
+def message(error: BaseException, limit: int = values.MESSAGE_LENGTH) -> str:
+    """What the exception says, at most `limit` characters; empty where it says nothing or can't be asked."""
+    try:
+        said = str.__str__(str(error))
+    except Exception:
+        return ""
+    return said if len(said) <= limit else f"{said[: limit - 1]}…"
+
+
 def words(error: BaseException | None) -> str | None:
     """The exception in a line."""
     if error is None:
         return None
-    try:
-        said = str.__str__(str(error))
-    except Exception:
-        said = ""
+    said = message(error, values.MESSAGE_LENGTH + redaction.MARGIN + 1)  # not all of a huge one is copied
     return redaction.text("exception", f"{type(error).__name__}: {said}" if said else type(error).__name__)
