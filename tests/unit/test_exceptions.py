@@ -149,7 +149,7 @@ def test_a_large_group_names_how_many_it_leaves_out() -> None:
     assert "and 1 more exceptions" in exceptions.stacktrace(nested)
 
 
-class Hostile(Exception):  # noqa: N818
+class Hostile(Exception):
     """It lies about where it came from, and can't be shown."""
 
     __cause__ = property(lambda self: 1 / 0)  # type: ignore[assignment]

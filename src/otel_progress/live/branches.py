@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_progress.live.running import STAGES, is_inside
+from otel_progress.live.running import STAGES, innermost, is_inside
 from otel_progress.model.snapshot import Wait
 from otel_progress.model.status import Status
 
@@ -94,9 +94,7 @@ def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
     found = None
     if depth > DEPTH:
         return None
-    if not operation._children and not any(
-        node._waits or node._suspended for node in (operation, *(operation._running or ()))
-    ):
+    if _plainly_works(operation) or (operation._children and _newest_works(operation)):
         return None
     for line in lines(operation):
         own = line.child is None or line.wait is not None
@@ -108,16 +106,58 @@ def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
     return found
 
 
-def paused_since(node: Handle, now: float) -> float | None:
-    """The monotonic time since which every branch in a handle waits and none moved; None while any of them works."""
+def _plainly_works(operation: Operation) -> bool:
+    """Whether the branch of the stage that started last certainly waits for nothing; no other is looked at."""
+    if operation._children:
+        return False
+    node: Handle | None = innermost(operation)
+    while node is not None:
+        if node._waits or node._suspended:
+            return False
+        node = node._parent if node is not operation else None
+    return True
+
+
+def _newest_works(operation: Operation) -> bool:
+    """Whether the child that started last certainly waits for nothing, nor is waited for by a declared wait."""
+    if operation._pauses:
+        return False
+    child = operation._children.newest() if operation._children else None
+    return child is not None and _plainly_works(child)
+
+
+class Lookup:
+    """The branches of an operation at one moment, looked up when they are asked for first."""
+
+    __slots__ = ("_lines", "_operation")
+
+    def __init__(self, operation: Operation) -> None:
+        """Of an operation."""
+        self._operation = operation
+        self._lines: list[Line] | None = None
+
+    def lines(self) -> list[Line]:
+        """The branches that run."""
+        if self._lines is None:
+            self._lines = lines(self._operation)
+        return self._lines
+
+
+def paused_since(node: Handle, now: float, lookup: Lookup | None = None) -> float | None:
+    """The monotonic time since which every branch in a handle waits and none moved; None while any of them works.
+
+    Args:
+        node: the handle.
+        now: the monotonic time.
+        lookup: the branches of its operation, where several handles are asked about in one look.
+    """
     operation = node.operation
-    running = tuple(operation._running or ())
-    if not operation._children and not any(each._waits for each in (operation, *running)):
+    if not operation._children and not operation._pauses:
         return None
-    if len(running) > STAGES:  # too many to look at for each of them
+    if len(operation._running or ()) > STAGES:  # too many to look at for each of them
         return max(node._moved_at, _most_overdue(node._waits).since) if node._waits else None
     since: float | None = None
-    for line in lines(operation):
+    for line in lines(operation) if lookup is None else lookup.lines():
         if line.node is node or (line.node is not operation and is_inside(line.node, node)):
             began = _waits_since(line, now)
             if began is None:
@@ -140,8 +180,7 @@ def _left(wait: Wait) -> float:
 
 def children(operation: Operation) -> list[Operation]:
     """The child operations that were started in this process and still run."""
-    found = [child for ref in tuple(operation._children or ()) if (child := ref()) is not None]
-    return [child for child in found if not child._status.final]
+    return operation._children.alive() if operation._children else []
 
 
 class _Look:

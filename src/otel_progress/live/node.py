@@ -476,8 +476,9 @@ class Handle:
     def _step(self, key: str) -> None:
         """Tell the step to this handle and to what is around it."""
         now = clock.monotonic()
+        lives = self._with_loops(now).lives(self.operation)
         for node in around(self):
-            node._with_loops(now).step(node, key, now)
+            node._with_loops(now).step(node, key, now, lives)
 
     def usage(
         self,

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress.live.below import Below, around
-from otel_progress.live.branches import paused_since
+from otel_progress.live.branches import Lookup, paused_since
+from otel_progress.live.running import innermost
 from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned
 from otel_progress.model.health import STUCK
@@ -90,6 +91,7 @@ class Survey:
         self._depth = depth
         self._measures: dict[int, Measure] = {}
         self._inside: dict[int, _Inside] = {}
+        self.lookup = None if operation is None else Lookup(operation)
         if operation is not None:
             self._read(operation, depth)
 
@@ -169,8 +171,7 @@ def settled(node: Handle) -> Measure:
 
 def _children(operation: Operation) -> Iterable[Operation]:
     """The child operations that were started in this process and run."""
-    found = [ref() for ref in tuple(operation._children or ())]
-    return [child for child in found if child is not None and not child._status.final]
+    return operation._children.alive() if operation._children else ()
 
 
 def _is_inner(inner: Handle, outer: Handle) -> bool:
@@ -358,12 +359,11 @@ def observe(node: Handle, now: float) -> None:
 def _is_alone(node: Handle) -> bool:
     """Whether it only counts: nothing runs or ran inside it, and no ratio or plan says how far it is."""
     operation = node.operation
-    running = operation._running
     if node._below is not None or operation._children or node._ratio is not None:
         return False
     if node is operation:
-        return not running and operation._opts.plan is None
-    return bool(running) and running[-1] is node  # type: ignore[index]
+        return not operation._running and operation._opts.plan is None
+    return innermost(operation) is node
 
 
 def _surveyed(operation: Operation, now: float) -> Survey:
@@ -391,7 +391,7 @@ def eta(node: Handle, found: Measure, now: float, survey: Survey) -> Estimate | 
     operation = node.operation
     if node._status is not Status.RUNNING or (node is operation and operation._health in STUCK):
         return None
-    now = min(now, paused_since(node, now) or now)
+    now = min(now, paused_since(node, now, survey.lookup) or now)
     options = node._opts  # type: ignore[attr-defined]
     plan: Plan | None = getattr(options, "plan", None)
     if plan is not None and not node._own and not found.total:
