@@ -96,7 +96,7 @@ class Waiting:
 def _leave_out(node: Handle, now: float) -> None:
     """A wait of a handle ends: it says nothing of the pace of those of which every branch waited."""
     pausing: Handle | None = node
-    lookup = Lookup(node.operation)
+    lookup = Lookup()
     while pausing is not None:
         if pausing._pace is not None:
             since = paused_since(pausing, now, lookup)
