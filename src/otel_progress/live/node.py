@@ -298,21 +298,36 @@ class Handle:
     def advance(self, n: Number = 1, unit: str | None = None) -> None:
         """Add `n` completed units; from now on this count rules, not that of `track`.
 
+        Anything else than such a number is ignored, with a warning once a call site; what was counted stays.
+
         Args:
-            n: how many; a number of at least 0.
+            n: how many; a number of at least 0 and below 2**63, of any kind.
             unit: what is counted where it is not the unit of the handle: a counter of its own beside the progress.
         """
         if unit is None:
             try:
-                self._advanced += n
+                if n < 1_073_741_823:  # no NaN, no infinity; an int of one digit in CPython, so that this costs least
+                    self._advanced += n
+                else:
+                    self._add(n)
             except Exception:
-                self._no_number(n)
+                self._add(n)
         else:
             self._count_in(unit, n)
 
-    def _no_number(self, n: object) -> None:
-        drops.add(semconv.DROP_VALUE)
-        callsite.refused("advance", "n", n)
+    def _add(self, n: Any) -> None:
+        """Add a number that is large, or can't be added as it is (a Decimal to a float); refuse what is none."""
+        known = values.count(n, drops)
+        if known is None:
+            callsite.refused("advance", "n", n)
+            return
+        if known >= values.INT_MAX:
+            callsite.refused("advance", "n", n, "below 2**63")
+            return
+        try:
+            self._advanced += known
+        except Exception:  # a Decimal and a float
+            self._advanced = self._plain_advanced() + known
 
     def _count_in(self, unit: str, n: Number) -> None:
         """Add to the counter of another unit."""
@@ -667,6 +682,8 @@ class Handle:
         if raw is self._sound_raw:
             return sound  # type: ignore[no-any-return]
         known = values.number(raw, drops)
+        if getattr(raw, "itemsize", 8) < 8:
+            self._narrow(raw)
         if known is None:
             self._fell(sound, raw)
             known = self._advanced = sound  # what it was before something came that is no number
@@ -686,6 +703,17 @@ class Handle:
             self.name,
             values.shown(before),
             values.shown(now),
+        )
+
+    def _narrow(self, raw: object) -> None:
+        """Say once that sums of this kind of number wrap around."""
+        callsite.warn_of(
+            "narrow",
+            f"{self.operation.name}/{self._path or ''}",
+            "%s %r counts in %s, whose sums lose what does not fit; call advance(int(n)) or advance(float(n))",
+            "operation" if self.operation is self else "stage",
+            self.name,
+            type(raw).__name__,
         )
 
     def _begin_in(self, outer: Handle) -> None:
@@ -829,9 +857,12 @@ def _locked_advance(self: Handle, n: Number = 1, unit: str | None = None) -> Non
         return
     with _advance_lock:
         try:
-            self._advanced += n
+            if n < 1_073_741_823:
+                self._advanced += n
+            else:
+                self._add(n)
         except Exception:
-            self._no_number(n)
+            self._add(n)
 
 
 _advance_lock = threading.Lock()
