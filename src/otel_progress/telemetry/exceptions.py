@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import traceback
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -191,25 +190,28 @@ def _members(error: BaseException) -> tuple[BaseException, ...] | None:
 
 def _frames(trace: TracebackType | None) -> list[str]:
     """The frames of a traceback as texts."""
-    outer: list[TracebackType] = []
-    inner: deque[TracebackType] = deque(maxlen=INNER)
-    while trace is not None and len(outer) < OUTER:
-        outer.append(trace)
-        trace = trace.tb_next
-    passed = 0
-    while trace is not None:
-        inner.append(trace)
-        passed += 1
-        trace = trace.tb_next
-    left_out = passed - len(inner)
+    outer, rest = _first(trace, OUTER)
+    ahead, left_out = _first(rest, INNER)[1], 0
+    while ahead is not None and rest is not None:  # to the end; nothing else tells how long it is
+        ahead, rest = ahead.tb_next, rest.tb_next
+        left_out += 1
     found = list(_unrepeated(outer))
     if left_out:
         found.append(f"  … {left_out} frames are left out …\n")
-    found += _unrepeated(inner)
+    found += _unrepeated(_first(rest, INNER)[0])
     return found
 
 
-def _unrepeated(traces: list[TracebackType] | deque[TracebackType]) -> Iterator[str]:
+def _first(trace: TracebackType | None, most: int) -> tuple[list[TracebackType], TracebackType | None]:
+    """So many frames of a traceback, and what comes after them."""
+    found: list[TracebackType] = []
+    while trace is not None and len(found) < most:
+        found.append(trace)
+        trace = trace.tb_next
+    return found, trace
+
+
+def _unrepeated(traces: list[TracebackType]) -> Iterator[str]:
     """The frames as texts; of a line that calls itself again and again the first ones, and a count."""
     for _, same in itertools.groupby(traces, lambda trace: (id(trace.tb_frame.f_code), trace.tb_lineno)):
         frames = list(same)
