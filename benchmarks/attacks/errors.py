@@ -203,7 +203,7 @@ SHAPES: dict[str, tuple[Callable[[int, Capture, ExitStack], list[progress.Stage]
 }
 
 
-def _look(stages: list[progress.Stage], seen: Capture) -> None:
+def _look(_stages: list[progress.Stage], seen: Capture) -> None:
     seen.clock.sleep(1)
     seen.look()
 
