@@ -13,7 +13,7 @@ from otel_progress.errors import InvalidArgument, InvalidState
 from otel_progress.live import callsite, context, hooks, redaction
 from otel_progress.live.below import leave_child
 from otel_progress.live.branches import touch_lanes
-from otel_progress.live.children import Children
+from otel_progress.live.child_operations import ChildOperations
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import guarded, tell_once
@@ -139,7 +139,7 @@ class Operation(Handle):
     _tracks = False
     """Whether a loop was opened anywhere in it."""
     _slow = False
-    _children: Children | None = None
+    _children: ChildOperations | None = None
     _late = False
     _rationed: deque[Any] | None = None
     _stage_tokens: Any = None
@@ -506,7 +506,8 @@ class Operation(Handle):
             return
         children = self._children
         if children is None:
-            children = vars(self).setdefault("_children", Children())  # one step, so that two threads get the same
+            # one step, so that two threads get the same
+            children = vars(self).setdefault("_children", ChildOperations())
         children.take(child)
         child._begin_in(child._host() or self)
         self._check_at = 0.0

@@ -12,7 +12,7 @@ PRUNE: Final = 64
 """Children from which on those that were dropped without an end are looked for."""
 
 
-class Children(dict["weakref.ref[Operation]", None]):
+class ChildOperations(dict["weakref.ref[Operation]", None]):
     """The children that run, in the order of their start; each leaves in one step.
 
     Written by the threads in which children start and end, read by the ticker; no step needs a lock.
