@@ -19,9 +19,10 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Branch, Snapshot, Wait
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.core import Core, _Job
+from otel_progress.monitor.core import Core
 from otel_progress.monitor.otlp import Envelope
 from otel_progress.monitor.store import Store
+from otel_progress.monitor.waiting import Job
 from otel_progress.telemetry import protobuf
 from otel_progress.testing import FakeClock
 
@@ -66,7 +67,7 @@ class Rig:
         """A process sends these."""
         for at in range(0, len(records), CHUNK):
             body = request(records[at : at + CHUNK], instance)
-            self.core._work([_Job(Envelope("logs", body), lambda _: None, True)])
+            self.core._work([Job(Envelope("logs", body), lambda _: None, True)])
 
     def judged(self, seconds: int, *beating: str) -> int:
         """How many operations are judged in so many seconds, in which these processes are heard."""
@@ -175,7 +176,7 @@ def fill(path: Path, operations: int) -> None:
     core = Core(store)
     for at in range(0, operations, CHUNK):
         records = [said(running(n)) for n in range(at, min(at + CHUNK, operations))]
-        core._work([_Job(Envelope("logs", request([beat(), *records])), lambda _: None, True)])
+        core._work([Job(Envelope("logs", request([beat(), *records])), lambda _: None, True)])
     store.close()
 
 

@@ -227,7 +227,7 @@ def advance(n: Number = 1, unit: str | None = None) -> None:
     """Add `n` completed units.
 
     Args:
-        n: how many; a number of at least 0.
+        n: how many; a number of at least 0 and below 2**63. Anything else is ignored, with a warning once a call site.
         unit: what is counted where it is not the unit of the stage: a counter of its own beside the progress.
     """
     try:

@@ -14,6 +14,7 @@ import pytest
 import otel_progress as progress
 from otel_progress import InvalidArgument, Operation, StagePlan, phases, semconv
 from otel_progress.live import callsite
+from otel_progress.model import values
 from otel_progress.model.values import INT_MAX
 from otel_progress.testing import Capture
 
@@ -188,6 +189,88 @@ def test_an_operation_used_before_its_start(
         f"{name}() at {line} comes before the start of operation 'work', so nobody sees it; "
         "call start() first, or open it with 'with'"
     )
+
+
+KEPT = {
+    "NaN": ([5, math.nan, 3], 8),
+    "infinity": ([5, math.inf, 3], 8),
+    "a NaN of decimals": ([5, Decimal("nan"), 3], 8),
+    "a NaN among floats": ([0.5, math.nan, 0.25], 0.75),
+    "beyond 64 bits": ([5, 10**400, 3], 8),
+    "beyond all floats": ([1.5, 10**400, 3], 4.5),
+    "a complex number": ([5, 1j, 3], 8),
+    "a list": ([5, [1], 3], 8),
+    "nothing": ([5, None, 3], 8),
+}
+
+
+@pytest.mark.parametrize("look", [False, True], ids=["unseen", "seen"])
+@pytest.mark.parametrize(("steps", "count"), KEPT.values(), ids=KEPT)
+def test_what_is_no_number_takes_no_count_away(
+    steps: list[Any], count: float, look: bool, progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`advance` ignores what it can't count, and names value, call site and remedy; what was counted stays.
+
+    That holds whether or not the ticker looked in between.
+    """
+    with progress.operation("survey") as op:
+        for step in steps:
+            op.advance(step)
+            if look:
+                progress_capture.advance(1)
+        op.update(message="update() works on")
+        assert op.snapshot().progress.completed == count
+    (record,) = (record for record in caplog.records if record.levelname == "WARNING")
+    told = record.getMessage()
+    assert "test_misuse.py" in told
+    assert values.shown(steps[1]) in told
+    assert "is ignored: n must be " in told
+
+
+MIXED = {
+    "floats and decimals": ([1.5, Decimal("2.5"), 1, Decimal("0.5"), 0.5], 6),
+    "decimals and floats": ([Decimal("1.5"), 2.5, Decimal(1)], 5),
+    "fractions": ([Fraction(1, 4), 0.5, Fraction(1, 4), 1], 2),
+    "truths": ([True, True, False], 2),
+    "large numbers": ([2**40, 2**40, 1], 2**41 + 1),
+    "large floats": ([1e12, 0.5], 1e12 + 0.5),
+    "large decimals and floats": ([0.5, Decimal(2**40)], 2**40 + 0.5),
+}
+
+
+@pytest.mark.parametrize(("steps", "count"), MIXED.values(), ids=MIXED)
+def test_numbers_of_different_kinds_add_up(
+    steps: list[Any], count: float, progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ints, bools, floats, decimals and fractions count together, in any order, without a warning."""
+    with progress.operation("survey") as op:
+        for step in steps:
+            op.advance(step)
+        assert op.snapshot().progress.completed == count
+        op.update(completed=count)
+        op.advance(1)
+        assert op.snapshot().progress.completed == count + 1
+    assert caplog.records == []
+
+
+class Byte(int):
+    """A number of 8 bits, as numpy has them: sums wrap around."""
+
+    itemsize = 1
+
+    def __add__(self, other: int) -> Byte:
+        return Byte((int(self) + int(other)) % 256)
+
+    __radd__ = __add__
+
+
+def test_numbers_that_wrap_around_are_told(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """A count in numbers of fewer than 64 bits is lost where it wraps; the first look says so, and what to do."""
+    with progress.operation("survey") as op:
+        op.advance(Byte(200))
+        progress_capture.advance(1)
+    (record,) = caplog.records
+    assert "counts in Byte, whose sums lose what does not fit; call advance(int(n))" in record.getMessage()
 
 
 def test_advance_before_the_start_is_told_at_the_start(

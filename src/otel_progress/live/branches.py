@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_progress.live.running import STAGES, is_inside
+from otel_progress.live.running import STAGES, innermost, is_inside
 from otel_progress.model.snapshot import Wait
 from otel_progress.model.status import Status
 
@@ -78,15 +78,27 @@ class Line(NamedTuple):
 
 def lines(operation: Operation) -> list[Line]:
     """The branches of an operation that run now; at least one while it runs."""
-    running = tuple(operation._running or ())
-    if not operation._children and operation._lanes is None and len(running) < 2:
-        if not running:
-            waits = operation._waits
-            return [Line(operation, operation._moved_at, wait=_most_overdue(waits) if waits else None)]
-        if running[0]._lanes is None and not operation._waits and not running[0]._waits:
-            return [_alone(Line(running[0], _moved_at(running[0])))]
-    found = _Look(operation, running).found
+    only = only_line(operation)
+    if only is not None:
+        return [only]
+    found = _Look(operation, tuple(operation._running or ())).found
     return [_alone(found[0])] if len(found) == 1 and found[0].child is None else found
+
+
+def only_line(operation: Operation) -> Line | None:
+    """The branch of an operation that plainly has only one; None where that takes a closer look."""
+    running = operation._running
+    if operation._children or operation._lanes is not None:
+        return None
+    if not running:
+        waits = operation._waits
+        return Line(operation, operation._moved_at, wait=_most_overdue(waits) if waits else None)
+    if len(running) > 1 or operation._waits:
+        return None
+    stage = innermost(operation)
+    if stage is operation or stage._lanes is not None or stage._waits:
+        return None
+    return Line(stage, _moved_around(stage, _moved_at(stage)))
 
 
 def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
@@ -94,9 +106,7 @@ def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
     found = None
     if depth > DEPTH:
         return None
-    if not operation._children and not any(
-        node._waits or node._suspended for node in (operation, *(operation._running or ()))
-    ):
+    if _plainly_works(operation) or (operation._children and _newest_works(operation)):
         return None
     for line in lines(operation):
         own = line.child is None or line.wait is not None
@@ -108,16 +118,57 @@ def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
     return found
 
 
-def paused_since(node: Handle, now: float) -> float | None:
-    """The monotonic time since which every branch in a handle waits and none moved; None while any of them works."""
+def _plainly_works(operation: Operation) -> bool:
+    """Whether the branch of the stage that started last certainly waits for nothing; no other is looked at."""
+    if operation._children:
+        return False
+    node: Handle | None = innermost(operation)
+    while node is not None:
+        if node._waits or node._suspended:
+            return False
+        node = node._parent if node is not operation else None
+    return True
+
+
+def _newest_works(operation: Operation) -> bool:
+    """Whether the child that started last certainly waits for nothing, nor is waited for by a declared wait."""
+    if operation._pauses:
+        return False
+    child = operation._children.newest() if operation._children else None
+    return child is not None and _plainly_works(child)
+
+
+class Lookup:
+    """The branches of an operation at one moment, looked up when they are asked for first."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self) -> None:
+        """Not looked up yet."""
+        self._lines: list[Line] | None = None
+
+    def lines(self, operation: Operation) -> list[Line]:
+        """The branches of the operation that run; it has to be the same one each time."""
+        if self._lines is None:
+            self._lines = lines(operation)
+        return self._lines
+
+
+def paused_since(node: Handle, now: float, lookup: Lookup | None = None) -> float | None:
+    """The monotonic time since which every branch in a handle waits and none moved; None while any of them works.
+
+    Args:
+        node: the handle.
+        now: the monotonic time.
+        lookup: the branches of its operation, where several handles are asked about in one look.
+    """
     operation = node.operation
-    running = tuple(operation._running or ())
-    if not operation._children and not any(each._waits for each in (operation, *running)):
+    if not operation._children and not operation._pauses:
         return None
-    if len(running) > STAGES:  # too many to look at for each of them
+    if len(operation._running or ()) > STAGES:  # too many to look at for each of them
         return max(node._moved_at, _most_overdue(node._waits).since) if node._waits else None
     since: float | None = None
-    for line in lines(operation):
+    for line in lines(operation) if lookup is None else lookup.lines(operation):
         if line.node is node or (line.node is not operation and is_inside(line.node, node)):
             began = _waits_since(line, now)
             if began is None:
@@ -140,8 +191,7 @@ def _left(wait: Wait) -> float:
 
 def children(operation: Operation) -> list[Operation]:
     """The child operations that were started in this process and still run."""
-    found = [child for ref in tuple(operation._children or ()) if (child := ref()) is not None]
-    return [child for child in found if not child._status.final]
+    return operation._children.alive() if operation._children else []
 
 
 class _Look:
@@ -313,12 +363,17 @@ def _moved_at(node: Handle) -> float:
 
 def _alone(line: Line) -> Line:
     """The only branch there is: what is counted around it counts for it, whatever it counts itself."""
-    latest, node = line.moved_at, line.node
-    above = node._parent if node is not node.operation else None
+    return line._replace(moved_at=_moved_around(line.node, line.moved_at))
+
+
+def _moved_around(node: Handle, latest: float) -> float:
+    """When a handle moved, or anything was counted around it."""
+    operation = node.operation
+    above = node._parent if node is not operation else None
     while above is not None:
         latest = max(latest, above._counted_at)
-        above = above._parent if above is not above.operation else None
-    return line._replace(moved_at=latest)
+        above = above._parent if above is not operation else None
+    return latest
 
 
 def _is_suspended(node: Handle) -> bool:

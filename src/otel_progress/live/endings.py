@@ -44,6 +44,17 @@ def _ending(error: BaseException) -> Status:
     return Status.FAILED
 
 
+def message(error: BaseException, limit: int = values.MESSAGE_LENGTH) -> str:
+    """What the exception says, at most `limit` characters; empty where it says nothing or can't be asked."""
+    try:
+        said = str.__str__(str(error))
+    except BaseException as broken:
+        if of_the_job(broken):
+            raise
+        return ""
+    return said if len(said) <= limit else f"{said[: limit - 1]}…"
+
+
 def words(error: BaseException | None) -> str | None:
     """The exception in a line."""
     if error is None:
@@ -58,10 +69,5 @@ def words(error: BaseException | None) -> str | None:
 
 def _words(error: BaseException) -> str:
     name = values.text(type.__dict__["__name__"].__get__(type(error)), drops)  # whatever its metaclass says
-    try:
-        said = str.__str__(str(error))
-    except BaseException as broken:
-        if of_the_job(broken):
-            raise
-        said = ""
+    said = message(error, values.MESSAGE_LENGTH + redaction.MARGIN + 1)  # not all of a huge one is copied
     return redaction.text("exception", f"{name}: {said}" if said else name)

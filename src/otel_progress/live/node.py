@@ -336,24 +336,43 @@ class Handle:
     def advance(self, n: Number = 1, unit: str | None = None) -> None:
         """Add `n` completed units; from now on this count rules, not that of `track`.
 
+        Anything else than such a number is ignored, with a warning once a call site; what was counted stays.
+
         Args:
-            n: how many; a number of at least 0.
+            n: how many; a number of at least 0 and below 2**63, of any kind.
             unit: what is counted where it is not the unit of the handle: a counter of its own beside the progress.
         """
         if unit is None:
             try:
-                self._advanced += n
+                if n < 1_073_741_823:  # no NaN, no infinity; an int of one digit in CPython, so that this costs least
+                    self._advanced += n
+                else:
+                    self._add(n)
             except BaseException as error:
-                self._no_number(n, error)
+                self._add_anyhow(n, error)
         else:
             self._count_in(unit, n)
 
     @public(name="advance")
-    def _no_number(self, n: object, error: BaseException) -> None:
+    def _add_anyhow(self, n: object, error: BaseException) -> None:
+        """Add what could not be added as it is, unless the error is the job's own."""
         if of_the_job(error):
             raise error
-        drops.add(semconv.DROP_VALUE)
-        callsite.refused("advance", "n", n)
+        self._add(n)
+
+    def _add(self, n: object) -> None:
+        """Add a number that is large, or can't be added as it is (a Decimal to a float); refuse what is none."""
+        known = values.count(n, drops)
+        if known is None:
+            callsite.refused("advance", "n", n)
+            return
+        if known >= values.INT_MAX:
+            callsite.refused("advance", "n", n, "below 2**63")
+            return
+        try:
+            self._advanced += known
+        except TypeError:  # a Decimal and a float
+            self._advanced = self._plain_advanced() + known
 
     @public(name="advance")
     def _count_in(self, unit: str, n: Number) -> None:
@@ -530,8 +549,9 @@ class Handle:
     def _step(self, key: str) -> None:
         """Tell the step to this handle and to what is around it."""
         now = clock.monotonic()
+        lives = self._with_loops(now).lives(self.operation)
         for node in around(self):
-            node._with_loops(now).step(node, key, now)
+            node._with_loops(now).step(node, key, now, lives)
 
     @public()
     def usage(
@@ -723,6 +743,8 @@ class Handle:
         if raw is self._sound_raw:
             return sound  # type: ignore[no-any-return]
         known = values.number(raw, drops)
+        if getattr(raw, "itemsize", 8) < 8:
+            self._narrow(raw)
         if known is None:
             self._fell(sound, raw)
             known = self._advanced = sound  # what it was before something came that is no number
@@ -742,6 +764,17 @@ class Handle:
             self.name,
             values.shown(before),
             values.shown(now),
+        )
+
+    def _narrow(self, raw: object) -> None:
+        """Say once that sums of this kind of number wrap around."""
+        callsite.warn_of(
+            "narrow",
+            f"{self.operation.name}/{self._path or ''}",
+            "%s %r counts in %s, whose sums lose what does not fit; call advance(int(n)) or advance(float(n))",
+            "operation" if self.operation is self else "stage",
+            self.name,
+            type(raw).__name__,
         )
 
     def _begin_in(self, outer: Handle) -> None:
@@ -883,9 +916,12 @@ def _locked_advance(self: Handle, n: Number = 1, unit: str | None = None) -> Non
         return
     with _advance_lock:
         try:
-            self._advanced += n
+            if n < 1_073_741_823:
+                self._advanced += n
+            else:
+                self._add(n)
         except BaseException as error:
-            self._no_number(n, error)
+            self._add_anyhow(n, error)
 
 
 _advance_lock = threading.Lock()

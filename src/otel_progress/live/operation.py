@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -14,6 +13,7 @@ from otel_progress.errors import InvalidArgument, InvalidState, ProgressError
 from otel_progress.live import callsite, context, hooks, parts, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.branches import find_wait, touch_lanes
+from otel_progress.live.child_operations import ChildOperations
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import NOTHING_LEFT, swallow, tell_once
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from otel_progress.live.engine.parallel import Judged
     from otel_progress.live.engine.watchdog import Trouble
     from otel_progress.live.stage import Stage
+    from otel_progress.live.waits import Waiting
     from otel_progress.model.plan import Plan, StagePlan
     from otel_progress.model.repeats import FoldedRuns
     from otel_progress.model.snapshot import Note
@@ -61,7 +62,9 @@ NOTES: Final = 20
 """Lines of the activity feed that a snapshot holds."""
 WEIGHED: Final = 1_000
 """Stage names that may take part in the ratio."""
-
+NEAR: Final = 64
+"""Stages around one that hear in its own thread that it moved."""
+_NEAR: Final = range(NEAR)
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
@@ -130,7 +133,10 @@ class Operation(Handle):
     _cancel_reason: str | None = None
     _request: Request | None = None
     _stages: list[Stage] | None = None
-    _running: list[Stage] | None = None
+    _running: dict[Stage, None] | None = None
+    """The stages that run, in the order of their start; a dict, so that one leaves it in one step."""
+    _pauses: dict[Waiting, None] | None = None
+    """The declared waits that are open anywhere in it."""
     _first_stage: Stage | None = None
     _weighed: dict[str, Stage] | None = None
     _folded: dict[str, tuple[int, float]] | None = None
@@ -150,7 +156,7 @@ class Operation(Handle):
     _tracks = False
     """Whether a loop was opened anywhere in it."""
     _slow = False
-    _children: list[weakref.ref[Operation]] | None = None
+    _children: ChildOperations | None = None
     _late = False
     _rationed: deque[Any] | None = None
     _stage_tokens: Any = None
@@ -361,8 +367,8 @@ class Operation(Handle):
                 pass
 
     def _end(self, status: Status, reason: str | None, error: BaseException | None) -> None:
-        running, self._running = self._running, []  # at once, so that many stages end in a time that grows as they do
-        for stage in reversed(running or ()):
+        running, self._running = self._running, {}  # at once, so that many stages end in a time that grows as they do
+        for stage in reversed(tuple(running or ())):
             stage._finish(status, reason, None)
         with registry.lock:
             before = self._status
@@ -509,7 +515,7 @@ class Operation(Handle):
         with registry.lock:
             if self._stages is None:
                 self._first_stage = stage
-                self._running = []
+                self._running = {}
                 self._stages = []
             return self._stages
 
@@ -544,9 +550,14 @@ class Operation(Handle):
             )
 
     def _touch(self, node: Handle | None, now: float) -> None:
-        """Something got done: the idle time of the node, and of all around it, starts at zero."""
+        """Something got done: the idle time of the node, and of what is around it, starts at zero.
+
+        Of very deep stages the ticker tells those farther out.
+        """
         self._moved_at = now
-        while node is not None and node is not self:
+        for _ in _NEAR:
+            if node is None or node is self:
+                return
             node._moved_at = now
             node = node._parent
 
@@ -579,15 +590,16 @@ class Operation(Handle):
             return
         children = self._children
         if children is None:
-            children = vars(self).setdefault("_children", [])  # one step, so that two threads get the same
-        children.append(weakref.ref(child))
+            # one step, so that two threads get the same
+            children = vars(self).setdefault("_children", ChildOperations())
+        children.take(child)
         child._begin_in(child._host() or self)
         self._check_at = 0.0
 
     def _let_go(self, child: Operation) -> None:
         """A child ended, which is progress of the branch that waited for it."""
-        with registry.lock:
-            self._children = [ref for ref in self._children or () if ref() is not child and ref() is not None]
+        if self._children is not None:
+            self._children.leave(child)
         leave_child(child, child._host() or self)
         if self._status is Status.RUNNING:
             host, ended = child._host() or self, child._ended or clock.monotonic()

@@ -25,10 +25,13 @@ KEPT_BAD: Final = 32
 def innermost(operation: Operation) -> Handle:
     """The stage that started last and still runs, else the operation."""
     running = operation._running
-    try:
-        return running[-1] if running else operation
-    except IndexError:
+    if not running:
         return operation
+    try:
+        return next(reversed(running))
+    except (StopIteration, RuntimeError):  # it changes in another thread
+        known = tuple(running)
+        return known[-1] if known else operation
 
 
 def around(node: Handle) -> list[Handle]:
@@ -74,12 +77,12 @@ def fold(operation: Operation) -> None:
 
 def _order(stages: list[Stage], runs: FoldedRuns) -> list[int]:
     """The places of the stages that ended, first those that are folded first."""
-    ended = [place for place, stage in enumerate(stages) if stage._status.final]
-    bad = [place for place in ended if stages[place]._status is not Status.COMPLETED]
+    ended = [(place, stage) for place, stage in enumerate(stages) if stage._status.final]
+    bad = [place for place, stage in ended if stage._status is not Status.COMPLETED]
     kept = frozenset(bad[-KEPT_BAD:])
-    paths = Counter(stages[place]._path for place in ended)
-    ranks = {
-        place: 2 if place in kept else int(paths[stages[place]._path] < 2 and stages[place]._path not in runs)
-        for place in ended
-    }
-    return sorted(ended, key=lambda place: (ranks[place], place))
+    paths = [stage._path for _, stage in ended]
+    times = Counter(paths)
+    once = {path for path, count in times.items() if count < 2 and path not in runs}
+    ranked = [(2 if place in kept else int(path in once), place) for (place, _), path in zip(ended, paths, strict=True)]
+    ranked.sort()
+    return [place for _, place in ranked]

@@ -66,7 +66,7 @@ KNOWN_NAMES: Final = 1_000
 """Names that are remembered as good."""
 _names: Final[set[str]] = set()
 MANY: Final = 256
-"""Stages that an unwatched operation keeps before it folds the older ones."""
+"""Stages that ended and that an unwatched operation keeps before it folds the older ones."""
 
 
 class StageOptions(NamedTuple):
@@ -219,7 +219,7 @@ class Stage(Handle):
             if stages is None:
                 stages = operation._first(self)
             stages.append(self)
-            operation._running.append(self)  # type: ignore[union-attr]
+            operation._running[self] = None  # type: ignore[index]
             operation._moved_at = now
             if parent is not operation:
                 operation._touch(parent, now)
@@ -251,9 +251,7 @@ class Stage(Handle):
             context.outside("stage")
         self._unheard = True
 
-    def _finish(  # noqa: C901 - in one piece, as it is counted in nanoseconds
-        self, status: Status, reason: str | None, error: BaseException | None
-    ) -> None:
+    def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         operation = self._op
         if operation is None or self._status is not RUNNING:
             return
@@ -283,8 +281,7 @@ class Stage(Handle):
             else:
                 hooks.tracing.end(self, status, reason, error, now_ns)
             running = operation._running
-            if running:
-                running.remove(self)
+            ran = running is not None and running.pop(self, self) is None  # not where the whole operation ends
             operation._moved_at = now
             if self._parent is not operation:
                 operation._touch(self._parent, now)
@@ -294,7 +291,7 @@ class Stage(Handle):
                     changes.append((STAGE_ENDED, operation, self, now_ns, EMPTY))
                 else:
                     drops.add(semconv.DROP_QUEUE)
-            elif running and len(operation._stages) > MANY:  # type: ignore[arg-type]
+            elif ran and len(operation._stages) > MANY + len(running):  # type: ignore[arg-type]
                 operation._fold()
         except BaseException as broken:
             if self._status is RUNNING:

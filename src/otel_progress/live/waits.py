@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from otel_progress import clock, semconv
-from otel_progress.live.branches import paused_since, touch_lanes
+from otel_progress.live.branches import Lookup, paused_since, touch_lanes
 from otel_progress.live.drops import drops
 from otel_progress.live.guard import NOTHING_LEFT, swallow
 from otel_progress.live.places import here
@@ -69,6 +69,7 @@ class Waiting:
         if node._waits is None:
             node._waits = []
         node._waits.append(self)
+        vars(node.operation).setdefault("_pauses", {})[self] = None
         node.operation._report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self._reason}))
 
     def __exit__(
@@ -93,6 +94,8 @@ class Waiting:
         now = clock.monotonic()
         _leave_out(node, now)
         node._waits.remove(self)
+        if node.operation._pauses is not None:
+            node.operation._pauses.pop(self, None)
         node._waited += now - self.since
         node.operation._touch(node, now)
         if node.operation._tracks:
@@ -117,9 +120,10 @@ class Waiting:
 def _leave_out(node: Handle, now: float) -> None:
     """A wait of a handle ends: it says nothing of the pace of those of which every branch waited."""
     pausing: Handle | None = node
+    lookup = Lookup()
     while pausing is not None:
         if pausing._pace is not None:
-            since = paused_since(pausing, now)
+            since = paused_since(pausing, now, lookup)
             if since is not None:
                 pausing._pace.skip(since, now)
         pausing = None if pausing is node.operation else pausing._parent

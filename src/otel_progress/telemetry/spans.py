@@ -6,7 +6,6 @@ Spans come from the tracer provider that the application set up. Without one not
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Mapping, MutableMapping
 from contextvars import Token
 from itertools import islice
@@ -20,7 +19,6 @@ from otel_progress import semconv as s
 from otel_progress.live import context, hooks, parts, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.drops import drops
-from otel_progress.live.endings import words
 from otel_progress.live.engine.progress import settled
 from otel_progress.live.guard import tell_once
 from otel_progress.live.node import Handle
@@ -32,6 +30,7 @@ from otel_progress.model.origin import of_the_job
 from otel_progress.model.snapshot import SpanIds
 from otel_progress.model.status import Status as Ending
 from otel_progress.model.values import EMPTY
+from otel_progress.telemetry import exceptions
 from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
@@ -46,8 +45,6 @@ OPERATION_NAME: Final = s.OPERATION_NAME
 _ORDER: Final = {s.OPERATION_STARTED: 0, s.OPERATION_ENDED: 2}
 ATTRIBUTES: Final = 128
 """Attributes of a span; the SDK keeps no more unless told."""
-STACKTRACE: Final = 16_384
-"""Characters kept of a stack trace."""
 _ENVIRONMENT: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
@@ -168,23 +165,9 @@ def _tell_end(
     for name, when, about in _events(node, MOST - recorded):
         span.add_event(name, _event(name, about), when)
     if error is not None and recorded:
-        span.add_event(s.EXCEPTION, _exception(error), now)
+        span.add_event(s.EXCEPTION, exceptions.attributes(error), now)
     if bad:
         span.set_status(Status(StatusCode.ERROR, reason or status.value))
-
-
-def _exception(error: BaseException) -> dict[str, str]:
-    """An exception as OpenTelemetry records it; but nothing in it is too long, or can't be encoded."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    if len(trace) > STACKTRACE:
-        trace = f"{trace[: STACKTRACE // 2]}\n…\n{trace[-STACKTRACE // 2 :]}"
-    return {
-        s.EXCEPTION_TYPE: name,
-        s.EXCEPTION_MESSAGE: (words(error) or "").removeprefix(kind.__name__).removeprefix(": "),
-        s.EXCEPTION_STACKTRACE: redaction.text("stack", trace, STACKTRACE + 3),
-    }
 
 
 def _of_operation(operation: Operation) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from otel_progress.live.engine.progress import Survey, begun, passed, progress_o
 from otel_progress.live.engine.sampling import sample
 from otel_progress.live.registry import registry
 from otel_progress.live.running import STAGES, fold, innermost
-from otel_progress.model.health import STUCK, judge
+from otel_progress.model.health import STUCK, judge, plainly_moves
 from otel_progress.model.plan import StagePlan
 from otel_progress.model.repeats import Runs, StageRuns
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
@@ -31,6 +31,8 @@ def capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
     survey = Survey(operation)  # it may run code of the user's number, which must not hold the lock
     with registry.lock:
         snapshot = _capture(operation, now, now_ns, survey)
+    if plainly_moves(snapshot):
+        return snapshot  # its fields say so already
     verdict = judge(snapshot, snapshot.timestamp)
     object.__setattr__(snapshot, "health", verdict.health)
     object.__setattr__(snapshot, "health_reason", verdict.reason if verdict.troubled else None)

@@ -171,6 +171,18 @@ class Learning:
         stall_after = learned.mixed(found.stall_after, seen)
         return found._replace(stall_after=stall_after, stall_source=learned.source(key[1], seen))
 
+    def slow(self, operation: Operation) -> Limits:
+        """The run time of an operation where nobody named it; for one whose idle time was named."""
+        whole, plan = self._known.get((operation.name, "")), operation._opts.plan
+        state = _state(whole), plan
+        key = operation.name, _SLOW
+        cached = self._limits.get(key)
+        if cached is None or cached[0] != state:
+            if len(self._limits) >= KEYS:
+                self._limits.clear()
+            cached = self._limits[key] = state, _limits(None, whole, _planned(operation))
+        return cached[1]
+
     def longest(self, operation: Operation, node: Handle) -> float:
         """The longest time without progress of a handle of this name that ended well, in seconds."""
         learned = self._known.get(_key(operation, node))
@@ -250,6 +262,10 @@ def _limits(bound: float | None, whole: Learned | None, planned: float | None) -
     if slow is None and whole is not None:
         slow, slow_source = whole.slow_after(), whole.runs_source()
     return Limits(bound, None, slow, slow_source if slow is not None else None)
+
+
+_SLOW: Final = "\0"
+"""Stands for a stage in the key of what is known of the run time alone; no stage has this name."""
 
 
 def _key(operation: Operation, node: Handle) -> Key:

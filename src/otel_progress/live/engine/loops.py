@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress.live import redaction
+from otel_progress.live import below, redaction
 from otel_progress.live.branches import named_stall_after, stall_after
 from otel_progress.live.engine import learning
-from otel_progress.live.running import is_inside
+from otel_progress.live.running import STAGES, around
 from otel_progress.model.health import STUCK
 from otel_progress.model.loop import Loop, Steps
 from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes, Number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from otel_progress.live.node import Handle
+    from otel_progress.live.operation import Operation
 
 LOOP_AFTER: Final = 10
 """Repeats of a step, of a failing stage, or of a cycle of steps, where nothing else was said."""
@@ -64,14 +65,19 @@ class Loops:
         self._grown_at = now
         self._grows_each = 0.0
 
-    def step(self, node: Handle, key: str, now: float) -> None:
+    def step(self, node: Handle, key: str, now: float, lives: Lives) -> None:
         """The work took a step, in its own thread; with what was completed meanwhile, it is the first of a new row."""
-        life, steps = _life(node), self.steps
+        life, steps = lives.of(node, self._since), self.steps
         if steps is None or life != self._life:
             self._life = life
             steps = self.steps = Steps()
         self._last_at = now
         steps.add(key)
+
+    @staticmethod
+    def lives(operation: Operation) -> Lives:
+        """What was completed in an operation up to now, for the steps of its handles."""
+        return Lives(operation)
 
     def stage_started(self, stage: Handle, now: float) -> None:
         """A stage started."""
@@ -95,7 +101,7 @@ class Loops:
             self._longest = max(self._longest, now - self._since)
         self._since = now
         self.stages = Steps()
-        if self.steps is not None and _life(node) != self._life:
+        if self.steps is not None and Lives(node.operation).of(node, now) != self._life:
             self.steps = Steps()  # else they came after it
         self._failed, self._fails, self._grown, self._grows_each = None, 0, 0, 0.0
         if node._more is not None:
@@ -153,18 +159,47 @@ class Loops:
         return Loop(kind, shown, repeats, after, quiet, Attributes({key: n for key, n in spent.items() if n > 0}))
 
 
-def _life(node: Handle) -> Any:
-    """A value that changes with each unit that is completed in the handle, in what runs below it, or on its behalf."""
-    operation = node.operation
-    life = node._life() - node._failures  # what failed is over, but nothing that was got done
-    for stage in tuple(operation._running or ()):
-        if stage is not node and (node is operation or is_inside(stage, node)):
-            life += stage._life() - stage._failures
-    around = node._parent if node is not operation and not node._life() else None
-    while around is not None:
-        life += around._life() - around._failures
-        around = around._parent if around is not operation else None
-    return life
+class Lives:
+    """What was completed in the handles of an operation, read once: values that change with each completed unit.
+
+    Of an operation in which many stages run side by side only what is near a handle is read: this is called in the
+    job's thread. Progress farther away is seen at the ticker's next look.
+    """
+
+    __slots__ = ("_many", "_operation", "_within")
+
+    def __init__(self, operation: Operation) -> None:
+        """Read what runs in an operation now."""
+        running = tuple(operation._running or ())
+        self._operation = operation
+        self._many = len(running) > STAGES
+        self._within: dict[Handle, Any] = {}
+        if not self._many:
+            within = self._within
+            for stage in reversed(running):  # a stage starts after the one around it
+                outer = below.around(stage)
+                within[outer] = within.get(outer, 0) + within.get(stage, 0) + _own(stage)
+
+    def of(self, node: Handle, since: float) -> Any:
+        """Of a handle that made progress at a monotonic time: what it did, with what runs below and around it."""
+        own = node._life()
+        life: Any = own - node._failures + self._within.get(node, 0)
+        if not own and node is not self._operation:
+            for outer in around(node)[1:] if self._many else _all_around(node):
+                life += _own(outer)
+        return (life, since) if self._many else life
+
+
+def _own(node: Handle) -> Any:
+    """What was completed in a handle itself; what failed is over, but nothing that was got done."""
+    return node._life() - node._failures
+
+
+def _all_around(node: Handle) -> Iterator[Handle]:
+    operation, outer = node.operation, node._parent
+    while outer is not None:
+        yield outer
+        outer = outer._parent if outer is not operation else None
 
 
 def _what(stage: Handle) -> str:

@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_progress.live.branches import Line, find_wait, lines, loop_of, stall_after
+from otel_progress.live.branches import Line, find_wait, lines, loop_of, only_line, stall_after
 from otel_progress.live.engine.limits import stall_limit
 from otel_progress.live.running import innermost
 from otel_progress.model.health import STUCK, judge_branch, rank
@@ -74,8 +74,24 @@ def examine(operation: Operation, now: float) -> list[Judged]:
     return found
 
 
+def _calm(operation: Operation, now: float) -> Line | None:
+    """The only branch of an operation, where it plainly moves: no wait, no loop, no trouble, its limit not reached.
+
+    Most looks end here. The verdict on it is progressing, as `examine` finds it.
+    """
+    line = only_line(operation)
+    if line is None or line.wait is not None or operation._troubles or loop_of(line.node) is not None:
+        return None
+    limit = line.limit
+    return line if limit is None or now - line.moved_at < limit else None
+
+
 def see(operation: Operation, now: float) -> Seen:
     """What the snapshot of an operation says of its branches at a monotonic time."""
+    calm = _calm(operation, now)
+    if calm is not None:
+        limit, source = stall_limit(calm.node)
+        return Seen(calm.node, False, False, _fields(calm.idle(now), limit, source))
     found = examine(operation, now)
     worst = found[0]
     line = worst.line
@@ -99,19 +115,25 @@ def see(operation: Operation, now: float) -> Seen:
 def _shown(operation: Operation, judged: Judged) -> dict[str, Any]:
     """The branch that speaks for the operation, as the fields of its snapshot."""
     branch = judged.branch
-    shows_wait = branch.wait is not None
     trouble = _trouble(operation, judged.line)
-    at: dict[str, Any] = {}
-    if trouble is not None and trouble.where is not None:
-        at = {"stuck_at": trouble.where.at, "stack": trouble.where.stack}
+    shown = _fields(branch.idle, branch.stall_after, branch.stall_after_source)
+    shown |= {"loop": branch.loop, "wait": branch.wait}
+    if trouble is not None:
+        shown["health"] = trouble.health
+        if trouble.where is not None:
+            shown |= {"stuck_at": trouble.where.at, "stack": trouble.where.stack}
+    return shown
+
+
+def _fields(idle: float, limit: float | None, source: str | None) -> dict[str, Any]:
+    """The fields of a snapshot that tell of a branch that moves."""
     return {
-        "idle": branch.idle,
-        "stall_after": branch.stall_after,
-        "stall_after_source": branch.stall_after_source,
-        "health": Health.PROGRESSING if trouble is None else trouble.health,
-        "loop": branch.loop,
-        "wait": branch.wait if shows_wait else None,
-        **at,
+        "idle": idle,
+        "stall_after": limit,
+        "stall_after_source": source,
+        "health": Health.PROGRESSING,
+        "loop": None,
+        "wait": None,
     }
 
 
@@ -127,6 +149,9 @@ class Figures(NamedTuple):
 
 def figures(operation: Operation, now: float) -> Figures:
     """The figures of the worst branch that is no child, and of the wait that is due first (all in seconds)."""
+    calm = _calm(operation, now)
+    if calm is not None:
+        return Figures(calm.idle(now), calm.limit, None, innermost(operation), None)
     found = examine(operation, now)
     own = [judged for judged in found if judged.line.child is None]
     if not own:

@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress.live.below import Below, around
-from otel_progress.live.branches import paused_since
+from otel_progress.live.branches import Lookup, paused_since
+from otel_progress.live.node import Handle
+from otel_progress.live.running import innermost
 from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned
 from otel_progress.model.health import STUCK
@@ -17,8 +19,8 @@ from otel_progress.model.status import Status
 from otel_progress.model.values import Number
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
+    from otel_progress.live.stage import Stage
 
 ALMOST: Final = 0.9999
 """The most that is shown before the end, of what was left at the last fall of the raw ratio."""
@@ -31,6 +33,7 @@ OVER: Final = 1.5
 FEW: Final = 2
 """Stages of different kinds that may make up one unit, such as training and validation of an epoch."""
 
+_NOTHING: Final = Handle._advanced
 _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 
 
@@ -90,6 +93,7 @@ class Survey:
         self._depth = depth
         self._measures: dict[int, Measure] = {}
         self._inside: dict[int, _Inside] = {}
+        self.lookup = Lookup()
         if operation is not None:
             self._read(operation, depth)
 
@@ -100,8 +104,10 @@ class Survey:
                 final = host is not operation and host._status.final
                 self._open(around(host) if final else host).kids.append(child)
         for stage in reversed(tuple(operation._running or ())):
-            self._measures[id(stage)] = measure = self._measure(stage)
             outer = around(stage)
+            if id(stage) not in self._inside and _says_nothing(stage) and not outer._part[1]:
+                continue
+            self._measures[id(stage)] = measure = self._measure(stage)
             inside = self._open(outer)
             inside.running += 1
             inside.take(stage, self._inside.pop(id(stage), stage._below))
@@ -125,6 +131,8 @@ class Survey:
         done, total, others = node._progress()
         inside = self._inside.get(id(node)) or (None if node._below is None else _Inside(node._below))
         plan: Plan | None = getattr(node._opts, "plan", None)  # type: ignore[attr-defined]
+        if inside is None and plan is None and node._ratio is None and node._status is not Status.COMPLETED:
+            return _plain(node, done, total, others)
         found = Measure(done, total, node._unit, others, node._ratio, done)
         if inside is not None and inside.kids and (total or node._unit_named or plan is not None):
             self._take_children(node, inside, plan)
@@ -162,6 +170,20 @@ class Survey:
         return _phase_ratio(plan, parts) if plan.starts is not None else _weighted_ratio(plan, parts)
 
 
+def _says_nothing(stage: Handle) -> bool:
+    """Whether nobody counted in a stage, nor said how much there is: it adds nothing to what is around it."""
+    return (
+        stage._advanced is _NOTHING
+        and stage._below is None
+        and stage._lanes is None
+        and stage._more is None
+        and stage._total is None
+        and stage._ratio is None
+        and not stage._own
+        and not stage._recorded
+    )
+
+
 def settled(node: Handle) -> Measure:
     """How far one is in which nothing runs any more."""
     return Survey(None).of(node)
@@ -169,8 +191,7 @@ def settled(node: Handle) -> Measure:
 
 def _children(operation: Operation) -> Iterable[Operation]:
     """The child operations that were started in this process and run."""
-    found = [ref() for ref in tuple(operation._children or ())]
-    return [child for child in found if child is not None and not child._status.final]
+    return operation._children.alive() if operation._children else ()
 
 
 def _is_inner(inner: Handle, outer: Handle) -> bool:
@@ -184,6 +205,13 @@ def _is_inner(inner: Handle, outer: Handle) -> bool:
         return bool(outer._advanced + outer._base - advanced - base <= over - ended)
     except Exception:
         return False
+
+
+def _plain(node: Handle, done: Number | None, total: Number | None, others: Mapping[str, Number]) -> Measure:
+    """Of one that runs and has nothing but its own counts."""
+    if done is None:
+        return Measure(None if total is None else 0, total, node._unit, others, 0.0 if total else None)
+    return Measure(done, total, node._unit, others, min(1.0, done / total) if total else None, done)
 
 
 def _counted(node: Handle, found: Measure, inside: _Inside | None) -> Measure:
@@ -362,8 +390,12 @@ def _is_alone(node: Handle) -> bool:
     if node._below is not None or operation._children or node._ratio is not None:
         return False
     if node is operation:
-        return not running and operation._opts.plan is None
-    return bool(running) and running[-1] is node  # type: ignore[index]
+        return operation._opts.plan is None and (not running or _runs_one_that_says_nothing(operation, running))
+    return innermost(operation) is node
+
+
+def _runs_one_that_says_nothing(operation: Operation, running: Collection[Stage]) -> bool:
+    return len(running) == 1 and not operation._part[1] and _says_nothing(innermost(operation))
 
 
 def _surveyed(operation: Operation, now: float) -> Survey:
@@ -391,7 +423,7 @@ def eta(node: Handle, found: Measure, now: float, survey: Survey) -> Estimate | 
     operation = node.operation
     if node._status is not Status.RUNNING or (node is operation and operation._health in STUCK):
         return None
-    now = min(now, paused_since(node, now) or now)
+    now = min(now, paused_since(node, now, survey.lookup) or now)
     options = node._opts  # type: ignore[attr-defined]
     plan: Plan | None = getattr(options, "plan", None)
     if plan is not None and not node._own and not found.total:

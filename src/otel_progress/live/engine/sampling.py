@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_progress.live.branches import paused_since, stall_after
+from otel_progress.live.below import around
+from otel_progress.live.branches import Lookup, named_stall_after, paused_since, stall_after
 from otel_progress.live.engine import learning, progress
-from otel_progress.live.running import is_inside
+from otel_progress.live.operation import NEAR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from otel_progress.live.node import Handle
     from otel_progress.live.operation import Operation
     from otel_progress.live.stage import Stage
@@ -35,55 +34,132 @@ def sample(operation: Operation, now: float) -> bool:
 
 
 def _sample_with_stages(operation: Operation, running: tuple[Stage, ...], now: float) -> bool:
-    """The same for an operation with running stages, the outer ones first."""
-    moved = False
-    outer = {stage._parent for stage in running}
+    """The same for an operation with running stages."""
+    if len(running) > NEAR:
+        _move_outer(operation, running)
+    counted: dict[Handle, float] = {}
+    due = []
     for node in (operation, *running):
+        before = node._moved_at
         if _counted(node, now):
-            moved = True
-            before = node._moved_at
-            operation._touch(node, now)
-            _spread(operation, node, before, running if node in outer else (), now)
-    nodes = [node for node in (operation, *running) if now >= node._observe_at]
-    if nodes:
-        may_wait = bool(operation._children) or any(node._waits for node in (operation, *running))
-        for node in nodes:
-            _observe(node, now, may_wait)
-    return moved
+            counted[node] = before
+        if now >= node._observe_at:
+            due.append(node)
+    if counted:
+        operation._moved_at = now
+        if len(running) == 1:
+            _tell_one(operation, running[0], counted, now)
+        else:
+            _tell_many(operation, running, counted, now)
+    if due:
+        lookup = Lookup() if operation._children or operation._pauses else None
+        for node in due:
+            _observe(node, now, lookup)
+    return bool(counted)
 
 
-def _spread(operation: Operation, node: Handle, before: float, running: Iterable[Stage], now: float) -> None:
-    """What was counted counts for what is around it, and for each stage below that counts nothing of its own."""
-    below = [stage for stage in running if not stage._seen and is_inside(stage, node)]
-    inner = [stage for stage in below if not any(other._parent is stage for other in running)]
-    for leaf in inner or (node,):
-        _learn(operation, leaf, before if leaf is node else max(leaf._moved_at, leaf._counted_at), now)
-    for stage in below:
-        stage._counted_at = now  # by others, on its behalf
-        if stage._loops is not None and not node._only_failed:
-            stage._loops.progressed(stage, now)
-    outer: Handle | None = None if node._only_failed else node
-    while outer is not None:
-        if outer._loops is not None:
-            outer._loops.progressed(outer, now)
-        outer = outer._parent if outer is not operation else None
+def _tell_one(operation: Operation, stage: Stage, counted: dict[Handle, float], now: float) -> None:
+    """What was counted by an operation and its only stage, as `_tell_many` does it."""
+    done = operation in counted and not operation._only_failed
+    if stage in counted:
+        stage._moved_at = now
+        _learn(operation, stage, counted[stage], now)
+        if not stage._only_failed:
+            _progressed(stage, now)
+            done = True
+    if operation in counted:
+        if stage._seen:
+            _learn(operation, operation, counted[operation], now)
+        else:
+            _feed(operation, stage, now)
+            if not operation._only_failed:
+                _progressed(stage, now)
+    if done and operation._loops is not None:
+        operation._loops.progressed(operation, now)
+
+
+def _tell_many(operation: Operation, running: tuple[Stage, ...], counted: dict[Handle, float], now: float) -> None:
+    """What was counted is progress of all that is around it, and of stages below that count nothing of their own.
+
+    One pass each way is enough: a stage starts after the one around it.
+
+    Args:
+        operation: whose stages they are.
+        running: the stages that run, in the order of their start.
+        counted: those that counted since the last look, and when they had moved before.
+        now: the monotonic time.
+    """
+    above = {stage: around(stage) for stage in running}
+    outer = {stage._parent for stage in running}
+    moved: set[Handle] = set()
+    done: set[Handle] = {node for node in counted if not node._only_failed}
+    speaks: set[Handle] = set()  # has a branch inside that counts nothing: what it counts is that branch's
+    for stage in reversed(running):
+        if stage in counted or stage in moved:
+            stage._moved_at = now
+            moved.add(above[stage])
+        if stage in done:
+            done.add(above[stage])
+        if stage in speaks or not (stage._seen or stage in outer):
+            speaks.add(above[stage])
+    for node, before in counted.items():
+        if node not in speaks:
+            _learn(operation, node, before, now)
+    for node in done:
+        _progressed(node, now)
+    fed: set[Handle] = set()
+    fed_done: set[Handle] = set()
+    for stage in running:
+        from_above = above[stage]
+        if from_above not in counted and from_above not in fed:
+            continue
+        fed.add(stage)
+        if from_above in fed_done or (from_above in counted and not from_above._only_failed):
+            fed_done.add(stage)
+        if not stage._seen:
+            _feed(operation, stage, now, learns=stage not in outer)
+            if stage in fed_done:
+                _progressed(stage, now)
+
+
+def _feed(operation: Operation, stage: Stage, now: float, *, learns: bool = True) -> None:
+    """Others counted on behalf of a stage."""
+    if learns:
+        _learn(operation, stage, max(stage._moved_at, stage._counted_at), now)
+    stage._counted_at = now
+
+
+def _progressed(node: Handle, now: float) -> None:
+    if node._loops is not None:
+        node._loops.progressed(node, now)
+
+
+def _move_outer(operation: Operation, running: tuple[Stage, ...]) -> None:
+    """What is around a stage moved when it did: of very deep ones its own thread tells only the nearest."""
+    for stage in reversed(running):
+        outer = stage._parent
+        if outer is not None and outer is not operation and outer._moved_at < stage._moved_at:
+            outer._moved_at = stage._moved_at
 
 
 def _counted(node: Handle, now: float) -> bool:
     """Whether a handle itself counted anything since the last look; its loops are looked at one by one."""
     advanced = node._advanced
-    plain = type(advanced) is int and node._lanes is None and node._more is None
-    life = advanced + node._bumps if plain else node._life()
+    if type(advanced) is int and node._lanes is None and node._more is None:
+        life = advanced + node._bumps
+    else:
+        life = node._life()
     if life == node._seen or life != life:  # NaN differs from itself for ever
         return False
     done, node._done = node._done, life - node._failures
     node._only_failed = done == node._done
     node._seen = life
     node._counted_at = now
-    for lane in tuple(node._lanes or ()):
-        done = lane.completed
-        if done != lane.seen:
-            lane.seen, lane.before, lane.moved_at = done, lane.moved_at, now
+    if node._lanes is not None:
+        for lane in tuple(node._lanes):
+            done = lane.completed
+            if done != lane.seen:
+                lane.seen, lane.before, lane.moved_at = done, lane.moved_at, now
     return True
 
 
@@ -92,6 +168,8 @@ def _learn(operation: Operation, node: Handle, before: float, now: float) -> Non
 
     Where several loops run side by side, each is judged by itself, and so the gaps of each are learned.
     """
+    if node._lanes is None and now - before < STEADY:
+        return
     if not operation._seen_by_ticker:
         return
     lanes = [lane for lane in node._lanes or () if not lane.closed and not lane.nested]
@@ -103,12 +181,14 @@ def _learn(operation: Operation, node: Handle, before: float, now: float) -> Non
         learning.learning.gap(operation, node, seconds, stall_after(node))
 
 
-def _observe(node: Handle, now: float, may_wait: bool = True) -> None:
+def _observe(node: Handle, now: float, lookup: Lookup | None = None) -> None:
     """Feed the estimate: often at first, every 10 s in a long run; never with a time in which all of it waits."""
-    since = paused_since(node, now) if may_wait else None
-    if since is not None and since < now:
-        return
+    operation = node.operation
+    if lookup is not None or operation._children or operation._pauses:
+        since = paused_since(node, now, lookup)
+        if since is not None and since < now:
+            return
     progress.observe(node, now)
     node._observe_at = now + min(10.0, (now - (node._started or now)) / 5)
-    if node._learned is not None and node.operation._seen_by_ticker:
-        node._learned = learning.learning.limits(node.operation, node)  # it falls while more is seen
+    if node._learned is not None and operation._seen_by_ticker and named_stall_after(node) is None:
+        node._learned = learning.learning.limits(operation, node)  # it falls while more is seen

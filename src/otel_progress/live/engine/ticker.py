@@ -295,6 +295,8 @@ class Ticker:
 
     def _wait_with_parents(self, operation: Operation) -> None:
         """What moved moves those that it is a part of: they have an update to tell, too."""
+        if operation._parent is None and operation._opts.parent is None:
+            return
         parent = operation._parent_here() if operation._host() is not None else None
         depth = 0
         while parent is not None and depth < DEPTH and not parent._status.final:
@@ -488,7 +490,9 @@ def _postponed(operation: Operation, now: float) -> bool:
     """Whether no limit can be reached yet, as it moved since the last look; then it is looked at later."""
     options = operation._opts
     if options.slow_after is None:
-        operation._learned = learning.learning.limits(operation, operation)
+        named = named_stall_after(operation) is not None
+        known = learning.learning
+        operation._learned = known.slow(operation) if named else known.limits(operation, operation)
     found = lines(operation)
     for line in found:
         if line.child is None and (line.node is not operation or options.slow_after is not None):
