@@ -35,6 +35,9 @@ def _nothing_told() -> None:
 ALLOWED = {
     ("__init__.py", "__getattr__"): "guarded; a function that can't be imported tries again when it is called",
     ("live/parts.py", "_imported"): "guarded by load()",
+    ("files.py", "__init__"): "in a thread of ours, or of the monitor and the command",
+    ("files.py", "_hold_by_sqlite"): "of the monitor",
+    ("files.py", "_is_own_group"): "in a thread of ours, or of the monitor and the command",
     ("model/snapshot.py", "to_dict"): "a part: imported before any snapshot is made",
     ("live/engine/commands.py", "_runs_here"): "in a thread of ours",
     ("live/engine/learning.py", "on_tick"): "in a thread of ours",
