@@ -7,7 +7,6 @@ large group the first members. The text of a frame is made once for each place i
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import traceback
 from collections.abc import Iterator
@@ -62,8 +61,8 @@ _hides_context: Final = BaseException.__dict__["__suppress_context__"].__get__
 
 _places: Final[dict[tuple[int, int], tuple[CodeType, Redact, str]]] = {}
 """The text of a frame, by its code and the instruction; the code is kept so that its id stays its own."""
-_known: Final[dict[tuple[Redact, bytes], str]] = {}
-"""The newest messages as they may leave, by a digest: what is redacted lies in no memory."""
+_known: Final[dict[tuple[Redact, int, int], str]] = {}
+"""The newest messages as they may leave, by hash and length: what is redacted lies in no memory."""
 
 
 def attributes(error: BaseException) -> dict[str, str]:
@@ -260,7 +259,7 @@ def _of_syntax(error: SyntaxError) -> str:
 
 def _redacted(said: str) -> str:
     """A message as it may leave, at most `SAID` characters."""
-    key = redaction.masked, hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    key = redaction.masked, hash(said), len(said)
     known = _known.get(key)
     if known is None:
         known = redaction.text("exception", said, SAID)
