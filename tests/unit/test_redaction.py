@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -245,6 +247,32 @@ def test_a_hook_that_fails_leaks_nothing(
         progress.update(message=SECRET)
         assert operation.snapshot().message == MASK
     assert redaction.drops[s.DROP_VALUE] > 0
+
+
+def test_a_time_limit_inside_the_hook_reaches_the_job(progress_capture: Capture) -> None:
+    """What a signal handler raises while a text is redacted is the job's, whatever the hook does."""
+
+    class TimeLimit(Exception):
+        pass
+
+    def handler(number: int, frame: object) -> None:
+        raise TimeLimit
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        redaction.use(lambda what, text: signal.raise_signal(signal.SIGUSR1) or text)
+        with pytest.raises(TimeLimit), progress.operation("job"):
+            progress.update(message="x")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_hook_that_exits_is_contained(progress_capture: Capture) -> None:
+    """A hook that raises SystemExit ends no job."""
+    redaction.use(lambda what, text: sys.exit(text))
+    with progress.operation("job") as operation:
+        progress.update(message="x")
+        assert operation.snapshot().message == MASK
 
 
 @pytest.mark.parametrize("wrong", [3, "secrets", object()])

@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from otel_progress.model.origin import of_the_job
+
 Redact: TypeAlias = Callable[[str, str], str]
 """Gets what a text is (`message`, `stack`, … or the key of an attribute) and the text; returns what may leave of it."""
 
@@ -157,7 +159,9 @@ def guarded(redact: Redact, told: Callable[[str], None] = lambda _: None) -> Red
     def masked(what: str, text: str) -> str:
         try:
             found = redact(what, text)
-        except Exception as error:
+        except BaseException as error:
+            if of_the_job(error):
+                raise
             told(f"the redaction hook raised {type(error).__name__}; the text is masked")
             return MASK
         if type(found) is str:
