@@ -192,7 +192,9 @@ def never_fits() -> None:
             _until(lambda: target.health()["operations"]["running"] == 1)
             said = target.health()["redis"]
             hold(said["skipped"] == 2 and said["skipped_why"], f"/health does not tell what was skipped: {said}")
-            hold(not Honest(target).waits(1)[0] > 10, "an honest sender waited")
+            honest = Honest(target)
+            hold(not honest.waits(1)[0] > 10, "an honest sender waited")
+            hold(not honest.lost(), "an honest sender lost something")
 
 
 @contextlib.contextmanager
@@ -209,6 +211,7 @@ def _redis(folder: Path) -> Iterator[tuple[str, Any]]:
         _until(lambda: _answers(client))
         yield f"redis://127.0.0.1:{port}/0", client
     finally:
+        client.connection_pool.disconnect()
         client.close()
         process.kill()
         process.wait()

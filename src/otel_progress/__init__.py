@@ -113,7 +113,7 @@ __all__ = [
 ]
 
 mask_secrets = _public(_MASK)(_mask_secrets)
-phases = _public(Plan(()))(_phases)
+phases = _public(Plan(()), strict=True)(_phases)
 
 _LATER = {
     "CarryingExecutor": "otel_progress.live.executor",

@@ -131,7 +131,7 @@ class Environment:
         given = self.text(name)
         if not given or _is_url(given) or (protocol == "grpc" and "://" not in given):
             return given or otherwise
-        log.warning("%s=%r does not begin with http:// or https://; %s is used", name, given, otherwise)
+        log.warning("%s=%r is no address that begins with http:// or https://; %s is used", name, given, otherwise)
         return otherwise
 
     def flag(self, name: str) -> bool:
@@ -186,7 +186,11 @@ def is_address(text: str) -> bool:
 
 
 def _is_url(target: str) -> bool:
-    return target.startswith(("http://", "https://"))
+    try:
+        parts = urlsplit(target)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, or a port that is no number
+        return False
 
 
 def _endpoint(

@@ -249,6 +249,8 @@ OWN_WAY = {
     "cli/sniff.py": "reads a certificate",
     "cli/client.py": "opens addresses",
     "cli/asking.py": "the null device",
+    "cli/streams.py": "the null device",
+    "cli/spawning.py": "reads the first line of a command",
     "handlers/jsonlines.py": "a log that somebody names, for whoever reads logs there",
     "live/engine/learning.py": "a new file beside the history, which then takes its place",
     "telemetry/transport.py": "reads certificates",

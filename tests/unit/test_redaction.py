@@ -275,10 +275,37 @@ def test_a_hook_that_exits_is_contained(progress_capture: Capture) -> None:
         assert operation.snapshot().message == MASK
 
 
-@pytest.mark.parametrize("wrong", [3, "secrets", object()])
+def test_a_hook_that_says_something(progress_capture: Capture) -> None:
+    """What a hook says by this SDK is masked by the default, and calls no hook again."""
+    calls: list[str] = []
+
+    def hook(what: str, text: str) -> str:
+        calls.append(text)
+        progress.note("seen", key=text)
+        return text
+
+    redaction.use(hook)
+    with progress.operation("job"):
+        progress.note("hello", a="x")
+    assert len(calls) < 10
+
+
+def test_a_hook_stays_where_a_library_configures_again() -> None:
+    """A second configure() without a hook keeps the first one's; shutdown() ends it."""
+
+    def hook(what: str, text: str) -> str:
+        return "hidden"
+
+    redaction.use(redaction.chosen(hook, "secrets"))
+    assert redaction.chosen(None, "off") is hook
+    redaction.use(None)
+    assert redaction.chosen(None, "off")("message", "x") == "x"
+
+
+@pytest.mark.parametrize("wrong", [3, "no such", "json:no_such", object(), lambda text: text])
 def test_a_hook_must_be_a_function(wrong: Any) -> None:
-    """What can't be called is refused by configure(), which names it."""
-    with pytest.raises(InvalidArgument, match="redact must be a function"):
+    """What is no function of two texts, nor names one, is refused by configure()."""
+    with pytest.raises(InvalidArgument, match="redact"):
         progress.configure(redact=wrong)
 
 

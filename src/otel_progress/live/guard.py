@@ -40,7 +40,7 @@ def tell_once(what: str, *args: object) -> None:
     drops.add(semconv.DROP_ERROR)
     if what not in _told and len(_told) < KINDS:
         _told.add(what)
-        say(what, *args, exc_info=True)
+        say(what, *args, exc_info=error is not None)
 
 
 def swallow(error: BaseException, call: str) -> None:

@@ -8,6 +8,7 @@ decorator) is redacted at the start, so that a hook given to `configure()` holds
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -35,31 +36,55 @@ masked: Redact = guarded(mask_secrets, _failed)
 """What a text is, and the text as it may leave."""
 
 
+given: Redact | None = None
+"""The hook that code named last, until `shutdown()`."""
+
+
 def use(redact: Redact | None) -> None:
     """Redact by this function from now on; None is the default, `mask_secrets`."""
-    global masked
+    global masked, given
+    given = redact
     masked = guarded(redact or mask_secrets, _failed)
     described.cache_clear()
 
 
 def chosen(redact: object, named: str) -> Redact:
-    """The hook that `configure()` was given, else the one that `OTEL_PROGRESS_REDACT` names.
+    """The hook that `configure()` was given, now or before, else the one that `OTEL_PROGRESS_REDACT` names.
 
     Raises:
-        InvalidArgument: where what was given can't be called. What the environment names wrong is told in the log, and
-            secrets are masked: a typo must neither stop a job nor open a leak.
+        InvalidArgument: where what was given is no such function. What the environment names wrong is told in the log,
+            and secrets are masked: a typo must neither stop a job nor open a leak.
     """
+    if isinstance(redact, str):
+        try:
+            return by_name(redact)
+        except ValueError as error:
+            raise InvalidArgument(f"redact={redact!r} names no redaction: {error}") from None
+    if redact is None and given is not None:
+        return given  # a library that configures again must not open a leak
     if redact is not None:
-        if not callable(redact):
+        if not _takes_two(redact):
             raise InvalidArgument(
-                f"redact must be a function of two texts that returns a text, not {values.shown(redact)}"
+                f"redact must be a function of two texts, redact(what, text), or a name, not {values.shown(redact)}"
             )
-        return redact
+        found: Redact = redact  # type: ignore[assignment]
+        return found
     try:
         return by_name(named)
     except ValueError as error:
         say("OTEL_PROGRESS_REDACT=%r is not used, secrets are masked: %s", named, error)
         return mask_secrets
+
+
+def _takes_two(redact: object) -> bool:
+    """Whether it can be called with two arguments, as far as that can be told."""
+    try:
+        inspect.signature(redact).bind("", "")  # type: ignore[arg-type]
+    except ValueError:  # written in C
+        return callable(redact)
+    except TypeError:
+        return False
+    return True
 
 
 def text(what: str, given: object, limit: int = MESSAGE_LENGTH) -> str:

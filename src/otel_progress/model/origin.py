@@ -7,12 +7,16 @@ job's: a time limit, Ctrl+C. What a special method raises is not, as the job did
 
 from __future__ import annotations
 
+import functools
 import opcode
+import signal
 import sys
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, FunctionType, MethodType, TracebackType
 from typing import Final
 
 _RAISES: Final = opcode.opmap["RAISE_VARARGS"]
+_WRAPPED: Final = 8
+"""Wrappers of a signal handler that are looked through."""
 _OURS: Final = "otel_progress."
 _OTHERS: Final = frozenset({"otel_progress", "opentelemetry", "google", "grpc", "requests", "urllib3", "wrapt", "rich"})
 """Packages that we call, beside the standard library; their errors are ours to handle."""
@@ -24,13 +28,14 @@ def of_the_job(error: BaseException) -> bool:
     True for what a signal handler raised, for KeyboardInterrupt, SystemExit and their like unless a special method of a
     value raised them, and for an exception that another thread set with `PyThreadState_SetAsyncExc`.
     """
+    handlers = _handlers()
     special = False
     before: FrameType | None = None
     last: TracebackType | None = error.__traceback__
     step = last
     while step is not None:
         frame = step.tb_frame
-        if before is not None and _got(frame, before):
+        if before is not None and (frame.f_code in handlers or _got(frame, before)):
             return True
         special = special or _is_foreign(frame)
         before, last, step = frame, step, step.tb_next
@@ -39,6 +44,38 @@ def of_the_job(error: BaseException) -> bool:
     if isinstance(error, Exception):
         return not special and _was_set(error, last)
     return not special or (isinstance(error, KeyboardInterrupt) and not _raised(last))
+
+
+def _handlers() -> set[CodeType]:
+    """The code of the signal handlers that are set now."""
+    found: set[CodeType] = set()
+    for number in signal.valid_signals():
+        try:
+            handler = signal.getsignal(number)
+        except (OSError, ValueError):
+            continue
+        if callable(handler) and not isinstance(handler, signal.Handlers):
+            found |= _codes(handler)
+    return found
+
+
+def _codes(handler: object) -> set[CodeType]:
+    """The code that runs when this is called, also behind partials, methods and decorators."""
+    found: set[CodeType] = set()
+    for _ in range(_WRAPPED):
+        kind = type(handler)
+        if kind is functools.partial:
+            handler = handler.func  # type: ignore[attr-defined]
+        elif kind is MethodType:
+            handler = handler.__func__  # type: ignore[attr-defined]
+        elif kind is FunctionType:
+            found.add(handler.__code__)  # type: ignore[attr-defined]
+            handler = vars(handler).get("__wrapped__")
+        else:
+            handler = None if handler is None else kind.__dict__.get("__call__")
+            if type(handler) is not FunctionType:
+                break
+    return found
 
 
 def _got(frame: FrameType, before: FrameType) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+import threading
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -155,8 +156,12 @@ def guarded(redact: Redact, told: Callable[[str], None] = lambda _: None) -> Red
 
     `told` gets what went wrong, in words.
     """
+    inside = threading.local()
 
     def masked(what: str, text: str) -> str:
+        if getattr(inside, "on", False):  # the hook itself says something
+            return mask_secrets(what, text)
+        inside.on = True
         try:
             found = redact(what, text)
         except BaseException as error:
@@ -164,6 +169,8 @@ def guarded(redact: Redact, told: Callable[[str], None] = lambda _: None) -> Red
                 raise
             told(f"the redaction hook raised {type(error).__name__}; the text is masked")
             return MASK
+        finally:
+            inside.on = False
         if type(found) is str:
             return found
         told(f"the redaction hook returned a {type(found).__name__}, not a text; the text is masked")

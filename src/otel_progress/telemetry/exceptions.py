@@ -17,6 +17,7 @@ from otel_progress.live import redaction
 from otel_progress.live.drops import drops
 from otel_progress.live.endings import message, words
 from otel_progress.model import values
+from otel_progress.model.origin import of_the_job
 
 if TYPE_CHECKING:
     from types import CodeType, TracebackType
@@ -88,7 +89,9 @@ def stacktrace(error: BaseException) -> str:
     text = _Writer()
     try:
         text.chain(error, 0)
-    except Exception:
+    except Exception as broken:
+        if of_the_job(broken):
+            raise
         text.put(_said(error), 0)
     result = "".join(text.parts)
     if len(result) <= STACKTRACE:
@@ -182,7 +185,9 @@ def _members(error: BaseException) -> tuple[BaseException, ...] | None:
         return None
     try:
         members = getattr(error, "exceptions", ())
-    except Exception:
+    except Exception as broken:
+        if of_the_job(broken):
+            raise
         return ()
     return members if type(members) is tuple else ()
 
@@ -229,7 +234,9 @@ def _frame(trace: TracebackType) -> str:
         return known[2]
     try:
         text = "".join(traceback.format_tb(trace, 1))
-    except Exception:
+    except Exception as broken:
+        if of_the_job(broken):
+            raise
         text = f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}\n'
     masked = redaction.masked
     text = masked("stack", text)
@@ -244,8 +251,9 @@ def _said(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         try:
             return _redacted(_of_syntax(error)) + _notes(error)
-        except Exception:
-            pass  # it is told as others are
+        except Exception as broken:
+            if of_the_job(broken):
+                raise  # else it is told as others are
     said = _redacted(message(error, SAID + redaction.MARGIN + 1))
     return f"{type_name(error)}: {said}\n{_notes(error)}" if said else f"{type_name(error)}\n{_notes(error)}"
 
@@ -273,7 +281,9 @@ def _notes(error: BaseException) -> str:
     """The notes that were added to it, a line each."""
     try:
         notes: Any = getattr(error, "__notes__", None)
-    except Exception:
+    except Exception as broken:
+        if of_the_job(broken):
+            raise
         return ""
     if type(notes) is not list:
         return ""

@@ -144,7 +144,7 @@ def configure(
     resource: Mapping[str, Any] | None = None,
     history: str | os.PathLike[str] | None = None,
     control: bool | str | None = None,
-    redact: Redact | None = None,
+    redact: Redact | str | None = None,
     handle_sigterm: bool = False,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
@@ -166,7 +166,8 @@ def configure(
             address such as `http://localhost:4318`: one there, too. `OTEL_PROGRESS_CONTROL` says it too.
         redact: called with what a text is (`message`, `note`, `stack`, … or the key of an attribute) and the text, for
             all that the job says and for stacks, before it is kept; returns what may leave. `mask_secrets` unless
-            said, which masks what looks like a secret; `lambda what, text: text` masks nothing.
+            said, which masks what looks like a secret; `"off"` masks nothing, `"module:function"` names a function.
+            It stays until `shutdown()`, also where `configure()` is called again without one.
             `OTEL_PROGRESS_REDACT` says it too: `secrets`, `off`, or `module:function`.
         handle_sigterm: end running operations as interrupted and flush when SIGTERM comes, then do what was
             done on it before. Only from the main thread.

@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 
 import otel_progress as progress
 from otel_progress.live.engine import children
@@ -92,6 +93,8 @@ def main():
         ready.wait()
         if state == "loop":
             time.sleep(random.random() / 5)
+        while state == "executes" and b"import time" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.001)  # a signal that comes just before is lost with the program that had its handler
         process.terminate()
         if state == "twice":
             process.terminate()
