@@ -88,6 +88,7 @@ class Environment:
     def __init__(self, given: Mapping[str, str]) -> None:
         """Read from a mapping like `os.environ`."""
         self._given = given
+        self._told: set[str] = set()
 
     def text(self, *names: str, otherwise: str = "") -> str:
         """The first variable that is set to something."""
@@ -131,7 +132,9 @@ class Environment:
         given = self.text(name)
         if not given or _is_url(given) or (protocol == "grpc" and "://" not in given):
             return given or otherwise
-        log.warning("%s=%r is no address that begins with http:// or https://; %s is used", name, given, otherwise)
+        if name not in self._told:  # it is asked for each signal
+            self._told.add(name)
+            log.warning("%s=%r is no address that begins with http:// or https://; %s is used", name, given, otherwise)
         return otherwise
 
     def flag(self, name: str) -> bool:

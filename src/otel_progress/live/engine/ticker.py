@@ -52,7 +52,7 @@ BACKLOG: Final = 8_000
 """Changes in the last round from which on the stages of an operation that ended are told by its end alone."""
 WAKES: Final = 0.02
 """Seconds from one round that somebody asked for to the next such."""
-RATIONED_EACH: Final = 32
+RATIONED_EACH: Final = 200
 """Notes and heartbeats of one operation that may wait for the budget."""
 STEADY: Final = learning.STEADY
 FOREVER: Final = float("inf")
