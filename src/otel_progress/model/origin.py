@@ -15,6 +15,8 @@ from types import CodeType, FrameType, FunctionType, MethodType, TracebackType
 from typing import Final
 
 _RAISES: Final = opcode.opmap["RAISE_VARARGS"]
+_getsignal: Final = sys.modules["_signal"].getsignal
+"""That of the C module: to make an enum of each answer costs twenty times as much."""
 _WRAPPED: Final = 8
 """Wrappers of a signal handler that are looked through."""
 _OURS: Final = "otel_progress."
@@ -28,15 +30,17 @@ def of_the_job(error: BaseException) -> bool:
     True for what a signal handler raised, for KeyboardInterrupt, SystemExit and their like unless a special method of a
     value raised them, and for an exception that another thread set with `PyThreadState_SetAsyncExc`.
     """
-    handlers = _handlers()
+    handlers: set[CodeType] | None = None
     special = False
     before: FrameType | None = None
     last: TracebackType | None = error.__traceback__
     step = last
     while step is not None:
         frame = step.tb_frame
-        if before is not None and (frame.f_code in handlers or _got(frame, before)):
-            return True
+        if before is not None:
+            handlers = _handlers() if handlers is None else handlers
+            if frame.f_code in handlers or _got(frame, before):
+                return True
         special = special or _is_foreign(frame)
         before, last, step = frame, step, step.tb_next
     if last is None:
@@ -49,12 +53,9 @@ def of_the_job(error: BaseException) -> bool:
 def _handlers() -> set[CodeType]:
     """The code of the signal handlers that are set now."""
     found: set[CodeType] = set()
-    for number in signal.valid_signals():
-        try:
-            handler = signal.getsignal(number)
-        except (OSError, ValueError):
-            continue
-        if callable(handler) and not isinstance(handler, signal.Handlers):
+    for number in range(1, signal.NSIG):
+        handler = _getsignal(number)
+        if handler is not None and type(handler) is not int:
             found |= _codes(handler)
     return found
 
