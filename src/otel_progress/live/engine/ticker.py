@@ -311,7 +311,9 @@ class Ticker:
         if operation._status is not Status.RUNNING:
             return
         before, overdue = operation._health, operation._overdue
-        told = operation in self._snapshots and not operation._troubles  # an event of this round has the verdict already
+        told = (
+            operation in self._snapshots and not operation._troubles
+        )  # an event of this round has the verdict already
         if not told:
             self._snapshots.pop(operation, None)
         moved_at = watchdog.release(operation, now)

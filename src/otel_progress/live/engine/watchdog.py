@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
 from otel_progress.live import stack, vitals
-from otel_progress.live.branches import Line, key_of, lines, loop_of, open_lanes
+from otel_progress.live.branches import Line, key_of, lines, loop_of, open_lanes, who_loops
 from otel_progress.live.engine import commands
 from otel_progress.live.guard import tell_once
 from otel_progress.model.health import STUCK, hold
@@ -33,7 +33,19 @@ TOLD: Final = 16
 class Trouble:
     """A branch that is stuck: since when, where, and how it moves again."""
 
-    __slots__ = ("again", "eased", "found_at", "gone_at", "health", "hold", "label", "since", "told_at", "where")
+    __slots__ = (
+        "again",
+        "eased",
+        "found_at",
+        "gone_at",
+        "health",
+        "hold",
+        "label",
+        "loops",
+        "since",
+        "told_at",
+        "where",
+    )
 
     def __init__(self, health: Health, since: float, now: float, label: str, hold: float) -> None:
         """It is silent or looping, without progress since a monotonic time; it needs to be over for `hold` seconds."""
@@ -47,6 +59,8 @@ class Trouble:
         self.eased = False
         """Whether its stage was over at a look: the next one of that path is stuck at its own limit, not before."""
         self.where: Where | None = None
+        self.loops: Handle | None = None
+        """Who repeats something: itself, or what is around it."""
 
     @property
     def shown(self) -> Health:
@@ -59,11 +73,11 @@ class Again:
 
     __slots__ = ("calm", "last", "moves", "since")
 
-    def __init__(self, moved_at: float) -> None:
-        """It moved at this monotonic time, for the first time."""
+    def __init__(self, moved_at: float, moves: int = 1) -> None:
+        """It moved at this monotonic time, for the first time; no move where its stage only ended."""
         self.since = self.last = moved_at
         self.calm: float | None = moved_at
-        self.moves = 1
+        self.moves = moves
 
 
 def look(operation: Operation, now: float) -> bool:
@@ -88,7 +102,9 @@ def release(operation: Operation, now: float) -> float | None:
     running = {line.key: line for line in lines(operation)}
     for key, trouble in tuple(troubles.items()):
         line = running.get(key)
-        if line is None:
+        if line is not None:
+            trouble.gone_at = None
+        else:
             line = _goes_on(key, trouble, running, troubles, now)
             if line is not None:
                 del troubles[key]
@@ -120,13 +136,15 @@ def _goes_on(
     trouble gone.
     """
     free = [line for at, line in running.items() if at not in troubles]
-    found = next((line for line in free if follows(line, key, trouble)), None)
+    found = next((line for line in free if follows(line, key, trouble) or _same_loop(line, trouble)), None)
     if found is None:
         trouble.eased = True
         gone_at = trouble.gone_at = trouble.gone_at or now
         found = next((line for line in free if _is_next(line, trouble, ended_at(key) or gone_at - SOON)), None)
     if found is not None:
         trouble.gone_at = None
+        if trouble.again is not None and not trouble.again.moves:
+            trouble.again = None  # it begins with the next stage: one that hangs at once did not move again
     return found
 
 
@@ -137,6 +155,11 @@ def follows(line: Line, key: object, trouble: Trouble) -> bool:
         return False
     place = key_of(line.node._place)
     return place is not None and place == key_of(key._place)  # type: ignore[attr-defined]
+
+
+def _same_loop(line: Line, trouble: Trouble) -> bool:
+    """Whether a branch is part of the loop that is told already: it goes on between its stages, too."""
+    return trouble.loops is not None and line.child is None and who_loops(line.node) is trouble.loops
 
 
 def ended_at(key: object) -> float | None:
@@ -150,9 +173,9 @@ def _is_next(line: Line, trouble: Trouble, after: float) -> bool:
 
 
 def _again(trouble: Trouble, now: float) -> Again:
-    """How one moves again whose stage is over: from its end on."""
+    """How one moves again whose stage is over: from its end on, unless another stage follows."""
     if trouble.again is None:
-        trouble.again = Again(now)
+        trouble.again = Again(now, moves=0)
     return trouble.again
 
 
@@ -223,6 +246,8 @@ def stalled(operation: Operation, judged: list[Judged], now: float) -> Attribute
         trouble = troubles[line.key] = Trouble(verdict.health, since, now, label_of(line), hold(line.limit))
         if operation._stalled_at is None or since < operation._stalled_at:
             operation._stalled_at = since
+        if verdict.health is Health.LOOPING and line.child is None:
+            trouble.loops = who_loops(line.node)
         if len(troubles) <= TOLD:
             trouble.where = _where(line, blocked)
     where = troubles[judged[0].line.key].where
@@ -242,6 +267,7 @@ def renamed(operation: Operation, judged: list[Judged], now: float) -> bool:
         if trouble is not None and verdict.health in STUCK and trouble.health is not verdict.health:
             trouble.health, trouble.found_at, trouble.again, changed = verdict.health, now, None, True
             trouble.eased = False
+            trouble.loops = who_loops(line.node) if verdict.health is Health.LOOPING else None
     return changed
 
 
@@ -258,7 +284,9 @@ def closed(operation: Operation) -> Attributes | None:
     if operation._stalled_at is None or operation._status is not Status.COMPLETED:
         return None
     ended = operation._ended or operation._stalled_at
-    again = [ended if trouble.again is None else trouble.again.since for trouble in (operation._troubles or {}).values()]
+    again = [
+        ended if trouble.again is None else trouble.again.since for trouble in (operation._troubles or {}).values()
+    ]
     return recovered(operation, max(again, default=ended), ended)
 
 
