@@ -64,7 +64,7 @@ class Trouble:
 
     @property
     def shown(self) -> Health:
-        """What is said of its branch: stuck until it has moved for long enough, but never again without new evidence."""
+        """What is said of its branch: stuck until it has moved for long enough, but not again without new evidence."""
         return Health.PROGRESSING if self.eased else self.health
 
 
@@ -100,31 +100,39 @@ def release(operation: Operation, now: float) -> float | None:
         return None
     since = None
     running = {line.key: line for line in lines(operation)}
+    _hand_over(troubles, running, now)
     for key, trouble in tuple(troubles.items()):
-        line = running.get(key)
-        if line is not None:
-            trouble.gone_at = None
-        else:
-            line = _goes_on(key, trouble, running, troubles, now)
-            if line is not None:
-                del troubles[key]
-                key = line.key
-                troubles[key] = trouble
-        if line is None:
-            if now - _again(trouble, now).since < trouble.hold:
-                continue
-            since = _again(trouble, now).since
-        elif line.child is not None:
-            if line.child._health in STUCK or line.child._troubles:
-                continue
-            since = max(line.child._moved_at, trouble.since)
-        elif _released(line, trouble, now):
-            moved_at = line.moved_at if line.moved_at > trouble.since else now
-            since = moved_at if trouble.again is None else trouble.again.since
-        else:
-            continue
-        del troubles[key]
+        moves_since = _moves_since(trouble, running.get(key), now)
+        if moves_since is not None:
+            since = moves_since
+            del troubles[key]
     return since
+
+
+def _hand_over(troubles: dict[object, Trouble], running: dict[object, Line], now: float) -> None:
+    """Hand troubles whose branches are gone to those that follow."""
+    for key, trouble in tuple(troubles.items()):
+        if key in running:
+            trouble.gone_at = None
+            continue
+        line = _goes_on(key, trouble, running, troubles, now)
+        if line is not None:
+            del troubles[key]
+            troubles[line.key] = trouble
+
+
+def _moves_since(trouble: Trouble, line: Line | None, now: float) -> float | None:
+    """Since when a branch moves again, where that is long enough; None while it is in trouble."""
+    if line is None:
+        since = _again(trouble, now).since
+        return since if now - since >= trouble.hold else None
+    child = line.child
+    if child is not None:
+        return None if child._health in STUCK or child._troubles else max(child._moved_at, trouble.since)
+    if not _released(line, trouble, now):
+        return None
+    moved_at = line.moved_at if line.moved_at > trouble.since else now
+    return moved_at if trouble.again is None else trouble.again.since
 
 
 def _goes_on(
