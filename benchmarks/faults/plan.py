@@ -98,6 +98,8 @@ KINDS: Final = tuple(
             Kind(turns.stage_cycle, 5),
             Kind(turns.spender, 4),
             Kind(turns.loop_that_ends, 4),
+            Kind(turns.turns_after_one_hang, 3, 1),
+            Kind(turns.polls_for_each_unit, 2),
         ],
         "dead": [
             Kind(deaths.killed, 12, 2, watched=True),

@@ -125,3 +125,34 @@ def loop_that_ends(job: Job) -> None:
         job.begin(operation)
         job.work(operation, 2.5 + 4)
         job.end(operation)
+
+
+def turns_after_one_hang(job: Job) -> None:
+    """Each turn is a stage; one of them hangs, and those after it are well."""
+    limit = job.limit()
+    with job.operation("turns", stall_after=limit) as operation:
+        job.begin(operation)
+        for turn in range(30):
+            with progress.stage("think"):
+                if turn == 4:
+                    job.say(operation, "silent", limit, mark="one hang")
+                    time.sleep(limit + 1.5)  # stuck: one hang
+                    job.begin(operation)
+                time.sleep(0.3)
+        job.end(operation)
+
+
+def polls_for_each_unit(job: Job) -> None:
+    """It polls for as long for each unit: nothing tells so before the first one is done."""
+    with job.operation("poll", stall_after=12.0) as operation:
+        job.begin(operation)
+        for unit in range(5):
+            for turn in range(1, 21):
+                progress.step("poll")  # stuck: polls
+                if unit == 0 and turn == DEFAULT:
+                    job.say(operation, "looping", QUIET - 0.4 * (turn - 1), mark="polls")
+                time.sleep(0.4)  # stuck: polls
+            job.advance(operation)
+            if unit == 0:
+                job.begin(operation)
+        job.end(operation)

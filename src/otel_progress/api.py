@@ -418,5 +418,8 @@ def on_verdict(callback: OnVerdict) -> Callable[[], None]:
 
 @public(nothing)
 def on_recover(callback: Callback) -> Callable[[], None]:
-    """Call this with a snapshot when an operation moves again that was stuck; returns a function that takes it out."""
+    """Call this with a snapshot when an operation moves again that was stuck; returns a function that takes it out.
+
+    One that completes meanwhile is told before its end, with a final status; one that fails or is cancelled is not.
+    """
     return listening().listen(callback, None, semconv.RECOVERED)  # type: ignore[no-any-return]

@@ -806,3 +806,102 @@ def test_a_declared_wait_for_a_child_is_a_wait(progress_capture: Capture) -> Non
                 child.advance()
                 progress_capture.advance(1)
             assert parent.snapshot().overdue
+
+
+# -- one trouble over stages that follow one another
+
+
+def healths(about: progress.Operation) -> list[Health]:
+    """Each new health of an operation, in its order."""
+    told: list[Health] = []
+    about.on_verdict(lambda old, new, seen: told.append(new) if old is not new else None)
+    return told
+
+
+def names(captured: Capture, about: str) -> list[str]:
+    """The stalls and recoveries that were told of an operation."""
+    known = (semconv.STALLED, semconv.RECOVERED)
+    return [event.name for event in captured.events if event.name in known and event.snapshot.name == about]
+
+
+ONCE = [semconv.STALLED, semconv.RECOVERED]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((("think", 1.0),), id="one stage a turn"),
+        pytest.param((("think", 0.1),), id="many stages in one look"),
+        pytest.param((("think", 1.0), (None, 0.6)), id="a gap between them"),
+        pytest.param((("think", 1.0), ("act", 1.0)), id="two stages in turn"),
+    ],
+)
+def test_one_hang_is_one_stall_and_one_recovery(
+    shape: tuple[tuple[str | None, float], ...], progress_capture: Capture
+) -> None:
+    """Turns that are well after one that hung never look stuck again; the recovery comes after half the limit."""
+    with progress.operation("turns", stall_after=10) as op:
+        told = healths(op)
+        for number in range(22):
+            for name, seconds in shape:
+                if name is None:
+                    progress_capture.advance(seconds)
+                    continue
+                with op.stage(name):
+                    progress_capture.advance(13 if number == 1 and name == "think" else seconds)
+        progress_capture.advance(5)
+        assert told == [Health.SILENT, Health.PROGRESSING]
+        assert names(progress_capture, "turns") == ONCE
+        (recovered,) = progress_capture.of(semconv.RECOVERED)
+        stalled_at = progress_capture.of(semconv.STALLED)[0].snapshot.elapsed
+        assert recovered.snapshot.elapsed - stalled_at == pytest.approx(3 + 5, abs=1)
+
+
+def test_a_stage_that_hangs_again_before_the_recovery_is_the_same_stall(progress_capture: Capture) -> None:
+    """Until it has moved for long enough, another hang is no new stall, but it is stuck, with evidence of now."""
+    with progress.operation("turns", stall_after=10) as op:
+        for seconds in (12, 12):
+            with op.stage("think"):
+                progress_capture.advance(seconds)
+                seen = op.snapshot()
+            progress_capture.advance(0.6)
+        assert seen.health is Health.SILENT
+        assert seen.stuck_at is not None
+        assert names(progress_capture, "turns") == [semconv.STALLED]
+
+
+def test_a_child_whose_stages_follow_one_another_is_one_stall_of_its_parent(progress_capture: Capture) -> None:
+    """The parent of a child that hung once is told stuck once, and well once, after the child."""
+    with progress.operation("boss", stall_after=3) as boss, progress.operation("kid", stall_after=3) as kid:
+        told = healths(boss)
+        for number in range(12):
+            with kid.stage("turn"):
+                progress_capture.advance(8 if number == 1 else 1)
+        assert told == [Health.SILENT, Health.PROGRESSING]
+        assert names(progress_capture, "kid") == names(progress_capture, "boss") == ONCE
+
+
+def test_retries_with_pauses_between_are_one_stall(progress_capture: Capture) -> None:
+    """A stage that fails again and again is one loop, also where each try is followed by a pause outside of it."""
+    with progress.operation("work") as op:
+        for _ in range(30):
+            with pytest.raises(OSError, match="503"), op.stage("call"):
+                progress_capture.advance(0.5)
+                raise OSError("503")
+            progress_capture.advance(0.7)
+        assert op.snapshot().health is Health.LOOPING
+    assert len(progress_capture.of(semconv.STALLED)) == 1
+
+
+def test_the_evidence_of_a_child_is_of_now_at_any_depth(progress_capture: Capture) -> None:
+    """`health_reason` and the reason of the branch grow with the idle time, above a child of a child, too."""
+    with (
+        progress.operation("top", stall_after=3) as top,
+        progress.operation("mid", stall_after=3),
+        progress.operation("kid", stall_after=3),
+    ):
+        progress_capture.advance(14)
+        seen = top.snapshot()
+        assert seen.idle == 14
+        assert seen.health_reason == "child mid: child kid: no progress for 14 s, stall_after is 3 s"
+        assert seen.branches[0].reason == "child kid: no progress for 14 s, stall_after is 3 s"

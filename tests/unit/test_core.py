@@ -214,6 +214,16 @@ def test_who_is_called_is_called_once(fake: FakeClock, tmp_path: Path) -> None:
         assert [one.record.event for one in told] == [s.STALLED, s.RECOVERED, s.OPERATION_ENDED]
 
 
+def test_a_recovery_right_before_the_end_hides_no_end(fake: FakeClock, tmp_path: Path) -> None:
+    """One that was stuck and completed is told recovered, then ended; both show its final status."""
+    told: list[Told] = []
+    with parts(tmp_path / "m.db", on_stored=told.extend) as monitor:
+        monitor.say(snap(1), event=s.STALLED)
+        monitor.say(snap(2, Status.COMPLETED), event=s.RECOVERED)
+        monitor.say(snap(3, Status.COMPLETED), event=s.OPERATION_ENDED)
+        assert [one.record.event for one in told] == [s.STALLED, s.RECOVERED, s.OPERATION_ENDED]
+
+
 def test_one_who_is_told_and_fails_harms_nobody(fake: FakeClock, tmp_path: Path) -> None:
     """What is stored is acknowledged once, whatever becomes of it elsewhere."""
 

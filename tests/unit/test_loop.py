@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import cycle, islice
 
 import pytest
@@ -343,3 +344,38 @@ def test_the_reason_reads_well() -> None:
     """The evidence is a sentence."""
     loop = Loop("step", ("search", "read"), 12, 10, 41.2)
     assert loop.reason == "search → read came 12 times in a row with no new progress for 41 s, loop_after is 10"
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_polls_for_each_unit_are_called_a_loop_once_at_most(staged: bool, progress_capture: Capture) -> None:
+    """Before the first unit nothing tells a poll from a loop; once units come, repeats within twice the longest do."""
+    told: list[Health] = []
+    with progress.operation("poll") as op:
+        op.on_verdict(lambda old, new, seen: told.append(new))
+        for _ in range(9):
+            with progress.stage("wait") if staged else nullcontext():
+                for _ in range(20):
+                    progress.step("poll job")
+                    progress_capture.advance(0.4)
+            op.advance()
+        assert op.snapshot().health is Health.PROGRESSING
+        assert told == [Health.LOOPING, Health.PROGRESSING]
+        assert len(progress_capture.of(semconv.STALLED)) == len(progress_capture.of(semconv.RECOVERED)) == 1
+
+
+def test_a_loop_is_found_again_after_one_that_ended(progress_capture: Capture) -> None:
+    """Where units are known, a long loop that ended with one does not become the norm."""
+    with progress.operation("agent") as op:
+        for _ in range(2):
+            for number in range(9):
+                op.step(f"new {number}")
+                progress_capture.advance(1)
+                op.advance()
+            turn(progress_capture, "same", times=60)
+            assert op.snapshot().health is Health.LOOPING
+            op.advance()
+            progress_capture.advance(11)
+    stalled = progress_capture.of(semconv.STALLED)
+    assert len(stalled) == 2
+    loops = [event.snapshot.loop for event in stalled]
+    assert all(loop is not None and loop.seconds < 60 for loop in loops)

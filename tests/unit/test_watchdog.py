@@ -449,3 +449,29 @@ work()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert "completed" in done.stdout.rpartition("|")[2], (done.stdout, done.stderr)
+
+
+def test_one_that_completes_is_told_recovered_before_its_end(progress_capture: Capture) -> None:
+    """Each stall of one that completes is followed by `on_recover`, however soon after it; the end comes last."""
+    heard: list[Snapshot] = []
+    with progress.operation("short", stall_after=1.5) as op:
+        op.on_recover(heard.append)
+        with progress.stage("a"):
+            progress_capture.advance(3)
+        with progress.stage("b"):
+            progress_capture.advance(0.3)
+    progress_capture.look()
+    assert progress_capture.names()[-2:] == [semconv.RECOVERED, semconv.OPERATION_ENDED]
+    (recovered,) = progress_capture.of(semconv.RECOVERED)
+    assert recovered.attributes[semconv.STALL_DURATION] == pytest.approx(3, abs=0.5)
+    assert [seen.status for seen in heard] == [Status.COMPLETED]
+
+
+def test_one_that_fails_while_stuck_did_not_recover(progress_capture: Capture) -> None:
+    """The end closes the stall of one that failed or was cancelled; nothing says that it moved again."""
+    with pytest.raises(OSError, match="gone"), progress.operation("work", stall_after=1.5):
+        progress_capture.advance(3)
+        raise OSError("gone")
+    progress_capture.look()
+    assert progress_capture.of(semconv.RECOVERED) == []
+    assert progress_capture.ended("work").status is Status.FAILED

@@ -391,10 +391,16 @@ def _most_overdue(waits: Iterable[Waiting]) -> Waiting:
 
 def loop_of(node: Handle) -> Loop | None:
     """What a branch in this handle repeats, or what the stage around it does."""
+    repeats = who_loops(node)
+    return None if repeats is None else repeats._loop
+
+
+def who_loops(node: Handle) -> Handle | None:
+    """The nearest handle, from this one outward, that repeats something."""
     around: Handle | None = node
     while around is not None and around._loop is None:
         around = around._parent if around is not around.operation else None
-    return None if around is None else around._loop
+    return around
 
 
 # -- limits

@@ -630,7 +630,7 @@ class Handle:
 
     @public(nothing)
     def on_recover(self, callback: Callback) -> Callable[[], None]:
-        """Call this with a snapshot when the operation moves again after that; see `add_listener`."""
+        """Call this with a snapshot when the operation moves again after that, or completes; see `add_listener`."""
         return listening().listen(callback, self.operation, semconv.RECOVERED)  # type: ignore[no-any-return]
 
     @public(nothing)

@@ -10,7 +10,7 @@ from otel_progress.live.engine import learning
 from otel_progress.live.running import STAGES, around
 from otel_progress.model.health import STUCK
 from otel_progress.model.loop import Loop, Steps
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Number
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ STAGES_AFTER: Final = 20
 QUIET: Final = 5.0
 """No loop is told of before so many seconds without new progress, where nothing was said."""
 STAGES_QUIET: Final = 300.0
+KNOWN: Final = 3
+"""Units completed without a loop from which on it is known how long one takes."""
 GROWN: Final = 3
 """So many times tokens or cost must have grown since the last progress."""
 
@@ -35,6 +37,7 @@ class Loops:
 
     __slots__ = (
         "_base",
+        "_clean",
         "_failed",
         "_fails",
         "_grown",
@@ -56,6 +59,7 @@ class Loops:
         self._life: Any = None
         self._since = node._moved_at
         self._longest = learning.learning.longest(node.operation, node)
+        self._clean = 0
         self._last_at = now
         self._failed: str | None = None
         self._fails = 0
@@ -97,8 +101,7 @@ class Loops:
 
     def progressed(self, node: Handle, now: float) -> None:
         """A unit was completed: all repeats so far were work."""
-        if node._loop is None and node.operation._health not in STUCK:
-            self._longest = max(self._longest, now - self._since)
+        self._took(node, now - self._since)
         self._since = now
         self.stages = Steps()
         if self.steps is not None and Lives(node.operation).of(node, now) != self._life:
@@ -106,6 +109,19 @@ class Loops:
         self._failed, self._fails, self._grown, self._grows_each = None, 0, 0, 0.0
         if node._more is not None:
             self._base = dict(node._more.usage)
+
+    def _took(self, node: Handle, seconds: float) -> None:
+        """A unit took so long: repeats within it were work, also where they were called a loop.
+
+        Once units are known, such a one counts as the limit that it broke: an incident is not the norm at once.
+        """
+        if node._loop is None and node.operation._health not in STUCK:
+            self._clean += 1
+        elif node._loop is None and node.operation._health is Health.SILENT:
+            return
+        elif self._clean >= KNOWN:
+            seconds = min(seconds, max(QUIET, 2 * self._longest))
+        self._longest = max(self._longest, seconds)
 
     def look(self, node: Handle, now: float) -> None:
         """Take note of what it spends."""
@@ -124,7 +140,8 @@ class Loops:
         """What repeats now."""
         said = node.operation._opts.loop_after
         quiet = now - self._since
-        if not said and quiet < max(QUIET, 2 * self._longest):
+        longest = max(loops._longest for each in around(node) if (loops := each._loops) is not None)
+        if not said and quiet < max(QUIET, 2 * longest):
             return None
         limit = stall_after(node)
         idle = now - max(node._moved_at, node._counted_at)
@@ -147,7 +164,7 @@ class Loops:
         if said is None:
             after = STAGES_AFTER
             named = named_stall_after(node)
-            if not _counts(node) or quiet < max(3 * named if named else STAGES_QUIET, 5 * self._longest):
+            if not _counts(node) or quiet < max(3 * named if named else STAGES_QUIET, 5 * longest):
                 return None
         found = self.stages.found(after)
         return self._loop("stage", *found, after, quiet, node) if found else None

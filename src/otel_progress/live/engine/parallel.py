@@ -7,7 +7,8 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_progress.live.branches import Line, find_wait, lines, loop_of, only_line, stall_after
+from otel_progress.live.branches import DEPTH, Line, children, find_wait, lines, loop_of, only_line, stall_after
+from otel_progress.live.engine import watchdog
 from otel_progress.live.engine.limits import stall_limit
 from otel_progress.live.running import innermost
 from otel_progress.model.health import STUCK, judge_branch, rank
@@ -118,7 +119,7 @@ def _shown(operation: Operation, judged: Judged) -> dict[str, Any]:
     trouble = _trouble(operation, judged.line)
     shown = _fields(branch.idle, branch.stall_after, branch.stall_after_source)
     shown |= {"loop": branch.loop, "wait": branch.wait}
-    if trouble is not None:
+    if trouble is not None and not trouble.eased:
         shown["health"] = trouble.health
         if trouble.where is not None:
             shown |= {"stuck_at": trouble.where.at, "stack": trouble.where.stack}
@@ -183,25 +184,26 @@ def _value(operation: Operation, line: Line, now: float) -> Branch:
         return found if line.wait is None else replace(found, wait=line.wait.seen(now))
     limit, source = stall_limit(node)
     trouble = _trouble(operation, line)
+    where = None if trouble is None or trouble.eased else trouble.where
     return Branch(
         path=path,
         lane=None if line.lane is None else place_name(line.lane.place),
         idle=line.idle(now),
         stall_after=limit,
         stall_after_source=source,
-        health=Health.PROGRESSING if trouble is None else trouble.health,
+        health=Health.PROGRESSING if trouble is None else trouble.shown,
         wait=line.waits(now) if operation._ended is None else None,
         loop=loop_of(node),
-        stuck_at=None if trouble is None or trouble.where is None else trouble.where.at,
+        stuck_at=None if where is None else where.at,
     )
 
 
-def _child(child: Operation, path: str | None, now: float) -> Branch:
+def _child(child: Operation, path: str | None, now: float, depth: int = 0) -> Branch:
     """The branch that waits for a child, which is as well as that child was at the last look at it."""
     worst = child._worst
     if worst is None or child._health is Health.PROGRESSING:
         return Branch(path, None, child.id, child.name, max(0.0, now - child._moved_at), wait=find_wait(child, now))
-    branch = worst.branch if worst.branch.child is not None else _value(child, worst.line, now)
+    branch = _now(child, worst, now, depth)
     verdict = judge_branch(branch)
     return Branch(
         path=path,
@@ -218,10 +220,24 @@ def _child(child: Operation, path: str | None, now: float) -> Branch:
     )
 
 
+def _now(child: Operation, worst: Judged, now: float, depth: int) -> Branch:
+    """The branch that spoke for a child at the last look at it, as it is now."""
+    below = worst.branch.child
+    if below is None:
+        return _value(child, worst.line, now)
+    found = next((each for each in children(child) if each.id == below), None) if depth < DEPTH else None
+    return worst.branch if found is None else _child(found, worst.branch.path, now, depth + 1)
+
+
 def _trouble(operation: Operation, line: Line) -> Trouble | None:
-    if operation._troubles is None or operation._ended is not None:
+    """What a branch is in, or was left by the stage before it; the next look hands that over."""
+    troubles = operation._troubles
+    if not troubles or operation._ended is not None:
         return None
-    return operation._troubles.get(line.key)
+    found = troubles.get(line.key)
+    if found is not None:
+        return found
+    return next((trouble for key, trouble in tuple(troubles.items()) if watchdog.follows(line, key, trouble)), None)
 
 
 def _told_at(operation: Operation, line: Line, verdict: Verdict) -> float:

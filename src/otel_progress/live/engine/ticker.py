@@ -239,6 +239,9 @@ class Ticker:
         operation._check_at = 0.0  # another limit may apply from here on
         if event == semconv.OPERATION_ENDED:
             self._pay_all(operation)
+            closed = watchdog.closed(operation)
+            if closed is not None:
+                self._emit(semconv.RECOVERED, operation, operation, when, closed)
             operation._over = True
             learning.learning.ended(operation, operation)
         elif event in _STAGE:
@@ -308,8 +311,12 @@ class Ticker:
         if operation._status is not Status.RUNNING:
             return
         before, overdue = operation._health, operation._overdue
+        told = (
+            operation in self._snapshots and not operation._troubles
+        )  # an event of this round has the verdict already
+        if not told:
+            self._snapshots.pop(operation, None)
         moved_at = watchdog.release(operation, now)
-        told = operation in self._snapshots  # an event of this round has the verdict already
         snapshot = self._snapshot(operation)
         verdict = judge(snapshot, snapshot.timestamp)
         found = examine(operation, now)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
 from otel_progress.live import stack, vitals
-from otel_progress.live.branches import Line, key_of, lines, loop_of, open_lanes
+from otel_progress.live.branches import Line, key_of, lines, loop_of, open_lanes, who_loops
 from otel_progress.live.engine import commands
 from otel_progress.live.guard import tell_once
 from otel_progress.model.health import STUCK, hold
-from otel_progress.model.status import Health
+from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Value
 
 if TYPE_CHECKING:
@@ -33,7 +33,19 @@ TOLD: Final = 16
 class Trouble:
     """A branch that is stuck: since when, where, and how it moves again."""
 
-    __slots__ = ("again", "found_at", "gone_at", "health", "hold", "label", "since", "told_at", "where")
+    __slots__ = (
+        "again",
+        "eased",
+        "found_at",
+        "gone_at",
+        "health",
+        "hold",
+        "label",
+        "loops",
+        "since",
+        "told_at",
+        "where",
+    )
 
     def __init__(self, health: Health, since: float, now: float, label: str, hold: float) -> None:
         """It is silent or looping, without progress since a monotonic time; it needs to be over for `hold` seconds."""
@@ -44,7 +56,16 @@ class Trouble:
         self.since = since
         self.found_at = self.told_at = now
         self.again: Again | None = None
+        self.eased = False
+        """Whether its stage was over at a look: the next one of that path is stuck at its own limit, not before."""
         self.where: Where | None = None
+        self.loops: Handle | None = None
+        """Who repeats something: itself, or what is around it."""
+
+    @property
+    def shown(self) -> Health:
+        """What is said of its branch: stuck until it has moved for long enough, but not again without new evidence."""
+        return Health.PROGRESSING if self.eased else self.health
 
 
 class Again:
@@ -52,11 +73,11 @@ class Again:
 
     __slots__ = ("calm", "last", "moves", "since")
 
-    def __init__(self, moved_at: float) -> None:
-        """It moved at this monotonic time, for the first time."""
+    def __init__(self, moved_at: float, moves: int = 1) -> None:
+        """It moved at this monotonic time, for the first time; no move where its stage only ended."""
         self.since = self.last = moved_at
         self.calm: float | None = moved_at
-        self.moves = 1
+        self.moves = moves
 
 
 def look(operation: Operation, now: float) -> bool:
@@ -79,38 +100,91 @@ def release(operation: Operation, now: float) -> float | None:
         return None
     since = None
     running = {line.key: line for line in lines(operation)}
+    _hand_over(troubles, running, now)
     for key, trouble in tuple(troubles.items()):
-        line = running.get(key)
-        if line is None:
-            trouble.gone_at = gone_at = trouble.gone_at or now
-            if _goes_on(trouble, running, troubles) or now - gone_at < trouble.hold:
-                continue
-            since = gone_at
-        elif line.child is not None:
-            if line.child._health in STUCK:
-                continue
-            since = max(line.child._moved_at, trouble.since)
-        elif _released(line, trouble, now):
-            moved_at = line.moved_at if line.moved_at > trouble.since else now
-            since = moved_at if trouble.again is None else trouble.again.since
-        else:
-            continue
-        del troubles[key]
+        moves_since = _moves_since(trouble, running.get(key), now)
+        if moves_since is not None:
+            since = moves_since
+            del troubles[key]
     return since
 
 
-def _goes_on(trouble: Trouble, running: dict[object, Line], troubles: dict[object, Trouble]) -> bool:
-    """Whether the next stage of the same path takes the trouble over: what failed ten times fails again."""
-    gone_at = trouble.gone_at or 0.0
-    for key, line in running.items():
-        if key in troubles or line.child is not None or label_of(line) != trouble.label:
+def _hand_over(troubles: dict[object, Trouble], running: dict[object, Line], now: float) -> None:
+    """Hand troubles whose branches are gone to those that follow."""
+    for key, trouble in tuple(troubles.items()):
+        if key in running:
+            trouble.gone_at = None
             continue
-        if (line.node._started or 0.0) >= gone_at - SOON:
-            trouble.gone_at, trouble.again = None, None
-            troubles[key] = trouble
-            del troubles[next(old for old, held in troubles.items() if held is trouble)]
-            return True
-    return False
+        line = _goes_on(key, trouble, running, troubles, now)
+        if line is not None:
+            del troubles[key]
+            troubles[line.key] = trouble
+
+
+def _moves_since(trouble: Trouble, line: Line | None, now: float) -> float | None:
+    """Since when a branch moves again, where that is long enough; None while it is in trouble."""
+    if line is None:
+        since = _again(trouble, now).since
+        return since if now - since >= trouble.hold else None
+    child = line.child
+    if child is not None:
+        return None if child._health in STUCK or child._troubles else max(child._moved_at, trouble.since)
+    if not _released(line, trouble, now):
+        return None
+    moved_at = line.moved_at if line.moved_at > trouble.since else now
+    return moved_at if trouble.again is None else trouble.again.since
+
+
+def _goes_on(
+    key: object, trouble: Trouble, running: dict[object, Line], troubles: dict[object, Trouble], now: float
+) -> Line | None:
+    """The next stage of the same path, which takes the trouble over: what failed ten times fails again.
+
+    How the trouble moves again runs on. Where the next stage was there at once, in the same place, nobody saw the
+    trouble gone.
+    """
+    free = [line for at, line in running.items() if at not in troubles]
+    found = next((line for line in free if follows(line, key, trouble) or _same_loop(line, trouble)), None)
+    if found is None:
+        trouble.eased = True
+        gone_at = trouble.gone_at = trouble.gone_at or now
+        found = next((line for line in free if _is_next(line, trouble, ended_at(key) or gone_at - SOON)), None)
+    if found is not None:
+        trouble.gone_at = None
+        if trouble.again is not None and not trouble.again.moves:
+            trouble.again = None  # it begins with the next stage: one that hangs at once did not move again
+    return found
+
+
+def follows(line: Line, key: object, trouble: Trouble) -> bool:
+    """Whether a branch is the next stage at the place of one that was stuck and ended since the last look."""
+    ended = ended_at(key)
+    if ended is None or trouble.gone_at is not None or not _is_next(line, trouble, ended):
+        return False
+    place = key_of(line.node._place)
+    return place is not None and place == key_of(key._place)  # type: ignore[attr-defined]
+
+
+def _same_loop(line: Line, trouble: Trouble) -> bool:
+    """Whether a branch is part of the loop that is told already: it goes on between its stages, too."""
+    return trouble.loops is not None and line.child is None and who_loops(line.node) is trouble.loops
+
+
+def ended_at(key: object) -> float | None:
+    """When the stage ended that a trouble is held under (s, monotonic); None while it runs, and of what is no stage."""
+    return getattr(key, "_ended", None)
+
+
+def _is_next(line: Line, trouble: Trouble, after: float) -> bool:
+    started = line.node._started or 0.0
+    return line.child is None and started >= after and label_of(line) == trouble.label
+
+
+def _again(trouble: Trouble, now: float) -> Again:
+    """How one moves again whose stage is over: from its end on, unless another stage follows."""
+    if trouble.again is None:
+        trouble.again = Again(now, moves=0)
+    return trouble.again
 
 
 def label_of(line: Line) -> str:
@@ -128,13 +202,14 @@ def _released(line: Line, trouble: Trouble, now: float) -> bool:
     needed = hold(limit)
     if trouble.health is Health.LOOPING:
         if loop is not None:
+            _stuck_again(trouble, line)
             trouble.found_at = now
         return loop is None and now - trouble.found_at >= needed
     if line.waits(now) is not None:
         return True
     idle = now - line.moved_at
     if limit is not None and idle >= limit:
-        trouble.again = None
+        _stuck_again(trouble, line)
         return False
     again = trouble.again
     if again is None:
@@ -151,6 +226,13 @@ def _released(line: Line, trouble: Trouble, now: float) -> bool:
     if now - again.since < needed:
         return False
     return again.moves >= MOVES or (again.calm is not None and now - again.calm >= needed)
+
+
+def _stuck_again(trouble: Trouble, line: Line) -> None:
+    """It moved, but not for long enough: it is the same trouble still, maybe at another line."""
+    trouble.again = None
+    if trouble.eased:
+        trouble.eased, trouble.where = False, _where(line, ())
 
 
 def stalled(operation: Operation, judged: list[Judged], now: float) -> Attributes:
@@ -172,6 +254,8 @@ def stalled(operation: Operation, judged: list[Judged], now: float) -> Attribute
         trouble = troubles[line.key] = Trouble(verdict.health, since, now, label_of(line), hold(line.limit))
         if operation._stalled_at is None or since < operation._stalled_at:
             operation._stalled_at = since
+        if verdict.health is Health.LOOPING and line.child is None:
+            trouble.loops = who_loops(line.node)
         if len(troubles) <= TOLD:
             trouble.where = _where(line, blocked)
     where = troubles[judged[0].line.key].where
@@ -190,6 +274,8 @@ def renamed(operation: Operation, judged: list[Judged], now: float) -> bool:
         trouble = troubles.get(line.key)
         if trouble is not None and verdict.health in STUCK and trouble.health is not verdict.health:
             trouble.health, trouble.found_at, trouble.again, changed = verdict.health, now, None, True
+            trouble.eased = False
+            trouble.loops = who_loops(line.node) if verdict.health is Health.LOOPING else None
     return changed
 
 
@@ -199,6 +285,17 @@ def recovered(operation: Operation, moved_at: float | None, now: float) -> Attri
     until = moved_at if moved_at is not None and moved_at > since else now
     operation._stalled_at = None
     return Attributes({semconv.STALL_DURATION: max(0.0, until - since)})
+
+
+def closed(operation: Operation) -> Attributes | None:
+    """One that was stuck completed before a recovery was told: what goes with it; None of others."""
+    if operation._stalled_at is None or operation._status is not Status.COMPLETED:
+        return None
+    ended = operation._ended or operation._stalled_at
+    again = [
+        ended if trouble.again is None else trouble.again.since for trouble in (operation._troubles or {}).values()
+    ]
+    return recovered(operation, max(again, default=ended), ended)
 
 
 def ask_to_stop(operation: Operation, reason: str) -> None:
