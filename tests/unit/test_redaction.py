@@ -141,6 +141,7 @@ def test_a_secret_is_known_by_its_place(text: str) -> None:
         f'password := "{SECRET}"',
         f'password = """{SECRET}"""',
         f"if password != '{SECRET}':",
+        f"<password>{SECRET}</password>",
         f"DB_PASS={SECRET}",
         f"job --pass {SECRET}",
         f"job --pass={SECRET}",
