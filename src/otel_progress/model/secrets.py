@@ -158,7 +158,7 @@ _BEGUN: Final = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _ENDED: Final = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _PRIVATE: Final = rf"(?s:{_BEGUN}.*?(?:{_ENDED}|\Z))"
 _PRIVATE_REST: Final = rf"(?s:\A.*{_ENDED})"
-_MARKS: Final = ("=", ":", "--", "</", "\",", "',", "earer ", "asic ")
+_MARKS: Final = ("=", ":", "--", "</", '",', "',", "earer ", "asic ")
 """A text with none of these, and without a long word, holds no secret that is known here: most texts are done with."""
 
 _KEY: Final = rf"(?:{_NAMED}|cookies?|(?<![a-z])auth|dsn|conn(?:ection)?[_-]?str(?:ing)?)\Z"
