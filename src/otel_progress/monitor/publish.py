@@ -204,14 +204,15 @@ class Publisher:
             if entry is None:
                 continue
             if ALL in rows:
-                rows[ALL].append(self._views.row_text(entry))
+                rows[ALL] += (text for _, text in self._views.texts([entry]))
             if len(rows) > (ALL in rows):
                 owner = self._core.owner_of(entry.head) or ""
                 name = of_owner(owner)
                 if name in rows:
                     views = self._views.of(owner)
-                    if self._hub.topic(name).give(key, views.revision(entry)):
-                        rows[name].append(views.row_text(entry))
+                    texts = [text for _, text in views.texts([entry])]
+                    if texts and self._hub.topic(name).give(key, views.revision(entry)):
+                        rows[name] += texts
         for name, texts in rows.items():
             for at in range(0, len(texts), ROWS):
                 part = ",".join(texts[at : at + ROWS])

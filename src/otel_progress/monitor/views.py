@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -41,6 +41,10 @@ OWNERS: Final = 1_000
 """For so many owners rows are kept ready."""
 ROWS: Final = 20_000
 """So many rows are kept ready."""
+UNSHOWN: Final = 1_000
+"""So many operations that can't be shown are counted."""
+_UNSOUND: Final = (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, RecursionError)
+"""What is raised where what was said of an operation can't be shown."""
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _LINE_ENDS: Final = "\x85\u2028\u2029"
 DEPTH: Final = 40
@@ -61,6 +65,8 @@ class Views:
         self._trace_url = trace_url
         self.places = Places(store)
         self._revisions = owned.Revisions()
+        self.unshown: dict[str, None] = {}
+        """Operations that were left out of a list as they can't be shown, by their ids."""
         self.can_reach: Callable[[str], bool] = lambda _: False
         """Whether a process, by its instance, can be told to cancel."""
         self._rows: dict[str, tuple[int, object, str, Json]] = {}
@@ -76,7 +82,7 @@ class Views:
                 if len(self._limited) >= OWNERS:
                     self._limited.clear()
                 found = self._limited[owner] = Views(self._core, self._store, trace_url=self._trace_url, owner=owner)
-                found.can_reach = self.can_reach
+                found.can_reach, found.unshown = self.can_reach, self.unshown
             return found
 
     def _may_see(self, entry: Entry) -> bool:
@@ -118,6 +124,25 @@ class Views:
             self._rows[key] = (entry.revision, label, text, {**clocks, "at": clock.monotonic()} if clocks else {})
         return f"{text[:-1]},{dump(clocks)[1:]}" if clocks else text
 
+    def texts(self, entries: Iterable[Entry]) -> list[tuple[str, str]]:
+        """Rows as JSON texts, with their ids; one that can't be shown is left out, and counted in `unshown`."""
+        found = []
+        for entry in entries:
+            key = entry.head.operation_id
+            try:
+                text = self.row_text(entry)
+            except _UNSOUND:
+                self.leave_out(key)
+                continue
+            found.append((key, text))
+            self.unshown.pop(key, None)
+        return found
+
+    def leave_out(self, operation_id: str) -> None:
+        """Count an operation that can't be shown."""
+        if len(self.unshown) < UNSHOWN:
+            self.unshown[operation_id] = None
+
     def _clocks(self, entry: Entry, known: Json) -> Json:
         """The clocks of a row that was made before, as they are now."""
         now = clock.monotonic()
@@ -135,8 +160,11 @@ class Views:
         """A row of an operation; where what was said of it can't be shown, the little that is sound."""
         try:
             return keys.of_row(self._row(entry, self._now(entry)))
-        except (ValueError, TypeError, AttributeError, ArithmeticError):
-            return keys.of_row(self._row(entry, self._shown(bare(entry.head))))
+        except _UNSOUND:
+            head = entry.head
+            sound = Entry(head, entry.instance, entry.heard_at, snapshot=bare(head), before=entry)
+            sound.revision = entry.revision
+            return keys.of_row(self._row(sound, self._shown(sound.snapshot)))
 
     def _now(self, entry: Entry) -> Snapshot:
         """All that was said of an operation, with its clocks as they are now."""
@@ -226,7 +254,10 @@ class Views:
         """How an operation is, in one of `states.STATES`."""
         label = self._core.labels.get(entry.head.operation_id)
         if label is None and entry.open:
-            label = self._core.observer.label(entry, clock.monotonic())
+            try:
+                label = self._core.observer.label(entry, clock.monotonic())
+            except _UNSOUND:
+                label = Label(Health.UNKNOWN)
         return state_of(entry.head.status, label or Label(Health.PROGRESSING))
 
     def rank(self, entry: Entry) -> tuple[int, float]:
@@ -238,7 +269,13 @@ class Views:
     # -- one operation
 
     def detail(self, entry: Entry) -> Json:
-        """All there is of an operation."""
+        """All there is of an operation; where it can't be shown, its row."""
+        try:
+            return self._detail(entry)
+        except _UNSOUND:
+            return self.row(entry)
+
+    def _detail(self, entry: Entry) -> Json:
         seen, now = self._now(entry), clock.monotonic()
         lines = self._core.observer.lines(entry, now) if entry.open and seen.branches else []
         verdict = self._verdict(entry, now)
