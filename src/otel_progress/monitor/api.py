@@ -46,7 +46,7 @@ from otel_progress.monitor.publish import ALL, of_operation, of_owner
 from otel_progress.monitor.states import TROUBLE, WORDS, meant, state_of
 from otel_progress.monitor.store import StoreError
 from otel_progress.monitor.stream import ENDED, READERS, serve_events, serve_socket
-from otel_progress.monitor.views import dump, ended_text, event_view
+from otel_progress.monitor.views import dump, ended_text
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -299,20 +299,21 @@ class Api:
         names = _words(request, "event", s.EVENTS)
         before = _number(request, "before", 0, NUMBER_MOST) or None
         after = _number(request, "after", 0, NUMBER_MOST)
-        owned = _identity_or_401(request.scope).owner is not None
+        owner = _identity_or_401(request.scope).owner
         texts, following = await run_in_threadpool(
-            self._history, entry.head.operation_id, after, before, names or None, limit, owned=owned
+            self._history, entry.head.operation_id, after, before, names or None, limit, owner
         )
         body = f'{{"events":[{",".join(texts)}],"next":{dump(following)}}}'
         return Response(body.encode(), media_type="application/json")
 
     def _history(
-        self, key: str, after: int, before: int | None, names: tuple[str, ...] | None, limit: int, *, owned: bool
+        self, key: str, after: int, before: int | None, names: tuple[str, ...] | None, limit: int, owner: str | None
     ) -> tuple[list[str], int | None]:
         """Events as JSON texts, oldest first, and where to go on; few at a time, as each may be large.
 
-        Numbers are the store's, or with `owned` those within the operation.
+        Numbers are the store's, or for an owner those within the operation.
         """
+        views, owned = self._views.of(owner), owner is not None
         texts: list[str] = []
         size, places = 0, self._views.places
         if owned:
@@ -321,7 +322,7 @@ class Api:
         while len(texts) < limit and size < EVENTS_BYTES:
             most = min(EVENTS_AT_ONCE, limit - len(texts))
             rows = self._store.events(key, after=after, before=before, names=names, limit=most)
-            found = [dump(event_view(*row)) for row in (places.numbered(key, rows) if owned else rows)]
+            found = [dump(views.event(*row)) for row in (places.numbered(key, rows) if owned else rows)]
             size += sum(map(len, found))
             texts = found + texts if before is not None else texts + found
             if len(rows) < most:

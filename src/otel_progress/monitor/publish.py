@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.monitor.stream import BEAT_SECONDS, ONE, ONE_OF, OWNED, TROUBLE, is_of_one, is_private
-from otel_progress.monitor.views import dump, ended_text, event_view
+from otel_progress.monitor.views import dump, ended_text
 
 if TYPE_CHECKING:
     from otel_progress.monitor.core import Core
@@ -263,10 +263,11 @@ class Publisher:
         told = self._told.get(name)
         if told is None:
             told = self._told[name] = self._store.newest_event_id()
+        view = self._views.of(owner).event
         while rows := self._store.events(key, after=told, limit=EVENTS):
             told = self._told[name] = rows[-1][0]
             numbered = rows if owner is None else self._places.numbered(key, rows)
-            self._hub.publish(name, "events", dump({"events": [event_view(*row) for row in numbered]}))
+            self._hub.publish(name, "events", dump({"events": [view(*row) for row in numbered]}))
             if len(rows) < EVENTS:
                 break
 

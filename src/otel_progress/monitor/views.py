@@ -22,6 +22,7 @@ from otel_progress.monitor.kept import Event
 from otel_progress.monitor.ledger import Entry, Process, Rival, bare
 from otel_progress.monitor.places import Places
 from otel_progress.monitor.rollup import ALMOST, Part, Whole, roll_up
+from otel_progress.monitor.sight import Sight
 from otel_progress.monitor.spans import MARK
 from otel_progress.monitor.states import RANKS, TROUBLE, Label, state_of
 from otel_progress.monitor.timeline import TIMED, attributes_of, timeline
@@ -59,6 +60,7 @@ class Views:
     def __init__(self, core: Core, store: Store, *, trace_url: str | None = None, owner: str | None = None) -> None:
         """Views of a core, with links to traces where it is known where they are; maybe for one owner alone."""
         self._owner = owner
+        self._sight = Sight(core, store, owner)
         self._limited: dict[str, Views] = {}
         self._core = core
         self._store = store
@@ -88,14 +90,9 @@ class Views:
     def _may_see(self, entry: Entry) -> bool:
         return self._owner is None or self._core.owner_of(entry.head) == self._owner
 
-    def _sees(self, operation_id: str) -> bool:
-        """Whether an operation is there and may be seen; the same answer where it is not there."""
-        entry = self._core.find(operation_id)
-        return entry is not None and self._may_see(entry)
-
     def may_ask_for_children_of(self, operation_id: str) -> bool:
         """Whether one may know which operations are below this one: those of others would show that it is there."""
-        return self._owner is None or self._sees(operation_id)
+        return self._owner is None or self._sight.sees(operation_id)
 
     # -- rows
 
@@ -173,14 +170,14 @@ class Views:
         return self._shown(moment.at(entry.snapshot, self._core.observer.later(entry, clock.monotonic())))
 
     def _shown(self, whole: Snapshot) -> Snapshot:
-        return whole if self._owner is None else owned.snapshot(whole, self._sees)
+        return whole if self._owner is None else owned.snapshot(whole, self._sight)
 
     def _verdict(self, entry: Entry, now: float) -> Verdict | None:
         """How an operation is, while it is not over."""
         if not entry.open:
             return None
         verdict = self._core.observer.verdict(entry, now)
-        return verdict if self._owner is None else owned.verdict(verdict, entry.snapshot, self._sees)
+        return verdict if self._owner is None else owned.verdict(verdict, entry.snapshot, self._sight)
 
     def _row(self, entry: Entry, seen: Snapshot) -> Json:
         verdict = self._verdict(entry, clock.monotonic())
@@ -326,9 +323,10 @@ class Views:
         """A line of work, and what it waits for."""
         branch, rests_on = line.branch, line.rests_on
         if self._owner is not None:
-            branch = owned.branch(branch, self._sees)
-            if rests_on is not None and not self._sees(rests_on):
-                branch, rests_on = replace(branch, reason=f"a child is {word(branch.health)}"), None
+            branch = owned.branch(branch, self._sight)
+            if rests_on is not None and not self._sight.sees_all(rests_on):
+                rests_on = rests_on if self._sight.sees(rests_on) else None
+                branch = replace(branch, reason=f"a child is {word(branch.health)}", stuck_at=None, wait=None)
         return _branch(branch, rests_on)
 
     def _child(self, entry: Entry) -> Json:
@@ -357,8 +355,15 @@ class Views:
         rows = self._store.events(entry.head.operation_id, before=2**62, names=TIMED, limit=TIMELINE)
         head = entry.head
         own = entry.number, head.started_at or 0.0
-        mine = [event for _, event in rows if (event.attempt, event.started_at) == own]
+        mine = [self._told(event) for _, event in rows if (event.attempt, event.started_at) == own]
         return timeline(mine, None if entry.open else head.timestamp, entry.snapshot.stages)
+
+    def event(self, number: int, event: Event) -> Json:
+        """One event of a history."""
+        return event_view(number, self._told(event))
+
+    def _told(self, event: Event) -> Event:
+        return event if self._owner is None else owned.event(event, self._sight)
 
     def _trace(self, snapshot: Snapshot) -> Json | None:
         span = snapshot.span
