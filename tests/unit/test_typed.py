@@ -16,7 +16,6 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.testing import FakeClock
 
 NUMBER, TEXT = AnyValue(int_value=3), AnyValue(string_value="three")
 ODD = {
@@ -42,7 +41,11 @@ ODD = {
     "list of numbers": AnyValue(string_value='[["a", NaN, 1e999]]'),
     "object": AnyValue(string_value='{"a": null, "kind": null, "cost.USD": NaN, "x_tokens": "many"}'),
 }
-KEYS = sorted({value for value in vars(s).values() if isinstance(value, str) and value.startswith("progress.")} - s.EVENTS - {s.PREFIX})
+KEYS = sorted(
+    {value for value in vars(s).values() if isinstance(value, str) and value.startswith("progress.")}
+    - s.EVENTS
+    - {s.PREFIX}
+)
 PLAIN: dict[str, Any] = {
     s.OPERATION_NAME: "job",
     s.STATUS: "running",
@@ -120,15 +123,13 @@ def test_no_value_of_any_attribute_takes_the_list_away(monitor: Parts, kind: str
         assert len(rows) > 0.9 * len(saids)
         for key, row in rows.items():
             assert (row["name"], row["status"]) == ("job", "running"), key
-            assert isinstance(row["elapsed"], (int, float)) and 0 <= row["elapsed"] <= 1e12, (key, row["elapsed"])
+            assert 0 <= row["elapsed"] <= 1e12, key
             assert not key.startswith(s.ELAPSED + " ") or row["idle"] >= 1, "the rest of it is kept"
             json.dumps(row, allow_nan=False)
         monitor.restart()
 
 
-def test_a_row_that_cannot_be_shown_leaves_the_others(
-    monitor: Parts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_that_cannot_be_shown_leaves_the_others(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list leaves out what can't be shown, counts it, and has all the rest."""
     said = {s.SEQUENCE: 1, **PLAIN}
     del said[s.IDLE]

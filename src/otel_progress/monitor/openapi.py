@@ -42,7 +42,8 @@ _ABOUT: Final = """What runs, as a program sees it. Times are Unix seconds; what
 
 With tokens, each request bears one, as `Authorization: Bearer TOKEN`; a browser has a session instead. Without tokens
 the monitor serves its own machine alone. A query parameter that a route does not take is answered 400, and the text
-names the nearest one that it takes; OTLP routes, login links and the page ignore parameters. `GET /stream` and `GET /operations/{id}/stream` are WebSockets, too: each
+names the nearest one that it takes; OTLP routes, login links and the page ignore parameters.
+`GET /stream` and `GET /operations/{id}/stream` are WebSockets, too: each
 message is `{"id": …, "event": …, "data": …}`."""
 
 
