@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.monitor import openapi
 from otel_progress.monitor.auth import CONTROL, READ, Identity
 from otel_progress.monitor.bodies import read_body
@@ -43,7 +43,7 @@ from otel_progress.monitor.openapi import (
 from otel_progress.monitor.otlp import Refused
 from otel_progress.monitor.parameters import wrong_name
 from otel_progress.monitor.publish import ALL, of_operation, of_owner
-from otel_progress.monitor.states import TROUBLE, WORDS, meant, state_of
+from otel_progress.monitor.states import ANY_TROUBLE, TROUBLE, WORDS, meant, state_of
 from otel_progress.monitor.store import StoreError
 from otel_progress.monitor.stream import ENDED, READERS, serve_events, serve_socket
 from otel_progress.monitor.views import dump, ended_text
@@ -189,9 +189,11 @@ class Api:
         if identity.owner is None:
             labels = Counter(list(self._core.labels.values()))
             bad = sum(number for label, number in labels.items() if state_of(Status.RUNNING, label) in TROUBLE)
+            if any(label.health is Health.UNKNOWN for label in labels):
+                bad = sum(map(self._views.is_trouble, self._running(Query(), frozenset())))
             return {"running": labels.total(), "trouble": bad, "stored": stored}
         running = self._running(Query(owner=identity.owner), frozenset())
-        trouble = sum(self._views.state(entry) in TROUBLE for entry in running)
+        trouble = sum(map(self._views.is_trouble, running))
         return {"running": len(running), "trouble": trouble, "stored": stored}
 
     async def describe(self, request: Request) -> Response:
@@ -209,12 +211,13 @@ class Api:
         if cursor is not None and cursor[0] not in "re":
             raise Wrong(400, _NO_CURSOR)
         loading = "".join(f',"loading":{dump(some)}' for some in self._loading(query.owner).values())
-        rows, following, counts, unshown = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
+        rows, following, counts, trouble, unshown = await run_in_threadpool(
+            self._page_of, query, verdicts, limit, cursor
+        )
         if query.owner is not None:
             mine = self._hub.topic(topic)
             for key, text in rows:
                 mine.give(key, json.loads(text)["revision"])
-        trouble = sum(count for state, count in counts.items() if state in TROUBLE)
         head = f'"next":{dump(following)},"total":{sum(counts.values())},"counts":{dump(counts)},"trouble":{trouble}'
         missing = f',"unshown":{unshown}' if unshown else ""
         texts = ",".join(text for _, text in rows)
@@ -223,20 +226,21 @@ class Api:
 
     def _page_of(
         self, query: Query, verdicts: frozenset[str], limit: int, cursor: str | None
-    ) -> tuple[list[tuple[str, str]], str | None, dict[str, int], int]:
-        """Rows with their ids, the next cursor, how many there are by state, and how many were left out of the rows.
+    ) -> tuple[list[tuple[str, str]], str | None, dict[str, int], int, int]:
+        """Rows with their ids, the next cursor, how many there are by state, in trouble, and left out of the rows.
 
         Those that run come first, then the others.
         """
         views = self._views.of(query.owner)
         if query.parent is not None and not views.may_ask_for_children_of(query.parent):
-            return [], None, {}, 0
+            return [], None, {}, 0, 0
         statuses = set(query.statuses) or _STATUSES
         going = self._running(query, verdicts) if statuses & _OPEN else []
         ended = query._replace(statuses=tuple(sorted(statuses - _OPEN))) if statuses - _OPEN and not verdicts else None
         counts = dict(Counter(self._views.state(entry) for entry in going))
         if ended is not None:
             counts |= self._store.counts(ended)
+        trouble = sum(map(self._views.is_trouble, going))
         rows: list[Entry] = []
         start = 0
         if cursor is None or cursor.startswith("r"):
@@ -244,7 +248,7 @@ class Api:
             rows = going[start : start + limit]
             if start + limit < len(going):
                 texts = views.texts(rows)
-                return texts, f"r{start + limit}", counts, len(rows) - len(texts)
+                return texts, f"r{start + limit}", counts, trouble, len(rows) - len(texts)
         following: str | None = None
         if ended is not None:
             at = cursor[1:] if cursor is not None and cursor.startswith("e") and len(cursor) > 1 else None
@@ -259,7 +263,7 @@ class Api:
             else:
                 following = "e"
         texts = views.texts(rows)
-        return texts, following, counts, len(rows) - len(texts)
+        return texts, following, counts, trouble, len(rows) - len(texts)
 
     def _running(self, query: Query, verdicts: frozenset[str]) -> list[Entry]:
         search, states = (query.search or "").lower(), meant(verdicts)
@@ -269,7 +273,8 @@ class Api:
             if not entry.open or (query.statuses and head.status.value not in query.statuses):
                 continue
             if states and self._views.state(entry) not in states:
-                continue
+                if ANY_TROUBLE not in verdicts or not self._views.is_trouble(entry):
+                    continue
             if (query.name is not None and head.name != query.name) or (
                 query.parent is not None and head.parent_id != query.parent
             ):

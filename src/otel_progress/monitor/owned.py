@@ -12,9 +12,10 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Branch, Snapshot
-from otel_progress.model.status import word
+from otel_progress.model.status import Health, word
 from otel_progress.monitor.below import Judgement
 from otel_progress.monitor.kept import Event
+from otel_progress.monitor.observer import BEFORE
 from otel_progress.monitor.sight import Sight
 from otel_progress.monitor.timeline import attributes_of
 
@@ -79,6 +80,9 @@ def verdict(whole: Verdict, seen: Snapshot, sight: Sight) -> Verdict:
     if isinstance(whole, Judgement) and whole.child is not None and not sight.sees_all(whole.child):
         child = whole.child if sight.sees(whole.child) else None
         whole = replace(whole, child=child, detail=f"a child in another process is {word(whole.health)}", seen=None)
+    if whole.health is Health.UNKNOWN and _names_child(whole.detail) and not sight.below(seen.operation_id):
+        known, _, _ = (whole.detail or "").partition(BEFORE)
+        whole = replace(whole, detail=f"{known}{BEFORE}{CHILD}")
     return whole
 
 

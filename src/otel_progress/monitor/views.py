@@ -257,6 +257,11 @@ class Views:
                 label = Label(Health.UNKNOWN)
         return state_of(entry.head.status, label or Label(Health.PROGRESSING))
 
+    def is_trouble(self, entry: Entry) -> bool:
+        """Whether a list marks it: by its state, or where that is not known just now, by what its process said last."""
+        state = self.state(entry)
+        return state in TROUBLE or _is_unheard_trouble(state, entry)
+
     def rank(self, entry: Entry) -> tuple[int, float]:
         """What orders operations that are not over: trouble first, then the newest."""
         state = self.state(entry)
@@ -308,7 +313,9 @@ class Views:
                 "timeline": self._timeline(entry),
                 "children_rows": [self._child(child) for child in children[:CHILDREN]],
                 "ancestors": self._ancestors(seen),
-                "stack": seen.stack if where == seen.stuck_at and (_is_stopped(verdict) or _was_stuck(seen)) else None,
+                "stack": seen.stack
+                if where == seen.stuck_at and (_is_stopped(verdict) or _was_stuck(seen, verdict))
+                else None,
                 "loop": _loop(seen) if entry.open else None,
                 "branches": [self._line(line) for line in lines] or None,
                 "notes_url": f"/operations/{quote(seen.operation_id, safe='')}/events",
@@ -420,7 +427,7 @@ def _row(
             "name": _text(seen.name),
             "status": seen.status.value,
             "state": state,
-            "trouble": True if state in TROUBLE else None,
+            "trouble": True if state in TROUBLE or _is_unheard_trouble(state, entry) else None,
             "verdict": None if verdict is None else _verdict(verdict),
             "reason": _text(seen.reason),
             "attempt": entry.number,
@@ -438,7 +445,7 @@ def _row(
             "progress": progress,
             "stage_progress": _innermost(seen),
             "wait": _wait(seen.wait),
-            "stuck_at": _text(stuck_at) if _is_stopped(verdict) or _was_stuck(seen) else None,
+            "stuck_at": _text(stuck_at) if _is_stopped(verdict) or _was_stuck(seen, verdict) else None,
             "cancel": "requested" if seen.cancel_requested else None,
             "cost": whole.cost or None,
             "tokens": whole.tokens or None,
@@ -448,6 +455,11 @@ def _row(
             "revision": entry.revision,
         }
     )
+
+
+def _is_unheard_trouble(state: str, entry: Entry) -> bool:
+    """Whether one of which nothing is known just now was stuck before."""
+    return state == word(Health.UNKNOWN) and entry.open and entry.head.health in STUCK
 
 
 def _label(verdict: Verdict | None) -> Label:
@@ -463,9 +475,10 @@ def _is_stopped(verdict: Verdict | None) -> bool:
     return verdict.health in STUCK or verdict.health is Health.DEAD  # nobody knows that it moved since it was said
 
 
-def _was_stuck(seen: Snapshot) -> bool:
-    """Whether it was stuck when its process was lost: nothing else is known of where it was."""
-    return seen.status is Status.LOST and seen.health in STUCK
+def _was_stuck(seen: Snapshot, verdict: Verdict | None) -> bool:
+    """Whether it was stuck when its process was heard last, and nothing newer is known of where it is."""
+    unheard = seen.status is Status.LOST or (verdict is not None and verdict.health is Health.UNKNOWN)
+    return unheard and seen.health in STUCK
 
 
 def _idle(seen: Snapshot, verdict: Verdict | None) -> float:
