@@ -484,3 +484,49 @@ def cancel_old() -> None:
         thread.join(IN_TIME)
         hold(said[0].status == 409, "it is refused")
         hold("update it" in said[0].body.decode(), f"and said what to do: {said[0].body!r}")
+
+
+AWAITS = """
+import asyncio
+import otel_progress as progress
+progress.configure(service_name="job")
+
+@progress.operation("bob-research", id="bob-1", attributes={"owner": "bob"}, stall_after=0.5)
+async def bob_work():
+    with progress.stage("bob-stage"):
+        await bob_frame()
+
+async def bob_frame():
+    await asyncio.sleep(60)
+
+async def hers():
+    async with progress.operation("ann-top", id="ann-top", attributes={"owner": "ann"}, stall_after=0.5):
+        async with progress.operation("ann-mid", id="ann-mid", attributes={"owner": "ann"}, stall_after=0.5):
+            with progress.stage("delegate"):
+                await bob_work()
+
+asyncio.run(hers())
+"""
+
+
+@attack("owners", "what a child of another, awaited in her own process, makes her operations say")
+def awaited() -> None:
+    with monitored() as served:
+        env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{served.host}"}
+        env["OTEL_EXPORTER_OTLP_HEADERS"] = f"authorization=Bearer {ADMIN}"
+        program = subprocess.Popen([sys.executable, "-c", AWAITS], env=env)
+        try:
+            until(lambda: served.ask("GET", "/operations/ann-mid", token=ANN).status == 200, "hers is there")
+            with Stream(served, "/operations/ann-mid/stream") as stream:
+                until(lambda: "bob" in json.dumps(served.get("/operations/ann-top", token=ADMIN)["timeline"]), "stuck")
+                until(lambda: "bob" in json.dumps(served.get("/operations/ann-mid", token=ADMIN)["timeline"]), "stuck")
+                stream.see(b"progress.stalled")
+                for key in ("ann-top", "ann-mid"):
+                    for path in (f"/operations/{key}", f"/operations/{key}/events", "/operations"):
+                        told = json.dumps(served.get(path, token=ANN)).replace(str(served.port), "")
+                        hold("bob" not in told, f"{path} says nothing of bob's child: {told}")
+                hold(b"bob" not in stream.got, "nor does the stream")
+                hold(served.get("/operations/ann-top", token=ANN)["state"] == "stuck", "she sees that hers is stuck")
+        finally:
+            program.kill()
+            program.wait()

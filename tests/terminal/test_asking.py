@@ -296,6 +296,36 @@ def test_show(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:
     assert "\x1b" not in told
 
 
+@pytest.mark.parametrize("status", ["failed", "lost", "cancelled", "interrupted", "completed", "running"])
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["text", "json"])
+def test_show_exits_as_its_help_says(
+    capsys: pytest.CaptureFixture[str], monitor: Stub, status: str, more: tuple[str, ...]
+) -> None:
+    """1 where the operation is over and did not complete, else 0."""
+    monitor.say(id="a", name="a", status=status)
+    code, _, _ = ask(capsys, "show", "a", *more, "--url", monitor.url)
+    assert code == (0 if status in ("completed", "running") else 1)
+
+
+@pytest.mark.parametrize("events", ["20", "0"])
+def test_show_how_the_process_of_a_lost_operation_ended(
+    capsys: pytest.CaptureFixture[str], monitor: Stub, events: str
+) -> None:
+    """Exit code or signal and the stderr tail are shown, whether or not events are."""
+    monitor.say(id="a", name="a", status="lost", attempt=2)
+    said = {"progress.exit.signal": "SIGKILL", "progress.exit.out_of_memory": False}
+    tail = {"progress.exit.stderr": "disk\x1b[2J gone\nbye"}
+    monitor.note("a", "a lost", "progress.operation.ended", attempt=1, attributes={"progress.exit.code": 77})
+    monitor.note("a", "a lost", "progress.operation.ended", attempt=2, attributes={**said, **tail})
+    code, told, _ = ask(capsys, "show", "a", "--events", events, "--url", monitor.url)
+    assert code == 1
+    for part in ("how its process ended", "signal  SIGKILL", "disk", "gone", "bye"):
+        assert part in told
+    assert "\x1b" not in told
+    assert "77" not in told
+    assert "out of memory" not in told
+
+
 def test_show_lines_of_work_and_repeated_stages(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
     """Lines of work are told with how each is; the runs of a stage are one line with quantiles; values are JSON."""
     now = time.time()
@@ -399,7 +429,7 @@ def test_odd_values_break_nothing(capsys: pytest.CaptureFixture[str], monitor: S
     monitor.say(id="odd-3", name="x", status="failed", ended=True, stages=[inner], loop={"keys": value}, progress=eta)
     for key in ("odd", "odd-2", "odd-3"):
         code, told, error = ask(capsys, "show", key, "--url", monitor.url)
-        assert (code, error) == (0, "")
+        assert (code, error) == (int(key == "odd-3"), "")
         assert key in told
         assert "\x1b" not in told
     assert ask(capsys, "list", "--url", monitor.url)[0] == 0

@@ -189,3 +189,42 @@ def test_any_request_has_an_answer_that_is_described(
 
     ask()
     assert served.get("/health")["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "nearest"),
+    [
+        ("GET", "/operations?verdct=stuck", "verdict"),
+        ("GET", "/operations?limit=5&Status=running", "status"),
+        ("DELETE", "/operations/full?atempt=1", "attempt"),
+        ("GET", "/operations/full?verbose=1", "takes none"),
+        ("GET", "/operations/full/events?befor=3", "before"),
+        ("GET", "/operations/full/stream?aftr=3", "after"),
+        ("GET", "/stream?token=x", "after"),
+        ("GET", "/health?full=1", "takes none"),
+        ("GET", "/api?version=1", "takes none"),
+        ("POST", "/control?wait=1", "takes none"),
+        ("GET", "/session?x", "takes none"),
+    ],
+)
+def test_a_parameter_that_a_route_does_not_take_is_refused(
+    served: Served, method: str, path: str, nearest: str
+) -> None:
+    """A name that would change nothing is answered 400, with the nearest one; nothing is done."""
+    answer = served.ask(method, path, b"" if method == "POST" else None)
+    given = path.partition("?")[2].split("&")[-1].partition("=")[0]
+    assert answer.status == 400
+    assert repr(given) in answer.json["error"]
+    assert nearest in answer.json["error"]
+    assert "cancel" not in served.detail("full") or served.detail("full")["cancel"] == "requested"
+
+
+def test_one_record_does_not_take_the_list_from_all(served: Served) -> None:
+    """An attribute without a value counts as not said."""
+    odd = event("odd", ELAPSED=1.0, IDLE=1.0)
+    for pair in odd.attributes:
+        if pair.key in (s.ELAPSED, s.IDLE):
+            pair.value.Clear()
+    assert served.send(odd, instance="odd").status == 200
+    wait_until(lambda: "odd" in {row["id"] for row in served.get("/operations")["operations"]})
+    assert served.detail("odd")["elapsed"] >= 0

@@ -171,7 +171,7 @@ def test_an_observer_that_was_blind_says_unknown_not_dead(watching: float) -> No
     """After its own start, its own sleep or its own outage, an observer needs as long as a verdict takes."""
     verdict = judge(BASE, 1000, Hearing(900, 5, watching))
     assert verdict.health is Health.UNKNOWN
-    assert "hears again" in (verdict.reason or "")
+    assert "was not listening until" in (verdict.reason or "")
     assert judge(BASE, 1000, Hearing(900, 5, 15)).health is Health.DEAD
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from monitor_parts import Parts, fake_time, parts
+from monitor_parts import Parts, event_of, fake_time, parts, request_of
 
 from otel_progress import semconv as s
 from otel_progress.model.health import Verdict
-from otel_progress.model.snapshot import Branch, Snapshot
+from otel_progress.model.snapshot import Branch, Snapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor import owned
 from otel_progress.monitor.below import Judgement
 from otel_progress.monitor.places import NEWEST, Places
+from otel_progress.monitor.sight import Sight
 from otel_progress.testing import FakeClock
 
 AT = 1_700_000_000.0
@@ -87,23 +89,78 @@ def test_events_are_numbered_within_their_operation(monitor: Parts) -> None:
     assert places.number("a", 3) == 0
 
 
+class Own(Sight):
+    """The sight of one who sees these, with nothing below them."""
+
+    def __init__(self, *ids: str) -> None:
+        """These ids."""
+        self.ids = ids
+
+    def sees(self, operation_id: str) -> bool:
+        """Whether it is one of these."""
+        return operation_id in self.ids
+
+    def below(self, operation_id: str) -> bool | None:
+        """Nothing is known."""
+        return None
+
+
 def test_a_child_of_another_is_not_named() -> None:
-    """Neither the branch that waits for it nor the verdict that rests on it says which it is."""
-    sees = {"mine"}.__contains__
+    """Neither the branch that waits for it nor the verdict that rests on it says which it is, or where it is."""
+    sight = Own("mine")
+    wait = Wait("bob's approval", 1.0)
     hidden = Branch("s", child="bob-1", child_name="bob-import", health=Health.SILENT, reason="bob-1 is stuck")
+    hidden = replace(hidden, stuck_at="bob.py:1 in f", wait=wait)
     seen = Branch("t", child="mine", child_name="my-import", health=Health.SILENT, reason="mine is stuck")
-    assert owned.branch(seen, sees) is seen
-    assert "bob" not in repr(owned.branch(hidden, sees))
-    whole = snap(1, branches=(hidden, seen), parent_id="of-bob")
-    assert "bob" not in repr(owned.snapshot(whole, sees))
-    assert owned.snapshot(snap(1, parent_id="mine"), sees).parent_id == "mine"
+    assert owned.branch(seen, sight) is seen
+    assert "bob" not in repr(owned.branch(hidden, sight))
+    said = {"stuck_at": "bob.py:1 in f", "stack": "bob.py:1 in f", "wait": wait}
+    whole = snap(1, branches=(hidden, seen), parent_id="of-bob", health_reason="s, child bob-import: stuck", **said)
+    assert "bob" not in repr(owned.snapshot(whole, sight))
+    assert owned.snapshot(snap(1, parent_id="mine"), sight).parent_id == "mine"
     for branch, named in ((hidden, False), (seen, True)):
         verdict = Verdict(Health.SILENT, clock="child", detail=branch.reason, branch=branch.label)
-        told = owned.verdict(verdict, whole, sees)
+        told = owned.verdict(verdict, whole, sight)
         assert ("bob" in repr(told), told == verdict) == (False, named)
     elsewhere = Judgement(Health.SILENT, clock="child", detail="waits for child bob-import/bob-1", child="bob-1")
-    assert "bob" not in repr(owned.verdict(elsewhere, whole, sees))
-    assert owned.verdict(elsewhere, whole, sees).health is Health.SILENT
+    assert "bob" not in repr(owned.verdict(elsewhere, whole, sight))
+    assert owned.verdict(elsewhere, whole, sight).health is Health.SILENT
+
+
+@pytest.mark.parametrize("event", [s.STALLED, s.RECOVERED, s.OVERDUE, s.UPDATED, s.HEARTBEAT, s.OPERATION_ENDED])
+@pytest.mark.parametrize("owners", [("bob",), ("ann", "bob"), ()], ids=repr)
+def test_no_event_tells_of_a_child_of_another(monitor: Parts, owners: tuple[str, ...], event: str) -> None:
+    """What the library says of a child is hidden where that child, or one below it, is not the reader's, or unknown."""
+    mine, above = Attributes({s.OWNER: "ann"}), "a"
+    for number, owner in enumerate(owners):
+        monitor.say(snap(1, key=f"c{number}", parent_id=above, attributes=Attributes({s.OWNER: owner})))
+        above = f"c{number}"
+    reason = "s, child bob: bob-stage: no progress for 9 s"
+    own = {s.HEALTH_REASON: reason, s.STUCK_AT: "bob.py:1", s.STACK: "bob.py:1", "progress.other": 1}
+    stuck = snap(2, attributes=mine, health=Health.SILENT, health_reason=reason, stuck_at="bob.py:1", stack="bob.py:1")
+    monitor.take(request_of(event_of(snap(1, attributes=mine), s.OPERATION_STARTED)))
+    monitor.say(stuck, event=event, **own)
+    entry = monitor.core.find("a")
+    assert entry is not None
+    views = monitor.views.of("ann")
+    told = [views.event(*row) for row in monitor.store.events("a", limit=10)]
+    assert "bob" not in repr((told, views.detail(entry), views.row_text(entry)))
+    assert "bob" in repr([monitor.views.event(*row) for row in monitor.store.events("a", limit=10)]) or event in (
+        s.UPDATED,
+        s.HEARTBEAT,
+    )
+
+
+def test_what_is_said_of_children_of_their_own_is_shown(monitor: Parts) -> None:
+    """Who may see all that is below an operation sees all the evidence."""
+    mine = Attributes({s.OWNER: "ann"})
+    monitor.say(snap(1, key="c", parent_id="a", attributes=mine))
+    stuck = snap(2, attributes=mine, health=Health.SILENT, stack="c.py:1 in f", stuck_at="c.py:1 in f")
+    monitor.say(stuck, event=s.STALLED, **{s.HEALTH_REASON: "s, child c: no progress for 9 s"})
+    views = monitor.views.of("ann")
+    for number, event in monitor.store.events("a", limit=10):
+        assert views.event(number, event) == monitor.views.event(number, event)
+    assert "child c" in repr([views.event(*row) for row in monitor.store.events("a", limit=10)])
 
 
 def test_rows_of_an_owner_are_new_only_when_theirs_changed(monitor: Parts) -> None:

@@ -451,3 +451,25 @@ def test_number_at_the_end(monitor: Parts, status: Status, progress: Progress, s
     found = text(monitor)
     assert {key: value for key, value in found["progress"].items() if key in ("ratio", "completed", "total")} == shown
     assert (found["stage_progress"]["completed"], found["stage_progress"]["total"]) == (12, 20)
+
+
+def test_what_was_stuck_before_the_monitor_was_away_stays_visible(monitor: Parts, fake: FakeClock) -> None:
+    """Until its process is heard again, the row says that, what was known before, and stays marked as trouble."""
+    for _ in range(4):
+        fake.sleep(5)
+        monitor.beat()
+    stuck = {"health": Health.SILENT, "health_reason": "no progress for 40 s", "stuck_at": "a.py:1 in f"}
+    monitor.say(snap(2, **stuck), event=s.STALLED)
+    assert monitor.row()["state"] == "stuck"
+    monitor.restart()
+    fake.sleep(3)
+    while not monitor.core.loading.done:
+        monitor.core.loading.step()
+    row = monitor.row()
+    assert (row["state"], row["trouble"], row["stuck_at"]) == ("unknown", True, "a.py:1 in f")
+    assert row["verdict"]["reason"] == (
+        "the monitor was not listening until 3 s ago; before that: stuck, no progress for 40 s"
+    )
+    entry = monitor.core.find("a")
+    assert entry is not None
+    assert monitor.views.is_trouble(entry)

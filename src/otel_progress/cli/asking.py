@@ -40,7 +40,8 @@ STUCK: Final = {"stuck": "silent"}
 """What people say, and what the wire says."""
 _CODES: Final = """
 exit codes:
-  0 it was told (of one operation: it completed)   1 it failed, was lost, cancelled or interrupted
+  0 it was told (of one operation: it completed,   1 it failed, was lost, cancelled or interrupted
+    or is shown while it runs)
   2 the command line can't be meant                3 no monitor answers, or it lets nobody in
   4 no such operation, or none any more            130 Ctrl+C"""
 _WATCH: Final = """\
@@ -58,7 +59,7 @@ example:
   otel-progress list --verdict stuck,dead --json"""
 _SHOW: Final = """\
 Show all that is known of one operation: its verdict with the evidence, where it is stuck, its stages and children,
-waits and stalls, cost, the last events, and its trace."""
+waits and stalls, cost, the last events, its trace, and of a lost one how its process ended."""
 _SHOW_EXAMPLE: Final = """\
 example:
   otel-progress show survey-1

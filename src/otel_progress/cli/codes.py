@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from otel_progress.errors import ProgressError
+from otel_progress.model.status import Status
 
 OK: Final = 0
 """It was told; of one operation: it completed, or it obeyed."""
@@ -18,6 +19,11 @@ NOT_FOUND: Final = 4
 """No such operation, or none any more."""
 INTERRUPTED: Final = 130
 """Ctrl+C; 128 + n for other signals."""
+
+
+def of_status(status: Status) -> int:
+    """Of a command that tells of one operation: 1 where it is over and did not complete."""
+    return BAD if status.final and status is not Status.COMPLETED else OK
 
 
 class Told(ProgressError):

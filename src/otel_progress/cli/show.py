@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from otel_progress import clock, semconv
 from otel_progress.cli.board import event_line, stamp
 from otel_progress.cli.client import Client, path_of
-from otel_progress.cli.codes import OK
+from otel_progress.cli.codes import of_status
 from otel_progress.cli.list_ import ago, icon, state
 from otel_progress.cli.remote import (
     Row,
@@ -61,21 +61,28 @@ def show(client: Client, given: str, out: IO[str], *, events: int = EVENTS, as_j
     """
     client.check()
     detail = client.find(given)
-    happened: list[Any] = []
-    if events:
-        query = urlencode({"limit": events, "before": 2**53, "event": ",".join(TOLD)})
-        happened = client.ask(f"{path_of(str(detail.get('id')))}/events?{query}").get("events") or []
+    happened = _history(client, detail, events, TOLD) if events else []
+    code = of_status(snapshot_of(detail).status)
     if as_json:
         out.write(json.dumps({**detail, "events": happened} if events else detail) + "\n")
-        return OK
+        return code
+    ends = [one for one in items(happened) if one.get("event") == semconv.OPERATION_ENDED]
+    if not ends and detail.get("status") == Status.LOST.value:
+        ends = items(_history(client, detail, 1, [semconv.OPERATION_ENDED]))
     screen = Screen(out, draws=False)
     width = screen.rich.width if on_terminal(out) else WIDE
-    for lines in sections(detail, items(happened), width):
+    for lines in sections(detail, items(happened), width, ends[-1:]):
         screen.print(lines)
-    return OK
+    return code
 
 
-def sections(detail: Row, events: list[Row], width: int) -> Iterable[list[Line]]:
+def _history(client: Client, detail: Row, limit: int, names: list[str]) -> list[Any]:
+    """The last events of an operation that bear these names."""
+    query = urlencode({"limit": limit, "before": 2**53, "event": ",".join(names)})
+    return client.ask(f"{path_of(str(detail.get('id')))}/events?{query}").get("events") or []
+
+
+def sections(detail: Row, events: list[Row], width: int, ends: list[Row]) -> Iterable[list[Line]]:
     """What there is to say, part by part; a part without a content is left out."""
     now = clock.unix()
     later = max(0.0, now - (number(detail.get("timestamp")) or now))
@@ -90,6 +97,8 @@ def sections(detail: Row, events: list[Row], width: int) -> Iterable[list[Line]]
     if not one.status.final:  # else it stands above
         yield from _titled("result", _pairs(one.result))
     yield from _titled("where it is stuck" if not one.status.final else "where it was stuck", _stack(one))
+    if one.status.final:
+        yield from _titled("how its process ended", _exit(ends, detail))
     yield from _titled(f"last {len(events)} events", [_event(event) for event in events])
 
 
@@ -258,6 +267,25 @@ def _stack(one: Snapshot) -> list[Line]:
     shown: list[Line] = [((f"  {clean(line)}", ""),) for line in lines[-STACK:]]
     more = len(lines) - STACK
     return [((f"  + {more:,} lines before", "dim"),), *shown] if more > 0 else shown
+
+
+def _exit(ends: list[Row], detail: Row) -> list[Line]:
+    """What `run` or a monitor saw of the process: its exit code or signal, and the end of its error output."""
+    found = [mapping(end.get("attributes")) for end in ends if end.get("attempt") == detail.get("attempt")]
+    said = found[-1] if found else {}
+    facts = [(name, said[key]) for key, name in _EXIT if said.get(key) not in (None, False)]
+    lines: list[Line] = [((f"  {name}  ", "dim"), (shown(value), "")) for name, value in facts]
+    tail = (text(said.get(semconv.EXIT_STDERR)) or "").splitlines()
+    if tail:
+        lines.append((("  the last lines of its stderr", "dim"),))
+    return [*lines, *(((f"    {clean(line)}", ""),) for line in tail[-STACK:])]
+
+
+_EXIT: Final = (
+    (semconv.EXIT_CODE, "exit code"),
+    (semconv.EXIT_SIGNAL, "signal"),
+    (semconv.EXIT_OUT_OF_MEMORY, "out of memory"),
+)
 
 
 def _event(event: Row) -> Line:

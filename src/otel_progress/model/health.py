@@ -235,7 +235,7 @@ def _outside(snapshot: Snapshot, now: float, hearing: Hearing) -> Verdict | None
     if hearing.watching < allowed and (
         hearing.silence >= hearing.watching or now - snapshot.timestamp >= hearing.watching
     ):
-        detail = f"the observer hears again for only {hearing.watching:.0f} s"
+        detail = f"the monitor was not listening until {hearing.watching:.0f} s ago"
         return Verdict(Health.UNKNOWN, "heartbeat", hearing.silence, allowed, clock="heartbeat", detail=detail)
     if hearing.silence >= allowed:
         detail = f"its process was not heard of for {hearing.silence:.0f} s, {allowed:g} s are allowed"

@@ -16,6 +16,7 @@ from otel_progress.model.loop import Loop
 from otel_progress.model.repeats import from_list, to_list
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
+from otel_progress.model.typed import LONGEST, is_seconds, is_whole, typed
 from otel_progress.model.values import Attributes, Scalar, finite
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -58,8 +59,6 @@ _JSON: Final = (
 _BRANCH: Final = ("path", "lane", "child", "child_name", "stall_after_source", "reason", "stuck_at")
 BRANCHES: Final = 16
 """Branches that are read of one event."""
-_LONGEST: Final = 1e12
-"""No time is longer, in seconds."""
 _STAGE: Final = (
     "weight",
     "expected",
@@ -209,9 +208,12 @@ def from_attributes(
 ) -> Snapshot:
     """The snapshot that an event carried; `timestamp` is the event's, in seconds since 1970.
 
+    An attribute whose value is not of its type counts as not said.
+
     Raises:
         KeyError, ValueError: where the attributes are not those of a snapshot.
     """
+    attributes = typed(attributes)
     get = attributes.get
     wait = None
     if s.WAIT_REASON in attributes and (
@@ -232,7 +234,7 @@ def from_attributes(
         )
     said: dict[str, Any] = {name: attributes[key] for key, name in _FLAT if key in attributes}
     if s.ELAPSED not in attributes and s.START_TIME in attributes:
-        said["elapsed"] = max(0.0, timestamp - attributes[s.START_TIME])
+        said["elapsed"] = min(max(0.0, timestamp - attributes[s.START_TIME]), LONGEST)
     said |= {name: _mapping(json.loads(get(key, "{}"))) for key, name in _JSON}
     eta = None
     if s.ETA in attributes:
@@ -245,10 +247,10 @@ def from_attributes(
         health=Health(get(s.HEALTH, Health.UNKNOWN)),
         progress=Progress(unit=str(get(s.UNIT, "item")), eta=eta, **{name: get(key) for key, name in _PROGRESS}),
         stages=tuple(_read_stage(item) for item in json.loads(get(s.STAGES, "[]"))),
-        folded=tuple((item[0], item[1], item[2]) for item in json.loads(get(s.STAGES_FOLDED, "[]"))),
+        folded=_read_folded(json.loads(get(s.STAGES_FOLDED, "[]"))),
         wait=wait,
         heartbeat_at=get(s.LAST_HEARTBEAT),
-        loop=_read_loop(json.loads(get(s.LOOP, "null"))),
+        loop=_checked_loop(json.loads(get(s.LOOP, "null"))),
         overdue=bool(get(s.OVERDUE, False)),
         branches=_read_branches(json.loads(get(s.BRANCHES, "[]"))),
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
@@ -256,6 +258,12 @@ def from_attributes(
         repeated=tuple(from_list(item) for item in json.loads(get(s.STAGES_REPEATED, "[]"))),
         **said,
     )
+
+
+def _read_folded(given: Any) -> tuple[tuple[str, int, float], ...]:
+    """How many stages are told together, by status; what can't be counted with is left out."""
+    items = [item for item in given if isinstance(item, list) and len(item) == 3] if isinstance(given, list) else []
+    return tuple((a, n, t) for a, n, t in items if isinstance(a, str) and is_whole(n) and is_seconds(t))
 
 
 def _read_branches(given: Any) -> tuple[Branch, ...]:
@@ -279,7 +287,7 @@ def _read_branch(item: Mapping[str, Any]) -> Branch:
 
 def _seconds(given: Any) -> float | None:
     """A time that can be counted with, or None."""
-    return float(given) if finite(given) and 0 <= given <= _LONGEST else None
+    return float(given) if is_seconds(given) else None
 
 
 def _read_health(given: Any) -> Health:
@@ -340,8 +348,8 @@ def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
             Estimate(*item["eta"]) if "eta" in item else None,
         ),
         planned=get("planned", False),
-        elapsed=get("elapsed", 0.0),
-        idle=get("idle", 0.0),
+        elapsed=_seconds(get("elapsed")) or 0.0,
+        idle=_seconds(get("idle")) or 0.0,
         critical=get("critical", True),
         depends_on=tuple(get("depends_on", ())),
         wait=Wait(*item["wait"]) if "wait" in item else None,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
@@ -22,7 +23,7 @@ from starlette.websockets import WebSocket
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.monitor import openapi
 from otel_progress.monitor.auth import CONTROL, READ, Identity
 from otel_progress.monitor.bodies import read_body
@@ -40,11 +41,12 @@ from otel_progress.monitor.openapi import (
     WAIT_MOST,
 )
 from otel_progress.monitor.otlp import Refused
+from otel_progress.monitor.parameters import wrong_name
 from otel_progress.monitor.publish import ALL, of_operation, of_owner
-from otel_progress.monitor.states import TROUBLE, WORDS, meant, state_of
+from otel_progress.monitor.states import ANY_TROUBLE, TROUBLE, WORDS, meant, state_of
 from otel_progress.monitor.store import StoreError
 from otel_progress.monitor.stream import ENDED, READERS, serve_events, serve_socket
-from otel_progress.monitor.views import dump, ended_text, event_view
+from otel_progress.monitor.views import dump, ended_text
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -114,22 +116,31 @@ class Api:
     def routes(self) -> list[BaseRoute]:
         """All but OTLP."""
         return [
-            Route("/health", self._told(self.health)),
-            Route("/api", self._told(self.describe)),
-            Route("/operations", self._told(self.operations)),
-            Route("/operations/{id}", self._told(self.operation), methods=["GET"]),
-            Route("/operations/{id}", self._told(self.cancel), methods=["DELETE"]),
-            Route("/operations/{id}/events", self._told(self.events)),
-            Route("/operations/{id}/stream", _Asgi(self.stream_one)),
+            self._route("/health", self.health),
+            self._route("/api", self.describe),
+            self._route("/operations", self.operations),
+            self._route("/operations/{id}", self.operation),
+            self._route("/operations/{id}", self.cancel, "DELETE"),
+            self._route("/operations/{id}/events", self.events),
+            Route("/operations/{id}/stream", _Asgi(self.stream_one, "/operations/{id}/stream")),
             WebSocketRoute("/operations/{id}/stream", self.socket_one),
-            Route("/stream", _Asgi(self.stream)),
+            Route("/stream", _Asgi(self.stream, "/stream")),
             WebSocketRoute("/stream", self.socket),
-            Route("/control", self._told(self.commands), methods=["POST"]),
-            Route("/session", self._told(self.session), methods=["GET", "POST", "DELETE"]),
+            self._route("/control", self.commands, "POST"),
+            self._route("/session", self.session, "GET", "POST", "DELETE"),
             Route("/login/{ticket}", self._told(self.login)),
             Route("/", self._told(self.page)),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
         ]
+
+    def _route(self, path: str, answer: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
+        """A route that refuses parameters which it does not take."""
+
+        async def checked(request: Request) -> Response:
+            _check_names(path, request.scope)
+            return await answer(request)
+
+        return Route(path, self._told(checked), methods=list(methods) or ["GET"])
 
     def _told(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """The same, where what is wrong with a request is told as JSON."""
@@ -160,6 +171,8 @@ class Api:
             out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
             out["readers"] = self._hub.readers
             out["denied"] = self._auth.denied
+            if self._views.unshown:
+                out["unshown"] = len(self._views.unshown)
             out |= more
             if trouble:
                 out["trouble"] = trouble
@@ -176,9 +189,11 @@ class Api:
         if identity.owner is None:
             labels = Counter(list(self._core.labels.values()))
             bad = sum(number for label, number in labels.items() if state_of(Status.RUNNING, label) in TROUBLE)
+            if any(label.health is Health.UNKNOWN for label in labels):
+                bad = sum(map(self._views.is_trouble, self._running(Query(), frozenset())))
             return {"running": labels.total(), "trouble": bad, "stored": stored}
         running = self._running(Query(owner=identity.owner), frozenset())
-        trouble = sum(self._views.state(entry) in TROUBLE for entry in running)
+        trouble = sum(map(self._views.is_trouble, running))
         return {"running": len(running), "trouble": trouble, "stored": stored}
 
     async def describe(self, request: Request) -> Response:
@@ -196,36 +211,44 @@ class Api:
         if cursor is not None and cursor[0] not in "re":
             raise Wrong(400, _NO_CURSOR)
         loading = "".join(f',"loading":{dump(some)}' for some in self._loading(query.owner).values())
-        rows, following, counts = await run_in_threadpool(self._page_of, query, verdicts, limit, cursor)
+        rows, following, counts, trouble, unshown = await run_in_threadpool(
+            self._page_of, query, verdicts, limit, cursor
+        )
         if query.owner is not None:
             mine = self._hub.topic(topic)
             for key, text in rows:
                 mine.give(key, json.loads(text)["revision"])
-        trouble = sum(count for state, count in counts.items() if state in TROUBLE)
         head = f'"next":{dump(following)},"total":{sum(counts.values())},"counts":{dump(counts)},"trouble":{trouble}'
-        body = f'{{"operations":[{",".join(text for _, text in rows)}],{head},"position":"{position}"{loading}}}'
+        missing = f',"unshown":{unshown}' if unshown else ""
+        texts = ",".join(text for _, text in rows)
+        body = f'{{"operations":[{texts}],{head},"position":"{position}"{loading}{missing}}}'
         return Response(body.encode(), media_type="application/json")
 
     def _page_of(
         self, query: Query, verdicts: frozenset[str], limit: int, cursor: str | None
-    ) -> tuple[list[tuple[str, str]], str | None, dict[str, int]]:
-        """Rows with their ids, the next cursor, and how many there are by state: those that run, then the others."""
+    ) -> tuple[list[tuple[str, str]], str | None, dict[str, int], int, int]:
+        """Rows with their ids, the next cursor, how many there are by state, in trouble, and left out of the rows.
+
+        Those that run come first, then the others.
+        """
         views = self._views.of(query.owner)
         if query.parent is not None and not views.may_ask_for_children_of(query.parent):
-            return [], None, {}
+            return [], None, {}, 0, 0
         statuses = set(query.statuses) or _STATUSES
         going = self._running(query, verdicts) if statuses & _OPEN else []
         ended = query._replace(statuses=tuple(sorted(statuses - _OPEN))) if statuses - _OPEN and not verdicts else None
         counts = dict(Counter(self._views.state(entry) for entry in going))
         if ended is not None:
             counts |= self._store.counts(ended)
+        trouble = sum(map(self._views.is_trouble, going))
         rows: list[Entry] = []
         start = 0
         if cursor is None or cursor.startswith("r"):
             start = _place(cursor[1:]) if cursor else 0
             rows = going[start : start + limit]
             if start + limit < len(going):
-                return _texts(views, rows), f"r{start + limit}", counts
+                texts = views.texts(rows)
+                return texts, f"r{start + limit}", counts, trouble, len(rows) - len(texts)
         following: str | None = None
         if ended is not None:
             at = cursor[1:] if cursor is not None and cursor.startswith("e") and len(cursor) > 1 else None
@@ -239,7 +262,8 @@ class Api:
                 following = None if next_at is None else f"e{next_at}"
             else:
                 following = "e"
-        return _texts(views, rows), following, counts
+        texts = views.texts(rows)
+        return texts, following, counts, trouble, len(rows) - len(texts)
 
     def _running(self, query: Query, verdicts: frozenset[str]) -> list[Entry]:
         search, states = (query.search or "").lower(), meant(verdicts)
@@ -249,7 +273,8 @@ class Api:
             if not entry.open or (query.statuses and head.status.value not in query.statuses):
                 continue
             if states and self._views.state(entry) not in states:
-                continue
+                if ANY_TROUBLE not in verdicts or not self._views.is_trouble(entry):
+                    continue
             if (query.name is not None and head.name != query.name) or (
                 query.parent is not None and head.parent_id != query.parent
             ):
@@ -279,20 +304,21 @@ class Api:
         names = _words(request, "event", s.EVENTS)
         before = _number(request, "before", 0, NUMBER_MOST) or None
         after = _number(request, "after", 0, NUMBER_MOST)
-        owned = _identity_or_401(request.scope).owner is not None
+        owner = _identity_or_401(request.scope).owner
         texts, following = await run_in_threadpool(
-            self._history, entry.head.operation_id, after, before, names or None, limit, owned=owned
+            self._history, entry.head.operation_id, after, before, names or None, limit, owner
         )
         body = f'{{"events":[{",".join(texts)}],"next":{dump(following)}}}'
         return Response(body.encode(), media_type="application/json")
 
     def _history(
-        self, key: str, after: int, before: int | None, names: tuple[str, ...] | None, limit: int, *, owned: bool
+        self, key: str, after: int, before: int | None, names: tuple[str, ...] | None, limit: int, owner: str | None
     ) -> tuple[list[str], int | None]:
         """Events as JSON texts, oldest first, and where to go on; few at a time, as each may be large.
 
-        Numbers are the store's, or with `owned` those within the operation.
+        Numbers are the store's, or for an owner those within the operation.
         """
+        views, owned = self._views.of(owner), owner is not None
         texts: list[str] = []
         size, places = 0, self._views.places
         if owned:
@@ -301,7 +327,7 @@ class Api:
         while len(texts) < limit and size < EVENTS_BYTES:
             most = min(EVENTS_AT_ONCE, limit - len(texts))
             rows = self._store.events(key, after=after, before=before, names=names, limit=most)
-            found = [dump(event_view(*row)) for row in (places.numbered(key, rows) if owned else rows)]
+            found = [dump(views.event(*row)) for row in (places.numbered(key, rows) if owned else rows)]
             size += sum(map(len, found))
             texts = found + texts if before is not None else texts + found
             if len(rows) < most:
@@ -350,6 +376,7 @@ class Api:
         """As `stream`, by a WebSocket."""
         scope = socket.scope
         try:
+            _check_names("/stream", scope)
             topic = self._list(scope)
             self._has_room()
         except Wrong as wrong:
@@ -362,6 +389,7 @@ class Api:
         """As `stream_one`, by a WebSocket."""
         scope = socket.scope
         try:
+            _check_names("/operations/{id}/stream", scope)
             entry = await self._entry(socket.path_params["id"], scope)
             topic, first, since = await self._begin(entry, scope)
         except Wrong as wrong:
@@ -509,23 +537,21 @@ class Api:
 class _Asgi:
     """An ASGI application of a handler, which tells as JSON what is wrong with a request."""
 
-    def __init__(self, handler: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(self, handler: Callable[[Scope, Receive, Send], Awaitable[None]], path: str) -> None:
         self._handler = handler
+        self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "GET":
             await JSONResponse({"error": "only GET is served here"}, 405, {"allow": "GET"})(scope, receive, send)
             return
         try:
+            _check_names(self._path, scope)
             await self._handler(scope, receive, send)
         except Wrong as wrong:
             await JSONResponse({"error": wrong.reason}, wrong.status)(scope, receive, send)
         except ConnectionAbortedError:
             pass  # the reader left
-
-
-def _texts(views: Views, rows: list[Entry]) -> list[tuple[str, str]]:
-    return [(entry.head.operation_id, views.row_text(entry)) for entry in rows]
 
 
 def _outcome(outcome: Outcome) -> Response:
@@ -570,6 +596,18 @@ def _after(scope: Scope) -> str | None:
     """The frame after which a reader goes on."""
     request = Request({**scope, "type": "http", "method": "GET"})
     return request.headers.get("last-event-id") or request.query_params.get("after") or None
+
+
+def _check_names(path: str, scope: Scope) -> None:
+    """Refuse a query parameter that a route does not take.
+
+    Raises:
+        Wrong: with the nearest one that it takes.
+    """
+    given = QueryParams(scope.get("query_string", b""))
+    reason = wrong_name(path, scope.get("method", "GET"), given.keys())
+    if reason is not None:
+        raise Wrong(400, reason)
 
 
 def _query(request: Request, identity: Identity) -> tuple[Query, frozenset[str]]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
-from otel_progress.model.health import Hearing, Verdict, judge, next_change
+from otel_progress.model.health import STUCK, Hearing, Verdict, judge, next_change
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Health, Status, word
 from otel_progress.model.values import finite
 from otel_progress.monitor.below import STOPPED, Children, Judgement, Line, running
 from otel_progress.monitor.ledger import Entry, Head, Ledger, Process
@@ -24,6 +25,8 @@ GAP: Final = 2.5
 """After so many missed heartbeats of a host's processes, the way from that host may have been cut."""
 ASLEEP: Final = 3.0
 """A pause between two looks, in seconds, from which on the monitor itself was asleep, and knows nothing of it."""
+BEFORE: Final = "; before that: "
+"""What stands in a reason between why nothing is known now, and what was known before."""
 HOSTS: Final = 10_000
 """Hosts that are remembered; with more, all are forgotten."""
 
@@ -181,6 +184,10 @@ class Observer:
     def verdict(self, entry: Entry, now: float, snapshot: Snapshot | None = None) -> Verdict:
         """The verdict on an operation, with its evidence."""
         own = self._own(entry, now, snapshot)
+        if own.health is Health.UNKNOWN and own.detail is not None and entry.head.health in STUCK:
+            said = entry.snapshot if snapshot is None else snapshot
+            before = ", ".join(filter(None, (word(entry.head.health), said.health_reason)))
+            return replace(own, detail=f"{own.detail}{BEFORE}{before}")
         if own.health is Health.SILENT:
             return self._children.instead(entry, own, now)
         if own.health is Health.DEAD:

@@ -41,7 +41,9 @@ _WRONG: Final = {
 _ABOUT: Final = """What runs, as a program sees it. Times are Unix seconds; what is not known is left out.
 
 With tokens, each request bears one, as `Authorization: Bearer TOKEN`; a browser has a session instead. Without tokens
-the monitor serves its own machine alone. `GET /stream` and `GET /operations/{id}/stream` are WebSockets, too: each
+the monitor serves its own machine alone. A query parameter that a route does not take is answered 400, and the text
+names the nearest one that it takes; OTLP routes, login links and the page ignore parameters.
+`GET /stream` and `GET /operations/{id}/stream` are WebSockets, too: each
 message is `{"id": …, "event": …, "data": …}`."""
 
 
@@ -174,9 +176,9 @@ def _reading() -> Json:
     described = _says("OpenAPI 3.1.", {"type": "object"})
     return {
         "/health": {
-            "get": _route("Whether it lives.", _answers({200: _says("It does.", _ref("Health"))}), free=True),
+            "get": _route("Whether it lives.", _answers({200: _says("It does.", _ref("Health"))}, 400), free=True),
         },
-        "/api": {"get": _route("This description.", _answers({200: described}), free=True)},
+        "/api": {"get": _route("This description.", _answers({200: described}, 400), free=True)},
         "/operations": {
             "get": _route(
                 "Operations: those in trouble, then those that run, newest first, then those that ended, newest first.",
@@ -199,7 +201,7 @@ def _reading() -> Json:
         },
         "/operations/{id}": {
             "get": _route(
-                "All there is of one operation.", _answers({200: _says("It.", _ref("Detail"))}, 401, 404), _id()
+                "All there is of one operation.", _answers({200: _says("It.", _ref("Detail"))}, 400, 401, 404), _id()
             ),
             "delete": _route(
                 "Ask an operation to stop; it needs the right to control.",
@@ -244,7 +246,7 @@ def _streams() -> Json:
     def stream(about: str, frames: str, *more: Json, wrong: tuple[int, ...] = ()) -> Json:
         said = _says(frames, _text(), EVENT_STREAM, X_Accel_Buffering="no")
         good = {200: said, **({204: _says("It has ended, and all of it was seen.")} if more else {})}
-        return {"get": _route(about, _answers(good, 401, 503, *wrong), *more, after, last)}
+        return {"get": _route(about, _answers(good, 400, 401, 503, *wrong), *more, after, last)}
 
     every = "Each event has an id, a name, and one line of JSON. First comes `hello`, each 10 s a comment. "
     return {
@@ -313,14 +315,14 @@ def _page() -> Json:
     ticket = {"name": "ticket", "in": "path", "required": True, "schema": {"type": "string"}}
     return {
         "/session": {
-            "get": _route("Who one is.", _answers({200: _says("This one.", who)}, 401), free=True),
+            "get": _route("Who one is.", _answers({200: _says("This one.", who)}, 400, 401), free=True),
             "post": _route(
                 "Open a session, for a browser.",
                 _answers({200: opened}, 400, 401, 408, 413, 415),
                 free=True,
                 requestBody=_body(_object(("token",), token=_text(maxLength=1_000))),
             ),
-            "delete": _route("End the session.", _answers({204: _says("It is over.")}), free=True),
+            "delete": _route("End the session.", _answers({204: _says("It is over.")}, 400), free=True),
         },
         "/login/{ticket}": {
             "get": _route(
@@ -364,6 +366,7 @@ def _schemas() -> Json:
             records=_object((), taken=_whole(), refused=_whole()),
             readers=_whole("How many read streams."),
             denied=_whole("Requests whose token was none of the monitor's."),
+            unshown=_whole("Operations that lists leave out, as what was said of them can't be shown."),
             intake=_object(
                 ("waiting", "no_room", "client_gone", "too_large", "records", "too_slow"),
                 waiting=_whole("Requests that wait to be taken."),
@@ -409,6 +412,7 @@ def _schemas() -> Json:
             counts=_map(_whole("How many of all that are meant are in this state.", minimum=0)),
             trouble=_whole(f"How many of them a list marks: {', '.join(sorted(TROUBLE))}.", minimum=0),
             position=_text("From where the stream goes on.", pattern="^[0-9a-f]+-[0-9]+$"),
+            unshown=_whole("Operations of this page that are left out, as what was said of them can't be shown."),
             loading=_ref("Loading"),
         ),
         "Row": _object(("id", "name", "status", "attempt", "timestamp", "revision"), **_row()),

@@ -2,56 +2,127 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from otel_progress import clock
+from otel_progress import semconv as s
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Branch, Snapshot
-from otel_progress.model.status import word
+from otel_progress.model.status import Health, word
 from otel_progress.monitor.below import Judgement
+from otel_progress.monitor.kept import Event
+from otel_progress.monitor.observer import BEFORE
+from otel_progress.monitor.sight import Sight
+from otel_progress.monitor.timeline import attributes_of
 
 OTHERS: Final = "of another owner"
 _CLOCKS: Final = frozenset({"timestamp", "elapsed", "idle", "revision"})
 _NUMBERS: Final = re.compile(r"[0-9.]+")
 REVISIONS: Final = 20_000
 """Operations of which the revision that was shown is remembered."""
-Sees = Callable[[str], bool]
-"""Whether an operation, by its id, is there and may be seen."""
+CHILD: Final = "it waits for a child"
+"""What stands instead of what is known of a child that may not be seen."""
+_CHILD: Final = re.compile(r"(^|[\s,])(?:its )?child .*", re.DOTALL)
+"""How the evidence that this library makes names a child."""
+_JUDGED: Final = frozenset({s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW, s.UPDATED, s.HEARTBEAT})
+"""Events whose words are made of the evidence."""
+_FRAMES: Final = frozenset({s.STACK, s.STUCK_AT, s.LOOP})
+_dump = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def snapshot(whole: Snapshot, sees: Sees) -> Snapshot:
+def snapshot(whole: Snapshot, sight: Sight) -> Snapshot:
     """The snapshot without what it says of operations that may not be seen."""
-    if whole.parent_id is not None and not sees(whole.parent_id):
+    if whole.parent_id is not None and not sight.sees(whole.parent_id):
         whole = replace(whole, parent_id=None)
-    branches = tuple(branch(each, sees) for each in whole.branches)
-    return whole if branches == whole.branches else replace(whole, branches=branches)
-
-
-def branch(whole: Branch, sees: Sees) -> Branch:
-    """A branch without the child that it waits for, where that may not be seen."""
-    if whole.child is None or sees(whole.child):
+    branches = tuple(branch(each, sight) for each in whole.branches)
+    hidden = branches != whole.branches
+    whole = replace(whole, branches=branches) if hidden else whole
+    if not (hidden or whole.stack or whole.wait or whole.loop or _names_child(whole.health_reason)):
         return whole
-    return replace(whole, child=OTHERS, child_name=OTHERS, reason=f"is {word(whole.health)}")
+    below = sight.below(whole.operation_id)
+    if below and not hidden:
+        return whole
+    if _names_child(whole.health_reason):
+        whole = replace(whole, health_reason=f"a child is {word(whole.health)}", stuck_at=None, stack=None, loop=None)
+    return _without_others(whole) if hidden or below is not None else whole
 
 
-def verdict(whole: Verdict, seen: Snapshot, sees: Sees) -> Verdict:
+def _without_others(whole: Snapshot) -> Snapshot:
+    """Without a stack and a wait that may be those of a child: what is its own stands in its stages as well."""
+    own = {stage.wait.reason for stage in whole.stages if stage.wait is not None}
+    wait = whole.wait
+    if wait is not None and wait.reason not in own:
+        wait = replace(wait, reason=CHILD)
+    return replace(whole, stack=None, loop=None, wait=wait)
+
+
+def branch(whole: Branch, sight: Sight) -> Branch:
+    """A branch without what it tells of the child that it waits for, where that, or one below it, may not be seen."""
+    if whole.child is None or sight.sees_all(whole.child):
+        return whole
+    wait = whole.wait and replace(whole.wait, reason=CHILD)
+    said = replace(whole, reason=f"is {word(whole.health)}", stuck_at=None, loop=None, wait=wait)
+    return said if sight.sees(whole.child) else replace(said, child=OTHERS, child_name=OTHERS)
+
+
+def verdict(whole: Verdict, seen: Snapshot, sight: Sight) -> Verdict:
     """A verdict on this whole snapshot without the child that it rests on, where that may not be seen."""
     decided = next((each for each in seen.branches if each.label == whole.branch), None)
-    if decided is not None and decided.child is not None and not sees(decided.child):
-        whole = replace(whole, branch=branch(decided, sees).label, detail=f"a child is {word(whole.health)}")
-    elif whole.clock == "child" and whole.branch is None and not _rests_on_seen(whole, sees):
-        whole = replace(whole, detail=f"a child is {word(whole.health)}")
-    if isinstance(whole, Judgement) and whole.child is not None and not sees(whole.child):
-        whole = replace(whole, child=None, detail=f"a child in another process is {word(whole.health)}")
+    if decided is not None and decided.child is not None and not sight.sees_all(decided.child):
+        label = branch(decided, sight).label
+        whole = replace(whole, branch=label, detail=f"a child is {word(whole.health)}", seen=None)
+    elif whole.clock == "child" and whole.branch is None and not _rests_on_seen(whole, sight):
+        whole = replace(whole, detail=f"a child is {word(whole.health)}", seen=None)
+    if isinstance(whole, Judgement) and whole.child is not None and not sight.sees_all(whole.child):
+        child = whole.child if sight.sees(whole.child) else None
+        whole = replace(whole, child=child, detail=f"a child in another process is {word(whole.health)}", seen=None)
+    if whole.health is Health.UNKNOWN and _names_child(whole.detail) and not sight.below(seen.operation_id):
+        known, _, _ = (whole.detail or "").partition(BEFORE)
+        whole = replace(whole, detail=f"{known}{BEFORE}{CHILD}")
     return whole
 
 
-def _rests_on_seen(whole: Verdict, sees: Sees) -> bool:
-    return isinstance(whole, Judgement) and whole.child is not None and sees(whole.child)
+def event(whole: Event, sight: Sight) -> Event:
+    """An event without what it tells of a child, where one that may not be seen can be meant."""
+    own = attributes_of(whole)
+    labels, reason = own.get(s.STUCK_BRANCHES), own.get(s.HEALTH_REASON)
+    told = [reason, *(labels if isinstance(labels, list) else []), whole.text if whole.event in _JUDGED else None]
+    named = any(map(_names_child, told))
+    below = sight.below(whole.operation_id) if named or s.STACK in own else True
+    if below or (below is None and not named):
+        return whole
+    if not named:
+        return whole._replace(attributes=_dump({key: value for key, value in own.items() if key != s.STACK}))
+    kept = {key: value for key, value in own.items() if key not in _FRAMES}
+    if reason is not None:
+        kept[s.HEALTH_REASON] = CHILD
+    if isinstance(labels, list):
+        kept[s.STUCK_BRANCHES] = [_masked(str(label)) for label in labels]
+    return whole._replace(text=_text(whole, reason), attributes=_dump(kept))
+
+
+def _text(whole: Event, reason: object) -> str:
+    """The words of an event without the evidence of a child."""
+    if whole.event in _JUDGED:
+        where = f" in {whole.stage}" if whole.stage else ""
+        return f"{whole.event.rpartition('.')[2]}{where}: {CHILD}"
+    return whole.text.replace(reason, CHILD) if isinstance(reason, str) and reason else whole.text
+
+
+def _masked(label: str) -> str:
+    return _CHILD.sub(lambda found: f"{found[1]}child {OTHERS}", label)
+
+
+def _names_child(text: object) -> bool:
+    return isinstance(text, str) and _CHILD.search(text) is not None
+
+
+def _rests_on_seen(whole: Verdict, sight: Sight) -> bool:
+    return isinstance(whole, Judgement) and whole.child is not None and sight.sees_all(whole.child)
 
 
 class Revisions:

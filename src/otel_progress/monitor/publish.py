@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.monitor.stream import BEAT_SECONDS, ONE, ONE_OF, OWNED, TROUBLE, is_of_one, is_private
-from otel_progress.monitor.views import dump, ended_text, event_view
+from otel_progress.monitor.views import dump, ended_text
 
 if TYPE_CHECKING:
     from otel_progress.monitor.core import Core
@@ -204,14 +204,15 @@ class Publisher:
             if entry is None:
                 continue
             if ALL in rows:
-                rows[ALL].append(self._views.row_text(entry))
+                rows[ALL] += (text for _, text in self._views.texts([entry]))
             if len(rows) > (ALL in rows):
                 owner = self._core.owner_of(entry.head) or ""
                 name = of_owner(owner)
                 if name in rows:
                     views = self._views.of(owner)
-                    if self._hub.topic(name).give(key, views.revision(entry)):
-                        rows[name].append(views.row_text(entry))
+                    texts = [text for _, text in views.texts([entry])]
+                    if texts and self._hub.topic(name).give(key, views.revision(entry)):
+                        rows[name] += texts
         for name, texts in rows.items():
             for at in range(0, len(texts), ROWS):
                 part = ",".join(texts[at : at + ROWS])
@@ -262,10 +263,11 @@ class Publisher:
         told = self._told.get(name)
         if told is None:
             told = self._told[name] = self._store.newest_event_id()
+        view = self._views.of(owner).event
         while rows := self._store.events(key, after=told, limit=EVENTS):
             told = self._told[name] = rows[-1][0]
             numbered = rows if owner is None else self._places.numbered(key, rows)
-            self._hub.publish(name, "events", dump({"events": [event_view(*row) for row in numbered]}))
+            self._hub.publish(name, "events", dump({"events": [view(*row) for row in numbered]}))
             if len(rows) < EVENTS:
                 break
 

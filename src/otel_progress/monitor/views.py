@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from otel_progress.monitor.kept import Event
 from otel_progress.monitor.ledger import Entry, Process, Rival, bare
 from otel_progress.monitor.places import Places
 from otel_progress.monitor.rollup import ALMOST, Part, Whole, roll_up
+from otel_progress.monitor.sight import Sight
 from otel_progress.monitor.spans import MARK
 from otel_progress.monitor.states import RANKS, TROUBLE, Label, state_of
 from otel_progress.monitor.timeline import TIMED, attributes_of, timeline
@@ -41,6 +42,10 @@ OWNERS: Final = 1_000
 """For so many owners rows are kept ready."""
 ROWS: Final = 20_000
 """So many rows are kept ready."""
+UNSHOWN: Final = 1_000
+"""So many operations that can't be shown are counted."""
+_UNSOUND: Final = (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, RecursionError)
+"""What is raised where what was said of an operation can't be shown."""
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _LINE_ENDS: Final = "\x85\u2028\u2029"
 DEPTH: Final = 40
@@ -55,12 +60,15 @@ class Views:
     def __init__(self, core: Core, store: Store, *, trace_url: str | None = None, owner: str | None = None) -> None:
         """Views of a core, with links to traces where it is known where they are; maybe for one owner alone."""
         self._owner = owner
+        self._sight = Sight(core, store, owner)
         self._limited: dict[str, Views] = {}
         self._core = core
         self._store = store
         self._trace_url = trace_url
         self.places = Places(store)
         self._revisions = owned.Revisions()
+        self.unshown: dict[str, None] = {}
+        """Operations that were left out of a list as they can't be shown, by their ids."""
         self.can_reach: Callable[[str], bool] = lambda _: False
         """Whether a process, by its instance, can be told to cancel."""
         self._rows: dict[str, tuple[int, object, str, Json]] = {}
@@ -76,20 +84,15 @@ class Views:
                 if len(self._limited) >= OWNERS:
                     self._limited.clear()
                 found = self._limited[owner] = Views(self._core, self._store, trace_url=self._trace_url, owner=owner)
-                found.can_reach = self.can_reach
+                found.can_reach, found.unshown = self.can_reach, self.unshown
             return found
 
     def _may_see(self, entry: Entry) -> bool:
         return self._owner is None or self._core.owner_of(entry.head) == self._owner
 
-    def _sees(self, operation_id: str) -> bool:
-        """Whether an operation is there and may be seen; the same answer where it is not there."""
-        entry = self._core.find(operation_id)
-        return entry is not None and self._may_see(entry)
-
     def may_ask_for_children_of(self, operation_id: str) -> bool:
         """Whether one may know which operations are below this one: those of others would show that it is there."""
-        return self._owner is None or self._sees(operation_id)
+        return self._owner is None or self._sight.sees(operation_id)
 
     # -- rows
 
@@ -118,6 +121,25 @@ class Views:
             self._rows[key] = (entry.revision, label, text, {**clocks, "at": clock.monotonic()} if clocks else {})
         return f"{text[:-1]},{dump(clocks)[1:]}" if clocks else text
 
+    def texts(self, entries: Iterable[Entry]) -> list[tuple[str, str]]:
+        """Rows as JSON texts, with their ids; one that can't be shown is left out, and counted in `unshown`."""
+        found = []
+        for entry in entries:
+            key = entry.head.operation_id
+            try:
+                text = self.row_text(entry)
+            except _UNSOUND:
+                self.leave_out(key)
+                continue
+            found.append((key, text))
+            self.unshown.pop(key, None)
+        return found
+
+    def leave_out(self, operation_id: str) -> None:
+        """Count an operation that can't be shown."""
+        if len(self.unshown) < UNSHOWN:
+            self.unshown[operation_id] = None
+
     def _clocks(self, entry: Entry, known: Json) -> Json:
         """The clocks of a row that was made before, as they are now."""
         now = clock.monotonic()
@@ -135,8 +157,11 @@ class Views:
         """A row of an operation; where what was said of it can't be shown, the little that is sound."""
         try:
             return keys.of_row(self._row(entry, self._now(entry)))
-        except (ValueError, TypeError, AttributeError, ArithmeticError):
-            return keys.of_row(self._row(entry, self._shown(bare(entry.head))))
+        except _UNSOUND:
+            head = entry.head
+            sound = Entry(head, entry.instance, entry.heard_at, snapshot=bare(head), before=entry)
+            sound.revision = entry.revision
+            return keys.of_row(self._row(sound, self._shown(sound.snapshot)))
 
     def _now(self, entry: Entry) -> Snapshot:
         """All that was said of an operation, with its clocks as they are now."""
@@ -145,14 +170,14 @@ class Views:
         return self._shown(moment.at(entry.snapshot, self._core.observer.later(entry, clock.monotonic())))
 
     def _shown(self, whole: Snapshot) -> Snapshot:
-        return whole if self._owner is None else owned.snapshot(whole, self._sees)
+        return whole if self._owner is None else owned.snapshot(whole, self._sight)
 
     def _verdict(self, entry: Entry, now: float) -> Verdict | None:
         """How an operation is, while it is not over."""
         if not entry.open:
             return None
         verdict = self._core.observer.verdict(entry, now)
-        return verdict if self._owner is None else owned.verdict(verdict, entry.snapshot, self._sees)
+        return verdict if self._owner is None else owned.verdict(verdict, entry.snapshot, self._sight)
 
     def _row(self, entry: Entry, seen: Snapshot) -> Json:
         verdict = self._verdict(entry, clock.monotonic())
@@ -226,8 +251,16 @@ class Views:
         """How an operation is, in one of `states.STATES`."""
         label = self._core.labels.get(entry.head.operation_id)
         if label is None and entry.open:
-            label = self._core.observer.label(entry, clock.monotonic())
+            try:
+                label = self._core.observer.label(entry, clock.monotonic())
+            except _UNSOUND:
+                label = Label(Health.UNKNOWN)
         return state_of(entry.head.status, label or Label(Health.PROGRESSING))
+
+    def is_trouble(self, entry: Entry) -> bool:
+        """Whether a list marks it: by its state, or where that is not known just now, by what its process said last."""
+        state = self.state(entry)
+        return state in TROUBLE or _is_unheard_trouble(state, entry)
 
     def rank(self, entry: Entry) -> tuple[int, float]:
         """What orders operations that are not over: trouble first, then the newest."""
@@ -238,7 +271,13 @@ class Views:
     # -- one operation
 
     def detail(self, entry: Entry) -> Json:
-        """All there is of an operation."""
+        """All there is of an operation; where it can't be shown, its row."""
+        try:
+            return self._detail(entry)
+        except _UNSOUND:
+            return self.row(entry)
+
+    def _detail(self, entry: Entry) -> Json:
         seen, now = self._now(entry), clock.monotonic()
         lines = self._core.observer.lines(entry, now) if entry.open and seen.branches else []
         verdict = self._verdict(entry, now)
@@ -274,7 +313,9 @@ class Views:
                 "timeline": self._timeline(entry),
                 "children_rows": [self._child(child) for child in children[:CHILDREN]],
                 "ancestors": self._ancestors(seen),
-                "stack": seen.stack if where == seen.stuck_at and (_is_stopped(verdict) or _was_stuck(seen)) else None,
+                "stack": seen.stack
+                if where == seen.stuck_at and (_is_stopped(verdict) or _was_stuck(seen, verdict))
+                else None,
                 "loop": _loop(seen) if entry.open else None,
                 "branches": [self._line(line) for line in lines] or None,
                 "notes_url": f"/operations/{quote(seen.operation_id, safe='')}/events",
@@ -289,9 +330,10 @@ class Views:
         """A line of work, and what it waits for."""
         branch, rests_on = line.branch, line.rests_on
         if self._owner is not None:
-            branch = owned.branch(branch, self._sees)
-            if rests_on is not None and not self._sees(rests_on):
-                branch, rests_on = replace(branch, reason=f"a child is {word(branch.health)}"), None
+            branch = owned.branch(branch, self._sight)
+            if rests_on is not None and not self._sight.sees_all(rests_on):
+                rests_on = rests_on if self._sight.sees(rests_on) else None
+                branch = replace(branch, reason=f"a child is {word(branch.health)}", stuck_at=None, wait=None)
         return _branch(branch, rests_on)
 
     def _child(self, entry: Entry) -> Json:
@@ -320,8 +362,15 @@ class Views:
         rows = self._store.events(entry.head.operation_id, before=2**62, names=TIMED, limit=TIMELINE)
         head = entry.head
         own = entry.number, head.started_at or 0.0
-        mine = [event for _, event in rows if (event.attempt, event.started_at) == own]
+        mine = [self._told(event) for _, event in rows if (event.attempt, event.started_at) == own]
         return timeline(mine, None if entry.open else head.timestamp, entry.snapshot.stages)
+
+    def event(self, number: int, event: Event) -> Json:
+        """One event of a history."""
+        return event_view(number, self._told(event))
+
+    def _told(self, event: Event) -> Event:
+        return event if self._owner is None else owned.event(event, self._sight)
 
     def _trace(self, snapshot: Snapshot) -> Json | None:
         span = snapshot.span
@@ -378,7 +427,7 @@ def _row(
             "name": _text(seen.name),
             "status": seen.status.value,
             "state": state,
-            "trouble": True if state in TROUBLE else None,
+            "trouble": True if state in TROUBLE or _is_unheard_trouble(state, entry) else None,
             "verdict": None if verdict is None else _verdict(verdict),
             "reason": _text(seen.reason),
             "attempt": entry.number,
@@ -396,7 +445,7 @@ def _row(
             "progress": progress,
             "stage_progress": _innermost(seen),
             "wait": _wait(seen.wait),
-            "stuck_at": _text(stuck_at) if _is_stopped(verdict) or _was_stuck(seen) else None,
+            "stuck_at": _text(stuck_at) if _is_stopped(verdict) or _was_stuck(seen, verdict) else None,
             "cancel": "requested" if seen.cancel_requested else None,
             "cost": whole.cost or None,
             "tokens": whole.tokens or None,
@@ -406,6 +455,11 @@ def _row(
             "revision": entry.revision,
         }
     )
+
+
+def _is_unheard_trouble(state: str, entry: Entry) -> bool:
+    """Whether one of which nothing is known just now was stuck before."""
+    return state == word(Health.UNKNOWN) and entry.open and entry.head.health in STUCK
 
 
 def _label(verdict: Verdict | None) -> Label:
@@ -421,9 +475,10 @@ def _is_stopped(verdict: Verdict | None) -> bool:
     return verdict.health in STUCK or verdict.health is Health.DEAD  # nobody knows that it moved since it was said
 
 
-def _was_stuck(seen: Snapshot) -> bool:
-    """Whether it was stuck when its process was lost: nothing else is known of where it was."""
-    return seen.status is Status.LOST and seen.health in STUCK
+def _was_stuck(seen: Snapshot, verdict: Verdict | None) -> bool:
+    """Whether it was stuck when its process was heard last, and nothing newer is known of where it is."""
+    unheard = seen.status is Status.LOST or (verdict is not None and verdict.health is Health.UNKNOWN)
+    return unheard and seen.health in STUCK
 
 
 def _idle(seen: Snapshot, verdict: Verdict | None) -> float:

@@ -1,0 +1,113 @@
+"""What an attribute of ours may hold: whatever is of another type, or beyond its range, counts as not said.
+
+Any program may send anything under these names, and a monitor shows it to everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from otel_progress import semconv as s
+from otel_progress.model.values import finite
+
+LONGEST: Final = 1e12
+"""No time is longer, in seconds."""
+_LARGEST: Final = 2**63 - 1
+
+
+def is_seconds(given: object) -> bool:
+    """Whether it is a time that can be counted with."""
+    return finite(given) and 0 <= given <= LONGEST  # type: ignore[operator]
+
+
+def is_whole(given: object) -> bool:
+    """Whether it is a whole number of 64 bits, and not below zero."""
+    return type(given) is int and 0 <= given <= _LARGEST
+
+
+def _is_difference(given: object) -> bool:
+    return finite(given) and abs(given) <= LONGEST  # type: ignore[arg-type]
+
+
+def _is_text(given: object) -> bool:
+    return isinstance(given, str)
+
+
+def _is_bool(given: object) -> bool:
+    return isinstance(given, bool)
+
+
+_RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
+    (
+        is_seconds,
+        (
+            s.START_TIME,
+            s.LAST_HEARTBEAT,
+            s.ELAPSED,
+            s.IDLE,
+            s.STALL_AFTER,
+            s.SLOW_AFTER,
+            s.START_WITHIN,
+            s.WAIT_DURATION,
+            s.ETA,
+            s.ETA_LOW,
+            s.ETA_HIGH,
+        ),
+    ),
+    (_is_difference, (s.WAIT_REMAINING,)),
+    (finite, (s.COMPLETED, s.TOTAL, s.RATIO, s.RATIO_RAW, s.RATE)),
+    (is_whole, (s.OPERATION_ATTEMPT, s.SEQUENCE, s.SPAN_START_TIME)),
+    (_is_bool, (s.CANCEL_REQUESTED, s.OVERDUE, s.SPAN_PARENT_REMOTE)),
+    (
+        _is_text,
+        (
+            s.OPERATION_ID,
+            s.OPERATION_NAME,
+            s.OPERATION_PARENT_ID,
+            s.OPERATION_DESCRIPTION,
+            s.GEN_AI_AGENT,
+            s.STATUS,
+            s.HEALTH,
+            s.STAGE_CURRENT,
+            s.MESSAGE,
+            s.UNIT,
+            s.STALL_AFTER_SOURCE,
+            s.SLOW_AFTER_SOURCE,
+            s.STATUS_REASON,
+            s.HEALTH_REASON,
+            s.STUCK_AT,
+            s.STACK,
+            s.ETA_SOURCE,
+            s.WAIT_REASON,
+            s.SPAN_PARENT_ID,
+            s.SPAN_KIND,
+            s.OUTCOMES,
+            s.COUNTERS,
+            s.USAGE,
+            s.RESULT,
+            s.ATTRIBUTES,
+            s.STAGES,
+            s.STAGES_FOLDED,
+            s.STAGES_REPEATED,
+            s.LOOP,
+            s.BRANCHES,
+        ),
+    ),
+)
+_RULE: Final[Mapping[str, Callable[[object], bool]]] = {key: rule for rule, keys in _RULES for key in keys}
+_ESTIMATE: Final = (s.ETA, s.ETA_LOW, s.ETA_HIGH)
+
+
+def typed(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that hold what they may; an estimate is whole or not there."""
+    rule = _RULE.get
+    found = {
+        key: value
+        for key, value in attributes.items()
+        if value is not None and ((check := rule(key)) is None or check(value))
+    }
+    if not all(key in found for key in _ESTIMATE):
+        for key in _ESTIMATE:
+            found.pop(key, None)
+    return found
