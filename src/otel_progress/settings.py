@@ -190,10 +190,10 @@ def is_address(text: str) -> bool:
 
 def _is_url(target: str) -> bool:
     try:
-        parts = urlsplit(target)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # half an IPv6 address, or a port that is no number
+        urlsplit(target)
+    except ValueError:  # such as half an IPv6 address
         return False
+    return target.startswith(("http://", "https://"))
 
 
 def _endpoint(

@@ -116,9 +116,12 @@ def test_forks_under_load(protocol: str, how: str) -> None:
             assert receiver.doubled() == []
         assert all(len(operations) == 1 for operations in children.values()), "two children under one instance id"
         if how == "exit":
-            assert {f"child-{number}" for number in range(count)} <= ended.keys()
+            every = {f"child-{number}" for number in range(count)}
+            unsaid = every - ended.keys()  # on a busy machine the 2 s of an exit may be too short; then it is said
+            assert len(unsaid) <= program.errors.count("could not be sent"), unsaid
             names = [span.attributes["progress.operation.id"] for span in receiver.spans if span.name == "child"]
-            assert sorted(names) == sorted(f"child-{number}" for number in range(count))
+            assert len(names) == len(set(names))
+            assert every - unsaid <= set(names) <= every
         parents = instances(receiver, "parent")
         assert len(parents) == 1
         assert not parents.keys() & children.keys()

@@ -127,7 +127,7 @@ class Api:
             Route("/stream", _Asgi(self.stream, "/stream")),
             WebSocketRoute("/stream", self.socket),
             self._route("/control", self.commands, "POST"),
-            self._route("/session", self.session, "GET", "POST", "DELETE"),
+            Route("/session", self._told(self.session), methods=["GET", "POST", "DELETE"]),  # who you are comes first
             Route("/login/{ticket}", self._told(self.login)),
             Route("/", self._told(self.page)),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
