@@ -23,7 +23,7 @@ from otel_progress.telemetry import protobuf
 CALM: Final = 10
 BESIDE: Final = 10
 PASSES: Final = 4.0
-"""The honest sender sends no more after so many seconds."""
+"""Seconds after which the honest sender stops."""
 WAIT: Final = 0.5
 """What an honest sender may wait beside an attack, in seconds; more, by these factors, where requests take longer."""
 TIMES_CALM: Final = 20
@@ -99,7 +99,7 @@ class Honest:
         return time.monotonic() - began
 
     def waits(self, count: int) -> list[float]:
-        """How long so many requests took; fewer where they take long."""
+        """How long each of up to `count` requests took, in seconds; it stops after `PASSES` seconds."""
         end = time.monotonic() + PASSES
         return [self.send() for _ in range(count) if time.monotonic() < end]
 
@@ -118,7 +118,7 @@ class Honest:
 
 @contextlib.contextmanager
 def many(count: int, act: Callable[[], object]) -> Iterator[None]:
-    """So many threads do this again and again, whatever comes of it, while the block runs."""
+    """Have `count` threads repeat an act while the block runs; its errors are ignored."""
     over = threading.Event()
 
     def again() -> None:

@@ -212,7 +212,7 @@ def interactive() -> None:
 
 @attack("command", "run -f: SIGQUIT typed right behind other keys, many times", long=True)
 def typed() -> None:
-    """Such a key empties the queue of those before it: whoever reads them must not wait for more, nor hold others."""
+    """A signal key discards the keys typed before it; the thread that reads keys must not block, nor hold a lock."""
     rng = random.Random(1)
     interactive()
     given = ("run", "-f", "--", sys.executable, "-c", CATCHES)

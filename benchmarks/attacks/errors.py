@@ -22,7 +22,7 @@ from otel_progress import semconv
 from otel_progress.testing import Capture, capture
 
 LINEAR = 6.0
-"""Four times the work may take so many times the calls; with the square of it, it would be sixteen."""
+"""How many times more calls four times the work may take; cost that grows with the square would take 16 times."""
 
 
 def calls(run: Callable[[], object]) -> int:
@@ -138,7 +138,7 @@ ERRORS = {
 
 
 def _fails(nest: str, depth: int, fail: Callable[[], None]) -> None:
-    """An exception passes through so many handles; it comes out, and each span has it."""
+    """Let an exception pass through `depth` handles: it comes out unchanged, and the span of each records it."""
     with capture() as seen:
         with suppress(Exception), progress.operation("survey"):
             NESTS[nest](depth, fail)

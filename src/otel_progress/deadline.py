@@ -51,7 +51,7 @@ class _Limit:
         return left
 
     def take(self, count: int) -> None:
-        """So many bytes came; raises TooMuch where they are too many."""
+        """Count bytes that came; raises TooMuch beyond the limit."""
         self._most -= count
         if self._most < 0:
             raise TooMuch("the answer is larger than any that is expected")

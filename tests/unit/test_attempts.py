@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from monitor_parts import Parts, beat_of, event_of, fake_time, parts, request_of, seconds
+from monitor_parts import Parts, beat_of, event_of, request_of, seconds
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -25,20 +22,6 @@ def run(started: float, sequence: int = 1, status: Status = Status.RUNNING, atte
     """What one run of the id `a` says, so many seconds after the first began."""
     began = AT + started
     return Snapshot("a", "w", status, began + sequence, attempt=attempt, sequence=sequence, started_at=began, **more)
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeClock]:
-    """Time that stands still."""
-    with fake_time() as found:
-        yield found
-
-
-@pytest.fixture
-def monitor(fake: FakeClock, tmp_path: Path) -> Iterator[Parts]:
-    """The inside of a monitor."""
-    with parts(tmp_path / "m.db") as found:
-        yield found
 
 
 def number(monitor: Parts) -> int:

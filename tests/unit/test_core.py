@@ -43,20 +43,6 @@ def snap(sequence: int = 1, status: Status = Status.RUNNING, key: str = "a", **m
     return Snapshot(key, "work", status, sequence=sequence, **known)
 
 
-@pytest.fixture
-def fake() -> Iterator[FakeClock]:
-    """Time that stands still."""
-    with fake_time() as found:
-        yield found
-
-
-@pytest.fixture
-def monitor(fake: FakeClock, tmp_path: Path) -> Iterator[Parts]:
-    """The inside of a monitor."""
-    with parts(tmp_path / "m.db") as found:
-        yield found
-
-
 class Weak(Store):
     """A store whose disk is full, or whose file can't be read, while a test says so."""
 

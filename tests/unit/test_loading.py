@@ -34,13 +34,6 @@ AT = 1_700_000_000.0
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeClock]:
-    """Time that stands still."""
-    with fake_time() as found:
-        yield found
-
-
-@pytest.fixture
 def monitor(fake: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
     """The inside of a monitor that brings ten at a time."""
     monkeypatch.setattr(loading, "SLICE", 10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, beat_of, event_of, fake_time, parts, request_of, seconds
+from monitor_parts import Parts, beat_of, event_of, parts, request_of, seconds
 
 from otel_progress import semconv as s
 from otel_progress.model.health import judge
@@ -30,20 +29,6 @@ AT = 1_700_000_000.0
 def snap(sequence: int = 1, status: Status = Status.RUNNING, **more: Any) -> Snapshot:
     """A snapshot of the operation `a`."""
     return Snapshot("a", "work", status, AT + sequence, sequence=sequence, **{"started_at": AT, **more})
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeClock]:
-    """Time that stands still."""
-    with fake_time() as found:
-        yield found
-
-
-@pytest.fixture
-def monitor(fake: FakeClock, tmp_path: Path) -> Iterator[Parts]:
-    """The inside of a monitor."""
-    with parts(tmp_path / "m.db") as found:
-        yield found
 
 
 def record(chunk: bytes) -> otlp.Record:

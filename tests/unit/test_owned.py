@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from monitor_parts import Parts, event_of, fake_time, parts, request_of
+from monitor_parts import Parts, event_of, fake_time, request_of
 
 from otel_progress import semconv as s
 from otel_progress.model.health import Verdict
@@ -27,13 +26,6 @@ AT = 1_700_000_000.0
 def snap(sequence: int = 1, status: Status = Status.RUNNING, key: str = "a", **more: Any) -> Snapshot:
     """A snapshot of an operation."""
     return Snapshot(key, "work", status, AT + sequence, sequence=sequence, **{"started_at": AT, **more})
-
-
-@pytest.fixture
-def monitor(fake: FakeClock, tmp_path: Path) -> Iterator[Parts]:
-    """The inside of a monitor."""
-    with parts(tmp_path / "m.db") as found:
-        yield found
 
 
 @pytest.fixture

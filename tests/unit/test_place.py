@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monitor_parts import Parts, event_of, fake_time, parts, request_of
+from monitor_parts import Parts, event_of, parts, request_of
 
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
@@ -24,13 +24,6 @@ from otel_progress.monitor.store import Store, StoreError
 from otel_progress.testing import FakeClock
 
 AT = 1_700_000_000.0
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeClock]:
-    """Time that stands still."""
-    with fake_time() as found:
-        yield found
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from monitor_parts import Parts, event_of, fake_time, parts, request_of
+from monitor_parts import Parts, event_of, request_of
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -27,20 +25,6 @@ AT = 1_700_000_000.0
 def snap(sequence: int = 1, status: Status = Status.RUNNING, key: str = "a", **more: Any) -> Snapshot:
     """A snapshot of an operation."""
     return Snapshot(key, "work", status, AT + sequence, sequence=sequence, **{"started_at": AT, **more})
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeClock]:
-    """Time that stands still."""
-    with fake_time() as found:
-        yield found
-
-
-@pytest.fixture
-def monitor(fake: FakeClock, tmp_path: Path) -> Iterator[Parts]:
-    """The inside of a monitor."""
-    with parts(tmp_path / "m.db") as found:
-        yield found
 
 
 class Read:

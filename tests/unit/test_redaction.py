@@ -19,7 +19,8 @@ from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
 from otel_progress.live import redaction
 from otel_progress.live.engine.capture import capture_stage
-from otel_progress.model.secrets import MASK, by_name, mask_secrets
+from otel_progress.model.redact import by_name
+from otel_progress.model.secrets import MASK, mask_secrets
 from otel_progress.testing import Capture
 
 SECRET = "hunter2"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from monitor_parts import Parts, fake_time, parts, seconds
+from monitor_parts import Parts, seconds
 
 from otel_progress import semconv as s
 from otel_progress.model.estimate import Estimate
@@ -30,20 +28,6 @@ def snap(sequence: int = 1, status: Status = Status.RUNNING, key: str = "a", **m
     """A snapshot of an operation."""
     known = {"timestamp": AT + sequence, "started_at": AT, **more}
     return Snapshot(key, "work", status, sequence=sequence, **known)
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeClock]:
-    """Time that stands still."""
-    with fake_time() as found:
-        yield found
-
-
-@pytest.fixture
-def monitor(fake: FakeClock, tmp_path: Path) -> Iterator[Parts]:
-    """The inside of a monitor."""
-    with parts(tmp_path / "m.db") as found:
-        yield found
 
 
 def text(monitor: Parts, key: str = "a") -> dict[str, Any]:

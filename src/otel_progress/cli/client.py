@@ -29,7 +29,7 @@ from otel_progress.settings import Environment
 TIMEOUT: Final = 10.0
 """How long the head of an answer may take, in seconds."""
 BODY_TIMES: Final = 6
-"""So many times as long may all of it take: a list may be large, and the line slow."""
+"""How many times longer than its head a whole answer may take: a list may be large, and the line slow."""
 SILENCE: Final = 25.0
 """Seconds without a byte after which a stream is given up; a monitor sends a comment every 10."""
 TLS_SECONDS: Final = 2.0

@@ -14,7 +14,8 @@ from otel_progress.cli.environment import endpoints, mute, redirected
 from otel_progress.cli.signals import Signals
 from otel_progress.cli.spawning import NotStarted
 from otel_progress.errors import ProgressError
-from otel_progress.model.secrets import Redact, by_name, guarded, mask_secrets
+from otel_progress.model.redact import Redact, by_name, guarded
+from otel_progress.model.secrets import mask_secrets
 from otel_progress.monitor import otlp, stacks
 from otel_progress.monitor.forward import Forwarder, bare
 from otel_progress.monitor.intake import Intake

@@ -12,7 +12,7 @@ NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 SHELL: Final = "/bin/sh"
 HEAD: Final = 128
-"""So many bytes at the beginning of a file tell a script from a program."""
+"""Bytes read at the beginning of a file to tell a script from a program."""
 NAME: Final = 200
 """Characters of a command's name that are told."""
 

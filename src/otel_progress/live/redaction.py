@@ -17,7 +17,8 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.live.drops import drops
 from otel_progress.live.guard import say, tell_once
 from otel_progress.model import values
-from otel_progress.model.secrets import Redact, by_name, guarded, mask_secrets
+from otel_progress.model.redact import Redact, by_name, guarded
+from otel_progress.model.secrets import mask_secrets
 from otel_progress.model.values import EMPTY, MESSAGE_LENGTH, VALUE_LENGTH, Attributes, Value
 
 if TYPE_CHECKING:

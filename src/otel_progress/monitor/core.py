@@ -59,7 +59,7 @@ SAVE_EVERY: Final = 30.0
 STALLS: Final = 16
 """The most stalls of one operation that are held back at a time."""
 RECALLED: Final = 64
-"""So many stalls and recoveries of one that is stuck are read at a start."""
+"""The most stalls and recoveries of a stuck operation that are read at a start."""
 ABOVE: Final = 16
 """The most operations above one whose rows are newer ones with it."""
 TRACES: Final = 100_000

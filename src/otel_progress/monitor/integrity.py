@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from otel_progress.monitor.store import Store
 
 FIRST: Final = 60.0
-"""So many seconds after the start it is looked at for the first time."""
+"""Seconds from the start to the first look."""
 EVERY: Final = 3600.0
 AGAIN: Final = 60.0
-"""So many seconds after it was disturbed it is tried again."""
+"""Seconds from a look that was broken off to the next one."""
 SHOWN: Final = 200
 _ADVICE: Final = (
     "what comes in is still taken, but may be lost: stop the monitor, keep the file for a look, and start with a copy "

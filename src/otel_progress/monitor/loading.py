@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from otel_progress.monitor.store import Store
 
 SLICE: Final = 256
-"""So many operations come at a time; a request waits for one slice at the most."""
+"""Operations loaded at a time; a request waits for one slice at the most."""
 BELOW: Final = 2_000
-"""At the most so many that are over come with a slice, as parts of what runs."""
+"""The most ended operations that come with a slice, as parts of those that run."""
 DEPTH: Final = 16
 """So far above and below an operation that is heard of the others come with it."""
 

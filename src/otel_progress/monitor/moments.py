@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otel_progress.monitor.observer import Observer, Standing
 
 SPARE: Final = 1_000
-"""So many outdated items are left in a heap before it is made anew."""
+"""The most outdated items in a heap; beyond this it is rebuilt."""
 
 MOST_RESTING: Final = 10_000
 """So many operations are remembered that are not known to be below those that wait for them.

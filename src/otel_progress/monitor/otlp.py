@@ -30,6 +30,7 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.status import Status
 from otel_progress.monitor import parts
+from otel_progress.monitor.parts import varint
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -52,11 +53,11 @@ RECORD_PARTS: Final = RECORD_SMALL // 2
 READ: Final = 131_072
 """The most attributes that are read of one request; one of 4 MiB with events of ours has 67,000."""
 CHEAPEST: Final = 16 * 1024
-"""No request costs less than one of so many bytes."""
+"""The size in bytes that a smaller request is charged for, too."""
 JSON_COST: Final = 16
 """So much longer it takes to read JSON than protobuf."""
 PACKED: Final = 32
-"""Telemetry packs to no less than a part in so many."""
+"""The best ratio at which telemetry packs; what packs better costs more."""
 RESOURCE_BYTES: Final = 16 * 1024
 """Of a resource that is larger only what is short is kept."""
 SHORT: Final = 1_024
@@ -586,17 +587,24 @@ def count(body: bytes, most: int) -> int:
 
 def _walk(body: bytes, most: int) -> tuple[int, int]:
     """What `count` counts, and how large the largest record is."""
+    try:
+        return _walked(body, most)
+    except parts.Malformed as error:
+        raise Refused(400, str(error)) from None
+
+
+def _walked(body: bytes, most: int) -> tuple[int, int]:
     found = largest = 0
     spans = [(0, len(body), 0)]
     while spans and found <= most:
         at, end, level = spans.pop()
         while at < end and found <= most:
-            tag, at = _varint(body, at, end)
+            tag, at = varint(body, at, end)
             kind = tag & 7
             if kind == 2:
-                size, at = _varint(body, at, end)
+                size, at = varint(body, at, end)
                 if at + size > end:
-                    raise Refused(400, "the body is no protobuf: it is cut off")
+                    raise parts.Malformed("the body is no protobuf: it is cut off")
                 if tag >> 3 == _LEVELS[level]:
                     found += 1
                     if level + 1 < len(_LEVELS):
@@ -605,24 +613,12 @@ def _walk(body: bytes, most: int) -> tuple[int, int]:
                         largest = size
                 at += size
             elif kind == 0:
-                _, at = _varint(body, at, end)
+                _, at = varint(body, at, end)
             elif kind in _FIXED:
                 at += _FIXED[kind]
             else:
-                raise Refused(400, "the body is no protobuf")
+                raise parts.Malformed("the body is no protobuf")
     return found, largest
-
-
-def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < end and shift < 70:
-        byte = body[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise Refused(400, "the body is no protobuf")
 
 
 def parse(signal: str, body: bytes, *, json_body: bool = False, most: int = RECORDS) -> Parcel:

@@ -10,7 +10,7 @@ from typing import Final
 from otel_progress.monitor import openapi
 
 SHOWN: Final = 50
-"""So many characters of an unknown name are shown."""
+"""Characters shown of an unknown name."""
 
 
 @lru_cache(maxsize=1)

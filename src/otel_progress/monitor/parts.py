@@ -14,7 +14,7 @@ from typing import Any, Final
 PARTS: Final = 262_144
 """The most parts in a request. A request of 4 MiB with events of ours has 135,000."""
 UNCOUNTED: Final = 1024 * 1024
-"""A request of so many bytes is not counted: at worst it holds twice as many."""
+"""Requests up to this size in bytes are not counted: at worst they hold twice the parts that are allowed."""
 OBJECTS: Final = 65_536
 """The most objects in a request in JSON. To read one takes ten times as long as a part of protobuf."""
 TOKENS: Final = 4 * OBJECTS

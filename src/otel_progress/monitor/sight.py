@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from otel_progress.monitor.store import Store
 
 MOST: Final = 2_000
-"""Of so many operations below one it is found out whose they are; with more, some count as those of others."""
+"""The most operations below one whose owners are looked up; the rest count as other owners'."""
 
 
 class Sight:

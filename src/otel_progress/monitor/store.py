@@ -44,7 +44,7 @@ BUSY_SECONDS: Final = 2.0
 WAL_PAGES: Final = 4096
 """So many pages gather in the log before they go into the file: each goes once, however often it changed."""
 LOG_BYTES: Final = WAL_PAGES * 4096
-"""Down to so many bytes SQLite cuts the log off when it begins anew."""
+"""The size in bytes to which SQLite cuts the log when it begins anew."""
 WAL_BYTES: Final = 4 * LOG_BYTES
 """Where the log is larger, as somebody always read, the writer waits for a moment in which nobody does."""
 WAL_HEAD: Final = 32
@@ -55,7 +55,7 @@ FREE_PAGES: Final = 1024
 """Free pages that stay in the file, for what comes next."""
 CACHE_KIB: Final = 16 * 1024
 TRIMMED: Final = 2_000
-"""So many operations that run are looked at in one call for a history that is too long, while there is room."""
+"""Running operations whose history one call checks for its length, while there is room."""
 CHUNK: Final = 5_000
 """The most rows that are deleted in one transaction."""
 LOST: Final = (

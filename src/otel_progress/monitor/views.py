@@ -43,7 +43,7 @@ OWNERS: Final = 1_000
 ROWS: Final = 20_000
 """So many rows are kept ready."""
 UNSHOWN: Final = 1_000
-"""So many operations that can't be shown are counted."""
+"""The most operations that are counted as impossible to show."""
 _UNSOUND: Final = (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, RecursionError)
 """What is raised where what was said of an operation can't be shown."""
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode

@@ -22,7 +22,7 @@ from otel_progress.model.origin import of_the_job
 if TYPE_CHECKING:
     from types import CodeType, TracebackType
 
-    from otel_progress.model.secrets import Redact
+    from otel_progress.model.redact import Redact
 
 STACKTRACE: Final = 16_384
 """Characters kept of a stack trace."""
@@ -207,7 +207,7 @@ def _frames(trace: TracebackType | None) -> list[str]:
 
 
 def _first(trace: TracebackType | None, most: int) -> tuple[list[TracebackType], TracebackType | None]:
-    """So many frames of a traceback, and what comes after them."""
+    """The first `most` frames of a traceback, and the rest."""
     found: list[TracebackType] = []
     while trace is not None and len(found) < most:
         found.append(trace)

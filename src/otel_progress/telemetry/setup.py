@@ -20,7 +20,7 @@ from otel_progress.errors import InvalidArgument, InvalidState, MissingDependenc
 from otel_progress.live import hooks, parts, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.engine import learning, runtime
-from otel_progress.model.secrets import Redact
+from otel_progress.model.redact import Redact
 from otel_progress.model.values import Value
 from otel_progress.settings import Settings, read
 from otel_progress.telemetry import protobuf
