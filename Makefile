@@ -10,7 +10,7 @@ WITH_GO := command -v go >/dev/null || PATH="$$(sh tools/install-go.sh):$$PATH";
 PLAIN := tests/unit tests/typing tests/terminal README.md docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-stack check format stack alert-demo bench coverage versions dashboards lock clean
+.PHONY: help demo test test-all test-again test-stack check format stack alert-demo bench coverage versions dashboards lock clean
 
 help:  ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ test: $(READY)  ## the tests that need nothing built or installed; in less than 
 
 test-all: stack  ## builds and installs what is missing (the first time about 20 minutes), then runs all tests, as .ci/run does
 	@$(WITH_GO) $(RUN) -m pytest -n 2 --dist loadfile
+
+test-again: $(READY)  ## the tests that failed last, where they are few, once more and alone
+	@$(WITH_GO) $(RUN) tools/again.py
 
 test-stack: stack  ## only the tests against the real Collector, Prometheus, Jaeger and VictoriaLogs
 	@$(WITH_GO) $(RUN) -m pytest -n 2 --dist loadfile tests/stack

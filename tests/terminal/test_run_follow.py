@@ -35,7 +35,7 @@ def until(name):
         time.sleep(0.02)
 """
 WORKS = """
-print("the job sees a terminal:", sys.stdout.isatty(), sys.stderr.isatty())
+sys.stdout.write(f"the job sees a terminal: {sys.stdout.isatty()} {sys.stderr.isatty()}\\n")
 with progress.operation("survey", id="survey-1", stall_after=300):
     with progress.stage("load", total=2, unit="file") as load:
         load.advance(2)
@@ -60,8 +60,8 @@ with progress.operation("survey", id="survey-1", stall_after=300):
 """
 ALONE = """
 import time
-print("begins", flush=True)
 try:
+    print("begins", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("interrupted")
@@ -241,7 +241,7 @@ print("the last line")
     with place.follow(BEGIN + source, env={"PYTHONUNBUFFERED": ""}) as terminal:
         terminal.see("the last line", timeout=60)
         assert terminal.exit_code(30) == 0
-        assert "✓ survey-1 completed" in terminal.text
+        assert b"completed after" in terminal.raw  # told as it is heard: perhaps before the last of the flood is shown
         count = terminal.raw.count(b"x" * 79)
     assert count == 4_000
 
