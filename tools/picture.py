@@ -27,12 +27,12 @@ import agent  # noqa: E402
 import survey  # noqa: E402
 
 from otel_progress.handlers.console import Console  # noqa: E402
-from otel_progress.handlers.screen import Screen  # noqa: E402
+from otel_progress.render.screen import Screen  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_progress.handlers.words import Line
+    from otel_progress.render.words import Line
 
 WIDTH = 100
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"

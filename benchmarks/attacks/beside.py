@@ -18,7 +18,7 @@ from typing import Any, Final
 from benchmarks.attacks import hold
 from benchmarks.monitor.load import PATIENCE, Server, fetch
 from otel_progress import semconv as s
-from otel_progress.telemetry import protobuf
+from otel_progress.outbound import otlp
 
 CALM: Final = 10
 BESIDE: Final = 10
@@ -73,9 +73,9 @@ def event(key: str) -> bytes:
     """A request with one event of one operation."""
     now = time.time_ns()
     said = {s.SEQUENCE: 1, s.OPERATION_ID: key, s.OPERATION_NAME: "honest", s.STATUS: "running"}
-    record = protobuf.log_record(s.UPDATED, now, now, 9, "", protobuf.attributes(6, said), None, None, False)
-    about = protobuf.resource({"service.instance.id": "honest", "service.name": "honest"})
-    return protobuf.envelope(about, protobuf.scope(s.SCOPE, ""), [record])
+    record = otlp.log_record(s.UPDATED, now, now, 9, "", otlp.attributes(6, said), None, None, False)
+    about = otlp.resource({"service.instance.id": "honest", "service.name": "honest"})
+    return otlp.envelope(about, otlp.scope(s.SCOPE, ""), [record])
 
 
 class Honest:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
-from otel_progress.monitor.otlp import JSON, PROTOBUF
-from otel_progress.telemetry.protobuf import chunk
+from otel_progress.monitor.intake.records import JSON, PROTOBUF
+from otel_progress.outbound.otlp import chunk
 
 MANY: Final = 2_000_000
 FEW: Final = 500_000

@@ -24,9 +24,9 @@ from benchmarks.attacks.verdicts import beat, post, request, running, said
 from benchmarks.monitor.load import Monitor, fetch
 from otel_progress.errors import ProgressError
 from otel_progress.files import Lock
-from otel_progress.monitor.integrity import Integrity
-from otel_progress.monitor.kept import Batch, Kept
-from otel_progress.monitor.store import Store
+from otel_progress.monitor.state.integrity import Integrity
+from otel_progress.monitor.state.saved import Batch, Kept
+from otel_progress.monitor.state.store import Store
 
 PATIENCE: Final = 30.0
 

@@ -23,21 +23,21 @@ import otel_progress as progress
 from benchmarks.attacks import attack, attacks, hold
 from benchmarks.attacks import zoo as z
 from otel_progress import semconv as s
-from otel_progress.cli.backends import Away, all_three
-from otel_progress.cli.client import BODY_TIMES, Answered, Client, Lost
-from otel_progress.cli.codes import Told
-from otel_progress.cli.reach import reach
-from otel_progress.monitor.forward import Lane, Way
-from otel_progress.monitor.kept import Batch
-from otel_progress.monitor.relay import DiskLane
-from otel_progress.monitor.store import Store
-from otel_progress.monitor.webhook import Webhook
+from otel_progress.cli.doctor.backends import Away, all_three
+from otel_progress.cli.doctor.endpoint import reach
+from otel_progress.cli.query.client import BODY_TIMES, Answered, Client, Lost
+from otel_progress.cli.query.exit_codes import Told
+from otel_progress.monitor.outlets.relay import DiskLane
+from otel_progress.monitor.state.saved import Batch
+from otel_progress.monitor.state.store import Store
+from otel_progress.outbound import otlp
+from otel_progress.outbound.queue import Lane, Way
+from otel_progress.outbound.transport import Answer, Transport, connect
+from otel_progress.outbound.webhook import Webhook
 from otel_progress.settings import Endpoint
-from otel_progress.telemetry import protobuf
-from otel_progress.telemetry.channel import Channel
+from otel_progress.telemetry.control_channel import Channel
 from otel_progress.telemetry.outbox import Letter, Unsent
 from otel_progress.telemetry.pipeline import Pipeline
-from otel_progress.telemetry.transport import Answer, Transport, connect
 
 TIMEOUT: Final = 0.4
 """The deadline of a request in these attacks, in seconds."""
@@ -119,7 +119,7 @@ def zoo(kinds: Mapping[str, z.Kind], **given: Any) -> Iterator[dict[str, z.Bad]]
 def letters(name: str) -> list[Letter]:
     """The start and the end of an operation."""
     return [
-        Letter(event, name, protobuf.log_record(event, 1, 1, protobuf.INFO, name, b"", None, None, False))
+        Letter(event, name, otlp.log_record(event, 1, 1, otlp.INFO, name, b"", None, None, False))
         for event in (s.OPERATION_STARTED, s.OPERATION_ENDED)
     ]
 
@@ -144,7 +144,7 @@ class Sender:
 
     def __post_init__(self) -> None:
         self.timed = Timed(connect("logs", endpoint_of(self.bad, "logs", self.protocol)))
-        self.pipeline = Pipeline(self.timed, None, protobuf.resource({}), "0", 1000, self.offers.append)
+        self.pipeline = Pipeline(self.timed, None, otlp.resource({}), "0", 1000, self.offers.append)
         for letter in letters(self.bad.kind.name):
             self.pipeline.post(letter)
         known = set(threading.enumerate())
@@ -237,7 +237,7 @@ def passed(bad: z.Bad, way: Way) -> bool:
 def request() -> bytes:
     """A whole request of log events."""
     items = [letter.body for letter in letters("job")]
-    return protobuf.envelope(protobuf.resource({}), protobuf.scope(s.SCOPE, "0"), items)
+    return otlp.envelope(otlp.resource({}), otlp.scope(s.SCOPE, "0"), items)
 
 
 @attack("receivers", "monitor --forward")

@@ -19,11 +19,11 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Branch, Snapshot, Wait
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.core import Core
-from otel_progress.monitor.otlp import Envelope
-from otel_progress.monitor.store import Store
-from otel_progress.monitor.waiting import Job
-from otel_progress.telemetry import protobuf
+from otel_progress.monitor.intake.records import Envelope
+from otel_progress.monitor.state.core import Core
+from otel_progress.monitor.state.request_queue import Job
+from otel_progress.monitor.state.store import Store
+from otel_progress.outbound import otlp
 from otel_progress.testing import FakeClock
 
 MANY: Final = 3_000
@@ -35,19 +35,19 @@ def said(snapshot: Snapshot, event: str = s.UPDATED) -> bytes:
     """The log record that carries a snapshot."""
     given = {key: value for key, value in wire.to_attributes(snapshot).items() if value is not None}
     moment = round(snapshot.timestamp * 1e9)
-    return protobuf.log_record(event, moment, moment, 9, "said", protobuf.attributes(6, given), None, None, False)
+    return otlp.log_record(event, moment, moment, 9, "said", otlp.attributes(6, given), None, None, False)
 
 
 def beat(interval: float = 5.0) -> bytes:
     """A heartbeat of a process."""
-    given, now = protobuf.attributes(6, {s.HEARTBEAT_INTERVAL: interval}), clock.time_ns()
-    return protobuf.log_record(s.PROCESS_HEARTBEAT, now, now, 9, "", given, None, None, False)
+    given, now = otlp.attributes(6, {s.HEARTBEAT_INTERVAL: interval}), clock.time_ns()
+    return otlp.log_record(s.PROCESS_HEARTBEAT, now, now, 9, "", given, None, None, False)
 
 
 def request(records: Sequence[bytes], instance: str = "p") -> bytes:
     """A request of a process of another machine."""
-    about = protobuf.resource({"service.instance.id": instance, s.HOST_NAME: "elsewhere"})
-    return protobuf.envelope(about, protobuf.scope(s.SCOPE, ""), records)
+    about = otlp.resource({"service.instance.id": instance, s.HOST_NAME: "elsewhere"})
+    return otlp.envelope(about, otlp.scope(s.SCOPE, ""), records)
 
 
 def running(number: int, **more: Any) -> Snapshot:

@@ -13,9 +13,9 @@ from otel_progress import semconv as s
 from otel_progress.model.health import Hearing, Verdict, judge
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
-from otel_progress.monitor import otlp
-from otel_progress.monitor.intake import Intake
-from otel_progress.monitor.ledger import Entry, Ledger, read
+from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake.server import Intake
+from otel_progress.monitor.state.ledger import Entry, Ledger, read
 
 LOOK: Final = 0.1
 """Seconds from one look to the next."""
@@ -90,24 +90,24 @@ class Observer:
 
     # -- hearing
 
-    def _take(self, parcel: otlp.Parcel) -> otlp.Taken:
+    def _take(self, parcel: records.Parcel) -> records.Taken:
         if self.away:
-            raise otlp.Refused(503, "the Collector is away")
+            raise records.Refused(503, "the Collector is away")
         with self._lock:
             now = time.monotonic()
             if now - self._heard_at > DEAF:
                 self._watching_since = now
             self._heard_at = now
             if parcel.signal == "logs":
-                for group in otlp.groups(parcel):
+                for group in records.groups(parcel):
                     self._ledger.hear(group.resource, group.records, now)
                     for record in group.records:
                         self._note(record)
             elif parcel.signal == "traces":
                 self._note_spans(parcel.message)
-        return otlp.Taken()
+        return records.Taken()
 
-    def _note(self, record: otlp.Record) -> None:
+    def _note(self, record: records.Record) -> None:
         """What the process itself concluded, at the time when it did."""
         snapshot = None if record.event == s.PROCESS_HEARTBEAT else read(record)
         if snapshot is None or s.EXIT_CODE in record.attributes or s.EXIT_SIGNAL in record.attributes:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from otel_progress.cli import main
-from otel_progress.monitor.core import Core
+from otel_progress.monitor.state.core import Core
 
 LINES = 25
 

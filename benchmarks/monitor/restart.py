@@ -16,9 +16,9 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.kept import Batch, Event, Kept
-from otel_progress.monitor.store import Store
-from otel_progress.telemetry import protobuf
+from otel_progress.monitor.state.saved import Batch, Event, Kept
+from otel_progress.monitor.state.store import Store
+from otel_progress.outbound import otlp
 
 BAR: Final = 1.0
 OPERATIONS: Final = full_or_short(100_000, 1_000)
@@ -31,13 +31,13 @@ def template() -> tuple[Snapshot, bytes]:
     """A usual operation at its end: what is known of it, and the event that said it."""
     program = Program(Shape(operations=1, programs=1), 0, 1.7e9)
     snapshot = program.last()
-    encoded = protobuf.attributes(6, wire.to_attributes(snapshot))
+    encoded = otlp.attributes(6, wire.to_attributes(snapshot))
     moment = int(snapshot.timestamp * 1e9)
     span = snapshot.span
     assert span is not None
     text = f"{snapshot.name} completed after 1 s"
-    raw = protobuf.log_record(
-        s.OPERATION_ENDED, moment, moment, protobuf.INFO, text, encoded, span.trace_id, span.span_id, True, tagged=False
+    raw = otlp.log_record(
+        s.OPERATION_ENDED, moment, moment, otlp.INFO, text, encoded, span.trace_id, span.span_id, True, tagged=False
     )
     return snapshot, raw
 

@@ -21,7 +21,7 @@ from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Event, Progress, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
-from otel_progress.telemetry import protobuf
+from otel_progress.outbound import otlp
 from otel_progress.telemetry.events import Events
 
 BATCH: Final = 512
@@ -195,7 +195,7 @@ class Program:
             "host.name": "worker-3",
             "process.pid": 4_000_000 + number,
         }
-        self._resource, self._scope = protobuf.resource(about), protobuf.scope(s.SCOPE, __version__)
+        self._resource, self._scope = otlp.resource(about), otlp.scope(s.SCOPE, __version__)
         self._fresh: list[_Operation] = []
         self._running = [self._new() for _ in range(shape.operations // shape.programs)]
 
@@ -220,7 +220,7 @@ class Program:
             else:
                 ended += self._next(number)
         items, self._post.bodies = self._post.bodies[: self._shape.batch], self._post.bodies[self._shape.batch :]
-        data = protobuf.envelope(self._resource, self._scope, items)
+        data = otlp.envelope(self._resource, self._scope, items)
         return Body(self._number, number, len(items), gzip.compress(data, LEVEL), tuple(ended))
 
     def last(self) -> Snapshot:
@@ -247,10 +247,10 @@ class Program:
 
     def _beat(self) -> None:
         now = int(self._now * 1e9)
-        encoded = protobuf.attributes(6, {s.HEARTBEAT_INTERVAL: BEAT_EVERY, s.PROCESS_IN_FLIGHT: len(self._running)})
+        encoded = otlp.attributes(6, {s.HEARTBEAT_INTERVAL: BEAT_EVERY, s.PROCESS_IN_FLIGHT: len(self._running)})
         text = f"the process is alive, {len(self._running)} operations in flight"
         self._post.bodies.append(
-            protobuf.log_record(s.PROCESS_HEARTBEAT, now, now, protobuf.INFO, text, encoded, None, None, False)
+            otlp.log_record(s.PROCESS_HEARTBEAT, now, now, otlp.INFO, text, encoded, None, None, False)
         )
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from otel_progress import semconv
 from otel_progress.errors import InvalidArgument, NoOperation
-from otel_progress.live import context, hooks, parts
+from otel_progress.live import context, hooks, preload
 from otel_progress.live.boundary import public
 from otel_progress.live.guard import NOTHING_LEFT, swallow
-from otel_progress.live.node import NO_WAIT, AsyncTracked, Tracked, listening, nothing, tracked
+from otel_progress.live.handle import NO_WAIT, AsyncTracked, Tracked, listening, nothing, tracked
 from otel_progress.live.operation import Operation
 from otel_progress.live.registry import registry
 from otel_progress.live.stage import Stage
@@ -149,10 +149,10 @@ def _name_of(fn: Any) -> str:
 
 
 def _wrap(fn: Any, template: Operation | Stage) -> Any:
-    return parts.get("decorators").wrap(fn, template)
+    return preload.get("decorators").wrap(fn, template)
 
 
-parts.modules.append("decorators")  # brings wrapt, which costs more to import than all of this package
+preload.modules.append("decorators")  # brings wrapt, which costs more to import than all of this package
 hooks.wrap = _wrap
 
 

@@ -18,9 +18,9 @@ import wrapt
 from otel_progress import clock
 from otel_progress.errors import InvalidArgument
 from otel_progress.live import context, hooks
-from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import NOTHING_LEFT, swallow
 from otel_progress.live.operation import Operation
+from otel_progress.live.outcome import ending, words
 from otel_progress.live.registry import registry
 from otel_progress.live.stage import Stage
 from otel_progress.live.use import Use

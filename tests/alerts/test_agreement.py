@@ -15,8 +15,8 @@ import pytest
 from otel_progress.model.health import Verdict, judge
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.ledger import Ledger
-from otel_progress.monitor.observer import Observer
+from otel_progress.monitor.state.ledger import Ledger
+from otel_progress.monitor.state.verdicts import Observer
 
 from .runs import BEAT, Span, within
 from .scenarios import (

@@ -24,7 +24,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-STATIC = Path(__file__).parents[2] / "src/otel_progress/monitor/static"
+STATIC = Path(__file__).parents[2] / "src/otel_progress/monitor/web/static"
 FINAL = {"completed", "failed", "cancelled", "lost", "interrupted"}
 ROW = [
     "id",

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from otel_progress.cli.backends import Away, Trip, all_three
+from otel_progress.cli.doctor.backends import Away, Trip, all_three
 
 from . import build
 from .grafana_queries import interpolate

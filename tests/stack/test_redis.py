@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor import redis as shared
-from otel_progress.monitor.otlp import Refused
-from otel_progress.monitor.redis import Item, Place, Stream
+from otel_progress.monitor.intake.records import Refused
+from otel_progress.monitor.outlets import redis as shared
+from otel_progress.monitor.outlets.redis import Item, Place, Stream
 
 from .ports import free_ports
 

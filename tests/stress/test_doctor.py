@@ -21,13 +21,13 @@ import certifi
 import pytest
 import trustme
 
-from otel_progress.cli import sniff
-from otel_progress.cli.backends import all_three
-from otel_progress.cli.configuration import Given, settings_of
-from otel_progress.cli.doctor import doctor
-from otel_progress.cli.findings import KINDS
-from otel_progress.cli.follow import Errand, _tell_sent, find
-from otel_progress.cli.report import Report
+from otel_progress.cli.doctor import connection
+from otel_progress.cli.doctor.backends import all_three
+from otel_progress.cli.doctor.command import doctor
+from otel_progress.cli.doctor.configuration import Given, settings_of
+from otel_progress.cli.doctor.end_to_end import Errand, _tell_sent, find
+from otel_progress.cli.doctor.findings import KINDS
+from otel_progress.cli.doctor.report import Report
 
 from .program import environment
 from .receiver import ENDLESS, GARBAGE, NO_ANSWER, RESET, Answer, Receiver
@@ -227,11 +227,11 @@ def test_grpc_to_the_port_of_http() -> None:
 def test_speakers_are_told_apart() -> None:
     """HTTP/1, HTTP/2 and TLS are recognised, a silent port is not."""
     with Receiver(GRPC) as receiver:
-        assert sniff.speaker("127.0.0.1", receiver.port, 5.0) == sniff.HTTP_2
+        assert connection.speaker("127.0.0.1", receiver.port, 5.0) == connection.HTTP_2
     with web() as where:
-        assert sniff.speaker("127.0.0.1", int(where.rpartition(":")[2]), 5.0) == sniff.HTTP_1
+        assert connection.speaker("127.0.0.1", int(where.rpartition(":")[2]), 5.0) == connection.HTTP_1
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert sniff.speaker("127.0.0.1", server.getsockname()[1], 0.2) is None
+        assert connection.speaker("127.0.0.1", server.getsockname()[1], 0.2) is None
 
 
 @pytest.mark.parametrize("endpoint", ["http://", "http://host:notaport", "http:///v1"])

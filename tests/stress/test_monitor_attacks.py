@@ -22,11 +22,12 @@ from websockets.sync.client import connect
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor import api, bodies, intake, otlp, stream
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, SEND, Identity
-from otel_progress.monitor.core import ENDED
-from otel_progress.monitor.otlp import JSON, PROTOBUF
+from otel_progress.monitor.intake import bodies, records, server
+from otel_progress.monitor.intake.records import JSON, PROTOBUF
+from otel_progress.monitor.state.core import ENDED
+from otel_progress.monitor.web import routes, stream
 
 ADMIN, ANN, READER, SENDER = (
     "admin-token-0123456789",
@@ -318,8 +319,8 @@ SLOW = [
 def test_slow_clients_are_let_go(served: Served, what: str, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who begins and does not go on loses its connection; others are served meanwhile."""
     for name in ("HEAD_SECONDS", "BODY_SECONDS"):
-        monkeypatch.setattr(intake, name, 0.2)
-    monkeypatch.setattr(otlp, "BODY_SECONDS", 0.1)
+        monkeypatch.setattr(server, name, 0.2)
+    monkeypatch.setattr(records, "BODY_SECONDS", 0.1)
     with served.connect() as client:
         if start:
             whole = f"Host: {served.host}\r\n\r\n".encode() if what.encode() != b"half a head" else b""
@@ -333,7 +334,7 @@ def test_breaks_between_requests_keep_no_connection(served: Served, monkeypatch:
     with served.connect() as client:
         client.sendall(served.head("/health"))
         client.recv(4_096)
-        monkeypatch.setattr(intake, "HEAD_SECONDS", 0.2)
+        monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
         client.sendall(b"\r\n")
         assert closed(client)
 
@@ -381,10 +382,10 @@ def test_slow_bodies_make_room_for_others(served: Served, monkeypatch: pytest.Mo
 def test_grpc_waits_for_nobody(served: Served, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls over gRPC whose message never comes hold nobody up, and are given up: in time, or when there are many."""
     grpc = pytest.importorskip("grpc")
-    from otel_progress.monitor import otlp_grpc
+    from otel_progress.monitor.intake import grpc as intake
 
-    monkeypatch.setattr(otlp_grpc, "READING", room)
-    monkeypatch.setattr(otlp_grpc, "MESSAGE_SECONDS", 0.2 if room > 100 else 3 * IN_TIME)
+    monkeypatch.setattr(intake, "READING", room)
+    monkeypatch.setattr(intake, "MESSAGE_SECONDS", 0.2 if room > 100 else 3 * IN_TIME)
     name, address = "/opentelemetry.proto.collector.logs.v1.LogsService/Export", served.monitor.grpc_port
     hold = threading.Event()
 
@@ -424,7 +425,7 @@ def test_readers_have_a_limit(served: Served, monkeypatch: pytest.MonkeyPatch) -
     """One reader too many is told to come later, by HTTP and by WebSocket; then there is room again."""
     wait_until(lambda: served.get("/health")["readers"] == 0)
     served.send(event("read"))
-    monkeypatch.setattr(api, "READERS", 2)
+    monkeypatch.setattr(routes, "READERS", 2)
     with served.connect() as one, served.connect() as two:
         for client, path in ((one, "/stream"), (two, "/operations/read/stream")):
             client.sendall(served.head(path))
@@ -438,7 +439,7 @@ def test_readers_have_a_limit(served: Served, monkeypatch: pytest.MonkeyPatch) -
 
 def test_who_never_reads_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that takes nothing of an answer, or of a stream, loses its connection; nothing of it stays."""
-    monkeypatch.setattr(intake, "STUCK_SECONDS", 2.0)
+    monkeypatch.setattr(server, "STUCK_SECONDS", 2.0)
     monkeypatch.setattr(stream, "SLOW_SECONDS", 2.0)
     large = json.dumps({f"k{n}": "x" * 1_000 for n in range(20)})
     with serving(tmp_path) as served, contextlib.ExitStack() as stack:
@@ -466,7 +467,7 @@ def test_who_never_reads_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_socket_outlives_the_time_for_a_body(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A WebSocket and a stream are no slow bodies: they go on."""
     for name in ("HEAD_SECONDS", "BODY_SECONDS", "STUCK_SECONDS"):
-        monkeypatch.setattr(intake, name, 0.05)
+        monkeypatch.setattr(server, name, 0.05)
     with connect(f"ws://{served.host}/stream") as client, served.connect() as reader:
         reader.sendall(served.head("/stream"))
         frames(reader, b"hello")
@@ -508,7 +509,7 @@ def test_huge_texts_stay_small_in_rows(served: Served) -> None:
 
 def test_long_history_comes_in_parts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer holds so many bytes of events at the most; all come, once each, forwards and backwards."""
-    monkeypatch.setattr(api, "EVENTS_BYTES", 20_000)
+    monkeypatch.setattr(routes, "EVENTS_BYTES", 20_000)
     served.send(*(event("long", kind=s.NOTE, sequence=n, NOTE_TEXT=f"{n} " * 200) for n in range(1, 301)))
     for step in ("after", "before"):
         seen: list[int] = []

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from otel_progress import proc
+from otel_progress import procfs
 
 from .program import Program, environment, run
 from .receiver import Log, Receiver, Span
@@ -304,7 +304,7 @@ def test_each_process_names_itself_in_all_signals(method: str) -> None:
         assert len(found[0]) == 5
         assert len({pid for _, pid, _, _ in found[0]}) == 5
         assert {host for _, _, _, host in found[0]} == {socket.gethostname()}
-        assert all(proc.from_iso(str(created)) for _, _, created, _ in found[0])
+        assert all(procfs.from_iso(str(created)) for _, _, created, _ in found[0])
 
 
 def test_process_behind_a_provider_of_its_own_names_itself() -> None:

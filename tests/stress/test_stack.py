@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_progress.live.stack import STACK_LENGTH
+from otel_progress.live.diagnosis.call_stack import STACK_LENGTH
 
 from .program import run
 

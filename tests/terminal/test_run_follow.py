@@ -19,7 +19,7 @@ import pytest
 from tests.terminal.real import Monitor
 from tests.terminal.screens import ROOT, Terminal, command, environment, wait_until
 
-from otel_progress import proc
+from otel_progress import procfs
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run works on Linux only")
 
@@ -424,7 +424,7 @@ def test_other_signals_are_passed_on(place: Place, number: signal.Signals, code:
 
 READS = """
 import sys
-from otel_progress.cli.terminal import Terminal
+from otel_progress.cli.run.pty import Terminal
 terminal = Terminal([0, 1, 2], lambda data: None)
 terminal.take_keys()
 print("asks", flush=True)
@@ -454,7 +454,7 @@ def test_ctrl_z_stops_both(place: Place) -> None:
         pid = asked(place.url, "/operations/survey-1")["pid"]
         terminal.type("\x1a")
         terminal.see("Stopped")
-        wait_until(lambda: proc.look(pid).state == "T")
+        wait_until(lambda: procfs.look(pid).state == "T")
         terminal.type("echo back $((40 + 2))\n")
         assert "2 running" not in terminal.see("back 42")
         place.allow("half")

@@ -17,8 +17,8 @@ import pytest
 from tests.terminal.screens import ROOT, Terminal, command, environment, wait_until
 from tests.terminal.stub import Stub
 
-from otel_progress.cli.client import Client
-from otel_progress.cli.feed import PAUSES, Down, Feed
+from otel_progress.cli.query.client import Client
+from otel_progress.cli.query.subscription import PAUSES, Down, Feed
 
 
 def progress(completed: int, total: int, **more: Any) -> dict[str, Any]:
@@ -333,7 +333,7 @@ def test_new_size(monitor: Stub) -> None:
 
 def test_a_narrower_terminal_that_breaks_lines(monitor: Stub) -> None:
     """What a terminal broke into two rows when it got narrower is taken away as a whole."""
-    from otel_progress.handlers.screen import Screen
+    from otel_progress.render.screen import Screen
 
     class Out:
         encoding = "utf-8"

@@ -11,15 +11,15 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.monitor.core import Core
-from otel_progress.monitor.kept import Event
-from otel_progress.monitor.otlp import Envelope
-from otel_progress.monitor.publish import Publisher
-from otel_progress.monitor.store import Store
-from otel_progress.monitor.stream import Hub
-from otel_progress.monitor.views import Views
-from otel_progress.monitor.waiting import Answer, Job
-from otel_progress.telemetry import protobuf
+from otel_progress.monitor.intake.records import Envelope
+from otel_progress.monitor.state.core import Core
+from otel_progress.monitor.state.request_queue import Answer, Job
+from otel_progress.monitor.state.saved import Event
+from otel_progress.monitor.state.store import Store
+from otel_progress.monitor.web.publish import Publisher
+from otel_progress.monitor.web.stream import Hub
+from otel_progress.monitor.web.views import Views
+from otel_progress.outbound import otlp
 from otel_progress.testing import FakeClock
 
 WALL = 1_700_000_000.0
@@ -31,19 +31,19 @@ def event_of(snapshot: Snapshot, event: str = s.UPDATED, trace: str | None = Non
     given = {key: value for key, value in given.items() if value is not None}
     moment = round(snapshot.timestamp * 1e9)
     span = "2" * 16 if trace else None
-    return protobuf.log_record(event, moment, moment, 9, "said", protobuf.attributes(6, given), trace, span, True)
+    return otlp.log_record(event, moment, moment, 9, "said", otlp.attributes(6, given), trace, span, True)
 
 
 def beat_of(interval: float = 5.0) -> bytes:
     """A heartbeat of a process."""
-    given = protobuf.attributes(6, {s.HEARTBEAT_INTERVAL: interval})
-    return protobuf.log_record(s.PROCESS_HEARTBEAT, clock.time_ns(), clock.time_ns(), 9, "", given, None, None, False)
+    given = otlp.attributes(6, {s.HEARTBEAT_INTERVAL: interval})
+    return otlp.log_record(s.PROCESS_HEARTBEAT, clock.time_ns(), clock.time_ns(), 9, "", given, None, None, False)
 
 
 def request_of(*records: bytes, instance: str = "p1", **resource: Any) -> bytes:
     """A request of one process."""
-    about = protobuf.resource({"service.instance.id": instance, **resource})
-    return protobuf.envelope(about, protobuf.scope(s.SCOPE, ""), records)
+    about = otlp.resource({"service.instance.id": instance, **resource})
+    return otlp.envelope(about, otlp.scope(s.SCOPE, ""), records)
 
 
 class Parts:

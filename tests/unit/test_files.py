@@ -246,15 +246,15 @@ def test_lock_is_renewed_where_its_file_was_removed_or_replaced(tmp_path: Path) 
 
 OWN_WAY = {
     "cli/assets.py": "files for others: dashboards and rules, where somebody asks for them",
-    "cli/sniff.py": "reads a certificate",
-    "cli/client.py": "opens addresses",
-    "cli/asking.py": "the null device",
+    "cli/doctor/connection.py": "reads a certificate",
+    "cli/query/client.py": "opens addresses",
+    "cli/query/options.py": "the null device",
     "cli/streams.py": "the null device",
-    "cli/spawning.py": "reads the first line of a command",
+    "cli/run/spawning.py": "reads the first line of a command",
     "handlers/jsonlines.py": "a log that somebody names, for whoever reads logs there",
     "live/engine/learning.py": "a new file beside the history, which then takes its place",
-    "telemetry/transport.py": "reads certificates",
-    "proc.py": "reads what the kernel says",
+    "outbound/transport.py": "reads certificates",
+    "procfs.py": "reads what the kernel says",
 }
 """What opens files in another way, and why it may."""
 OPENS = re.compile(

@@ -15,7 +15,7 @@ import otel_progress as progress
 from otel_progress import Health, StagePlan, Status, semconv
 from otel_progress.live.engine import runtime
 from otel_progress.model import wire
-from otel_progress.telemetry import protobuf
+from otel_progress.outbound import otlp
 from otel_progress.telemetry.events import severity
 from otel_progress.testing import Capture, capture
 
@@ -287,7 +287,7 @@ def test_each_event_leaves_with_the_severity_that_the_page_says(seen: Capture) -
     assert set(found) == set(said)
     for name, levels in found.items():
         assert levels <= said[name], name
-    assert {protobuf.INFO, protobuf.WARN, protobuf.ERROR} == {severity(event) for event in seen.events}
+    assert {otlp.INFO, otlp.WARN, otlp.ERROR} == {severity(event) for event in seen.events}
 
 
 def test_each_metric_leaves_with_the_labels_that_the_page_says(seen: Capture) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from otel_progress import __version__
-from otel_progress.cli import asking, assets, doctor, monitor, streams
+from otel_progress.cli import assets, monitor, streams
+from otel_progress.cli.doctor import command as doctor
 from otel_progress.cli.parsing import parse, whole
+from otel_progress.cli.query import options as query
 from otel_progress.errors import InvalidArgument, ProgressError
 
 FAILED: Final = 125
@@ -41,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return monitor.run(options, dict(os.environ))
     if options.doing == "assets":
         return assets.run(options)
-    if options.doing in asking.COMMANDS:
-        return asking.run(options, dict(os.environ))
+    if options.doing in query.COMMANDS:
+        return query.run(options, dict(os.environ))
     if not options.command and not command:
         commands["run"].error("run needs a command, as in: otel-progress run -- python job.py")
     command = [*options.command, *command]
@@ -52,11 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: list[str], options: argparse.Namespace) -> int:
     extras = "monitor,console" if options.follow else "monitor"
     try:
-        from otel_progress.cli.run import run
+        from otel_progress.cli.run.command import run
 
         if options.follow:
             importlib.import_module("rich")
-            importlib.import_module("otel_progress.cli.following")
+            importlib.import_module("otel_progress.cli.run.follow")
     except ImportError as error:
         which = "run -f" if options.follow else "run"
         return _fail(f'{which} needs more packages ({error}): pip install "otel-progress[{extras}]"')
@@ -113,7 +115,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     run.add_argument("--verbose", action="store_true", help="say more: where telemetry goes, why nothing was heard")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")
     monitor.add_to(commands)
-    asking.add_to(commands)
+    query.add_to(commands)
     doctor.add_to(commands)
     assets.add_to(commands)
     return parser, commands.choices

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from otel_progress.cli.codes import USAGE
 from otel_progress.cli.parsing import between
+from otel_progress.cli.query.exit_codes import USAGE
 from otel_progress.errors import InvalidArgument, ProgressError
 
 if TYPE_CHECKING:

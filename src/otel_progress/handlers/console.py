@@ -16,24 +16,24 @@ from typing import IO, TYPE_CHECKING, Final, Literal
 
 from otel_progress import clock, semconv, settings
 from otel_progress.errors import InvalidArgument, MissingDependency
-from otel_progress.handlers import plain
-from otel_progress.handlers.diversion import on_terminal
 from otel_progress.handlers.outlet import Outlet
-from otel_progress.handlers.screen import Screen
-from otel_progress.handlers.tree import Branch, Look, Sheet, nested, rows_of
-from otel_progress.handlers.words import STYLES, clean
 from otel_progress.live.drops import drops
 from otel_progress.live.guard import tell_once
-from otel_progress.live.node import Handle
+from otel_progress.live.handle import Handle
 from otel_progress.live.registry import registry
 from otel_progress.model.apart import Known, apart
 from otel_progress.model.feed import RUNNING
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
+from otel_progress.render import plain
+from otel_progress.render.diversion import on_terminal
+from otel_progress.render.screen import Screen
+from otel_progress.render.tree import Branch, Look, Sheet, nested, rows_of
+from otel_progress.render.words import STYLES, clean
 
 if TYPE_CHECKING:
-    from otel_progress.handlers.words import Line
     from otel_progress.live.operation import Operation
+    from otel_progress.render.words import Line
 
 __all__ = ["Console"]
 

@@ -16,7 +16,7 @@ from otel_progress.model.status import Status
 from otel_progress.model.values import Number
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
 
 Units: TypeAlias = "dict[str | None, Number]"
 """Counts by the unit that was named; None where none was."""

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from typing_extensions import ParamSpec
 
 from otel_progress.errors import InvalidArgument, ProgressError
-from otel_progress.live import callsite, parts
+from otel_progress.live import callsite, preload
 from otel_progress.live.guard import NOTHING_LEFT, swallow
 from otel_progress.model.values import shown
 
@@ -72,7 +72,7 @@ def _misused(fn: Callable[..., Any], call: str, error: TypeError, given: dict[st
     wrong = "" if code.co_flags & _KEYWORDS else next((key for key in given if key not in known), "")
     if wrong:
         text = f"there is no option {shown(wrong)}"
-        near = parts.nearest(wrong, known)
+        near = preload.nearest(wrong, known)
         text += f"; did you mean {near!r}?" if near else f"; it takes {', '.join(known[code.co_argcount :])}"
     else:
         text = str(error).partition("() ")[2] or str(error)

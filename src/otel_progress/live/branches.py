@@ -16,11 +16,11 @@ from otel_progress.model.status import Status
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from otel_progress.live.counters import Lane
-    from otel_progress.live.node import Handle
+    from otel_progress.live.diagnosis.places import Place
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
-    from otel_progress.live.places import Place
     from otel_progress.live.stage import Stage
+    from otel_progress.live.track import Lane
     from otel_progress.live.waits import Waiting
     from otel_progress.model.loop import Loop
 

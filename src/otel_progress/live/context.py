@@ -15,14 +15,14 @@ from typing_extensions import ParamSpec
 
 from otel_progress import semconv
 from otel_progress.live import callsite, hooks
+from otel_progress.live.diagnosis.places import here
 from otel_progress.live.drops import drops
 from otel_progress.live.guard import NOTHING_LEFT, swallow
-from otel_progress.live.places import here
 from otel_progress.model.origin import of_the_job
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
-    from otel_progress.live.places import Place
+    from otel_progress.live.diagnosis.places import Place
+    from otel_progress.live.handle import Handle
     from otel_progress.live.use import Use
 
 P = ParamSpec("P")

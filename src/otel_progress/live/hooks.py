@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
     from otel_progress.live.registry import Change
     from otel_progress.live.stage import Stage

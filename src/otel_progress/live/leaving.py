@@ -10,7 +10,7 @@ from otel_progress.live.registry import registry
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
 
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, Ty
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, InvalidState, ProgressError
-from otel_progress.live import callsite, context, hooks, parts, redaction
+from otel_progress.live import callsite, context, hooks, preload, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.branches import find_wait, touch_lanes
 from otel_progress.live.child_operations import ChildOperations
 from otel_progress.live.drops import drops
-from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import NOTHING_LEFT, swallow, tell_once
+from otel_progress.live.handle import Handle
 from otel_progress.live.leaving import leave_child
-from otel_progress.live.node import Handle
+from otel_progress.live.outcome import ending, words
 from otel_progress.live.registry import registry
 from otel_progress.live.running import fold
 from otel_progress.live.trail import keep
@@ -29,11 +29,11 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
 
 if TYPE_CHECKING:
-    from otel_progress.live.counters import Request
     from otel_progress.live.engine.listeners import Listener
     from otel_progress.live.engine.parallel import Judged
     from otel_progress.live.engine.watchdog import Trouble
     from otel_progress.live.stage import Stage
+    from otel_progress.live.track import Request
     from otel_progress.live.waits import Waiting
     from otel_progress.model.plan import Plan, StagePlan
     from otel_progress.model.repeats import FoldedRuns
@@ -189,7 +189,7 @@ class Operation(Handle):
         """An operation that has not started; see `otel_progress.operation`."""
         if not isinstance(name, str) or not name:
             raise InvalidArgument(f"an operation's name must be a text that is not empty, not {values.shown(name)}")
-        parts.load()
+        preload.load()
         self.name = values.text(name, drops, values.NAME_LENGTH)
         options = OperationOptions(
             None if id is None else values.text(id, drops, values.NAME_LENGTH),
@@ -320,8 +320,8 @@ class Operation(Handle):
                 above = above._parent
             self._parent = above
         self._generation = registry.generation
-        if options.cancels and not hooks.wanted and parts.load():
-            parts.get("live.engine.runtime").want()  # somebody has to look
+        if options.cancels and not hooks.wanted and preload.load():
+            preload.get("live.engine.runtime").want()  # somebody has to look
         if options.id is not None:
             registry.add(self)
         redaction.of_start(self)
@@ -460,8 +460,8 @@ class Operation(Handle):
         try:
             now = clock.monotonic()
             if not self._seen_by_ticker and self._status is Status.RUNNING:
-                parts.get("live.engine.sampling").sample(self, now)  # nobody else looks
-            found: Snapshot = parts.get("live.engine.capture").capture(self, now, clock.time_ns())
+                preload.get("live.engine.sampling").sample(self, now)  # nobody else looks
+            found: Snapshot = preload.get("live.engine.capture").capture(self, now, clock.time_ns())
         except BaseException as error:
             try:
                 swallow(error, "snapshot")
@@ -478,7 +478,7 @@ class Operation(Handle):
     def summary(self) -> str:
         """What became of it in a few lines: status, time, progress, stages, outcomes, results."""
         try:
-            text: str = parts.get("model.summary").summary(self.snapshot())
+            text: str = preload.get("model.summary").summary(self.snapshot())
         except BaseException as error:
             try:
                 swallow(error, "summary")
@@ -490,7 +490,7 @@ class Operation(Handle):
     def summary_dict(self) -> dict[str, Any]:
         """What `summary` tells as plain JSON, under the keys of `Snapshot.to_dict()`; durations in seconds."""
         try:
-            found: dict[str, Any] = parts.get("model.summary").summary_dict(self.snapshot())
+            found: dict[str, Any] = preload.get("model.summary").summary_dict(self.snapshot())
         except BaseException as error:
             try:
                 swallow(error, "summary_dict")

@@ -12,7 +12,7 @@ from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from otel_progress.live.reading import field, module_of
+from otel_progress.live.diagnosis.reading import field, module_of
 
 PACKAGES: Final = re.compile(r".*[/\\](?:site|dist)-packages[/\\]", re.DOTALL)
 """The folder of installed packages, at the beginning of a path."""

@@ -22,7 +22,7 @@ from otel_progress.model.secrets import mask_secrets
 from otel_progress.model.values import EMPTY, MESSAGE_LENGTH, VALUE_LENGTH, Attributes, Value
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
 
 MARGIN: Final = 256
 """Characters looked at beyond a limit, so that a secret that the limit cuts in two is still known as one."""

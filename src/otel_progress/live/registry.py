@@ -21,7 +21,7 @@ from otel_progress.model.values import Attributes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
 
 log = logging.getLogger("otel_progress")

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, TypeVar
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, InvalidState
-from otel_progress.live import context, hooks, parts, redaction
+from otel_progress.live import context, hooks, preload, redaction
 from otel_progress.live.below import leave
 from otel_progress.live.boundary import public
+from otel_progress.live.diagnosis.places import here as this_place
 from otel_progress.live.drops import drops
-from otel_progress.live.endings import ending, words
 from otel_progress.live.guard import NOTHING_LEFT, swallow
-from otel_progress.live.node import Handle
+from otel_progress.live.handle import Handle
 from otel_progress.live.operation import PLAIN as NO_OPTIONS
 from otel_progress.live.operation import UNSAID, Operation, decorate, idle_limit
-from otel_progress.live.places import here as this_place
+from otel_progress.live.outcome import ending, words
 from otel_progress.live.registry import CHANGES, registry
 from otel_progress.model import values
 from otel_progress.model.snapshot import StageSnapshot
@@ -308,7 +308,7 @@ class Stage(Handle):
     def snapshot(self) -> StageSnapshot:
         """Everything that is known of it now, as an immutable value; before its start it is pending."""
         try:
-            found: StageSnapshot = parts.get("live.engine.capture").capture_stage(self, clock.monotonic())
+            found: StageSnapshot = preload.get("live.engine.capture").capture_stage(self, clock.monotonic())
         except BaseException as error:
             try:
                 swallow(error, "snapshot")

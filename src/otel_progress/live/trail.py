@@ -8,7 +8,7 @@ from otel_progress import semconv as s
 from otel_progress.live.drops import drops
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
     from otel_progress.model.snapshot import Progress, Snapshot
     from otel_progress.model.values import Number

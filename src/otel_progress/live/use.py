@@ -6,12 +6,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from otel_progress.live import context, hooks
+from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import NOTHING_LEFT, swallow
-from otel_progress.live.places import here
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
-    from otel_progress.live.places import Place
+    from otel_progress.live.diagnosis.places import Place
+    from otel_progress.live.handle import Handle
 
 
 class Use:

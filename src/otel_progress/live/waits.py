@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from otel_progress import clock, semconv
 from otel_progress.live.branches import Lookup, paused_since, touch_lanes
+from otel_progress.live.diagnosis.places import here
 from otel_progress.live.drops import drops
 from otel_progress.live.guard import NOTHING_LEFT, swallow
-from otel_progress.live.places import here
 from otel_progress.model import values
 from otel_progress.model.snapshot import Wait
 from otel_progress.model.values import Attributes, Value
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
-    from otel_progress.live.places import Place
+    from otel_progress.live.diagnosis.places import Place
+    from otel_progress.live.handle import Handle
 
 
 class Waiting:

@@ -22,30 +22,30 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from otel_progress import __version__, proc
+from otel_progress import __version__, procfs
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor import otlp_http
-from otel_progress.monitor.api import Api, about
 from otel_progress.monitor.auth import Auth, Guard, Identity, is_loopback
-from otel_progress.monitor.bodies import bodies
-from otel_progress.monitor.control import Control
-from otel_progress.monitor.core import PRESUME_AFTER, Core, Told
-from otel_progress.monitor.intake import Guarded
-from otel_progress.monitor.integrity import Integrity
-from otel_progress.monitor.ledger import instance_of
-from otel_progress.monitor.otlp import Envelope, Refused, Taken
-from otel_progress.monitor.outlets import Outlets
-from otel_progress.monitor.publish import Publisher
-from otel_progress.monitor.relay import Relay
-from otel_progress.monitor.store import BYTES as STORE_BYTES
-from otel_progress.monitor.store import DAYS, Store
-from otel_progress.monitor.stream import Hub
-from otel_progress.monitor.views import Views
-from otel_progress.monitor.watch import Watcher
+from otel_progress.monitor.intake import http
+from otel_progress.monitor.intake.bodies import bodies
+from otel_progress.monitor.intake.records import Envelope, Refused, Taken
+from otel_progress.monitor.intake.server import Guarded
+from otel_progress.monitor.outlets.dispatch import Outlets
+from otel_progress.monitor.outlets.relay import Relay
+from otel_progress.monitor.state.core import PRESUME_AFTER, Core, Told
+from otel_progress.monitor.state.integrity import Integrity
+from otel_progress.monitor.state.ledger import instance_of
+from otel_progress.monitor.state.store import BYTES as STORE_BYTES
+from otel_progress.monitor.state.store import DAYS, Store
+from otel_progress.monitor.state.watcher import Watcher
+from otel_progress.monitor.web.cancel import Control
+from otel_progress.monitor.web.publish import Publisher
+from otel_progress.monitor.web.routes import Api, about
+from otel_progress.monitor.web.stream import Hub
+from otel_progress.monitor.web.views import Views
 
 if TYPE_CHECKING:
-    from otel_progress.monitor.ledger import Entry, Head
+    from otel_progress.monitor.state.ledger import Entry, Head
     from otel_progress.settings import Endpoint
 
 PORT: Final = 4318
@@ -151,7 +151,7 @@ class Monitor:
     def _open_grpc(self, options: Options) -> Any:
         if options.grpc_port is None:
             return None
-        from otel_progress.monitor.otlp_grpc import GrpcIntake
+        from otel_progress.monitor.intake.grpc import GrpcIntake
 
         try:
             control = None if self._is_wildcard else f"{self.url}{CONTROL_PATH}"
@@ -199,7 +199,7 @@ class Monitor:
             about(__version__),
             self._details,
         )
-        intake = otlp_http.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})
+        intake = http.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})
         wrong: dict[Any, Any] = {HTTPException: _told}
         return Guard(Starlette(routes=[*intake, *api.routes()], exception_handlers=wrong), self.auth)
 
@@ -435,7 +435,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 def held(port: int, why: str) -> str:
     """What to do about a port that can't be had."""
-    holder = proc.listener(port)
+    holder = procfs.listener(port)
     if holder is None:
         return f"port {port} can't be had ({why}); give another one with --port"
     return (

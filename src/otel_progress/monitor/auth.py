@@ -23,7 +23,13 @@ from starlette.websockets import WebSocket
 
 from otel_progress import files
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor.sessions import LINK_SECONDS, SESSION_SECONDS, SESSIONS, SESSIONS_A_TOKEN, Secrets
+from otel_progress.monitor.web.sessions import (
+    LINK_SECONDS,
+    SESSION_SECONDS,
+    SESSIONS,
+    SESSIONS_A_TOKEN,
+    Secrets,
+)
 
 SEND, READ, CONTROL = "send", "read", "control"
 RIGHTS: Final = frozenset({SEND, READ, CONTROL})

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.live.diagnosis.vitals import vitals
 from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
-from otel_progress.live.vitals import vitals
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.summary import seconds
 from otel_progress.model.units import units
 from otel_progress.model.values import EMPTY, Value
-from otel_progress.telemetry import protobuf
+from otel_progress.outbound import otlp
 from otel_progress.telemetry.outbox import Letter
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Events:
             self._last = snapshot
         encoded = self._encode_own(event) + self._encoded
         span = snapshot.span
-        body = protobuf.log_record(
+        body = otlp.log_record(
             event.name,
             event.timestamp,
             clock.time_ns(),
@@ -71,7 +71,7 @@ class Events:
         for lighten in (None, _light, _bare):
             keys = wire.to_attributes(snapshot if lighten is None else lighten(snapshot))
             keys.pop(s.SEQUENCE, None)
-            self._keys, self._encoded = keys, protobuf.attributes(_FIELD, keys)
+            self._keys, self._encoded = keys, otlp.attributes(_FIELD, keys)
             if len(self._encoded) <= BYTES:
                 return
             drops.add(s.DROP_ATTRIBUTE)
@@ -94,11 +94,11 @@ class Events:
                 drops.add(s.DROP_ATTRIBUTE)
             else:
                 theirs[key] = value
-        encoded = protobuf.attributes(_FIELD, theirs)
+        encoded = otlp.attributes(_FIELD, theirs)
         if len(encoded) > BYTES:
             drops.add(s.DROP_ATTRIBUTE, len(theirs))
             encoded = b""
-        return protobuf.attributes(_FIELD, own) + encoded
+        return otlp.attributes(_FIELD, own) + encoded
 
     def on_tick(self, now: float) -> None:
         """Give the process's heartbeat when it is time, and have everything sent."""
@@ -120,8 +120,8 @@ class Events:
             about[s.DROPPED] = json.dumps(dict(drops))
         now = clock.time_ns()
         text = f"the process is alive, {about[s.PROCESS_IN_FLIGHT]} operations in flight"
-        body = protobuf.log_record(
-            s.PROCESS_HEARTBEAT, now, now, protobuf.INFO, text, protobuf.attributes(_FIELD, about), None, None, False
+        body = otlp.log_record(
+            s.PROCESS_HEARTBEAT, now, now, otlp.INFO, text, otlp.attributes(_FIELD, about), None, None, False
         )
         self._pipeline.post(Letter(s.PROCESS_HEARTBEAT, "", body))
 
@@ -165,13 +165,13 @@ def _bare(snapshot: Snapshot) -> Snapshot:
 def severity(event: Event) -> int:
     """WARN for what somebody should look at, ERROR for a bad end, else INFO."""
     if event.name == s.OPERATION_ENDED and event.snapshot.status in _BAD_ENDS:
-        return protobuf.ERROR
+        return otlp.ERROR
     if event.name in _TROUBLE or event.attributes.get(s.NOTE_STATUS) in _BAD_NOTES:
-        return protobuf.WARN
+        return otlp.WARN
     if event.name == s.STAGE_ENDED:
         stage = event.about
-        return protobuf.WARN if stage is not None and stage.status in _BAD_ENDS else protobuf.INFO
-    return protobuf.INFO
+        return otlp.WARN if stage is not None and stage.status in _BAD_ENDS else otlp.INFO
+    return otlp.INFO
 
 
 def sentence(event: Event) -> str:

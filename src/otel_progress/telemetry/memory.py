@@ -19,13 +19,13 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from otel_progress import semconv as s
 from otel_progress.live import hooks
 from otel_progress.live.engine import runtime
+from otel_progress.outbound import otlp
+from otel_progress.outbound.transport import Answer
 from otel_progress.settings import Settings
-from otel_progress.telemetry import protobuf
 from otel_progress.telemetry.events import Events
 from otel_progress.telemetry.metrics import ByName
 from otel_progress.telemetry.pipeline import Pipeline
-from otel_progress.telemetry.runs import Runs
-from otel_progress.telemetry.transport import Answer
+from otel_progress.telemetry.run_series import Runs
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Memory:
         self.pipeline = Pipeline(
             self.logs_receiver,
             self.metrics_receiver,
-            protobuf.resource({"service.name": "test"}),
+            otlp.resource({"service.name": "test"}),
             "test",
             settings.outbox,
         )

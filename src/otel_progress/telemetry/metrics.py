@@ -21,7 +21,7 @@ from otel_progress.live.stage import Stage
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
 
 STAGE_NAMES: Final = 100
 """Stage names of one operation name that are counted one by one; the rest are `_other`."""

@@ -16,9 +16,9 @@ from otel_progress import semconv as s
 from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
-from otel_progress.telemetry import protobuf
+from otel_progress.outbound import otlp
+from otel_progress.outbound.transport import Answer, Said, Transport
 from otel_progress.telemetry.outbox import REQUEST_BYTES, Letter, Outbox, Unsent
-from otel_progress.telemetry.transport import Answer, Said, Transport
 from otel_progress.telemetry.trouble import Trouble
 
 BACKOFF_FIRST: Final = 0.25
@@ -80,7 +80,7 @@ class Pipeline:
         self._metrics = None if metrics is None else Way("run series", metrics)
         self._ways = [way for way in (self._logs, self._metrics) if way is not None]
         self._resource = resource
-        self._scope = protobuf.scope(s.SCOPE, version)
+        self._scope = otlp.scope(s.SCOPE, version)
         self._outbox = Outbox(outbox)
         self._offered = offered
         self._series: list[tuple[bytes, Delivered]] = []
@@ -253,4 +253,4 @@ class Pipeline:
         return self._request(items)
 
     def _request(self, items: object) -> bytes:
-        return protobuf.envelope(self._resource, self._scope, items)  # type: ignore[arg-type]
+        return otlp.envelope(self._resource, self._scope, items)  # type: ignore[arg-type]

@@ -14,22 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress import clock, proc
+from otel_progress import clock, procfs
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
-from otel_progress.live import hooks, parts, redaction
+from otel_progress.live import hooks, preload, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.engine import learning, runtime
 from otel_progress.model.redact import Redact
 from otel_progress.model.values import Value
+from otel_progress.outbound import otlp
+from otel_progress.outbound.transport import OTLP, Transport, connect
 from otel_progress.settings import Settings, read
-from otel_progress.telemetry import protobuf
-from otel_progress.telemetry.channel import Channel
+from otel_progress.telemetry.control_channel import Channel
 from otel_progress.telemetry.events import Events
 from otel_progress.telemetry.farewell import Farewell
 from otel_progress.telemetry.pipeline import Pipeline
-from otel_progress.telemetry.runs import Runs
-from otel_progress.telemetry.transport import OTLP, Transport, connect
+from otel_progress.telemetry.run_series import Runs
 from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Configured:
         if settings.control is not False:
             self.channel = Channel(settings.endpoints["logs"], str(about[_INSTANCE]), settings.control or False)
             offered = self.channel.offered
-        self.pipeline = Pipeline(logs, metrics, protobuf.resource(about), VERSION, settings.outbox, offered)
+        self.pipeline = Pipeline(logs, metrics, otlp.resource(about), VERSION, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
         self.farewell = Farewell(self.pipeline, unsent_spans)
         self._hook(runtime.at_last, self.farewell.say)
@@ -178,7 +178,7 @@ def configure(
         MissingDependency: where the SDK or the exporter is not installed.
     """
     global _hooked
-    parts.load()
+    preload.load()
     settings = read(
         endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history, control=control
     )
@@ -310,10 +310,10 @@ def _instance() -> str:
 def _process() -> dict[str, Any]:
     """Which process of its host this one is, so that a watcher there can tell when it is gone."""
     about: dict[str, Any] = {s.PROCESS_PID: os.getpid()}
-    seen = proc.look(os.getpid())
-    created = None if seen is None else proc.created(seen)
+    seen = procfs.look(os.getpid())
+    created = None if seen is None else procfs.created(seen)
     if created is not None:
-        about[s.PROCESS_CREATED] = proc.iso(created)
+        about[s.PROCESS_CREATED] = procfs.iso(created)
     return about
 
 

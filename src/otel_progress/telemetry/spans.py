@@ -16,12 +16,12 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
 from otel_progress import semconv as s
-from otel_progress.live import context, hooks, parts, redaction
+from otel_progress.live import context, hooks, preload, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.drops import drops
 from otel_progress.live.engine.progress import settled
 from otel_progress.live.guard import tell_once
-from otel_progress.live.node import Handle
+from otel_progress.live.handle import Handle
 from otel_progress.live.operation import Operation, Parent
 from otel_progress.live.stage import Stage
 from otel_progress.live.trail import MOST, Kept, Reached, thin
@@ -76,7 +76,7 @@ class Spans:
         if span.is_recording():
             operation._span = span
             if not hooks.wanted:
-                parts.get("live.engine.runtime").want()
+                preload.get("live.engine.runtime").want()
         elif span.get_span_context().is_valid:
             operation._span = span
 

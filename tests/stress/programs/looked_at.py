@@ -11,7 +11,7 @@ import time
 from urllib.parse import quote
 
 import otel_progress
-from otel_progress.live import stack
+from otel_progress.live.diagnosis import call_stack
 from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
 
@@ -40,7 +40,7 @@ def watch():
             if operation is None:
                 continue
             runtime.lag.worst(runtime.loops)
-            found = stack.where(list(places(operation)), blocked=runtime.lag.blocked())
+            found = call_stack.where(list(places(operation)), blocked=runtime.lag.blocked())
             at = found.at if found is not None else "nowhere"
             times[operation.name] = times.get(operation.name, 0) + 1 if last.get(operation.name) == at else 1
             last[operation.name] = at

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 import trio
 
-from otel_progress.live.stack import here, where
+from otel_progress.live.diagnosis.call_stack import here, where
 
 faulthandler.enable()
 sys.stdout.reconfigure(line_buffering=True)

@@ -21,7 +21,7 @@ from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Attributes
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
     from otel_progress.live.stage import Stage
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from otel_progress import proc
+from otel_progress import procfs
 from otel_progress.live import hooks
 
 SECONDS: Final = 0.2
@@ -77,7 +77,7 @@ class Termination:
     def _arm(self) -> None:
         """Have SIGTERM wait for the sender, unless somebody else handles it, or listens for signals."""
         if self._may_arm is None:  # a handler that was set in C is unknown to Python
-            self._may_arm = sys.platform != "win32" and not proc.catches(signal.SIGTERM)
+            self._may_arm = sys.platform != "win32" and not procfs.catches(signal.SIGTERM)
         if not self._may_arm or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             return
         if self._pipe is None:

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
 from otel_progress.live.context import innermost
-from otel_progress.live.counters import Request
+from otel_progress.live.diagnosis.reading import is_task
+from otel_progress.live.diagnosis.source_lines import printable
 from otel_progress.live.drops import drops
 from otel_progress.live.engine.reach import DEPTH, Reach
-from otel_progress.live.node import Handle, asked_to_stop
-from otel_progress.live.reading import is_task
+from otel_progress.live.handle import Handle, asked_to_stop
 from otel_progress.live.registry import registry
-from otel_progress.live.spots import printable
+from otel_progress.live.track import Request
 from otel_progress.model import values
 from otel_progress.model.status import Status
 

@@ -21,7 +21,7 @@ from otel_progress.model.status import Status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
 
 KEYS: Final = 2_000

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from otel_progress.live.branches import named_stall_after
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
 
 

@@ -16,7 +16,7 @@ from otel_progress.model.values import Attributes, Number
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
 
 LOOP_AFTER: Final = 10

@@ -16,10 +16,10 @@ from otel_progress.model.snapshot import Branch
 from otel_progress.model.status import Health
 
 if TYPE_CHECKING:
+    from otel_progress.live.diagnosis.places import Place
     from otel_progress.live.engine.watchdog import Trouble
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
-    from otel_progress.live.places import Place
     from otel_progress.model.health import Verdict
 
 MOST: Final = 16

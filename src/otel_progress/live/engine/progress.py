@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress.live.below import Below, around
 from otel_progress.live.branches import Lookup, paused_since
-from otel_progress.live.node import Handle
+from otel_progress.live.handle import Handle
 from otel_progress.live.running import innermost
 from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
-from otel_progress.live.node import Handle
+from otel_progress.live.handle import Handle
 from otel_progress.live.registry import registry
 from otel_progress.model.status import Status
 

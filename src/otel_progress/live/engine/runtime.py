@@ -14,13 +14,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
-from otel_progress.live import context, hooks, vitals
+from otel_progress.live import context, hooks
+from otel_progress.live.diagnosis import vitals
+from otel_progress.live.diagnosis.loop_lag import Lag
+from otel_progress.live.diagnosis.places import here
 from otel_progress.live.engine import learning
 from otel_progress.live.engine.children import Termination
 from otel_progress.live.engine.ticker import Ticker
 from otel_progress.live.guard import tell_once
-from otel_progress.live.lag import Lag
-from otel_progress.live.places import here
 from otel_progress.live.registry import FORK_WAIT, registry
 from otel_progress.model.status import Status
 

@@ -10,7 +10,7 @@ from otel_progress.live.engine import learning, progress
 from otel_progress.live.operation import NEAR
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
     from otel_progress.live.stage import Stage
 

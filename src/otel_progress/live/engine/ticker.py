@@ -32,7 +32,7 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
 
 if TYPE_CHECKING:
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
 
 ROUNDS: Final = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
-from otel_progress.live import stack, vitals
 from otel_progress.live.branches import Line, key_of, lines, loop_of, open_lanes, who_loops
+from otel_progress.live.diagnosis import call_stack, vitals
 from otel_progress.live.engine import commands
 from otel_progress.live.guard import tell_once
 from otel_progress.model.health import STUCK, hold
@@ -16,10 +16,10 @@ from otel_progress.model.values import Attributes, Value
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from otel_progress.live.diagnosis.call_stack import Place, Where
     from otel_progress.live.engine.parallel import Judged
-    from otel_progress.live.node import Handle
+    from otel_progress.live.handle import Handle
     from otel_progress.live.operation import Operation
-    from otel_progress.live.stack import Place, Where
 
 
 MOVES: Final = 3
@@ -308,7 +308,7 @@ def _where(line: Line, blocked: Collection[Any]) -> Where | None:
     try:
         if line.child is not None:
             return next((it.where for it in (line.child._troubles or {}).values() if it.where is not None), None)
-        return stack.where(list(_places(line)), blocked=blocked)
+        return call_stack.where(list(_places(line)), blocked=blocked)
     except Exception:
         tell_once("it could not be found where an operation is stuck; that it is stuck is told")
         return None
@@ -324,7 +324,7 @@ def _places(line: Line) -> Iterator[Place]:
     while node is not None:
         known = node._context is not None and key_of(node._place) is not None
         for place in (*(node._carried or ()), *(lane.place for lane in open_lanes(node).values()), node._place):
-            if place is not None and place not in seen and len(seen) < stack.LOOKED:
+            if place is not None and place not in seen and len(seen) < call_stack.LOOKED:
                 seen.append(place)
                 yield place
         node = node._parent if node is not node.operation and not known else None

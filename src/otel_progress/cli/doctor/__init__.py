@@ -1,0 +1,1 @@
+"""The command `doctor`: finds what is wrong with a set-up, and names the fix."""

@@ -1,0 +1,261 @@
+"""Where the test operation should arrive: Prometheus, Loki and Tempo, asked until they have it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.cli.assets import RUNBOOK_UNSET
+from otel_progress.cli.doctor.configuration import shown
+from otel_progress.cli.doctor.findings import Problem, problem
+from otel_progress.cli.doctor.probe import NAME
+
+if TYPE_CHECKING:
+    from otel_progress.outbound.session import Reply
+
+ASK_SECONDS: Final = 2.0
+ANSWER_BYTES: Final = 16 * 1024 * 1024
+FIND_SECONDS: Final = 0.5
+AROUND: Final = 3600
+"""How far around now is looked, in seconds: clocks may differ."""
+
+
+class Away(Exception):
+    """The backend gave no answer that can be used."""
+
+    def __init__(self, found: Problem, *, passing: bool = False) -> None:
+        """For this reason; `passing` where it may answer the next time."""
+        super().__init__(found.text)
+        self.problem = found
+        self.passing = passing
+
+
+@dataclass(frozen=True)
+class Trip:
+    """The test operation, as its trail is looked for."""
+
+    id: str
+    trace: str | None = None
+
+
+@dataclass
+class Backend:
+    """One backend; `look` tells whether all is there, and `missing` why it may not be."""
+
+    name: str
+    option: str
+    port: int
+    signal: str
+    what: str
+    health: str
+    url: str = ""
+    ahead: float | None = None
+    """By how many seconds its clock is ahead of ours, where it said its time."""
+
+    def look(self, trip: Trip) -> Problem | bool:
+        """Whether it has arrived; a problem where it arrived, but not whole.
+
+        Raises:
+            Away: where the backend can't be asked.
+        """
+        raise NotImplementedError
+
+    def missing(self, trip: Trip) -> Problem:
+        """Why it may not have arrived."""
+        raise NotImplementedError
+
+    def advice(self) -> Problem | None:
+        """What is worth a look there, beside the test operation."""
+        return None
+
+    def is_it(self) -> bool:
+        """Whether this backend, and no other, answers at its address."""
+        try:
+            answer = self.get(self.health, FIND_SECONDS)
+        except Away:
+            return False
+        return answer.status == 200 and self.knows(answer)
+
+    def knows(self, answer: Reply) -> bool:
+        """Whether an answer to the question of health is of this backend."""
+        return isinstance(_json(answer), dict)
+
+    def get(self, path: str, timeout: float = ASK_SECONDS, **parameters: Any) -> Reply:
+        """Ask it.
+
+        Raises:
+            Away: where no answer comes, or one that forbids.
+        """
+        import requests
+
+        from otel_progress.outbound.session import Session
+
+        address = f"{self.url.rstrip('/')}{path}"
+        sent = clock.unix()
+        try:
+            with Session() as session:
+                wanted = {"Accept": "application/json"}
+                answer = session.ask("GET", address, timeout, ANSWER_BYTES, params=parameters, headers=wanted)
+        except requests.Timeout:
+            wrong = self._problem("backend_away", f"does not answer within {timeout:g} s")
+            raise Away(wrong, passing=True) from None
+        except (OSError, ValueError) as error:
+            raise Away(self._problem("backend_away", f"can't be reached ({_reason(error)})")) from None
+        self._hear_time(answer.headers.get("Date"), (sent + clock.unix()) / 2)
+        if answer.status in (401, 403):
+            raise Away(self._problem("backend_forbids", f"answers {answer.status}"))
+        return answer
+
+    def ask(self, path: str, **parameters: Any) -> Any:
+        """Ask it for JSON; None while it is not ready.
+
+        Raises:
+            Away: where it is no backend of this kind.
+        """
+        answer = self.get(path, **parameters)
+        found = _json(answer)
+        if answer.status >= 500 or answer.status == 429:
+            return None
+        if answer.status != 200 or not isinstance(found, dict):
+            raise Away(self.wrong(f"answers {answer.status} to {path}"))
+        return found
+
+    def wrong(self, text: str) -> Problem:
+        """It is no backend of this kind."""
+        return self._problem("backend_wrong", text)
+
+    def _problem(self, code: str, text: str) -> Problem:
+        return problem(code, f"{self.name} at {shown(self.url)} {text}", option=self.option)
+
+    def _hear_time(self, date: str | None, at: float) -> None:
+        with suppress(ValueError, TypeError):
+            self.ahead = parsedate_to_datetime(date or "").timestamp() + 0.5 - at
+
+
+class Prometheus(Backend):
+    """Has the run series."""
+
+    def look(self, trip: Trip) -> Problem | bool:
+        """Whether the series of the operation are there."""
+        return RUN_ACTIVE in self._names(f'{{{_label(s.OPERATION_ID)}="{trip.id}"}}')
+
+    def missing(self, trip: Trip) -> Problem:
+        """Names with dots, no OTLP receiver, or what lies before it."""
+        try:
+            dotted = self.get("/api/v1/series", **_matching(f'{{"{s.OPERATION_ID}"="{trip.id}"}}'))
+            if dotted.status == 200 and (_json(dotted) or {}).get("data"):
+                return self._problem("names_unescaped", f"has the series {s.RUN_ACTIVE.name}, with dots in its name")
+            flags = (_json(self.get("/api/v1/status/flags")) or {}).get("data") or {}
+            if flags.get("web.enable-otlp-receiver") == "false":
+                return self._problem("otlp_receiver_off", f"has no series {RUN_ACTIVE}, and takes no OTLP")
+        except Away as away:
+            return away.problem
+        return self._problem("series_missing", f"has no series {RUN_ACTIVE} of the test operation")
+
+    def advice(self) -> Problem | None:
+        """Alerts whose `runbook_url` is still the placeholder."""
+        with suppress(Away):
+            if RUNBOOK_UNSET in _text(self.get("/api/v1/rules", type="alert")):
+                return self._problem("runbook_unset", f"has alerts with the placeholder {RUNBOOK_UNSET} as runbook_url")
+        return None
+
+    def knows(self, answer: Reply) -> bool:
+        """Its own answers have a status and data."""
+        found = _json(answer)
+        return isinstance(found, dict) and found.get("status") == "success"
+
+    def _names(self, match: str) -> set[str]:
+        found = self.ask("/api/v1/series", **_matching(match)) or {}
+        return {str(series.get("__name__")) for series in found.get("data", [])}
+
+
+class Loki(Backend):
+    """Has the log events."""
+
+    def look(self, trip: Trip) -> Problem | bool:
+        """Whether the first event and the last are there, by name."""
+        query = f'{{service_name=~".+"}} | {_label(s.OPERATION_ID)}="{trip.id}"'
+        now = int(clock.unix())
+        between = {"start": (now - AROUND) * 10**9, "end": (now + AROUND) * 10**9}
+        found = self.ask("/loki/api/v1/query_range", query=query, limit=100, direction="forward", **between) or {}
+        streams = found.get("data", {}).get("result", [])
+        name = _label(s.EVENT_NAME)
+        names = {stream["stream"][name] for stream in streams if name in stream["stream"]}
+        if streams and not names:
+            return self._problem("event_name_missing", "has the log events, but without their names")
+        return {s.OPERATION_STARTED, s.OPERATION_ENDED} <= names
+
+    def missing(self, trip: Trip) -> Problem:
+        """What lies before it."""
+        return self._problem("events_missing", f"has not all events of {trip.id}")
+
+
+class Tempo(Backend):
+    """Has the trace."""
+
+    def look(self, trip: Trip) -> Problem | bool:
+        """Whether the trace is there, with the operation's own span."""
+        for version in ("/v2", ""):
+            answer = self.get(f"/api{version}/traces/{trip.trace}")
+            if answer.status == 200 and NAME in _text(answer):
+                return True
+            if "html" in answer.headers.get("Content-Type", ""):
+                raise Away(self.wrong(f"answers {answer.status} with a web page"))
+        return False
+
+    def missing(self, trip: Trip) -> Problem:
+        """What lies before it, or another server at its address."""
+        if not self.is_it():
+            return self.wrong("is no Tempo, or not ready")
+        return self._problem("trace_missing", f"has no trace {trip.trace}")
+
+    def knows(self, answer: Reply) -> bool:
+        """It says `echo`."""
+        return bool(_text(answer).strip() == "echo")
+
+
+def _label(attribute: str) -> str:
+    return attribute.replace(".", "_")
+
+
+RUN_ACTIVE: Final = _label(s.RUN_ACTIVE.name)
+
+
+def all_three() -> tuple[Backend, ...]:
+    """The backends, without addresses."""
+    return (
+        Prometheus(
+            "Prometheus", "--prometheus", 9090, "metrics", f"the series {RUN_ACTIVE}", "/api/v1/status/buildinfo"
+        ),
+        Loki("Loki", "--loki", 3100, "logs", "the first and the last event", "/loki/api/v1/status/buildinfo"),
+        Tempo("Tempo", "--tempo", 3200, "traces", "the trace", "/api/echo"),
+    )
+
+
+def _matching(match: str) -> dict[str, Any]:
+    now = int(clock.unix())
+    return {"start": now - AROUND, "end": now + AROUND, "match[]": match}
+
+
+def _text(answer: Reply) -> str:
+    return answer.body.decode("utf-8", "replace")
+
+
+def _json(answer: Reply) -> Any:
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    words = str(error)
+    for text in ("Connection refused", "Name or service not known", "certificate verify failed"):
+        if text.lower() in words.lower():
+            return text.lower()
+    return type(error).__name__

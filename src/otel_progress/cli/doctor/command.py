@@ -1,0 +1,151 @@
+"""`otel-progress doctor`: what is wrong with a set-up, step by step, and how to put it right."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TextIO
+from uuid import uuid4
+
+from otel_progress import clock
+from otel_progress.cli.doctor import configuration
+from otel_progress.cli.doctor.configuration import NOT_ASKED, Given, named, sent, settings_of, shown
+from otel_progress.cli.doctor.findings import Level, Line, Problem, problem
+from otel_progress.cli.doctor.report import Report, duration, tell_clock
+from otel_progress.cli.parsing import between
+from otel_progress.settings import PROTOCOLS, Settings
+
+if TYPE_CHECKING:
+    from otel_progress.cli.doctor.endpoint import Reached
+
+STEP: Final = "endpoint"
+REACH_SECONDS: Final = 10.0
+TIMEOUT: Final = (1.0, 600.0)
+_UNUSABLE: Final = frozenset({"package_missing", "package_old", "disabled"})
+"""With these there is no use in going on."""
+_ABOUT: Final = """\
+Find out what is wrong with a set-up. It reads what configure() reads, looks at the endpoint, sends a test operation
+(otel_progress.doctor) and follows it to Prometheus, Loki and Tempo, where they are named or run beside the endpoint
+on this machine. Each finding comes with its fix. The exit code is 0 where nothing is wrong, else 1."""
+_EXAMPLE: Final = """\
+example:
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 otel-progress doctor
+  otel-progress doctor --endpoint http://localhost:4318 --loki http://localhost:3100"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the options of this command to the parser of all."""
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(
+        "doctor",
+        help="find out what is wrong with a set-up",
+        description=_ABOUT,
+        epilog=_EXAMPLE,
+        formatter_class=plain,
+    )
+    parser.add_argument("--endpoint", metavar="URL", help="instead of OTEL_EXPORTER_OTLP_ENDPOINT")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="instead of OTEL_EXPORTER_OTLP_PROTOCOL")
+    for name in ("Prometheus", "Loki", "Tempo"):
+        parser.add_argument(
+            f"--{name.lower()}",
+            type=_store,
+            metavar="URL",
+            help=f"follow the test operation to this {name}; none: to no {name}",
+        )
+    parser.add_argument(
+        "--timeout",
+        type=between(*TIMEOUT),
+        default=Given.timeout,
+        metavar="S",
+        help="how long to wait, in seconds (default: %(default)g)",
+    )
+    parser.add_argument("--json", action="store_true", help="write the report as JSON")
+
+
+def given_by(options: argparse.Namespace) -> Given:
+    """What the options say."""
+    return Given(
+        options.endpoint, options.protocol, options.prometheus, options.loki, options.tempo, timeout=options.timeout
+    )
+
+
+def doctor(given: Given, environ: Mapping[str, str], out: TextIO, *, as_json: bool = False) -> int:
+    """Look at all, tell it, and return 0 where nothing is wrong, else 1.
+
+    Raises:
+        InvalidArgument: where an option can't be meant.
+    """
+    deadline = clock.monotonic() + given.timeout
+    settings, said = settings_of(given, environ)
+    hidden = configuration.secrets(settings, environ, given.endpoint, given.prometheus, given.loki, given.tempo)
+    report = Report(out, hidden, as_json=as_json)
+    key = f"doctor-{uuid4().hex[:12]}"
+    for line in configuration.examine(settings, said, given, environ):
+        report.add(line)
+    if not _UNUSABLE & {line.code for line in report.lines}:
+        from otel_progress.cli.doctor.end_to_end import follow
+
+        ways = _reach(report, settings, given, environ, deadline)
+        follow(report, settings, given, environ, ways, key, deadline)
+    report.end(operation=key)
+    return 0 if report.ok else 1
+
+
+def _reach(
+    report: Report, settings: Settings, given: Given, environ: Mapping[str, str], deadline: float
+) -> tuple[str, ...]:
+    """Try the endpoint of each signal; returns the signals whose endpoint takes them."""
+    signals = sent(settings)
+    report.waiting("waiting for the endpoint")
+    found = _ask(settings, signals, environ, deadline)
+    problems: dict[Problem, list[str]] = {}
+    for signal, reached in found.items():
+        if reached.problem is not None:
+            problems.setdefault(reached.problem, []).append(signal)
+            continue
+        through = f" through the proxy {reached.through}" if reached.through else ""
+        text = f"{shown(settings.endpoints[signal].url)} answers{through} ({duration(reached.seconds)})"
+        report.add(Line(STEP, Level.OK, text, signals=(signal,), seconds=reached.seconds))
+    for one, of in problems.items():
+        report.add(one.line(STEP, tuple(of), **_about(of[0], given, environ)))
+    heard = [reached.ahead for reached in found.values() if reached.ahead is not None]
+    if heard:
+        tell_clock(report, "the endpoint", min(heard, key=abs))
+    return tuple(signal for signal, reached in found.items() if reached.problem is None)
+
+
+def _ask(settings: Settings, signals: Iterable[str], environ: Mapping[str, str], deadline: float) -> dict[str, Reached]:
+    """Ask the endpoints of all signals at once."""
+    from otel_progress.cli.doctor.endpoint import Reached, reach
+
+    found = {signal: Reached(problem("hangs", "no answer within the time")) for signal in signals}
+
+    def ask(signal: str) -> None:
+        left = min(REACH_SECONDS, deadline - clock.monotonic())
+        found[signal] = reach(signal, settings.endpoints[signal], environ, left)
+
+    threads = [threading.Thread(target=ask, args=(signal,), daemon=True) for signal in signals]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - clock.monotonic()))
+    return dict(found)
+
+
+def _about(signal: str, given: Given, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a fix names."""
+    prefix = "OTEL_EXPORTER_OTLP"
+    return {
+        "signal": signal,
+        "variable": "--endpoint" if given.endpoint else named(environ, signal, "ENDPOINT"),
+        "protocol": "--protocol" if given.protocol else named(environ, signal, "PROTOCOL"),
+        "shared": f"{prefix}_ENDPOINT",
+        "own": f"{prefix}_{signal.upper()}_ENDPOINT",
+    }
+
+
+def _store(text: str) -> str:
+    if text != NOT_ASKED and not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"must be none, or begin with http:// or https://, not {text!r}")
+    return text

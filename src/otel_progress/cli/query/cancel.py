@@ -1,0 +1,86 @@
+"""`otel-progress cancel`: ask an operation to stop, and tell what became of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import IO, Final
+from urllib.parse import urlencode
+
+from otel_progress import clock
+from otel_progress.cli.query.client import Answered, Client, path_of
+from otel_progress.cli.query.exit_codes import BAD, OK
+from otel_progress.cli.query.list_ import percent, state
+from otel_progress.cli.query.rows import label_of, number, snapshot_of, text
+from otel_progress.model.summary import seconds
+from otel_progress.render.diversion import on_terminal
+
+MARGIN: Final = 15.0
+"""Seconds that the answer may take beside the wait that was asked for."""
+
+
+def cancel(
+    client: Client,
+    given: str,
+    out: IO[str],
+    ask: IO[str] | None,
+    *,
+    reason: str | None = None,
+    wait: float = 5.0,
+    as_json: bool = False,
+) -> int:
+    """Ask it to stop; with `ask`, the terminal of a user, only where that one agrees. Returns the exit code.
+
+    Raises:
+        Told: where it is not there, or the monitor lets nobody in.
+        Lost: where the monitor does not answer.
+    """
+    client.check()
+    detail = client.find(given)
+    label, now = label_of(detail), clock.unix()
+    one = snapshot_of(detail, max(0.0, now - (number(detail.get("timestamp")) or now)))
+    if one.status.final:
+        return _tell(out, "over", f"{label} is over already: {one.status.value}", BAD, as_json=as_json)
+    if ask is not None and on_terminal(ask):
+        done = f", {percent(one)}" if percent(one) else ""
+        children = number(detail.get("children"))
+        those = f" and what it started ({children:,})" if children else ""
+        question = f"cancel {label}{those} ({state(one)[0]} for {seconds(one.elapsed)}{done})? [y/N] "
+        if not _agreed(question, ask):
+            return _tell(out, "left", "it goes on", BAD, as_json=as_json)
+    query = urlencode({"wait": f"{wait:g}", **({"reason": reason} if reason else {})})
+    try:
+        answer = client.ask(f"{path_of(one.operation_id)}?{query}", method="DELETE", timeout=wait + MARGIN)
+        found, why = str(answer.get("state")), text(answer.get("detail"))
+    except Answered as error:
+        if error.status not in (409, 504):
+            raise
+        found, why = ("timed out", None) if error.status == 504 else ("unreachable", str(error))
+    said = _said(found, why, label, one.operation_id, wait)
+    asked_only = found == "received" and not wait
+    return _tell(out, found, said, OK if found == "obeyed" or asked_only else BAD, as_json=as_json)
+
+
+def _said(state: str, why: str | None, label: str, key: str, wait: float) -> str:
+    if state == "obeyed":
+        return f"{label} has stopped"
+    if state == "received":
+        within = f" within {wait:g} s" if wait else " yet"
+        return f"{label} was told to stop and has not ended{within}; `otel-progress watch {key}` shows whether it does"
+    if state == "timed out":
+        return f"the process of {label} did not answer: it may be gone, stopped, or busy in code that never pauses"
+    return f"{label} can't be told to stop: {why or state}"
+
+
+def _agreed(question: str, ask: IO[str]) -> bool:
+    try:
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        return ask.readline().strip().lower() in ("y", "yes")
+    except (OSError, ValueError):
+        return False
+
+
+def _tell(out: IO[str], state: str, said: str, code: int, *, as_json: bool) -> int:
+    out.write((json.dumps({"state": state, "text": said}) if as_json else said) + "\n")
+    return code

@@ -1,0 +1,376 @@
+"""What a monitor says of an operation, as the snapshot that the tree, the summary and the plain lines show.
+
+Everything comes from elsewhere: what has the wrong type is left out, and texts are cleaned here, once for all.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from otel_progress.model.apart import apart
+from otel_progress.model.estimate import Estimate
+from otel_progress.model.repeats import StageRuns
+from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.status import Health, Status, word
+from otel_progress.model.values import Attributes
+from otel_progress.render.words import DOT, amount, clean, counted, passed, waiting
+
+Row = Mapping[str, Any]
+T = TypeVar("T")
+
+STAGES: Final = 1_000
+"""Stages that are read of one operation."""
+BRANCHES: Final = 16
+TEXT: Final = 1_024
+CALM: Final = (Health.PROGRESSING, Health.WAITING)
+GONE: Final = (Health.DEAD, Health.UNKNOWN)
+"""While it is one of these, its clocks end with the last sign of life."""
+STOPPED: Final = (Health.SILENT, Health.LOOPING, *GONE)
+"""While it is one of these, its pace and what was estimated before say nothing."""
+TROUBLE: Final = frozenset({"stuck", "looping", "frozen", "dead", "overdue", "slow"})
+"""What is marked as trouble, and counted; `unknown` is marked, too, and counted by itself."""
+UNKNOWN: Final = "unknown"
+_SECONDS: Final = re.compile(r"\bfor (\d+) s\b")
+_MADE_UP: Final = re.compile(r"[0-9a-f]{16}-\d+")
+
+
+@dataclass(frozen=True)
+class Observed(Snapshot):
+    """An operation as somebody outside its process sees it; `frozen` where that is proven to be stopped."""
+
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class Named(Branch):
+    """A line of work under the name that the monitor gives it."""
+
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.name or super().label
+
+
+def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
+    """The operation as it is `later` seconds after it was said; of a row its stage is told in the message.
+
+    `since` is how long the row is here: its evidence is of the moment when the monitor gave it.
+    """
+    stages = tuple(_stage(one) for one in items(row.get("stages"))[:STAGES])
+    health, reason = verdict_of(row)
+    stage = text(row.get("stage"))
+    message = text(mapping(row.get("progress")).get("current_step"))
+    if "stages" not in row:
+        within = f"{stage or ''} {counted(_progress(mapping(row.get('stage_progress'))))}".strip()
+        message = DOT.join(filter(None, (within, "" if message == stage else message))) or None
+        stage = None
+    limits = mapping(row.get("limits"))
+    found = Observed(
+        text(row.get("id")) or "?",
+        text(row.get("name")) or "?",
+        status_of(row),
+        number(row.get("timestamp")) or 0.0,
+        attempt=int(number(row.get("attempt")) or 1),
+        parent_id=text(row.get("parent_id")),
+        health=health,
+        health_reason=reason,
+        reason=text(row.get("reason")),
+        started_at=number(row.get("started_at")),
+        elapsed=number(row.get("elapsed")) or 0.0,
+        idle=number(row.get("idle")) or 0.0,
+        stall_after=number(limits.get("stall_after")),
+        stuck_at=text(row.get("stuck_at")),
+        stack=row["stack"] if isinstance(row.get("stack"), str) else None,
+        stage=stage,
+        message=message,
+        description=text(row.get("description")),
+        agent=text(row.get("agent")),
+        progress=_progress(mapping(row.get("progress"))),
+        stages=stages,
+        folded=tuple(_folded(row.get("folded"))),
+        wait=_wait(row.get("wait")),
+        branches=_branches(row.get("branches")),
+        repeated=tuple(_runs(one) for one in items(row.get("repeated"))[:STAGES]),
+        outcomes=numbers(row.get("outcomes")),
+        counters=numbers(row.get("counters")),
+        usage=_usage(row),
+        result=plain(row.get("result")),
+        attributes=plain(row.get("attributes")),
+        cancel_requested=bool(row.get("cancel")),
+        frozen=bool(mapping(row.get("verdict")).get("frozen")),
+    )
+    if found.status.final:
+        return found
+    now = later_of(found, later)
+    return replace(now, health_reason=_evidence(now, row, since))
+
+
+def _evidence(now: Snapshot, row: Row, since: float) -> str | None:
+    """Why it is in trouble, with the clock that runs on, in the format of all clocks here."""
+    reason = now.health_reason
+    if reason is None:
+        return None
+    if now.health is Health.WAITING and now.wait is not None and "child" not in mapping(row.get("verdict")):
+        branch = text(mapping(row.get("verdict")).get("branch"))
+        return f"{branch}: {waiting(now.wait)}" if branch else waiting(now.wait)
+    child = mapping(row.get("verdict")).get("child")  # its evidence has a clock of its own
+    least = now.idle if now.health is Health.SILENT and child is None else 0.0
+
+    def clock(found: re.Match[str]) -> str:
+        return f"for {passed(max(least, int(found[1]) + since))}"
+
+    return _SECONDS.sub(clock, reason, count=1)
+
+
+def _branches(given: object) -> tuple[Branch, ...]:
+    """Its lines of work, where more than one runs; the worst first."""
+    found = tuple(_branch(one) for one in items(given)[:BRANCHES])
+    return found if len(found) > 1 else ()
+
+
+def _branch(one: Row) -> Branch:
+    return Named(
+        text(one.get("path")),
+        text(one.get("lane")),
+        text(one.get("child")),
+        idle=number(one.get("idle")) or 0.0,
+        stall_after=number(one.get("stall_after")),
+        health=_one_of(Health, one.get("health"), Health.PROGRESSING),
+        reason=text(one.get("reason")),
+        wait=_wait(one.get("wait")),
+        stuck_at=text(one.get("stuck_at")),
+        name=text(one.get("label")),
+    )
+
+
+def _runs(one: Row) -> StageRuns:
+    known = {status.value for status in Status}
+    given = {key: number(item) or 0 for key, item in mapping(one.get("counts")).items() if key in known}
+    times = {name: float(number(one.get(name)) or 0.0) for name in ("seconds", "median", "p90", "p95", "longest")}
+    counts = Attributes({key: int(count) for key, count in given.items()})
+    return StageRuns(
+        path=text(one.get("path")) or "?", counts=counts, folded=int(number(one.get("folded")) or 0), **times
+    )
+
+
+def trouble_of(row: Row) -> str | None:
+    """The word for what the screens mark and count: `stuck`, `looping`, `frozen`, `dead`, `overdue`, `slow`; or None.
+
+    Whatever counts trouble asks here, so that a count is of what is marked.
+    """
+    if status_of(row).final:
+        return None
+    health, verdict = verdict_of(row)[0], mapping(row.get("verdict"))
+    if health is Health.DEAD and verdict.get("frozen"):
+        return "frozen"
+    if verdict.get("overdue") and health not in STOPPED:
+        return "overdue"
+    found = word(health)
+    return found if found in TROUBLE else None
+
+
+def mark_of(row: Row) -> str | None:
+    """The word for what is marked: trouble, or `unknown` where the monitor itself can't say how it is."""
+    unknown = not status_of(row).final and verdict_of(row)[0] is Health.UNKNOWN
+    return UNKNOWN if unknown else trouble_of(row)
+
+
+def stage_progress_of(row: Row) -> Progress:
+    """How far the innermost stage of a row is, or was."""
+    return _progress(mapping(row.get("stage_progress")))
+
+
+def verdict_of(row: Row) -> tuple[Health, str | None]:
+    """What the monitor concludes, and why; no reason where nobody needs to look."""
+    verdict = mapping(row.get("verdict"))
+    health = _one_of(Health, verdict.get("health"), Health.PROGRESSING)
+    if health in CALM and not verdict.get("overdue"):
+        return health, None
+    return health, text(verdict.get("reason")) or health.value
+
+
+def status_of(row: Row) -> Status:
+    """What happened to it; a word we don't know is one that runs, unless it ended."""
+    return _one_of(Status, row.get("status"), Status.FAILED if row.get("ended") else Status.RUNNING)
+
+
+def label_of(row: Row, *, child: bool = False) -> str:
+    """Its name and its id; of an id that nobody gave, a child shows the number alone."""
+    name, key = text(row.get("name")) or "?", text(row.get("id")) or "?"
+    if child and _MADE_UP.fullmatch(key):
+        return f"{name} #{key.rpartition('-')[2]}"
+    return key if key.startswith(name) else f"{name} {key}"
+
+
+def labels_of(rows: Sequence[Row]) -> list[str]:
+    """What tells siblings apart: an attribute in which those of one name differ, their description, else the id."""
+    by_name: dict[object, list[int]] = {}
+    for place, row in enumerate(rows):
+        by_name.setdefault(row.get("name"), []).append(place)
+    labels = [label_of(row, child=True) for row in rows]
+    for places in by_name.values():
+        known = [(plain(rows[place].get("attributes")), text(rows[place].get("description"))) for place in places]
+        for place, differs in zip(places, apart(known)):
+            if differs:
+                labels[place] = f"{text(rows[place].get('name')) or '?'} ({clean(differs)})"
+    return labels
+
+
+def shown(value: object) -> str:
+    """A value as people read it; what is nested as JSON."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return amount(value)
+    return clean(", ".join(map(str, value)) if isinstance(value, tuple) else value)
+
+
+def later_of(found: Snapshot, later: float) -> Snapshot:
+    """With clocks that went on, as far as they do."""
+    gone = found.health in STOPPED
+    later = 0.0 if found.health in GONE else later
+    now = found.at(found.timestamp + later)
+    stages = (stage if stage.status.final else _on(stage, later, gone=gone) for stage in now.stages)
+    return replace(now, progress=_left(now.progress, later, gone=gone), stages=tuple(stages))
+
+
+def _on(stage: StageSnapshot, later: float, *, gone: bool) -> StageSnapshot:
+    if stage.started_at is None:
+        return stage
+    wait = stage.wait and replace(stage.wait, elapsed=stage.wait.elapsed + later)
+    progress, idle = _left(stage.progress, later, gone=gone), stage.idle + (0.0 if wait else later)
+    return replace(stage, elapsed=stage.elapsed + later, idle=idle, wait=wait, progress=progress)
+
+
+def _left(progress: Progress, later: float, *, gone: bool) -> Progress:
+    eta = progress.eta
+    if gone:
+        return replace(progress, eta=None, rate=None)
+    if eta is None or eta.eta <= later:  # its time is over, and nothing was heard since
+        return replace(progress, eta=None)
+    low, high = max(0.0, eta.low - later), max(0.0, eta.high - later)
+    return replace(progress, eta=replace(eta, eta=eta.eta - later, low=low, high=high))
+
+
+def _stage(given: Row) -> StageSnapshot:
+    path = text(given.get("path")) or text(given.get("name")) or "?"
+    progress = mapping(given.get("progress"))
+    return StageSnapshot(
+        text(given.get("name")) or path,
+        path,
+        _one_of(Status, given.get("status"), Status.RUNNING),
+        _progress(progress),
+        planned=bool(given.get("planned")),
+        weight=number(given.get("weight")),
+        expected=number(given.get("expected")),
+        started_at=number(given.get("started_at")),
+        elapsed=number(given.get("elapsed")) or 0.0,
+        idle=number(given.get("idle")) or 0.0,
+        description=text(given.get("description")),
+        message=text(given.get("message")) or text(progress.get("current_step")),
+        reason=text(given.get("reason")),
+        wait=_wait(given.get("wait")),
+        outcomes=numbers(given.get("outcomes")),
+        counters=numbers(given.get("counters")),
+    )
+
+
+def _progress(given: Row) -> Progress:
+    ratio, percentage = number(given.get("ratio")), number(given.get("percentage"))
+    if ratio is None and percentage is not None:
+        ratio = percentage / 100
+    return Progress(
+        number(given.get("completed")),
+        number(given.get("total")),
+        text(given.get("unit")) or "item",
+        None if ratio is None else min(1.0, max(0.0, ratio)),
+        rate=number(given.get("rate")),
+        eta=_eta(mapping(given.get("eta"))),
+    )
+
+
+def _eta(given: Row) -> Estimate | None:
+    eta = number(given.get("seconds"))
+    if eta is None or eta < 0:
+        return None
+    low, high = number(given.get("low")), number(given.get("high"))
+    return Estimate(eta, eta if low is None else low, eta if high is None else high, text(given.get("source")) or "")
+
+
+def _wait(given: object) -> Wait | None:
+    if not isinstance(given, Mapping):
+        return None
+    overdue = number(given.get("overdue_after"))
+    return Wait(text(given.get("reason")) or "", number(given.get("elapsed")) or 0.0, overdue)
+
+
+def _usage(row: Row) -> Attributes:
+    """Cost and tokens with those of its children, else its own."""
+    found: dict[str, Any] = {f"{key}_tokens": value for key, value in numbers(row.get("tokens")).items()}
+    found.update({f"cost.{key}": value for key, value in numbers(row.get("cost")).items()})
+    return Attributes(found) if found else numbers(row.get("usage"))
+
+
+def _folded(given: object) -> Iterable[tuple[str, int, float]]:
+    for one in given if isinstance(given, list) else ():
+        if isinstance(one, list) and len(one) == 3:
+            yield clean(one[0]), int(number(one[1]) or 0), number(one[2]) or 0.0
+
+
+# -- single values
+
+
+def text(value: object) -> str | None:
+    """A short text on one line, or None."""
+    if not isinstance(value, str) or not value:
+        return None
+    return clean(value if len(value) <= TEXT else value[: TEXT - 1] + "…")
+
+
+def number(value: object) -> int | float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if math.isfinite(value) and abs(value) < 1e18 else None
+
+
+def numbers(value: object) -> Attributes:
+    """Those of a mapping's values that are numbers."""
+    return Attributes({clean(key): item for key, item in mapping(value).items() if number(item) is not None})
+
+
+def plain(value: object) -> Attributes:
+    """A mapping's values in the types that attributes have."""
+    return Attributes({clean(key): _plain(item) for key, item in mapping(value).items()})
+
+
+def mapping(value: object) -> Row:
+    """The mapping, or an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def items(value: object) -> list[Row]:
+    """Those of a list's items that are mappings."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def _plain(item: object) -> Any:
+    if isinstance(item, dict) or (isinstance(item, list) and any(isinstance(one, (dict, list)) for one in item)):
+        return clean(json.dumps(item, ensure_ascii=False))
+    if isinstance(item, list):
+        return tuple(clean(one) if isinstance(one, str) else one for one in item)
+    return clean(item) if isinstance(item, str) else "" if item is None else item
+
+
+def _one_of(kind: type[T], value: object, otherwise: T) -> T:
+    try:
+        return kind(value)  # type: ignore[call-arg]
+    except ValueError:
+        return otherwise

@@ -1,0 +1,293 @@
+"""`otel-progress show`: all that is known of one operation."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import IO, Any, Final
+from urllib.parse import urlencode
+
+from otel_progress import clock, semconv
+from otel_progress.cli.query.client import Client, path_of
+from otel_progress.cli.query.exit_codes import of_status
+from otel_progress.cli.query.list_ import ago, icon, state
+from otel_progress.cli.query.rows import (
+    Row,
+    items,
+    label_of,
+    labels_of,
+    mapping,
+    number,
+    shown,
+    snapshot_of,
+    text,
+)
+from otel_progress.cli.query.view_model import event_line, stamp
+from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Status
+from otel_progress.model.summary import seconds
+from otel_progress.render import words
+from otel_progress.render.diversion import on_terminal
+from otel_progress.render.plain import closing
+from otel_progress.render.screen import Screen
+from otel_progress.render.tree import TROUBLED, Branch, Look, Sheet, rows_of
+from otel_progress.render.words import Line, clean
+
+EVENTS: Final = 20
+"""Events that are shown unless another number is given."""
+STAGES: Final = 64
+TOGETHER: Final = 3
+"""Runs of a stage that are one line."""
+CHILDREN: Final = 50
+SKEW: Final = 1.0
+"""Seconds that the clocks of two machines may be apart."""
+PAUSES: Final = 20
+TOLD: Final = sorted(semconv.EVENTS - {semconv.UPDATED, semconv.HEARTBEAT, semconv.PROCESS_HEARTBEAT})
+"""Events that are shown: what changed, not that it went on."""
+STACK: Final = 60
+"""Lines of the stack, the innermost."""
+WIDE: Final = 120
+"""Cells of a line where there is no terminal."""
+
+
+def show(client: Client, given: str, out: IO[str], *, events: int = EVENTS, as_json: bool = False) -> int:
+    """Write it; returns the exit code.
+
+    Raises:
+        Told: where it is not there, or the monitor lets nobody in.
+        Lost: where the monitor does not answer.
+    """
+    client.check()
+    detail = client.find(given)
+    happened = _history(client, detail, events, TOLD) if events else []
+    code = of_status(snapshot_of(detail).status)
+    if as_json:
+        out.write(json.dumps({**detail, "events": happened} if events else detail) + "\n")
+        return code
+    ends = [one for one in items(happened) if one.get("event") == semconv.OPERATION_ENDED]
+    if not ends and detail.get("status") == Status.LOST.value:
+        ends = items(_history(client, detail, 1, [semconv.OPERATION_ENDED]))
+    screen = Screen(out, draws=False)
+    width = screen.rich.width if on_terminal(out) else WIDE
+    for lines in sections(detail, items(happened), width, ends[-1:]):
+        screen.print(lines)
+    return code
+
+
+def _history(client: Client, detail: Row, limit: int, names: list[str]) -> list[Any]:
+    """The last events of an operation that bear these names."""
+    query = urlencode({"limit": limit, "before": 2**53, "event": ",".join(names)})
+    return client.ask(f"{path_of(str(detail.get('id')))}/events?{query}").get("events") or []
+
+
+def sections(detail: Row, events: list[Row], width: int, ends: list[Row]) -> Iterable[list[Line]]:
+    """What there is to say, part by part; a part without a content is left out."""
+    now = clock.unix()
+    later = max(0.0, now - (number(detail.get("timestamp")) or now))
+    one = snapshot_of(detail, later)
+    yield [_head(one, detail), *_verdict(one, detail)]
+    yield from _titled("side by side", [] if one.status.final else _strands(one, detail))
+    yield from _titled("", _facts(one, detail, now))
+    yield from _titled("progress", _closing(one, detail) if one.status.final else _tree(one, width))
+    yield from _titled("children", _children(detail, now))
+    yield from _titled("waits and stalls", _pauses(detail, now))
+    yield from _titled("attributes", _pairs(one.attributes))
+    if not one.status.final:  # else it stands above
+        yield from _titled("result", _pairs(one.result))
+    yield from _titled("where it is stuck" if not one.status.final else "where it was stuck", _stack(one))
+    if one.status.final:
+        yield from _titled("how its process ended", _exit(ends, detail))
+    yield from _titled(f"last {len(events)} events", [_event(event) for event in events])
+
+
+def _titled(title: str, lines: list[Line]) -> Iterable[list[Line]]:
+    if lines:
+        yield [(("", ""),), ((title, "bold underline"),), *lines] if title else [(("", ""),), *lines]
+
+
+def _head(one: Snapshot, detail: Row) -> Line:
+    sign, style = icon(one)
+    doing, colour = state(one)
+    attempt = f", attempt {one.attempt}" if one.attempt > 1 else ""
+    since = "after" if one.status.final else "for" if words.trouble(one) is None else "running for"
+    spent = f" {since} {seconds(one.elapsed) if one.status.final else words.passed(one.elapsed)}{attempt}"
+    asked = (("  asked to stop", "bold yellow"),) if one.cancel_requested and not one.status.final else ()
+    return ((f"{sign} ", style), (label_of(detail), "bold"), ("  ", ""), (doing, colour), (spent, ""), *asked)
+
+
+def _verdict(one: Snapshot, detail: Row) -> list[Line]:
+    """What is concluded, with its evidence; of what is over, why it ended so."""
+    if one.status.final:
+        said = [one.reason] if one.reason else []
+        said += [f"was stuck at {one.stuck_at}"] if one.stuck_at else []
+        return [((f"  {line}", words.STYLES.get(one.status, "")),) for line in said]
+    verdict, bad = mapping(detail.get("verdict")), words.trouble(one)
+    # Of one in no trouble, only how the child is that it waits for.
+    reason = one.health_reason or (text(verdict.get("reason")) if verdict.get("child") else None)
+    lines: list[Line] = []
+    if reason:
+        lines.append(((f"  {reason}", bad[1] if bad else "dim"),))
+    allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))
+    if bad and limit and allowed is not None:
+        source = text(verdict.get("source"))
+        lines.append(((f"  limit: {limit} of {seconds(allowed)}" + (f", {source}" if source else ""), "dim"),))
+    if seen := text(verdict.get("seen")):
+        lines.append(((f"  last seen: {seen}", "dim"),))
+    if one.stuck_at:
+        lines.append(((f"  at {one.stuck_at}", bad[1] if bad else ""),))
+    loop = mapping(detail.get("loop"))
+    if loop:
+        keys = " → ".join(clean(key) for key in loop.get("keys") or ())
+        lines.append(
+            ((f"  repeats {number(loop.get('repeats')) or '?'} times: {keys or clean(loop.get('kind'))}", ""),)
+        )
+    return lines
+
+
+def _facts(one: Snapshot, detail: Row, now: float) -> list[Line]:
+    process, trace = mapping(detail.get("process")), mapping(detail.get("trace"))
+    path = " / ".join(label_of(row) for row in items(detail.get("ancestors")))
+    host = text(process.get("host")) or text(detail.get("host"))
+    service = text(process.get("service")) or text(detail.get("service"))
+    pid = number(process.get("pid")) or number(detail.get("pid"))
+    heard = number(process.get("heard_ago"))
+    runs = " ".join(filter(None, (service, f"on {host}," if host else "", f"pid {pid}" if pid else "")))
+    if heard is not None and not one.status.final:
+        runs += f", heard {seconds(heard)} ago"
+    trace_id = text(trace.get("trace_id"))
+    if trace_id:
+        trace_id += " (not sampled)" if trace.get("sampled") is False else ""
+    started = f"{stamp(one.started_at, day=True)} ({ago(one.started_at, now)})" if one.started_at else None
+    facts = (
+        ("id", one.operation_id),
+        ("part of", path or one.parent_id),
+        ("about", one.description),
+        ("agent", one.agent),
+        ("started", started),
+        ("process", runs or None),
+        ("known from", "spans alone" if detail.get("source") == "spans" else None),
+        ("trace", trace_id),
+        ("", text(trace.get("url"))),
+    )
+    return [((f"  {name:<11}", "dim"), (value, "")) for name, value in facts if value]
+
+
+def _closing(one: Snapshot, detail: Row) -> list[Line]:
+    """Its stages with their share of the time, counts and results, as they are told at its end."""
+    counted = words.counted(one.progress) if one.progress.completed else ""
+    head: list[Line] = [((f"  {counted}", ""),)] if counted else []
+    return [*head, *closing(one, label_of(detail), STAGES)[1:]]
+
+
+def _tree(one: Snapshot, width: int) -> list[Line]:
+    apart, together = _together(one)
+    rows = rows_of([Branch(0, one.name, apart)], Look(0, STAGES))
+    # Its verdict stands above already.
+    tree = Sheet().lines([row for row in rows if row.rank != TROUBLED or row.free is None], width, 1_000)
+    return [*tree, *together]
+
+
+def _together(one: Snapshot) -> tuple[Snapshot, list[Line]]:
+    """The operation without the runs of stages that completed again and again, and a line for each of these stages."""
+    many = {runs.path: runs for runs in one.repeated if runs.count >= TOGETHER}
+    kept = tuple(stage for stage in one.stages if stage.path not in many or stage.status is not Status.COMPLETED)
+    lines = [((f"  {words.ICONS[Status.COMPLETED]} ", "green"), *words.repeated(runs)) for runs in many.values()]
+    named = sum(runs.folded for runs in one.repeated)
+    folded = one.folded if not named else ()
+    return replace(one, stages=kept, folded=folded, repeated=()), lines
+
+
+def _children(detail: Row, now: float) -> list[Line]:
+    rows = items(detail.get("children_rows"))
+    lines: list[Line] = []
+    for row, label in zip(rows[:CHILDREN], labels_of(rows)):
+        child = snapshot_of(row, max(0.0, now - (number(row.get("timestamp")) or now)))
+        sign, style = icon(child)
+        doing, colour = state(child)
+        done = "" if child.progress.ratio is None else f"  {int(child.progress.ratio * 100)}%"
+        why = child.health_reason if not child.status.final else child.reason
+        earlier = "  earlier attempt" if _is_earlier(row, detail) else ""
+        spent = f"  {seconds(child.elapsed)}{done}{earlier}" + (f"  {why}" if why else "")
+        lines.append(((f"  {sign} ", style), (f"{label}  ", ""), (doing, colour), (spent, "dim")))
+    more = max(len(rows), int(number(detail.get("children")) or 0)) - len(lines)
+    return [*lines, ((f"  + {more:,} more", "dim"),)] if more > 0 else lines
+
+
+def _is_earlier(child: Row, detail: Row) -> bool:
+    """Whether a child began before this attempt did."""
+    began, now = number(child.get("started_at")), number(detail.get("started_at"))
+    return (number(detail.get("attempt")) or 1) > 1 and began is not None and now is not None and began < now - SKEW
+
+
+def _pauses(detail: Row, now: float) -> list[Line]:
+    lines: list[Line] = []
+    pauses = items(detail.get("timeline"))
+    for pause in pauses[-PAUSES:]:
+        begun, over = number(pause.get("from")), number(pause.get("to"))
+        if begun is None:
+            continue
+        long = seconds(max(0.0, (now if over is None else over) - begun)) + (" so far" if over is None else "")
+        kind = text(pause.get("kind")) or "?"
+        where = f" in {text(pause.get('stage'))}" if pause.get("stage") else ""
+        why = f": {text(pause.get('reason'))}" if pause.get("reason") else ""
+        line = (f"{kind}{where} for {long}{why}", "red" if kind == "stall" else "yellow")
+        lines.append(((f"  {stamp(begun)}  ", "dim"), line))
+    more = len(pauses) - PAUSES
+    return [((f"  + {more:,} before", "dim"),), *lines] if more > 0 else lines
+
+
+def _pairs(values: Row) -> list[Line]:
+    return [((f"  {key}  ", "dim"), (shown(value), "")) for key, value in values.items()]
+
+
+def _strands(one: Snapshot, detail: Row) -> list[Line]:
+    """Its lines of work, each with how it is; the worst first."""
+    rows = items(detail.get("children_rows"))
+    apart = {text(row.get("id")): f"child {label}" for row, label in zip(rows, labels_of(rows))}
+    strands = [(words.strand(branch), branch) for branch in one.branches]
+    shared = Counter(strand.label for strand, _ in strands)
+    strands = [
+        (strand._replace(label=apart.get(branch.child, strand.label)) if shared[strand.label] > 1 else strand, branch)
+        for strand, branch in strands
+    ]
+    wide = max((len(strand.label) for strand, _ in strands), default=0)
+    lines: list[Line] = []
+    for strand, branch in strands:
+        sign = words.TROUBLE if strand.troubled else words.ICONS[Status.WAITING] if branch.wait else words.STILL
+        place = f"  at {branch.stuck_at}" if branch.stuck_at else ""
+        head = ((f"  {sign} ", strand.style), (f"{strand.label:<{wide}}  ", ""), (f"{strand.state:<11}", strand.style))
+        lines.append((*head, (f"  {strand.words}{place}".rstrip(), strand.style)))
+    return lines
+
+
+def _stack(one: Snapshot) -> list[Line]:
+    lines = (one.stack or "").splitlines()
+    shown: list[Line] = [((f"  {clean(line)}", ""),) for line in lines[-STACK:]]
+    more = len(lines) - STACK
+    return [((f"  + {more:,} lines before", "dim"),), *shown] if more > 0 else shown
+
+
+def _exit(ends: list[Row], detail: Row) -> list[Line]:
+    """What `run` or a monitor saw of the process: its exit code or signal, and the end of its error output."""
+    found = [mapping(end.get("attributes")) for end in ends if end.get("attempt") == detail.get("attempt")]
+    said = found[-1] if found else {}
+    facts = [(name, said[key]) for key, name in _EXIT if said.get(key) not in (None, False)]
+    lines: list[Line] = [((f"  {name}  ", "dim"), (shown(value), "")) for name, value in facts]
+    tail = (text(said.get(semconv.EXIT_STDERR)) or "").splitlines()
+    if tail:
+        lines.append((("  the last lines of its stderr", "dim"),))
+    return [*lines, *(((f"    {clean(line)}", ""),) for line in tail[-STACK:])]
+
+
+_EXIT: Final = (
+    (semconv.EXIT_CODE, "exit code"),
+    (semconv.EXIT_SIGNAL, "signal"),
+    (semconv.EXIT_OUT_OF_MEMORY, "out of memory"),
+)
+
+
+def _event(event: Row) -> Line:
+    when = number(event.get("timestamp"))
+    return ((f"  {stamp(when) if when is not None else '':8}  ", "dim"), *event_line(event))

@@ -1,0 +1,145 @@
+"""A stream of the monitor that comes back by itself, read in a thread of its own."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from otel_progress import clock
+from otel_progress.cli.query.client import Answered, Client, Lost, path_of
+from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, Told
+from otel_progress.cli.query.sse import Frame, Parser, TooLong
+
+PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 5.0)
+"""Seconds before each new try; the last one again and again."""
+AHEAD: Final = 256
+"""Items that may wait to be shown; then the monitor waits, too, or closes, and we catch up."""
+PAGES: Final = 10
+RUNNING: Final = "pending,running,waiting"
+
+
+class Item(NamedTuple):
+    """Something that came: `kind` is the event's name, `loaded` (a list or an operation anew), `up`, `down`, `over`."""
+
+    kind: str
+    data: Any = None
+
+
+class Down(NamedTuple):
+    """The connection is lost: why, and when (monotonic) the next try is."""
+
+    reason: str
+    pause: float
+    until: float
+
+
+class Feed:
+    """Reads `/stream`, or the stream of one operation, until it is stopped; what is lost is caught up."""
+
+    def __init__(self, client: Client, key: str | None = None) -> None:
+        """Not started yet; `key` is the id of the only operation to follow."""
+        self._client, self._key = client, key
+        self._items: queue.Queue[Item] = queue.Queue(AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="otel-progress-feed", daemon=True)
+
+    def start(self) -> Feed:
+        """Begin to read."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Read no more; a read that waits for the monitor is left to itself."""
+        self._stop.set()
+
+    def take(self, timeout: float) -> Iterator[Item]:
+        """What came: waits so long for the first, and gives as many as there are then."""
+        try:
+            yield self._items.get(timeout=timeout)
+            for _ in range(AHEAD):
+                yield self._items.get_nowait()
+        except queue.Empty:
+            return
+
+    # -- in its thread
+
+    def _run(self) -> None:
+        last_id, tries = "", 0
+        known = False
+        while not self._stop.is_set():
+            try:
+                if not known and self._key is None:
+                    last_id, known = self._load(), True
+                for frame in self._frames(last_id):
+                    tries = 0
+                    last_id = self._frame(frame) or last_id
+                    if frame.event == "ended" and self._key is not None:
+                        return  # the stream of one operation ends with it
+                reason = "the monitor closed the connection"
+            except Told as error:
+                # Where the way there is, but not the operation, it is gone.
+                gone = error.code == NOT_FOUND and self._key is not None
+                self._put(Item("gone") if gone else Item("over", error))
+                return
+            except Lost as error:
+                reason = str(error)
+            except Answered as error:
+                reason = f"the monitor answers: {error}"
+            except Exception as error:
+                self._put(Item("over", Told(f"the stream can't be read: {error!r}", NO_MONITOR)))
+                return
+            pause = PAUSES[min(tries, len(PAUSES) - 1)]
+            tries += 1
+            self._put(Item("down", Down(reason, pause, clock.monotonic() + pause)))
+            self._stop.wait(pause)
+
+    def _frames(self, last_id: str) -> Iterator[Frame]:
+        parser = Parser(last_id)
+        path = "/stream" if self._key is None else f"{path_of(self._key)}/stream"
+        for more in self._client.stream(path, last_id):
+            if self._stop.is_set():
+                return
+            if not more:
+                self._put(Item("up"))
+            try:
+                yield from parser.feed(more)
+            except TooLong as error:
+                raise Lost(str(error)) from error
+
+    def _frame(self, frame: Frame) -> str:
+        """Pass it on; returns the position after it."""
+        if frame.event == "reset":
+            position = self._load()
+            return frame.id or position
+        try:
+            data = json.loads(frame.data)
+        except (ValueError, RecursionError) as error:
+            raise Lost("what came is no JSON") from error
+        self._put(Item(frame.event, data))
+        return frame.id
+
+    def _load(self) -> str:
+        """All anew; returns the position of the stream from which to go on."""
+        if self._key is not None:
+            self._put(Item("loaded", self._client.operation(self._key)))
+            return ""
+        page = self._client.operations(status=RUNNING)
+        rows, position = list(page["operations"]), str(page.get("position") or "")
+        for _ in range(PAGES):
+            if not page.get("next"):
+                break
+            page = self._client.operations(status=RUNNING, cursor=str(page["next"]))
+            rows.extend(page["operations"])
+        self._put(Item("loaded", rows))
+        return position
+
+    def _put(self, item: Item) -> None:
+        while not self._stop.is_set():
+            try:
+                self._items.put(item, timeout=0.5)
+                return
+            except queue.Full:
+                continue

@@ -1,0 +1,357 @@
+"""What a watcher knows: which operations run, what there is to tell of them, and their tree."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from itertools import islice
+from typing import Final, NamedTuple
+
+from otel_progress import clock, semconv
+from otel_progress.cli.query.rows import (
+    UNKNOWN,
+    Row,
+    items,
+    label_of,
+    mark_of,
+    number,
+    shown,
+    snapshot_of,
+    status_of,
+    text,
+    verdict_of,
+)
+from otel_progress.cli.query.rows import plain as plain_values
+from otel_progress.model.snapshot import Event, Snapshot
+from otel_progress.model.status import Health, Status
+from otel_progress.render import plain
+from otel_progress.render.tree import Branch, nested
+from otel_progress.render.words import DOT, STYLES, Line, clean
+
+OVER: Final = 64
+"""Ended children that are kept of an operation that runs."""
+STAGES: Final = 15
+"""Stages that a summary shows one by one."""
+HAD: Final = 20_000
+"""Ended children that are known to be told, when they are named again."""
+RUNS: Final = 10
+"""Operations that tell their progress in plain lines at a time."""
+LINES: Final = 100
+"""Lines a look; what did not complete always comes through."""
+EVERY: Final = 5.0
+_UNTOLD: Final = {
+    semconv.UPDATED,
+    semconv.HEARTBEAT,
+    semconv.PROCESS_HEARTBEAT,
+    semconv.OPERATION_STARTED,
+    semconv.OPERATION_ENDED,
+    semconv.STALLED,
+    semconv.RECOVERED,
+}
+"""Events that rows tell better."""
+
+
+class Known(NamedTuple):
+    """The last that was said of an operation; it was `age` seconds old at `at` (monotonic)."""
+
+    row: Row
+    at: float
+    age: float
+
+    def now(self, now: float) -> Snapshot:
+        """The operation as it is now."""
+        since = max(0.0, now - self.at)
+        return snapshot_of(self.row, self.age + since, since)
+
+
+class Board:
+    """Takes what the stream says, gives lines that stay and branches of the tree.
+
+    `draws` tells whether there is a tree: then only endings and trouble are lines, else each change of state is one.
+    `root` is the id of the only operation to watch. `everything` tells of completed children, too.
+    """
+
+    def __init__(self, *, draws: bool, root: str | None = None, everything: bool = False) -> None:
+        """Nothing known yet."""
+        self._draws, self._root, self._everything = draws, root, everything
+        self._known: dict[str, Known] = {}
+        self._over: dict[str, deque[tuple[str, Snapshot]]] = {}
+        self._marks: dict[str, str] = {}
+        self._told: dict[str, Health | None] = {}
+        self._had: dict[str, None] = {}
+        self._news: list[Line] = []
+        self._more = 0
+        self._order: list[tuple[int, str]] | None = None
+        self._told_at: dict[str, float] = {}
+        self._last_event = 0.0
+        self._ahead = 0.0
+        self.over: dict[str, tuple[int, Status]] = {}
+        """Attempt and status of those of which the end is known, the latest of them."""
+        self.ended: Snapshot | None = None
+        """The only operation to watch, once it ended."""
+        self.summary: list[Line] = []
+        """And what is to be told of it at last."""
+
+    @property
+    def running(self) -> int:
+        """How many run."""
+        return len(self._known)
+
+    @property
+    def troubled(self) -> int:
+        """How many of them are marked as in trouble."""
+        return sum(mark != UNKNOWN for mark in self._marks.values())
+
+    @property
+    def unknown(self) -> int:
+        """Of how many the monitor can't say how they are."""
+        return sum(mark == UNKNOWN for mark in self._marks.values())
+
+    def state(self) -> Line:
+        """How many run, how many of these are in trouble, and of how many nothing is known."""
+        bad, unknown = self.troubled, self.unknown
+        trouble = (f"{DOT}{bad:,} in trouble", "red") if bad else ("", "")
+        return (
+            (f"{self.running:,} running", "dim"),
+            trouble,
+            (f"{DOT}{unknown:,} unknown" if unknown else "", "yellow"),
+        )
+
+    # -- what comes
+
+    def server_time(self, now: float) -> None:
+        """The monitor's clock, in seconds since 1970."""
+        self._ahead = now - clock.unix()
+
+    def loaded(self, rows: Sequence[Row]) -> list[str]:
+        """All that run, anew; returns the ids of those that ran before and do no longer."""
+        names = {str(row.get("id")) for row in rows}
+        self.changed(rows)
+        return [key for key in self._known if key not in names]
+
+    def changed(self, rows: Sequence[Row]) -> None:
+        """Rows that are new or not as before; older ones than those known are left out."""
+        for row in rows:
+            before = self._known.get(str(row.get("id")))
+            if before is None or (number(row.get("revision")) or 0) >= (number(before.row.get("revision")) or 0):
+                self._row(row, before)
+
+    def removed(self, keys: Sequence[object]) -> None:
+        """The monitor does not keep these any more."""
+        for key in keys:
+            self._forget(str(key))
+
+    def detail(self, detail: Row) -> None:
+        """All of the only operation, with its children."""
+        self.changed([detail, *items(detail.get("children_rows"))] if not status_of(detail).final else [detail])
+
+    def events(self, events: Sequence[Row]) -> None:
+        """What happened to the only operation, as a feed; what was told already is not told again."""
+        for event in events:
+            number_of = number(event.get("id")) or 0
+            if number_of <= self._last_event:
+                continue
+            self._last_event = number_of
+            name = event.get("event")
+            if name == semconv.NOTE or (not self._draws and name not in _UNTOLD):
+                self._say(_stamp(number(event.get("timestamp"))), event_line(event))
+
+    def gone(self, key: str) -> Line:
+        """That the monitor does not keep it any more."""
+        label = label_of(self._known[key].row) if key in self._known else clean(key)
+        return ((f"{label} is gone: the monitor does not keep it any more", "yellow"),)
+
+    def _row(self, row: Row, before: Known | None) -> None:
+        key, status = str(row.get("id")), status_of(row)
+        again = before is not None and (row.get("attempt") or 1) != (before.row.get("attempt") or 1)
+        now, said = clock.monotonic(), number(row.get("timestamp"))
+        if status.final:
+            self._end(row, before)
+            return
+        if before is not None and said == number(before.row.get("timestamp")):
+            known = Known(row, before.at, before.age)
+        else:
+            known = Known(row, now, max(0.0, clock.unix() + self._ahead - said) if said else 0.0)
+        self._known[key] = known
+        mark = mark_of(row)
+        if mark is not None:
+            self._marks[key] = mark
+        else:
+            self._marks.pop(key, None)
+        if before is None or _place(before.row) != _place(row):
+            self._order = None
+        if again:
+            self._told.pop(key, None)
+        self._turn(row, before if not again else None, known)
+
+    def _turn(self, row: Row, before: Known | None, known: Known) -> None:
+        """Tell what is new about one that runs."""
+        label, when = self._label(row), _stamp(number(row.get("timestamp")))
+        if before is None and not self._draws:
+            runs = status_of(row).value + (f", attempt {row['attempt']}" if (row.get("attempt") or 1) != 1 else "")
+            self._say(when, ((f"{label}: ", "bold"), (runs, "")))
+        key, badge = str(row.get("id")), _badge(row)
+        # Where the monitor itself knows nothing, what was told stands until it does.
+        if badge is not Health.UNKNOWN and badge is not self._told.get(key):
+            self._told[key] = badge
+            event = Event(semconv.UPDATED, 0, known.now(known.at))
+            self._say(when, ((f"{label}: ", "bold"), *plain.verdict(event)))
+        if self._draws or self._root is not None or before is None:
+            return
+        wait, waited = _waits(row), _waits(before.row)
+        if wait != waited:
+            self._say(when, ((f"{label}: ", "bold"), (f"waits: {wait}" if wait else f"waited: {waited}", "")))
+        stage = text(row.get("stage"))
+        if stage and stage != text(before.row.get("stage")):
+            self._say(when, ((f"{label}: ", "bold"), (stage, "")))
+
+    def _end(self, row: Row, before: Known | None) -> None:
+        key, snapshot = str(row.get("id")), snapshot_of(row)
+        parent = snapshot.parent_id if snapshot.parent_id in self._known else None
+        label = self._label(row)
+        self._forget(key)
+        told, self.over[key] = self.over.pop(key, None), (snapshot.attempt, snapshot.status)
+        if len(self.over) > HAD:
+            del self.over[next(iter(self.over))]
+        if key == self._root:
+            # What happened before may come after it: its summary is told at last.
+            self.ended, self.summary = snapshot, plain.closing(snapshot, label_of(row), STAGES)
+            return
+        if parent is None:
+            # After a gap an end may come twice: in the list anew, and by the stream.
+            if before is None and told == self.over[key]:
+                return
+            self._tell(self._closing(row, snapshot), must=snapshot.status is not Status.COMPLETED)
+            return
+        if before is None and key in self._had:
+            return
+        self._had[key] = None
+        if len(self._had) > HAD:
+            del self._had[next(iter(self._had))]
+        self._over.setdefault(parent, deque(maxlen=OVER)).append((label, snapshot))
+        # One that had ended when we came is in the tree; that is enough.
+        if before is not None and (snapshot.status is not Status.COMPLETED or self._everything or not self._draws):
+            line = ((f"{label}: ", "bold"), (plain.outcome(snapshot), STYLES[snapshot.status]))
+            self._say(_stamp(snapshot.timestamp), line, must=snapshot.status is not Status.COMPLETED)
+
+    def _closing(self, row: Row, snapshot: Snapshot) -> list[Line]:
+        return plain.closing(snapshot, label_of(row), STAGES)
+
+    def _forget(self, key: str) -> None:
+        self._order = None if self._known.pop(key, None) is not None else self._order
+        self._over.pop(key, None)
+        self._marks.pop(key, None)
+        self._told.pop(key, None)
+        self._told_at.pop(key, None)
+
+    def _label(self, row: Row) -> str:
+        parent = row.get("parent_id")
+        return label_of(row, child=isinstance(parent, str) and parent in self._known)
+
+    # -- lines that stay
+
+    def news(self) -> list[Line]:
+        """What there is to tell since the last look."""
+        news, self._news = self._news, []
+        if self._more:
+            news.append(((f"+ {self._more:,} more that ended or changed", "dim"),))
+            self._more = 0
+        return news
+
+    def progress(self, now: float) -> list[Line]:
+        """A plain line of progress for each operation whose turn it is; they get rarer as it gets older."""
+        lines: list[Line] = []
+        for _, key in self._ordered()[:RUNS]:
+            known = self._known[key]
+            elapsed = number(known.row.get("elapsed")) or 0.0
+            if now - self._told_at.setdefault(key, now) >= max(EVERY, elapsed / 50):
+                self._told_at[key] = now
+                head = ((f"{_stamp(clock.unix())} ", "dim"), (f"{self._label(known.row)}: ", "bold"))
+                lines.append((*head, (plain.progressed(known.now(now)), "")))
+        return lines
+
+    def _say(self, when: str, line: Line, *, must: bool = False) -> None:
+        self._tell([((f"{when} ", "dim"), *line)], must=must)
+
+    def _tell(self, lines: list[Line], *, must: bool) -> None:
+        if len(self._news) >= LINES and not must:
+            self._more += 1
+        else:
+            self._news.extend(lines)
+
+    # -- the tree
+
+    def branches(self, now: float, room: int) -> tuple[list[Branch], int]:
+        """What runs and fits, trouble first, each below the one it is part of; and how many there are besides."""
+        order = self._ordered()
+        chosen: Sequence[int] = range(len(order))
+        if len(order) > room:
+            bad = set(islice((at for at in chosen if order[at][1] in self._marks), room))
+            calm = islice((at for at in chosen if at not in bad), max(room, 1) - len(bad))
+            chosen = sorted({*bad, *calm})
+        branches = []
+        for at in chosen:
+            depth, key = order[at]
+            known = self._known[key]
+            branches.append(Branch(depth, self._label(known.row), known.now(now), tuple(self._over.get(key, ()))))
+        return branches, len(order) - len(branches)
+
+    def _ordered(self) -> list[tuple[int, str]]:
+        """Depth and id of all that run: the newest last, as in the terminal of the process itself."""
+        if self._order is None:
+            keys = sorted(self._known, key=lambda key: number(self._known[key].row.get("started_at")) or 0.0)
+            places = {key: place for place, key in enumerate(keys)}
+            parents = [places.get(str(self._known[key].row.get("parent_id"))) for key in keys]
+            order = nested(parents)
+            if len(order) < len(keys):  # some name each other as parent
+                reached = {place for _, place in order}
+                order = nested([parent if at in reached else None for at, parent in enumerate(parents)])
+            self._order = [(depth, keys[place]) for depth, place in order]
+        return self._order
+
+
+def event_line(event: Row) -> Line:
+    """An event in words, a note in the colour of its status."""
+    words = text(event.get("text")) or str(event.get("event"))
+    attributes = event.get("attributes")
+    status = str(event.get("status"))
+    style = {"failed": "red", "error": "red", "lost": "red", "warning": "yellow", "ok": "green"}.get(status, "")
+    agent = text(event.get("agent"))
+    said = ""
+    if event.get("event") == semconv.NOTE and isinstance(attributes, dict):
+        words = text(attributes.get(semconv.NOTE_TEXT)) or words
+        given = {key: value for key, value in plain_values(attributes).items() if not key.startswith("progress.")}
+        said = "".join(f"  {key}={shown(value)}" for key, value in given.items())
+    if agent and words.startswith((f"{agent}: ", f"{agent} ")):  # the operation has the name of its agent
+        agent = None
+    return ((f"{agent}: ", "bold") if agent else ("", ""), (words, style), (said, "dim"))
+
+
+def _stamp(seconds: float | None) -> str:
+    """The time of day, here."""
+    return stamp(clock.unix() if seconds is None else seconds)
+
+
+def stamp(seconds: float, *, day: bool = False) -> str:
+    """Unix seconds as the time of day here, with its day where asked."""
+    try:
+        when = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return "--:--:--"
+    return f"{when:%Y-%m-%d %H:%M:%S}" if day else f"{when:%H:%M:%S}"
+
+
+def _waits(row: Row) -> str | None:
+    wait = row.get("wait")
+    return (text(wait.get("reason")) or "") if isinstance(wait, dict) else None
+
+
+def _badge(row: Row) -> Health | None:
+    """What is wrong with it."""
+    health, reason = verdict_of(row)
+    return None if reason is None else health
+
+
+def _place(row: Row) -> tuple[object, object]:
+    return row.get("parent_id"), row.get("started_at")

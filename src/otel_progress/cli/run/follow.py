@@ -1,0 +1,281 @@
+"""`otel-progress run --follow`: the command in a terminal of its own, its operations below, and what Ctrl+C does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from otel_progress import clock
+from otel_progress.cli.query.client import Answered, Lost, path_of
+from otel_progress.cli.query.exit_codes import Told
+from otel_progress.cli.query.rows import label_of
+from otel_progress.cli.run.live_view import View
+from otel_progress.cli.run.monitor_host import Place
+from otel_progress.cli.run.pty import Terminal
+from otel_progress.outbound.queue import Forwarder
+from otel_progress.render.diversion import on_terminal
+from otel_progress.render.overlay import write_all
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from otel_progress.cli.query.client import Client
+    from otel_progress.cli.run.child import Child
+    from otel_progress.cli.run.signals import Came
+    from otel_progress.monitor.state.ledger import Entry
+    from otel_progress.monitor.state.watcher import Watcher
+
+AT_ONCE: Final = 16
+"""Requests to stop that are under way at the same time."""
+ASK_SECONDS: Final = 6.0
+AGAIN: Final = (0.2, 0.4, 0.6)
+"""Pauses before an operation is asked again whose process can't be reached: it may have begun only now."""
+TWICE: Final = 2.0
+"""So many seconds after all that were asked have ended, Ctrl+C is for others again."""
+ANEW: Final = 10.0
+"""And so many after it was typed where no operation ran: an interpreter's prompt is interrupted often."""
+ASKED, TAKEN, ENDED, AWAY = "asking", "received", "obeyed", "can't be reached"
+
+
+class Following:
+    """All that `--follow` adds to a run; used with `with`, which gives the terminal back however it ends."""
+
+    def __init__(self, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+        """Find the monitor, or start one.
+
+        Raises:
+            ProgressError: where there is none to be had.
+        """
+        self._say = say
+        self.place = Place(environ, say)
+        try:
+            self.forwarder = Forwarder(self.place.endpoints)
+        except BaseException:
+            self.place.close()
+            raise
+        self._terminal: Terminal | None = None
+        self._view: View | None = None
+        self._stop: Stop | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.ended()
+            self.finish()
+        finally:
+            self.place.close()
+
+    # -- the command
+
+    def begin(self, watcher: Watcher) -> tuple[list[Any], Callable[[bytes], None] | None]:
+        """Show from now on; returns what is done to the command's files, and who takes its stderr."""
+        self._view = View(self.place.client, sys.stderr, watcher)
+        self._stop = Stop(self.place, watcher, self._say)
+        self._view.asked = self._stop.said
+        slots = [number for number in (0, 1, 2) if os.isatty(number)]
+        overlay = self._view.overlay
+        show = overlay.pass_on if overlay is not None else _writer(slots)
+        self._terminal = Terminal(slots, show) if slots else None
+        return [] if self._terminal is None else self._terminal.actions, None if overlay is None else overlay.pass_on
+
+    def started(self) -> None:
+        """The command runs."""
+        if self._terminal is not None:
+            self._terminal.start()
+        assert self._view is not None
+        self._view.start()
+
+    def came(self, came: Came, child: Child) -> None:
+        """A signal came: Ctrl+C is for the operations first; the rest is for the command."""
+        assert self._stop is not None
+        if came.number == signal.SIGINT:
+            self._stop.press(child)
+        elif came.number == signal.SIGTSTP:
+            self._pause(child)
+        elif came.number == signal.SIGCONT:
+            self._go_on()
+        elif came.number == signal.SIGWINCH:
+            self._go_on()
+            child.send_all(signal.SIGWINCH)
+        elif came.typed:
+            child.send_all(came.number)
+        else:
+            child.send(came.number)
+
+    def tick(self, child: Child) -> None:
+        """Look whether we are in the foreground by now, and what became of Ctrl+C."""
+        assert self._stop is not None
+        if self._terminal is not None:
+            self._terminal.take_keys()
+        self._stop.tick(child)
+
+    def _pause(self, child: Child) -> None:
+        """Stop with the command, and give the terminal to the shell; go on together."""
+        assert self._view is not None
+        with self._view.paused():
+            if self._terminal is not None:
+                self._terminal.give_back()
+            child.send_all(signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            child.send_all(signal.SIGCONT)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._terminal is not None:
+            self._terminal.take_keys()
+            self._terminal.resize()
+
+    # -- the end
+
+    def ended(self) -> None:
+        """The command is gone: all that it wrote is shown."""
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            terminal.close()
+
+    def finish(self) -> None:
+        """All that was heard is told."""
+        view, self._view = self._view, None
+        if view is not None:
+            view.finish()
+
+
+class Stop:
+    """Ctrl+C: the first asks the operations to stop, the second interrupts the command, the third kills it."""
+
+    def __init__(self, place: Place, watcher: Watcher, say: Callable[[str], None]) -> None:
+        """Nobody was asked."""
+        self._place, self._watcher, self._say = place, watcher, say
+        self._states: dict[str, str] = {}
+        self._labels: dict[str, str] = {}
+        self._pressed = 0
+        self._pressed_at = 0.0
+        self._interrupted = False
+        self._ended_at: float | None = None
+        self._told = not on_terminal(sys.stderr)
+
+    def press(self, child: Child) -> None:
+        """Somebody typed Ctrl+C."""
+        self._pressed += 1
+        self._pressed_at = clock.monotonic()
+        if self._pressed == 1:
+            self._begin(child)
+        elif self._pressed == 2:
+            self._interrupt(child)
+        else:
+            child.send_all(signal.SIGKILL)
+        if self._told:
+            self._say(self.said())
+
+    def tick(self, child: Child) -> None:
+        """Where nobody can be asked, the command is interrupted; where it goes on, Ctrl+C may begin anew."""
+        found = set(self._now().values())
+        if found == {ENDED}:
+            self._ended_at = self._ended_at or clock.monotonic()
+            if clock.monotonic() - self._ended_at >= TWICE:
+                self._forget()
+        elif found == {AWAY} and not self._interrupted:
+            self._interrupt(child)
+            if self._told:
+                self._say(self.said())
+        elif not found and self._pressed and clock.monotonic() - self._pressed_at >= ANEW:
+            self._forget()
+
+    def said(self) -> str:
+        """What became of it and what Ctrl+C does next, in words; empty before the first."""
+        if not self._pressed:
+            return ""
+        if self._pressed > 2:
+            return "killed the command"
+        done = "; ".join(filter(None, (self._asked(), "interrupted the command" if self._interrupted else "")))
+        if self._pressed == 2:
+            return f"{done}; press Ctrl+C again to kill"
+        return f"{done}; press Ctrl+C again to interrupt{' once more' * self._interrupted}, a third time to kill"
+
+    def _asked(self) -> str:
+        states = self._now()
+        if len(states) <= 1:
+            return "".join(f"asked {self._labels.get(key, key)} to stop: {state}" for key, state in states.items())
+        counts = Counter(states.values())
+        told = ", ".join(f"{counts[state]:,} {state}" for state in (ASKED, TAKEN, ENDED, AWAY) if counts[state])
+        return f"asked {len(states):,} operations to stop: {told}"
+
+    def _begin(self, child: Child) -> None:
+        """Ask all that run; where none does, the command gets what Ctrl+C is without us."""
+        running = self._running()
+        self._states = {entry.head.operation_id: ASKED for entry in running}
+        self._labels = {entry.head.operation_id: _label(entry) for entry in running}
+        if not running:
+            self._interrupt(child)
+        waiting = deque(self._states)
+        for _ in range(min(AT_ONCE, len(waiting))):
+            threading.Thread(target=self._ask, args=(waiting,), name="otel-progress-cancel", daemon=True).start()
+
+    def _interrupt(self, child: Child) -> None:
+        self._interrupted = True
+        child.send_all(signal.SIGINT)
+
+    def _forget(self) -> None:
+        self._pressed, self._interrupted, self._ended_at, self._states = 0, False, None, {}
+
+    def _ask(self, waiting: deque[str]) -> None:
+        client, states = self._place.client, self._states
+        while True:
+            try:
+                key = waiting.popleft()
+            except IndexError:
+                return
+            found = _ask(client, key)
+            for pause in AGAIN:
+                if found == AWAY:
+                    threading.Event().wait(pause)
+                    found = _ask(client, key)
+            states[key] = found
+
+    def _now(self) -> dict[str, str]:
+        """Each that was asked, and what became of it; an end is known here first."""
+        operations = self._watcher.ledger.operations
+        found = {}
+        for key, state in list(self._states.items()):
+            entry = operations.get(key)
+            found[key] = ENDED if entry is not None and not entry.open else state
+        return found
+
+    def _running(self) -> list[Entry]:
+        """Operations that run and are not part of one that does."""
+        entries = [entry for entry in self._watcher.operations() if entry.open]
+        names = {entry.head.operation_id for entry in entries}
+        return [entry for entry in entries if entry.head.parent_id not in names]
+
+
+def _ask(client: Client, key: str) -> str:
+    """Ask one to stop, and see whether its process takes it."""
+    query = urlencode({"wait": 0, "reason": "Ctrl+C"})
+    try:
+        answer = client.ask(f"{path_of(key)}?{query}", method="DELETE", timeout=ASK_SECONDS)
+    except (Told, Answered, Lost):
+        return AWAY
+    return {"received": TAKEN, "obeyed": ENDED}.get(str(answer.get("state")), AWAY)
+
+
+def _label(entry: Entry) -> str:
+    return label_of({"name": entry.head.name, "id": entry.head.operation_id})
+
+
+def _writer(slots: Sequence[int]) -> Callable[[bytes], None]:
+    """Writes to our terminal; where it is gone, that is of no use."""
+
+    def write(data: bytes) -> None:
+        with suppress(OSError):
+            write_all(slots[-1], data)
+
+    return write

@@ -1,0 +1,213 @@
+"""The monitor that a followed command is seen by: the one that runs, else one in a thread of ours."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from otel_progress import procfs
+from otel_progress.cli.monitor import TOKEN, default_db
+from otel_progress.cli.query.client import Answered, Client, Lost, client_of, is_loopback
+from otel_progress.cli.query.exit_codes import Told
+from otel_progress.cli.run.environment import SIGNALS, listens
+from otel_progress.errors import InvalidArgument, ProgressError
+from otel_progress.monitor import auth
+from otel_progress.monitor.app import Monitor, Options
+from otel_progress.monitor.state.store import StoreError
+from otel_progress.settings import Endpoint
+
+START_SECONDS: Final = 15.0
+STOP_SECONDS: Final = 8.0
+NAMED: Final = "OTEL_PROGRESS_MONITOR"
+CONTROL: Final = "OTEL_PROGRESS_CONTROL"
+Say = Callable[[str], None]
+
+
+class Hosted:
+    """A monitor in a thread of its own, from `start()` to `stop()`."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        """It holds its port and its file already."""
+        self.monitor = monitor
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="otel-progress-monitor", daemon=True)
+
+    def start(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            ProgressError: where it does not.
+        """
+        self._thread.start()
+        if not self._ready.wait(START_SECONDS) or self._error is not None:
+            raise ProgressError(f"the monitor could not be started ({self._error or 'it takes too long'})")
+
+    def stop(self) -> None:
+        """What it took is stored."""
+        if self._thread.is_alive():
+            self.monitor.stop()
+            self._thread.join(STOP_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            try:
+                import uvloop
+            except ImportError:
+                asyncio.run(self.monitor.serve(self._ready.set))
+            else:
+                uvloop.run(self.monitor.serve(self._ready.set))
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ready.set()
+
+
+class Place:
+    """Where the command is seen: a monitor, and what is to be let go at the end."""
+
+    def __init__(self, environ: Mapping[str, str], say: Say) -> None:
+        """Find the monitor, or start one.
+
+        Raises:
+            ProgressError: where the one that is named can't be had; the text says what to do.
+        """
+        self._say = say
+        self._environ = environ
+        self._hosted: Hosted | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.client = client_of(argparse.Namespace(url=None, token_file=None), environ)
+        try:
+            why = self._why_not()
+            if why is not None:
+                self._host(why)
+            self._pid = self._asked_pid()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        """The address of the monitor."""
+        return self.client.url
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What our intake's answers bear, so that the command's processes ask that monitor for commands."""
+        return {"Otel-Progress-Control": f"{self.url}/control"} if is_loopback(_host_of(self.url)) else {}
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Where telemetry is to go, so that the monitor has it."""
+        token = self.client.token
+        headers = (("authorization", f"Bearer {token}"),) if token else ()
+        return {signal: Endpoint("http/protobuf", f"{self.url}/v1/{signal}", headers) for signal in SIGNALS}
+
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+        """With what its processes need to ask for commands: the token, and that they may ask there."""
+        token = self.client.token
+        asked = {CONTROL: self.url} if self.headers and not given.get(CONTROL) else {}
+        known = {"OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{token}"} if token else {}
+        return {**given, **asked, **known}
+
+    def others(self, ways: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
+        """Those endpoints that are not this monitor."""
+        return {signal: way for signal, way in ways.items() if not self._is_here(way.url)}
+
+    def close(self) -> None:
+        """End the monitor, where it is ours; what it knows is kept."""
+        if self._hosted is not None:
+            self._hosted.stop()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    # -- one that runs
+
+    def _why_not(self) -> str | None:
+        """Why the monitor that is meant can't be had; None where it can."""
+        try:
+            self.client.check()
+            self.client.operations(limit=1)
+        except (Told, Lost, Answered) as error:
+            return str(error)
+        return None
+
+    def _asked_pid(self) -> int | None:
+        try:
+            pid = self.client.ask("/health").get("pid")
+        except (Told, Lost, Answered):
+            return None
+        return pid if isinstance(pid, int) else None
+
+    def _is_here(self, url: str) -> bool:
+        """Whether it is this monitor, by address, or as the same process of this machine listens there."""
+        there, here = _address(url), _address(self.url)
+        if there == here:
+            return True
+        if self._pid is None or there[0] != "" or here[0] != "":
+            return False
+        holder = procfs.listener(there[1])
+        return holder is not None and holder.pid == self._pid
+
+    # -- one of ours
+
+    def _host(self, why: str) -> None:
+        named = bool(self._environ.get(NAMED))
+        local, taken = is_loopback(_host_of(self.url)), listens(self.url)
+        if named and (taken or not local):
+            raise ProgressError(f"{why}; or unset {NAMED}: then one is started here")
+        if taken:
+            self._say(f"{why.partition(': ')[0]}; another one is started")
+        monitor = self._made(0 if taken else _address(self.url)[1])
+        if monitor is None:
+            return
+        self._hosted = Hosted(monitor)
+        self._hosted.start()
+        self.client = Client(monitor.url, self.client.token)
+        link = monitor.auth.link() if monitor.auth.needs_token else ""
+        self._say(f"a monitor runs as long as the command; its page is {monitor.url}{link}")
+
+    def _made(self, port: int) -> Monitor | None:
+        """A monitor, on another port where somebody was quicker; None where that one is a monitor."""
+        try:
+            return self._with_file(port)
+        except InvalidArgument:
+            if not port:
+                raise
+        return None if self._why_not() is None else self._with_file(0)
+
+    def _with_file(self, port: int) -> Monitor:
+        tokens = {}
+        if self._environ.get(TOKEN):
+            tokens[auth.checked(self._environ[TOKEN], TOKEN)] = auth.ANYBODY
+        try:
+            return Monitor(Options(default_db(self._environ), port=port, grpc_port=None, tokens=tokens), self._say)
+        except StoreError as error:
+            self._say(f"{error}; what this run tells the page is not kept after it")
+        self._folder = tempfile.TemporaryDirectory(prefix="otel-progress-")
+        path = Path(self._folder.name) / "monitor.db"
+        return Monitor(Options(path, port=port, grpc_port=None, tokens=tokens), self._say)
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url if "://" in url else f"http://{url}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _address(url: str) -> tuple[str, int]:
+    """Host and port; all names of this machine are empty."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    host = _host_of(url).lower()
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return "" if is_loopback(host) else host, port or (443 if parts.scheme == "https" else 80)

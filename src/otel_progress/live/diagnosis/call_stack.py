@@ -1,0 +1,335 @@
+"""Where an operation is stuck: the stack of its thread, or the await chain of its task.
+
+Called in our own thread while the job runs on. It reads frames, coroutines and futures as they are; it calls no code
+of the user, waits for nothing, and keeps no frame. What it shows are file names, line numbers, functions and source
+lines, never a value.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from types import FrameType
+from typing import Any, Final, NamedTuple
+
+from otel_progress.live import packages, redaction
+from otel_progress.live.diagnosis import holders, tasks, trio_tasks
+from otel_progress.live.diagnosis.awaits import Link, shown, source
+from otel_progress.live.diagnosis.event_loops import EventLoops
+from otel_progress.live.diagnosis.places import Place, current, here
+from otel_progress.live.diagnosis.reading import field, types_of
+from otel_progress.live.diagnosis.source_lines import Spot, forget, printable, spot, told
+from otel_progress.live.diagnosis.workers import Workers, consumers, outward
+from otel_progress.live.guard import tell_once
+
+__all__ = ["AT_LENGTH", "FRAMES", "LOOKED", "PLACES", "STACK_LENGTH", "Place", "Where", "here", "where"]
+
+LOOKED: Final = 16
+"""Places looked at."""
+PLACES: Final = 4
+"""Places told of, and tasks or threads told of that one waits for."""
+FRAMES: Final = 30
+"""Frames shown."""
+STACK_LENGTH: Final = 4096
+"""Characters of a stack."""
+AT_LENGTH: Final = 200
+"""Characters of the line at which it hangs."""
+DEPTH: Final = 8
+"""Tasks and threads that wait for each other, one after another."""
+FUTURES: Final = 256
+"""Futures for which one thread waits, of which those are looked for that a thread works for."""
+
+
+class Where(NamedTuple):
+    """Where it is stuck."""
+
+    stack: str
+    """The stack in words, innermost first: the user's lines, with libraries condensed."""
+    at: str
+    """The innermost line of the user's code, as `worker.py:12 in fetch`; of a library, where it has none."""
+
+
+def where(places: Sequence[Place], *, blocked: Collection[Any] = ()) -> Where | None:
+    """Where the work of these places is now, or None where it can't be seen: it ended, or its thread did.
+
+    Places that say more go first; else they stay in the order given. What a place waits for, if it is another task or
+    thread, comes before it. `blocked` are event loops known to give no answer.
+    """
+    found = _seen(places, blocked)
+    if found is not None and not found.mine and packages.find():
+        # The user's code may be installed too.
+        forget()
+        found = _seen(places, blocked)
+    return None if found is None else found.where
+
+
+class _Seen(NamedTuple):
+    """What a look found."""
+
+    where: Where
+    mine: bool
+    """Whether there is a line of the user."""
+
+
+def _seen(places: Sequence[Place], blocked: Collection[Any]) -> _Seen | None:
+    for plain in (False, True):
+        try:
+            look = _Look(blocked, plain)
+            try:
+                return look.at(places)
+            finally:
+                # Our own frame is among them: they would keep each other, and the user's, alive.
+                look.clear()
+        except Exception:
+            tell_once("where an operation is stuck could not be seen; the job goes on")
+    return None
+
+
+class _Section(NamedTuple):
+    """A thread or a task in the text."""
+
+    title: str
+    spots: list[Spot]
+    said: bool = False
+    """Whether its title alone is worth telling, without a line of the user."""
+
+    @property
+    def mine(self) -> Spot | None:
+        """The user's innermost line in it."""
+        return next((found for found in self.spots if found.mine), None)
+
+
+class _Look:
+    """One look at the threads as they are now."""
+
+    def __init__(self, blocked: Collection[Any], plain: bool) -> None:
+        """Without what others do for these places where it is `plain`."""
+        self.plain = plain
+        current(None)  # so that asyncio is known
+        self.frames = sys._current_frames()
+        self.workers = Workers(self.frames)
+        self.loops = EventLoops(self.frames, blocked)
+        self.seen: set[int] = set()
+
+    def clear(self) -> None:
+        """Let go of all that was seen."""
+        self.frames.clear()
+        self.workers.clear()
+
+    def at(self, places: Sequence[Place]) -> _Seen | None:
+        """The text for these places."""
+        found = [sections for sections in map(self.place, self.leading(places[:LOOKED])) if sections]
+        telling = [sections for sections in found if any(section.mine for section in sections)]
+        sections = [section for those in (telling or found)[:PLACES] for section in those if section.spots]
+        if not sections:
+            return None
+        most = max(3, FRAMES // len(sections))
+        lines = []
+        for section in sections[: FRAMES // 3]:
+            lines += [section.title + ":", *("  " + line for line in told(section.spots, most))]
+        text = "\n".join(lines)
+        mine = next((section.mine for section in sections if section.mine), None)
+        text, at = redaction.masked("stack", text), redaction.masked("stack", str(mine or sections[0].spots[0]))
+        text = text if len(text) <= STACK_LENGTH else text[: STACK_LENGTH - 1] + "…"
+        return _Seen(Where(text, printable(at, AT_LENGTH)), mine is not None)
+
+    def leading(self, places: Sequence[Place]) -> list[Place]:
+        """The places in their order, but those first that tell for whom they wait."""
+
+        def waits(place: Place) -> bool:
+            self.seen = set()
+            return len(self.place(place)) > 1
+
+        ordered = sorted(places, key=lambda place: not waits(place)) if len(places) > 1 else list(places)
+        self.seen = set()
+        return ordered
+
+    def place(self, place: Place) -> list[_Section]:
+        """What is to be told of a place."""
+        if place.task is None:
+            return [] if place.alive() is None else self.thread(place.thread)
+        task = place.task()
+        if task is None:
+            return []
+        sections = self.task(task, place.thread)
+        return sections and self.with_loop(task, place.thread, sections)
+
+    def first(self, key: int) -> bool:
+        """Whether this was not looked at before."""
+        if key in self.seen:
+            return False
+        self.seen.add(key)
+        return True
+
+    # -- threads
+
+    def thread(self, ident: int, depth: int = 0) -> list[_Section]:
+        """The stack of a thread, after what it waits for."""
+        frame = self.frames.get(ident)
+        if frame is None or depth > DEPTH or not self.first(ident):
+            return []
+        return self.running(f"thread {_name(ident)}", outward(frame), ident, depth)
+
+    def running(self, title: str, frames: Iterable[FrameType], ident: int, depth: int) -> list[_Section]:
+        """The frames of a thread, innermost first, after what it waits for, and before who holds what it waits for."""
+        spots: list[Spot] = []
+        leads: list[FrameType] = []
+        innermost: FrameType | None = None
+        mine = False
+        for frame in frames:
+            here = spot(frame)
+            if here.file.ours:
+                continue
+            innermost = innermost or frame
+            mine = mine or here.mine
+            if not mine and not self.plain and _lead(frame) is not None:
+                leads.append(frame)
+            spots.append(here)
+        # The outermost is nearest to what the user called.
+        for lead in reversed(leads):
+            sections = self.lead(lead, ident, depth)
+            if sections:
+                return _after(sections, title, spots)
+        own = _Section(title, spots)
+        return [own] if self.plain or innermost is None else [own, *self.lock_owner(innermost, ident)]
+
+    def lead(self, frame: FrameType, thread: int, depth: int) -> list[_Section]:
+        """What a thread waits for that is in this function of a library."""
+        kind, name = _lead(frame) or ("", "")
+        found = frame.f_locals.get(name)
+        if kind == "pool":
+            return self.threads(self.workers.among(field(found, "_threads")), depth)
+        if kind == "queue":
+            return self.threads(consumers(found, self.frames, thread), depth)
+        if kind == "job":
+            return self.threads(self.workers.of_job(found), depth)
+        if kind == "trio":
+            return self.task(field(found, "main_task"), thread, depth + 1)
+        if kind == "host":
+            found = next(filter(tasks.is_task, self.workers.for_what(thread)), None)
+        sections: list[_Section] = []
+        for each in list(found)[:FUTURES] if type(found) is set else [found]:
+            if len(sections) < PLACES:
+                sections += self.behind(each, thread, depth)
+        return sections
+
+    def behind(self, thing: Any, thread: int, depth: int) -> list[_Section]:
+        """The thread or task that works for this future, or is this."""
+        if tasks.is_task(thing):
+            return self.task(thing, thread, depth + 1)
+        if issubclass(type(thing), threading.Thread):
+            ident = field(thing, "_ident")
+            return self.thread(ident, depth + 1) if ident is not None else []
+        working = self.workers.of(thing)
+        if not working and issubclass(type(thing), types_of("concurrent.futures", "Future")):
+            if field(thing, "_state") == "PENDING":
+                working = self.workers.of_queue_with(thing)
+            task = source(thing)
+            if task is not None:
+                return self.task(task, thread, depth + 1)
+        return self.threads(working, depth)
+
+    def threads(self, idents: Sequence[int], depth: int) -> list[_Section]:
+        """Some threads, for which another waits."""
+        sections: list[_Section] = []
+        for ident in idents[:PLACES]:
+            sections += self.thread(ident, depth + 1)
+        return sections
+
+    def lock_owner(self, frame: FrameType, ident: int) -> list[_Section]:
+        """The thread that holds the lock for which another one waits."""
+        owner = holders.thread_that_owns(frame)
+        if owner is None or owner == ident or not self.first(owner):
+            return []
+        spots = [found for found in map(spot, outward(self.frames.get(owner))) if not found.file.ours]
+        return [_Section(f"thread {_name(owner)}{_HOLDS}", spots)] if spots else []
+
+    # -- tasks
+
+    def task(self, task: Any, thread: int, depth: int = 0) -> list[_Section]:
+        """The await chain of a task, after what it waits for; the stack of its thread while it runs there."""
+        if tasks.is_over(task) or depth > DEPTH or not self.first(id(task)):
+            return []
+        title = f"task {tasks.name(task)}"
+        thread = self.loops.thread_of(task, thread)
+        busy = self.loops.busy(thread) if tasks.runs(task) else []
+        if busy:
+            return self.running(f"{title}, running in thread {_name(thread)}", busy, thread, depth)
+        links = tasks.links(task)
+        if self.plain:
+            return [_Section(title, shown(links))]
+        if trio_tasks.in_thread(links):
+            sections = self.threads(self.workers.of(task), depth)
+            return _after(sections, title, shown(links))
+        behind = tasks.behind(task, links) or holders.consumers(task, links)
+        sections = []
+        for other in tasks.ranked(behind, lambda other: self.loops.is_late(other, thread))[:PLACES]:
+            sections += self.behind(other, thread, depth)
+        more = f" and {len(behind) - PLACES} more tasks" if len(behind) > PLACES else ""
+        return _after(sections, title, shown(links), more) + self.task_that_holds(task, links)
+
+    def task_that_holds(self, task: Any, links: Sequence[Link]) -> list[_Section]:
+        """The task that holds the lock for which another one waits."""
+        owner = holders.task_that_holds(task, links)
+        if owner is None or owner is task or not self.first(id(owner)):
+            return []
+        return [_Section(f"task {tasks.name(owner)}{_HOLDS}", shown(tasks.links(owner)))]
+
+    def with_loop(self, task: Any, thread: int, sections: list[_Section]) -> list[_Section]:
+        """The same with what else the thread of the event loop runs: before it, where it blocks the loop."""
+        busy, runs = self.loops.busy(thread), self.loops.running(task, thread)
+        if not busy or id(runs) in self.seen or not self.first(-thread):
+            return sections
+        by = "a callback" if runs is None else f"task {tasks.name(runs)}"
+        if self.loops.is_blocked_for(task, thread):
+            title = f"the event loop is blocked by {by} in thread {_name(thread)}"
+            *others, own = self.running(title, busy, thread, 0)
+            return [*others, own._replace(said=True), *sections]
+        # One look can't tell a blocked loop from one that is at work.
+        meanwhile = _Section(f"meanwhile the event loop runs {by}", [spot(frame) for frame in busy])
+        return [*sections, meanwhile] if meanwhile.mine else sections
+
+
+_AWAITS: Final = ", which waits for the above"
+_HOLDS: Final = ", which holds the lock that the above waits for"
+_LEADS: Final = {
+    ("join", "threading.py"): ("", "self"),
+    ("shutdown", "concurrent/futures/thread.py"): ("pool", "self"),
+    ("result", "concurrent/futures/_base.py"): ("", "self"),
+    ("exception", "concurrent/futures/_base.py"): ("", "self"),
+    ("wait", "concurrent/futures/_base.py"): ("", "fs"),
+    ("as_completed", "concurrent/futures/_base.py"): ("", "pending"),
+    ("join", "queue.py"): ("queue", "self"),
+    ("wait", "multiprocessing/pool.py"): ("job", "self"),
+    ("next", "multiprocessing/pool.py"): ("job", "self"),
+    ("run_until_complete", "asyncio/base_events.py"): ("", "future"),
+    ("run", "asyncio/runners.py"): ("", "task"),
+    ("run", trio_tasks.RUN): ("trio", "runner"),
+    ("_send_message_to_trio", "trio/_threads.py"): ("host", "trio_token"),
+}
+"""Functions of libraries that wait, and for what: the kind, and the local variable that holds it."""
+_WAITING: Final = frozenset(function for function, _ in _LEADS)
+
+
+def _lead(frame: FrameType) -> tuple[str, str] | None:
+    code = frame.f_code
+    if code.co_name not in _WAITING:
+        return None
+    about = spot(frame).file
+    return _LEADS.get((code.co_name, about.name)) if about.library else None
+
+
+def _after(sections: list[_Section], title: str, spots: list[Spot], more: str = "") -> list[_Section]:
+    """What one waits for, and then itself; what has no line of the user is left out where something has."""
+    own = _Section(title + _AWAITS + more, spots)
+    mine = [section for section in sections if section.mine or section.said]
+    if mine:
+        return [*mine, own]
+    return [_Section(title, spots)] if own.mine else [*sections, own]
+
+
+def _name(ident: int) -> str:
+    """The name of a thread."""
+    name = field(getattr(threading, "_active", {}).get(ident), "_name")
+    return printable(name, 60) if type(name) is str else str(ident)

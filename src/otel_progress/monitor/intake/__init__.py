@@ -1,0 +1,1 @@
+"""Receives OTLP over HTTP and gRPC: admits, bounds and reads requests."""

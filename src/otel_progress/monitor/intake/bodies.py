@@ -1,0 +1,129 @@
+"""The bodies of requests while they come in: each within its time, all together within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from starlette.requests import ClientDisconnect, Request
+
+from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake.records import Refused, Sender
+
+GONE: Final = "otel_progress.gone"
+"""In the scope of a request: what to call when its connection is gone."""
+READING: Final = 64 * 1024 * 1024
+"""The most bytes of bodies that are still coming in, over all connections."""
+
+
+class _Body:
+    """A body that is coming in."""
+
+    __slots__ = ("size", "task")
+
+    def __init__(self, task: asyncio.Task[bytes]) -> None:
+        self.size = 0
+        self.task = task
+
+
+class Bodies:
+    """The bodies that are coming in on one event loop. When they get too large together, the oldest is given up.
+
+    An honest body takes milliseconds. One that is still incomplete when all room is used is most likely held back.
+
+    Attributes:
+        given_up: how many were given up for others.
+    """
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.given_up = 0
+        self._size = 0
+        self._bodies: dict[asyncio.Task[bytes], _Body] = {}
+
+    async def read(self, request: Request, most: int) -> bytes:
+        """The body of a request.
+
+        Raises:
+            Refused: where it is too large, or does not come, or not in good time.
+        """
+        task = asyncio.ensure_future(self._read(request, most))
+        body = self._bodies[task] = _Body(task)
+        try:
+            return await asyncio.wait_for(task, records.BODY_SECONDS)
+        except asyncio.TimeoutError:
+            raise Refused(408, f"the body took more than {records.BODY_SECONDS:g} s to come in") from None
+        except asyncio.CancelledError:
+            if task in self._bodies:
+                raise
+            raise Refused(503, "the body came in too slowly while many others did", 1) from None
+        except ClientDisconnect:
+            raise Refused(400, "the connection ended before the body did") from None
+        finally:
+            if self._bodies.pop(task, None) is not None:
+                self._size -= body.size
+
+    async def _read(self, request: Request, most: int) -> bytes:
+        whole = bytearray()
+        async for part in request.stream():
+            whole += part
+            if len(whole) > most:
+                raise Refused(413, f"the body is larger than {most} bytes")
+            self._add(len(part))
+        return bytes(whole)
+
+    def _add(self, size: int) -> None:
+        """This task read so much more."""
+        task = asyncio.current_task()
+        body = self._bodies.get(task) if task is not None else None
+        if body is None:
+            return
+        body.size += size
+        self._size += size
+        while self._size > READING and len(self._bodies) > 1:
+            oldest = next(iter(self._bodies))
+            self._size -= self._bodies.pop(oldest).size
+            self.given_up += 1
+            oldest.cancel()
+
+
+_all: WeakKeyDictionary[asyncio.AbstractEventLoop, Bodies] = WeakKeyDictionary()
+
+
+def bodies() -> Bodies:
+    """Those of the running event loop."""
+    loop = asyncio.get_running_loop()
+    found = _all.get(loop)
+    if found is None:
+        found = _all[loop] = Bodies()
+    return found
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The body of a request, where it comes in good time.
+
+    Raises:
+        Refused: where it does not, is too large, or does not come at all.
+    """
+    return await bodies().read(request, most)
+
+
+@contextlib.contextmanager
+def sender_of(request: Request) -> Iterator[Sender]:
+    """Who sent a request, while it is served."""
+    gone = False
+
+    def leave() -> None:
+        nonlocal gone
+        gone = True
+
+    calls: list[Callable[[], object]] = request.scope.get(GONE, [])
+    calls.append(leave)
+    try:
+        token = request.headers.get("authorization")
+        yield Sender(request.client, None if token is None else hash(token), lambda: gone)
+    finally:
+        calls.remove(leave)

@@ -1,0 +1,110 @@
+"""OTLP over HTTP, coming in: bounds a request, gives it to a taker, and answers in the request's own type.
+
+The answers are those that the OTLP specification asks for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from google.protobuf import json_format
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from otel_progress.monitor.intake.bodies import read_body, sender_of
+from otel_progress.monitor.intake.records import (
+    BYTES,
+    JSON,
+    PROTOBUF,
+    RECORDS,
+    SIGNALS,
+    Envelope,
+    Parcel,
+    Refused,
+    Taken,
+    answer,
+)
+
+_BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode")
+
+Take = Callable[[Envelope], Awaitable[Taken]]
+"""Takes a request; raises `Refused`, with 429 and when to come again where there is too much."""
+
+
+def routes(take: Take, *, most_bytes: int = BYTES, headers: Mapping[str, str] | None = None) -> list[Route]:
+    """What takes `POST /v1/logs`, `/v1/metrics` and `/v1/traces`; answers to logs bear these headers."""
+
+    def route(signal: str) -> Route:
+        more = headers if signal == "logs" else None
+
+        async def export(request: Request) -> Response:
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            is_json = kind == JSON
+            try:
+                _admit(request, kind, most_bytes)
+                body = await read_body(request, most_bytes)
+                zipped = request.headers.get("content-encoding", "identity").lower() == "gzip"
+                with sender_of(request) as sender:
+                    taken = await take(Envelope(signal, body, zipped, is_json, sender))
+            except Refused as refused:
+                return _refusal(refused, is_json)
+            return _accepted(signal, taken, is_json, more)
+
+        return Route(f"/v1/{signal}", export, methods=["POST"])
+
+    return [route(signal) for signal in SIGNALS]
+
+
+def application(
+    take: Callable[[Parcel], Taken],
+    *,
+    most_bytes: int = BYTES,
+    most_records: int = RECORDS,
+    headers: Mapping[str, str] | None = None,
+) -> Starlette:
+    """The ASGI application around `take`, which is called with each message and must be quick.
+
+    Answers to logs bear these headers.
+    """
+
+    async def opened(envelope: Envelope) -> Taken:
+        return take(envelope.open(most_bytes, most_records))
+
+    return Starlette(routes=routes(opened, most_bytes=most_bytes, headers=headers))
+
+
+def _admit(request: Request, kind: str, most: int) -> None:
+    """Refuse what can be refused by its headers."""
+    headers = request.headers
+    if any(name in headers for name in _BROWSER):
+        raise Refused(403, "requests of web pages are not taken here")
+    if kind not in (PROTOBUF, JSON):
+        raise Refused(415, f"the content type must be {PROTOBUF} or {JSON}")
+    if headers.get("content-encoding", "identity").lower() not in ("gzip", "identity"):
+        raise Refused(415, "the content encoding must be gzip or identity")
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most:
+        raise Refused(413, f"the body is larger than {most} bytes")
+
+
+def _accepted(signal: str, taken: Taken, is_json: bool, headers: Mapping[str, str] | None) -> Response:
+    message = answer(signal, taken)
+    if is_json:
+        return Response(json_format.MessageToJson(message, indent=None), 200, headers, JSON)
+    return Response(message.SerializeToString(), 200, headers, PROTOBUF)
+
+
+def _refusal(refused: Refused, is_json: bool) -> Response:
+    """The answer with a `google.rpc.Status`, which has the reason in its field 2."""
+    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+    if is_json:
+        body = json.dumps({"message": refused.reason}).encode()
+    else:
+        text = refused.reason.encode()[:16_000]
+        size = bytes((len(text) & 0x7F | 0x80, len(text) >> 7)) if len(text) > 0x7F else bytes((len(text),))
+        body = b"\x12" + size + text
+    return Response(body, refused.status, headers, JSON if is_json else PROTOBUF)

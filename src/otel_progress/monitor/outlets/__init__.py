@@ -1,0 +1,1 @@
+"""What the monitor passes on: to OTLP receivers, Redis and webhooks."""

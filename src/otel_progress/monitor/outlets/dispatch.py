@@ -1,0 +1,154 @@
+"""What goes on from the monitor to others: to a Redis Stream, and to a webhook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import semconv as s
+from otel_progress.errors import MissingDependency
+from otel_progress.monitor.intake.records import Envelope, Refused, Sender, Taken
+from otel_progress.monitor.web.views import dump
+from otel_progress.outbound import otlp
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.outlets.redis import Stream
+    from otel_progress.monitor.state.core import Core, Told
+    from otel_progress.monitor.state.ledger import Entry
+    from otel_progress.monitor.web.views import Views
+    from otel_progress.outbound.webhook import Webhook
+
+_OTHERS: Final = Sender(connection="redis")
+_POSTED: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
+_STATE: Final = frozenset({s.UPDATED, s.HEARTBEAT})
+"""Of these only the newest in a batch goes on."""
+
+
+class Outlets:
+    """Says what was stored, in the thread of the core; nothing here waits for the other side."""
+
+    def __init__(
+        self, core: Core, views: Views, redis: str | None, webhook: tuple[str, bytes | None] | None, origin: str
+    ) -> None:
+        """To these; None for none.
+
+        Raises:
+            InvalidArgument: for an address that can't be meant.
+            MissingDependency: where a client is not installed.
+        """
+        self._core = core
+        self._views = views
+        self._redis = (redis, origin) if redis is not None else None
+        self._stream: Stream | None = None
+        self._webhook: Webhook | None = None
+        if webhook is not None:
+            from otel_progress.outbound.webhook import Webhook
+
+            self._webhook = Webhook(*webhook)
+        if redis is not None:
+            try:
+                import redis as _client  # noqa: F401
+            except ImportError:
+                raise MissingDependency('--redis needs: pip install "otel-progress[redis]"') from None
+
+    def start(self) -> None:
+        """Begin to read what other monitors say."""
+        if self._redis is not None:
+            from otel_progress.monitor.outlets.redis import Stream
+
+            self._stream = Stream(*self._redis, self._from_others)
+
+    def stop(self, timeout: float) -> None:
+        """Say what waits, and end."""
+        if self._stream is not None:
+            self._stream.close(timeout)
+        if self._webhook is not None:
+            self._webhook.close(timeout)
+
+    def losses(self) -> list[str]:
+        """What could not be passed on, in words."""
+        return [line for outlet in (self._stream, self._webhook) if outlet is not None for line in outlet.losses()]
+
+    def health(self) -> dict[str, Any]:
+        """How the stream of Redis is, where there is one."""
+        return {} if self._stream is None else {"redis": self._stream.health()}
+
+    def take(self, told: list[Told]) -> None:
+        """These were stored."""
+        if self._webhook is not None:
+            for one in told:
+                self._post(self._webhook, one)
+        if self._stream is not None:
+            self._publish(self._stream, told)
+
+    def wants(self, event: str) -> bool:
+        """Whether an event of this name goes on to anybody."""
+        return self._redis is not None or (self._webhook is not None and event in _POSTED)
+
+    def conclude(self, entry: Entry, kind: str) -> None:
+        """The monitor concludes this of an operation, and no event says it."""
+        if self._webhook is not None:
+            self._webhook.put(kind, entry.head.operation_id, self._views.row(entry))
+
+    def _post(self, webhook: Webhook, one: Told) -> None:
+        from otel_progress.outbound.webhook import kind_of
+
+        if one.head is None or one.held:
+            return
+        kind = kind_of(one.record.event, one.head.status.value)
+        entry = self._core.find(one.head.operation_id) if kind is not None else None
+        if kind is None or entry is None:
+            return
+        event = {
+            "event": one.record.event,
+            "timestamp": one.head.timestamp,
+            "text": one.record.text,
+            "attributes": one.record.own,
+        }
+        stage = one.record.brief.get(s.STAGE_PATH)
+        if isinstance(stage, str):
+            event["stage"] = stage
+        webhook.put(kind, one.head.operation_id, self._views.row(entry), event)
+
+    def _publish(self, stream: Stream, told: list[Told]) -> None:
+        from otel_progress.monitor.outlets.redis import Item
+
+        newest = {one.head.operation_id: number for number, one in enumerate(told) if one.head is not None}
+        items = []
+        for number, one in enumerate(told):
+            if one.head is None:
+                items.append(Item("", one.record.event, "{}", _request(one)))
+                continue
+            if one.record.event in _STATE and newest[one.head.operation_id] != number:
+                continue
+            entry = self._core.find(one.head.operation_id)
+            row = dump(self._views.row(entry)) if entry is not None else "{}"
+            event = s.UPDATED if one.held else one.record.event
+            items.append(Item(one.head.operation_id, event, row, _request(one)))
+        stream.publish(items)
+
+    def _from_others(self, body: bytes) -> None:
+        """Take what another monitor took; it waits until that is stored.
+
+        Raises:
+            Refused: where it was not.
+        """
+        import threading
+
+        stored = threading.Event()
+        answers: list[Any] = []
+
+        def done(answer: Taken | Refused) -> None:
+            answers.append(answer)
+            stored.set()
+
+        self._core.offer(Envelope("logs", body, sender=_OTHERS), done, own=False)
+        if not stored.wait(30):
+            raise Refused(503, "the monitor does not take it", 1)
+        if isinstance(answers[0], Refused):
+            raise answers[0]
+
+
+def _request(one: Told) -> bytes:
+    """The record as a request of its own."""
+    known = {key: value for key, value in one.resource.items() if isinstance(value, (str, int, float, bool))}
+    return otlp.envelope(otlp.resource(known), otlp.scope(s.SCOPE, ""), [otlp.chunk(2, one.record.raw)])

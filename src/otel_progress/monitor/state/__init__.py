@@ -1,0 +1,1 @@
+"""What the monitor knows: one thread owns it, a file keeps it."""

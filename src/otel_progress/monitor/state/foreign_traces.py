@@ -1,0 +1,398 @@
+"""Operations of programs that don't know us, as far as their spans tell.
+
+A trace is an operation, its root span names it, and the spans below are its stages. A span is sent at its end only:
+until the root has come, the operation runs as far as is known, and nobody can say whether it is stuck. Where the
+caller is outside of all that is heard, no root ever comes: then what it called is taken for the root, until something
+more comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.model import wire
+from otel_progress.model.snapshot import Snapshot, SpanIds, StageSnapshot
+from otel_progress.model.status import Health, Status
+from otel_progress.model.values import Attributes, finite
+from otel_progress.monitor.intake import records
+from otel_progress.monitor.state.ledger import Entry
+from otel_progress.outbound import otlp
+
+TRACES: Final = 10_000
+"""The most traces that are followed at once, those that are over included: their spans may come later than the root."""
+STAGES: Final = 64
+KNOWN: Final = 2_000
+"""The most spans of a trace whose place is remembered."""
+SPANS: Final = 200_000
+"""The same for all traces together."""
+ATTRIBUTES: Final = 32
+TEXT: Final = 200
+DEEP: Final = 8
+LATEST: Final = 2**63 - 1
+"""The latest time that is said again, in ns since 1970: somebody may send any."""
+SETTLED: Final = 60.0
+"""Seconds without a span after which the caller of what ended counts as unheard of."""
+MARK: Final = "spans:"
+"""What the instance of a process begins with that is known by its spans alone."""
+_ERROR: Final = 2
+_REMOTE: Final = 0x200
+_INSTANCE: Final = "service.instance.id"
+_TOKENS: Final = {f"{s.GEN_AI_USAGE}.{kind}_tokens": f"{kind}_tokens" for kind in ("input", "output")}
+_SUMS: Final = frozenset({s.GEN_AI_INVOKE_AGENT, "invoke_workflow", "create_agent"})
+"""Operations whose usage is that of the calls below them."""
+
+
+class _Place(NamedTuple):
+    """Where a span stands."""
+
+    above: bytes
+    name: str
+
+
+class _End(NamedTuple):
+    """How a span that may end the operation came to its end; times in ns."""
+
+    name: str
+    started: int
+    ended: int
+    failed: bool
+    reason: str | None
+    span_id: bytes
+    above: bytes
+    attributes: Mapping[str, Any]
+    agent: str | None
+
+
+@dataclass
+class _Trace:
+    """What is known of a trace so far; times in ns.
+
+    Attributes:
+        name: of the service that was heard first.
+        home: what its process says of itself; that of the root where it came.
+        started_at: in seconds, as it was said first: it tells attempts apart, so it stays.
+        ended_at: the number of the event that told the end.
+        root: the end of the span that nothing is above.
+        entries: ends of spans that were called from another process.
+    """
+
+    name: str
+    home: dict[str, Any]
+    started_at: float
+    first: int
+    last: int = 0
+    sequence: int = 0
+    told: bool = False
+    ended_at: int | None = None
+    heard_at: float = 0.0
+    settled: bool = False
+    root: _End | None = None
+    entries: dict[bytes, _End] = field(default_factory=dict)
+    agent: str | None = None
+    places: dict[bytes, _Place] = field(default_factory=dict)
+    stages: list[tuple[bytes, StageSnapshot]] = field(default_factory=list)
+    folded: int = 0
+    folded_seconds: float = 0.0
+    calls: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
+    before: Snapshot | None = None
+    """What was known of it before this monitor started."""
+
+
+Find = Callable[[str], "Entry | None"]
+
+
+class Spans:
+    """The traces that are followed; it belongs to one thread."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._traces: dict[bytes, _Trace] = {}
+        self._callers: dict[bytes, None] = {}
+        """Traces that may have to be settled."""
+        self._known = 0
+
+    def groups(
+        self,
+        parcel: records.Parcel,
+        is_ours: Callable[[bytes, str], bool],
+        find: Find = lambda _: None,
+        now: float = 0.0,
+    ) -> Iterator[records.Group]:
+        """What a request of spans tells of operations, as events of ours would tell it.
+
+        Args:
+            parcel: the request.
+            is_ours: says of a trace id and an instance whether log events tell of them already, which is better.
+            find: what is known of an operation since before this monitor started.
+            now: by the monotonic clock.
+        """
+        message = parcel.message
+        assert isinstance(message, ExportTraceServiceRequest)
+        touched: dict[bytes, _Trace] = {}
+        allowance, is_large = parcel.allowance, parcel.largest > records.RECORD_SMALL
+        for by_resource in message.resource_spans:
+            resource = records.about(by_resource.resource, parcel.allowance)
+            instance = str(resource.get(_INSTANCE) or resource.get("service.name") or "")
+            about = {**resource, _INSTANCE: MARK + instance}
+            for by_scope in by_resource.scope_spans:
+                if by_scope.scope.name == s.SCOPE:
+                    continue
+                for span in by_scope.spans:
+                    if len(span.trace_id) != 16 or not span.span_id or is_ours(span.trace_id, instance):
+                        continue
+                    allowance.left -= len(span.attributes)
+                    if (allowance.left >= 0 and not is_large) or allowance.covers(span, is_large):
+                        touched[span.trace_id] = self._add(span, about, find, now)
+        yield from _by_home(touched)
+
+    def settle(self, now: float) -> list[Snapshot]:
+        """The ends of traces of which only what was called from outside was heard, and that for a while."""
+        found = []
+        for trace_id in list(self._callers):
+            trace = self._traces.get(trace_id)
+            if trace is None or trace.root is not None:
+                del self._callers[trace_id]
+            elif now - trace.heard_at >= SETTLED:
+                del self._callers[trace_id]
+                if not any(entry.above in trace.places for entry in trace.entries.values()):
+                    trace.settled, trace.told = True, False
+                    found.append(_snapshot(trace_id, trace))
+        return found
+
+    def _add(self, span: Any, about: dict[str, Any], find: Find, now: float) -> _Trace:
+        trace = self._traces.get(span.trace_id)
+        if trace is None:
+            trace = self._begin(span, about, find)
+        trace.heard_at = now
+        if span.span_id in trace.places or (trace.root is not None and trace.root.span_id == span.span_id):
+            return trace  # its sender says it again
+        trace.told, trace.settled = False, False
+        trace.first = min(trace.first, span.start_time_unix_nano)
+        trace.last = max(trace.last, span.end_time_unix_nano)
+        attributes = records.plain(span.attributes)
+        _add_usage(trace, attributes)
+        end = _end_of(span, attributes)
+        if end.agent is not None and (trace.agent is None or not span.parent_span_id):
+            trace.agent = end.agent
+        if not span.parent_span_id:
+            if trace.root is None:
+                trace.root, trace.home = end, about
+            return trace
+        if span.flags & _REMOTE and len(trace.entries) < STAGES:
+            trace.entries[span.span_id] = end
+            self._callers[span.trace_id] = None
+        if len(trace.places) < KNOWN:
+            trace.places[span.span_id] = _Place(span.parent_span_id, _name(span))
+            self._known += 1
+        _add_stage(trace, span, end)
+        while self._known > SPANS and len(self._traces) > 1:
+            self._forget()
+        return trace
+
+    def _begin(self, span: Any, about: dict[str, Any], find: Find) -> _Trace:
+        if len(self._traces) >= TRACES:
+            self._forget()
+        start = span.start_time_unix_nano
+        service = about.get("service.name")
+        trace = _Trace(service[:TEXT] if isinstance(service, str) and service else "trace", about, start / 1e9, start)
+        entry = find(span.trace_id.hex())
+        if entry is not None and entry.instance.startswith(MARK):
+            _go_on(trace, entry)
+        self._traces[span.trace_id] = trace
+        return trace
+
+    def _forget(self) -> None:
+        """Drop one that is over; the oldest, where the oldest few all go on."""
+        some = list(islice(self._traces, STAGES))
+        gone = next((trace_id for trace_id in some if _is_over(self._traces[trace_id])), some[0])
+        self._known -= len(self._traces.pop(gone).places)
+        self._callers.pop(gone, None)
+
+
+def _by_home(touched: Mapping[bytes, _Trace]) -> Iterator[records.Group]:
+    homes: dict[str, tuple[dict[str, Any], list[records.Record]]] = {}
+    for trace_id, trace in touched.items():
+        if trace.settled:
+            continue  # nothing came but what was said before
+        _, found = homes.setdefault(str(trace.home[_INSTANCE]), (trace.home, []))
+        found.append(_record(trace_id, trace))
+    for home, found in homes.values():
+        yield records.Group(home, s.SCOPE, tuple(found))
+
+
+def _record(trace_id: bytes, trace: _Trace) -> records.Record:
+    """The trace as an event; the same event as before where nothing came since."""
+    snapshot = _snapshot(trace_id, trace)
+    final = snapshot.status.final
+    if final and trace.ended_at is None:
+        trace.ended_at = snapshot.sequence
+    moment = min(round(snapshot.timestamp * 1e9), LATEST)
+    return records.record(
+        otlp.log_record(
+            s.OPERATION_ENDED if trace.ended_at == snapshot.sequence else s.UPDATED,
+            moment,
+            moment,
+            otlp.ERROR if snapshot.status is Status.FAILED else otlp.INFO,
+            f"{snapshot.name} {snapshot.status.value}" if final else snapshot.message or "",
+            otlp.attributes(6, wire.to_attributes(snapshot)),
+            trace_id.hex(),
+            snapshot.span.span_id if snapshot.span is not None else "0" * 15 + "1",
+            True,
+            tagged=False,
+        )
+    )
+
+
+def _go_on(trace: _Trace, entry: Entry) -> None:
+    """From what was known before this monitor started."""
+    known = entry.snapshot
+    trace.before = known if entry.presumed is None else None
+    if trace.before is not None and known.status.final:
+        trace.ended_at = known.sequence
+    trace.name, trace.agent, trace.sequence = known.name, known.agent, known.sequence
+    if known.started_at is not None:
+        trace.started_at = known.started_at
+        trace.first = min(trace.first, round(known.started_at * 1e9))
+    trace.last = round(known.timestamp * 1e9)
+    trace.stages = [(b"", stage) for stage in known.stages]
+    for _, count, seconds in known.folded:
+        trace.folded += count
+        trace.folded_seconds += seconds
+    trace.calls = {key: used for key, used in known.usage.items() if isinstance(used, (int, float)) and finite(used)}
+
+
+def _is_over(trace: _Trace) -> bool:
+    return trace.root is not None or trace.settled or (trace.before is not None and trace.before.status.final)
+
+
+def _name(span: Any) -> str:
+    return span.name[:TEXT].replace("/", "∕") or "span"  # noqa: RUF001  # a slash would part the path
+
+
+def _end_of(span: Any, attributes: Mapping[str, Any]) -> _End:
+    failed = span.status.code == _ERROR
+    agent = attributes.get(s.GEN_AI_AGENT)
+    return _End(
+        span.name[:TEXT],
+        span.start_time_unix_nano,
+        max(span.start_time_unix_nano, span.end_time_unix_nano),
+        failed,
+        (span.status.message[:TEXT] or None) if failed else None,
+        span.span_id,
+        span.parent_span_id,
+        _scalars(attributes) if not span.parent_span_id or span.flags & _REMOTE else {},
+        agent[:TEXT] if isinstance(agent, str) else None,
+    )
+
+
+def _add_usage(trace: _Trace, attributes: Mapping[str, Any]) -> None:
+    """What an agent says it used is the sum of its calls, so it counts only where no call says anything."""
+    into = trace.sums if str(attributes.get(s.GEN_AI_OPERATION)) in _SUMS else trace.calls
+    for key, kind in _TOKENS.items():
+        used = attributes.get(key)
+        if isinstance(used, (int, float)) and finite(used) and used >= 0:
+            before = into.get(kind, 0)
+            into[kind] = max(before, used) if into is trace.sums else before + used
+
+
+def _add_stage(trace: _Trace, span: Any, end: _End) -> None:
+    stage = StageSnapshot(
+        _name(span),
+        "",
+        Status.FAILED if end.failed else Status.COMPLETED,
+        started_at=end.started / 1e9,
+        elapsed=(end.ended - end.started) / 1e9,
+        reason=end.reason,
+    )
+    trace.stages.append((span.span_id, stage))
+    if len(trace.stages) > STAGES:
+        _, oldest = trace.stages.pop(0)
+        trace.folded += 1
+        trace.folded_seconds += oldest.elapsed
+
+
+def _path(trace: _Trace, span_id: bytes, stage: StageSnapshot) -> str:
+    """The names of the spans above and its own, as far as they have come."""
+    names, place = [stage.name], trace.places.get(span_id)
+    while place is not None and len(names) < DEEP:
+        place = trace.places.get(place.above)
+        if place is not None:
+            names.append(place.name)
+    return "/".join(reversed(names))
+
+
+def _stages(trace: _Trace) -> tuple[StageSnapshot, ...]:
+    """In the order of their starts, so that what is above comes first."""
+    found = []
+    for span_id, stage in trace.stages:
+        path = stage.path or _path(trace, span_id, stage)
+        found.append(replace(stage, path=path))
+    return tuple(sorted(found, key=lambda stage: (stage.started_at or 0.0, stage.path.count("/"))))
+
+
+def _end(trace: _Trace) -> _End | None:
+    """What ended the operation: its root, or what was called from outside first."""
+    if trace.root is not None:
+        return trace.root
+    return min(trace.entries.values(), key=lambda end: end.started) if trace.settled else None
+
+
+def _snapshot(trace_id: bytes, trace: _Trace) -> Snapshot:
+    if not trace.told:
+        trace.told = True
+        trace.sequence = max(trace.sequence + 1, clock.time_ns() // 1_000_000)  # later than before a restart, too
+    end, before = _end(trace), trace.before
+    status, reason, moment, name = Status.RUNNING, None, trace.last, trace.name
+    if end is not None:
+        status = Status.FAILED if end.failed else Status.COMPLETED
+        reason = (end.reason or "the root span says error") if end.failed else None
+        moment, name = end.ended, end.name or trace.name
+    elif before is not None and before.status.final:
+        status, reason, moment = before.status, before.reason, round(before.timestamp * 1e9)
+    else:
+        entry = min(trace.entries.values(), key=lambda end: end.started, default=None)
+        name = entry.name if entry is not None and entry.name else trace.name
+    first = end.started if end is not None else trace.first
+    stages = _stages(trace)
+    newest = trace.stages[-1][1].name if trace.stages else None
+    return Snapshot(
+        trace_id.hex(),
+        name,
+        status,
+        moment / 1e9,
+        sequence=trace.sequence,
+        health=Health.PROGRESSING,
+        reason=reason,
+        started_at=trace.started_at,
+        elapsed=max(0, moment - first) / 1e9,
+        message=None if status.final else newest,
+        agent=(end.agent if end is not None else None) or trace.agent,
+        stages=stages,
+        folded=(("completed", trace.folded, trace.folded_seconds),) if trace.folded else (),
+        usage=Attributes({**trace.sums, **trace.calls}),
+        attributes=Attributes(_known_attributes(end, before)),
+        span=SpanIds(trace_id.hex(), end.span_id.hex() if end is not None else "0" * 15 + "1"),
+    )
+
+
+def _known_attributes(end: _End | None, before: Snapshot | None) -> Mapping[str, Any]:
+    if end is not None:
+        return end.attributes
+    return {} if before is None else before.attributes
+
+
+def _scalars(about: Mapping[str, Any]) -> dict[str, Any]:
+    found = {
+        key[:TEXT]: value[:TEXT] if isinstance(value, str) else value
+        for key, value in about.items()
+        if isinstance(value, (str, bool)) or finite(value)
+    }
+    return dict(list(found.items())[:ATTRIBUTES])

@@ -1,0 +1,107 @@
+"""Whether the file of the monitor is whole: looked at on a schedule, beside all that it is used for.
+
+A page that a disk, another program or a person overwrote is found only when somebody reads it. So all pages are read
+now and then, table by table, on a connection of its own that lets the others go on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import clock
+from otel_progress.errors import ProgressError
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.state.store import Store
+
+FIRST: Final = 60.0
+"""Seconds from the start to the first look."""
+EVERY: Final = 3600.0
+AGAIN: Final = 60.0
+"""Seconds from a look that was broken off to the next one."""
+SHOWN: Final = 200
+_ADVICE: Final = (
+    "what comes in is still taken, but may be lost: stop the monitor, keep the file for a look, and start with a copy "
+    "of it from before, or with another --db"
+)
+
+
+class Integrity:
+    """Looks at a store from time to time, in a thread of its own.
+
+    Attributes:
+        damage: what is wrong with the file and what to do, as of the last look; None where nothing was found.
+        looked_at: when it was looked at last, in Unix seconds; None before the first time.
+        seconds: how long that took.
+    """
+
+    def __init__(self, store: Store, on_damage: Callable[[str | None], None], *, every: float = EVERY) -> None:
+        """`on_damage` is told after each look."""
+        self.damage: str | None = None
+        self.looked_at: float | None = None
+        self.seconds = 0.0
+        self._store = store
+        self._on_damage = on_damage
+        self._every = every
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="otel-progress-integrity", daemon=True)
+
+    def start(self) -> None:
+        """Look for the first time soon."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Look no more; what is under way is broken off."""
+        self._stopped.set()
+        self._store.interrupt()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def look(self) -> bool:
+        """Look now; False where it was disturbed, so that nothing is known."""
+        began = clock.monotonic()
+        try:
+            found = damage_of(self._store)
+        except (sqlite3.OperationalError, ProgressError):
+            return False  # it was broken off, or can't be opened, which whoever writes is told
+        self.looked_at, self.seconds = clock.time_ns() / 1e9, clock.monotonic() - began
+        self.damage = None if found is None else f"{self._store.path} is damaged ({found[:SHOWN]}): {_ADVICE}"
+        self._on_damage(self.damage)
+        return True
+
+    def told(self) -> dict[str, Any]:
+        """What `/health` says of it."""
+        if self.looked_at is None:
+            return {"status": "not looked at yet"}
+        found: dict[str, Any] = {"status": "damaged" if self.damage else "ok"}
+        return {**found, "checked_at": self.looked_at, "seconds": round(self.seconds, 3)}
+
+    def _run(self) -> None:
+        wait = min(FIRST, self._every)
+        while not self._stopped.wait(wait):
+            wait = self._every if self.look() else min(AGAIN, self._every)
+
+
+def damage_of(store: Store) -> str | None:
+    """What is wrong with the pages of a store; None where nothing is.
+
+    Raises:
+        sqlite3.OperationalError: where it was broken off.
+        StoreError: where it can't be opened.
+    """
+    with store.examining() as db:
+        try:
+            tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for name in tables:
+                quoted = name.replace('"', '""')
+                for (said,) in db.execute(f'PRAGMA quick_check("{quoted}")').fetchall():
+                    if said != "ok":
+                        return str(said)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            return str(error)
+    return None

@@ -1,0 +1,712 @@
+"""The state of every operation, made from log events that come in any order, twice, or not at all.
+
+Each event carries the whole operation, so the newest one is the state: newest by the start of its attempt, then by
+attempt, then by sequence. A final status stays, whatever comes late; only a newer attempt begins anew. Nothing here
+reads a clock: times are given, in seconds of the observer's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Final, NamedTuple, Protocol
+
+from otel_progress import semconv as s
+from otel_progress.model import wire
+from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
+from otel_progress.model.status import Health, Status
+from otel_progress.model.values import finite
+from otel_progress.monitor.state.rollup import Shown
+
+OPERATIONS: Final = 100_000
+"""The most operations that are kept; those that ended first go first."""
+PROCESSES: Final = 10_000
+"""The most processes that are kept; those without running operations go first."""
+SHED: Final = 16
+"""So many that are over are looked at to find one that may go."""
+INTERVAL: Final = 5.0
+"""Seconds from one heartbeat to the next, of a process that did not say."""
+RIVALS: Final = 8
+"""The most older runs of an id that may still live beside the newest one."""
+RIVAL_AFTER: Final = 1.0
+"""An older run must have said something so many seconds after the newer one began, by their clocks, to count as live:
+what it said before that may only have been long on its way."""
+WORDS: Final = 200
+KEY_LENGTH: Final = 1_024
+"""The longest id; an event of a longer one is none."""
+_SEARCHED: Final = ("service.name", s.HOST_NAME)
+_INSTANCE: Final = "service.instance.id"
+
+
+class Said(Protocol):
+    """A log event as it came in; its time in ns since 1970, ids in hex or empty."""
+
+    @property
+    def event(self) -> str:
+        """Its name."""
+
+    @property
+    def time(self) -> int:
+        """When it happened."""
+
+    @property
+    def brief(self) -> Mapping[str, Any]:
+        """The attributes that tell its operation apart."""
+
+    @property
+    def owner(self) -> str | None:
+        """Whom its operation belongs to; asked of the first event of an operation."""
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """All that it says."""
+
+    @property
+    def trace_id(self) -> str:
+        """The trace of the operation."""
+
+    @property
+    def span_id(self) -> str:
+        """The span of the operation."""
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the trace is kept."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process that was heard of.
+
+    Attributes:
+        instance: its `service.instance.id`, which is fresh in each process.
+        resource: all that it says of itself.
+        heard_at: when it was last heard of.
+        interval: seconds from one of its heartbeats to the next.
+        beats: whether it gives heartbeats at all.
+        words: what a search for one of its operations looks at.
+        pid: its number on its host.
+        created: when it was created, in ISO 8601.
+        host: where it runs.
+    """
+
+    instance: str
+    resource: Mapping[str, Any]
+    heard_at: float
+    interval: float = INTERVAL
+    pid: int | None = None
+    created: str | None = None
+    host: str | None = None
+    beats: bool = False
+    words: str = ""
+
+
+class Head(NamedTuple):
+    """What tells the events of one operation apart, and which of them is the newest; as in a `Snapshot`."""
+
+    operation_id: str
+    name: str
+    status: Status
+    health: Health
+    timestamp: float
+    attempt: int = 1
+    sequence: int = 0
+    started_at: float | None = None
+    parent_id: str | None = None
+    agent: str | None = None
+    owner: str | None = None
+
+    @property
+    def rank(self) -> tuple[float, int, int]:
+        """What orders them. One that has not started is as new as its event: what ran before it is older."""
+        return (self.timestamp if self.started_at is None else self.started_at, self.attempt, self.sequence)
+
+
+class Rival(NamedTuple):
+    """An older run of an id, in another process, which may still live.
+
+    Attributes:
+        head: the last that was heard of it.
+        number: which attempt it is.
+        instance: its process.
+        proven: it said something after the newer run began.
+    """
+
+    head: Head
+    number: int
+    instance: str
+    proven: bool = False
+
+
+class Entry:
+    """One operation as its newest event had it, and the process that said it.
+
+    A process numbers its attempts by its own memory; `number` is the monitor's own count, over all processes: each
+    start time is an attempt. `presumed` is what was said before it counted as lost without proof: a sign of life of
+    that attempt undoes the loss.
+
+    Attributes:
+        head: what orders it.
+        instance: the process.
+        heard_at: when that was heard, by the observer's monotonic clock.
+        number: which attempt it is.
+        rivals: older runs of the id that were not over when this one began, by their processes.
+        presumed: what was said before, where its end is inferred.
+        revision: rises with each change of the ledger.
+        rolled: of one that is held no more, how far it was shown where that is rolled up.
+        said: the event, where it came as one.
+    """
+
+    __slots__ = (
+        "_snapshot",
+        "head",
+        "heard_at",
+        "instance",
+        "number",
+        "presumed",
+        "revision",
+        "rivals",
+        "rolled",
+        "said",
+    )
+
+    def __init__(
+        self,
+        head: Head,
+        instance: str,
+        heard_at: float,
+        *,
+        said: Said | None = None,
+        snapshot: Snapshot | None = None,
+        presumed: Entry | None = None,
+        before: Entry | None = None,
+    ) -> None:
+        """Of an event, or of a snapshot; `before` is what was known of the same attempt."""
+        self.head = head
+        self.number: int = head.attempt if before is None else before.number
+        self.rivals: dict[str, Rival] | None = None if before is None else before.rivals
+        self.instance = instance
+        self.heard_at = heard_at
+        self.presumed = presumed
+        self.revision = 0
+        self.rolled: Shown | None = None
+        self.said = said
+        self._snapshot = snapshot
+
+    @property
+    def open(self) -> bool:
+        """Whether it is not over, as far as is known."""
+        return not self.head.status.final
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All that its event said of it; as little as is sound, where the rest of it is not."""
+        if self._snapshot is None:
+            found = None if self.said is None else read(self.said)
+            self._snapshot = bare(self.head) if found is None else found
+        return self._snapshot
+
+
+def bare(head: Head) -> Snapshot:
+    """The little that a head tells."""
+    return Snapshot(
+        head.operation_id,
+        head.name,
+        head.status,
+        head.timestamp,
+        attempt=head.attempt,
+        parent_id=head.parent_id,
+        sequence=head.sequence,
+        health=head.health,
+        started_at=head.started_at,
+        agent=head.agent,
+    )
+
+
+def head_of(event: Said) -> Head | None:
+    """The head of an event; None where it is none of an operation."""
+    get = event.brief.get
+    key, name, status = get(s.OPERATION_ID), get(s.OPERATION_NAME), _STATUSES.get(get(s.STATUS))
+    started, attempt, sequence = get(s.START_TIME), get(s.OPERATION_ATTEMPT, 1), get(s.SEQUENCE, 0)
+    parent, agent = get(s.OPERATION_PARENT_ID), get(s.GEN_AI_AGENT)
+    if (
+        type(key) is not str
+        or not 0 < len(key) <= KEY_LENGTH
+        or type(name) is not str
+        or status is None
+        or type(attempt) is not int
+        or type(sequence) is not int
+        or not (started is None or finite(started))
+        or not (parent is None or (type(parent) is str and len(parent) <= KEY_LENGTH))
+    ):
+        return None
+    return Head(
+        key,
+        name,
+        status,
+        _HEALTHS.get(get(s.HEALTH), Health.UNKNOWN),
+        event.time / 1e9,
+        attempt,
+        sequence,
+        started,
+        parent,
+        agent if type(agent) is str else None,
+    )
+
+
+def head_of_snapshot(snapshot: Snapshot) -> Head:
+    """The head of a snapshot."""
+    owner = snapshot.attributes.get(s.OWNER)
+    return Head(
+        snapshot.operation_id,
+        snapshot.name,
+        snapshot.status,
+        snapshot.health,
+        snapshot.timestamp,
+        snapshot.attempt,
+        snapshot.sequence,
+        snapshot.started_at,
+        snapshot.parent_id,
+        snapshot.agent,
+        owner if isinstance(owner, str) else None,
+    )
+
+
+_STATUSES: Final[Mapping[Any, Status]] = {status.value: status for status in Status if status is not Status.SKIPPED}
+_HEALTHS: Final[Mapping[Any, Health]] = {health.value: health for health in Health}
+
+
+@dataclass
+class Ledger:
+    """What is known; it is not locked: its owner does that.
+
+    Attributes:
+        operations: by id, the newest attempt of each.
+        processes: by instance.
+        children: by the id of an operation, those of the operations below it.
+        unread: events that were no events of an operation, although they bore the name of one.
+        forgotten: operations that ran when they had to make room.
+        most: the most operations that are held.
+        most_ended: the most of them that are over; older ones can be had from `recall`.
+        recall: finds an operation that is held no more.
+        on_change: called with each operation that changed.
+        on_forget: called with each that ran when it had to make room.
+        on_drop: called with the id of each that is held no more.
+        on_part: called with the id of each that has one child less.
+        rolled: by id, the attempt and how far it was shown, where that is rolled up from its children.
+        on_rival: called with an operation when an older run of its id is found to live beside it.
+    """
+
+    most: int = OPERATIONS
+    operations: dict[str, Entry] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
+    children: dict[str, dict[str, None]] = field(default_factory=dict)
+    unread: int = 0
+    forgotten: int = 0
+    most_ended: int = OPERATIONS
+    recall: Callable[[str], Entry | None] | None = None
+    on_change: Callable[[Entry], None] | None = None
+    on_forget: Callable[[Entry], None] | None = None
+    on_drop: Callable[[str], None] | None = None
+    on_part: Callable[[str], None] | None = None
+    on_rival: Callable[[Entry], None] | None = None
+    rolled: dict[str, tuple[int, Shown]] = field(default_factory=dict)
+    revision: int = 0
+    _rivals: dict[str, set[str]] = field(default_factory=dict)
+    _open: dict[str, dict[str, None]] = field(default_factory=dict)
+    _ended: dict[str, None] = field(default_factory=dict)
+
+    def hear(self, resource: Mapping[str, Any], events: Iterable[Said], now: float) -> Process:
+        """Take what one process said."""
+        process = self._process(resource, now)
+        for event in events:
+            if event.event == s.PROCESS_HEARTBEAT:
+                process = self.beat(process, event.brief.get(s.HEARTBEAT_INTERVAL), event.time / 1e9)
+            else:
+                self.take(event, process.instance, now)
+        return process
+
+    def take(self, event: Said, instance: str, now: float) -> Head | None:
+        """Take one event of an operation; its head, or None where it is none."""
+        head = head_of(event)
+        if head is None:
+            self.unread += 1
+            return None
+        self._apply(head, instance, now, event, None)
+        return head
+
+    def apply(self, snapshot: Snapshot, instance: str, now: float) -> Entry:
+        """Take a snapshot; returns what holds now."""
+        return self._apply(head_of_snapshot(snapshot), instance, now, None, snapshot)
+
+    def _apply(self, head: Head, instance: str, now: float, said: Said | None, snapshot: Snapshot | None) -> Entry:
+        before = self.find(head.operation_id)
+        if before is None:
+            if said is not None:
+                head = head._replace(owner=said.owner)
+            return self._put(Entry(head, instance, now, said=said, snapshot=snapshot))
+        known = (before.presumed or before).head  # by the process itself, or by one who has proof
+        same = before.instance == instance
+        again = _same_attempt(known, head, same)
+        if again:
+            if not _follows(known, head):
+                return before
+        elif same and head.attempt != known.attempt:
+            if head.attempt < known.attempt:  # within a process the count is right, whatever its clock does
+                return before
+        elif head.rank < known.rank:
+            if not same:
+                self._meet(before, head, instance)
+            return before
+        owner = known.owner
+        if owner is None and said is not None and head.attempt != known.attempt:
+            owner = said.owner
+        if head.owner is None and owner is not None:
+            head = head._replace(owner=owner)
+        entry = Entry(head, instance, now, said=said, snapshot=snapshot, before=before)
+        if not again:
+            self._begin(entry, before)
+        return self._put(entry)
+
+    def _begin(self, entry: Entry, before: Entry) -> None:
+        """A new attempt: its number follows the last one, and an older run may still live in its own process."""
+        entry.number = max(before.number + 1, entry.head.attempt)
+        rivals = {key: one for key, one in (before.rivals or {}).items() if key != entry.instance}
+        if before.open and before.presumed is None and before.instance != entry.instance:
+            rivals[before.instance] = Rival(before.head, before.number, before.instance)
+        entry.rivals = dict(list(rivals.items())[-RIVALS:]) or None
+        for instance in entry.rivals or ():
+            self._rivals.setdefault(instance, set()).add(entry.head.operation_id)
+
+    def _meet(self, entry: Entry, head: Head, instance: str) -> None:
+        """An older run of an id spoke, in another process."""
+        rivals = entry.rivals or {}
+        known = rivals.get(instance)
+        if head.status.final:
+            if known is not None and _same_attempt(known.head, head, True):
+                self._part(entry, instance)
+            return
+        if known is None:
+            if entry.head.started_at is None or head.timestamp < entry.head.started_at + RIVAL_AFTER:
+                return
+            number = max(1, min(head.attempt, entry.number - 1))
+            entry.rivals = {**dict(list(rivals.items())[1 - RIVALS :]), instance: Rival(head, number, instance)}
+            self._rivals.setdefault(instance, set()).add(entry.head.operation_id)
+        self._prove(entry, instance, head.timestamp)
+
+    def _prove(self, entry: Entry, instance: str, moment: float) -> None:
+        """The process of an older run lived at this moment, by its clock."""
+        rival = (entry.rivals or {}).get(instance)
+        began = entry.head.started_at
+        if rival is None or rival.proven or began is None or moment < began + RIVAL_AFTER:
+            return
+        entry.rivals = {**(entry.rivals or {}), instance: rival._replace(proven=True)}
+        self.touch(entry)
+        if self.on_rival is not None:
+            self.on_rival(entry)
+
+    def _part(self, entry: Entry, instance: str) -> None:
+        """An older run is over."""
+        entry.rivals = {key: one for key, one in (entry.rivals or {}).items() if key != instance} or None
+        ids = self._rivals.get(instance)
+        if ids is not None:
+            ids.discard(entry.head.operation_id)
+            if not ids:
+                del self._rivals[instance]
+        self.touch(entry)
+
+    def touch(self, entry: Entry) -> None:
+        """What is shown of an operation changed, although nothing was said of it: its row is a newer one."""
+        self.revision += 1
+        entry.revision = self.revision
+
+    def find(self, operation_id: str) -> Entry | None:
+        """An operation, also one that is held no more."""
+        entry = self.operations.get(operation_id)
+        return self.recall(operation_id) if entry is None and self.recall is not None else entry
+
+    def presume_lost(self, operation_id: str, reason: str) -> Entry | None:
+        """It counts as lost, without proof, until it is heard of again; None where it is over or unknown."""
+        entry = self.operations.get(operation_id)
+        if entry is None or not entry.open:
+            return None
+        return self.presume(lose(entry.snapshot, reason))
+
+    def presume(self, snapshot: Snapshot) -> Entry | None:
+        """It counts as over as the snapshot says, without proof, until it is heard of again; None where it is over."""
+        entry = self.operations.get(snapshot.operation_id)
+        if entry is None or not entry.open:
+            return None
+        return self._put(presumed(entry, snapshot))
+
+    def restore(self, entry: Entry) -> None:
+        """Hold an operation that was known before; it keeps its revision."""
+        revision = entry.revision
+        self._put(entry)
+        entry.revision = revision
+
+    def drop(self, operation_id: str) -> None:
+        """Hold an operation that is over no more."""
+        entry = self.operations.get(operation_id)
+        if entry is not None and not entry.open:
+            self._drop(operation_id)
+
+    def open_of(self, instance: str) -> list[Entry]:
+        """The operations of a process that are not over, as far as is known."""
+        return [self.operations[key] for key in self._open.get(instance, ())]
+
+    def is_busy(self, instance: str) -> bool:
+        """Whether a process has operations that are not over."""
+        return instance in self._open
+
+    def busy(self) -> Iterator[Process]:
+        """The processes that have operations which are not over."""
+        for instance in tuple(self._open):
+            process = self.processes.get(instance)
+            if process is not None:
+                yield process
+
+    # -- inside
+
+    def _process(self, resource: Mapping[str, Any], now: float) -> Process:
+        instance = instance_of(resource)
+        known = self.processes.get(instance)
+        if known is not None:
+            process = replace(known, heard_at=max(now, known.heard_at))
+        else:
+            process = process_of(instance, resource, now)
+            self._make_room_for_process()
+        self.processes[instance] = process
+        return process
+
+    def beat(self, process: Process, interval: object, moment: float = 0.0) -> Process:
+        """A process gave a heartbeat at this moment (Unix), and says when the next one comes, in seconds."""
+        if process.instance in self._rivals:
+            for key in tuple(self._rivals[process.instance]):
+                entry = self.operations.get(key)
+                if entry is None or process.instance not in (entry.rivals or ()):
+                    self._rivals[process.instance].discard(key)
+                else:
+                    self._prove(entry, process.instance, moment)
+        if isinstance(interval, (int, float)) and 0 < interval < float("inf"):
+            process = self.processes[process.instance] = replace(process, interval=float(interval), beats=True)
+        return process
+
+    def _put(self, entry: Entry) -> Entry:
+        key, parent = entry.head.operation_id, entry.head.parent_id
+        before = self.operations.get(key)
+        if before is None:
+            if len(self.operations) >= self.most:
+                self._make_room()
+        elif before.instance != entry.instance or not (before.open and entry.open):
+            self._take_out(key, before)
+        if before is None or before.head.parent_id != parent:
+            if before is not None:
+                self._orphan(key, before)
+            if parent is not None:
+                self.children.setdefault(parent, {})[key] = None
+        self.revision += 1
+        entry.revision = self.revision
+        self.operations[key] = entry
+        if entry.open:
+            self._open.setdefault(entry.instance, {})[key] = None
+        else:
+            self._ended[key] = None
+            if len(self._ended) > self.most_ended:
+                self._shed()
+        if self.on_change is not None:
+            self.on_change(entry)
+        return entry
+
+    def _take_out(self, key: str, entry: Entry) -> None:
+        self._ended.pop(key, None)
+        running = self._open.get(entry.instance)
+        if running is not None:
+            running.pop(key, None)
+            if not running:
+                del self._open[entry.instance]
+
+    def _orphan(self, key: str, entry: Entry) -> None:
+        siblings = self.children.get(entry.head.parent_id or "")
+        if siblings is not None:
+            siblings.pop(key, None)
+            if not siblings:
+                del self.children[entry.head.parent_id or ""]
+            if self.on_part is not None:
+                self.on_part(entry.head.parent_id or "")
+
+    def _shed(self) -> None:
+        """Drop those that are over; not one below an operation that is held, whose figures it is part of."""
+        for key in list(islice(self._ended, SHED)):
+            if len(self._ended) <= self.most_ended:
+                return
+            parent = self.operations[key].head.parent_id
+            if parent is None or parent == key or parent not in self.operations:
+                self._drop(key)
+            else:
+                self._ended[key] = self._ended.pop(key)
+
+    def _make_room(self) -> None:
+        self.forget(next(iter(self._ended or self.operations)))
+
+    def forget(self, key: str) -> None:
+        """Hold an operation no more, to make room."""
+        entry = self.operations[key]
+        self._drop(key)
+        if entry.open:
+            self.forgotten += 1
+            if self.on_forget is not None:
+                self.on_forget(entry)
+
+    def _drop(self, key: str) -> None:
+        entry = self.operations.pop(key)
+        self._take_out(key, entry)
+        self._orphan(key, entry)
+        rolled = self.rolled.pop(key, None)
+        if rolled is not None and rolled[0] == entry.number:
+            entry.rolled = rolled[1]
+        if self.on_drop is not None:
+            self.on_drop(key)
+
+    def _make_room_for_process(self) -> None:
+        if len(self.processes) >= PROCESSES:
+            idle = next((instance for instance in self.processes if instance not in self._open), None)
+            if idle is None:
+                idle = next(iter(self.processes))
+                for key in tuple(self._open.get(idle, ())):
+                    self.forget(key)
+            del self.processes[idle]
+
+
+def process_of(instance: str, resource: Mapping[str, Any], now: float, interval: float | None = None) -> Process:
+    """A process, by what it says of itself; one that is known to give heartbeats has an interval."""
+    pid, created, host = resource.get(s.PROCESS_PID), resource.get(s.PROCESS_CREATED), resource.get(s.HOST_NAME)
+    return Process(
+        instance,
+        dict(resource),
+        now,
+        INTERVAL if interval is None else interval,
+        pid if isinstance(pid, int) and pid > 0 else None,
+        created if isinstance(created, str) else None,
+        host if isinstance(host, str) else None,
+        interval is not None,
+        " ".join(str(about)[:WORDS] for key in _SEARCHED if (about := resource.get(key)) is not None),
+    )
+
+
+def instance_of(resource: Mapping[str, Any]) -> str:
+    """What tells one process from another; of one without an instance id, what else is known."""
+    given = resource.get(_INSTANCE)
+    if isinstance(given, str) and given:
+        return given
+    return "/".join(str(resource.get(key, "")) for key in (s.HOST_NAME, s.PROCESS_PID, s.PROCESS_CREATED))
+
+
+def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:
+    """Whether both are of one attempt; before its start, an attempt is known by its number and its process."""
+    if one.attempt != other.attempt:
+        return False
+    if one.started_at is None or other.started_at is None:
+        return same_process
+    return one.started_at == other.started_at
+
+
+def _follows(known: Head, head: Head) -> bool:
+    """Whether it comes after what was said of the same attempt; nothing comes after an end but the same, said again."""
+    newer = head.sequence > known.sequence
+    if known.status.final:
+        return newer and head.status is known.status
+    return newer or head.status.final
+
+
+def read(event: Said) -> Snapshot | None:
+    """The snapshot that an event carries; None where it carries none that can be meant."""
+    try:
+        snapshot = wire.from_attributes(
+            event.attributes, event.time / 1e9, event.trace_id or None, event.span_id or None, event.sampled
+        )
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError):
+        return None
+    return snapshot if _sound(snapshot) else None
+
+
+def _sound(snapshot: Snapshot) -> bool:
+    """Whether what is compared and shown is of its type; whoever sends may be wrong."""
+    whole = (snapshot.attempt, snapshot.sequence)
+    numbers: list[object] = [snapshot.stall_after, snapshot.slow_after, snapshot.start_within, snapshot.heartbeat_at]
+    texts: list[object] = [getattr(snapshot, name) for name in _TEXTS]
+    parts: tuple[Snapshot | StageSnapshot, ...] = (snapshot, *snapshot.stages)
+    for about in parts:
+        progress, wait = about.progress, about.wait
+        numbers += (about.started_at, about.elapsed, about.idle, progress.completed, progress.total, progress.ratio)
+        numbers += (progress.ratio_raw, progress.rate)
+        texts += (about.name, progress.unit, about.reason, about.message, about.description)
+        if progress.eta is not None:
+            numbers += (progress.eta.eta, progress.eta.low, progress.eta.high)
+            texts.append(progress.eta.source)
+        if wait is not None:
+            numbers += (wait.elapsed, wait.overdue_after)
+            texts.append(wait.reason)
+    for stage in snapshot.stages:
+        texts += (stage.path, stage.span_id, *stage.depends_on)
+        numbers += (stage.weight, stage.expected, stage.stall_after)
+    for status, count, seconds in snapshot.folded:
+        texts.append(status)
+        numbers += (count, seconds)
+    if snapshot.loop is not None:
+        numbers += (snapshot.loop.repeats, snapshot.loop.limit, snapshot.loop.seconds)
+        texts += (snapshot.loop.kind, *snapshot.loop.keys)
+    return (
+        all(type(number) is int for number in whole)
+        and all(number is None or finite(number) for number in numbers)
+        and all(text is None or isinstance(text, str) for text in texts)
+    )
+
+
+_TEXTS: Final = (
+    "parent_id",
+    "stage",
+    "stall_after_source",
+    "slow_after_source",
+    "health_reason",
+    "stuck_at",
+    "stack",
+    "agent",
+)
+
+
+def presumed(entry: Entry, snapshot: Snapshot) -> Entry:
+    """The operation as it is inferred to be, until it is heard of again."""
+    head = head_of_snapshot(snapshot)._replace(owner=entry.head.owner)
+    return Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry, before=entry)
+
+
+def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Snapshot:
+    """The same as lost, with all its open stages; its sequence is one above the last heard."""
+    moment = snapshot.timestamp if timestamp is None else max(timestamp, snapshot.timestamp)
+    later = snapshot.at(moment)
+    stages = tuple(
+        stage if stage.status.final or stage.status is Status.PENDING else replace(stage, status=Status.LOST)
+        for stage in snapshot.stages
+    )
+    return replace(
+        later,
+        timestamp=moment,
+        status=Status.LOST,
+        reason=reason,
+        sequence=snapshot.sequence + 1,
+        stages=stages,
+        progress=_left_at(later),
+        wait=None,
+    )
+
+
+def _left_at(snapshot: Snapshot) -> Progress:
+    """How far it was: not at 0% where it counted nothing itself, and its innermost stage did."""
+    own = replace(snapshot.progress, eta=None)
+    if own.completed or own.ratio != 0:
+        return own
+    stage = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
+    counted = stage is not None and bool(stage.progress.completed or stage.progress.ratio)
+    return replace(own, ratio=None, ratio_raw=None) if counted else own

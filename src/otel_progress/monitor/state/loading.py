@@ -1,0 +1,148 @@
+"""After a start: what ran before comes from the store into the ledger, a slice at a time, behind what comes in.
+
+Requests are taken and answered meanwhile. An operation that is heard of before its turn is brought at once, with what
+is above and below it, so that what is said meets its stored state. Until all are there nothing is concluded of any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import clock
+from otel_progress.monitor.state.restore import entry_of, process_of, shown_of
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.state.ledger import Entry, Ledger
+    from otel_progress.monitor.state.saved import Kept
+    from otel_progress.monitor.state.store import Store
+
+SLICE: Final = 256
+"""Operations loaded at a time; a request waits for one slice at the most."""
+BELOW: Final = 2_000
+"""The most ended operations that come with a slice, as parts of those that run."""
+DEPTH: Final = 16
+"""So far above and below an operation that is heard of the others come with it."""
+
+
+class Loading:
+    """Brings operations into a ledger; it belongs to the thread of the core.
+
+    Attributes:
+        of: how many operations were not over at the start.
+        loaded: how many of them are in the ledger, or were over before their turn.
+        done: whether nothing is to be brought any more.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        on_loaded: Callable[[list[tuple[Kept, Entry]]], None],
+        is_newer: Callable[[str], bool],
+    ) -> None:
+        """Nothing is brought yet.
+
+        Args:
+            store: where they are.
+            ledger: where they come to.
+            on_loaded: called with those that came.
+            is_newer: whether something is known of an operation that the store does not have yet.
+        """
+        self.of, self._last = store.open_count()
+        self.loaded = 0
+        self.done = self.of == 0
+        self._store = store
+        self._ledger = ledger
+        self._on_loaded = on_loaded
+        self._is_newer = is_newer
+        self._after = 0
+
+    def told(self) -> dict[str, int] | None:
+        """What answers say of it; None when all is there."""
+        return None if self.done else {"loaded": min(self.loaded, self.of), "of": self.of}
+
+    def step(self) -> None:
+        """Bring the next slice.
+
+        Raises:
+            StoreError: where it can't be read; it is tried again by the next call.
+        """
+        kept, after = self._store.open_slice(self._after, self._last, SLICE)
+        self._bring(kept)
+        self._after = after
+        self.loaded += len(kept)
+        self.done = len(kept) < SLICE
+
+    def meet(self, operation_id: str, parent_id: str | None) -> None:
+        """Something is said of an operation: it must be there, with those above and below it.
+
+        Raises:
+            StoreError: where they can't be read.
+        """
+        if self.done or operation_id in self._ledger.operations:
+            return
+        found = self._one(operation_id)
+        above = parent_id if found is None else found.parent_id
+        kept = [] if found is None else [found]
+        for _ in range(DEPTH):
+            one = None if above is None or above in self._ledger.operations else self._one(above)
+            if one is None or one in kept:
+                break
+            kept.append(one)
+            above = one.parent_id
+        level = [operation_id]
+        for _ in range(DEPTH):
+            below = self._store.below(level, BELOW)
+            level = [one.operation_id for one in below if one.operation_id not in self._ledger.operations]
+            kept += below
+            if not level:
+                break
+        self._bring(kept)
+
+    def meet_process(self, instance: str) -> None:
+        """A process is heard: what it said of its heartbeats before must be known.
+
+        Raises:
+            StoreError: where it can't be read.
+        """
+        if not self.done:
+            self._bring_processes({instance})
+
+    def _one(self, operation_id: str) -> Kept | None:
+        return None if self._is_newer(operation_id) else self._store.recall(operation_id)
+
+    def _bring(self, kept: list[Kept]) -> None:
+        found = {one.operation_id: one for one in kept if self._is_missing(one)}
+        level = list(found)
+        while level and len(found) < len(kept) + BELOW:
+            below = self._store.below(level, BELOW, ended=True)
+            new = {one.operation_id: one for one in below if one.operation_id not in found and self._is_missing(one)}
+            found |= new
+            level = list(new)
+        self._bring_processes({one.instance for one in found.values()})
+        now, wall = clock.monotonic(), clock.time_ns() / 1e9
+        ledger = self._ledger
+        revision, hook, ledger.on_change = ledger.revision, ledger.on_change, None
+        try:
+            brought = []
+            for one in found.values():
+                entry = entry_of(one, now - max(0.0, wall - one.timestamp))
+                ledger.restore(entry)
+                shown = shown_of(one.rolled)
+                if shown is not None and entry.open:
+                    ledger.rolled[one.operation_id] = one.attempt, shown
+                brought.append((one, entry))
+        finally:
+            ledger.revision, ledger.on_change = revision, hook
+        self._on_loaded(brought)
+
+    def _is_missing(self, one: Kept) -> bool:
+        return one.operation_id not in self._ledger.operations and not self._is_newer(one.operation_id)
+
+    def _bring_processes(self, instances: Iterable[str]) -> None:
+        known: dict[str, Any] = self._ledger.processes
+        now, wall = clock.monotonic(), clock.time_ns() / 1e9
+        missing = [instance for instance in instances if instance not in known]
+        for one in self._store.processes(missing) if missing else ():
+            known[one.instance] = process_of(one, now - max(0.0, wall - one.heard_at))

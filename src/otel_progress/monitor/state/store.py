@@ -1,0 +1,775 @@
+"""What the monitor knows, in a file: the state of operations, their history, their processes, and what waits to leave.
+
+What `write` returned from outlives the death of the process (SIGKILL too): it is in the hands of the operating system.
+It is not forced onto the disk each time, so a power cut may take the last seconds, back to the last checkpoint; the
+file stays whole. One thread writes and prunes; any thread reads, on a connection of its own, and never for long.
+"""
+
+# ruff: noqa: S608  # what is put into SQL here are names of columns, and marks; values are bound
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from otel_progress import clock, files
+from otel_progress.errors import InvalidArgument, ProgressError
+from otel_progress.model.status import Status
+from otel_progress.monitor.state.file_identity import Place
+from otel_progress.monitor.state.saved import Batch, Event, Kept, Known, Query
+
+DAYS: Final = 30.0
+BYTES: Final = 1024 * 1024 * 1024
+TIGHT: Final = 1_000
+"""So many events are kept of one that runs where the file is too large, before anything that is over goes."""
+EVENTS: Final = 10_000
+"""The most events that are kept of an operation that runs."""
+PROCESSES: Final = 20_000
+"""The most processes that are kept."""
+KEYS: Final = 50_000
+"""The most operations whose number is remembered in memory."""
+READERS: Final = 8
+"""The most connections for reading that stay open."""
+BUSY_SECONDS: Final = 2.0
+"""How long a write waits for another program that holds the file."""
+WAL_PAGES: Final = 4096
+"""So many pages gather in the log before they go into the file: each goes once, however often it changed."""
+LOG_BYTES: Final = WAL_PAGES * 4096
+"""The size in bytes to which SQLite cuts the log when it begins anew."""
+WAL_BYTES: Final = 4 * LOG_BYTES
+"""Where the log is larger, as somebody always read, the writer waits for a moment in which nobody does."""
+WAL_HEAD: Final = 32
+FRAME_HEAD: Final = 24
+LOOK_EVERY: Final = 64
+"""So many batches are written from one look at the size of the log to the next."""
+FREE_PAGES: Final = 1024
+"""Free pages that stay in the file, for what comes next."""
+CACHE_KIB: Final = 16 * 1024
+TRIMMED: Final = 2_000
+"""Running operations whose history one call checks for its length, while there is room."""
+CHUNK: Final = 5_000
+"""The most rows that are deleted in one transaction."""
+LOST: Final = (
+    "so what comes in now would be lost: nothing is taken. Put it back as it was and it goes on, or restart the "
+    "monitor and it begins with what is there"
+)
+"""What to do where the file is not what is written to."""
+_APPLICATION: Final = 0x6F747067
+"""What marks a file as ours."""
+_OPEN: Final = frozenset(status.value for status in Status if not status.final)
+_MINE: Final = "operation = (SELECT key FROM operations WHERE operation_id = ?)"
+_DAY: Final = 86_400.0
+_INTEGER: Final = 2**63 - 1
+_OURS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+"""Errors about what is written, not about the file."""
+_KEPT: Final = ", ".join(Kept._fields)
+_EVENT: Final = ", ".join(Event._fields[1:])
+
+
+def _upsert(table: str, columns: Sequence[str], key: str) -> str:
+    changed = ", ".join(f"{column} = excluded.{column}" for column in columns if column != key)
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {changed}"
+
+
+_PUT_OPERATION: Final = _upsert("operations", (*Kept._fields, "ended"), "operation_id")
+_PUT_PROCESS: Final = _upsert("processes", Known._fields, "instance")
+_PUT_NUMBER: Final = _upsert("numbers", ("name", "value"), "name")
+_ADD_EVENT: Final = (
+    f"INSERT INTO events (operation, {_EVENT}) VALUES ({', '.join('?' * len(Event._fields))}) "
+    "ON CONFLICT (operation, started_at, attempt, sequence) DO NOTHING"
+)
+
+
+class StoreError(ProgressError):
+    """The file can't be read or written; the text says what to do.
+
+    `passing` tells that the same may work later: nothing is lost if it is tried again.
+    """
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        """With what is wrong and what to do."""
+        super().__init__(text)
+        self.passing = passing
+
+
+def _explain(error: sqlite3.Error, path: Path) -> StoreError:
+    """What SQLite says, in words that help; by its text, as Python 3.10 hides the code."""
+    said = str(error)
+    other = "keep it for a look, and start with another --db"
+    if "locked" in said or "busy" in said:
+        return StoreError(f"another program holds {path}: close it there; it is tried again", passing=True)
+    if "is full" in said:
+        return StoreError(f"the disk of {path} is full: make room; it is tried again", passing=True)
+    if "I/O error" in said:
+        return StoreError(f"{path} can't be written ({said}): look at its disk; it is tried again", passing=True)
+    if "malformed" in said:
+        return StoreError(f"{path} is damaged ({said}): {other}")
+    if "not a database" in said:
+        return StoreError(f"{path} is not a database, or its beginning is damaged: {other}")
+    if "readonly" in said or "unable to open" in said:
+        return StoreError(f"{path} can't be written ({said}): allow it, or start with another --db")
+    return StoreError(f"{path} can't be used ({said}): {other}")
+
+
+class Store:
+    """The file of one monitor.
+
+    Attributes:
+        path: where it is.
+        strays: events that were not kept, as their operation is not.
+        aged: operations that went for their age.
+        squeezed: operations that went for lack of room.
+        trimmed: events that went from the history of operations that run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, keep_days: float = DAYS, most_bytes: int = BYTES) -> None:
+        """Open the file, and make it where there is none.
+
+        Raises:
+            StoreError: where it is in use, damaged, not ours, made by a newer version, or can't be written.
+        """
+        self.strays = self.aged = self.squeezed = self.trimmed = 0
+        self._keep = keep_days * _DAY
+        self._most = most_bytes
+        self._keys: dict[str, int] = {}
+        self._readers: list[sqlite3.Connection] = []
+        self._examined: list[sqlite3.Connection] = []
+        self._closed = False
+        self._trimmed_to = 0
+        self._look_in = LOOK_EVERY
+        self.path = Path(path)
+        self._db: sqlite3.Connection | None = None
+        self._place: Place | None = None
+        try:
+            files.make_folder(Path(os.path.abspath(path)).parent)
+            self.path = files.resolve(path)
+            files.make_folder(self.path.parent)
+            self._lock = files.Lock(f"{self.path}.lock")
+        except files.Held as held:
+            raise self._taken(held.pid) from None
+        except OSError as error:
+            raise self._unopened(error) from None
+        try:
+            # Not before the lock: to close a file ends all locks of SQLite on it.
+            for name in ("-wal", "-shm", "-journal"):  # SQLite would put what is in them into the file
+                files.tighten(f"{self.path}{name}")
+            self._place = Place(self.path, LOG_BYTES)
+            self._db = _connect(str(self.path))
+            self._prepare(self._db)
+            self._place.begin(self._log_needed)
+        except OSError as error:
+            self.close()
+            raise self._unopened(error) from None
+        except sqlite3.Error as error:
+            self.close()
+            raise _explain(error, self.path) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _taken(self, pid: int | None) -> StoreError:
+        who = "" if pid is None else f" (pid {pid})"
+        return StoreError(f"{self.path} is in use by another monitor{who}: stop that one, or start with another --db")
+
+    def _unopened(self, error: OSError) -> StoreError:
+        if isinstance(error, files.Unsafe):
+            return StoreError(f"{self.path} can't be used: {error}")
+        return StoreError(
+            f"{self.path} can't be opened ({error.strerror}): allow it, make room, or start with another --db"
+        )
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        version = _one(db, "PRAGMA user_version")
+        if _one(db, "SELECT count(*) FROM sqlite_master"):
+            if _one(db, "PRAGMA application_id") != _APPLICATION:
+                raise StoreError(f"{self.path} is the database of another program: start with another --db")
+        else:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # it is heard before the first table alone
+        scripts = migrations()
+        if version > len(scripts):
+            raise StoreError(
+                f"{self.path} was made by a newer version of otel-progress: "
+                "install that one, or start with another --db"
+            )
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+        for number, script in enumerate(scripts[version:], version + 1):
+            mark = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {number};"
+            db.executescript(f"BEGIN IMMEDIATE; {script}; {mark} COMMIT;")
+
+    def close(self) -> None:
+        """Let the file go, when the thread that writes is through; it may be called twice."""
+        self._closed = True
+        self.interrupt()
+        while self._readers:
+            with suppress(IndexError):
+                self._readers.pop().close()
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._checkpoint(self._db)
+            self._db.close()
+            self._db = None
+        if self._place is not None:
+            self._place.close()
+        self._lock.release()
+
+    # -- writing, by one thread
+
+    def write(self, batch: Batch) -> None:
+        """Write all of it, or nothing; what was written before is not written twice.
+
+        Text that can't be stored (half a surrogate pair) is escaped, a number that can't becomes one that can.
+
+        Raises:
+            StoreError: where it could not be written; nothing of it is in the file then.
+        """
+        self.check()
+        try:
+            self._write(batch)
+        except (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError):
+            self._write(_storable(batch))
+        self.check()
+        self._look_in -= 1
+        if self._look_in <= 0:
+            self._look_in = LOOK_EVERY
+            self._bound_log()
+
+    def check(self) -> None:
+        """See whether a restart would read what is written; to be called each second where nothing is.
+
+        Raises:
+            StoreError: where the file was removed, replaced or cut off under us.
+        """
+        if self._place is None or self._closed:
+            return
+        what = self._place.lost()
+        if what is not None:
+            raise StoreError(f"{what}, {LOST}")
+        try:
+            self._lock.renew()
+        except files.Held as held:
+            raise self._taken(held.pid) from None
+        except OSError as error:
+            raise self._unopened(error) from None
+
+    def _write(self, batch: Batch) -> None:
+        with self._transaction() as db:
+            if batch.operations:
+                db.executemany(_PUT_OPERATION, [(*kept, kept.status not in _OPEN) for kept in batch.operations])
+                db.execute(_PUT_NUMBER, ("revision", max(kept.revision for kept in batch.operations)))
+            strays = self._add_events(db, batch.events)
+            if batch.processes:
+                db.executemany(_PUT_PROCESS, batch.processes)
+            if batch.outgoing:
+                rows = [(signal, len(body), body) for signal, body in batch.outgoing]
+                db.executemany("INSERT INTO outgoing (signal, size, body) VALUES (?, ?, ?)", rows)
+            if batch.sent:
+                db.executemany("DELETE FROM outgoing WHERE id = ?", [(id,) for id in batch.sent])
+        self.strays += strays
+
+    def _add_events(self, db: sqlite3.Connection, events: Sequence[Event]) -> int:
+        """Returns how many were of no operation that is stored."""
+        rows = []
+        known = self._keys
+        for event in events:
+            key = known.get(event[0]) or self._find_key(db, event[0])
+            if key is not None:
+                rows.append((key, *event[1:]))
+        if rows:
+            db.executemany(_ADD_EVENT, rows)
+        return len(events) - len(rows)
+
+    def _find_key(self, db: sqlite3.Connection, operation_id: str) -> int | None:
+        found = db.execute("SELECT key FROM operations WHERE operation_id = ?", (operation_id,)).fetchone()
+        if found is None:
+            return None
+        if len(self._keys) >= KEYS:
+            del self._keys[next(iter(self._keys))]
+        key: int = found[0]
+        self._keys[operation_id] = key
+        return key
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = self._db
+        if db is None:
+            raise self._is_closed()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except BaseException as error:
+            self._keys.clear()  # numbers that were given in it are void
+            with suppress(sqlite3.Error):
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _OURS):
+                raise _explain(error, self.path) from None
+            raise
+
+    # -- making room, by the same thread
+
+    def prune(self, now: float, *, seconds: float = 0.25, gone: Callable[[list[str]], None] | None = None) -> int:
+        """Let go what is too old or too much, for about so many seconds; call it again while it returns more than 0.
+
+        Operations that are over go by age, then the oldest of them by size; of one that runs only events beyond the
+        newest 10,000 go.
+
+        Args:
+            now: in Unix seconds.
+            seconds: about how long it may take.
+            gone: is told the ids of operations that went.
+
+        Returns:
+            How many operations and events of running ones went.
+
+        Raises:
+            StoreError: where the file can't be written.
+        """
+        deadline = clock.monotonic() + seconds
+        before = now - self._keep
+        gone = gone or (lambda _: None)
+        aged = self._forget(deadline, lambda: self._oldest(before), gone)
+        trimmed = self._trim(deadline, TIGHT, -1) if self._too_large() else self._trim(deadline, EVENTS, TRIMMED)
+        squeezed = self._forget(deadline, lambda: self._oldest(math.inf) if self._too_large() else [], gone)
+        self.aged += aged
+        self.squeezed += squeezed
+        self.trimmed += trimmed
+        with self._transaction() as db:
+            db.execute(
+                "DELETE FROM processes WHERE heard_at < max(?, ifnull((SELECT heard_at FROM processes "
+                "ORDER BY heard_at DESC LIMIT 1 OFFSET ?), ?)) AND instance NOT IN "
+                "(SELECT instance FROM operations WHERE ended = 0)",
+                (before, PROCESSES - 1, before),
+            )
+        self._shrink(deadline)
+        return aged + squeezed + trimmed
+
+    def _oldest(self, before: float) -> list[Any]:
+        return self._read(
+            "SELECT key, operation_id FROM operations WHERE ended = 1 AND timestamp <= ? ORDER BY timestamp LIMIT 100",
+            (before,),
+        )
+
+    def _forget(self, deadline: float, find: Callable[[], list[Any]], gone: Callable[[list[str]], None]) -> int:
+        """The history of an operation goes first, so nothing is left behind where the process dies between."""
+        went = 0
+        while clock.monotonic() < deadline and (found := find()):
+            ids: list[str] = []
+            with self._transaction() as db:
+                left = CHUNK
+                for key, operation_id in found:
+                    sql = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE operation = ? LIMIT ?)"
+                    left -= db.execute(sql, (key, left)).rowcount
+                    if left <= 0:
+                        break
+                    db.execute("DELETE FROM operations WHERE key = ?", (key,))
+                    ids.append(operation_id)
+            for operation_id in ids:
+                self._keys.pop(operation_id, None)
+            went += len(ids)
+            gone(ids)
+        return went
+
+    def _trim(self, deadline: float, most: int, looks: int) -> int:
+        """Shorten histories of so many that run (-1: all), in turn; the next call goes on from there."""
+        went = 0
+        keys = self._read(
+            "SELECT key FROM operations WHERE ended = 0 AND key > ? ORDER BY key LIMIT ?", (self._trimmed_to, looks)
+        )
+        for (key,) in keys:
+            last = self._read(
+                "SELECT id FROM events WHERE operation = ? ORDER BY id DESC LIMIT 1 OFFSET ?", (key, most)
+            )
+            removed = CHUNK if last else 0
+            while removed == CHUNK and clock.monotonic() < deadline:
+                with self._transaction() as db:
+                    removed = db.execute(
+                        "DELETE FROM events WHERE id IN "
+                        "(SELECT id FROM events WHERE operation = ? AND id <= ? ORDER BY id LIMIT ?)",
+                        (key, last[0][0], CHUNK),
+                    ).rowcount
+                went += removed
+            if clock.monotonic() >= deadline:
+                self._trimmed_to = key - 1
+                return went
+        self._trimmed_to = keys[-1][0] if len(keys) == looks else 0
+        return went
+
+    def _too_large(self) -> bool:
+        """Whether there is too much; what waits to leave has a limit of its own."""
+        pages = self._read("SELECT page_count - freelist_count FROM pragma_page_count(), pragma_freelist_count()")[0][0]
+        used: int = pages * self._read("PRAGMA page_size")[0][0]
+        if used <= self._most:
+            return False
+        waiting: int = self._read("SELECT ifnull(sum(size), 0) FROM outgoing")[0][0]
+        return used - waiting > self._most
+
+    def _shrink(self, deadline: float) -> None:
+        """Give free pages back to the disk."""
+        db = self._db
+        if db is None:
+            return
+        try:
+            while _one(db, "PRAGMA freelist_count") > FREE_PAGES and clock.monotonic() < deadline:
+                db.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")  # execute() would take one page
+            self._checkpoint(db)
+        except sqlite3.Error as error:
+            raise _explain(error, self.path) from None
+
+    def _bound_log(self) -> None:
+        """Every reader goes on after a moment, so the wait is short; a failure here harms nothing that is written."""
+        with suppress(OSError, sqlite3.Error):
+            if self._db is not None and os.stat(f"{self.path}-wal").st_size > WAL_BYTES:
+                self.interrupt()
+                self._checkpoint(self._db, wait=BUSY_SECONDS)
+
+    def _checkpoint(self, db: sqlite3.Connection, *, wait: float = 0.0) -> None:
+        """Empty the log, unless somebody reads for so long; not into a file that is not ours any more."""
+        if self._place is not None and self._place.lost() is not None:
+            return
+        db.execute(f"PRAGMA busy_timeout = {wait * 1000:.0f}")
+        try:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if self._place is not None:
+                self._place.emptied()
+        finally:
+            db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+
+    def _log_needed(self) -> int:
+        """How many bytes of the log hold what is not in the file; what can't be read of it is needed, too."""
+        assert self._db is not None
+        try:
+            _, frames, _ = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return 0 if frames <= 0 else WAL_HEAD + frames * (_one(self._db, "PRAGMA page_size") + FRAME_HEAD)
+        except sqlite3.Error:
+            return LOG_BYTES
+
+    # -- reading, by any thread
+
+    def open_operations(self) -> list[Kept]:
+        """Those that are not over."""
+        return [_kept(row) for row in self._read(f"SELECT {_KEPT} FROM operations WHERE ended = 0")]
+
+    def open_count(self) -> tuple[int, int]:
+        """How many are not over, and the key of the newest of them."""
+        found = self._read("SELECT count(*), ifnull(max(key), 0) FROM operations WHERE ended = 0")[0]
+        return int(found[0]), int(found[1])
+
+    def open_slice(self, after: int, last: int, limit: int) -> tuple[list[Kept], int]:
+        """Those that are not over, by their keys from one to another, and the key to go on after."""
+        sql = f"SELECT key, {_KEPT} FROM operations WHERE ended = 0 AND key > ? AND key <= ? ORDER BY key LIMIT ?"
+        rows = self._read(sql, (after, last, limit))
+        return [_kept(row[1:]) for row in rows], rows[-1][0] if rows else last
+
+    def below(self, parent_ids: Iterable[str], limit: int, *, ended: bool = False) -> list[Kept]:
+        """What is part of these operations, the newest first; all of it, or only what is over."""
+        found: list[Kept] = []
+        only = "AND +ended = 1 " if ended else ""
+        wanted = list(dict.fromkeys(parent_ids))
+        for at in range(0, len(wanted), 500):
+            some = wanted[at : at + 500]
+            sql = f"SELECT {_KEPT} FROM operations WHERE parent_id IN ({_marks(some)}) {only}ORDER BY key DESC LIMIT ?"
+            found += [_kept(row) for row in self._read(sql, (*some, limit - len(found)))]
+        return found
+
+    def recall(self, operation_id: str) -> Kept | None:
+        """One of them, over or not; None where it is not stored."""
+        found = self._read(f"SELECT {_KEPT} FROM operations WHERE operation_id = ?", (operation_id,))
+        return _kept(found[0]) if found else None
+
+    def children(self, parent_id: str, limit: int) -> list[Kept]:
+        """What is part of an operation, over or not, the newest first."""
+        sql = f"SELECT {_KEPT} FROM operations WHERE parent_id = ? ORDER BY key DESC LIMIT ?"
+        return [_kept(row) for row in self._read(sql, (parent_id, limit))]
+
+    def child_counts(self, parent_ids: Iterable[str]) -> dict[str, int]:
+        """How many parts each of these has; those without any are left out."""
+        sql = "SELECT parent_id, count(*) FROM operations WHERE parent_id IN (%s) GROUP BY parent_id"
+        return dict(self._read_of(sql, parent_ids))
+
+    def processes(self, instances: Iterable[str]) -> list[Known]:
+        """Those of these that are known."""
+        sql = f"SELECT {', '.join(Known._fields)} FROM processes WHERE instance IN (%s)"
+        return [Known(*row) for row in self._read_of(sql, instances)]
+
+    def newest_revision(self) -> int:
+        """The highest that was ever written."""
+        found = self._read("SELECT value FROM numbers WHERE name = 'revision'")
+        return int(found[0][0]) if found else 0
+
+    def ended(self, query: Query, limit: int, cursor: str | None = None) -> tuple[list[Kept], str | None]:
+        """Operations that are over, the newest end first, and where to go on; None where there are no more.
+
+        Raises:
+            InvalidArgument: for a cursor that is none.
+        """
+        where, given = _where(query)
+        if cursor is not None:
+            where += " AND (timestamp, operation_id) < (?, ?)"
+            given += _from_cursor(cursor)
+        sql = f"SELECT {_KEPT} FROM operations WHERE {where} ORDER BY timestamp DESC, operation_id DESC LIMIT ?"
+        rows = [_kept(row) for row in self._read(sql, (*given, limit + 1))]
+        if len(rows) <= limit:
+            return rows, None
+        del rows[limit:]
+        return rows, _to_cursor(rows[-1]) if rows else None
+
+    def count(self, query: Query) -> int:
+        """How many operations that are over are meant."""
+        where, given = _where(query)
+        return int(self._read(f"SELECT count(*) FROM operations WHERE {where}", given)[0][0])
+
+    def counts(self, query: Query) -> dict[str, int]:
+        """How many operations that are over are meant, by their status."""
+        where, given = _where(query)
+        return dict(self._read(f"SELECT status, count(*) FROM operations WHERE {where} GROUP BY status", given))
+
+    def attempt_at(self, operation_id: str, started_at: float) -> int | None:
+        """Which attempt of an operation began then, by its history."""
+        sql = (
+            "SELECT attempt FROM events WHERE operation = (SELECT key FROM operations WHERE operation_id = ?) "
+            "AND started_at = ? ORDER BY id DESC LIMIT 1"
+        )
+        found = self._read(sql, (operation_id, started_at))
+        return int(found[0][0]) if found else None
+
+    def has_event(self, operation_id: str, started_at: float, sequence: int, name: str) -> bool:
+        """Whether this event is in the history of an operation."""
+        sql = (
+            "SELECT 1 FROM events WHERE operation = (SELECT key FROM operations WHERE operation_id = ?) "
+            "AND started_at = ? AND sequence = ? AND event = ? LIMIT 1"
+        )
+        return bool(self._read(sql, (operation_id, started_at, sequence, name)))
+
+    def events(
+        self,
+        operation_id: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        names: Sequence[str] | None = None,
+        limit: int = 200,
+    ) -> list[tuple[int, Event]]:
+        """The history of an operation with the number of each event, as they came in, oldest first.
+
+        Args:
+            operation_id: whose.
+            after: only those with a higher number, from the oldest on.
+            before: only those with a lower number, and of them the newest.
+            names: only events of these names.
+            limit: at most so many.
+        """
+        where = "operation = (SELECT key FROM operations WHERE operation_id = ?) AND id > ?"
+        given: list[Any] = [operation_id, after]
+        if before is not None:
+            where += " AND id < ?"
+            given.append(before)
+        if names is not None:
+            where += f" AND event IN ({_marks(names)})"
+            given += names
+        order = "ASC" if before is None else "DESC"
+        inner = f"SELECT id FROM events WHERE {where} ORDER BY id {order} LIMIT ?"  # the index alone is sorted
+        rows = self._read(f"SELECT id, {_EVENT} FROM events WHERE id IN ({inner}) ORDER BY id", (*given, limit))
+        return [(row[0], Event(operation_id, *row[1:])) for row in rows]
+
+    def count_events(self, operation_id: str, after: int, until: int) -> int:
+        """How many events of an operation have a number above the one and up to the other."""
+        return int(self._read(f"SELECT count(*) FROM events WHERE {_MINE} AND id > ? AND id <= ?",
+                              (operation_id, after, until))[0][0])  # fmt: skip
+
+    def event_after(self, operation_id: str, number: int, distance: int) -> int:
+        """The number of the event that is so many after this one; 0 where there is none."""
+        sql = f"SELECT id FROM events WHERE {_MINE} AND id > ? ORDER BY id LIMIT 1 OFFSET ?"
+        found = self._read(sql, (operation_id, number, distance - 1))
+        return int(found[0][0]) if found else 0
+
+    def event_before(self, operation_id: str, number: int, distance: int) -> int:
+        """The number of the event that is so many before this one; 0 where there is none."""
+        sql = f"SELECT id FROM events WHERE {_MINE} AND id < ? ORDER BY id DESC LIMIT 1 OFFSET ?"
+        found = self._read(sql, (operation_id, number, distance - 1))
+        return int(found[0][0]) if found else 0
+
+    def newest_event_id(self) -> int:
+        """The highest number that an event has, or had; 0 before the first."""
+        found = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        return int(found[0][0]) if found else 0
+
+    def outgoing(self, signal: str, limit_bytes: int, *, after: int = 0) -> list[tuple[int, bytes]]:
+        """The oldest requests that wait, with their ids: so many that they fit in the limit, yet at least one."""
+        ids: list[int] = []
+        for id, size in self.outgoing_sizes(signal, after=after):
+            limit_bytes -= size
+            if ids and limit_bytes < 0:
+                break
+            ids.append(id)
+        if not ids:
+            return []
+        sql = "SELECT id, body FROM outgoing WHERE signal = ? AND id BETWEEN ? AND ? ORDER BY id"
+        return self._read(sql, (signal, ids[0], ids[-1]))
+
+    def outgoing_sizes(self, signal: str, *, after: int = 0, limit: int = 1000) -> list[tuple[int, int]]:
+        """The ids and sizes of the oldest that wait."""
+        sql = "SELECT id, size FROM outgoing WHERE signal = ? AND id > ? ORDER BY id LIMIT ?"
+        return self._read(sql, (signal, after, limit))
+
+    def outgoing_bytes(self, signal: str, *, after: int = 0) -> int:
+        """How much waits."""
+        sql = "SELECT ifnull(sum(size), 0) FROM outgoing WHERE signal = ? AND id > ?"
+        return int(self._read(sql, (signal, after))[0][0])
+
+    # -- connections for reading
+
+    def _read(self, sql: str, given: Sequence[Any] = ()) -> list[Any]:
+        """All rows at once: what is read slowly would keep the log from being emptied."""
+        try:
+            db = self._readers.pop()
+        except IndexError:
+            db = self._reader()
+        try:
+            try:
+                return db.execute(sql, given).fetchall()
+            except (UnicodeEncodeError, OverflowError):
+                return db.execute(sql, [_bent(value) for value in given]).fetchall()
+        except sqlite3.Error as error:
+            raise _explain(error, self.path) from None
+        finally:
+            if self._closed or len(self._readers) >= READERS:
+                db.close()
+            else:
+                self._readers.append(db)
+
+    def _read_of(self, sql: str, values: Iterable[str]) -> Iterator[Any]:
+        wanted = list(dict.fromkeys(values))
+        for at in range(0, len(wanted), 500):
+            some = wanted[at : at + 500]
+            yield from self._read(sql % _marks(some), some)
+
+    def _reader(self) -> sqlite3.Connection:
+        if self._closed:
+            raise self._is_closed()
+        try:
+            db = _connect(f"file:{quote(str(self.path))}?mode=ro", uri=True)
+            db.execute("PRAGMA query_only = ON")
+        except sqlite3.Error as error:
+            raise _explain(error, self.path) from None
+        return db
+
+    @contextmanager
+    def examining(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read all of the file with; `interrupt` breaks it off, also where the log grows too large.
+
+        Raises:
+            StoreError: where the file can't be opened.
+        """
+        db = self._reader()
+        self._examined.append(db)
+        try:
+            yield db
+        finally:
+            self._examined.remove(db)
+            db.close()
+
+    def interrupt(self) -> None:
+        """Break off what is examined."""
+        for db in tuple(self._examined):
+            with suppress(sqlite3.Error):
+                db.interrupt()
+
+    def _is_closed(self) -> StoreError:
+        return StoreError(f"{self.path} is closed: open it anew")
+
+
+def migrations() -> list[str]:
+    """The scripts that make the tables, in order; the first makes version 1 of an empty file."""
+    folder = resources.files(__package__).joinpath("sql")
+    found = sorted((int(file.name.partition(".")[0]), file) for file in folder.iterdir() if file.name.endswith(".sql"))
+    return [file.read_text(encoding="utf-8") for _, file in found]
+
+
+def _connect(name: str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri)
+
+
+def _one(db: sqlite3.Connection, sql: str) -> int:
+    return int(db.execute(sql).fetchone()[0])
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _kept(row: Sequence[Any]) -> Kept:
+    kept = Kept._make(row)
+    return kept._replace(presumed=bool(kept.presumed), dead=bool(kept.dead))
+
+
+def _where(query: Query) -> tuple[str, tuple[Any, ...]]:
+    terms = ["ended = 1" if query.parent is None else "+ended = 1"]  # the plus: what has a parent is found by that
+    given: list[Any] = []
+    if query.statuses:
+        terms.append(f"status IN ({_marks(query.statuses)})")
+        given += query.statuses
+    if query.search:
+        terms.append("instr(text, ?) > 0")  # LIKE knows upper and lower case of ASCII alone, and has signs of its own
+        given.append(query.search.lower())
+    others: tuple[tuple[str, str | float | None], ...] = (
+        ("name = ?", query.name),
+        ("timestamp >= ?", query.since),
+        ("timestamp < ?", query.until),
+        ("parent_id = ?", query.parent),
+        ("owner = ?", query.owner),
+    )
+    for term, value in others:
+        if value is not None:
+            terms.append(term)
+            given.append(value)
+    return " AND ".join(terms), tuple(given)
+
+
+def _to_cursor(kept: Kept) -> str:
+    return base64.urlsafe_b64encode(json.dumps([kept.timestamp, kept.operation_id]).encode()).decode()
+
+
+def _from_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        timestamp, operation_id = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
+        if not isinstance(operation_id, str):
+            raise TypeError
+        return float(timestamp), operation_id
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise InvalidArgument("this cursor is none of ours: begin without one") from None
+
+
+def _storable(batch: Batch) -> Batch:
+    return Batch(
+        operations=[Kept(*map(_bent, kept)) for kept in batch.operations],
+        events=[Event(*map(_bent, event)) for event in batch.events],
+        processes=[Known(*map(_bent, known)) for known in batch.processes],
+        outgoing=batch.outgoing,
+        sent=batch.sent,
+    )
+
+
+def _bent(value: Any) -> Any:
+    """The same, or the nearest that SQLite can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, float):
+        return 0.0 if math.isnan(value) else value
+    if isinstance(value, int):
+        return max(-_INTEGER, min(value, _INTEGER))
+    return value

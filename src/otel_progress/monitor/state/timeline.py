@@ -1,0 +1,133 @@
+"""When an operation waited and was stuck, by the events that begin and end that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from otel_progress import semconv as s
+from otel_progress.model.snapshot import StageSnapshot
+from otel_progress.monitor.state.saved import Event
+
+TIMED: Final = (s.WAIT_STARTED, s.WAIT_ENDED, s.STALLED, s.RECOVERED, s.OPERATION_ENDED)
+"""The events that it follows from."""
+INFERRED: Final = 1000
+"""So many events can be inferred after one that was heard, each with a number of its own."""
+
+Json = dict[str, Any]
+
+
+def order(event: Event) -> tuple[int, bool, float]:
+    """What orders events, in whatever order they came in: one that was inferred stands after what it follows."""
+    if event.sequence >= 0:
+        return event.sequence, False, 0.0
+    return -event.sequence // INFERRED, True, event.timestamp
+
+
+def attributes_of(event: Event) -> Json:
+    """What an event said beside the state; none where that can't be read."""
+    try:
+        found = json.loads(event.attributes or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def branches_of(own: Json, stage: str | None) -> list[str]:
+    """The branches that a stall, or the end of one, is about, as people call them."""
+    told = own.get(s.STUCK_BRANCHES)
+    labels = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
+    return labels or [stage or ""]
+
+
+def timeline(
+    events: Iterable[Event], ended_at: float | None = None, stages: Iterable[StageSnapshot] = ()
+) -> list[Json]:
+    """Waits and stalls as spans of time; a stall ends with its stage, as far as these are known, and with all."""
+    told = (event for event in events if event.sequence >= 0 or event.event in (s.STALLED, s.RECOVERED))
+    spans = _Spans({stage.path for stage in stages})
+    for event in sorted(told, key=order):
+        spans.take(event)
+    ends = _ends(stages)
+    for (kind, label), item in spans.open.items():
+        end = ends.get(item["stage"] or label) if kind == "stall" else None
+        if end is not None and end >= item["from"]:
+            item["to"] = end
+        elif ended_at is not None:
+            item["to"] = max(ended_at, item["from"])
+    return spans.found
+
+
+def stuck_branches(events: Iterable[Event]) -> list[str]:
+    """The branches that a history tells to be stuck."""
+    spans = _Spans(set())
+    for event in sorted(events, key=order):
+        spans.take(event)
+    return [label for kind, label in spans.open if kind == "stall"]
+
+
+def _ends(stages: Iterable[StageSnapshot]) -> dict[str, float]:
+    """When the stages ended of which no run goes on."""
+    ends: dict[str, float] = {}
+    runs = set()
+    for stage in stages:
+        if stage.started_at is not None and stage.status.final:
+            ends[stage.path] = max(ends.get(stage.path, 0.0), stage.started_at + stage.elapsed)
+        elif stage.started_at is not None:
+            runs.add(stage.path)
+    return {path: end for path, end in ends.items() if path not in runs}
+
+
+class _Spans:
+    """Spans of time, and those that are open: waits by stage, stalls by branch."""
+
+    def __init__(self, paths: set[str]) -> None:
+        self.found: list[Json] = []
+        self.open: dict[tuple[str, str], Json] = {}
+        self._paths = paths
+
+    def take(self, event: Event) -> None:
+        own = attributes_of(event)
+        if event.event == s.WAIT_STARTED:
+            self._begin(("wait", event.stage or ""), event, event.stage, own.get(s.WAIT_REASON))
+        elif event.event == s.WAIT_ENDED:
+            key = ("wait", event.stage or "")
+            self._end([key] if key in self.open else self._of("wait")[:1], event)
+        elif event.event == s.STALLED:
+            self._stall(event, own)
+        elif event.event == s.RECOVERED:
+            named = own.get(s.STUCK_BRANCHES)  # the process says that all move, the monitor which
+            keys = [("stall", label) for label in branches_of(own, event.stage)] if named else self._of("stall")
+            self._end(keys, event)
+        else:
+            self._end(list(self.open), event)
+
+    def _stall(self, event: Event, own: Json) -> None:
+        """One span for each branch; stage, reason and line of the event are those of the first."""
+        first, *others = branches_of(own, event.stage)
+        item = self._begin(("stall", first), event, event.stage, own.get(s.HEALTH_REASON))
+        if item is not None and isinstance(own.get(s.STUCK_AT), str):
+            item["stuck_at"] = own[s.STUCK_AT]
+        for label in others:
+            stage = label if label in self._paths else label.partition(" in ")[0]
+            if stage in self._paths or not self._paths:
+                self._begin(("stall", label), event, stage, f"stuck since {first} is, too")
+
+    def _begin(self, key: tuple[str, str], event: Event, stage: str | None, reason: object) -> Json | None:
+        if key in self.open:
+            return None
+        reason = reason if isinstance(reason, str) else event.text
+        item = {"kind": key[0], "stage": stage, "from": event.timestamp, "to": None, "reason": reason}
+        self.open[key] = item
+        self.found.append(item)
+        return item
+
+    def _end(self, keys: list[tuple[str, str]], event: Event) -> None:
+        for key in keys:
+            item = self.open.pop(key, None)
+            if item is not None:
+                item["to"] = event.timestamp
+
+    def _of(self, kind: str) -> list[tuple[str, str]]:
+        return [key for key in self.open if key[0] == kind]

@@ -1,0 +1,1 @@
+"""The HTTP API, its streams, and the page."""

@@ -1,0 +1,281 @@
+"""From changes of the core to frames for readers: at most ten times a second, and at most so many rows at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from otel_progress import clock
+from otel_progress.monitor.web.stream import BEAT_SECONDS, ONE, ONE_OF, OWNED, TROUBLE, is_of_one, is_private
+from otel_progress.monitor.web.views import dump, ended_text
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.state.core import Core
+    from otel_progress.monitor.state.ledger import Entry
+    from otel_progress.monitor.state.store import Store
+    from otel_progress.monitor.web.stream import Hub
+    from otel_progress.monitor.web.views import Views
+
+ROWS: Final = 200
+"""The most rows of operations that go on in one frame; those that are over are never held back."""
+COMING: Final = 5.0
+"""So many seconds after its last reader left, or a new one asked for it, a topic of one operation is told what is new:
+one that is on its way, or comes back at once, misses nothing."""
+ALL: Final = "all"
+EVENTS: Final = 500
+FEW: Final = 300
+ANCESTORS: Final = 16
+
+
+def of_owner(owner: str) -> str:
+    """The topic of the operations of one owner."""
+    return f"{OWNED}{owner}"
+
+
+def of_operation(operation_id: str, owner: str | None = None) -> str:
+    """The topic of one operation; who sees only what belongs to an owner has one of their own."""
+    return f"{ONE}{operation_id}" if owner is None else f"{_of_owners(operation_id)}{owner}"
+
+
+def _of_owners(operation_id: str) -> str:
+    """What the topics of one operation begin with that are for owners; the length keeps ids apart."""
+    return f"{ONE_OF}{len(operation_id)} {operation_id} "
+
+
+class Publisher:
+    """Tells readers what changed; it belongs to the server's loop."""
+
+    def __init__(
+        self,
+        core: Core,
+        store: Store,
+        views: Views,
+        hub: Hub,
+        interval: float,
+        on_trouble: Callable[[str | None], None] = lambda _: None,
+    ) -> None:
+        """Look every `interval` seconds; `on_trouble` is told what is wrong with the monitor, and when it is not."""
+        self._on_trouble = on_trouble
+        self._core = core
+        self._store = store
+        self._views = views
+        self._hub = hub
+        self._interval = interval
+        self._pending: dict[str, None] = {}
+        self._causes: dict[str, set[str]] = {}
+        """Of what is to be told, which operations below it changed."""
+        self._shown: dict[str, dict[str, int]] = {}
+        """By private topic about one operation, which revisions of it and of what is below it were told."""
+        self._told: dict[str, int] = {}
+        self._places = views.places
+        self._was_loading = not core.loading.done
+        self.failures = 0
+
+    async def run(self) -> None:
+        """Until it is cancelled. With few readers it looks twice as often: what a frame costs, it costs for each."""
+        tidy_at = beat_at = due = clock.monotonic()
+        while True:
+            due = max(due + self._interval / (2 if self._hub.readers <= FEW else 1), clock.monotonic())
+            await asyncio.sleep(due - clock.monotonic())
+            now = clock.monotonic()
+            try:
+                self.publish()
+            except Exception as error:  # such as a store that can't be read for a moment
+                self._fail(error)
+            if now - tidy_at >= 1:
+                tidy_at = now
+                self._tidy(now)
+            if now - beat_at >= BEAT_SECONDS:
+                beat_at = now
+                self._hub.beat()
+
+    def _tell_trouble(self) -> None:
+        """That the monitor can't do what it is there for is for all to see."""
+        trouble = self._core.trouble
+        if trouble == self._hub.trouble:
+            return
+        self._hub.trouble = trouble
+        self._on_trouble(trouble)
+        for name in self._hub.topics:
+            text = TROUBLE if trouble and is_private(name) else trouble
+            self._hub.publish(name, "trouble", dump({"text": text}))
+
+    def _fail(self, error: Exception) -> None:
+        """What was to be said may be lost: all readers load anew, so no end is."""
+        self.failures += 1
+        self._core.trouble = f"changes can't be told ({type(error).__name__}: {error})"
+        self._pending.clear()
+        self._causes.clear()
+        self._hub.turn()
+        for name, topic in self._hub.topics.items():
+            self._hub.skip(name)
+            for reader in topic.readers:
+                reader.wake()
+
+    def _tidy(self, now: float) -> None:
+        self._hub.tidy(now)
+        for known in (self._told, self._shown):
+            for name in [name for name in known if name not in self._hub.topics]:
+                del known[name]
+
+    def publish(self) -> None:
+        """Say what changed since the last time, as far as it has room."""
+        self._tell_trouble()
+        self._tell_loaded()
+        changed, gone = self._core.changes(), self._core.gone()
+        if changed or gone:
+            self._hub.turn()
+        if not self._hub.topics:  # nobody reads, nor did a moment ago
+            self._pending.clear()
+            self._causes.clear()
+            return
+        if gone:
+            self._tell_gone(gone)
+        if not changed and not self._pending:
+            return
+        for key in changed:
+            self._pending[key] = None
+            for above in self._above(key):
+                self._pending[above] = None
+                self._causes.setdefault(above, set()).add(key)
+        lists = [name for name in self._hub.topics if not is_of_one(name)]
+        chosen = self._choose() if lists else list(self._pending)
+        causes: dict[str, set[str]] = {}
+        for key in chosen:
+            del self._pending[key]
+            causes[key] = self._causes.pop(key, set())
+        if lists:
+            self._tell_lists(chosen, lists)
+        if any(is_of_one(name) for name in self._hub.topics):
+            for key in chosen:
+                self._tell_one(key, causes[key])
+
+    def _tell_loaded(self) -> None:
+        """Who loaded a list before all was there loads it anew."""
+        if self._was_loading and self._core.loading.done:
+            self._was_loading = False
+            self._hub.turn()
+            for name in list(self._hub.topics):
+                if not is_of_one(name):
+                    self._hub.publish(name, "reset", "{}")
+
+    def _tell_gone(self, gone: list[str]) -> None:
+        """Those who see only their own are told of what they were shown; nobody knows any more whose the rest was."""
+        for name, topic in list(self._hub.topics.items()):
+            mine = gone if name == ALL else [] if is_of_one(name) else topic.take_back(gone)
+            if mine is None:
+                self._hub.publish(name, "reset", "{}")
+            for at in range(0, len(mine or ()), ROWS):
+                self._hub.publish(name, "changes", dump({"rows": [], "removed": (mine or [])[at : at + ROWS]}))
+        few = [name for name in self._hub.topics if is_of_one(name)]
+        for key in gone if few else ():
+            name = of_operation(key)
+            for one in few:
+                if one == name or one.startswith(_of_owners(key)):  # of whoever it was
+                    self._hub.publish(one, "gone", "{}")
+
+    def _choose(self) -> list[str]:
+        """All that are over, and of the others those that have waited longest."""
+        operations = self._core.ledger.operations
+        if len(self._pending) <= ROWS:
+            return list(self._pending)
+        ended = [key for key in self._pending if (entry := operations.get(key)) is None or not entry.open]
+        over = set(ended)
+        return [*ended, *islice((key for key in self._pending if key not in over), ROWS)]
+
+    def _above(self, key: str) -> Iterator[str]:
+        """What is above one that changed shows its figures, too."""
+        operations, seen = self._core.ledger.operations, {key}
+        for _ in range(ANCESTORS):
+            entry = operations.get(key)
+            parent = None if entry is None else entry.head.parent_id
+            if parent is None or parent in seen or parent not in operations:
+                return
+            seen.add(parent)
+            yield parent
+            key = parent
+
+    def _tell_lists(self, chosen: list[str], lists: list[str]) -> None:
+        rows: dict[str, list[str]] = {name: [] for name in lists}
+        for key in chosen:
+            entry = self._core.find(key)
+            if entry is None:
+                continue
+            if ALL in rows:
+                rows[ALL] += (text for _, text in self._views.texts([entry]))
+            if len(rows) > (ALL in rows):
+                owner = self._core.owner_of(entry.head) or ""
+                name = of_owner(owner)
+                if name in rows:
+                    views = self._views.of(owner)
+                    texts = [text for _, text in views.texts([entry])]
+                    if texts and self._hub.topic(name).give(key, views.revision(entry)):
+                        rows[name] += texts
+        for name, texts in rows.items():
+            for at in range(0, len(texts), ROWS):
+                part = ",".join(texts[at : at + ROWS])
+                self._hub.publish(name, "changes", f'{{"rows":[{part}],"removed":[]}}')
+
+    def _tell_one(self, key: str, below: set[str]) -> None:
+        """Tell those who see all, and those who see what belongs to its owner."""
+        entry = self._core.find(key)
+        self._tell_topic(key, entry, None)
+        owner = None if entry is None else self._core.owner_of(entry.head)
+        if owner is not None and self._is_new(of_operation(key, owner), owner, (key, *below)):
+            self._tell_topic(key, entry, owner)
+
+    def _is_new(self, name: str, owner: str, ids: Iterable[str]) -> bool:
+        """Whether what this owner sees of any of these is not what was told about a topic."""
+        if name not in self._hub.topics:
+            return False
+        views, told, new = self._views.of(owner), self._shown.setdefault(name, {}), False
+        for key in ids:
+            entry = self._core.find(key)
+            if entry is not None and self._core.owner_of(entry.head) == owner:
+                revision = views.revision(entry)
+                new = new or told.get(key) != revision
+                told[key] = revision
+        return new
+
+    def _tell_topic(self, key: str, entry: Entry | None, owner: str | None) -> None:
+        name = of_operation(key, owner)
+        topic = self._hub.topics.get(name)
+        if topic is None:
+            return
+        if entry is None or entry.open:
+            topic.over = None  # it may run again
+        if not topic.readers and clock.monotonic() - topic.left_at > COMING:
+            self._hub.skip(name)
+            self._told[name] = self._store.newest_event_id()
+            return
+        if entry is None:
+            self._hub.publish(name, "gone", "{}")
+            return
+        self._hub.publish(name, "operation", dump(self._views.of(owner).detail(entry)))
+        self._tell_events(key, name, owner)
+        if not entry.open:
+            self._hub.end(name, ended_text(entry))
+
+    def _tell_events(self, key: str, name: str, owner: str | None) -> None:
+        """Say what is new in the history of an operation that somebody reads."""
+        told = self._told.get(name)
+        if told is None:
+            told = self._told[name] = self._store.newest_event_id()
+        view = self._views.of(owner).event
+        while rows := self._store.events(key, after=told, limit=EVENTS):
+            told = self._told[name] = rows[-1][0]
+            numbered = rows if owner is None else self._places.numbered(key, rows)
+            self._hub.publish(name, "events", dump({"events": [view(*row) for row in numbered]}))
+            if len(rows) < EVENTS:
+                break
+
+    def begin(self, operation_id: str, owner: str | None = None) -> None:
+        """Somebody begins to read about an operation, and has its history up to now."""
+        name = of_operation(operation_id, owner)
+        topic = self._hub.topics.get(name)
+        if name not in self._told or topic is None or not topic.readers:
+            self._told[name] = self._store.newest_event_id()
+            if owner is not None and (entry := self._core.find(operation_id)) is not None:
+                self._shown[name] = {operation_id: self._views.of(owner).revision(entry)}

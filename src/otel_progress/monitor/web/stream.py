@@ -1,0 +1,480 @@
+"""What is new, for many readers at once: each frame is encoded once, and a reader is a place in a ring of frames.
+
+Ids are `EPOCH-SEQUENCE`, and the epoch is fresh with each start: a reader that comes back with an id gets what it
+missed, or is told to load anew. A reader that can't keep up loses its connection, not an end: it comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from starlette.types import Receive, Scope, Send
+
+from otel_progress import clock
+from otel_progress.monitor.intake.bodies import GONE
+from otel_progress.monitor.web.views import dump
+
+FRAMES: Final = 1_200
+FRAME_BYTES: Final = 8 * 1024 * 1024
+"""The most that is kept of what was said, for those who come back."""
+FEW_BYTES: Final = 1024 * 1024
+"""The same for a topic of one operation, of which there may be many."""
+BEAT_SECONDS: Final = 10.0
+SLOW_SECONDS: Final = 10.0
+"""A reader that takes nothing for so long loses its connection."""
+READERS: Final = 5_000
+GIVEN: Final = 20_000
+"""Operations that are known to have been shown to who sees only their own."""
+KEEP_SECONDS: Final = 60.0
+"""So long after its last reader a topic goes on, for those who come back."""
+ONE: Final = "operation "
+ONE_OF: Final = "operation-of "
+"""What the name of a topic begins with that is about one operation."""
+OWNED: Final = "owner "
+"""What the name of a topic begins with that is about all operations of one owner."""
+TROUBLE: Final = "the monitor is in trouble; who runs it finds more in its /health"
+"""What those are told who see only their own: the words may be about others."""
+ENDED: Final = "ended"
+"""The last event about one operation: the stream ends with it."""
+BEAT: Final = b": beat\n\n"
+HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+def is_of_one(topic: str) -> bool:
+    """Whether this is the name of a topic of one operation, and not of a list."""
+    return topic.startswith((ONE, ONE_OF))
+
+
+def is_private(topic: str) -> bool:
+    """Whether a topic is for who sees only their own: its numbers tell nothing of what else goes on."""
+    return topic.startswith((OWNED, ONE_OF))
+
+
+class Numbers:
+    """Numbers of frames, within an epoch of their own."""
+
+    __slots__ = ("epoch", "sequence")
+
+    def __init__(self) -> None:
+        """From the beginning."""
+        self.epoch = os.urandom(4).hex()
+        self.sequence = 0
+
+    @property
+    def position(self) -> str:
+        """The id of the newest frame."""
+        return f"{self.epoch}-{self.sequence}"
+
+    def place(self, after: str | None) -> int | None:
+        """The place that an id stands for; None where it is of another epoch, or none."""
+        epoch, found, number = (after or "").partition("-")
+        if not found or epoch != self.epoch or not number.isdecimal() or len(number) > 18:
+            return None
+        place = int(number)
+        return place if place <= self.sequence else None
+
+    def frame(self, sequence: int, event: str, data: str) -> Frame:
+        """A frame with this number; `data` is JSON in one line."""
+        return Frame(sequence, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
+
+
+class Frame(NamedTuple):
+    """One message: its place, and its bytes as a server-sent event."""
+
+    sequence: int
+    bytes: bytes
+
+    @property
+    def name(self) -> str:
+        """What kind of event it is."""
+        return self._part(1)
+
+    @property
+    def data(self) -> str:
+        """What it says, as JSON."""
+        return self._part(2)
+
+    def text(self) -> str:
+        """The same as a message of a WebSocket."""
+        return f'{{"id":"{self._part(0)}","event":"{self.name}","data":{self.data}}}'
+
+    def _part(self, line: int) -> str:
+        return self.bytes.split(b"\n", 3)[line].partition(b": ")[2].decode()
+
+
+class Reader:
+    """One who reads a topic."""
+
+    __slots__ = ("_wake", "beat", "left", "over", "position", "sending_since", "session", "task")
+
+    def __init__(self, position: int, session: str | None = None) -> None:
+        """It has seen all up to this frame; it is there as long as its session."""
+        self.position = position
+        self.session = session
+        self.left = False
+        """Whether its session is over."""
+        self.over = False
+        self.beat = False
+        self.sending_since: float | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self._wake: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """There is something new."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def wait(self) -> None:
+        """Until there is."""
+        self._wake = asyncio.get_running_loop().create_future()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+
+
+class Topic:
+    """What is said about one thing, and who reads it."""
+
+    def __init__(self, numbers: Numbers, most_bytes: int = FRAME_BYTES) -> None:
+        """From now on."""
+        self.numbers = numbers
+        self._most_bytes = most_bytes
+        self._given: dict[str, int] | None = {}
+        self.readers: set[Reader] = set()
+        self.frames: deque[Frame] = deque()
+        self.missing = numbers.sequence
+        """All up to this frame can't be had any more."""
+        self.left_at = clock.monotonic()
+        self.over: int | None = None
+        """The frame with which it ends, while what it is about has ended."""
+        self._bytes = 0
+
+    def add(self, frame: Frame) -> None:
+        """Say something."""
+        self.frames.append(frame)
+        self._bytes += len(frame.bytes)
+        while len(self.frames) > FRAMES or (self._bytes > self._most_bytes and len(self.frames) > 1):
+            oldest = self.frames.popleft()
+            self._bytes -= len(oldest.bytes)
+            self.missing = oldest.sequence
+        for reader in self.readers:
+            reader.wake()
+
+    def skip(self) -> None:
+        """Something happened that nobody was told."""
+        self.numbers.sequence += 1
+        self.frames.clear()
+        self._bytes = 0
+        self.missing = self.numbers.sequence
+
+    def give(self, operation_id: str, revision: int) -> bool:
+        """Who reads a topic of their own is given a row; whether it is another one than before."""
+        if self._given is None:
+            return True
+        new = self._given.get(operation_id) != revision
+        self._given[operation_id] = revision
+        if len(self._given) > GIVEN:
+            self._given = None
+        return new
+
+    def take_back(self, ids: Iterable[str]) -> list[str] | None:
+        """Which of these were given, and are not any more; None where that is not known."""
+        if self._given is None:
+            return None
+        found = [key for key in ids if key in self._given]
+        for key in found:
+            del self._given[key]
+        return found
+
+    def after(self, position: int) -> list[Frame] | None:
+        """What came after this frame; None where it can't be had any more."""
+        if position < self.missing:
+            return None
+        found: list[Frame] = []
+        for frame in reversed(self.frames):
+            if frame.sequence <= position:
+                break
+            found.append(frame)
+        return found[::-1]
+
+
+class Hub:
+    """All topics; it belongs to the server's loop."""
+
+    def __init__(self, interval: float, version: str) -> None:
+        """Say of each new epoch how often there may be something new."""
+        self.numbers = Numbers()
+        """Of all topics that are not private."""
+        self.valid: Callable[[str], bool] = lambda _: True
+        """Whether a session goes on."""
+        self.topics: dict[str, Topic] = {}
+        self.dropped = 0
+        self.trouble: str | None = None
+        """What is wrong with the monitor itself, in words for its readers."""
+        self._interval = interval
+        self._version = version
+        self._closed = False
+
+    def position(self, topic: str) -> str:
+        """The id of the newest frame of a topic; a private one is kept from now on, as only its own numbers count."""
+        if not is_private(topic):
+            return self.numbers.position
+        found = self.topic(topic)
+        found.left_at = clock.monotonic()
+        return found.numbers.position
+
+    @property
+    def readers(self) -> int:
+        """How many read."""
+        return sum(len(topic.readers) for topic in self.topics.values())
+
+    def topic(self, name: str) -> Topic:
+        """A topic, made where it was not read before."""
+        found = self.topics.get(name)
+        if found is None:
+            numbers = Numbers() if is_private(name) else self.numbers
+            found = self.topics[name] = Topic(numbers, FEW_BYTES if is_of_one(name) else FRAME_BYTES)
+        return found
+
+    def publish(self, topic: str, event: str, data: str) -> None:
+        """Say something about a topic; `data` is JSON in one line."""
+        found = self.topics.get(topic)
+        if found is not None:
+            found.numbers.sequence += 1
+            found.add(found.numbers.frame(found.numbers.sequence, event, data))
+
+    def end(self, topic: str, data: str) -> None:
+        """Say that what a topic is about has ended: those who read it are let go after that."""
+        found = self.topics.get(topic)
+        if found is not None and found.over is None:
+            self.publish(topic, ENDED, data)
+            found.over = found.numbers.sequence
+
+    def has_all(self, topic: str, after: str | None) -> bool:
+        """Whether one who has seen all up to this id has seen all that there is about a topic."""
+        found = self.topics.get(topic)
+        place = None if found is None else found.numbers.place(after)
+        return place is not None and found is not None and found.after(place) == []
+
+    def turn(self) -> None:
+        """Something changed: who read a topic that is forgotten since must load anew."""
+        self.numbers.sequence += 1
+
+    def skip(self, topic: str) -> None:
+        """Something happened, and nobody is there to hear it."""
+        found = self.topics.get(topic)
+        if found is not None:
+            found.skip()
+
+    def tidy(self, now: float) -> None:
+        """To be called each second: forget topics nobody reads, and readers that take nothing or may not any more."""
+        for name, topic in list(self.topics.items()):
+            if topic.readers:
+                topic.left_at = now
+            elif now - topic.left_at > KEEP_SECONDS:
+                del self.topics[name]
+            for reader in tuple(topic.readers):
+                since = reader.sending_since
+                if since is not None and now - since > SLOW_SECONDS and reader.task is not None:
+                    self.dropped += 1
+                    reader.task.cancel()
+                elif reader.session is not None and not self.valid(reader.session):
+                    reader.left = True
+                    reader.wake()
+
+    def beat(self) -> None:
+        """Show all readers that the connection lives."""
+        for topic in self.topics.values():
+            for reader in topic.readers:
+                reader.beat = True
+                reader.wake()
+
+    def close(self) -> None:
+        """End all streams; those who read come back when there is a server again."""
+        self._closed = True
+        for topic in self.topics.values():
+            for reader in topic.readers:
+                reader.wake()
+
+    def begin(
+        self,
+        topic: str,
+        after: str | None,
+        first: Iterable[tuple[str, str]],
+        since: str | None = None,
+        session: str | None = None,
+    ) -> tuple[Reader, list[Frame]]:
+        """A new reader, and what it gets at once: a greeting, and either `reset` or, without an id, `first`.
+
+        Where `first` ends with the end of what it is about, a reader that comes back with an id gets it, too.
+
+        `since` is the position before `first` was made: what was said meanwhile follows it.
+        """
+        numbers = self.topic(topic).numbers
+        place, made = numbers.place(after), numbers.place(since)
+        reader = Reader((numbers.sequence if made is None else made) if place is None else place, session)
+        hello = {
+            "position": numbers.position,
+            "interval": self._interval,
+            "version": self._version,
+            "server_time": clock.time_ns() / 1e9,
+            "trouble": TROUBLE if self.trouble and is_private(topic) else self.trouble,
+        }
+        frames = [numbers.frame(reader.position, "hello", dump(hello))]
+        if after and place is None:
+            frames.append(numbers.frame(reader.position, "reset", "{}"))
+        first = list(first)
+        reader.over = bool(first) and first[-1][0] == ENDED
+        if not after or place is None or reader.over:
+            frames.extend(numbers.frame(numbers.sequence if reader.over else reader.position, *one) for one in first)
+        return reader, frames
+
+    async def follow(
+        self,
+        topic: Topic,
+        reader: Reader,
+        first: list[Frame],
+        say: Callable[[list[Frame]], Any],
+        beat: Callable[[], Any],
+    ) -> None:
+        """Say these frames, then all that is new about a topic, until it ends, the hub closes, or the reader leaves."""
+        reader.task = asyncio.current_task()
+        topic.readers.add(reader)
+        try:
+            await say(first)
+            while not (self._closed or reader.over or reader.left):
+                frames = topic.after(reader.position)
+                if frames is None:
+                    reader.position = topic.numbers.sequence
+                    frames = [topic.numbers.frame(reader.position, "reset", "{}")]
+                elif frames:
+                    reader.position = frames[-1].sequence
+                reader.sending_since = clock.monotonic()
+                if frames:
+                    await say(frames)
+                elif reader.beat:
+                    reader.beat = False
+                    await beat()
+                reader.sending_since = None
+                reader.over = topic.over is not None and reader.position >= topic.over
+                if not frames and not reader.over:
+                    await reader.wait()
+        finally:
+            topic.readers.discard(reader)
+
+
+async def serve_events(
+    hub: Hub,
+    topic: str,
+    after: str | None,
+    first: list[tuple[str, str]],
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    since: str | None = None,
+    session: str | None = None,
+) -> None:
+    """Serve a topic as server-sent events, over one HTTP connection."""
+    reader, frames = hub.begin(topic, after, first, since, session)
+
+    async def say(new: list[Frame]) -> None:
+        await send({"type": "http.response.body", "body": b"".join(frame.bytes for frame in new), "more_body": True})
+
+    async def beat() -> None:
+        await send({"type": "http.response.body", "body": BEAT, "more_body": True})
+
+    await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+    with _until_gone(scope, receive):
+        await hub.follow(hub.topic(topic), reader, frames, say, beat)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@contextlib.contextmanager
+def _until_gone(scope: Scope, receive: Receive) -> Iterator[None]:
+    """Serve until the other side is gone, or is dropped.
+
+    A server that has a list of what to do when it is gone saves a task, and so memory, for each reader.
+
+    Raises:
+        ConnectionAbortedError: when it is.
+    """
+    serving = asyncio.current_task()
+    assert serving is not None
+    gone: list[Callable[[], object]] | None = scope.get(GONE)
+    watching: asyncio.Future[None] | None = None
+    if gone is not None:
+        gone.append(serving.cancel)
+    else:
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            serving.cancel()
+
+        watching = asyncio.ensure_future(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise ConnectionAbortedError from None
+    finally:
+        if gone is not None:
+            gone.remove(serving.cancel)
+        if watching is not None:
+            watching.cancel()
+
+
+async def serve_socket(
+    hub: Hub,
+    topic: str,
+    after: str | None,
+    first: list[tuple[str, str]],
+    receive: Receive,
+    send: Send,
+    *,
+    since: str | None = None,
+    session: str | None = None,
+) -> None:
+    """Serve a topic as messages of a WebSocket; what the other side says is read and not used."""
+    reader, frames = hub.begin(topic, after, first, since, session)
+
+    async def say(new: list[Frame]) -> None:
+        for frame in new:
+            await send({"type": "websocket.send", "text": frame.text()})
+
+    async def beat() -> None:
+        """The server's own pings show that it lives."""
+
+    async def left() -> None:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        main.cancel()
+
+    await receive()
+    await send({"type": "websocket.accept"})
+    main = asyncio.ensure_future(hub.follow(hub.topic(topic), reader, frames, say, beat))
+    gone = asyncio.ensure_future(left())
+    try:
+        await main
+        code, reason = (1000, "it has ended") if reader.over else (1012, "the monitor ends")
+        if reader.left:
+            code, reason = 1008, "the session is over"
+        await send({"type": "websocket.close", "code": code, "reason": reason})
+    except asyncio.CancelledError:
+        if not main.cancelled():
+            main.cancel()
+            raise
+        if not gone.done():
+            await send({"type": "websocket.close", "code": 1013, "reason": "too slow"})
+    finally:
+        gone.cancel()

@@ -1,0 +1,252 @@
+"""The death certificate: what a watcher sends for an operation whose process is proven to be gone.
+
+One log event, and the spans that can't come any more: that of the operation and one for each of its open stages, under
+the original ids, so that the trace is whole. Nobody else may send a span under the id of another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from otel_progress import semconv as s
+from otel_progress.model import wire
+from otel_progress.model.snapshot import Snapshot, StageSnapshot
+from otel_progress.model.status import Status
+from otel_progress.model.summary import seconds
+from otel_progress.model.units import units
+from otel_progress.model.values import TEXT_LENGTH, Drops, Value, value
+from otel_progress.outbound import otlp
+
+STDERR: Final = 16_384
+"""The most characters that are kept of what was last said on stderr."""
+_FIELD: Final = 6
+_KINDS: Final = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
+_ERROR: Final = 2
+_PARENT_KNOWN: Final = 0x100
+_PARENT_REMOTE: Final = 0x200
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process came to its end, as far as it was seen.
+
+    Attributes:
+        code: what it returned.
+        signal: what killed it, such as `SIGKILL`.
+        out_of_memory: whether the kernel killed it for want of memory; None where that can't be told.
+        stderr: the last lines that it wrote there, where that was asked for.
+    """
+
+    code: int | None = None
+    signal: str | None = None
+    out_of_memory: bool | None = None
+    stderr: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+        if self.signal is not None:
+            said = f"its process was killed by {self.signal}"
+        elif self.code is not None:
+            said = f"its process ended with exit code {self.code}"
+        else:
+            said = "its process is gone"
+        return said + (", out of memory" if self.out_of_memory else "")
+
+    @property
+    def attributes(self) -> dict[str, Value]:
+        """As they go with the event and the spans; what is not known is left out."""
+        said: dict[str, Value | None] = {
+            s.EXIT_CODE: self.code,
+            s.EXIT_SIGNAL: self.signal,
+            s.EXIT_OUT_OF_MEMORY: self.out_of_memory,
+            s.EXIT_STDERR: self.stderr[-STDERR:] if self.stderr else None,
+        }
+        return {key: known for key, known in said.items() if known is not None}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Two finished OTLP requests; `traces` is empty where no span may be sent."""
+
+    logs: bytes
+    traces: bytes = b""
+
+
+def certify(lost: Snapshot, exit: Exit, resource: Mapping[str, Any], now: int) -> Certificate:
+    """Close an operation that was lost at its snapshot's time; `now` is in ns since 1970.
+
+    The resource is that of the process that is gone, so all backends file the end with the rest. Spans of a trace
+    that is not sampled would be the only ones of it, so there are none.
+    """
+    about = otlp.resource(_known(resource))
+    scope = otlp.scope(s.SCOPE, _version())
+    span = lost.span
+    traces = b""
+    if span is not None and span.sampled:
+        traces = otlp.envelope(about, scope, _spans(lost, exit))
+    return Certificate(otlp.envelope(about, scope, [_event(lost, exit, now)]), traces)
+
+
+def _version() -> str:
+    from otel_progress import __version__
+
+    return __version__
+
+
+def _event(lost: Snapshot, exit: Exit, now: int) -> bytes:
+    moment = round(lost.timestamp * 1e9)
+    span = lost.span
+    return otlp.log_record(
+        s.OPERATION_ENDED,
+        moment,
+        now,
+        otlp.ERROR,
+        _sentence(lost),
+        otlp.attributes(_FIELD, {**wire.to_attributes(lost), **exit.attributes}),
+        span.trace_id if span else None,
+        span.span_id if span else None,
+        bool(span and span.sampled),
+    )
+
+
+def _sentence(lost: Snapshot) -> str:
+    """The end in words, with how far it was: as the operation counted, else as its innermost stage did."""
+    about = _counted(lost)
+    progress, done = about.progress, ""
+    if progress.completed is not None:
+        done = f", {units(progress.completed, progress.total, progress.unit)}"
+    if progress.percentage is not None:
+        done += f", {progress.percentage:g}%"
+    if isinstance(about, StageSnapshot) and done:
+        done += f" in {about.path}"
+    return f"{lost.name} {lost.status.value} after {seconds(lost.elapsed)}{done} ({lost.reason})"
+
+
+def _counted(lost: Snapshot) -> Snapshot | StageSnapshot:
+    """What tells how far it was: the operation, unless it counted nothing and its innermost stage did."""
+    if lost.progress.completed or lost.progress.ratio:
+        return lost
+    stage = next((stage for stage in reversed(lost.stages) if stage.path == lost.stage), None)
+    told = stage is not None and (stage.progress.completed is not None or stage.progress.ratio is not None)
+    return stage if stage is not None and told else lost
+
+
+def _spans(lost: Snapshot, exit: Exit) -> list[bytes]:
+    """The spans that can't come any more: stages that were open when the process went, then the operation itself."""
+    span = lost.span
+    assert span is not None
+    end = round(lost.timestamp * 1e9)
+    stages = [stage for stage in lost.stages if stage.span_id is not None and stage.status is Status.LOST]
+    out = [
+        _span(
+            span.trace_id,
+            str(stage.span_id),
+            _above(stage, stages) or span.span_id,
+            stage.name,
+            1,
+            round((stage.started_at or lost.timestamp) * 1e9),
+            end,
+            _of_stage(stage, lost),
+            lost.reason,
+        )
+        for stage in stages
+    ]
+    kind = _KINDS.get(span.kind, 1)
+    start = span.start_time or round((lost.started_at or lost.timestamp) * 1e9)
+    about = {**_of_operation(lost), **exit.attributes}
+    ids = (span.trace_id, span.span_id, span.parent_id)
+    return [*out, _span(*ids, lost.name, kind, start, end, about, lost.reason, span.parent_remote)]
+
+
+def _above(stage: StageSnapshot, stages: list[StageSnapshot]) -> str | None:
+    """The span of the innermost open stage around this one; of several with one path, the one that started last."""
+    path = stage.path.removesuffix(f"/{stage.name}") if stage.path != stage.name else ""
+    around = [
+        other
+        for other in stages
+        if other is not stage and other.path == path and (other.started_at or 0.0) <= (stage.started_at or 0.0)
+    ]
+    return max(around, key=lambda other: other.started_at or 0.0).span_id if around else None
+
+
+def _of_operation(lost: Snapshot) -> dict[str, Value]:
+    """What the real span would have said."""
+    said = {
+        **lost.attributes,
+        **{f"{s.RESULT}.{key}": item for key, item in lost.result.items()},
+        **{f"{s.OUTCOMES}.{key}": item for key, item in lost.outcomes.items()},
+        s.OPERATION_ID: lost.operation_id,
+        s.OPERATION_NAME: lost.name,
+        s.OPERATION_ATTEMPT: lost.attempt,
+        s.OPERATION_PARENT_ID: lost.parent_id,
+        s.OPERATION_DESCRIPTION: lost.description,
+        s.GEN_AI_OPERATION: None if lost.agent is None else s.GEN_AI_INVOKE_AGENT,
+        s.GEN_AI_AGENT: lost.agent,
+        s.STATUS: lost.status.value,
+        s.STAGE_CURRENT: lost.stage,
+        s.STACK: getattr(lost, "stack", None),
+    }
+    about = _counted(lost)
+    if isinstance(about, StageSnapshot):
+        said |= {s.STAGE_PATH: about.path}
+    return _known({**said, **_count(about), s.MESSAGE: lost.message})
+
+
+def _of_stage(stage: StageSnapshot, lost: Snapshot) -> dict[str, Value]:
+    said = {
+        **stage.attributes,
+        **{f"{s.OUTCOMES}.{key}": item for key, item in stage.outcomes.items()},
+        s.OPERATION_ID: lost.operation_id,
+        s.OPERATION_NAME: lost.name,
+        s.STAGE_PATH: stage.path,
+        s.STATUS: stage.status.value,
+    }
+    return _known({**said, **_count(stage)})
+
+
+def _count(about: Snapshot | StageSnapshot) -> dict[str, Any]:
+    progress = about.progress
+    return {
+        s.COMPLETED: progress.completed,
+        s.UNIT: None if progress.completed is None else progress.unit,
+        s.TOTAL: progress.total,
+        s.MESSAGE: about.message,
+    }
+
+
+def _known(said: Mapping[str, Any]) -> dict[str, Value]:
+    """What may be sent of it: a sender of any kind may have said anything."""
+    return {str(key): value(item, Drops(), TEXT_LENGTH) for key, item in said.items() if item is not None}
+
+
+def _span(
+    trace_id: str,
+    span_id: str,
+    parent_id: str | None,
+    name: str,
+    kind: int,
+    start: int,
+    end: int,
+    about: Mapping[str, Value],
+    reason: str | None,
+    remote: bool = False,
+) -> bytes:
+    """A Span message with its tag, as a ScopeSpans message holds it; times in ns."""
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+    from opentelemetry.proto.trace.v1.trace_pb2 import Status as SpanStatus
+
+    head = Span(
+        trace_id=bytes.fromhex(trace_id),
+        span_id=bytes.fromhex(span_id),
+        parent_span_id=bytes.fromhex(parent_id or ""),
+        name=name,
+        kind=kind,  # type: ignore[arg-type]
+        start_time_unix_nano=start,
+        end_time_unix_nano=max(start, end),
+        flags=_PARENT_KNOWN | (_PARENT_REMOTE if remote else 0),
+        status=SpanStatus(code=_ERROR, message=reason or Status.LOST.value),  # type: ignore[arg-type]
+    )
+    return otlp.chunk(2, head.SerializeToString() + otlp.attributes(9, about))

@@ -1,0 +1,1 @@
+"""Turns snapshots into words, bars and trees for a terminal."""

@@ -1,0 +1,161 @@
+"""From events and snapshots to lines that stay: what changed, how far it is, what became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_progress import semconv
+from otel_progress.model.health import STUCK
+from otel_progress.model.status import Status
+from otel_progress.model.summary import path_of, seconds
+from otel_progress.render import words
+
+if TYPE_CHECKING:
+    from otel_progress.model.repeats import StageRuns
+    from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
+    from otel_progress.render.words import Line, Span
+
+SHARE: Final = 20
+"""Cells of the bar that shows a stage's share of the time."""
+
+
+def changed(event: Event) -> Line:
+    """A change of state, or a note, in words."""
+    where = f"{words.clean(event.stage)} " if event.stage else ""
+    reason = words.clean(event.attributes.get(semconv.WAIT_REASON, ""))
+    text = f"{where}started"
+    if event.name == semconv.NOTE:
+        status = event.attributes.get(semconv.NOTE_STATUS)
+        where = f"{words.clean(event.stage)}: " if event.stage else ""
+        said = event.attributes.get(semconv.NOTE_TEXT, "")
+        return ((where, "dim"), *words.noted(None if status is None else str(status), said, event.attributes))
+    if event.name == semconv.WAIT_STARTED:
+        text = f"{where}waits: {reason}"
+    elif event.name == semconv.WAIT_ENDED:
+        waited = event.attributes.get(semconv.WAIT_DURATION)
+        text = f"{where}waited {seconds(waited) if isinstance(waited, float) else ''}: {reason}"
+    elif event.name == semconv.STAGE_ENDED:
+        stage = event.about
+        text = f"{where}ended" if stage is None else where + outcome(stage)
+    return ((text, ""),)
+
+
+def verdict(event: Event) -> Line:
+    """Trouble with its evidence, or that it is over."""
+    snapshot, bad = event.snapshot, words.trouble(event.snapshot)
+    if bad is not None:
+        where = f" in {words.clean(snapshot.stage)}" if snapshot.stage else ""
+        where += f", at {words.clean(snapshot.stuck_at)}" if snapshot.stuck_at else ""
+        return ((bad[0], f"bold {bad[1]}"), (f" {snapshot.health_reason}{where}", ""))
+    stuck = event.attributes.get(semconv.STALL_DURATION)
+    return ((f"moving again after {seconds(stuck)}" if isinstance(stuck, float) else "in order again", "green"),)
+
+
+def outcome(node: StageSnapshot | Snapshot) -> str:
+    """`completed in 2.0 s, 10 files`."""
+    text = f"{node.status.value} in {seconds(node.elapsed)}"
+    if node.progress.completed:
+        text += f", {words.counted(node.progress)}"
+    return text + (f": {words.clean(node.reason)}" if node.reason else "")
+
+
+def progressed(snapshot: Snapshot) -> str:
+    """A line of progress: the whole, and the stage that runs."""
+    whole = snapshot.progress
+    parts = [f"{int(whole.ratio * 100)}%" if whole.ratio is not None else "", words.counted(whole)]
+    here = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
+    if here is not None:
+        parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
+        whole = here.progress if whole.rate is None else whole
+    if snapshot.health not in STUCK:
+        parts.extend((words.paced(whole.rate, whole.unit), words.remaining(snapshot.progress)))
+    idle = words.idling(snapshot.idle, snapshot.stall_after)
+    if snapshot.wait is not None:
+        parts.append(f"waits {words.passed(snapshot.wait.elapsed)}: {words.clean(snapshot.wait.reason)}")
+    elif idle is not None:
+        parts.append(idle[0])
+    parts.append(f"elapsed {words.passed(snapshot.elapsed)}")
+    said = f" - {words.clean(snapshot.message)}" if snapshot.message else ""
+    return "  ".join(part for part in parts if part) + said
+
+
+def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
+    """What became of an operation: status, time, progress, its stages with their share of the time, results."""
+    style, ratio = words.STYLES[snapshot.status], snapshot.progress.ratio
+    at = "" if ratio is None or snapshot.status is Status.COMPLETED else f" at {int(ratio * 100)}%"
+    head: list[Span] = [
+        (f"{words.ICONS[snapshot.status]} {label} ", style if "bold" in style else f"bold {style}"),
+        (f"{snapshot.status.value} after {seconds(snapshot.elapsed)}{at}", style),
+    ]
+    if snapshot.progress.completed:
+        head.append((f"  {words.counted(snapshot.progress)}", ""))
+    if snapshot.reason:
+        head.append((f": {words.clean(snapshot.reason)}", style))
+    lines: list[Line] = [tuple(head), *_stages(snapshot, room)]
+    if counts := words.tally(snapshot):
+        lines.append((("    ", ""), *counts))
+    if snapshot.result:
+        results = (f"{words.clean(key)} {_shown(value)}" for key, value in snapshot.result.items())
+        lines.append(((f"    {words.DOT.join(results)}", ""),))
+    if snapshot.attributes:
+        lines.append(((f"    {words.said(snapshot.attributes)}", "dim"),))
+    return lines
+
+
+def _stages(snapshot: Snapshot, room: int) -> list[Line]:
+    """A line for each path: how often it ran, how long, and its share of the whole."""
+    repeated = {runs.path: runs for runs in snapshot.repeated}
+    ran: dict[str, list[StageSnapshot]] = {path: [] for path in repeated}
+    for stage in snapshot.stages:
+        if stage.started_at is not None:
+            ran.setdefault(stage.path, []).append(stage)
+    paths = sorted(ran, key=lambda path: ran[path][0].started_at or 0.0 if ran[path] else 0.0)
+    shown = [(_named(path, ran[path], repeated.get(path)), path) for path in paths[:room]]
+    wide = min(48, max((len(name) for name, _ in shown), default=0))
+    lines: list[Line] = []
+    for name, path in shown:
+        lines.extend(_stage(snapshot, name.ljust(wide), ran[path], repeated.get(path)))
+    more = sum(count for _, count, _ in snapshot.folded) - sum(runs.folded for runs in snapshot.repeated)
+    more += sum(repeated[path].count if path in repeated else len(ran[path]) for path in paths[room:])
+    return [*lines, ((f"    + {more:,} more stages", "dim"),)] if more > 0 else lines
+
+
+def _named(path: str, told: list[StageSnapshot], runs: StageRuns | None) -> str:
+    """`fetch x 400` for a stage that ran more than once."""
+    count = len(told) if runs is None else runs.count + sum(not one.status.final for one in told)
+    name = words.clean(path) if runs is None else words.clean(path_of(runs))
+    return f"{name} x {count:,}" if count > 1 else name
+
+
+def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: StageRuns | None) -> list[Line]:
+    worst = next((one for one in told if one.status is not Status.COMPLETED), None)
+    status = Status.COMPLETED if worst is None else worst.status
+    style = words.STYLES.get(status, "")
+    spent = sum(one.elapsed for one in told if runs is None or not one.status.final) + (runs.seconds if runs else 0.0)
+    share = min(1.0, spent / snapshot.elapsed) if snapshot.elapsed else 0.0
+    bar = "▪" * max(1, round(share * SHARE))
+    gap = f"{'':{SHARE + 2 - len(bar)}}"
+    about: Line = words.repeated(runs)[1:] if runs else (((_about(told[0]), "dim"),) if _about(told[0]) else ())
+    line = (
+        (f"  {words.ICONS[status]} ", style),
+        (f"{name}{seconds(spent):>10}  {share:4.0%} of the time  ", ""),
+        (bar, "cyan"),
+        *(((gap, ""), *about) if about else ()),
+    )
+    if worst is None or not worst.reason or worst.reason == snapshot.reason:
+        return [line]
+    return [line, ((f"      {words.clean(worst.reason)}", style),)]
+
+
+def _about(stage: StageSnapshot) -> str:
+    """What a stage counted, its other counters and its attributes, and what it said at its end."""
+    counted = words.counted(stage.progress) if stage.progress.completed else ""
+    said = stage.reason if stage.status is Status.COMPLETED else None
+    parts = (counted, words.said(stage.counters), words.said(stage.attributes), words.clean(said or ""))
+    return "  ".join(part for part in parts if part)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return words.amount(value)
+    return words.clean(", ".join(map(str, value)) if isinstance(value, tuple) else value)

@@ -1,0 +1,395 @@
+"""From snapshots to the lines of the tree: rows first, then columns in the room that there is."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_progress.model.apart import apart
+from otel_progress.model.feed import RUNNING as RUNNING_NOTES
+from otel_progress.model.health import STUCK
+from otel_progress.model.status import Health, Status
+from otel_progress.model.summary import seconds
+from otel_progress.render import words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from otel_progress.model.repeats import StageRuns
+    from otel_progress.model.snapshot import Snapshot, StageSnapshot
+    from otel_progress.render.words import Line, Span
+
+STILL_FROM: Final = 1.5
+"""Idle time at which the sign of what runs stands still."""
+REPEATED: Final = 5
+"""Stages that ended more than once and have a line of their own; those with the most runs."""
+ACTIVITIES: Final = 3
+"""Activities that run, told by notes, and have a line of their own."""
+NAMED: Final = 3
+"""Lines of work in no trouble that are named beside one that is."""
+STANDING: Final = STUCK | {Health.DEAD, Health.UNKNOWN}
+"""The pace of what is one of these says nothing."""
+TROUBLED, ROOT, RUNNING, MESSAGE, BAD, COUNTS, PENDING, DONE = range(8)
+"""Ranks: where there is no room, the highest goes first."""
+
+
+class Row(NamedTuple):
+    """A line of the tree; with `free` it has no columns."""
+
+    rank: int
+    depth: int
+    icon: str = ""
+    style: str = ""
+    name: str = ""
+    ratio: float | None = None
+    amount: str = ""
+    rate: str = ""
+    eta: str = ""
+    elapsed: str = ""
+    free: Line | None = None
+
+
+class Look(NamedTuple):
+    """How to show it: which picture it is, and how many of what ended is shown one by one."""
+
+    frame: int
+    newest: int
+
+
+class Branch(NamedTuple):
+    """An operation under the name it is shown by, and its children that ended under theirs; a child has a depth."""
+
+    depth: int
+    label: str
+    snapshot: Snapshot
+    over: Sequence[tuple[str, Snapshot]] = ()
+
+
+def nested(parents: Sequence[int | None]) -> list[tuple[int, int]]:
+    """Depth and place of each, after the one that it is part of; that one's place is given, or None."""
+    below: dict[int | None, list[int]] = defaultdict(list)
+    for place, parent in enumerate(parents):
+        below[parent].append(place)
+    order: list[tuple[int, int]] = []
+    waiting = [(0, place) for place in reversed(below[None])]
+    while waiting:
+        depth, place = waiting.pop()
+        order.append((depth, place))
+        waiting.extend((depth + 1, child) for child in reversed(below.get(place, ())))
+    return order
+
+
+# -- from snapshots to rows
+
+
+def rows_of(branches: Iterable[Branch], look: Look) -> list[Row]:
+    """Operations, each with its stages and then its children; what is still to come stands below these."""
+    rows: list[Row] = []
+    to_come: list[tuple[int, list[Row]]] = []
+    for branch in branches:
+        while to_come and to_come[-1][0] >= branch.depth:
+            rows.extend(to_come.pop()[1])
+        own, later = _branch(branch, look), 2 if branch.depth else 0
+        last = 1 + max(at for at, row in enumerate(own) if row.rank != PENDING)
+        own = [row if row.rank == TROUBLED else row._replace(rank=row.rank + later) for row in own]
+        rows.extend((*own[:last], *_over(branch, look)))
+        to_come.append((branch.depth, own[last:]))
+    return rows + [row for _, left in reversed(to_come) for row in left]
+
+
+def _branch(branch: Branch, look: Look) -> list[Row]:
+    snapshot, depth = branch.snapshot, 2 * branch.depth
+    head = _head(snapshot, branch.label, depth, look)
+    return [head, *_about(snapshot, depth + 1), *_stages(snapshot, depth + 1, look)]
+
+
+def _over(branch: Branch, look: Look) -> list[Row]:
+    """Its children that ended: how many, and the newest."""
+    depth, over = 2 * branch.depth + 2, branch.over
+    rows = [_ended(child, label, depth) for label, child in over[-look.newest :]]
+    return [_done(f"{len(over) - len(rows)} more ended", depth - 1), *rows] if len(rows) < len(over) else rows
+
+
+def _head(snapshot: Snapshot, label: str, depth: int, look: Look) -> Row:
+    if snapshot.attempt > 1:
+        label += f" (attempt {snapshot.attempt})"
+    row, bad = _going(snapshot, label, depth, look), words.trouble(snapshot)
+    if bad is not None:
+        icon = words.UNKNOWN if snapshot.health is Health.UNKNOWN else words.TROUBLE
+        row = _still(row) if snapshot.health in STANDING else row
+        return row._replace(rank=TROUBLED, icon=icon, style=f"bold {bad[1]}")
+    return row._replace(rank=ROOT, style=f"bold {row.style}")
+
+
+def _still(row: Row) -> Row:
+    """Without a pace and an ETA, which say nothing of what stands still."""
+    return row._replace(rate="", eta="")
+
+
+def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: Look) -> Row:
+    """What runs, with all columns; its sign turns only while something gets done."""
+    progress = node.progress
+    icon = words.MOVING[look.frame % len(words.MOVING)] if node.idle < STILL_FROM else words.STILL
+    return Row(
+        RUNNING,
+        depth,
+        words.ICONS[Status.WAITING] if node.wait else icon,
+        "yellow" if node.wait else "cyan",
+        name,
+        progress.ratio,
+        words.counted(progress),
+        words.paced(progress.rate, progress.unit),
+        words.remaining(progress),
+        words.passed(node.elapsed),
+    )
+
+
+def _ended(node: Snapshot | StageSnapshot, name: str, depth: int) -> Row:
+    rank = DONE if node.status is Status.COMPLETED else BAD
+    row = Row(rank, depth, words.ICONS[node.status], words.STYLES[node.status], name)
+    return row._replace(amount=words.counted(node.progress), elapsed=seconds(node.elapsed))
+
+
+def _done(text: str, depth: int) -> Row:
+    return Row(DONE, depth, free=((f"{words.ICONS[Status.COMPLETED]} {text}", "dim"),))
+
+
+def _about(snapshot: Snapshot, depth: int) -> list[Row]:
+    """What is wrong, what it waits for, its counts, and its message where no stage has one."""
+    rows: list[Row] = []
+    bad = words.trouble(snapshot)
+    if bad is not None:
+        free = ((f" {bad[0]} ", f"bold white on {bad[1]}"), (f" {snapshot.health_reason}", bad[1]))
+        rows.append(Row(TROUBLED, depth, free=free))
+        if snapshot.stuck_at:
+            rows.append(Row(TROUBLED, depth, free=((f"at {words.clean(snapshot.stuck_at)}", bad[1]),)))
+        rows.extend(_strands(snapshot, depth))
+    told = bad is not None and snapshot.health is Health.WAITING  # its badge tells how long it waits, and for what
+    if not told and not any(stage.wait for stage in snapshot.stages):
+        rows.extend(_wait(snapshot, depth))
+    if snapshot.cancel_requested:
+        rows.append(Row(ROOT, depth, free=(("asked to stop", "bold yellow"),)))
+    if counts := words.tally(snapshot):
+        rows.append(Row(COUNTS, depth, free=counts))
+    rows.extend(_said(depth, snapshot.attributes))
+    rows.extend(_activities(snapshot, depth))
+    return rows if snapshot.stage else [*rows, *_message(snapshot, snapshot, depth)]
+
+
+def _said(depth: int, *values: Mapping[str, object]) -> list[Row]:
+    """What was set or counted, in one line."""
+    text = "  ".join(filter(None, map(words.said, values)))
+    return [Row(COUNTS, depth, free=((text, "dim"),))] if text else []
+
+
+def _activities(snapshot: Snapshot, depth: int) -> list[Row]:
+    """The newest activities that were noted as running, and whose end was not told yet."""
+    running = [note for note in snapshot.notes if note.status in RUNNING_NOTES][-ACTIVITIES:]
+    rows: list[Row] = []
+    for note in running:
+        since = words.passed(max(0.0, snapshot.timestamp - note.timestamp))
+        line = words.noted(note.status, note.text, note.attributes)
+        rows.append(Row(MESSAGE, depth, free=(*line, (f"  {since}", "dim"))))
+    return rows
+
+
+def _wait(node: Snapshot | StageSnapshot, depth: int) -> list[Row]:
+    if node.wait is None:
+        return []
+    return [Row(RUNNING, depth, free=((words.waiting(node.wait), "yellow"),))]
+
+
+def _strands(snapshot: Snapshot, depth: int) -> list[Row]:
+    """Of several lines of work those in trouble, but for the worst, which the badge names; and which of them go on."""
+    strands = [] if snapshot.status.final else [words.strand(branch) for branch in snapshot.branches]
+    bad = [one for one in strands if one.troubled]
+    rows = [
+        Row(
+            TROUBLED,
+            depth,
+            free=((f"{one.state.upper()} {one.label}", f"bold {one.style}"), (f"  {one.words}", one.style)),
+        )
+        for one in bad[1:]
+    ]
+    well = Counter(one.label for one in strands if not one.troubled)
+    if bad and well:
+        names = [f"{count} {label}" if count > 1 else label for label, count in well.most_common(NAMED)]
+        others = f"{', '.join(names)}{', …' if len(well) > NAMED else ''}"
+        rows.append(Row(COUNTS, depth, free=((f"{sum(well.values()):,} beside it in no trouble: {others}", "dim"),)))
+    return rows
+
+
+def _message(snapshot: Snapshot, node: Snapshot | StageSnapshot, depth: int) -> list[Row]:
+    known = node.wait is not None or snapshot.health_reason is not None
+    idle = None if known else words.idling(node.idle, node.stall_after or snapshot.stall_after)
+    spans: list[Span] = [idle, ("  ", "")] if idle is not None else []
+    if node.message:
+        spans.append((words.clean(node.message), "dim"))
+    return [Row(MESSAGE, depth, free=tuple(spans))] if spans else []
+
+
+def _stages(snapshot: Snapshot, depth: int, look: Look) -> list[Row]:
+    """The stages, each below the one around it; of those that ended without a plan, the newest."""
+    over = [stage for stage in snapshot.stages if stage.status.final]
+    many = len(over) > look.newest
+    together = snapshot.repeated if many or snapshot.folded else ()
+    repeated = {runs.path for runs in together if many}
+    ended = [stage for stage in over if not stage.planned and stage.path not in repeated]
+    bad = [stage for stage in over if stage.status in words.STYLES and stage.status is not Status.COMPLETED]
+    kept = {id(stage) for stage in (*ended[-look.newest :], *bad[-look.newest :])}
+    again = {id(stage) for stage in over if stage.path in repeated} - kept
+    hidden = {id(stage) for stage in ended} - kept
+    shown = [stage for stage in snapshot.stages if id(stage) not in hidden | again]
+    names = _apart(shown)
+    newest: dict[str, int] = {}
+    parents: list[int | None] = []
+    for at, stage in enumerate(shown):
+        parents.append(newest.get(stage.path[: -len(stage.name) - 1]))
+        newest[stage.path] = at
+    rows: list[Row] = []
+    for level, at in nested(parents):
+        name = words.clean(shown[at].name if level else shown[at].path) + names.get(id(shown[at]), "")
+        rows.extend(_stage(snapshot, shown[at], name, depth + min(level, 8), look))
+    most = sorted(together, key=lambda runs: -runs.count)[: max(REPEATED, look.newest)]
+    rows[:0] = [_repeated(runs, depth - 1) for runs in together if runs in most]
+    folded = sum(count for _, count, _ in snapshot.folded) - sum(runs.folded for runs in snapshot.repeated)
+    more = len(hidden) + max(0, folded)
+    return [_done(f"{more:,} more stages", depth - 1), *rows] if more else rows
+
+
+def _repeated(runs: StageRuns, depth: int) -> Row:
+    """A stage that ended more than once, in one line."""
+    bad = any(status != Status.COMPLETED for status in runs.counts)
+    icon = (f"{words.ICONS[Status.COMPLETED]} ", "yellow" if bad else "green")
+    return Row(DONE, depth, free=(icon, *words.repeated(runs)))
+
+
+def _apart(shown: Sequence[StageSnapshot]) -> dict[int, str]:
+    """What sets running stages of one path apart: ` (url=/1)`."""
+    by_path: dict[str, list[StageSnapshot]] = defaultdict(list)
+    for stage in shown:
+        if not stage.status.final:
+            by_path[stage.path].append(stage)
+    found: dict[int, str] = {}
+    for stages in by_path.values():
+        differing = apart([(stage.attributes, stage.description) for stage in stages])
+        found.update({id(stage): f" ({words.clean(text)})" for stage, text in zip(stages, differing) if text})
+    return found
+
+
+def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look: Look) -> list[Row]:
+    status = stage.status
+    icon = words.ICONS.get(status, "")
+    if status is Status.SKIPPED:
+        return [Row(DONE, depth, icon, "dim", name, amount="skipped")]
+    if status is Status.PENDING:
+        return [Row(PENDING, depth, icon, "dim", name, elapsed=f"~{seconds(stage.expected)}" if stage.expected else "")]
+    if status.final:
+        rows = [_ended(stage, name, depth)]
+        if status is not Status.COMPLETED and stage.reason:
+            rows.append(Row(BAD, depth + 1, free=((words.clean(stage.reason), words.STYLES[status]),)))
+        return rows
+    row = _going(stage, name, depth, look)
+    if (style := _trouble_of(snapshot, stage)) is not None:
+        row = _still(row)._replace(icon=words.TROUBLE, style=f"bold {style}")
+    if stage.expected and stage.elapsed > stage.expected:
+        row = row._replace(eta=f"expected {words.passed(stage.expected)}")
+    said = _said(depth + 1, stage.outcomes, stage.counters, stage.attributes)
+    return [row, *_wait(stage, depth + 1), *_message(snapshot, stage, depth + 1), *said]
+
+
+def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> str | None:
+    """The colour of a stage in trouble: beside others by its own branch, else as the innermost of a stuck operation."""
+    if not snapshot.branches:
+        bad = words.trouble(snapshot)
+        return bad[1] if bad is not None and snapshot.health in STUCK and stage.path == snapshot.stage else None
+    strands = (words.strand(branch) for branch in snapshot.branches if branch.path == stage.path)
+    return next((one.style for one in strands if one.troubled), None)
+
+
+# -- from rows to lines
+
+
+class Sheet:
+    """Lays rows out; a column never gets narrower while something is shown, so nothing jitters."""
+
+    def __init__(self) -> None:
+        """Nothing laid out yet."""
+        self._widths: dict[str, int] = {}
+
+    def lines(self, rows: Sequence[Row], width: int, height: int, more: int = 0) -> list[Line]:
+        """At most `height` lines of at most `width` cells; what there is besides is a number."""
+        if not rows:
+            self._widths.clear()
+            return []
+        shown = list(rows)
+        if len(rows) + bool(more) > height:
+            best = sorted(range(len(rows)), key=lambda at: (rows[at].rank, at))[: height - 1]
+            shown = [rows[at] for at in sorted(best)]
+            more += sum(row.free is None for row in rows) - sum(row.free is None for row in shown)
+        columns = self._columns(shown, width)
+        lines = [_line(row, columns, width - 1) for row in shown]
+        return [*lines, ((f"+ {more:,} more", "dim"),)] if more else lines
+
+    def _columns(self, rows: Sequence[Row], width: int) -> dict[str, int]:
+        """How wide each column is; on a narrow terminal some are left out."""
+        from rich.cells import cell_len
+
+        widths = self._widths
+        for row in rows:
+            if row.free is None:
+                for column in ("amount", "rate", "eta", "elapsed"):
+                    widths[column] = max(widths.get(column, 0), cell_len(getattr(row, column)))
+                widths["name"] = max(widths.get("name", 12), 2 * row.depth + 2 + cell_len(row.name))
+        columns = {**widths, "percent": 4, "name": min(widths.get("name", 12), max(12, width * 2 // 5))}
+
+        def rest() -> int:
+            return width - 1 - sum(size + 2 for size in columns.values() if size)
+
+        for column in ("rate", "eta", "amount", "percent", "elapsed"):
+            if rest() < 10:
+                columns[column] = 0
+        columns["bar"] = max(0, min(40, rest()))
+        return columns
+
+
+def _line(row: Row, columns: dict[str, int], width: int) -> Line:
+    indent = "  " * row.depth
+    if row.free is not None:
+        return _fit(((f"{indent}  ", ""), *row.free), width)
+    faint = "dim" if row.style == "dim" else ""
+    strong = faint or ("bold" if row.depth == 0 else "")
+    name = _fit(((f"{indent}{row.icon} ", row.style), (row.name, strong)), columns["name"], pad=True)
+    cells: list[Span] = [*name, *_bar(row, columns["bar"])]
+    for column, text, style in (
+        ("percent", "" if row.ratio is None else f"{int(row.ratio * 100)}%", strong),
+        ("amount", row.amount, faint),
+        ("rate", row.rate, "dim"),
+        ("eta", row.eta, "magenta"),
+        ("elapsed", row.elapsed, "dim"),
+    ):
+        if columns.get(column):
+            cells.append(("  " + text.rjust(columns[column]), style))
+    return _fit(cells, width)
+
+
+def _bar(row: Row, size: int) -> Line:
+    if row.ratio is None or not size:
+        return ((" " * (size and size + 2), ""),)
+    full, half = divmod(int(row.ratio * size * 2), 2)
+    filled = "━" * full + "╾" * half
+    return (("  " + filled, row.style.removeprefix("bold ")), ("─" * (size - len(filled)), "bright_black"))
+
+
+def _fit(spans: Iterable[Span], size: int, *, pad: bool = False) -> Line:
+    """The spans in so many cells, cut with a sign if need be."""
+    from rich.cells import cell_len, set_cell_size
+
+    line: list[Span] = []
+    for text, style in spans:
+        taken = cell_len(text)
+        if taken > size:
+            return (*line, (set_cell_size(text, size - 1) + "…", style)) if size > 0 else tuple(line)
+        line.append((text, style))
+        size -= taken
+    return (*line, (" " * size, "")) if pad else tuple(line)

@@ -1,0 +1,64 @@
+"""`otel-progress assets`: what comes with the package, copied out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otel_progress.cli import assets, main
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_all_is_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Documentation, dashboards, rules and configurations are there, and it says that the runbook's address is missing."""
+    assert main(["assets", str(tmp_path / "new" / "folder")]) == 0
+    for part in assets.PARTS:
+        assert (tmp_path / "new" / "folder" / part).exists()
+    said = capsys.readouterr().out
+    assert "--runbook URL" in said
+    rules = (tmp_path / "new" / "folder" / assets.RULES).read_text(encoding="utf-8")
+    assert rules == (ROOT / assets.RULES).read_text(encoding="utf-8")
+
+
+def test_runbook_is_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--runbook` puts the address before the anchor of every alert, and the placeholder is gone."""
+    assert main(["assets", str(tmp_path), "--runbook", "https://wiki.example/runbook"]) == 0
+    rules = (tmp_path / assets.RULES).read_text(encoding="utf-8")
+    assert "runbook_url: https://wiki.example/runbook#operationstuck\n" in rules
+    assert assets.RUNBOOK_UNSET not in rules
+    assert "--runbook" not in capsys.readouterr().out
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is there is kept, and nothing else is written, unless --force is given."""
+    mine = tmp_path / "compose.yaml"
+    mine.write_text("mine", encoding="utf-8")
+    assert main(["assets", str(tmp_path)]) == 1
+    assert str(mine) in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["compose.yaml"]
+    assert main(["assets", str(tmp_path), "--force"]) == 0
+    assert mine.read_text(encoding="utf-8") != "mine"
+
+
+def test_folder_that_can_not_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file in the folder's place is told by its name."""
+    (tmp_path / "file").touch()
+    assert main(["assets", str(tmp_path / "file" / "folder")]) == 1
+    assert "file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["wiki/runbook", "https://wiki.example#x"])
+def test_address_that_is_none(tmp_path: Path, address: str) -> None:
+    """An address that no anchor can follow is refused before anything is written."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["assets", str(tmp_path / "new"), "--runbook", address])
+    assert not (tmp_path / "new").exists()
+
+
+def test_wheel_takes_every_part() -> None:
+    """Each part is put into the wheel, under the folder where the command looks for it."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for part in assets.PARTS:
+        assert f'"{part}" = "otel_progress/assets/{part}"' in text

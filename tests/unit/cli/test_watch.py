@@ -1,0 +1,451 @@
+"""The parts of `otel-progress watch`: server-sent events, the feed, what a watcher knows."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_progress import semconv
+from otel_progress.cli.query.client import Client, is_loopback
+from otel_progress.cli.query.rows import Named, label_of, labels_of, shown, snapshot_of
+from otel_progress.cli.query.sse import Frame, Parser, TooLong
+from otel_progress.cli.query.subscription import Item
+from otel_progress.cli.query.view_model import LINES, Board, event_line
+from otel_progress.cli.query.watch import Watch
+from otel_progress.model.snapshot import Branch as ModelBranch
+from otel_progress.model.status import Health, Status
+from otel_progress.monitor.web import views
+from otel_progress.render import words as words_of_handlers
+from otel_progress.render.plain import progressed
+from otel_progress.render.tree import Branch, Look, Sheet, rows_of
+from otel_progress.render.words import Line
+from otel_progress.testing import Capture
+
+STREAM = (
+    "\ufeffid: e-1\nevent: hello\ndata: {}\n\n"
+    ": beat\n\n"
+    "id: e-2\r\nevent: changes\r\ndata: a\r\ndata:  b\r\n\r\n"
+    "event: nothing\n\n"
+    "retry: 10\rdata: ä€𝄞\rdata\r\r"
+    "id: e\0vil\ndata:x\n\n"
+    "id\nevent: changes\ndata: :y\n\n"
+    "id: e-9\ndata: cut off"
+).encode()
+FRAMES = [
+    Frame("hello", "{}", "e-1"),
+    Frame("changes", "a\n b", "e-2"),
+    Frame("message", "ä€𝄞\n", "e-2"),
+    Frame("message", "x", "e-2"),
+    Frame("changes", ":y", ""),
+]
+
+
+@given(st.lists(st.integers(0, len(STREAM))))
+def test_frames_may_be_cut_anywhere(cuts: list[int]) -> None:
+    """The same bytes in any pieces are the same events, whatever ends their lines; what has no end is none."""
+    parser, found = Parser(), []
+    places = [0, *sorted(cuts), len(STREAM)]
+    for begin, end in pairwise(places):
+        found.extend(parser.feed(STREAM[begin:end]))
+    assert found == FRAMES
+
+
+@given(st.lists(st.binary(max_size=30)))
+def test_any_bytes_are_read(pieces: list[bytes]) -> None:
+    """No bytes break the parser."""
+    parser = Parser("before")
+    for piece in pieces:
+        for frame in parser.feed(piece):
+            assert frame.event
+
+
+@pytest.mark.parametrize("endless", [b"x" * 50, b"data: xxxxxxxxx\n" * 6])
+def test_an_event_has_a_limit(endless: bytes) -> None:
+    """A line or an event without an end is given up, not kept."""
+    parser = Parser(limit=40)
+    with pytest.raises(TooLong):
+        list(parser.feed(endless))
+
+
+def test_loopback_is_this_machine() -> None:
+    """Only for this machine's own names a proxy is left out."""
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST", "a.localhost")))
+    assert not any(map(is_loopback, ("10.0.0.1", "localhost.example", "example", "127.0.0.1.example", "")))
+
+
+# -- from rows to snapshots
+
+
+ROW = {
+    "id": "survey-1",
+    "name": "survey",
+    "status": "running",
+    "timestamp": 100.0,
+    "elapsed": 10.0,
+    "idle": 2.0,
+    "progress": {"ratio": 0.5, "eta": {"seconds": 14.0, "low": 11.0, "high": 19.0, "source": "rate"}},
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+DETAIL = [
+    "id",
+    "name",
+    "status",
+    "verdict",
+    "reason",
+    "attempt",
+    "parent_id",
+    "agent",
+    "started_at",
+    "timestamp",
+    "elapsed",
+    "idle",
+    "stage",
+    "progress",
+    "wait",
+    "stuck_at",
+    "cancel",
+    "cost",
+    "tokens",
+    "usage",
+    "result",
+    "outcomes",
+    "counters",
+    "limits",
+    "stages",
+    "folded",
+    "stack",
+    "description",
+    "attributes",
+]
+
+
+def test_clocks_go_on() -> None:
+    """Between two rows elapsed and idle grow and the ETA shrinks; while it waits, idle stands still."""
+    later = snapshot_of(ROW, 5.0)
+    assert (later.elapsed, later.idle) == (15.0, 7.0)
+    assert (later.progress.eta.eta, later.progress.eta.low, later.progress.eta.high) == (9.0, 6.0, 14.0)
+    assert snapshot_of(ROW, 12.0).progress.eta.low == 0.0
+    assert snapshot_of(ROW, 50.0).progress.eta is None, "its time is over, and it was not heard of since"
+    waits = snapshot_of({**ROW, "wait": {"reason": "x", "elapsed": 1.0}}, 5.0)
+    assert (waits.idle, waits.wait.elapsed) == (2.0, 6.0)
+
+
+@pytest.mark.parametrize("change", [{"status": "completed"}, {"status": "lost", "ended": True}])
+def test_what_is_over_stands(change: dict[str, object]) -> None:
+    """The clocks of what ended do not go on."""
+    assert snapshot_of({**ROW, **change}, 5.0).elapsed == 10.0
+
+
+def test_no_estimate_of_what_is_stuck() -> None:
+    """What is stuck, loops, or is not heard of has no ETA."""
+    assert snapshot_of({**ROW, "verdict": {"health": "silent", "reason": "x"}}, 1.0).progress.eta is None
+    assert snapshot_of({**ROW, "verdict": {"health": "slow", "reason": "x"}}, 1.0).progress.eta is not None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "health", "reason"),
+    [
+        ({"health": "progressing", "reason": "all well"}, Health.PROGRESSING, None),
+        ({"health": "waiting", "reason": "waits", "overdue": False}, Health.WAITING, None),
+        ({"health": "waiting", "reason": "too long", "overdue": True}, Health.WAITING, "too long"),
+        ({"health": "dead"}, Health.DEAD, "dead"),
+        ({"health": "unheard of"}, Health.PROGRESSING, None),
+        (None, Health.PROGRESSING, None),
+    ],
+)
+def test_only_trouble_has_a_reason(verdict: object, health: Health, reason: str | None) -> None:
+    """A verdict that nobody needs to look at draws no badge."""
+    found = snapshot_of({**ROW, "verdict": verdict})
+    assert (found.health, found.health_reason) == (health, reason)
+
+
+@given(st.dictionaries(st.sampled_from(DETAIL), JSON), st.floats(0, 1e6))
+def test_any_json_is_a_snapshot(row: dict[str, object], later: float) -> None:
+    """Whatever a field holds, a snapshot comes out, and none of its texts has control characters."""
+    found = snapshot_of(row, later)
+    texts = (found.name, found.operation_id, found.reason or "", found.message or "", found.health_reason or "")
+    assert all(text.isprintable() for text in texts)
+    assert isinstance(found.status, Status)
+
+
+def test_labels() -> None:
+    """The id is shown once; of one that nobody gave a child shows the number alone."""
+    made_up = {"name": "survey", "id": "0123456789abcdef-7"}
+    assert label_of(ROW) == "survey-1"
+    assert label_of({"name": "survey", "id": "x"}) == "survey x"
+    assert label_of(made_up) == "survey 0123456789abcdef-7"
+    assert label_of(made_up, child=True) == "survey #7"
+
+
+def test_siblings_are_told_apart() -> None:
+    """By an attribute in which those of one name differ, else by their description, else by their id."""
+    rows = [
+        {"id": f"{number}", "name": "look", "attributes": {"model": "m", "city": {"name": city}}}
+        for number, city in enumerate(("Bonn", "Mainz"))
+    ]
+    assert labels_of(rows) == ['look (city={"name": "Bonn"})', 'look (city={"name": "Mainz"})']
+    told = [{"id": str(number), "name": "tell", "description": f"part {number}"} for number in range(2)]
+    assert labels_of(told) == ["tell (part 0)", "tell (part 1)"]
+    alike = [{"id": f"0123456789abcdef-{number}", "name": "x", "attributes": {"a": 1}} for number in range(2)]
+    assert labels_of([*alike, {"id": "y-1", "name": "y"}]) == ["x #0", "x #1", "y-1"]
+
+
+def test_one_clock_in_one_format() -> None:
+    """A badge and its evidence have the clock that runs on, in the format of all others."""
+    waits = {"reason": "ada", "elapsed": 36.0, "overdue_after": 6.0}
+    verdict = {"health": "waiting", "overdue": True, "reason": "waiting for 36 s, overdue_after is 6 s"}
+    late = snapshot_of({**ROW, "status": "waiting", "wait": waits, "verdict": verdict}, 5.0)
+    assert late.health_reason == "waits for 0:41 of 0:06: ada"
+    lines = words(Sheet().lines(rows_of([Branch(0, "a", late)], Look(0, 3)), 100, 20))
+    assert sum("0:41" in line for line in lines) == 1
+    verdict = {"health": "silent", "branch": "b", "reason": "b: no progress for 34 s, stall_after is 30 s"}
+    assert snapshot_of({**ROW, "idle": 34.0, "verdict": verdict}, 5.0).health_reason == (
+        "b: no progress for 0:39, stall_after is 30 s"
+    )
+    verdict = {"health": "dead", "reason": "its process was not heard of for 20 s, 15 s are allowed"}
+    assert "not heard of for 0:23, 15 s" in str(snapshot_of({**ROW, "verdict": verdict}, 60.0, 3.0).health_reason)
+
+
+def test_branches_in_trouble_are_named() -> None:
+    """The worst line of work stands in the badge, others in trouble below it, and those that go on are named."""
+    branches = [
+        {"label": "search", "path": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0},
+        {
+            "label": "ask",
+            "path": "ask",
+            "health": "waiting",
+            "wait": {"reason": "ada", "elapsed": 9, "overdue_after": 6},
+        },
+        {"label": "weather", "path": "weather", "health": "progressing", "idle": 0.1, "stall_after": 4.0},
+    ]
+    verdict = {"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"}
+    found = snapshot_of({**ROW, "idle": 34.0, "verdict": verdict, "branches": branches})
+    lines = Sheet().lines(rows_of([Branch(0, "a", found)], Look(0, 3)), 100, 20)
+    text = "\n".join("".join(part for part, _ in line) for line in lines)
+    assert "STUCK  search: no progress for 0:34, stall_after is 4 s" in text
+    assert "OVERDUE ask  waits for 0:09 of 0:06: ada" in text
+    assert "1 beside it in no trouble: weather" in text
+    assert words_of_handlers.trouble(snapshot_of({**ROW, "verdict": {"health": "dead", "frozen": True}})) == (
+        "FROZEN",
+        "red",
+    )
+
+
+def test_line_of_work_has_the_name_that_the_monitor_gives() -> None:
+    """What the API says of a line of work is read back whole: its stage, its thread, its child have one name."""
+    given = (
+        ModelBranch("k", idle=5.0, stall_after=4.0, health=Health.SILENT, stuck_at="a.py:6 in f"),
+        ModelBranch("k", lane="worker-1"),
+        ModelBranch(child="sub-1", child_name="sub"),
+    )
+    rests_on = (None, "far-1", None)
+    found = snapshot_of({**ROW, "branches": [views._branch(*both) for both in zip(given, rests_on)]}).branches
+    assert [one.label for one in found] == ["k", "k in worker-1", "child sub"]
+    assert [one.child for one in found] == [None, "far-1", "sub-1"]
+    assert found[0] == Named(**{**vars(given[0]), "name": "k"})
+
+
+def test_nested_values_are_json() -> None:
+    """What is nested is shown as JSON, not as Python writes it."""
+    found = snapshot_of({**ROW, "attributes": {"a": {"b": [1, None]}, "c": [{"d": "ü"}], "e": True}})
+    assert {key: shown(value) for key, value in found.attributes.items()} == {
+        "a": '{"b": [1, null]}',
+        "c": '[{"d": "ü"}]',
+        "e": "true",
+    }
+
+
+# -- what a watcher knows
+
+
+def words(lines: list[Line]) -> list[str]:
+    """The lines without the time of day."""
+    return ["".join(text for text, style in line if style != "dim" or ":" not in text) for line in lines]
+
+
+def row(key: str = "a", status: str = "running", revision: int = 1, **more: object) -> dict[str, object]:
+    ended = {"ended": True} if Status(status).final else {}
+    return {"id": key, "name": key, "status": status, "revision": revision, "elapsed": 1.0, **ended, **more}
+
+
+def test_what_is_counted_is_what_is_marked(progress_capture: Capture) -> None:
+    """In trouble are those with a badge of trouble, slow and overdue too; unknown is counted by itself."""
+    verdicts = {
+        "a": {"health": "silent"},
+        "b": {"health": "slow"},
+        "c": {"health": "waiting", "overdue": True},
+        "d": {"health": "dead"},
+        "e": {"health": "unknown"},
+        "f": {"health": "waiting"},
+        "g": {"health": "progressing"},
+    }
+    board = Board(draws=True)
+    board.changed([row(key, verdict=verdict) for key, verdict in verdicts.items()])
+    marked = {branch.label for branch in board.branches(0.0, 10)[0] if words_of_handlers.trouble(branch.snapshot)}
+    assert marked == {"a", "b", "c", "d", "e"}
+    assert (board.running, board.troubled, board.unknown) == (7, 4, 1)
+    assert "".join(text for text, _ in board.state()) == "7 running · 4 in trouble · 1 unknown"
+
+
+def test_older_rows_change_nothing(progress_capture: Capture) -> None:
+    """Of two rows of an id the one with the higher revision holds, whichever comes last."""
+    board = Board(draws=True)
+    board.changed([row(revision=5, progress={"ratio": 0.5})])
+    board.changed([row(revision=4, progress={"ratio": 0.1})])
+    assert board.branches(0.0, 10)[0][0].snapshot.progress.ratio == 0.5
+
+
+def test_an_end_is_told_once(progress_capture: Capture) -> None:
+    """Each end is told, also of what began and ended between two frames; ended children of a row are told once."""
+    board = Board(draws=True)
+    board.changed([row("a"), row("b", "completed")])
+    board.changed([row("c", "failed", parent_id="a", reason="x"), row("a", revision=2)])
+    board.changed([row("c", "failed", parent_id="a", reason="x"), row("a", revision=3)])
+    assert words(board.news()) == ["✓ b completed after 1.0 s"]
+    branch = board.branches(0.0, 10)[0][0]
+    assert [label for label, _ in branch.over] == ["c"]
+
+
+def test_no_end_is_left_out_but_counted(progress_capture: Capture) -> None:
+    """Of very many endings those that completed become a number; what failed always comes through."""
+    board = Board(draws=True)
+    board.changed([row(f"n{number}", "completed") for number in range(3 * LINES)])
+    board.changed([row(f"f{number}", "failed") for number in range(3)])
+    news = words(board.news())
+    assert len(news) == LINES + 4
+    assert news[-1] == f"+ {2 * LINES} more that ended or changed"
+    assert sum("failed" in line for line in news) == 3
+    assert board.news() == []
+
+
+def test_what_is_missing_after_a_gap(progress_capture: Capture) -> None:
+    """A list that is loaded anew names those that ran before and do no longer."""
+    board = Board(draws=True)
+    board.loaded([row("a"), row("b")])
+    assert board.loaded([row("b", revision=2), row("c")]) == ["a"]
+
+
+def test_the_clock_of_the_monitor_is_used(progress_capture: Capture) -> None:
+    """How old a row is follows from the monitor's clock, then from our own monotonic one."""
+    from otel_progress import clock
+
+    board = Board(draws=True)
+    board.server_time(clock.unix() + 1000.0)
+    board.changed([row(timestamp=clock.unix() + 990.0, elapsed=5.0)])
+    progress_capture.clock.sleep(3)
+    assert board.branches(clock.monotonic(), 10)[0][0].snapshot.elapsed == pytest.approx(18.0)
+
+
+@pytest.mark.parametrize(("health", "grown"), [("dead", 0), ("unknown", 0), ("stuck", 60), ("progressing", 60)])
+def test_clocks_end_with_the_last_sign_of_life(health: str, grown: int) -> None:
+    """Of what is dead or unknown the times are those of its last sign of life; others go on."""
+    stage = {"path": "s", "status": "running", "started_at": 1.0, "elapsed": 4.0}
+    given = {**ROW, "elapsed": 5.0, "idle": 3.0, "stages": [stage], "verdict": {"health": health, "reason": "x"}}
+    found = snapshot_of(given, 60.0)
+    assert (found.elapsed, found.idle, found.stages[0].elapsed) == (5 + grown, 3 + grown, 4 + grown)
+
+
+def test_what_is_stuck_has_a_sign_and_no_pace() -> None:
+    """An operation that is stuck, and the stage in which it is, have a `!` and no rate, whatever their idle time."""
+    counted = {"completed": 3, "total": 9, "rate": 2.0}
+    stage = {"path": "s", "status": "running", "started_at": 1.0, "elapsed": 4.0, "progress": counted}
+    given = {**ROW, "idle": 0.0, "stage": "s", "stages": [stage], "progress": counted}
+    for health, signs, pace in (("looping", "!!", False), ("progressing", "⠋⠋", True)):
+        found = snapshot_of({**given, "verdict": {"health": health, "reason": "the same again and again"}})
+        rows = [row for row in rows_of([Branch(0, "a", found)], Look(0, 3)) if row.free is None]
+        assert "".join(row.icon for row in rows) == signs
+        assert all(bool(row.rate) is pace for row in rows)
+        assert ("/s" in progressed(found)) is pace
+
+
+def test_evidence_of_a_child_has_its_own_clock() -> None:
+    """Where a child in another process is the cause, its time is told, not that of the operation that waits for it."""
+    reason = "waits for child sub/1 in another process, which is stuck (no progress for 34 s, stall_after is 4 s)"
+    verdict = {"health": "stuck", "reason": reason, "child": "1"}
+    told = snapshot_of({**ROW, "idle": 300.0, "verdict": verdict}, 5.0, 5.0).health_reason
+    assert told == reason.replace("34 s", "0:39")
+
+
+def test_name_that_is_also_the_agent_is_told_once() -> None:
+    """Where the operation has the name of its agent, an event begins with it once."""
+    event = {"event": "progress.stage.started", "text": "a: stage work started", "agent": "a"}
+    assert "".join(text for text, _ in event_line(event)) == "a: stage work started"
+    note = {"event": "progress.note", "text": "a: asks", "agent": "a", "attributes": {"progress.note.text": "asks"}}
+    assert "".join(text for text, _ in event_line(note)) == "a: asks"
+    assert "".join(text for text, _ in event_line({**event, "agent": "b"})) == "b: a: stage work started"
+
+
+def test_nothing_is_said_before_the_list_is_there() -> None:
+    """That nothing runs is said once the monitor told it, not before."""
+    seen = Watch(Client("http://127.0.0.1:1"), StringIO())
+    assert seen._foot() == []
+    seen._take(Item("loaded", []))
+    assert "nothing runs yet" in seen._foot()[0][0][0]
+
+
+def test_trouble_fits_first(progress_capture: Capture) -> None:
+    """Of more than fit, those in trouble are shown, in their place."""
+    board = Board(draws=True)
+    rows = [row(f"n{number}", started_at=float(number)) for number in range(20)]
+    rows[15]["verdict"] = {"health": "silent", "reason": "x"}
+    board.changed(rows)
+    branches, more = board.branches(0.0, 3)
+    assert [branch.label for branch in branches] == ["n0", "n1", "n15"]
+    assert (more, board.running, board.troubled) == (17, 20, 1)
+
+
+def test_parents_in_a_circle(progress_capture: Capture) -> None:
+    """Operations that name each other as parent break nothing."""
+    board = Board(draws=True)
+    board.changed([row("a", parent_id="b"), row("b", parent_id="a"), row("c", parent_id="c"), row("d")])
+    branches, more = board.branches(0.0, 10)
+    assert more + len(branches) == 4
+
+
+def test_events_are_told_once(progress_capture: Capture) -> None:
+    """An event that comes again, as after a lost connection, is not told again; a tree shows notes alone."""
+    for draws, told in ((False, ["a: began", "x"]), (True, ["x"])):
+        board = Board(draws=draws, root="a")
+        first = {"id": 1, "event": semconv.STAGE_STARTED, "text": "a: began"}
+        note = {"id": 2, "event": semconv.NOTE, "text": "a: x", "attributes": {semconv.NOTE_TEXT: "x"}}
+        board.events([first, note, {"id": 3, "event": semconv.UPDATED, "text": "no"}])
+        board.events(json.loads(json.dumps([first, note])))
+        assert words(board.news()) == told
+
+
+def test_the_summary_comes_last(progress_capture: Capture) -> None:
+    """What is heard of the only operation after its end is told before its summary."""
+    board = Board(draws=False, root="a")
+    board.detail(row("a", stages=[]))
+    board.detail(row("a", "completed", revision=2, stages=[]))
+    board.events([{"id": 1, "event": semconv.STAGE_ENDED, "text": "a: load completed"}])
+    assert words(board.news()) == ["a: running", "a: load completed"]
+    assert words(board.summary) == ["✓ a completed after 1.0 s"]
+    assert board.ended is not None
+
+
+def test_a_row_tells_its_stage(progress_capture: Capture) -> None:
+    """Of a row the stage, how far that is, and what it does are one line; nothing is said twice."""
+    stage = {"completed": 61, "total": 100, "unit": "file"}
+    told = snapshot_of({**ROW, "stage": "parse", "stage_progress": stage, "progress": {"current_step": "a.py"}}).message
+    assert told == "parse 61/100 files · a.py"
+    assert snapshot_of({**ROW, "stage": "parse", "progress": {"current_step": "parse"}}).message == "parse"
+
+
+def test_what_is_unknown_is_no_news(progress_capture: Capture) -> None:
+    """While the monitor is blind the last verdict stands: neither the blindness nor its end is told."""
+    silent = {"health": "silent", "reason": "no progress"}
+    turns = (silent, {"health": "unknown", "reason": "just started"}, silent, {"health": "progressing"})
+    board = Board(draws=True)
+    for revision, verdict in enumerate(turns):
+        board.changed([row(revision=revision, verdict=verdict)])
+    assert words(board.news()) == ["a: STUCK no progress", "a: in order again"]

@@ -1,0 +1,137 @@
+"""Attempts: each start time is one, the monitor numbers them, and an id that runs twice is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from monitor_parts import Parts, beat_of, event_of, request_of, seconds
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Status
+from otel_progress.monitor.state.ledger import Ledger
+from otel_progress.testing import FakeClock
+
+AT = 1_700_000_000.0
+
+
+def run(started: float, sequence: int = 1, status: Status = Status.RUNNING, attempt: int = 1, **more: Any) -> Snapshot:
+    """What one run of the id `a` says, so many seconds after the first began."""
+    began = AT + started
+    return Snapshot("a", "w", status, began + sequence, attempt=attempt, sequence=sequence, started_at=began, **more)
+
+
+def number(monitor: Parts) -> int:
+    """Which attempt is shown."""
+    return int(monitor.row()["attempt"])
+
+
+def test_process_that_is_started_again_is_attempt_2(monitor: Parts) -> None:
+    """A process numbers by its own memory; the monitor knows the id, and goes on counting, also after a restart."""
+    monitor.say(run(0), event=s.OPERATION_STARTED)
+    monitor.say(run(0, 2, Status.FAILED), event=s.OPERATION_ENDED)
+    monitor.say(run(100), event=s.OPERATION_STARTED, instance="p2")
+    assert number(monitor) == 2
+    monitor.restart()
+    assert number(monitor) == 2
+    monitor.say(run(100, 2), instance="p2")
+    monitor.say(run(200, attempt=2), event=s.OPERATION_STARTED, instance="p2")
+    assert number(monitor) == 3
+    monitor.say(run(0, 3), event=s.NOTE)  # late, of the first
+    assert [(one.attempt, one.started_at - AT) for one in monitor.history()] == [
+        (1, 0.0), (1, 0.0), (2, 100.0), (2, 100.0), (3, 200.0), (1, 0.0)
+    ]  # fmt: skip
+
+
+def test_count_of_a_process_that_knows_more_is_taken(monitor: Parts) -> None:
+    """A process whose history file knows earlier runs says attempt 5: nobody knows better."""
+    monitor.say(run(0, attempt=5))
+    assert number(monitor) == 5
+    monitor.say(run(100, attempt=1), instance="p2")
+    assert number(monitor) == 6
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=30))
+def test_numbers_rise_with_start_times(said: list[tuple[int, int]]) -> None:
+    """In whatever order runs speak, the number shown only rises, by one for each later start; others change nothing."""
+    ledger, before, starts = Ledger(), 0, set()
+    for start, sequence in said:
+        newer = not starts or start > max(starts)
+        starts.add(start)
+        entry = ledger.apply(run(start * 100.0, sequence), f"p{start}", 1.0)
+        assert entry.number == (before + 1 if newer else before)
+        assert (entry.head.started_at or 0) - AT == max(starts) * 100.0
+        before = entry.number
+
+
+# -- two at once
+
+
+def beat(monitor: Parts, instance: str) -> None:
+    """A heartbeat of a process, at the time of the clock."""
+    monitor.take(request_of(beat_of(), instance=instance))
+
+
+def test_two_live_processes_with_one_id_are_shown(monitor: Parts, fake: FakeClock) -> None:
+    """The newest run is shown, with a warning and the other one beside it; it goes when that one is over or dead."""
+    told: list[str] = []
+    monitor.core._on_rival = lambda entry: told.append(entry.instance)
+    now = clock.time_ns() / 1e9 - AT
+    monitor.take(request_of(event_of(run(now)), beat_of(), instance="p1", **{s.PROCESS_PID: 11, s.HOST_NAME: "here"}))
+    seconds(fake, monitor, 10)
+    second = request_of(event_of(run(now + 10)), beat_of(), instance="p2", **{s.PROCESS_PID: 12})
+    monitor.take(second)
+    assert "also_running" not in monitor.row()
+    seconds(fake, monitor, 3)
+    beat(monitor, "p1")
+    row = monitor.row()
+    assert row["attempt"] == 2
+    assert row["also_running"] == [{"attempt": 1, "started_at": AT + now, "instance": "p1", "pid": 11, "host": "here"}]
+    assert row["warning"] == (
+        "two processes run the operation 'a': attempt 2 (pid 12), attempt 1 (pid 11 on here); "
+        "give each run an id of its own, or stop one"
+    )
+    beat(monitor, "p1")
+    assert told == ["p2"]
+    monitor.say(run(now + 10, 2), instance="p2")
+    assert "warning" in monitor.row()
+    monitor.say(run(now, 9, Status.COMPLETED), event=s.OPERATION_ENDED, instance="p1")
+    assert "also_running" not in monitor.row()
+    assert monitor.row()["status"] == "running"
+
+
+def test_run_that_died_before_the_next_is_no_rival(monitor: Parts, fake: FakeClock) -> None:
+    """What a killed process said before the new one began, and what comes late of that, proves nothing."""
+    now = clock.time_ns() / 1e9 - AT
+    monitor.take(request_of(event_of(run(now)), beat_of(), instance="p1"))
+    late = request_of(beat_of(), instance="p1")
+    seconds(fake, monitor, 2)
+    monitor.take(request_of(event_of(run(now + 2)), beat_of(), instance="p2"))
+    monitor.take(late)
+    monitor.take(request_of(event_of(run(now, 2)), instance="p1"))
+    assert "also_running" not in monitor.row()
+
+
+def test_rival_that_is_not_heard_any_more_is_none(monitor: Parts, fake: FakeClock) -> None:
+    """A dead process runs nothing, as far as anybody knows."""
+    now = clock.time_ns() / 1e9 - AT
+    monitor.take(request_of(event_of(run(now)), beat_of(), instance="p1"))
+    fake.sleep(5)
+    monitor.take(request_of(event_of(run(now + 5)), beat_of(), instance="p2"))
+    fake.sleep(5)
+    beat(monitor, "p1")
+    assert "also_running" in monitor.row()
+    for _ in range(4):
+        seconds(fake, monitor, 4)
+        beat(monitor, "p2")
+    assert "also_running" not in monitor.row()
+
+
+def test_rival_that_only_speaks_up_later_is_found(monitor: Parts) -> None:
+    """After a restart of the monitor the older run is known again with its next event."""
+    monitor.say(run(10), instance="p2")
+    monitor.say(run(0, 60), instance="p1")
+    assert [one["attempt"] for one in monitor.row()["also_running"]] == [1]

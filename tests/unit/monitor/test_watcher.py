@@ -1,0 +1,346 @@
+"""The watcher on a fake clock with fake processes: who is gone, who is only silent, and what is closed when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from otel_progress import clock, procfs
+from otel_progress import semconv as s
+from otel_progress.model import wire
+from otel_progress.model.snapshot import Snapshot, SpanIds
+from otel_progress.model.status import Status
+from otel_progress.model.summary import seconds
+from otel_progress.monitor.intake import records
+from otel_progress.monitor.state.watcher import Watcher
+from otel_progress.outbound import otlp
+from otel_progress.outbound.certificate import Exit
+from otel_progress.testing import FakeClock
+
+BOOT = 1_000_000.0
+
+
+class Machine:
+    """The processes of a machine; each is created at `BOOT` and so many seconds."""
+
+    def __init__(self) -> None:
+        self.alive: dict[int, procfs.Seen] = {}
+        self.kills: int | None = 0
+
+    def start(self, pid: int, at: int = 10) -> None:
+        self.alive[pid] = procfs.Seen(pid, at, "S")
+
+    def look(self, pid: int) -> procfs.Seen | None:
+        return self.alive.get(pid)
+
+    def created(self, seen: procfs.Seen) -> float | None:
+        return BOOT + seen.ticks
+
+    def waits_in(self, pid: int) -> str:
+        return "pipe_read"
+
+    def memory_kills(self) -> int | None:
+        return self.kills
+
+
+class Scene:
+    """A watcher, its machine and its clock."""
+
+    def __init__(self, time: FakeClock) -> None:
+        self.time = time
+        self.machine = Machine()
+        self.told: list[str] = []
+        self.sent: list[tuple[str, bytes]] = []
+        self.looked: list[int] = []
+        self.watcher = Watcher(
+            lambda signal, body: self.sent.append((signal, body)),
+            self.told.append,
+            look_into=lambda pid, say: self.looked.append(pid),
+            probe=self.machine,
+        )
+        self.machine.start(1)
+        self.watcher.adopt(1)
+
+    def say(self, pid: int = 1, status: Status = Status.RUNNING, **more: Any) -> None:
+        """A process says how its operation is."""
+        created = more.pop("created", procfs.iso(BOOT + 10))
+        about = {"service.instance.id": f"p{pid}", s.PROCESS_PID: pid, s.PROCESS_CREATED: created}
+        given = {"operation_id": f"o{pid}", "sequence": 1, "started_at": 5.0, "name": "work", **more}
+        snapshot = Snapshot(status=status, timestamp=6.0, span=SpanIds("1" * 32, "2" * 16), **given)
+        encoded = otlp.attributes(6, wire.to_attributes(snapshot))
+        body = otlp.log_record(s.UPDATED, 6 * 10**9, 6 * 10**9, otlp.INFO, "", encoded, "1" * 32, "2" * 16, True)
+        request = otlp.envelope(
+            otlp.resource({key: value for key, value in about.items() if value is not None}),
+            otlp.scope("", ""),
+            [body],
+        )
+        self.watcher.hear(records.groups(records.parse("logs", request)))
+
+    def run(self, seconds: float, step: float = 0.25) -> None:
+        """Let time go by."""
+        for _ in range(round(seconds / step)):
+            self.time.sleep(step)
+            self.watcher.tick()
+
+    def kill(self, pid: int) -> None:
+        """A process is gone."""
+        del self.machine.alive[pid]
+
+    @property
+    def lost(self) -> list[str]:
+        """The operations that were closed."""
+        return [loss.snapshot.operation_id for loss in self.watcher.losses]
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """A scene on a fake clock."""
+    time = FakeClock()
+    before = clock.install(time)
+    yield Scene(time)
+    clock.install(before)
+
+
+# -- gone
+
+
+def test_operations_of_a_process_that_is_gone_are_closed(scene: Scene) -> None:
+    """A worker that is gone while the command lives is closed a moment later, once, as an event and a span."""
+    scene.machine.start(2)
+    scene.say(1)
+    scene.say(2)
+    scene.kill(2)
+    scene.run(5)
+    assert scene.lost == ["o2"]
+    assert [signal for signal, _ in scene.sent] == ["logs", "traces"]
+    message = ExportLogsServiceRequest.FromString(scene.sent[0][1])
+    record = message.resource_logs[0].scope_logs[0].log_records[0]
+    assert record.event_name == s.OPERATION_ENDED
+    assert scene.told == []
+    assert not scene.watcher.waiting
+
+
+def test_nothing_is_closed_while_something_may_still_come(scene: Scene) -> None:
+    """What the dead one had sent is taken first: only after a quiet moment, with nothing under way, it is closed."""
+    scene.machine.start(2)
+    scene.say(2)
+    scene.kill(2)
+    busy = True
+    scene.watcher.settled = lambda: not busy
+    scene.run(1)
+    assert (scene.lost, scene.watcher.waiting) == ([], True)
+    busy = False
+    scene.say(2, Status.COMPLETED, sequence=2)
+    scene.run(5)
+    assert (scene.lost, scene.watcher.waiting) == ([], False)
+
+
+def test_what_a_collector_holds_has_its_time(scene: Scene) -> None:
+    """Where events came five seconds late, the end of one that is gone may still come so late: it is waited for."""
+    for pid in (2, 3):
+        scene.machine.start(pid)
+        scene.say(pid)
+    scene.watcher.notice(scene.watcher.ledger.processes["p2"], 5.0)
+    scene.kill(2)
+    scene.kill(3)
+    scene.run(5)
+    assert (scene.lost, scene.watcher.waiting) == ([], True)
+    scene.say(2, Status.COMPLETED, sequence=2)
+    scene.run(6)
+    assert (scene.lost, scene.watcher.waiting) == (["o3"], False)
+
+
+def test_what_came_late_once_is_forgotten(scene: Scene) -> None:
+    """An outage that delayed one event holds up no proof for ever."""
+    scene.machine.start(2)
+    scene.say(2)
+    scene.watcher.notice(scene.watcher.ledger.processes["p2"], 3600.0)
+    scene.kill(2)
+    scene.run(31)
+    assert scene.lost == ["o2"]
+
+
+def test_closing_waits_for_quiet_and_not_for_ever(scene: Scene) -> None:
+    """News of the dead one put the end off; a busy intake only for a while."""
+    scene.machine.start(2)
+    scene.say(2)
+    scene.kill(2)
+    for sequence in range(2, 6):
+        scene.run(0.25)
+        scene.say(2, sequence=sequence)
+    assert scene.lost == []
+    scene.watcher.settled = lambda: False
+    scene.run(5)
+    assert scene.lost == ["o2"]
+    assert scene.watcher.losses[0].snapshot.sequence == 6
+
+
+def test_pid_that_another_process_has_now_is_gone(scene: Scene) -> None:
+    """The same pid with another start is another process."""
+    scene.machine.start(2)
+    scene.say(2)
+    scene.machine.start(2, at=99)
+    scene.run(1)
+    assert scene.lost == ["o2"]
+
+
+def test_process_that_was_never_seen_here_is_never_lost(scene: Scene) -> None:
+    """One of another machine or container, or one that says no creation, can't be proven to be gone."""
+    scene.machine.start(2, at=50)
+    scene.say(2)
+    scene.say(3)
+    scene.machine.start(4)
+    scene.say(4, created="yesterday")
+    scene.machine.start(5)
+    scene.say(5, created=None)
+    for pid in (2, 4, 5):
+        scene.kill(pid)
+    scene.run(60)
+    assert scene.lost == []
+
+
+def test_command_itself_is_known_by_its_pid(scene: Scene) -> None:
+    """The command that was killed before it was looked at is known all the same: its pid was given by us."""
+    scene.kill(1)
+    scene.say(1)
+    scene.run(1)
+    assert scene.lost == []
+    scene.watcher.ended(Exit(signal="SIGKILL"))
+    scene.run(1)
+    assert scene.lost == ["o1"]
+    assert scene.watcher.losses[0].exit == Exit(signal="SIGKILL", out_of_memory=False)
+
+
+def test_command_is_not_gone_before_it_was_waited_for(scene: Scene) -> None:
+    """Until its exit is known the command has no certificate, so that the certificate can tell the exit."""
+    scene.say(1)
+    scene.kill(1)
+    scene.run(10)
+    assert scene.lost == []
+    scene.watcher.ended(Exit(code=3))
+    scene.run(1)
+    assert scene.watcher.losses[0].exit == Exit(code=3)
+
+
+@pytest.mark.parametrize(("kills", "expected"), [(1, True), (0, False), (None, None)])
+def test_kill_for_want_of_memory_is_told_apart(scene: Scene, kills: int | None, expected: bool | None) -> None:
+    """A SIGKILL just after the kernel's count went up was the kernel's; without a count that is not known."""
+    scene.say(1)
+    scene.run(1)
+    scene.kill(1)
+    scene.machine.kills = kills
+    scene.watcher.ended(Exit(signal="SIGKILL"))
+    scene.run(1)
+    assert scene.watcher.losses[0].exit.out_of_memory is expected
+    assert ("out of memory" in (scene.watcher.losses[0].snapshot.reason or "")) is bool(expected)
+
+
+def test_old_kill_for_want_of_memory_says_nothing_of_today(scene: Scene) -> None:
+    """A count that went up long ago, or a way to die that is not SIGKILL, is no out of memory."""
+    scene.say(1)
+    scene.machine.kills = 5
+    scene.run(10)
+    scene.kill(1)
+    scene.watcher.ended(Exit(signal="SIGKILL"))
+    scene.run(1)
+    assert scene.watcher.losses[0].exit.out_of_memory is False
+
+
+# -- fencing
+
+
+def test_operation_that_another_process_resumed_is_not_closed(scene: Scene) -> None:
+    """When the process of an older attempt goes, the newer attempt elsewhere goes on."""
+    scene.machine.start(2)
+    scene.say(2, operation_id="same")
+    scene.say(1, operation_id="same", started_at=50.0)
+    scene.kill(2)
+    scene.run(5)
+    assert scene.lost == []
+    assert scene.watcher.ledger.operations["same"].open
+
+
+def test_late_event_does_not_reopen_what_was_closed(scene: Scene) -> None:
+    """After the certificate nothing of that attempt counts, and there is no second certificate."""
+    scene.machine.start(2)
+    scene.say(2)
+    scene.kill(2)
+    scene.run(1)
+    scene.say(2, sequence=9)
+    scene.run(5)
+    assert scene.lost == ["o2"]
+    assert scene.watcher.ledger.operations["o2"].snapshot.status is Status.LOST
+
+
+def test_certificate_that_can_not_be_made_stops_nothing(scene: Scene) -> None:
+    """Ids that are none harm only their own certificate."""
+    scene.machine.start(2)
+    scene.say(2)
+    entry = scene.watcher.ledger.operations["o2"]
+    bad = replace(entry.snapshot, operation_id="bad", span=SpanIds("no hex", "zz"))
+    scene.watcher.ledger.apply(bad, "p2", 0.0)
+    scene.kill(2)
+    scene.run(2)
+    assert sorted(scene.lost) == ["bad", "o2"]
+    assert [signal for signal, _ in scene.sent] == ["logs", "traces"]
+    assert "can't be closed" in scene.told[0]
+
+
+# -- silent
+
+
+def test_silence_is_told_once_and_the_return_too(scene: Scene) -> None:
+    """A process that lives but is unheard for three of its intervals is told with its state; its stack is asked for."""
+    scene.say(1, message="reading")
+    scene.machine.alive[1] = procfs.Seen(1, 10, "T")
+    scene.run(14.75)
+    assert scene.told == []
+    scene.run(0.25)
+    (told,) = scene.told
+    assert told.startswith("frozen: nothing was heard of pid 1")
+    assert "15.0 s" in told
+    assert "stopped (T, in pipe_read)" in told
+    assert "work [o1]: reading" in told
+    assert scene.looked == [1]
+    scene.run(60)
+    assert len(scene.told) == 1
+    scene.say(1, sequence=2)
+    assert scene.told[1:] == [f"pid 1 is heard again, after {seconds(75)}"]
+    scene.run(20)
+    assert len(scene.told) == 3
+    assert scene.lost == []
+
+
+def test_process_without_running_operations_may_be_silent(scene: Scene) -> None:
+    """Only one that runs something is missed."""
+    scene.say(1)
+    scene.say(1, Status.COMPLETED, sequence=2)
+    scene.run(60)
+    assert scene.told == []
+
+
+def test_watcher_that_was_asleep_knows_nothing(scene: Scene) -> None:
+    """After a gap in its own looks the watcher waits three intervals anew before it calls anyone silent."""
+    scene.say(1)
+    scene.run(10)
+    scene.time.sleep(3600)
+    scene.watcher.tick()
+    scene.run(14)
+    assert scene.told == []
+    scene.run(1.25)
+    assert len(scene.told) == 1
+
+
+def test_processes_that_run_nothing_are_forgotten(scene: Scene) -> None:
+    """A command that has many short processes does not fill the memory; those that run something stay."""
+    scene.say(1)
+    for pid in range(2, 1200):
+        scene.machine.start(pid)
+        scene.say(pid, Status.COMPLETED)
+        scene.kill(pid)
+    scene.watcher.tick()
+    assert list(scene.watcher._known) == ["p1"]

@@ -1,0 +1,175 @@
+"""One deadline and one size for a whole exchange, whatever the other side sends, and how slowly."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+
+import pytest
+import requests
+from benchmarks.attacks.zoo import KINDS, OK, Bad, Kind, read_request, trusted
+
+from otel_progress.outbound import deadline
+from otel_progress.outbound.deadline import Plain, Tls, TooMuch, seconds_of, within
+from otel_progress.outbound.session import Session
+
+SECONDS = 0.3
+DRIP = 0.05
+HELD = 5.0
+"""Far more than the deadline, far less than a drip lasts."""
+
+
+@contextlib.contextmanager
+def timed() -> Iterator[None]:
+    """What stands in it ends long before the other side has said all."""
+    ended = threading.Event()
+    late: list[bool] = []
+    watch = threading.Thread(target=lambda: late.append(not ended.wait(HELD)))
+    watch.start()
+    yield
+    ended.set()
+    watch.join()
+    assert late == [False], "it was held"
+
+
+DRIPS = [name for name in KINDS if "drips" in name or "without end" in name]
+
+
+@pytest.mark.parametrize("name", DRIPS)
+def test_no_drip_holds_a_session(name: str) -> None:
+    """A request of a session ends at its deadline, or when more came than is taken, whatever drips or does not end."""
+    with Bad(KINDS[name], drip=DRIP) as bad, Session() as session, timed():
+        verify = trusted() if bad.kind.client == "https" else None
+        with pytest.raises(requests.RequestException):
+            session.ask("POST", f"{bad.url}/v1/logs", SECONDS, 65_536, data=b"x", verify=verify)
+
+
+@pytest.mark.parametrize("name", ["drips the head", "drips the body", "100 Continue that drips"])
+def test_the_end_of_the_time_is_a_timeout(name: str) -> None:
+    """Whoever was too slow, be it in the middle of a body, is told as too slow."""
+    with Bad(KINDS[name], drip=DRIP) as bad, Session() as session, pytest.raises(requests.Timeout):
+        session.ask("GET", bad.url, SECONDS, 65_536)
+
+
+@pytest.mark.parametrize(
+    "name", ["drips the head", "drips the body", "drips the body, TLS", "a TLS handshake that drips"]
+)
+def test_no_drip_holds_a_connection_of_http_client(name: str) -> None:
+    """Connections of http.client obey the deadline of their thread, in the handshake, the head and the body."""
+    with Bad(KINDS[name], drip=DRIP) as bad, timed(), within(SECONDS):
+        context = ssl.create_default_context(cafile=trusted())
+        made = Tls("127.0.0.1", bad.port, context=context) if bad.kind.client == "https" else None
+        with contextlib.closing(made or Plain("127.0.0.1", bad.port)) as connection, pytest.raises(TimeoutError):
+            connection.request("GET", "/")
+            connection.getresponse().read()
+
+
+def never_reads(bad: Bad, conn: socket.socket) -> None:
+    """Read a byte now and then."""
+    conn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    while conn.recv(1) and not bad.closed.wait(DRIP):
+        pass
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_receiver_that_hardly_reads_holds_no_sender(tls: bool) -> None:
+    """The deadline counts for what is sent, too."""
+    kind = Kind("hardly reads", never_reads, client="https" if tls else "http", tls="good" if tls else "")
+    with Bad(kind) as bad, Session() as session, timed(), pytest.raises(requests.RequestException):
+        session.ask("POST", bad.url, SECONDS, 100, data=bytes(32 * 1024 * 1024), verify=trusted() if tls else None)
+
+
+def test_a_proxy_that_drips_holds_no_sender() -> None:
+    """The answer of a proxy to CONNECT is a part of the exchange."""
+    with Bad(KINDS["drips the head"], drip=DRIP) as bad, Session() as session, timed():
+        with pytest.raises(requests.RequestException):
+            session.ask("POST", "https://far.invalid/v1/logs", SECONDS, 100, data=b"x", proxies={"https": bad.url})
+
+
+def test_interim_answers_without_end_are_cut_off_by_their_size() -> None:
+    """Endless `100 Continue` ends after 64 KiB, long before the time is over: it must not keep a core busy."""
+    with Bad(KINDS["100 Continue without end"]) as bad, within(HELD * 10):
+        with contextlib.closing(Plain("127.0.0.1", bad.port)) as connection, pytest.raises(TooMuch):
+            connection.request("GET", "/")
+            connection.getresponse()
+
+
+def test_a_packed_answer_is_not_unpacked() -> None:
+    """A gigabyte in a megabyte stays a megabyte, and is too large; a small one is handed on as it came."""
+    with Bad(KINDS["a gzip bomb"]) as bad, Session() as session:
+        with pytest.raises(requests.RequestException, match="larger than any"):
+            session.ask("GET", bad.url, HELD, 65_536)
+        reply = session.ask("GET", bad.url, HELD * 10, 4_000_000)
+        assert (reply.headers["Content-Encoding"], reply.body[:2]) == ("gzip", b"\x1f\x8b")
+        assert len(reply.body) < 2_000_000
+
+
+def test_cookies_are_not_kept() -> None:
+    """A receiver that sets a cookie with each answer makes no request longer."""
+    seen: list[str | None] = []
+
+    def sets(_: Bad, conn: socket.socket) -> None:
+        while (request := read_request(conn)) is not None:
+            seen.append(request.headers.get("cookie"))
+            conn.sendall(OK + f"Set-Cookie: a{len(seen)}=b\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with Bad(Kind("sets cookies", sets)) as bad, Session() as session:
+        for _ in range(3):
+            session.ask("GET", bad.url, HELD, 100)
+        assert (seen, len(session.cookies)) == ([None] * 3, 0)
+
+
+def test_limits_end_with_their_block_and_can_be_nested() -> None:
+    """After the inner limit the outer one counts again, and after that none."""
+    with within(100.0, 5):
+        with within(0.0), pytest.raises(TimeoutError):
+            deadline._here.limit.left()  # type: ignore[union-attr]
+        assert deadline._here.limit is not None
+        assert deadline._here.limit.left() > 1
+        with pytest.raises(TooMuch):
+            deadline._here.limit.take(6)
+    assert deadline._here.limit is None
+
+
+def test_a_connection_goes_on_with_its_own_timeout_afterwards() -> None:
+    """What is read after the block, such as a stream, has the timeout that the connection was made with."""
+
+    def streams(_: Bad, conn: socket.socket) -> None:
+        if read_request(conn):
+            conn.sendall(OK + b"\r\nfirst")
+            while conn.recv(1):
+                pass
+
+    with Bad(Kind("streams", streams)) as bad:
+        connection = Plain("127.0.0.1", bad.port, timeout=47.0)
+        with contextlib.closing(connection):
+            with within(HELD):
+                connection.request("GET", "/")
+                sock = connection.sock
+                answer = connection.getresponse()
+            with answer:
+                assert answer.read1(5) == b"first"
+                assert sock is not None
+                assert sock.gettimeout() == 47.0
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ("3600", 3600.0),
+        (" 0 ", 0.0),
+        ("9" * 400, 9_999_999_999.0),
+        ("Thu, 01 Jan 1970 00:01:40 GMT", 90.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("-1", None),
+        ("nan", None),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_retry_after(given: str, seconds: float | None) -> None:
+    """It is a number of seconds, or a date; anything else is left out."""
+    assert seconds_of(given, 10.0) == seconds

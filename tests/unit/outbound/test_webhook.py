@@ -1,0 +1,641 @@
+"""Webhooks: what is worth telling arrives once, signed, in order; what can't arrive holds up nobody and is counted."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import math
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trustme
+
+from otel_progress import semconv
+from otel_progress.errors import InvalidArgument
+from otel_progress.outbound import webhook
+from otel_progress.outbound.webhook import (
+    Deliveries,
+    Delivery,
+    Receiver,
+    Webhook,
+    kind_of,
+    seconds_of,
+    sign,
+    verify,
+)
+
+SECRET = b"it is not known"
+ROW = {"id": "survey-1", "name": "survey", "status": "failed"}
+
+
+class Post(NamedTuple):
+    """One request as it came."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def said(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def delivery(self) -> str:
+        return self.headers["otel-progress-delivery"]
+
+
+class Hook:
+    """A real receiver on this machine; `answer` gets the number of the request and says its status and headers."""
+
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self.posts: list[Post] = []
+        self.answer: Callable[[Post], tuple[int, dict[str, str]]] = lambda post: (200, {})
+        self.changed = threading.Condition()
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                post = Post(self.path, {key.lower(): value for key, value in self.headers.items()}, body)
+                with hook.changed:
+                    hook.posts.append(post)
+                    hook.changed.notify_all()
+                status, headers = hook.answer(post)
+                self.send_response(status)
+                for key, value in headers.items():
+                    self.send_header(key, value)
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                raise AssertionError("a redirect was followed")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None:
+                pass  # clients that hang up
+
+        self.server = Server(("127.0.0.1", port), Handler)
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.port = self.server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/hook"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def wait(self, count: int) -> list[Post]:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.posts) >= count, 20), self.posts
+            return list(self.posts)
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """A receiver."""
+    made = Hook()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are short."""
+    monkeypatch.setattr(webhook, "PAUSE_FIRST", 0.01)
+    monkeypatch.setattr(webhook, "PAUSE_MOST", 0.05)
+
+
+Make = Callable[..., Webhook]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes webhooks, and ends them."""
+    made: list[Webhook] = []
+
+    def make(*args: Any, **kwargs: Any) -> Webhook:
+        made.append(Webhook(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close(0)
+        one._thread.join(20)
+        assert not one._thread.is_alive()
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# -- what is sent
+
+
+def test_delivery_arrives_signed(hook: Hook, make: Make) -> None:
+    """A delivery is JSON with its kind, id, row and event; its signature is an HMAC over timestamp and body."""
+    made = make(hook.url, SECRET)
+    before = time.time()
+    made.put("failed", "survey-1", ROW, {"event": "progress.operation.ended"})
+    (post,) = hook.wait(1)
+    said = post.said
+    assert {**said, "time": 0, "id": ""} == {
+        "version": 1,
+        "id": "",
+        "kind": "failed",
+        "time": 0,
+        "operation": ROW,
+        "event": {"event": "progress.operation.ended"},
+    }
+    assert before - 1 <= said["time"] <= time.time() + 1
+    assert post.delivery == said["id"]
+    assert post.path == "/hook"
+    assert post.headers["content-type"] == "application/json"
+    assert post.headers["user-agent"] == "otel-progress"
+    assert post.headers["otel-progress-event"] == "failed"
+    stamp, signature = post.headers["otel-progress-timestamp"], post.headers["otel-progress-signature"]
+    right = hmac.new(SECRET, stamp.encode() + b"." + post.body, hashlib.sha256).hexdigest()
+    assert signature == f"v1={right}"
+    assert verify(SECRET, stamp, post.body, signature, time.time())
+    until(lambda: made.delivered == 1)
+    assert made.losses() == []
+
+
+def test_without_a_secret_nothing_is_signed(hook: Hook, make: Make) -> None:
+    """Without a secret there is no signature, and the timestamp all the same."""
+    make(hook.url).put("ended", "a", ROW)
+    (post,) = hook.wait(1)
+    assert "otel-progress-signature" not in post.headers
+    assert "otel-progress-timestamp" in post.headers
+    assert "event" not in post.said
+
+
+def test_signature_holds_for_this_body_time_and_secret_alone() -> None:
+    """Any other body, time, secret or an old signature fails; one right of several is enough; no input raises."""
+    good = sign(SECRET, "1000", b"{}")
+    assert verify(SECRET, "1000", b"{}", good, 1000.0)
+    assert verify(SECRET, "1000", b"{}", good, 1300.0)
+    assert verify(SECRET, "1000", b"{}", good, 700.0)
+    assert verify(SECRET, "1000", b"{}", f"v1=00, {good}", 1000.0)
+    assert verify(SECRET, "1000", b"{}", good, 1500.0, tolerance=500)
+    assert not verify(SECRET, "1000", b"{}", good, 1300.5)
+    assert not verify(SECRET, "1000", b"{}", good, 699.5)
+    assert not verify(SECRET, "1000", b"{}", good, math.nan)
+    assert not verify(SECRET, "1001", b"{}", good, 1000.0)
+    assert not verify(SECRET, "1000", b"{ }", good, 1000.0)
+    assert not verify(b"other", "1000", b"{}", good, 1000.0)
+    for stamp, signature in [
+        ("", good),
+        ("-1000", good),
+        ("1e3", good),
+        ("\u0661000", good),
+        ("9" * 10_000, good),
+        ("1000", ""),
+        ("1000", "v1=é"),
+        ("1000", "\ud800"),
+        ("1000", good[:-1]),
+        ("1000", good.removeprefix("v1=")),
+        ("1000", "v1=00," * 8 + good),
+        (None, good),
+        ("1000", None),
+    ]:
+        assert not verify(SECRET, stamp, b"{}", signature, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "kind"),
+    [
+        (semconv.OPERATION_ENDED, "completed", "ended"),
+        (semconv.OPERATION_ENDED, "cancelled", "ended"),
+        (semconv.OPERATION_ENDED, "interrupted", "ended"),
+        (semconv.OPERATION_ENDED, None, "ended"),
+        (semconv.OPERATION_ENDED, "failed", "failed"),
+        (semconv.OPERATION_ENDED, "lost", "lost"),
+        (semconv.STALLED, "running", "stalled"),
+        (semconv.RECOVERED, "running", "recovered"),
+        (semconv.UPDATED, "running", None),
+        (semconv.STAGE_ENDED, "failed", None),
+    ],
+)
+def test_an_end_is_told_once_by_its_kind(event: str, status: str | None, kind: str | None) -> None:
+    """An end that failed or was lost is told as that, and not as an end, too; most events are not told."""
+    assert kind_of(event, status) == kind
+
+
+def test_what_does_not_fit_is_left_out_or_counted(hook: Hook, make: Make) -> None:
+    """A huge event is left out, a row that is huge or no JSON is dropped and counted; a kind that there is not raises."""
+    made = make(hook.url)
+    made.put("ended", "a", {"message": "x" * webhook.BODY_BYTES})
+    made.put("ended", "a", {"ratio": math.nan})
+    made.put("ended", "a", {("no", "key"): 1})
+    made.put("ended", "a", ROW, {"text": "x" * webhook.BODY_BYTES})
+    (post,) = hook.wait(1)
+    assert post.said["operation"] == ROW
+    assert "event" not in post.said
+    assert made.losses() == [
+        f"3 webhook deliveries to http://127.0.0.1:{hook.port} were lost: no JSON, or too much of it"
+    ]
+    with pytest.raises(
+        InvalidArgument, match="kind must be one of dead, ended, failed, lost, overdue, recovered, slow, stalled"
+    ):
+        made.put("done", "a", ROW)
+
+
+# -- retry
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_the_same_delivery_comes_again(hook: Hook, make: Make, caplog: pytest.LogCaptureFixture, status: int) -> None:
+    """A refusal for now is tried again with the same id and body, and told once."""
+    caplog.set_level(logging.INFO, "otel_progress")
+    answers = iter([status, status, 200])
+    hook.answer = lambda post: (next(answers), {})
+    made = make(hook.url, SECRET)
+    made.put("failed", "survey-1", ROW)
+    posts = hook.wait(3)
+    until(lambda: made.delivered == 1)
+    assert len({post.delivery for post in posts}) == 1
+    assert len({post.body for post in posts}) == 1
+    assert all(
+        verify(
+            SECRET,
+            post.headers["otel-progress-timestamp"],
+            post.body,
+            post.headers["otel-progress-signature"],
+            time.time(),
+        )
+        for post in posts
+    )
+    assert made.losses() == []
+    until(lambda: len(caplog.messages) == 2)
+    assert caplog.messages == [
+        f"the webhook at http://127.0.0.1:{hook.port} does not take deliveries (HTTP {status}); they wait",
+        f"the webhook at http://127.0.0.1:{hook.port} answers again",
+    ]
+
+
+@pytest.mark.usefixtures("short")
+def test_retry_after_is_heard(hook: Hook, make: Make) -> None:
+    """A receiver that asks for a second has it."""
+    answers = iter([(429, {"Retry-After": "1"}), (200, {})])
+    times: list[float] = []
+
+    def answer(_: Post) -> tuple[int, dict[str, str]]:
+        times.append(time.monotonic())
+        return next(answers)
+
+    hook.answer = answer
+    make(hook.url).put("ended", "a", ROW)
+    hook.wait(2)
+    until(lambda: len(times) == 2)
+    assert times[1] - times[0] >= 1.0
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 410, 413])
+def test_a_final_refusal_drops_it_and_is_told_once(
+    hook: Hook, make: Make, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """A final refusal, or a redirect, is not tried again, counts as lost, and is told once; the next one goes."""
+    hook.answer = lambda post: (200 if post.said["kind"] == "lost" else status, {"Location": "/elsewhere"})
+    made = make(hook.url)
+    for kind in ("ended", "failed", "lost"):
+        made.put(kind, "a", ROW)
+    posts = hook.wait(3)
+    until(lambda: made.delivered == 1)
+    assert [post.said["kind"] for post in posts] == ["ended", "failed", "lost"]
+    assert made.losses() == [f"2 webhook deliveries to http://127.0.0.1:{hook.port} were lost: refused (HTTP {status})"]
+    assert len(caplog.messages) == 1
+    assert ("give the address that it points to" in caplog.text) == (status < 400)
+
+
+@pytest.mark.usefixtures("short")
+def test_what_the_receiver_chokes_on_holds_nobody_else_up(hook: Hook, make: Make) -> None:
+    """While one delivery fails again and again those of other operations arrive, and those of its own wait behind it."""
+    healed = threading.Event()
+    hook.answer = lambda post: (200 if post.said["operation"]["id"] != "bad" or healed.is_set() else 500, {})
+    made = make(hook.url)
+    made.put("stalled", "bad", {"id": "bad"})
+    made.put("recovered", "bad", {"id": "bad"})
+    for number in range(5):
+        made.put("ended", f"good {number}", {"id": f"good {number}"})
+    until(lambda: made.delivered == 5)
+    assert {post.said["kind"] for post in hook.posts if post.said["operation"]["id"] == "bad"} == {"stalled"}
+    healed.set()
+    until(lambda: made.delivered == 7)
+    assert hook.posts[-1].said["kind"] == "recovered"
+    assert made.losses() == []
+
+
+@pytest.mark.usefixtures("short")
+def test_a_receiver_that_was_away_gets_all(make: Make) -> None:
+    """What was said while nobody listened arrives when somebody does, in its order."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        made = make(f"http://127.0.0.1:{port}/hook")
+        for kind in ("stalled", "recovered", "ended"):
+            made.put(kind, "a", ROW)
+        until(lambda: made._away)
+    hook = Hook(port)
+    try:
+        hook.wait(3)
+        assert [post.said["kind"] for post in hook.posts] == ["stalled", "recovered", "ended"]
+        until(lambda: made.delivered == 3)
+    finally:
+        hook.stop()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_slow_receiver_is_cut_off(make: Make) -> None:
+    """A receiver that dribbles its answer, a byte long before any pause is too long, gets no more than the time of a try."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        made = make(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.3)
+        made.put("ended", "a", ROW)
+        connection, _ = server.accept()
+        with connection:
+            begun = time.monotonic()
+            with pytest.raises(OSError):  # it hangs up
+                while time.monotonic() < begun + 20:
+                    connection.sendall(b"H")
+                    time.sleep(0.02)
+            assert 0.2 < time.monotonic() - begun < 5
+    until(lambda: made._away)
+
+
+# -- the queue, in a time of its own
+
+
+def delivery(id: str, operation: str = "", until: float = 1e9, size: int = 1) -> Delivery:
+    return Delivery(id, "ended", operation or id, b"x" * size, until)
+
+
+def taken(deliveries: Deliveries, now: float) -> str | None:
+    one = deliveries.take(now)
+    return None if one is None else one.id
+
+
+def test_pauses_double_up_to_a_minute() -> None:
+    """Pauses are from half a second to one that doubles with each failure, 60 s at the most."""
+    for chance, pauses in [(0.0, [0.5] * 10), (1.0, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60])]:
+        deliveries = Deliveries(jitter=lambda chance=chance: chance)
+        deliveries.put(delivery("a"))
+        now = 100.0
+        for pause in pauses:
+            assert taken(deliveries, now) == "a"
+            deliveries.again(now)
+            assert deliveries.wait(now) == pytest.approx(pause)
+            assert taken(deliveries, now + pause - 0.01) is None
+            now += pause
+        for _ in range(2000):
+            assert taken(deliveries, now) == "a"
+            deliveries.again(now)
+            now += 60
+
+
+def test_a_pause_that_was_asked_for_holds_for_all_and_has_a_limit() -> None:
+    """Retry-After holds everything back, ten minutes at the most; an answer ends the pause of failures."""
+    deliveries = Deliveries(jitter=lambda: 0.0)
+    deliveries.put(delivery("a"))
+    deliveries.put(delivery("b"))
+    assert taken(deliveries, 0.0) == "a"
+    deliveries.again(0.0, 30.0)
+    assert taken(deliveries, 29.9) is None
+    assert deliveries.wait(29.0) == pytest.approx(1.0)
+    assert taken(deliveries, 30.0) == "a"
+    deliveries.again(30.0, 1e9)
+    assert deliveries.wait(30.0) == 600.0
+    assert taken(deliveries, 630.0) == "a"
+    deliveries.done()
+    assert taken(deliveries, 630.0) == "b"
+    deliveries.done()
+    assert deliveries.wait(630.0) is None
+    assert len(deliveries) == 0
+
+
+def test_an_answer_makes_pauses_short_again() -> None:
+    """Once something arrives the next failure holds others back as the first did, not as the tenth."""
+    deliveries = Deliveries(jitter=lambda: 1.0)
+    deliveries.put(delivery("a"))
+    for now in range(0, 600, 60):
+        assert taken(deliveries, now) == "a"
+        deliveries.again(now)
+    for id in "bcd":
+        deliveries.put(delivery(id))
+    assert taken(deliveries, 600.0) == "a"
+    deliveries.done()
+    assert taken(deliveries, 600.0) == "b"
+    deliveries.again(600.0)
+    assert taken(deliveries, 600.9) is None
+    assert taken(deliveries, 601.0) == "b"
+    deliveries.done()
+    assert taken(deliveries, 601.0) == "c"
+
+    assert taken(deliveries, 601.0) == "c"
+
+
+def test_a_receiver_that_is_down_is_not_knocked_at_for_each() -> None:
+    """With many waiting, tries become rare as with one: the pause grows with the failures in a row."""
+    deliveries = Deliveries(jitter=lambda: 1.0)
+    for number in range(500):
+        deliveries.put(delivery(str(number)))
+    now, tries = 0.0, 0
+    while now < 3600:
+        assert deliveries.take(now) is not None
+        deliveries.again(now)
+        tries += 1
+        wait = deliveries.wait(now)
+        assert wait is not None
+        now += wait
+    assert tries < 80
+
+
+def test_a_delivery_is_given_up_after_its_time() -> None:
+    """One that could not be delivered in time is dropped and counted; what came later stays."""
+    deliveries = Deliveries()
+    deliveries.put(delivery("a", until=10.0))
+    deliveries.put(delivery("b", until=20.0))
+    assert taken(deliveries, 10.0) == "b"
+    assert deliveries.dropped == {"given up after a day of trying": 1}
+
+
+def test_the_oldest_make_room_but_not_the_one_on_its_way() -> None:
+    """Both limits drop the oldest first, and count them; the one on its way stays."""
+    deliveries = Deliveries(most=3, most_bytes=100)
+    for id in "abc":
+        deliveries.put(delivery(id))
+    assert taken(deliveries, 0.0) == "a"
+    deliveries.put(delivery("d"))
+    deliveries.put(delivery("e", size=99))
+    assert deliveries.dropped == {"too many waited": 3}
+    deliveries.done()
+    assert taken(deliveries, 0.0) == "e"
+    deliveries.refused()
+    assert deliveries.dropped == {"too many waited": 3, "refused": 1}
+    deliveries.put(delivery("f", size=101))
+    assert len(deliveries) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("9" * 400, 9_999_999_999.0),
+        ("Thu, 01 Jan 1970 00:20:00 GMT", 200.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("-1", None),
+        ("soon", None),
+        ("", None),
+        ("Thu, 99 Jan 1970 00:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(text: str, seconds: float | None) -> None:
+    """Both forms are read; what is neither is as if it were not there."""
+    assert seconds_of(text, 1000.0) == seconds
+
+
+def test_who_puts_never_waits(hook: Hook, make: Make) -> None:
+    """While the receiver hangs the newest 1,000 wait, with the one on its way; the rest is counted."""
+    may = threading.Event()
+
+    def answer(_: Post) -> tuple[int, dict[str, str]]:
+        assert may.wait(20)
+        return 200, {}
+
+    hook.answer = answer
+    made = make(hook.url, timeout=30)
+    made.put("ended", "first", {"id": "first"})
+    hook.wait(1)
+    for number in range(1500):
+        made.put("ended", str(number), {"id": str(number)})
+    assert made.losses() == [f"501 webhook deliveries to http://127.0.0.1:{hook.port} were lost: too many waited"]
+    may.set()
+    hook.wait(3)
+    assert [post.said["operation"]["id"] for post in hook.posts[:3]] == ["first", "501", "502"]
+
+
+# -- the end
+
+
+def test_close_tries_what_waits(hook: Hook, make: Make) -> None:
+    """At the end what waits is sent at once, in spite of a pause that was asked for; then nothing is taken any more."""
+    answers = iter([(503, {"Retry-After": "500"})])
+    hook.answer = lambda post: next(answers, (200, {}))
+    made = make(hook.url)
+    made.put("stalled", "a", ROW)
+    made.put("recovered", "a", ROW)
+    until(lambda: made._away)
+    made.close(20)
+    made.close(20)
+    assert made.delivered == 2
+    assert made.losses() == []
+    made.put("ended", "a", ROW)
+    assert made.losses()[0].endswith("it came after the end (HTTP 503)")
+
+
+def test_close_does_not_wait_longer_than_it_was_told(make: Make) -> None:
+    """A receiver that takes connections and says nothing holds the end up for the given time only; that is counted."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        made = make(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=1)
+        made.put("ended", "a", ROW)
+        made.put("ended", "b", ROW)
+        connection, _ = server.accept()
+        with connection:
+            begun = time.monotonic()
+            made.close(0.2)
+            assert time.monotonic() - begun < 0.9
+        assert "2 webhook deliveries" in made.losses()[0]
+        assert "not sent at the end" in made.losses()[0]
+
+
+# -- the address
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "hook",
+        "ftp://secret.example",
+        "https://",
+        "https://secret:pass:word@x:port/",
+        "https://x/a b?secret",
+        "http://[::1",
+    ],
+)
+def test_an_address_that_cannot_be_meant_is_refused_unshown(url: str) -> None:
+    """A bad address is an error at the start, which shows nothing of it: it may hold a secret."""
+    with pytest.raises(InvalidArgument, match=r"must look like https://example\.org/hook") as raised:
+        Webhook(url)
+    assert "secret" not in str(raised.value).replace("may hold a secret", "")
+
+
+def test_a_secret_or_timeout_that_cannot_be_meant_is_refused(hook: Hook) -> None:
+    """An empty secret would sign nothing; a timeout is above 0."""
+    with pytest.raises(InvalidArgument, match="secret of the webhook is empty"):
+        Webhook(hook.url, b"")
+    for timeout in (0, -1, math.nan, math.inf):
+        with pytest.raises(InvalidArgument, match="timeout must be above 0"):
+            Webhook(hook.url, timeout=timeout)
+
+
+def test_secrets_of_the_address_are_used_and_not_shown(
+    hook: Hook, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Name and password become Basic, path and query are sent; messages show none of them."""
+    hook.answer = lambda post: (400, {})
+    made = make(f"http://us%40er:pass%2Fword@127.0.0.1:{hook.port}/T0K3N/ü?key=V4LUE")
+    made.put("ended", "a", ROW)
+    (post,) = hook.wait(1)
+    assert post.headers["authorization"] == "Basic dXNAZXI6cGFzcy93b3Jk"
+    assert post.path == "/T0K3N/%C3%BC?key=V4LUE"
+    until(lambda: caplog.messages and made.losses())
+    for secret in ("us@er", "us%40er", "pass", "T0K3N", "V4LUE"):
+        assert secret not in caplog.text + "".join(made.losses())
+
+
+def test_https_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that the system does not trust gets nothing; one that it trusts does."""
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(tls)
+    hook = Hook(tls=tls)
+    try:
+        url = f"https://localhost:{hook.port}/hook"
+        answer = Receiver(url).post(b"{}", {}, 5.0)
+        assert answer.status == 0
+        assert answer.retry
+        assert "CERTIFICATE_VERIFY_FAILED" in answer.reason
+        assert hook.posts == []
+        authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        assert Receiver(url).post(b"{}", {}, 5.0).arrived
+        assert not Receiver(f"https://127.0.0.1:{hook.port}/").post(b"{}", {}, 5.0).arrived
+    finally:
+        hook.stop()
+
+
+def test_a_handshake_that_never_ends_is_cut_off() -> None:
+    """The limit of a try holds before TLS is there, too."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        begun = time.monotonic()
+        answer = Receiver(f"https://127.0.0.1:{server.getsockname()[1]}/").post(b"{}", {}, 0.3)
+        assert answer.retry
+        assert time.monotonic() - begun < 5
