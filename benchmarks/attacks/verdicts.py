@@ -20,8 +20,8 @@ from otel_progress.model import wire
 from otel_progress.model.snapshot import Branch, Snapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake.records import Envelope
+from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.state.core import Core
-from otel_progress.monitor.state.request_queue import Job
 from otel_progress.monitor.state.store import Store
 from otel_progress.outbound import otlp
 from otel_progress.testing import FakeClock

@@ -182,7 +182,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     from otel_progress.live.engine import learning, listeners, runtime
     from otel_progress.live.engine.ticker import Ticker
     from otel_progress.live.registry import registry
-    from otel_progress.telemetry import trouble
+    from otel_progress.outbound import trouble
 
     lists: tuple[list[Any], ...] = (
         hooks.on_operation,

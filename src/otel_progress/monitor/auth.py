@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 
 from otel_progress import files
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor.web.sessions import (
+from otel_progress.monitor.sessions import (
     LINK_SECONDS,
     SESSION_SECONDS,
     SESSIONS,

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from otel_progress import clock
 from otel_progress.errors import MissingDependency
 from otel_progress.live.engine import runtime
+from otel_progress.outbound import trouble
 from otel_progress.outbound.deadline import seconds_of
 from otel_progress.outbound.otlp import rejected, retry_delay
+from otel_progress.outbound.trouble import Trouble
 from otel_progress.settings import Endpoint, quiet_grpc
-from otel_progress.telemetry import trouble
-from otel_progress.telemetry.trouble import Trouble
 
 if TYPE_CHECKING:
     from otel_progress.outbound.session import Reply

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from otel_progress.live.guard import say, tell_once
+from otel_progress.outbound.trouble import Trouble
 from otel_progress.telemetry.outbox import Unsent
 from otel_progress.telemetry.pipeline import Pipeline
-from otel_progress.telemetry.trouble import Trouble
 
 Spans = Callable[[], tuple[int, Trouble | None]]
 

@@ -18,8 +18,8 @@ from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
 from otel_progress.outbound import otlp
 from otel_progress.outbound.transport import Answer, Said, Transport
+from otel_progress.outbound.trouble import Trouble
 from otel_progress.telemetry.outbox import REQUEST_BYTES, Letter, Outbox, Unsent
-from otel_progress.telemetry.trouble import Trouble
 
 BACKOFF_FIRST: Final = 0.25
 BACKOFF_MOST: Final = 5.0

@@ -36,10 +36,10 @@ from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
 from otel_progress.outbound.transport import OTLP, Answer, Said, Transport, connect
+from otel_progress.outbound.trouble import Trouble
 from otel_progress.settings import Endpoint, Settings
 from otel_progress.telemetry.outbox import REQUEST_BYTES
 from otel_progress.telemetry.pipeline import AFTER_MOST
-from otel_progress.telemetry.trouble import Trouble
 
 RETRY_SECONDS: Final = 0.25
 SPAN_REQUESTS: Final = 64

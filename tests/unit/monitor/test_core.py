@@ -22,10 +22,10 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.records import Envelope, Refused, Sender, Taken
+from otel_progress.monitor.intake.request_queue import TURN_BYTES, TURN_REQUESTS, Answer, Job
 from otel_progress.monitor.state import core as core_module
 from otel_progress.monitor.state.core import Told
 from otel_progress.monitor.state.ledger import lose
-from otel_progress.monitor.state.request_queue import TURN_BYTES, TURN_REQUESTS, Answer, Job
 from otel_progress.monitor.state.saved import Batch
 from otel_progress.monitor.state.store import Store, StoreError
 from otel_progress.monitor.web.views import SKEW
@@ -458,7 +458,7 @@ def test_what_was_refused_was_not_heard(monitor: Parts, fake: FakeClock, monkeyp
     """While there is no room for what is said, nobody is dead."""
     monitor.say(snap(1))
     monitor.beat()
-    monkeypatch.setattr("otel_progress.monitor.state.request_queue.BYTES_WAITING", 0)
+    monkeypatch.setattr("otel_progress.monitor.intake.request_queue.BYTES_WAITING", 0)
     for _ in range(20):
         seconds(fake, monitor, 1)
         with pytest.raises(Refused):
@@ -627,7 +627,7 @@ def test_request_that_never_fits_is_refused_for_good(monitor: Parts) -> None:
 
 def test_who_makes_room_is_told_when_to_come_again(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that is put out for another one is answered with 429, and counted."""
-    monkeypatch.setattr("otel_progress.monitor.state.request_queue.REQUESTS", 2)
+    monkeypatch.setattr("otel_progress.monitor.intake.request_queue.REQUESTS", 2)
     large = request_of(event_of(snap(1), text="x" * 200_000))
     answers = offered(monitor, large, large, request_of(event_of(snap(1))))
     assert [getattr(answer, "status", None) for answer in answers] == [None, 429, None]

@@ -34,11 +34,11 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake import records, request_queue
 from otel_progress.monitor.intake import server as monitor_intake
 from otel_progress.monitor.intake.records import Parcel, Refused, Taken, count, groups, inflate, parse
 from otel_progress.monitor.intake.server import Intake
-from otel_progress.monitor.state import request_queue, store
+from otel_progress.monitor.state import store
 from otel_progress.monitor.state.ledger import head_of, read
 from otel_progress.outbound import otlp
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 from benchmarks.attacks.zoo import KINDS, Bad
 
+from otel_progress.outbound.trouble import Trouble
 from otel_progress.telemetry.farewell import line
 from otel_progress.telemetry.outbox import Unsent
-from otel_progress.telemetry.trouble import Trouble
 
 AWAY = Trouble("http://x:1", "refused", "nothing listens at http://x:1: start it")
 JOB = """

@@ -15,7 +15,7 @@ from otel_progress.monitor.intake.records import Envelope, Refused, Sender, Take
 
 if TYPE_CHECKING:
     from otel_progress.monitor.auth import Auth
-    from otel_progress.monitor.state.request_queue import Done
+    from otel_progress.monitor.intake.request_queue import Done
 
 STREAMS: Final = 128
 """The most calls on one connection at a time."""

@@ -20,6 +20,16 @@ from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.records import Envelope, Record, Refused, Taken
+from otel_progress.monitor.intake.request_queue import (
+    LATE,
+    TURN_BYTES,
+    TURN_REQUESTS,
+    TURN_SECONDS,
+    Answer,
+    Done,
+    Job,
+    Waiting,
+)
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.conditions import Label
 from otel_progress.monitor.state.ledger import (
@@ -33,16 +43,6 @@ from otel_progress.monitor.state.ledger import (
     presumed,
 )
 from otel_progress.monitor.state.loading import Loading
-from otel_progress.monitor.state.request_queue import (
-    LATE,
-    TURN_BYTES,
-    TURN_REQUESTS,
-    TURN_SECONDS,
-    Answer,
-    Done,
-    Job,
-    Waiting,
-)
 from otel_progress.monitor.state.restore import entry_of, known_of, process_of, raw_of, rolled_of
 from otel_progress.monitor.state.rollup import show
 from otel_progress.monitor.state.saved import Batch, Event, Kept

@@ -16,10 +16,10 @@ from typing import Any
 import grpc
 import pytest
 
+from otel_progress.outbound import trouble
 from otel_progress.outbound.transport import Answer, Said, connect
+from otel_progress.outbound.trouble import Teller, Trouble
 from otel_progress.settings import Endpoint, read
-from otel_progress.telemetry import trouble
-from otel_progress.telemetry.trouble import Teller, Trouble
 
 PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>It works!</body></html>"
 
