@@ -25,7 +25,7 @@ FILE_SIZE: Final = 1 << 20
 LIBRARY_FRAMES: Final = 6
 """Frames shown of a stack that has none of the user."""
 
-_OURS: Final = str(Path(__file__).parents[1]) + os.sep
+_OURS: Final = str(Path(__file__).parents[2]) + os.sep
 _STDLIB: Final = str(Path(os.__file__).parent) + os.sep
 _TYPED_IN: Final = ("<stdin>", "<string>", "<ipython")
 
