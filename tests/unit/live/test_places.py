@@ -20,7 +20,7 @@ from typing import Any
 import anyio.to_thread
 import pytest
 import trio
-from test_stack import Job
+from test_call_stack import Job
 
 import otel_progress as progress
 from otel_progress import OperationCancelled, semconv
