@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_progress.monitor.intake import request_queue
 from otel_progress.monitor.intake.records import CHEAPEST, Envelope, Refused, Sender
 from otel_progress.monitor.intake.request_queue import Job, Waiting
-from otel_progress.monitor.intake import request_queue
 
 
 def job(connection: str, size: int = 10, token: str | None = None) -> Job:
