@@ -1,4 +1,4 @@
-"""Long-running work, seen while it runs: operations, stages, progress and heartbeats as plain OpenTelemetry."""
+"""See long-running work while it runs: operations, stages, progress and verdicts as plain OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is costly when it is asked for; a function that can't be imported now tries again when called."""
+    """Import a costly name on first access. If the import of a function fails, it is retried when it is called."""
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -142,6 +142,6 @@ def __getattr__(name: str) -> Any:
 
 
 def _again(name: str, *args: Any, **options: Any) -> Any:
-    """Call what could not be imported before, if it can be by now."""
+    """Retry the import of a function, and call it if the import succeeds."""
     found = __getattr__(name)
     return None if isinstance(found, functools.partial) else found(*args, **options)

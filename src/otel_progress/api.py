@@ -1,6 +1,7 @@
-"""The functions that users call; each acts on the innermost stage or operation that runs here.
+"""The functions that users call; each acts on the current stage or operation.
 
-Where nothing runs they do nothing, count the call, and say so once for each call site.
+*Current* is the innermost stage or operation that runs in this thread or task. Without one a function does nothing,
+counts the call, and logs one warning for each call site.
 """
 
 from __future__ import annotations
@@ -38,33 +39,37 @@ def operation(name: str, **options: Unpack[OperationGiven]) -> Operation: ...
 @overload
 def operation(**options: Unpack[OperationGiven]) -> Unnamed: ...
 def operation(name: Any = None, **options: Any) -> Any:
-    """An operation: one run of a long piece of work, seen while it runs.
+    """Define an operation: one run of a long piece of work.
 
-    As a decorator (`@operation`, `@operation("survey", stall_after=30)`) each call of the function is an
-    operation; with `with` or `async with` the block is; `operation("x").start()` is for code that spans callbacks.
+    As a decorator (`@operation`, `@operation("survey", stall_after=30)`) it makes each call of the function an
+    operation. As a context manager (`with`, `async with`) it makes the block one. `operation("x").start()` is for
+    code that spans callbacks.
 
     Args:
-        name: the kind of work; few values, as it is a label of metrics. A bare decorator takes the function's name.
-        id: the id of this run; a fresh one unless given. The same id after its end is a new attempt.
-        plan: stages that are known before they run: a list of `StagePlan` or names, or `phases({...})`.
-        total: how many units there are in all.
-        unit: what is counted, in UCUM or a plain word (`file`, `By`, `token`).
-        description: what it does, in words.
-        agent: the agent that does it (`gen_ai.agent.name`).
-        attributes: what else is known of it; at most 64.
-        parent: the operation that it is part of; the current one unless said. `extract()` gives one from elsewhere.
-        stall_after: seconds without progress after which a branch of it counts as stuck; learned from what it does
-            unless said. `None`, said explicitly, lets it idle.
-        slow_after: seconds of run time after which it counts as slow; from the plan, or learned, unless said.
-        start_within: seconds from here within which `start()` should come.
-        loop_after: so many times in a row the same step (or stage, or cycle of up to eight) may come without
-            new progress; more counts as looping. Unless said, 10 steps or failed stages in a row do.
-        stall_policy: `report`, or `cancel`: once it is silent or looping, the work is asked to stop.
-        heartbeat_counts: whether a heartbeat of the work counts as progress.
+        name: The kind of work. It is a metric label, so use few values. A bare decorator takes the function's name.
+        id: The id of this run; a generated one by default. Using an id again after its end makes a new attempt.
+        plan: The stages that are known in advance: a list of `StagePlan` or names, or `phases({...})`.
+        total: The number of units in all.
+        unit: What is counted, in UCUM or as a plain word (`file`, `By`, `token`).
+        description: What the operation does, in words.
+        agent: The agent that does the work (`gen_ai.agent.name`).
+        attributes: Up to 64 attributes.
+        parent: The parent operation; the current one by default. `extract()` returns one from another process.
+        stall_after: Seconds without progress after which a branch counts as stuck. By default the limit is learned.
+            An explicit `None` means no limit.
+        slow_after: Run time in seconds after which the operation counts as slow. By default the limit comes from the
+            plan, or is learned.
+        start_within: Seconds from now within which `start()` is expected.
+        loop_after: The number of times in a row that the same step (or stage, or cycle of up to eight) may come
+            without new progress before the operation counts as looping. The default is 10 steps or failed stages.
+        stall_policy: `report`, or `cancel` to ask the work to stop once it is stuck or looping.
+        heartbeat_counts: Whether a heartbeat of the work counts as progress.
 
     Raises:
-        InvalidArgument: for an empty name, a total below 0, a limit that is not above 0, what is no number, or a plan
-            that is invalid.
+        InvalidArgument: If the name is empty, the total is below 0, a limit is not above 0, a number is not a number,
+            or the plan is invalid.
+
+    Example: `operation("import", total=200, unit="file", stall_after=30)`
     """
     try:
         return Operation(name, **options) if isinstance(name, str) else _nameless(Operation, name, options)
@@ -83,25 +88,31 @@ def stage(name: str, *, parent: Operation | Stage | None = None, **options: Unpa
 @overload
 def stage(**options: Unpack[StageGiven]) -> Unnamed: ...
 def stage(name: Any = None, **options: Any) -> Any:
-    """A named step of what runs here; it nests to any depth.
+    """Define a stage: a named part of the current operation or stage. Stages nest to any depth.
 
-    As a decorator (`@stage`, `@stage("parse", weight=3)`) each call of the function is a stage; with `with` or
-    `async with` the block is; `stage("x").start()` is for code that spans callbacks.
+    As a decorator (`@stage`, `@stage("parse", weight=3)`) it makes each call of the function a stage. As a context
+    manager (`with`, `async with`) it makes the block one. `stage("x").start()` is for code that spans callbacks.
 
     Args:
-        name: the step; few values, as it is a label of metrics. A bare decorator takes the function's name.
-        parent: what it is a part of; what runs here unless said.
-        weight: its share of the whole, where the operation has a plan; else that of the plan.
-        total: how many units it has.
-        unit: what is counted, in UCUM or a plain word (`file`, `By`).
-        description: what it does, in words.
-        message: the current step in words.
-        expected: how long it is expected to take, in seconds.
-        stall_after: seconds without progress after which it counts as stuck; that of its parent unless said.
-            `None`, said explicitly, lets it idle.
-        critical: shown; changes no outcome.
-        depends_on: names of stages that it needs; shown.
-        attributes: what else is known of it.
+        name: The name of the stage. It is a metric label, so use few values. A bare decorator takes the function's
+            name.
+        parent: The operation or stage that it belongs to; the current one by default.
+        weight: Its share of the whole, if the operation has a plan. By default the plan's weight.
+        total: The number of units of this stage.
+        unit: What is counted, in UCUM or as a plain word (`file`, `By`).
+        description: What the stage does, in words.
+        message: The current step, in words.
+        expected: The expected duration in seconds.
+        stall_after: Seconds without progress after which the stage counts as stuck; its parent's limit by default.
+            An explicit `None` means no limit.
+        critical: Whether the work depends on this stage. It is displayed, and changes no outcome.
+        depends_on: The names of the stages that it needs. They are displayed, and change no outcome.
+        attributes: Attributes of the stage.
+
+    Raises:
+        InvalidArgument: If an option is unknown or its value is invalid.
+
+    Example: `stage("parse", total=10, unit="file")`
     """
     try:
         if not options and type(name) is str:
@@ -127,13 +138,13 @@ def _nameless(kind: type[Operation | Stage], fn: Any, options: dict[str, Any]) -
 
 
 class Unnamed:
-    """`@operation(stall_after=30)`: the name comes from the function."""
+    """A decorator that takes the name from the function, such as `@operation(stall_after=30)`."""
 
     def __init__(self, kind: type[Operation | Stage], options: dict[str, Any]) -> None:
-        """Options that wait for a function."""
+        """Keep the options until a function is decorated."""
         template = kind("unnamed", **options)
         if isinstance(template, Operation):
-            options = {**options, "plan": template._opts.plan}  # what was given may be an iterator, read by now
+            options = {**options, "plan": template._opts.plan}  # the template read the iterator
         self._kind = kind
         self._options = options
 
@@ -152,7 +163,7 @@ def _wrap(fn: Any, template: Operation | Stage) -> Any:
     return preload.get("decorators").wrap(fn, template)
 
 
-preload.modules.append("decorators")  # brings wrapt, which costs more to import than all of this package
+preload.modules.append("decorators")  # imports wrapt, which takes longer than the rest of this package
 hooks.wrap = _wrap
 
 
@@ -162,10 +173,10 @@ def current(*, required: Literal[True]) -> Operation: ...
 def current(*, required: bool = False) -> Operation | None: ...
 @public()
 def current(*, required: bool = False) -> Operation | None:
-    """The operation that runs here, or None.
+    """Return the current operation, or None.
 
     Raises:
-        NoOperation: with `required=True`, where none runs.
+        NoOperation: If `required` is true and no operation is current.
     """
     node = context.running_here()
     if node is None and required:
@@ -175,17 +186,18 @@ def current(*, required: bool = False) -> Operation | None:
 
 @public(makes=list)
 def operations() -> list[Operation]:
-    """The operations that run in this process, in the order in which they started.
+    """Return the operations that run in this process, in the order in which they started.
 
-    Each has `snapshot()`, `summary()` and `request_cancel()`. An operation that ended, or did not start yet, is not
-    among them, nor one of another process: the monitor knows those.
+    The list has no operation that is pending or has ended, and none of another process; the monitor shows those.
+
+    Example: `[one.snapshot().progress.percentage for one in operations()]`
     """
     return registry.in_flight()
 
 
 @public()
 def get(id: str) -> Operation | None:
-    """The operation with this id that runs in this process, or None."""
+    """Return the operation with this id that runs in this process, or None."""
     return next((one for one in registry.in_flight() if one.id == id), None)
 
 
@@ -198,17 +210,19 @@ def track(
     iterable: AsyncIterable[T], *, unit: str | None = None, total: Number | None = None, desc: object = None
 ) -> AsyncTracked[T]: ...
 def track(iterable: Any, *, unit: str | None = None, total: Number | None = None, desc: object = None) -> Any:
-    """The same items; what a loop took of them is the progress of the stage (or operation) that runs here.
+    """Iterate over the items, and count each one that the loop has finished.
 
-    The item in hand is not counted yet. Each loop is a lane: lanes in the stage's unit add up to its
-    progress, one inside another lane is only proof of life, and other units are counters of their own.
+    The item that the loop is working on is not counted yet. Each loop is a lane: lanes in the stage's unit add up to
+    its progress, a lane inside another lane only proves life, and other units have counters of their own.
 
     Args:
-        iterable: anything for `for`, or for `async for`; its length, if it has one, adds to the total.
-        unit: what is counted; the unit of the stage unless said. The first loop names the unit of a stage or operation
+        iterable: Anything for `for` or `async for`. Its length, if it has one, is added to the total.
+        unit: What is counted; the unit of the stage by default. The first loop sets the unit of a stage or operation
             that has none.
-        total: how many items there are, where the iterable can't tell (a generator), or tells it wrong.
-        desc: what the loop does, in words; shown as the current step while it runs.
+        total: The number of items, if the iterable does not know it (a generator) or reports it wrong.
+        desc: What the loop does, in words. It is the current step while the loop runs.
+
+    Example: `for file in track(["a.py", "b.py"], unit="file"): print(file)`
     """
     node = None
     try:
@@ -227,8 +241,10 @@ def advance(n: Number = 1, unit: str | None = None) -> None:
     """Add `n` completed units.
 
     Args:
-        n: how many; a number of at least 0 and below 2**63. Anything else is ignored, with a warning once a call site.
-        unit: what is counted where it is not the unit of the stage: a counter of its own beside the progress.
+        n: A number of at least 0 and below 2**63. Any other value is ignored, with one warning for each call site.
+        unit: What is counted, if it is not the unit of the stage. It gets a counter of its own beside the progress.
+
+    Example: `advance(120, unit="token")`
     """
     try:
         node = context.running_here()
@@ -251,7 +267,16 @@ def update(
     ratio: float | None = None,
     message: object = None,
 ) -> None:
-    """Say how far it is: units done, units in all, a ratio from 0 to 1, the current step in words."""
+    """Set the progress, the message, or both. What is not given stays as it is.
+
+    Args:
+        completed: The number of completed units. It is progress only above the highest count so far.
+        total: The number of units in all.
+        ratio: The progress from 0 to 1, for work without units.
+        message: The current step, in words.
+
+    Example: `update(completed=3, total=12, message="reading c.py")`
+    """
     node = context.running_here()
     if node is None:
         context.outside("update")
@@ -261,7 +286,10 @@ def update(
 
 @public()
 def set(**attributes: object) -> None:
-    """Set attributes of the stage or operation that runs here."""
+    """Set attributes of the current stage or operation.
+
+    Example: `set(root="/srv", parser="ast")`
+    """
     node = context.running_here()
     if node is None:
         context.outside("set")
@@ -271,7 +299,15 @@ def set(**attributes: object) -> None:
 
 @public()
 def heartbeat(**details: object) -> None:
-    """The work is alive; it counts as progress only with `heartbeat_counts=True`."""
+    """Report that the work is alive.
+
+    A heartbeat counts as progress only for an operation with `heartbeat_counts=True`.
+
+    Args:
+        details: Attributes of the heartbeat.
+
+    Example: `heartbeat(batch=7)`
+    """
     node = context.running_here()
     if node is None:
         context.outside("heartbeat")
@@ -281,7 +317,16 @@ def heartbeat(**details: object) -> None:
 
 @public(NO_WAIT)
 def waiting(reason: object, *, overdue_after: float | None = None) -> Waiting:
-    """A declared pause, for `with` or `async with`: a human, a rate limit, a child, a back-off."""
+    """Declare a wait, as a context manager: for a person, a rate limit, a child, a back-off.
+
+    A declared wait stops the stall clock of its own branch.
+
+    Args:
+        reason: What the work waits for, in words.
+        overdue_after: Seconds after which the wait is overdue; no limit by default.
+
+    Example: `with waiting("rate limit", overdue_after=60): print("paused")`
+    """
     node = context.running_here()
     if node is None:
         context.outside("waiting")
@@ -291,7 +336,16 @@ def waiting(reason: object, *, overdue_after: float | None = None) -> Waiting:
 
 @public()
 def note(text: object, /, status: str | None = None, **attributes: object) -> None:
-    """A line of the activity feed; it never counts as progress."""
+    """Add a line to the activity feed. A note never counts as progress.
+
+    Args:
+        text: The line.
+        status: How it is meant, such as `ok`, `warning` or `failed`. `running` marks an activity that goes on; a later
+            note of the same text in the same stage replaces it.
+        attributes: Attributes of the note.
+
+    Example: `note("draft is done", "ok", files=3)`
+    """
     node = context.running_here()
     if node is None:
         context.outside("note")
@@ -301,9 +355,17 @@ def note(text: object, /, status: str | None = None, **attributes: object) -> No
 
 @public()
 def record(outcome: str, *, item: object = None, component: object = None) -> None:
-    """Count an item that is done by its outcome: `ok`, `failed`, `skipped`, or a word of yours.
+    """Count a finished item by its outcome.
 
-    Where nothing else counts, the number of records is the progress. What failed shows in the feed.
+    If nothing else counts (no `advance`, `track` or `update(completed=)`), the number of records is the progress.
+    Failed items appear in the activity feed.
+
+    Args:
+        outcome: `ok`, `failed`, `skipped`, or a word of your own.
+        item: The item.
+        component: The part of the system that handled it.
+
+    Example: `record("failed", item="ast.py", component="parser")`
     """
     node = context.running_here()
     if node is None:
@@ -314,10 +376,12 @@ def record(outcome: str, *, item: object = None, component: object = None) -> No
 
 @public()
 def step(key: object, /) -> None:
-    """The work takes this step now; the same step, or the same few, again and again without progress is a loop.
+    """Report a step, so that a loop is detected: the same steps again and again without progress.
 
     Args:
-        key: what it does and on what, such as `f"search {query}"`; equal keys are the same step.
+        key: What the step does, and on what. Equal keys are the same step.
+
+    Example: `step("search cats")`
     """
     node = context.running_here()
     if node is None:
@@ -334,7 +398,16 @@ def usage(
     cost: float | None = None,
     currency: str = "USD",
 ) -> None:
-    """Add up tokens and cost."""
+    """Add tokens and cost to the totals of the current stage or operation.
+
+    Args:
+        input_tokens: Tokens sent to a model.
+        output_tokens: Tokens received from it.
+        cost: The cost, in `currency`.
+        currency: The currency of the cost; each one has a total of its own.
+
+    Example: `usage(input_tokens=812, output_tokens=96, cost=0.004)`
+    """
     node = context.running_here()
     if node is None:
         context.outside("usage")
@@ -344,7 +417,10 @@ def usage(
 
 @public()
 def result(**results: object) -> None:
-    """What came out of it; shown in every summary."""
+    """Record results. They appear in every summary.
+
+    Example: `result(verdict="promising", files=3)`
+    """
     node = context.running_here()
     if node is None:
         context.outside("result")
@@ -354,7 +430,13 @@ def result(**results: object) -> None:
 
 @public()
 def request_cancel(reason: str | None = None) -> None:
-    """Ask the operation that runs here to stop."""
+    """Ask the current operation to stop.
+
+    Args:
+        reason: Why, in words.
+
+    Example: `request_cancel("not needed any more")`
+    """
     node = context.running_here()
     if node is None:
         context.outside("request_cancel")
@@ -364,7 +446,7 @@ def request_cancel(reason: str | None = None) -> None:
 
 @public(False)
 def cancel_requested() -> bool:
-    """Whether somebody asked the operation that runs here to stop."""
+    """Return whether the current operation was asked to stop."""
     node = context.running_here()
     if node is None:
         context.outside("cancel_requested")
@@ -374,7 +456,11 @@ def cancel_requested() -> bool:
 
 @public()
 def raise_if_cancelled() -> None:
-    """Raise `OperationCancelled` if somebody asked the operation that runs here to stop."""
+    """Raise `OperationCancelled` if the current operation was asked to stop.
+
+    Raises:
+        OperationCancelled: If it was; the exception has the reason.
+    """
     node = context.running_here()
     if node is None:
         context.outside("raise_if_cancelled")
@@ -384,10 +470,15 @@ def raise_if_cancelled() -> None:
 
 @public(nothing)
 def add_listener(callback: Callback) -> Callable[[], None]:
-    """Call this with a snapshot at every change of every operation; returns a function that takes it out again.
+    """Call `callback` at every change of every operation.
 
-    A callback that takes two arguments gets the event as the second: `event.name` says what happened. One that takes
-    only the snapshot is told of a final status exactly once.
+    Args:
+        callback: A function or coroutine function. It gets a snapshot; if its signature requires two arguments, it gets
+            the event as the second, and `event.name` says what happened. With one argument it gets each final status
+            exactly once.
+
+    Returns:
+        A function that removes the listener.
 
     Example: `add_listener(lambda snapshot, event: print(event.name, snapshot.status))`
     """
@@ -396,20 +487,33 @@ def add_listener(callback: Callback) -> Callable[[], None]:
 
 @public(nothing)
 def on_stall(callback: Callback) -> Callable[[], None]:
-    """Call this with a snapshot when an operation is found silent or looping; returns a function that takes it out.
+    """Call `callback` when an operation becomes stuck or starts looping.
 
-    `snapshot.stuck_at` is the line of code at which it hangs, `snapshot.health_reason` the evidence.
+    Args:
+        callback: A function or coroutine function. It gets a snapshot: `snapshot.stuck_at` is the line of code at which
+            the operation hangs, `snapshot.health_reason` the evidence.
+
+    Returns:
+        A function that removes the listener.
+
+    Example: `on_stall(lambda snapshot: print(snapshot.name, "hangs at", snapshot.stuck_at))`
     """
     return listening().listen(callback, None, semconv.STALLED)  # type: ignore[no-any-return]
 
 
 @public(nothing)
 def on_verdict(callback: OnVerdict) -> Callable[[], None]:
-    """Call this when the verdict on an operation changes; returns a function that takes it out again.
+    """Call `callback` when the verdict on an operation changes.
 
-    The callback gets the old health, the new one, and a snapshot as evidence: `health_reason`, `overdue`, `stuck_at`,
-    `branches`. A wait that becomes overdue is a change from `waiting` to `waiting`, with `snapshot.overdue`. It runs in
-    a thread of its own; an async one on the loop where it was added.
+    A wait that becomes overdue is a change from `waiting` to `waiting`, with `snapshot.overdue` set.
+
+    Args:
+        callback: A function or coroutine function. It gets the old health, the new health, and a snapshot with the
+            evidence (`health_reason`, `overdue`, `stuck_at`, `branches`). A function runs in the thread of the
+            listeners; a coroutine function runs on the event loop where it was added.
+
+    Returns:
+        A function that removes the listener.
 
     Example: `on_verdict(lambda old, new, seen: print(seen.name, old, "->", new, seen.health_reason))`
     """
@@ -418,8 +522,17 @@ def on_verdict(callback: OnVerdict) -> Callable[[], None]:
 
 @public(nothing)
 def on_recover(callback: Callback) -> Callable[[], None]:
-    """Call this with a snapshot when an operation moves again that was stuck; returns a function that takes it out.
+    """Call `callback` when an operation that was stuck makes progress again.
 
-    One that completes meanwhile is told before its end, with a final status; one that fails or is cancelled is not.
+    If the operation completes while it is stuck, the callback runs before the end is reported, with the final status.
+    If it fails or is cancelled, the callback does not run.
+
+    Args:
+        callback: A function or coroutine function. It gets a snapshot.
+
+    Returns:
+        A function that removes the listener.
+
+    Example: `on_recover(lambda snapshot: print(snapshot.name, "moves again"))`
     """
     return listening().listen(callback, None, semconv.RECOVERED)  # type: ignore[no-any-return]

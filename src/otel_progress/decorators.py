@@ -1,7 +1,7 @@
 """`@operation` and `@stage` for functions, coroutines, generators, async generators and methods.
 
-Which kind a function is, is decided once, when it is decorated. The wrapper is a wrapt FunctionWrapper,
-so signature, `inspect`, binding to instances and pickling by name stay as they were.
+The kind of a function is determined once, when it is decorated. The wrapper is a wrapt `FunctionWrapper`, so the
+signature, `inspect`, binding to instances and pickling by name work as without it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _find(module: str, qualname: str) -> Any:
 
 
 class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
-    """A decorated method of an instance or a class; pickles as methods do."""
+    """A decorated bound method. It is pickled as methods are."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         wrapped = self.__wrapped__
@@ -48,7 +48,7 @@ class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
 
 
 class _Decorated(wrapt.FunctionWrapper):  # type: ignore[type-arg]
-    """A function each call of which is an operation or a stage; pickles by its qualified name."""
+    """A function whose calls are operations or stages. It is pickled by its qualified name."""
 
     __bound_function_wrapper__ = _Bound
 
@@ -64,14 +64,22 @@ class _Decorated(wrapt.FunctionWrapper):  # type: ignore[type-arg]
 
 
 def wrap(fn: Any, template: Operation | Stage) -> Any:
-    """Decorate a function, coroutine function, generator function, async generator function or method."""
+    """Decorate a function, coroutine function, generator function, async generator function or method.
+
+    Args:
+        fn: What to decorate.
+        template: An operation or stage that holds the options; each call gets a fresh one.
+
+    Raises:
+        InvalidArgument: If `fn` is a class or not callable.
+    """
     if inspect.isclass(fn):
         raise InvalidArgument(f"{shown(fn)} is a class: decorate the method that does the work instead")
     if not callable(fn) and not isinstance(fn, (classmethod, staticmethod)):
         raise InvalidArgument(f"only functions can be decorated, not {shown(fn)}")
     make: Maker = template._fresh if isinstance(template, Stage) else _maker(template)
     inner = fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else fn
-    # What a function wraps says nothing of what it returns itself, so it is not unwrapped.
+    # A wrapper may return something else than what it wraps, so the function is not unwrapped.
     kinds = (inner, getattr(inner, "__call__", None))
     if any(map(inspect.iscoroutinefunction, kinds)):
         return _Decorated(fn, _coroutine(make, inner))
@@ -106,7 +114,7 @@ def _function(make: Maker) -> Any:
 
 
 def _watched_or_not(make: Maker, template: Operation) -> Any:
-    """As `_function`, with a short way for processes where nobody watches."""
+    """Wrap a function as `_function` does, with a fast path for processes without any observer."""
     quiet = Operation._quiet
     enter, leave = context.innermost.set, context.innermost.reset
     absent = hooks.tracing.absent
@@ -150,7 +158,7 @@ def _coroutine(make: Maker, fn: Any) -> Any:
 
     while isinstance(fn, functools.partial):
         fn = fn.func
-    # The coroutine bears these names: in the warning that nobody awaited it, and in reprs of tasks.
+    # "never awaited" warnings and the reprs of tasks show these names.
     run.__name__ = getattr(fn, "__name__", type(fn).__name__)
     run.__qualname__ = getattr(fn, "__qualname__", type(fn).__qualname__)
 
@@ -197,21 +205,21 @@ class _Driven(wrapt.ObjectProxy):  # type: ignore[type-arg]
                 swallow(error, "a decorated generator")
             except NOTHING_LEFT:
                 pass
-            except BaseException:  # a signal handler's: the generator does not go on
+            except BaseException:  # raised by a signal handler: the generator does not run
                 self._self_leave(use)
                 raise
         return use
 
     def _self_leave(self, use: Use | None) -> None:
         try:
-            self._self_node._suspended = True  # until somebody asks for more
+            self._self_node._suspended = True  # until the consumer asks for the next item
         except NOTHING_LEFT:
             pass
         if use is not None:
             use.__exit__(None, None, None)
 
     def _self_done(self, error: BaseException | None) -> None:
-        """It is over; nothing here may take the place of the generator's own exception."""
+        """End the operation or stage. No error of ours may replace the generator's own exception."""
         try:
             self._self_over(error)
         except BaseException as broken:
@@ -225,7 +233,7 @@ class _Driven(wrapt.ObjectProxy):  # type: ignore[type-arg]
     def _self_over(self, error: BaseException | None) -> None:
         wrapped = self.__wrapped__
         if getattr(wrapped, "gi_running", False) or getattr(wrapped, "ag_running", False):
-            return  # somebody else called it while it ran: it goes on
+            return  # called while it was already running: it goes on
         over = isinstance(error, (StopIteration, StopAsyncIteration))
         status = Status.COMPLETED if over else ending(error)
         self._self_node._finish(status, None if over else words(error), None if over else error)
@@ -233,7 +241,7 @@ class _Driven(wrapt.ObjectProxy):  # type: ignore[type-arg]
 
 
 def _abandoned(node: Operation | Stage) -> None:
-    """Nobody can go on with it: as if it were closed. A finalizer may run at any line, so it only leaves word."""
+    """Cancel what a dropped generator left open. A finalizer may run at any line, so it only queues the end."""
     if node._status is not Status.RUNNING:
         return
     if hooks.wanted:

@@ -1,14 +1,15 @@
-"""For tests of code that uses otel-progress: a fake clock, a capture of all signals, a pytest plugin.
+"""Tools for tests of code that reports progress: a fake clock, a capture of all signals, a pytest plugin.
 
 ```python
 def test_survey(progress_capture):
     survey("some/folder")
-    progress_capture.advance(10)                      # ten seconds pass, and the ticker looks
+    progress_capture.advance(10)                      # ten seconds pass, and the ticker samples
     assert progress_capture.names() == ["progress.operation.started", "progress.operation.ended"]
     assert progress_capture.ended("survey").result == {"files": 3}
 ```
 
-No thread runs while a capture is open: time passes only by `advance`, so nothing depends on how fast a machine is.
+No thread runs while a capture is open. Time passes only in `advance`, so a test does not depend on the speed of the
+machine.
 """
 
 from __future__ import annotations
@@ -31,40 +32,40 @@ except ImportError:  # pragma: no cover
     pytest = None  # type: ignore[assignment]
 
 START = 1_700_000_000_000_000_000
-"""When the fake clock starts: 14 November 2023, in ns since 1970."""
+"""The wall time at which the fake clock starts: 14 November 2023, in ns since 1970."""
 
 
 class FakeClock:
-    """Time that stands still until it is moved."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self, start_ns: int = START) -> None:
-        """Start at a wall time in ns since 1970; the monotonic clock starts at 1000 s."""
+        """Start at `start_ns`, a wall time in ns since 1970. The monotonic clock starts at 1000 s."""
         self._wall = start_ns
         self._monotonic = 1000.0
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return the monotonic time in seconds."""
         return self._monotonic
 
     def time_ns(self) -> int:
-        """Nanoseconds since 1970."""
+        """Return the wall time in nanoseconds since 1970."""
         return self._wall
 
     def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass on both clocks."""
+        """Move both clocks forward by `seconds`."""
         self._monotonic += seconds
         self._wall += round(seconds * 1e9)
 
     def jump(self, seconds: float) -> None:
-        """Let the wall clock jump, forward or back, as a machine's does when it is set."""
+        """Move only the wall clock, forward or back, as when the clock of a machine is set."""
         self._wall += round(seconds * 1e9)
 
 
 class Capture:
-    """Everything that the operations of a test said; made by `capture`."""
+    """All signals of the operations of a test; made by `capture`."""
 
     def __init__(self, fake: FakeClock, memory: Memory) -> None:
-        """Of a clock and the memory that takes the signals."""
+        """Record what `memory` receives, under the clock `fake`."""
         self.clock = fake
         self.events: list[Event] = []
         self._memory = memory
@@ -72,7 +73,13 @@ class Capture:
     # -- time
 
     def advance(self, seconds: float = 0.0) -> None:
-        """Let time pass as it would for the ticker: in rounds, the last of which reads all counts."""
+        """Let time pass for the ticker, in rounds; the last one reads all counts.
+
+        Args:
+            seconds: How much time passes. 0 only samples, as `look()` does.
+
+        Example: `captured.advance(12)`
+        """
         from otel_progress.live.engine import runtime
         from otel_progress.live.engine.ticker import ROUNDS
 
@@ -86,37 +93,41 @@ class Capture:
         self.look()
 
     def look(self) -> None:
-        """Have the ticker look at once, and the listeners told."""
+        """Let the ticker sample now, and call the listeners."""
         from otel_progress.live.engine import runtime
         from otel_progress.live.engine.listeners import teller
 
         runtime.ticker.round(sample=True)
         teller.drain(5.0)
 
-    # -- what was said
+    # -- signals
 
     def names(self) -> list[str]:
-        """The names of the events, in their order."""
+        """Return the names of the events, in order."""
         return [event.name for event in self.events]
 
     def of(self, name: str) -> list[Event]:
-        """The events of one name."""
+        """Return the events with this name, in order."""
         return [event for event in self.events if event.name == name]
 
     def ended(self, operation_name: str) -> Snapshot:
-        """The last snapshot of the newest operation of a name that ended."""
+        """Return the final snapshot of the newest ended operation with this name.
+
+        Raises:
+            AssertionError: If no such operation has ended.
+        """
         from otel_progress import semconv
 
         found = [e.snapshot for e in self.of(semconv.OPERATION_ENDED) if e.snapshot.name == operation_name]
         if not found:
             raise AssertionError(
-                f"no operation {operation_name!r} ended; look() reads what was said since the last advance()"
+                f"no operation {operation_name!r} ended; look() reads what was reported since the last advance()"
             )
         return found[-1]
 
     @property
     def logs(self) -> list[Log]:
-        """The log events as a receiver sees them."""
+        """The log events, as a receiver decodes them."""
         return self._memory.logs
 
     @property
@@ -126,38 +137,41 @@ class Capture:
 
     @property
     def series(self) -> list[Point]:
-        """The points of the series by operation id, as a receiver sees them."""
+        """The points of the run series, as a receiver decodes them."""
         return self._memory.series
 
     def metrics(self) -> list[Point]:
-        """The points by operation name, as an export would send them now."""
+        """Return the points of the metrics by operation name, as an export would send them now."""
         return self._memory.metrics()
 
     @property
     def drops(self) -> dict[str, int]:
-        """What limits dropped, by reason."""
+        """How much was dropped, by drop reason."""
         from otel_progress.live.drops import drops
 
         return dict(drops)
 
     @property
     def logs_receiver(self) -> Receiver:
-        """Where log events arrive; set its `answer` to let it fail."""
+        """The receiver of log events; set its `answer` to make deliveries fail."""
         return self._memory.logs_receiver
 
     @property
     def metrics_receiver(self) -> Receiver:
-        """Where run series arrive; set its `answer` to let it fail."""
+        """The receiver of run series; set its `answer` to make deliveries fail."""
         return self._memory.metrics_receiver
 
 
 @contextmanager
 def capture(**settings: Any) -> Iterator[Capture]:
-    """Capture all signals under a fake clock; what is running outside is not seen, and goes on after.
+    """Capture all signals under a fake clock.
+
+    Operations that run outside are not captured; they go on afterwards.
 
     Args:
-        settings: limits that differ from the defaults, by the names in `otel_progress.settings.Settings`,
-            such as `event_budget=10`.
+        settings: Limits that differ from the defaults, by their names in `otel_progress.settings.Settings`.
+
+    Example: `capture(event_budget=10)`
     """
     from otel_progress.live import hooks
     from otel_progress.live.engine import runtime
@@ -176,7 +190,7 @@ def capture(**settings: Any) -> Iterator[Capture]:
 
 @contextmanager
 def _apart(fake: FakeClock) -> Iterator[None]:
-    """A process within the process: its own registry, ticker, hooks and time."""
+    """Isolate a process within the process: its own registry, ticker, hooks and clock."""
     from otel_progress.live import context, hooks
     from otel_progress.live.drops import drops
     from otel_progress.live.engine import learning, listeners, runtime
@@ -230,6 +244,6 @@ if pytest is not None:
 
     @pytest.fixture
     def progress_capture() -> Iterator[Capture]:
-        """A capture of all signals under a fake clock."""
+        """Capture all signals of a test under a fake clock."""
         with capture() as captured:
             yield captured
