@@ -89,7 +89,7 @@ def measure_all(seeds: list[int], *, short: bool, only: list[str]) -> tuple[Scor
     about = (
         f"`python -m benchmarks.verdicts` on {today}, {(time.monotonic() - began) / 60:.0f} minutes, "
         f"seeds {', '.join(map(str, seeds))}. {machine()} A process that only slept woke up "
-        f"{load.quantile(0.95) * 1000:.0f} ms too late (95th percentile; 99th {load.quantile(0.99) * 1000:.0f} ms)."
+        f"{load.quantile(0.95) * 1000:.0f} ms late (95th percentile; 99th {load.quantile(0.99) * 1000:.0f} ms)."
     )
     return whole, "\n\n".join([about, *parts])
 

@@ -50,7 +50,7 @@ def recalls(found: Score) -> str:
 
 def delays(found: Score) -> str:
     """How long after the limit, by verdict and view; bars for silent, looping and dead."""
-    head = "| verdict | seen from | how many | median | 95th | most | bar | met | while the machine was calm |"
+    head = "| verdict | seen from | count | median | 95th percentile | maximum | bar | met | while the machine was idle |"
     lines = [head, "|---|---|---:|---:|---:|---:|---:|---|---|"]
     groups = sorted({(delay.view, delay.want) for delay in found.delays})
     for view, want in groups:
@@ -61,7 +61,7 @@ def delays(found: Score) -> str:
         met = "yes" if most <= bar else "**no**"
         lines.append(
             f"| {want} | {view} | {len(those)} | {_spread(those)} | {bar:g} s | {met} | "
-            f"{f'{len(calm)}, most {max(delay.seconds for delay in calm):.2f} s' if calm else 'never'} |"
+            f"{f'{len(calm)}, maximum {max(delay.seconds for delay in calm):.2f} s' if calm else 'never'} |"
         )
     return "\n".join(lines)
 
@@ -79,11 +79,11 @@ def evidence(found: Score) -> str:
     branches = found.right_branches + len(found.wrong_branches)
     out = [
         f"- Wrong verdicts: {len(found.wrong)}; false alarms among them: {len(alarms)}.",
-        f"- The right line of code: {found.right_lines} of {lines}.",
-        f"- The right one of several branches: {found.right_branches} of {branches}.",
-        f"- `run` said *silent (frozen)*, and made no certificate: {_count(found.silent_by_run)}.",
-        f"- The stack that `run` showed of what is frozen has the right line: {_count(found.lines_by_run)}.",
-        f"- Certificates of watched ones that were killed arrived: {_count(found.certificates)}.",
+        f"- Right line of code: {found.right_lines} of {lines}.",
+        f"- Right one of several branches: {found.right_branches} of {branches}.",
+        f"- `run` reported *silent (frozen)*, and made no death certificate: {_count(found.silent_by_run)}.",
+        f"- Right line in the call stack that `run` printed for a frozen process: {_count(found.lines_by_run)}.",
+        f"- Death certificates of killed processes that arrived: {_count(found.certificates)}.",
     ]
     out += [
         f"- {'False alarm' if wrong.false_alarm else 'Wrong'}, {wrong.view}: {wrong.operation} was {wrong.want}, "
