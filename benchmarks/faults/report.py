@@ -50,7 +50,7 @@ def recalls(found: Score) -> str:
 
 def delays(found: Score) -> str:
     """How long after the limit, by verdict and view; bars for silent, looping and dead."""
-    head = "| verdict | seen from | count | median | 95th percentile | maximum | bar | met | while the machine was idle |"
+    head = "| verdict | seen from | count | median | p95 | max | bar | met | while the machine was idle |"
     lines = [head, "|---|---|---:|---:|---:|---:|---:|---|---|"]
     groups = sorted({(delay.view, delay.want) for delay in found.delays})
     for view, want in groups:
@@ -61,7 +61,7 @@ def delays(found: Score) -> str:
         met = "yes" if most <= bar else "**no**"
         lines.append(
             f"| {want} | {view} | {len(those)} | {_spread(those)} | {bar:g} s | {met} | "
-            f"{f'{len(calm)}, maximum {max(delay.seconds for delay in calm):.2f} s' if calm else 'never'} |"
+            f"{f'{len(calm)}, max {max(delay.seconds for delay in calm):.2f} s' if calm else 'never'} |"
         )
     return "\n".join(lines)
 
