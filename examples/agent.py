@@ -1,6 +1,6 @@
-"""An agent: plan, call tools at the same time, wait for a rate limit and for a human, answer.
+"""An agent that plans, calls tools in parallel, waits for a rate limit and for a person, and answers.
 
-Model and tools are stand-ins that only sleep; `python examples/agent.py --speed 10` lets them sleep shorter.
+Model and tools only sleep; `python examples/agent.py --speed 10` makes them ten times faster.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def pause(seconds: float) -> None:
 
 
 async def model(prompt: str, answer_tokens: int) -> str:
-    """A language model that answers token by token; waiting for it is work, so each token counts."""
+    """Simulate a language model that answers token by token. Each token counts as a unit."""
     text = []
     for number in range(answer_tokens):
         await pause(0.02)
@@ -37,7 +37,7 @@ async def model(prompt: str, answer_tokens: int) -> str:
 
 @progress.operation("tool_call", total=8, unit="page", stall_after=20)
 async def search(question: str) -> str:
-    """A tool: an operation of its own, below the agent's, as it may run anywhere."""
+    """Simulate a tool. It is a child operation, as it could run in another process."""
     progress.update(message=question)
     for _ in progress.track(range(8)):
         await pause(0.1 + 0.02 * len(question))

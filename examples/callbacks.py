@@ -1,6 +1,6 @@
-"""Work that has no block to put a `with` around: it starts in one callback and ends in another.
+"""Work without a block for `with`: it starts in one callback and ends in another.
 
-A handle is started, used and ended by hand; `use()` makes it current where library code looks for it.
+The code starts, uses and ends a handle itself. `use()` makes it current for library code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CHUNK = bytes(range(256)) * 4096
 
 
 class Download:
-    """A transfer as a framework of callbacks gives it: opened, received (many times), closed."""
+    """A transfer with the callbacks of a framework: `opened`, `received` (many times), `closed`."""
 
     def __init__(self, name: str, size: int) -> None:
         self.operation = progress.operation("download", total=size, unit="By", stall_after=5, attributes={"file": name})
@@ -43,7 +43,7 @@ class Download:
 
 
 def verify(digest: str) -> None:
-    """Library code that knows no handle; what is current is enough."""
+    """Stand for library code that has no handle and uses what is current."""
     progress.update(message=f"compares {digest[:12]}")
     progress.result(digest=digest[:12])
 

@@ -1,4 +1,4 @@
-"""The demo of compose.yaml, until it is stopped: a survey again and again, an agent, and a job that hangs.
+"""The demo of compose.yaml: repeated surveys, an agent, and a job that hangs, until it is stopped.
 
 python examples/demo.py
 """
@@ -19,11 +19,11 @@ COMMANDS = {
     "librarian": [__file__, "agent"],
     "importer": [str(EXAMPLES / "alerting" / "stuck.py")],
 }
-"""What runs, by the name of its service."""
+"""Service name to the arguments of its program."""
 
 
 def answer_questions() -> None:
-    """The agent of the examples, one question after the other."""
+    """Run the example agent, one question after the other."""
     import agent
 
     import otel_progress as progress
@@ -35,7 +35,7 @@ def answer_questions() -> None:
 
 
 def main() -> int:
-    """Start all, and end all when one ends or this is told to."""
+    """Start all programs, and stop all when one ends or this one gets SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     running = [
         subprocess.Popen([sys.executable, *command], env={**os.environ, "OTEL_SERVICE_NAME": name})

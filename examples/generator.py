@@ -1,4 +1,4 @@
-"""Generators: an operation that lasts as long as the generator does, and is current only inside it."""
+"""Generators: the operation lasts as long as the generator, and is current only inside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from otel_progress.handlers.console import Console
 
 @progress.operation("collatz", total=400, unit="number")
 def collatz(count: int) -> Iterator[tuple[int, int]]:
-    """The longest way to 1 so far, each time a longer one is found."""
+    """Yield each number whose Collatz sequence is longer than all before, with its length."""
     longest = 0
     for start in range(1, count + 1):
         for first in range(start * 500, start * 500 + 40):
@@ -28,7 +28,7 @@ def collatz(count: int) -> Iterator[tuple[int, int]]:
 
 @progress.operation("countdown", unit="tick")
 async def countdown(seconds: float) -> AsyncGenerator[int, None]:
-    """An async one; leaving the loop early ends it as cancelled."""
+    """Yield ticks. If the consumer leaves the loop early, the operation ends as cancelled."""
     async for tick in progress.track(ticks(seconds)):
         yield tick
 
@@ -50,8 +50,8 @@ async def leave_early() -> None:
 def main() -> None:
     with Console():
         records = list(collatz(400))
-        assert progress.current() is None, "what the generator runs in is not current out here"
-        print(f"{len(records)} records; the longest way has {records[-1][1]} steps")
+        assert progress.current() is None, "the generator's operation is current only inside it"
+        print(f"{len(records)} records; the longest sequence has {records[-1][1]} steps")
         asyncio.run(leave_early())
 
 

@@ -1,7 +1,7 @@
-"""Processes: the parent hands its operation on by the environment, and the child's becomes a part of it.
+"""Processes: the parent passes its operation on in the environment, and the children's operations become its children.
 
-Each process shows and sends its own operations; what ties them together is the parent's id (and the trace). Here the
-children write JSON lines, and the parent reads whose children they were.
+Each process shows and sends its own operations. The parent's id and the trace connect them. Here the children write
+JSON lines, and the parent checks the parent id in them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from otel_progress.handlers.jsonlines import JsonLines
 
 
 def child(start: int, report: str) -> None:
-    """Runs in a process of its own, and counts primes there."""
+    """Count primes, in a process of its own."""
     with (
         JsonLines(report),
         progress.operation("count_primes", parent=progress.extract(), total=60_000, unit="number"),

@@ -1,6 +1,6 @@
-"""Survey the source code of Python's own standard library, and be seen while doing it.
+"""Survey the source code of Python's standard library, and report progress meanwhile.
 
-python examples/survey.py                 about 15 seconds, followed live in the terminal
+python examples/survey.py                 about 15 seconds, shown live in the terminal
 python examples/survey.py --limit 50      the first 50 files
 python examples/survey.py --forever       one survey after the other, until Ctrl-C
 python examples/survey.py --otlp          also send it to an OpenTelemetry Collector on this machine
@@ -48,7 +48,7 @@ print(total)
 
 @dataclass
 class Module:
-    """What is known of one file."""
+    """The figures of one file."""
 
     path: Path
     name: str
@@ -62,7 +62,7 @@ class Module:
 
 
 def survey(root: Path, limit: int | None, report: Path) -> None:
-    """One survey, from the first file to the report."""
+    """Run one survey, from the first file to the report."""
     with progress.operation(
         "survey", plan=PLAN, agent="surveyor", stall_after=10, slow_after=300, attributes={"root": str(root)}
     ):
@@ -75,7 +75,7 @@ def survey(root: Path, limit: int | None, report: Path) -> None:
 
 @progress.stage("discover", unit="file")
 def discover(root: Path, limit: int | None) -> list[Path]:
-    """All source files but those of installed packages."""
+    """Return all source files except those of installed packages."""
     found = (path for path in sorted(root.rglob("*.py")) if "site-packages" not in path.parts)
     paths = list(progress.track(itertools.islice(found, limit)))
     progress.note(f"found {len(paths)} files under {root}")
@@ -83,7 +83,7 @@ def discover(root: Path, limit: int | None) -> list[Path]:
 
 
 def parse(root: Path, paths: list[Path]) -> list[Module]:
-    """A module for each file that parses; first the library, then its tests."""
+    """Return a module for each file that parses, first of the library, then of its tests."""
     parts: dict[str, list[Path]] = {"library": [], "tests": []}
     for path in paths:
         parts["tests" if {"test", "tests"} & set(path.relative_to(root).parts) else "library"].append(path)
@@ -98,7 +98,7 @@ def parse(root: Path, paths: list[Path]) -> list[Module]:
 
 
 def read(root: Path, path: Path) -> Iterator[Module]:
-    """The module of a file, if it parses; some are there to test parsers, and don't."""
+    """Yield the module of a file if it parses. Some test files are invalid on purpose."""
     name = str(path.relative_to(root))
     progress.update(message=name)
     progress.raise_if_cancelled()
@@ -116,7 +116,7 @@ def read(root: Path, path: Path) -> Iterator[Module]:
 
 
 def inspect(tree: ast.Module, path: Path, name: str) -> Module:
-    """Functions, classes, branches and imports of one file."""
+    """Count functions, classes, branches and imports of one file."""
     module = Module(path, name.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -133,7 +133,7 @@ def inspect(tree: ast.Module, path: Path, name: str) -> Module:
 
 
 def count_comments(modules: list[Module]) -> None:
-    """Tokens and comments of the largest tenth of the files."""
+    """Count tokens and comments of the largest tenth of the files."""
     largest = sorted(modules, key=lambda module: module.lines, reverse=True)[: len(modules) // 10 + 1]
     with progress.stage("tokenize", unit="line", total=sum(module.lines for module in largest)) as step:
         for module in largest:
@@ -145,7 +145,7 @@ def count_comments(modules: list[Module]) -> None:
 
 
 def tokens(path: Path) -> Iterator[int]:
-    """The kinds of tokens in a file, as far as it can be read."""
+    """Yield the kinds of tokens in a file, up to the first error."""
     with path.open("rb") as file:
         try:
             for token in tokenize.tokenize(file.readline):
@@ -156,7 +156,7 @@ def tokens(path: Path) -> Iterator[int]:
 
 @progress.stage("relate", unit="module")
 def relate(modules: list[Module]) -> list[list[str]]:
-    """Groups of modules that import each other in a circle."""
+    """Return the groups of modules that import each other in a circle."""
     known = {module.name for module in modules}
     graph = {module.name: module.imports & known for module in modules}
     reach: dict[str, set[str]] = {}
@@ -176,7 +176,7 @@ def relate(modules: list[Module]) -> list[list[str]]:
 
 @progress.stage("report")
 def write(report: Path, modules: list[Module], cycles: list[list[str]]) -> None:
-    """Markdown for people, JSON for programs; a second process counts the lines again."""
+    """Write the report, and compare the number of lines with the count of a second process."""
     imported = Counter(name for module in modules for name in module.imports)
     totals = {
         key: sum(getattr(module, key) for module in modules) for key in ("lines", "functions", "classes", "branches")
@@ -205,14 +205,12 @@ def write(report: Path, modules: list[Module], cycles: list[list[str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, help="so many files at the most")
-    parser.add_argument("--once", action="store_true", default=True, help="one survey, and no more (as it is without)")
-    parser.add_argument("--forever", dest="once", action="store_false", help="one survey after the other")
+    parser.add_argument("--limit", type=int, help="the maximum number of files")
+    parser.add_argument("--once", action="store_true", default=True, help="run one survey (default)")
+    parser.add_argument("--forever", dest="once", action="store_false", help="repeat the survey until Ctrl-C")
     parser.add_argument("--report", type=Path, default=Path(tempfile.gettempdir()) / "survey.md", metavar="PATH")
     parser.add_argument("--verbosity", choices=("quiet", "normal", "verbose"), default="normal")
-    parser.add_argument(
-        "--otlp", action="store_true", help="send it to a Collector, as OTEL_EXPORTER_OTLP_ENDPOINT says"
-    )
+    parser.add_argument("--otlp", action="store_true", help="also send to the Collector at OTEL_EXPORTER_OTLP_ENDPOINT")
     given = parser.parse_args()
     if given.otlp:
         progress.configure(service_name="survey")

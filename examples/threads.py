@@ -1,4 +1,4 @@
-"""Threads: those of a pool don't know which operation they work for, unless it is carried along."""
+"""Threads: a thread of a pool gets the current operation only through `carry` or `CarryingExecutor`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCK = bytes(range(256)) * 8192
 
 
 def compress(number: int) -> int:
-    """Real work that lets other threads run; `advance` finds its stage by itself."""
+    """Compress a block, which releases the GIL. `advance` finds the current stage by itself."""
     size = sum(len(zlib.compress(BLOCK[round_:], 9)) for round_ in range(number % 7 + 4))
     progress.advance()
     progress.record("ok")

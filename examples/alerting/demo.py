@@ -1,10 +1,10 @@
-"""From zero to an alert: starts a Collector, Prometheus, Alertmanager, a webhook, and a job that hangs.
+"""From nothing to an alert: start a Collector, Prometheus, Alertmanager, a webhook, and a job that hangs.
 
 python examples/alerting/demo.py COLLECTOR [SPEED]
 
-COLLECTOR is the program; `python tests/stack/build.py` builds one and prints where it is. All run with the
-configurations of this folder, on ports that are free. The alert comes after about a minute; with a SPEED, all times of
-Prometheus and Alertmanager are divided by it.
+COLLECTOR is the path of the program; `python tests/stack/build.py` builds one and prints its path. All programs use the
+configurations of this directory and free ports. The alert arrives after about a minute. SPEED divides all times of
+Prometheus and Alertmanager.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 RULES = HERE.parents[1] / "grafana" / "alerts" / "rules.yaml"
 PORTS = ("4318", "8888", "8889", "9090", "9093", "9099", "13133")
-"""Of OTLP, the Collector's figures, the jobs' series, Prometheus, Alertmanager, the webhook, the Collector's health."""
+"""OTLP, the Collector's metrics, the jobs' series, Prometheus, Alertmanager, the webhook, the health check."""
 PATIENCE = 150
+"""Seconds to wait for the alert."""
 
 
 def free_ports() -> dict[str, str]:
-    """A free port in place of each of PORTS."""
+    """Return a free port for each of PORTS."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in PORTS]
         for one in sockets:
@@ -42,7 +43,7 @@ def free_ports() -> dict[str, str]:
 
 
 def configure(folder: Path, ports: Mapping[str, str], alertmanager: Path, speed: float) -> None:
-    """Write the configurations into a folder, with these ports, and with all times divided by `speed`."""
+    """Write the configurations to a directory, with these ports, and with all times divided by `speed`."""
     for file in (HERE / "collector.yaml", HERE / "prometheus.yaml", RULES, alertmanager):
         text = file.read_text(encoding="utf-8").replace("../../grafana/alerts/", "")
         for old, new in ports.items():
@@ -54,9 +55,9 @@ def configure(folder: Path, ports: Mapping[str, str], alertmanager: Path, speed:
 
 
 def faster(text: str, speed: float) -> str:
-    """The configuration with all its times divided."""
+    """Return the configuration with all times divided by `speed`."""
     seconds = {"s": 1, "m": 60, "h": 3600}
-    # A time stands in brackets, or at the end of a line.
+    # A time is in brackets, or at the end of a line.
     return re.sub(
         r"(?<=[\[ ])(\d+)([smh])(?=\]|$)",
         lambda found: f"{round(int(found[1]) * seconds[found[2]] * 1000 / speed)}ms",
@@ -66,7 +67,7 @@ def faster(text: str, speed: float) -> str:
 
 
 def commands(collector: str, ports: Mapping[str, str]) -> dict[str, Sequence[str]]:
-    """What to start, in this order, in the folder of the configurations."""
+    """Return the commands, in the order in which they start."""
     return {
         "collector": [collector, "--config=collector.yaml"],
         "alertmanager": [
@@ -86,17 +87,17 @@ def commands(collector: str, ports: Mapping[str, str]) -> dict[str, Sequence[str
 
 
 def found(*names: str) -> str:
-    """The first of these programs that is installed."""
+    """Return the path of the first of these programs that is installed."""
     for name in names:
         path = shutil.which(name)
         if path:
             return path
-    raise SystemExit(f"{names[0]} is not installed: `make stack` does it")
+    raise SystemExit(f"{names[0]} is not installed: `make stack` installs it")
 
 
 @contextlib.contextmanager
 def running(folder: Path, commands: Mapping[str, Sequence[str]]) -> Iterator[None]:
-    """Run programs in a folder; what they say goes to files there, and all are ended at the end."""
+    """Run programs in a directory with their output in log files, and stop them at the end."""
     with contextlib.ExitStack() as stack:
         for name, command in commands.items():
             log = stack.enter_context((folder / f"{name}.log").open("ab"))
@@ -106,7 +107,7 @@ def running(folder: Path, commands: Mapping[str, Sequence[str]]) -> Iterator[Non
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a program, if it does not want to, at once."""
+    """Terminate a program, and kill it if it does not end within 10 s."""
     process.terminate()
     try:
         process.wait(10)
@@ -116,15 +117,15 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 READY = {"13133": "/", "9090": "/-/ready", "9093": "/-/ready"}
-"""Where the Collector, Prometheus and Alertmanager say that they can work; they listen before that."""
+"""Port to the readiness path of the Collector, Prometheus and Alertmanager, which listen before they are ready."""
 
 
 def ready(ports: Mapping[str, str], begin: float) -> None:
-    """Wait until the three can work."""
+    """Wait until all three are ready."""
     for port, path in READY.items():
         while not _is_ready(f"http://127.0.0.1:{ports[port]}{path}"):
             if time.monotonic() - begin > 60:
-                raise SystemExit(f"what should listen on port {ports[port]} is not ready")
+                raise SystemExit(f"the program on port {ports[port]} is not ready")
             time.sleep(0.1)
 
 
@@ -132,12 +133,12 @@ def _is_ready(url: str) -> bool:
     try:
         with urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
-    except OSError:  # a refusal to connect, and any status but a good one
+    except OSError:  # a refused connection, or an error status
         return False
 
 
 def main() -> int:
-    """Show an alert."""
+    """Wait for the alert, and print it."""
     begin = time.monotonic()
     collector, speed = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
     ports = free_ports()

@@ -1,4 +1,4 @@
-"""A job that hangs: the fifth page never comes.
+"""A job that hangs: the fifth page never arrives.
 
 python examples/alerting/stuck.py
 """
@@ -12,7 +12,7 @@ answer = threading.Event()
 
 
 def fetch(page: int) -> None:
-    """Fetch a page; nobody answers for the fifth."""
+    """Fetch a page. The fifth request is never answered."""
     if page < 5:
         time.sleep(0.5)
         return

@@ -1,4 +1,4 @@
-"""A webhook: prints what Alertmanager sends, an alert a block.
+"""A webhook that prints the alerts that Alertmanager sends, one block for each.
 
 python examples/alerting/webhook.py [PORT]
 """
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Webhook(BaseHTTPRequestHandler):
-    """Takes what Alertmanager posts."""
+    """Receives the requests of Alertmanager."""
 
     def do_POST(self) -> None:
         """Print the alerts."""
@@ -25,7 +25,7 @@ class Webhook(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing of the requests themselves."""
+        """Do not log requests."""
 
 
 if __name__ == "__main__":

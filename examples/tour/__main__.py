@@ -1,8 +1,8 @@
-"""The tour: starts a monitor, opens its page, and runs jobs of every kind, good and bad, for you to look at.
+"""A tour: start a monitor, open its page, and run healthy and faulty jobs of every kind.
 
 python examples/tour                 until Ctrl-C
-python examples/tour --once          ends by itself when all has been seen, in about a minute
-python examples/tour --no-browser    names the page's address, and opens nothing
+python examples/tour --once          ends when every expected state was seen, after about a minute
+python examples/tour --no-browser    prints the address of the page without opening it
 """
 
 from __future__ import annotations
@@ -29,34 +29,35 @@ SURVEY = HERE.parent / "survey.py"
 PORT = 4318
 SEEN = {
     "survey": ("completed", "surveys the source code of Python's standard library"),
-    "research": ("stuck", "gets stuck: a server never answers; the page says at which line"),
-    "release": ("waiting", "waits for a human: that is no trouble, before it is overdue"),
+    "research": ("stuck", "gets stuck: a server never answers; the page shows the line"),
+    "release": ("waiting", "waits for a person, which is no trouble until it is overdue"),
     "import": ("failed", "fails at record 37"),
-    "plan trip": ("looping", "loops: the same two tools again and again, and it costs"),
-    "crawl": ("lost", "is killed after 15 seconds, and can't say so itself"),
-    "nightly": ("completed", "works in four processes, shown as one"),
+    "plan trip": ("looping", "loops: it calls the same two tools again and again, at a cost"),
+    "crawl": ("lost", "is killed after 15 seconds, and cannot report its end"),
+    "nightly": ("completed", "runs in four processes, shown as one job"),
 }
-"""What is to be seen, by the name of the operation: how it stands or ends, and what it is there to show."""
+"""Operation name to the verdict or status to wait for, and what the job demonstrates."""
 PATIENCE = 120
+"""Seconds to wait for all of them with `--once`."""
 
 
 def main() -> int:
     """Run the tour."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--once", action="store_true", help="end when all has been seen")
-    parser.add_argument("--no-browser", action="store_true", help="open nothing")
+    parser.add_argument("--once", action="store_true", help="end when every expected state was seen")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with own_foreground():
         try:
             return tour(once=given.once, browser=not given.no_browser)
         except KeyboardInterrupt:
-            print("\nall of it has ended")
+            print("\nall jobs have ended")
             return 0
 
 
 def tour(*, once: bool, browser: bool) -> int:
-    """Start all, tell what is to be seen, and end all; returns the exit code."""
+    """Start the monitor and the jobs, follow them, and stop everything. Returns the exit code."""
     port = free_port()
     page = f"http://127.0.0.1:{port}"
     print("starting a monitor ...", flush=True)
@@ -64,7 +65,7 @@ def tour(*, once: bool, browser: bool) -> int:
         command = ["-m", "otel_progress.cli", "monitor", "--quiet", "--port", str(port), "--grpc-port", "none"]
         stack.enter_context(started([*command, "--db", str(Path(folder) / "tour.db")]))
         wait_for(f"{page}/health")
-        print(f"the monitor is at {page}; now the jobs:", flush=True)
+        print(f"the monitor is at {page}; starting the jobs:", flush=True)
         if browser:
             webbrowser.open(page)
         environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": page, "PYTHONUNBUFFERED": "1"}
@@ -75,12 +76,12 @@ def tour(*, once: bool, browser: bool) -> int:
         for name, (_, about) in SEEN.items():
             print(f"  {name:10} {about}")
         watch = shlex.join([program("otel-progress"), "watch", "--url", page])
-        print(f"in another terminal: {watch}\nCtrl-C ends all of it\n", flush=True)
+        print(f"in another terminal: {watch}\nCtrl-C ends everything\n", flush=True)
         return follow(page, crawler, once=once)
 
 
 def program(name: str) -> str:
-    """How a program of this environment is called from here."""
+    """Return the shortest command for a program of this environment."""
     place = Path(sys.executable).parent / name
     if shutil.which(name) == str(place):
         return name
@@ -91,7 +92,7 @@ def program(name: str) -> str:
 
 @contextlib.contextmanager
 def own_foreground() -> Iterator[None]:
-    """Take Ctrl-C alone: `make`, which started us, would report it as an error of its own."""
+    """Receive Ctrl-C without `make`, which would report it as an error."""
     try:
         terminal, before = sys.stdin.fileno(), os.getpgrp()
         shared = os.isatty(terminal) and os.tcgetpgrp(terminal) == before != os.getpid()
@@ -101,7 +102,7 @@ def own_foreground() -> Iterator[None]:
         yield
         return
     os.setpgid(0, 0)
-    # A process in the background may not take the terminal, unless it ignores the signal that says so.
+    # A background process may take the terminal only if it ignores SIGTTOU.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.tcsetpgrp(terminal, os.getpgrp())
     try:
@@ -111,7 +112,7 @@ def own_foreground() -> Iterator[None]:
 
 
 def follow(page: str, crawler: subprocess.Popen[bytes], *, once: bool) -> int:
-    """Tell each thing that was to be seen when it is; kill the crawler in time."""
+    """Print each expected state when it is seen, and kill the crawler after 15 s. Returns the exit code."""
     begin, left = time.monotonic(), dict(SEEN)
     while left or not once:
         passed = time.monotonic() - begin
@@ -134,7 +135,7 @@ def follow(page: str, crawler: subprocess.Popen[bytes], *, once: bool) -> int:
 
 @contextlib.contextmanager
 def started(*commands: list[str], environ: dict[str, str] | None = None) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Python programs that run, and are ended at the end, all at once; Ctrl-C doesn't reach them by itself."""
+    """Run Python programs in sessions of their own, and stop them all at the end."""
     processes = [
         subprocess.Popen([sys.executable, *command], env=environ, stdin=subprocess.DEVNULL, start_new_session=True)
         for command in commands
@@ -143,7 +144,7 @@ def started(*commands: list[str], environ: dict[str, str] | None = None) -> Iter
         yield processes
     finally:
         for process in processes:
-            # What it started has to end too.
+            # The whole group: its children must end too.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
         for process in processes:
@@ -155,7 +156,7 @@ def started(*commands: list[str], environ: dict[str, str] | None = None) -> Iter
 
 
 def wait_for(url: str) -> None:
-    """Until it answers."""
+    """Wait until `url` answers."""
     begin = time.monotonic()
     while True:
         with contextlib.suppress(OSError), urlopen(url, timeout=5):
@@ -166,12 +167,12 @@ def wait_for(url: str) -> None:
 
 
 def free_port() -> int:
-    """The usual port, or any other where that is taken."""
+    """Return the usual port or, if it is in use, any free one."""
     for port in (PORT, 0):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as one:
             found: int = one.getsockname()[1]
             return found
-    raise SystemExit("no port can be had")
+    raise SystemExit("no port is free")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The jobs of the tour, each a process of its own; they sleep instead of calling a model, but hang and fail for real.
+"""The jobs of the tour, each in a process of its own. They sleep instead of calling a model; hangs are real.
 
 python examples/tour/jobs.py NAME      one of researcher, approver, importer, planner, crawler, nightly
 """
@@ -15,14 +15,14 @@ import otel_progress as progress
 
 
 def read_page(address: tuple[str, int]) -> bytes:
-    """Ask a server that takes the call and never answers."""
+    """Request a page from a server that accepts the connection and never answers."""
     with socket.create_connection(address) as connection:
         return connection.recv(1)
 
 
 @progress.operation("research", agent="researcher", stall_after=8)
 def researcher() -> None:
-    """Gets stuck: a server never answers, and nobody set a timeout."""
+    """Get stuck: a server never answers, and there is no timeout."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         progress.stage("read sources", total=9, unit="source") as sources,
@@ -38,7 +38,7 @@ def researcher() -> None:
 
 @progress.operation("release", agent="approver", stall_after=10)
 def approver() -> None:
-    """Waits for a human, which is no trouble before its own limit."""
+    """Wait for a person, which is no trouble before the wait's own limit."""
     with progress.stage("draft", total=3, unit="section") as draft:
         for _ in range(3):
             time.sleep(1)
@@ -50,20 +50,20 @@ def approver() -> None:
 
 @progress.operation("import", total=80, unit="record", stall_after=10)
 def importer() -> None:
-    """Fails at a record that is not as it should be."""
+    """Fail at an invalid record."""
     for number in range(1, 81):
         time.sleep(0.25)
         progress.update(message=f"record {number}")
         if number % 20 == 0:
             progress.record("skipped", item=number)
         if number == 37:
-            raise ValueError("record 37: 'n/a' is no date")
+            raise ValueError("record 37: 'n/a' is not a date")
         progress.advance()
 
 
 @progress.operation("plan trip", agent="planner", loop_after=8, stall_after=60)
 def planner() -> None:
-    """Loops: it asks the same two tools again and again, and spends while it does."""
+    """Loop: call the same two tools again and again, and spend tokens."""
     with progress.stage("think", total=2, unit="idea") as ideas:
         for _ in range(2):
             time.sleep(1)
@@ -78,7 +78,7 @@ def planner() -> None:
 
 @progress.operation("crawl", total=600, unit="page", stall_after=10)
 def crawler() -> None:
-    """Works well, until the tour kills its process."""
+    """Make progress until the tour kills the process."""
     for number in range(600):
         time.sleep(0.05)
         progress.update(message=f"page {number}")
@@ -86,7 +86,7 @@ def crawler() -> None:
 
 
 def nightly() -> None:
-    """One job in four processes: three of them count, each for itself, below the one that started them."""
+    """Run one job in four processes: a parent, and three children that count."""
     with progress.operation("nightly", stall_after=30):
         environment = progress.inject(dict(os.environ), environ=True)
         running = [
@@ -98,7 +98,7 @@ def nightly() -> None:
 
 
 def part() -> None:
-    """One of the three parts."""
+    """Count, as one of the three children."""
     number = int(sys.argv[2])
     with progress.operation("count", parent=progress.extract(), total=100, unit="table", stall_after=20):
         for _ in range(100):
@@ -116,6 +116,6 @@ if __name__ == "__main__":
     try:
         JOBS[sys.argv[1]]()
     except ValueError:
-        sys.exit(1)  # it was told; here no traceback need stand in the terminal
+        sys.exit(1)  # it was reported; a traceback in the terminal adds nothing
     except KeyboardInterrupt:
         sys.exit(130)

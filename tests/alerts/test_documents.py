@@ -124,7 +124,7 @@ ANNOTATIONS = {
         {
             "summary": "load is not heard from",
             "description": (
-                "Nothing was heard for more than 4 minutes of run r1 of load in work (a), and it had not told its end: "
+                "Nothing was heard for more than 4 minutes of run r1 of load in work (a), and it had not reported its end: "
                 "its process was killed, stopped, frozen or cut off. "
                 "When it was last heard, it had made no progress for 0s."
             ),
@@ -147,7 +147,7 @@ def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> No
     test = tool.test_of(scenario)
     if not told:
         test["input_series"] = [it for it in test["input_series"] if not it["series"].startswith("progress_run_health")]
-        annotations = {key: "not told" if key in ("stage", "stuck_at") else text for key, text in annotations.items()}
+        annotations = {key: "unknown" if key in ("stage", "stuck_at") else text for key, text in annotations.items()}
     labels = {"job": "work", "instance": "a", "severity": "critical"}
     labels |= {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): "r1"}
     expected = [{"exp_labels": labels, "exp_annotations": annotations}]

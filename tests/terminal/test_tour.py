@@ -71,6 +71,6 @@ def test_demo_ends_cleanly_by_ctrl_c(tmp_path: Path) -> None:
     terminal.wait_for(r"\d+ s  import: failed")
     assert terminal.interrupt() == 0, terminal.text
     after = terminal.text.partition("^C")[2]
-    assert after.strip() == "all of it has ended", terminal.text
+    assert after.strip() == "all jobs have ended", terminal.text
     for sign in ("Traceback", "Error", "error", "refused", "***"):
         assert sign not in terminal.text.replace("ValueError: record 37", ""), terminal.text
