@@ -1,4 +1,4 @@
-"""Makes grafana/dashboards/*.json: `python -m grafana.generator`, from the root of the repository.
+"""Generates grafana/dashboards/*.json: run `python -m grafana.generator` in the root of the repository.
 
 Each panel stands here with its queries, and each query with what it returns in the situation that the tests make
 (`tests/stack/dashboard_program.py`).

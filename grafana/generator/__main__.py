@@ -1,4 +1,4 @@
-"""Writes the dashboards, or with `--check` says which are not as they should be."""
+"""Write the dashboards or, with `--check`, report those that are out of date."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parents[1] / "dashboards"
 
 
 def main() -> int:
-    """Write or check all."""
+    """Write or check all dashboards."""
     wrong = 0
     for dashboard in DASHBOARDS:
         path = FOLDER / f"{dashboard.uid.removeprefix('otel-progress-')}.json"
@@ -22,7 +22,7 @@ def main() -> int:
             FOLDER.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            sys.stderr.write(f"{path} is not what the generator makes: run `python -m grafana.generator`\n")
+            sys.stderr.write(f"{path} is out of date: run `python -m grafana.generator`\n")
             wrong = 1
     return wrong
 

@@ -14,7 +14,7 @@ SERVICE_VARIABLE: Final = choose(
     "service",
     "Service in Loki",
     f'label_values({ACTIVE}{{job=~"$job"}}, job)',
-    "The same in Loki, which leaves `service.namespace` out.",
+    "The service in Loki, without `service.namespace`.",
     everything=None,
     regex="/^(?:.*\\/)?(?<value>[^\\/]+)$/",
     hide=2,
@@ -26,7 +26,7 @@ ID_VARIABLE: Final = choose(
     "id",
     "Operation",
     f'label_values({series(s.RUN_ACTIVE)}{{job=~"$job", {NAME}=~"$name"}}, {ID})',
-    "The id of the operation. One that is over, or had no series of its own, can be typed in.",
+    "The id of the operation. Type in an id that has ended or had no run series.",
     several=False,
 )
 CURRENCY_VARIABLE: Final = choose(
@@ -39,16 +39,16 @@ CURRENCY_VARIABLE: Final = choose(
 GAP_VARIABLE: Final = choose_time(
     "gap",
     "Heard within",
-    "How long a gap may last: three export intervals at least. The alerts have 3m.",
+    "The maximum gap between two samples: at least three export intervals. The alerts use 3m.",
     "3m",
     "5m",
     "10m",
 )
 KNOWN_VARIABLE: Final = choose_time(
-    "known", "Known for", "How long a run that is not heard of stays known. The alerts have 6h.", "6h", "1h", "1d"
+    "known", "Known for", "How long a run that is not heard from stays known. The alerts use 6h.", "6h", "1h", "1d"
 )
 WINDOW_VARIABLE: Final = choose_time(
-    "window", "Over", "What each value looks back over.", "1h", "5m", "15m", "6h", "1d", "7d"
+    "window", "Over", "The window of counts and quantiles.", "1h", "5m", "15m", "6h", "1d", "7d"
 )
 
 WORK: Final = (JOB_VARIABLE, SERVICE_VARIABLE, NAME_VARIABLE)

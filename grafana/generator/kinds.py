@@ -1,4 +1,4 @@
-"""Kinds of work: how often, how long, how well, what for."""
+"""The dashboard *Kinds of work*: how often, how long, how successfully, at what cost."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ LEGEND: Final = f"{{{{{NAME}}}}}"
 
 
 def histogram(metric: s.Metric, by: str, part: str = "_bucket", window: str = "$window") -> str:
-    """How much a part of a histogram grew."""
+    """Return the query for the increase of a histogram's series."""
     return grown(series(metric, part), BY_NAME, by, window)
 
 
 def quantile(level: float, metric: s.Metric, by: str) -> str:
-    """A quantile of durations."""
+    """Return the query for a quantile of durations."""
     return f"histogram_quantile({level}, {histogram(metric, f'{by}, le')})"
 
 
 def number(expression: str, *expected: Row) -> Query:
-    """A column of the table."""
+    """Return the query of a table column."""
     return Query(PROMETHEUS, expression, expected, instant=True, format="table")
 
 
 def line(expression: str, legend: str, *expected: Row) -> Query:
-    """A line over time."""
+    """Return the query of a line over time."""
     return Query(PROMETHEUS, expression, expected, legend)
 
 
@@ -72,8 +72,8 @@ COST_PER_UNIT: Final = (
 
 overview = table(
     "Kinds of work",
-    "From Prometheus: counters and histograms by name, grown within `Over`. *Well* is the share of completed among all "
-    "that ended.",
+    "From Prometheus: increases of counters and histograms by name within `Over`. *Well* is the share of completed "
+    "operations among all that ended.",
     (24, 8),
     number(grown(STARTED, BY_NAME, NAME), Row(REPORT, 4, 4), Row({NAME: "import"}, 4, 4)),
     number(grown(ENDED, BY_NAME, NAME), Row(REPORT, 4, 4)),
@@ -99,7 +99,7 @@ overview = table(
 
 success = lines(
     "Success",
-    "From Prometheus: the share of completed among all that ended within `Over`.",
+    "From Prometheus: the share of completed operations among all that ended within `Over`.",
     (12, 7),
     line(f"{grown(ENDED, COMPLETED, NAME)} / {grown(ENDED, BY_NAME, NAME)}", LEGEND, Row(REPORT, 0.75, 0.75)),
     unit="percentunit",
@@ -122,7 +122,7 @@ endings = lines(
 
 durations = heatmap(
     "How long they took",
-    "From Prometheus: the histogram of durations, in seconds. An exemplar leads to its trace.",
+    "From Prometheus: the histogram of durations, in seconds. An exemplar links to its trace.",
     (12, 8),
     Query(
         PROMETHEUS,
@@ -136,7 +136,7 @@ durations = heatmap(
 
 quantiles = lines(
     "Quantiles of duration",
-    "From Prometheus: half, 90% and 99% of those that ended within `Over` took less than this.",
+    "From Prometheus: 50%, 90% and 99% of the operations that ended within `Over` took less than this.",
     (12, 8),
     *(
         line(quantile(level, s.OPERATION_DURATION, NAME), f"{LEGEND} {name}", Row(REPORT, 0.01, 5))
@@ -149,7 +149,7 @@ quantiles = lines(
 BY_STAGE: Final = f"{NAME}, {STAGE}"
 stages = lines(
     "Where the time goes",
-    "From Prometheus: seconds that stages took in all, of those that ended within `Over`.",
+    "From Prometheus: the total duration of the stages that ended within `Over`, in seconds.",
     (12, 8),
     line(
         histogram(s.STAGE_DURATION, BY_STAGE, "_sum"),
@@ -164,7 +164,7 @@ stages = lines(
 
 slowest = bars(
     "The slowest stages",
-    "From Prometheus: 90% of the times that the stage ended within `Over` it took less than this. The worst ten.",
+    "From Prometheus: 90% of the runs of a stage that ended within `Over` took less than this. The ten longest.",
     (12, 8),
     Query(
         PROMETHEUS,
@@ -178,7 +178,7 @@ slowest = bars(
 
 throughput = lines(
     "Throughput",
-    "From Prometheus: units of work completed a second.",
+    "From Prometheus: units of work completed per second.",
     (8, 7),
     line(
         f"sum by ({NAME}, {UNIT}) (rate({UNITS}{{{BY_NAME}}}[$__rate_interval]))",
@@ -191,8 +191,8 @@ throughput = lines(
 
 eta_error = lines(
     "How wrong the estimate is",
-    "From Prometheus: by how much the estimated end moves, in seconds a second, the mean of what runs. 0%: each second "
-    "brings the end a second nearer. 100%: it is no nearer than before.",
+    "From Prometheus: how fast the estimated end moves away, in seconds per second, as a mean over running operations. "
+    "0%: the estimate holds. 100%: the end gets no nearer.",
     (8, 7),
     line(
         f"avg by ({NAME}) (abs(deriv({series(s.RUN_ETA)}{{{BY_NAME}}}[$gap]) + 1))",
@@ -205,7 +205,7 @@ eta_error = lines(
 
 cost = lines(
     "Cost of a unit",
-    "From Prometheus: what was spent within `Over`, in `Currency`, by the units completed, for each kind of unit.",
+    "From Prometheus: the cost within `Over`, in `Currency`, divided by the completed units, for each kind of unit.",
     (8, 7),
     line(
         COST_PER_UNIT,
@@ -233,7 +233,7 @@ tokens = lines(
 
 spent = lines(
     "Spent",
-    "From Prometheus: money spent within `Over`, by currency.",
+    "From Prometheus: the cost within `Over`, by currency.",
     (12, 7),
     line(
         grown(COST, BY_NAME, f"{NAME}, {CURRENCY}"),
@@ -247,7 +247,7 @@ spent = lines(
 KINDS = Dashboard(
     links.KINDS,
     "Kinds of work",
-    "For each name of an operation: how often it runs, how it ends, how long it and its stages take, what it costs.",
+    "For each operation name: how often it runs, how it ends, how long it and its stages take, and what it costs.",
     (JOB_VARIABLE, NAME_VARIABLE, CURRENCY_VARIABLE, WINDOW_VARIABLE, GAP_VARIABLE, *SOURCES),
     {
         "": (overview, success, endings),

@@ -1,4 +1,4 @@
-"""Addresses inside Grafana: a dashboard, or a query in Explore."""
+"""URLs inside Grafana: a dashboard, or a query in Explore."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ Link = dict[str, Any]
 
 
 def cell(name: str) -> str:
-    """The value in another column of the same row, fit for an address."""
+    """Return the URL-encoded value of another column of the same row."""
     return f"${{__data.fields.{name}:percentencode}}"
 
 
 def link(title: str, url: str) -> Link:
-    """A link in a menu."""
+    """Return a link for a menu."""
     return {"title": title, "url": url, "targetBlank": False}
 
 
 def dashboard(uid: str, **variables: str) -> str:
-    """The address of a dashboard of ours with these variables, the same data sources and the same time."""
+    """Return the URL of a dashboard of ours with these variables, the same data sources and the same time range."""
     parts = [f"var-{name}={value}" for name, value in variables.items()]
     return f"/d/{uid}?" + "&".join([*parts, SOURCES, "${__url_time_range}"])
 
 
 def explore(source: str, query: dict[str, Any], **cells: str) -> str:
-    """The address of a query in Explore; in its text `<name>` stands for a value that is filled in."""
+    """Return the URL of a query in Explore. `<name>` in its text is a placeholder for a value."""
     pane = {
         "datasource": "<source>",
         "queries": [{"refId": "A", "datasource": {"type": source, "uid": "<source>"}, **query}],
@@ -49,19 +49,19 @@ def explore(source: str, query: dict[str, Any], **cells: str) -> str:
 
 
 def trace_of(value: str) -> str:
-    """Explore with the spans of an operation."""
+    """Return the URL of the spans of an operation in Explore."""
     text = SPANS.replace("$id", "<id>")
     return explore(TEMPO, {"queryType": "traceql", "query": text, "limit": 20, "tableType": "traces"}, id=value)
 
 
 def events_of(value: str) -> str:
-    """Explore with the log events of an operation."""
+    """Return the URL of the log events of an operation in Explore."""
     text = f'{{service_name=~".+"}} | {ID}="<id>"'
     return explore(LOKI, {"expr": text, "queryType": "range"}, id=value)
 
 
 def of_row(*more: str) -> list[Link]:
-    """Where a row about an operation leads; it has columns for name and id, and for `more` variables."""
+    """Return the links of a row about an operation, which has columns for name, id and `more` variables."""
     variables = {name: cell(name) for name in more}
     return [
         link("This operation", dashboard(OPERATION, **variables, name=cell(NAME), id=cell(ID))),
@@ -72,7 +72,7 @@ def of_row(*more: str) -> list[Link]:
 
 
 def of_kind() -> list[Link]:
-    """Where a row about a kind of work leads."""
+    """Return the links of a row about a kind of work."""
     return [
         link("This kind of work", dashboard(KINDS, name=cell(NAME))),
         link("What runs of it now", dashboard(NOW, name=cell(NAME))),

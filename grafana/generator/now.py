@@ -1,4 +1,4 @@
-"""What runs now, and what somebody should look at."""
+"""The dashboard *Operations now*: what runs, and what needs attention."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ BAD_VERDICTS: Final = ("not started", "slow", "overdue", "looping", "silent", "d
 
 
 def row(operation: str, name: str, low: float, high: float = float("inf"), **more: str) -> Row:
-    """What is expected of one operation."""
+    """Return the expected row of one operation."""
     return Row({ID: operation, NAME: name, "job": "shop", **more}, low, high)
 
 
@@ -79,9 +79,9 @@ WHICH: Final = (
 
 counts = stat(
     "Operations by verdict",
-    "From Prometheus: run series (operations older than 5 s, at most 1,000 a process). What each process says of its "
-    "operations, and *not heard from*: no sample within `Heard within`, and no end was told. A parent that is idle "
-    "while a child in another process is active counts as waiting, where the alert rules are loaded.",
+    "From Prometheus: run series (operations older than 5 s, at most 1,000 in a process). Each process judges "
+    "its operations; *not heard from* means no sample within `Heard within`, and no end. If the rules are loaded, "
+    "a parent that is idle while a child in another process is active counts as waiting.",
     (24, 4),
     *(
         Query(PROMETHEUS, f"count({found}) or vector(0)", (Row({}, number, number),), name, True)
@@ -100,8 +100,8 @@ counts = stat(
 trouble = table(
     "Somebody should look at these",
     "From Prometheus: run series. The worst first: not heard from, stuck, looping, overdue, slow, not started. "
-    "*Idle* of one that is not heard from is what it said last. A click on the operation leads to it, its trace, its "
-    "events and the runbook.",
+    "*Idle* of an operation that is not heard from is its last value. A click on an operation links to its dashboard, "
+    "its trace, its events and the runbook.",
     (24, 7),
     Query(
         PROMETHEUS,
@@ -147,14 +147,14 @@ trouble = table(
 
 
 def number(expression: str, *expected: Row, only: bool = False) -> Query:
-    """A query of a table."""
+    """Return the query of a table column."""
     return Query(PROMETHEUS, expression, expected, instant=True, format="table", only=only)
 
 
 running = table(
     "Running",
-    "From Prometheus: run series. The nearest to its limit first: the worse of idle / stall_after and elapsed / "
-    "slow_after; from 100% on it is over. *Rate* is units of work a second, lately. Attempt and message: see below.",
+    "From Prometheus: run series. The nearest to its limit first: the higher of idle / stall_after and elapsed / "
+    "slow_after; from 100% on it is exceeded. *Rate* is the recent units per second. Attempt and message: see below.",
     (24, 10),
     number(
         numbered(BY_NAME, ("progressing", "waiting", "slow", "looping", "silent"), f"{WHO}, {STAGE}"),
@@ -202,7 +202,7 @@ running = table(
 SAID: Final = (NAME, ID, label(s.OPERATION_ATTEMPT), label(s.STATUS), label(s.STAGE_CURRENT), label(s.MESSAGE), HOST)
 said = table(
     "What they said last",
-    "From Loki: the newest log event of each operation among the last 1,000, with its attempt, its step in words and "
+    "From Loki: the newest log event of each operation among the last 1,000, with its attempt, its current step and "
     "its host.",
     (24, 8),
     Query(
@@ -248,7 +248,7 @@ said = table(
 
 over_time = lines(
     "Running, by kind of work",
-    "From Prometheus: `progress_operation_active`, which counts all, also those without series of their own.",
+    "From Prometheus: `progress_operation_active`, which also counts operations without run series.",
     (12, 7),
     Query(
         PROMETHEUS,
@@ -263,7 +263,7 @@ over_time = lines(
 
 stall_ratio = lines(
     "The worst idle / stall_after, by kind of work",
-    "From Prometheus: `progress_operation_stall_ratio`. From 100% on somebody is stuck, or waits for a child in "
+    "From Prometheus: `progress_operation_stall_ratio`. From 100% on an operation is stuck, or waits for a child in "
     "another process.",
     (12, 7),
     Query(
@@ -279,7 +279,7 @@ stall_ratio = lines(
 
 alerts = table(
     "Alerts that fire",
-    "From Prometheus: the alerts of `grafana/alerts/rules.yaml`, where they are loaded.",
+    "From Prometheus: the alerts of `grafana/alerts/rules.yaml`, if these are loaded.",
     (24, 6),
     number(
         f"max by (severity, alertname, {NAME}, {ID}, job, instance) "
@@ -301,7 +301,7 @@ alerts = table(
 NOW = Dashboard(
     links.NOW,
     "Operations now",
-    "What runs now, the nearest to its limit first; what is stuck or lost on top.",
+    "What runs now, the nearest to its limit first; stuck and lost operations on top.",
     (*WORK, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
     {
         "": (counts, trouble, running),

@@ -1,4 +1,4 @@
-"""One operation: how far it is, where it is stuck, what it said, what it cost."""
+"""The dashboard *One operation*: how far it is, where it is stuck, what it reported, what it costs."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ from grafana.generator.queries import (
 from otel_progress import semconv as s
 
 ONE: Final = "job"
-"""One line for the operation; its name and id are known."""
+"""Labels of a single series for the operation; its name and id are in the variables."""
 
 
 def over_time(expression: str, legend: str, *expected: Row) -> Query:
-    """A line over time from Prometheus."""
+    """Return the query of a line over time from Prometheus."""
     return Query(PROMETHEUS, expression, expected, legend)
 
 
 def now(expression: str, *expected: Row, legend: str = "") -> Query:
-    """A value as it is now, from Prometheus."""
+    """Return the query of a current value from Prometheus."""
     return Query(PROMETHEUS, expression, expected, legend, instant=True)
 
 
 def said(attribute: str, legend: str, *expected: Row, how: str = "last") -> Query:
-    """A number over time, as the log events tell it."""
+    """Return the query of a number over time from the log events."""
     return Query(LOKI, f"max by ({ID}) ({number(attribute, OF_RUN, how=how)})", expected, legend)
 
 
@@ -73,8 +73,8 @@ USAGE: Final = f'{OF_RUN} | {label(s.USAGE)}!="" | line_format "{{{{.{label(s.US
 head = (
     stat(
         "Verdict",
-        "From Prometheus: what the process says of it; *ended* where it told its end, *not heard from* where it did "
-        "not and no sample came within `Heard within`.",
+        "From Prometheus: the verdict of the process; *ended* after its end, *not heard from* without an end and "
+        "without a sample within `Heard within`.",
         (4, 4),
         now(f"max(\n{numbered(BY_ID, STATES)}\n)", Row({}, 1, 1)),
         background=True,
@@ -82,7 +82,7 @@ head = (
     ),
     gauge(
         "Progress",
-        "From Prometheus: `progress_run_ratio`, as it is shown: it never falls.",
+        "From Prometheus: `progress_run_ratio`, as displayed: it never falls.",
         (4, 4),
         now(value(s.RUN_RATIO, BY_ID, ONE), Row({}, 0.0001, 0.9)),
     ),
@@ -96,7 +96,7 @@ head = (
     ),
     stat(
         "Should end",
-        "From Prometheus: now and the estimated time to the end.",
+        "From Prometheus: the current time plus the estimated time to the end.",
         (4, 4),
         now(f"1000 * (time() + {value(s.RUN_ETA, BY_ID, ONE)})", Row({}, 1.7e12, 5e12)),
         unit="dateTimeAsLocal",
@@ -104,7 +104,7 @@ head = (
     ),
     gauge(
         "Near its limit",
-        "From Prometheus: the worse of idle / stall_after and elapsed / slow_after.",
+        "From Prometheus: the higher of idle / stall_after and elapsed / slow_after.",
         (4, 4),
         now(near(BY_ID), Row({}, 0, 0.5)),
         defaults=NEAR,
@@ -124,8 +124,8 @@ head = (
 
 progress = lines(
     "Progress, and its time",
-    "From Prometheus: the progress, and how much of the time is used that it may take (elapsed / slow_after, which "
-    "follows from the plan unless it was said). It is late where the second line is above the first.",
+    "From Prometheus: the progress, and the used share of the time limit (elapsed / slow_after, which by default "
+    "follows from the plan). The operation is late if the second line is above the first.",
     (12, 8),
     over_time(value(s.RUN_RATIO, BY_ID, ONE), "progress", Row({"job": "shop"}, 0.0001, 0.9)),
     over_time(USED, "time used of its limit", Row({"job": "shop"}, 0, 0.2)),
@@ -136,8 +136,8 @@ progress = lines(
 
 eta = lines(
     "Time to the end",
-    "The estimate from Prometheus; from Loki the interval that holds it in about 80% of the cases. In a straight line "
-    "down to 0 the estimate holds.",
+    "From Prometheus the estimate, from Loki its interval with a coverage of about 80%. If the line falls straight "
+    "to 0, the estimate holds.",
     (12, 8),
     over_time(value(s.RUN_ETA, BY_ID, ONE), "estimate", Row({"job": "shop"}, 10)),
     said(s.ETA_LOW, "low", Row({ID: "moving-1"}, 10)),
@@ -149,8 +149,8 @@ eta = lines(
 
 states = timeline(
     "Stages, waits and stalls",
-    "From Prometheus: a line for each stage that ran when it was looked at (every 10 s), coloured by the verdict. A "
-    "stage that is shorter shows in the trace.",
+    "From Prometheus: a line for each stage that was running at a sample (every 10 s), coloured by the verdict. The "
+    "trace shows shorter stages.",
     (24, 7),
     Query(
         PROMETHEUS,
@@ -162,7 +162,7 @@ states = timeline(
 
 idle = lines(
     "Idle, and its limit",
-    "From Prometheus: seconds since the last progress; a wait stops it. At the limit it is stuck.",
+    "From Prometheus: seconds since the last progress; a wait stops the clock. At the limit the operation is stuck.",
     (12, 7),
     over_time(value(s.RUN_IDLE, BY_ID, ONE), "idle", Row({"job": "shop"}, 0, 5)),
     over_time(f"{value(s.RUN_STALL_AFTER, BY_ID, ONE)} < Inf", "limit (stall_after)", Row({"job": "shop"}, 60, 60)),
@@ -173,7 +173,7 @@ idle = lines(
 
 rate = lines(
     "Done, and how fast",
-    "From Prometheus: units of work completed, and in all; the rate, from Loki, on the right.",
+    "From Prometheus: completed units of work and the total; from Loki: the rate, on the right axis.",
     (12, 7),
     over_time(value(s.RUN_COMPLETED, BY_ID, ONE), "completed", Row({"job": "shop"}, 100, 1e6)),
     over_time(value(s.RUN_TOTAL, BY_ID, ONE), "total", Row({"job": "shop"}, 1e6, 1e6)),
@@ -185,7 +185,7 @@ rate = lines(
 
 stuck = logs(
     "Where it is stuck",
-    "From Loki: the Python stack of each stall, the innermost line of the user's code first. Empty if it never was.",
+    "From Loki: the call stack of each stall, the innermost line of the user's code first. Empty without a stall.",
     (12, 9),
     Query(
         LOKI,
@@ -199,7 +199,7 @@ stuck = logs(
 
 feed = logs(
     "What it said",
-    "From Loki: all that happened, without mere updates of counts and heartbeats.",
+    "From Loki: all events except plain updates and heartbeats.",
     (12, 9),
     Query(
         LOKI,
@@ -215,7 +215,7 @@ feed = logs(
 
 trace = table(
     "Its spans",
-    "From Tempo: the operation and its stages, as far as they ended. A click on a trace or span shows the trace.",
+    "From Tempo: the ended spans of the operation and its stages. A click on a trace or span opens the trace.",
     (12, 9),
     Query(
         TEMPO,
@@ -230,7 +230,7 @@ trace = table(
 CHILD: Final = f'{LOGS} | {label(s.OPERATION_PARENT_ID)}="$id"'
 children = table(
     "Its children",
-    "From Loki: the operations that it started, as their newest log event tells them.",
+    "From Loki: the child operations, from their newest log events.",
     (12, 9),
     Query(
         LOKI,
@@ -263,7 +263,7 @@ children = table(
 
 tokens = lines(
     "Tokens",
-    "From Loki: tokens used so far, as its log events tell them.",
+    "From Loki: tokens used so far, from its log events.",
     (12, 7),
     *(
         Query(
@@ -281,7 +281,7 @@ tokens = lines(
 
 cost = lines(
     "Cost",
-    "From Loki: money spent so far, by currency, as its log events tell it.",
+    "From Loki: the cost so far, by currency, from its log events.",
     (12, 7),
     Query(
         LOKI,
@@ -297,7 +297,7 @@ cost = lines(
 ONE_OPERATION = Dashboard(
     links.OPERATION,
     "One operation",
-    "How far one operation is, whether it is stuck and where, what it said and what it cost.",
+    "How far one operation is, whether and where it is stuck, what it reported, and what it costs.",
     (*WORK, ID_VARIABLE, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
     {
         "": (*head, progress, eta, states, idle, rate),

@@ -13,13 +13,13 @@ Json = dict[str, Any]
 MIXED: Final = {"type": "datasource", "uid": "-- Mixed --"}
 WIDTH: Final = 24
 COLOURS: Final = ("text", "green", "blue", "yellow", "yellow", "orange", "purple", "red", "dark-red")
-"""Of the verdicts, as named in Grafana's palette: such a name fits the dark and the light theme."""
+"""The colours of the verdicts, by names of Grafana's palette, which fit the dark and the light theme."""
 MEANING: Final = {"silent": "stuck (silent)", "dead": "not heard from (dead)"}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel with its size, and what its queries return in the tests' situation."""
+    """A panel with its size and its queries."""
 
     json: Json
     width: int
@@ -29,7 +29,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A dashboard; rows are lists of panels under a title."""
+    """A dashboard; each row is a list of panels under a title."""
 
     uid: str
     title: str
@@ -40,17 +40,17 @@ class Dashboard:
     refresh: str = "10s"
 
     def panels(self) -> Iterable[Panel]:
-        """All panels, in their order."""
+        """Return all panels, in order."""
         return (panel for row in self.rows.values() for panel in row)
 
 
 def source(kind: str) -> Json:
-    """The data source that the variable of this name says."""
+    """Return the data source that the variable of this name selects."""
     return {"type": kind, "uid": f"${{{kind}}}"}
 
 
 def target(ref: str, query: Query) -> Json:
-    """A query as a panel has it."""
+    """Return the JSON of a query in a panel."""
     common: Json = {"refId": ref, "datasource": source(query.source)}
     if query.source == PROMETHEUS:
         more: Json = {"expr": query.text, "legendFormat": query.legend or "__auto", "format": query.format}
@@ -77,7 +77,7 @@ def panel(
     transformations: Sequence[Json] = (),
     more: Json | None = None,
 ) -> Panel:
-    """A panel of any kind."""
+    """Return a panel of any kind."""
     named = {chr(ord("A") + number): query for number, query in enumerate(queries)}
     fields: Json = {**({"unit": unit} if unit else {}), **(defaults or {}), "custom": custom or {}}
     sources = {query.source for query in queries}
@@ -101,16 +101,16 @@ def panel(
 
 
 def steps(*parts: tuple[float | None, str], mode: str = "absolute") -> Json:
-    """Thresholds: from which value on, which colour."""
+    """Return thresholds: pairs of a lower bound and a colour."""
     return {"thresholds": {"mode": mode, "steps": [{"value": value, "color": colour} for value, colour in parts]}}
 
 
 NEAR: Final = steps((None, "green"), (0.7, "yellow"), (1, "red"))
-"""For a share of a limit."""
+"""Thresholds for a share of a limit."""
 GOOD: Final = steps((None, "red"), (0.9, "yellow"), (0.99, "green"))
-"""For a share of what went well."""
+"""Thresholds for a share of successes."""
 BAD: Final = steps((None, "green"), (1, "red"))
-"""For a number that should be 0."""
+"""Thresholds for a number that should be 0."""
 PLAIN: Final = steps((None, "blue"))
 BY_THRESHOLD: Final = {"color": {"mode": "thresholds"}}
 PALETTE: Final = {"color": {"mode": "palette-classic"}}
@@ -125,18 +125,18 @@ MAPPED: Final[Json] = {
         }
     ]
 }
-"""Numbers of verdicts, in words and colours."""
+"""Mappings of verdict numbers to words and colours."""
 
 
 def override(name: str, **properties: Any) -> Json:
-    """What holds for one field. `custom__x` stands for `custom.x`."""
+    """Return the overrides of one field. `custom__x` means `custom.x`."""
     matcher = {"id": "byRegexp", "options": name} if name.startswith("/") else {"id": "byName", "options": name}
     given = [{"id": key.replace("__", "."), "value": value} for key, value in properties.items()]
     return {"matcher": matcher, "properties": given}
 
 
 def column(ref: str, title: str, unit: str = "", width: int = 0, **properties: Any) -> Json:
-    """A column of values: those of the query `ref`, or of a label."""
+    """Return a column with the values of the query `ref`, or of a label."""
     value = f"/^Value( #{ref})?$/" if len(ref) == 1 else ref
     more: Json = {"displayName": title}
     if unit:
@@ -147,7 +147,7 @@ def column(ref: str, title: str, unit: str = "", width: int = 0, **properties: A
 
 
 def links_column(ref: str, title: str, links: Sequence[Link], width: int = 0) -> Json:
-    """A column that leads somewhere."""
+    """Return a column with links."""
     return column(ref, title, width=width, links=list(links))
 
 
@@ -170,7 +170,7 @@ def table(
     sort: str = "",
     transformations: Sequence[Json] | None = None,
 ) -> Panel:
-    """A table of instant queries that are merged on what they share; the columns are labels, or `A` for the query A."""
+    """Return a table of instant queries, merged on common labels. A column is a label, or `A` for the query A."""
     single = len(queries) == 1
     names = [name if len(name) > 1 else ("Value" if single else f"Value #{name}") for name in columns]
     organize = {
@@ -213,7 +213,7 @@ def stat(
     overrides: Sequence[Json] = (),
     fields: str = "",
 ) -> Panel:
-    """Big numbers."""
+    """Return a panel with big numbers."""
     return panel(
         "stat",
         title,
@@ -236,7 +236,7 @@ def stat(
 
 
 def gauge(title: str, description: str, size: tuple[int, int], *queries: Query, defaults: Json | None = None) -> Panel:
-    """A share from 0 to 1 as an arc."""
+    """Return a panel with a share from 0 to 1 as an arc."""
     return panel(
         "gauge",
         title,
@@ -267,7 +267,7 @@ def lines(
     custom: Json | None = None,
     overrides: Sequence[Json] = (),
 ) -> Panel:
-    """Values over time."""
+    """Return a panel with values over time."""
     return panel(
         "timeseries",
         title,
@@ -287,7 +287,7 @@ STACKED: Final[Json] = {"fillOpacity": 30, "stacking": {"mode": "normal", "group
 
 
 def bars(title: str, description: str, size: tuple[int, int], *queries: Query, unit: str) -> Panel:
-    """Values beside each other."""
+    """Return a bar gauge."""
     return panel(
         "bargauge",
         title,
@@ -309,7 +309,7 @@ def bars(title: str, description: str, size: tuple[int, int], *queries: Query, u
 
 
 def timeline(title: str, description: str, size: tuple[int, int], *queries: Query) -> Panel:
-    """Verdicts over time, a line for each series."""
+    """Return a panel with verdicts over time, a line for each series."""
     return panel(
         "state-timeline",
         title,
@@ -331,7 +331,7 @@ def timeline(title: str, description: str, size: tuple[int, int], *queries: Quer
 
 
 def heatmap(title: str, description: str, size: tuple[int, int], *queries: Query) -> Panel:
-    """How many of which duration, over time; from the buckets of a histogram."""
+    """Return a heat map of durations over time, from the buckets of a histogram."""
     return panel(
         "heatmap",
         title,
@@ -365,7 +365,7 @@ def heatmap(title: str, description: str, size: tuple[int, int], *queries: Query
 
 
 def logs(title: str, description: str, size: tuple[int, int], *queries: Query, time: bool = True) -> Panel:
-    """Log lines, the newest first."""
+    """Return a panel with log lines, the newest first."""
     return panel(
         "logs",
         title,
@@ -386,7 +386,7 @@ def logs(title: str, description: str, size: tuple[int, int], *queries: Query, t
 
 
 def text(title: str, content: str, size: tuple[int, int]) -> Panel:
-    """Words."""
+    """Return a panel with Markdown text."""
     return panel(
         "text",
         title,
@@ -406,7 +406,7 @@ _ALL: Final = {"text": ["All"], "value": ["$__all"]}
 
 
 def choose_source(kind: str) -> Json:
-    """Which data source of a kind; ours unless said."""
+    """Return the variable that selects a data source; ours by default."""
     return {
         "type": "datasource",
         "name": kind,
@@ -434,7 +434,7 @@ def choose(
     regex: str = "",
     hide: int = 0,
 ) -> Json:
-    """One of the values that Prometheus has, or several, or all."""
+    """Return the variable that selects one, several or all values of a query to Prometheus."""
     return {
         "type": "query",
         "name": name,
@@ -461,7 +461,7 @@ def choose(
 
 
 def choose_time(name: str, label: str, description: str, *values: str) -> Json:
-    """A duration, the first unless said."""
+    """Return the variable that selects a duration; the first value is the default."""
     return {
         "type": "custom",
         "name": name,
@@ -485,7 +485,7 @@ SOURCES: Final = tuple(choose_source(kind) for kind in (PROMETHEUS, LOKI, TEMPO)
 
 
 def layout(rows: Mapping[str, Sequence[Panel]]) -> list[Json]:
-    """The panels with ids and places: from left to right, and a new line where one has no room."""
+    """Return the panels with ids and positions: from left to right, with a new line when one does not fit."""
     placed: list[Json] = []
     top = 0
     for title, panels in rows.items():
@@ -504,7 +504,7 @@ def layout(rows: Mapping[str, Sequence[Panel]]) -> list[Json]:
 
 
 def build(dashboard: Dashboard) -> Json:
-    """The dashboard as Grafana reads it."""
+    """Return the JSON of a dashboard."""
     return {
         "uid": dashboard.uid,
         "title": dashboard.title,

@@ -1,4 +1,4 @@
-"""The pipeline itself: whether what the dashboards show is all there is, and how old it is."""
+"""The dashboard *The pipeline itself*: whether the other dashboards show everything, and how old their data is."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ INSTANCE: Final = "service_instance_id"
 
 
 def now(expression: str, *expected: Row, legend: str = "") -> Query:
-    """A value as it is now."""
+    """Return the query of a current value."""
     return Query(PROMETHEUS, expression, expected, legend, instant=True)
 
 
 def line(expression: str, legend: str, *expected: Row) -> Query:
-    """A line over time."""
+    """Return the query of a line over time."""
     return Query(PROMETHEUS, expression, expected, legend)
 
 
 def rate(metric: str, by: str) -> str:
-    """The pace of a counter of the Collector."""
+    """Return the query for the rate of a counter of the Collector."""
     return f"sum by ({by}) (rate({metric}{{{COLLECTOR}}}[$__rate_interval]))"
 
 
 def total(metrics: Iterable[str]) -> str:
-    """The pace of several counters together; those that don't exist yet count as 0."""
+    """Return the query for the sum of several rates. Counters that do not exist yet count as 0."""
     parts = (f"(sum(rate({metric}{{{COLLECTOR}}}[$__rate_interval])) or vector(0))" for metric in metrics)
     return "\n+ ".join(parts)
 
@@ -56,26 +56,26 @@ head = (
     ),
     stat(
         "Processes heard",
-        "From Prometheus: instances that told the count of their operations within `Heard within`.",
+        "From Prometheus: instances that reported their number of operations within `Heard within`.",
         (4, 4),
         now(f"count(count by (job, instance) ({last(s.ACTIVE, BY_JOB)}))", Row({}, 1, 3)),
     ),
     stat(
         "Without series of their own",
-        "From Prometheus: operations that run, less those with series by id. These are younger than 5 s, or beyond the "
-        "1,000 of a process: the alerts see them by name only.",
+        "From Prometheus: running operations without run series. They are younger than 5 s, or beyond the "
+        "1,000 of a process; alerts see them only by name.",
         (4, 4),
         now(f"{RUNNING} - ({OWN_SERIES} or vector(0))", Row({}, -1, 1)),
     ),
     stat(
         "Series of runs",
-        "From Prometheus: all series by operation id that were written within `Heard within`; about 13 an operation.",
+        "From Prometheus: all run series written within `Heard within`; about 13 for each operation.",
         (4, 4),
         now(f'count(last_over_time({{__name__=~"progress_run_.+", {BY_JOB}}}[$gap]))', Row({}, 40, 200)),
     ),
     stat(
         "Age of the newest metrics",
-        "From Prometheus: of the service that is behind the most; about an export interval and a scrape.",
+        "From Prometheus: the age for the service with the oldest metrics; usually an export interval and a scrape.",
         (4, 4),
         now(f"max(time() - max by (job) (timestamp({series(s.ACTIVE)}{{{BY_JOB}}})))", Row({}, 0, 10)),
         unit="s",
@@ -83,7 +83,7 @@ head = (
     ),
     stat(
         "Newest log event",
-        "From Loki: when the newest log event happened; a process gives a heartbeat every 5 s.",
+        "From Loki: the time of the newest log event; a process sends a heartbeat every 5 s.",
         (4, 4),
         Query(
             LOKI,
@@ -98,8 +98,8 @@ head = (
 
 drops = lines(
     "Dropped by a limit of the SDK",
-    "From Prometheus: grown within `Over`, by reason; the reasons stand in docs/semantic-conventions.md. "
-    "`outside_operation` is a call where no operation was running.",
+    "From Prometheus: the increase within `Over`, by reason; docs/semantic-conventions.md explains the reasons. "
+    "`outside_operation` is a call without a current operation.",
     (12, 8),
     line(
         grown(DROPS, BY_JOB, f"job, {REASON}"),
@@ -112,7 +112,7 @@ drops = lines(
 
 age = lines(
     "Age of the newest metrics, by service",
-    "From Prometheus: since the newest sample. What grows in a straight line is not heard of any more.",
+    "From Prometheus: the time since the newest sample. A line that rises straight is a service that is silent.",
     (12, 8),
     line(
         f"time() - max by (job) (timestamp({series(s.ACTIVE)}{{{BY_JOB}}}))",
@@ -125,7 +125,7 @@ age = lines(
 
 into = lines(
     "Into the Collectors",
-    "From Prometheus: the Collectors' own figures, taken a second by signal, and what was turned away.",
+    "From Prometheus: the Collectors' own metrics: accepted per second by signal, and refused.",
     (12, 8),
     *(
         line(rate(f"otelcol_receiver_accepted_{signal}_total", "receiver"), signal, Row({"receiver": "otlp"}))
@@ -142,7 +142,7 @@ into = lines(
 
 out_of = lines(
     "Out of the Collectors",
-    "From Prometheus: the Collectors' own figures, sent a second by exporter and signal, and what failed.",
+    "From Prometheus: the Collectors' own metrics: sent per second by exporter and signal, and failed.",
     (12, 8),
     *(
         line(
@@ -163,7 +163,7 @@ out_of = lines(
 
 queues = lines(
     "What waits in the Collectors",
-    "From Prometheus: how full the queue to each backend is.",
+    "From Prometheus: how full the queue to each store is.",
     (12, 8),
     line(
         f"max by (instance, exporter) (otelcol_exporter_queue_size{{{COLLECTOR}}}"
@@ -190,7 +190,7 @@ memory = lines(
 
 head_series = lines(
     "Series in Prometheus",
-    "From Prometheus: all series that it holds now, where it scrapes itself.",
+    "From Prometheus: all series that it holds now, if it scrapes itself.",
     (6, 8),
     line("max by (instance) (prometheus_tsdb_head_series)", "{{instance}}", Row({}, 100)),
     unit="short",
@@ -199,7 +199,7 @@ head_series = lines(
 
 events = lines(
     "Log events",
-    "From Loki: events of operations a second, by their name; heartbeats of processes are left out.",
+    "From Loki: events of operations per second, by event name, without heartbeats of processes.",
     (12, 8),
     Query(
         LOKI,
@@ -213,7 +213,7 @@ events = lines(
 
 lag = lines(
     "Processes",
-    "From Loki, the heartbeats of the processes: operations in flight.",
+    "From Loki: operations in flight, from the heartbeats of the processes.",
     (12, 8),
     Query(
         LOKI,
@@ -229,7 +229,7 @@ lag = lines(
 PIPELINE = Dashboard(
     links.PIPELINE,
     "The pipeline itself",
-    "What the SDK dropped, what waits in the Collectors, how many series there are, and how old what you see is.",
+    "What the SDK dropped, what is queued in the Collectors, how many series there are, and how old the data is.",
     (JOB_VARIABLE, SERVICE_VARIABLE, WINDOW_VARIABLE, GAP_VARIABLE, *SOURCES),
     {
         "": (*head, drops, age),

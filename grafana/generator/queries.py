@@ -1,4 +1,4 @@
-"""What the queries are made of; names come from `otel_progress.semconv`."""
+"""The parts of queries; names come from `otel_progress.semconv`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TEMPO: Final = "tempo"
 
 
 def label(attribute: str) -> str:
-    """An attribute's name as a label of Prometheus or Loki."""
+    """Return the label of Prometheus or Loki for an attribute name."""
     return attribute.replace(".", "_")
 
 
 def series(metric: s.Metric, suffix: str = "") -> str:
-    """A metric's name in Prometheus; the suffix is `_total`, or of a histogram `_bucket`, `_sum` or `_count`."""
+    """Return a metric's name in Prometheus. The suffix is `_total`, or `_bucket`, `_sum` or `_count` of a histogram."""
     return label(metric.name) + ("_seconds" if metric.unit == "s" else "") + suffix
 
 
@@ -37,18 +37,18 @@ HOST: Final = label(s.HOST_NAME)
 
 @dataclass(frozen=True)
 class Row:
-    """A series, log line or span that a query returns in the tests' situation: its labels, and where its value lies."""
+    """A series, log line or span that a query returns in the tests: its labels, and the bounds of its value."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     low: float = 0.0
     high: float = float("inf")
     line: str = ""
-    """A part of the log line."""
+    """Text that the log line contains."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """One query of a panel, and what it returns in the tests' situation."""
+    """A query of a panel, and the rows that it returns in the tests."""
 
     source: str
     text: str
@@ -57,50 +57,50 @@ class Query:
     instant: bool = False
     format: str = "time_series"
     only: bool = False
-    """Whether there is nothing but the expected rows."""
+    """Whether the query returns only the expected rows."""
     more: Mapping[str, Any] = field(default_factory=dict)
-    """What else the query has in the JSON."""
+    """Further fields of the query in the JSON."""
     variables: Mapping[str, str] = field(default_factory=dict)
-    """What a user chose, in the tests, where it is not what they choose for all."""
+    """Values of dashboard variables in the tests that differ from the common ones."""
 
 
 # -- Prometheus
 
 RUN: Final = f"job, instance, {NAME}, {ID}"
-"""What makes the series of a run one."""
+"""The labels that identify the series of a run."""
 WHO: Final = f"job, {NAME}, {ID}"
-"""What a run is, wherever it runs."""
+"""The labels that identify a run, in whatever process."""
 HELD_BACK: Final = "run:progress_idle_held_back_seconds"
-"""Parents that are idle because they wait for a child in another process, as the alert rules record them."""
+"""The recorded series of parents that are idle because they wait for a child in another process."""
 BY_NAME: Final = f'job=~"$job", {NAME}=~"$name"'
 BY_ID: Final = f'{BY_NAME}, {ID}="$id"'
 
 
 def last(metric: s.Metric, which: str, window: str = "$gap") -> str:
-    """The last value of each series within a window: gaps are bridged, however the series came."""
+    """Return the query for the last value of each series within a window, which bridges gaps."""
     return f"last_over_time({series(metric)}{{{which}}}[{window}])"
 
 
 def alive(which: str) -> str:
-    """The runs that go on and are heard of."""
+    """Return the query for the runs that are active and heard from."""
     return f"({last(s.RUN_ACTIVE, which)} == 1)"
 
 
 def of_runs(expression: str, which: str, labels: str = WHO) -> str:
-    """The values of an expression for runs that go on."""
+    """Return the query for the values of an expression for active runs."""
     return f"max by ({labels}) ({expression} and on ({RUN}) {alive(which)})"
 
 
 def value(metric: s.Metric, which: str, labels: str = WHO) -> str:
-    """The values of a run series for runs that go on."""
+    """Return the query for the values of a run series for active runs."""
     return of_runs(last(metric, which), which, labels)
 
 
 def verdict(health: str, which: str, labels: str = f"{WHO}, {STAGE}, {STUCK_AT}") -> str:
-    """The runs of which this verdict stands, a regular expression.
+    """Return the query for the runs with this verdict, a regular expression.
 
-    A process can't see that a parent waits for a child in another process, and calls it stuck; the rules know better
-    where they are loaded, and it counts as waiting.
+    A process calls a parent stuck that waits for a child in another process. If the alert rules are loaded, they
+    correct that, and the parent counts as waiting.
     """
     chosen = f'{which}, {HEALTH}=~"{health}"'
     stands = f"({last(s.RUN_HEALTH, chosen)} == 1)"
@@ -113,12 +113,12 @@ def verdict(health: str, which: str, labels: str = f"{WHO}, {STAGE}, {STUCK_AT}"
 
 
 def known(metric: s.Metric, which: str, how: str = "max", labels: str = RUN) -> str:
-    """The last value for as long as a run that isn't heard of stays known."""
+    """Return the query for the last value within the time that a silent run stays known."""
     return f"{how} by ({labels}) ({last(metric, which, '$known')})"
 
 
 def lost(which: str) -> str:
-    """The runs that are not heard of and did not tell their end: only their newest attempt, as the alert says it."""
+    """Return the query for the newest attempts that are not heard from and did not end, as in the alert."""
     start = known(s.RUN_START_TIME, which)
     return f"""max by ({WHO}) (
   ({known(s.RUN_ACTIVE, which, "min")} == 1)
@@ -129,12 +129,12 @@ def lost(which: str) -> str:
 
 
 def overdue(which: str) -> str:
-    """The runs whose declared wait is overdue; the value is negative."""
+    """Return the query for the runs with an overdue wait; the value is negative."""
     return f"({value(s.RUN_WAIT_REMAINING, which)} < 0)"
 
 
 def late(which: str) -> str:
-    """The runs that did not start within their limit; the value is for how long they are pending."""
+    """Return the query for the runs that did not start within their limit; the value is the pending time."""
     pending, within = (f"max by ({WHO}) ({last(it, which)})" for it in (s.RUN_PENDING, s.RUN_START_WITHIN))
     return f"({pending} >= {within})"
 
@@ -150,11 +150,11 @@ VERDICTS: Final = {
     Health.SILENT.value: 7,
     Health.DEAD.value: 8,
 }
-"""A verdict as a number: the higher, the worse."""
+"""Verdict to number: the higher, the worse."""
 
 
 def numbered(which: str, names: tuple[str, ...], labels: str = f"{WHO}, {STAGE}, {STUCK_AT}") -> str:
-    """The verdicts of these names as numbers, the worst first."""
+    """Return the query for these verdicts as numbers, the worst first."""
     parts = []
     for name, number in sorted(VERDICTS.items(), key=lambda item: -item[1]):
         if name in names:
@@ -169,7 +169,7 @@ def numbered(which: str, names: tuple[str, ...], labels: str = f"{WHO}, {STAGE},
 
 
 def near(which: str) -> str:
-    """How near a run is to its limit, from 1 on over it: the worse of idle / stall_after and elapsed / slow_after."""
+    """Return the query for the used share of a limit: the higher of idle / stall_after and elapsed / slow_after."""
     idle = f"{value(s.RUN_IDLE, which)} / {value(s.RUN_STALL_AFTER, which)}"
     slow = f"(time() - {value(s.RUN_START_TIME, which)}) / {value(s.RUN_SLOW_AFTER, which)}"
     return f"""max by ({WHO}) (
@@ -179,7 +179,7 @@ def near(which: str) -> str:
 
 
 def hosts(which: str) -> str:
-    """The host of each run that goes on, as a label."""
+    """Return the query for the host of each active run, as a label."""
     return (
         f"max by ({WHO}, instance, {HOST}) ({alive(which)}"
         f" * on (job, instance) group_left ({HOST}) max by (job, instance, {HOST}) (target_info))"
@@ -187,9 +187,9 @@ def hosts(which: str) -> str:
 
 
 def grown(metric: str, which: str, by: str, window: str = "$window") -> str:
-    """By how much counters grew in a window.
+    """Return the query for the increase of counters in a window.
 
-    Unlike `increase()` it sees processes that told their counts only once. An instance is one process, so no counter
+    Unlike `increase()` it counts processes that sent their counts only once. An instance is one process, so no counter
     ever falls.
     """
     now = f"last_over_time({metric}{{{which}}}[{window}])"
@@ -205,7 +205,7 @@ NEWEST: Final = f'| unwrap {label(s.SEQUENCE)} | __error__=""'
 
 
 def number(attribute: str, which: str, window: str = "$__interval", how: str = "last") -> str:
-    """A number that log events carry."""
+    """Return the query for a number in log events."""
     return f'{how}_over_time({which} | {label(attribute)}!="" | unwrap {label(attribute)} | __error__="" [{window}])'
 
 

@@ -1,4 +1,4 @@
-"""The runbook, so that the links to it lead somewhere in every Grafana."""
+"""The runbook as a dashboard, so that links to it work in every Grafana."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ head, *entries = FILE.read_text(encoding="utf-8").split("\n## ")
 RUNBOOK = Dashboard(
     links.RUNBOOK,
     "Runbook",
-    "For each alert: what it means, how to look, what to do. Made of docs/runbook.md.",
+    "For each alert: what it means, how to look, what to do. Generated from docs/runbook.md.",
     (),
     {
         "": tuple(
