@@ -1,4 +1,4 @@
-"""What holds for all tests: examples of README and docs are tests too, and settings from outside don't count."""
+"""Common test set-up: the examples of README and docs run as tests, and outside settings are ignored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ settings.load_profile("otel-progress")
 
 
 def _nothing_leaves(_: dict[str, Any]) -> None:
-    """An example's configure() must not look for a Collector on this machine."""
+    """Keep an example's configure() from looking for a Collector on this machine."""
     os.environ["OTEL_SDK_DISABLED"] = "true"
 
 
@@ -33,7 +33,7 @@ pytest_collect_file = Sybil(
 
 
 def pytest_configure() -> None:
-    """Forget the telemetry settings of this shell; unless a test names a port, all goes to a closed one."""
+    """Remove the telemetry settings of this shell. Unless a test names a port, all data goes to a closed one."""
     for name in [name for name in os.environ if name.startswith("OTEL_") and not name.endswith("_BINARY")]:
         del os.environ[name]
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1"
@@ -41,13 +41,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a test that is skipped has failed: there all that tests need is installed."""
+    """Turn skipped tests into failures in CI, where everything that tests need is installed."""
     return _without_skips((yield))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """The same for a file of tests."""
+    """Do the same for skipped files."""
     return _without_skips((yield))
 
 

@@ -1,1 +1,1 @@
-"""The alert rules, held against a model of runs by promtool."""
+"""The alert rules, compared with a model of runs by promtool."""

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the alert rules."""
+"""Fixtures for the tests of the alert rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    """Where promtool is; skip without it, but never in CI."""
+    """Return the path of promtool; skip without it, but fail in CI."""
     found = shutil.which("promtool")
     if found is None:
         if os.environ.get("CI") == "true":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mutant:
-    """In the rule of this name, `old` becomes `new`; the scenario must not pass any more."""
+    """A fault: in the rule of this name `old` becomes `new`, and the scenario must fail."""
 
     rule: str
     old: str
@@ -15,11 +15,11 @@ class Mutant:
     caught_by: str
 
     def __str__(self) -> str:
-        """Which rule, and what is broken."""
+        """The name of the rule, and the fault."""
         return f"{self.rule}: {' '.join(self.old.split())} -> {' '.join(self.new.split()) or 'nothing'}"
 
     def of(self, rules: str) -> str:
-        """The rules with the fault."""
+        """Return the rules with the fault."""
         blocks = rules.split("\n      - ")
         heads = (f"alert: {self.rule}\n", f"record: {self.rule}\n")
         found = [place for place, block in enumerate(blocks) if block.startswith(heads) and self.old in block]

@@ -19,23 +19,23 @@ from .ways import Point
 
 RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "rules.yaml"
 ROUND = 15
-"""From one evaluation of the rules to the next."""
+"""Seconds between two evaluations of the rules."""
 SHOWN = ("alertname", "severity", "instance", label(s.OPERATION_NAME), label(s.OPERATION_ID))
 FIRING = f'count by ({", ".join(SHOWN)}) (ALERTS{{alertstate="firing"}})'
 
 
 def alerts() -> set[str]:
-    """The names of the alerts in the rules."""
+    """Return the names of the alerts in the rules."""
     return set(re.findall(r"- alert: (\S+)", RULES.read_text(encoding="utf-8")))
 
 
 def records() -> set[str]:
-    """The names of the recorded series in the rules."""
+    """Return the names of the recorded series in the rules."""
     return set(re.findall(r"- record: (\S+)", RULES.read_text(encoding="utf-8")))
 
 
 def run(promtool: str, rules: Path, scenarios: Sequence[Scenario], folder: Path) -> str:
-    """What promtool says of the scenarios under these rules; nothing where all is as stated."""
+    """Return promtool's differences for the scenarios under these rules; empty if there are none."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for place, (behind, group) in enumerate(groupby(sorted(scenarios, key=_behind), key=_behind)):
@@ -51,13 +51,13 @@ def run(promtool: str, rules: Path, scenarios: Sequence[Scenario], folder: Path)
 
 
 def _behind(scenario: Scenario) -> int:
-    """By how much the samples that come are late, by their own time."""
+    """Return how late the samples arrive, by their own time."""
     way = scenario.world.way
     return 0 if way.scraped else max(0, -int(way.skew))
 
 
 def _rules_for(behind: int, rules: str) -> str:
-    """The rules as they see pushed samples whose clock is behind: promtool knows no time of arrival.
+    """Return the rules as they see pushed samples whose clock is behind: promtool knows no time of arrival.
 
     A sample that comes now, with a time that is two minutes past, lies two minutes deep in every window.
     """
@@ -65,7 +65,7 @@ def _rules_for(behind: int, rules: str) -> str:
 
 
 def test_of(scenario: Scenario) -> dict[str, Any]:
-    """The scenario as promtool takes it."""
+    """Return the scenario as input of promtool."""
     series = scenario.world.series()
     return {
         "interval": f"{EXPORT}s",
@@ -77,12 +77,12 @@ def test_of(scenario: Scenario) -> dict[str, Any]:
 
 
 def selector(name: str, labels: Labels) -> str:
-    """A series as promtool names it."""
+    """Return the name of a series in promtool's notation."""
     return f"{name}{{{','.join(f'{key}={json.dumps(value)}' for key, value in labels)}}}"
 
 
 def values(points: Iterable[Point]) -> str:
-    """The points as promtool writes them."""
+    """Return the points in promtool's notation."""
     words = []
     for value, same in groupby(points):
         count = len(list(same))
@@ -96,7 +96,7 @@ def values(points: Iterable[Point]) -> str:
 
 
 def moments(scenario: Scenario) -> list[int]:
-    """When to look: just before and just after each edge, and at each round of the rules that is not close to one."""
+    """Return the times to check: just before and after each edge, and each evaluation that is not close to one."""
     until = scenario.world.until
     edges = {edge for fires in scenario.alerts for edge in (fires.begin, fires.end) if 0 < edge < math.inf}
     small = until < 3000 and len(scenario.world.runs) < 50

@@ -15,33 +15,33 @@ from otel_progress.model.snapshot import Branch, Snapshot, Wait
 from otel_progress.model.status import Health, Status
 
 EXPORT = 10
-"""From one export of the series to the next, and from one scrape to the next."""
+"""Seconds between two exports of the series, and between two scrapes."""
 BEAT = 5
-"""From one heartbeat of a process to the next."""
+"""Seconds between two heartbeats of a process."""
 RUN_SERIES_AFTER = 5
 EPOCH = 1_000_000_000
-"""Where the snapshots' clock stands when the scenario begins; promtool's stands at 0."""
+"""The time of the snapshots' clock when the scenario begins; promtool's is 0."""
 JOB = "work"
 
 Labels = tuple[tuple[str, str], ...]
 Span = tuple[float, float]
 Pause = tuple[float, float, float | None]
-"""A wait: its begin, its end, and how long it may last."""
+"""A wait: its begin, its end, and its limit."""
 
 
 def label(attribute: str) -> str:
-    """An attribute's name as Prometheus shows it."""
+    """Return the Prometheus label of an attribute."""
     return attribute.replace(".", "_")
 
 
 def metric(of: s.Metric, counter: bool = False) -> str:
-    """A metric's name as Prometheus shows it."""
+    """Return the Prometheus name of a metric."""
     ending = "_seconds" if of.unit == "s" else ""
     return label(of.name) + ending + ("_total" if counter else "")
 
 
 def within(time: float, spans: Iterable[Span]) -> bool:
-    """Whether a moment lies in one of the spans."""
+    """Return whether a moment lies in one of the spans."""
     return any(begin <= time < end for begin, end in spans)
 
 
@@ -54,24 +54,24 @@ class Process:
     gone: float = math.inf
     stopped: tuple[Span, ...] = ()
     cut: tuple[Span, ...] = ()
-    """When nothing of it arrives, though the Collector works."""
+    """When none of its data arrives, though the Collector works."""
     ended: tuple[tuple[float, str], ...] = ()
-    """Ends that only the counters know: when, and with which status."""
+    """Ends that only the counters show: time and status."""
     reset: float | None = None
-    """When its counters begin again at 0, under the same labels."""
+    """When its counters restart at 0, under the same labels."""
     unseen: tuple[Span, ...] = ()
     """Runs without series of their own: each from its start to its end (or inf)."""
     ratio: tuple[tuple[float, float], ...] = ()
-    """The worst idle / stall_after of its runs: what it is, from when on."""
+    """The highest idle / stall_after of its runs: the value, and from when on."""
 
     def speaks(self, time: float) -> bool:
-        """Whether it can send at this moment."""
+        """Return whether it can send at this moment."""
         return self.born <= time < self.gone and not within(time, self.stopped)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of work, judged by itself.
+    """One branch, judged by itself.
 
     It moves without a pause in `moves` and rests between them; the time of a wait is not idle.
     """
@@ -86,14 +86,14 @@ class Line:
     end: float = math.inf
 
     def wait(self, time: float) -> tuple[float, float | None] | None:
-        """The wait that is on: for how long already, and what is allowed."""
+        """Return the current wait: its duration so far, and its limit."""
         for begin, end, allowed in self.waits:
             if begin <= time < end:
                 return time - begin, allowed
         return None
 
     def idle(self, time: float) -> float:
-        """Since the last movement, or the end of the last wait; in a wait it stands still."""
+        """Return the time since the last progress or the end of the last wait; in a wait it stands still."""
         wait = self.wait(time)
         at = time - wait[0] if wait else time
         last = self.start
@@ -106,7 +106,7 @@ class Line:
         return at - last
 
     def state(self, time: float) -> str:
-        """What is true of it: a word of `ORDER`."""
+        """Return the true verdict: a word of `ORDER`."""
         if within(time, self.loops):
             return "looping"
         wait = self.wait(time)
@@ -117,7 +117,7 @@ class Line:
         return "progressing"
 
     def branch(self, time: float) -> Branch:
-        """The same as its process says it."""
+        """Return the verdict that its process reports."""
         wait = self.wait(time)
         return Branch(
             self.stage,
@@ -130,7 +130,7 @@ class Line:
 
 
 ORDER = ("waiting", "progressing", "slow", "overdue", "looping", "silent")
-"""What is true of a line or a run: the later, the worse."""
+"""The verdicts of a branch or a run; the later ones are worse."""
 HEALTH = {word: Health.WAITING if word == "overdue" else Health(word) for word in ORDER}
 LOOP = Loop("step", ("a", "b"), 10, 5)
 
@@ -149,7 +149,7 @@ class Run:
     made: float | None = None
     end: float = math.inf
     flushed: bool = True
-    """Whether the last 0 leaves the process."""
+    """Whether the last 0 is sent."""
     moves: tuple[Span, ...] = ((0, math.inf),)
     waits: tuple[Pause, ...] = ()
     loops: tuple[Span, ...] = ()
@@ -160,21 +160,21 @@ class Run:
     line: str = "worker.py:12 in fetch"
     attempt: int = 1
     parent: str | None = None
-    """The id of the operation that it is part of."""
+    """The id of the parent operation."""
     branches: tuple[Line, ...] = ()
-    """Its lines of work, where there are several."""
+    """Its branches, if there are several."""
     children: tuple[Run, ...] = ()
-    """Runs in the same process that it waits for; without `branches`, it does nothing else meanwhile."""
+    """Child runs in the same process that it waits for. Without `branches` it does nothing else meanwhile."""
 
     def lines(self, time: float) -> tuple[Line, ...]:
-        """Its own lines of work that run; at least one does."""
+        """Return its own running branches; at least one runs."""
         if self.branches:
             return tuple(line for line in self.branches if line.start <= time < line.end)
         moves = (*self.moves, *((child.start, child.end) for child in self.children))
         return (Line(self.stage, self.start, moves, self.waits, self.loops, self.stall_after, self.line),)
 
     def worst(self, time: float) -> Line:
-        """The line that speaks for it: the worst, and of several the nearest to its limit."""
+        """Return the branch that its series describe: the worst and, of several, the nearest to its limit."""
 
         def weight(line: Line) -> tuple[int, float]:
             near = line.idle(time) / line.stall_after if line.stall_after and not line.wait(time) else 0.0
@@ -183,21 +183,21 @@ class Run:
         return max(self.lines(time), key=weight)
 
     def rests(self, time: float) -> float:
-        """The idle time as its series tells it: none while it waits."""
+        """Return the idle time in its series: none while it waits."""
         worst = self.worst(time)
         return 0.0 if worst.wait(time) else worst.idle(time)
 
     def remaining(self, time: float) -> float | None:
-        """The time that is left of the wait that is due first."""
+        """Return the remaining time of the wait that is due first."""
         waits = [wait for line in self.lines(time) if (wait := line.wait(time)) and wait[1] is not None]
         return min((allowed - elapsed for elapsed, allowed in waits if allowed is not None), default=None)
 
     def here(self, time: float) -> list[Run]:
-        """Its children in the same process that run."""
+        """Return its running children in the same process."""
         return [child for child in self.children if child.start <= time < child.end]
 
     def state(self, time: float) -> str:
-        """What its own process says: that of the worst branch, children in the process included."""
+        """Return the verdict of its own process: that of the worst branch, including children in the process."""
         here = self.here(time)
         found = [child.state(time) for child in here]
         if self.branches or not here:
@@ -207,17 +207,17 @@ class Run:
         return "slow" if state == "progressing" and late else state
 
     def health(self, time: float) -> Health:
-        """The same as the label shows it."""
+        """Return the same verdict as a label value."""
         return HEALTH[self.state(time)]
 
     def status(self, time: float) -> Status:
-        """Pending, running, or completed."""
+        """Return `pending`, `running` or `completed`."""
         if time < self.start:
             return Status.PENDING
         return Status.RUNNING if time < self.end else Status.COMPLETED
 
     def snapshot(self, time: float, skew: float = 0) -> Snapshot:
-        """What its process says of it at this moment, by its own clock."""
+        """Return the snapshot of its process at this moment, by the process's own clock."""
         clock = EPOCH + time + skew
         status = self.status(time)
         if status is Status.PENDING:

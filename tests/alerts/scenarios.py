@@ -1,4 +1,4 @@
-"""What can happen to runs, and which alerts must fire when: stated from the rules, never from what came out."""
+"""What can happen to runs, and which alerts must fire when: derived from the rules, never from results."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ STUCK_FOR, SLOW_FOR, LOST_FOR, NAME_FOR, LOOP_FOR, WAIT_FOR, PENDING_FOR, DOWN_F
 KEEP = 120
 """How long Stuck, Slow and Looping keep firing (`keep_firing_for`)."""
 NAME_KEEP = 60
-"""The same for StuckByName: it must be over before the alert that holds it back is."""
+"""The same for StuckByName, which must end before the alert that inhibits it."""
 BLIND = 300
-"""For so long after an outage silence proves nothing."""
+"""Seconds after an outage during which silence proves nothing."""
 LATE = 35
-"""What an export, a scrape and a round of the rules may add to each edge."""
+"""What an export, a scrape and an evaluation may add to each edge."""
 
 
 @dataclass(frozen=True)
 class Fires:
-    """An alert fires from one moment to another; `id`, `name` and `instance` are its labels, where it has them."""
+    """An alert fires from one moment to another. `id`, `name` and `instance` are its labels, if it has them."""
 
     alert: str
     begin: float
@@ -40,26 +40,26 @@ class Fires:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A world and the alerts that belong to it."""
+    """A world and its expected alerts."""
 
     name: str
     world: World
     alerts: tuple[Fires, ...] = ()
 
     def __str__(self) -> str:
-        """Its name, and how its series come."""
+        """Return its name, and how its series arrive."""
         return f"{self.name}-{'scraped' if self.world.way.scraped else 'pushed'}"
 
     @property
     def touches(self) -> frozenset[str]:
-        """The alerts that fire in it."""
+        """Return the names of the alerts that fire in it."""
         return frozenset(fires.alert for fires in self.alerts)
 
 
 def stuck(
     begin: float, end: float = math.inf, id: str = "r1", instance: str = "a", name: str = "load"
 ) -> tuple[Fires, ...]:
-    """Idle reaches its limit at `begin`, and is below it again at `end`: the run is stuck, and so is its name."""
+    """Return the alerts of a stuck run and its name: idle reaches its limit at `begin`, and is below it again at `end`."""
     return (
         Fires("OperationStuck", begin + STUCK_FOR, end + KEEP, id, name, instance),
         Fires("StuckByName", begin + NAME_FOR, end + NAME_KEEP, "", name, instance),
@@ -67,7 +67,7 @@ def stuck(
 
 
 def stuck_after(seen: float, limit: float = 60) -> tuple[Fires, ...]:
-    """A parent stays idle beyond its limit, and in the round at `seen` a child elsewhere was active for the last time."""
+    """Return the alerts of a parent that stays idle beyond its limit; at `seen` a child elsewhere was last active."""
     begin = seen + limit
     return (
         Fires("OperationStuck", begin + STUCK_FOR, id="r1"),
@@ -78,12 +78,12 @@ def stuck_after(seen: float, limit: float = 60) -> tuple[Fires, ...]:
 def lost(
     heard: float, end: float = math.inf, id: str = "r1", instance: str = "a", name: str = "load"
 ) -> tuple[Fires, ...]:
-    """The last sample is of `heard`."""
+    """Return the alert of a run whose last sample is of `heard`."""
     return (Fires("OperationLost", heard + GAP + LOST_FOR, end, id, name, instance),)
 
 
 def down(begin: float, end: float) -> tuple[Fires, ...]:
-    """No Collector works."""
+    """Return the alert for the time in which no Collector works."""
     return (
         Fires("PipelineDown", begin + DOWN_FOR, end, name="", instance="", severity="critical"),
         Fires("PipelineDown", begin + DOWN_FOR, end, name="", instance="c0", severity="warning"),
@@ -95,7 +95,7 @@ _MAKERS: list[Make] = []
 
 
 def scenario(make: Make) -> Make:
-    """Take it into the list; it is made once with series that are scraped, and once with series that are pushed."""
+    """Add the scenario twice: with scraped and with pushed series."""
     _MAKERS.append(make)
     return make
 
@@ -108,7 +108,7 @@ def _world(
 
 @scenario
 def progressing(scraped: bool) -> Scenario:
-    """It moves, rests for less than its limit, waits within its limit, and is not slow yet."""
+    """It makes progress, rests for less than its limit, waits within its limit, and is not slow yet."""
     run = Run(
         moves=((0, 100), (155, 700), (790, math.inf)),
         waits=((200, 500, 400), (700, 790, None)),
@@ -122,7 +122,7 @@ def progressing(scraped: bool) -> Scenario:
 
 @scenario
 def ends(scraped: bool) -> Scenario:
-    """It moves to its clean end."""
+    """It makes progress until its clean end."""
     return Scenario("ends", _world(scraped, Run(end=400)))
 
 
@@ -134,35 +134,35 @@ def exits(scraped: bool) -> Scenario:
 
 @scenario
 def stuck_recovers(scraped: bool) -> Scenario:
-    """Stuck, then it moves again."""
+    """It is stuck, then makes progress again."""
     run = Run(moves=((0, 100), (500, math.inf)))
     return Scenario("stuck_recovers", _world(scraped, run), stuck(160, 500))
 
 
 @scenario
 def stuck_then_waits(scraped: bool) -> Scenario:
-    """Stuck, then it declares a wait of six minutes and goes on: what waits is not stuck."""
+    """It is stuck, then declares a wait of six minutes and goes on: a waiting run is not stuck."""
     run = Run(moves=((0, 100), (860, math.inf)), waits=((500, 860, None),))
     return Scenario("stuck_then_waits", _world(scraped, run), stuck(160, 500))
 
 
 @scenario
 def stuck_ends(scraped: bool) -> Scenario:
-    """Stuck, then it ends."""
+    """It is stuck, then ends."""
     run = Run(moves=((0, 100),), end=500)
     return Scenario("stuck_ends", _world(scraped, run), stuck(160, 500))
 
 
 @scenario
 def stuck_shortly(scraped: bool) -> Scenario:
-    """Over its limit for less than 30 s."""
+    """It is over its limit for less than 30 s."""
     run = Run(moves=((0, 100), (175, math.inf)))
     return Scenario("stuck_shortly", _world(scraped, run))
 
 
 @scenario
 def stuck_dithers(scraped: bool) -> Scenario:
-    """A movement every 90 s, with a limit of 60: one alert that holds, instead of one at each turn."""
+    """It makes progress every 90 s with a limit of 60 s: one continuous alert, not one at each turn."""
     moves = tuple((float(at), float(at)) for at in range(100, 900, 110))
     run = Run(moves=((0, 100), *moves, (900, math.inf)))
     return Scenario("stuck_dithers", _world(scraped, run), (Fires("OperationStuck", 190, 870 + KEEP, "r1"),))
@@ -170,27 +170,27 @@ def stuck_dithers(scraped: bool) -> Scenario:
 
 @scenario
 def stuck_killed(scraped: bool) -> Scenario:
-    """Stuck, then killed: stuck until nothing is known of its idle time, then lost."""
+    """It is stuck, then killed: stuck until nothing is known of its idle time, then lost."""
     run = Run(process=Process(gone=500), moves=((0, 100),))
     return Scenario("stuck_killed", _world(scraped, run), (*stuck(160, 490 + GAP), *lost(490)))
 
 
 @scenario
 def killed(scraped: bool) -> Scenario:
-    """Killed while it moved."""
+    """It is killed while it makes progress."""
     return Scenario("killed", _world(scraped, Run(process=Process(gone=400))), lost(390))
 
 
 @scenario
 def stopped(scraped: bool) -> Scenario:
-    """Stopped for ten minutes, then it goes on: it had only not been heard of."""
+    """It is stopped for ten minutes, then goes on: it was only not heard from."""
     run = Run(process=Process(stopped=((300, 900),)))
     return Scenario("stopped", _world(scraped, run), lost(290, 900))
 
 
 @scenario
 def ends_unsaid(scraped: bool) -> Scenario:
-    """It ended, but its last 0 never left: like one that was killed."""
+    """It ended, but its last 0 was never sent: it looks like a killed run."""
     run = Run(process=Process(gone=401), end=400, flushed=False)
     return Scenario("ends_unsaid", _world(scraped, run), lost(390))
 
@@ -203,7 +203,7 @@ def long_lost(scraped: bool) -> Scenario:
 
 @scenario
 def resumed_elsewhere(scraped: bool) -> Scenario:
-    """Killed, resumed under the same id in another process, and ended there."""
+    """It is killed, resumed under the same id in another process, and ends there."""
     first = Run(process=Process(gone=400))
     second = Run(process=Process("b", born=450), start=450, end=900, moves=((450, 900),), attempt=2)
     return Scenario("resumed_elsewhere", _world(scraped, first, second, until=1500))
@@ -211,7 +211,7 @@ def resumed_elsewhere(scraped: bool) -> Scenario:
 
 @scenario
 def resumed_late(scraped: bool) -> Scenario:
-    """Lost, until another process resumes it."""
+    """It is lost until another process resumes it."""
     first = Run(process=Process(gone=300))
     second = Run(process=Process("b", born=900), start=900, moves=((900, math.inf),), attempt=2)
     return Scenario("resumed_late", _world(scraped, first, second), lost(290, 900))
@@ -219,7 +219,7 @@ def resumed_late(scraped: bool) -> Scenario:
 
 @scenario
 def attempt_killed(scraped: bool) -> Scenario:
-    """One attempt ends cleanly, the next one, elsewhere, is killed."""
+    """One attempt ends cleanly; the next one, elsewhere, is killed."""
     first = Run(end=300)
     second = Run(process=Process("b", born=300, gone=600), start=350, moves=((350, math.inf),), attempt=2)
     return Scenario("attempt_killed", _world(scraped, first, second), lost(590, instance="b"))
@@ -227,42 +227,42 @@ def attempt_killed(scraped: bool) -> Scenario:
 
 @scenario
 def gaps(scraped: bool) -> Scenario:
-    """Two minutes are missing, again and again, while it moves; and almost three right over its end."""
+    """Two minutes are missing again and again while it makes progress, and almost three right over its end."""
     run = Run(process=Process(cut=((200, 320), (500, 620), (900, 1070))), end=1000)
     return Scenario("gaps", _world(scraped, run))
 
 
 @scenario
 def gap_while_stuck(scraped: bool) -> Scenario:
-    """Two minutes are missing while it is stuck: the alert holds."""
+    """Two minutes are missing while it is stuck: the alert stays."""
     run = Run(process=Process(cut=((300, 420),)), moves=((0, 100), (700, math.inf)))
     return Scenario("gap_while_stuck", _world(scraped, run), stuck(160, 700))
 
 
 @scenario
 def outage(scraped: bool) -> Scenario:
-    """The Collector is down for 12 minutes: that is told, and nothing else."""
+    """The Collector is down for 12 minutes: only that is reported."""
     way = Way(down=((300, 1020),))
     return Scenario("outage", _world(scraped, Run(), way=way, until=1800), down(300, 1020))
 
 
 @scenario
 def outage_discovered(scraped: bool) -> Scenario:
-    """The same where a target that is down is not listed at all: which one it was, is not known."""
+    """The same if a target that is down is not listed at all, so that its name is unknown."""
     way = Way(down=((300, 1020),), vanishes=True)
     return Scenario("outage_discovered", _world(scraped, Run(), way=way, until=1800), down(300, 1020)[:1])
 
 
 @scenario
 def outage_over_an_end(scraped: bool) -> Scenario:
-    """A run ends during an outage: its last 0 comes late, and is enough."""
+    """A run ends during an outage: its last 0 arrives late, and suffices."""
     way = Way(down=((300, 1020),))
     return Scenario("outage_over_an_end", _world(scraped, Run(end=600), way=way, until=1800), down(300, 1020))
 
 
 @scenario
 def killed_in_an_outage(scraped: bool) -> Scenario:
-    """A run is killed during an outage: told when the Collector has been there for five minutes."""
+    """A run is killed during an outage: it is reported five minutes after the Collector is back."""
     way = Way(down=((300, 600),))
     run = Run(process=Process(gone=450))
     alerts = (*down(300, 600), Fires("OperationLost", 585 + BLIND + LOST_FOR, id="r1"))
@@ -285,22 +285,22 @@ def collector_restart(scraped: bool) -> Scenario:
 
 @scenario
 def collector_blocked(scraped: bool) -> Scenario:
-    """The Collector is up and takes data, but sends nothing on."""
+    """The Collector is up and receives data, but exports nothing."""
     way = Way(blocked=((300, 1020),))
-    # The rates of 3m see that nothing goes on when their whole window does.
+    # Rates over 3m show the fault only when their whole window has it.
     return Scenario("collector_blocked", _world(scraped, Run(), way=way, until=1800), down(280 + GAP, 1020))
 
 
 @scenario
 def collector_refused(scraped: bool) -> Scenario:
-    """What is behind the Collector refuses what it sends; the series of the run come through by another way."""
+    """The store behind the Collector refuses data; the series of the run arrive by another route."""
     way = Way(refused=((300, 700),))
     return Scenario("collector_refused", _world(scraped, Run(), way=way), down(300, 680 + GAP))
 
 
 @scenario
 def one_of_two_collectors(scraped: bool) -> Scenario:
-    """One of two Collectors is down: that is told, and holds nothing back."""
+    """One of two Collectors is down: it is reported, and inhibits nothing."""
     way = Way(second=((200, 900),))
     run = Run(process=Process(gone=400))
     one = Fires("PipelineDown", 200 + DOWN_FOR, 900, name="", instance="c1", severity="warning")
@@ -309,14 +309,14 @@ def one_of_two_collectors(scraped: bool) -> Scenario:
 
 @scenario
 def unwatched(scraped: bool) -> Scenario:
-    """Prometheus doesn't scrape the Collector: the alerts work, without a guard."""
+    """Prometheus does not scrape the Collector: the alerts work without protection against blindness."""
     run = Run(process=Process(gone=400))
     return Scenario("unwatched", _world(scraped, run, way=Way(watched=False)), lost(390))
 
 
 @scenario
 def frozen_value(scraped: bool) -> Scenario:
-    """The Collector goes on showing the last value of a killed run for five minutes (only where it is scraped)."""
+    """The Collector keeps the last value of a killed run for five minutes (only if it is scraped)."""
     way = Way(kept=300)
     run = Run(process=Process(gone=400))
     heard = 390 + (300 if scraped else 0)
@@ -325,14 +325,14 @@ def frozen_value(scraped: bool) -> Scenario:
 
 @scenario
 def frozen_end(scraped: bool) -> Scenario:
-    """The Collector goes on showing the last values of a stuck run that ended."""
+    """The Collector keeps the last values of a stuck run that ended."""
     run = Run(process=Process(gone=501), moves=((0, 100),), end=499)
     return Scenario("frozen_end", _world(scraped, run, way=Way(kept=300)), stuck(160, 500))
 
 
 @scenario
 def two_hundred(scraped: bool) -> Scenario:
-    """200 runs of one process are killed at once; 100 of them had been stuck."""
+    """200 runs of one process are killed at once; 100 of them were stuck."""
     process = Process(gone=400)
     runs = tuple(Run(f"r{n}", process=process, moves=((0, 100 if n < 100 else math.inf),)) for n in range(200))
     alerts = [fires for n in range(200) for fires in lost(390, id=f"r{n}")]
@@ -342,7 +342,7 @@ def two_hundred(scraped: bool) -> Scenario:
 
 @scenario
 def doubled(scraped: bool) -> Scenario:
-    """Every series comes twice, with one label that differs: stuck, then killed, as if it came once."""
+    """Every series arrives twice with one differing label: stuck, then killed, with the same alerts as once."""
     run = Run(process=Process(gone=500), moves=((0, 100),), loops=((350, 500),), waits=(), slow_after=200)
     alerts = (
         *stuck(160, 490 + GAP),
@@ -355,7 +355,7 @@ def doubled(scraped: bool) -> Scenario:
 
 @scenario
 def clock_ahead(scraped: bool) -> Scenario:
-    """The clock of the process is two minutes ahead: it moves, is stuck, recovers, is killed."""
+    """The clock of the process is two minutes ahead: it makes progress, is stuck, recovers, is killed."""
     run = Run(process=Process(gone=800), moves=((0, 100), (500, math.inf)), slow_after=3000)
     late = 0 if scraped else 120
     return Scenario(
@@ -367,7 +367,7 @@ def clock_ahead(scraped: bool) -> Scenario:
 
 @scenario
 def clock_behind(scraped: bool) -> Scenario:
-    """The clock of the process is two minutes behind: it moves, is stuck, recovers, is killed."""
+    """The clock of the process is two minutes behind: it makes progress, is stuck, recovers, is killed."""
     run = Run(process=Process(gone=800), moves=((0, 100), (500, math.inf)), slow_after=3000)
     early = 0 if scraped else 120
     world = _world(scraped, run, way=Way(skew=-120), until=1500)
@@ -376,13 +376,13 @@ def clock_behind(scraped: bool) -> Scenario:
 
 @scenario
 def clock_behind_fine(scraped: bool) -> Scenario:
-    """The clock is two minutes behind, and all is well to the end."""
+    """The clock is two minutes behind, and the run is healthy to the end."""
     return Scenario("clock_behind_fine", _world(scraped, Run(end=800), way=Way(skew=-120)))
 
 
 @scenario
 def rolling_restart(scraped: bool) -> Scenario:
-    """20 processes are replaced one after the other; each ends its run and a new one resumes it."""
+    """20 processes are replaced one after the other: each ends its run, and a new one resumes it."""
     runs = []
     for n in range(20):
         at = 200 + 30 * n
@@ -393,7 +393,7 @@ def rolling_restart(scraped: bool) -> Scenario:
 
 
 def errors_in(process: Process, until: int) -> tuple[Fires, ...]:
-    """When more than a tenth of the runs that ended in the last 15 minutes had failed, and five had ended."""
+    """Return when over a tenth of the runs that ended in the last 15 minutes had failed, and at least five had ended."""
     over = []
     for now in range(until):
         ended = [status for at, status in process.ended if now - 900 < at <= now]
@@ -405,7 +405,7 @@ def errors_in(process: Process, until: int) -> tuple[Fires, ...]:
 
 @scenario
 def fork(scraped: bool) -> Scenario:
-    """The counters of a process begin again at 0; some time later half of the runs fail."""
+    """The counters of a process restart at 0; some time later half of the runs fail."""
     ended = (
         *((float(at), "completed") for at in range(5, 400, 5)),
         *((float(at), "failed") for at in range(98, 400, 100)),
@@ -418,7 +418,7 @@ def fork(scraped: bool) -> Scenario:
 
 @scenario
 def errors(scraped: bool) -> Scenario:
-    """From a moment on, half of the runs fail, for five minutes."""
+    """Half of the runs fail from some moment on, for five minutes."""
     completed = ((float(at), "completed") for at in range(5, 3600, 20))
     process = Process(ended=(*completed, *((float(at), "failed") for at in range(615, 900, 20))))
     return Scenario("errors", _world(scraped, Run(process=process), until=2400), errors_in(process, 2400))
@@ -426,7 +426,7 @@ def errors(scraped: bool) -> Scenario:
 
 @scenario
 def few_errors(scraped: bool) -> Scenario:
-    """One in twenty fails; and of another process only three runs end, which all fail."""
+    """One in twenty fails; of another process only three runs end, which all fail."""
     often = Process(ended=tuple((float(at), "failed" if at % 400 == 0 else "completed") for at in range(20, 1800, 20)))
     seldom = Process("b", ended=((100.0, "failed"), (400.0, "failed"), (700.0, "failed")))
     runs = (Run(process=often), Run("r2", "other", seldom))
@@ -435,14 +435,14 @@ def few_errors(scraped: bool) -> Scenario:
 
 @scenario
 def slow(scraped: bool) -> Scenario:
-    """It runs for longer than it should, and ends at last."""
+    """It runs longer than its limit, and ends at last."""
     run = Run(slow_after=300, end=800)
     return Scenario("slow", _world(scraped, run), (Fires("OperationSlow", 300 + SLOW_FOR, 800 + KEEP, "r1"),))
 
 
 @scenario
 def slow_killed(scraped: bool) -> Scenario:
-    """It is slow, and then killed: it is not slow for ever."""
+    """It is slow, and then killed: it does not stay slow for ever."""
     run = Run(slow_after=300, process=Process(gone=600))
     alerts = (Fires("OperationSlow", 300 + SLOW_FOR, 590 + GAP + KEEP, "r1"), *lost(590))
     return Scenario("slow_killed", _world(scraped, run), alerts)
@@ -450,14 +450,14 @@ def slow_killed(scraped: bool) -> Scenario:
 
 @scenario
 def slow_gap(scraped: bool) -> Scenario:
-    """It is slow, and three minutes all but 20 s are missing."""
+    """It is slow, and almost three minutes are missing."""
     run = Run(slow_after=300, process=Process(cut=((500, 660),)))
     return Scenario("slow_gap", _world(scraped, run), (Fires("OperationSlow", 300 + SLOW_FOR, id="r1"),))
 
 
 @scenario
 def slow_waits(scraped: bool) -> Scenario:
-    """It is past its time while it waits for somebody: slow only once it works again."""
+    """It exceeds its time limit while it waits: it is slow only once it works again."""
     run = Run(slow_after=300, waits=((200, 700, None),), moves=((0, 200), (700, math.inf)))
     return Scenario("slow_waits", _world(scraped, run), (Fires("OperationSlow", 700 + SLOW_FOR, id="r1"),))
 
@@ -470,14 +470,14 @@ def slow_shortly(scraped: bool) -> Scenario:
 
 @scenario
 def looping(scraped: bool) -> Scenario:
-    """It goes round in circles, and finds its way out."""
+    """It loops, and recovers."""
     run = Run(loops=((200, 600),))
     return Scenario("looping", _world(scraped, run), (Fires("OperationLooping", 200 + LOOP_FOR, 600 + KEEP, "r1"),))
 
 
 @scenario
 def looping_ends(scraped: bool) -> Scenario:
-    """It goes round in circles with two minutes missing, and ends."""
+    """It loops with two minutes missing, and ends."""
     run = Run(loops=((200, 600),), end=600, process=Process(cut=((300, 420),)))
     return Scenario(
         "looping_ends", _world(scraped, run), (Fires("OperationLooping", 200 + LOOP_FOR, 600 + KEEP, "r1"),)
@@ -486,7 +486,7 @@ def looping_ends(scraped: bool) -> Scenario:
 
 @scenario
 def looping_shortly(scraped: bool) -> Scenario:
-    """It goes round in circles for 15 s."""
+    """It loops for 15 s."""
     return Scenario("looping_shortly", _world(scraped, Run(loops=((200, 215),))))
 
 
@@ -530,7 +530,7 @@ def starts_a_little_late(scraped: bool) -> Scenario:
 
 @scenario
 def unseen_stuck(scraped: bool) -> Scenario:
-    """A run without series of its own is stuck, recovers, is stuck again, and ends, two minutes of it missing."""
+    """A run without series of its own is stuck, recovers, is stuck again, and ends, with two minutes missing."""
     process = Process(unseen=((0, 900),), ratio=((0, 0.1), (200, 1.0), (400, 0.1), (600, 2.0)), cut=((700, 850),))
     alerts = (
         Fires("StuckByName", 200 + NAME_FOR, 400 + NAME_KEEP),
@@ -548,7 +548,7 @@ def unseen_stuck_shortly(scraped: bool) -> Scenario:
 
 @scenario
 def unseen_killed(scraped: bool) -> Scenario:
-    """A process is killed with a run that has no series; another one had only one whose last word was 0."""
+    """A process with a run without series is killed; another process had only one such run, whose last value was 0."""
     killed = Process("a", gone=400, unseen=((0, math.inf),))
     done = Process("b", gone=500, unseen=((0, 490),))
     alerts = (Fires("ReporterLost", 390 + GAP + LOST_FOR, 390 + 3600, name=""),)
@@ -557,7 +557,7 @@ def unseen_killed(scraped: bool) -> Scenario:
 
 @scenario
 def unseen_beside_seen(scraped: bool) -> Scenario:
-    """A process is killed with one run that has series and two that have none."""
+    """A process with one run with series and two without is killed."""
     process = Process(gone=400, unseen=((0, math.inf), (0, math.inf)))
     alerts = (Fires("ReporterLost", 390 + GAP + LOST_FOR, name=""), *lost(390))
     return Scenario("unseen_beside_seen", _world(scraped, Run(process=process)), alerts)
@@ -565,7 +565,7 @@ def unseen_beside_seen(scraped: bool) -> Scenario:
 
 @scenario
 def unseen_gap(scraped: bool) -> Scenario:
-    """Almost three minutes are missing of a process, then the Collector is down for 12 minutes."""
+    """Almost three minutes of a process are missing, then the Collector is down for 12 minutes."""
     process = Process(unseen=((0, math.inf),), cut=((200, 370),))
     way = Way(down=((500, 1220),))
     return Scenario("unseen_gap", _world(scraped, way=way, until=1800, alone=(process,)), down(500, 1220))
@@ -573,7 +573,7 @@ def unseen_gap(scraped: bool) -> Scenario:
 
 @scenario
 def unseen_silent_after_outage(scraped: bool) -> Scenario:
-    """A process that was killed in an outage is told of five minutes after it."""
+    """A process killed during an outage is reported five minutes after it."""
     process = Process(unseen=((0, math.inf),), gone=450)
     alerts = (*down(300, 600), Fires("ReporterLost", 585 + BLIND + LOST_FOR, name=""))
     return Scenario(
@@ -583,28 +583,28 @@ def unseen_silent_after_outage(scraped: bool) -> Scenario:
 
 @scenario
 def ends_in_one_of_two(scraped: bool) -> Scenario:
-    """Every series comes on two ways, and on one of them the last 0 is missing."""
+    """Every series arrives by two routes; on one of them the last 0 is missing."""
     run = Run(end=300, process=Process(gone=400))
     return Scenario("ends_in_one_of_two", _world(scraped, run, way=Way(doubled=True, doubled_until=290)))
 
 
 @scenario
 def gap_while_stuck_long(scraped: bool) -> Scenario:
-    """Stuck with two and a half minutes missing again and again: the alert holds."""
+    """It is stuck with two and a half minutes missing again and again: the alert stays."""
     run = Run(process=Process(cut=((300, 450), (460, 610), (620, 770))), moves=((0, 100),))
     return Scenario("gap_while_stuck_long", _world(scraped, run), stuck(160))
 
 
 @scenario
 def gap_while_looping(scraped: bool) -> Scenario:
-    """Looping with two and a half minutes missing again and again: the alert holds."""
+    """It loops with two and a half minutes missing again and again: the alert stays."""
     run = Run(process=Process(cut=((300, 450), (460, 610), (620, 770))), loops=((100, math.inf),))
     return Scenario("gap_while_looping", _world(scraped, run), (Fires("OperationLooping", 100 + LOOP_FOR, id="r1"),))
 
 
 @scenario
 def attempt_ends_elsewhere(scraped: bool) -> Scenario:
-    """Killed, resumed elsewhere, and long ended there."""
+    """It is killed, resumed elsewhere, and ended there long ago."""
     first = Run(process=Process(gone=200))
     second = Run(process=Process("b", born=250, gone=301), start=250, end=300, moves=((250, 300),), attempt=2)
     return Scenario("attempt_ends_elsewhere", _world(scraped, first, second))
@@ -625,7 +625,7 @@ def slow_ends(scraped: bool) -> Scenario:
 
 @scenario
 def unseen_ends_stuck(scraped: bool) -> Scenario:
-    """A run without series of its own is stuck and ends; its process lives on, and goes on telling the last ratio."""
+    """A run without series of its own is stuck and ends; its process lives on and keeps sending the last ratio."""
     process = Process(unseen=((0, 500),), ratio=((0, 2.0),))
     alerts = (Fires("StuckByName", NAME_FOR, 500 + NAME_KEEP),)
     return Scenario("unseen_ends_stuck", _world(scraped, alone=(process,)), alerts)
@@ -633,7 +633,7 @@ def unseen_ends_stuck(scraped: bool) -> Scenario:
 
 @scenario
 def unseen_beside_ended(scraped: bool) -> Scenario:
-    """A process is killed with a run that has no series, after one that had series ended."""
+    """A process with a run without series is killed, after a run with series ended."""
     process = Process(gone=400, unseen=((0, math.inf),))
     alerts = (Fires("ReporterLost", 390 + GAP + LOST_FOR, name=""),)
     return Scenario("unseen_beside_ended", _world(scraped, Run(process=process, end=300)), alerts)
@@ -641,14 +641,14 @@ def unseen_beside_ended(scraped: bool) -> Scenario:
 
 @scenario
 def collector_overrun(scraped: bool) -> Scenario:
-    """The queue of the Collector is full, and part of what it takes is dropped."""
+    """The queue of the Collector is full, and it drops part of its data."""
     way = Way(overrun=((300, 700),))
     return Scenario("collector_overrun", _world(scraped, Run(), way=way), down(300, 680 + GAP))
 
 
 @scenario
 def collector_at_rest(scraped: bool) -> Scenario:
-    """Nothing runs, so the Collector takes nothing and sends nothing."""
+    """Nothing runs, so the Collector receives and sends nothing."""
     return Scenario("collector_at_rest", _world(scraped, way=Way(resting=True)))
 
 
@@ -661,7 +661,7 @@ def progressing_often(scraped: bool) -> Scenario:
 
 @scenario
 def cancelled_often(scraped: bool) -> Scenario:
-    """Half of the runs are cancelled: nothing is wrong."""
+    """Half of the runs are cancelled, which is no error."""
     ended = tuple((float(at), "cancelled" if at % 20 == 0 else "completed") for at in range(10, 1800, 10))
     return Scenario("cancelled_often", _world(scraped, Run(process=Process(ended=ended))))
 
@@ -671,14 +671,14 @@ def cancelled_often(scraped: bool) -> Scenario:
 
 @scenario
 def branch_hangs(scraped: bool) -> Scenario:
-    """One branch hangs beside one that moves, and moves again."""
+    """One branch hangs beside one that makes progress, and recovers."""
     branches = (Line("moves"), Line("hangs", moves=((0, 100), (500, math.inf))))
     return Scenario("branch_hangs", _world(scraped, Run(branches=branches)), stuck(160, 500))
 
 
 @scenario
 def branch_hangs_beside_longer_idle(scraped: bool) -> Scenario:
-    """A branch is beyond its limit beside others that are idle for longer, and may be."""
+    """A branch is beyond its limit beside others that are idle for longer, within their limits."""
     branches = (
         Line("long", moves=((0, 20), (700, math.inf)), stall_after=900),
         Line("listens", moves=((0, 20),), stall_after=None),
@@ -689,7 +689,7 @@ def branch_hangs_beside_longer_idle(scraped: bool) -> Scenario:
 
 @scenario
 def branches_rest(scraped: bool) -> Scenario:
-    """Each branch rests for less than its own limit, or is meant to idle, and one waits for long."""
+    """Each branch rests for less than its own limit, or may idle, and one waits for a long time."""
     branches = (
         Line("long", moves=((0, 20), (400, math.inf)), stall_after=900),
         Line("listens", moves=((0, 20),), stall_after=None),
@@ -701,7 +701,7 @@ def branches_rest(scraped: bool) -> Scenario:
 
 @scenario
 def branch_hangs_beside_wait(scraped: bool) -> Scenario:
-    """A wait stops the clock of its own branch alone: one hangs beside it."""
+    """A wait stops only the clock of its own branch: another branch hangs beside it."""
     branches = (
         Line("asks", moves=((0, 20), (900, math.inf)), waits=((20, 900, 2000),)),
         Line("hangs", moves=((0, 100), (500, math.inf))),
@@ -711,7 +711,7 @@ def branch_hangs_beside_wait(scraped: bool) -> Scenario:
 
 @scenario
 def branch_overdue(scraped: bool) -> Scenario:
-    """The wait of one branch is overdue beside one that moves."""
+    """The wait of one branch is overdue beside a branch that makes progress."""
     branches = (Line("moves"), Line("asks", moves=((0, 100), (500, math.inf)), waits=((100, 500, 200),)))
     alerts = (Fires("OperationOverdueWait", 300 + WAIT_FOR, 500, "r1"),)
     return Scenario("branch_overdue", _world(scraped, Run(branches=branches)), alerts)
@@ -719,7 +719,7 @@ def branch_overdue(scraped: bool) -> Scenario:
 
 @scenario
 def branch_loops(scraped: bool) -> Scenario:
-    """One branch goes round in circles beside one that moves."""
+    """One branch loops beside one that makes progress."""
     branches = (Line("moves"), Line("circles", loops=((200, 600),)))
     alerts = (Fires("OperationLooping", 200 + LOOP_FOR, 600 + KEEP, "r1"),)
     return Scenario("branch_loops", _world(scraped, Run(branches=branches)), alerts)
@@ -727,7 +727,7 @@ def branch_loops(scraped: bool) -> Scenario:
 
 @scenario
 def branch_without_a_limit_comes_after(scraped: bool) -> Scenario:
-    """After a stage with a limit comes one that is meant to idle: the limit of before doesn't count any more."""
+    """A stage that may idle follows a stage with a limit: the old limit no longer applies."""
     branches = (
         Line("loads", moves=((0, 300),), end=300),
         Line("listens", start=300, moves=((300, 300),), stall_after=None),
@@ -738,7 +738,7 @@ def branch_without_a_limit_comes_after(scraped: bool) -> Scenario:
 # -- Children, in the same and in other processes
 
 IDLE_FROM_100: tuple[tuple[float, float], ...] = ((0, 100), (900, math.inf))
-"""A parent that does nothing itself from 100 to 900."""
+"""Return a parent that does nothing itself from 100 to 900."""
 IDLE_FOR_GOOD: tuple[tuple[float, float], ...] = ((0, 100),)
 
 
@@ -753,14 +753,14 @@ def child(
     attempt: int = 1,
     name: str = "part",
 ) -> Run:
-    """A child operation; it moves all the time unless said."""
+    """Return a child operation, which makes progress all the time by default."""
     where = process or Process(instance)
     return Run(id, name, where, start, end=end, moves=moves, parent=parent, attempt=attempt)
 
 
 @scenario
 def child_here_beside_hang(scraped: bool) -> Scenario:
-    """A stage hangs beside a child in the same process that moves: that is known there, and told."""
+    """A stage hangs beside a child in the same process that makes progress: that process knows it, and it alerts."""
     here = child(instance="a")
     parent = Run(branches=(Line("hangs", moves=IDLE_FOR_GOOD),), children=(here,))
     return Scenario("child_here_beside_hang", _world(scraped, parent, here), stuck(160))
@@ -768,7 +768,7 @@ def child_here_beside_hang(scraped: bool) -> Scenario:
 
 @scenario
 def child_here_stuck(scraped: bool) -> Scenario:
-    """A parent waits for a child in the same process that is stuck: the child is told of, and the parent is not."""
+    """A parent waits for a stuck child in the same process: the child alerts, and the parent does not."""
     here = child(instance="a", moves=((0, 300), (600, math.inf)))
     parent = Run(moves=IDLE_FROM_100, children=(here,))
     return Scenario("child_here_stuck", _world(scraped, parent, here), stuck(360, 600, "c1", "a", "part"))
@@ -789,35 +789,35 @@ def child_elsewhere_comes_late(scraped: bool) -> Scenario:
 
 @scenario
 def child_elsewhere_stuck(scraped: bool) -> Scenario:
-    """The child in another process is stuck: the child is told of, and the parent is not."""
+    """The child in another process is stuck: the child alerts, and the parent does not."""
     world = _world(scraped, Run(moves=IDLE_FROM_100), child(end=900, moves=((0, 300), (700, 900))))
     return Scenario("child_elsewhere_stuck", world, stuck(360, 700, "c1", "b", "part"))
 
 
 @scenario
 def child_elsewhere_killed(scraped: bool) -> Scenario:
-    """The child in another process is killed: it is lost, and when it is not known any more its parent is stuck."""
+    """The child in another process is killed: it is lost, and when it is no longer known its parent is stuck."""
     world = _world(scraped, Run(moves=IDLE_FOR_GOOD), child(process=Process("b", gone=400)))
     return Scenario("child_elsewhere_killed", world, (*lost(390, math.inf, "c1", "b", "part"), *stuck_after(390 + GAP)))
 
 
 @scenario
 def child_elsewhere_ends(scraped: bool) -> Scenario:
-    """The child in another process ends, and the parent doesn't go on within its own limit."""
+    """The child in another process ends, and the parent does not go on within its own limit."""
     world = _world(scraped, Run(moves=IDLE_FOR_GOOD), child(end=500))
     return Scenario("child_elsewhere_ends", world, stuck_after(495))
 
 
 @scenario
 def children_elsewhere_in_turn(scraped: bool) -> Scenario:
-    """Children in other processes one after the other, with less than the parent's limit between them."""
+    """Children in other processes run one after the other, with less than the parent's limit between them."""
     turns = (child("c1", start=90, end=300), child("c2", "c", start=350, end=600), child("c3", start=650, end=900))
     return Scenario("children_elsewhere_in_turn", _world(scraped, Run(moves=IDLE_FROM_100), *turns))
 
 
 @scenario
 def children_elsewhere(scraped: bool) -> Scenario:
-    """Several children of one name, in one process and in two; every series comes twice."""
+    """There are several children of one name, in one process and in two; every series arrives twice."""
     runs = (child("c1", end=300), child("c2", end=600), child("c3", "c", end=900), child("c4", "c", end=900))
     world = _world(scraped, Run(moves=IDLE_FROM_100), *runs, way=Way(doubled=True))
     return Scenario("children_elsewhere", world)
@@ -825,7 +825,7 @@ def children_elsewhere(scraped: bool) -> Scenario:
 
 @scenario
 def child_elsewhere_ends_in_one_of_two(scraped: bool) -> Scenario:
-    """Every series comes on two ways, and on one of them the child's last 0 is missing: it has ended."""
+    """Every series arrives by two routes; on one the child's last 0 is missing: it has ended."""
     world = _world(
         scraped, Run(moves=IDLE_FOR_GOOD), child(end=500), way=Way(doubled=True, doubled_until=490), until=900
     )
@@ -834,7 +834,7 @@ def child_elsewhere_ends_in_one_of_two(scraped: bool) -> Scenario:
 
 @scenario
 def children_here_and_elsewhere(scraped: bool) -> Scenario:
-    """A stage is idle beside a child here and one elsewhere, for which it may wait; that one ends first."""
+    """A stage is idle beside a child here and one elsewhere, for which it may wait; the latter ends first."""
     here = child("c1", "a")
     parent = Run(branches=(Line("waits or hangs", moves=IDLE_FOR_GOOD),), children=(here,))
     world = _world(scraped, parent, here, child("c2", end=600))
@@ -860,7 +860,7 @@ def grandchild_elsewhere_of_a_child_here(scraped: bool) -> Scenario:
 
 @scenario
 def grandchild_elsewhere_stuck(scraped: bool) -> Scenario:
-    """The grandchild in a third process is stuck: of the three it alone is told of."""
+    """The grandchild in a third process is stuck: only that one alerts."""
     middle = child("c1", end=900, moves=((90, 110),))
     below = child("g1", "c", start=110, end=890, parent="c1", moves=((110, 300), (600, 890)))
     world = _world(scraped, Run(moves=IDLE_FROM_100), middle, below)
@@ -869,7 +869,7 @@ def grandchild_elsewhere_stuck(scraped: bool) -> Scenario:
 
 @scenario
 def parent_unknown(scraped: bool) -> Scenario:
-    """A child of a parent that has no series here is stuck, and another run that has nothing to do with it."""
+    """A child of a parent without series here is stuck, and so is an unrelated run."""
     runs = (child(moves=((0, 300),), parent="r9"), Run(moves=IDLE_FOR_GOOD))
     return Scenario(
         "parent_unknown", _world(scraped, *runs), (*stuck(360, id="c1", instance="b", name="part"), *stuck(160))
@@ -878,7 +878,7 @@ def parent_unknown(scraped: bool) -> Scenario:
 
 @scenario
 def one_of_two_waits_for_a_child(scraped: bool) -> Scenario:
-    """Of two runs of a name that are idle in a process, one waits for a child elsewhere: only the other is told of."""
+    """Of two idle runs of a name in a process, one waits for a child elsewhere: only the other one alerts."""
     runs = (Run(moves=IDLE_FROM_100), Run("r2", moves=IDLE_FROM_100), child(end=900))
     alerts = stuck(160, 900, "r2")[:1]
     return Scenario("one_of_two_waits_for_a_child", _world(scraped, *runs), alerts)
@@ -902,7 +902,7 @@ def parent_resumed_where_its_child_is_not(scraped: bool) -> Scenario:
 
 @scenario
 def child_elsewhere_gaps(scraped: bool) -> Scenario:
-    """Almost three minutes of the child are missing again and again: its parent is held back all the time."""
+    """Almost three minutes of the child are missing again and again: its parent is held back throughout."""
     where = Process("b", cut=((200, 370), (380, 550), (560, 730)))
     world = _world(scraped, Run(moves=IDLE_FROM_100, stall_after=30), child(end=900, process=where))
     return Scenario("child_elsewhere_gaps", world)
@@ -918,7 +918,7 @@ def child_elsewhere_after_outage(scraped: bool) -> Scenario:
 
 @scenario
 def children_here_of_two_kinds(scraped: bool) -> Scenario:
-    """Two children in the parent's own process, of different names, beside a stage that hangs: that is told."""
+    """Two children of different names are in the parent's own process, beside a stage that hangs: the stage alerts."""
     here = (child("c1", "a"), child("c2", "a", name="other"))
     parent = Run(branches=(Line("hangs", moves=IDLE_FOR_GOOD),), children=here)
     return Scenario("children_here_of_two_kinds", _world(scraped, parent, *here), stuck(160))
@@ -934,7 +934,7 @@ def child_elsewhere_seldom_counted(scraped: bool) -> Scenario:
 
 @scenario
 def child_elsewhere_beside_unseen(scraped: bool) -> Scenario:
-    """Beside a parent that is held back, a run of another name hangs that has no series: that one is told."""
+    """Beside a parent that is held back, a run of another name without series hangs: that one alerts."""
     process = Process(unseen=((0, math.inf),), ratio=((200, 2.0),))
     lonely = Run("r2", "other", process)
     world = _world(scraped, Run(process=process, moves=IDLE_FROM_100), lonely, child(end=900), until=1000)
@@ -943,7 +943,7 @@ def child_elsewhere_beside_unseen(scraped: bool) -> Scenario:
 
 @scenario
 def unseen_stuck_beside_parent(scraped: bool) -> Scenario:
-    """Beside a parent that moves, and has a child elsewhere, a run of its name hangs that has no series."""
+    """Beside a parent that makes progress and has a child elsewhere, a run of its name without series hangs."""
     process = Process(unseen=((0, math.inf),), ratio=((200, 2.0),))
     world = _world(scraped, Run(process=process), child())
     return Scenario("unseen_stuck_beside_parent", world, (Fires("StuckByName", 200 + NAME_FOR),))

@@ -44,7 +44,7 @@ ON = {
     "OperationOverdueWait": WAIT_FOR,
     "OperationNotStarted": PENDING_FOR,
 }
-"""By how much the alert comes later than the verdict; one that is over before needs no alert."""
+"""By how much the alert comes later than the verdict; a verdict that ends earlier needs no alert."""
 OFF = {
     "OperationLost": 0,
     "OperationStuck": KEEP,
@@ -53,7 +53,7 @@ OFF = {
     "OperationOverdueWait": 0,
     "OperationNotStarted": 0,
 }
-"""By how much it goes later than the verdict; GAP comes on top where the verdict became dead, or is unknown."""
+"""By how much it ends later than the verdict; plus GAP if the verdict became dead or is unknown."""
 
 DIFFERENCES = {
     "Collector restart or outage": "a run whose process died in it",
@@ -63,7 +63,7 @@ DIFFERENCES = {
     "Several things at once": "a run that is stuck, loops and is slow",
     "A child is stuck or dead": "a parent that waits for such a child",
 }
-"""The intended differences that a scenario shows: a heading in the README's table, and what shows it."""
+"""The intended differences that a scenario shows: a row of the README's table, and the scenarios that show it."""
 
 _BELOW = "A child is stuck or dead"
 _NEVER = {"OperationStuck of r1": (math.inf, 0.0)}
@@ -84,11 +84,11 @@ EXTRA: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
     "child_elsewhere_gaps": (_BELOW, _NEVER),
     "child_elsewhere_after_outage": (_BELOW, _NEVER),
 }
-"""What a scenario adds to ON and OFF, for an alert or that of one run; one that comes infinitely late needs no verdict."""
+"""What a scenario adds to ON and OFF, for an alert or for that of one run. With an infinite delay no verdict is needed."""
 
 
 def expected_alert(verdict: Verdict, snapshot: Snapshot) -> str | None:
-    """The alert that says the same as the verdict."""
+    """The alert that corresponds to each verdict."""
     if verdict.health is Health.SLOW:
         return "OperationNotStarted" if snapshot.status is Status.PENDING else "OperationSlow"
     if verdict.health is Health.WAITING:
@@ -101,7 +101,7 @@ def expected_alert(verdict: Verdict, snapshot: Snapshot) -> str | None:
 
 
 def verdicts(scenario: Scenario, key: str) -> Iterator[tuple[float, Verdict, Snapshot]]:
-    """The verdict of an observer on an operation, at each beat."""
+    """Return an observer's verdict on an operation, at each heartbeat."""
     if has_child_elsewhere(scenario):
         yield from monitored(scenario, key)
         return
@@ -113,14 +113,14 @@ def verdicts(scenario: Scenario, key: str) -> Iterator[tuple[float, Verdict, Sna
 
 
 def has_child_elsewhere(scenario: Scenario) -> bool:
-    """Whether an operation has a child in another process."""
+    """Return whether an operation has a child in another process."""
     where = {(run.id, run.process) for run in scenario.world.runs}
     parents = {key for key, _ in where}
     return any(run.parent in parents and (run.parent, run.process) not in where for run in scenario.world.runs)
 
 
 def monitored(scenario: Scenario, key: str) -> Iterator[tuple[float, Verdict, Snapshot]]:
-    """The verdict of a monitor that hears all processes."""
+    """Return the verdict of a monitor that hears all processes."""
     world = scenario.world
     ledger = Ledger()
     observer = Observer(ledger, -math.inf)
@@ -144,7 +144,7 @@ def monitored(scenario: Scenario, key: str) -> Iterator[tuple[float, Verdict, Sn
 
 
 def spans(scenario: Scenario, key: str) -> dict[str, list[Span]]:
-    """When each alert is called for by the verdicts; what is interrupted for less than GAP is one, but for dead."""
+    """Return when the verdicts require each alert. Interruptions of less than GAP are ignored, except for dead."""
     found: dict[str, list[Span]] = {}
     for time, verdict, snapshot in verdicts(scenario, key):
         alert = expected_alert(verdict, snapshot)
@@ -158,14 +158,14 @@ def spans(scenario: Scenario, key: str) -> dict[str, list[Span]]:
 
 
 def keys(scenario: Scenario) -> list[str]:
-    """Its operations; of very many the first and the last."""
+    """Return its operations; of very many, the first and the last."""
     found = list(dict.fromkeys(run.id for run in scenario.world.runs))
     return found if len(found) < 50 else [found[0], found[-1]]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_same_verdict(scenario: Scenario) -> None:
-    """Each verdict that lasts has its alert, and each alert its verdict, begin and end within the delays."""
+    """Each lasting verdict has its alert, and each alert its verdict, with begin and end within the delays."""
     more = EXTRA[scenario.name][1] if scenario.name in EXTRA else {}
     until = scenario.world.until
     for key in keys(scenario):
@@ -194,7 +194,7 @@ def test_same_verdict(scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("name", sorted(EXTRA))
 def test_differences_are_needed(name: str) -> None:
-    """A difference that is stated exists: without it, the two sides don't agree."""
+    """Each stated difference exists: without it, the two sides do not agree."""
     for scenario in SCENARIOS:
         if scenario.name == name:
             saved = EXTRA.pop(name)
@@ -208,7 +208,7 @@ def test_differences_are_needed(name: str) -> None:
 
 
 def test_blind_observers_say_nothing() -> None:
-    """While the observer can't hear, the verdict is unknown, and no alert about a run begins."""
+    """While the observer hears nothing, the verdict is unknown, and no alert about a run begins."""
     seen = 0
     for scenario in SCENARIOS:
         if scenario.world.way.down and scenario.world.runs:
@@ -223,7 +223,7 @@ def test_blind_observers_say_nothing() -> None:
 
 
 def test_differences_are_written_down() -> None:
-    """The README's table of intended differences has those that the scenarios show."""
+    """The README's table of intended differences has all that the scenarios show."""
     part = README.read_text(encoding="utf-8").split("## Where the alerts and the verdict differ")[1]
     rows = re.findall(r"^\| ([^|]+?) \|", part, re.MULTILINE)
     assert set(DIFFERENCES) == {name for name, _ in EXTRA.values()}
@@ -231,7 +231,7 @@ def test_differences_are_written_down() -> None:
 
 
 def test_monitor_is_asked() -> None:
-    """The scenarios have parents whose own process and whose monitor don't agree."""
+    """In some scenarios the parent's own process and the monitor disagree."""
     differ = set()
     for scenario in SCENARIOS:
         if has_child_elsewhere(scenario):

@@ -1,4 +1,4 @@
-"""The rules, their annotations, the runbook, and Alertmanager's configuration, held together."""
+"""The rules, their annotations, the runbook and Alertmanager's configuration agree."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENTRIES = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE 
 
 
 def blocks() -> list[tuple[str, str]]:
-    """Each alert rule: its name, and its text."""
+    """Return the name and the text of each alert rule."""
     return re.findall(r"- alert: (\S+)\n(.*?)(?=\n      - |\Z)", RULES, re.DOTALL)
 
 
@@ -37,14 +37,14 @@ def test_runbook_has_every_alert() -> None:
 
 @pytest.mark.parametrize("name", sorted(ENTRIES))
 def test_entries_say_what_they_must(name: str) -> None:
-    """An entry says what it means, how to look (with a query), what to do, and when it is false."""
+    """An entry says what the alert means, how to look (with a query), what to do, and when it is false."""
     for part in ("What it means", "How to look", "What to do", "When it is false"):
         assert f"**{part}.**" in ENTRIES[name]
     assert re.search(r"```(promql|logql|traceql)\n", ENTRIES[name])
 
 
 def test_lost_is_not_heard_from() -> None:
-    """OperationLost says first that nothing was heard, as nothing else is known."""
+    """OperationLost first says that the run is not heard from, as nothing else is known."""
     assert ENTRIES["OperationLost"].lstrip().startswith("**What it means.** It is *not heard from*")
     assert "not heard from" in dict(blocks())["OperationLost"]
 
@@ -61,7 +61,7 @@ def test_alerts_are_complete(name: str, text: str) -> None:
 
 
 def test_names_are_those_of_semconv() -> None:
-    """Rules, routing and runbook use no series and no label that semconv.py doesn't have."""
+    """Rules, routing and runbook use only series and labels of semconv.py."""
     attributes = {label(value) for value in vars(s).values() if isinstance(value, str) and value.startswith(s.PREFIX)}
     metrics = {metric(of, counter) for of in s.METRICS for counter in (False, True)} | {
         f"{metric(of)}_bucket" for of in (s.OPERATION_DURATION, s.STAGE_DURATION)
@@ -73,7 +73,7 @@ def test_names_are_those_of_semconv() -> None:
 
 
 def test_queries_of_the_runbook_are_queries(promtool: str, tmp_path: Path) -> None:
-    """Prometheus takes each query of the runbook."""
+    """Prometheus accepts each query of the runbook."""
     queries = re.findall(r"```promql\n(.*?)```", RUNBOOK, re.DOTALL)
     assert len(queries) >= 10
     rules = [{"record": f"query{number}", "expr": query} for number, query in enumerate(queries)]
@@ -86,7 +86,7 @@ def test_queries_of_the_runbook_are_queries(promtool: str, tmp_path: Path) -> No
 
 
 def test_rules_load(promtool: str) -> None:
-    """Prometheus takes the rules."""
+    """Prometheus accepts the rules."""
     done = subprocess.run(
         [promtool, "check", "rules", str(tool.RULES)], capture_output=True, text=True, timeout=60, check=False
     )
@@ -136,12 +136,12 @@ ANNOTATIONS = {
 }
 
 
-# Looping is known by the series that has the line, and by no other.
+# Looping is known only from the series with the line.
 @pytest.mark.parametrize(
     ("name", "told"), [(name, True) for name in ANNOTATIONS] + [("stuck_recovers", False), ("killed", False)]
 )
 def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> None:
-    """The annotations name the run, its idle time, its limit, its stage and its line; without the line the alert stays."""
+    """The annotations name the run, its idle time, its limit, its stage and its line; without a line the alert remains."""
     alert, time, annotations = ANNOTATIONS[name]
     [scenario] = [it for it in SCENARIOS if str(it) == f"{name}-pushed"]
     test = tool.test_of(scenario)
@@ -162,7 +162,7 @@ def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# A child's name and instance are others, and what is doubled must not be told twice.
+# A child has another name and instance, and a doubled series must not be reported twice.
 CHILDREN = {
     "child_elsewhere_stuck": ("OperationStuck", 600, "b"),
     "child_elsewhere_killed": ("OperationLost", 800, "b"),
@@ -194,7 +194,7 @@ def test_the_alert_of_a_child_names_its_parent(promtool: str, name: str, doubled
 
 
 def only_annotation(rules: str, name: str) -> str:
-    """The rules with one annotation alone."""
+    """Return the rules with only one annotation."""
     found = yaml.safe_load(rules)
     for group in found["groups"]:
         for rule in group["rules"]:
@@ -213,7 +213,7 @@ def test_alerts_of_runs_name_the_parent() -> None:
 
 
 def amtool() -> str:
-    """Where it is."""
+    """Return the path of amtool."""
     found = shutil.which("amtool")
     if found is None:
         pytest.skip("there is no amtool: `make stack` installs it")
@@ -221,14 +221,14 @@ def amtool() -> str:
 
 
 def test_alertmanager_takes_its_configuration() -> None:
-    """Both configurations of Alertmanager load."""
+    """Alertmanager accepts both configurations."""
     files = [str(ALERTMANAGER), str(ROOT / "examples" / "alerting" / "alertmanager.yaml")]
     done = subprocess.run([amtool(), "check-config", *files], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_inhibition_names_alerts() -> None:
-    """Each alert that the inhibition names exists, and PipelineDown holds back every other one."""
+    """Each alert named in an inhibition exists, and PipelineDown inhibits every other one."""
     text = ALERTMANAGER.read_text(encoding="utf-8")
     patterns = re.findall(r'alertname=~?"([^"]+)"', text)
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""The dashboards hold back the parents that the rules hold back, and no others."""
+"""The dashboards hold back the same parents as the rules."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PANELS: dict[str, tuple[int, set[str], set[str], set[str]]] = {
     "branch_hangs_beside_wait": (300, {"r1"}, set(), set()),
     "slow_waits": (400, set(), {"r1"}, set()),
 }
-"""At a moment of a scenario: which runs are stuck, which wait, and which are held back."""
+"""A moment of a scenario: which runs are stuck, which wait, and which are held back."""
 
 
 @pytest.mark.parametrize("ruled", [True, False])
 @pytest.mark.parametrize("scenario", [it for it in SCENARIOS if it.name in PANELS], ids=str)
 def test_stuck_and_waiting(promtool: str, scenario: Scenario, ruled: bool, tmp_path: Path) -> None:
-    """A parent that is held back is shown as waiting; without the rules, as what its process says."""
+    """A parent that is held back is shown as waiting; without the rules, with the verdict of its process."""
     time, stuck, waiting, held = PANELS[scenario.name]
     shown = {"silent": stuck, "waiting": waiting | held} if ruled else {"silent": stuck | held, "waiting": waiting}
     test = tool.test_of(scenario)
@@ -48,7 +48,7 @@ def test_stuck_and_waiting(promtool: str, scenario: Scenario, ruled: bool, tmp_p
 
 
 def chosen(health: str) -> str:
-    """The query of a panel with all names and services chosen."""
+    """Return the query of a panel with all names and services selected."""
     query = verdict(health, BY_NAME, WHO)
     return (
         f"group by ({label(s.OPERATION_ID)}) ({query})".replace("$gap", "3m")
@@ -58,5 +58,5 @@ def chosen(health: str) -> str:
 
 
 def sample(key: str) -> dict[str, object]:
-    """The run of this id."""
+    """Return the run with this id."""
     return {"labels": tool.selector("", ((label(s.OPERATION_ID), key),)), "value": 1}

@@ -1,4 +1,4 @@
-"""The alert rules under promtool: in every scenario exactly the alerts that it states, exactly when it states them."""
+"""The alert rules under promtool: each scenario fires exactly its stated alerts at the stated times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PARTS = 8
 
 
 def named(name: str) -> list[Scenario]:
-    """The scenario with series that are scraped, and with series that are pushed."""
+    """Return the scenario with scraped series, and with pushed series."""
     found = [scenario for scenario in SCENARIOS if scenario.name == name]
     assert len(found) == 2, name
     return found
@@ -22,19 +22,19 @@ def named(name: str) -> list[Scenario]:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_scenarios(promtool: str, part: int, tmp_path: Path) -> None:
-    """At each moment the alerts fire that the scenario states, and no others; with and without stale markers."""
+    """At each moment exactly the stated alerts fire, with and without stale markers."""
     said = tool.run(promtool, tool.RULES, SCENARIOS[part::PARTS], tmp_path)
     assert not said, said
 
 
 def test_every_alert_fires_somewhere() -> None:
-    """Each alert of the rules fires in a scenario, and each scenario fires alerts of the rules."""
+    """Each alert of the rules fires in a scenario, and scenarios state only alerts of the rules."""
     assert {alert for scenario in SCENARIOS for alert in scenario.touches} == tool.alerts()
 
 
 @pytest.mark.parametrize("rule", sorted({mutant.rule for mutant in MUTANTS}))
 def test_mutants(promtool: str, rule: str, tmp_path: Path) -> None:
-    """Whatever is broken in a rule, a scenario notices it."""
+    """A scenario notices each fault in a rule."""
     text = tool.RULES.read_text(encoding="utf-8")
     survivors = []
     for number, mutant in enumerate(MUTANTS):
@@ -49,7 +49,7 @@ def test_mutants(promtool: str, rule: str, tmp_path: Path) -> None:
 
 
 def fails(promtool: str, broken: Path, mutant: Mutant, folder: Path) -> bool:
-    """Whether the scenario finds other alerts than it states, either way; a rule that doesn't load is no mutant."""
+    """Return whether the scenario finds other alerts than stated. A rule that does not load is not a valid mutant."""
     for scenario in reversed(named(mutant.caught_by)):
         said = tool.run(promtool, broken, [scenario], folder)
         assert not said or "got:" in said, f"{mutant}: {said}"
@@ -59,5 +59,5 @@ def fails(promtool: str, broken: Path, mutant: Mutant, folder: Path) -> bool:
 
 
 def test_every_rule_has_mutants() -> None:
-    """Each rule, alert or record, is broken in some way."""
+    """Each rule, alert or recording, has a mutant."""
     assert {mutant.rule for mutant in MUTANTS} == tool.alerts() | tool.records()

@@ -1,4 +1,4 @@
-"""A model of the way from runs to Prometheus: what Prometheus stores, and what an observer hears.
+"""A model of the route from runs to Prometheus: what Prometheus stores, and what an observer hears.
 
 Everything here is a pure function of the scenario; times are those of runs.py.
 """
@@ -23,7 +23,7 @@ Series = dict[tuple[str, Labels], list[Point]]
 
 @dataclass(frozen=True)
 class Way:
-    """The way from the processes to Prometheus.
+    """The route from the processes to Prometheus.
 
     `scraped` series get a stale marker as soon as they are not there; pushed ones just stop, and bear the time of the
     process's clock. `kept` is for how long the Collector goes on showing the last value of what it no longer receives.
@@ -32,58 +32,58 @@ class Way:
     scraped: bool = False
     kept: float = 0
     skew: float = 0
-    """What the clocks of the processes show beyond the true time."""
+    """By how much the clocks of the processes are ahead."""
     down: tuple[Span, ...] = ()
     """When the Collector is down."""
     vanishes: bool = False
-    """Whether a Collector that is down has no `up` at all, as where targets are discovered."""
+    """Whether a Collector that is down has no `up` at all, as with service discovery."""
     blocked: tuple[Span, ...] = ()
-    """When the Collector takes data, but can't pass it on."""
+    """When the Collector receives data, but cannot export it."""
     refused: tuple[Span, ...] = ()
-    """When the Collector drops what it can't pass on, and counts that."""
+    """When the Collector drops what it cannot export, and counts it."""
     overrun: tuple[Span, ...] = ()
-    """When its queue is full, and part of what it takes is dropped and counted."""
+    """When its queue is full, and part of its data is dropped and counted."""
     resting: bool = False
-    """Whether it takes nothing."""
+    """Whether it receives nothing."""
     second: tuple[Span, ...] | None = None
-    """When a second Collector is down; None where there is only one. No run depends on it."""
+    """When a second Collector is down; None without one. No run depends on it."""
     watched: bool = True
-    """Whether Prometheus scrapes the Collector's own figures."""
+    """Whether Prometheus scrapes the Collector's own metrics."""
     doubled: bool = False
-    """Whether every series comes a second time, with one more label."""
+    """Whether every series arrives a second time, with one more label."""
     doubled_until: float = math.inf
-    """When the second way breaks."""
+    """When the second route breaks."""
 
     def open(self, process: Process, time: float) -> bool:
-        """Whether what the process sends at this moment arrives."""
+        """Return whether what the process sends at this moment arrives."""
         closed = (*self.down, *self.blocked, *process.cut)
         return process.speaks(time) and not within(time, closed)
 
 
 @dataclass(frozen=True)
 class World:
-    """Runs and a way, over a time."""
+    """Runs and a route, over a time."""
 
     runs: tuple[Run, ...]
     way: Way = field(default_factory=Way)
     until: float = 1800
     alone: tuple[Process, ...] = ()
-    """Processes without a run that has series."""
+    """Processes without runs with series."""
 
     @property
     def grid(self) -> range:
-        """The moments of the exports."""
+        """Return the moments of the exports."""
         return range(0, int(self.until) + 1, EXPORT)
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """Each process once."""
+        """Return each process once."""
         return tuple(dict.fromkeys((*(run.process for run in self.runs), *self.alone)))
 
     # -- what Prometheus stores
 
     def series(self) -> Series:
-        """The samples of every series, one for each moment of the grid."""
+        """Return the samples of every series, one for each moment of the grid."""
         found: Series = {}
         for process in self.processes:
             sent: dict[tuple[str, Labels], dict[int, float]] = {}
@@ -92,7 +92,7 @@ class World:
                     for name, labels, value in self._exported(process, time):
                         sent.setdefault((name, labels), {})[time] = value
             for key, values in sent.items():
-                # The same run may come again in the same process: its attempts make one series.
+                # A run may be resumed in the same process: its attempts share one series.
                 found[key] = self._stored(values)
         if self.way.doubled:
             for (name, labels), points in list(found.items()):
@@ -142,7 +142,7 @@ class World:
             return
         of = labels if run.parent is None else (*labels, (label(s.OPERATION_PARENT_ID), run.parent))
         if time >= run.end:
-            # The last point waits until it is taken; then there is none.
+            # The last point waits until it is delivered; then there are no more.
             first = next((at for at in self.grid if at >= run.end and self.way.open(run.process, at)), None)
             if run.flushed and time == first:
                 yield metric(s.RUN_ACTIVE), of, 0
@@ -178,7 +178,7 @@ class World:
         points: list[Point] = [None] * len(self.grid)
         if not way.scraped:
             for time, value in sent.items():
-                # What a clock that is behind sends comes with a time that is past; see `promtool.rules_for`.
+                # A clock that is behind sends times in the past; see `promtool.rules_for`.
                 place = int(time + max(way.skew, 0)) // EXPORT
                 if 0 <= place < len(points):
                     points[place] = value
@@ -236,7 +236,7 @@ class World:
     # -- what an observer hears
 
     def heard(self, key: str, time: float) -> tuple[Snapshot, float, Hearing] | None:
-        """The last snapshot of an operation that came in, by its newest attempt, when that was, and what is heard."""
+        """Return the last snapshot of the newest attempt that arrived, when it arrived, and what is heard."""
         snapshots = [found for run in self.runs if run.id == key if (found := self._last_of(run, time))]
         if not snapshots:
             return None
@@ -246,7 +246,7 @@ class World:
         return run.snapshot(at, self.way.skew), at, hearing
 
     def _last_of(self, run: Run, time: float) -> tuple[float, Run] | None:
-        """The last moment at which it said how it is: with each beat, and at its begin; after its end not unless flushed."""
+        """Return when it last reported its state: at its begin and at each heartbeat; after its end only if flushed."""
         begin = run.made if run.made is not None else run.start
         last = time if run.flushed else min(time, run.end - 1)
         beats = range(math.ceil(begin / BEAT) * BEAT, int(last) + 1, BEAT)

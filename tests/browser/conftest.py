@@ -17,7 +17,7 @@ HOW = "run `pip install playwright` and `sh tools/install.sh chromium`"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for the tests of a module, as no other test can run a loop meanwhile; in CI it may not be missing."""
+    """Return one Chromium for the tests of a module, because no other test can run a loop meanwhile. CI requires it."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -33,13 +33,13 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def world() -> World:
-    """What the stub knows: one operation of every kind."""
+    """Return the data of the stub: one operation of every kind."""
     return fill(World())
 
 
 @pytest.fixture
 def stub(world: World) -> Iterator[Stub]:
-    """The stub, serving."""
+    """Return the running stub."""
     server = Stub(world).start()
     yield server
     server.stop()
@@ -47,7 +47,7 @@ def stub(world: World) -> Iterator[Stub]:
 
 @pytest.fixture
 def open_page(browser: Any, stub: Stub) -> Iterator[Callable[..., Any]]:
-    """Opens the page; whatever the console says of scripts or of the content security policy fails the test."""
+    """Return a function that opens the page. A console error of a script or the content security policy fails the test."""
     contexts: list[Any] = []
     problems: list[str] = []
 
@@ -73,5 +73,5 @@ def open_page(browser: Any, stub: Stub) -> Iterator[Callable[..., Any]]:
 
 
 def heard(message: Any) -> bool:
-    """Whether a line of the console is a problem; that a request failed is not: tests stop the server."""
+    """Return whether a console message is a problem. A failed request is not: tests stop the server."""
     return message.type in {"error", "warning"} and not message.text.startswith("Failed to load resource")

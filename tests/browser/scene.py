@@ -1,4 +1,4 @@
-"""Operations of every kind, made up for the page."""
+"""Made-up operations of every kind for the page."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def fill(world: World, now: float | None = None) -> World:
 
 
 def feed(world: World, now: float) -> None:
-    """What was said so far."""
+    """Return the events so far."""
 
     def say(ident: str, ago: float, event: str, text: str, **more: Any) -> None:
         world.say(ident, event, text, timestamp=now - ago, **more)
@@ -359,7 +359,7 @@ def feed(world: World, now: float) -> None:
 
 
 def many(world: World, count: int, now: float | None = None, ended: bool = False) -> World:
-    """Small ones, as many as wanted."""
+    """Return any number of small operations."""
     now = now or time.time()
     for number in range(count):
         started = now - 60 - number * 0.01
@@ -373,7 +373,7 @@ def many(world: World, count: int, now: float | None = None, ended: bool = False
 
 
 def animate(world: World) -> None:
-    """Let what runs run on, until the process ends."""
+    """Advance the running operations until the process ends."""
     while True:
         time.sleep(0.5)
         now = time.time()

@@ -1,4 +1,4 @@
-"""A monitor that is not one: it serves the page and the API of the monitor, with operations made up here.
+"""A stub of the monitor: it serves the page and the API with made-up operations.
 
 For what is hard to provoke for real, and for looking at the page: `python -m tests.browser.stub --port 8000`.
 """
@@ -64,7 +64,7 @@ Operation = dict[str, Any]
 
 
 def trouble(operation: Operation) -> str:
-    """The group of one that needs a look, or nothing."""
+    """Return the group of an operation in trouble, or nothing."""
     verdict = operation.get("verdict") or {}
     if operation["status"] in FINAL:
         return ""
@@ -74,7 +74,7 @@ def trouble(operation: Operation) -> str:
 
 
 class World:
-    """What the stub knows; changed from any thread, read by the server's loop."""
+    """The data of the stub, changed from any thread and read by the server's loop."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -92,7 +92,7 @@ class World:
         self.interval = 0.1
 
     def put(self, operation: Operation | str, **changes: Any) -> Operation:
-        """Add an operation, or change one by its id; every reader hears of it."""
+        """Add an operation, or change one by its id, and notify every reader."""
         with self.lock:
             before = self.operations.get(operation, {}) if isinstance(operation, str) else operation
             now = {"attempt": 1, "status": "running", **before, **changes}
@@ -139,7 +139,7 @@ class World:
         return row
 
     def since(self, position: int, limit: int = 200) -> tuple[int, list[Operation], list[str]] | None:
-        """What changed after this position, or None where that is not known any more."""
+        """Return what changed after this position, or None if that is no longer known."""
         with self.lock:
             if position > self.sequence or (self.log and position < self.log[0][0] - 1):
                 return None
@@ -169,7 +169,7 @@ def names(value: str | None) -> set[str]:
 
 
 class Api:
-    """The routes, as the contract has them."""
+    """The routes of the API."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -242,7 +242,7 @@ class Api:
         return JSONResponse(body)
 
     async def operation(self, request: Request) -> Response:
-        # The server decodes %2F in the path, so that an id with a slash is told from a route by the raw path.
+        # The server decodes %2F in the path; the raw path tells an id with a slash from a route.
         raw = request.scope["raw_path"].decode().removeprefix("/operations/").split("/")
         from urllib.parse import unquote
 
@@ -332,7 +332,7 @@ class Api:
 
 
 class Stub:
-    """A server in a thread: it can be killed and started again on its port, with what it knew."""
+    """A server in a thread, which can be killed and started again on its port with its data."""
 
     def __init__(self, world: World, port: int = 0) -> None:
         self.world = world

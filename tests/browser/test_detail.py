@@ -1,4 +1,4 @@
-"""The operation that is looked at."""
+"""The details of an operation on the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.browser.scene import NASTY, base, progress, stage
 
 
 def test_header(open_page):
-    """The header says what it is, who runs it, how far it is, and when it will be done with the interval and its source."""
+    """The header shows the operation, its agent, its progress, and its ETA with interval and source."""
     page = open_page("#/operations/survey-1", wait=".tree-row")
     title = page.locator(".title")
     expect(title.locator("h1")).to_have_text("survey")
@@ -33,7 +33,7 @@ def test_header(open_page):
 
 
 def test_evidence(open_page):
-    """One that is stuck says how long, against which limit, where that comes from, and shows its stack."""
+    """A stuck operation shows for how long, its limit, the source of the limit, and its call stack."""
     page = open_page("#/operations/crawl-7f3a", wait=".trouble", permissions=["clipboard-read", "clipboard-write"])
     trouble = page.locator(".trouble")
     for words in (
@@ -54,7 +54,7 @@ def test_evidence(open_page):
 
 
 def test_tree(open_page):
-    """Stages stand below their parents, each with its bar; work without a known total has no number that is made up."""
+    """Stages are below their parents, each with its bar; work without a known total shows no made-up number."""
     page = open_page("#/operations/survey-1", wait=".tree-row")
     lines = page.locator(".tree-row")
     expect(lines.filter(has_text="120 earlier, completed")).to_have_count(1)
@@ -69,7 +69,7 @@ def test_tree(open_page):
 
 
 def test_children(open_page, world):
-    """Children stand in the tree with their own bars, which move with them; a click opens one, and its crumbs lead back."""
+    """Children are in the tree with their own bars, which advance; a click opens one, and breadcrumbs lead back."""
     page = open_page("#/operations/survey-1", wait=".tree-row")
     expect(page.locator(".tree-row.child")).to_have_count(3)
     bar = page.locator(".tree-row.child").filter(has_text="part-2").get_by_role("progressbar")
@@ -83,7 +83,7 @@ def test_children(open_page, world):
 
 
 def test_time_line(open_page, world):
-    """A stage stands where it ran; waits and stalls stand in it."""
+    """The time line shows a stage where it ran, with its waits and stalls."""
     start = time.time() - 100
     stages = [stage("one", "completed", start, 25), stage("two", "completed", start + 50, 50)]
     marks = [
@@ -108,7 +108,7 @@ def test_time_line(open_page, world):
 
 
 def test_facts(open_page):
-    """Attributes, results, counters, outcomes, cost, tokens and limits are there; the trace is a link where there is one."""
+    """Attributes, results, counters, outcomes, cost, tokens and limits are shown; the trace is a link if there is one."""
     page = open_page("#/operations/survey-1", wait=".cards")
     cards = page.locator(".cards")
     for words in ("$0.1234", "12,400", "431", "182,344", "/usr/lib/python3.11", "learned from 41 runs", "each 5 s"):
@@ -122,12 +122,12 @@ def test_facts(open_page):
 
 
 def test_feed_follows(open_page, world):
-    """The feed follows its end unless one scrolled up; then it says how much is new. Nothing comes twice."""
+    """The feed follows its end unless the user scrolled up; then it shows the number of new lines. No line comes twice."""
     for number in range(150):
         world.say("survey-1", "progress.note", f"line {number}", agent="reader")
     page = open_page("#/operations/survey-1", wait=".line")
     box = page.locator(".feed-box")
-    # A monitor that says its last line again with the new ones.
+    # A monitor that repeats its last line with the new ones.
     again = re.compile(r"after=(\d+)")
     page.route(
         again,
@@ -157,7 +157,7 @@ def test_feed_follows(open_page, world):
 
 
 def test_feed_of_one_agent(open_page):
-    """The feed can be that of one agent, and can have the plain updates too."""
+    """The feed can be filtered by agent, and can include plain updates."""
     page = open_page("#/operations/survey-1", wait=".line")
     expect(page.locator(".line-kind", has_text="update")).to_have_count(0)
     page.get_by_label("Agent").select_option("critic")
@@ -168,7 +168,7 @@ def test_feed_of_one_agent(open_page):
 
 
 def test_three_tools_with_one_that_hangs(open_page, world):
-    """Of lines of work side by side each is told with how it is; the stage that hangs is marked, and no other."""
+    """Parallel branches are listed with a verdict each; only the stage that hangs is marked."""
     now = time.time()
     branches = [
         {"label": "search", "path": "search", "health": "silent", "idle": 34.0, "stall_after": 4.0, "stuck_at": "tools.py:12 in search"},
@@ -190,7 +190,7 @@ def test_three_tools_with_one_that_hangs(open_page, world):
 
 
 def test_runs_of_a_stage_are_one_row(open_page, world):
-    """A stage that ran many times is one row with counts and quantiles; a run that failed stands below it."""
+    """A repeated stage is one row with counts and quantiles; a failed run is below it."""
     now = time.time()
     runs = [stage("fetch", "failed" if number == 7 else "completed", now - 40 + number, 0.5) for number in range(30)]
     runs[7]["reason"] = "HTTP 500"
@@ -210,7 +210,7 @@ def test_runs_of_a_stage_are_one_row(open_page, world):
 
 
 def test_children_are_told_apart(open_page, world):
-    """Children of one name are told apart by the attribute in which they differ, else by what describes them."""
+    """Children of one name show the attribute in which they differ, else their description."""
     now = time.time()
     world.put(base("parent", "parent", now - 40, now))
     for number, city in enumerate(("Bonn", "Mainz")):
@@ -222,7 +222,7 @@ def test_children_are_told_apart(open_page, world):
 
 
 def test_feed_folds(open_page, world):
-    """An activity that runs turns into the one that is over; the same again and again is one line."""
+    """The end of an activity replaces its start; repeated lines become one."""
     now = time.time()
     world.put(base("feed", "feed", now - 40, now, stages=[stage("think", "running", now - 9, 9.0)]))
     for number in range(20):
@@ -242,7 +242,7 @@ def test_feed_folds(open_page, world):
 
 
 def test_feed_of_activities(open_page, world):
-    """A note of an activity that runs turns into the note that tells its end."""
+    """The note that ends an activity replaces the note that started it."""
     now = time.time()
     world.put(base("feed", "feed", now - 40, now))
     world.say("feed", "progress.note", "searches", status="running", agent="ada", timestamp=now - 9)
@@ -255,7 +255,7 @@ def test_feed_of_activities(open_page, world):
 
 
 def test_feed_filter(open_page, world):
-    """The feed can be narrowed to a kind, and to a text; what a note was given is shown, nested values as JSON."""
+    """The feed can be filtered by kind and text; attributes of a note are shown, nested values as JSON."""
     now = time.time()
     world.put(base("feed", "feed", now - 40, now))
     world.say("feed", "progress.stage.started", stage="fetch")
@@ -280,7 +280,7 @@ def test_feed_filter(open_page, world):
 
 
 def test_no_estimate(open_page, world):
-    """Without an estimate, and once its time is over, it says so; one that failed shows that and no 99%."""
+    """Without an estimate, and once its time has passed, the page says so; a failed operation shows no 99%."""
     now = time.time()
     world.put(base("soon", "soon", now - 40, now - 10, progress=progress(5, 10, eta={"seconds": 3.0, "low": 1.0, "high": 5.0})))  # fmt: skip
     page = open_page("#/operations/soon", wait=".big")
@@ -292,7 +292,7 @@ def test_no_estimate(open_page, world):
 
 
 def test_text_is_text(open_page):
-    """What comes from telemetry is text wherever it stands; a link leads to http(s) alone."""
+    """Telemetry is always shown as text; links lead only to http(s)."""
     page = open_page(
         "#/operations/%D9%86%D8%B5%2F%F0%9F%98%80", wait=".cards", viewport={"width": 1440, "height": 2400}
     )
@@ -318,7 +318,7 @@ def test_text_is_text(open_page):
     ],
 )
 def test_cancel(open_page, world, answer, said):
-    """Cancel asks first, sends the reason, and says what came of it."""
+    """Cancel asks for confirmation, sends the reason, and shows the outcome."""
     world.on_cancel["survey-1"] = answer
     page = open_page("#/operations/survey-1", wait=".tree-row")
     page.get_by_role("button", name="Cancel").click()
@@ -339,7 +339,7 @@ def test_cancel(open_page, world, answer, said):
 
 
 def test_cancel_that_can_not_be(open_page, world):
-    """Where the process can't be reached, or the one at the page may not, cancel is shut and says why."""
+    """If the process cannot be reached, or the user lacks the right, cancel is disabled and says why."""
     page = open_page("#/operations/train-12", wait=".title")
     expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
     expect(page.locator(".cancel-why")).to_contain_text("no control channel")
@@ -352,7 +352,7 @@ def test_cancel_that_can_not_be(open_page, world):
 
 
 def test_not_known(open_page):
-    """An address of an operation that the monitor does not hold says so, and one that appears is shown."""
+    """The address of an unknown operation says so, and shows the operation when it appears."""
     page = open_page("#/operations/nobody%2Fknows")
     expect(page.locator("h1")).to_have_text("This operation is not known")
     expect(page.locator(".detail")).to_contain_text("nobody/knows")
@@ -361,7 +361,7 @@ def test_not_known(open_page):
 
 
 def test_appears_later(open_page, world):
-    """An operation that was looked for before it began comes by itself."""
+    """An operation that was opened before it began appears by itself."""
     page = open_page("#/operations/soon")
     expect(page.locator("h1")).to_have_text("This operation is not known")
     now = time.time()
@@ -370,7 +370,7 @@ def test_appears_later(open_page, world):
 
 
 def test_detail_follows(open_page, world):
-    """What is looked at is asked for when it changes, and at most four times a second."""
+    """The open operation is requested when it changes, at most four times a second."""
     page = open_page("#/operations/survey-1", wait=".tree-row")
     page.wait_for_timeout(400)
     before = sum(line.startswith("GET /operations/survey-1?") for line in world.requests)
@@ -384,7 +384,7 @@ def test_detail_follows(open_page, world):
 
 
 def test_child_that_is_the_cause_is_named(open_page, world):
-    """An operation that waits for a stuck child in another process says so, here and in the list, with a link to it."""
+    """An operation that waits for a stuck child in another process says so, in details and list, with a link to it."""
     now = time.time()
     reason = "waits for child sub/sub-1 in another process, which is stuck (no progress for 34 s, stall_after is 4 s)"
     world.put(base("parent", "parent", now - 40, now, idle=3.0, verdict={"health": "stuck", "reason": reason, "child": "sub-1"}))  # fmt: skip
@@ -398,7 +398,7 @@ def test_child_that_is_the_cause_is_named(open_page, world):
 
 
 def test_feed_says_how_a_stage_ended(open_page, world):
-    """The end of a stage is told with its own status, also where only the words tell it; else it is just an end."""
+    """The end of a stage is shown with its own status, even if only the text has it; else as a plain end."""
     now = time.time()
     world.put(base("ends", "ends", now - 40, now))
     for number, text in enumerate(("ends: stage a cancelled after 1.0 s", "ends: stage a failed after 1.0 s: X", "")):
@@ -409,7 +409,7 @@ def test_feed_says_how_a_stage_ended(open_page, world):
 
 
 def test_clocks_end_with_the_last_sign_of_life(open_page, world):
-    """What is dead, frozen or unknown has the times of its last sign of life, in the list and here."""
+    """A dead, frozen or unknown operation shows the times of its last sign of life, in list and details."""
     now = time.time()
     for health in ("dead", "unknown"):
         world.put(base(health, health, now - 700, now - 600, elapsed=100.0, idle=7.0, verdict={"health": health, "reason": "not heard of for 600 s"}))  # fmt: skip
@@ -419,7 +419,7 @@ def test_clocks_end_with_the_last_sign_of_life(open_page, world):
 
 
 def test_no_pace_of_what_is_stuck(open_page, world):
-    """What is stuck has no rate, neither it nor its stage; a child that began before this attempt says so."""
+    """A stuck operation and its stage show no rate; a child from before this attempt says so."""
     now = time.time()
     counted = {"completed": 3, "total": 9, "unit": "file", "rate": 2.0, "ratio": 0.33}
     steps = [{**stage("s", "running", now - 40, 40.0), "progress": counted}]

@@ -31,7 +31,7 @@ def test_groups_in_order(open_page):
 
 
 def test_header_counts_what_is_marked(open_page, world):
-    """The number in trouble is that of the rows in the groups that are marked so; unknown is counted by itself."""
+    """The number in trouble is that of the rows in marked groups; unknown is counted by itself."""
     page = open_page()
     summary = page.locator(".summary")
     expect(summary).to_contain_text("5 in trouble: 1 stuck, 1 looping, 1 dead, 1 overdue, 1 slow")
@@ -44,7 +44,7 @@ def test_header_counts_what_is_marked(open_page, world):
 
 
 def test_row_says_what_it_does(open_page):
-    """A row has its agent, its stage, its percentage, what is left, or why it needs a look."""
+    """A row has its agent, its stage, its percentage, and its ETA or what is wrong."""
     page = open_page(viewport={"width": 1600, "height": 2400})
     survey = row(page, "survey-1")
     expect(survey).to_contain_text("surveyor")
@@ -59,7 +59,7 @@ def test_row_says_what_it_does(open_page):
 
 
 def test_time_runs_on(open_page, world):
-    """The elapsed time of what runs goes on by itself, without a request; of what ended it says how long ago."""
+    """The elapsed time of a running operation advances without requests; an ended one shows how long ago it ended."""
     page = open_page(viewport={"width": 1440, "height": 2400})
     survey = row(page, "survey-1").locator(".row-time .dim")
     before, requests = survey.inner_text(), len(world.requests)
@@ -69,7 +69,7 @@ def test_time_runs_on(open_page, world):
 
 
 def test_change_comes_by_itself(open_page, world):
-    """What changes is shown without a reload, and moves to the group where it belongs now."""
+    """A change appears without a reload, and moves the row to its new group."""
     page = open_page(viewport={"width": 1440, "height": 2400})
     world.put("review-3", status="running", wait=None, verdict={"health": "progressing"}, progress=progress(3, 4))
     expect(row(page, "review-3")).to_contain_text("75%")
@@ -83,7 +83,7 @@ def test_change_comes_by_itself(open_page, world):
 
 
 def test_newer_revision_holds(open_page):
-    """Of two rows of an operation the one with the higher revision counts, in whatever order they come."""
+    """Of two rows of an operation the one with the higher revision wins, in whatever order they arrive."""
     page = open_page()
     shown = page.evaluate(
         """async () => {
@@ -98,7 +98,7 @@ def test_newer_revision_holds(open_page):
 
 
 def test_one_connection(open_page, world):
-    """A tab holds one stream, whatever is looked at."""
+    """A tab holds one stream, whatever it shows."""
     page = open_page("#/operations/survey-1")
     page.wait_for_selector(".tree-row")
     row(page, "crawl-7f3a").click()
@@ -107,7 +107,7 @@ def test_one_connection(open_page, world):
 
 
 def test_ten_thousand_rows(open_page, world):
-    """Of 10,000 operations only those in view exist, and the last one can be scrolled to."""
+    """Of 10,000 operations only those in view are in the page, and the last one can be scrolled to."""
     many(world, 10_000)
     page = open_page()
     count = page.locator(".group-head", has_text="Progressing").locator(".count")
@@ -124,7 +124,7 @@ def test_ten_thousand_rows(open_page, world):
 
 
 def test_what_one_reads_stays(open_page, world):
-    """Rows that come above don't move the row that one reads."""
+    """Rows that are added above do not move the visible row."""
     many(world, 300)
     page = open_page()
     expect(page.locator(".group-head", has_text="Progressing").locator(".count")).to_have_text("305")
@@ -142,7 +142,7 @@ def test_what_one_reads_stays(open_page, world):
 
 
 def test_ended_ones_come_when_scrolled_to(open_page, world):
-    """Those that ended are loaded page by page; the count says how many there are in all, and none comes twice."""
+    """Ended operations are loaded page by page; the count is that of all, and no row comes twice."""
     now = time.time()
     many(world, 1500, now=now - 5000, ended=True)
     page = open_page()
@@ -164,7 +164,7 @@ def test_ended_ones_come_when_scrolled_to(open_page, world):
 
 
 def test_search_asks_the_monitor_too(open_page, world):
-    """A search finds what is on the page at once, and what only the monitor knows a moment later."""
+    """A search filters the page at once, and adds results of the monitor a moment later."""
     many(world, 1500, now=time.time() - 5000, ended=True)
     page = open_page()
     page.locator("#search").fill("crawl")
@@ -179,7 +179,7 @@ def test_search_asks_the_monitor_too(open_page, world):
 
 
 def test_chips(open_page):
-    """Chips choose groups, ends and a name, and say how many there are."""
+    """Chips filter by group, status and name, and show counts."""
     page = open_page()
     page.get_by_role("button", name="Filter").click()
     page.get_by_role("button", name="Stuck 1").click()
@@ -209,7 +209,7 @@ def test_groups_fold(open_page):
 
 
 def test_trouble_is_announced(open_page, world):
-    """Who becomes stuck is said to readers of the screen, and the title counts them."""
+    """Screen readers announce an operation that becomes stuck, and the title counts them."""
     page = open_page()
     expect(page).to_have_title("(5 in trouble) otel-progress")
     world.put("survey-1", verdict={"health": "silent", "reason": "no progress for 30 s"})
@@ -218,7 +218,7 @@ def test_trouble_is_announced(open_page, world):
 
 
 def test_nothing_sent_yet(open_page, world):
-    """An empty monitor says how to send, and shows the first operation by itself."""
+    """An empty monitor explains how to send, and shows the first operation by itself."""
     world.operations.clear()
     page = open_page(wait=".empty", permissions=["clipboard-read", "clipboard-write"])
     origin = page.evaluate("location.origin")
@@ -233,7 +233,7 @@ def test_nothing_sent_yet(open_page, world):
 
 
 def test_clocks_may_differ(open_page, world: World):
-    """Times come from the monitor's clock, so a browser whose clock is wrong shows the same."""
+    """Times come from the monitor's clock, so a wrong clock of the browser changes nothing."""
     page = open_page(wait=None)
     page.clock.install(time=time.time() + 3600)
     page.reload()

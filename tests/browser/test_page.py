@@ -1,4 +1,4 @@
-"""The page as a whole: its connection, its keys, its looks, who may see it."""
+"""The page as a whole: connection, keyboard, appearance, access."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def row(page, ident):
 
 
 def test_reconnects(open_page, world, stub):
-    """After the monitor was away, what happened meanwhile is there: nothing twice, nothing missed."""
+    """After an outage of the monitor the page shows what happened meanwhile, without repeats or gaps."""
     page = open_page("#/operations/survey-1", viewport={"width": 1440, "height": 2400})
     expect(light(page)).to_have_text("Live")
     world.put("survey-1", progress=progress(700, 1000))
@@ -53,7 +53,7 @@ def test_reconnects(open_page, world, stub):
 
 
 def test_other_monitor(open_page, world, stub):
-    """A monitor that does not know the position says so: the list is loaded anew, and what it holds no more is gone."""
+    """If the monitor no longer knows the position, the list is loaded anew, and removed operations disappear."""
     page = open_page(viewport={"width": 1440, "height": 2400})
     expect(light(page)).to_have_text("Live")
     stub.stop()
@@ -71,7 +71,7 @@ def test_other_monitor(open_page, world, stub):
 
 
 def test_backs_off(open_page, stub):
-    """Tries come slower and slower, up to 5 s, with chance in them; one can ask for the next at once."""
+    """Reconnects slow down to 5 s, with jitter; the user can request the next one at once."""
     page = open_page()
     expect(light(page)).to_have_text("Live")
     tries = []
@@ -104,7 +104,7 @@ def test_hidden_tab(open_page, world):
 
 
 def test_refresh_goes_on(open_page):
-    """After a refresh the same operation is looked at, in the same theme."""
+    """After a refresh the same operation is open, in the same theme."""
     page = open_page("#/operations/crawl-7f3a", wait=".trouble")
     page.keyboard.press("t")
     page.keyboard.press("t")
@@ -119,7 +119,7 @@ def test_refresh_goes_on(open_page):
 
 
 def test_keyboard(open_page):
-    """Everything is done by keys: move, open, go back, search, fold, cancel, help."""
+    """Everything can be done by keyboard: move, open, go back, search, fold, cancel, help."""
     page = open_page()
     page.keyboard.press("j")
     expect(row(page, "crawl-7f3a")).to_have_class(re.compile("cursor"))
@@ -161,7 +161,7 @@ def test_keyboard(open_page):
 
 
 def test_focus_is_seen(open_page):
-    """What has the focus of the keyboard is outlined."""
+    """The element with the keyboard focus is outlined."""
     page = open_page()
     for _ in range(5):
         page.keyboard.press("Tab")
@@ -170,7 +170,7 @@ def test_focus_is_seen(open_page):
 
 
 def test_phone(open_page):
-    """On a narrow screen there is one column: the list, or the operation with a way back."""
+    """A narrow screen has one column: the list, or the operation with a way back."""
     page = open_page(viewport=PHONE)
     expect(page.locator(".detail")).not_to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
@@ -186,7 +186,7 @@ def test_phone(open_page):
 
 
 def test_token(open_page, world):
-    """Where a token is needed the page asks for it, says when it is wrong, and can be left again."""
+    """If a token is required the page asks for it, reports a wrong one, and allows logging out."""
     world.token = "right"
     page = open_page("#/operations/survey-1", wait=".login")
     field = page.get_by_label("Token")
@@ -207,7 +207,7 @@ def test_token(open_page, world):
 
 
 def test_token_taken_back(open_page, world, stub):
-    """A session that ends while the page is open brings up the form, not an endless try."""
+    """When a session ends, the page shows the form instead of retrying for ever."""
     world.token = "one"
     page = open_page(wait=".login")
     page.get_by_label("Token").fill("one")
@@ -220,7 +220,7 @@ def test_token_taken_back(open_page, world, stub):
 
 
 def test_calm(open_page):
-    """Who wants no motion gets none."""
+    """The page respects prefers-reduced-motion."""
     moves = "getComputedStyle(document.querySelector('.tree .bar-open .bar-fill')).animationName"
     page = open_page("#/operations/survey-1", wait=".tree .bar-open")
     assert page.evaluate(moves) == "none"
@@ -230,7 +230,7 @@ def test_calm(open_page):
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", (1440, 900)), ("dark", (1440, 900)), ("light", (390, 844))])
 def test_accessible(open_page, world, scheme, size):
-    """axe finds nothing serious in the list, in details, in dialogs, in the form and in the empty page."""
+    """axe finds no serious issue in the list, details, dialogs, form and empty page."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="run `pip install axe-playwright-python`")
     many(world, 30)
     page = open_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
@@ -278,7 +278,7 @@ def test_accessible(open_page, world, scheme, size):
 
 
 def test_needs_no_network():
-    """All that the page is made of lies beside it: no address of another host, no script or style inside the HTML."""
+    """All assets of the page are local: no address of another host, no script or style inside the HTML."""
     html = (STATIC / "index.html").read_text()
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:", html)
     for file in STATIC.rglob("*"):
@@ -291,14 +291,14 @@ def test_needs_no_network():
 
 
 def test_all_is_fetched_at_once():
-    """Each module is named in the page, so that none waits for another to be read."""
+    """The page names each module, so that none is discovered late."""
     html = (STATIC / "index.html").read_text()
     named = set(re.findall(r'static/([\w./-]+\.js)"', html))
     assert named == {str(file.relative_to(STATIC)) for file in STATIC.rglob("*.js")}
 
 
 def test_vendored_with_licence():
-    """Each library that lies here stands in the list with its version, and its licence lies beside it."""
+    """Each vendored library is listed with its version, and its licence lies beside it."""
     vendor = STATIC / "vendor"
     listed = (vendor / "README.md").read_text()
     for file in vendor.glob("*.js"):

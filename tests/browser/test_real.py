@@ -32,7 +32,7 @@ with progress.operation("survey", id="survey/1", agent="surveyor", total=10_000,
 
 
 class Monitor:
-    """`otel-progress monitor` as a process of its own, that can be killed and started again on its file."""
+    """`otel-progress monitor` in a process of its own, which can be killed and started again on its file."""
 
     def __init__(self, folder):
         with socket.socket() as held:
@@ -74,7 +74,7 @@ class Monitor:
 
 @pytest.fixture
 def stub(tmp_path):
-    """In place of the stub: the real one."""
+    """Return the real monitor in place of the stub."""
     monitor = Monitor(tmp_path).start()
     yield monitor
     monitor.kill()
@@ -97,7 +97,7 @@ def program(stub, tmp_path):
 
 
 def test_lives_through_a_kill(open_page, stub, program):
-    """A program is seen while it runs; the monitor is killed and started again, and all goes on: nothing twice."""
+    """A program is shown while it runs; after the monitor is killed and restarted, nothing is repeated or missing."""
     page = open_page("#/operations/survey%2F1", wait=None)
     page.wait_for_selector(".tree-row", timeout=20_000)
     expect(page.locator("h1")).to_have_text("survey")
@@ -116,7 +116,7 @@ def test_lives_through_a_kill(open_page, stub, program):
 
 
 def test_cancel(open_page, stub, program):
-    """Cancel on the page ends the operation in its process, and the page says so."""
+    """Cancel on the page ends the operation in its process, and the page shows it."""
     page = open_page("#/operations/survey%2F1", wait=None)
     page.wait_for_selector(".tree-row", timeout=20_000)
     button = page.get_by_role("button", name="Cancel")
