@@ -1,1 +1,1 @@
-"""Tests against real parts: no fakes, only programs as users run them."""
+"""Tests against real programs, run as users run them; no fakes."""

@@ -1,4 +1,4 @@
-"""A program of a user, run by test_alerts.py. It does what it is told by the lines of its input.
+"""A user's program, run by test_alerts.py, that executes the commands on its input.
 
 `move`: it makes progress until the next line comes. `hang`: it makes none. `end`: its operation ends, and so does it.
 """
@@ -13,7 +13,7 @@ told = threading.Condition()
 
 
 def listen() -> None:
-    """Take the lines."""
+    """Read the commands."""
     for line in sys.stdin:
         with told:
             lines.append(line.strip())
@@ -21,7 +21,7 @@ def listen() -> None:
 
 
 def hang_here() -> str:
-    """Do nothing until the next line comes."""
+    """Do nothing until the next command arrives."""
     with told:
         told.wait_for(lambda: lines)
         return lines.pop(0)

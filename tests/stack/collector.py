@@ -1,4 +1,4 @@
-"""A real OpenTelemetry Collector for a test: start it, stop it, kill it, and read what arrived."""
+"""A real OpenTelemetry Collector for a test: start it, stop it, kill it, and read what it received."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ LOCAL = CONFIGS / "local.yaml"
 _POLL = 0.02
 _START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 20.0
-# Below the ports that systems give to outgoing connections: while the Collector is down, no client
-# can be given one of its ports. The first port of each block is held by the Collector object as long
-# as it lives, so that no other test, in this process or another, takes the rest.
+# Below the ephemeral port range: while the Collector is down, no client can be given one of its ports. The
+# Collector object holds the first port of each block as long as it lives, so that no other test, in this process
+# or another, takes the rest.
 _BLOCK = 4
 _BLOCKS = range(20_000, 32_000, _BLOCK)
 
@@ -37,17 +37,17 @@ _STORES = tuple(
     f"OTEL_PROGRESS_{name}" for name in ("TEMPO", "PROMETHEUS", "LOKI", "JAEGER", "VICTORIALOGS", "FORWARD")
 )
 _NOBODY = "http://127.0.0.1:1"
-"""Where a store is that a test doesn't name: a configuration's own default may be somebody's store on this machine."""
+"""The address of stores that a test does not name: a default could be a real store on this machine."""
 
 T = TypeVar("T")
 
 
 class CollectorError(Exception):
-    """The Collector did not start or stop as it should; the message ends with what it said last."""
+    """The Collector did not start or stop as expected; the message ends with its last output."""
 
 
 class Collector:
-    """One Collector with a folder and ports of its own, which stay the same when it is started again.
+    """A Collector with a directory and ports of its own, which stay the same when it is restarted.
 
     Used as a context manager it is started, and at the end stopped. What arrived can be read at any
     time, also after a stop or a kill.
@@ -61,7 +61,7 @@ class Collector:
         configs: Sequence[Path] = (LOCAL,),
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Choose its ports; it is not started yet.
+        """Choose its ports without starting it.
 
         Args:
             binary: The program, see `build.collector_binary`.
@@ -90,21 +90,21 @@ class Collector:
         }
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the Collector on entry."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it."""
+        """Stop the Collector on exit."""
         self.stop()
 
     @property
     def pid(self) -> int | None:
-        """The process id while it runs, else None."""
+        """The process id while it runs, or None."""
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
-        """Start it and return once it takes data; does nothing when it runs.
+        """Start it and return once it receives data; do nothing if it already runs.
 
         Raises:
             CollectorError: It ended at once, or isn't ready after 30 s.
@@ -131,7 +131,7 @@ class Collector:
         raise CollectorError(f"it was not ready after {_START_TIMEOUT:g} s{self._last_words()}")
 
     def stop(self) -> None:
-        """End it as an administrator would, with SIGTERM, and wait; does nothing when it doesn't run.
+        """Stop it with SIGTERM, and wait; do nothing if it does not run.
 
         Raises:
             CollectorError: It had ended by itself, ended with an error, or didn't end within 20 s and
@@ -147,33 +147,33 @@ class Collector:
             self.kill()
             raise CollectorError(f"it did not stop within {_STOP_TIMEOUT:g} s{self._last_words()}") from None
         self._process = None
-        # The Collector listens for SIGTERM only a moment after it says that it is ready; before that the
-        # signal just ends it, which loses nothing.
+        # The Collector handles SIGTERM only a moment after it reports that it is ready. Before that the signal ends it
+        # at once, which loses nothing.
         if early is not None or code not in {0, -signal.SIGTERM}:
             when = "before it was stopped" if early is not None else "when it was stopped"
             raise CollectorError(f"it ended with exit code {code} {when}{self._last_words()}")
 
     def kill(self) -> None:
-        """End it without a warning, with SIGKILL, and wait; does nothing when it doesn't run."""
+        """Kill it with SIGKILL, and wait; do nothing if it does not run."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def logs(self) -> list[otlp_json.Log]:
-        """Return the log records that arrived, in the order of arrival."""
+        """Return the received log records, in order of arrival."""
         return otlp_json.logs(self._read("logs"))
 
     def spans(self) -> list[otlp_json.Span]:
-        """Return the spans that arrived, in the order of arrival."""
+        """Return the received spans, in order of arrival."""
         return otlp_json.spans(self._read("traces"))
 
     def metric_points(self) -> list[otlp_json.MetricPoint]:
-        """Return the metric data points that arrived, in the order of arrival."""
+        """Return the received metric data points, in order of arrival."""
         return otlp_json.metric_points(self._read("metrics"))
 
     def wait_for(self, predicate: Callable[[], T], timeout: float = 20) -> T:
-        """Call the predicate until what it returns is true, and return that.
+        """Call the predicate until its result is true, and return the result.
 
         Raises:
             AssertionError: It isn't true after `timeout` seconds; the message says how much had arrived.
@@ -194,7 +194,7 @@ class Collector:
                 return False
 
     def _read(self, kind: str) -> str:
-        # Rotated files have a timestamp after a dash and so sort before the current one.
+        # Rotated files have a timestamp after a dash, so they sort before the current one.
         files = sorted(self._data.glob(f"{kind}*.jsonl"))
         return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
 
@@ -206,7 +206,7 @@ class Collector:
 
 
 def _ticks(timeout: float) -> Iterator[None]:
-    """Yield at least once, and then every `_POLL` seconds until the time is up."""
+    """Yield at least once, then every `_POLL` seconds until the time is up."""
     end = time.monotonic() + timeout
     yield
     while time.monotonic() < end:
@@ -216,7 +216,7 @@ def _ticks(timeout: float) -> Iterator[None]:
 
 def _free_block() -> socket.socket:
     """Return a socket that holds the first port of a block whose other ports are free."""
-    # Not the shared generator: test runners seed it, and parallel workers would try the same blocks.
+    # Not the shared generator: test runners seed it, so parallel workers would try the same blocks.
     for block in random.SystemRandom().sample(_BLOCKS, k=len(_BLOCKS)):
         with contextlib.ExitStack() as probes:
             guard = socket.socket()

@@ -1,4 +1,4 @@
-"""Runs the services of compose.yaml without containers: the same commands and configurations, as plain programs.
+"""Runs the services of compose.yaml as plain programs, without containers: the same commands and configurations.
 
 What a container gives is put in place by hand: mounted files are copied, named volumes are folders, and the names of other
 services are loopback addresses.
@@ -30,12 +30,12 @@ PORTS = {
     "loki": (3100, 9096),
     "alertmanager": (9093,),
 }
-"""What each service that runs here listens on."""
+"""The ports of each service that runs here."""
 HERE = r"0\.0\.0\.0|127\.0\.0\.1|localhost"
 
 
 def model(program: Path) -> dict[str, Any]:
-    """Return what compose.yaml says, of all profiles, as Compose understands it.
+    """Return the content of compose.yaml with all profiles, as Compose parses it.
 
     Raises:
         subprocess.CalledProcessError: It isn't valid.
@@ -47,10 +47,10 @@ def model(program: Path) -> dict[str, Any]:
 
 
 class Services:
-    """The services, each with a folder of its own and on ports that are free."""
+    """The services, each with a directory of its own and free ports."""
 
     def __init__(self, services: Mapping[str, Any], programs: Mapping[str, Path], folder: Path) -> None:
-        """Choose the ports; nothing is started yet.
+        """Choose the ports without starting anything.
 
         Args:
             services: What the file says of each.
@@ -68,16 +68,16 @@ class Services:
             self.ports |= {(name, port): mine for port, mine in zip(ports, free, strict=True)}
 
     def close(self) -> None:
-        """Give the ports back."""
+        """Release the ports."""
         for guard in self._guards:
             guard.close()
 
     def url(self, name: str, port: int) -> str:
-        """Where a service is that listens on this port in its container."""
+        """Return the address of the service that listens on this port in its container."""
         return f"http://127.0.0.1:{self.ports[name, port]}"
 
     def localized(self, name: str, text: str) -> str:
-        """The text of a service with addresses and folders of this machine."""
+        """Return a text with the addresses and directories of this machine."""
         for (other, port), mine in self.ports.items():
             hosts = f"{HERE}|{other}" if other == name else other
             text = re.sub(rf"\b(?:{hosts}):{port}\b", f"127.0.0.1:{mine}", text)
@@ -89,11 +89,11 @@ class Services:
         return text
 
     def place(self, name: str, volume: Mapping[str, str]) -> Path:
-        """Where a mounted file, or a volume, of a service is."""
+        """Return the path of a mounted file or a volume of a service."""
         return self.folder / name / volume["target"].strip("/")
 
     def prepare(self, name: str) -> None:
-        """Put the files of a service in place."""
+        """Copy the files of a service."""
         for volume in self.services[name].get("volumes", []):
             place = self.place(name, volume)
             if volume["type"] == "volume":
@@ -101,18 +101,18 @@ class Services:
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
             text = Path(volume["source"]).read_text(encoding="utf-8")
-            # The file of a Collector has defaults of its own; all that counts comes by its environment.
+            # A Collector's file has its own defaults; all relevant settings come from its environment.
             place.write_text(text if name == "collector" else self.localized(name, text), encoding="utf-8")
 
     def environment(self, name: str) -> dict[str, str]:
-        """The variables of a service."""
+        """Return the environment of a service."""
         own = self.services[name].get("environment", {})
         numbers = {str(port): str(mine) for (other, port), mine in self.ports.items() if other == name}
         return {key: numbers.get(value) or self.localized(name, value) for key, value in own.items()}
 
     @contextlib.contextmanager
     def running(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A service, started by the command of its container."""
+        """Start a service with the command of its container."""
         self.prepare(name)
         command = [str(self.programs[name]), *(self.localized(name, part) for part in self.services[name]["command"])]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
@@ -130,13 +130,13 @@ class Services:
         finally:
             process.terminate()
             try:
-                process.wait(10)  # as a container engine does
+                process.wait(10)  # as in a container
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
     def healthy(self, name: str) -> bool:
-        """Whether the healthcheck of a service says so."""
+        """Return whether the health check of a service passes."""
         kind, *check = (self.localized(name, part) for part in self.services[name]["healthcheck"]["test"])
         assert kind == "CMD"
         if check[:-1] == ["wget", "-q", "--spider"]:
@@ -147,7 +147,7 @@ class Services:
         return subprocess.run(command, check=False, capture_output=True, timeout=20).returncode == 0
 
     def wait_for(self, what: Callable[[], Any], timeout: float = 60) -> Any:
-        """What it returns, as soon as that is true.
+        """Return the result of a function as soon as it is true.
 
         Raises:
             AssertionError: It isn't true after `timeout` seconds.

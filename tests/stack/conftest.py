@@ -1,4 +1,4 @@
-"""Fixtures of the tests against a real Collector, and what happens to the tests of Loki and Tempo where there is none."""
+"""Fixtures of the tests against a real Collector, and deselection of the tests of Loki and Tempo if these are missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests of programs that have to be given and were not."""
+    """Deselect the tests of programs that were not named."""
     try:
         absent = [name for name in build.GIVEN if build.binary(name) is None]
     except build.BuildError as error:
@@ -47,14 +47,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Hear from a worker of xdist what it left out; all of them collect the same tests."""
+    """Receive from a worker of xdist what it deselected; all workers collect the same tests."""
     left_out = getattr(node, "workeroutput", {}).get("left_out")
     if left_out:
         node.config.stash[LEFT_OUT] = left_out
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was left out."""
+    """Report what was deselected."""
     for name, count in terminalreporter.config.stash.get(LEFT_OUT, {}).items():
         text = NOT_GIVEN.format(count=count, title=name.capitalize(), variable=name.upper())
         terminalreporter.write_line(text, yellow=True)
@@ -62,12 +62,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def collector_binary() -> Path:
-    """The Collector's binary."""
+    """Return the Collector's binary."""
     return built(build.COLLECTOR)
 
 
 @pytest.fixture
 def collector(collector_binary: Path, tmp_path: Path) -> Iterator[Collector]:
-    """Return a running Collector with `collector-config/local.yaml`, a folder and ports of its own."""
+    """Return a running Collector with `collector-config/local.yaml`, and a directory and ports of its own."""
     with Collector(collector_binary, tmp_path / "collector") as running:
         yield running

@@ -1,4 +1,4 @@
-"""A program of a user, run by test_dashboards.py: the situation that the panels' expectations tell of.
+"""A user's program, run by test_dashboards.py, that produces what the panels' expectations describe.
 
 `living`: operations that move, wait, are slow, loop, are stuck or don't start, until its input ends.
 `killed`: one that moves, until it is killed.
@@ -15,7 +15,7 @@ over = threading.Event()
 
 
 def tick() -> bool:
-    """Whether to go on, a little later."""
+    """Return whether to go on, after a short pause."""
     return not over.wait(0.1)
 
 
@@ -25,7 +25,7 @@ def hang_here() -> None:
 
 
 def moving() -> None:
-    """An operation with all that an operation can have."""
+    """Run an operation with every feature."""
     with progress.operation(
         "import", id="moving-1", total=1_000_000, unit="row", stall_after=60, slow_after=3600
     ) as it:
@@ -42,53 +42,53 @@ def moving() -> None:
 
 
 def slow() -> None:
-    """One that takes longer than it should."""
+    """Run longer than its limit."""
     with progress.operation("import", id="slow-1", slow_after=0.5, stall_after=60):
         while tick():
             progress.advance()
 
 
 def looping() -> None:
-    """One that does the same again and again."""
+    """Loop."""
     with progress.operation("agent", id="looping-1", loop_after=3, stall_after=60):
         while tick():
             progress.step("search cats")
 
 
 def stuck() -> None:
-    """One that hangs."""
+    """Hang."""
     with progress.operation("import", id="stuck-1", stall_after=1):
         with progress.stage("fetch"):
             hang_here()
 
 
 def waiting() -> None:
-    """One that waits for a person."""
+    """Wait for a person."""
     with progress.operation("approve", id="waiting-1", stall_after=60):
         with progress.waiting("approval", overdue_after=3600):
             hang_here()
 
 
 def overdue() -> None:
-    """One that waits for longer than was allowed."""
+    """Wait longer than the wait's limit."""
     with progress.operation("approve", id="overdue-1", stall_after=60):
         with progress.waiting("approval", overdue_after=0.5):
             hang_here()
 
 
 def killed() -> None:
-    """One that moves."""
+    """Make progress."""
     with progress.operation("import", id="killed-1", total=1_000_000, stall_after=60, slow_after=3600):
         while tick():
             progress.advance()
 
 
 def ended() -> None:
-    """Some that end."""
+    """Run several operations that end."""
     for number in range(1, 4):
         with progress.operation("report", id=f"ended-{number}", unit="page"):
             with progress.stage("collect"):
-                over.wait(2 if number == 1 else 0.1)  # the first is old enough for series of its own
+                over.wait(2 if number == 1 else 0.1)  # the first is old enough for run series
             with progress.stage("print", unit="page") as stage:
                 stage.advance(10)
             progress.usage(input_tokens=100, output_tokens=10, cost=0.5)

@@ -1,4 +1,4 @@
-"""The outage drill's program and Collectors, and how what arrived is counted."""
+"""The outage drill's program and Collectors, and functions that count what arrived."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ STARTED, STAGE_STARTED, NOTE, STAGE_ENDED, ENDED = EACH = (
     "progress.stage.ended",
     "progress.operation.ended",
 )
-"""What each operation of `do` says, once each."""
+"""The events of each operation of `do`, once each."""
 BEAT = "progress.process.heartbeat"
 
 Event = tuple[str, str, object, object]
-"""(id, name, attempt, sequence): one event, however often it comes."""
+"""(id, name, attempt, sequence): identifies an event, however often it arrives."""
 
 
 class Drill:
-    """The program, running."""
+    """The running program."""
 
     def __init__(self, endpoint: str, protocol: str = "http/protobuf", **env: str) -> None:
-        """Start it, sending to an endpoint."""
+        """Start it with an endpoint."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         self.process = subprocess.Popen(
             [sys.executable, str(PROGRAM)],
@@ -87,7 +87,7 @@ class Drill:
             self._lines.put(line.strip())
 
     def line(self, word: str) -> None:
-        """Its next line is this word."""
+        """Wait until its next line is this word."""
         try:
             said = self._lines.get(timeout=PATIENCE)
         except Empty:
@@ -95,19 +95,19 @@ class Drill:
         assert said == word
 
     def order(self, order: str) -> None:
-        """Have it do something; it is told, but not necessarily sent, when this returns."""
+        """Send a command. When this returns, the program has executed it, but not necessarily sent its telemetry."""
         assert self.process.stdin is not None
         self.process.stdin.write(order + "\n")
         self.process.stdin.flush()
         self.line("done")
 
     def do(self, prefix: str, count: int, size: int = 0) -> set[str]:
-        """Have it do so many operations; returns their ids."""
+        """Let it run a number of operations, and return their ids."""
         self.order(f"do {prefix} {count} {size}")
         return {f"{prefix}-{number}" for number in range(count)}
 
     def end(self) -> None:
-        """Have it end, and wait for that."""
+        """Let it end, and wait."""
         assert self.process.stdin is not None
         self.process.stdin.write("end\n")
         self.process.stdin.flush()
@@ -116,10 +116,10 @@ class Drill:
 
 
 class Single(Collector):
-    """A Collector with single.yaml, whose backends are other Collectors, and whose own metrics can be read."""
+    """A Collector with single.yaml whose stores are other Collectors, and whose own metrics can be read."""
 
     def __init__(self, binary: Path, folder: Path, backends: dict[str, str], *overlays: Path, **env: str) -> None:
-        """Send the signals of `TEMPO`, `PROMETHEUS` and `LOKI` there."""
+        """Set where the signals of `TEMPO`, `PROMETHEUS` and `LOKI` go."""
         guard, [self.own_port] = free_ports(1)
         weakref.finalize(self, guard.close)
         addresses = {f"OTEL_PROGRESS_{name}": address for name, address in backends.items()}
@@ -131,7 +131,7 @@ class Single(Collector):
         )
 
     def figure(self, name: str, **labels: str) -> float:
-        """The sum of one of its own metrics."""
+        """Return the sum of one of its own metrics."""
         with urlopen(f"http://127.0.0.1:{self.own_port}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
@@ -143,13 +143,13 @@ class Single(Collector):
 
 
 def overlay(path: Path, text: str) -> Path:
-    """A configuration that comes on top of single.yaml."""
+    """Return a configuration that extends single.yaml."""
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def events(logs: Sequence[Log]) -> Counter[Event]:
-    """How often each event of an operation arrived."""
+    """Return how often each event of an operation arrived."""
     known = [(log["event_name"], log["attributes"]) for log in logs]
     return Counter(
         (
@@ -164,34 +164,34 @@ def events(logs: Sequence[Log]) -> Counter[Event]:
 
 
 def doubles(logs: Sequence[Log], ids: set[str]) -> int:
-    """How many events of these operations came more than once, counted each time after the first."""
+    """Return the number of repeated events of these operations, not counting the first of each."""
     return sum(count - 1 for event, count in events(logs).items() if event[0] in ids)
 
 
 def distinct(logs: Sequence[Log]) -> Counter[tuple[str, str]]:
-    """How many different events of each kind came of each operation."""
+    """Return the number of different events of each kind for each operation."""
     return Counter((operation, name) for operation, name, _, _ in events(logs))
 
 
 def whole(ids: set[str]) -> Counter[tuple[str, str]]:
-    """What `do` says of these operations."""
+    """Return the events that `do` sends for these operations."""
     return Counter((operation, event) for operation in ids for event in EACH)
 
 
 def counted(logs: Sequence[Log], ids: set[str]) -> Counter[tuple[str, str]]:
-    """What came of these operations, updates aside: a newer one takes the place of an older one."""
+    """Return what arrived of these operations, without updates, which newer ones replace."""
     return Counter(
         {(id_, event): count for (id_, event), count in distinct(logs).items() if id_ in ids and event in EACH}
     )
 
 
 def spans_of(collector: Collector) -> Counter[tuple[str, str]]:
-    """How often the span of an operation, or of its stage, came: by the id of the operation and the span's name."""
+    """Return how often each span arrived, by operation id and span name."""
     return Counter((str(span["attributes"]["progress.operation.id"]), span["name"]) for span in collector.spans())
 
 
 def dropped(logs: Sequence[Log]) -> dict[str, int]:
-    """What the program says that it dropped, by reason."""
+    """Return what the program dropped, by reason."""
     said: dict[str, Any] = {}
     for log in logs:
         if log["event_name"] == BEAT:
@@ -200,6 +200,6 @@ def dropped(logs: Sequence[Log]) -> dict[str, int]:
 
 
 def arrived(collector: Collector, event: str) -> int:
-    """How many events of this name are in the files; takes less time than to read all of them."""
+    """Return the number of events with this name in the files, faster than reading them all."""
     files = (collector.directory / "otel-data").glob("logs*.jsonl")
     return sum(file.read_bytes().count(f'"eventName":"{event}"'.encode()) for file in files)

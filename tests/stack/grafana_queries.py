@@ -1,4 +1,4 @@
-"""Does with a query of a panel what Grafana does: puts the variables in, asks the data source, gives rows."""
+"""Runs a panel's query as Grafana does: fills in the variables, queries the data source, returns rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Found(NamedTuple):
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
-    """The text with `$name` and `${name}` replaced; a name that isn't known stays."""
+    """Return the text with `$name` and `${name}` replaced; unknown names stay."""
     known = {**BUILT_IN, **variables}
     return re.sub(
         r"\$\{(\w+)\}|\$(\w+)",
@@ -49,7 +49,7 @@ def ask(
     loki: Loki | None,
     tempo: Tempo | None,
 ) -> list[Found]:
-    """What the data source of a query answers to it."""
+    """Return the result of a query from its data source."""
     text = interpolate(query.text, variables)
     assert "$" not in text, text
     now = time.time()
@@ -88,7 +88,7 @@ def _attributes(span: dict[str, object]) -> dict[str, object]:
 
 
 def matches(found: Found, labels: Mapping[str, str], low: float, high: float, line: str) -> bool:
-    """Whether a row is the one that is expected; a label that begins with `~` is a regular expression."""
+    """Return whether a row is the expected one. A label that begins with `~` is a regular expression."""
     for name, wanted in labels.items():
         given = found.labels.get(name, "")
         if not (re.fullmatch(wanted[1:], given) if wanted.startswith("~") else given == wanted):

@@ -1,4 +1,4 @@
-"""A program of a user, run by test_names.py: it has a point of every metric until its input ends."""
+"""A user's program, run by test_names.py, that has a point of every metric until its input ends."""
 
 import sys
 import threading
@@ -9,7 +9,7 @@ over = threading.Event()
 
 
 def moving() -> None:
-    """It counts, and gives heartbeats."""
+    """Count, and send heartbeats."""
     with progress.operation("work", id="moving", total=1_000_000, unit="row", stall_after=60, slow_after=3600) as it:
         with progress.stage("load", unit="row") as stage:
             while not over.wait(0.1):
@@ -20,21 +20,21 @@ def moving() -> None:
 
 
 def stuck() -> None:
-    """It does nothing."""
+    """Do nothing."""
     with progress.operation("work", id="stuck", stall_after=0.5):
         with progress.stage("fetch"):
             over.wait()
 
 
 def waiting() -> None:
-    """It waits for a person."""
+    """Wait for a person."""
     with progress.operation("work", id="waiting"):
         with progress.waiting("approval", overdue_after=3600):
             over.wait()
 
 
 def family() -> None:
-    """It has a child."""
+    """Run with a child."""
     with progress.operation("work", id="parent"), progress.operation("work", id="child"):
         over.wait()
 

@@ -1,4 +1,4 @@
-"""The programs that tests run: found, never built or installed. Without them a test is skipped, which in CI is a failure."""
+"""Finds the programs that tests run, without building or installing them. A missing one skips the test, and fails in CI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import build
 
 
 def built(name: str) -> Path:
-    """A program of `build.py`, or one that the environment names."""
+    """Return a program of `build.py`, or one that the environment names."""
     try:
         found = build.binary(name)
     except build.BuildError as error:
@@ -22,7 +22,7 @@ def built(name: str) -> Path:
 
 
 def installed(*names: str) -> Path:
-    """A program of the system, by the first of these names that is there."""
+    """Return a program of the system: the first of these names that exists."""
     for name in names:
         if found := shutil.which(name):
             return Path(found)

@@ -1,4 +1,4 @@
-"""Turns the OTLP JSON lines of the Collector's file exporter into flat, plain Python values."""
+"""Converts the OTLP JSON lines of the Collector's file exporter to flat, plain Python values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Value: TypeAlias = "str | bool | int | float | bytes | list[Value] | dict[str, Value] | None"
 Attributes: TypeAlias = "dict[str, Value]"
 
-# Where a request starts. A quote inside a JSON string is escaped, so nothing else can look like this.
+# The start of a request. A quote inside a JSON string is escaped, so nothing else can match.
 _START = re.compile(r'(?=\{"resource(?:Logs|Spans|Metrics)":)')
 
 _SPAN_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
@@ -30,7 +30,7 @@ _METRIC_KINDS = {
 
 
 class Log(TypedDict):
-    """A log record; times are nanoseconds since 1970, ids are hex and empty when there is none."""
+    """A log record; times are nanoseconds since 1970, ids are hex, and empty if missing."""
 
     event_name: str
     time_unix_nano: int
@@ -91,7 +91,7 @@ class Exemplar(TypedDict):
 
 
 class MetricPoint(TypedDict):
-    """A metric's data point.
+    """A data point of a metric.
 
     `kind` is gauge, sum, histogram, exponential_histogram or summary; `temporality` is delta or
     cumulative, and empty where the kind has none. `value` is None for the last three kinds, `count` and
@@ -118,7 +118,7 @@ class MetricPoint(TypedDict):
 
 
 def requests(text: str) -> list[dict[str, Any]]:
-    """Return the whole requests in the text; those that a kill cut off, anywhere in it, are left out."""
+    """Return the complete requests in the text, without those that a kill truncated."""
     found = []
     for part in _START.split(text):
         with contextlib.suppress(ValueError):
@@ -127,7 +127,7 @@ def requests(text: str) -> list[dict[str, Any]]:
 
 
 def logs(text: str) -> list[Log]:
-    """Return the log records in the text, in the order of arrival."""
+    """Return the log records in the text, in order of arrival."""
     return [
         Log(
             event_name=raw.get("eventName", ""),
@@ -147,7 +147,7 @@ def logs(text: str) -> list[Log]:
 
 
 def spans(text: str) -> list[Span]:
-    """Return the spans in the text, in the order of arrival."""
+    """Return the spans in the text, in order of arrival."""
     return [
         Span(
             name=raw.get("name", ""),
@@ -184,7 +184,7 @@ def spans(text: str) -> list[Span]:
 
 
 def metric_points(text: str) -> list[MetricPoint]:
-    """Return the data points in the text, in the order of arrival."""
+    """Return the data points in the text, in order of arrival."""
     return [
         _point(point, metric, raw_kind, resource, scope)
         for resource, scope, metric in _records(text, "resourceMetrics", "scopeMetrics", "metrics")

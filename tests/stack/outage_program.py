@@ -1,4 +1,4 @@
-"""A program of a user, run by the outage drill: what it does is told line by line, so that all can be counted.
+"""A user's program, run by the outage drill, that executes commands line by line, so that everything can be counted.
 
 `do PREFIX N SIZE`: N operations, one after the other, each with a stage, a note, and SIZE attributes of 250 characters.
 `start PREFIX N SIZE`: N operations with such attributes that go on until `finish`.

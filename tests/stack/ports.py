@@ -1,4 +1,4 @@
-"""Loopback ports for servers of a test, which nobody else takes while the test lasts."""
+"""Loopback ports for servers of a test, reserved while the test lasts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import contextlib
 import random
 import socket
 
-# Below the ports that systems give to outgoing connections, and above those of the Collectors of other tests. The
-# first port of each block is held by the caller, so that no other test, in this process or another, takes the rest.
+# Below the ephemeral port range, and above the ports of the Collectors of other tests. The caller holds the first
+# port of each block, so that no other test, in this process or another, takes the rest.
 _BLOCK = 6
 _BLOCKS = range(16_000, 20_000 - _BLOCK, _BLOCK)
 
 
 def free_ports(count: int) -> tuple[socket.socket, list[int]]:
-    """Return a socket that must be held as long as the ports are in use, and the ports: five at the most.
+    """Return a socket to hold as long as the ports are in use, and up to five ports.
 
     Raises:
         OSError: There are none left.
     """
-    # Not the shared generator: test runners seed it, and parallel workers would try the same blocks.
+    # Not the shared generator: test runners seed it, so parallel workers would try the same blocks.
     for block in random.SystemRandom().sample(_BLOCKS, k=len(_BLOCKS)):
         ports = [block + offset for offset in range(1, count + 1)]
         with contextlib.ExitStack() as probes:

@@ -1,4 +1,4 @@
-"""A program of a user, run by test_sdk.py against the real Collector. It needs nothing but otel-progress.
+"""A user's program, run by test_sdk.py against the real Collector. It needs only otel-progress.
 
 `work ID`: an operation with stages that waits for lines on its input: words to say, the first of
 which names a stage, or `end`.

@@ -1,4 +1,4 @@
-"""Real Jaeger and VictoriaLogs for a test: traces and log events as the stack of Apache-2.0 programs keeps them."""
+"""Real Jaeger and VictoriaLogs for a test: stores of traces and log events under the Apache-2.0 licence."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
 
 class JaegerSpan(NamedTuple):
-    """A span as Jaeger has it, with what it says of its times and events."""
+    """A span as stored in Jaeger, with Jaeger's warnings."""
 
     span: Span
     warnings: list[str]
     event_attributes: list[dict[str, Any]]
-    """Of each event, in order, with its name under `event`."""
+    """The attributes of each event, in order, with its name under `event`."""
 
 
 class Jaeger(Backend):
-    """A Jaeger 2 of one process, with local disk, that takes spans by OTLP/HTTP."""
+    """A single-process Jaeger 2 with local disk that receives spans over OTLP/HTTP."""
 
     name = "jaeger"
     ready_path = "/api/services"
     ports = 4
 
     def __init__(self, binary: Path, directory: Path, *, config: Path | None = None) -> None:
-        """Choose its ports; the configuration is the one that users get."""
+        """Choose its ports; the configuration is the shipped one."""
         super().__init__(binary, directory, config=config or CONFIGS / "stores" / "jaeger.yaml")
 
     @property
     def otlp_endpoint(self) -> str:
-        """The base to which an OTLP/HTTP exporter adds /v1/traces."""
+        """The base URL to which an OTLP/HTTP exporter adds /v1/traces."""
         return f"http://127.0.0.1:{self._ports[1]}"
 
     def command(self) -> Sequence[str]:
@@ -57,15 +57,15 @@ class Jaeger(Backend):
         ports = {
             f"OTEL_PROGRESS_JAEGER_{name}": f"127.0.0.1:{port}" for name, port in zip(names, self._ports, strict=True)
         }
-        # Else it traces itself, and sends that to port 4317 of this machine.
+        # Otherwise it traces itself, and sends that to port 4317 of this machine.
         return {**ports, "OTEL_PROGRESS_JAEGER_DATA": str(self.data), "OTEL_TRACES_SAMPLER": "always_off"}
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Send one request of spans, as OTLP/JSON."""
+        """Send a request with spans, as OTLP/JSON."""
         self.post(f"{self.otlp_endpoint}/v1/traces", request)
 
     def trace(self, trace_id: str) -> list[JaegerSpan]:
-        """Return the spans of a trace, or none when it is unknown."""
+        """Return the spans of a trace, or none if it is unknown."""
         status, body = self._request("GET", self.endpoint, f"/api/traces/{trace_id}")
         if status == http.client.NOT_FOUND:
             return []
@@ -74,14 +74,14 @@ class Jaeger(Backend):
         return [span for trace in json.loads(body)["data"] for span in _spans(trace)]
 
     def search(self, service: str, **tags: str) -> list[list[JaegerSpan]]:
-        """Return the traces of the last hour with a span that has these tags; `__` in a name stands for a dot."""
+        """Return the traces of the last hour with a span that has these tags; `__` in a name means a dot."""
         asked = json.dumps({name.replace("__", "."): value for name, value in tags.items()})
         found = self.get("/api/traces", service=service, tags=asked, lookback="1h", limit=1000)
         return [_spans(trace) for trace in found["data"]]
 
 
 class VictoriaLogs(Backend):
-    """A VictoriaLogs of one process, with local disk, that takes log records by OTLP/HTTP."""
+    """A single-process VictoriaLogs with local disk that receives log records over OTLP/HTTP."""
 
     name = "victorialogs"
     ready_path = "/health"
@@ -93,7 +93,7 @@ class VictoriaLogs(Backend):
 
     @property
     def otlp_endpoint(self) -> str:
-        """The base to which an OTLP/HTTP exporter adds /v1/logs."""
+        """The base URL to which an OTLP/HTTP exporter adds /v1/logs."""
         return f"{self.endpoint}/insert/opentelemetry"
 
     def command(self) -> Sequence[str]:
@@ -103,13 +103,13 @@ class VictoriaLogs(Backend):
             f"-httpListenAddr=127.0.0.1:{self._ports[0]}",
             f"-storageDataPath={self.data}",
             "-retentionPeriod=14d",
-            # What is younger is lost when it is killed.
+            # A kill loses younger data.
             "-inmemoryDataFlushInterval=1s",
             "-loggerLevel=WARN",
         ]
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Send one request of log records, given as OTLP/JSON; it reads protobuf alone."""
+        """Send a request with log records, given as OTLP/JSON, in protobuf, the only format that it reads."""
         copied = copy.deepcopy(dict(request))
         for record in (
             record
@@ -128,11 +128,11 @@ class VictoriaLogs(Backend):
             raise BackendError(f"victorialogs answered {status}: {answer.decode(errors='replace')}")
 
     def written(self) -> bool:
-        """Whether anything that it took is on its disk, with its index; it writes each second."""
+        """Return whether received data is on its disk, with its index; it writes each second."""
         return all(list(self.data.glob(f"partitions/*/{kind}/*/metadata.json")) for kind in ("datadb", "indexdb"))
 
     def count(self, logsql: str, what: str = "count()") -> float:
-        """Return how many records a LogsQL query finds, or another figure of LogsQL about them."""
+        """Return the number of records that match a LogsQL query, or another LogsQL statistic."""
         path = f"/select/logsql/query?{urlencode({'query': f'{logsql} | stats {what} as found'})}"
         status, body = self._request("GET", self.endpoint, path)
         if status != http.client.OK:
@@ -140,7 +140,7 @@ class VictoriaLogs(Backend):
         return float(json.loads(body)["found"])
 
     def query(self, logsql: str) -> list[Line]:
-        """Return the records that a LogsQL query finds, the oldest first."""
+        """Return the records that match a LogsQL query, oldest first."""
         path = f"/select/logsql/query?{urlencode({'query': f'{logsql} | sort by (_time)'})}"
         status, body = self._request("GET", self.endpoint, path)
         if status != http.client.OK:

@@ -1,4 +1,4 @@
-"""The alert rules with the real Collector, Prometheus and Alertmanager: what a webhook receives, and what it doesn't."""
+"""The alert rules with the real Collector, Prometheus and Alertmanager: what a webhook receives, and what it does not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("alert_program.py")
 ALERTMANAGER = ROOT / "grafana" / "alerts" / "alertmanager.yaml"
 SPEED = 20
-"""All times of the rules, Prometheus and Alertmanager are divided by this."""
+"""The divisor of all times of the rules, Prometheus and Alertmanager."""
 WINDOW = 180 / SPEED
 PATIENCE = 60.0
 
@@ -43,7 +43,7 @@ _spec.loader.exec_module(demo)
 
 
 class Webhook:
-    """Takes what Alertmanager sends."""
+    """Receives the requests of Alertmanager."""
 
     def __init__(self) -> None:
         """Listen on a free port."""
@@ -74,7 +74,7 @@ class Webhook:
         self.thread.join()
 
     def seen(self, status: str, name: str, operation: str) -> list[dict[str, Any]]:
-        """The alerts of this name about an operation."""
+        """Return the alerts of this name about an operation."""
         return [
             alert
             for alert in list(self.alerts)
@@ -85,16 +85,16 @@ class Webhook:
 
 
 class Stack:
-    """The programs, running, and what the webhook received."""
+    """The running programs, and what the webhook received."""
 
     def __init__(self, ports: dict[str, str], webhook: Webhook, folder: Path) -> None:
-        """Know where they are."""
+        """Keep the addresses of the programs."""
         self.ports = ports
         self.webhook = webhook
         self.folder = folder
 
     def wait_for(self, what: Callable[[], Any]) -> Any:
-        """What it returns, as soon as that is true."""
+        """Return the result of a function as soon as it is true."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             if found := what():
@@ -105,7 +105,7 @@ class Stack:
         raise AssertionError(f"waited {PATIENCE:g} s in vain; received {names}\n{logs}")
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """What Prometheus answers."""
+        """Return Prometheus's response."""
         with urlopen(
             f"http://127.0.0.1:{self.ports['9090']}/api/v1/query?query={quote(expression)}", timeout=10
         ) as got:
@@ -114,12 +114,12 @@ class Stack:
         return found
 
     def all_come_through(self) -> bool:
-        """Whether the rules see a working Collector, as they did for the whole of a window."""
+        """Return whether the rules saw a working Collector for a whole window."""
         return bool(self.query("min_over_time(collector:progress_works:count[5m]) == 1"))
 
 
 class Run:
-    """The program, running one operation."""
+    """The running program with one operation."""
 
     def __init__(self, stack: Stack, operation: str) -> None:
         """Start it."""
@@ -153,26 +153,26 @@ class Run:
         assert self.process.stdout.readline().strip() == word
 
     def tell(self, order: str) -> None:
-        """Say what it shall do."""
+        """Send it a command."""
         assert self.process.stdin is not None
         self.process.stdin.write(order + "\n")
         self.process.stdin.flush()
 
     def end(self) -> None:
-        """Have its operation end, and wait for its exit."""
+        """End its operation, and wait for its exit."""
         self.tell("end")
         self._line("ended")
         assert self.process.wait(20) == 0
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill it."""
         self.process.kill()
         self.process.wait(20)
 
 
 @pytest.fixture(scope="module")
 def stack(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The programs, with the rules and the routing as they are shipped, but faster."""
+    """Return the programs with the shipped rules and routing, accelerated."""
     for name in ("prometheus", "prometheus-alertmanager"):
         installed(name)
     folder = tmp_path_factory.mktemp("alerts")
@@ -190,7 +190,7 @@ def stack(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def test_killed(stack: Stack) -> None:
-    """The alert about a run that was killed arrives: it is not heard from. Of a run beside it nothing is said."""
+    """A killed run alerts as not heard from; a run beside it does not alert."""
     with Run(stack, "victim") as victim, Run(stack, "bystander") as bystander:
         series = 'progress_run_active{progress_operation_id=~"victim|bystander"} == 1'
         stack.wait_for(lambda: len(stack.query(series)) == 2)
@@ -206,7 +206,7 @@ def test_killed(stack: Stack) -> None:
 
 
 def test_stuck(stack: Stack) -> None:
-    """The alert about a stuck run arrives with the line of code, and is resolved when it moves again."""
+    """A stuck run alerts with the line of code, and the alert is resolved when the run recovers."""
     with Run(stack, "hanging") as run:
         stack.wait_for(lambda: stack.query('progress_run_active{progress_operation_id="hanging"} == 1'))
         run.tell("hang")
@@ -219,13 +219,13 @@ def test_stuck(stack: Stack) -> None:
         run.tell("move")
         stack.wait_for(lambda: stack.webhook.seen("resolved", "OperationStuck", "hanging"))
         run.end()
-    # The name, too, was stuck; but a run of it was named, so nobody is told that there is one.
+    # The name was stuck too, but an alert names a run of it, so the alert for the name is not sent.
     names = [it["labels"] for it in stack.webhook.alerts if it["labels"].get("progress_operation_name") == "import"]
     assert "StuckByName" not in {it["alertname"] for it in names}
 
 
 def test_finished(stack: Stack) -> None:
-    """A run that finished is never heard of at the webhook, although its series are long gone."""
+    """A finished run never alerts, although its series ended long ago."""
     with Run(stack, "good") as run:
         active = 'run:progress_active:last6h{progress_operation_id="good"}'
         stack.wait_for(lambda: stack.query(f"{active} == 1"))
@@ -233,7 +233,7 @@ def test_finished(stack: Stack) -> None:
     stack.wait_for(lambda: stack.query(f"{active} == 0"))
     gone = 'present_over_time(progress_run_active{progress_operation_id="good"}[%dms])'
     window = round(WINDOW * 1000)
-    # Twice the time after which one that was killed would be told of: the window, the `for`, the group.
+    # Twice the time after which a killed run would alert: the window, the `for`, the group.
     stack.wait_for(lambda: not stack.query(gone % (2 * window)))
     assert stack.query(f"{active} == 0")
     assert not [it for it in stack.webhook.alerts if it["labels"].get("progress_operation_id") == "good"]
@@ -241,14 +241,14 @@ def test_finished(stack: Stack) -> None:
 
 
 def alert(name: str, number: int | None = None, **labels: str) -> dict[str, Any]:
-    """An alert as Prometheus sends it."""
+    """Return an alert as Prometheus sends it."""
     run = {} if number is None else {"progress_operation_id": f"r{number}"}
     who = {"job": "work", "instance": "a", "progress_operation_name": "many", "severity": "critical"}
     return {"labels": {"alertname": name, **who, **run, **labels}, "annotations": {}}
 
 
 def test_many_are_one_message(stack: Stack) -> None:
-    """200 stuck runs of a name are few messages; of a run only the worst is told, and its name only where no run is."""
+    """200 stuck runs of a name are few messages; of a run only the worst alert is sent, and its name's only without one."""
     stuck = [alert("OperationStuck", number) for number in range(200)]
     slow = [alert("OperationSlow", number, severity="warning") for number in range(200)]
     more = [alert("OperationLost", 0), alert("StuckByName"), alert("StuckByName", progress_operation_name="other")]
@@ -270,7 +270,7 @@ def test_many_are_one_message(stack: Stack) -> None:
 
 
 def test_demo(collector_binary: Path) -> None:
-    """The example, faster: the alert arrives at its webhook with the line at which its job hangs."""
+    """The accelerated example: the alert arrives at its webhook with the line at which its job hangs."""
     installed("prometheus")
     examples = ROOT / "examples" / "alerting"
     command = [sys.executable, str(examples / "demo.py"), str(collector_binary), "20"]

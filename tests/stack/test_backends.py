@@ -1,4 +1,4 @@
-"""The backends the tests stand on: with our configurations they take what is sent by OTLP, and answer queries."""
+"""The stores that the tests use receive OTLP with our configurations, and answer queries."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tempo(tmp_path: Path) -> Iterator[Tempo]:
 
 
 def attributes(**values: str | float) -> list[dict[str, Any]]:
-    """Return OTLP/JSON attributes; `__` in a name stands for a dot."""
+    """Return OTLP/JSON attributes; `__` in a name means a dot."""
     return [
         {
             "key": name.replace("__", "."),
@@ -69,7 +69,7 @@ def record(event: str, moment: float, **more: Any) -> dict[str, Any]:
 
 
 def spans(trace: str, *names: str, seconds: float = 1, **labels: str) -> dict[str, Any]:
-    """Return a request with spans that just ended; the first is the root."""
+    """Return a request with spans that just ended; the first one is the root."""
     end = time.time()
     ids = [secrets.token_hex(8) for _ in names]
     made = [
@@ -94,7 +94,7 @@ class TestPrometheus:
     """Metrics by OTLP, and PromQL."""
 
     def test_gauge_has_the_names_that_rules_know(self, prometheus: Prometheus) -> None:
-        """Dots are underscores, the unit is a suffix, and the service's name and instance are job and instance."""
+        """Dots become underscores, the unit is a suffix, and the service's name and instance are job and instance."""
         now = time.time()
         prometheus.send(gauge("progress.run.idle", 7, now, "s", progress__operation__name="import"))
         [sample] = prometheus.wait_for(lambda: prometheus.query("progress_run_idle_seconds"))
@@ -108,7 +108,7 @@ class TestPrometheus:
         }
 
     def test_old_points_are_taken_after_new_ones(self, prometheus: Prometheus) -> None:
-        """What waited in a queue during an outage of hours fills the gap."""
+        """Data that was queued during an outage of hours fills the gap."""
         now = time.time()
         prometheus.send(gauge("progress.run.active", 1, now))
         prometheus.send(gauge("progress.run.active", 0, now - 5 * 3600))
@@ -118,7 +118,7 @@ class TestPrometheus:
         assert ranged.value == 1
 
     def test_rejected_points_are_an_error(self, prometheus: Prometheus) -> None:
-        """A point that is older than the window is not silently lost."""
+        """A point that is older than the window is refused visibly."""
         now = time.time()
         prometheus.send(gauge("progress.run.active", 1, now))
         with pytest.raises(BackendError, match="answered 4"):
@@ -150,7 +150,7 @@ class TestLoki:
         assert loki.labels() == ["service_name"]
 
     def test_event_name_is_not_kept(self, loki: Loki) -> None:
-        """Loki drops the event_name of a record: who sends to it must put it into an attribute as well."""
+        """Loki drops the event_name of a record, so senders must also put it into an attribute."""
         now = time.time()
         loki.send(record("progress.noted", now, body={"stringValue": "bare"}))
         loki.send(record("progress.noted", now, attributes=attributes(event_name="progress.noted")))
@@ -168,7 +168,7 @@ class TestLoki:
         assert many.items() <= line.labels.items()
 
     def test_events_are_counted_by_operation(self, loki: Loki) -> None:
-        """A metric query over structured metadata gives a number each."""
+        """A metric query over structured metadata returns numbers."""
         for number in range(3):
             name = "import" if number else "export"
             loki.send(record("progress.updated", time.time(), attributes=attributes(progress__operation__name=name)))
@@ -199,7 +199,7 @@ class TestTempo:
         assert fetch.status == "STATUS_CODE_ERROR"
 
     def test_stage_is_found_before_its_operation_ends(self, tempo: Tempo) -> None:
-        """TraceQL finds a span whose root has not come, within seconds."""
+        """TraceQL finds a span without its root within seconds."""
         trace = secrets.token_hex(16)
         request = spans(trace, "import", "fetch", progress__operation__name="import")
         del request["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
@@ -211,7 +211,7 @@ class TestTempo:
         assert tempo.search('{ name = "fetch" && span.progress.operation.name = "export" }') == []
 
     def test_trace_with_thousands_of_stages_is_whole(self, tempo: Tempo) -> None:
-        """A trace of more than 5 MB, Tempo's own limit, is kept in full."""
+        """A trace of more than 5 MB, Tempo's default limit, is kept whole."""
         trace = secrets.token_hex(16)
         names = [f"stage-{number}" for number in range(1000)]
         for _ in range(6):
@@ -242,10 +242,10 @@ class TestTempo:
     [Prometheus, pytest.param(Loki, marks=pytest.mark.loki), pytest.param(Tempo, marks=pytest.mark.tempo)],
 )
 class TestBackend:
-    """What all have in common."""
+    """Tests common to all stores."""
 
     def test_data_outlive_a_kill(self, kind: type[B], tmp_path: Path) -> None:
-        """What was acknowledged is still there after SIGKILL and a new start, at the same address."""
+        """Acknowledged data survives SIGKILL and a restart at the same address."""
         trace = secrets.token_hex(16)
         with kind(built(kind.name), tmp_path / "one") as backend:
             if isinstance(backend, Prometheus):
@@ -268,7 +268,7 @@ class TestBackend:
                 backend.wait_for(lambda: backend.trace(trace))
 
     def test_bad_configuration_is_reported(self, kind: type[B], tmp_path: Path) -> None:
-        """The error has what the program said."""
+        """The error has the program's output."""
         config = tmp_path / "bad.yaml"
         config.write_text("no_such_key: 1\n", encoding="utf-8")
         backend: Backend = kind(built(kind.name), tmp_path / "bad", config=config)
@@ -277,7 +277,7 @@ class TestBackend:
         assert backend.pid is None
 
     def test_query_that_is_wrong_is_an_error(self, kind: type[B], tmp_path: Path) -> None:
-        """A query that doesn't parse is told, with the server's words."""
+        """A query that does not parse fails with the server's message."""
         with kind(built(kind.name), tmp_path / "one") as backend:
             with pytest.raises(BackendError, match=r"answered 400 .*pars"):
                 backend.search("{ no") if isinstance(backend, Tempo) else backend.query("sum(no")

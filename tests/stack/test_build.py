@@ -1,4 +1,4 @@
-"""The build of the programs that tests run against: what it takes from a module, and what it says when it can't."""
+"""The build of the programs that tests run against: what it takes from a module, and what it reports if it fails."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ WORDS = {
 
 
 def publish(proxy: Path, module: str, version: str, files: dict[str, str]) -> None:
-    """Put a module into a folder that serves as a module proxy."""
+    """Put a module into a directory that serves as a module proxy."""
     folder = proxy / module / "@v"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "list").write_text(f"{version}\n", encoding="utf-8")
@@ -62,7 +62,7 @@ def publish(proxy: Path, module: str, version: str, files: dict[str, str]) -> No
 
 @pytest.fixture
 def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of a module proxy with the module of HELLO; caches are empty, and nothing else is reached."""
+    """Return the directory of a module proxy with HELLO; caches are empty, and nothing else is reachable."""
     try:
         go = build.find_go(HELLO.go)
     except build.NoGoError as error:
@@ -70,14 +70,14 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "proxy"
     publish(folder, "example.com/hello", "v1.0.0", SOURCES)
     publish(folder, "example.com/hello/words", "v0.1.0", WORDS)
-    # Go's own build cache, which depends on XDG_CACHE_HOME too, stays: Go's library is compiled there.
+    # Go's own build cache, which also depends on XDG_CACHE_HOME, stays: Go's library is compiled there.
     asked = subprocess.run([go, "env", "GOCACHE"], cwd="/", capture_output=True, text=True, check=True)
     monkeypatch.setenv("GOCACHE", asked.stdout.strip())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("GOPROXY", folder.as_uri())
     monkeypatch.setenv("GONOSUMDB", "*")
     monkeypatch.setenv("GOSUMDB", "off")
-    # The module cache is read-only by default, which keeps the folder of the test from being removed.
+    # The module cache is read-only by default, so the directory of the test could not be removed.
     monkeypatch.setenv("GOFLAGS", "-modcacherw")
     monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
     monkeypatch.setitem(build.PARTS, "hello", HELLO)
@@ -86,7 +86,7 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*names: str, path: Path, cache: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the script with nothing but this folder on PATH."""
+    """Run the script with only this directory on PATH."""
     return subprocess.run(
         [sys.executable, str(build.__file__), *names],
         env={"PATH": str(path), "XDG_CACHE_HOME": str(cache), **env},
@@ -105,7 +105,7 @@ def put(program: Path) -> Path:
 
 
 def test_program_is_built_of_its_module(proxy: Path) -> None:
-    """It takes a folder's replacement as the module that it is, carries its version, and lies in the cache."""
+    """A replacement by a directory becomes its own module with its version, and the program is in the cache."""
     assert build.binary("hello") is None
     program = build.build("hello")
     assert program == build.binary("hello") == build.target("hello")
@@ -116,7 +116,7 @@ def test_program_is_built_of_its_module(proxy: Path) -> None:
 
 
 def test_builds_at_once_give_one_program(proxy: Path) -> None:
-    """Two builds of the same part at once both end well, with the same program."""
+    """Two simultaneous builds of the same part both succeed, with the same program."""
     found: list[Path] = []
     threads = [threading.Thread(target=lambda: found.append(build.build("hello"))) for _ in range(2)]
     for thread in threads:
@@ -128,7 +128,7 @@ def test_builds_at_once_give_one_program(proxy: Path) -> None:
 
 
 def test_code_that_does_not_compile_is_an_error(proxy: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The build says what failed, shows Go's own words, and leaves nothing."""
+    """A failed build reports what failed with Go's own message, and leaves nothing."""
     publish(proxy, "example.com/hello/words", "v0.1.0", {**WORDS, "words.go": "package words\n"})
     with pytest.raises(build.BuildError, match="Hello: the build failed"):
         build.build("hello")
@@ -139,7 +139,7 @@ def test_code_that_does_not_compile_is_an_error(proxy: Path, capfd: pytest.Captu
 def test_module_that_is_not_served_is_unavailable(
     proxy: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It names the module, the proxy's words and the way out."""
+    """It reports the module, the proxy's message and the workaround."""
     monkeypatch.setitem(build.PARTS, "hello", dataclasses.replace(HELLO, module_version="v1.0.1"))
     with pytest.raises(build.BuildError, match=r"example.com/hello@v1.0.1 .*OTEL_PROGRESS_HELLO_BINARY") as raised:
         build.build("hello")
@@ -150,7 +150,7 @@ def test_module_that_is_not_served_is_unavailable(
 
 
 def test_part_that_exists_is_not_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any Go its path is printed, the Collector's last."""
+    """Without Go it prints the expected path, the Collector's last."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     programs = [put(build.target(name)) for name in ("jaeger", build.COLLECTOR)]
     done = run(build.COLLECTOR, "jaeger", path=tmp_path, cache=tmp_path)
@@ -158,7 +158,7 @@ def test_part_that_exists_is_not_built_again(tmp_path: Path, monkeypatch: pytest
 
 
 def test_own_program_is_taken(tmp_path: Path) -> None:
-    """A program that the environment names is used instead of ours; a wrong path is an error, not a build."""
+    """A program that the environment names replaces ours; a wrong path is an error, not a build."""
     own = put(tmp_path / "bin" / "own-jaeger")
     done = run("jaeger", path=tmp_path, cache=tmp_path, OTEL_PROGRESS_JAEGER_BINARY=str(own))
     assert (done.returncode, done.stdout) == (0, f"{own}\n")
@@ -169,7 +169,7 @@ def test_own_program_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", build.GIVEN)
 def test_given_program_is_never_built(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loki and Tempo are taken where the environment names them; the build doesn't know them."""
+    """Loki and Tempo run only if the environment names them; the build does not know them."""
     assert name not in build.NAMES
     variable = f"OTEL_PROGRESS_{name.upper()}_BINARY"
     monkeypatch.delenv(variable, raising=False)
@@ -181,13 +181,13 @@ def test_given_program_is_never_built(name: str, tmp_path: Path, monkeypatch: py
 
 
 def test_nothing_under_the_agpl_is_built() -> None:
-    """Of what is made of modules or comes by npm nothing is Grafana's but the grammars, which are under the Apache licence."""
+    """Nothing that is built from modules or npm is Grafana's, except the grammars, which have the Apache licence."""
     made_of = build.MANIFEST.read_text(encoding="utf-8") + "".join(part.module for part in build.PARTS.values())
     assert "github.com/grafana" not in made_of
 
 
 def test_unknown_part_is_an_error(tmp_path: Path) -> None:
-    """A name that there is not exits with 1 and shows the names that there are."""
+    """An unknown name exits with 1 and lists the known names."""
     done = run("grafana", path=tmp_path, cache=tmp_path)
     assert done.returncode == build.EXIT_FAILED
     assert "grafana" in done.stderr
@@ -196,7 +196,7 @@ def test_unknown_part_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", list(build.PARTS))
 def test_change_of_a_part_leads_to_a_new_build(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder of a program depends on everything that it is made of."""
+    """The directory of a program depends on everything that it is made of."""
     before = build.target(name)
     for change in ({"version": "0.0.0"}, {"module_version": "v0.0.0"}, {"tags": "other"}, {"package": "cmd/other"}):
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The Collector the tests stand on: what is sent arrives, and our configurations keep their promises."""
+"""The Collector that the tests use: sent data arrives, and our configurations keep their promises."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCOPE = {"name": "tests.stack"}
 
 
 def send(endpoint: str, signal: str, request: dict[str, Any]) -> None:
-    """Send one OTLP/JSON request and expect that it is taken."""
+    """Send an OTLP/JSON request, and require that it is accepted."""
     connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=10)
     try:
         connection.request("POST", f"/v1/{signal}", json.dumps(request), {"Content-Type": "application/json"})
@@ -48,7 +48,7 @@ def send_log(endpoint: str, name: str, **more: Any) -> None:
 
 
 def names(collector: Collector) -> list[str]:
-    """Return the names of the log events that arrived."""
+    """Return the names of the received log events."""
     return [log["event_name"] for log in collector.logs()]
 
 
@@ -192,7 +192,7 @@ def test_metrics_arrive(collector: Collector) -> None:
 
 
 def test_grpc_endpoint_speaks_http2(collector: Collector) -> None:
-    """Something that speaks HTTP/2 listens on the gRPC endpoint."""
+    """A server that speaks HTTP/2 listens on the gRPC endpoint."""
     address = urlsplit(collector.grpc_endpoint)
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
     with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=10) as connection:
@@ -203,7 +203,7 @@ def test_grpc_endpoint_speaks_http2(collector: Collector) -> None:
 
 
 def test_restart_keeps_what_arrived(collector: Collector) -> None:
-    """After a stop and a start, on the same ports, old and new records are there."""
+    """After a restart on the same ports, old and new records are there."""
     endpoint = collector.http_endpoint
     send_log(endpoint, "before")
     collector.stop()
@@ -228,7 +228,7 @@ def test_kill_loses_nothing_acknowledged(collector: Collector) -> None:
 
 
 def test_half_written_line_is_left_out(collector: Collector) -> None:
-    """A line that was cut off harms neither the lines before it nor those after it."""
+    """A truncated line harms neither the lines before it nor those after it."""
     send_log(collector.http_endpoint, "before")
     collector.kill()
     [file] = collector.directory.rglob("logs.jsonl")
@@ -244,7 +244,7 @@ def test_half_written_line_is_left_out(collector: Collector) -> None:
 
 
 def test_wait_for_says_what_arrived(collector: Collector) -> None:
-    """A wait in vain ends in time, and says how much had arrived."""
+    """A wait that fails ends in time, and reports how much arrived."""
     send_log(collector.http_endpoint, "only")
     started = time.monotonic()
     with pytest.raises(AssertionError, match=r"1 logs, 0 spans, 0 metric points"):
@@ -253,14 +253,14 @@ def test_wait_for_says_what_arrived(collector: Collector) -> None:
 
 
 def test_bad_configuration_is_reported(collector_binary: Path, tmp_path: Path) -> None:
-    """A Collector that can't start says why, at once."""
+    """A Collector that cannot start reports the reason at once."""
     forwarder = Collector(collector_binary, tmp_path, configs=[LOCAL, FORWARD], env={"OTEL_PROGRESS_FORWARD": ""})
     with pytest.raises(CollectorError, match="endpoint must be specified"):
         forwarder.start()
 
 
 def test_forward_survives_outage_and_kill(collector_binary: Path, tmp_path: Path) -> None:
-    """With forward.yaml, what came in while the other end was away arrives there later, in spite of a kill."""
+    """With forward.yaml, data from an outage of the other Collector arrives later, in spite of a kill."""
     backend = Collector(collector_binary, tmp_path / "backend")
     forwarder = Collector(
         collector_binary,
@@ -275,13 +275,13 @@ def test_forward_survives_outage_and_kill(collector_binary: Path, tmp_path: Path
         forwarder.kill()
         forwarder.start()
         with backend:
-            # An unfinished request is sent again, so an event may come twice, but none may be missing.
+            # An unfinished request is sent again, so an event may arrive twice, but none may be missing.
             backend.wait_for(lambda: set(names(backend)) >= set(expected))
         assert names(forwarder) == expected
 
 
 def test_build_without_go_says_what_to_do(tmp_path: Path) -> None:
-    """Without Go and without a binary the build exits with 3 and names the way out."""
+    """Without Go and without a binary the build exits with 3 and names the workaround."""
     done = subprocess.run(
         [sys.executable, str(build.__file__)],
         env={"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)},

@@ -1,4 +1,4 @@
-"""compose.yaml: a valid file that opens nothing to others, and whose commands and configurations work together."""
+"""compose.yaml is valid and reachable only from this machine, and its commands and configurations work together."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("compose")]
 
 NATIVE = ("prometheus", "tempo", "loki", "alertmanager", "collector")
-"""The services that run here, in the order in which they are started; Grafana doesn't."""
+"""The services that run here, in starting order; Grafana does not run."""
 
 
 @pytest.fixture(scope="module")
 def model() -> dict[str, Any]:
-    """What compose.yaml says, with all profiles."""
+    """Return the content of compose.yaml, with all profiles."""
     program = built("compose")
     try:
         return compose.model(program)
@@ -39,7 +39,7 @@ def model() -> dict[str, Any]:
 
 
 def test_file_is_valid_and_pinned(model: dict[str, Any]) -> None:
-    """Compose's own reader takes the file; each image has a version; the demo comes only when it is asked for."""
+    """Compose's own parser accepts the file; each image has a version; the demo starts only with its profile."""
     for name, service in model["services"].items():
         version = service["image"].partition(":")[2]
         assert re.fullmatch(r"v?\d+\.\d+.*", version), name
@@ -49,7 +49,7 @@ def test_file_is_valid_and_pinned(model: dict[str, Any]) -> None:
 
 
 def test_nothing_is_open_to_others(model: dict[str, Any]) -> None:
-    """Every port is published on the loopback address alone, and Grafana has no user that has a password."""
+    """Every port is published only on the loopback address, and Grafana has no user with a password."""
     for name, service in model["services"].items():
         assert {port["host_ip"] for port in service.get("ports", [])} <= {"127.0.0.1"}, name
         assert "network_mode" not in service
@@ -59,7 +59,7 @@ def test_nothing_is_open_to_others(model: dict[str, Any]) -> None:
 
 
 def test_what_is_mounted_exists(model: dict[str, Any]) -> None:
-    """Every mounted file is in the repository and can only be read; every volume is named; health is looked at."""
+    """Every mounted file is in the repository and read-only; every volume has a name; health is checked."""
     for name, service in model["services"].items():
         for volume in service["volumes"]:
             if volume["type"] == "bind":
@@ -72,7 +72,7 @@ def test_what_is_mounted_exists(model: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["tempo", "loki"])
 def test_data_are_kept(model: dict[str, Any], name: str) -> None:
-    """All that a store writes goes into its volume, so that it outlives the container."""
+    """All data of a store is in its volume, so that it survives the container."""
     [volume] = [mount["target"] for mount in model["services"][name]["volumes"] if mount["type"] == "volume"]
     text = (ROOT / "compose" / f"{name}.yaml").read_text(encoding="utf-8")
     paths = re.findall(r": (/\S+)$", text, re.MULTILINE)
@@ -81,7 +81,7 @@ def test_data_are_kept(model: dict[str, Any], name: str) -> None:
 
 
 def test_grafana_finds_its_data_sources(model: dict[str, Any]) -> None:
-    """Each variable that the provisioning needs is set, and names a service and a port on which it listens."""
+    """Each variable of the provisioning is set, and names a service and a port on which it listens."""
     needed = {
         name
         for file in (ROOT / "grafana" / "provisioning").rglob("*.yaml")
@@ -99,7 +99,7 @@ def test_grafana_finds_its_data_sources(model: dict[str, Any]) -> None:
 
 
 def ask(url: str) -> Any:
-    """The JSON that a URL answers, or None."""
+    """Return the JSON response of a URL, or None."""
     with contextlib.suppress(OSError), urlopen(url, timeout=20) as answer:
         return json.load(answer)
     return None
@@ -109,7 +109,7 @@ def ask(url: str) -> Any:
 def services(
     model: dict[str, Any], collector_binary: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Services]:
-    """All services but Grafana, and but Loki and Tempo where they aren't given, running with the commands and the configurations of the file, and the demo."""
+    """Run all services except Grafana (Loki and Tempo only if named) with the commands and files of compose.yaml, and the demo."""
     programs = {"collector": collector_binary, "demo": Path(sys.executable)}
     programs |= {name: found for name in build.GIVEN if (found := build.binary(name))}
     programs["prometheus"] = built("prometheus")
@@ -126,7 +126,7 @@ def services(
 
 
 def answers(url: str) -> bool:
-    """Whether a URL answers 200."""
+    """Return whether a URL answers 200."""
     with contextlib.suppress(OSError), urlopen(url, timeout=5) as answer:
         return bool(answer.status == 200)
     return False
@@ -134,7 +134,7 @@ def answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def demo(services: Services) -> Iterator[None]:
-    """The demo, without what installs it."""
+    """Return the demo's command without its installation."""
     [shell, option, line] = services.services["demo"]["command"]
     assert (shell, option) == ("sh", "-c")
     script = re.fullmatch(r"pip install --quiet '/src\[console\]' && exec python /src/(\S+)", line)
@@ -153,21 +153,21 @@ def demo(services: Services) -> Iterator[None]:
 
 
 def series(services: Services, query: str) -> list[Any]:
-    """What Prometheus answers."""
+    """Return Prometheus's response."""
     answer = ask(f"{services.url('prometheus', 9090)}/api/v1/query?query={quote(query)}")
     return answer["data"]["result"] if answer else []
 
 
 @pytest.mark.parametrize("job", ["survey", "librarian", "importer"])
 def test_series_of_the_demo_arrive(services: Services, job: str) -> None:
-    """Each program of the demo has run series and series by name in Prometheus, under its own name."""
+    """Each program of the demo has run series and metrics by name in Prometheus, under its own name."""
     services.wait_for(lambda: series(services, f'progress_run_active{{job="{job}"}} == 1'))
     services.wait_for(lambda: series(services, f'progress_operation_started_total{{job="{job}"}}'))
 
 
 @pytest.mark.loki
 def test_events_of_the_demo_arrive(services: Services) -> None:
-    """The log events are in Loki, with their names and the state of the operation; so is where the job hangs."""
+    """Loki has the log events with their names, the state of the operation, and the line where the job hangs."""
     query = quote('{service_name="importer"} | progress_stuck_at != ""')
     url = f"{services.url('loki', 3100)}/loki/api/v1/query_range?query={query}"
     found = services.wait_for(lambda: (ask(url) or {"data": {"result": []}})["data"]["result"])
@@ -177,7 +177,7 @@ def test_events_of_the_demo_arrive(services: Services) -> None:
 
 @pytest.mark.tempo
 def test_traces_of_the_demo_arrive(services: Services) -> None:
-    """The spans are in Tempo, and can be found by the name of the operation."""
+    """Tempo has the spans, and finds them by the name of the operation."""
     query = quote('{ resource.service.name = "librarian" && span.progress.operation.name = "tool_call" }')
     url = f"{services.url('tempo', 3200)}/api/search?q={query}"
     services.wait_for(lambda: (ask(url) or {}).get("traces"))
@@ -194,12 +194,12 @@ def test_traces_of_the_demo_arrive(services: Services) -> None:
     ],
 )
 def test_all_parts_are_scraped(services: Services, job: str) -> None:
-    """Prometheus scrapes each part; the rules find the Collector under the name that they look for."""
+    """Prometheus scrapes each program; the rules find the Collector under its job name."""
     services.wait_for(lambda: series(services, f'up{{job="{job}"}} == 1'))
 
 
 def test_rules_are_judged_and_alerts_sent(services: Services) -> None:
-    """The alert rules see a working Collector, and the job that hangs fires at Alertmanager."""
+    """The rules see a working Collector, and the alert of the job that hangs reaches Alertmanager."""
     services.wait_for(lambda: series(services, "collector:progress_works:count == 1"))
     services.wait_for(
         lambda: [

@@ -1,4 +1,4 @@
-"""The configurations in collector-config/, each started for real, carrying what real programs send."""
+"""The configurations in collector-config/, each started for real with data of real programs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COMBINATIONS = (
     (SINGLE, GATEWAY, SCRAPE),
     (AGENT,),
 )
-"""What a file is used with: all that the heads of the files say."""
+"""The variables for each file: all that the files' headers name."""
 README = CONFIGS / "README.md"
 TOKEN = "7d6f0c1e"
 SELF = "OTEL_PROGRESS_SELF_PORT"
@@ -52,7 +52,7 @@ pytestmark = [pytest.mark.timeout(120)]
 
 @pytest.mark.parametrize("configs", COMBINATIONS, ids=lambda files: "+".join(file.stem for file in files))
 def test_configuration_is_valid(collector_binary: Path, configs: Sequence[Path], certificates: Path) -> None:
-    """The real Collector finds nothing wrong with any configuration, alone or merged as its head says."""
+    """The real Collector validates each configuration, alone or merged as its header says."""
     done = subprocess.run(
         [collector_binary, "validate", *(f"--config={file}" for file in configs)],
         env={
@@ -71,7 +71,7 @@ def test_configuration_is_valid(collector_binary: Path, configs: Sequence[Path],
 
 
 def test_every_file_is_used() -> None:
-    """No configuration is left out of these tests, and the table of the README names each."""
+    """These tests cover every configuration, and the table of the README names each."""
     files = {file for files in COMBINATIONS for file in files}
     assert files == set(CONFIGS.glob("*.yaml"))
     text = README.read_text(encoding="utf-8")
@@ -80,7 +80,7 @@ def test_every_file_is_used() -> None:
 
 @pytest.mark.parametrize("config", [FORWARD, SINGLE, AGENT, FREE], ids=lambda file: file.stem)
 def test_nothing_is_given_up(config: Path) -> None:
-    """What can't be sent is tried again without end; the Collector's own default is five minutes."""
+    """What cannot be sent is retried without end; the Collector's default is five minutes."""
     text = config.read_text(encoding="utf-8")
     assert re.findall(r"max_elapsed_time: (\S+)", text) == ["0"]
     written = re.findall(r"retry_on_failure:(?: (&\w+|\*\w+))?\n", text)
@@ -89,7 +89,7 @@ def test_nothing_is_given_up(config: Path) -> None:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the certificates that the commands in the README make."""
+    """Return the directory with the certificates that the commands in the README make."""
     found = re.search(r"```sh\n(mkdir -p tls\n.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     folder = tmp_path_factory.mktemp("certificates")
@@ -107,7 +107,7 @@ class Watched(Collector):
 def collector_with(
     binary: Path, folder: Path, *configs: Path, backend: Collector | None = None, env: dict[str, str] | None = None
 ) -> Iterator[Watched]:
-    """A Collector that sends to a backend, with a port of its own for its own metrics."""
+    """A Collector that sends to a store, with a port of its own for its own metrics."""
     guard, [own] = free_ports(1)
     if backend is not None:
         names = ("OTEL_PROGRESS_TEMPO", "OTEL_PROGRESS_PROMETHEUS", "OTEL_PROGRESS_LOKI")
@@ -118,7 +118,7 @@ def collector_with(
 
 
 def own_metrics(collector: Watched) -> dict[str, float]:
-    """The sums of the Collector's own metrics, by name."""
+    """Return the sums of the Collector's own metrics, by name."""
     with urlopen(collector.self_metrics, timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     sums: dict[str, float] = {}
@@ -131,13 +131,13 @@ def own_metrics(collector: Watched) -> dict[str, float]:
 
 
 def stages(collector: Collector, operation: str) -> set[object]:
-    """The names of the stages of an operation that are told as ended."""
+    """Return the names of the stages of an operation that are reported as ended."""
     found = events(collector, operation)
     return {log["attributes"]["progress.stage.name"] for log in found if log["event_name"] == STATE[2]}
 
 
 def all_arrived(collector: Collector, operation: str) -> bool:
-    """Whether all that an operation of the program sends has arrived after its end."""
+    """Return whether everything that an operation of the program sends arrived after its end."""
     return bool(
         last(collector, operation).get("progress.status") == "completed"
         and {"work", "first", "second"} <= {span["name"] for span in collector.spans()}
@@ -148,7 +148,7 @@ def all_arrived(collector: Collector, operation: str) -> bool:
 
 
 def test_single_passes_all_on(collector_binary: Path, collector: Collector, tmp_path: Path) -> None:
-    """Events, spans, run series and series by name come out of the single Collector; the rules find its own metrics."""
+    """The single Collector exports events, spans, run series and metrics by name; the rules find its own metrics."""
     with collector_with(collector_binary, tmp_path / "single", SINGLE, backend=collector) as single:
         with Run(single, "http/protobuf", "work", "op-1") as program:
             program.line("ready")
@@ -165,7 +165,7 @@ def test_single_passes_all_on(collector_binary: Path, collector: Collector, tmp_
 def test_single_loses_nothing_over_outage_and_kill(
     collector_binary: Path, collector: Collector, tmp_path: Path
 ) -> None:
-    """What came in while the backends were away, and the Collector was killed, arrives when they are back."""
+    """Data from an outage of the stores, with a killed Collector, arrives when they are back."""
     with collector_with(collector_binary, tmp_path / "single", SINGLE, backend=collector) as single:
         with Run(single, "http/protobuf", "work", "op-1") as program:
             program.line("ready")
@@ -186,7 +186,7 @@ def test_single_loses_nothing_over_outage_and_kill(
 
 @pytest.mark.parametrize("config", [SINGLE, AGENT], ids=lambda file: file.stem)
 def test_full_queue_is_told(collector_binary: Path, tmp_path: Path, certificates: Path, config: Path) -> None:
-    """Once the queue for what is away is full, the sender is asked to try again later: nothing is thrown away."""
+    """When the queue is full, the sender is asked to retry later: nothing is dropped."""
     nobody = "127.0.0.1:1"
     env = {
         "OTEL_PROGRESS_QUEUE": "300000",
@@ -210,27 +210,27 @@ def test_full_queue_is_told(collector_binary: Path, tmp_path: Path, certificates
 
 
 class Tier(NamedTuple):
-    """Agent, gateways, and what is behind each gateway."""
+    """Agent, gateways, and the store behind each gateway."""
 
     agent: Collector
     gateways: tuple[Collector, ...]
     backends: tuple[Collector, ...]
 
     def home(self, operation: str) -> int | None:
-        """The number of the gateway through which the events of an operation come."""
+        """Return the number of the gateway that handles the events of an operation."""
         found = [number for number, backend in enumerate(self.backends) if events(backend, operation)]
         assert len(found) < 2, "the events of one process came on two ways"
         return found[0] if found else None
 
 
 def address(collector: Collector) -> str:
-    """Its gRPC address, by the name in the certificate."""
+    """Return its gRPC address, with the name in the certificate."""
     return f"localhost:{urlsplit(collector.grpc_endpoint).port}"
 
 
 @pytest.fixture
 def tier(collector_binary: Path, tmp_path: Path, certificates: Path) -> Iterator[Tier]:
-    """An agent and two gateways that speak TLS and want a token, each with a backend of its own."""
+    """Return an agent and two gateways with TLS and a token, each with a store of its own."""
     with contextlib.ExitStack() as stack:
         secure = {"OTEL_PROGRESS_TLS": str(certificates), "OTEL_PROGRESS_TOKEN": TOKEN}
         backends = tuple(
@@ -251,7 +251,7 @@ def tier(collector_binary: Path, tmp_path: Path, certificates: Path) -> Iterator
 
 @contextlib.contextmanager
 def programs(tier: Tier) -> Iterator[dict[str, Run]]:
-    """Programs that send through the agent: as many as it takes until each gateway has one."""
+    """Run programs that send through the agent, until each gateway has one."""
     with contextlib.ExitStack() as stack:
         running: dict[str, Run] = {}
         for number in range(16):
@@ -265,18 +265,18 @@ def programs(tier: Tier) -> Iterator[dict[str, Run]]:
 
 
 def instances(collector: Collector, what: str) -> set[object]:
-    """The processes whose logs or metrics came."""
+    """Return the processes whose logs or metrics arrived."""
     found = collector.logs() if what == "logs" else collector.metric_points()
     return {item["resource"]["service.instance.id"] for item in found}
 
 
 def traces(collector: Collector) -> set[str]:
-    """The ids of the traces whose spans came."""
+    """Return the ids of the traces whose spans arrived."""
     return {span["trace_id"] for span in collector.spans()}
 
 
 def test_tier_keeps_together_what_belongs_together(tier: Tier) -> None:
-    """Both gateways have work; events and series of a process, and the spans of a trace, come through one of them."""
+    """Both gateways have work; events and series of a process, and the spans of a trace, use one of them."""
     with programs(tier) as running:
         for name, program in running.items():
             program.end()
@@ -291,7 +291,7 @@ def test_tier_keeps_together_what_belongs_together(tier: Tier) -> None:
 
 
 def test_traces_are_spread(tier: Tier) -> None:
-    """The traces of one process go through both gateways, each as a whole, also when its spans come one by one."""
+    """The traces of one process use both gateways, each trace as a whole, even if its spans arrive one by one."""
     ids = [f"{number:032x}" for number in range(1, 25)]
     for span_id in ("000000000000000a", "000000000000000b"):
         for trace_id in ids:
@@ -305,7 +305,7 @@ def test_traces_are_spread(tier: Tier) -> None:
 
 
 def test_gateway_restarts_without_loss(tier: Tier) -> None:
-    """While a gateway is killed and away the other's share goes on; what waited for it arrives when it is back."""
+    """While a gateway is killed the other's share goes on; the queued data arrives when it is back."""
     said = [f"say-{number}" for number in range(10)]
     with programs(tier) as running:
         homes = {tier.home(name): name for name in running}
@@ -321,7 +321,7 @@ def test_gateway_restarts_without_loss(tier: Tier) -> None:
         tier.gateways[0].start()
         tier.backends[0].wait_for(lambda: last(tier.backends[0], victim)["progress.status"] == "completed", 60)
         assert stages(tier.backends[0], victim) == {"first", "second", *said}
-        # Traces go by their own key, so a part of them may have waited for the gateway too.
+        # Traces have their own key, so some of them may have waited for the gateway too.
         tier.agent.wait_for(
             lambda: {"work", *said} <= {span["name"] for backend in tier.backends for span in backend.spans()}, 60
         )
@@ -332,7 +332,7 @@ def test_gateway_restarts_without_loss(tier: Tier) -> None:
 def test_wrong_token_is_refused(
     tier: Tier, collector_binary: Path, tmp_path: Path, certificates: Path, run_program: Callable[..., int]
 ) -> None:
-    """A gateway takes nothing without its token or without TLS, neither from an agent nor from a program."""
+    """A gateway accepts nothing without its token or without TLS, neither from an agent nor from a program."""
     env = {
         "OTEL_PROGRESS_TLS": str(certificates),
         "OTEL_PROGRESS_TOKEN": "guessed",
@@ -354,7 +354,7 @@ def test_wrong_token_is_refused(
             assert connection.getresponse().status == status
     with urlopen_fails(f"http://localhost:{port}/v1/logs"):
         pass
-    # A program that says the token itself needs no agent.
+    # A program that sends the token itself needs no agent.
     secure = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"https://localhost:{port}",
         "OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificates / "ca.crt"),
@@ -371,7 +371,7 @@ def test_wrong_token_is_refused(
 
 @contextlib.contextmanager
 def urlopen_fails(url: str) -> Iterator[None]:
-    """Expect that a URL can't be had without TLS."""
+    """Require that a URL is not reachable without TLS."""
     with pytest.raises(OSError, match="400"):
         urlopen(url, timeout=10)
     yield
@@ -379,7 +379,7 @@ def urlopen_fails(url: str) -> Iterator[None]:
 
 @pytest.fixture
 def run_program() -> Callable[..., int]:
-    """A function that runs the program to its end, with these variables."""
+    """Return a function that runs the program to its end, with these variables."""
 
     def run(operation: str, **env: str) -> int:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
@@ -394,7 +394,7 @@ def run_program() -> Callable[..., int]:
 
 
 class ScrapingPrometheus(Prometheus):
-    """A Prometheus that takes no OTLP."""
+    """A Prometheus without OTLP."""
 
     def command(self) -> Sequence[str]:
         """Return the command that starts it."""
@@ -402,7 +402,7 @@ class ScrapingPrometheus(Prometheus):
 
 
 def test_prometheus_scrapes(collector_binary: Path, collector: Collector, tmp_path: Path) -> None:
-    """An older Prometheus, with the lines in the head of the file, has the same series under the same names."""
+    """An older Prometheus, with the settings from the file's header, has the same series under the same names."""
     binary = installed("prometheus")
     head = re.search(r"^#   (scrape_configs:\n(?:#     .*\n)+)", SCRAPE.read_text(encoding="utf-8"), re.MULTILINE)
     assert head is not None

@@ -1,4 +1,4 @@
-"""Every query of the dashboards, asked of real data sources behind a real Collector, returns what it promises.
+"""Every query of the dashboards, run on real data sources behind a real Collector, returns what it promises.
 
 Those to Loki and Tempo are asked where the environment names these programs; their grammars are held in any case.
 
@@ -44,7 +44,7 @@ PROGRAM = Path(__file__).with_name("dashboard_program.py")
 RULES = ROOT / "grafana" / "alerts" / "rules.yaml"
 SOURCES = ROOT / "grafana" / "provisioning" / "datasources" / "otel-progress.yaml"
 SPEED = 20
-"""All times of the alert rules are divided by this."""
+"""The divisor of all times of the alert rules."""
 PATIENCE = 60.0
 SCRAPE = """
 scrape_configs:
@@ -70,7 +70,7 @@ VARIABLES = {
     "known": "10m",
     "window": "5m",
 }
-"""What a user chose."""
+"""What the user selected."""
 OPTIONS = {
     "job": {"shop"},
     "service": {"shop"},
@@ -78,7 +78,7 @@ OPTIONS = {
     "id": {"moving-1", "child-1", "slow-1", "looping-1", "stuck-1", "waiting-1", "overdue-1", "killed-1", "ended-1"},
     "currency": {"USD"},
 }
-"""Among what they can choose."""
+"""The choices of the user."""
 WORST = {
     "ended-1": "ended",
     "moving-1": "progressing",
@@ -105,7 +105,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("dashboards")]
 
 
 class NewPrometheus(Prometheus):
-    """One that keeps exemplars."""
+    """A Prometheus that keeps exemplars."""
 
     def command(self) -> Sequence[str]:
         """Return the command that starts it."""
@@ -113,7 +113,7 @@ class NewPrometheus(Prometheus):
 
 
 class OldPrometheus(Prometheus):
-    """One that takes no OTLP."""
+    """A Prometheus without OTLP."""
 
     def command(self) -> Sequence[str]:
         """Return the command that starts it."""
@@ -121,19 +121,19 @@ class OldPrometheus(Prometheus):
 
 
 class Stack(NamedTuple):
-    """The data sources; those that weren't given are None."""
+    """The data sources; None for those that were not named."""
 
     prometheus: Prometheus
     loki: Loki | None
     tempo: Tempo | None
 
     def ask(self, query: Query, **more: str) -> list[Found]:
-        """What the query returns."""
+        """Return the rows of the query."""
         return ask(query, {**VARIABLES, **query.variables, **more}, self.prometheus, self.loki, self.tempo)
 
 
 def faster(text: str) -> str:
-    """Rules with all their times divided."""
+    """Return the rules with all their times divided."""
     seconds = {"s": 1, "m": 60, "h": 3600}
     return re.sub(
         r"(?<=[\[ ])(\d+)([smh])(?=\]|$)",
@@ -145,7 +145,7 @@ def faster(text: str) -> str:
 
 @contextlib.contextmanager
 def running(collector_binary: Path, folder: Path, prometheus: Prometheus, scrape: bool) -> Iterator[Stack]:
-    """The whole stack, with the situation that the expectations tell of."""
+    """Return the whole pipeline, with the data that the expectations describe."""
     guard, [own, jobs] = free_ports(2)
     with contextlib.ExitStack() as stack, guard:
         rules = folder / "rules.yaml"
@@ -169,11 +169,11 @@ def running(collector_binary: Path, folder: Path, prometheus: Prometheus, scrape
         )
         for source in filter(None, sources):
             source.start()
-            stack.callback(source.kill)  # nobody needs what they would still write down
+            stack.callback(source.kill)  # nobody needs what they would still write
         sink = stack.enter_context(Collector(collector_binary, folder / "sink"))
         env = {"OTEL_PROGRESS_SELF_PORT": str(own), "OTEL_PROGRESS_SCRAPE": f"127.0.0.1:{jobs}"}
         for name, source in sources._asdict().items():
-            # What was not given has a Collector in its place, which takes all.
+            # A Collector that accepts everything replaces what was not named.
             env[f"OTEL_PROGRESS_{name.upper()}"] = sink.http_endpoint if source is None else source.otlp_endpoint
         configs = [CONFIGS / "single.yaml", *([CONFIGS / "prometheus-scrape.yaml"] if scrape else [])]
         collector = Collector(collector_binary, folder / "collector", configs=configs, env=env)
@@ -184,7 +184,7 @@ def running(collector_binary: Path, folder: Path, prometheus: Prometheus, scrape
 
 @contextlib.contextmanager
 def situation(collector: Collector, prometheus: Prometheus) -> Iterator[None]:
-    """Operations of all kinds, one of which was killed."""
+    """Return operations of all kinds, one of which was killed."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     env = {
         **kept,
@@ -217,7 +217,7 @@ def situation(collector: Collector, prometheus: Prometheus) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def stack(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The newest of all: metrics go into Prometheus by OTLP."""
+    """Return the newest version: metrics reach Prometheus over OTLP."""
     folder = tmp_path_factory.mktemp("dashboards")
     with running(collector_binary, folder, NewPrometheus(built("prometheus"), folder / "prometheus"), False) as sources:
         yield sources
@@ -225,7 +225,7 @@ def stack(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def scraped(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The Prometheus that the system has, which scrapes the metrics from the Collector."""
+    """Return the system's Prometheus, which scrapes the metrics from the Collector."""
     folder = tmp_path_factory.mktemp("scraped")
     with running(
         collector_binary, folder, OldPrometheus(installed("prometheus"), folder / "prometheus"), True
@@ -243,7 +243,7 @@ SCRAPED = {name: it for name, it in CASES.items() if it.source == "prometheus" a
 
 
 def wait_for(what: Callable[[], str]) -> None:
-    """Ask until nothing is wrong any more."""
+    """Query until nothing is wrong."""
     end = time.monotonic() + PATIENCE
     while wrong := what():
         assert time.monotonic() < end, wrong
@@ -251,7 +251,7 @@ def wait_for(what: Callable[[], str]) -> None:
 
 
 def wrong_with(query: Query, stack: Stack) -> str:
-    """What is missing in the answer to a query, or too much."""
+    """Return what is missing in the result of a query, or too much."""
     found = stack.ask(query)
 
     def right(it: Found) -> list[int]:
@@ -275,13 +275,13 @@ def wrong_with(query: Query, stack: Stack) -> str:
     ],
 )
 def test_query_returns_what_it_promises(name: str, stack: Stack) -> None:
-    """A panel's query returns the rows that stand beside it; and no others, where it says so."""
+    """A panel's query returns its expected rows; and no others, if it says so."""
     wait_for(lambda: wrong_with(CASES[name], stack))
 
 
 @pytest.mark.parametrize("name", SCRAPED)
 def test_query_returns_it_where_metrics_are_scraped(name: str, scraped: Stack) -> None:
-    """It does so too where Prometheus is older, and scrapes the Collector."""
+    """The same holds with an older Prometheus that scrapes the Collector."""
     wait_for(lambda: wrong_with(SCRAPED[name], scraped))
 
 
@@ -294,7 +294,7 @@ def test_verdict_of_one_operation(operation: str, stack: Stack) -> None:
 
 
 def test_what_ended_does_not_run(stack: Stack) -> None:
-    """However long a gap may last, an operation that told its end is not among those that run."""
+    """Whatever the gap, an operation that reported its end is not among the running ones."""
     found = stack.ask(CASES["now-Running-A"], gap="5m")
     ids = {it.labels[ID] for it in found}
     assert {"killed-1", "moving-1"} <= ids, "a gap of 5 minutes is bridged"
@@ -303,7 +303,7 @@ def test_what_ended_does_not_run(stack: Stack) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_choices(name: str, stack: Stack) -> None:
-    """What can be chosen in a variable is there."""
+    """A variable offers the expected choices."""
     given = {it["name"]: it for board in DASHBOARDS for it in board.variables if it["type"] == "query"}[name]
     found = re.fullmatch(r"label_values\((.+), (\w+)\)", given["query"]["query"])
     assert found
@@ -322,7 +322,7 @@ def test_choices(name: str, stack: Stack) -> None:
 
 
 def test_service_leaves_the_namespace_out() -> None:
-    """Loki's label has no namespace, so the regular expression of `service` takes what is behind it."""
+    """Loki's label has no namespace, so the regular expression of `service` takes the part after it."""
     [given] = [it for it in ONE_OPERATION.variables if it["name"] == "service"]
     pattern = re.compile(given["regex"].strip("/").replace("(?<", "(?P<"))
     for job, service in (("shop", "shop"), ("eu/shop", "shop")):
@@ -332,7 +332,7 @@ def test_service_leaves_the_namespace_out() -> None:
 
 
 def test_every_alert(stack: Stack) -> None:
-    """Each rule can be judged; what should fire fires, and nothing is said of what is well."""
+    """Each rule can be evaluated; expected alerts fire, and healthy operations do not alert."""
 
     def rules() -> list[dict[str, Any]]:
         groups = stack.prometheus.get("/api/v1/rules")["data"]["groups"]
@@ -353,7 +353,7 @@ def test_every_alert(stack: Stack) -> None:
 
 
 def explored(url: str) -> dict[str, Any]:
-    """The query that an address shows in Explore."""
+    """Return the query that a URL shows in Explore."""
     filled = re.sub(r"\$\{\w+\}", "x", url)
     [pane] = json.loads(parse_qs(urlsplit(filled).query)["panes"][0]).values()
     found: dict[str, Any] = pane["queries"][0]
@@ -362,7 +362,7 @@ def explored(url: str) -> dict[str, Any]:
 
 @pytest.mark.loki
 def test_link_to_events(stack: Stack) -> None:
-    """A row's link to its events shows those of the operation, and no others."""
+    """A row's link to its events shows only those of the operation."""
     assert stack.loki is not None
     found = stack.loki.query_range(explored(links.events_of("killed-1"))["expr"])
     assert found
@@ -371,7 +371,7 @@ def test_link_to_events(stack: Stack) -> None:
 
 @pytest.mark.tempo
 def test_link_to_trace(stack: Stack) -> None:
-    """A row's link to its trace finds the trace, also before the operation ends."""
+    """A row's link to its trace finds the trace, even before the operation ends."""
     assert stack.tempo is not None
     tempo, text = stack.tempo, explored(links.trace_of("moving-1"))["query"]
     [trace] = tempo.wait_for(lambda: tempo.search(text))
@@ -380,7 +380,7 @@ def test_link_to_trace(stack: Stack) -> None:
 
 @pytest.mark.loki
 def test_logs_of_a_trace(stack: Stack) -> None:
-    """The way from a span to the logs of its trace, as the data source has it, finds them; the way back is in each line."""
+    """The data source's link from a span to the logs of its trace finds them; each line links back."""
     assert stack.loki is not None
     loki = stack.loki
     [line, *_] = loki.wait_for(lambda: loki.query_range('{service_name="shop"} | progress_operation_id="moving-1"'))
@@ -390,13 +390,13 @@ def test_logs_of_a_trace(stack: Stack) -> None:
     text = given["otel-progress-tempo"]["tracesToLogsV2"]["query"]
     text = text.replace('$${__span.tags["service.name"]}', "shop").replace("$${__trace.traceId}", trace_id)
     assert "$" not in text
-    # The child is a part of the trace.
+    # The child belongs to the trace.
     assert {it.labels[ID] for it in loki.query_range(text)} == {"moving-1", "child-1"}
 
 
 @pytest.mark.loki
 def test_feed_leaves_updates_out(stack: Stack) -> None:
-    """What it said has neither updates of counts nor heartbeats of the work, of which there are many."""
+    """The list of events omits updates of counts and heartbeats of the work, of which there are many."""
     assert stack.loki is not None
     every = stack.loki.query_range(f'{{service_name="shop"}} | {ID}="moving-1"')
     assert s.UPDATED in {line.labels[EVENT] for line in every}
@@ -405,7 +405,7 @@ def test_feed_leaves_updates_out(stack: Stack) -> None:
 
 
 def test_exemplars(stack: Stack) -> None:
-    """The histogram of durations has exemplars under the name that the data source follows."""
+    """The histogram of durations has exemplars under the name that the data source uses."""
     given = {it["uid"]: it["jsonData"] for it in yaml.safe_load(SOURCES.read_text(encoding="utf-8"))["datasources"]}
     [follows] = given["otel-progress-prometheus"]["exemplarTraceIdDestinations"]
     query = "progress_operation_duration_seconds_bucket"

@@ -1,4 +1,4 @@
-"""`otel-progress doctor` with the real Collector, Prometheus, Loki and Tempo: it finds what is wrong, and nothing else."""
+"""`otel-progress doctor` with the real Collector, Prometheus, Loki and Tempo: it finds exactly what is wrong."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ service:
 """
 
 NO_STORES = ("--prometheus", "none", "--loki", "none", "--tempo", "none")
-"""Whatever runs at the usual ports of this machine is none of ours; a later option takes its place."""
+"""Ignore programs at the usual ports of this machine; a later option overrides this."""
 
 pytestmark = [pytest.mark.timeout(180)]
 
 
 def examine(endpoint: str, protocol: str = HTTP, *options: str, **env: str) -> dict[str, Any]:
-    """The report of the command, run as a user does."""
+    """Run the command as a user does, and return its report."""
     done = subprocess.run(
         [sys.executable, "-m", "otel_progress.cli", "doctor", "--json", *NO_STORES, *options],
         env=environment(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_PROTOCOL=protocol, **env),
@@ -60,23 +60,23 @@ def examine(endpoint: str, protocol: str = HTTP, *options: str, **env: str) -> d
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours, without what would change telemetry."""
+    """Return our environment, without what would change telemetry."""
     return {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "PYTEST_"))} | more
 
 
 def codes(report: dict[str, Any]) -> set[str]:
-    """What it found."""
+    """The findings."""
     return {line["code"] for line in report["lines"] if "code" in line}
 
 
 def followed(report: dict[str, Any]) -> dict[str, float]:
-    """Where the test operation arrived: name to delay."""
+    """Store to the delay of the test operation."""
     lines = [line for line in report["lines"] if line["step"] == "end to end" and line["level"] == "ok"]
     return {line["text"].split()[0]: line["seconds"] for line in lines}
 
 
 def endpoint_of(collector: Collector, protocol: str) -> str:
-    """Where it takes this protocol."""
+    """Return the address for this protocol."""
     return collector.grpc_endpoint if protocol == GRPC else collector.http_endpoint
 
 
@@ -85,7 +85,7 @@ def endpoint_of(collector: Collector, protocol: str) -> str:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_collector_is_fine(collector: Collector, protocol: str) -> None:
-    """With the Collector of `local.yaml` nothing is wrong, and it has the test operation, whole."""
+    """With the Collector of `local.yaml` nothing is wrong, and the whole test operation arrived."""
     report = examine(endpoint_of(collector, protocol), protocol)
     assert codes(report) == set()
     found = collector.wait_for(
@@ -100,21 +100,21 @@ def test_collector_is_fine(collector: Collector, protocol: str) -> None:
 
 @pytest.mark.parametrize(("protocol", "code"), [(HTTP, "port_of_grpc"), (GRPC, "port_of_http")])
 def test_the_other_port_of_the_collector(collector: Collector, protocol: str, code: str) -> None:
-    """HTTP at its port for gRPC, and the reverse, are told as that alone."""
+    """HTTP to the gRPC port, and the reverse, is the only finding."""
     report = examine(collector.grpc_endpoint if protocol == HTTP else collector.http_endpoint, protocol)
     assert codes(report) == {code}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_tls_that_the_collector_does_not_speak(collector: Collector, protocol: str) -> None:
-    """https:// in front of a plain Collector is told as that alone."""
+    """https:// for a plain Collector is the only finding."""
     report = examine(endpoint_of(collector, protocol).replace("http:", "https:"), protocol)
     assert codes(report) == {"tls_not_spoken"}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_collector_without_a_pipeline(collector_binary: Path, tmp_path: Path, protocol: str) -> None:
-    """A Collector that has no pipeline for logs is told for logs; the others are sent."""
+    """A Collector without a pipeline for logs is reported for logs; the others are sent."""
     config = tmp_path / "no-logs.yaml"
     config.write_text(NO_LOGS, encoding="utf-8")
     with Collector(collector_binary, tmp_path / "collector", configs=[config]) as collector:
@@ -131,7 +131,7 @@ def test_collector_without_a_pipeline(collector_binary: Path, tmp_path: Path, pr
 
 
 def through(binary: Path, folder: Path, *options: str, **env: str) -> dict[str, Any]:
-    """The report on the way through the Collector of `single.yaml`."""
+    """Return the report for the Collector of `single.yaml`."""
     guard, [own] = free_ports(1)
     env["OTEL_PROGRESS_SELF_PORT"] = str(own)
     with guard, Collector(binary, folder, configs=[SINGLE], env=env) as collector:
@@ -139,7 +139,7 @@ def through(binary: Path, folder: Path, *options: str, **env: str) -> dict[str, 
 
 
 def test_followed_to_prometheus(collector_binary: Path, tmp_path: Path) -> None:
-    """The series of the test operation are found in Prometheus, with their delay."""
+    """The run series of the test operation are found in Prometheus, with their delay."""
     with Prometheus(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
@@ -150,7 +150,7 @@ def test_followed_to_prometheus(collector_binary: Path, tmp_path: Path) -> None:
 
 
 def test_runbook_of_the_shipped_rules(collector_binary: Path, tmp_path: Path) -> None:
-    """In a Prometheus with our rules as they come, the placeholder of the runbook is told."""
+    """With our rules unchanged in Prometheus, the placeholder of the runbook is reported."""
     config = tmp_path / "prometheus.yaml"
     base = (CONFIG / "prometheus.yaml").read_text(encoding="utf-8")
     config.write_text(f"{base}\nrule_files: [{RULES}]\n", encoding="utf-8")
@@ -162,7 +162,7 @@ def test_runbook_of_the_shipped_rules(collector_binary: Path, tmp_path: Path) ->
 
 
 class Closed(Prometheus):
-    """A Prometheus that takes no OTLP."""
+    """A Prometheus without OTLP."""
 
     def command(self) -> Sequence[str]:
         """Without the option for it."""
@@ -170,7 +170,7 @@ class Closed(Prometheus):
 
 
 def test_prometheus_without_its_receiver(collector_binary: Path, tmp_path: Path) -> None:
-    """A Prometheus that was started without its OTLP receiver is told as that."""
+    """A Prometheus without its OTLP receiver is reported as that."""
     with Closed(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
@@ -178,7 +178,7 @@ def test_prometheus_without_its_receiver(collector_binary: Path, tmp_path: Path)
 
 
 def test_metrics_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> None:
-    """Series that a Prometheus never gets are told as missing."""
+    """Series that never reach Prometheus are reported as missing."""
     with Prometheus(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS="http://127.0.0.1:1")
@@ -186,7 +186,7 @@ def test_metrics_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> No
 
 
 def test_prometheus_that_keeps_dots(collector_binary: Path, tmp_path: Path) -> None:
-    """A Prometheus that does not translate names is told as that."""
+    """A Prometheus that does not translate names is reported as that."""
     config = tmp_path / "prometheus.yaml"
     config.write_text("otlp: {translation_strategy: NoTranslation}\n", encoding="utf-8")
     with Prometheus(built("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
@@ -207,7 +207,7 @@ def test_followed_to_loki(collector_binary: Path, tmp_path: Path) -> None:
 
 @pytest.mark.loki
 def test_straight_to_loki(tmp_path: Path) -> None:
-    """Events that go to Loki without a Collector are found by their names too."""
+    """Events that reach Loki without a Collector are found by their names too."""
     with Loki(built("loki"), tmp_path / "loki") as loki:
         env = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
         report = examine(loki.otlp_endpoint, HTTP, "--loki", loki.endpoint, **env)
@@ -217,7 +217,7 @@ def test_straight_to_loki(tmp_path: Path) -> None:
 
 @pytest.mark.loki
 def test_events_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> None:
-    """Events that Loki never gets are told as missing."""
+    """Events that never reach Loki are reported as missing."""
     with Loki(built("loki"), tmp_path / "loki") as loki:
         options = ("--loki", loki.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_LOKI="http://127.0.0.1:1")
@@ -236,7 +236,7 @@ def test_followed_to_tempo(collector_binary: Path, tmp_path: Path) -> None:
 
 @pytest.mark.tempo
 def test_traces_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> None:
-    """A trace that Tempo never gets is told as missing."""
+    """A trace that never reaches Tempo is reported as missing."""
     with Tempo(built("tempo"), tmp_path / "tempo") as tempo:
         options = ("--tempo", tempo.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_TEMPO="http://127.0.0.1:1")

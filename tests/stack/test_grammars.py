@@ -1,4 +1,4 @@
-"""Every query that we ship is right by the grammar of its language, as Grafana's and Prometheus's editors have it.
+"""Every shipped query is valid in the grammar of its language, as in the editors of Grafana and Prometheus.
 
 A grammar knows no data: what the queries return is asked of real stores in `test_dashboards.py`. It knows no types
 either: `{ span.a = !"b" }` is fine for it.
@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs" / "runbook.md"
 DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
 LANGUAGES = {"prometheus": "promql", "loki": "logql", "tempo": "traceql"}
-"""By the kind of the data source."""
+"""The language of each kind of data source."""
 BLOCK = re.compile(r"^```(promql|logql|traceql)\n(.+?)\n```$", re.MULTILINE | re.DOTALL)
 
 BROKEN = {
@@ -80,7 +80,7 @@ BROKEN = {
 
 
 def strings(found: Any) -> Iterator[str]:
-    """All strings of a structure."""
+    """Return all strings of a structure."""
     if isinstance(found, dict):
         found = list(found.values())
     if isinstance(found, list):
@@ -91,27 +91,27 @@ def strings(found: Any) -> Iterator[str]:
 
 
 def query_of(target: dict[str, Any]) -> Query:
-    """A query as panels and Explore have it."""
+    """Return a query in the form of panels and Explore."""
     language = LANGUAGES[target["datasource"]["type"]]
     return language, target["query" if language == "traceql" else "expr"]
 
 
 def filled(language: str, text: str) -> Query:
-    """A query with its variables replaced, as Grafana does it."""
+    """Return a query with its variables replaced as in Grafana."""
     text = interpolate(text, VARIABLES)
     assert "$" not in text, text
     return language, text
 
 
 def of_panels(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
-    """The queries of the panels, by title and letter."""
+    """Return the queries of the panels, by title and letter."""
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):
             yield f"{panel['title']} {target['refId']}", filled(*query_of(target))
 
 
 def of_variables(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
-    """What the choices of a variable are taken from."""
+    """Return the query for the choices of a variable."""
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
             found = re.fullmatch(r"label_values\((.+), \w+\)", variable["query"]["query"])
@@ -120,7 +120,7 @@ def of_variables(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
 
 
 def of_links(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
-    """The queries that links show in Explore; a value of the row is put in for each `${...}`."""
+    """Return the queries of links to Explore, with a value for each `${...}`."""
     urls = sorted({text for text in strings(dashboard["panels"]) if text.startswith("/explore?")})
     for number, url in enumerate(urls):
         given = parse_qs(urlsplit(re.sub(r"\$\{[^}]+\}", "x", url)).query, strict_parsing=True)
@@ -130,13 +130,13 @@ def of_links(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
 
 
 def of_text(text: str) -> Iterator[tuple[str, Query]]:
-    """The queries that stand in Markdown."""
+    """Return the queries in Markdown."""
     for number, (language, query) in enumerate(BLOCK.findall(text)):
         yield str(number), (language, query)
 
 
 def of_data_sources() -> Iterator[tuple[str, Query]]:
-    """The query that leads from a span to its logs; `$$` is a `$` that Grafana keeps."""
+    """Return the query that links a span to its logs; `$$` is an escaped `$`."""
     for source in yaml.safe_load(SOURCES.read_text(encoding="utf-8"))["datasources"]:
         query = source.get("jsonData", {}).get("tracesToLogsV2", {}).get("query")
         if query:
@@ -144,7 +144,7 @@ def of_data_sources() -> Iterator[tuple[str, Query]]:
 
 
 def all_of_them() -> dict[str, Query]:
-    """Every query of a file, by where it stands."""
+    """Return every query of a file, by its place."""
     found: dict[str, Query] = {f"runbook {name}": it for name, it in of_text(RUNBOOK.read_text(encoding="utf-8"))}
     found |= {f"data source {name}": it for name, it in of_data_sources()}
     for file in DASHBOARDS:
@@ -161,7 +161,7 @@ QUERIES = all_of_them()
 
 
 def mutants(language: str, text: str) -> Iterator[str]:
-    """The query with a brace, a quote or an operator that is wrong; the first brace is a selector's."""
+    """Return the query with a wrong brace, quote or operator; the first brace is a selector's."""
     changes = [(r"\}", ""), (r"\)([^)]*)$", r"\1"), (r'"([^"]*)$', r"\1"), ("=", "=>"), ("&&", "&")]
     if language != "promql":
         changes.append((r"\{", ""))
@@ -177,7 +177,7 @@ def mutants(language: str, text: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def parse() -> Parse:
-    """What gives the errors of each query."""
+    """Return a function that returns the errors of each query."""
     command = [build.find_node(), str(built(build.GRAMMARS))]
 
     def errors(queries: Sequence[Query]) -> list[list[str]]:
@@ -194,18 +194,18 @@ def parse() -> Parse:
 
 @pytest.fixture(scope="module")
 def errors_by_name(parse: Parse) -> dict[str, list[str]]:
-    """The errors of all queries, from one run."""
+    """Return the errors of all queries, from one run."""
     return dict(zip(QUERIES, parse(list(QUERIES.values())), strict=True))
 
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_query_is_right(name: str, errors_by_name: dict[str, list[str]]) -> None:
-    """A query of a dashboard, a variable, a link, a data source or the runbook has no error."""
+    """No query of a dashboard, a variable, a link, a data source or the runbook has an error."""
     assert errors_by_name[name] == [], QUERIES[name][1]
 
 
 def test_queries_are_found_everywhere() -> None:
-    """All three languages are in dashboards and runbook, links are in two, and no block or link is overlooked."""
+    """All three languages are in dashboards and runbook, two are in links, and no block or link is missed."""
     found = {(name.split()[0], language) for name, (language, _) in QUERIES.items()}
     assert found >= {(place, language) for place in ("dashboard", "runbook") for language in BROKEN}
     assert found >= {("link", "traceql"), ("link", "logql"), ("variable", "promql"), ("data", "logql")}
@@ -226,7 +226,7 @@ def test_broken_query_is_wrong(language: str, parse: Parse) -> None:
 
 
 def test_mutant_of_each_query_is_wrong(parse: Parse) -> None:
-    """Each of our queries is wrong when it loses a brace or a quote, or has an operator that there is not."""
+    """Each of our queries is invalid without a brace or a quote, or with an unknown operator."""
     changed = [
         (language, mutant) for language, text in sorted(set(QUERIES.values())) for mutant in mutants(language, text)
     ]
@@ -239,10 +239,10 @@ def test_mutant_of_each_query_is_wrong(parse: Parse) -> None:
 
 
 class Answerer(BaseHTTPRequestHandler):
-    """Answers every question with nothing found, and keeps it."""
+    """Answers every request with an empty result, and records it."""
 
     def do_GET(self) -> None:
-        """Take one question."""
+        """Record a request."""
         asked: list[dict[str, list[str]]] = self.server.asked  # type: ignore[attr-defined]
         asked.append(parse_qs(urlsplit(self.path).query))
         body = b'{"status": "success", "data": {}}'
@@ -253,11 +253,11 @@ class Answerer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Do not log requests."""
 
 
 def asked_by_doctor() -> Iterator[Query]:
-    """Every query that the doctor asks the backends on its way to a test operation that does not arrive."""
+    """Return every query of the doctor for a test operation that does not arrive."""
     for backend in all_three():
         with ThreadingHTTPServer(("127.0.0.1", 0), Answerer) as server:
             server.asked = []  # type: ignore[attr-defined]
@@ -275,7 +275,7 @@ def asked_by_doctor() -> Iterator[Query]:
 
 
 def test_queries_of_the_doctor_are_right(parse: Parse) -> None:
-    """What `otel-progress doctor` asks Prometheus and Loki has no error; of Tempo it asks a trace by its id."""
+    """The queries of `otel-progress doctor` to Prometheus and Loki have no error; it asks Tempo for a trace by its id."""
     asked = list(asked_by_doctor())
     assert [language for language, _ in asked] == ["promql", "promql", "logql"]
     assert [errors for errors in parse(asked) if errors] == []
@@ -285,7 +285,7 @@ def test_queries_of_the_doctor_are_right(parse: Parse) -> None:
 
 
 def test_packages_are_pinned() -> None:
-    """Each package has one version, the lock has the same ones with their hashes, and no address of a registry."""
+    """Each package has one version; the lock has the same ones with hashes, and no address of a registry."""
     folder = Path(build.__file__).with_name(build.GRAMMARS)
     wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
     lock = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
@@ -299,7 +299,7 @@ def test_packages_are_pinned() -> None:
 def test_change_of_the_grammars_leads_to_a_new_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was installed before a change of a version, or of the parser, is not taken for it."""
+    """An installation from before a change of a version or of the parser is not reused."""
     before = build.target(build.GRAMMARS)
     copy = tmp_path / build.GRAMMARS
     copy.mkdir()
@@ -312,7 +312,7 @@ def test_change_of_the_grammars_leads_to_a_new_folder(
 
 
 def test_npm_needs_nothing_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where there is no Node, that of development's own packages is taken."""
+    """Without Node on PATH, the one of the development packages is used."""
     monkeypatch.setenv("PATH", str(tmp_path))
     for command in ([build.find_node()], build.find_npm()):
         done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=False)
@@ -320,7 +320,7 @@ def test_npm_needs_nothing_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_install_that_fails_is_told_and_leaves_nothing(tmp_path: Path) -> None:
-    """Without the packages the build exits with 1 and names npm; the next one begins anew."""
+    """Without the packages the build exits with 1 and names npm; the next build starts again."""
     npm = tmp_path / "bin" / "npm"
     npm.parent.mkdir()
     npm.write_text("#!/bin/sh\nexit 7\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The load benchmark, in short: all that its operations say arrives. How fast is no matter of tests."""
+"""The load benchmark, short: everything that its operations send arrives. No test measures speed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.timeout(200)]
 
 @pytest.fixture(scope="module")
 def figures(collector_binary: Path) -> dict[str, str]:
-    """The second table of the short mode, by the first column."""
+    """Return the second table of the short mode, by the first column."""
     for name in ("prometheus", "victorialogs", "jaeger"):
         built(name)
     command = [sys.executable, "-m", "benchmarks.load", "--short"]
@@ -29,7 +29,7 @@ def figures(collector_binary: Path) -> dict[str, str]:
 
 
 def test_nothing_is_lost(figures: dict[str, str]) -> None:
-    """The end of each operation is in VictoriaLogs and in Prometheus, each span is passed on, and nothing is dropped."""
+    """The end of each operation is in VictoriaLogs and Prometheus, each span is exported, and nothing is dropped."""
     assert figures["ends in VictoriaLogs, in Prometheus"] == f"{OPERATIONS}, {OPERATIONS} of {OPERATIONS}"
     spans = OPERATIONS * 3 + 1
     assert figures["spans passed on"] == f"{spans} of {spans}"
@@ -38,12 +38,12 @@ def test_nothing_is_lost(figures: dict[str, str]) -> None:
 
 
 def test_each_run_has_its_series(figures: dict[str, str]) -> None:
-    """Each operation has the ten run series that its settings ask for."""
+    """Each operation has the ten run series of its settings."""
     assert figures["series in Prometheus"].endswith(f"of these run series {OPERATIONS * 10:,}")
 
 
 def test_delays_are_measured(figures: dict[str, str]) -> None:
-    """The delay to each store comes from some looks at least."""
+    """The delay to each store comes from some samples at least."""
     for store in ("from a note to VictoriaLogs", "from a point to Prometheus"):
         found = re.search(r"\(of (\d+)\)", figures[store])
         assert found is not None

@@ -1,4 +1,4 @@
-"""The names of docs/semantic-conventions.md in Prometheus, on all three ways into it, from one real program."""
+"""The names of docs/semantic-conventions.md in Prometheus, on all three routes, from one real program."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ CONFIGURATIONS = (
 PATIENCE = 60.0
 
 Names = dict[str, frozenset[str]]
-"""What there is: the labels of each series, by the name of the series."""
+"""The labels of each series, by the name of the series."""
 
 ALWAYS: Final = frozenset({"job", "instance"})
-"""Who it is, on every series: service.name and service.instance.id."""
+"""The identity on every series: service.name and service.instance.id."""
 DIFFERENCES: Final[Mapping[str, frozenset[str]]] = {
     "otlp": frozenset({"host_name"}),
     "scrape": frozenset(),
     "remote write": frozenset(),
 }
-"""Labels that only one way has: what Prometheus 3 is told to promote of the resource. On the other ways they stand in
+"""Labels of one route only: what Prometheus 3 promotes from the resource. On the other routes they are in
 `target_info` alone."""
 
 # They share the programs.
@@ -47,7 +47,7 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("names")]
 
 
 class OldPrometheus(Prometheus):
-    """One that takes no OTLP, but remote write."""
+    """A Prometheus with remote write instead of OTLP."""
 
     def command(self) -> Sequence[str]:
         """Return the command that starts it."""
@@ -56,7 +56,7 @@ class OldPrometheus(Prometheus):
 
 
 def documented() -> dict[str, tuple[str, frozenset[str]]]:
-    """The kind and the labels of each metric, by its name in Prometheus, as the page has them."""
+    """Return the kind and the labels of each metric on the page, by its name in Prometheus."""
     row = re.compile(r"^\| `progress\.[\w.]+` \| ([\w -]+) \| `[^`]+` \| `(\w+)` \| (.+) \|$", re.MULTILINE)
     return {
         name: (kind, frozenset(label.replace(".", "_") for label in re.findall(r"`([^`]+)`", labels)))
@@ -65,7 +65,7 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def expected(way: str) -> Names:
-    """The series that the page promises, with their labels."""
+    """Return the series that the page promises, with their labels."""
     found: Names = {}
     for name, (kind, labels) in documented().items():
         all_of_it = labels | ALWAYS | DIFFERENCES[way]
@@ -77,7 +77,7 @@ def expected(way: str) -> Names:
 
 
 def shown(prometheus: Prometheus) -> Names:
-    """The series that are there, with the labels that any of them has."""
+    """Return the existing series, with all their labels."""
     found: dict[str, set[str]] = {}
     for sample in prometheus.query('{__name__=~"progress_.*"}'):
         found.setdefault(sample.labels["__name__"], set()).update(sample.labels.keys() - {"__name__"})
@@ -86,7 +86,7 @@ def shown(prometheus: Prometheus) -> Names:
 
 @contextlib.contextmanager
 def program(collector: Collector) -> Iterator[None]:
-    """The program, running."""
+    """The running program."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     env = {
         **kept,
@@ -111,7 +111,7 @@ def program(collector: Collector) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def ways(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Prometheus]]:
-    """A Prometheus at the end of each way; what they have comes from one program through one Collector."""
+    """Return a Prometheus at the end of each route, with data of one program through one Collector."""
     folder = tmp_path_factory.mktemp("names")
     new, old = built("prometheus"), installed("prometheus")
     guard, [jobs, own] = free_ports(2)
@@ -154,7 +154,7 @@ WAYS = tuple(DIFFERENCES)
 
 @pytest.mark.parametrize("way", WAYS)
 def test_names_are_those_of_the_page(ways: dict[str, Prometheus], way: str) -> None:
-    """Prometheus has exactly the series of the page, each with exactly its labels, whichever way they came."""
+    """Prometheus has exactly the series of the page, each with exactly its labels, on every route."""
     prometheus = ways[way]
     with contextlib.suppress(AssertionError):
         prometheus.wait_for(lambda: shown(prometheus) == expected(way), PATIENCE)
@@ -163,7 +163,7 @@ def test_names_are_those_of_the_page(ways: dict[str, Prometheus], way: str) -> N
 
 @pytest.mark.parametrize("way", WAYS)
 def test_who_it_is(ways: dict[str, Prometheus], way: str) -> None:
-    """On every way `job` is the service and `instance` the process, the same one; `target_info` has its resource."""
+    """On every route `job` is the service and `instance` the process; `target_info` has the resource."""
     query = 'progress_run_active{progress_operation_id="moving"}'
     [series] = ways[way].wait_for(lambda: ways[way].query(query), PATIENCE)
     [other] = ways["otlp"].wait_for(lambda: ways["otlp"].query(query), PATIENCE)
@@ -175,7 +175,7 @@ def test_who_it_is(ways: dict[str, Prometheus], way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_values_are_the_same(ways: dict[str, Prometheus], way: str) -> None:
-    """What does not change while the program runs has the same value on every way."""
+    """Constant values are the same on every route."""
     for query in (
         'progress_run_start_time_seconds{progress_operation_id="moving"}',
         "progress_operation_active",

@@ -1,4 +1,4 @@
-"""The outage drill: each part goes away while a real program works, and what arrives in the end is counted."""
+"""The outage drill: each program goes away while a real program works, and everything that arrives is counted."""
 
 from __future__ import annotations
 
@@ -42,41 +42,41 @@ exporters:
   otlp_http/loki: {retry_on_failure: *retry}
 service: {telemetry: {logs: {sampling: {enabled: false}}}}
 """
-"""A hundredth of the times at which a Collector tries again."""
+"""A hundredth of the Collector's retry intervals."""
 RETRY, RETRIES = "Will retry the request", 25
-"""So many, 300 ms apart, take longer than 6 s, a hundredth of 10 minutes."""
+"""This many operations, 300 ms apart, take longer than 6 s, a hundredth of 10 minutes."""
 GIVES_UP = ", max_elapsed_time: 3s"
-"""A hundredth of the 300 s after which it gives up by default."""
+"""A hundredth of the 300 s after which the Collector gives up by default."""
 
 pytestmark = [pytest.mark.timeout(180)]
 
 
 def to(**backends: Collector) -> dict[str, str]:
-    """Where the signals go."""
+    """The destinations of the signals."""
     return {name: backend.http_endpoint for name, backend in backends.items()}
 
 
 @pytest.fixture
 def backend(collector_binary: Path, tmp_path: Path) -> Iterator[Collector]:
-    """What takes logs and metrics, and writes them down as they come."""
+    """A receiver that stores logs and metrics as they arrive."""
     with Collector(collector_binary, tmp_path / "backend") as running:
         yield running
 
 
 @pytest.fixture
 def traces(collector_binary: Path, tmp_path: Path) -> Iterator[Collector]:
-    """What takes traces."""
+    """A receiver of traces."""
     with Collector(collector_binary, tmp_path / "traces") as running:
         yield running
 
 
 def all_spans(ids: set[str]) -> Counter[tuple[str, str]]:
-    """The spans of these operations, once each."""
+    """Return the spans of these operations, once each."""
     return Counter((operation, name) for operation in ids for name in ("drill", "only"))
 
 
 def hold(program: Drill, single: Single, prefix: str) -> set[str]:
-    """Have 50 operations done, and wait until the Collector has acknowledged all that they say."""
+    """Run 50 operations, and wait until the Collector has acknowledged all their data."""
     enough = single.figure(ACCEPTED) + 50 * len(EACH)
     ids = program.do(prefix, 50)
     single.wait_for(lambda: single.figure(ACCEPTED) >= enough, PATIENCE)
@@ -85,7 +85,7 @@ def hold(program: Drill, single: Single, prefix: str) -> set[str]:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_collector_killed(collector_binary: Path, backend: Collector, tmp_path: Path, protocol: str) -> None:
-    """The Collector is killed twice, with a full queue: every event and span arrives, and after that, once."""
+    """The Collector is killed twice with a full queue: every event and span arrives, and afterwards once."""
     single = Single(
         collector_binary,
         tmp_path / "single",
@@ -136,7 +136,7 @@ def test_traces_away_for_ten_minutes(
         traces.wait_for(lambda: spans_of(traces) == all_spans(ids), PATIENCE)
         traces.stop()
         early = program.do("early", 20)
-        # The first spans that can't be sent are older than 10 minutes when the backend is back.
+        # The first unsent spans are older than 10 minutes when the store is back.
         failed = "otelcol_exporter_send_failed_spans_total"
         if gives_up:
             single.wait_for(lambda: single.figure(failed) == 2 * len(early), PATIENCE)
@@ -154,7 +154,7 @@ def test_traces_away_for_ten_minutes(
 
 
 def test_queue_on_disk_is_full(collector_binary: Path, backend: Collector, tmp_path: Path) -> None:
-    """What the full queue refuses waits in the process, and what has no room there is dropped and counted; no end is."""
+    """What the full queue refuses waits in the process; what does not fit there is dropped and counted, but no end."""
     single = Single(
         collector_binary,
         tmp_path / "single",
@@ -187,7 +187,7 @@ def test_queue_on_disk_is_full(collector_binary: Path, backend: Collector, tmp_p
 
 
 def check_honest(backend: Collector, ids: set[str], known: set[str]) -> None:
-    """What did not come was counted; no operation that the other end knows of is without its end."""
+    """What did not arrive was counted; the receiver has the end of each operation that it knows."""
     found = counted(backend.logs(), ids)
     missing = sum((whole(ids - known) - found).values())
     counts = [
@@ -205,7 +205,7 @@ def check_honest(backend: Collector, ids: set[str], known: set[str]) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_collector_away_for_longer_than_the_outbox_holds(collector_binary: Path, tmp_path: Path, protocol: str) -> None:
-    """No operation that ended looks lost, in events or in series, and what was dropped is counted."""
+    """No ended operation looks lost, in events or in series, and what was dropped is counted."""
     backend = Collector(collector_binary, tmp_path / "backend")
     endpoint = backend.grpc_endpoint if protocol == "grpc" else backend.http_endpoint
     with backend, Drill(endpoint, protocol, OTEL_PROGRESS_OUTBOX="50") as program:
@@ -228,7 +228,7 @@ def test_collector_away_for_longer_than_the_outbox_holds(collector_binary: Path,
 
 
 def active(backend: Collector) -> dict[str, float]:
-    """The last value of `progress.run.active` of each operation."""
+    """Return the last value of `progress.run.active` of each operation."""
     return {
         str(point["attributes"]["progress.operation.id"]): point["value"] or 0
         for point in sorted(backend.metric_points(), key=lambda point: point["time"])
@@ -237,12 +237,12 @@ def active(backend: Collector) -> dict[str, float]:
 
 
 SMALL = "receivers: {otlp: {protocols: {grpc: {max_recv_msg_size_mib: 1}, http: {max_request_body_size: 1048576}}}}"
-"""It takes less a request than by default: 4 MiB over gRPC, 20 MiB over HTTP."""
+"""A Collector with smaller limits than the defaults: 4 MiB over gRPC, 20 MiB over HTTP."""
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_requests_stay_below_the_limits(collector_binary: Path, tmp_path: Path, protocol: str) -> None:
-    """All signals of 1,000 operations with large attributes get through to a Collector that takes 1 MiB a request."""
+    """All signals of 1,000 operations with large attributes reach a Collector that accepts 1 MiB a request."""
     configs = (LOCAL, overlay(tmp_path / "small.yaml", SMALL))
     backend = Collector(collector_binary, tmp_path / "backend", configs=configs)
     endpoint = backend.grpc_endpoint if protocol == "grpc" else backend.http_endpoint
@@ -265,16 +265,16 @@ COPY = """
 exporters: {otlp_http/copy: {endpoint: "${env:OTEL_PROGRESS_LOKI}"}}
 service: {pipelines: {metrics: {exporters: [otlp_http/prometheus, otlp_http/copy]}}}
 """
-"""All metrics go to the backend of the logs too."""
+"""All metrics go to the store of the logs too."""
 TAKEN = "otelcol_receiver_accepted_metric_points_total"
 SPEED = 20
-"""All times of the alert rules are divided by this."""
+"""The divisor of all times of the alert rules."""
 RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "rules.yaml"
 LOST = 'ALERTS{alertname="OperationLost",alertstate="firing",progress_operation_id="%s"}'
 
 
 def quick_rules(folder: Path) -> Path:
-    """A configuration of Prometheus with the alert rules as they are shipped, but faster."""
+    """A configuration of Prometheus with the shipped alert rules, accelerated."""
     seconds = {"s": 1, "m": 60, "h": 3600}
     text = re.sub(
         r"(?<=[\[ ])(\d+)([smh])(?=\]|$)",
@@ -291,7 +291,7 @@ def quick_rules(folder: Path) -> Path:
 
 
 def outage(end: Callable[[], None], prometheus: Prometheus, single: Single, points: int) -> None:
-    """Prometheus is away until so many points wait for it; then the living series goes on."""
+    """Prometheus is away until this many points are queued; then the living series goes on."""
     end()
     enough = single.figure(TAKEN) + points
     single.wait_for(lambda: single.figure(TAKEN) >= enough, PATIENCE)
@@ -301,7 +301,7 @@ def outage(end: Callable[[], None], prometheus: Prometheus, single: Single, poin
 
 
 def test_prometheus_restarts(collector_binary: Path, backend: Collector, tmp_path: Path) -> None:
-    """What was said while Prometheus was away is in its series later; a living operation is not lost, a killed one is."""
+    """Data from an outage of Prometheus is in its series later; a living operation is not lost, a killed one is."""
     prometheus = Prometheus(built("prometheus"), tmp_path / "prometheus", config=quick_rules(tmp_path))
     single = Single(
         collector_binary,
@@ -315,7 +315,7 @@ def test_prometheus_restarts(collector_binary: Path, backend: Collector, tmp_pat
         victim.order("start victim 1 0")
         prometheus.wait_for(lambda: len(prometheus.query("progress_run_active == 1")) == 2, PATIENCE)
         victim.process.kill()
-        # The first takes longer than the 3 minutes (of 9 s) without a point after which an operation counts as lost.
+        # The first one takes longer than the 3 minutes (of 9 s) without a point after which an operation is lost.
         outage(prometheus.stop, prometheus, single, points=350)
         outage(prometheus.kill, prometheus, single, points=50)
         prometheus.wait_for(lambda: prometheus.query(LOST % "victim-0"), PATIENCE)
@@ -328,12 +328,12 @@ def test_prometheus_restarts(collector_binary: Path, backend: Collector, tmp_pat
 
 
 def stored(prometheus: Prometheus) -> set[int]:
-    """The times of the points of the living series that Prometheus has, in milliseconds."""
+    """Return the times of the living series' points in Prometheus, in milliseconds."""
     return {round(1000 * moment) for sample in prometheus.query(f"{LIVING}[1h]") for moment, _ in sample.values}
 
 
 def said(backend: Collector) -> set[int]:
-    """The times of the points that it should have."""
+    """Return the expected times of the points."""
     return {
         point["time"] // 1_000_000
         for point in backend.metric_points()

@@ -1,4 +1,4 @@
-"""The wheel, installed without the SDK: what it holds, what it says of itself, and that a library can live with it."""
+"""The wheel, installed without the SDK: its content, its metadata, and its use by a library."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ assert not heavy, heavy
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """The interpreter of that environment."""
+    """Return the interpreter of that environment."""
     return built(build.LIBRARY)
 
 
 def run(python: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run it with nothing from outside, away from the repository."""
+    """Run it with an empty environment, away from the repository."""
     return subprocess.run(
         [str(python), *arguments], cwd="/", env={}, capture_output=True, text=True, timeout=60, check=check
     )
 
 
 def test_metadata(python: Path) -> None:
-    """The licences of what is vendored are named and there; the README has no link that leads nowhere on an index."""
+    """The metadata names the licences of vendored files, which are included; the README has no dead link on an index."""
     about = json.loads(run(python, "-c", ABOUT).stdout)
     assert about["licence"] == "Apache-2.0 AND MIT"
     names = {Path(name).name for name in about["licences"]}
@@ -62,19 +62,19 @@ def test_metadata(python: Path) -> None:
 
 
 def test_library_without_the_sdk(python: Path) -> None:
-    """Without the SDK an instrumented library works, says nothing, and imports nothing heavy."""
+    """Without the SDK an instrumented library works, logs nothing, and imports nothing heavy."""
     done = run(python, "-W", "error", "-c", QUIET)
     assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_what_needs_the_sdk_says_so(python: Path) -> None:
-    """configure() names the command that brings what is missing."""
+    """configure() names the command that installs what is missing."""
     done = run(python, "-c", "import otel_progress; otel_progress.configure()", check=False)
     assert done.stderr.splitlines()[-1].endswith("configure() needs the SDK: pip install otel-progress")
 
 
 def test_assets_of_the_wheel(python: Path, tmp_path: Path) -> None:
-    """The installed command copies out what the repository has, byte for byte."""
+    """The installed command copies the repository's files, byte for byte."""
     done = run(python, "-m", "otel_progress.cli", "assets", str(tmp_path / "assets"))
     assert "runbook.invalid" in done.stdout
     files = [file for file in (tmp_path / "assets").rglob("*") if file.is_file()]

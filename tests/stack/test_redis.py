@@ -1,4 +1,4 @@
-"""Monitors that share a stream of a real Redis: each sees what came to the others, over outages, within limits."""
+"""Monitors that share a stream of a real Redis: each sees what the others received, across outages, within limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUOTED = "s3cr3t%2Fw%40rd"
 
 
 class Server:
-    """A redis-server with a folder and a port of its own, which keeps all that it acknowledged."""
+    """A redis-server with a directory and a port of its own, which keeps everything that it acknowledged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -81,13 +81,13 @@ def until(condition: Callable[[], Any], seconds: float = 30) -> None:
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads block for a moment only, so that monitors end soon."""
+    """Let reads block only briefly, so that monitors end soon."""
     monkeypatch.setattr(shared, "BLOCK_SECONDS", 0.1)
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A redis-server that is not started yet; skip without one, but never in CI."""
+    """Return a redis-server that is not started; skip without one, but fail in CI."""
     if shutil.which("redis-server") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("no redis-server: sh tools/install.sh redis-server")
@@ -100,13 +100,13 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def running(server: Server) -> Server:
-    """One that runs."""
+    """Return a running redis-server."""
     server.start()
     return server
 
 
 class Monitor:
-    """The end of a stream in one monitor: what it took of others."""
+    """One monitor's end of a stream, with what it read from others."""
 
     def __init__(self, url: str, origin: str, **options: Any) -> None:
         self.took: list[bytes] = []
@@ -131,7 +131,7 @@ def said(first: int, end: int) -> list[bytes]:
 
 @pytest.fixture
 def monitor(server: Server) -> Iterator[Callable[..., Monitor]]:
-    """Makes monitors, and ends them."""
+    """Return a function that makes monitors, and end them afterwards."""
     made: list[Monitor] = []
 
     def make(origin: str, **options: Any) -> Monitor:
@@ -151,7 +151,7 @@ def monitor(server: Server) -> Iterator[Callable[..., Monitor]]:
 
 
 def test_two_monitors_see_each_other_and_not_themselves(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """Each gets what the other published, once, in order, and nothing of its own."""
+    """Each monitor gets what the other published, once, in order, and nothing of its own."""
     one, two = monitor("one"), monitor("two")
     one.say(*range(100))
     two.say(*range(100, 150))
@@ -164,7 +164,7 @@ def test_two_monitors_see_each_other_and_not_themselves(running: Server, monitor
 
 
 def test_an_entry_is_plain_for_every_client(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """An entry has the fields that the docs name; text that is no Unicode harms nothing."""
+    """An entry has the documented fields; text that is not Unicode does no harm."""
     monitor("one").stream.publish([Item("a\ud800", "progress.stalled", '{"id":"ü"}', b"\x00\xff")])
     until(lambda: running("XLEN", "otel-progress") == 1)
     ((_, fields),) = running.client().xrange("otel-progress")
@@ -179,7 +179,7 @@ def test_an_entry_is_plain_for_every_client(running: Server, monitor: Callable[.
 
 
 def test_the_docs_follow_a_stream(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """What the docs show to follow the stream yields the rows, from the oldest on, and waits for more."""
+    """The documented code to follow the stream yields the rows, oldest first, and waits for more."""
     (block,) = re.findall(r"```python\n(import json, redis\n.*?)```", DOCS.read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     exec(block, names)
@@ -192,7 +192,7 @@ def test_the_docs_follow_a_stream(running: Server, monitor: Callable[..., Monito
 
 
 def test_who_comes_later_sees_the_same(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """A monitor that starts when all was said reads the stream from its beginning; what was gone before is not lost."""
+    """A monitor that starts late reads the stream from its beginning; entries trimmed before do not count as lost."""
     one = monitor("one", most=500)
     one.say(*range(2000))
     until(lambda: one.stream.published == 2000)
@@ -205,7 +205,7 @@ def test_who_comes_later_sees_the_same(running: Server, monitor: Callable[..., M
 
 
 def test_the_stream_has_a_limit(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """The stream holds about as many entries as it may, the newest."""
+    """The stream keeps about its maximum number of entries, the newest."""
     one = monitor("one", most=300)
     one.say(*range(3000))
     until(lambda: one.stream.published == 3000)
@@ -215,7 +215,7 @@ def test_the_stream_has_a_limit(running: Server, monitor: Callable[..., Monitor]
 
 
 def test_all_kinds_of_addresses(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """A Unix socket, another database, another key, and options in the address that would break ours."""
+    """A Unix socket, another database, another key, and harmful options in the address work."""
     path = running.folder / "redis.sock"
     pairs = [
         {"url": f"unix://:{QUOTED}@{path}?db=1"},
@@ -235,7 +235,7 @@ def test_all_kinds_of_addresses(running: Server, monitor: Callable[..., Monitor]
 def test_a_killed_redis_loses_nothing(
     running: Server, monitor: Callable[..., Monitor], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Over a SIGKILL of Redis both sides go on where they were; what was published meanwhile arrives; told once."""
+    """After a SIGKILL of Redis both sides continue; what was published meanwhile arrives; the outage is reported once."""
     caplog.set_level(logging.INFO, "otel_progress")
     one, two = monitor("one"), monitor("two")
     one.say(*range(50))
@@ -269,7 +269,7 @@ def test_killed_in_the_middle_of_writing(running: Server, monitor: Callable[...,
 def test_redis_may_come_later(
     server: Server, monitor: Callable[..., Monitor], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without Redis at the start all waits and is told once, with no password; when it comes, all goes on."""
+    """Without Redis at the start everything waits and is reported once, without a password; later everything continues."""
     one = monitor("one")
     one.say(1, 2, 3)
     until(lambda: caplog.messages and len(one.stream._troubled) == 2)
@@ -284,7 +284,7 @@ def test_redis_may_come_later(
 def test_a_wrong_password_is_told_and_not_shown(
     running: Server, monitor: Callable[..., Monitor], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wrong password is an outage like any other; the text says what is wrong, without it."""
+    """A wrong password is an outage like any other; the message says what is wrong, without the password."""
     one = monitor("one", url=f"redis://:wr0ng@127.0.0.1:{running.port}/0")
     one.say(1)
     until(lambda: len(one.stream._troubled) == 2)
@@ -295,7 +295,7 @@ def test_a_wrong_password_is_told_and_not_shown(
 
 
 def test_a_redis_that_lost_its_data_is_read_anew(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """A Redis that comes back empty, even with a clock that was set back, is a new stream; no loss is made up."""
+    """A Redis that restarts empty, even with a clock set back, is a new stream; no loss is invented."""
     one, two = monitor("one"), monitor("two")
     running("XADD", "otel-progress", "9999999999999-0", "v", 1, "origin", "x", "otlp", "a")
     until(lambda: two.took == [b"a"])
@@ -306,7 +306,7 @@ def test_a_redis_that_lost_its_data_is_read_anew(running: Server, monitor: Calla
 
 
 def test_what_redis_refuses_for_now_is_written_later(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """A key that holds something else, or a full memory, delays entries and loses none."""
+    """A key of another type, or full memory, delays entries and loses none."""
     running("SET", "otel-progress", "x")
     one, two = monitor("one"), monitor("two")
     one.say(*range(10))
@@ -327,7 +327,7 @@ def test_what_redis_refuses_for_now_is_written_later(running: Server, monitor: C
 def test_who_publishes_never_waits_and_the_oldest_go_first(
     server: Server, monitor: Callable[..., Monitor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While Redis is away the newest entries wait, within both limits; the rest is counted."""
+    """While Redis is away the newest entries are queued within both limits; the rest is counted."""
     monkeypatch.setattr(shared, "WAITING", 100)
     one = monitor("one")
     one.say("first")
@@ -345,7 +345,7 @@ def test_who_publishes_never_waits_and_the_oldest_go_first(
 
 
 def test_bytes_that_wait_have_a_limit(server: Server, monitor: Callable[..., Monitor]) -> None:
-    """No more than 32 MiB wait, even of few entries."""
+    """At most 32 MiB are queued, even of few entries."""
     one = monitor("one")
     one.stream.publish([Item("a", "e", "", bytes(4 * 1024 * 1024 - 1)) for _ in range(20)])
     assert one.stream.dropped["too many waited"] >= 11
@@ -353,7 +353,7 @@ def test_bytes_that_wait_have_a_limit(server: Server, monitor: Callable[..., Mon
 
 
 def test_an_entry_has_a_limit(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """OTLP that is too large is left out, and a row that is too large drops the entry; both are counted."""
+    """OTLP that is too large is omitted, and a row that is too large drops the entry; both are counted."""
     one, two = monitor("one"), monitor("two")
     huge = 5 * 1024 * 1024
     one.stream.publish([Item("a", "e", "{}", bytes(huge)), Item("b", "e", "x" * huge, b"b"), item("c")])
@@ -364,7 +364,7 @@ def test_an_entry_has_a_limit(running: Server, monitor: Callable[..., Monitor]) 
 
 
 def test_an_entry_on_which_redis_hangs_up_holds_nothing_up(server: Server, monitor: Callable[..., Monitor]) -> None:
-    """A Redis with a lower limit closes the connection on a large entry: that one is dropped, the others arrive."""
+    """A Redis with a lower limit closes the connection on a large entry: it is dropped, the others arrive."""
     server.start(**{"proto-max-bulk-len": "1mb"})
     one, two = monitor("one"), monitor("two")
     one.stream.publish([item(1), Item("big", "e", "{}", bytes(2 * 1024 * 1024)), item(2)])
@@ -376,7 +376,7 @@ def test_an_entry_on_which_redis_hangs_up_holds_nothing_up(server: Server, monit
 def test_entries_that_cannot_be_read_are_skipped(
     running: Server, monitor: Callable[..., Monitor], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Entries of others in another form, and those that make the taker fail, are counted, told once, and skipped."""
+    """Malformed entries, and those on which the reader fails, are counted, reported once, and skipped."""
     key = "otel-progress"
     running("XADD", key, "*", "some", "thing")
     running("XADD", key, "*", "v", "2", "origin", "x", "otlp", "later")
@@ -393,7 +393,7 @@ def test_entries_that_cannot_be_read_are_skipped(
 
 
 def test_a_taker_that_is_full_gets_the_same_again(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """What is refused for now (429, 503) comes again; what is refused for good is skipped."""
+    """What is refused for now (429, 503) is retried; what is refused for good is skipped."""
     answers = iter([Refused(429, "full"), Refused(503, "full", 0), None, Refused(400, "bad"), None])
 
     def answer(_: bytes) -> None:
@@ -409,7 +409,7 @@ def test_a_taker_that_is_full_gets_the_same_again(running: Server, monitor: Call
 
 
 def test_what_was_trimmed_unread_is_counted(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """Entries that left the stream before a slow reader came to them are lost, and exactly those are counted."""
+    """Entries trimmed before a slow reader read them are lost, and exactly those are counted."""
     may = threading.Event()
     two = monitor("two")
     two.answer = lambda otlp: may.wait(30)
@@ -426,7 +426,7 @@ def test_what_was_trimmed_unread_is_counted(running: Server, monitor: Callable[.
 
 
 def test_how_far_is_told_by_pure_reckoning() -> None:
-    """Lag and loss follow from what Redis says of the stream; without its count of all entries both stay unknown."""
+    """Lag and loss are computed from Redis's stream information; without its total count both are unknown."""
 
     def info(newest: str, added: int | None, length: int, first: str | None) -> dict[str, Any]:
         known = {"last-generated-id": newest.encode(), "length": length}
@@ -476,7 +476,7 @@ def test_how_far_is_told_by_pure_reckoning() -> None:
 
 
 def test_close_writes_what_waits(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """At the end all that waits is written; what comes after is counted."""
+    """At the end everything queued is written; what comes later is counted."""
     one = monitor("one")
     one.say(*range(5000))
     one.stream.close(30)
@@ -489,7 +489,7 @@ def test_close_writes_what_waits(running: Server, monitor: Callable[..., Monitor
 def test_close_cuts_a_long_pause_short(
     server: Server, monitor: Callable[..., Monitor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where Redis came back in a pause between two tries what waits is still written at the end."""
+    """If Redis returns in the pause between two attempts, the queue is still written at the end."""
     monkeypatch.setattr(shared, "BACKOFF_FIRST", 60.0)
     one = monitor("one")
     one.say(1, 2)
@@ -502,7 +502,7 @@ def test_close_cuts_a_long_pause_short(
 
 
 def test_close_without_redis_takes_the_given_time(server: Server, monitor: Callable[..., Monitor]) -> None:
-    """Without Redis the end comes in the given time, and what waits is counted."""
+    """Without Redis the end comes in the given time, and the queue is counted."""
     one = monitor("one")
     one.say(1, 2)
     begun = time.monotonic()
@@ -512,7 +512,7 @@ def test_close_without_redis_takes_the_given_time(server: Server, monitor: Calla
 
 
 def test_a_redis_that_hangs_holds_nobody_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that takes connections and says nothing holds up neither who publishes nor the end."""
+    """A Redis that accepts connections and does not answer blocks neither the publisher nor the end."""
     monkeypatch.setattr(shared, "SOCKET_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", server.port)):
         one = Monitor(server.url, "one")
@@ -540,7 +540,7 @@ def test_a_redis_that_hangs_holds_nobody_up(server: Server, monkeypatch: pytest.
     ],
 )
 def test_an_address_that_cannot_be_meant_is_refused_unshown(url: str) -> None:
-    """A bad address is an error at the start, which says what one looks like, and shows nothing of it."""
+    """A bad address is an error at the start, which shows an example, and nothing of the address."""
     with pytest.raises(InvalidArgument, match="must look like redis://localhost:6379/0") as raised:
         Stream(url, "one", lambda otlp: None)
     assert "s3cr3t" not in str(raised.value)
@@ -550,7 +550,7 @@ def test_an_address_that_cannot_be_meant_is_refused_unshown(url: str) -> None:
 
 @pytest.mark.parametrize("options", [{"key": ""}, {"origin": ""}, {"most": 0}, {"most": True}, {"most": 1.5}])
 def test_other_arguments_that_cannot_be_meant(options: dict[str, Any]) -> None:
-    """Key and origin are not empty, the length is a whole number above 0."""
+    """Key and origin must not be empty; the length is a whole number above 0."""
     with pytest.raises(InvalidArgument):
         Stream("redis://localhost", options.pop("origin", "one"), lambda otlp: None, **options)
 
@@ -565,7 +565,7 @@ def test_other_arguments_that_cannot_be_meant(options: dict[str, Any]) -> None:
     ],
 )
 def test_secrets_of_the_address_are_not_shown(url: str, shown: str) -> None:
-    """What messages show of an address has no name, password or option."""
+    """Messages show no name, password or option of an address."""
     assert shared._connect(url)[1] == shown
 
 
@@ -575,7 +575,7 @@ def test_secrets_of_the_address_are_not_shown(url: str, shown: str) -> None:
 def test_an_entry_that_never_fits_is_skipped_and_the_reader_goes_on(
     running: Server, monitor: Callable[..., Monitor], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An entry of 65 MiB is skipped once, with a count and a reason; what comes after it is taken."""
+    """An entry of 65 MiB is skipped once, with a count and a reason; later entries are read."""
     running("XADD", "otel-progress", "*", "v", "1", "origin", "x", "otlp", bytes(65 * 1024 * 1024))
     two = monitor("two")
     monitor("one").say("next")
@@ -587,7 +587,7 @@ def test_an_entry_that_never_fits_is_skipped_and_the_reader_goes_on(
 
 
 def test_an_entry_that_redis_may_not_send_is_skipped(server: Server, monitor: Callable[..., Monitor]) -> None:
-    """Where Redis hangs up on each read of an entry, as its limit for answers is below it, the reader steps over it."""
+    """If Redis closes the connection on each read of an entry, because of a lower limit, the reader skips it."""
     server.start(**{"client-output-buffer-limit": "normal 4mb 4mb 0"})
     server("XADD", "otel-progress", "*", "v", "1", "origin", "x", "otlp", bytes(64 * 1024 * 1024))
     two = monitor("two")
@@ -601,7 +601,7 @@ def test_an_entry_that_redis_may_not_send_is_skipped(server: Server, monitor: Ca
 def test_a_stream_that_was_replaced_is_read_again_when_it_is_back(
     running: Server, monitor: Callable[..., Monitor]
 ) -> None:
-    """While the key holds a string that is told; what was said meanwhile waits, and comes when the key is a stream."""
+    """While the key holds a string the monitor reports it; entries wait, and arrive when the key is a stream."""
     one, two = monitor("one"), monitor("two")
     one.say(1)
     until(lambda: two.took == [b"1"])
@@ -615,7 +615,7 @@ def test_a_stream_that_was_replaced_is_read_again_when_it_is_back(
 
 
 def test_a_fleet_on_one_stream_loses_nothing(running: Server, monitor: Callable[..., Monitor]) -> None:
-    """Eight monitors that all write see all that the others wrote, beside entries that nobody can read."""
+    """Eight writing monitors all see the entries of the others, beside unreadable entries."""
     fleet = [monitor(f"m{number}") for number in range(8)]
     for number, one in enumerate(fleet):
         one.say(*range(number * 100, number * 100 + 100))

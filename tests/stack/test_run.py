@@ -1,4 +1,4 @@
-"""The watched command in front of a real Collector: its certificate arrives as any other telemetry does."""
+"""`run` in front of a real Collector: its death certificate arrives as any other telemetry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROGRAM = Path(__file__).parents[1] / "stress" / "programs" / "watched.py"
 @pytest.mark.stack
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_certificate_arrives(collector: Collector, protocol: str) -> None:
-    """A killed command leaves a whole trace at the Collector: its root is lost, and no span lacks its parent."""
+    """A killed command leaves a complete trace at the Collector: its root is lost, and each span has its parent."""
     endpoint = collector.http_endpoint if protocol == "http/protobuf" else collector.grpc_endpoint
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     env = {**kept, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
@@ -42,6 +42,6 @@ def test_certificate_arrives(collector: Collector, protocol: str) -> None:
 
 
 def _trace(collector: Collector, trace_id: str) -> list[Span]:
-    """The spans of a trace, when its root is among them."""
+    """Return the spans of a trace that includes its root."""
     spans = [span for span in collector.spans() if span["trace_id"] == trace_id]
     return spans if any(span["name"] == "train" for span in spans) else []

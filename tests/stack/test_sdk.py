@@ -1,4 +1,4 @@
-"""The SDK and the real Collector: what arrives while the work runs, after a kill, and over an outage."""
+"""The SDK and the real Collector: what arrives while the work runs, after a kill, and across an outage."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ STATE = ("progress.operation.started", "progress.stage.started", "progress.stage
 
 
 class Run:
-    """The program, running."""
+    """The running program."""
 
     def __init__(self, collector: Collector, protocol: str, *args: str, python: Path | str = sys.executable) -> None:
-        """Start it, sending to a Collector."""
+        """Start it with a Collector."""
         endpoint = collector.grpc_endpoint if protocol == "grpc" else collector.http_endpoint
         kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         env = {
@@ -58,7 +58,7 @@ class Run:
         self.process.communicate()
 
     def line(self, word: str) -> str:
-        """The rest of its next line, which begins with this word."""
+        """Return the rest of its next line, which begins with this word."""
         assert self.process.stdout is not None
         first, _, rest = self.process.stdout.readline().strip().partition(" ")
         assert first == word, f"it said {first} {rest}"
@@ -71,26 +71,26 @@ class Run:
         self.process.stdin.flush()
 
     def end(self) -> None:
-        """Have it end, and wait for that."""
+        """Let it end, and wait."""
         self.tell("end")
         self.line("ended")
         assert self.process.wait(10) == 0
 
 
 def events(collector: Collector, operation: str) -> list[dict[str, Any]]:
-    """The log events of an operation, by their order."""
+    """Return the log events of an operation, in order."""
     found = [log for log in collector.logs() if log["attributes"].get("progress.operation.id") == operation]
     return sorted(found, key=lambda log: log["attributes"]["progress.sequence"])  # type: ignore[arg-type]
 
 
 def last(collector: Collector, operation: str) -> dict[str, Any]:
-    """The newest snapshot of an operation."""
+    """Return the newest snapshot of an operation."""
     found = events(collector, operation)
     return found[-1]["attributes"] if found else {}
 
 
 def points(collector: Collector, metric: str, **labels: str) -> list[Any]:
-    """The points of a metric with these labels; `operation_id` stands for `progress.operation.id`."""
+    """Return the points of a metric with these labels; `operation_id` means `progress.operation.id`."""
     wanted = {f"progress.{key.replace('_', '.')}": value for key, value in labels.items()}
     return [
         point
@@ -101,7 +101,7 @@ def points(collector: Collector, metric: str, **labels: str) -> list[Any]:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_all_signals_arrive_while_the_work_runs(collector: Collector, protocol: str) -> None:
-    """Log events, spans of ended stages, run series and by-name metrics are at the Collector before the work ends."""
+    """Log events, spans of ended stages, run series and metrics by name are at the Collector before the work ends."""
     with Run(collector, protocol, "work", "op-1") as program:
         trace = program.line("ready")
         collector.wait_for(lambda: points(collector, "progress.run.idle", operation_id="op-1"))
@@ -130,7 +130,7 @@ def test_all_signals_arrive_while_the_work_runs(collector: Collector, protocol: 
 
 
 def check_ended(collector: Collector, operation: str, trace: str) -> None:
-    """The trace is whole, the end is told, the series say 0, and histograms have exemplars of the trace."""
+    """The trace is complete, the end is reported, the run series are 0, and histograms have exemplars of the trace."""
     assert last(collector, operation)["progress.status"] == "completed"
     assert points(collector, "progress.run.active", operation_id=operation)[-1]["value"] == 0
     spans = {span["name"]: span for span in collector.spans()}
@@ -154,7 +154,7 @@ def check_ended(collector: Collector, operation: str, trace: str) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_killed_operation_is_found_with_all_but_its_last_second(collector: Collector, protocol: str) -> None:
-    """After SIGKILL the last snapshot has everything that was said up to 1 s before, though no span of it ever came."""
+    """After SIGKILL the last snapshot has everything reported up to 1 s before, even without any span."""
     with Run(collector, protocol, "work", "victim") as program:
         program.line("ready")
         said: list[float] = []
@@ -182,7 +182,7 @@ def test_killed_operation_is_found_with_all_but_its_last_second(collector: Colle
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_no_state_change_is_lost_or_doubled_when_the_collector_restarts(collector: Collector, protocol: str) -> None:
-    """The Collector is stopped and started in the middle: each change of state arrives, once."""
+    """The Collector is stopped and started meanwhile: each change of state arrives once."""
     with Run(collector, protocol, "work", "op-1") as program:
         program.line("ready")
         collector.wait_for(lambda: last(collector, "op-1").get("progress.stage.current") == "second")
@@ -205,12 +205,12 @@ def test_no_state_change_is_lost_or_doubled_when_the_collector_restarts(collecto
 
 @pytest.fixture(params=["oldest", "newest"])
 def python(request: pytest.FixtureRequest) -> Path:
-    """An interpreter with the oldest packages that ours says it needs, and our own."""
+    """Return an interpreter with the oldest supported packages, and our own."""
     return built(OLDEST) if request.param == "oldest" else Path(sys.executable)
 
 
 def test_live_operation_is_visible_after_3000_others(collector: Collector, python: Path) -> None:
-    """3,000 operation ids, one after the other: the live one still has its series, and no id was merged or left out."""
+    """With 3,000 consecutive operation ids the live one keeps its series, and no id is merged or omitted."""
     with Run(collector, "http/protobuf", "many", "3000", python=python) as program:
         done = int(program.line("ready"))
 
@@ -232,7 +232,7 @@ def test_live_operation_is_visible_after_3000_others(collector: Collector, pytho
 
 
 def test_survey_is_one_whole_trace(collector: Collector) -> None:
-    """The survey of examples/, on real input: every span that is named as a parent arrived, and one trace holds all."""
+    """The survey of examples/ on real input: every parent span arrived, and one trace has them all."""
     env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.http_endpoint, "OTEL_SERVICE_NAME": "survey"}
     survey = [sys.executable, str(ROOT / "examples" / "survey.py"), "--limit", "40", "--otlp"]
     done = subprocess.run(survey, env=env, capture_output=True, text=True, timeout=60, check=False)

@@ -1,4 +1,4 @@
-"""Jaeger and VictoriaLogs behind the real Collector: what arrives there, and how an operation looks whose process was killed."""
+"""Jaeger and VictoriaLogs behind the real Collector: what arrives, and how an operation of a killed process looks."""
 
 from __future__ import annotations
 
@@ -47,28 +47,28 @@ def victorialogs(tmp_path: Path) -> Iterator[VictoriaLogs]:
 
 
 class Stack(NamedTuple):
-    """Both stores, and the Collector before them."""
+    """Both stores, and the Collector in front of them."""
 
     collector: Collector
     jaeger: Jaeger
     victorialogs: VictoriaLogs
 
     def events(self, operation: str) -> list[Line]:
-        """The log events of an operation, the oldest first."""
+        """Return the log events of an operation, oldest first."""
         return self.victorialogs.query(f'"progress.operation.id":="{operation}"')
 
     def names(self, operation: str) -> list[str]:
-        """The names of the events of an operation that change its state."""
+        """Return the names of the events of an operation that change its state."""
         return [name for line in self.events(operation) if (name := line.labels["event_name"]) in STATE]
 
     def trace(self, trace_id: str) -> dict[str, JaegerSpan]:
-        """The spans of a trace, by name."""
+        """Return the spans of a trace, by name."""
         return {it.span.name: it for it in self.jaeger.trace(trace_id)}
 
 
 @pytest.fixture
 def stack(collector_binary: Path, jaeger: Jaeger, victorialogs: VictoriaLogs, tmp_path: Path) -> Iterator[Stack]:
-    """The configuration that users get, with both stores behind it."""
+    """Return the shipped configuration with both stores."""
     guard, [own] = free_ports(1)
     env = {
         "OTEL_PROGRESS_JAEGER": jaeger.otlp_endpoint,
@@ -80,7 +80,7 @@ def stack(collector_binary: Path, jaeger: Jaeger, victorialogs: VictoriaLogs, tm
 
 
 def test_operation_arrives(stack: Stack) -> None:
-    """While it runs its events and ended stages are there; at the end the whole trace, under the ids that its events name."""
+    """A running operation has its events and ended stages; at the end the whole trace, under the ids in its events."""
     with Run(stack.collector, "http/protobuf", "work", "op-1") as program:
         trace_id = program.line("ready")
         stack.jaeger.wait_for(lambda: set(stack.trace(trace_id)) == {"first"})
@@ -116,7 +116,7 @@ def test_operation_is_found_by_its_attributes(stack: Stack) -> None:
 
 
 def test_killed_operation(stack: Stack) -> None:
-    """Of a killed process Jaeger has the ended stages without a root, VictoriaLogs all that it said until then."""
+    """Of a killed process Jaeger has the ended stages without a root, VictoriaLogs everything reported until then."""
     with Run(stack.collector, "http/protobuf", "work", "victim") as program:
         trace_id = program.line("ready")
         program.tell("fetch the last page")
@@ -135,7 +135,7 @@ def test_killed_operation(stack: Stack) -> None:
 
 
 def test_killed_operation_with_a_certificate(stack: Stack) -> None:
-    """Under `otel-progress run` the trace of a killed command is whole, each span once, and its end says lost."""
+    """Under `otel-progress run` the trace of a killed command is complete, each span once, and its end is `lost`."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     env = {**kept, "OTEL_EXPORTER_OTLP_ENDPOINT": stack.collector.http_endpoint, "OTEL_SERVICE_NAME": "watched"}
     command = [sys.executable, "-m", "otel_progress.cli", "run", "--", sys.executable, str(WATCHED), "killed"]
@@ -156,7 +156,7 @@ def test_killed_operation_with_a_certificate(stack: Stack) -> None:
 
 
 def test_outage_of_both_stores(stack: Stack) -> None:
-    """What came while both were away waits in the Collector, and is there in full when they are back."""
+    """Data from an outage of both waits in the Collector, and is complete when they are back."""
     with Run(stack.collector, "http/protobuf", "work", "op-1") as program:
         trace_id = program.line("ready")
         stack.victorialogs.wait_for(lambda: len(stack.names("op-1")) == 4)
@@ -179,7 +179,7 @@ def test_outage_of_both_stores(stack: Stack) -> None:
 
 
 def test_jaeger_keeps_what_it_took(jaeger: Jaeger) -> None:
-    """A span that was acknowledged is there after SIGKILL and a new start, at the same address, with all that it had."""
+    """An acknowledged span survives SIGKILL and a restart at the same address, with all its data."""
     trace_id = secrets.token_hex(16)
     assert jaeger.trace(trace_id) == []
     jaeger.send(spans(trace_id, "import", "fetch", progress__operation__id="op-1"))
@@ -196,13 +196,13 @@ def test_jaeger_keeps_what_it_took(jaeger: Jaeger) -> None:
 
 
 def test_jaeger_is_open_to_this_machine_alone(jaeger: Jaeger) -> None:
-    """With our configuration every port of Jaeger is bound to the loopback address."""
+    """With our configuration Jaeger binds every port to the loopback address."""
     assert jaeger.pid is not None
     assert listening(jaeger.pid) == {"127.0.0.1"}
 
 
 def test_victorialogs_keeps_what_it_took(victorialogs: VictoriaLogs) -> None:
-    """A record with its event name, its ids and its attributes under their own names, is there after SIGKILL."""
+    """A record with its event name, its ids and its attributes under their own names survives SIGKILL."""
     now = time.time()
     names: dict[str, Any] = {"progress__operation__name": "import", "progress__ratio": 0.5}
     more = {"body": {"stringValue": "import: started"}, "traceId": "0af7651916cd43dd8448eb211c80319c"}
@@ -221,7 +221,7 @@ def test_victorialogs_keeps_what_it_took(victorialogs: VictoriaLogs) -> None:
 
 
 def test_bad_configuration_is_reported(tmp_path: Path) -> None:
-    """The error has what Jaeger said."""
+    """The error has Jaeger's output."""
     config = tmp_path / "bad.yaml"
     config.write_text("no_such_key: 1\n", encoding="utf-8")
     jaeger = Jaeger(built("jaeger"), tmp_path / "bad", config=config)
@@ -231,13 +231,13 @@ def test_bad_configuration_is_reported(tmp_path: Path) -> None:
 
 
 def test_query_that_is_wrong_is_an_error(victorialogs: VictoriaLogs) -> None:
-    """A query that doesn't parse is told, with the server's words."""
+    """A query that does not parse fails with the server's message."""
     with pytest.raises(BackendError, match=r"answered 400 .*pars"):
         victorialogs.query("{ no")
 
 
 def listening(pid: int) -> set[str]:
-    """The addresses on which a process listens."""
+    """Return the addresses on which a process listens."""
     sockets = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
