@@ -88,7 +88,7 @@ EXTRA: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
 
 
 def expected_alert(verdict: Verdict, snapshot: Snapshot) -> str | None:
-    """The alert that corresponds to each verdict."""
+    """Return the alert that corresponds to a verdict."""
     if verdict.health is Health.SLOW:
         return "OperationNotStarted" if snapshot.status is Status.PENDING else "OperationSlow"
     if verdict.health is Health.WAITING:

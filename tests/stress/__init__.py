@@ -1,1 +1,1 @@
-"""Tests under stress: real processes, real sockets, endpoints that fail in every way, and kills."""
+"""Tests under stress: real processes, real sockets, faulty endpoints, and kills."""

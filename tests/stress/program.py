@@ -1,4 +1,4 @@
-"""Runs a program of `programs/` as a user would, and reads what it says, with the time of its end."""
+"""Runs a program of `programs/` as a user would, and reads its output and the time of its end."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 PROGRAMS = Path(__file__).with_name("programs")
 EXIT_SECONDS = 2.5
-"""The longest that telemetry may hold a process after its last line, the interpreter's own end included."""
+"""The maximum time for which telemetry may hold a process after its last line, including the interpreter's own end."""
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a program: ours, without what would change its telemetry."""
-    # Unbuffered, the lines of several processes would mix.
+    """Return the environment of a program: ours, without what would change its telemetry."""
+    # Unbuffered output of several processes would mix.
     ours = ("OTEL_", "COV_", "PYTEST_", "PYTHONUNBUFFERED")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     return {
@@ -38,7 +38,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 class Program:
-    """A program that runs; its lines come as words."""
+    """A running program; its lines are split into words."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Program:
         python: Path | str = sys.executable,
         command: tuple[str, ...] = (),
     ) -> None:
-        """Start it, with `command` before the interpreter's place if it is given."""
+        """Start it, with `command` in front of the interpreter if it is given."""
         run = [*(command or (str(python),)), str(PROGRAMS / f"{name}.py"), *map(str, args)]
         self.process = subprocess.Popen(
             run,
@@ -71,7 +71,7 @@ class Program:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The whole group: children that are left would keep the pipes open.
+        # The whole group: remaining children would keep the pipes open.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -93,7 +93,7 @@ class Program:
         self.errors = self.process.stderr.read()
 
     def line(self, word: str = "", timeout: float = 30.0) -> list[str]:
-        """Wait for the next line that begins with this word."""
+        """Wait for the next line that begins with this word, and return it."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -116,11 +116,11 @@ class Program:
         self.process.stdin.flush()
 
     def wait(self, timeout: float = 60.0) -> int:
-        """Wait for its end, and read all that it said."""
+        """Wait for its end, and read its whole output."""
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            # With faulthandler this shows where it hangs.
+            # faulthandler then shows where it hangs.
             self.process.send_signal(signal.SIGABRT)
             self.process.wait()
             for reader in self._readers:
@@ -140,11 +140,11 @@ class Program:
         return self.values()
 
     def values(self) -> dict[str, str]:
-        """What it said as `name value`."""
+        """Return its `name value` lines."""
         return {words[0]: words[1] for words in self.said if len(words) > 1}
 
     def held(self) -> float:
-        """Seconds from the line `end <monotonic>` to the end of the process."""
+        """Return the seconds from the line `end <monotonic>` to the end of the process."""
         return self.ended - float(self.values()["end"])
 
     def _so_far(self) -> str:

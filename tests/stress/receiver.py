@@ -1,4 +1,4 @@
-"""A small OTLP receiver in a thread, over HTTP or gRPC, that can be told to fail in many ways, and to recover."""
+"""A small OTLP receiver in a thread, over HTTP or gRPC, that can fail in many ways and recover."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_ANSWER = 0
 RESET = -1
 GARBAGE = -2
 ENDLESS = -3
-"""Answers that are no HTTP status: none at all, a reset, bytes that are no HTTP, a body without an end."""
+"""Responses that are no HTTP status: none at all, a reset, bytes that are not HTTP, a body without an end."""
 _LINGER_0 = struct.pack("ii", 1, 0)
 _PATHS = {"/v1/logs": "logs", "/v1/metrics": "metrics", "/v1/traces": "traces"}
 _METHODS = {
@@ -45,7 +45,7 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """How to answer: a status (of HTTP, also over gRPC, where it is translated), after so many seconds."""
+    """A response: a status (of HTTP, translated for gRPC) after a number of seconds."""
 
     status: int = 200
     after: float = 0.0
@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Log:
-    """A log record that was acknowledged; `received` is this machine's monotonic clock."""
+    """An acknowledged log record; `received` is by this machine's monotonic clock."""
 
     name: str
     time: float
@@ -72,14 +72,14 @@ class Log:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What makes it the same event."""
+        """The identity of the event."""
         known = self.attributes
         return self.operation, known.get("progress.operation.attempt"), known.get("progress.sequence"), self.name
 
 
 @dataclass(frozen=True)
 class Span:
-    """A span that was acknowledged."""
+    """An acknowledged span."""
 
     name: str
     trace_id: str
@@ -92,7 +92,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Point:
-    """A metric point that was acknowledged; of a histogram the count."""
+    """An acknowledged metric point; of a histogram the count."""
 
     name: str
     value: float
@@ -101,10 +101,10 @@ class Point:
 
 
 class Receiver:
-    """Takes OTLP on a port of its own, which stays the same; `answer` says what becomes of each request."""
+    """Receives OTLP on a port of its own, which stays the same; `answer` decides the response to each request."""
 
     def __init__(self, protocol: str = "http/protobuf", *, listening: bool = True) -> None:
-        """Not listening, it refuses connections until `listen()`."""
+        """Start without listening: connections are refused until `listen()`."""
         self.protocol = protocol
         self.answer: Callable[[str], Answer] = lambda signal: Answer()
         self.logs: list[Log] = []
@@ -131,11 +131,11 @@ class Receiver:
 
     @property
     def env(self) -> dict[str, str]:
-        """The standard variables that send a program's telemetry here."""
+        """Return the standard variables that send a program's telemetry here."""
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": self.protocol}
 
     def listen(self) -> None:
-        """Take connections from now on."""
+        """Accept connections from now on."""
         if self.protocol == "grpc":
             self._socket.close()
             self._grpc = grpc.server(ThreadPoolExecutor(32), options=[("grpc.so_reuseport", 0)])
@@ -153,7 +153,7 @@ class Receiver:
         threading.Thread(target=server.serve_forever, args=(0.02,), name="receiver", daemon=True).start()
 
     def close(self) -> None:
-        """Let all that hang go, and listen no more."""
+        """Release everything that hangs, and stop listening."""
         self._released.set()
         if self._http is not None:
             self._http.shutdown()
@@ -163,13 +163,13 @@ class Receiver:
         self._socket.close()
 
     def fail(self, status: int, **more: Any) -> None:
-        """Answer all like this from now on; `fail(200)` is a recovery."""
+        """Respond to all requests like this from now on; `fail(200)` recovers."""
         self.answer = lambda signal: Answer(status, **more)
 
     # -- what arrived
 
     def wait_for(self, predicate: Callable[[], T], timeout: float = 20.0) -> T:
-        """Wait until what the predicate returns is true, and return that."""
+        """Call the predicate until its result is true, and return the result."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
@@ -185,24 +185,24 @@ class Receiver:
                 self._changed.wait(min(left, 0.5))
 
     def of(self, name: str) -> list[Log]:
-        """The log events of a name."""
+        """Return the log events of a name."""
         return [log for log in list(self.logs) if log.name == name]
 
     def heard(self) -> set[str]:
-        """The operations of which any event was acknowledged."""
+        """Return the operations with any acknowledged event."""
         return {log.operation for log in list(self.logs) if log.operation}
 
     def ended(self) -> dict[str, str]:
-        """The operations whose end was acknowledged, with their status."""
+        """Return the operations with an acknowledged end, and their statuses."""
         return {log.operation: log.attributes["progress.status"] for log in self.of("progress.operation.ended")}
 
     def doubled(self) -> list[tuple[Any, ...]]:
-        """The events that were acknowledged more than once."""
+        """Return the events that were acknowledged more than once."""
         counts = Counter(log.key for log in list(self.logs) if log.operation)
         return [key for key, count in counts.items() if count > 1]
 
     def values(self, metric: str, **attributes: Any) -> list[float]:
-        """The values of a metric, in order of arrival."""
+        """Return the values of a metric, in order of arrival."""
         return [
             point.value
             for point in list(self.points)
@@ -213,7 +213,7 @@ class Receiver:
     # -- for the servers
 
     def take(self, signal: str, body: bytes) -> Answer:
-        """Decide what becomes of a request, and keep what it holds if it is acknowledged."""
+        """Decide the response to a request, and keep its data if it is acknowledged."""
         with self._changed:
             self.requests[signal] += 1
             self._changed.notify_all()
@@ -273,7 +273,7 @@ class _Http(BaseHTTPRequestHandler):
             pass
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not log requests."""
 
     def handle(self) -> None:
         with contextlib.suppress(OSError):

@@ -27,7 +27,7 @@ _pause = threading.Event()
 
 
 class Answer:
-    """What came back."""
+    """The response."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
@@ -40,7 +40,7 @@ class Answer:
 
 
 class Served:
-    """A monitor that runs in a thread of this process."""
+    """A monitor in a thread of this process."""
 
     def __init__(self, monitor: Monitor) -> None:
         self.monitor = monitor
@@ -56,7 +56,7 @@ class Served:
         *,
         token: str | None = None,
     ) -> Answer:
-        """One request on a connection of its own; `path` goes out as it is."""
+        """Send a request on a connection of its own; `path` is sent unchanged."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -74,7 +74,7 @@ class Served:
             connection.close()
 
     def get(self, path: str, **more: Any) -> Any:
-        """JSON of a path that is there."""
+        """Return the JSON of an existing path."""
         answer = self.ask("GET", path, **more)
         assert answer.status == 200, (answer.status, answer.body[:500])
         return answer.json
@@ -83,7 +83,7 @@ class Served:
         return self.get(f"/operations/{quote(key, safe='')}", **more)
 
     def send(self, *records: LogRecord, instance: str = "i1", token: str | None = None) -> Answer:
-        """Log records of one process."""
+        """Return log records of one process."""
         return self.post(logs(*records, instance=instance), token=token)
 
     def post(self, body: bytes, signal: str = "logs", token: str | None = None, **headers: str) -> Answer:
@@ -92,19 +92,19 @@ class Served:
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[socket.socket]:
-        """A bare connection."""
+        """Return a bare connection."""
         with socket.create_connection(("127.0.0.1", self.port), 20) as found:
             yield found
 
     def head(self, path: str, method: str = "GET", **headers: str) -> bytes:
-        """The head of a request, for a bare connection."""
+        """Return the head of a request for a bare connection."""
         more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         return f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\n{more}\r\n".encode()
 
 
 @contextlib.contextmanager
 def serving(folder: Path, **options: Any) -> Iterator[Served]:
-    """A monitor for as long as the block runs."""
+    """Run a monitor during the block."""
     monitor = Monitor(Options(**{"db": folder / "m.db", "port": 0, "grpc_port": None, **options}))
     ready = threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(monitor.serve(ready.set)), name="served", daemon=True)
@@ -119,7 +119,7 @@ def serving(folder: Path, **options: Any) -> Iterator[Served]:
 
 
 def wait_until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """What the condition gives, as soon as it gives something."""
+    """Return the result of the condition as soon as it is true."""
     until = clock.monotonic() + seconds
     while not (found := true()):
         assert clock.monotonic() < until, "it did not come true"
@@ -128,7 +128,7 @@ def wait_until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 def value(given: Any) -> AnyValue:
-    """A scalar as OTLP has it."""
+    """Return a scalar in OTLP form."""
     if isinstance(given, bool):
         return AnyValue(bool_value=given)
     if isinstance(given, int):
@@ -139,7 +139,7 @@ def value(given: Any) -> AnyValue:
 def event(
     key: str, name: str = "job", status: str = "running", *, kind: str = s.UPDATED, sequence: int = 1, **more: Any
 ) -> LogRecord:
-    """A log event of an operation; `more` by the names of semconv."""
+    """Return a log event of an operation; `more` uses the names of semconv."""
     said = {s.OPERATION_ID: key, s.OPERATION_NAME: name, s.STATUS: status, s.SEQUENCE: sequence}
     said |= {getattr(s, word): given for word, given in more.items()}
     pairs = [KeyValue(key=word, value=value(given)) for word, given in said.items()]
@@ -148,7 +148,7 @@ def event(
 
 
 def logs(*records: LogRecord, instance: str = "i1") -> bytes:
-    """A request of these."""
+    """Return a request with these records."""
     about = Resource(attributes=[KeyValue(key="service.instance.id", value=value(instance))])
     scopes = [ScopeLogs(log_records=records)]
     return ExportLogsServiceRequest(resource_logs=[ResourceLogs(resource=about, scope_logs=scopes)]).SerializeToString()

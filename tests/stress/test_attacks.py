@@ -1,4 +1,4 @@
-"""What was tried against the promises holds."""
+"""Every attack on the promises fails."""
 
 from __future__ import annotations
 

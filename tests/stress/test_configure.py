@@ -1,4 +1,4 @@
-"""The ways to set telemetry up, and to take it back."""
+"""The ways to set telemetry up, and to shut it down."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def services(receiver: Receiver) -> set[str]:
-    """The names under which anything came."""
+    """Return the service names of the received data."""
     return {item.resource["service.name"] for item in (*receiver.logs, *receiver.spans, *receiver.points)}
 
 
@@ -30,7 +30,7 @@ def missing_part(what: str) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_standard_variables(protocol: str) -> None:
-    """OTEL_* variables say where all signals go, in whose name, with which headers and attributes."""
+    """OTEL_* variables set the destination, name, headers and attributes of all signals."""
     env = {
         "OTEL_SERVICE_NAME": "named",
         "OTEL_RESOURCE_ATTRIBUTES": "team=blue,service.instance.id=instance-7",
@@ -48,7 +48,7 @@ def test_standard_variables(protocol: str) -> None:
 
 
 def test_variables_of_one_signal() -> None:
-    """A variable of one signal goes before that of all."""
+    """A variable of one signal takes precedence over that of all."""
     with Receiver() as receiver, Receiver("grpc") as traces:
         env = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": traces.endpoint, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}
         run("configured", "plain", env={**receiver.env, **env})
@@ -59,7 +59,7 @@ def test_variables_of_one_signal() -> None:
 
 
 def test_explicit_values_go_before_the_environment() -> None:
-    """What configure() is given counts more than any variable."""
+    """Arguments of configure() take precedence over any variable."""
     with Receiver() as receiver:
         env = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
@@ -73,7 +73,7 @@ def test_explicit_values_go_before_the_environment() -> None:
 
 
 def test_configured_twice() -> None:
-    """configure() again takes the place of what was before: each operation is told once, by who was there then."""
+    """A second configure() replaces the first: each operation is reported once, by the configuration of its time."""
     with Receiver() as receiver:
         run("configured", "twice", env=receiver.env)
         named = {log.operation: log.resource["service.name"] for log in receiver.of("progress.operation.ended")}
@@ -85,7 +85,7 @@ def test_configured_twice() -> None:
 
 
 def test_shutdown_undoes_configure() -> None:
-    """After shutdown() nothing is told; it may be called twice, and configure() after it works again."""
+    """After shutdown() nothing is sent; it may be called twice, and configure() works again after it."""
     with Receiver() as receiver:
         program = run("configured", "undone", env=receiver.env)
         assert receiver.ended() == {"one": "completed", "two": "completed"}
@@ -94,7 +94,7 @@ def test_shutdown_undoes_configure() -> None:
 
 
 def test_shutdown_interrupts_what_runs() -> None:
-    """What still runs at a shutdown() ends as interrupted there, and is flushed; its own end changes nothing."""
+    """What still runs at shutdown() ends as interrupted and is flushed; its own end changes nothing."""
     with Receiver() as receiver:
         program = run("configured", "running", env=receiver.env)
         assert receiver.ended() == {"running": "interrupted"}
@@ -104,7 +104,7 @@ def test_shutdown_interrupts_what_runs() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_providers_of_the_user_are_only_added_to(protocol: str) -> None:
-    """Spans and by-name metrics go through the user's providers, once; the user's own logs are not sent by us."""
+    """Spans and metrics by name go through the user's providers, once; the user's own logs are not sent by us."""
     with Receiver(protocol) as receiver:
         program = run("configured", "user", env=receiver.env)
         values = program.values()
@@ -120,7 +120,7 @@ def test_providers_of_the_user_are_only_added_to(protocol: str) -> None:
 
 
 def test_application_that_only_uses_our_providers() -> None:
-    """The providers that configure() made send the application's own spans and metrics too, without any operation."""
+    """The providers of configure() also send the application's own spans and metrics, without any operation."""
     with Receiver() as receiver:
         run("configured", "only-spans", env=receiver.env)
         assert [span.name for span in receiver.spans] == ["theirs"]
@@ -129,7 +129,7 @@ def test_application_that_only_uses_our_providers() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_opentelemetry_instrument(protocol: str) -> None:
-    """Under opentelemetry-instrument, with nothing in the code, all four signals come."""
+    """Under opentelemetry-instrument, without any code, all four signals arrive."""
     command = Path(sys.executable).with_name("opentelemetry-instrument")
     if not command.exists():
         missing_part("opentelemetry-distro is not installed")
@@ -169,7 +169,7 @@ def test_exporters_turned_off() -> None:
 
 
 def test_exporters_of_other_names() -> None:
-    """OTEL_TRACES_EXPORTER takes any exporter that is installed, and the names that OTLP has for one protocol."""
+    """OTEL_TRACES_EXPORTER accepts any installed exporter, and the OTLP names for one protocol."""
     with Receiver("grpc") as receiver:
         names = {f"OTEL_{signal}_EXPORTER": "otlp_proto_grpc" for signal in ("TRACES", "METRICS", "LOGS")}
         run("configured", "plain", env={"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, **names})
@@ -185,7 +185,7 @@ def test_exporters_of_other_names() -> None:
 
 @pytest.fixture(scope="session")
 def python_without_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that finds only what otel-progress itself depends on."""
+    """An interpreter with only the dependencies of otel-progress."""
     folder = tmp_path_factory.mktemp("without-sdk")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     site = next(folder.glob("lib/python*/site-packages"))
@@ -203,7 +203,7 @@ def python_without_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_without_sdk(python_without_sdk: Path) -> None:
-    """With the API alone all is a cheap no-op that never warns, and configure() says what to install."""
+    """With the API alone everything is a cheap no-op that never warns, and configure() says what to install."""
     program = run("configured", "without-sdk", python=python_without_sdk)
     assert program.errors == ""
     values = program.values()

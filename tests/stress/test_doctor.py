@@ -1,4 +1,4 @@
-"""`otel-progress doctor` against real servers that are wrong in one way each: that is what it finds, and nothing else."""
+"""`otel-progress doctor` against real servers with one fault each: it finds exactly that fault."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 @pytest.fixture(autouse=True)
 def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own proxies and authorities are no part of a test."""
+    """Isolate the tests from the machine's own proxies and certificate authorities."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
 
 def examine(endpoint: str, protocol: str = HTTP, timeout: float = 20.0, **more: str | None) -> dict[str, Any]:
-    """The report on an endpoint; options of the command in small letters, variables in capitals."""
+    """Return the report on an endpoint; lower-case arguments are options, upper-case ones variables."""
     out = io.StringIO()
-    # Whatever runs at the usual ports of this machine is none of ours.
+    # Ignore programs at the usual ports of this machine.
     options = {"prometheus": "none", "loki": "none", "tempo": "none"}
     options |= {key: value for key, value in more.items() if key.islower()}
     env = {key: str(value) for key, value in more.items() if key.isupper()}
@@ -61,7 +61,7 @@ def examine(endpoint: str, protocol: str = HTTP, timeout: float = 20.0, **more: 
 
 
 def found(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The findings: code to line; each has its fix, filled in."""
+    """Return the findings, code to line; each has its fix, filled in."""
     lines = {line["code"]: line for line in report["lines"] if "code" in line}
     for code, line in lines.items():
         assert line["fix"], code
@@ -70,7 +70,7 @@ def found(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def levels(report: dict[str, Any], step: str) -> list[str]:
-    """How the lines of a step are meant."""
+    """Return the levels of the lines of a step."""
     return [line["level"] for line in report["lines"] if line["step"] == step]
 
 
@@ -98,7 +98,7 @@ class _Web(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not log requests."""
 
     def handle(self) -> None:
         with suppress(OSError):
@@ -114,7 +114,7 @@ def web(
     ahead: float = 0.0,
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[str]:
-    """A server of HTTP/1.1 that answers all alike, or by the start of the path; returns host and port."""
+    """An HTTP/1.1 server that gives one response to all, or one by the start of the path; returns host and port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Web)
     server.answer = (status, headers or {}, body if isinstance(body, dict) else {"": body}, ahead)  # type: ignore[attr-defined]
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
@@ -133,7 +133,7 @@ def web(
 
 @pytest.mark.parametrize("protocol", [HTTP, GRPC])
 def test_all_is_well(protocol: str) -> None:
-    """With a receiver that takes all there is no finding, and it got the start, an update, the end, a span and series."""
+    """With a receiver that accepts everything there is no finding, and it got start, update, end, span and series."""
     with Receiver(protocol) as receiver:
         report = examine(receiver.endpoint, protocol)
         assert not found(report)
@@ -160,7 +160,7 @@ def test_each_run_is_another_operation() -> None:
 
 
 def test_name_that_does_not_resolve() -> None:
-    """A name that nobody knows is told by name."""
+    """An unknown host name is reported by name."""
     report = examine("http://collector.invalid:4318")
     assert set(found(report)) == {"name_unknown"}
     assert "collector.invalid" in found(report)["name_unknown"]["text"]
@@ -180,12 +180,12 @@ def test_nothing_listens(protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", [HTTP, GRPC])
 def test_no_connection_in_time(protocol: str) -> None:
-    """An address at which no connection comes about is unreachable."""
+    """An address that accepts no connection is unreachable."""
     with ExitStack() as stack:
         server = stack.enter_context(socket.socket())
         server.bind(("127.0.0.1", 0))
         server.listen(0)
-        for _ in range(8):  # nobody takes them, so the queue is full and the system answers no more
+        for _ in range(8):  # nobody accepts them, so the queue is full and the system no longer responds
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(server.getsockname())
@@ -195,7 +195,7 @@ def test_no_connection_in_time(protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", [HTTP, GRPC])
 def test_no_answer_in_time(protocol: str) -> None:
-    """A server that takes connections and requests, and never answers, hangs."""
+    """A server that accepts connections and requests, and never responds, hangs."""
     with Receiver(protocol) as receiver:
         receiver.fail(NO_ANSWER)
         report = examine(receiver.endpoint, protocol)
@@ -203,7 +203,7 @@ def test_no_answer_in_time(protocol: str) -> None:
 
 
 def test_silent_socket() -> None:
-    """A port that accepts and says nothing at all hangs, over HTTP."""
+    """Over HTTP, a port that accepts and says nothing at all hangs."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert set(found(examine(f"http://127.0.0.1:{server.getsockname()[1]}"))) == {"hangs"}
 
@@ -217,7 +217,7 @@ def test_http_to_the_port_of_grpc() -> None:
 
 
 def test_grpc_to_the_port_of_http() -> None:
-    """GRPC sent to an HTTP server is recognised by the server's HTTP/1."""
+    """gRPC sent to an HTTP server is recognised by the server's HTTP/1."""
     with Receiver(HTTP) as receiver:
         report = examine(receiver.endpoint, GRPC)
     assert set(found(report)) == {"port_of_http"}
@@ -236,7 +236,7 @@ def test_speakers_are_told_apart() -> None:
 
 @pytest.mark.parametrize("endpoint", ["http://", "http://host:notaport", "http:///v1"])
 def test_no_address(endpoint: str) -> None:
-    """What holds no host or port is said to be no address."""
+    """An endpoint without host or port is reported as no address."""
     assert set(found(examine(endpoint))) == {"address"}
 
 
@@ -264,7 +264,7 @@ ANSWERS: dict[str, tuple[str, int, dict[str, str], bytes]] = {
 
 @pytest.mark.parametrize("case", ANSWERS)
 def test_answers_of_http(case: str) -> None:
-    """Each answer that is no acceptance is named as what it is, for all signals."""
+    """Each response that is not an acceptance is named correctly, for all signals."""
     code, status, headers, body = ANSWERS[case]
     with web(status, headers, body) as where:
         report = examine(f"http://{where}")
@@ -276,21 +276,21 @@ def test_answers_of_http(case: str) -> None:
     ("given", "word"), [("", "no header authorization"), (f"authorization=Bearer%20{TOKEN}", "not accepted")]
 )
 def test_401_says_which_header(given: str, word: str) -> None:
-    """A 401 says whether the header authorization was missing or refused, and never shows its value."""
+    """A 401 reports whether the header authorization was missing or refused, and never shows its value."""
     with web(401, body=f"you sent Bearer {TOKEN}".encode()) as where:
         report = examine(f"http://{where}", OTEL_EXPORTER_OTLP_HEADERS=given)
     assert word in found(report)["unauthorized"]["text"]
 
 
 def test_retry_after_is_told() -> None:
-    """A receiver that is busy says when to come again."""
+    """For a busy receiver the finding says when to retry."""
     with web(429, {"Retry-After": "7"}) as where:
         assert "again after 7 s" in found(examine(f"http://{where}"))["busy"]["text"]
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "unauthorized"), (404, "path"), (429, "busy"), (503, "busy")])
 def test_answers_of_grpc(status: int, code: str) -> None:
-    """The codes of gRPC mean the same as those of HTTP."""
+    """gRPC codes have the meaning of the corresponding HTTP codes."""
     with Receiver(GRPC) as receiver:
         receiver.fail(status)
         report = examine(receiver.endpoint, GRPC)
@@ -299,14 +299,14 @@ def test_answers_of_grpc(status: int, code: str) -> None:
 
 @pytest.mark.parametrize("status", [RESET, GARBAGE, ENDLESS])
 def test_answers_that_are_none(status: int) -> None:
-    """A reset, bytes that are no HTTP, and a body without an end are no answers of OTLP."""
+    """A reset, bytes that are not HTTP, and a body without an end are not OTLP responses."""
     with Receiver(HTTP) as receiver:
         receiver.fail(status)
         assert set(found(examine(receiver.endpoint))) == {"not_otlp"}
 
 
 def test_one_signal_without_a_pipeline() -> None:
-    """Where one signal has no path, that one is named, and the others go on."""
+    """If one signal has no path, it is named, and the others go on."""
     with Receiver(HTTP) as receiver:
         receiver.answer = lambda signal: Answer(404 if signal == "logs" else 200)
         report = examine(receiver.endpoint)
@@ -321,12 +321,12 @@ def test_one_signal_without_a_pipeline() -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """An authority that nobody trusts unless told."""
+    """An authority that is not trusted by default."""
     return trustme.CA()
 
 
 def served(cert: trustme.LeafCert, client: trustme.CA | None = None) -> ssl.SSLContext:
-    """The server's side; with a client's authority it wants a certificate of the client."""
+    """Return the server's side; with a client's authority it requires a client certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     cert.configure_cert(context)
     if client is not None:
@@ -337,7 +337,7 @@ def served(cert: trustme.LeafCert, client: trustme.CA | None = None) -> ssl.SSLC
 
 @pytest.fixture
 def trusted(authority: trustme.CA, tmp_path: Path) -> str:
-    """The file with the authority's certificate."""
+    """Return the file with the authority's certificate."""
     path = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
     return str(path)
@@ -350,7 +350,7 @@ def test_trusted_certificate_is_no_finding(authority: trustme.CA, trusted: str) 
 
 
 def test_untrusted_certificate(authority: trustme.CA) -> None:
-    """A certificate of an unknown authority is told as such."""
+    """A certificate of an unknown authority is reported as such."""
     with web(tls=served(authority.issue_cert("127.0.0.1"))) as where:
         report = examine(f"https://{where}")
     assert set(found(report)) == {"certificate_untrusted"}
@@ -358,7 +358,7 @@ def test_untrusted_certificate(authority: trustme.CA) -> None:
 
 
 def test_expired_certificate(authority: trustme.CA, trusted: str) -> None:
-    """A certificate of yesterday is told as such."""
+    """An expired certificate is reported as such."""
     before = datetime.now(timezone.utc)
     cert = authority.issue_cert(
         "127.0.0.1", not_before=before - timedelta(days=9), not_after=before - timedelta(days=1)
@@ -369,14 +369,14 @@ def test_expired_certificate(authority: trustme.CA, trusted: str) -> None:
 
 
 def test_certificate_of_another_name(authority: trustme.CA, trusted: str) -> None:
-    """A certificate for another name is told as such."""
+    """A certificate for another name is reported as such."""
     with web(tls=served(authority.issue_cert("other.example"))) as where:
         report = examine(f"https://{where}", OTEL_EXPORTER_OTLP_CERTIFICATE=trusted)
     assert set(found(report)) == {"certificate_name"}
 
 
 def test_client_certificate_is_wanted(authority: trustme.CA, trusted: str, tmp_path: Path) -> None:
-    """A server that wants to know its client says so; with a certificate that it accepts all is well."""
+    """A server that requires a client certificate is reported; with an accepted one all is well."""
     pem = tmp_path / "client.pem"
     authority.issue_cert("job@example.org").private_key_and_cert_chain_pem.write_to_path(str(pem))
     with web(tls=served(authority.issue_cert("127.0.0.1"), authority)) as where:
@@ -392,7 +392,7 @@ def test_client_certificate_is_wanted(authority: trustme.CA, trusted: str, tmp_p
 
 
 def test_authorities_of_another_variable(authority: trustme.CA, trusted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The certificate that OpenTelemetry's variable names stands above REQUESTS_CA_BUNDLE; without it, that one is told."""
+    """OpenTelemetry's variable takes precedence over REQUESTS_CA_BUNDLE; without it, that one is named."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
     with web(tls=served(authority.issue_cert("127.0.0.1"))) as where:
         named = examine(f"https://{where}", OTEL_EXPORTER_OTLP_CERTIFICATE=trusted)
@@ -404,7 +404,7 @@ def test_authorities_of_another_variable(authority: trustme.CA, trusted: str, mo
 
 @pytest.mark.parametrize("protocol", [HTTP, GRPC])
 def test_plain_text_to_tls(protocol: str, authority: trustme.CA) -> None:
-    """http:// in front of a port that speaks TLS is told."""
+    """http:// for a port that speaks TLS is reported."""
     with web(tls=served(authority.issue_cert("127.0.0.1"))) as where:
         report = examine(f"http://{where}", protocol)
     assert set(found(report)) == {"tls_needed"}
@@ -412,21 +412,21 @@ def test_plain_text_to_tls(protocol: str, authority: trustme.CA) -> None:
 
 
 def test_go_server_with_tls() -> None:
-    """A server that answers plain text with the advice to speak TLS is taken at its word."""
+    """A server that responds in plain text with the advice to speak TLS is believed."""
     with web(400, body=b"Client sent an HTTP request to an HTTPS server.\n") as where:
         assert set(found(examine(f"http://{where}"))) == {"tls_needed"}
 
 
 @pytest.mark.parametrize("protocol", [HTTP, GRPC])
 def test_tls_to_plain_text(protocol: str) -> None:
-    """https:// in front of a port without TLS is told."""
+    """https:// for a port without TLS is reported."""
     with Receiver(protocol) as receiver:
         report = examine(receiver.endpoint.replace("http:", "https:"), protocol)
     assert set(found(report)) == {"tls_not_spoken"}
 
 
 def test_missing_file_of_certificates(tmp_path: Path) -> None:
-    """A file that is not there is named, with its variable."""
+    """A missing file is named, with its variable."""
     path = str(tmp_path / "none.pem")
     report = examine("https://127.0.0.1:1", OTEL_EXPORTER_OTLP_CERTIFICATE=path)
     assert set(found(report)) == {"certificate_file"}
@@ -439,7 +439,7 @@ def test_missing_file_of_certificates(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [407, None])
 def test_proxy_that_fails(status: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that is away, or wants a password, is named, without the password that it got."""
+    """A proxy that is away, or requires a password, is named, without the password."""
     with ExitStack() as stack:
         where = "127.0.0.1:1" if status is None else stack.enter_context(web(status))
         monkeypatch.setenv("HTTP_PROXY", f"http://me:{TOKEN}@{where}")
@@ -450,7 +450,7 @@ def test_proxy_that_fails(status: int | None, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_proxy_for_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that is not meant for the endpoint plays no part."""
+    """A proxy that does not apply to the endpoint is ignored."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "localhost,127.0.0.0/8")
     with Receiver(HTTP, listening=False) as receiver:
@@ -462,7 +462,7 @@ def test_no_proxy_for_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("ahead", "codes"), [(-60, {"clock_skew"}), (60, {"clock_skew"}), (4, set())])
 def test_clocks_that_differ(ahead: float, codes: set[str]) -> None:
-    """More than 10 s between the clocks is told, with the direction; it alone fails nothing."""
+    """More than 10 s between the clocks is reported, with the direction; it is not an error by itself."""
     with web(ahead=ahead) as where:
         report = examine(f"http://{where}")
     assert set(found(report)) == codes
@@ -476,7 +476,7 @@ def test_clocks_that_differ(ahead: float, codes: set[str]) -> None:
 
 @pytest.mark.parametrize("protocol", [HTTP, GRPC])
 def test_partial_success(protocol: str) -> None:
-    """What a receiver refused of a request that it took is told with its own words."""
+    """What a receiver refused of an accepted request is reported in the receiver's words."""
     body = b"\x0a\x0d\x08\x02\x12\x09too early"
     with Receiver(protocol) as receiver:
         receiver.answer = lambda signal: Answer(
@@ -491,7 +491,7 @@ def test_partial_success(protocol: str) -> None:
 
 
 def test_refused_only_when_it_holds_something() -> None:
-    """A receiver that takes an empty request and not a full one is found by the test operation."""
+    """The test operation finds a receiver that accepts an empty request and refuses a full one."""
     with Receiver(HTTP) as receiver:
         receiver.answer = lambda signal: Answer(200 if receiver.requests[signal] == 1 else 400, body=b"")
         report = examine(receiver.endpoint)
@@ -501,14 +501,14 @@ def test_refused_only_when_it_holds_something() -> None:
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_empty_requests_may_be_refused(status: int) -> None:
-    """A receiver that wants more than an empty request is fine when it takes the test operation."""
+    """A receiver that refuses an empty request is fine if it accepts the test operation."""
     with Receiver(HTTP) as receiver:
         receiver.answer = lambda signal: Answer(status if receiver.requests[signal] == 1 else 200)
         assert not found(examine(receiver.endpoint))
 
 
 def test_sampler_that_leaves_it_out() -> None:
-    """A trace that is not sampled is told, and is no error."""
+    """A trace that is not sampled is reported, and is not an error."""
     with Receiver(HTTP) as receiver:
         report = examine(receiver.endpoint, OTEL_TRACES_SAMPLER="always_off")
     assert set(found(report)) == {"not_sampled"}
@@ -516,7 +516,7 @@ def test_sampler_that_leaves_it_out() -> None:
 
 
 def test_operation_that_can_not_run() -> None:
-    """Where configure() fails, that is what is said."""
+    """If configure() fails, its error is reported."""
     with Receiver(HTTP) as receiver:
         report = examine(receiver.endpoint, OTEL_TRACES_EXPORTER="otlp,nosuch")
     assert set(found(report)) == {"operation_failed"}
@@ -524,7 +524,7 @@ def test_operation_that_can_not_run() -> None:
 
 
 def test_signal_of_which_nothing_was_sent() -> None:
-    """A test operation that ended without a request for a signal is told so."""
+    """A test operation that ended without a request for a signal is reported as such."""
     said = [{"event": "started", "at": 0, "trace": "0", "sampled": True}, {"event": "ended", "at": 0}]
     process = subprocess.Popen([sys.executable, "-c", "pass"], text=True)
     process.wait()
@@ -534,7 +534,7 @@ def test_signal_of_which_nothing_was_sent() -> None:
 
 
 def test_too_little_time() -> None:
-    """Where its time is over before the test operation ends, it is ended, and what is missing is told as not sent."""
+    """If the test operation exceeds its time, it is ended, and missing signals are reported as not sent."""
     with Receiver(HTTP) as receiver:
         report = examine(receiver.endpoint, timeout=1.0)
     assert set(found(report)) == {"not_sent"}
@@ -542,7 +542,7 @@ def test_too_little_time() -> None:
 
 
 def test_secrets_are_not_shown_to_a_person() -> None:
-    """Values of headers and passwords of addresses appear nowhere, even where a server says them back."""
+    """Values of headers and passwords of addresses appear nowhere, even if a server returns them."""
     out = io.StringIO()
     with web(500, body=f"bad token {TOKEN}".encode()) as where:
         env = {
@@ -560,7 +560,7 @@ def test_secrets_are_not_shown_to_a_person() -> None:
 
 
 def test_backend_that_is_away() -> None:
-    """A backend that is named and does not answer is told."""
+    """A named store that does not answer is reported."""
     with Receiver(HTTP) as receiver:
         report = examine(receiver.endpoint, loki="http://127.0.0.1:1")
     assert set(found(report)) == {"backend_away"}
@@ -568,7 +568,7 @@ def test_backend_that_is_away() -> None:
 
 
 def test_backend_that_does_not_answer() -> None:
-    """A backend that takes connections and says nothing is asked again until the time is over, then told."""
+    """A store that accepts connections and does not answer is asked until the time is over, then reported."""
     with Receiver(HTTP) as receiver, socket.create_server(("127.0.0.1", 0)) as server:
         report = examine(receiver.endpoint, timeout=7.0, tempo=f"http://127.0.0.1:{server.getsockname()[1]}")
     assert set(found(report)) == {"backend_away"}
@@ -584,7 +584,7 @@ def test_backend_that_does_not_answer() -> None:
     ],
 )
 def test_backends_that_are_none(code: str, status: int, kind: str, body: bytes) -> None:
-    """An address at which something else answers, or that wants a password, is told for each backend."""
+    """An address with another service, or one that requires a password, is reported for each store."""
     with Receiver(HTTP) as receiver, web(status, {"Content-Type": kind}, body) as where:
         url = f"http://me:{TOKEN}@{where}"
         report = examine(receiver.endpoint, prometheus=url, loki=url, tempo=url, timeout=8.0)
@@ -604,7 +604,7 @@ def test_backends_that_are_none(code: str, status: int, kind: str, body: bytes) 
     ],
 )
 def test_what_does_not_arrive(option: str, body: bytes, code: str) -> None:
-    """A backend that answers and has not got it is told, within the time given."""
+    """A store that answers without the operation is reported, within the given time."""
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body) as where:
         report = examine(receiver.endpoint, timeout=8.0, **{option: f"http://{where}"})
     assert set(found(report)) == {code}
@@ -623,7 +623,7 @@ LOKI = {"data": {"result": [{"stream": {"event_name": f"progress.operation.{name
     ],
 )
 def test_what_arrives_is_followed(option: str, body: dict[str, bytes]) -> None:
-    """A backend that has it is told with its delay, and the doctor waits no longer."""
+    """A store that has the operation is reported with its delay, and the doctor stops waiting."""
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body) as where:
         report = examine(receiver.endpoint, **{option: f"http://{where}"})
     assert not found(report)
@@ -639,7 +639,7 @@ PROMETHEUS = {
 
 
 def test_prometheus_that_takes_no_otlp() -> None:
-    """Without its OTLP receiver, that is named as the likely cause."""
+    """Prometheus without its OTLP receiver is named as the likely cause."""
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, PROMETHEUS) as where:
         report = examine(receiver.endpoint, timeout=8.0, prometheus=f"http://{where}")
     assert set(found(report)) == {"otlp_receiver_off"}
@@ -650,7 +650,7 @@ def test_prometheus_that_takes_no_otlp() -> None:
     ("address", "codes"), [("https://runbook.invalid", {"runbook_unset"}), ("https://wiki/r", set())]
 )
 def test_runbook_that_was_not_set(address: str, codes: set[str]) -> None:
-    """Alerts in Prometheus whose runbook is still the placeholder are told, with the command that sets it; all else is fine."""
+    """Alerts in Prometheus with the placeholder of the runbook are reported, with the command that sets it."""
     rules = {"data": {"groups": [{"rules": [{"annotations": {"runbook_url": f"{address}#operationstuck"}}]}]}}
     body = {
         "/api/v1/series": b'{"status":"success","data":[{"__name__":"progress_run_active"}]}',
@@ -665,7 +665,7 @@ def test_runbook_that_was_not_set(address: str, codes: set[str]) -> None:
 
 
 def test_clock_of_a_backend() -> None:
-    """A backend whose clock differs is told by name."""
+    """A store whose clock differs is reported by name."""
     body = b'{"data":{"result":[]}}'
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body, ahead=90) as where:
         report = examine(receiver.endpoint, timeout=6.0, loki=f"http://{where}")
@@ -674,7 +674,7 @@ def test_clock_of_a_backend() -> None:
 
 @pytest.mark.parametrize(("empty", "code"), [(404, "path"), (200, "not_accepted")])
 def test_no_backend_is_asked_for_what_was_not_accepted(empty: int, code: str) -> None:
-    """Where log events are refused, at once or when they come, their absence in Loki is no finding of its own."""
+    """If log events are refused, at once or at arrival, their absence in Loki is not a finding of its own."""
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, b'{"data":{"result":[]}}') as where:
         receiver.answer = lambda signal: Answer(
             200 if signal != "logs" else empty if receiver.requests[signal] == 1 else 400
@@ -705,7 +705,7 @@ def command(
 
 
 def test_command_says_what_it_found() -> None:
-    """Run as a command: sign, finding and fix on stdout, exit code 1; no colour where nobody sees it."""
+    """As a command: sign, finding and fix on stdout, exit code 1; no colour without a terminal."""
     with Receiver(HTTP, listening=False) as receiver:
         ended = command("--endpoint", receiver.endpoint, env={"PYTHONIOENCODING": "utf-8"})
     assert ended.returncode == 1, ended.stderr
@@ -724,7 +724,7 @@ def test_command_in_a_terminal_without_signs() -> None:
 
 
 def sites(tmp_path: Path, *names: str) -> str:
-    """A folder with these distributions alone, to be found by PYTHONPATH."""
+    """Return a directory with only these distributions, for PYTHONPATH."""
     for name in names:
         for file in metadata.files(name) or ():
             target = tmp_path / file
@@ -738,7 +738,7 @@ MINIMAL = ("otel-progress", "opentelemetry-api", "typing-extensions", "wrapt")
 
 
 def test_without_the_extra(tmp_path: Path) -> None:
-    """Installed without its dependencies, it says what to install, and ends with 1."""
+    """Installed without its dependencies, it says what to install, and exits with 1."""
     env = {"PYTHONPATH": sites(tmp_path, *MINIMAL)}
     ended = command("--json", env=env, python=(sys.executable, "-S"))
     assert ended.returncode == 1, ended.stderr
@@ -748,7 +748,7 @@ def test_without_the_extra(tmp_path: Path) -> None:
 
 
 def test_without_grpc(tmp_path: Path) -> None:
-    """With gRPC named and not installed, it says what to install."""
+    """With gRPC configured and not installed, it says what to install."""
     env = {"PYTHONPATH": sites(tmp_path, *MINIMAL), "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     ended = command("--json", env=env, python=(sys.executable, "-S"))
     fixes = [line["fix"] for line in json.loads(ended.stdout)["lines"] if line.get("code") == "package_missing"]
@@ -756,7 +756,7 @@ def test_without_grpc(tmp_path: Path) -> None:
 
 
 def test_with_an_old_sdk(tmp_path: Path) -> None:
-    """An SDK older than what is needed is told with both versions."""
+    """An SDK that is too old is reported with both versions."""
     path = sites(tmp_path, *MINIMAL, "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http", "requests")
     info = next(tmp_path.glob("opentelemetry_sdk-*.dist-info"))
     text = (info / "METADATA").read_text(encoding="utf-8")
@@ -769,7 +769,7 @@ def test_with_an_old_sdk(tmp_path: Path) -> None:
 
 
 def test_backends_beside_the_endpoint_are_found() -> None:
-    """Where the endpoint is on this machine, a backend at its usual port is found, unless something else is there."""
+    """With an endpoint on this machine, a store at its usual port is found, unless something else is there."""
     answers = {"/loki/api/v1/status/buildinfo": b'{"version":"3"}', "/api/echo": b"echo"}
     with web(body=answers) as where, web(404) as other:
         here, elsewhere = (

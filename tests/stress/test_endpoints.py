@@ -1,4 +1,4 @@
-"""What a receiver that fails in any way may cost the job: nothing but telemetry, and little of that."""
+"""What a faulty receiver may cost the job: only telemetry, and little of that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .receiver import ENDLESS, GARBAGE, NO_ANSWER, RESET, Answer, Receiver
 
 PROTOCOLS = ("http/protobuf", "grpc")
 CALL_SECONDS = 0.5
-"""Far more than any call takes, far less than any call that waits for a receiver."""
+"""Far more than any call takes, far less than a call that waits for a receiver."""
 FAILURES: dict[str, Answer | None] = {
     "refused": None,
     "hanging": Answer(NO_ANSWER),
@@ -36,7 +36,7 @@ STATE = (
 
 
 def failing(protocol: str, failure: str) -> Receiver:
-    """A receiver that fails like this."""
+    """Return a receiver that fails like this."""
     answer = FAILURES[failure]
     receiver = Receiver(protocol, listening=answer is not None)
     if answer is not None:
@@ -45,7 +45,7 @@ def failing(protocol: str, failure: str) -> Receiver:
 
 
 def recover(receiver: Receiver, failure: str) -> None:
-    """From now on it takes everything."""
+    """Let it accept everything from now on."""
     receiver.fail(200)
     if FAILURES[failure] is None:
         receiver.listen()
@@ -54,7 +54,7 @@ def recover(receiver: Receiver, failure: str) -> None:
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_job_does_not_feel_a_failing_receiver(protocol: str, failure: str) -> None:
-    """Whatever the receiver does: each call returns at once, the result is right, and the process ends within 2.5 s."""
+    """Whatever the receiver does, each call returns at once, the result is right, and the process ends within 2.5 s."""
     held = []
     for _ in range(2):
         with failing(protocol, failure) as receiver:
@@ -70,7 +70,7 @@ def test_job_does_not_feel_a_failing_receiver(protocol: str, failure: str) -> No
 
 
 def test_endless_answer_is_not_read_to_its_end() -> None:
-    """An answer without an end costs neither the memory nor the exit: it is cut off."""
+    """A response without an end costs neither memory nor time at the exit: it is cut off."""
     with Receiver() as receiver:
         receiver.answer = lambda signal: Answer(ENDLESS if signal == "logs" else 200)
         job = run("job", 2, env=receiver.env)
@@ -80,7 +80,7 @@ def test_endless_answer_is_not_read_to_its_end() -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "failure"),
-    # A receiver that speaks gRPC can't send garbage, only a code that says that asking again is of no use.
+    # A receiver that speaks gRPC cannot send garbage, only a code that means that a retry is useless.
     [
         (protocol, failure)
         for protocol in PROTOCOLS
@@ -89,7 +89,7 @@ def test_endless_answer_is_not_read_to_its_end() -> None:
     ],
 )
 def test_state_changes_outlive_an_outage(protocol: str, failure: str) -> None:
-    """What changed state while the receiver was away is delivered when it comes back: each change, in order, once."""
+    """Changes of state during an outage of the receiver are delivered afterwards: each change, in order, once."""
     with failing(protocol, failure) as receiver, Program("steady", env=receiver.env) as program:
         for line in ("start a", "step a one", "end a", "start b", "step b two"):
             program.tell(line)
@@ -117,7 +117,7 @@ def test_state_changes_outlive_an_outage(protocol: str, failure: str) -> None:
 @pytest.mark.parametrize("status", [401, 404])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_known_operation_that_ends_while_refused_does_not_look_lost(protocol: str, status: int) -> None:
-    """An operation that the receiver knew, and that ended while it refused us (401, 404), is told ended later."""
+    """An operation that the receiver knew, and that ended while it refused us (401, 404), is reported as ended later."""
     with Receiver(protocol) as receiver, Program("steady", env=receiver.env) as program:
         program.tell("start a")
         receiver.wait_for(lambda: "a" in receiver.heard())
@@ -134,7 +134,7 @@ def test_known_operation_that_ends_while_refused_does_not_look_lost(protocol: st
 
 
 def test_retry_after_is_kept() -> None:
-    """A receiver that says when to come back is not asked before that."""
+    """A receiver that says when to retry is not asked before."""
     with Receiver() as receiver, Program("steady", env=receiver.env) as program:
         receiver.fail(429, headers={"Retry-After": "2"})
         program.tell("start a")
@@ -149,7 +149,7 @@ def test_retry_after_is_kept() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_outage_longer_than_the_outbox(protocol: str) -> None:
-    """What no longer fits is counted where everyone sees it, and no operation that the receiver knows looks lost."""
+    """What no longer fits is counted visibly, and no operation that the receiver knows looks lost."""
     env = {"OTEL_PROGRESS_OUTBOX": "40", "OTEL_PROGRESS_HEARTBEAT": "0.5"}
     known = [f"known-{number}" for number in range(60)]
     with Receiver(protocol) as receiver, Program("steady", env={**receiver.env, **env}) as program:

@@ -1,4 +1,4 @@
-"""How processes end, and what of theirs is known after that."""
+"""How processes end, and what is known of them afterwards."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .program import EXIT_SECONDS, Program, run
 from .receiver import Log, Receiver
 
 LATEST = 1.0
-"""What was said so many seconds before a kill has arrived."""
+"""What was reported this many seconds before a kill has arrived."""
 PROTOCOLS = ("http/protobuf", "grpc")
 
 
 def last_said(program: Program, until: float) -> int:
-    """The number of the last thing that it said before this time."""
+    """Return the number of its last report before this time."""
     said = [(float(words[1]), int(words[2])) for words in program.said if words[0] == "said"]
     return max((number for when, number in said if when <= until), default=0)
 
 
 def check_told(logs: list[Log], number: int) -> None:
-    """All up to this number is there: each stage, each note, and the last count and message."""
+    """Check that everything up to this number arrived: each stage, each note, and the last count and message."""
     logs = [log for log in logs if log.operation]
     notes = {log.attributes["progress.note.text"] for log in logs if log.name == "progress.note"}
     assert notes >= {f"note {n}" for n in range(1, number + 1)}
@@ -42,7 +42,7 @@ def check_told(logs: list[Log], number: int) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_killed_process_has_told_all_but_its_last_second(protocol: str) -> None:
-    """SIGKILL at any moment: everything that was said up to 1 s before is at the receiver."""
+    """After SIGKILL at any moment, everything reported up to 1 s before is at the receiver."""
     pick = random.Random(time.time_ns())
     for _ in range(2):
         with Receiver(protocol) as receiver, ExitStack() as stack:
@@ -64,7 +64,7 @@ def test_killed_process_has_told_all_but_its_last_second(protocol: str) -> None:
 
 
 def test_os_exit_loses_at_most_the_last_second() -> None:
-    """os._exit runs nothing of ours: what was said up to 1 s before it is at the receiver all the same."""
+    """os._exit runs no code of ours; what was reported up to 1 s before is still at the receiver."""
     with Receiver() as receiver:
         program = run("teller", "os_exit", 2.3, env=receiver.env, code=3)
         check_told(receiver.logs, last_said(program, float(program.values()["end"]) - LATEST))
@@ -81,7 +81,7 @@ ENDS = {
 
 
 def check_ended(receiver: Receiver, status: str) -> None:
-    """The operation, its stage and its spans ended with this status, and were flushed."""
+    """Check that the operation, its stage and its spans ended with this status, and were flushed."""
     assert receiver.ended().get("ending") == status
     if status != "completed":
         spans = {span.name: span.status for span in receiver.spans}
@@ -91,7 +91,7 @@ def check_ended(receiver: Receiver, status: str) -> None:
 
 @pytest.mark.parametrize("way", ENDS)
 def test_end_of_process_is_told(way: str) -> None:
-    """At an end of the process that runs Python code, each operation ends with what happened, and all is flushed."""
+    """If the process ends with Python code running, each operation ends with the right status, and all is flushed."""
     code, status = ENDS[way]
     with Receiver() as receiver:
         program = run("ending", way, env=receiver.env, code=code)
@@ -114,7 +114,7 @@ def test_keyboard_interrupt_is_interrupted() -> None:
 @pytest.mark.parametrize("options", ["", "chained", "chained exits", "many"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_sigterm_handled(protocol: str, options: str) -> None:
-    """With handle_sigterm, operations end as interrupted and are flushed, then happens what happened before."""
+    """With handle_sigterm, operations end as interrupted and are flushed, then the previous handler runs."""
     with (
         Receiver(protocol) as receiver,
         Program("ending", "signal", "handled", *options.split(), env=receiver.env) as program,
@@ -144,7 +144,7 @@ def test_sigterm_with_hanging_receiver() -> None:
 
 
 def test_end_of_a_lifespan() -> None:
-    """A server that is terminated, and shuts telemetry down at the end of its lifespan, leaves nothing open."""
+    """A terminated server that shuts telemetry down at the end of its lifespan leaves nothing open."""
     with Receiver() as receiver, Program("lifespan", env=receiver.env) as program:
         program.line("ready")
         receiver.wait_for(lambda: "background" in receiver.heard())
@@ -156,7 +156,7 @@ def test_end_of_a_lifespan() -> None:
 
 
 def test_sigterm_not_handled() -> None:
-    """Without handle_sigterm the signal ends the process as ever, and what was said a second before has arrived."""
+    """Without handle_sigterm the signal ends the process as usual; what was reported a second before has arrived."""
     with Receiver() as receiver, Program("ending", "signal", env=receiver.env) as program:
         program.line("ready")
         receiver.wait_for(lambda: any(log.name == "progress.note" for log in receiver.logs))
@@ -166,7 +166,7 @@ def test_sigterm_not_handled() -> None:
 
 
 def test_kill_loses_nothing_older_than_a_second_on_a_slow_receiver() -> None:
-    """A receiver that takes 0.2 s for each answer delays nothing beyond the second."""
+    """A receiver that takes 0.2 s for each response delays nothing beyond the second."""
     with Receiver() as receiver, Program("teller", "kill", 0, env=receiver.env) as program:
         receiver.fail(200, after=0.2)
         program.line("begin")

@@ -1,4 +1,4 @@
-"""The line at which programs hang, in every shape that a hang takes: real programs, looked at from inside."""
+"""The line of code for every kind of hang: real programs, inspected from inside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAIT = 60.0
 
 
 def marked(program: str) -> dict[str, str]:
-    """The line of each mark of a program."""
+    """Return the line of each mark of a program."""
     lines = (HANGS / f"{program}.py").read_text(encoding="utf-8").splitlines()
     return {
         found.group(1): f"hangs/{program}.py:{number} in "
@@ -27,7 +27,7 @@ def marked(program: str) -> dict[str, str]:
 
 
 def look(program: str, *args: str, operation: str = "job", mark: str | None = None) -> str:
-    """Run a program until its operation is seen at its line; returns the stack."""
+    """Run a program until its operation is found at its line, and return the call stack."""
     at = marked(program)[mark or args[0]]
     with Program("looked_at", HANGS / f"{program}.py", *args) as running:
         deadline = time.monotonic() + WAIT
@@ -44,7 +44,7 @@ def look(program: str, *args: str, operation: str = "job", mark: str | None = No
 
 
 def shapes(program: str, *but: str) -> list[str]:
-    """The marks of a program, each of which is the name of a shape."""
+    """Return the marks of a program, each the name of a kind of hang."""
     return sorted(mark for mark in marked(program) if " " not in mark and mark not in but)
 
 
@@ -53,30 +53,30 @@ NEW = {"task_group", "nested_groups", "timeout", "tracked_nested_generators"} if
 
 @pytest.mark.parametrize("shape", shapes("tasks", "answer", "lock_holder", "condition_holder", "from_thread", *NEW))
 def test_asyncio(shape: str) -> None:
-    """In asyncio it is the line of the task, or of the thread, for which the others wait."""
+    """In asyncio it is the line of the task or thread for which the others wait."""
     look("tasks", shape)
 
 
 @pytest.mark.parametrize("shape", ["gather", "as_completed", "to_thread", "blocked", "stream", "tracked_generator"])
 def test_uvloop(shape: str) -> None:
-    """It is the same with another event loop."""
+    """Another event loop gives the same line."""
     look("tasks", shape, "uvloop")
 
 
 @pytest.mark.parametrize("shape", ["run", "run_until_complete"])
 def test_around_an_event_loop(shape: str) -> None:
-    """An operation that is open around an event loop is at the line of its main task."""
+    """An operation around an event loop is at the line of its main task."""
     look("outside", shape, mark="run")
 
 
 @pytest.mark.parametrize("shape", shapes("threads", "holder"))
 def test_threads(shape: str) -> None:
-    """With threads it is the line of the thread for which the others wait, else the line of the user that waits."""
+    """With threads it is the line of the thread for which the others wait, else the user's line that waits."""
     look("threads", shape)
 
 
 def sections(stack: str) -> list[tuple[str, str]]:
-    """The title of each thread and task in the text, and its innermost line."""
+    """Return the title of each thread and task in the text, and its innermost line."""
     lines = stack.split("\n")
     return [(line, lines[number + 1].strip()) for number, line in enumerate(lines) if line and not line.startswith(" ")]
 
@@ -93,7 +93,7 @@ def sections(stack: str) -> list[tuple[str, str]]:
     ],
 )
 def test_who_holds_the_lock(program: str, args: list[str], mark: str) -> None:
-    """Where a lock knows who holds it, or a task is inside `async with` it, that comes second."""
+    """The holder of a lock comes second if the lock knows it, or a task is inside `async with`."""
     (_, waiter), (title, holder) = sections(look(program, *args))[:2]
     assert waiter.startswith(marked(program)[args[0]])
     assert title.endswith(", which holds the lock that the above waits for:")
@@ -105,12 +105,12 @@ def test_who_holds_the_lock(program: str, args: list[str], mark: str) -> None:
     [("tasks", []), ("trio_tasks", []), ("anyio_tasks", ["asyncio"]), ("anyio_tasks", ["trio"])],
 )
 def test_a_thread_that_asks_the_event_loop(program: str, args: list[str]) -> None:
-    """Where a thread waits for an event loop to run something, it is the line of that."""
+    """If a thread waits for an event loop to run something, it is the line of that."""
     look(program, "from_thread", *args, operation="thread")
 
 
 def test_another_task_blocks_trio() -> None:
-    """Where another task blocks trio, it is the line of that one, and the text says so first."""
+    """If another task blocks trio, it is the line of that task, and the text says so first."""
     first = sections(look("trio_tasks", "blocked_by_another", operation="mine"))[0]
     assert first[0].startswith("the event loop is blocked by task ")
 
@@ -118,7 +118,7 @@ def test_another_task_blocks_trio() -> None:
 @pytest.mark.parametrize("operation", ["one", "other"])
 @pytest.mark.parametrize("shape", ["threads", "tasks"])
 def test_two_operations(shape: str, operation: str) -> None:
-    """Of two operations in a process each is at its own line, and the other's is not shown."""
+    """Two operations in a process are each at their own line, and do not show the other's."""
     stack = look("two", shape, operation=operation, mark=f"{shape} {operation}")
     other = marked("two")[f"{shape} {'other' if operation == 'one' else 'one'}"]
     assert other not in stack
@@ -126,7 +126,7 @@ def test_two_operations(shape: str, operation: str) -> None:
 
 @pytest.mark.parametrize("shape", shapes("trio_tasks", "lock_holder", "from_thread", "blocked_by_another"))
 def test_trio(shape: str) -> None:
-    """In trio it is the line of the task, or of the thread, for which the others wait."""
+    """In trio it is the line of the task or thread for which the others wait."""
     look("trio_tasks", shape)
 
 

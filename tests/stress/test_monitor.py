@@ -1,4 +1,4 @@
-"""A real monitor, real jobs, and real kills: nothing that was acknowledged is lost, and what runs comes back."""
+"""A real monitor, real jobs, and real kills: nothing acknowledged is lost, and running operations come back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ print("last", number // 10, flush=True)
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """Return a free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
@@ -73,14 +73,14 @@ class Monitor:
         self.start()
 
     def start(self) -> None:
-        """Serve."""
+        """Start it."""
         self.process = subprocess.Popen(
             (*self.command, *self.options), env=environment(), stdout=self.log, stderr=subprocess.STDOUT
         )
         until(lambda: self.get("/health"))
 
     def get(self, path: str) -> Any:
-        """What it answers; None where it does not."""
+        """Return its response, or None without one."""
         try:
             with urllib.request.urlopen(self.url + path, timeout=10) as answer:
                 return json.load(answer)
@@ -88,15 +88,15 @@ class Monitor:
             return None
 
     def row(self, key: str) -> dict[str, Any]:
-        """An operation; empty where there is none."""
+        """Return an operation, or an empty row if there is none."""
         return self.get(f"/operations/{quote(key, safe='')}") or {}
 
     def health(self, key: str) -> str:
-        """The verdict on one that runs."""
+        """Return the verdict on a running operation."""
         return str((self.row(key).get("verdict") or {}).get("health", ""))
 
     def events(self, key: str) -> list[dict[str, Any]]:
-        """The whole history."""
+        """Return the whole history."""
         found: list[dict[str, Any]] = []
         after = 0
         while True:
@@ -107,12 +107,12 @@ class Monitor:
             after = page["next"]
 
     def kill(self) -> None:
-        """As the kernel does it."""
+        """Kill it with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
     def end(self) -> float:
-        """By SIGTERM; for how long it took."""
+        """Stop it with SIGTERM, and return how long it took."""
         began = time.monotonic()
         self.process.terminate()
         self.process.wait(20)
@@ -121,7 +121,7 @@ class Monitor:
 
 @contextmanager
 def monitored(folder: Path, *options: str) -> Iterator[Monitor]:
-    """A monitor, ended at the end."""
+    """Return a monitor, and stop it at the end."""
     monitor = Monitor(folder, *options)
     try:
         yield monitor
@@ -133,7 +133,7 @@ def monitored(folder: Path, *options: str) -> Iterator[Monitor]:
 
 @contextmanager
 def job(monitor: Monitor, key: str, command: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
-    """A job that counts until a line comes, or it is killed."""
+    """Run a job that counts until a line comes, or it is killed."""
     env = environment(OTEL_EXPORTER_OTLP_ENDPOINT=monitor.url, OTEL_PROGRESS_HEARTBEAT="1")
     process = subprocess.Popen(
         (*command, sys.executable, "-c", JOB, key),
@@ -159,7 +159,7 @@ def job(monitor: Monitor, key: str, command: tuple[str, ...] = ()) -> Iterator[s
 
 
 def notes(events: list[dict[str, Any]]) -> list[int]:
-    """The numbers of the notes in a history."""
+    """Return the numbers of the notes in a history."""
     return [
         int(event["attributes"]["progress.note.text"].split()[1])
         for event in events
@@ -168,7 +168,7 @@ def notes(events: list[dict[str, Any]]) -> list[int]:
 
 
 def test_killed_in_the_middle_it_comes_back_with_all_of_it(tmp_path: Path) -> None:
-    """After SIGKILL in the middle of traffic state and history are there, what runs is unknown first, then right."""
+    """After SIGKILL under load state and history survive; running operations are unknown first, then correct."""
     with monitored(tmp_path) as monitor, job(monitor, "long"), job(monitor, "end me") as ends:
         until(lambda: monitor.health("long") == monitor.health("end me") == "progressing")
         for _ in range(2):
@@ -198,7 +198,7 @@ def test_killed_in_the_middle_it_comes_back_with_all_of_it(tmp_path: Path) -> No
 
 
 def test_one_whose_process_is_killed_is_lost_within_seconds(tmp_path: Path) -> None:
-    """The pid is gone, with that start: that is proof, and there is one end."""
+    """If the pid with that start time is gone, that is proof, and there is one end."""
     with monitored(tmp_path) as monitor, job(monitor, "victim") as process:
         until(lambda: monitor.health("victim") == "progressing")
         os.kill(process.pid, signal.SIGKILL)
@@ -217,7 +217,7 @@ def test_one_whose_process_is_killed_is_lost_within_seconds(tmp_path: Path) -> N
 
 @pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run works on Linux only")
 def test_with_run_there_is_one_end_and_it_knows_more(tmp_path: Path) -> None:
-    """`run` saw how the process died: its certificate is the end, and ours does not come on top."""
+    """`run` saw how the process died: its death certificate is the only end."""
     with monitored(tmp_path) as monitor:
         command = (*CLI, "run", "--")
         with job(monitor, "victim", command=command) as process:
@@ -225,14 +225,14 @@ def test_with_run_there_is_one_end_and_it_knows_more(tmp_path: Path) -> None:
             os.kill(row["pid"], signal.SIGKILL)
             assert process.wait(20) == 137
             until(lambda: monitor.row("victim")["status"] == "lost")
-            time.sleep(4)  # ours would have come by then
+            time.sleep(4)  # ours would have arrived by then
             ends = [e for e in monitor.events("victim") if e["event"] == "progress.operation.ended"]
             assert len(ends) == 1
             assert "SIGKILL" in monitor.row("victim")["reason"]
 
 
 def test_stopped_process_is_dead_and_comes_back(tmp_path: Path) -> None:
-    """One that is stopped is not lost: its process is there. It goes on as if nothing had been."""
+    """A stopped process is not lost, because it exists. It goes on as before."""
     with monitored(tmp_path) as monitor, job(monitor, "frozen") as process:
         until(lambda: monitor.health("frozen") == "progressing")
         os.kill(process.pid, signal.SIGSTOP)
@@ -243,7 +243,7 @@ def test_stopped_process_is_dead_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_it_ends_in_good_time_with_open_streams(tmp_path: Path) -> None:
-    """SIGTERM with readers, one of which takes nothing: over within 2 s, and the next start is at once."""
+    """SIGTERM with readers, one of which reads nothing: it ends within 2 s, and restarts at once."""
     with monitored(tmp_path) as monitor, job(monitor, "long"):
         until(lambda: monitor.health("long") == "progressing")
         readers = []

@@ -1,4 +1,4 @@
-"""Attacks on the real monitor, over real sockets: none gets in, none brings it down, none makes it grow."""
+"""Attacks on the real monitor over real sockets: none gets in, brings it down or makes it grow."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ IN_TIME = 20.0
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A monitor without tokens, on loopback."""
+    """Return a monitor without tokens, on loopback."""
     with serving(tmp_path_factory.mktemp("open"), grpc_port=0) as found:
         yield found
         assert found.get("/health")["status"] == "ok"
@@ -54,7 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A monitor with tokens, and operations of ann, of bob and of nobody."""
+    """Return a monitor with tokens, and operations of ann, of bob and of nobody."""
     with serving(tmp_path_factory.mktemp("guarded"), tokens=TOKENS, grpc_port=0) as found:
         answer = found.send(
             event("of-ann", name="both", ATTRIBUTES='{"owner": "ann"}', USAGE='{"cost.USD": 1}'),
@@ -77,7 +77,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def test_name_that_was_rebound_gets_nothing(served: Served) -> None:
-    """A page whose name was made to point here reaches no path, by HTTP or WebSocket."""
+    """A page under a rebound name reaches no path, by HTTP or WebSocket."""
     evil = {"Host": f"evil.example:{served.port}"}
     for method, path in (("GET", "/"), ("GET", "/operations"), ("GET", "/stream"), ("POST", "/v1/logs")):
         assert served.ask(method, path, b"", evil).status == 403
@@ -85,7 +85,7 @@ def test_name_that_was_rebound_gets_nothing(served: Served) -> None:
 
 
 def upgrade(served: Served, path: str, host: str = "", **headers: str) -> bytes:
-    """The first line of the answer to one who wants a WebSocket."""
+    """Return the first line of the response to a WebSocket request."""
     head = served.head(
         path,
         Connection="Upgrade",
@@ -110,7 +110,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=[" ".join(headers.values()) for headers in FOREIGN])
 def test_pages_of_others_get_nothing(served: Served, headers: dict[str, str]) -> None:
-    """Another site, and another port of this machine, may not read, cancel, log in or listen; no answer allows CORS."""
+    """Another site, and another port of this machine, may not read, cancel, log in or listen; no response allows CORS."""
     asked = [("GET", "/operations"), ("DELETE", "/operations/x"), ("POST", "/session"), ("GET", "/stream")]
     for method, path in [*asked, ("OPTIONS", "/operations"), ("POST", "/v1/logs"), ("POST", "/control")]:
         answer = served.ask(method, path, b"{}", {"Content-Type": JSON, **headers})
@@ -121,7 +121,7 @@ def test_pages_of_others_get_nothing(served: Served, headers: dict[str, str]) ->
 
 
 def test_our_page_listens_but_sends_nothing(served: Served) -> None:
-    """Our own origin may have a WebSocket; what is for programs is not for it."""
+    """Our own origin may open a WebSocket; routes for programs refuse it."""
     assert upgrade(served, "/stream", Origin=f"http://{served.host}").startswith(b"HTTP/1.1 101")
     for path in ("/v1/logs", "/v1/traces", "/v1/metrics", "/control"):
         ours = {"Origin": f"http://{served.host}", "Sec-Fetch-Site": "same-origin", "Content-Type": PROTOBUF}
@@ -129,7 +129,7 @@ def test_our_page_listens_but_sends_nothing(served: Served) -> None:
 
 
 def test_each_answer_keeps_browsers_in(served: Served) -> None:
-    """A policy without inline script stands on every answer, right or wrong, and no page holds what came in."""
+    """Every response, also an error, has a policy without inline script, and no page contains received data."""
     served.send(event("<script>alert(1)</script>", name="</script><img src=x onerror=alert(1)>"))
     paths = ["/", "/static/app.js", "/operations", "/nothing", "/operations/nothing", "/operations?limit=x", "/api"]
     for method, path in [("GET", path) for path in paths] + [("PUT", "/operations"), ("POST", "/v1/logs")]:
@@ -168,7 +168,7 @@ def test_each_answer_keeps_browsers_in(served: Served) -> None:
     ],
 )
 def test_paths_lead_nowhere_else(served: Served, path: str) -> None:
-    """No spelling of a path leaves the folder of the page, or goes round a right."""
+    """No spelling of a path leaves the page's directory, or bypasses a right."""
     answer = served.ask("GET", path)
     assert answer.status in (303, 404, 307)
     assert b"Identity" not in answer.body
@@ -195,7 +195,7 @@ IDS = [
 
 @pytest.mark.parametrize("key", IDS, ids=range(len(IDS)))
 def test_any_id_has_its_own_place(served: Served, key: str) -> None:
-    """An id is one segment of a path, whatever is in it: detail, history and cancel find it, and only it."""
+    """An id is one path segment, whatever it contains: detail, history and cancel find exactly it."""
     served.send(event(key, kind=s.OPERATION_STARTED, MESSAGE="it"))
     path = f"/operations/{quote(key, safe='')}"
     assert served.get(path)["id"] == key
@@ -213,7 +213,7 @@ def test_ids_that_are_none_are_told(served: Served) -> None:
 
 
 def frames(client: socket.socket, ended: bytes) -> bytes:
-    """What comes, until this is in it."""
+    """Read until this is in the data."""
     client.settimeout(IN_TIME)
     found = b""
     while ended not in found:
@@ -224,7 +224,7 @@ def frames(client: socket.socket, ended: bytes) -> bytes:
 
 
 def test_data_can_not_split_a_frame(served: Served) -> None:
-    """Line breaks of any kind in what was sent make no line of an event stream."""
+    """Line breaks of any kind in received data make no line of an event stream."""
     nasty = "x\n\nevent: reset\ndata: {}\n\n\r\rid: 9\u2028data: 1"
     with served.connect() as client:
         client.sendall(served.head("/stream"))
@@ -242,7 +242,7 @@ def test_data_can_not_split_a_frame(served: Served) -> None:
 
 
 def test_headers_can_not_be_added(served: Served) -> None:
-    """What a request says becomes no header of the answer."""
+    """Nothing in a request becomes a header of the response."""
     for path in (
         "/login/x%0d%0aSet-Cookie:%20a=1",
         "/operations/%0d%0aX-Evil:%201",
@@ -257,13 +257,13 @@ def test_headers_can_not_be_added(served: Served) -> None:
 
 
 def memory() -> int:
-    """What this process holds, in MiB."""
+    """Return the memory of this process, in MiB."""
     with open("/proc/self/status", encoding="ascii") as status:
         return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmRSS"))
 
 
 def sockets() -> int:
-    """How many this process holds."""
+    """Return the number of file descriptors of this process."""
     found = 0
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -272,7 +272,7 @@ def sockets() -> int:
 
 
 def test_bombs_are_not_unpacked(served: Served) -> None:
-    """Gzip that becomes too much is refused, by HTTP and gRPC, and costs no more memory than the limit."""
+    """A gzip bomb is refused, over HTTP and gRPC, and costs no more memory than the limit."""
     before = memory()
     bomb = gzip.compress(b"\0" * 100_000_000)
     assert served.post(bomb, Content_Encoding="gzip").status == 413
@@ -285,7 +285,7 @@ def test_bombs_are_not_unpacked(served: Served) -> None:
 
 
 def varint(number: int) -> bytes:
-    """As protobuf has it."""
+    """Return it in protobuf form."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -294,7 +294,7 @@ def varint(number: int) -> bytes:
 
 
 def closed(client: socket.socket) -> bool:
-    """Whether the other side lets go, in good time."""
+    """Return whether the other side closes in time."""
     client.settimeout(IN_TIME)
     try:
         while client.recv(65_536):
@@ -317,7 +317,7 @@ SLOW = [
 
 @pytest.mark.parametrize(("what", "start"), SLOW, ids=[case[0] for case in SLOW])
 def test_slow_clients_are_let_go(served: Served, what: str, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who begins and does not go on loses its connection; others are served meanwhile."""
+    """A client that begins and does not go on loses its connection; others are served meanwhile."""
     for name in ("HEAD_SECONDS", "BODY_SECONDS"):
         monkeypatch.setattr(server, name, 0.2)
     monkeypatch.setattr(records, "BODY_SECONDS", 0.1)
@@ -330,7 +330,7 @@ def test_slow_clients_are_let_go(served: Served, what: str, start: bytes, monkey
 
 
 def test_breaks_between_requests_keep_no_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty lines after an answer are no request that keeps a connection open."""
+    """Empty lines after a response are not a request that keeps a connection open."""
     with served.connect() as client:
         client.sendall(served.head("/health"))
         client.recv(4_096)
@@ -340,7 +340,7 @@ def test_breaks_between_requests_keep_no_connection(served: Served, monkeypatch:
 
 
 def test_endless_input_is_cut(served: Served) -> None:
-    """A head, a body, or trailers without end are cut off, not kept."""
+    """Endless headers, bodies or trailers are cut off, not kept."""
     endless = {
         "head": b"GET / HTTP/1.1\r\nX: ",
         "url": b"GET /",
@@ -361,7 +361,7 @@ def test_endless_input_is_cut(served: Served) -> None:
 
 
 def test_slow_bodies_make_room_for_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When all bodies that are coming in hold too much together, the oldest is given up, and told to come again."""
+    """If all incoming bodies together hold too much, the oldest is dropped, and its sender told to retry."""
     monkeypatch.setattr(bodies, "READING", 100_000)
     before = served.get("/health")["intake"]["too_slow"]
     head = served.head("/v1/logs", "POST", Content_Type=PROTOBUF, Content_Length="90000")
@@ -374,13 +374,13 @@ def test_slow_bodies_make_room_for_others(served: Served, monkeypatch: pytest.Mo
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"retry-after: 1" in answer.lower()
         newest.sendall(bytes(30_000))
-        assert newest.recv(4_096).startswith(b"HTTP/1.1 400")  # it came in whole, and is none
+        assert newest.recv(4_096).startswith(b"HTTP/1.1 400")  # it arrived whole, and is invalid
     assert served.get("/health")["intake"]["too_slow"] == before + 1
 
 
 @pytest.mark.parametrize("room", [1_000, 10], ids=["each in its time", "the oldest makes room"])
 def test_grpc_waits_for_nobody(served: Served, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls over gRPC whose message never comes hold nobody up, and are given up: in time, or when there are many."""
+    """gRPC calls without a message block nobody, and are closed: in time, or when there are many."""
     grpc = pytest.importorskip("grpc")
     from otel_progress.monitor.intake import grpc as intake
 
@@ -393,7 +393,7 @@ def test_grpc_waits_for_nobody(served: Served, room: int, monkeypatch: pytest.Mo
         hold.wait(3 * IN_TIME)
         yield from ()
 
-    apart = (("grpc.use_local_subchannel_pool", 1),)  # else the two have one connection
+    apart = (("grpc.use_local_subchannel_pool", 1),)  # otherwise both share one connection
     with (
         grpc.insecure_channel(f"127.0.0.1:{address}") as channel,
         grpc.insecure_channel(f"127.0.0.1:{address}", apart) as honest,
@@ -409,7 +409,7 @@ def test_grpc_waits_for_nobody(served: Served, room: int, monkeypatch: pytest.Mo
 
 
 def test_grpc_bounds_what_it_unpacks(served: Served) -> None:
-    """What is too large, packed or not, is refused, and it is not worth trying again."""
+    """What is too large, compressed or not, is refused, without a hint to retry."""
     grpc = pytest.importorskip("grpc")
     name = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
     with grpc.insecure_channel(f"127.0.0.1:{served.monitor.grpc_port}") as channel:
@@ -422,7 +422,7 @@ def test_grpc_bounds_what_it_unpacks(served: Served) -> None:
 
 
 def test_readers_have_a_limit(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One reader too many is told to come later, by HTTP and by WebSocket; then there is room again."""
+    """One reader too many must come later, over HTTP and WebSocket; then there is room again."""
     wait_until(lambda: served.get("/health")["readers"] == 0)
     served.send(event("read"))
     monkeypatch.setattr(routes, "READERS", 2)
@@ -438,12 +438,12 @@ def test_readers_have_a_limit(served: Served, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_who_never_reads_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that takes nothing of an answer, or of a stream, loses its connection; nothing of it stays."""
+    """A client that does not read its response or stream loses its connection, and leaves nothing behind."""
     monkeypatch.setattr(server, "STUCK_SECONDS", 2.0)
     monkeypatch.setattr(stream, "SLOW_SECONDS", 2.0)
     large = json.dumps({f"k{n}": "x" * 1_000 for n in range(20)})
     with serving(tmp_path) as served, contextlib.ExitStack() as stack:
-        served.monitor._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # what comes in inherits it
+        served.monitor._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # accepted sockets inherit it
         served.send(*(event(f"{n}", MESSAGE="m" * 500, STACK="s" * 16_000, ATTRIBUTES=large) for n in range(60)))
         before = sockets()
         paths = ["/operations?limit=10000", "/operations/0/stream", "/stream"]
@@ -453,7 +453,7 @@ def test_who_never_reads_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             client.connect(("127.0.0.1", served.port))
             client.sendall(served.head(path))
         ours = len(paths) * 5
-        wait_until(lambda: sockets() >= before + 2 * ours - 2)  # one of those before may have been about to close
+        wait_until(lambda: sockets() >= before + 2 * ours - 2)  # an earlier one may have been about to close
         turn = count(1)
 
         def gone() -> bool:
@@ -465,7 +465,7 @@ def test_who_never_reads_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_socket_outlives_the_time_for_a_body(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A WebSocket and a stream are no slow bodies: they go on."""
+    """WebSockets and streams do not count as slow bodies."""
     for name in ("HEAD_SECONDS", "BODY_SECONDS", "STUCK_SECONDS"):
         monkeypatch.setattr(server, name, 0.05)
     with connect(f"ws://{served.host}/stream") as client, served.connect() as reader:
@@ -485,7 +485,7 @@ def test_socket_outlives_the_time_for_a_body(served: Served, monkeypatch: pytest
 
 
 def test_huge_texts_stay_small_in_rows(served: Served) -> None:
-    """What is too large for an event is refused; of what is large, a row and a frame show little."""
+    """What is too large for an event is refused; of large data, a row and a frame show little."""
     huge = "h" * 1_000_000
     assert b"progress event" in served.send(event("huge", MESSAGE=huge)).body
     large = "l" * 40_000
@@ -508,7 +508,7 @@ def test_huge_texts_stay_small_in_rows(served: Served) -> None:
 
 
 def test_long_history_comes_in_parts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer holds so many bytes of events at the most; all come, once each, forwards and backwards."""
+    """A response has a maximum size of events; all of them arrive once, forwards and backwards."""
     monkeypatch.setattr(routes, "EVENTS_BYTES", 20_000)
     served.send(*(event("long", kind=s.NOTE, sequence=n, NOTE_TEXT=f"{n} " * 200) for n in range(1, 301)))
     for step in ("after", "before"):
@@ -524,7 +524,7 @@ def test_long_history_comes_in_parts(served: Served, monkeypatch: pytest.MonkeyP
 
 
 def test_flood_of_ids_is_bounded(tmp_path: Path) -> None:
-    """Very many ids at once: what is held in memory has its limit, and the monitor answers."""
+    """With very many ids the memory stays bounded, and the monitor answers."""
 
     def flood(name: str) -> None:
         for n in range(10):
@@ -542,7 +542,7 @@ def test_flood_of_ids_is_bounded(tmp_path: Path) -> None:
 
 
 def test_flood_of_running_ids_makes_room(tmp_path: Path) -> None:
-    """Of operations that run more than the limit are not held, and of those that made room only the store knows."""
+    """Running operations beyond the limit are not held; only the store knows those that made room."""
     with serving(tmp_path) as served:
         core = served.monitor.core
         core.ledger.most = 500
@@ -562,7 +562,7 @@ FREE = {("GET", "/"), ("GET", "/health"), ("GET", "/api"), ("POST", "/session"),
 
 
 def test_without_a_token_there_is_nothing(guarded: Served) -> None:
-    """Every route but those that are free answers 401 without a token, with a wrong one, and with one in the URL."""
+    """Every protected route answers 401 without a token, with a wrong one, and with one in the URL."""
     paths = guarded.get("/api")["paths"]
     for path, methods in paths.items():
         for method in map(str.upper, methods):
@@ -586,7 +586,7 @@ def test_without_a_token_there_is_nothing(guarded: Served) -> None:
 
 
 def test_rights_are_apart(guarded: Served) -> None:
-    """Who may read can't cancel or send; who may send can't read; each is told which right it lacks."""
+    """Who may read cannot cancel or send; who may send cannot read; the response names the missing right."""
     sent = {"Content-Type": PROTOBUF}
     expected = {
         READER: {"read": 200, "cancel": 403, "send": 403, "control": 403},
@@ -607,7 +607,7 @@ def test_rights_are_apart(guarded: Served) -> None:
 
 
 def test_grpc_needs_the_right_to_send(guarded: Served) -> None:
-    """The same tokens hold over gRPC."""
+    """The same tokens apply over gRPC."""
     grpc = pytest.importorskip("grpc")
     name = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
     with grpc.insecure_channel(f"127.0.0.1:{guarded.monitor.grpc_port}") as channel:
@@ -624,7 +624,7 @@ MINE = {"of-ann", "inherits", "ann-below-bob", "ann-done"}
 
 
 def test_owner_sees_only_their_own(guarded: Served) -> None:
-    """Lists, counts, searches, details, histories and cancels of a token with an owner know no others."""
+    """Lists, counts, searches, details, histories and cancels of a token with an owner show no other operations."""
     everything = guarded.get("/operations", token=ADMIN)
     assert everything["total"] == 8
     mine = guarded.get("/operations", token=ANN)
@@ -632,7 +632,7 @@ def test_owner_sees_only_their_own(guarded: Served) -> None:
     assert mine["total"] == len(MINE)
     assert guarded.get("/operations?search=bob", token=ANN)["total"] == 1  # ann-below-bob
     assert guarded.get("/operations?name=both", token=ANN)["total"] == 2
-    assert guarded.get("/operations?parent=of-bob", token=ANN)["total"] == 0  # nor whether there is such a parent
+    assert guarded.get("/operations?parent=of-bob", token=ANN)["total"] == 0  # nor whether such a parent exists
     assert guarded.get("/operations?parent=of-ann", token=ANN)["total"] == 1
     assert guarded.get("/operations?status=completed", token=ANN)["total"] == 1
     assert guarded.get("/health", token=ANN)["operations"] == {"running": 3, "stored": 1, "trouble": 0}
@@ -649,12 +649,12 @@ def test_owner_sees_only_their_own(guarded: Served) -> None:
 
 
 def guarded_none(key: str) -> dict[str, str]:
-    """What is said of one that is not there: the same as of one that may not be seen."""
+    """The response for a missing operation is the same as for a hidden one."""
     return {"error": f"there is no operation {key!r}; `otel-progress list` shows those that there are"}
 
 
 def test_session_is_made_from_a_token_and_ends(guarded: Served) -> None:
-    """The cookie is for this port, for no script and no other site; it has the token's rights until it is closed."""
+    """The cookie is for this port, and not for scripts or other sites; it has the token's rights until logout."""
     opened = guarded.ask("POST", "/session", json.dumps({"token": ANN}).encode(), {"Content-Type": JSON})
     assert opened.json == {"rights": ["control", "read"]}
     cookie, *flags = [part.strip() for part in opened.headers["Set-Cookie"].split(";")]
@@ -679,7 +679,7 @@ def test_session_is_made_from_a_token_and_ends(guarded: Served) -> None:
 
 
 def test_session_needs_a_right_token(guarded: Served) -> None:
-    """What is no token makes no session, and is not repeated; a form can't be sent from another page."""
+    """An invalid token makes no session, and is not repeated; another page cannot submit the form."""
     for body, status in (
         (b'{"token": "wrong-wrong-wrong"}', 401),
         (b"{}", 400),
@@ -695,7 +695,7 @@ def test_session_needs_a_right_token(guarded: Served) -> None:
 
 
 def test_link_opens_one_session(guarded: Served) -> None:
-    """A link works once; who only looks at it does not spend it; nothing in it is a token."""
+    """A link works once; looking at it does not use it up; it contains no token."""
     link = guarded.monitor.auth.link(TOKENS[ANN])
     assert ANN not in link
     assert guarded.ask("HEAD", link).status == 303
@@ -708,7 +708,7 @@ def test_link_opens_one_session(guarded: Served) -> None:
 
 
 def test_others_can_not_reach_it_without_a_token(tmp_path: Path) -> None:
-    """Off loopback it does not start without tokens; with tokens it does."""
+    """Off loopback the monitor starts only with tokens."""
     with pytest.raises(InvalidArgument, match="token"):
         Monitor(Options(db=tmp_path / "m.db", host="0.0.0.0", port=0, grpc_port=None))
     with serving(tmp_path, host="0.0.0.0", tokens=TOKENS) as served:
@@ -717,7 +717,7 @@ def test_others_can_not_reach_it_without_a_token(tmp_path: Path) -> None:
 
 
 def test_abrupt_ends_leave_nothing(served: Served) -> None:
-    """Clients that reset their connections in the middle leave no reader and no socket."""
+    """Clients that reset their connections leave no reader and no socket."""
     wait_until(lambda: served.get("/health")["readers"] == 0)
     before = sockets()
     for path in ("/stream", "/operations", "/health") * 20:
@@ -728,12 +728,12 @@ def test_abrupt_ends_leave_nothing(served: Served) -> None:
 
 
 def told(client: socket.socket, ended: bytes) -> str:
-    """What a stream said, until this is in it."""
+    """Read a stream until this is in it."""
     return frames(client, ended).decode()
 
 
 def test_owner_sees_nothing_of_others_in_their_own(guarded: Served) -> None:
-    """Children, ancestors and the figures that are made of them: those of others are no part, by any way."""
+    """Children, ancestors and figures derived from them never include those of others."""
     whole = guarded.detail("of-ann", token=ADMIN)
     assert (whole["cost"], whole["children"]) == ({"USD": 12}, 2)
     mine = guarded.detail("of-ann", token=ANN)
@@ -748,7 +748,7 @@ def test_owner_sees_nothing_of_others_in_their_own(guarded: Served) -> None:
 
 
 def test_owner_hears_nothing_of_others(guarded: Served) -> None:
-    """The same for streams and WebSockets, of all and of one, with a reader of everything beside."""
+    """The same holds for streams and WebSockets, of all and of one, beside an unlimited reader."""
     mine, everybodys = {"Authorization": f"Bearer {ANN}"}, {"Authorization": f"Bearer {ADMIN}"}
     url = f"ws://{guarded.host}"
     with (

@@ -1,4 +1,4 @@
-"""Pools of processes in all their kinds: what ended in a worker has arrived, however the worker ended."""
+"""All kinds of process pools: what ended in a worker has arrived, however the worker ended."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .program import Program, run
 from .receiver import Receiver
 
 PART = 50
-"""Pools of one parent process, where many are run by hand."""
+"""The number of pools of one parent process, if many are run by hand."""
 RUN = (sys.executable, "-m", "otel_progress.cli", "run", "--", sys.executable)
 pytestmark = pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run works on Linux only")
 
 
 def pools(seed: int, count: int, how: str, protocol: str, timeout: float, **env: str) -> dict[str, object]:
-    """Run so many pools under `otel-progress run`; what was done, and what of it was lost or certified."""
+    """Run a number of pools under `otel-progress run`; return what was done, and what was lost or certified."""
     with (
         Receiver(protocol) as receiver,
         Program("pools", seed, count, how, env={**receiver.env, **env}, command=RUN) as program,
@@ -46,7 +46,7 @@ def pools(seed: int, count: int, how: str, protocol: str, timeout: float, **env:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("how", "protocol"), [("bare", "http/protobuf"), ("parent", "http/protobuf")])
 def test_what_ended_in_a_pool_arrives(how: str, protocol: str) -> None:
-    """A pool that is terminated as soon as its results are there loses no end, and nothing that ended is certified."""
+    """A pool that is terminated as soon as its results arrive loses no end, and nothing that ended is certified."""
     found = pools(7, 12, how, protocol, 280, STRESS_HAND_OVER="10")
     assert found["done"]
     assert (found["lost"], found["certified"]) == ([], []), found
@@ -54,7 +54,7 @@ def test_what_ended_in_a_pool_arrives(how: str, protocol: str) -> None:
 
 @pytest.mark.timeout(120)
 def test_pools_without_a_collector_are_not_held() -> None:
-    """Where nothing listens, a pool ends as it does without telemetry: no worker waits for what can't be sent."""
+    """If nothing listens, a pool ends as without telemetry: no worker waits for what cannot be sent."""
     with Receiver(listening=False) as receiver:
         program = run("pools", 3, 4, "parent", env=receiver.env)
         assert any(words[0] == "done" for words in program.said)
@@ -76,7 +76,7 @@ STATES = {
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("state", STATES)
 def test_a_child_that_is_terminated_ends(state: str, method: str) -> None:
-    """SIGTERM ends a child whatever it is at, what ended in it has arrived, and handlers of the user are theirs."""
+    """SIGTERM ends a child in any state, what ended in it has arrived, and the user's handlers stay."""
     with Receiver() as receiver:
         program = run("terminated", state, method, env=receiver.env)
         assert {int(words[1]) for words in program.said if words[0] == "code"} <= STATES[state], program.said
@@ -89,7 +89,7 @@ def test_a_child_that_is_terminated_ends(state: str, method: str) -> None:
 
 
 def test_a_child_whose_receiver_hangs_ends() -> None:
-    """A receiver that never answers holds up the end of a child for a moment only."""
+    """A receiver that never answers delays the end of a child only briefly."""
     with Receiver() as receiver:
         receiver.fail(0)
         program = run("terminated", "ended", "fork", env=receiver.env)
@@ -97,7 +97,7 @@ def test_a_child_whose_receiver_hangs_ends() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Many pools by hand: `python -m tests.stress.test_pools 1000`."""
+    """Run many pools by hand: `python -m tests.stress.test_pools 1000`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""Children, by every way there is to get them: each is a process of its own, and all of one work is one trace."""
+"""Child processes of every kind: each is a process of its own, and all parts of one work are one trace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METHODS = ("fork", "spawn", "forkserver")
 
 
 def instances(receiver: Receiver, prefix: str) -> dict[str, set[str]]:
-    """The instances that told of operations whose id begins like this."""
+    """Return the instances that reported operations whose id begins like this."""
     found: dict[str, set[str]] = defaultdict(set)
     for log in list(receiver.logs):
         if log.operation.startswith(prefix):
@@ -39,7 +39,7 @@ def check_counts(receiver: Receiver) -> None:
 @pytest.mark.parametrize("what", ["end", "exit"])
 @pytest.mark.parametrize("method", METHODS)
 def test_children_of_multiprocessing_flush_by_themselves(method: str, what: str) -> None:
-    """A child of multiprocessing tells all it did before it ends, under an id of its own, as a part of its parent."""
+    """A child of multiprocessing sends everything before it ends, under an id of its own, as a part of its parent."""
     with Receiver() as receiver:
         program = run("children", method, what, env=receiver.env)
         assert program.said[-3] == ["codes", "0", "0", "0", "0"]
@@ -48,14 +48,14 @@ def test_children_of_multiprocessing_flush_by_themselves(method: str, what: str)
 
 @pytest.mark.parametrize("method", ["pool-fork", "pool-spawn"])
 def test_pool_of_processes_flushes_by_itself(method: str) -> None:
-    """The processes of a ProcessPoolExecutor do so too."""
+    """So do the processes of a ProcessPoolExecutor."""
     with Receiver("grpc" if method == "pool-spawn" else "http/protobuf") as receiver:
         run("children", method, "end", env=receiver.env)
         check_parts(receiver)
 
 
 def check_parts(receiver: Receiver) -> None:
-    """The whole and its parts are one trace, and each was told by its own process."""
+    """The whole and its parts are one trace, and each was reported by its own process."""
     parts = [f"part-{number}" for number in range(4)]
     assert receiver.ended() == dict.fromkeys(["whole", *parts], "completed")
     assert receiver.doubled() == []
@@ -76,7 +76,7 @@ def check_parts(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_terminated_child_loses_at_most_the_last_second(method: str) -> None:
-    """A child that is terminated has told all it said up to 1 s before."""
+    """A terminated child has sent everything reported up to 1 s before."""
     with Receiver() as receiver, Program("children", method, "terminate", env=receiver.env) as program:
         program.line("ready")
         receiver.wait_for(lambda: len({log.operation for log in receiver.of("progress.note")}) == 4)
@@ -112,12 +112,12 @@ def test_forks_under_load(protocol: str, how: str) -> None:
         owners = Counter(owner for operations in instances(receiver, "").values() for owner in operations if owner)
         assert max(owners.values()) == 1, "a child told of an operation of its parent"
         if protocol != "grpc":
-            # With gRPC a fork may cut off a request that was on its way, which is then sent again.
+            # With gRPC a fork may interrupt a request, which is then sent again.
             assert receiver.doubled() == []
         assert all(len(operations) == 1 for operations in children.values()), "two children under one instance id"
         if how == "exit":
             every = {f"child-{number}" for number in range(count)}
-            unsaid = every - ended.keys()  # on a busy machine the 2 s of an exit may be too short; then it is said
+            unsaid = every - ended.keys()  # on a busy machine the 2 s of an exit may be too short, which is then logged
             assert len(unsaid) <= program.errors.count("could not be sent"), unsaid
             names = [span.attributes["progress.operation.id"] for span in receiver.spans if span.name == "child"]
             assert len(names) == len(set(names))
@@ -162,7 +162,7 @@ def test_prefork_server(protocol: str, master: str) -> None:
 
 
 def user_calls(receiver: Receiver) -> dict[str, float]:
-    """The application's own counter, by instance."""
+    """Return the application's own counter, by instance."""
     found: dict[str, float] = {}
     for point in list(receiver.points):
         if point.name == "user.calls":
@@ -173,7 +173,7 @@ def user_calls(receiver: Receiver) -> dict[str, float]:
 
 @pytest.mark.parametrize("carrier", ["environment", "headers"])
 def test_part_in_another_program(carrier: str) -> None:
-    """A part in another program, by the environment or by headers, is below the stage that ran it, in one trace."""
+    """A part in another program, started with environment or headers, is below the stage that ran it, in one trace."""
     with Receiver() as receiver:
         run("whole", carrier, env=receiver.env)
         spans = {span.name: span for span in receiver.spans}

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run
 def watched(
     receiver: Receiver | None, name: str, *args: object, options: tuple[str, ...] = (), **env: str
 ) -> Iterator[Program]:
-    """The program under `run`, when its operation runs and the receiver knows that."""
+    """Return the program under `run`, when its operation runs and the receiver knows it."""
     command = (*RUN, *options, "--", sys.executable)
     known = {} if receiver is None else receiver.env
     with Program("watched", name, *args, env={**known, **env}, command=command) as program:
@@ -42,18 +42,18 @@ def watched(
 
 
 def inside(receiver: Receiver, name: str) -> Log | None:
-    """The event that says that the innermost stage runs."""
+    """Return the event that the innermost stage runs."""
     logs = [log for log in list(receiver.logs) if log.operation == name]
     return next((log for log in logs if log.attributes.get("progress.stage.current") == "outer/inner"), None)
 
 
 def ends(receiver: Receiver, name: str) -> list[Log]:
-    """The ends of an operation that were told."""
+    """Return the reported ends of an operation."""
     return [log for log in receiver.of("progress.operation.ended") if log.operation == name]
 
 
 def spans(receiver: Receiver, name: str) -> dict[str, Span]:
-    """Span name to span, of an operation; none came twice."""
+    """Return the spans of an operation by name; none came twice."""
     of = [span for span in list(receiver.spans) if span.attributes.get("progress.operation.id") == name]
     assert len(of) == len({span.span_id for span in of})
     return {span.name + ("" if span.status == 2 else " ok"): span for span in of}
@@ -95,7 +95,7 @@ def test_what_a_dead_command_left_open_is_closed(way: str) -> None:
 
 
 def check_certificate(receiver: Receiver, name: str, exit: dict[str, Any]) -> None:
-    """One end, after all that was heard, and a whole trace."""
+    """There is one end, after everything that was heard, and the trace is complete."""
     known = inside(receiver, name)
     assert known is not None
     (end,) = ends(receiver, name)
@@ -127,7 +127,7 @@ def check_certificate(receiver: Receiver, name: str, exit: dict[str, Any]) -> No
 
 
 def test_what_ended_gets_no_certificate() -> None:
-    """A command that ends normally has said all itself; nothing is added, and nothing is said on stderr."""
+    """A command that ends normally has sent everything itself; `run` adds nothing, and prints nothing on stderr."""
     with Receiver() as receiver:
         with watched(receiver, "fine") as program:
             program.tell("normally")
@@ -139,7 +139,7 @@ def test_what_ended_gets_no_certificate() -> None:
 
 
 def test_an_operation_that_ended_before_is_left_alone() -> None:
-    """Only what was running when the process went is lost."""
+    """Only what was running when the process disappeared is lost."""
     with Receiver() as receiver:
         with watched(receiver, "some") as program:
             program.tell("exit7")
@@ -149,7 +149,7 @@ def test_an_operation_that_ended_before_is_left_alone() -> None:
 
 
 def test_no_span_for_a_trace_that_is_not_sampled() -> None:
-    """Where the trace is not sampled the end is told as an event alone."""
+    """If the trace is not sampled the end is only an event."""
     with Receiver() as receiver:
         with watched(receiver, "dark", OTEL_TRACES_SAMPLER="always_off") as program:
             program.tell("exit3")
@@ -159,7 +159,7 @@ def test_no_span_for_a_trace_that_is_not_sampled() -> None:
 
 
 def test_the_tail_of_stderr_goes_along_only_when_asked() -> None:
-    """What stood on stderr is sent with `--stderr-tail` alone; it is shown in any case."""
+    """stderr is sent only with `--stderr-tail`; it is shown in any case."""
     for options, expected in (((), None), (("--stderr-tail", "1"), "last words")):
         with Receiver() as receiver:
             with watched(receiver, "tail", options=options) as program:
@@ -174,7 +174,7 @@ def test_the_tail_of_stderr_goes_along_only_when_asked() -> None:
 
 
 def test_worker_that_is_killed_is_lost_while_the_command_lives() -> None:
-    """A process of a pool that is gone gets its certificate while the others go on; theirs stay untouched."""
+    """A dead process of a pool gets its death certificate while the others go on untouched."""
     with Receiver() as receiver:
         with watched(receiver, "whole", "pool") as program:
             pid = int(program.line("part")[2])
@@ -203,7 +203,7 @@ def test_worker_that_is_killed_is_lost_while_the_command_lives() -> None:
 def test_frozen_command_is_silent_and_gets_no_certificate(
     tmp_path: Path, stop: signal.Signals | None, go_on: signal.Signals, state: str, word: str
 ) -> None:
-    """One that is stopped, or holds the global lock, and goes on is told, once, and as back; never as lost.
+    """A process that is stopped, or holds the global lock, and goes on is reported once, and as back; never as lost.
 
     It is frozen only where its process is seen to be stopped, and dead, as nothing is heard of it, in C code.
     """
@@ -239,7 +239,7 @@ def test_frozen_command_is_silent_and_gets_no_certificate(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_all_that_the_command_sends_arrives(protocol: str) -> None:
-    """What arrives behind `run` is what arrives without it: events, spans and metrics, by either protocol."""
+    """Behind `run` arrives what arrives without it: events, spans and metrics, over either protocol."""
     found = []
     for command in ((sys.executable,), (*RUN, "--", sys.executable)):
         with Receiver(protocol) as receiver:
@@ -259,7 +259,7 @@ def test_all_that_the_command_sends_arrives(protocol: str) -> None:
 
 
 def test_dead_endpoint_slows_nothing() -> None:
-    """Where nobody takes the telemetry the command runs as ever, and the end says what could not be passed on."""
+    """If nobody receives the telemetry the command runs as usual, and at the end `run` reports what could not be sent."""
     with Receiver(listening=False) as receiver, watched(None, "deaf", **receiver.env) as program:
         program.tell("exit3")
         program.finish(3)
@@ -268,7 +268,7 @@ def test_dead_endpoint_slows_nothing() -> None:
 
 
 def test_endpoint_that_comes_back_gets_all() -> None:
-    """What came while the endpoint was away is passed on when it is back, the certificate too."""
+    """Data from an outage of the endpoint is forwarded when it is back, including the death certificate."""
     with Receiver(listening=False) as receiver, watched(None, "late", **receiver.env) as program:
         receiver.listen()
         program.tell("exit3")
@@ -278,7 +278,7 @@ def test_endpoint_that_comes_back_gets_all() -> None:
 
 
 def test_two_commands_at_once_do_not_mix() -> None:
-    """Two commands that are watched at the same time each have their own intake and their own certificate."""
+    """Two commands under `run` at the same time each have their own endpoint and their own death certificate."""
     with Receiver() as receiver:
         with watched(receiver, "one") as one, watched(receiver, "two") as two:
             one.tell("exit3")
@@ -292,7 +292,7 @@ def test_two_commands_at_once_do_not_mix() -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_each_process_names_itself_in_all_signals(method: str) -> None:
-    """Every process says its own pid and creation, in events, spans and metrics alike; a forked child, too."""
+    """Every process sends its own pid and creation time in events, spans and metrics, also a forked child."""
     with Receiver() as receiver:
         run("children", method, "end", env=receiver.env)
         keys = ("service.instance.id", "process.pid", "process.creation.time", "host.name")
@@ -308,7 +308,7 @@ def test_each_process_names_itself_in_all_signals(method: str) -> None:
 
 
 def test_process_behind_a_provider_of_its_own_names_itself() -> None:
-    """Events bear the resource of the application's provider, but this process's pid; a host that it names stays."""
+    """Events have the resource of the application's provider, but this process's pid; a host in it stays."""
     script = (
         "import os, otel_progress\n"
         "from opentelemetry import trace\n"
@@ -353,13 +353,13 @@ def plain(*command: str, options: tuple[str, ...] = (), **more: Any) -> subproce
     ],
 )
 def test_exit_code_is_the_commands(command: str, code: int) -> None:
-    """The exit code is the command's, 128 + n for signal n; of a command without operations nothing is said."""
+    """The exit code is the command's, 128 + n for signal n; for a command without operations `run` prints nothing."""
     done = plain("sh", "-c", command)
     assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_command_that_can_not_start(tmp_path: Path) -> None:
-    """127 where there is no such command, 126 where it can't be executed, as shells have it."""
+    """The exit code is 127 for a missing command and 126 for one that cannot be executed, as in shells."""
     file = tmp_path / "file"
     file.write_text("no program")
     missing, locked = plain("no-such-command-here"), plain(str(file))
@@ -368,7 +368,7 @@ def test_command_that_can_not_start(tmp_path: Path) -> None:
 
 
 def test_streams_pass_through() -> None:
-    """stdin, stdout and stderr are the command's; its arguments are untouched."""
+    """stdin, stdout and stderr are the command's; its arguments are unchanged."""
     script = "import sys; print(sys.stdin.read() + sys.argv[1]); print('bad', file=sys.stderr)"
     done = plain(sys.executable, "-c", script, "--help", input="good ")
     assert (done.stdout, done.stderr, done.returncode) == ("good --help\n", "bad\n", 0)
@@ -376,7 +376,7 @@ def test_streams_pass_through() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_from_another_process_is_passed_on(number: signal.Signals) -> None:
-    """A signal that is sent to `run` reaches the command, which decides what becomes of it."""
+    """A signal to `run` reaches the command, which decides what happens."""
     script = (
         "import signal, sys\n"
         "for number in (1, 2, 15): signal.signal(number, lambda number, frame: sys.exit(40 + number))\n"
@@ -418,7 +418,7 @@ print('count', len(came), flush=True)
 
 
 def test_terminal_stays_the_commands() -> None:
-    """In a terminal the command is in the foreground, and Ctrl+C reaches it once."""
+    """In a terminal the command is in the foreground, and gets Ctrl+C once."""
     ours, theirs = os.openpty()
     command = [sys.executable, "-c", IN_TERMINAL, *RUN, "--", sys.executable, "-c", COUNTS]
     process = subprocess.Popen(command, env=environment(), stdin=theirs, stdout=theirs, stderr=theirs)
@@ -433,12 +433,12 @@ def test_terminal_stays_the_commands() -> None:
 
     try:
         read(b"front True True")
-        # Stopped, `run` can pass nothing on before the command has taken its own Ctrl+C: two would be one else.
+        # A stopped `run` passes nothing on before the command has got its own Ctrl+C; else two would become one.
         process.send_signal(signal.SIGSTOP)
         os.write(ours, b"\x03")
         read(b"got")
         process.send_signal(signal.SIGCONT)
-        # It is passed on after a Ctrl+C that was passed on, too, so that one would count.
+        # A second one is passed on, too, so it would count.
         process.send_signal(signal.SIGUSR1)
         read(b"count 1")
         assert process.wait(30) == 0

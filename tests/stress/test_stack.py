@@ -1,4 +1,4 @@
-"""Stacks are read while everything changes under the reader."""
+"""Call stacks are read while everything changes under the reader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LOOKS = 3000
 
 
 def test_looks_at_threads_and_tasks_that_come_and_go() -> None:
-    """Thousands of looks at short threads, pools, generators and tasks harm nothing, keep nothing, and see the line."""
+    """Thousands of looks at short threads, pools, generators and tasks do no harm, leak nothing, and find the line."""
     found = run("stacks", LOOKS).values()
     assert (found["ended"], found["errors"]) == ("True", "0")
     assert int(found["found"]) > LOOKS // 2

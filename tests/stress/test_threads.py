@@ -1,4 +1,4 @@
-"""Threads, tasks, queues and clocks under pressure."""
+"""Threads, tasks, queues and clocks under stress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .receiver import Receiver
 
 
 def test_pool_threads_count_for_who_submitted_them() -> None:
-    """By carry and by CarryingExecutor, 8 threads count each of 8,000 items for the stage that submitted them."""
+    """With carry and CarryingExecutor, 8 threads count each of 8,000 items for the stage that submitted them."""
     with Receiver() as receiver:
         program = run("threads", "pool", env=receiver.env)
         assert (program.values()["carry"], program.values()["executor"]) == ("8000", "8000")
@@ -23,7 +23,7 @@ def test_pool_threads_count_for_who_submitted_them() -> None:
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_thousand_operations_at_once(protocol: str) -> None:
-    """A thousand tasks at once are a thousand operations, each with its own stage, and all are told."""
+    """A thousand simultaneous tasks are a thousand operations, each with its own stage, and all are reported."""
     with Receiver(protocol) as receiver:
         program = run("threads", "tasks", env=receiver.env)
         assert program.values()["right"] == "1000"
@@ -39,7 +39,7 @@ def test_thousand_operations_at_once(protocol: str) -> None:
 
 
 def test_operations_while_another_thread_configures() -> None:
-    """Threads that start operations feel nothing of configure() and shutdown() elsewhere; telemetry works after it."""
+    """Threads that start operations are not affected by configure() and shutdown() elsewhere; telemetry works after it."""
     with Receiver() as receiver:
         program = run("threads", "churn", env=receiver.env)
         assert program.values()["errors"] == "0"
@@ -51,7 +51,7 @@ def test_operations_while_another_thread_configures() -> None:
 
 
 def test_nothing_falls_between_two_configurations() -> None:
-    """configure() again takes the place of the one before without a gap: each operation that is heard of ends."""
+    """A second configure() replaces the first without a gap: each reported operation ends."""
     with Receiver() as receiver:
         run("threads", "swap", env=receiver.env)
         assert receiver.ended() == {f"swap-{number}": "completed" for number in range(30)}
@@ -59,7 +59,7 @@ def test_nothing_falls_between_two_configurations() -> None:
 
 
 def test_change_queue_is_bounded(progress_capture: Capture) -> None:
-    """More changes than the queue holds are dropped and counted; those that fit are told."""
+    """More changes than the queue holds are dropped and counted; those that fit are reported."""
     with progress.operation("busy") as operation:
         progress_capture.look()
         for _ in range(registry.CHANGES + 500):
@@ -71,7 +71,7 @@ def test_change_queue_is_bounded(progress_capture: Capture) -> None:
 
 
 def test_ends_are_told_although_the_queue_is_full(progress_capture: Capture) -> None:
-    """An operation that ends while the queue is full of other changes is told ended: it never looks lost."""
+    """An operation that ends while the queue is full is reported as ended: it never looks lost."""
     with progress.operation("other") as other, progress.operation("short"):
         progress_capture.look()
         for _ in range(registry.CHANGES + 1):
@@ -83,7 +83,7 @@ def test_ends_are_told_although_the_queue_is_full(progress_capture: Capture) -> 
 
 @pytest.mark.parametrize("jump", [86_400 * 365, -86_400 * 365])
 def test_wall_clock_jump_makes_no_duration(progress_capture: Capture, jump: int) -> None:
-    """When the wall clock jumps, idle, elapsed, rate and health stay right; only timestamps follow it."""
+    """If the wall clock jumps, idle, elapsed, rate and health stay right; only timestamps follow it."""
     with progress.operation("steady", total=100, stall_after=30, slow_after=300) as operation:
         for _ in range(10):
             operation.advance()

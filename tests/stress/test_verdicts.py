@@ -1,4 +1,4 @@
-"""The verdicts on real processes with faults are right; how fast they come is no matter of tests."""
+"""The verdicts on real, faulty processes are right. No test measures their delay."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ RIGHT = next(iter(LINES["deadlock"])) + " in deadlock"
 
 
 def judged(phases: Sequence[Phase], inside: Sequence[Told], outside: Sequence[Told] = (), kind: Kind = KIND) -> Score:
-    """The score of one operation."""
+    """Return the score of one operation."""
     run = Run(Case(0, kind, "silent", 0, watched=False), {"op": list(phases)}, closed_at=110.0)
     return score([run], lambda run, operation: Seen(list(inside), list(outside)), lambda since, until: 0.0, LINES)
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run works on Linux only")
 def test_no_verdict_is_wrong() -> None:
-    """With faults of each family, and healthy ones, no verdict is wrong, and each line of code is the right one."""
+    """With faults of each family, and healthy programs, no verdict and no line of code is wrong."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.verdicts", "--short"],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def test_no_verdict_is_wrong() -> None:
 
 
 def test_the_same_seed_draws_the_same_cases() -> None:
-    """A seed decides which programs run, with which parameters, in which order; another seed decides otherwise."""
+    """A seed decides which programs run, with which parameters, in which order; another seed decides differently."""
     assert draw(7, short=False) == draw(7, short=False) != draw(8, short=False)
 
 
@@ -64,7 +64,7 @@ def test_a_run_has_three_hundred_processes_of_all_kinds() -> None:
 
 
 def test_each_program_that_names_a_mark_has_it() -> None:
-    """A mark that a program speaks of stands in a line of its source."""
+    """The mark that a program names is in a line of its source."""
     text = "".join(file.read_text() for file in (ROOT / "benchmarks" / "faults").glob("*.py"))
     named = set(re.findall(r'mark="([\w ]+)"', text)) | set(re.findall(r'job\.stuck\(\w+, [\w\[\]]+, "([\w ]+)"', text))
     named |= set(re.findall(r'(?:hangs|lost)\(job, \w+, limit, "([\w ]+)"', text))
@@ -91,7 +91,7 @@ def test_the_right_verdict_counts_with_its_delay_and_its_line() -> None:
     ],
 )
 def test_what_is_wrong_counts_as_wrong(told: list[Told], want: str, concluded: str) -> None:
-    """A false alarm, a miss, one too early, another verdict, one that does not stay, and silence are wrong verdicts."""
+    """A false alarm, a miss, an early one, another verdict, one that does not last, and silence are wrong verdicts."""
     found = judged(SILENT, told)
     assert found.confusion["inside", want, concluded] == 1
     wrong = next(wrong for wrong in found.wrong if (wrong.view, wrong.concluded) == ("inside", concluded))
@@ -99,7 +99,7 @@ def test_what_is_wrong_counts_as_wrong(told: list[Told], want: str, concluded: s
 
 
 def test_a_wrong_line_is_told() -> None:
-    """A line that is not marked is wrong, and so is none at all."""
+    """An unmarked line is wrong, and so is none at all."""
     for at in ("benchmarks/faults/hangs.py:1 in deadlock", ""):
         found = judged(SILENT, [Told(100.1, "progressing"), Told(105.5, "silent", "", at)])
         assert found.right_lines == 0
@@ -107,7 +107,7 @@ def test_a_wrong_line_is_told() -> None:
 
 
 def test_only_a_deaf_observer_may_know_nothing() -> None:
-    """Unknown is no wrong verdict where the Collector was away, and is one elsewhere."""
+    """Unknown is not wrong if the Collector was away, and is wrong otherwise."""
     outage = next(kind for family, kinds in KINDS if family == "outage" for kind in kinds)
     told = [Told(100.1, "progressing"), Told(101.0, "unknown"), Told(105.5, "silent")]
     assert judged(SILENT, told[:1] + told[2:], told, outage).wrong == []
@@ -115,7 +115,7 @@ def test_only_a_deaf_observer_may_know_nothing() -> None:
 
 
 def test_a_program_that_broke_is_told() -> None:
-    """A program that did not come to its end is no verdict, but is told."""
+    """A program that did not reach its end has no verdict, but is reported."""
     found = judged(SILENT[:1], [])
     assert found.operations == 0
     assert len(found.broken) == 1

@@ -1,4 +1,4 @@
-"""What type checkers know; checked by mypy --strict and pyright, and run once as a test."""
+"""The types that type checkers infer; checked by mypy --strict and pyright, and run once as a test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from otel_progress.testing import Capture
 
 @pytest.fixture(autouse=True)
 def apart(progress_capture: Capture) -> None:
-    """Nothing that runs here reaches other tests."""
+    """Nothing that runs here affects other tests."""
 
 
 @progress.operation
@@ -112,7 +112,7 @@ async def numbers() -> AsyncIterator[int]:
 
 
 def test_decorated_functions_keep_their_types() -> None:
-    """A decorated function has the type it had: bare, called, with options only, as operation and as stage."""
+    """A decorated function keeps its type: bare, called, with options only, as operation and as stage."""
     assert_type(bare(1, b="x"), float)
     assert_type(called(1), str)
     assert_type(options_only(1), str)
@@ -149,7 +149,7 @@ def test_decorated_coroutines_keep_their_types() -> None:
 
 
 def test_context_managers_give_their_handles() -> None:
-    """with and async with give the handle, and an exception passes: code after the block is reached only without one."""
+    """with and async with return the handle and let exceptions pass: later code is reached only without one."""
 
     async def main() -> None:
         async with progress.operation("work") as op, progress.stage("s") as stage:
@@ -184,7 +184,7 @@ def test_context_managers_give_their_handles() -> None:
 
 
 def test_track_gives_the_items() -> None:
-    """track gives the items with their type, for `for` and for `async for`, from the module and from handles."""
+    """track yields the items with their type, for `for` and for `async for`, from the module and from handles."""
 
     async def main() -> None:
         async for number in progress.track(numbers(), unit="token"):
@@ -203,14 +203,14 @@ def test_track_gives_the_items() -> None:
 
 
 def test_current_is_known() -> None:
-    """current() may be None, current(required=True) may not."""
+    """current() may return None, current(required=True) may not."""
     assert_type(progress.current(), "Operation | None")
     with progress.operation("work"):
         assert_type(progress.current(required=True), Operation)
 
 
 def test_the_rest_is_known() -> None:
-    """carry keeps the function, the executor gives futures, plans and headers have their types."""
+    """carry keeps the type of the function; the executor returns futures; plans and headers have their types."""
 
     def add(a: int, b: str) -> float:
         return float(a)

@@ -1,4 +1,4 @@
-"""What the tests of the monitor's inside share."""
+"""Fixtures for the tests of the monitor's inside."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from otel_progress.testing import FakeClock
 
 @pytest.fixture
 def fake() -> Iterator[FakeClock]:
-    """Time that stands still."""
+    """Return a clock that stands still."""
     with fake_time() as found:
         yield found
 
 
 @pytest.fixture
 def monitor(fake: FakeClock, tmp_path: Path) -> Iterator[Parts]:
-    """The inside of a monitor."""
+    """Return the inside of a monitor."""
     with parts(tmp_path / "m.db") as found:
         yield found

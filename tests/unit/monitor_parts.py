@@ -1,4 +1,4 @@
-"""A monitor without its server and threads: what comes in, and the seconds that pass, are what a test says."""
+"""A monitor without server and threads: a test decides what arrives, and how much time passes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WALL = 1_700_000_000.0
 
 
 def event_of(snapshot: Snapshot, event: str = s.UPDATED, trace: str | None = None, **more: Any) -> bytes:
-    """The log record that carries a snapshot."""
+    """Return the log record with a snapshot."""
     given = {**wire.to_attributes(snapshot), **more}
     given = {key: value for key, value in given.items() if value is not None}
     moment = round(snapshot.timestamp * 1e9)
@@ -35,19 +35,19 @@ def event_of(snapshot: Snapshot, event: str = s.UPDATED, trace: str | None = Non
 
 
 def beat_of(interval: float = 5.0) -> bytes:
-    """A heartbeat of a process."""
+    """Return a heartbeat of a process."""
     given = otlp.attributes(6, {s.HEARTBEAT_INTERVAL: interval})
     return otlp.log_record(s.PROCESS_HEARTBEAT, clock.time_ns(), clock.time_ns(), 9, "", given, None, None, False)
 
 
 def request_of(*records: bytes, instance: str = "p1", **resource: Any) -> bytes:
-    """A request of one process."""
+    """Return a request of one process."""
     about = otlp.resource({"service.instance.id": instance, **resource})
     return otlp.envelope(about, otlp.scope(s.SCOPE, ""), records)
 
 
 class Parts:
-    """The monitor's inside, on a file that outlives it."""
+    """The monitor's inside, on a file that survives it."""
 
     def __init__(self, path: Path, kind: type[Store] = Store, **options: Any) -> None:
         self.path = path
@@ -56,7 +56,7 @@ class Parts:
         self.open()
 
     def open(self) -> None:
-        """Start, from what the file has."""
+        """Start with the content of the file."""
         self.store = self.kind(self.path)
         self.core = Core(self.store, **self.options)
         self.views = Views(self.core, self.store)
@@ -64,51 +64,51 @@ class Parts:
         self.publisher = Publisher(self.core, self.store, self.views, self.hub, 0.1)
 
     def restart(self) -> None:
-        """End without a word, and start again."""
+        """End without closing, and start again."""
         self.store.close()
         self.open()
 
     def take(self, *bodies: bytes, signal: str = "logs") -> list[Answer]:
-        """Requests that come in together; what each was answered."""
+        """Deliver requests together, and return the responses."""
         answers: list[Answer] = []
         self.core._work([Job(Envelope(signal, body), answers.append, True) for body in bodies])
         return answers
 
     def say(self, *snapshots: Snapshot, event: str = s.UPDATED, instance: str = "p1", **more: Any) -> Answer:
-        """A process says this."""
+        """Let a process report this."""
         return self.take(request_of(*(event_of(one, event, **more) for one in snapshots), instance=instance))[0]
 
     def take_of(self, instance: str, *records: bytes) -> Answer:
-        """A process sends these records."""
+        """Let a process send these records."""
         return self.take(request_of(*records, instance=instance))[0]
 
     def beat(self, instance: str = "p1", interval: float = 5.0) -> None:
-        """A process gives a heartbeat."""
+        """Let a process send a heartbeat."""
         self.take(request_of(beat_of(interval), instance=instance))
 
     def tick(self) -> None:
-        """What the core does each second."""
+        """Do what the core does each second."""
         self.core._tick(clock.monotonic())
 
     def health(self, operation_id: str = "a") -> str:
-        """The verdict that is shown."""
+        """Return the displayed verdict."""
         row = self.row(operation_id)
         return str(row["verdict"]["health"])
 
     def row(self, operation_id: str = "a") -> dict[str, Any]:
-        """The row that is shown."""
+        """Return the displayed row."""
         entry = self.core.find(operation_id)
         assert entry is not None
         return self.views.row(entry)
 
     def history(self, operation_id: str = "a") -> list[Event]:
-        """The events that are kept."""
+        """Return the stored events."""
         return [event for _, event in self.store.events(operation_id, limit=10_000)]
 
 
 @contextmanager
 def fake_time() -> Iterator[FakeClock]:
-    """Time that stands still."""
+    """Return a clock that stands still."""
     fake = FakeClock()
     before = clock.install(fake)
     try:
@@ -119,7 +119,7 @@ def fake_time() -> Iterator[FakeClock]:
 
 @contextmanager
 def parts(path: Path, **options: Any) -> Iterator[Parts]:
-    """A monitor's inside, closed at the end."""
+    """Return a monitor's inside, and close it at the end."""
     found = Parts(path, **options)
     try:
         yield found
@@ -128,7 +128,7 @@ def parts(path: Path, **options: Any) -> Iterator[Parts]:
 
 
 def seconds(fake: FakeClock, monitor: Parts, count: float) -> None:
-    """Let time pass, and the core look each second."""
+    """Let time pass, with one tick of the core each second."""
     left = count
     while left > 0:
         fake.sleep(min(1.0, left))
@@ -137,5 +137,5 @@ def seconds(fake: FakeClock, monitor: Parts, count: float) -> None:
 
 
 def names(events: Sequence[Event]) -> list[str]:
-    """What they are called."""
+    """Return their names."""
     return [event.event for event in events]

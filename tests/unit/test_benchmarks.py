@@ -1,4 +1,4 @@
-"""The benchmark runs; what it finds is no matter of tests."""
+"""The benchmark runs. Tests ignore its figures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MONITOR_ROWS = (
 
 @pytest.fixture(scope="module")
 def short() -> str:
-    """What the short mode prints."""
+    """Return the output of the short mode."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--short"],
         cwd=ROOT,
@@ -63,14 +63,14 @@ def short() -> str:
 
 @pytest.mark.parametrize("row", ROWS)
 def test_the_short_mode_measures_every_row(short: str, row: str) -> None:
-    """Each row of the table is there, and was measured."""
+    """Each row of the table exists, and was measured."""
     line = next((line for line in short.splitlines() if line.startswith(f"| {row}")), None)
     assert line is not None, short
     assert "not measured" not in line
 
 
 def test_the_short_mode_keeps_nothing() -> None:
-    """Figures of the short mode never reach the page, which has room for those of the full one."""
+    """Figures of the short mode never reach the page, which has a place for those of the full one."""
     page = (ROOT / "docs" / "performance.md").read_text()
     assert page.count("<!-- measured: begin -->") == page.count("<!-- measured: end -->") == 1
     assert "500 live operations" not in page
@@ -78,7 +78,7 @@ def test_the_short_mode_keeps_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def short_monitor() -> str:
-    """What the short mode of the monitor's benchmarks prints."""
+    """Return the output of the short mode of the monitor's benchmarks."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.monitor", "--short"],
         cwd=ROOT,
@@ -93,7 +93,7 @@ def short_monitor() -> str:
 
 @pytest.mark.parametrize("row", MONITOR_ROWS)
 def test_the_short_mode_measures_every_row_of_the_monitor(short_monitor: str, row: str) -> None:
-    """Each row of the monitor's table is there, with a figure that was measured."""
+    """Each row of the monitor's table exists, with a measured figure."""
     line = next((line for line in short_monitor.splitlines() if line.startswith(f"| {row}")), None)
     assert line is not None, short_monitor
     assert "nan" not in line
@@ -101,13 +101,13 @@ def test_the_short_mode_measures_every_row_of_the_monitor(short_monitor: str, ro
 
 
 def test_no_reader_of_the_short_mode_loses_an_end(short_monitor: str) -> None:
-    """Operations end while it is measured, and each reader is told of each end."""
+    """Operations end during the measurement, and each reader gets each end."""
     found = json.loads(next(line for line in short_monitor.splitlines() if line.startswith('{"readers"')))["readers"]
     assert all(one["ends"] > 0 and one["ends_lost"] == 0 for one in found.values()), found
 
 
 def test_what_is_sent_is_what_real_programs_say() -> None:
-    """Each request has so many records, each of them is read, and what is said to have ended has ended."""
+    """Each request has its number of records, each of which is read, and what is said to have ended has ended."""
     shape, ledger, ended = Shape(operations=20, programs=2, batch=100), Ledger(), set[str]()
     for number in range(shape.programs):
         program = Program(shape, number, 1e9)
@@ -128,7 +128,7 @@ def test_what_is_sent_is_what_real_programs_say() -> None:
 
 
 def test_the_spans_are_whole_traces() -> None:
-    """A request of spans has so many, and tells the monitor of as many traces as have their root in it."""
+    """A request of spans has its number of spans, and shows the monitor as many traces as have their root in it."""
     (body,) = traffic.spans(Shape(batch=100), 1, 1e9)
     parcel = records.Envelope("traces", body.data, zipped=True).open()
     spans = parcel.message.resource_spans[0].scope_spans[0].spans  # type: ignore[attr-defined]
@@ -137,7 +137,7 @@ def test_the_spans_are_whole_traces() -> None:
 
 
 def test_a_step_counts_until_it_or_a_newer_one_is_seen() -> None:
-    """A step that was overtaken is as late as the one that overtook it; one that nobody saw is never in time."""
+    """A skipped step is as late as the one that replaced it; a step that nobody saw is never in time."""
     steps = [[0, 1, 10.0], [0, 2, 10.5], [1, 1, 11.0]]
     assert latency.delays(steps, {0: [(2, 12.0)], 1: []}) == [2.0, 1.5, float("inf")]
 
@@ -147,7 +147,7 @@ def _frame(place: int, rows: list[dict[str, object]]) -> bytes:
 
 
 def test_each_request_is_timed_at_each_reader_and_each_end_that_one_missed_is_counted() -> None:
-    """The time counts from the acknowledgement to the first frame that tells of the request, or of a newer one."""
+    """The time counts from the acknowledgement to the first frame with the request's data, or newer data."""
     bodies = [Body(0, 0, 1, b"", ("a",)), Body(0, 1, 1, b""), Body(1, 0, 1, b"", ("b",))]
     sent = Sending("localhost:1", "logs", bodies)
     sent.acknowledged = {(0, 0): 1.0, (0, 1): 2.0, (1, 0): 2.0}
@@ -166,14 +166,14 @@ def test_each_request_is_timed_at_each_reader_and_each_end_that_one_missed_is_co
 
 @pytest.mark.parametrize("kind", [kind for kind in limits.FAMILIES if "Pareto" not in kind])
 def test_healthy_work_is_not_called_stuck(kind: str) -> None:
-    """No learned limit is reached in 250 healthy runs of any kind; Pareto times are named in docs/accuracy.md."""
+    """No learned limit is reached in 250 healthy runs of any kind; docs/accuracy.md names Pareto times."""
     found = limits.measure(limits.FAMILIES[kind], Learned, 250, f"healthy {kind}")
     assert found.runs == 250
     assert found.alarmed == 0
 
 
 def test_the_table_of_limits_has_each_kind_of_work() -> None:
-    """The page holds a row of each kind of work that is drawn."""
+    """The page has a row for each simulated kind of work."""
     page = (ROOT / "docs" / "accuracy.md").read_text()
     table = page.partition(limits.BEGIN)[2].partition(limits.END)[0]
     assert all(f"| {kind} |" in table for kind in limits.FAMILIES)

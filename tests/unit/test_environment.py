@@ -1,4 +1,4 @@
-"""The set-up of the environment for development says what it does, and why it can't."""
+"""The set-up of the development environment says what it does, and why it fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "tools" / "environment.py"
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script, which says something all the time."""
+    """Return the script, with a short time between its lines."""
     found = importlib.util.spec_from_file_location("environment", SCRIPT)
     assert found is not None
     assert found.loader is not None
@@ -25,7 +25,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_long_step_is_told(environment: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    """A step is told when it begins, and again and again while it lasts."""
+    """A step is reported when it begins, and repeatedly while it lasts."""
     assert environment.run("  2 of 3: packages", [sys.executable, "-c", "import time; time.sleep(0.3)"]) == 0
     first, *more = capsys.readouterr().out.splitlines()
     assert first == "  2 of 3: packages"
@@ -34,7 +34,7 @@ def test_long_step_is_told(environment: ModuleType, capsys: pytest.CaptureFixtur
 
 
 def test_what_pip_does_is_told(environment: ModuleType) -> None:
-    """How many packages it has found, and that it puts them in place."""
+    """It reports how many packages it found, and that it installs them."""
     lines = ["Collecting one\n", "Collecting two\n"]
     assert environment.doing([]) == ""
     assert environment.doing(lines) == "2 packages found, "
@@ -42,7 +42,7 @@ def test_what_pip_does_is_told(environment: ModuleType) -> None:
 
 
 def test_step_that_fails_shows_why(environment: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
-    """What the step wrote is shown, and its exit code is that of the whole."""
+    """The output of a failed step is shown, and its exit code is that of the whole."""
     assert environment.run("pip", [sys.executable, "-c", "import sys; print('no such package'); sys.exit(7)"]) == 7
     assert "no such package" in capfd.readouterr().err
 
@@ -50,7 +50,7 @@ def test_step_that_fails_shows_why(environment: ModuleType, capfd: pytest.Captur
 def test_old_python_is_told(
     environment: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A Python that is too old is told before anything is made."""
+    """A Python that is too old is reported before anything is made."""
     monkeypatch.setattr(environment, "OLDEST", (99, 0))
     assert environment.main(tmp_path / "venv") == 1
     assert "needs Python" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The examples run, and show what they are there to show."""
+"""The examples run, and show what they are for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(name: str, *args: str) -> str:
-    """Run an example as a reader would; returns what it said, with any log line of ours as an error."""
+    """Run an example as a reader would, and return its output; a log line of ours is an error."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *args],
         env={**os.environ, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1"},
@@ -54,7 +54,7 @@ def test_survey_verbosity(tmp_path: Path, verbosity: str, notes: bool, changes: 
 
 
 def test_agent() -> None:
-    """An agent's tools are children of it; a tool that fails is told, and the agent goes on."""
+    """An agent's tools are its children; a tool that fails is reported, and the agent goes on."""
     said = run("agent.py", "--speed", "20")
     assert "failed" in said
     assert "TimeoutError: the index does not answer" in said
@@ -64,7 +64,7 @@ def test_agent() -> None:
 
 
 def test_callbacks() -> None:
-    """Handles end in other callbacks than they start in, each with its own outcome."""
+    """Handles end in other callbacks than those in which they start, each with its own outcome."""
     said = run("callbacks.py")
     assert "failed after" in said
     assert "ConnectionError: the other side hung up" in said
@@ -72,7 +72,7 @@ def test_callbacks() -> None:
 
 
 def test_threads() -> None:
-    """What pool threads do counts for the operation they work for."""
+    """The work of pool threads counts for their operation."""
     said = run("threads.py")
     assert said.count("60 blocks") >= 2
     assert "120 ok" in said
@@ -84,7 +84,7 @@ def test_processes() -> None:
 
 
 def test_generator() -> None:
-    """A generator's operation lasts as long as it does; left early, it is cancelled."""
+    """A generator's operation lasts as long as the generator; left early, it is cancelled."""
     said = run("generator.py")
     assert "collatz completed" in said
     assert "countdown cancelled" in said

@@ -1,4 +1,4 @@
-"""Private files: ours alone, whatever the umask, and never one that somebody else put there."""
+"""Private files belong to us alone, whatever the umask, and are never ones that others put there."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, re
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o777], ids=oct, autouse=True)
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Whatever people set."""
+    """Set a umask that users may have."""
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
 
 
 def mode(path: Path) -> int:
-    """Who may do what."""
+    """Return the permissions."""
     return stat.S_IMODE(path.lstat().st_mode)
 
 
 def give(path: Path, *, uid: int = NOBODY) -> None:
-    """It belongs to somebody else."""
+    """Pretend that it belongs to another user."""
     os.chown(path, uid, uid, follow_symlinks=False)
 
 
 def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """Files and folders, those above them, too."""
+    """Created files and directories, including parent directories, are private."""
     files.make_folder(tmp_path / "a" / "b")
     assert [mode(tmp_path / "a"), mode(tmp_path / "a" / "b")] == [0o700, 0o700]
     path = tmp_path / "a" / "b" / "file"
@@ -54,7 +54,7 @@ def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", [0o666, 0o644, 0o200, 0o000])
 def test_what_is_there_becomes_private_and_keeps_what_is_in_it(tmp_path: Path, before: int) -> None:
-    """Also where everybody could write it until now."""
+    """A file that was open to others is made private."""
     path = tmp_path / "file"
     path.touch()
     path.chmod(0o600)
@@ -68,7 +68,7 @@ def test_what_is_there_becomes_private_and_keeps_what_is_in_it(tmp_path: Path, b
 @pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "pipe", "socket", "device"])
 @pytest.mark.parametrize("opened", [files.open_private, Lock], ids=["open", "lock"])
 def test_what_is_no_plain_file_is_refused_and_not_touched(tmp_path: Path, kind: str, opened: Any) -> None:
-    """A link is not followed, nothing is made where it points to, and nobody waits for the other end of a pipe."""
+    """A link is not followed, nothing is created at its target, and a pipe does not block."""
     path, other = tmp_path / "file", tmp_path / "other"
     if kind == "link":
         other.touch()
@@ -95,7 +95,7 @@ def test_what_is_no_plain_file_is_refused_and_not_touched(tmp_path: Path, kind: 
 
 @as_root
 def test_what_belongs_to_others_is_refused(tmp_path: Path) -> None:
-    """Its owner could write it at any time, whatever its mode."""
+    """A file of another user is refused: its owner could write it at any time, whatever its mode."""
     path = tmp_path / "file"
     path.touch()
     give(path)
@@ -111,7 +111,7 @@ def test_what_belongs_to_others_is_refused(tmp_path: Path) -> None:
 
 
 def test_lock_that_has_a_second_name_is_refused(tmp_path: Path) -> None:
-    """It may be a file of ours to which somebody gave this name."""
+    """A hard link is refused: it may be a file of ours under another name."""
     path, lock = tmp_path / "notes", tmp_path / "lock"
     path.touch()
     lock.hardlink_to(path)
@@ -124,7 +124,7 @@ def test_lock_that_has_a_second_name_is_refused(tmp_path: Path) -> None:
     ("bits", "fine"), [(0o700, True), (0o755, True), (0o757, False), (0o1777, True), (0o777, False)]
 )
 def test_folder_in_which_others_may_replace_files_is_refused(tmp_path: Path, bits: int, fine: bool) -> None:
-    """With the sticky bit only who owns a file may remove it."""
+    """In a directory with the sticky bit only the owner of a file may remove it."""
     folder = tmp_path / "open" / "deep"
     for one in (folder.parent, folder):
         one.mkdir()
@@ -141,7 +141,7 @@ def test_folder_in_which_others_may_replace_files_is_refused(tmp_path: Path, bit
 
 @as_root
 def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
-    """Its owner may replace what is in it."""
+    """A directory of another user is refused: its owner may replace its content."""
     folder = tmp_path / "theirs"
     folder.mkdir()
     folder.chmod(0o700)
@@ -152,7 +152,7 @@ def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
 
 @as_root
 def test_group_of_others_may_not_write_and_one_of_our_own_may(tmp_path: Path) -> None:
-    """Many systems give each user a group, and let it write all that the user makes."""
+    """The private group of a user, which many systems give write permission, is accepted."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o770)
@@ -166,7 +166,7 @@ def test_group_of_others_may_not_write_and_one_of_our_own_may(tmp_path: Path) ->
 
 
 def test_secret_is_read_where_it_is_one(tmp_path: Path) -> None:
-    """By a link, as secrets are mounted; but not what everybody can read, or others can write."""
+    """A secret may be mounted as a link, but must not be readable by everybody or writable by others."""
     path, link = tmp_path / "tokens", tmp_path / "link"
     path.touch()
     path.chmod(0o600)
@@ -182,7 +182,7 @@ def test_secret_is_read_where_it_is_one(tmp_path: Path) -> None:
 
 
 def test_secret_may_come_by_a_pipe(tmp_path: Path) -> None:
-    """As with `<(command)` in a shell."""
+    """A secret may come from a pipe, as with `<(command)` in a shell."""
     read, write = os.pipe()
     threading.Timer(0.1, lambda: (os.write(write, b"secret"), os.close(write))).start()
     assert files.read_private(f"/dev/fd/{read}", secret=True) == b"secret"
@@ -193,7 +193,7 @@ def test_secret_may_come_by_a_pipe(tmp_path: Path) -> None:
 
 
 def test_one_holder_at_a_time_and_it_says_who(tmp_path: Path) -> None:
-    """A second one in the same process is refused, too; nothing is written before it is held."""
+    """A second lock in the same process is refused too; nothing is written before it is held."""
     path = tmp_path / "lock"
     with Lock(path):
         with pytest.raises(Held) as held:
@@ -214,7 +214,7 @@ sys.stdin.read()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such locks")
 def test_who_may_only_read_the_file_can_not_hold_it(tmp_path: Path) -> None:
-    """Else everybody who can open it could keep the monitor from starting."""
+    """Only a user who may write the lock file can hold it; else a reader could keep the monitor from starting."""
     path = tmp_path / "lock"
     path.touch()
     path.chmod(0o644)
@@ -228,7 +228,7 @@ def test_who_may_only_read_the_file_can_not_hold_it(tmp_path: Path) -> None:
 
 
 def test_lock_is_renewed_where_its_file_was_removed_or_replaced(tmp_path: Path) -> None:
-    """So a second monitor can't start beside this one; and where it did, that is told."""
+    """A removed lock file is replaced, so a second monitor cannot start; if it did, that is reported."""
     path = tmp_path / "lock"
     lock = Lock(path)
     path.unlink()
@@ -256,14 +256,14 @@ OWN_WAY = {
     "outbound/transport.py": "reads certificates",
     "procfs.py": "reads what the kernel says",
 }
-"""What opens files in another way, and why it may."""
+"""Modules that open files in another way, and why they may."""
 OPENS = re.compile(
     r"(?<!def )(?<![\w.])open\(|os\.open\(|\.mkdir\(|mkstemp|write_text|write_bytes|Path\([^)]*\)\.open\(|makedirs"
 )
 
 
 def test_everything_else_is_opened_here() -> None:
-    """Who adds a file that the product keeps opens it as a private one, or says here why not."""
+    """A module that opens files uses private ones, or is listed here with a reason."""
     found = set()
     for path in SRC.rglob("*.py"):
         name = path.relative_to(SRC).as_posix()

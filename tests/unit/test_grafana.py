@@ -1,4 +1,4 @@
-"""The dashboards and what Grafana is provisioned with, as far as files tell; tests/stack asks their queries."""
+"""The dashboards and the provisioning of Grafana, as far as files show; tests/stack runs their queries."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ NO_UNIT = {"row", "text", "logs"}
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A dashboard."""
+    """Return a dashboard."""
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
 
 def provisioned(name: str) -> dict[str, Any]:
-    """What is provisioned."""
+    """Return a provisioned file."""
     found: dict[str, Any] = yaml.safe_load((PROVISIONING / name / "otel-progress.yaml").read_text(encoding="utf-8"))
     return found
 
 
 def strings(found: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """All strings of a structure, with their keys."""
+    """Return all strings of a structure, with their keys."""
     if isinstance(found, dict):
         for name, value in found.items():
             yield from strings(value, name)
@@ -52,7 +52,7 @@ def strings(found: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def links(found: Any) -> Iterator[str]:
-    """The addresses of all links."""
+    """Return the URLs of all links."""
     return (text for key, text in strings(found) if key == "url" and text)
 
 
@@ -61,7 +61,7 @@ UIDS = {read(file)["uid"]: read(file) for file in FILES}
 
 
 def test_files_are_what_the_generator_makes() -> None:
-    """The files are those that `python -m grafana.generator` writes, and there are no others."""
+    """The files are exactly those that `python -m grafana.generator` writes."""
     command = [sys.executable, "-m", "grafana.generator", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -72,7 +72,7 @@ def test_files_are_what_the_generator_makes() -> None:
 @each
 @pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
 def test_schema(file: Path) -> None:
-    """Grafana's own model of a dashboard knows every field: read and written by it, nothing is lost."""
+    """Grafana's own model of a dashboard knows every field: reading and writing loses nothing."""
     sdk = pytest.importorskip("grafana_foundation_sdk", reason="it needs Python 3.11")
     assert sdk
     from grafana_foundation_sdk.cog import plugins
@@ -83,7 +83,7 @@ def test_schema(file: Path) -> None:
     given = read(file)
     for panel in given["panels"]:
         if panel.get("datasource", {}).get("uid") == MIXED:
-            del panel["targets"]  # of these it knows no fields
+            del panel["targets"]  # the model knows no fields of these
     made = json.loads(JSONEncoder().encode(Dashboard.from_json(given)))
 
     def lost(before: Any, after: Any, path: str) -> Iterator[str]:
@@ -101,7 +101,7 @@ def test_schema(file: Path) -> None:
 
 @each
 def test_layout(file: Path) -> None:
-    """Ids are unique, no panel lies on another or beyond 24 columns, and the worst comes first on a laptop's screen."""
+    """Ids are unique, no panel overlaps another or exceeds 24 columns, and the worst comes first on a laptop's screen."""
     panels = read(file)["panels"]
     ids = [panel["id"] for panel in panels]
     assert len(ids) == len(set(ids))
@@ -118,7 +118,7 @@ def test_layout(file: Path) -> None:
 
 @each
 def test_panels_are_described(file: Path) -> None:
-    """Each panel says what it shows, from where, and in which unit; colours are named, so that they fit both themes."""
+    """Each panel names its content, its store and its unit; colours are named, so that they fit both themes."""
     for panel in read(file)["panels"]:
         if panel["type"] == "row":
             continue
@@ -135,7 +135,7 @@ def test_panels_are_described(file: Path) -> None:
 
 @each
 def test_data_sources(file: Path) -> None:
-    """Panels and variables name data sources by a variable alone, and each of these begins with one that is provisioned."""
+    """Panels and variables name data sources only by a variable, and each starts with a provisioned one."""
     dashboard = read(file)
     chosen = {
         it["name"]: it["current"]["value"] for it in dashboard["templating"]["list"] if it["type"] == "datasource"
@@ -154,7 +154,7 @@ def test_data_sources(file: Path) -> None:
 
 @each
 def test_variables(file: Path) -> None:
-    """Each variable of a query or link exists, and each that exists is used."""
+    """Each variable of a query or link exists, and each existing one is used."""
     dashboard = read(file)
     defined = {it["name"] for it in dashboard["templating"]["list"]}
     assert len(defined) == len(dashboard["templating"]["list"])
@@ -172,7 +172,7 @@ def test_variables(file: Path) -> None:
 
 @each
 def test_names(file: Path) -> None:
-    """Each name that begins with `progress_` is one of `semconv.py`, as Prometheus and Loki show it."""
+    """Each name that begins with `progress_` is a name of `semconv.py`, as Prometheus and Loki show it."""
     metrics = {series(metric, end) for metric in s.METRICS for end in ("", "_total", "_bucket", "_sum", "_count")}
     attributes = {label(value) for name, value in vars(s).items() if name.isupper() and isinstance(value, str)}
     attributes |= {label(s.GEN_AI_USAGE), "progress_run_"}
@@ -184,7 +184,7 @@ def test_names(file: Path) -> None:
 
 @each
 def test_queries(file: Path) -> None:
-    """Panels have queries with ids of their own, and nothing is left that Grafana doesn't replace."""
+    """Queries of a panel have distinct ids, and Grafana replaces every placeholder."""
     for panel in read(file)["panels"]:
         if panel["type"] in ("row", "text"):
             continue
@@ -198,7 +198,7 @@ def test_queries(file: Path) -> None:
 
 
 def test_every_query_says_what_it_returns() -> None:
-    """No query is without an expectation, which tests/stack holds against real data."""
+    """Each query has an expectation, which tests/stack compares with real data."""
     for dashboard in DASHBOARDS:
         for panel in dashboard.panels():
             for ref, query in panel.queries.items():
@@ -207,7 +207,7 @@ def test_every_query_says_what_it_returns() -> None:
 
 @each
 def test_links(file: Path) -> None:
-    """Each address has a form that Grafana routes: a dashboard of ours with its variables, or a query in Explore."""
+    """Each URL has a form that Grafana routes: a dashboard of ours with its variables, or a query in Explore."""
     dashboard = read(file)
     for panel in dashboard["panels"]:
         labels = set(re.findall(r"\w+", " ".join(text for key, text in strings(panel) if key in ("expr", "query"))))
@@ -253,14 +253,14 @@ def check_explore(given: dict[str, list[str]]) -> None:
 
 
 def test_runbook_has_every_alert() -> None:
-    """The dashboard to which the alerts lead has a panel for each of them."""
+    """The dashboard to which the alerts link has a panel for each of them."""
     rules = (ROOT / "grafana" / "alerts" / "rules.yaml").read_text(encoding="utf-8")
     titles = {panel["title"] for panel in UIDS["otel-progress-runbook"]["panels"]}
     assert titles == set(re.findall(r"alert: (\w+)", rules))
 
 
 def test_data_sources_lead_to_each_other() -> None:
-    """Traces lead to logs, logs and exemplars to traces; every uid that is named exists, and addresses are variables."""
+    """Traces link to logs, logs and exemplars to traces; every named uid exists, and addresses are variables."""
     sources = {it["uid"]: it for it in provisioned("datasources")["datasources"]}
     named = {text for key, text in strings(list(sources.values())) if key in ("datasourceUid", "alertmanagerUid")}
     assert named <= sources.keys()
@@ -275,13 +275,13 @@ def test_data_sources_lead_to_each_other() -> None:
     assert all("//127.0.0.1:" in url for name, url in given.items() if name.endswith("_URL"))
     tempo = sources["otel-progress-tempo"]["jsonData"]
     assert "serviceMap" not in tempo
-    # A `$` that Grafana should keep is doubled.
+    # A literal `$` is doubled for Grafana.
     for _, value in strings([it["jsonData"] for it in sources.values()]):
         assert not re.search(r"(?<!\$)\$(?!\$)", value), value
 
 
 def test_other_provisioning() -> None:
-    """The dashboards are read from a folder; no rule is provisioned a second time."""
+    """The dashboards are read from a directory; no rule is provisioned a second time."""
     [provider] = provisioned("dashboards")["providers"]
     assert provider["type"] == "file"
     assert provider["options"]["path"] == "${OTEL_PROGRESS_DASHBOARDS}"

@@ -40,7 +40,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def imported() -> dict[str, Any]:
-    """What `import otel_progress` did in a fresh process."""
+    """Return what `import otel_progress` did in a fresh process."""
     done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     found: dict[str, Any] = json.loads(done.stdout)
@@ -68,7 +68,7 @@ def test_importing_does_nothing(imported: dict[str, Any]) -> None:
     ],
 )
 def test_importing_stays_light(module: str, imported: dict[str, Any]) -> None:
-    """Importing brings nothing that only some need."""
+    """Importing loads nothing that only some programs need."""
     found = [name for name in imported["modules"] if name == module or name.startswith(module + ".")]
     allowed = {"asyncio", "concurrent.futures"}
     assert found == [] or module in allowed & set(_needed_by_the_api())
@@ -83,7 +83,7 @@ def _needed_by_the_api() -> set[str]:
 
 
 def test_all_is_what_is_there() -> None:
-    """__all__ is sorted as it is, names nothing twice, and is exactly what is public."""
+    """__all__ is sorted, has no name twice, and is exactly what is public."""
     for name in progress.__all__:
         assert getattr(progress, name) is not None
     assert len(set(progress.__all__)) == len(progress.__all__)
@@ -99,7 +99,7 @@ def test_all_is_what_is_there() -> None:
 
 
 def test_what_comes_late_is_listed() -> None:
-    """What is imported only when it is asked for is public, and dir() of a star import has it."""
+    """What is imported on first access is public, and in a star import."""
     assert set(progress._LATER) <= set(progress.__all__)
     namespace: dict[str, Any] = {}
     exec("from otel_progress import *", namespace)
@@ -109,7 +109,7 @@ def test_what_comes_late_is_listed() -> None:
 
 
 def members() -> list[tuple[str, Any]]:
-    """Every public thing, and every public method and property of it."""
+    """Return every public object, with its public methods and properties."""
     found: list[tuple[str, Any]] = []
     for name in progress.__all__:
         value = getattr(progress, name)
@@ -127,7 +127,7 @@ def members() -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize(("name", "value"), members(), ids=[name for name, _ in members()])
 def test_everything_public_has_a_docstring(name: str, value: Any) -> None:
-    """Every public function, class, method and property says what it promises."""
+    """Every public function, class, method and property has a docstring."""
     doc = inspect.getdoc(value)
     assert doc, name
     assert doc.strip()[-1] in '.:`)}"', name
@@ -136,13 +136,13 @@ def test_everything_public_has_a_docstring(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", [name for name in progress.__all__ if inspect.isfunction(getattr(progress, name))])
 def test_options_are_keyword_only(name: str) -> None:
-    """Options of public functions are given by name; at most two things go without."""
+    """Options of public functions are keyword-only; at most two arguments are positional."""
     parameters = inspect.signature(getattr(progress, name)).parameters.values()
     assert len([p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]) <= 2
 
 
 def test_the_tree_of_errors_is_the_one_drawn() -> None:
-    """The tree drawn at the top of errors.py is the one that is there."""
+    """The tree at the top of errors.py is the real one."""
     drawn: list[tuple[str, str]] = []
     path: dict[int, str] = {}
     for line in (errors.__doc__ or "").splitlines():
@@ -163,7 +163,7 @@ def test_the_tree_of_errors_is_the_one_drawn() -> None:
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
-    """__version__ is what the installed distribution says."""
+    """__version__ is the version of the installed distribution."""
     from importlib.metadata import version
 
     assert progress.__version__ == version("otel-progress")

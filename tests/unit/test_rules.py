@@ -26,7 +26,7 @@ from otel_progress.testing import Capture, capture
 
 
 def counts(handle: Operation | Stage) -> tuple[Any, Any]:
-    """Completed and total, as a snapshot tells them."""
+    """Return completed and total, as in a snapshot."""
     snapshot = handle.operation.snapshot()
     if isinstance(handle, Operation):
         found = snapshot.progress
@@ -60,7 +60,7 @@ OUTSIDE: dict[str, Callable[[], object]] = {
 def test_outside_does_nothing_counts_and_logs_once_a_call_site(
     name: str, progress_capture: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Outside an operation a module function does nothing, counts each call, and logs once a call site."""
+    """Outside an operation a module function does nothing, counts each call, and logs once for each call site."""
     with caplog.at_level(logging.WARNING, "otel_progress"):
         for _ in range(3):
             OUTSIDE[name]()
@@ -75,7 +75,7 @@ def test_outside_does_nothing_counts_and_logs_once_a_call_site(
 
 
 def test_outside_every_acting_function_is_covered() -> None:
-    """Each module function that acts on what runs here is among those tested outside."""
+    """The tests outside an operation cover each module function that acts on what is current."""
     acting = set(ACTING) - {"add_listener", "on_stall", "on_recover", "on_verdict"}
     assert acting == set(OUTSIDE)
 
@@ -89,7 +89,7 @@ def test_outside_another_call_site_is_told_too(progress_capture: Capture, caplog
 
 
 def test_outside_a_stage_still_runs_its_block(progress_capture: Capture) -> None:
-    """A stage outside an operation runs its block, and its handle does nothing to anybody."""
+    """A stage outside an operation runs its block, and its handle has no effect."""
     with progress.stage("alone") as stage:
         stage.advance()
         stage.request_cancel("now")
@@ -114,7 +114,7 @@ def test_outside_track_yields_all(progress_capture: Capture) -> None:
 
 
 def test_outside_only_current_required_raises(progress_capture: Capture) -> None:
-    """Where nothing runs, current() is None, and only current(required=True) raises."""
+    """Without an operation, current() is None, and only current(required=True) raises."""
     assert progress.current() is None
     with pytest.raises(progress.NoOperation, match=r"use 'with operation\(\.\.\.\)' first"):
         progress.current(required=True)
@@ -155,7 +155,7 @@ def test_handles_have_every_module_function(name: str, handle: type) -> None:
 
 
 def seen(name: str, handle: Operation | Stage) -> Any:
-    """What a handle says of itself."""
+    """Return what a handle reports about itself."""
     snapshot = handle.operation.snapshot()
     path = handle._path
     own: Any = snapshot if path is None else next(stage for stage in snapshot.stages if stage.path == path)
@@ -204,7 +204,7 @@ def test_module_functions_act_on_the_operation_without_a_stage(name: str, progre
 
 
 def test_module_functions_pass_over_a_stage_that_ended_inside_its_block(progress_capture: Capture) -> None:
-    """A stage that was ended inside its block takes nothing more: its parent does."""
+    """A stage that was ended inside its block accepts nothing more: its parent does."""
     with progress.operation("work") as op, progress.stage("step") as step:
         step.complete()
         progress.advance()
@@ -216,7 +216,7 @@ def test_module_functions_pass_over_a_stage_that_ended_inside_its_block(progress
 
 
 def some_items() -> Iterator[int]:
-    """Three items."""
+    """Return three items."""
     return iter(progress.track([1, 2, 3]))
 
 
@@ -280,7 +280,7 @@ def test_idle_is_reset_by_a_heartbeat_that_counts(progress_capture: Capture) -> 
 
 
 def test_idle_of_a_stage_starts_anew_with_its_substage(progress_capture: Capture) -> None:
-    """What gets done in a stage resets the idle time of all stages around it, and of no other."""
+    """Progress in a stage resets the idle time of all stages around it, and of no other."""
     with progress.operation("work") as op, progress.stage("outer"):
         other = op.stage("other").start()
         progress_capture.advance(5)
@@ -294,7 +294,7 @@ def test_idle_of_a_stage_starts_anew_with_its_substage(progress_capture: Capture
 
 
 def test_idle_counts_again_after_a_wait_but_not_within(progress_capture: Capture) -> None:
-    """While a wait is on, the stuck clock stands still; its end sets it to zero."""
+    """During a wait the stall clock stands still; its end resets it."""
     with progress.operation("work", stall_after=10) as op:
         progress_capture.advance(4)
         with progress.waiting("a person"):
@@ -312,7 +312,7 @@ def test_idle_counts_again_after_a_wait_but_not_within(progress_capture: Capture
 
 
 def test_stall_after_of_the_innermost_stage_applies_else_of_its_parent(progress_capture: Capture) -> None:
-    """The innermost running stage's stall_after applies; without one its parent's, and so on up."""
+    """The innermost running stage's stall_after applies; without one its parent's, and so on upwards."""
     with progress.operation("work", stall_after=30) as op:
         assert op.snapshot().stall_after == 30
         with progress.stage("outer", stall_after=10):
@@ -327,7 +327,7 @@ def test_stall_after_of_the_innermost_stage_applies_else_of_its_parent(progress_
 
 
 def test_stall_after_of_a_stage_decides_when_it_is_stuck(progress_capture: Capture) -> None:
-    """A stall is told when the limit of the innermost stage is reached, and its end when something moves."""
+    """A stall is reported when the limit of the innermost stage is reached, and its end when progress resumes."""
     with progress.operation("work", stall_after=100), progress.stage("step", stall_after=10):
         progress_capture.advance(9.75)
         assert progress_capture.of(semconv.STALLED) == []
@@ -350,7 +350,7 @@ def test_stall_after_of_a_stage_decides_when_it_is_stuck(progress_capture: Captu
 
 
 def test_track_counts_the_items_handed_out_less_the_one_in_hand(progress_capture: Capture) -> None:
-    """A lane's count is the items handed out, less the one in hand; at the end it is all of them."""
+    """A lane's count is the items handed out, minus the current one; at the end it is all of them."""
     with progress.operation("work"), progress.stage("step") as step:
         found = [counts(step) for _ in progress.track("abc")]
         assert found == [(0, 3), (1, 3), (2, 3)]
@@ -383,7 +383,7 @@ def test_track_only_proves_life_where_the_stage_counts_itself(name: str, progres
 
 
 def test_track_rules_where_only_a_message_was_said(progress_capture: Capture) -> None:
-    """A message does not make the stage count itself."""
+    """A message does not give the stage a count of its own."""
     with progress.operation("work"), progress.stage("step") as step:
         for _ in progress.track([1, 2]):
             step.update(message="on it")
@@ -402,7 +402,7 @@ def test_track_lanes_one_after_another_add_up(progress_capture: Capture) -> None
 
 
 def test_track_total_of_the_stage_stays_if_it_named_one(progress_capture: Capture) -> None:
-    """The total does not grow by the lengths of loops where the stage named its own."""
+    """The total does not grow by the lengths of loops if the stage has its own."""
     with progress.operation("work"), progress.stage("step", total=10) as step:
         list(progress.track([1, 2]))
         list(progress.track([1, 2, 3]))
@@ -410,7 +410,7 @@ def test_track_total_of_the_stage_stays_if_it_named_one(progress_capture: Captur
 
 
 def test_track_lanes_of_threads_add_up(progress_capture: Capture) -> None:
-    """Loops in different threads at once add up; none of them is nested."""
+    """Simultaneous loops in different threads add up; none of them is nested."""
     together = threading.Barrier(3)
     done = threading.Barrier(3)
 
@@ -432,7 +432,7 @@ def test_track_lanes_of_threads_add_up(progress_capture: Capture) -> None:
 
 
 def test_track_lanes_of_tasks_add_up(progress_capture: Capture) -> None:
-    """Loops in different tasks at once add up; none of them is nested."""
+    """Simultaneous loops in different tasks add up; none of them is nested."""
 
     async def loop() -> None:
         for _ in progress.track([1, 2, 3]):
@@ -451,7 +451,7 @@ def test_track_lanes_of_tasks_add_up(progress_capture: Capture) -> None:
 
 
 def test_track_inside_another_loop_is_detail_only(progress_capture: Capture) -> None:
-    """A loop in the same thread and task while another is live is nested: it only proves life."""
+    """A loop in the same thread and task as a live one is nested: it only proves life."""
     with progress.operation("work") as op, progress.stage("step") as step:
         for _ in progress.track([1, 2]):
             progress_capture.advance(5)
@@ -472,7 +472,7 @@ def test_track_in_a_stage_inside_a_loop_is_not_nested(progress_capture: Capture)
 
 
 def test_track_in_another_unit_never_mixes(progress_capture: Capture) -> None:
-    """A loop in another unit than the stage's is a counter of its own; one without a unit has the stage's."""
+    """A loop in another unit than the stage's has a counter of its own; one without a unit has the stage's."""
     with progress.operation("work") as op, progress.stage("step", unit="file") as step:
         list(progress.track([1, 2]))
         list(progress.track([1, 2, 3], unit="file"))
@@ -485,7 +485,7 @@ def test_track_in_another_unit_never_mixes(progress_capture: Capture) -> None:
 
 @pytest.mark.parametrize("kind", [list, iter])
 def test_track_lanes_end_with_their_stage(kind: Callable[[Any], Any], progress_capture: Capture) -> None:
-    """The end of a stage closes its loops: what is taken later does not count, and still comes."""
+    """The end of a stage closes its loops: later items do not count, and are still yielded."""
     with progress.operation("work") as op:
         with progress.stage("step"):
             items = iter(progress.track(kind([1, 2, 3, 4])))
@@ -513,7 +513,7 @@ def test_track_async_lanes_end_with_their_stage(progress_capture: Capture) -> No
 
 
 def test_track_of_an_ended_stage_only_yields(progress_capture: Capture) -> None:
-    """A loop that begins after its stage ended yields all, and counts nothing."""
+    """A loop that begins after its stage ended yields all items, and counts nothing."""
     with progress.operation("work") as op:
         with progress.stage("step"):
             items = progress.track([1, 2, 3])
@@ -522,7 +522,7 @@ def test_track_of_an_ended_stage_only_yields(progress_capture: Capture) -> None:
 
 
 def test_track_hooks_take_no_lock(progress_capture: Capture) -> None:
-    """The end of a loop and a dropped loop do nothing that waits, even while our own lock is held."""
+    """The end of a loop and a dropped loop never wait, even while our own lock is held."""
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -549,7 +549,7 @@ def test_track_hooks_take_no_lock(progress_capture: Capture) -> None:
 
 
 def test_ratio_leaves_skipped_planned_stages_out(progress_capture: Capture) -> None:
-    """A planned stage that was skipped leaves the denominator."""
+    """A skipped planned stage leaves the denominator."""
     with progress.operation("work", plan=["a", "b", "c", "d"]) as op:
         with progress.stage("a"):
             pass
@@ -565,7 +565,7 @@ RATIOS = st.lists(st.integers(0, 1000).map(lambda n: n / 1000), min_size=1, max_
 @settings(max_examples=60, deadline=None)
 @given(RATIOS)
 def test_ratio_never_falls_and_hides_no_real_advance(raws: list[float]) -> None:
-    """What is shown never falls, is below 1 before the end, rises with each rise of the raw ratio, and follows the formula."""
+    """The displayed ratio never falls, is below 1 before the end, rises with the raw ratio, and follows the formula."""
     with capture(), progress.operation("work") as op:
         s0 = r0 = shown_before = 0.0
         raw_before: float | None = None
@@ -587,7 +587,7 @@ def test_ratio_never_falls_and_hides_no_real_advance(raws: list[float]) -> None:
 
 
 def test_ratio_shows_advance_even_after_a_fall_from_the_end(progress_capture: Capture) -> None:
-    """After all was done and the total grew, each real advance still shows, below 1."""
+    """If the total grows after all was done, each real advance still shows, below 1."""
     with progress.operation("work", total=10) as op:
         op.update(completed=10)
         shown = [op.snapshot().progress.ratio]
@@ -602,7 +602,7 @@ def test_ratio_shows_advance_even_after_a_fall_from_the_end(progress_capture: Ca
 
 
 def test_ratio_raw_alone_decides_the_eta(progress_capture: Capture) -> None:
-    """The estimate follows the raw ratio, not the shown one."""
+    """The estimate follows the raw ratio, not the displayed one."""
     with progress.operation("work", total=100) as op:
         for _ in range(20):
             op.advance(2)
@@ -617,7 +617,7 @@ def test_ratio_raw_alone_decides_the_eta(progress_capture: Capture) -> None:
 
 
 def test_ratio_is_none_without_plan_total_or_ratio(progress_capture: Capture) -> None:
-    """Without a plan, a total or an explicit ratio there is none, until the operation completed."""
+    """Without a plan, a total or an explicit ratio there is no ratio until the operation completes."""
     with progress.operation("work") as op:
         op.advance(5)
         with progress.stage("step"):
@@ -651,7 +651,7 @@ def test_end_of_the_process_interrupts_what_runs(progress_capture: Capture) -> N
 
 
 def test_end_of_a_real_process_interrupts_what_runs() -> None:
-    """A program that leaves an operation open tells its end as interrupted at a normal exit."""
+    """A program that leaves an operation open reports it as interrupted at a normal exit."""
     import subprocess
 
     code = (
@@ -701,7 +701,7 @@ def test_end_by_system_exit(code: Any, status: Status, progress_capture: Capture
 
 
 def test_start_within_counts_from_creation_to_start(progress_capture: Capture) -> None:
-    """start_within counts from the creation; with the start it is over."""
+    """start_within counts from the creation, until the start."""
     op = progress.operation("work", start_within=5)
     progress_capture.clock.sleep(4.75)
     assert op.snapshot().health is Health.WAITING
@@ -716,7 +716,7 @@ def test_start_within_counts_from_creation_to_start(progress_capture: Capture) -
 
 
 def test_critical_and_depends_on_change_no_outcome(progress_capture: Capture) -> None:
-    """critical and depends_on are shown; a failed critical stage and an unmet dependency change nothing."""
+    """critical and depends_on are displayed; a failed critical stage and an unmet dependency change nothing."""
     with progress.operation("work") as op:
         with pytest.raises(ValueError, match="no"), progress.stage("a", critical=True):
             raise ValueError("no")
@@ -735,7 +735,7 @@ def test_critical_and_depends_on_change_no_outcome(progress_capture: Capture) ->
 
 
 def test_same_id_while_it_lives_is_a_duplicate(progress_capture: Capture) -> None:
-    """An id that lives in this process can't be started again; the first goes on unharmed."""
+    """An id that is alive in this process cannot be started again; the first operation is unaffected."""
     with progress.operation("work", id="a") as first:
         with pytest.raises(progress.DuplicateOperation, match="end it first, or leave the id out"):
             progress.operation("work", id="a").start()
@@ -760,7 +760,7 @@ def test_same_id_after_its_end_is_a_new_attempt(progress_capture: Capture) -> No
 
 
 def test_same_id_is_a_new_attempt_where_nobody_watches() -> None:
-    """Duplicates and attempts are told without any listener or SDK, too."""
+    """Duplicates and attempts are detected without any listener or SDK, too."""
     with progress.operation("work", id="unwatched") as first:
         with pytest.raises(progress.DuplicateOperation):
             progress.operation("work", id="unwatched").start()
@@ -772,7 +772,7 @@ def test_same_id_is_a_new_attempt_where_nobody_watches() -> None:
 
 
 def test_listeners_run_in_a_thread_of_their_own() -> None:
-    """A listener is called in a thread of its own, which has a name."""
+    """Listeners are called in a thread of their own, which has a name."""
     told = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -788,7 +788,7 @@ def test_listeners_run_in_a_thread_of_their_own() -> None:
 
 
 def test_listeners_that_hang_harm_nobody() -> None:
-    """While a listener hangs, telling it more returns at once, and what no longer fits its queue is counted."""
+    """While a listener hangs, reporting more returns at once, and what does not fit its queue is counted."""
     hanging, go_on = threading.Event(), threading.Event()
 
     def callback(_: Any) -> None:
@@ -810,7 +810,7 @@ def test_listeners_that_hang_harm_nobody() -> None:
 
 
 def test_usage_adds_up_over_stages_and_calls(progress_capture: Capture) -> None:
-    """Tokens and cost add up in the operation, whichever stage says them; a cost is in USD unless said."""
+    """Tokens and cost add up in the operation, whichever stage reports them; a cost is in USD by default."""
     with progress.operation("work") as op:
         progress.usage(input_tokens=10, output_tokens=1, cost=0.5)
         with progress.stage("step") as stage:
@@ -827,7 +827,7 @@ def test_usage_adds_up_over_stages_and_calls(progress_capture: Capture) -> None:
 
 
 def test_usage_loses_nothing_to_threads(progress_capture: Capture) -> None:
-    """Outcomes and tokens of many threads at once all count."""
+    """Outcomes and tokens of many simultaneous threads all count."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:

@@ -1,4 +1,4 @@
-"""docs/semantic-conventions.md, held against semconv.py and against what really leaves, in both directions."""
+"""docs/semantic-conventions.md agrees with semconv.py and with what is really sent, in both directions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Row = dict[str, str]
 
 
 def tables() -> Iterator[tuple[str, list[Row]]]:
-    """Each table of the page: its first heading, and its rows as heading to text."""
+    """Return each table of the page: its first heading, and its rows as heading to text."""
     for block in re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE):
         lines = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()]
         heads = lines[0]
@@ -33,7 +33,7 @@ def tables() -> Iterator[tuple[str, list[Row]]]:
 
 
 def rows(first: str) -> dict[str, Row]:
-    """All rows of the tables with this first heading, by the name in their first column."""
+    """Return all rows of the tables with this first heading, by the name in their first column."""
     found: dict[str, Row] = {}
     for heading, lines in tables():
         if heading == first:
@@ -45,12 +45,12 @@ def rows(first: str) -> dict[str, Row]:
 
 
 def ticked(text: str) -> set[str]:
-    """What stands in back-ticks."""
+    """Return the words in back-ticks."""
     return set(re.findall(r"`([^`]+)`", text))
 
 
 def names() -> set[str]:
-    """The names of attributes in semconv.py."""
+    """Return the names of attributes in semconv.py."""
     constants = {key: value for key, value in vars(semconv).items() if isinstance(value, str) and key.isupper()}
     return {
         value
@@ -65,12 +65,12 @@ def names() -> set[str]:
 
 
 def test_attributes_are_those_of_semconv() -> None:
-    """Each attribute of semconv.py is on the page once, and each one on the page is in semconv.py."""
+    """The page has each attribute of semconv.py once, and no other."""
     assert set(rows("attribute")) == names()
 
 
 def test_events_are_those_of_semconv() -> None:
-    """The page has each event, and says rightly which are rationed."""
+    """The page has each event, and correctly names the rationed ones."""
     found = rows("event")
     assert set(found) == semconv.EVENTS
     assert {name for name, row in found.items() if row["goes"] == "rationed"} == semconv.RATIONED
@@ -85,7 +85,7 @@ def test_metrics_are_those_of_semconv() -> None:
 
 
 def test_names_in_prometheus_follow_its_rules() -> None:
-    """A unit becomes a suffix unless the name ends so, a counter ends in `_total`."""
+    """In Prometheus a unit becomes a suffix unless the name ends so, and a counter ends in `_total`."""
     suffixes = {"s": "_seconds", "1": "_ratio"}
     for name, row in rows("metric").items():
         expected = name.replace(".", "_")
@@ -98,7 +98,7 @@ def test_names_in_prometheus_follow_its_rules() -> None:
 
 
 def test_statuses_healths_and_reasons_are_those_of_the_code() -> None:
-    """The page has each status, whether it is final, each health, and each reason to drop."""
+    """The page has each status, whether it is final, each health, and each drop reason."""
     found = rows("status")
     assert {name: row["final"] == "yes" for name, row in found.items()} == {
         status.value: status.final for status in Status
@@ -113,7 +113,7 @@ def test_statuses_healths_and_reasons_are_those_of_the_code() -> None:
 
 
 def work(captured: Capture) -> None:
-    """An operation that does everything that there is to see."""
+    """Run an operation with every feature."""
     loop = _Loop()
     runtime.loops.add(loop)
     plan = [StagePlan("first", weight=2, expected=30, total=10, unit="file", description="begin"), StagePlan("never")]
@@ -151,7 +151,7 @@ def work(captured: Capture) -> None:
                         with progress.waiting("a person", overdue_after=8):
                             captured.advance(10)
                     left, right = first.stage("left", stall_after=2).start(), first.stage("right").start()
-                    captured.advance(4)  # side by side
+                    captured.advance(4)  # in parallel
                     left.complete()
                     right.complete()
                     first.record("ok")
@@ -215,14 +215,14 @@ class _Loop:
 
 @pytest.fixture(scope="module")
 def seen() -> Iterator[Capture]:
-    """All that leaves when everything that there is to see is done."""
+    """Return everything that is sent when every feature is used."""
     with capture() as captured:
         work(captured)
         yield captured
 
 
 def places(captured: Capture) -> dict[str, set[str]]:
-    """Attribute to the places where it was seen, in the words of the page."""
+    """Return the signals of each attribute, in the words of the page."""
     found: dict[str, set[str]] = defaultdict(set)
     known = sorted(rows("attribute"), key=len, reverse=True)
 
@@ -245,12 +245,12 @@ def places(captured: Capture) -> dict[str, set[str]]:
 
 
 def test_each_attribute_is_where_the_page_says(seen: Capture) -> None:
-    """Each attribute leaves on just the signals that the page names; nothing leaves that is not on the page."""
+    """Each attribute is sent on exactly the signals that the page names; nothing else is sent."""
     found = places(seen)
     assert found.pop("root") == {"spans"}
     said = {name: set(row["where"].split(", ")) for name, row in rows("attribute").items()}
     for name, where in list(said.items()):
-        if where <= {"resource", "certificate"}:  # of the process, and of one that is gone: said elsewhere
+        if where <= {"resource", "certificate"}:  # of the process, and of the death certificate: tested elsewhere
             assert name not in found
             del said[name]
     assert said == found
@@ -267,7 +267,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 
 def test_each_attribute_has_the_type_that_the_page_says(seen: Capture) -> None:
-    """Types on the wire are those of the page, and JSON is where it says JSON."""
+    """Types on the wire are those of the page, and JSON attributes are JSON."""
     said = rows("attribute")
     for log in seen.logs:
         for key, value in log.attributes.items():
@@ -279,7 +279,7 @@ def test_each_attribute_has_the_type_that_the_page_says(seen: Capture) -> None:
 
 
 def test_each_event_leaves_with_the_severity_that_the_page_says(seen: Capture) -> None:
-    """All events of the page were seen, with severities that the page names."""
+    """All events of the page were sent, with the severities of the page."""
     found: dict[str, set[str]] = defaultdict(set)
     for log in seen.logs:
         found[log.event_name].add(log.severity)
@@ -308,7 +308,7 @@ def test_each_metric_leaves_with_the_labels_that_the_page_says(seen: Capture) ->
 
 
 def test_the_keys_of_a_stage_are_those_of_the_page(seen: Capture) -> None:
-    """What stands in `progress.stages` is what the page lists."""
+    """The keys in `progress.stages` are those of the page."""
     keys: set[str] = set()
     for log in seen.logs:
         for stage in json.loads(log.attributes.get(semconv.STAGES, "[]")):
@@ -317,7 +317,7 @@ def test_the_keys_of_a_stage_are_those_of_the_page(seen: Capture) -> None:
 
 
 def test_the_example_is_one() -> None:
-    """The example on the page can be read, and has nothing that a real event has not."""
+    """The example on the page parses, and has nothing that a real event lacks."""
     (text,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     example = json.loads(text)
     attributes = example["attributes"]
@@ -329,7 +329,7 @@ def test_the_example_is_one() -> None:
 
 
 def test_examples_have_the_type_of_their_attribute() -> None:
-    """An example value is of the type beside it."""
+    """An example value has the type beside it."""
     for name, row in rows("attribute").items():
         (example,) = ticked(row["example"])
         kind = row["type"]

@@ -1,4 +1,4 @@
-"""Names exist once: in semconv.py."""
+"""Names exist once, in semconv.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "semconv.py
 
 
 def literals(path: Path) -> Iterator[tuple[int, str]]:
-    """The text literals of a module that are not docstrings, with their lines."""
+    """Return the string literals of a module that are not docstrings, with their lines."""
     tree = ast.parse(path.read_text())
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -28,7 +28,7 @@ def literals(path: Path) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_name_is_written_anywhere_else(path: Path) -> None:
-    """No module but semconv.py writes the name of an attribute, an event or a metric."""
+    """Only semconv.py contains names of attributes, events and metrics."""
     found = [(line, text) for line, text in literals(path) if NAME.search(text)]
     assert found == []
 
@@ -41,7 +41,7 @@ def test_the_search_finds_what_it_should(tmp_path: Path) -> None:
 
 
 def constants() -> dict[str, str]:
-    """Constant to name, of all attributes and events."""
+    """Return constant to name, for all attributes and events."""
     return {key: value for key, value in vars(semconv).items() if isinstance(value, str) and NAME.fullmatch(value)}
 
 
@@ -58,7 +58,7 @@ def test_every_name_is_well_formed() -> None:
 
 
 def test_every_event_is_listed() -> None:
-    """EVENTS holds exactly the events, and those that a budget may hold back are among them."""
+    """EVENTS has exactly the events, including those that a budget may hold back."""
     assert semconv.RATIONED < semconv.EVENTS
     assert set(constants().values()) >= semconv.EVENTS
     used = {semconv.OPERATION_STARTED, semconv.OPERATION_ENDED, semconv.STAGE_STARTED, semconv.STAGE_ENDED}
@@ -78,7 +78,7 @@ def test_every_metric_is_listed_and_described() -> None:
 
 
 def test_the_names_of_the_design_are_there() -> None:
-    """The names that dashboards and rules were promised."""
+    """Dashboards and rules rely on these names."""
     promised = """
         operation.id operation.name operation.parent.id operation.attempt stage.name stage.path status health completed
         total unit ratio message sequence eta eta.low eta.high idle stall_after slow_after wait.reason

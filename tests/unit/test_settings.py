@@ -1,4 +1,4 @@
-"""Settings: the standard OTEL_* variables, a few of ours, and what configure() was told."""
+"""Settings: the standard OTEL_* variables, a few of ours, and the arguments of configure()."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SIGNALS = ("traces", "metrics", "logs")
 
 
 def endpoint(signal: str = "logs", **variables: str) -> Endpoint:
-    """Where a signal goes under these variables; `OTEL_EXPORTER_OTLP_` is put before each name."""
+    """Return the destination of a signal under these variables; each name gets the prefix `OTEL_EXPORTER_OTLP_`."""
     environ = {f"OTEL_EXPORTER_OTLP_{name}": value for name, value in variables.items()}
     return read(environ=environ).endpoints[signal]
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged as a warning."""
+    """Return the logged warnings."""
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
@@ -45,14 +45,14 @@ def test_without_any_variable_the_defaults_stand(caplog: pytest.LogCaptureFixtur
 
 
 def test_an_empty_variable_is_as_good_as_none(caplog: pytest.LogCaptureFixture) -> None:
-    """As OpenTelemetry has it, an empty value is the same as a variable that is not set."""
+    """As in OpenTelemetry, an empty value means that the variable is not set."""
     names = [name for name in dir(environment_variables) if name.startswith("OTEL_")]
     assert read(environ=dict.fromkeys(names, " ")) == read(environ={})
     assert told(caplog) == []
 
 
 def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a mapping the variables of the process count."""
+    """Without a mapping the variables of the process are used."""
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "2500")
     assert read().metric_interval == 2.5
 
@@ -80,7 +80,7 @@ STANDARD: dict[str, tuple[str, str, Any]] = {
 
 @pytest.mark.parametrize("name", STANDARD)
 def test_each_variable_has_its_effect(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Each variable sets its setting, and nothing else."""
+    """Each variable changes its setting, and nothing else."""
     value, field, known = STANDARD[name]
     found = read(environ={name: value})
     assert getattr(found, field) == known
@@ -89,7 +89,7 @@ def test_each_variable_has_its_effect(name: str, caplog: pytest.LogCaptureFixtur
 
 
 def test_every_variable_that_the_module_names_is_tested() -> None:
-    """No variable is read that no test here knows."""
+    """No variable is read that no test covers."""
     tree = ast.parse(inspect.getsource(settings))
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     named = {
@@ -118,7 +118,7 @@ WHAT: dict[str, tuple[str, str, Any]] = {
 @pytest.mark.parametrize("signal", SIGNALS)
 @pytest.mark.parametrize("what", WHAT)
 def test_each_option_of_otlp_for_all_signals_and_for_one(what: str, signal: str) -> None:
-    """`OTEL_EXPORTER_OTLP_X` holds for all signals, `OTEL_EXPORTER_OTLP_LOGS_X` for one; the latter wins."""
+    """`OTEL_EXPORTER_OTLP_X` applies to all signals, `OTEL_EXPORTER_OTLP_LOGS_X` to one and takes precedence."""
     value, field, known = WHAT[what]
     plain = getattr(endpoint(signal), field)
     assert getattr(endpoint(signal, **{what: value}), field) == known
@@ -152,19 +152,19 @@ def test_each_option_of_otlp_for_all_signals_and_for_one(what: str, signal: str)
     ],
 )
 def test_endpoints_follow_the_rules_of_otlp(variables: dict[str, str], url: str) -> None:
-    """A signal's own endpoint is taken as it is; to the common one HTTP adds `/v1/logs`, gRPC nothing."""
+    """A signal's own endpoint is used as it is; to the common one HTTP adds `/v1/logs`, gRPC nothing."""
     assert endpoint("logs", **variables).url == url
 
 
 def test_an_exporter_may_name_its_protocol() -> None:
-    """`otlp_proto_grpc` and `otlp_proto_http` say the protocol of their signal."""
+    """`otlp_proto_grpc` and `otlp_proto_http` set the protocol of their signal."""
     found = read(environ={"OTEL_LOGS_EXPORTER": "otlp_proto_grpc", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
     assert found.endpoints["logs"].protocol == "grpc"
     assert found.endpoints["traces"].protocol == "http/protobuf"
 
 
 def test_what_configure_was_told_wins() -> None:
-    """An explicit endpoint, protocol, header or interval goes before every variable, also before a signal's own."""
+    """An explicit endpoint, protocol, header or interval takes precedence over every variable, also a signal's own."""
     environ = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1",
         "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://b:1/x",
@@ -205,7 +205,7 @@ def test_headers_are_percent_decoded(given: str, known: tuple[tuple[str, str], .
 
 @pytest.mark.parametrize("bad", ["nothing", "=x", "a=b%0d%0aHost: evil", "a=%C3%BC", "%20=x"])
 def test_a_header_that_can_not_be_sent_is_left_out_and_told(bad: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A header without a name, with a line break or outside ASCII is left out; its value is not logged."""
+    """A header without a name, with a line break or outside ASCII is ignored; its value is not logged."""
     assert parse_headers(f"good=1,{bad}") == (("good", "1"),)
     (text,) = told(caplog)
     assert "left out" in text
@@ -213,7 +213,7 @@ def test_a_header_that_can_not_be_sent_is_left_out_and_told(bad: str, caplog: py
 
 
 def test_a_request_never_takes_longer_than_a_second_and_a_half() -> None:
-    """A longer timeout is cut, a shorter one stands."""
+    """A longer timeout is shortened, a shorter one is used."""
     assert endpoint(TIMEOUT="10").timeout == TIMEOUT_MOST == 1.5
     assert endpoint(LOGS_TIMEOUT="10000").timeout == 1.5
     assert endpoint(TIMEOUT="0.25").timeout == 0.25
@@ -243,7 +243,7 @@ def test_a_request_never_takes_longer_than_a_second_and_a_half() -> None:
 def test_a_bad_value_is_told_and_the_default_stands(
     name: str, value: str, field: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A value that can't be meant stops nothing: the log names the variable, what it held, and what is used."""
+    """An invalid value stops nothing: the log names the variable, its value, and the default that is used."""
     assert getattr(read(environ={name: value}), field) == getattr(Settings(), field)
     (text,) = told(caplog)
     assert name in text
@@ -264,14 +264,14 @@ def test_a_bad_value_is_told_and_the_default_stands(
 def test_a_bad_option_of_otlp_is_told_and_the_default_stands(
     variable: str, value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same for the options of OTLP."""
+    """The same holds for the OTLP options."""
     assert endpoint(**{variable: value}) == endpoint()
     assert told(caplog)
     assert all(variable in text and repr(value) in text and "is used" in text for text in told(caplog))
 
 
 def test_the_text_of_a_bad_number_gives_the_units_of_the_variable(caplog: pytest.LogCaptureFixture) -> None:
-    """The default in the warning is in the variable's own unit, so that it can be copied."""
+    """The default in the warning has the variable's own unit, so it can be copied."""
     read(environ={"OTEL_METRIC_EXPORT_INTERVAL": "often"})
     assert told(caplog) == ["OTEL_METRIC_EXPORT_INTERVAL='often' is not a number from 1 to 1e+12; 10000 is used"]
 
@@ -298,14 +298,14 @@ def test_the_text_of_a_bad_number_gives_the_units_of_the_variable(caplog: pytest
     ],
 )
 def test_what_configure_can_not_mean_raises_and_says_what_would_do(given: dict[str, Any], text: str) -> None:
-    """A bad argument is an InvalidArgument at once, and its text says what is wrong and what to do."""
+    """An invalid argument raises InvalidArgument at once, with what is wrong and what to do."""
     with pytest.raises(InvalidArgument, match=f"^{re.escape(text)}$"):
         read(**given, environ={})
 
 
 @pytest.mark.parametrize("given", [True, False])
 def test_what_is_given_stands_above_the_variable(given: bool) -> None:
-    """A setting that configure() was given wins over the variable, `False` as well as `True`."""
+    """An argument of configure() takes precedence over the variable, `False` as well as `True`."""
     assert read(control=given, environ={"OTEL_PROGRESS_CONTROL": str(not given)}).control is given
     assert read(environ={"OTEL_PROGRESS_CONTROL": "auto"}).control is None
     there = "http://127.0.0.1:4318"

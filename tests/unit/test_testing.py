@@ -1,4 +1,4 @@
-"""What `otel_progress.testing` promises: time stands still, nothing leaks in or out, all signals are there."""
+"""`otel_progress.testing` keeps its promises: time stands still, nothing leaks in or out, all signals are there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from otel_progress.testing import START, Capture, FakeClock, capture
 
 
 def test_fake_clock_stands_still() -> None:
-    """The fake clock moves only when it is moved, both clocks together; a jump moves the wall clock alone."""
+    """The fake clock moves only when a test moves it, both clocks together; a jump moves only the wall clock."""
     fake = FakeClock()
     assert (fake.time_ns(), fake.time_ns(), fake.monotonic()) == (START, START, 1000.0)
     fake.sleep(1.5)
@@ -29,7 +29,7 @@ def test_fake_clock_stands_still() -> None:
 
 
 def test_clock_install_gives_the_one_before() -> None:
-    """install() puts a clock in place, and gives the one before, so that it can be put back."""
+    """install() installs a clock, and returns the previous one."""
     fake = FakeClock()
     before = clock.install(fake)
     try:
@@ -40,7 +40,7 @@ def test_clock_install_gives_the_one_before() -> None:
 
 
 def test_a_jump_of_the_wall_clock_makes_no_duration(progress_capture: Capture) -> None:
-    """When the wall clock jumps, elapsed and idle stay right."""
+    """If the wall clock jumps, elapsed and idle stay right."""
     with progress.operation("work", stall_after=100) as op:
         progress_capture.advance(5)
         for jump in (3600, -7200):
@@ -72,7 +72,7 @@ def test_time_passes_only_by_advance(progress_capture: Capture) -> None:
 
 
 def test_all_signals_are_captured(progress_capture: Capture) -> None:
-    """Events, logs, spans, run series and metrics by name of an operation are there."""
+    """A capture has the events, logs, spans, run series and metrics by name of an operation."""
     with progress.operation("work", total=10) as op:
         op.advance()
         progress_capture.advance(20)
@@ -89,13 +89,13 @@ def test_all_signals_are_captured(progress_capture: Capture) -> None:
 
 
 def test_ended_says_when_nothing_did(progress_capture: Capture) -> None:
-    """ended() of a name that did not end raises an AssertionError that says what to do."""
+    """ended() for a name that did not end raises an AssertionError that says what to do."""
     with pytest.raises(AssertionError, match=r"no operation 'work' ended; look\(\)"):
         progress_capture.ended("work")
 
 
 def test_settings_of_a_capture() -> None:
-    """A capture takes limits, by the names of Settings; an unknown one is an error."""
+    """A capture accepts limits by the names of Settings; an unknown one is an error."""
     with capture(event_budget=2.0) as captured:
         with progress.operation("work") as op:
             for number in range(10):
@@ -107,7 +107,7 @@ def test_settings_of_a_capture() -> None:
 
 
 def test_a_capture_leaves_everything_as_it_was() -> None:
-    """After a capture clock, hooks, registry, ticker, drops and context are what they were; so they are after an error."""
+    """After a capture, also after an error, clock, hooks, registry, ticker, drops and context are as before."""
 
     def state() -> list[object]:
         return [
@@ -134,7 +134,7 @@ def test_a_capture_leaves_everything_as_it_was() -> None:
 
 
 def test_what_runs_outside_is_not_seen(progress_capture: Capture) -> None:
-    """A capture inside an operation starts from nothing, and the operation goes on after."""
+    """A capture inside an operation starts empty, and the operation goes on afterwards."""
     with progress.operation("outer", id="x") as outer:
         with capture() as inner:
             assert progress.current() is None
@@ -150,7 +150,7 @@ def test_what_runs_outside_is_not_seen(progress_capture: Capture) -> None:
 
 
 def test_ids_count_up(progress_capture: Capture) -> None:
-    """Ids of traces and spans count up, so that whole spans can be compared."""
+    """Ids of traces and spans are consecutive, so that whole spans can be compared."""
     with progress.operation("work"), progress.stage("s"):
         pass
     assert [(span.name, span.context.trace_id, span.context.span_id) for span in progress_capture.spans] == [
@@ -160,7 +160,7 @@ def test_ids_count_up(progress_capture: Capture) -> None:
 
 
 def test_the_pytest_plugin_is_there_by_itself(tmp_path: object) -> None:
-    """A test that asks for progress_capture gets it, without a conftest."""
+    """A test that requests progress_capture gets it, without a conftest."""
     import pathlib
 
     folder = pathlib.Path(str(tmp_path))
@@ -185,7 +185,7 @@ def test_the_pytest_plugin_is_there_by_itself(tmp_path: object) -> None:
 
 
 def test_capture_is_apart_from_a_ticker_that_runs() -> None:
-    """What a test does in a capture is looked at by its own crank alone, although the process's ticker has a thread."""
+    """A capture samples only its own operations, although the process's ticker has a thread."""
     with capture():
         runtime.threads_allowed = True
         runtime.want()

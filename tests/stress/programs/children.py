@@ -16,7 +16,7 @@ sys.stdout.reconfigure(line_buffering=True)
 
 
 def part(number, headers, what):
-    """A part of the work, in a child."""
+    """Run a part of the work in a child."""
     progress.configure()
     parent = {} if what == "ambient" else {"parent": progress.extract(headers)}
     with progress.operation("part", id=f"part-{number}", **parent), progress.stage("inside"):
@@ -33,7 +33,7 @@ def part(number, headers, what):
 
 
 def main():
-    """The parent."""
+    """Run the parent."""
     method, what = sys.argv[1], sys.argv[2]
     progress.configure()
     with progress.operation("whole", id="whole"):

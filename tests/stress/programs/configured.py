@@ -1,4 +1,4 @@
-"""One way to set telemetry up, then one operation with a stage.
+"""Set telemetry up in one way, then run one operation with a stage.
 
 Arguments: the way.
 """
@@ -15,14 +15,14 @@ way = sys.argv[1]
 
 
 def job(name="job", seconds=0.0):
-    """The work."""
+    """Run the work."""
     with progress.operation(name, id=name), progress.stage("step"):
         progress.advance()
         time.sleep(seconds)
 
 
 def user_providers():
-    """Providers of the user's own, whose signals go to exporters of the user's own."""
+    """Set up the user's own providers with the user's own exporters."""
     from opentelemetry import _logs, metrics, trace
     from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
     from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
@@ -93,7 +93,7 @@ elif way == "user":
 elif way == "nothing":
     job(seconds=1.5 if len(sys.argv) > 2 else 0.0)
 elif way == "only-spans":
-    # The application uses the providers that configure() made, and runs no operation.
+    # The application uses the providers of configure(), and runs no operation.
     from opentelemetry import metrics, trace
 
     progress.configure()
@@ -103,7 +103,7 @@ elif way == "without-sdk":
 
     @progress.operation
     def decorated():
-        """A function of an instrumented library."""
+        """Stand for a function of an instrumented library."""
         progress.note("said to nobody")
         return sum(progress.track(range(10)))
 

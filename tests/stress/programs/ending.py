@@ -1,4 +1,4 @@
-"""An operation with a stage is running when the process ends, in one of many ways.
+"""An operation with a stage runs when the process ends, in one of many ways.
 
 Arguments: the way; options: `handled` (SIGTERM by us), `chained` (a handler of the user was there before),
 `exits` (that handler calls sys.exit), `many` (starts operations as fast as it can while it waits for the signal).
@@ -18,12 +18,12 @@ way, options = sys.argv[1], sys.argv[2:]
 
 
 def say(line):
-    """Print in a signal handler, which may have come in the middle of another print."""
+    """Print in a signal handler, which may interrupt another print."""
     os.write(1, line.encode() + b"\n")
 
 
 def chained(number, frame):
-    """The user's own handler."""
+    """Handle a signal, as the user's own handler."""
     say(f"chained {number}")
     if "exits" in options:
         say(f"end {time.monotonic()}")
@@ -39,18 +39,18 @@ progress.configure(handle_sigterm="handled" in options)
 
 
 def wait():
-    """Until a signal comes."""
+    """Wait until a signal comes."""
     print("ready", time.monotonic())
     while "many" in options:
         with progress.operation("one of many", id="one of many"):
             pass
     while True:
-        # A signal that comes just before a wait without an end would not be handled before its end.
+        # A signal right before an endless wait would not be handled before its end.
         threading.Event().wait(0.1)
 
 
 def work():
-    """The running operation."""
+    """Run the operation."""
     with progress.operation("ending", id="ending"), progress.stage("inner"):
         progress.note("last words")
         if way == "exit0":
@@ -79,7 +79,7 @@ elif way == "dropped":
     progress.operation("ending", id="ending").start()
     print("end", time.monotonic())
 elif way == "thread":
-    # A thread of the job outlives the main thread; the interpreter waits for it.
+    # A thread of the job outlives the main thread, and the interpreter waits for it.
     def last():
         with progress.operation("ending", id="ending"):
             time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""Forks in a loop while threads work, the ticker looks and the sender sends.
+"""Fork in a loop while threads work, the ticker samples and the sender sends.
 
 Arguments: how the children end (`exit`, `os_exit`), how many.
 """
@@ -20,7 +20,7 @@ stop = threading.Event()
 
 
 def load(name):
-    """Operations and stages without a pause to speak of."""
+    """Run operations and stages almost without pauses."""
     while not stop.is_set():
         with progress.operation("load"), progress.stage("step"):
             for _ in progress.track(range(100)):
@@ -29,7 +29,7 @@ def load(name):
 
 
 def child(number):
-    """An operation of the child's own; what is current in the parent is nobody's here."""
+    """Run an operation of the child's own; the parent's current operation is not current here."""
     if progress.current() is not None:
         os._exit(9)
     with progress.operation("child", id=f"child-{number}"):

@@ -1,4 +1,4 @@
-"""A job that uses every call of the API once a round, and says how long the longest call took and what came out.
+"""A job that makes every API call once a round, and prints the longest duration and the result.
 
 Arguments: seconds to run, and `sigterm` to have SIGTERM handled. It ends when a line comes in, too.
 """
@@ -16,7 +16,7 @@ longest = ("nothing", 0.0)
 
 
 def timed(what, call, *args, **kwargs):
-    """Call it, and remember the longest."""
+    """Call it, and keep the longest duration."""
     global longest
     before = time.perf_counter()
     result = call(*args, **kwargs)

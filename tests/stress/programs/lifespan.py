@@ -1,4 +1,4 @@
-"""An ASGI server that configures at the begin of its lifespan and shuts down at the end of it; work goes on meanwhile."""
+"""An ASGI server that configures at the start of its lifespan and shuts down at its end; work goes on meanwhile."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ import otel_progress as progress
 
 
 async def background():
-    """Work that has no end of its own."""
+    """Work without an end."""
     with progress.operation("background", id="background") as operation, progress.stage("inside"):
         print("ready", flush=True)
         while True:
@@ -22,7 +22,7 @@ async def background():
 
 @asynccontextmanager
 async def lifespan(_):
-    """As the guide shows it."""
+    """Configure and shut down as in the guide."""
     progress.configure()
     task = asyncio.ensure_future(background())
     with progress.operation("done", id="done"):

@@ -1,4 +1,4 @@
-"""Runs a program as a user would, and says over and over where its operations are: `looked_at.py PROGRAM ARGS…`.
+"""Runs a program as a user would, and prints repeatedly where its operations are: `looked_at.py PROGRAM ARGS…`.
 
 A line `settled OPERATION AT STACK` (the last two URL-quoted) comes when ten looks in a row saw the same line.
 """
@@ -22,7 +22,7 @@ SAME = 10
 
 
 def places(operation):
-    """The places of its innermost stages, else its own."""
+    """Return the places of its innermost stages, else its own."""
     running = list(operation._running or ())
     inside = {stage._parent for stage in running}
     for node in [stage for stage in running if stage not in inside] or [operation]:
@@ -32,7 +32,7 @@ def places(operation):
 
 
 def watch():
-    """Look at all that runs."""
+    """Look at everything that runs."""
     last, times = {}, {}
     while True:
         for known in list(registry.live.values()):
@@ -50,7 +50,7 @@ def watch():
         time.sleep(0.02)
 
 
-otel_progress.on_stall(lambda _: None)  # somebody wants to know
+otel_progress.on_stall(lambda _: None)  # someone observes it
 threading.Thread(target=watch, name="looks", daemon=True).start()
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,4 +1,4 @@
-"""A part of the work of another process, which put its operation into the environment, or into headers on our input."""
+"""A part of another process's work, which passed its operation on in the environment, or in headers on our input."""
 
 import json
 import sys

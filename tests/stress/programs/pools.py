@@ -1,4 +1,4 @@
-"""Many pools of processes, one after another, each ended in one of the ways that pools have.
+"""Many pools of processes, one after another, each ended in one of the possible ways.
 
 `STRESS_HAND_OVER` are the seconds that SIGTERM waits at the most, where the machine may be busy.
 Arguments: a seed, how many pools, and `parent` (this process is configured, and forks inherit that) or `bare`.
@@ -21,28 +21,28 @@ sys.stdout.reconfigure(line_buffering=True)
 
 
 def init(wanted=True):
-    """As users set a worker up."""
+    """Set a worker up as users do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if wanted:
         progress.configure()
 
 
 def work(key):
-    """One task of a worker; its operation has ended when its result is there."""
+    """Run a task of a worker; its operation has ended when its result arrives."""
     with progress.operation("task", id=key, total=2) as task, progress.stage("inside"):
         task.advance(2)
     return key
 
 
 def slow(key):
-    """One that may be terminated while it runs."""
+    """Run a task that may be terminated."""
     with progress.operation("slow", id=key):
         time.sleep(random.random() / 20)
     return key
 
 
 def keep_working(tasks, results):
-    """A daemonic worker of the user's own, which its parent terminates."""
+    """Run a daemonic worker, which its parent terminates."""
     init()
     with progress.operation("worker", id=f"worker-{os.getpid()}-{time.time_ns()}"):
         for key in iter(tasks.get, None):
@@ -50,26 +50,26 @@ def keep_working(tasks, results):
 
 
 def inside(key, method):
-    """A pool in a worker of a pool."""
+    """Run a pool in a worker of a pool."""
     keys = [f"{key}.{n}" for n in range(2)]
     with multiprocessing.get_context(method).Pool(2, init) as pool:
         return [work(key), *pool.map(work, keys)]
 
 
 def plain(context, size, keys, options):
-    """`with Pool(...) as pool: pool.map(...)`."""
+    """Run `with Pool(...) as pool: pool.map(...)`."""
     with context.Pool(size, init, options) as pool:
         yield from pool.map(work, keys, chunksize=1)
 
 
 def recycled(context, size, keys, options):
-    """One whose workers are replaced after two tasks."""
+    """Run a pool whose workers are replaced after two tasks."""
     with context.Pool(size, init, options, maxtasksperchild=2) as pool:
         yield from pool.imap_unordered(work, keys)
 
 
 def left_early(context, size, keys, options):
-    """One that is left while workers are busy."""
+    """Run a pool that is left while workers are busy."""
     with context.Pool(size, init, options) as pool:
         for number, key in enumerate(pool.imap_unordered(slow, keys)):
             yield key
@@ -78,13 +78,13 @@ def left_early(context, size, keys, options):
 
 
 def executor(context, size, keys, options):
-    """A ProcessPoolExecutor."""
+    """Run a ProcessPoolExecutor."""
     with ProcessPoolExecutor(size, context, init, options) as pool:
         yield from pool.map(work, keys)
 
 
 def daemons(context, size, keys, _):
-    """Processes of the user's own, terminated when the last result is there."""
+    """Run processes that are terminated when the last result arrives."""
     tasks, results = context.Queue(), context.Queue()
     workers = [context.Process(target=keep_working, args=(tasks, results), daemon=True) for _ in range(size)]
     for worker in workers:
@@ -100,14 +100,14 @@ def daemons(context, size, keys, _):
 
 
 def nested(context, size, keys, options):
-    """Pools in the workers of an executor."""
+    """Run pools in the workers of an executor."""
     with ProcessPoolExecutor(size, context, init, options) as pool:
         for found in pool.map(inside, keys[:2], [context.get_start_method()] * 2):
             yield from found
 
 
 def loky(context, size, keys, _):
-    """An executor of loky."""
+    """Run an executor of loky."""
     from loky import ProcessPoolExecutor as Loky
 
     with Loky(size, initializer=init) as pool:
@@ -118,7 +118,7 @@ KINDS = [plain] * 6 + [recycled] * 2 + [left_early] * 2 + [executor] * 2 + [daem
 
 
 def main():
-    """All of them."""
+    """Run all of them."""
     seed, count, how = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     pick = random.Random(seed)
     if how == "parent":

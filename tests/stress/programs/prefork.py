@@ -1,4 +1,4 @@
-"""As gunicorn does: configure in the master, fork workers, and end them with SIGTERM.
+"""Like gunicorn: configure in the master, fork workers, and end them with SIGTERM.
 
 Arguments: `idle` (the master runs no operation) or `busy`.
 """
@@ -27,12 +27,12 @@ if sys.argv[1] == "busy":
 
 
 def leave(number, frame):
-    """A worker ends."""
+    """End a worker."""
     sys.exit(0)
 
 
 def worker(number):
-    """Requests, until it is told to end."""
+    """Serve requests until SIGTERM."""
     signal.signal(signal.SIGTERM, leave)
     done = 0
     while True:

@@ -1,4 +1,4 @@
-"""Looks at threads and tasks thousands of times while they start, run, wait and end: `stacks.py LOOKS`.
+"""Reads call stacks of threads and tasks thousands of times while they start, run, wait and end: `stacks.py LOOKS`.
 
 It says how many looks found something, and what is left of the job's objects when all is over.
 """
@@ -41,12 +41,12 @@ class Kept:
 
     @classmethod
     def gone(cls):
-        """One less."""
+        """Count one down."""
         cls.alive -= 1
 
 
 def deep(number):
-    """Calls itself, and ends."""
+    """Call itself, and end."""
     kept = Kept()
     places["deep", number % 7] = here()
     if number % 40:
@@ -57,7 +57,7 @@ def deep(number):
 
 
 def numbers(count):
-    """A generator that takes its time."""
+    """Yield slowly."""
     kept = Kept()
     for number in range(count):
         places["generator"] = here()
@@ -65,7 +65,7 @@ def numbers(count):
 
 
 def in_threads(which):
-    """Short threads, deep calls and pools, one after another."""
+    """Run short threads, deep calls and pools, one after another."""
     number = which
     while not stop.is_set():
         thread = threading.Thread(target=deep, args=(number,))
@@ -87,7 +87,7 @@ shared = threading.RLock()
 
 
 def in_a_queue(which):
-    """A worker behind a queue, which takes a lock that others want."""
+    """Work behind a queue, with a lock that others want."""
     items = queue.Queue()
 
     def work():
@@ -108,7 +108,7 @@ def in_a_queue(which):
 
 
 async def leaf(kept):
-    """Waits a little, in one of several ways."""
+    """Wait briefly in one of several ways."""
     places["leaf", id(kept) % 11] = here()
     await asyncio.sleep(0)
     await asyncio.wait_for(asyncio.sleep(0.0005), 5)
@@ -116,14 +116,14 @@ async def leaf(kept):
 
 
 async def items():
-    """An async generator."""
+    """Yield asynchronously."""
     for _ in range(3):
         places["items"] = here()
         yield await leaf(Kept())
 
 
 async def nested(depth):
-    """Awaits itself, then what is slow in many ways."""
+    """Await itself, then something slow in many ways."""
     places["nested", depth] = here()
     if depth:
         return await nested(depth - 1)
@@ -142,7 +142,7 @@ async def nested(depth):
 
 
 async def of_anyio(lock, kept):
-    """A task in a group of AnyIO, on either backend."""
+    """Run a task in a group of AnyIO, on either backend."""
     places["anyio", id(kept) % 11] = here()
     async with lock:
         await anyio.sleep(0)
@@ -151,7 +151,7 @@ async def of_anyio(lock, kept):
 
 
 async def in_groups():
-    """Groups of AnyIO tasks without end."""
+    """Run groups of AnyIO tasks endlessly."""
     lock = anyio.Lock()
     while not stop.is_set():
         async with anyio.create_task_group() as group:
@@ -160,7 +160,7 @@ async def in_groups():
 
 
 async def in_nurseries():
-    """Tasks of trio without end."""
+    """Run tasks of trio endlessly."""
     while not stop.is_set():
         async with trio.open_nursery() as nursery:
             places["nursery", 0] = here()
@@ -171,7 +171,7 @@ async def in_nurseries():
 
 
 async def in_tasks():
-    """Tasks without end."""
+    """Run tasks endlessly."""
     while not stop.is_set():
         tasks = [asyncio.ensure_future(nested(depth)) for depth in (0, 5, 30)]
         cancelled = asyncio.ensure_future(nested(2))
@@ -181,7 +181,7 @@ async def in_tasks():
 
 
 def guarded(fn, *args):
-    """Runs it, and keeps its error."""
+    """Run it, and keep its error."""
     try:
         fn(*args)
     except BaseException as error:
@@ -189,12 +189,12 @@ def guarded(fn, *args):
 
 
 def loop():
-    """An event loop of its own."""
+    """Run an event loop of its own."""
     asyncio.run(in_tasks())
 
 
 def main():
-    """Look while all of it runs."""
+    """Look while everything runs."""
     jobs = [threading.Thread(target=guarded, args=(in_threads, number)) for number in range(3)]
     jobs += [threading.Thread(target=guarded, args=(loop,)) for _ in range(2)]
     jobs += [threading.Thread(target=guarded, args=(anyio.run, in_groups)) for _ in range(2)]

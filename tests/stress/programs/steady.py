@@ -1,4 +1,4 @@
-"""Does what the lines that come in say, one operation a line, until `stop`.
+"""Executes commands from its input, one operation a line, until `stop`.
 
 `start ID`: start an operation; `step ID NAME`: run a stage of it; `end ID`: end it; `many N`: start and end so many.
 Each is answered by `done`.

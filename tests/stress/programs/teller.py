@@ -1,4 +1,4 @@
-"""Says something new 20 times a second, and prints what it said, with the time, after it was said.
+"""Reports something new 20 times a second, and prints it with the time afterwards.
 
 Arguments: how to end (`kill` waits to be killed; `os_exit` ends itself after so many seconds), seconds.
 """

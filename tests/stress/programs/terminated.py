@@ -1,4 +1,4 @@
-"""A child of multiprocessing that is terminated, in one of many states.
+"""A child of multiprocessing that is terminated in one of many states.
 
 Arguments: the state, and a start method. Says `code <exit code>` of the child.
 """
@@ -19,24 +19,24 @@ sys.stdout.reconfigure(line_buffering=True)
 
 
 def work(key="ended"):
-    """An operation that ends here."""
+    """Run an operation that ends here."""
     with progress.operation("task", id=key), progress.stage("inside"):
         pass
 
 
 def native():
-    """Code that runs for minutes, and hears of no signal meanwhile."""
+    """Run code for minutes that handles no signal meanwhile."""
     hashlib.pbkdf2_hmac("sha256", b"x", b"y", 2**30)
 
 
 def theirs(*_):
-    """A handler of the user's."""
+    """Handle a signal, as the user's own handler."""
     print("theirs", flush=True)
     sys.exit(5)
 
 
 def chained(old):
-    """A handler of the user's that calls the one before, if there is one."""
+    """Handle a signal and call the previous handler, if there is one."""
 
     def handler(number, frame):
         if callable(old):
@@ -47,7 +47,7 @@ def chained(old):
 
 
 def child(state, ready):
-    """Come into the state, and say so."""
+    """Reach the state, and report it."""
     children.SECONDS = 10.0  # this machine may be busy
     progress.configure()
     if state == "theirs before":
@@ -83,7 +83,7 @@ def child(state, ready):
 
 
 def main():
-    """Start, terminate, wait."""
+    """Start, terminate and wait."""
     state, method = sys.argv[1].replace("-", " "), sys.argv[2]
     context = multiprocessing.get_context(method)
     for _ in range(10 if state == "loop" else 1):
@@ -94,7 +94,7 @@ def main():
         if state == "loop":
             time.sleep(random.random() / 5)
         while state == "executes" and b"import time" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-            time.sleep(0.001)  # a signal that comes just before is lost with the program that had its handler
+            time.sleep(0.001)  # a signal right before exec is lost with the program that had its handler
         process.terminate()
         if state == "twice":
             process.terminate()

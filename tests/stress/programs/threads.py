@@ -51,7 +51,7 @@ def tasks():
 
 
 def churn():
-    """Nothing is raised, and once all is quiet, telemetry works."""
+    """Nothing raises, and once all is quiet, telemetry works."""
     stop, errors, made = threading.Event(), [], [0] * 4
 
     def work(number):
@@ -86,7 +86,7 @@ def churn():
 
 
 def swap():
-    """Configured again and again, with no shutdown between: no event is lost between two configurations."""
+    """Configured again and again without shutdown, no event is lost between two configurations."""
     progress.configure()
     for number in range(30):
         with progress.operation("swap", id=f"swap-{number}"):

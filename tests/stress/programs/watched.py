@@ -1,4 +1,4 @@
-"""An operation with two nested stages, ended in the way that the next line on stdin names.
+"""An operation with two nested stages that ends in the way named by the next line on stdin.
 
 When it says that it is ready, all that it had to say was sent.
 
@@ -21,7 +21,7 @@ name = sys.argv[1]
 
 
 def part(number):
-    """One part, in a process of the pool."""
+    """Run one part, in a process of the pool."""
     progress.configure()
     with progress.operation("part", id=f"{name}-part-{number}", total=4) as operation, progress.stage("chew"):
         operation.advance()
@@ -38,7 +38,7 @@ def freeze():
 
 
 def end(way):
-    """Come to an end."""
+    """End."""
     if way == "freeze":
         freeze()
         way = sys.stdin.readline().strip()

@@ -1,4 +1,4 @@
-"""Runs a part of its work in another program, named by the environment or by headers."""
+"""Runs a part of its work in another program, which gets the operation in the environment or in headers."""
 
 import json
 import os

@@ -9,18 +9,18 @@ import otel_progress as progress
 
 
 async def poll():
-    """Comes round for ever, and brings nothing."""
+    """Repeat for ever without progress."""
     while True:
         await asyncio.sleep(0.01)
 
 
 async def quick():
-    """Is done at once."""
+    """Return at once."""
     return 1
 
 
 async def answer():
-    """Never comes."""
+    """Never return."""
     await asyncio.get_running_loop().create_future()  # answer
 
 
@@ -229,7 +229,7 @@ async def blocked_by_another():
 
 
 async def blocked_by_a_pool():
-    """A tool that waits for threads in the middle of the event loop."""
+    """Wait for threads in the middle of the event loop."""
 
     def work(number):
         if number == 1:
@@ -240,7 +240,7 @@ async def blocked_by_a_pool():
 
 
 async def loop_in_a_pool():
-    """A thread with an event loop of its own."""
+    """Run an event loop in a thread."""
 
     async def ask():
         await asyncio.Event().wait()  # loop_in_a_pool
@@ -301,7 +301,7 @@ async def stream():
 
 
 async def from_thread():
-    """A thread has the loop do something, and waits for it."""
+    """Let the loop run something from a thread, and wait for it."""
     loop = asyncio.get_running_loop()
 
     async def ask():

@@ -63,7 +63,7 @@ def pool_exit():
 
 
 def pool_queued():
-    """What is waited for was never started: all threads hang."""
+    """What is waited for never started: all threads hang."""
 
     def work(number):
         if number < 2:
@@ -204,7 +204,7 @@ def queue_put():
 
 
 def hold(lock):
-    """Have another thread hold it."""
+    """Let another thread hold it."""
     held = threading.Event()
 
     def holds():

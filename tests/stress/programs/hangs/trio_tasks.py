@@ -46,7 +46,7 @@ async def nested_nurseries():
 
 
 async def in_the_body():
-    """What the body of a nursery waits for is its own line, whatever the children do."""
+    """A task in the body of a nursery hangs at its own line, whatever the children do."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(poll)
         await trio.Event().wait()  # in_the_body

@@ -1,4 +1,4 @@
-"""Two operations in one process, side by side in threads or tasks, each at a line of its own: `two.py SHAPE`."""
+"""Two operations in one process, in parallel threads or tasks, each at its own line: `two.py SHAPE`."""
 
 import asyncio
 import sys
@@ -32,7 +32,7 @@ async def both():
 
 
 def parts():
-    """Two stages of one operation, of which the second is in another thread."""
+    """Run two stages of one operation, the second in another thread."""
 
 
 if sys.argv[1] == "threads":
