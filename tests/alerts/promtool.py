@@ -59,7 +59,7 @@ def _behind(scenario: Scenario) -> int:
 def _rules_for(behind: int, rules: str) -> str:
     """Return the rules as they see pushed samples whose clock is behind: promtool knows no time of arrival.
 
-    A sample that comes now, with a time that is two minutes past, lies two minutes deep in every window.
+    A sample that arrives now with a time two minutes ago is two minutes deep in every window.
     """
     return rules.replace("[3m]", f"[{GAP - behind}s]") if behind else rules
 

@@ -73,7 +73,7 @@ class Process:
 class Line:
     """One branch, judged by itself.
 
-    It moves without a pause in `moves` and rests between them; the time of a wait is not idle.
+    It makes continuous progress in `moves` and rests between them; a wait is not idle time.
     """
 
     stage: str = "fetch"
@@ -139,7 +139,7 @@ LOOP = Loop("step", ("a", "b"), 10, 5)
 class Run:
     """One attempt of an operation in a process.
 
-    It is one line of work, with the stage and the figures named here, or has several `branches`.
+    It is one branch, with the stage and the figures given here, or has several `branches`.
     """
 
     id: str = "r1"

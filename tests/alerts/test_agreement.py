@@ -1,6 +1,6 @@
 """The rules and model/health.py give the same verdict on the same scenarios, after the delay of each.
 
-Where a parent has a child in another process, which model/health.py can't know, it is the monitor's verdict that counts.
+For a parent with a child in another process, which model/health.py cannot know, the monitor's verdict is compared.
 """
 
 from __future__ import annotations

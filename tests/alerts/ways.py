@@ -25,8 +25,8 @@ Series = dict[tuple[str, Labels], list[Point]]
 class Way:
     """The route from the processes to Prometheus.
 
-    `scraped` series get a stale marker as soon as they are not there; pushed ones just stop, and bear the time of the
-    process's clock. `kept` is for how long the Collector goes on showing the last value of what it no longer receives.
+    `scraped` series get a stale marker as soon as they are missing; pushed ones just stop, and have the time of the
+    process's clock. `kept` is how long the Collector keeps the last value of what it no longer receives.
     """
 
     scraped: bool = False

@@ -1,6 +1,6 @@
 """A stub of the monitor: it serves the page and the API with made-up operations.
 
-For what is hard to provoke for real, and for looking at the page: `python -m tests.browser.stub --port 8000`.
+It shows what is hard to provoke for real. To see the page: `python -m tests.browser.stub --port 8000`.
 """
 
 from __future__ import annotations

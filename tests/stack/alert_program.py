@@ -1,6 +1,6 @@
 """A user's program, run by test_alerts.py, that executes the commands on its input.
 
-`move`: it makes progress until the next line comes. `hang`: it makes none. `end`: its operation ends, and so does it.
+`move`: make progress until the next command. `hang`: make none. `end`: end the operation and the program.
 """
 
 import sys

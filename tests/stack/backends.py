@@ -35,7 +35,7 @@ class BackendError(Exception):
 class Backend:
     """A server with a directory and loopback ports of its own, which stay the same when it is restarted.
 
-    Used as a context manager it is started, and at the end stopped. Its data outlive a stop.
+    As a context manager it starts on entry and stops on exit. Its data survives a stop.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Backend:
 
         Args:
             binary: The program, see `build.binary`.
-            directory: Where it runs and keeps its data; made when it is missing.
+            directory: Where it runs and keeps its data; created if it is missing.
             config: Its configuration instead of the one in `config/`.
         """
         self.binary = binary
@@ -88,7 +88,7 @@ class Backend:
         """Start it and return once it is ready; do nothing if it already runs.
 
         Raises:
-            BackendError: It ended at once, or isn't ready after 60 s.
+            BackendError: If it ended at once, or is not ready after 60 s.
         """
         if self._process is not None:
             return
@@ -116,7 +116,7 @@ class Backend:
         """Stop it with SIGTERM, and wait; do nothing if it does not run.
 
         Raises:
-            BackendError: It had ended by itself, ended with an error, or didn't end in time and was killed.
+            BackendError: If it had ended by itself, ended with an error, or did not end in time and was killed.
         """
         if self._process is None:
             return
@@ -145,7 +145,7 @@ class Backend:
         """Call the predicate until its result is true, and return the result.
 
         Raises:
-            AssertionError: It isn't true after `timeout` seconds.
+            AssertionError: If it is not true after `timeout` seconds.
         """
         for _ in _ticks(timeout):
             if found := predicate():
@@ -156,7 +156,7 @@ class Backend:
         """Return the JSON response of a path.
 
         Raises:
-            BackendError: The answer isn't 200.
+            BackendError: If the status is not 200.
         """
         query = f"?{urlencode(parameters)}" if parameters else ""
         status, body = self._request("GET", self.endpoint, path + query)
@@ -168,7 +168,7 @@ class Backend:
         """Send one OTLP/JSON request to a URL.
 
         Raises:
-            BackendError: It isn't taken.
+            BackendError: If the request is not accepted.
         """
         body = json.dumps(request)
         status, answer = self._request("POST", url, urlsplit(url).path, body, {"Content-Type": "application/json"})

@@ -1,11 +1,11 @@
 """Builds the programs that the tests run against, each once, in the user's cache directory.
 
-`python tests/stack/build.py` (`make stack`) builds all that are missing, `build.py prometheus jaeger` only these; npm
-installs the grammars of the query languages. It prints the paths of the programs last, the Collector's at the end, and
-exits with 3 when there is no Go to build with and with 1 when a build fails. A program that you have already is taken
-when its path is in the environment, for example in OTEL_PROGRESS_JAEGER_BINARY.
+`python tests/stack/build.py` (`make stack`) builds all missing programs, `build.py prometheus jaeger` only these. npm
+installs the grammars of the query languages. At the end it prints the paths of the programs, the Collector's last. It
+exits with 3 without a suitable Go, and with 1 if a build fails. To use a program that you already have, put its path
+into the environment, for example into OTEL_PROGRESS_JAEGER_BINARY.
 
-Loki and Tempo are under the AGPL and are never built or downloaded: their tests run where the environment names a program.
+Loki and Tempo are under the AGPL and are never built or downloaded: their tests run only if the environment names them.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def binary(name: str) -> Path | None:
     """Return a program, or None if it was not built or named. Never builds.
 
     Raises:
-        BuildError: The environment names a program that can't be run.
+        BuildError: If the environment names a program that cannot be run.
     """
     variable = f"OTEL_PROGRESS_{name.upper()}_BINARY"
     given = os.environ.get(variable)
@@ -213,7 +213,7 @@ def find_go(oldest: tuple[int, int] = MIN_GO) -> Path:
     """Return a Go that is new enough.
 
     Raises:
-        NoGoError: There is none on PATH, or only an older one.
+        NoGoError: If there is none on PATH, or only an older one.
     """
     wanted = ".".join(map(str, oldest))
     advice = f"install Go {wanted} or newer (`sh tools/install-go.sh` prints the folder for PATH) and try again"
@@ -261,13 +261,13 @@ def _node_wheel(wanted: str) -> Path:
 def build(name: str = COLLECTOR, place: str = "") -> Path:
     """Return a program, and build it if it does not exist.
 
-    `place` is printed with what is built, such as " (2 of 5)".
+    `place`, such as " (2 of 5)", is printed with the name.
 
-    Several builds at once are safe: each works in a folder of its own, and the first to finish wins.
+    Several builds at once are safe: each works in a directory of its own, and the first to finish wins.
 
     Raises:
-        NoGoError: There is no Go to build with.
-        BuildError: The module can't be downloaded, or the build failed; Go's own words were printed.
+        NoGoError: If there is no Go to build with.
+        BuildError: If the module cannot be downloaded, or the build failed; Go's own message was printed.
     """
     existing = binary(name)
     if existing is not None:

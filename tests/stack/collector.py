@@ -49,7 +49,7 @@ class CollectorError(Exception):
 class Collector:
     """A Collector with a directory and ports of its own, which stay the same when it is restarted.
 
-    Used as a context manager it is started, and at the end stopped. What arrived can be read at any
+    As a context manager it starts on entry and stops on exit. The received data can be read at any
     time, also after a stop or a kill.
     """
 
@@ -65,7 +65,7 @@ class Collector:
 
         Args:
             binary: The program, see `build.collector_binary`.
-            directory: Where it runs and keeps its data; made when it is missing.
+            directory: Where it runs and keeps its data; created if it is missing.
             configs: The configuration files, merged in this order.
             env: More variables for the configuration.
         """
@@ -107,7 +107,7 @@ class Collector:
         """Start it and return once it receives data; do nothing if it already runs.
 
         Raises:
-            CollectorError: It ended at once, or isn't ready after 30 s.
+            CollectorError: If it ended at once, or is not ready after 30 s.
         """
         if self._process is not None:
             return
@@ -134,8 +134,8 @@ class Collector:
         """Stop it with SIGTERM, and wait; do nothing if it does not run.
 
         Raises:
-            CollectorError: It had ended by itself, ended with an error, or didn't end within 20 s and
-                was killed.
+            CollectorError: If it had ended by itself, ended with an error, or did not end within 20 s
+                and was killed.
         """
         if self._process is None:
             return
@@ -176,7 +176,7 @@ class Collector:
         """Call the predicate until its result is true, and return the result.
 
         Raises:
-            AssertionError: It isn't true after `timeout` seconds; the message says how much had arrived.
+            AssertionError: If it is not true after `timeout` seconds; the message says how much arrived.
         """
         for _ in _ticks(timeout):
             if found := predicate():

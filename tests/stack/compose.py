@@ -1,6 +1,6 @@
 """Runs the services of compose.yaml as plain programs, without containers: the same commands and configurations.
 
-What a container gives is put in place by hand: mounted files are copied, named volumes are folders, and the names of other
+It replaces what a container provides: mounted files are copied, named volumes are directories, and the names of other
 services are loopback addresses.
 """
 
@@ -38,7 +38,7 @@ def model(program: Path) -> dict[str, Any]:
     """Return the content of compose.yaml with all profiles, as Compose parses it.
 
     Raises:
-        subprocess.CalledProcessError: It isn't valid.
+        subprocess.CalledProcessError: If it is not valid.
     """
     command = [str(program), "-format", "json", str(COMPOSE)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
@@ -53,9 +53,9 @@ class Services:
         """Choose the ports without starting anything.
 
         Args:
-            services: What the file says of each.
-            programs: What runs in place of each image.
-            folder: Where all files go.
+            services: The definition of each service in the file.
+            programs: The program that replaces each image.
+            folder: The directory for all files.
         """
         self.services = services
         self.programs = programs
@@ -150,7 +150,7 @@ class Services:
         """Return the result of a function as soon as it is true.
 
         Raises:
-            AssertionError: It isn't true after `timeout` seconds.
+            AssertionError: If it is not true after `timeout` seconds.
         """
         end = time.monotonic() + timeout
         while time.monotonic() < end:

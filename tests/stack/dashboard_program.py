@@ -1,8 +1,8 @@
 """A user's program, run by test_dashboards.py, that produces what the panels' expectations describe.
 
-`living`: operations that move, wait, are slow, loop, are stuck or don't start, until its input ends.
-`killed`: one that moves, until it is killed.
-`ended`: some that end well, and one that fails.
+`living`: operations that make progress, wait, are slow, loop, are stuck or do not start, until its input ends.
+`killed`: one that makes progress until it is killed.
+`ended`: some that complete, and one that fails.
 """
 
 import sys

@@ -94,7 +94,7 @@ class MetricPoint(TypedDict):
     """A data point of a metric.
 
     `kind` is gauge, sum, histogram, exponential_histogram or summary; `temporality` is delta or
-    cumulative, and empty where the kind has none. `value` is None for the last three kinds, `count` and
+    cumulative, and empty if the kind has none. `value` is None for the last three kinds, `count` and
     `sum` are None for the others; `sum` may be None for a histogram too. `bounds` and `buckets` are those
     of a histogram with explicit bounds.
     """

@@ -16,7 +16,7 @@ def free_ports(count: int) -> tuple[socket.socket, list[int]]:
     """Return a socket to hold as long as the ports are in use, and up to five ports.
 
     Raises:
-        OSError: There are none left.
+        OSError: If none are left.
     """
     # Not the shared generator: test runners seed it, so parallel workers would try the same blocks.
     for block in random.SystemRandom().sample(_BLOCKS, k=len(_BLOCKS)):

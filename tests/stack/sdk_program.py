@@ -1,7 +1,7 @@
 """A user's program, run by test_sdk.py against the real Collector. It needs only otel-progress.
 
-`work ID`: an operation with stages that waits for lines on its input: words to say, the first of
-which names a stage, or `end`.
+`work ID`: an operation with stages that reads lines of words to report, the first of which names
+a stage, or `end`.
 `many N`: N operations with an id each, one after the other, while one named `live` runs; then it waits for `end`.
 """
 

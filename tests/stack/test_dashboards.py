@@ -1,8 +1,8 @@
 """Every query of the dashboards, run on real data sources behind a real Collector, returns what it promises.
 
-Those to Loki and Tempo are asked where the environment names these programs; their grammars are held in any case.
+Those to Loki and Tempo run only if the environment names these programs; their grammars are tested in any case.
 
-The situation is made by real programs (`dashboard_program.py`); what each query returns in it stands beside the query in
+Real programs (`dashboard_program.py`) send the data; the expected result of each query is beside the query in
 `grafana/generator/`.
 """
 

@@ -1,7 +1,7 @@
 """Every shipped query is valid in the grammar of its language, as in the editors of Grafana and Prometheus.
 
-A grammar knows no data: what the queries return is asked of real stores in `test_dashboards.py`. It knows no types
-either: `{ span.a = !"b" }` is fine for it.
+A grammar knows no data: `test_dashboards.py` tests what the queries return from real stores. It knows no types
+either: it accepts `{ span.a = !"b" }`.
 """
 
 from __future__ import annotations

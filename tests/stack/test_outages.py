@@ -123,7 +123,7 @@ def test_traces_away_for_ten_minutes(
 ) -> None:
     """Nothing is lost while the trace backend is away for 10 minutes (of 600 ms), and the other signals go on.
 
-    A Collector that gives up as it does by default loses what it took at the beginning: the drill would see that.
+    A Collector with the default limit loses the first data, which the drill would notice.
     """
     fast = overlay(tmp_path / "fast.yaml", FAST % (GIVES_UP if gives_up else ""))
     with (

@@ -205,7 +205,7 @@ def test_frozen_command_is_silent_and_gets_no_certificate(
 ) -> None:
     """A process that is stopped, or holds the global lock, and goes on is reported once, and as back; never as lost.
 
-    It is frozen only where its process is seen to be stopped, and dead, as nothing is heard of it, in C code.
+    It is frozen only if its process is seen to be stopped; in C code it is dead, because nothing is heard of it.
     """
     told = tmp_path / "stderr"
     command = ("sh", "-c", 'exec "$@" 2>"$0"', str(told), *RUN, "--", sys.executable)

@@ -220,7 +220,7 @@ def test_a_request_never_takes_longer_than_a_second_and_a_half() -> None:
     assert endpoint(TIMEOUT="0.25", LOGS_TIMEOUT="0.75").timeout == 0.75
 
 
-# -- what can't be meant
+# -- invalid values
 
 
 @pytest.mark.parametrize(

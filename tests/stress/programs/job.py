@@ -1,6 +1,6 @@
 """A job that makes every API call once a round, and prints the longest duration and the result.
 
-Arguments: seconds to run, and `sigterm` to have SIGTERM handled. It ends when a line comes in, too.
+Arguments: seconds to run, and `sigterm` to handle SIGTERM. It also ends when a line arrives.
 """
 
 import select

@@ -1,6 +1,6 @@
 """Runs a program as a user would, and prints repeatedly where its operations are: `looked_at.py PROGRAM ARGS…`.
 
-A line `settled OPERATION AT STACK` (the last two URL-quoted) comes when ten looks in a row saw the same line.
+A line `settled OPERATION AT STACK` (the last two URL-quoted) is printed when ten looks in a row saw the same line.
 """
 
 import faulthandler

@@ -1,8 +1,8 @@
 """Many pools of processes, one after another, each ended in one of the possible ways.
 
-`STRESS_HAND_OVER` are the seconds that SIGTERM waits at the most, where the machine may be busy.
+`STRESS_HAND_OVER` is the maximum delay of SIGTERM in seconds, for busy machines.
 Arguments: a seed, how many pools, and `parent` (this process is configured, and forks inherit that) or `bare`.
-Says `done <id>` for each operation whose result came back, so which has ended.
+Prints `done <id>` for each operation whose result arrived, and which has therefore ended.
 """
 
 import multiprocessing

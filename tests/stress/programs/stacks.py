@@ -1,6 +1,6 @@
 """Reads call stacks of threads and tasks thousands of times while they start, run, wait and end: `stacks.py LOOKS`.
 
-It says how many looks found something, and what is left of the job's objects when all is over.
+It prints how many looks found something, and which of the job's objects are left at the end.
 """
 
 import asyncio

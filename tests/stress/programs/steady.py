@@ -1,6 +1,6 @@
 """Executes commands from its input, one operation a line, until `stop`.
 
-`start ID`: start an operation; `step ID NAME`: run a stage of it; `end ID`: end it; `many N`: start and end so many.
+`start ID`: start an operation; `step ID NAME`: run a stage of it; `end ID`: end it; `many N`: start and end N operations.
 Each is answered by `done`.
 """
 

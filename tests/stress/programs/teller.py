@@ -1,6 +1,6 @@
 """Reports something new 20 times a second, and prints it with the time afterwards.
 
-Arguments: how to end (`kill` waits to be killed; `os_exit` ends itself after so many seconds), seconds.
+Arguments: how to end (`kill` waits to be killed; `os_exit` ends by itself), and the seconds until `os_exit`.
 """
 
 import os

@@ -1,6 +1,6 @@
 """A child of multiprocessing that is terminated in one of many states.
 
-Arguments: the state, and a start method. Says `code <exit code>` of the child.
+Arguments: the state, and a start method. Prints `code <exit code>` of the child.
 """
 
 import hashlib

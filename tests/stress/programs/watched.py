@@ -1,8 +1,8 @@
 """An operation with two nested stages that ends in the way named by the next line on stdin.
 
-When it says that it is ready, all that it had to say was sent.
+When it reports that it is ready, everything was sent.
 
-Arguments: the id; `pool` has a process pool of two run an operation each as well, until they are killed.
+Arguments: the id; with `pool`, two processes of a pool also run an operation each until they are killed.
 """
 
 import concurrent.futures
