@@ -163,7 +163,7 @@ out_of = lines(
 
 queues = lines(
     "What waits in the Collectors",
-    "From Prometheus: how full the queue to each store is.",
+    "From Prometheus: how full the queue to each backend is.",
     (12, 8),
     line(
         f"max by (instance, exporter) (otelcol_exporter_queue_size{{{COLLECTOR}}}"

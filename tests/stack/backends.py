@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class BackendError(Exception):
-    """A store did not start, stop or answer as expected; the message has its last output."""
+    """A backend did not start, stop or answer as expected; the message has its last output."""
 
 
 class Backend:

@@ -37,7 +37,7 @@ _STORES = tuple(
     f"OTEL_PROGRESS_{name}" for name in ("TEMPO", "PROMETHEUS", "LOKI", "JAEGER", "VICTORIALOGS", "FORWARD")
 )
 _NOBODY = "http://127.0.0.1:1"
-"""The address of stores that a test does not name: a default could be a real store on this machine."""
+"""The address of backends that a test does not name: a default could be a real backend on this machine."""
 
 T = TypeVar("T")
 

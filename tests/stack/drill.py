@@ -116,7 +116,7 @@ class Drill:
 
 
 class Single(Collector):
-    """A Collector with single.yaml whose stores are other Collectors, and whose own metrics can be read."""
+    """A Collector with single.yaml whose backends are other Collectors, and whose own metrics can be read."""
 
     def __init__(self, binary: Path, folder: Path, backends: dict[str, str], *overlays: Path, **env: str) -> None:
         """Set where the signals of `TEMPO`, `PROMETHEUS` and `LOKI` go."""

@@ -1,4 +1,4 @@
-"""Real Jaeger and VictoriaLogs for a test: stores of traces and log events under the Apache-2.0 licence."""
+"""Real Jaeger and VictoriaLogs for a test: backends of traces and log events under the Apache-2.0 licence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stores that the tests use receive OTLP with our configurations, and answer queries."""
+"""The backends that the tests use receive OTLP with our configurations, and answer queries."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ class TestTempo:
     [Prometheus, pytest.param(Loki, marks=pytest.mark.loki), pytest.param(Tempo, marks=pytest.mark.tempo)],
 )
 class TestBackend:
-    """Tests common to all stores."""
+    """Tests common to all backends."""
 
     def test_data_outlive_a_kill(self, kind: type[B], tmp_path: Path) -> None:
         """Acknowledged data survives SIGKILL and a restart at the same address."""

@@ -72,7 +72,7 @@ def test_what_is_mounted_exists(model: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["tempo", "loki"])
 def test_data_are_kept(model: dict[str, Any], name: str) -> None:
-    """All data of a store is in its volume, so that it survives the container."""
+    """All data of a backend is in its volume, so that it survives the container."""
     [volume] = [mount["target"] for mount in model["services"][name]["volumes"] if mount["type"] == "volume"]
     text = (ROOT / "compose" / f"{name}.yaml").read_text(encoding="utf-8")
     paths = re.findall(r": (/\S+)$", text, re.MULTILINE)

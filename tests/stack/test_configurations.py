@@ -107,7 +107,7 @@ class Watched(Collector):
 def collector_with(
     binary: Path, folder: Path, *configs: Path, backend: Collector | None = None, env: dict[str, str] | None = None
 ) -> Iterator[Watched]:
-    """A Collector that sends to a store, with a port of its own for its own metrics."""
+    """A Collector that sends to a backend, with a port of its own for its own metrics."""
     guard, [own] = free_ports(1)
     if backend is not None:
         names = ("OTEL_PROGRESS_TEMPO", "OTEL_PROGRESS_PROMETHEUS", "OTEL_PROGRESS_LOKI")
@@ -165,7 +165,7 @@ def test_single_passes_all_on(collector_binary: Path, collector: Collector, tmp_
 def test_single_loses_nothing_over_outage_and_kill(
     collector_binary: Path, collector: Collector, tmp_path: Path
 ) -> None:
-    """Data from an outage of the stores, with a killed Collector, arrives when they are back."""
+    """Data from an outage of the backends, with a killed Collector, arrives when they are back."""
     with collector_with(collector_binary, tmp_path / "single", SINGLE, backend=collector) as single:
         with Run(single, "http/protobuf", "work", "op-1") as program:
             program.line("ready")
@@ -210,7 +210,7 @@ def test_full_queue_is_told(collector_binary: Path, tmp_path: Path, certificates
 
 
 class Tier(NamedTuple):
-    """Agent, gateways, and the store behind each gateway."""
+    """Agent, gateways, and the backend behind each gateway."""
 
     agent: Collector
     gateways: tuple[Collector, ...]
@@ -230,7 +230,7 @@ def address(collector: Collector) -> str:
 
 @pytest.fixture
 def tier(collector_binary: Path, tmp_path: Path, certificates: Path) -> Iterator[Tier]:
-    """Return an agent and two gateways with TLS and a token, each with a store of its own."""
+    """Return an agent and two gateways with TLS and a token, each with a backend of its own."""
     with contextlib.ExitStack() as stack:
         secure = {"OTEL_PROGRESS_TLS": str(certificates), "OTEL_PROGRESS_TOKEN": TOKEN}
         backends = tuple(

@@ -70,7 +70,7 @@ def codes(report: dict[str, Any]) -> set[str]:
 
 
 def followed(report: dict[str, Any]) -> dict[str, float]:
-    """Store to the delay of the test operation."""
+    """Backend to the delay of the test operation."""
     lines = [line for line in report["lines"] if line["step"] == "end to end" and line["level"] == "ok"]
     return {line["text"].split()[0]: line["seconds"] for line in lines}
 

@@ -1,6 +1,6 @@
 """Every shipped query is valid in the grammar of its language, as in the editors of Grafana and Prometheus.
 
-A grammar knows no data: `test_dashboards.py` tests what the queries return from real stores. It knows no types
+A grammar knows no data: `test_dashboards.py` tests what the queries return from real backends. It knows no types
 either: it accepts `{ span.a = !"b" }`.
 """
 

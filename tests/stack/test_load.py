@@ -43,7 +43,7 @@ def test_each_run_has_its_series(figures: dict[str, str]) -> None:
 
 
 def test_delays_are_measured(figures: dict[str, str]) -> None:
-    """The delay to each store comes from some samples at least."""
+    """The delay to each backend comes from some samples at least."""
     for store in ("from a note to VictoriaLogs", "from a point to Prometheus"):
         found = re.search(r"\(of (\d+)\)", figures[store])
         assert found is not None

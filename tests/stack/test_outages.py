@@ -136,7 +136,7 @@ def test_traces_away_for_ten_minutes(
         traces.wait_for(lambda: spans_of(traces) == all_spans(ids), PATIENCE)
         traces.stop()
         early = program.do("early", 20)
-        # The first unsent spans are older than 10 minutes when the store is back.
+        # The first unsent spans are older than 10 minutes when the backend is back.
         failed = "otelcol_exporter_send_failed_spans_total"
         if gives_up:
             single.wait_for(lambda: single.figure(failed) == 2 * len(early), PATIENCE)
@@ -265,7 +265,7 @@ COPY = """
 exporters: {otlp_http/copy: {endpoint: "${env:OTEL_PROGRESS_LOKI}"}}
 service: {pipelines: {metrics: {exporters: [otlp_http/prometheus, otlp_http/copy]}}}
 """
-"""All metrics go to the store of the logs too."""
+"""All metrics go to the backend of the logs too."""
 TAKEN = "otelcol_receiver_accepted_metric_points_total"
 SPEED = 20
 """The divisor of all times of the alert rules."""

@@ -47,7 +47,7 @@ def victorialogs(tmp_path: Path) -> Iterator[VictoriaLogs]:
 
 
 class Stack(NamedTuple):
-    """Both stores, and the Collector in front of them."""
+    """Both backends, and the Collector in front of them."""
 
     collector: Collector
     jaeger: Jaeger
@@ -68,7 +68,7 @@ class Stack(NamedTuple):
 
 @pytest.fixture
 def stack(collector_binary: Path, jaeger: Jaeger, victorialogs: VictoriaLogs, tmp_path: Path) -> Iterator[Stack]:
-    """Return the shipped configuration with both stores."""
+    """Return the shipped configuration with both backends."""
     guard, [own] = free_ports(1)
     env = {
         "OTEL_PROGRESS_JAEGER": jaeger.otlp_endpoint,

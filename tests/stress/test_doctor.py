@@ -560,7 +560,7 @@ def test_secrets_are_not_shown_to_a_person() -> None:
 
 
 def test_backend_that_is_away() -> None:
-    """A named store that does not answer is reported."""
+    """A named backend that does not answer is reported."""
     with Receiver(HTTP) as receiver:
         report = examine(receiver.endpoint, loki="http://127.0.0.1:1")
     assert set(found(report)) == {"backend_away"}
@@ -568,7 +568,7 @@ def test_backend_that_is_away() -> None:
 
 
 def test_backend_that_does_not_answer() -> None:
-    """A store that accepts connections and does not answer is asked until the time is over, then reported."""
+    """A backend that accepts connections and does not answer is asked until the time is over, then reported."""
     with Receiver(HTTP) as receiver, socket.create_server(("127.0.0.1", 0)) as server:
         report = examine(receiver.endpoint, timeout=7.0, tempo=f"http://127.0.0.1:{server.getsockname()[1]}")
     assert set(found(report)) == {"backend_away"}
@@ -584,7 +584,7 @@ def test_backend_that_does_not_answer() -> None:
     ],
 )
 def test_backends_that_are_none(code: str, status: int, kind: str, body: bytes) -> None:
-    """An address with another service, or one that requires a password, is reported for each store."""
+    """An address with another service, or one that requires a password, is reported for each backend."""
     with Receiver(HTTP) as receiver, web(status, {"Content-Type": kind}, body) as where:
         url = f"http://me:{TOKEN}@{where}"
         report = examine(receiver.endpoint, prometheus=url, loki=url, tempo=url, timeout=8.0)
@@ -604,7 +604,7 @@ def test_backends_that_are_none(code: str, status: int, kind: str, body: bytes) 
     ],
 )
 def test_what_does_not_arrive(option: str, body: bytes, code: str) -> None:
-    """A store that answers without the operation is reported, within the given time."""
+    """A backend that answers without the operation is reported, within the given time."""
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body) as where:
         report = examine(receiver.endpoint, timeout=8.0, **{option: f"http://{where}"})
     assert set(found(report)) == {code}
@@ -623,7 +623,7 @@ LOKI = {"data": {"result": [{"stream": {"event_name": f"progress.operation.{name
     ],
 )
 def test_what_arrives_is_followed(option: str, body: dict[str, bytes]) -> None:
-    """A store that has the operation is reported with its delay, and the doctor stops waiting."""
+    """A backend that has the operation is reported with its delay, and the doctor stops waiting."""
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body) as where:
         report = examine(receiver.endpoint, **{option: f"http://{where}"})
     assert not found(report)
@@ -665,7 +665,7 @@ def test_runbook_that_was_not_set(address: str, codes: set[str]) -> None:
 
 
 def test_clock_of_a_backend() -> None:
-    """A store whose clock differs is reported by name."""
+    """A backend whose clock differs is reported by name."""
     body = b'{"data":{"result":[]}}'
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body, ahead=90) as where:
         report = examine(receiver.endpoint, timeout=6.0, loki=f"http://{where}")
@@ -769,7 +769,7 @@ def test_with_an_old_sdk(tmp_path: Path) -> None:
 
 
 def test_backends_beside_the_endpoint_are_found() -> None:
-    """With an endpoint on this machine, a store at its usual port is found, unless something else is there."""
+    """With an endpoint on this machine, a backend at its usual port is found, unless something else is there."""
     answers = {"/loki/api/v1/status/buildinfo": b'{"version":"3"}', "/api/echo": b"echo"}
     with web(body=answers) as where, web(404) as other:
         here, elsewhere = (
