@@ -92,9 +92,10 @@ def main() -> None:
     beside = {how: size["operations", how] - size["spans", how] for how in ("traced", "rss")}
     tell(
         Row(
-            f"memory a live operation ({LIVE:,} that move)",
-            f"{beside['traced'] / 1000:.2f} kB by tracemalloc, {beside['rss'] / 1000:.2f} kB resident, beside its span",
-            "2 kB beside its span",
+            f"memory of a live operation ({LIVE:,} that advance)",
+            f"{beside['traced'] / 1000:.2f} kB by tracemalloc, "
+            f"{beside['rss'] / 1000:.2f} kB resident, without its span",
+            "2 kB without its span",
             f"its span {size['spans', 'traced'] / 1000:.2f} kB by tracemalloc, "
             f"{size['spans', 'rss'] / 1000:.2f} kB resident",
             beside["traced"] <= 2000,

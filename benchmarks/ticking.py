@@ -40,7 +40,7 @@ def main() -> None:
         share = (cpu() - before) / (time.monotonic() - began)
         tell(
             Row(
-                f"ticker, {LIVE:,} live operations that all move, at 1 s, run series of all",
+                f"ticker, {LIVE:,} live operations that all advance, at 1 s, with run series",
                 f"{share * 100:.1f}% of a core",
                 "4% of a core (10,000 operations)",
                 "none",

@@ -210,7 +210,7 @@ def rows(found: dict[str, Any]) -> list[Row]:
     for case in CASES:
         one = found[case.name]
         met, reached = None, one["records_a_second"] / case.rate
-        short = "" if reached >= ENOUGH else f"**only {one['records_a_second']:,} records/s came through**; "
+        short = "" if reached >= ENOUGH else f"**only {one['records_a_second']:,} records/s arrived**; "
         if case.bar is not None:
             met = one["p99_ms"] <= case.bar * 1e3 and not one["ends_lost"] and reached >= ENOUGH
             met = met and (case.clients < 1_000 or one["kib_a_client"] * 1024 <= PER_CLIENT)

@@ -28,7 +28,7 @@ ROWS = (
     "the same, a stage inside a stage",
     "decorator, without SDK",
     "ticker, 500 live operations",
-    "memory a live operation",
+    "memory of a live operation",
     "`import otel_progress`",
     "99th percentile of a call",
 )
