@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Event, Health, Operation, Stage, Status, api, semconv
-from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
 from otel_progress.live.engine.listeners import QUEUE, Listener, Teller
+from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.testing import Capture, capture
 

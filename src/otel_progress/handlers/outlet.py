@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process, runtime
 from otel_progress.live.hooks import sinks
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Outlet:
             place.append(call)
         runtime.want()
         runtime.ensure()
-        if runtime.threads_allowed:
+        if process.threads_allowed:
             self._thread = threading.Thread(target=self._run, name=f"otel-progress-{self._name}", daemon=True)
             self._thread.start()
         return self
@@ -59,8 +59,8 @@ class Outlet:
         """Where it is hooked in."""
         return (
             (sinks, self._take),
-            (runtime.at_exit, self._exit),
-            (runtime.in_child, self._after_fork_in_child),
+            (process.at_exit, self._exit),
+            (process.in_child, self._after_fork_in_child),
         )
 
     def _leave(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from typing_extensions import ParamSpec
 
 from otel_progress.errors import InvalidArgument, ProgressError
-from otel_progress.live import callsite, preload
+from otel_progress.live import misuse, preload
 from otel_progress.live.guard import NOTHING_LEFT, swallow
 from otel_progress.model.values import shown
 
@@ -78,4 +78,4 @@ def _misused(fn: Callable[..., Any], call: str, error: TypeError, given: dict[st
         text = str(error).partition("() ")[2] or str(error)
     if strict:
         raise InvalidArgument(f"{call}(): {text}")
-    callsite.warn(call, "is ignored: %s", text)
+    misuse.warn(call, "is ignored: %s", text)

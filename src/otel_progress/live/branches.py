@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_progress.live.running import STAGES, innermost, is_inside
+from otel_progress.live.running import STAGES, children, host_of, innermost, is_inside
 from otel_progress.model.snapshot import Wait
 from otel_progress.model.status import Status
 
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from otel_progress.live.diagnosis.places import Place
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
-    from otel_progress.live.stage import Stage
-    from otel_progress.live.track import Lane
-    from otel_progress.live.waits import Waiting
+    from otel_progress.live.lane import Lane
+    from otel_progress.live.records import DeclaredWait
+    from otel_progress.live.state import HandleState, OperationState, StageState
     from otel_progress.model.loop import Loop
 
 Key = tuple[int, int]
@@ -46,11 +44,11 @@ class Line(NamedTuple):
         wait: the declared wait that stops its clock.
     """
 
-    node: Handle
+    node: HandleState
     moved_at: float
     lane: Lane | None = None
-    child: Operation | None = None
-    wait: Waiting | None = None
+    child: OperationState | None = None
+    wait: DeclaredWait | None = None
 
     @property
     def key(self) -> object:
@@ -76,7 +74,7 @@ class Line(NamedTuple):
         return None
 
 
-def lines(operation: Operation) -> list[Line]:
+def lines(operation: OperationState) -> list[Line]:
     """The branches of an operation that run now; at least one while it runs."""
     only = only_line(operation)
     if only is not None:
@@ -85,7 +83,7 @@ def lines(operation: Operation) -> list[Line]:
     return [_alone(found[0])] if len(found) == 1 and found[0].child is None else found
 
 
-def only_line(operation: Operation) -> Line | None:
+def only_line(operation: OperationState) -> Line | None:
     """The branch of an operation that plainly has only one; None where that takes a closer look."""
     running = operation._running
     if operation._children or operation._lanes is not None:
@@ -101,7 +99,7 @@ def only_line(operation: Operation) -> Line | None:
     return Line(stage, _moved_around(stage, _moved_at(stage)))
 
 
-def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
+def find_wait(operation: OperationState, now: float, depth: int = 0) -> Wait | None:
     """The wait of an operation: that of the branch that is due first, where all of them wait."""
     found = None
     if depth > DEPTH:
@@ -118,11 +116,11 @@ def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
     return found
 
 
-def _plainly_works(operation: Operation) -> bool:
+def _plainly_works(operation: OperationState) -> bool:
     """Whether the branch of the stage that started last certainly waits for nothing; no other is looked at."""
     if operation._children:
         return False
-    node: Handle | None = innermost(operation)
+    node: HandleState | None = innermost(operation)
     while node is not None:
         if node._waits or node._suspended:
             return False
@@ -130,7 +128,7 @@ def _plainly_works(operation: Operation) -> bool:
     return True
 
 
-def _newest_works(operation: Operation) -> bool:
+def _newest_works(operation: OperationState) -> bool:
     """Whether the child that started last certainly waits for nothing, nor is waited for by a declared wait."""
     if operation._pauses:
         return False
@@ -147,14 +145,14 @@ class Lookup:
         """Not looked up yet."""
         self._lines: list[Line] | None = None
 
-    def lines(self, operation: Operation) -> list[Line]:
+    def lines(self, operation: OperationState) -> list[Line]:
         """The branches of the operation that run; it has to be the same one each time."""
         if self._lines is None:
             self._lines = lines(operation)
         return self._lines
 
 
-def paused_since(node: Handle, now: float, lookup: Lookup | None = None) -> float | None:
+def paused_since(node: HandleState, now: float, lookup: Lookup | None = None) -> float | None:
     """The monotonic time since which every branch in a handle waits and none moved; None while any of them works.
 
     Args:
@@ -189,23 +187,18 @@ def _left(wait: Wait) -> float:
     return math.inf if wait.overdue_after is None else wait.overdue_after - wait.elapsed
 
 
-def children(operation: Operation) -> list[Operation]:
-    """The child operations that were started in this process and still run."""
-    return operation._children.alive() if operation._children else []
-
-
 class _Look:
     """One look at the handles of an operation."""
 
-    def __init__(self, operation: Operation, stages: tuple[Stage, ...]) -> None:
+    def __init__(self, operation: OperationState, stages: tuple[StageState, ...]) -> None:
         self.operation = operation
-        nodes: tuple[Handle, ...] = (operation, *stages)
-        self.outer: set[Handle | None] = {stage._parent for stage in stages} if stages else set()
+        nodes: tuple[HandleState, ...] = (operation, *stages)
+        self.outer: set[HandleState | None] = {stage._parent for stage in stages} if stages else set()
         self.lanes = {node: found for node in nodes if node._lanes and (found := open_lanes(node))}
         self.latest = self._latest(stages)
-        self.children: dict[Handle, list[Operation]] = {}
+        self.children: dict[HandleState, list[OperationState]] = {}
         for child in children(operation):
-            host = child._host()
+            host = host_of(child)
             while host is not None and host is not operation and host._status.final:
                 host = host._parent
             self.children.setdefault(host or operation, []).append(child)
@@ -217,7 +210,7 @@ class _Look:
             if node._waits and (node in self.outer or node in self.children):
                 self._add_waits(node)
 
-    def _latest(self, stages: tuple[Stage, ...]) -> dict[Key, float]:
+    def _latest(self, stages: tuple[StageState, ...]) -> dict[Key, float]:
         """When the work of each place last moved, by its loops and its stages entered by `with`."""
         latest: dict[Key, float] = {}
         for node in self.lanes:
@@ -233,7 +226,7 @@ class _Look:
 
     # -- an innermost one
 
-    def _of_leaf(self, node: Handle) -> Iterator[Line]:
+    def _of_leaf(self, node: HandleState) -> Iterator[Line]:
         lanes, hosted = self.lanes.get(node, {}), self.children.get(node, [])
         for child in hosted:
             yield self._child(node, child)
@@ -251,7 +244,7 @@ class _Look:
             if key not in places:
                 yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
 
-    def _whole(self, node: Handle) -> Line:
+    def _whole(self, node: HandleState) -> Line:
         """An innermost one that is a single branch."""
         moved_at, key = _moved_at(node), _entered_at(node)
         if key is not None:
@@ -260,7 +253,7 @@ class _Look:
 
     # -- one with stages inside
 
-    def _of_outer(self, node: Handle) -> Iterator[Line]:
+    def _of_outer(self, node: HandleState) -> Iterator[Line]:
         """Its children, and its loops in places that no stage below it belongs to."""
         hosted = self.children.get(node, [])
         for child in hosted:
@@ -277,13 +270,13 @@ class _Look:
             if key not in busy and not theirs and not hosted:
                 yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
 
-    def _child(self, node: Handle, child: Operation) -> Line:
+    def _child(self, node: HandleState, child: OperationState) -> Line:
         """A child; a wait that was declared where it was started is a wait for it."""
         return Line(node, child._moved_at, child=child, wait=self._wait(node, key_of(child._place), {}))
 
     # -- waits
 
-    def _wait(self, node: Handle, key: Key | None, lanes: dict[Key, Lane]) -> Waiting | None:
+    def _wait(self, node: HandleState, key: Key | None, lanes: dict[Key, Lane]) -> DeclaredWait | None:
         """The wait that stops the clock of a branch: its own, else one around it that was declared at its place."""
         own = [wait for wait in node._waits or () if not lanes or key_of(wait.place) == key]
         own = own or [wait for wait in node._waits or () if key_of(wait.place) not in lanes]  # it may be any of them
@@ -297,7 +290,7 @@ class _Look:
             above = above._parent if above is not self.operation else None
         return None
 
-    def _add_waits(self, node: Handle) -> None:
+    def _add_waits(self, node: HandleState) -> None:
         """Waits that were declared where no branch is: each is one of its own."""
         taken = {line.wait for line in self.found}
         self.found += [Line(node, node._moved_at, wait=wait) for wait in tuple(node._waits or ()) if wait not in taken]
@@ -319,12 +312,12 @@ def _never() -> bool:
     return False
 
 
-def _entered_at(node: Handle) -> Key | None:
+def _entered_at(node: HandleState) -> Key | None:
     """Where a handle was entered by `with`; None of one that was only started, as its work may be anywhere."""
     return None if node._context is None else key_of(node._place)
 
 
-def open_lanes(node: Handle) -> dict[Key, Lane]:
+def open_lanes(node: HandleState) -> dict[Key, Lane]:
     """The loops of a node that run, by the place that runs them; a place that is gone loops no longer."""
     found: dict[Key, Lane] = {}
     for lane in tuple(node._lanes or ()):
@@ -336,11 +329,11 @@ def open_lanes(node: Handle) -> dict[Key, Lane]:
     return found
 
 
-def touch_lanes(around: Handle | None, at: Place | None, now: float) -> None:
+def touch_lanes(around: HandleState | None, at: Place | None, now: float) -> None:
     """What ran at a place is progress of the loop around it there; without one there, of all of them."""
     if around is None:
         return
-    node: Handle | None = around
+    node: HandleState | None = around
     operation, place = around.operation, key_of(at)
     while node is not None:
         if node._lanes is not None:
@@ -351,12 +344,12 @@ def touch_lanes(around: Handle | None, at: Place | None, now: float) -> None:
         node = node._parent if node is not operation else None
 
 
-def _counts_otherwise(node: Handle) -> bool:
+def _counts_otherwise(node: HandleState) -> bool:
     """Whether its code counts more than its loops do: nothing tells which of them that belongs to."""
     return bool(node._own or node._advanced or node._recorded or node._bumps or (node._more and node._more.units))
 
 
-def _moved_at(node: Handle) -> float:
+def _moved_at(node: HandleState) -> float:
     """When the work of an innermost one moved: by its own counts, or by those that others made on its behalf."""
     return max(node._moved_at, node._counted_at)
 
@@ -366,7 +359,7 @@ def _alone(line: Line) -> Line:
     return line._replace(moved_at=_moved_around(line.node, line.moved_at))
 
 
-def _moved_around(node: Handle, latest: float) -> float:
+def _moved_around(node: HandleState, latest: float) -> float:
     """When a handle moved, or anything was counted around it."""
     operation = node.operation
     above = node._parent if node is not operation else None
@@ -376,28 +369,28 @@ def _moved_around(node: Handle, latest: float) -> float:
     return latest
 
 
-def _is_suspended(node: Handle) -> bool:
+def _is_suspended(node: HandleState) -> bool:
     """Whether it belongs to a generator that waits until somebody asks for more."""
-    around: Handle | None = node
+    around: HandleState | None = node
     while around is not None and not around._suspended:
         around = around._parent if around is not around.operation else None
     return around is not None
 
 
-def _most_overdue(waits: Iterable[Waiting]) -> Waiting:
+def _most_overdue(waits: Iterable[DeclaredWait]) -> DeclaredWait:
     """The one that is due first; of those without a limit, the newest."""
     return min(reversed(tuple(waits)), key=lambda wait: wait.due)
 
 
-def loop_of(node: Handle) -> Loop | None:
+def loop_of(node: HandleState) -> Loop | None:
     """What a branch in this handle repeats, or what the stage around it does."""
     repeats = who_loops(node)
     return None if repeats is None else repeats._loop
 
 
-def who_loops(node: Handle) -> Handle | None:
+def who_loops(node: HandleState) -> HandleState | None:
     """The nearest handle, from this one outward, that repeats something."""
-    around: Handle | None = node
+    around: HandleState | None = node
     while around is not None and around._loop is None:
         around = around._parent if around is not around.operation else None
     return around
@@ -406,7 +399,7 @@ def who_loops(node: Handle) -> Handle | None:
 # -- limits
 
 
-def stall_after(node: Handle) -> float | None:
+def stall_after(node: HandleState) -> float | None:
     """The idle time that counts for a branch that runs in this handle: the one that was named, else the learned one."""
     named = named_stall_after(node)
     if named is not None:
@@ -415,16 +408,16 @@ def stall_after(node: Handle) -> float | None:
     return None if learned is None else learned.stall_after
 
 
-def named_stall_after(node: Handle) -> float | None:
+def named_stall_after(node: HandleState) -> float | None:
     """The limit that was named for it, else for what is around it; infinity where it may idle."""
     operation, passed = node.operation, []
-    around: Handle | None = node
+    around: HandleState | None = node
     limit: float | None = None
     while around is not None and limit is None:
         limit = around._named
         if limit is None:
             passed.append(around)
-            limit = around._opts.stall_after  # type: ignore[attr-defined]
+            limit = around._opts.stall_after
             around = around._parent if around is not operation else None
     if node._status is not Status.PENDING:  # what is around it is known for good
         for each in passed:

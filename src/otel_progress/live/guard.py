@@ -12,10 +12,12 @@ from typing import Final
 
 from otel_progress import semconv
 from otel_progress.errors import ProgressError
-from otel_progress.live.drops import drops
 from otel_progress.model.origin import of_the_job
+from otel_progress.model.values import Drops
 
 log = logging.getLogger("otel_progress")
+drops: Final = Drops()
+"""What the limits of this process dropped, by reason; a metric and the process's heartbeat report it."""
 NOTHING_LEFT: Final = (MemoryError, RecursionError)
 """What even `swallow` may meet: no memory, or no frame, is left."""
 KINDS: Final = 1_000

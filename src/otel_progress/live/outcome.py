@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otel_progress.errors import OperationCancelled
 from otel_progress.live import redaction
-from otel_progress.live.drops import drops
+from otel_progress.live.guard import drops
 from otel_progress.model import values
 from otel_progress.model.origin import of_the_job
 from otel_progress.model.status import Status

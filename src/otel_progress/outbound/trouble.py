@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from otel_progress import clock
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process
 from otel_progress.settings import Endpoint
 
 log = logging.getLogger("otel_progress")
@@ -220,4 +220,4 @@ def _after_fork_in_child() -> None:
     teller.after_fork_in_child()
 
 
-runtime.in_child.append(_after_fork_in_child)
+process.in_child.append(_after_fork_in_child)

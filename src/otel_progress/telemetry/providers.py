@@ -32,9 +32,8 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
 from otel_progress.live import hooks
-from otel_progress.live.drops import drops
-from otel_progress.live.engine import runtime
-from otel_progress.live.guard import tell_once
+from otel_progress.live.engine import process
+from otel_progress.live.guard import drops, tell_once
 from otel_progress.outbound.transport import OTLP, Answer, Said, Transport, connect
 from otel_progress.outbound.trouble import Trouble
 from otel_progress.settings import Endpoint, Settings
@@ -308,7 +307,7 @@ class Exporter:
 
     def start(self) -> None:
         """Start the thread, if there is anything to do for it."""
-        if self._thread is None and runtime.threads_allowed and (self._makers or _switch.to):
+        if self._thread is None and process.threads_allowed and (self._makers or _switch.to):
             self._thread = threading.Thread(target=self._run, name="otel-progress-exporter", daemon=True)
             self._thread.start()
 
@@ -346,7 +345,7 @@ class Exporter:
 
     def _read(self) -> Iterator[MetricsData]:
         """What our instruments say, and what the application's say where it uses a provider of ours."""
-        with runtime.parking:
+        with process.parking:
             own = self._reader.get_metrics_data() if self._reader is not None else None
             other = None
             if _global_reader is not None and _global_reader is not self._reader:

@@ -19,7 +19,7 @@ from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
 from otel_progress.live import hooks, preload, redaction
 from otel_progress.live.boundary import public
-from otel_progress.live.engine import learning, runtime
+from otel_progress.live.engine import learning, process, runtime
 from otel_progress.model.redact import Redact
 from otel_progress.model.values import Value
 from otel_progress.outbound import otlp
@@ -82,10 +82,10 @@ class Configured:
         self.pipeline = Pipeline(logs, metrics, otlp.resource(about), VERSION, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
         self.farewell = Farewell(self.pipeline, unsent_spans)
-        self._hook(runtime.at_last, self.farewell.say)
-        self._hook(runtime.at_exit, self.flush)
-        self._hook(runtime.in_haste, self.pipeline.flush)
-        self._hook(runtime.all_sent, self.pipeline.all_sent)
+        self._hook(process.at_last, self.farewell.say)
+        self._hook(process.at_exit, self.flush)
+        self._hook(process.in_haste, self.pipeline.flush)
+        self._hook(process.all_sent, self.pipeline.all_sent)
         self.exporter.start()
 
     def _hook_pipeline(self, pipeline: Pipeline) -> None:
@@ -203,7 +203,7 @@ def configure(
         runtime.set_pace(settings.interval, settings.event_budget)
         if not _hooked:
             _hooked = True
-            runtime.in_child.append(_after_fork)
+            process.in_child.append(_after_fork)
         runtime.want()
         if handle_sigterm:
             _chain_sigterm()
@@ -255,7 +255,7 @@ def _replace(new: Configured | None, timeout: float, redact: Redact | None = Non
     old, deadline = _configured, clock.monotonic() + timeout
     if old is not None:
         runtime.finish(timeout, "telemetry was shut down" if new is None else None)
-    parked = runtime.parking.acquire(timeout=PARK_SECONDS)
+    parked = process.parking.acquire(timeout=PARK_SECONDS)
     try:
         processors = detach_spans()
         if old is not None:
@@ -274,7 +274,7 @@ def _replace(new: Configured | None, timeout: float, redact: Redact | None = Non
         raise
     finally:
         if parked:
-            runtime.parking.release()
+            process.parking.release()
         if old is not None:
             old.close(max(0.0, deadline - clock.monotonic()))
         let_go(processors, max(0.0, deadline - clock.monotonic()))

@@ -14,9 +14,9 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Event, Snapshot, Status, semconv
-from otel_progress.live.drops import drops
 from otel_progress.live.engine import listeners
 from otel_progress.live.engine.listeners import AsyncListener, Listener, Teller
+from otel_progress.live.guard import drops
 from otel_progress.testing import Capture
 
 

@@ -9,7 +9,7 @@ import pytest
 import otel_progress as progress
 from otel_progress import clock
 from otel_progress.live.branches import find_wait, lines
-from otel_progress.live.engine import parallel
+from otel_progress.live.engine import branch_verdicts
 from otel_progress.live.engine import progress as far
 from otel_progress.model.health import judge, plainly_moves
 from otel_progress.model.status import Health
@@ -76,9 +76,9 @@ def test_the_short_ways_find_what_the_long_ones_find(seed: int, progress_capture
         if plainly_moves(snapshot):
             assert verdict.health is Health.PROGRESSING
             assert not verdict.overdue
-        calm = parallel._calm(operation, now)
+        calm = branch_verdicts._calm(operation, now)
         if calm is not None:
-            (found,) = parallel.examine(operation, now)
+            (found,) = branch_verdicts.examine(operation, now)
             assert found.line == calm
             assert found.verdict.health is Health.PROGRESSING
             assert found.branch.idle == calm.idle(now)

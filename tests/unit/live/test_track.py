@@ -16,8 +16,8 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Operation, Stage
-from otel_progress.live.handle import LANES
-from otel_progress.live.track import Lane, _Plain
+from otel_progress.live.lane import Lane, _Plain
+from otel_progress.live.track import LANES
 from otel_progress.testing import Capture
 
 

@@ -11,7 +11,7 @@ BLOCKED: Final = 1.0
 """Seconds without an answer after which a loop counts as blocked."""
 
 
-class Lag:
+class LoopLag:
     """Asks each loop to answer, and measures how long that takes."""
 
     def __init__(self) -> None:

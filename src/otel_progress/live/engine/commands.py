@@ -21,16 +21,18 @@ from otel_progress import semconv
 from otel_progress.live.context import innermost
 from otel_progress.live.diagnosis.reading import is_task
 from otel_progress.live.diagnosis.source_lines import printable
-from otel_progress.live.drops import drops
 from otel_progress.live.engine.reach import DEPTH, Reach
-from otel_progress.live.handle import Handle, asked_to_stop
+from otel_progress.live.guard import drops
+from otel_progress.live.handle import asked_to_stop
+from otel_progress.live.lane import Request
 from otel_progress.live.registry import registry
-from otel_progress.live.track import Request
+from otel_progress.live.state import HandleState
+from otel_progress.live.track import stop_loops
 from otel_progress.model import values
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import OperationState
 
 log = logging.getLogger("otel_progress")
 
@@ -122,11 +124,11 @@ def _reach(command: Mapping[str, Any]) -> Reach:
     return Reach(owner)
 
 
-def _stop_loops(operation: Operation, reason: str, *, in_tasks: bool) -> None:
+def _stop_loops(operation: OperationState, reason: str, *, in_tasks: bool) -> None:
     """Make its `track` loops raise at their next item; those of asyncio tasks only where the task is spared."""
     request = operation._request = Request(asked_to_stop(operation.name, reason))
     for node in (operation, *(operation._running or ())):
-        node._stop_loops(request)
+        stop_loops(node, request)
         for lane in list(node._lanes or ()) if in_tasks else ():
             lane.stop(request)
 
@@ -138,8 +140,12 @@ def said(reason: str | None) -> str:
 
 
 def stop(
-    operation: Operation, reason: str, *, below: Reach | None = None, still: Callable[[Operation], bool] | None = None
-) -> list[Operation]:
+    operation: OperationState,
+    reason: str,
+    *,
+    below: Reach | None = None,
+    still: Callable[[OperationState], bool] | None = None,
+) -> list[OperationState]:
     """Ask the work to cancel: its code finds out when it asks, the asyncio task that runs it at its next await.
 
     Args:
@@ -165,9 +171,9 @@ class _Hand:
 
     def __init__(
         self,
-        operation: Operation,
+        operation: OperationState,
         reason: str,
-        still: Callable[[Operation], bool] | None,
+        still: Callable[[OperationState], bool] | None,
         cancelled: weakref.WeakSet[Any],
         limits: Reach,
         *,
@@ -219,7 +225,7 @@ class _Hand:
             self._looks += 1
             loop.call_later(min(AGAIN_MOST, AGAIN_FIRST * self._looks), self._on_loop)
 
-    def _spares(self, operation: Operation, task: Any) -> bool:
+    def _spares(self, operation: OperationState, task: Any) -> bool:
         """Whether to cancel the task now would cancel what belongs to others, as what it waits for goes with it."""
         inside = any(self._limits.names_another(each) for each in _within(operation, task))
         return inside or self._limits.holds_others(operation)
@@ -234,7 +240,7 @@ class _Hand:
         task.cancel(self._reason)
 
 
-def _task(operation: Operation) -> Any:
+def _task(operation: OperationState) -> Any:
     """The asyncio task in which it was started, or made current last, if that is not done."""
     place = operation._place
     task = place.task() if place is not None and place.task is not None else None
@@ -249,15 +255,15 @@ def _runs_here(loop: Any) -> bool:
     return asyncio._get_running_loop() is loop
 
 
-def _is_current(operation: Operation, task: Any) -> bool:
+def _is_current(operation: OperationState, task: Any) -> bool:
     """Whether a task that waits at an await is inside the operation, and not before, behind or beside it."""
     return any(node is operation for node in _entered(task))
 
 
-def _within(operation: Operation, task: Any) -> list[Operation]:
+def _within(operation: OperationState, task: Any) -> list[OperationState]:
     """The operations that a task entered inside of an operation."""
     inner = takewhile(lambda node: node is not operation, _entered(task))
-    return [node.operation for node in inner if isinstance(node, Handle) and node.operation is not operation]
+    return [node.operation for node in inner if isinstance(node, HandleState) and node.operation is not operation]
 
 
 def _entered(task: Any) -> Iterator[Any]:
@@ -270,7 +276,7 @@ def _entered(task: Any) -> Iterator[Any]:
         yield node
         token = node._context
         before = None if token is None else token.old_value
-        node = before if isinstance(before, Handle) else node._parent
+        node = before if isinstance(before, HandleState) else node._parent
 
 
 def _context(task: Any) -> Context | None:
@@ -284,7 +290,7 @@ def _context(task: Any) -> Context | None:
     return named or next((found for found in gc.get_referents(task) if type(found) is Context), None)
 
 
-def _find(key: str) -> Operation | None:
+def _find(key: str) -> OperationState | None:
     """The operation of this id that runs here, or waits to be started."""
     ref = registry.live.get(key)
     found = None if ref is None else ref()

@@ -10,10 +10,13 @@ import os
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import files
+from otel_progress.live.counting import own_progress
+from otel_progress.live.engine import process
 from otel_progress.live.guard import tell_once
+from otel_progress.live.records import Gaps, LearnedLimits
 from otel_progress.live.registry import registry
 from otel_progress.model.history import EVERY, SHORT, Learned, Seen
 from otel_progress.model.status import Status
@@ -21,8 +24,8 @@ from otel_progress.model.status import Status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import HandleState, OperationState
+
 
 KEYS: Final = 2_000
 """Names of operations and stages that are learned about."""
@@ -43,46 +46,6 @@ Key = tuple[str, str]
 """The name of an operation, and the path of a stage in it, or nothing."""
 
 
-class Limits(NamedTuple):
-    """The limits that count for an operation that did not name them, in seconds, and where they come from."""
-
-    stall_after: float | None = None
-    stall_source: str | None = None
-    slow_after: float | None = None
-    slow_source: str | None = None
-
-
-class Lived:
-    """The gaps of one run of a handle; written by the ticker's thread.
-
-    Attributes:
-        gaps: how many were seen one by one.
-        seconds: how long they took in all.
-        longest: the longest of them; one that was told as a stall counts as its limit.
-        between: the longest time between its stages in which it counted nothing and did not wait, in seconds.
-        until: when the last of its stages ended.
-        count: what it had counted then.
-        waited: how long it had waited until then, in seconds.
-    """
-
-    __slots__ = ("between", "count", "gaps", "longest", "seconds", "until", "waited")
-
-    def __init__(self) -> None:
-        """None yet."""
-        self.gaps = 0
-        self.seconds = self.longest = self.between = self.waited = 0.0
-        self.until: float | None = None
-        self.count: Any = 0
-
-    def stage(self, node: Handle, start: float, end: float) -> None:
-        """A stage of the handle ran."""
-        before = node._started if self.until is None else self.until
-        if before is not None and node._seen == self.count:
-            self.between = max(self.between, start - before - (node._waited - self.waited))
-        self.until = end if self.until is None else max(self.until, end)
-        self.count, self.waited = node._seen, node._waited
-
-
 class Learning:
     """All that is learned in this process; used by the ticker's thread."""
 
@@ -98,7 +61,7 @@ class Learning:
         self._news: dict[Key, Learned] = {}
         self._save_at = 0.0
         self._saving: threading.Thread | None = None
-        self._limits: dict[Key, tuple[Any, Limits]] = {}
+        self._limits: dict[Key, tuple[Any, LearnedLimits]] = {}
         if path is not None:
             if not path.parent.is_dir():
                 raise FileNotFoundError(f"the folder {path.parent} does not exist")
@@ -108,7 +71,7 @@ class Learning:
 
     # -- what the ticker tells
 
-    def gap(self, operation: Operation, node: Handle, seconds: float, limit: float | None = None) -> None:
+    def gap(self, operation: OperationState, node: HandleState, seconds: float, limit: float | None = None) -> None:
         """Progress of a handle, or of one of its lanes, came after so many seconds without.
 
         Args:
@@ -118,21 +81,21 @@ class Learning:
             limit: the idle time that was allowed. A longer gap was told as a stall and counts as the limit only:
                 one incident teaches little, gaps that come again and again raise the limit step by step.
         """
-        lived = _lived(node)
-        lived.gaps += 1
-        lived.seconds += seconds
+        kept = _gaps(node)
+        kept.gaps += 1
+        kept.seconds += seconds
         taught = seconds if limit is None else min(seconds, limit)
-        lived.longest = max(lived.longest, taught)
+        kept.longest = max(kept.longest, taught)
         for learned in self._both(_key(operation, node)):
             learned.gaps.add(taught)
 
-    def ended(self, operation: Operation, node: Handle) -> None:
+    def ended(self, operation: OperationState, node: HandleState) -> None:
         """An operation or a stage completed; what ends otherwise teaches nothing of healthy ones."""
         if node._started is None or node._ended is None:
             return
         if node is not operation:
             around = node._parent or operation
-            _lived(around).stage(around, node._started, node._ended)
+            _note_stage(around, node._started, node._ended)
         if node._status is not Status.COMPLETED:
             return
         duration, last = node._ended - node._started, node._ended - _moved_at(node)
@@ -153,7 +116,7 @@ class Learning:
 
     # -- what it asks
 
-    def limits(self, operation: Operation, node: Handle) -> Limits:
+    def limits(self, operation: OperationState, node: HandleState) -> LearnedLimits:
         """The limits of a handle where nobody named them, by the plan, by history and by the run so far."""
         key = _key(operation, node)
         learned, seen = self._known.get(key, _NOTHING), seen_of(node)
@@ -171,7 +134,7 @@ class Learning:
         stall_after = learned.mixed(found.stall_after, seen)
         return found._replace(stall_after=stall_after, stall_source=learned.source(key[1], seen))
 
-    def slow(self, operation: Operation) -> Limits:
+    def slow(self, operation: OperationState) -> LearnedLimits:
         """The run time of an operation where nobody named it; for one whose idle time was named."""
         whole, plan = self._known.get((operation.name, "")), operation._opts.plan
         state = _state(whole), plan
@@ -183,7 +146,7 @@ class Learning:
             cached = self._limits[key] = state, _limits(None, whole, _planned(operation))
         return cached[1]
 
-    def longest(self, operation: Operation, node: Handle) -> float:
+    def longest(self, operation: OperationState, node: HandleState) -> float:
         """The longest time without progress of a handle of this name that ended well, in seconds."""
         learned = self._known.get(_key(operation, node))
         return 0.0 if learned is None else learned.gaps.longest
@@ -195,10 +158,8 @@ class Learning:
         due = self._save_at - (SAVE_EVERY - SOON if registry.begun else 0.0)
         if self._path is None or not (self._news or registry.begun) or now < due:
             return
-        from otel_progress.live.engine import runtime
-
         self._save_at = now + SAVE_EVERY
-        if not runtime.threads_allowed:
+        if not process.threads_allowed:
             self.save()
         elif self._saving is None or not self._saving.is_alive():
             self._saving = threading.Thread(target=self.save, name="otel-progress-history", daemon=True)
@@ -256,67 +217,77 @@ def _state(learned: Learned | None) -> tuple[float, ...]:
     return learned.runs, int(learned.gaps.total).bit_length(), learned.gaps.longest
 
 
-def _limits(bound: float | None, whole: Learned | None, planned: float | None) -> Limits:
+def _limits(bound: float | None, whole: Learned | None, planned: float | None) -> LearnedLimits:
     """What changes only when more was learned; the limit before it is mixed with the prior."""
     slow, slow_source = planned, "from the plan"
     if slow is None and whole is not None:
         slow, slow_source = whole.slow_after(), whole.runs_source()
-    return Limits(bound, None, slow, slow_source if slow is not None else None)
+    return LearnedLimits(bound, None, slow, slow_source if slow is not None else None)
 
 
 _SLOW: Final = "\0"
 """Stands for a stage in the key of what is known of the run time alone; no stage has this name."""
 
 
-def _key(operation: Operation, node: Handle) -> Key:
+def _key(operation: OperationState, node: HandleState) -> Key:
     return operation.name, "" if node is operation else node._path or node.name
 
 
-def steady(node: Handle) -> float:
+def steady(node: HandleState) -> float:
     """How long a handle moved without gaps that can be told apart, in seconds; 0 before it completed anything."""
     if not node._counted_at or node._started is None:
         return 0.0
-    gaps = 0.0 if node._lived is None else node._lived.seconds
+    gaps = 0.0 if node._gaps is None else node._gaps.seconds
     return max(0.0, _moved_at(node) - node._started - gaps)
 
 
-def seen_of(node: Handle) -> Seen:
+def seen_of(node: HandleState) -> Seen:
     """What a handle showed so far in its run."""
-    lived, moved = node._lived, steady(node)
-    if lived is None and not moved:
+    gaps, moved = node._gaps, steady(node)
+    if gaps is None and not moved:
         return Seen()
     units = _units(node)
-    return Seen(units, moved) if lived is None else Seen(units, moved, lived.gaps, lived.longest)
+    return Seen(units, moved) if gaps is None else Seen(units, moved, gaps.gaps, gaps.longest)
 
 
-def _units(node: Handle) -> float:
+def _units(node: HandleState) -> float:
     """What it counted, else what is around it, on its behalf."""
-    counting: Handle | None = node
+    counting: HandleState | None = node
     while counting is not None and not counting._seen:
         counting = counting._parent if counting is not node.operation else None
-    done = None if counting is None else counting._progress()[0]
+    done = None if counting is None else own_progress(counting)[0]
     return 0.0 if done is None else float(done)
 
 
-def _moved_at(node: Handle) -> float:
+def _moved_at(node: HandleState) -> float:
     return max(node._moved_at, node._counted_at)
 
 
-def _lived(node: Handle) -> Lived:
-    if node._lived is None:
-        node._lived = Lived()
-    return node._lived
+def _gaps(node: HandleState) -> Gaps:
+    if node._gaps is None:
+        node._gaps = Gaps()
+    return node._gaps
 
 
-def _longest(node: Handle, duration: float, last: float) -> float:
+def _note_stage(node: HandleState, start: float, end: float) -> None:
+    """A stage of the handle ran from `start` to `end` (s, monotonic)."""
+    kept = _gaps(node)
+    before = node._started if kept.until is None else kept.until
+    if before is not None and node._seen == kept.count:
+        kept.between = max(kept.between, start - before - (node._waited - kept.waited))
+    kept.until = end if kept.until is None else max(kept.until, end)
+    kept.count, kept.waited = node._seen, node._waited
+
+
+def _longest(node: HandleState, duration: float, last: float) -> float:
     """The longest time without progress of a run; of one that counted nothing and has no stages, all of it."""
-    lived = node._lived or _NONE
-    if not node._counted_at and lived.until is None:
+    gaps = node._gaps or _NONE
+    if not node._counted_at and gaps.until is None:
         return max(0.0, duration - node._waited)
-    return max(lived.longest, lived.between, last)
+    return max(gaps.longest, gaps.between, last)
 
 
-def _planned(operation: Operation) -> float | None:
+def _planned(operation: OperationState) -> float | None:
     """What the plan of an operation allows, where it names a time for each stage; in seconds."""
     plan = operation._opts.plan
     if plan is None or not plan.stages or any(stage.expected is None for stage in plan.stages):
@@ -387,7 +358,7 @@ def write(path: Path, learned: dict[Key, Learned], attempts: dict[str, int] | No
 
 _NOTHING: Final = Learned()
 """What is known of a name that never ran; nothing is added to it."""
-_NONE: Final = Lived()
+_NONE: Final = Gaps()
 """The gaps of a run that had none."""
 
 learning = Learning()

@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from otel_progress import semconv
 from otel_progress.errors import InvalidState
 from otel_progress.live import hooks
-from otel_progress.live.drops import drops
-from otel_progress.live.engine import runtime
-from otel_progress.live.guard import say
+from otel_progress.live.engine import process, runtime
+from otel_progress.live.guard import drops, say
+from otel_progress.live.reporting import announce
 from otel_progress.model.status import Health, Status
 
 if TYPE_CHECKING:
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.handle import Callback, OnVerdict
+    from otel_progress.live.state import OperationState
     from otel_progress.model.snapshot import Event, Snapshot
 
-    OnVerdict = Callable[[Health, Health, Snapshot], object]
-    Callback = Callable[[Snapshot], object] | Callable[[Snapshot, Event], object]
 
 QUEUE: Final = 10_000
 """Calls that may wait: of all listeners, and once more of each async one. Ends find room in twice as many."""
@@ -192,7 +191,7 @@ class Teller:
         with self._ready:
             self._queue.append((listener, event))
             self._ready.notify()
-            if self._thread is None and runtime.threads_allowed:
+            if self._thread is None and process.threads_allowed:
                 self._thread = threading.Thread(target=self._run, name="otel-progress-listeners", daemon=True)
                 self._thread.start()
 
@@ -221,7 +220,7 @@ class Teller:
 teller = Teller()
 
 
-def listen(callback: Callback, operation: Operation | None, only: str | None = None) -> Callable[[], None]:
+def listen(callback: Callback, operation: OperationState | None, only: str | None = None) -> Callable[[], None]:
     """Tell the callback of every change of one operation, or of all; returns what takes it out again.
 
     With `only`, it is told of the changes with this event's name alone.
@@ -236,12 +235,12 @@ def listen(callback: Callback, operation: Operation | None, only: str | None = N
     return _added(listener, where, operation)
 
 
-def _added(listener: Listener, where: list[Listener], operation: Operation | None) -> Callable[[], None]:
+def _added(listener: Listener, where: list[Listener], operation: OperationState | None) -> Callable[[], None]:
     """Add a listener, and have its operation watched; returns what takes it out again."""
     where.append(listener)
     runtime.want()
     if operation is not None and operation._status is Status.RUNNING and not operation._seen_by_ticker:
-        operation._announce()
+        announce(operation)
 
     def remove() -> None:
         if listener in where:
@@ -259,7 +258,7 @@ class AsyncVerdictListener(AsyncListener):
         return self.callback(event.old, event.new, event.snapshot)
 
 
-def listen_to_verdicts(callback: OnVerdict, operation: Operation | None) -> Callable[[], None]:
+def listen_to_verdicts(callback: OnVerdict, operation: OperationState | None) -> Callable[[], None]:
     """Tell the callback of each change of the verdict on one operation, or on all; returns what takes it out again."""
     listener = (AsyncVerdictListener if _is_async(callback) else VerdictListener)(callback)
     if operation is None:
@@ -271,7 +270,7 @@ def listen_to_verdicts(callback: OnVerdict, operation: Operation | None) -> Call
     return _added(listener, where, operation)
 
 
-def tell_verdict(about: Operation, old: Health, new: Health, snapshot: Snapshot) -> None:
+def tell_verdict(about: OperationState, old: Health, new: Health, snapshot: Snapshot) -> None:
     """The ticker's word that the verdict on an operation changed."""
     for listener in (*_verdicts, *(about._verdict_listeners or ())):
         teller.put(listener, Change(old, new, snapshot))
@@ -281,7 +280,7 @@ def _is_async(callback: object) -> bool:
     return any(map(inspect.iscoroutinefunction, (callback, getattr(callback, "__call__", None))))
 
 
-def tell_all(event: Event, operation: Operation | None) -> None:
+def tell_all(event: Event, operation: OperationState | None) -> None:
     """The sink of the ticker."""
     for listener in (*_all, *((operation._listeners or ()) if operation is not None else ())):
         if listener.wants(event):
@@ -299,5 +298,5 @@ def _drain(timeout: float) -> None:
     teller.drain(timeout)
 
 
-runtime.in_child.append(after_fork_in_child)
-runtime.after_flush.append(_drain)
+process.in_child.append(after_fork_in_child)
+process.after_flush.append(_drain)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress.live import below, redaction
+from otel_progress import clock
+from otel_progress.live import redaction
 from otel_progress.live.branches import named_stall_after, stall_after
+from otel_progress.live.counting import life
 from otel_progress.live.engine import learning
+from otel_progress.live.nested_counts import outer_of
 from otel_progress.live.running import STAGES, around
 from otel_progress.model.health import STUCK
 from otel_progress.model.loop import Loop, Steps
@@ -16,8 +19,8 @@ from otel_progress.model.values import Attributes, Number
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import HandleState, OperationState
+
 
 LOOP_AFTER: Final = 10
 """Repeats of a step, of a failing stage, or of a cycle of steps, where nothing else was said."""
@@ -30,6 +33,23 @@ KNOWN: Final = 3
 """Units completed without a loop from which on it is known how long one takes."""
 GROWN: Final = 3
 """So many times tokens or cost must have grown since the last progress."""
+
+
+def loops_of(node: HandleState, now: float) -> Loops:
+    """The memory of the steps of a handle, created on first use, at a monotonic time."""
+    loops: Loops | None = node._loops
+    if loops is None:
+        loops = vars(node).setdefault("_loops", Loops(node, now))  # one step, so that two threads get the same
+    return loops
+
+
+def step(node: HandleState, key: str) -> None:
+    """The work of a handle took a step; those around it record it too."""
+    now = clock.monotonic()
+    loops_of(node, now)
+    lives = Lives(node.operation)
+    for each in around(node):
+        loops_of(each, now).step(each, key, now, lives)
 
 
 class Loops:
@@ -52,7 +72,7 @@ class Loops:
         "steps",
     )
 
-    def __init__(self, node: Handle, now: float) -> None:
+    def __init__(self, node: HandleState, now: float) -> None:
         """Nothing seen yet, at a monotonic time."""
         self.steps: Steps | None = None
         self.stages = Steps()
@@ -69,28 +89,23 @@ class Loops:
         self._grown_at = now
         self._grows_each = 0.0
 
-    def step(self, node: Handle, key: str, now: float, lives: Lives) -> None:
+    def step(self, node: HandleState, key: str, now: float, lives: Lives) -> None:
         """The work took a step, in its own thread; with what was completed meanwhile, it is the first of a new row."""
-        life, steps = lives.of(node, self._since), self.steps
-        if steps is None or life != self._life:
-            self._life = life
+        completed, steps = lives.of(node, self._since), self.steps
+        if steps is None or completed != self._life:
+            self._life = completed
             steps = self.steps = Steps()
         self._last_at = now
         steps.add(key)
 
-    @staticmethod
-    def lives(operation: Operation) -> Lives:
-        """What was completed in an operation up to now, for the steps of its handles."""
-        return Lives(operation)
-
-    def stage_started(self, stage: Handle, now: float) -> None:
+    def stage_started(self, stage: HandleState, now: float) -> None:
         """A stage started."""
         self._last_at = now
         self.stages.add(_what(stage))
 
-    def stage_ended(self, node: Handle, stage: Handle, now: float) -> None:
+    def stage_ended(self, node: HandleState, stage: HandleState, now: float) -> None:
         """A stage inside the node ended; what it completed is progress."""
-        if stage._life() != stage._failures:
+        if life(stage) != stage._failures:
             self.progressed(node, now)
         what = _what(stage)
         if stage._status is Status.FAILED:
@@ -99,7 +114,7 @@ class Loops:
         elif stage._status is Status.COMPLETED and what == self._failed:
             self._failed, self._fails = None, 0
 
-    def progressed(self, node: Handle, now: float) -> None:
+    def progressed(self, node: HandleState, now: float) -> None:
         """A unit was completed: all repeats so far were work."""
         self._took(node, now - self._since)
         self._since = now
@@ -110,7 +125,7 @@ class Loops:
         if node._more is not None:
             self._base = dict(node._more.usage)
 
-    def _took(self, node: Handle, seconds: float) -> None:
+    def _took(self, node: HandleState, seconds: float) -> None:
         """A unit took so long: repeats within it were work, also where they were called a loop.
 
         Once units are known, such a one counts as the limit that it broke: an incident is not the norm at once.
@@ -123,7 +138,7 @@ class Loops:
             seconds = min(seconds, max(QUIET, 2 * self._longest))
         self._longest = max(self._longest, seconds)
 
-    def look(self, node: Handle, now: float) -> None:
+    def look(self, node: HandleState, now: float) -> None:
         """Take note of what it spends."""
         more = node._more
         if more is None or not more.usage:
@@ -136,7 +151,7 @@ class Loops:
             self._grown += 1
             self._grown_at = now
 
-    def found(self, node: Handle, now: float) -> Loop | None:
+    def found(self, node: HandleState, now: float) -> Loop | None:
         """What repeats now."""
         said = node.operation._opts.loop_after
         quiet = now - self._since
@@ -169,7 +184,9 @@ class Loops:
         found = self.stages.found(after)
         return self._loop("stage", *found, after, quiet, node) if found else None
 
-    def _loop(self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float, node: Handle) -> Loop:
+    def _loop(
+        self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float, node: HandleState
+    ) -> Loop:
         usage = node._more.usage if node._more is not None else {}
         spent = {key: amount - self._base.get(key, 0) for key, amount in tuple(usage.items())}
         shown = tuple(redaction.masked("step", key) for key in keys)
@@ -185,46 +202,46 @@ class Lives:
 
     __slots__ = ("_many", "_operation", "_within")
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: OperationState) -> None:
         """Read what runs in an operation now."""
         running = tuple(operation._running or ())
         self._operation = operation
         self._many = len(running) > STAGES
-        self._within: dict[Handle, Any] = {}
+        self._within: dict[HandleState, Any] = {}
         if not self._many:
             within = self._within
             for stage in reversed(running):  # a stage starts after the one around it
-                outer = below.around(stage)
+                outer = outer_of(stage)
                 within[outer] = within.get(outer, 0) + within.get(stage, 0) + _own(stage)
 
-    def of(self, node: Handle, since: float) -> Any:
+    def of(self, node: HandleState, since: float) -> Any:
         """Of a handle that made progress at a monotonic time: what it did, with what runs below and around it."""
-        own = node._life()
-        life: Any = own - node._failures + self._within.get(node, 0)
+        own = life(node)
+        completed: Any = own - node._failures + self._within.get(node, 0)
         if not own and node is not self._operation:
             for outer in around(node)[1:] if self._many else _all_around(node):
-                life += _own(outer)
-        return (life, since) if self._many else life
+                completed += _own(outer)
+        return (completed, since) if self._many else completed
 
 
-def _own(node: Handle) -> Any:
+def _own(node: HandleState) -> Any:
     """What was completed in a handle itself; what failed is over, but nothing that was got done."""
-    return node._life() - node._failures
+    return life(node) - node._failures
 
 
-def _all_around(node: Handle) -> Iterator[Handle]:
+def _all_around(node: HandleState) -> Iterator[HandleState]:
     operation, outer = node.operation, node._parent
     while outer is not None:
         yield outer
         outer = outer._parent if outer is not operation else None
 
 
-def _what(stage: Handle) -> str:
+def _what(stage: HandleState) -> str:
     """A stage as a step: its path, and its message, which may say on what it works."""
     path = stage._path or stage.name
     return path if stage._message is None else f"{path}: {stage._message}"
 
 
-def _counts(node: Handle) -> bool:
+def _counts(node: HandleState) -> bool:
     """Whether units are counted at all, so that none completed means something."""
     return bool(node._seen) or node._total is not None or node.operation._total is not None

@@ -9,57 +9,27 @@ import atexit
 import os
 import sys
 import threading
-import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.live import context, hooks
 from otel_progress.live.diagnosis import vitals
-from otel_progress.live.diagnosis.loop_lag import Lag
 from otel_progress.live.diagnosis.places import here
-from otel_progress.live.engine import learning
-from otel_progress.live.engine.children import Termination
+from otel_progress.live.engine import learning, process
+from otel_progress.live.engine.termination import Termination
 from otel_progress.live.engine.ticker import Ticker
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import FORK_WAIT, registry
+from otel_progress.live.reporting import announce
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import OperationState
 
 EXIT_SECONDS: Final = 2.0
 """The most that the end of the process waits for, in all."""
 
 ticker = Ticker()
-threads_allowed = True
-"""False under the fake clock, where a test turns the crank."""
-
-at_exit: list[Callable[[float], object]] = []
-"""Called at the end of the process, after the last round, with the seconds that are left."""
-after_flush: list[Callable[[float], object]] = []
-"""Called after those, with what they left: what may hang must not keep anything from being sent."""
-in_haste: list[Callable[[float], object]] = []
-"""Called before `at_exit` where there is no time for all: they send the ends of operations."""
-at_last: list[Callable[[bool], None]] = []
-"""Called when the end of the process waits no longer; True unless the process may go on all the same. They are quick,
-take no lock for long, and never raise."""
-all_sent: list[Callable[[], bool]] = []
-"""Say whether what they were given was sent; they take no lock."""
-before_fork: list[Callable[[], None]] = []
-"""Called in a thread that forks, before it does; 50 ms at the most, all together."""
-after_fork: list[Callable[[], None]] = []
-"""Called in that thread after it."""
-in_child: list[Callable[[], None]] = []
-"""Called in a forked child, before any code of the user."""
-
-lag = Lag()
-loops: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The event loops on which operations started; the heartbeat asks how late they are."""
-
-parking = threading.Lock()
-"""Held by our threads while they may hold locks of the SDK; a fork waits for it, 50 ms at the most."""
-
 _lock = threading.RLock()
 _hooked = False
 _parked_by: int | None = None
@@ -77,12 +47,12 @@ def want() -> None:
     around = []
     here = context.running_here()
     while here is not None:
-        if here.operation is here and here._alive:
+        if here.operation is here and context.is_alive(here):
             around.append(here.operation)
         here = here._parent
     for operation in reversed(around):
         if not operation._seen_by_ticker:
-            operation._announce()
+            announce(operation)
     if registry.live or registry.pending:
         ensure()
 
@@ -96,7 +66,7 @@ def ensure() -> None:
     """Run the ticker, and hook into fork and exit."""
     _hook()
     with _lock:
-        if threads_allowed:
+        if process.threads_allowed:
             ticker.start()
 
 
@@ -119,8 +89,8 @@ def _hook() -> None:
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
         _begin_child()
 
 
@@ -150,16 +120,16 @@ def finish(timeout: float, interrupt: str | None = None) -> bool:
             registry.free(timeout / 8)
             for operation in registry.operations():
                 operation._finish(Status.INTERRUPTED, interrupt, None)
-        if not ticker.resting or registry.live or registry.changes or not threads_allowed:
+        if not ticker.resting or registry.live or registry.changes or not process.threads_allowed:
             ticker.hurries = True
             try:
                 ticker.round(sample=True)
             finally:
                 ticker.hurries = False
         learning.learning.finish(timeout / 8)
-        for call in tuple(at_exit):
+        for call in tuple(process.at_exit):
             call(max(0.0, deadline - clock.monotonic()))
-        for call in tuple(after_flush):
+        for call in tuple(process.after_flush):
             call(max(0.0, deadline - clock.monotonic()))
 
     return ticker.ask(last_round, timeout)
@@ -174,7 +144,7 @@ def finish_process(interrupt: str, *, final: bool = False) -> None:
     since = clock.monotonic()
     finish(max(0.1, EXIT_SECONDS - _waited), interrupt)
     _waited += clock.monotonic() - since
-    for call in tuple(at_last):
+    for call in tuple(process.at_last):
         call(final)
 
 
@@ -184,7 +154,7 @@ def hand_over(timeout: float) -> bool:
 
     def send() -> None:
         ticker.round()
-        for call in (*in_haste, *at_exit):
+        for call in (*process.in_haste, *process.at_exit):
             call(max(0.0, deadline - clock.monotonic()))
 
     return ticker.running and ticker.ask(send, timeout)
@@ -196,7 +166,7 @@ def _wake() -> None:
 
 def _all_sent() -> bool:
     """Whether all that was reported was sent."""
-    return not registry.changes and not parking.locked() and all(sent() for sent in tuple(all_sent))
+    return not registry.changes and not process.parking.locked() and all(sent() for sent in tuple(process.all_sent))
 
 
 termination = Termination(_wake, hand_over, _all_sent)
@@ -211,9 +181,9 @@ def _before_fork() -> None:
     _flush_children()
     termination.disarm()
     deadline = clock.monotonic() + FORK_WAIT
-    if parking.acquire(timeout=FORK_WAIT):
+    if process.parking.acquire(timeout=FORK_WAIT):
         _parked_by = threading.get_ident()
-    for call in tuple(before_fork):
+    for call in tuple(process.before_fork):
         call()
     registry.before_fork(max(0.0, deadline - clock.monotonic()))
 
@@ -221,33 +191,32 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     global _parked_by
     registry.after_fork_in_parent()
-    for call in tuple(after_fork):
+    for call in tuple(process.after_fork):
         call()
     if _parked_by == threading.get_ident():
         _parked_by = None
-        parking.release()
+        process.parking.release()
 
 
 def _after_fork_in_child() -> None:
-    global ticker, termination, lag, _lock, parking, _parked_by, _finalized, _waited
+    global ticker, termination, _lock, _parked_by, _finalized, _waited
     termination.close()
     termination = Termination(_wake, hand_over, _all_sent)
     hooks.on_end = hooks.nobody
-    lag = Lag()
-    _lock, parking = threading.RLock(), threading.Lock()
+    process.after_fork_in_child()
+    _lock = threading.RLock()
     _parked_by, _finalized, _waited = None, False, 0.0
-    loops.clear()
     learning.learning.after_fork_in_child()
     registry.after_fork_in_child()
     ticker = Ticker(ticker.interval, ticker.budget)
-    for call in tuple(in_child):
+    for call in tuple(process.in_child):
         try:
             call()
         except Exception:
             tell_once("a part of the telemetry could not be set up in a forked child; the job goes on")
 
 
-def _prepare(operation: Operation) -> None:
+def _prepare(operation: OperationState) -> None:
     """An operation starts while somebody wants events."""
     operation._place = here()
     termination.started()
@@ -257,7 +226,7 @@ def _prepare(operation: Operation) -> None:
     if asyncio is not None:
         loop = asyncio._get_running_loop()
         if loop is not None:
-            loops.add(loop)
+            process.loops.add(loop)
 
 
 _children_flush = False

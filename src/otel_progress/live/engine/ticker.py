@@ -18,29 +18,28 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock, semconv
 from otel_progress.live import hooks
 from otel_progress.live.branches import DEPTH, lines, loop_of, named_stall_after, touch_lanes
-from otel_progress.live.drops import drops
-from otel_progress.live.engine import learning, limits, watchdog
-from otel_progress.live.engine.parallel import Judged, examine, kept
+from otel_progress.live.engine import learning, limits, process, watchdog
+from otel_progress.live.engine.branch_verdicts import Judged, examine, kept
+from otel_progress.live.engine.loops import loops_of
 from otel_progress.live.engine.sampling import sample as look_at
-from otel_progress.live.guard import tell_once
+from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import Change, registry
-from otel_progress.live.running import around, innermost
-from otel_progress.live.trail import follow
+from otel_progress.live.running import around, host_of, innermost, parent_of
+from otel_progress.live.trail import follow, keep
 from otel_progress.model.health import STUCK, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
 
 if TYPE_CHECKING:
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import HandleState, OperationState
 
 ROUNDS: Final = 4
 """Rounds an interval."""
 SAMPLE_EVERY: Final = 3
 """Rounds from one sample of all counts to the next."""
 STAGE_EVENTS: Final = 50.0
-"""Stage events a second of one operation; more are folded into the snapshots."""
+"""StageState events a second of one operation; more are folded into the snapshots."""
 SOON: Final = 10.0
 """Whose limit may be reached within so many seconds is looked at in each round, and so are those that may loop."""
 SOON_MOST: Final = 500
@@ -70,15 +69,15 @@ class Ticker:
         self._rounds = 0
         self._looked_at = FOREVER
         self._stalls = 0
-        self._soon: list[weakref.ref[Operation]] = []
-        self._waiting: dict[Operation, int] = {}
+        self._soon: list[weakref.ref[OperationState]] = []
+        self._waiting: dict[OperationState, int] = {}
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.hurries = False
         """Whether the process ends: what matters most has to go first."""
         self._woken = False
         self._wake_at = 0.0
-        self._snapshots: dict[Operation, Snapshot] = {}
+        self._snapshots: dict[OperationState, Snapshot] = {}
 
     # -- the thread
 
@@ -167,9 +166,7 @@ class Ticker:
 
     def round(self, *, sample: bool = False) -> None:
         """Look once; `sample` reads the counts even when it is not their turn."""
-        from otel_progress.live.engine import runtime
-
-        with runtime.parking:
+        with process.parking:
             self._round(sample)
 
     def _round(self, sample: bool) -> None:
@@ -252,7 +249,7 @@ class Ticker:
             return
         self._emit(event, operation, node, when, attributes)
 
-    def _may_tell_stage(self, operation: Operation, now: float) -> bool:
+    def _may_tell_stage(self, operation: OperationState, now: float) -> bool:
         tokens, then = operation._stage_tokens or (STAGE_EVENTS, now)
         tokens = min(STAGE_EVENTS, tokens + (now - then) * STAGE_EVENTS)
         operation._stage_tokens = (tokens - 1 if tokens >= 1 else tokens, now)
@@ -267,11 +264,11 @@ class Ticker:
         found = (operation for operation in operations if operation._check_at < soon or _may_loop(operation))
         self._soon = [weakref.ref(operation) for operation in islice(found, SOON_MOST)]
 
-    def _soon_due(self) -> list[Operation]:
+    def _soon_due(self) -> list[OperationState]:
         """Those whose limit may be reached before all are looked at again, or that may loop."""
         return [operation for ref in self._soon if (operation := ref()) is not None]
 
-    def _sample(self, operations: list[Operation], now: float) -> None:
+    def _sample(self, operations: list[OperationState], now: float) -> None:
         waiting, number, skipped = self._waiting, self._rounds, 0
         for operation in operations:
             try:
@@ -296,17 +293,17 @@ class Ticker:
         if skipped:
             drops.add(semconv.DROP_BUDGET, skipped)
 
-    def _wait_with_parents(self, operation: Operation) -> None:
+    def _wait_with_parents(self, operation: OperationState) -> None:
         """What moved moves those that it is a part of: they have an update to tell, too."""
         if operation._parent is None and operation._opts.parent is None:
             return
-        parent = operation._parent_here() if operation._host() is not None else None
+        parent = parent_of(operation) if host_of(operation) is not None else None
         depth = 0
         while parent is not None and depth < DEPTH and not parent._status.final:
             self._waiting.setdefault(parent, self._rounds)
-            parent, depth = parent._parent_here() if parent._host() is not None else None, depth + 1
+            parent, depth = parent_of(parent) if host_of(parent) is not None else None, depth + 1
 
-    def _judge(self, operation: Operation, now: float) -> None:
+    def _judge(self, operation: OperationState, now: float) -> None:
         """Compare the verdict with the last one; each branch that gets stuck, and each other change, is told once."""
         if operation._status is not Status.RUNNING:
             return
@@ -349,9 +346,9 @@ class Ticker:
             for tell in tuple(hooks.verdicts):
                 _safely(tell, operation, before, verdict.health, seen)
 
-    def _tell_parent(self, operation: Operation) -> None:
+    def _tell_parent(self, operation: OperationState) -> None:
         """The verdict on a child changed: that on its parent may change, too."""
-        parent = operation._parent_here()
+        parent = parent_of(operation)
         if parent is not None:
             parent._check_at = 0.0
 
@@ -364,9 +361,7 @@ class Ticker:
                 operation._late = True
                 self._emit(semconv.UPDATED, operation, operation, clock.time_ns(), EMPTY)
 
-    def _change(self, event: str, operation: Operation, judged: Judged, attributes: Attributes) -> None:
-        from otel_progress.live.trail import keep
-
+    def _change(self, event: str, operation: OperationState, judged: Judged, attributes: Attributes) -> None:
         self._snapshots.pop(operation, None)  # it was made before the evidence was there
         when = clock.time_ns()
         node = judged.line.node
@@ -404,7 +399,7 @@ class Ticker:
             del waiting[operation]
             _safely(self._pay_one, operation)
 
-    def _pay_one(self, operation: Operation) -> None:
+    def _pay_one(self, operation: OperationState) -> None:
         queue = operation._rationed
         if queue:
             event, _, node, when, attributes = queue.popleft()
@@ -418,7 +413,7 @@ class Ticker:
             self._emit(semconv.UPDATED, operation, innermost(operation), when, EMPTY)
             follow(operation, self._snapshots[operation], when)
 
-    def _pay_all(self, operation: Operation) -> None:
+    def _pay_all(self, operation: OperationState) -> None:
         """Before the end of an operation, pass on what still waits of it, as far as the budget goes."""
         self._waiting.pop(operation, None)
         queue, operation._rationed = operation._rationed, None
@@ -431,7 +426,7 @@ class Ticker:
 
     # -- events
 
-    def _snapshot(self, operation: Operation) -> Snapshot:
+    def _snapshot(self, operation: OperationState) -> Snapshot:
         snapshot = self._snapshots.get(operation)
         if snapshot is None:
             operation._sequence += 1
@@ -444,7 +439,9 @@ class Ticker:
             operation._sequence += 1
         return snapshot
 
-    def _emit(self, event: str, operation: Operation, node: Handle, when: int, attributes: Attributes) -> None:
+    def _emit(
+        self, event: str, operation: OperationState, node: HandleState, when: int, attributes: Attributes
+    ) -> None:
         snapshot = self._snapshot(operation)
         told = Event(event, when, snapshot, operation._sequence, node._path, attributes)
         for sink in tuple(hooks.sinks):
@@ -465,10 +462,10 @@ def _safely(call: Callable[..., None], *args: Any) -> None:
         tell_once(f"{getattr(call, '__qualname__', call)!s} failed; the job goes on")
 
 
-def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> None:
+def _note_stage(event: str, operation: OperationState, stage: HandleState, now: float) -> None:
     """What a stage's start or end says of loops around it, and its end of healthy ones."""
     for node in around(stage)[1:]:
-        loops = node._with_loops(now)
+        loops = loops_of(node, now)
         if event == semconv.STAGE_STARTED:
             loops.stage_started(stage, now)
         else:
@@ -479,13 +476,13 @@ def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> 
         touch_lanes(stage._parent, stage._place, now)
 
 
-def _may_loop(operation: Operation) -> bool:
+def _may_loop(operation: OperationState) -> bool:
     """Whether it names its steps, or how often one may come."""
     loops = operation._loops
     return loops is not None and (loops.steps is not None or operation._opts.loop_after is not None)
 
 
-def _may_be_released(operation: Operation) -> bool:
+def _may_be_released(operation: OperationState) -> bool:
     """Whether a branch that is stuck began to move again, or to loop no longer, or a child did."""
     return any(
         trouble.again is not None or trouble.health is Health.LOOPING
@@ -493,7 +490,7 @@ def _may_be_released(operation: Operation) -> bool:
     )
 
 
-def _postponed(operation: Operation, now: float) -> bool:
+def _postponed(operation: OperationState, now: float) -> bool:
     """Whether no limit can be reached yet, as it moved since the last look; then it is looked at later."""
     options = operation._opts
     if options.slow_after is None:
@@ -520,7 +517,7 @@ def _postponed(operation: Operation, now: float) -> bool:
     return operation._check_at > now
 
 
-def _next_check(operation: Operation, found: list[Judged], health: Health, now: float) -> float:
+def _next_check(operation: OperationState, found: list[Judged], health: Health, now: float) -> float:
     """The monotonic time at which the verdict may change if nothing moves."""
     due = [now + 60.0] if health in STUCK else [FOREVER]  # one that is stuck is looked at sooner when it moves
     for line, branch, verdict, _ in found:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import semconv
 from otel_progress.live.branches import Line, key_of, lines, loop_of, open_lanes, who_loops
 from otel_progress.live.diagnosis import call_stack, vitals
-from otel_progress.live.engine import commands
+from otel_progress.live.engine import commands, process
+from otel_progress.live.engine.troubles import ended_at, follows, is_next, label_of
 from otel_progress.live.guard import tell_once
+from otel_progress.live.state import Movement, Trouble
 from otel_progress.model.health import STUCK, hold
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Value
@@ -16,10 +18,10 @@ from otel_progress.model.values import Attributes, Value
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from otel_progress.live.diagnosis.call_stack import Place, Where
-    from otel_progress.live.engine.parallel import Judged
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.diagnosis.call_stack import Where
+    from otel_progress.live.diagnosis.places import Place
+    from otel_progress.live.engine.branch_verdicts import Judged
+    from otel_progress.live.state import HandleState, OperationState
 
 
 MOVES: Final = 3
@@ -30,57 +32,7 @@ TOLD: Final = 16
 """Branches that one event names."""
 
 
-class Trouble:
-    """A branch that is stuck: since when, where, and how it moves again."""
-
-    __slots__ = (
-        "again",
-        "eased",
-        "found_at",
-        "gone_at",
-        "health",
-        "hold",
-        "label",
-        "loops",
-        "since",
-        "told_at",
-        "where",
-    )
-
-    def __init__(self, health: Health, since: float, now: float, label: str, hold: float) -> None:
-        """It is silent or looping, without progress since a monotonic time; it needs to be over for `hold` seconds."""
-        self.label = label
-        self.hold = hold
-        self.gone_at: float | None = None
-        self.health = health
-        self.since = since
-        self.found_at = self.told_at = now
-        self.again: Again | None = None
-        self.eased = False
-        """Whether its stage was over at a look: the next one of that path is stuck at its own limit, not before."""
-        self.where: Where | None = None
-        self.loops: Handle | None = None
-        """Who repeats something: itself, or what is around it."""
-
-    @property
-    def shown(self) -> Health:
-        """What is said of its branch: stuck until it has moved for long enough, but not again without new evidence."""
-        return Health.PROGRESSING if self.eased else self.health
-
-
-class Again:
-    """How one that was stuck moves again: since when, how often, and since when it was never idle for long."""
-
-    __slots__ = ("calm", "last", "moves", "since")
-
-    def __init__(self, moved_at: float, moves: int = 1) -> None:
-        """It moved at this monotonic time, for the first time; no move where its stage only ended."""
-        self.since = self.last = moved_at
-        self.calm: float | None = moved_at
-        self.moves = moves
-
-
-def look(operation: Operation, now: float) -> bool:
+def look(operation: OperationState, now: float) -> bool:
     """Take note of what repeats, or spends; whether that began or ended a loop anywhere."""
     changed = False
     for node in (operation, *(operation._running or ())):
@@ -93,7 +45,7 @@ def look(operation: Operation, now: float) -> bool:
     return changed
 
 
-def release(operation: Operation, now: float) -> float | None:
+def release(operation: OperationState, now: float) -> float | None:
     """Let go of branches that are gone, or have moved for long enough; since when the last of them moves."""
     troubles = operation._troubles
     if not troubles:
@@ -148,7 +100,7 @@ def _goes_on(
     if found is None:
         trouble.eased = True
         gone_at = trouble.gone_at = trouble.gone_at or now
-        found = next((line for line in free if _is_next(line, trouble, ended_at(key) or gone_at - SOON)), None)
+        found = next((line for line in free if is_next(line, trouble, ended_at(key) or gone_at - SOON)), None)
     if found is not None:
         trouble.gone_at = None
         if trouble.again is not None and not trouble.again.moves:
@@ -156,40 +108,16 @@ def _goes_on(
     return found
 
 
-def follows(line: Line, key: object, trouble: Trouble) -> bool:
-    """Whether a branch is the next stage at the place of one that was stuck and ended since the last look."""
-    ended = ended_at(key)
-    if ended is None or trouble.gone_at is not None or not _is_next(line, trouble, ended):
-        return False
-    place = key_of(line.node._place)
-    return place is not None and place == key_of(key._place)  # type: ignore[attr-defined]
-
-
 def _same_loop(line: Line, trouble: Trouble) -> bool:
     """Whether a branch is part of the loop that is told already: it goes on between its stages, too."""
     return trouble.loops is not None and line.child is None and who_loops(line.node) is trouble.loops
 
 
-def ended_at(key: object) -> float | None:
-    """When the stage ended that a trouble is held under (s, monotonic); None while it runs, and of what is no stage."""
-    return getattr(key, "_ended", None)
-
-
-def _is_next(line: Line, trouble: Trouble, after: float) -> bool:
-    started = line.node._started or 0.0
-    return line.child is None and started >= after and label_of(line) == trouble.label
-
-
-def _again(trouble: Trouble, now: float) -> Again:
+def _again(trouble: Trouble, now: float) -> Movement:
     """How one moves again whose stage is over: from its end on, unless another stage follows."""
     if trouble.again is None:
-        trouble.again = Again(now, moves=0)
+        trouble.again = Movement(now, moves=0)
     return trouble.again
-
-
-def label_of(line: Line) -> str:
-    """The path of the stage in which a branch runs, or nothing."""
-    return "" if line.node is line.node.operation else line.node._path or line.node.name
 
 
 def _released(line: Line, trouble: Trouble, now: float) -> bool:
@@ -215,7 +143,7 @@ def _released(line: Line, trouble: Trouble, now: float) -> bool:
     if again is None:
         if line.moved_at <= trouble.since:
             return False
-        again = trouble.again = Again(line.moved_at)
+        again = trouble.again = Movement(line.moved_at)
     elif line.moved_at != again.last:
         again.last = line.moved_at
         again.moves += 1
@@ -235,18 +163,16 @@ def _stuck_again(trouble: Trouble, line: Line) -> None:
         trouble.eased, trouble.where = False, _where(line, ())
 
 
-def stalled(operation: Operation, judged: list[Judged], now: float) -> Attributes:
+def stalled(operation: OperationState, judged: list[Judged], now: float) -> Attributes:
     """Branches are stuck from now on, the worst first: what goes with the event."""
-    from otel_progress.live.engine import runtime
-
     troubles = operation._troubles
     if troubles is None:
         troubles = operation._troubles = {}
     blocked: Collection[Any] = ()
     about: dict[str, Value] = {semconv.HEALTH_REASON: judged[0].verdict.reason or ""}
     try:
-        about |= _vitals(runtime.lag.worst(runtime.loops))
-        blocked = runtime.lag.blocked()
+        about |= _vitals(process.lag.worst(process.loops))
+        blocked = process.lag.blocked()
     except Exception:
         tell_once("how the process is could not be found; that an operation is stuck is told")
     for line, _, verdict, _ in judged:
@@ -266,7 +192,7 @@ def stalled(operation: Operation, judged: list[Judged], now: float) -> Attribute
     return Attributes(about)
 
 
-def renamed(operation: Operation, judged: list[Judged], now: float) -> bool:
+def renamed(operation: OperationState, judged: list[Judged], now: float) -> bool:
     """Whether the trouble of a branch goes on under another name; its evidence is taken anew."""
     troubles = operation._troubles or {}
     changed = False
@@ -279,7 +205,7 @@ def renamed(operation: Operation, judged: list[Judged], now: float) -> bool:
     return changed
 
 
-def recovered(operation: Operation, moved_at: float | None, now: float) -> Attributes:
+def recovered(operation: OperationState, moved_at: float | None, now: float) -> Attributes:
     """No branch is stuck any more: what goes with the event."""
     since = operation._stalled_at or now
     until = moved_at if moved_at is not None and moved_at > since else now
@@ -287,7 +213,7 @@ def recovered(operation: Operation, moved_at: float | None, now: float) -> Attri
     return Attributes({semconv.STALL_DURATION: max(0.0, until - since)})
 
 
-def closed(operation: Operation) -> Attributes | None:
+def closed(operation: OperationState) -> Attributes | None:
     """One that was stuck completed before a recovery was told: what goes with it; None of others."""
     if operation._stalled_at is None or operation._status is not Status.COMPLETED:
         return None
@@ -298,7 +224,7 @@ def closed(operation: Operation) -> Attributes | None:
     return recovered(operation, max(again, default=ended), ended)
 
 
-def ask_to_stop(operation: Operation, reason: str) -> None:
+def ask_to_stop(operation: OperationState, reason: str) -> None:
     """Ask the work to cancel; its task only where it is still stuck when its event loop comes to it."""
     commands.stop(operation, reason, still=lambda operation: operation._stalled_at is not None)
 
@@ -320,7 +246,7 @@ def _places(line: Line) -> Iterator[Place]:
         yield line.lane.place
         return
     seen: list[Place] = []  # no set: a reference to a task that is gone has no hash
-    node: Handle | None = line.node
+    node: HandleState | None = line.node
     while node is not None:
         known = node._context is not None and key_of(node._place) is not None
         for place in (*(node._carried or ()), *(lane.place for lane in open_lanes(node).values()), node._place):

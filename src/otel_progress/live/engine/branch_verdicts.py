@@ -7,19 +7,17 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_progress.live.branches import DEPTH, Line, children, find_wait, lines, loop_of, only_line, stall_after
-from otel_progress.live.engine import watchdog
+from otel_progress.live.branches import DEPTH, Line, find_wait, lines, loop_of, only_line, stall_after
 from otel_progress.live.engine.limits import stall_limit
-from otel_progress.live.running import innermost
+from otel_progress.live.engine.troubles import follows
+from otel_progress.live.running import children, innermost
 from otel_progress.model.health import STUCK, judge_branch, rank
 from otel_progress.model.snapshot import Branch
 from otel_progress.model.status import Health
 
 if TYPE_CHECKING:
     from otel_progress.live.diagnosis.places import Place
-    from otel_progress.live.engine.watchdog import Trouble
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import HandleState, OperationState, Trouble
     from otel_progress.model.health import Verdict
 
 MOST: Final = 16
@@ -57,14 +55,14 @@ def kept(judged: Judged) -> Judged:
 class Seen(NamedTuple):
     """What a snapshot says of the branches."""
 
-    node: Handle
+    node: HandleState
     troubled: bool
     waiting: bool
     shown: dict[str, Any]
     branches: tuple[Branch, ...] = ()
 
 
-def examine(operation: Operation, now: float) -> list[Judged]:
+def examine(operation: OperationState, now: float) -> list[Judged]:
     """All branches of an operation with their verdicts, the worst first."""
     found = []
     for line in lines(operation):
@@ -75,7 +73,7 @@ def examine(operation: Operation, now: float) -> list[Judged]:
     return found
 
 
-def _calm(operation: Operation, now: float) -> Line | None:
+def _calm(operation: OperationState, now: float) -> Line | None:
     """The only branch of an operation, where it plainly moves: no wait, no loop, no trouble, its limit not reached.
 
     Most looks end here. The verdict on it is progressing, as `examine` finds it.
@@ -87,7 +85,7 @@ def _calm(operation: Operation, now: float) -> Line | None:
     return line if limit is None or now - line.moved_at < limit else None
 
 
-def see(operation: Operation, now: float) -> Seen:
+def see(operation: OperationState, now: float) -> Seen:
     """What the snapshot of an operation says of its branches at a monotonic time."""
     calm = _calm(operation, now)
     if calm is not None:
@@ -113,7 +111,7 @@ def see(operation: Operation, now: float) -> Seen:
     return Seen(line.node, troubled, waiting, _shown(operation, worst), told)
 
 
-def _shown(operation: Operation, judged: Judged) -> dict[str, Any]:
+def _shown(operation: OperationState, judged: Judged) -> dict[str, Any]:
     """The branch that speaks for the operation, as the fields of its snapshot."""
     branch = judged.branch
     trouble = _trouble(operation, judged.line)
@@ -144,11 +142,11 @@ class Figures(NamedTuple):
     idle: float
     stall_after: float | None
     wait_remaining: float | None
-    node: Handle
+    node: HandleState
     stuck_at: str | None
 
 
-def figures(operation: Operation, now: float) -> Figures:
+def figures(operation: OperationState, now: float) -> Figures:
     """The figures of the worst branch that is no child, and of the wait that is due first (all in seconds)."""
     calm = _calm(operation, now)
     if calm is not None:
@@ -176,7 +174,7 @@ def _told(judged: Judged) -> Branch:
     return replace(judged.branch, health=verdict.health, reason=reason)
 
 
-def _value(operation: Operation, line: Line, now: float) -> Branch:
+def _value(operation: OperationState, line: Line, now: float) -> Branch:
     node = line.node
     path = None if node is operation else node._path
     if line.child is not None:
@@ -198,7 +196,7 @@ def _value(operation: Operation, line: Line, now: float) -> Branch:
     )
 
 
-def _child(child: Operation, path: str | None, now: float, depth: int = 0) -> Branch:
+def _child(child: OperationState, path: str | None, now: float, depth: int = 0) -> Branch:
     """The branch that waits for a child, which is as well as that child was at the last look at it."""
     worst = child._worst
     if worst is None or child._health is Health.PROGRESSING:
@@ -220,7 +218,7 @@ def _child(child: Operation, path: str | None, now: float, depth: int = 0) -> Br
     )
 
 
-def _now(child: Operation, worst: Judged, now: float, depth: int) -> Branch:
+def _now(child: OperationState, worst: Judged, now: float, depth: int) -> Branch:
     """The branch that spoke for a child at the last look at it, as it is now."""
     below = worst.branch.child
     if below is None:
@@ -229,7 +227,7 @@ def _now(child: Operation, worst: Judged, now: float, depth: int) -> Branch:
     return worst.branch if found is None else _child(found, worst.branch.path, now, depth + 1)
 
 
-def _trouble(operation: Operation, line: Line) -> Trouble | None:
+def _trouble(operation: OperationState, line: Line) -> Trouble | None:
     """What a branch is in, or was left by the stage before it; the next look hands that over."""
     troubles = operation._troubles
     if not troubles or operation._ended is not None:
@@ -237,10 +235,10 @@ def _trouble(operation: Operation, line: Line) -> Trouble | None:
     found = troubles.get(line.key)
     if found is not None:
         return found
-    return next((trouble for key, trouble in tuple(troubles.items()) if watchdog.follows(line, key, trouble)), None)
+    return next((trouble for key, trouble in tuple(troubles.items()) if follows(line, key, trouble)), None)
 
 
-def _told_at(operation: Operation, line: Line, verdict: Verdict) -> float:
+def _told_at(operation: OperationState, line: Line, verdict: Verdict) -> float:
     if verdict.health not in STUCK:
         return 0.0
     trouble = _trouble(operation, line)

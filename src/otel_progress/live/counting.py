@@ -1,0 +1,135 @@
+"""What a handle itself counted: by `advance`, `update`, `record` and its `track` loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import semconv
+from otel_progress.live import misuse
+from otel_progress.live.guard import drops
+from otel_progress.model import values
+
+if TYPE_CHECKING:
+    from otel_progress.live.state import HandleState
+    from otel_progress.model.values import Number
+
+_NO_COUNTS: Final[Mapping[str, Number]] = {}
+
+
+def plain_advanced(node: HandleState) -> Number:
+    """What `advance` summed up, as a finite number."""
+    raw, sound = node._advanced, node._sound
+    if type(raw) is int:
+        if raw > values.INT_MAX:
+            drops.add(semconv.DROP_VALUE)
+            raw = node._advanced = values.INT_MAX
+        if raw < sound:
+            _fell(node, sound, raw)
+        node._sound = raw
+        return raw
+    if raw is node._sound_raw:
+        return sound  # type: ignore[no-any-return]
+    known = values.number(raw, drops)
+    if getattr(raw, "itemsize", 8) < 8:
+        _narrow(node, raw)
+    if known is None:
+        _fell(node, sound, raw)
+        known = node._advanced = sound  # what it was before something came that is no number
+    elif known < sound:
+        _fell(node, sound, known)
+    node._sound, node._sound_raw = known, raw
+    return known
+
+
+def _fell(node: HandleState, before: object, now: object) -> None:
+    """Say once that `advance` took something away; the call itself is too quick to look."""
+    misuse.warn_of(
+        "fell",
+        f"{node.operation.name}/{node._path or ''}",
+        "the count of %s %r went from %s to %s: advance() takes numbers of at least 0; update(completed=) sets a count",
+        node._kind,
+        node.name,
+        values.shown(before),
+        values.shown(now),
+    )
+
+
+def _narrow(node: HandleState, raw: object) -> None:
+    """Say once that sums of this kind of number wrap around."""
+    misuse.warn_of(
+        "narrow",
+        f"{node.operation.name}/{node._path or ''}",
+        "%s %r counts in %s, whose sums lose what does not fit; call advance(int(n)) or advance(float(n))",
+        node._kind,
+        node.name,
+        type(raw).__name__,
+    )
+
+
+def begin_in(node: HandleState, outer: HandleState) -> None:
+    """Remember what the handle around it had counted, and what had ended there, when it began."""
+    node._began = outer._advanced, outer._base, 0 if outer._nested is None else outer._nested.ended
+
+
+def counted(node: HandleState) -> Number:
+    """The own count: at least 0, within 64 bits."""
+    return max(0, min(node._base + plain_advanced(node), values.INT_MAX))
+
+
+def has_counted(node: HandleState) -> bool:
+    """Whether it counted units by itself: by `advance`, `update(completed=)` or `record`."""
+    return node._said_done or bool(plain_advanced(node)) or bool(node._recorded)
+
+
+def _lane_counts(node: HandleState) -> dict[str | None, tuple[Number, Number | None]]:
+    """Completed and total of the lanes, by unit; nested ones under None."""
+    counts: dict[str | None, tuple[Number, Number | None]] = {}
+    if node._more is not None:
+        counts.update(node._more.sums)
+    for lane in list(node._lanes or ()):
+        key = None if lane.nested else lane.unit or node._unit
+        done, total = counts.get(key, (0, 0))
+        size = lane.total
+        counts[key] = (done + lane.completed, None if total is None or size is None else total + size)
+    return counts
+
+
+def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mapping[str, Number]]:
+    """What it counted by itself: completed (None where nothing was), total, and the counts in other units."""
+    total, more = node._total, node._more
+    done: Number | None = None
+    others = _NO_COUNTS if more is None or not more.units else dict(more.units)
+    if node._lanes is not None:
+        lanes = _lane_counts(node)
+        in_unit = lanes.pop(node._unit, None)
+        lanes.pop(None, None)
+        if lanes:
+            others = dict(others)
+            for unit, (amount, _) in lanes.items():
+                others[unit] = others.get(unit, 0) + amount  # type: ignore[index, arg-type]
+        if in_unit is not None and not node._own:
+            done, total = in_unit[0], in_unit[1] if total is None else total
+    if node._said_done or plain_advanced(node):
+        return counted(node), node._total, others
+    if done is None and node._recorded and node._ratio is None and node._lanes is None:
+        done = node._recorded
+    elif done is None and node._own and node._ratio is None and node._lanes is not None:
+        done = 0  # it said how much there is, and so rules over its loops
+    return done, total, others
+
+
+def life(node: HandleState) -> Any:
+    """A value that changes with each completed unit, in any unit and at any depth."""
+    advanced = node._advanced
+    units = (advanced if type(advanced) is int else plain_advanced(node)) + node._bumps
+    if node._lanes:
+        units += sum(lane.completed for lane in list(node._lanes))
+    more = node._more
+    if more is not None:
+        units += node._recorded
+        if more.sums:
+            units += sum(done for done, _ in more.sums.values())
+        if more.units:
+            units += sum(tuple(more.units.values()))
+    return units

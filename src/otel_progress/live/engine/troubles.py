@@ -1,0 +1,36 @@
+"""Which branch continues a stuck one: a stage of the same path that starts where the other ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_progress.live.branches import key_of
+
+if TYPE_CHECKING:
+    from otel_progress.live.branches import Line
+    from otel_progress.live.state import Trouble
+
+
+def follows(line: Line, key: object, trouble: Trouble) -> bool:
+    """Whether a branch is the next stage at the place of one that was stuck and ended since the last look."""
+    ended = ended_at(key)
+    if ended is None or trouble.gone_at is not None or not is_next(line, trouble, ended):
+        return False
+    place = key_of(line.node._place)
+    return place is not None and place == key_of(key._place)  # type: ignore[attr-defined]
+
+
+def ended_at(key: object) -> float | None:
+    """When the stage ended that a trouble is held under (s, monotonic); None while it runs, and of what is no stage."""
+    return getattr(key, "_ended", None)
+
+
+def is_next(line: Line, trouble: Trouble, after: float) -> bool:
+    """Whether a branch is of the same path, and started after a monotonic time."""
+    started = line.node._started or 0.0
+    return line.child is None and started >= after and label_of(line) == trouble.label
+
+
+def label_of(line: Line) -> str:
+    """The path of the stage in which a branch runs, or nothing."""
+    return "" if line.node is line.node.operation else line.node._path or line.node.name

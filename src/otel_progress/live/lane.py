@@ -1,0 +1,286 @@
+"""The hot path: counting what a loop does without running a line of Python in it.
+
+`track` hands the loop an iterator whose `__next__` is inherited from `itertools` and written in C. How
+far the loop is, the ticker reads from outside: the length hint of the inner iterator tells how many
+items are left. The end of the items is seen because `chain` asks the lane, as its second iterable, for
+more; a loop that is left early drops its iterator, whose `__del__` says so. Both hooks only set
+fields of the lane: a `__del__` may run at any line, even while a lock of ours is held.
+
+A loop is stopped from outside by giving its iterator another class, whose `__next__` raises: the interpreter looks
+`__next__` up for each item, so a loop that nobody stops pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import sys
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+from otel_progress.errors import OperationCancelled
+
+if TYPE_CHECKING:
+    from otel_progress.live.diagnosis.places import Place
+
+T = TypeVar("T")
+_MANY: Final = sys.maxsize
+_NOTHING: Final = iter(())
+_POSITIONED: Final = frozenset({list, tuple, range})
+"""Types whose own iterator tells its position, whatever the loop does to them."""
+
+
+class Request:
+    """A request to stop that came from outside, and whether a loop has raised it already."""
+
+    __slots__ = ("text", "told")
+
+    def __init__(self, text: str) -> None:
+        """With the text of the error."""
+        self.text = text
+        self.told = False
+
+    def error(self) -> OperationCancelled:
+        """The error that a loop raises; loops that are opened later, to clean up, run to their end."""
+        self.told = True
+        return OperationCancelled(self.text)
+
+
+class Lane:
+    """One loop over one iterable: how many items it handed out, and whether it is over.
+
+    `total` is its length or None, `unit` what it counts (None: the unit of its stage), `nested` whether it
+    runs inside another lane of the same thread and task. `named` tells that somebody gave the total, `desc` what the
+    loop does in words, and `over` the message of the stage that it stands over.
+    """
+
+    __slots__ = (
+        *("_length", "_loop", "_source", "before", "calls", "closed", "desc", "ended", "moved_at", "named", "nested"),
+        *("over", "place", "request", "seen", "unit"),
+    )
+
+    def __init__(self, total: int | None, unit: str | None, place: Place, nested: bool, now: float = 0.0) -> None:
+        """Open a lane at a place (thread and task), at a monotonic time."""
+        self.moved_at = self.before = now
+        self.seen = 0
+        self._length = total
+        self.unit = unit
+        self.place = place
+        self.nested = nested
+        self.ended = False
+        self.closed = False
+        self.calls = 0
+        self.named = False
+        self.desc: str | None = None
+        self.over: str | None = None
+        self._source: Any = None
+        self._loop: weakref.ref[Any] | None = None
+        self.request: Request | None = None
+
+    def begun(self, loop: Any) -> None:
+        """The iterator that the loop has from now on."""
+        self._loop = weakref.ref(loop)
+        if self.request is not None:
+            self.stop(self.request)
+
+    def stop(self, request: Request) -> None:
+        """Make the loop raise at its next item, which stays in its source; from any thread."""
+        self.request = request
+        loop = None if self._loop is None else self._loop()
+        if loop is not None and not self.closed:
+            loop.__class__ = _STOPPED.get(type(loop), type(loop))
+
+    def __iter__(self) -> Iterator[Any]:
+        """Asked for more after the last item: note the end, and have nothing."""
+        self.finish()
+        return _NOTHING
+
+    def finish(self) -> None:
+        """All items were taken."""
+        if not self.closed:
+            self.ended = True
+            self.close()
+
+    def close(self) -> None:
+        """No more items count: keep what was counted, and let the source go."""
+        if not self.closed:
+            self.calls, self._length = self._handed(), self.total
+            self._source = None
+            self.closed = True
+
+    @property
+    def total(self) -> int | None:
+        """The items there are in all, or None where that is not known; of a closed lane those that it took."""
+        source = self._source
+        if type(source) is tuple and not self.named:
+            return len(source[0])  # a list may grow while the loop runs
+        if self._length is None and self.closed:
+            return self.completed
+        return self._length
+
+    @property
+    def completed(self) -> int:
+        """The items handed out, less the one in hand."""
+        handed = self._handed()
+        return handed if self.ended or not handed else handed - 1
+
+    def _handed(self) -> int:
+        source = self._source
+        if source is None:
+            return self.calls
+        if type(source) is tuple:
+            items, rest = source
+            return len(items) if self.ended else len(items) - operator.length_hint(rest)
+        return _MANY - operator.length_hint(source)
+
+
+if TYPE_CHECKING:
+    _Compress = itertools.compress[T]
+else:
+    _Compress = itertools.compress
+
+
+# The slots stand in a base of their own: only then may an iterator change from one class to the other.
+class _PositionedBase(itertools.chain[T]):
+    __slots__ = ("__weakref__", "_lane")
+    _lane: Lane
+
+    def __del__(self) -> None:
+        self._lane.close()
+
+
+class _Positioned(_PositionedBase[T]):
+    """A loop over a list, tuple or range."""
+
+    __slots__ = ()
+
+
+class _CountedBase(_Compress):  # type: ignore[type-arg]
+    __slots__ = ("__weakref__", "_lane")
+    _lane: Lane
+
+    def __del__(self) -> None:
+        self._lane.close()
+
+
+class _Counted(_CountedBase):
+    """A loop over anything else."""
+
+    __slots__ = ()
+
+
+class _PlainBase(Iterator[T]):
+    __slots__ = ("__weakref__", "_lane", "_next")
+
+    def __init__(self, iterable: Iterable[T], lane: Lane) -> None:
+        self._lane = lane
+        self._next = iter(iterable).__next__
+
+    def __del__(self) -> None:
+        self._lane.close()
+
+
+class _Plain(_PlainBase[T]):
+    """The same for interpreters whose `itertools` can't be read from outside."""
+
+    __slots__ = ()
+
+    def __next__(self) -> T:
+        try:
+            item = self._next()
+        except StopIteration:
+            self._lane.finish()
+            raise
+        if not self._lane.closed:
+            self._lane.calls += 1
+        return item
+
+
+def loop(iterable: Iterable[T], lane: Lane) -> Iterator[T]:
+    """An iterator over the iterable that the lane can be read from."""
+    if sys.implementation.name != "cpython":
+        plain = _Plain(iterable, lane)
+        lane.begun(plain)
+        return plain
+    if type(iterable) in _POSITIONED:
+        rest = iter(iterable)
+        lane._source = (iterable, rest)
+        positioned = _Positioned(rest, lane)
+        positioned._lane = lane
+        lane.begun(positioned)
+        return positioned
+    lane._source = selectors = itertools.repeat(True, _MANY)
+    counted = _Counted(itertools.chain(iterable, lane), selectors)
+    counted._lane = lane
+    lane.begun(counted)
+    return counted
+
+
+class _AsyncBase(AsyncIterator[T]):
+    __slots__ = ("__weakref__", "_lane", "_next")
+
+    def __init__(self, iterable: AsyncIterable[T], lane: Lane) -> None:
+        self._lane = lane
+        self._next = iterable.__aiter__().__anext__
+
+    def __del__(self) -> None:
+        self._lane.close()
+
+
+class _AsyncLoop(_AsyncBase[T]):
+    """A loop over an async iterable: counts the calls, and passes on what it was asked for.
+
+    The call that finds the end is one more than the items, so the item in hand is always the last call.
+    """
+
+    __slots__ = ()
+
+    def __anext__(self) -> Any:
+        lane = self._lane
+        if not lane.closed:
+            lane.calls += 1
+        return self._next()
+
+
+def async_loop(iterable: AsyncIterable[T], lane: Lane) -> AsyncIterator[T]:
+    """An async iterator over the iterable that the lane can be read from."""
+    counted = _AsyncLoop(iterable, lane)
+    lane.begun(counted)
+    return counted
+
+
+# -- loops that were stopped
+
+
+def _raise(self: Any) -> NoReturn:
+    request: Request = self._lane.request
+    raise request.error()
+
+
+class _StoppedPositioned(_PositionedBase[T]):
+    __slots__ = ()
+    __next__ = _raise
+
+
+class _StoppedCounted(_CountedBase):
+    __slots__ = ()
+    __next__ = _raise
+
+
+class _StoppedPlain(_PlainBase[T]):
+    __slots__ = ()
+    __next__ = _raise
+
+
+class _StoppedAsync(_AsyncBase[T]):
+    __slots__ = ()
+    __anext__ = _raise
+
+
+_STOPPED: Final[dict[type, type]] = {
+    _Positioned: _StoppedPositioned,
+    _Counted: _StoppedCounted,
+    _Plain: _StoppedPlain,
+    _AsyncLoop: _StoppedAsync,
+}
