@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, InvalidState, ProgressError
@@ -16,7 +15,7 @@ from otel_progress.live.child_operations import adopt, let_go
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow, tell_once
 from otel_progress.live.handle import Handle, redact_options
 from otel_progress.live.outcome import ending, words
-from otel_progress.live.records import PLAIN, OperationOptions, Parent
+from otel_progress.live.records import PLAIN, UNSAID, OperationOptions, Parent, idle_limit
 from otel_progress.live.registry import registry
 from otel_progress.live.reporting import announce, report
 from otel_progress.live.running import parent_of
@@ -31,16 +30,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from otel_progress.model.plan import Plan, StagePlan
-
-UNSAID: Final[Any] = object()
-"""The default of `stall_after`: the limit is inherited, or learned."""
-
-
-def idle_limit(given: float | None, check: Callable[[str, float | None], float | None]) -> float | None:
-    """`stall_after` as options hold it: None if it was not given, infinity for `None`, which lets it idle."""
-    if given is UNSAID:
-        return None
-    return math.inf if given is None else check("stall_after", given)
 
 
 class OperationLife(Handle, OperationState):

@@ -6,11 +6,12 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from otel_progress.model import values
 from otel_progress.model.snapshot import Wait
 from otel_progress.model.values import EMPTY, Attributes, Number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_progress.live.diagnosis.places import Place
     from otel_progress.model.plan import Plan
 
@@ -63,6 +64,17 @@ class StageOptions(NamedTuple):
 
 PLAIN: Final = OperationOptions()
 PLAIN_STAGE: Final = StageOptions()
+
+
+UNSAID: Final[Any] = object()
+"""The default of `stall_after`: the limit is inherited, or learned."""
+
+
+def idle_limit(given: float | None, check: Callable[[str, float | None], float | None]) -> float | None:
+    """`stall_after` as options hold it: None if it was not given, infinity for `None`, which lets it idle."""
+    if given is UNSAID:
+        return None
+    return math.inf if given is None else check("stall_after", given)
 
 
 # -- counts
@@ -191,8 +203,3 @@ class Gaps:
         self.seconds = self.longest = self.between = self.waited = 0.0
         self.until: float | None = None
         self.count: Any = 0
-
-
-def clamp(count: Number) -> Number:
-    """A count within 0 and the largest 64-bit integer."""
-    return max(0, min(count, values.INT_MAX))

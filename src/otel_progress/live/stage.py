@@ -15,10 +15,9 @@ from otel_progress.live.diagnosis.places import here as this_place
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
 from otel_progress.live.handle import Handle, redact_options
 from otel_progress.live.nested_counts import leave
-from otel_progress.live.operation import UNSAID, idle_limit
 from otel_progress.live.outcome import ending, words
 from otel_progress.live.records import PLAIN as NO_OPTIONS
-from otel_progress.live.records import PLAIN_STAGE, StageOptions
+from otel_progress.live.records import PLAIN_STAGE, UNSAID, StageOptions, idle_limit
 from otel_progress.live.registry import CHANGES, registry
 from otel_progress.live.running import fold, touch
 from otel_progress.live.state import HandleState, OperationState, StageState

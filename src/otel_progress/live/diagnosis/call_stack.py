@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from otel_progress.live import packages, redaction
-from otel_progress.live.diagnosis import holders, tasks, trio_tasks
+from otel_progress.live import redaction
+from otel_progress.live.diagnosis import holders, packages, tasks, trio_tasks
 from otel_progress.live.diagnosis.awaits import Link, shown, source
 from otel_progress.live.diagnosis.event_loops import EventLoops
 from otel_progress.live.diagnosis.places import Place, current, here

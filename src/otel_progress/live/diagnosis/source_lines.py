@@ -13,7 +13,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
-from otel_progress.live import packages
+from otel_progress.live.diagnosis import packages
 
 LINE_LENGTH: Final = 120
 """Characters shown of a source line, and of a file's name."""
