@@ -206,8 +206,8 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         hooks.on_tick,
         process.at_exit,
         process.in_child,
-        listeners._all,
-        listeners._verdicts,
+        listeners.to_all,
+        listeners.to_all_verdicts,
     )
     go_on = runtime.ticker.park()
     kept = [list(items) for items in lists]

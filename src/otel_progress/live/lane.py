@@ -56,7 +56,7 @@ class Lane:
     """
 
     __slots__ = (
-        *("_length", "_loop", "_source", "before", "calls", "closed", "desc", "ended", "moved_at", "named", "nested"),
+        *("_length", "_loop", "source", "before", "calls", "closed", "desc", "ended", "moved_at", "named", "nested"),
         *("over", "place", "request", "seen", "unit"),
     )
 
@@ -74,7 +74,7 @@ class Lane:
         self.named = False
         self.desc: str | None = None
         self.over: str | None = None
-        self._source: Any = None
+        self.source: Any = None
         self._loop: weakref.ref[Any] | None = None
         self.request: Request | None = None
 
@@ -106,13 +106,13 @@ class Lane:
         """No more items count: keep what was counted, and let the source go."""
         if not self.closed:
             self.calls, self._length = self._handed(), self.total
-            self._source = None
+            self.source = None
             self.closed = True
 
     @property
     def total(self) -> int | None:
         """The items there are in all, or None where that is not known; of a closed lane those that it took."""
-        source = self._source
+        source = self.source
         if type(source) is tuple and not self.named:
             return len(source[0])  # a list may grow while the loop runs
         if self._length is None and self.closed:
@@ -126,7 +126,7 @@ class Lane:
         return handed if self.ended or not handed else handed - 1
 
     def _handed(self) -> int:
-        source = self._source
+        source = self.source
         if source is None:
             return self.calls
         if type(source) is tuple:
@@ -143,11 +143,11 @@ else:
 
 # The slots stand in a base of their own: only then may an iterator change from one class to the other.
 class _PositionedBase(itertools.chain[T]):
-    __slots__ = ("__weakref__", "_lane")
-    _lane: Lane
+    __slots__ = ("__weakref__", "lane")
+    lane: Lane
 
     def __del__(self) -> None:
-        self._lane.close()
+        self.lane.close()
 
 
 class _Positioned(_PositionedBase[T]):
@@ -157,11 +157,11 @@ class _Positioned(_PositionedBase[T]):
 
 
 class _CountedBase(_Compress):  # type: ignore[type-arg]
-    __slots__ = ("__weakref__", "_lane")
-    _lane: Lane
+    __slots__ = ("__weakref__", "lane")
+    lane: Lane
 
     def __del__(self) -> None:
-        self._lane.close()
+        self.lane.close()
 
 
 class _Counted(_CountedBase):
@@ -171,14 +171,14 @@ class _Counted(_CountedBase):
 
 
 class _PlainBase(Iterator[T]):
-    __slots__ = ("__weakref__", "_lane", "_next")
+    __slots__ = ("__weakref__", "_next", "lane")
 
     def __init__(self, iterable: Iterable[T], lane: Lane) -> None:
-        self._lane = lane
+        self.lane = lane
         self._next = iter(iterable).__next__
 
     def __del__(self) -> None:
-        self._lane.close()
+        self.lane.close()
 
 
 class _Plain(_PlainBase[T]):
@@ -190,10 +190,10 @@ class _Plain(_PlainBase[T]):
         try:
             item = self._next()
         except StopIteration:
-            self._lane.finish()
+            self.lane.finish()
             raise
-        if not self._lane.closed:
-            self._lane.calls += 1
+        if not self.lane.closed:
+            self.lane.calls += 1
         return item
 
 
@@ -205,27 +205,27 @@ def loop(iterable: Iterable[T], lane: Lane) -> Iterator[T]:
         return plain
     if type(iterable) in _POSITIONED:
         rest = iter(iterable)
-        lane._source = (iterable, rest)
+        lane.source = (iterable, rest)
         positioned = _Positioned(rest, lane)
-        positioned._lane = lane
+        positioned.lane = lane
         lane.begun(positioned)
         return positioned
-    lane._source = selectors = itertools.repeat(True, _MANY)
+    lane.source = selectors = itertools.repeat(True, _MANY)
     counted = _Counted(itertools.chain(iterable, lane), selectors)
-    counted._lane = lane
+    counted.lane = lane
     lane.begun(counted)
     return counted
 
 
 class _AsyncBase(AsyncIterator[T]):
-    __slots__ = ("__weakref__", "_lane", "_next")
+    __slots__ = ("__weakref__", "_next", "lane")
 
     def __init__(self, iterable: AsyncIterable[T], lane: Lane) -> None:
-        self._lane = lane
+        self.lane = lane
         self._next = iterable.__aiter__().__anext__
 
     def __del__(self) -> None:
-        self._lane.close()
+        self.lane.close()
 
 
 class _AsyncLoop(_AsyncBase[T]):
@@ -237,7 +237,7 @@ class _AsyncLoop(_AsyncBase[T]):
     __slots__ = ()
 
     def __anext__(self) -> Any:
-        lane = self._lane
+        lane = self.lane
         if not lane.closed:
             lane.calls += 1
         return self._next()
@@ -254,7 +254,7 @@ def async_loop(iterable: AsyncIterable[T], lane: Lane) -> AsyncIterator[T]:
 
 
 def _raise(self: Any) -> NoReturn:
-    request: Request = self._lane.request
+    request: Request = self.lane.request
     raise request.error()
 
 

@@ -188,7 +188,7 @@ class StageLife(Handle, StageState):
                 hooks.tracing.start_stage(self, parent is here, current, now_ns)
             stages = operation._stages
             if stages is None:
-                stages = _begin_stages(operation, self)
+                stages = begin_stages(operation, self)
             stages.append(self)
             operation._running[self] = None  # type: ignore[index]
             operation._moved_at = now
@@ -322,7 +322,7 @@ class StageLife(Handle, StageState):
         self.__exit__(kind, error, trace)
 
 
-def _begin_stages(operation: OperationState, stage: StageLife) -> list[StageState]:
+def begin_stages(operation: OperationState, stage: StageLife) -> list[StageState]:
     """Begin the list of stages."""
     with registry.lock:
         if operation._stages is None:

@@ -9,8 +9,10 @@ import pytest
 import otel_progress as progress
 from otel_progress import clock
 from otel_progress.live.branches import find_wait, lines
+from otel_progress.live.counting import own_progress
 from otel_progress.live.engine import branch_verdicts
 from otel_progress.live.engine import progress as far
+from otel_progress.live.survey import Survey
 from otel_progress.model.health import judge, plainly_moves
 from otel_progress.model.status import Health
 from otel_progress.testing import Capture
@@ -89,7 +91,7 @@ def test_the_short_ways_find_what_the_long_ones_find(seed: int, progress_capture
         assert (find_wait(operation, now) is not None) is all(wait is not None for wait in waits)
         for node in (operation, *job.stages):
             if far._is_alone(node):
-                found_by = far.Survey(operation).of(node)
-                reached = node._progress()[0]
+                found_by = Survey(operation).of(node)
+                reached = own_progress(node)[0]
                 assert reached == (found_by.reached if far._by_count(node, found_by) else reached)
     job.end()

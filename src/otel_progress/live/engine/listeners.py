@@ -169,8 +169,10 @@ def _is_full(queue: deque[Any], event: Event) -> bool:
     return len(queue) >= (2 * QUEUE if event.name == semconv.OPERATION_ENDED else QUEUE)
 
 
-_all: list[Listener] = []
-_verdicts: list[Listener] = []
+to_all: list[Listener] = []
+"""Listeners to the changes of all operations."""
+to_all_verdicts: list[Listener] = []
+"""Listeners to the verdicts on all operations."""
 
 
 class Teller:
@@ -227,7 +229,7 @@ def listen(callback: Callback, operation: OperationState | None, only: str | Non
     """
     listener = (AsyncListener if _is_async(callback) else Listener)(callback, only)
     if operation is None:
-        where = _all
+        where = to_all
     else:
         where = operation._listeners = operation._listeners or []
     if tell_all not in hooks.sinks:
@@ -262,7 +264,7 @@ def listen_to_verdicts(callback: OnVerdict, operation: OperationState | None) ->
     """Tell the callback of each change of the verdict on one operation, or on all; returns what takes it out again."""
     listener = (AsyncVerdictListener if _is_async(callback) else VerdictListener)(callback)
     if operation is None:
-        where = _verdicts
+        where = to_all_verdicts
     else:
         where = operation._verdict_listeners = operation._verdict_listeners or []
     if tell_verdict not in hooks.verdicts:
@@ -272,7 +274,7 @@ def listen_to_verdicts(callback: OnVerdict, operation: OperationState | None) ->
 
 def tell_verdict(about: OperationState, old: Health, new: Health, snapshot: Snapshot) -> None:
     """The ticker's word that the verdict on an operation changed."""
-    for listener in (*_verdicts, *(about._verdict_listeners or ())):
+    for listener in (*to_all_verdicts, *(about._verdict_listeners or ())):
         teller.put(listener, Change(old, new, snapshot))
 
 
@@ -282,7 +284,7 @@ def _is_async(callback: object) -> bool:
 
 def tell_all(event: Event, operation: OperationState | None) -> None:
     """The sink of the ticker."""
-    for listener in (*_all, *((operation._listeners or ()) if operation is not None else ())):
+    for listener in (*to_all, *((operation._listeners or ()) if operation is not None else ())):
         if listener.wants(event):
             teller.put(listener, event)
 

@@ -65,9 +65,9 @@ class Loops:
         "_grows_each",
         "_last_at",
         "_life",
-        "_longest",
         "_since",
         "_spent",
+        "longest",
         "stages",
         "steps",
     )
@@ -78,7 +78,7 @@ class Loops:
         self.stages = Steps()
         self._life: Any = None
         self._since = node._moved_at
-        self._longest = learning.learning.longest(node.operation, node)
+        self.longest = learning.learning.longest(node.operation, node)
         self._clean = 0
         self._last_at = now
         self._failed: str | None = None
@@ -135,8 +135,8 @@ class Loops:
         elif node._loop is None and node.operation._health is Health.SILENT:
             return
         elif self._clean >= KNOWN:
-            seconds = min(seconds, max(QUIET, 2 * self._longest))
-        self._longest = max(self._longest, seconds)
+            seconds = min(seconds, max(QUIET, 2 * self.longest))
+        self.longest = max(self.longest, seconds)
 
     def look(self, node: HandleState, now: float) -> None:
         """Take note of what it spends."""
@@ -155,7 +155,7 @@ class Loops:
         """What repeats now."""
         said = node.operation._opts.loop_after
         quiet = now - self._since
-        longest = max(loops._longest for each in around(node) if (loops := each._loops) is not None)
+        longest = max(loops.longest for each in around(node) if (loops := each._loops) is not None)
         if not said and quiet < max(QUIET, 2 * longest):
             return None
         limit = stall_after(node)
