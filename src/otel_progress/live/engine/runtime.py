@@ -100,12 +100,12 @@ def rest() -> None:
     with _lock:
         if not hooks.wanted:
             ticker.stop()
-            ticker = Ticker(ticker.interval, ticker.budget)
+            ticker = Ticker(ticker.interval, ticker.budget.rate)
 
 
 def set_pace(interval: float, budget: float) -> None:
     """Look so that nothing is older than `interval` (s); pass on so many rationed events a second."""
-    ticker.interval, ticker.budget = interval, budget
+    ticker.interval, ticker.budget.rate = interval, budget
 
 
 def finish(timeout: float, interrupt: str | None = None) -> bool:
@@ -208,7 +208,7 @@ def _after_fork_in_child() -> None:
     _parked_by, _finalized, _waited = None, False, 0.0
     learning.learning.after_fork_in_child()
     registry.after_fork_in_child()
-    ticker = Ticker(ticker.interval, ticker.budget)
+    ticker = Ticker(ticker.interval, ticker.budget.rate)
     for call in tuple(process.in_child):
         try:
             call()
