@@ -1,7 +1,7 @@
-"""The lines of work that run side by side inside an operation, each with its own idle clock.
+"""The branches of an operation: what runs side by side in it, each with its own idle time.
 
-A branch is an innermost running stage, a `track` loop of its own thread or task, or a running child operation. The
-place (thread and task) in which a child was started waits for that child, so it is not judged apart.
+A branch is an innermost running stage, a `track` loop in a thread or task of its own, or a running child operation. The
+place (thread and task) that started a child waits for it, so it is no branch of its own.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 Key = tuple[int, int]
 DEPTH: Final = 32
-"""The deepest that children are asked whether they wait."""
+"""The deepest level of children that is searched for waits."""
 NOWHERE: Final = -1.0
-"""No limit was named for a handle, nor around it."""
+"""Neither a handle nor anything around it names a limit."""
 NOTICED: Final = 2.0
-"""Seconds after which it is noticed that a loop took its next item, at the most."""
+"""Seconds within which the ticker notices that a loop took its next item."""
 CONSUMER: Final = "its consumer"
-"""What a suspended generator waits for."""
+"""The reason of the wait of a suspended generator."""
 
 
 class Line(NamedTuple):
@@ -52,20 +52,20 @@ class Line(NamedTuple):
 
     @property
     def key(self) -> object:
-        """What tells it from others as long as it runs; it keeps no child alive."""
+        """Identifies it while it runs; keeps no child alive."""
         return self.child.id if self.child is not None else self.lane or self.node
 
     @property
     def limit(self) -> float | None:
-        """The idle time that is allowed, in seconds."""
+        """The allowed idle time, in seconds."""
         return stall_after(self.node)
 
     def idle(self, now: float) -> float:
-        """Since when it made no progress, in seconds; a wait stops the clock."""
+        """Seconds without progress, not counting a declared wait."""
         return max(0.0, (now if self.wait is None else min(now, self.wait.since)) - self.moved_at)
 
     def waits(self, now: float) -> Wait | None:
-        """What it waits for: a declared wait, or of a suspended generator that is idle, its consumer."""
+        """What it waits for: a declared wait, or the consumer of an idle suspended generator."""
         if self.wait is not None:
             return self.wait.seen(now)
         limit, idle = self.limit, now - self.moved_at
@@ -75,7 +75,7 @@ class Line(NamedTuple):
 
 
 def lines(operation: OperationState) -> list[Line]:
-    """The branches of an operation that run now; at least one while it runs."""
+    """The running branches of an operation; at least one while it runs."""
     only = only_line(operation)
     if only is not None:
         return [only]
@@ -84,7 +84,7 @@ def lines(operation: OperationState) -> list[Line]:
 
 
 def only_line(operation: OperationState) -> Line | None:
-    """The branch of an operation that plainly has only one; None where that takes a closer look."""
+    """The only branch of an operation, if it obviously has only one; None if that needs a closer look."""
     running = operation._running
     if operation._children or operation._lanes is not None:
         return None
@@ -100,7 +100,7 @@ def only_line(operation: OperationState) -> Line | None:
 
 
 def find_wait(operation: OperationState, now: float, depth: int = 0) -> Wait | None:
-    """The wait of an operation: that of the branch that is due first, where all of them wait."""
+    """The wait that is due first, if all branches of an operation wait; else None."""
     found = None
     if depth > DEPTH:
         return None
@@ -117,7 +117,7 @@ def find_wait(operation: OperationState, now: float, depth: int = 0) -> Wait | N
 
 
 def _plainly_works(operation: OperationState) -> bool:
-    """Whether the branch of the stage that started last certainly waits for nothing; no other is looked at."""
+    """Whether the branch of the newest stage certainly does not wait; looks at no other."""
     if operation._children:
         return False
     node: HandleState | None = innermost(operation)
@@ -129,7 +129,7 @@ def _plainly_works(operation: OperationState) -> bool:
 
 
 def _newest_works(operation: OperationState) -> bool:
-    """Whether the child that started last certainly waits for nothing, nor is waited for by a declared wait."""
+    """Whether the newest child certainly does not wait, and no declared wait is open around it."""
     if operation._pauses:
         return False
     child = operation._children.newest() if operation._children else None
@@ -137,28 +137,28 @@ def _newest_works(operation: OperationState) -> bool:
 
 
 class Lookup:
-    """The branches of an operation at one moment, looked up when they are asked for first."""
+    """The branches of one operation at one moment, found on first use."""
 
     __slots__ = ("_lines",)
 
     def __init__(self) -> None:
-        """Not looked up yet."""
+        """Nothing is looked up yet."""
         self._lines: list[Line] | None = None
 
     def lines(self, operation: OperationState) -> list[Line]:
-        """The branches of the operation that run; it has to be the same one each time."""
+        """The running branches of the operation, which must be the same in each call."""
         if self._lines is None:
             self._lines = lines(operation)
         return self._lines
 
 
 def paused_since(node: HandleState, now: float, lookup: Lookup | None = None) -> float | None:
-    """The monotonic time since which every branch in a handle waits and none moved; None while any of them works.
+    """Since when every branch in a handle waits (s, monotonic); None while any of them works.
 
     Args:
         node: the handle.
         now: the monotonic time.
-        lookup: the branches of its operation, where several handles are asked about in one look.
+        lookup: the branches of its operation, if several handles of it are asked about at one moment.
     """
     operation = node.operation
     if not operation._children and not operation._pauses:
@@ -176,7 +176,7 @@ def paused_since(node: HandleState, now: float, lookup: Lookup | None = None) ->
 
 
 def _waits_since(line: Line, now: float) -> float | None:
-    """The monotonic time since which a branch waits, or the child does that it waits for."""
+    """Since when a branch, or the child it stands for, waits (s, monotonic)."""
     if line.child is None:
         return None if line.wait is None else line.wait.since
     wait = find_wait(line.child, now)
@@ -211,7 +211,7 @@ class _Look:
                 self._add_waits(node)
 
     def _latest(self, stages: tuple[StageState, ...]) -> dict[Key, float]:
-        """When the work of each place last moved, by its loops and its stages entered by `with`."""
+        """When each place last made progress, by its loops and by stages entered with `with`."""
         latest: dict[Key, float] = {}
         for node in self.lanes:
             for lane in tuple(node._lanes or ()):
@@ -245,7 +245,7 @@ class _Look:
                 yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
 
     def _whole(self, node: HandleState) -> Line:
-        """An innermost one that is a single branch."""
+        """An innermost handle that is a single branch."""
         moved_at, key = _moved_at(node), _entered_at(node)
         if key is not None:
             moved_at = max(moved_at, self.latest.get(key, 0.0))
@@ -254,7 +254,7 @@ class _Look:
     # -- one with stages inside
 
     def _of_outer(self, node: HandleState) -> Iterator[Line]:
-        """Its children, and its loops in places that no stage below it belongs to."""
+        """The children of an outer handle, and its loops in places where no stage inside it runs."""
         hosted = self.children.get(node, [])
         for child in hosted:
             yield self._child(node, child)
@@ -271,13 +271,13 @@ class _Look:
                 yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
 
     def _child(self, node: HandleState, child: OperationState) -> Line:
-        """A child; a wait that was declared where it was started is a wait for it."""
+        """The branch of a child; a wait declared where it was started is a wait for it."""
         return Line(node, child._moved_at, child=child, wait=self._wait(node, key_of(child._place), {}))
 
     # -- waits
 
     def _wait(self, node: HandleState, key: Key | None, lanes: dict[Key, Lane]) -> DeclaredWait | None:
-        """The wait that stops the clock of a branch: its own, else one around it that was declared at its place."""
+        """The wait that applies to a branch: its own, else one declared around it at its place."""
         own = [wait for wait in node._waits or () if not lanes or key_of(wait.place) == key]
         own = own or [wait for wait in node._waits or () if key_of(wait.place) not in lanes]  # it may be any of them
         if own:
@@ -291,13 +291,13 @@ class _Look:
         return None
 
     def _add_waits(self, node: HandleState) -> None:
-        """Waits that were declared where no branch is: each is one of its own."""
+        """Add a branch for each wait that was declared where no branch is."""
         taken = {line.wait for line in self.found}
         self.found += [Line(node, node._moved_at, wait=wait) for wait in tuple(node._waits or ()) if wait not in taken]
 
 
 def key_of(place: Place | None) -> Key | None:
-    """What tells a thread and task from others while they run; None of those that are gone."""
+    """Identifies a thread and task while they run; None once they are gone."""
     if place is None or place.alive() is None:
         return None
     if place.task is None:
@@ -313,12 +313,12 @@ def _never() -> bool:
 
 
 def _entered_at(node: HandleState) -> Key | None:
-    """Where a handle was entered by `with`; None of one that was only started, as its work may be anywhere."""
+    """Where a handle was entered with `with`; None if it was only started, as its work may be anywhere."""
     return None if node._context is None else key_of(node._place)
 
 
 def open_lanes(node: HandleState) -> dict[Key, Lane]:
-    """The loops of a node that run, by the place that runs them; a place that is gone loops no longer."""
+    """The running loops of a handle, by place."""
     found: dict[Key, Lane] = {}
     for lane in tuple(node._lanes or ()):
         if lane.closed or lane.nested:
@@ -330,7 +330,7 @@ def open_lanes(node: HandleState) -> dict[Key, Lane]:
 
 
 def touch_lanes(around: HandleState | None, at: Place | None, now: float) -> None:
-    """What ran at a place is progress of the loop around it there; without one there, of all of them."""
+    """Record progress at a place for the loop around it there, or for all loops if there is none."""
     if around is None:
         return
     node: HandleState | None = around
@@ -345,17 +345,17 @@ def touch_lanes(around: HandleState | None, at: Place | None, now: float) -> Non
 
 
 def _counts_otherwise(node: HandleState) -> bool:
-    """Whether its code counts more than its loops do: nothing tells which of them that belongs to."""
+    """Whether it counts beside its loops, so that the counts belong to none of them."""
     return bool(node._own or node._advanced or node._recorded or node._bumps or (node._more and node._more.units))
 
 
 def _moved_at(node: HandleState) -> float:
-    """When the work of an innermost one moved: by its own counts, or by those that others made on its behalf."""
+    """When an innermost handle moved: by its own counts, or by those made around it on its behalf."""
     return max(node._moved_at, node._counted_at)
 
 
 def _alone(line: Line) -> Line:
-    """The only branch there is: what is counted around it counts for it, whatever it counts itself."""
+    """The only branch: counts made around it count for it, whatever it counts itself."""
     return line._replace(moved_at=_moved_around(line.node, line.moved_at))
 
 
@@ -370,7 +370,7 @@ def _moved_around(node: HandleState, latest: float) -> float:
 
 
 def _is_suspended(node: HandleState) -> bool:
-    """Whether it belongs to a generator that waits until somebody asks for more."""
+    """Whether it belongs to a suspended generator."""
     around: HandleState | None = node
     while around is not None and not around._suspended:
         around = around._parent if around is not around.operation else None
@@ -378,18 +378,18 @@ def _is_suspended(node: HandleState) -> bool:
 
 
 def _most_overdue(waits: Iterable[DeclaredWait]) -> DeclaredWait:
-    """The one that is due first; of those without a limit, the newest."""
+    """The wait that is due first; without limits, the newest."""
     return min(reversed(tuple(waits)), key=lambda wait: wait.due)
 
 
 def loop_of(node: HandleState) -> Loop | None:
-    """What a branch in this handle repeats, or what the stage around it does."""
+    """The loop of a branch in this handle, or of a handle around it."""
     repeats = who_loops(node)
     return None if repeats is None else repeats._loop
 
 
 def who_loops(node: HandleState) -> HandleState | None:
-    """The nearest handle, from this one outward, that repeats something."""
+    """The nearest handle, from this one outward, that is caught in a loop."""
     around: HandleState | None = node
     while around is not None and around._loop is None:
         around = around._parent if around is not around.operation else None
@@ -400,7 +400,7 @@ def who_loops(node: HandleState) -> HandleState | None:
 
 
 def stall_after(node: HandleState) -> float | None:
-    """The idle time that counts for a branch that runs in this handle: the one that was named, else the learned one."""
+    """The allowed idle time of a branch in this handle: the named limit, else the learned one."""
     named = named_stall_after(node)
     if named is not None:
         return None if math.isinf(named) else named
@@ -409,7 +409,7 @@ def stall_after(node: HandleState) -> float | None:
 
 
 def named_stall_after(node: HandleState) -> float | None:
-    """The limit that was named for it, else for what is around it; infinity where it may idle."""
+    """The named limit of a handle or the nearest one around it; infinity if it may idle."""
     operation, passed = node.operation, []
     around: HandleState | None = node
     limit: float | None = None

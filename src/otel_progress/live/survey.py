@@ -1,4 +1,4 @@
-"""How far an operation and its stages are: their own counts, with those of what runs or ran inside them."""
+"""The survey: the progress of an operation and its stages, from their own counts and those inside them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otel_progress.model.values import Number
 
 DEPTH: Final = 16
-"""The deepest that child operations are followed."""
+"""The deepest level of child operations that is read."""
 MANY: Final = 1_000
 """A total above this does not count stages: no job has as many."""
 OVER: Final = 1.5
@@ -31,15 +31,15 @@ NOTHING: Final = HandleState._advanced
 
 
 class Measure(NamedTuple):
-    """How far a handle is, from its own counts and from what runs inside it.
+    """The progress of a handle, from its own counts and those inside it.
 
     Attributes:
-        completed: units done, or None where that is not known.
-        total: units in all, or None where that is not known.
+        completed: completed units, or None if unknown.
+        total: units in all, or None if unknown.
         unit: what is counted.
         others: counts in other units.
-        raw: from 0 to 1, or None where no ratio is known.
-        reached: `completed`, and the part of the next unit that is done; the pace goes by it.
+        raw: the ratio from 0 to 1, or None if unknown.
+        reached: `completed` plus the completed part of the next unit; the pace is measured by it.
     """
 
     completed: Number | None
@@ -51,7 +51,7 @@ class Measure(NamedTuple):
 
 
 class _Inside(NestedCounts):
-    """What is known of the inside of a handle: what ended there, and what runs."""
+    """The counts inside a handle: of what ended there, and of what runs."""
 
     __slots__ = ("ahead", "fraction", "kids", "running")
 
@@ -72,14 +72,14 @@ class _Inside(NestedCounts):
 
 
 class Survey:
-    """How far an operation and its stages are, read once, from the inside out.
+    """The progress of an operation and its stages, read once, from the inside out.
 
-    An outer count that nobody moved takes what its stages counted in its unit. What runs inside one that counts by
-    itself is a part of its next unit.
+    A handle that counts nothing itself takes what its stages counted in its unit. What runs inside a handle that counts
+    itself is part of its next unit.
     """
 
     def __init__(self, operation: OperationState | None, depth: int = 0) -> None:
-        """Read the counts of an operation, `depth` operations deep in others; without one, nothing runs."""
+        """Read the counts of an operation that is `depth` levels inside others; None if nothing runs."""
         self._depth = depth
         self._measures: dict[int, Measure] = {}
         self._inside: dict[int, _Inside] = {}
@@ -108,7 +108,7 @@ class Survey:
         self._inside.clear()
 
     def of(self, node: HandleState) -> Measure:
-        """How far the operation, or one of its stages is."""
+        """The progress of the operation or one of its stages."""
         return self._measures.get(id(node)) or self._measure(node)
 
     def _open(self, node: HandleState) -> _Inside:
@@ -140,7 +140,7 @@ class Survey:
         return found if node._status is not Status.COMPLETED else _ended(found, done, node._ratio)
 
     def _take_children(self, host: HandleState, inside: _Inside, plan: Plan | None) -> None:
-        """Add how far the child operations are that run in it."""
+        """Add the progress of the child operations that run in a handle."""
         for child in inside.kids:
             measure = Survey(child, self._depth + 1).of(child)
             unit = measure.unit if child._unit_named else None
@@ -152,7 +152,7 @@ class Survey:
                 inside.fraction += measure.raw
 
     def _planned(self, operation: Any, plan: Plan, inside: NestedCounts | None) -> float:
-        """The ratio by the plan, from stages and child operations of its names."""
+        """The ratio by the plan, from the stages and child operations that it names."""
         parts = {name: (ratio, None) for name, ratio in (inside.planned.items() if inside is not None else ())}
         for name, stage in (operation._weighed or {}).items():
             done = 1.0 if stage._status is Status.COMPLETED else self.of(stage).raw or 0.0
@@ -161,7 +161,7 @@ class Survey:
 
 
 def says_nothing(stage: HandleState) -> bool:
-    """Whether nobody counted in a stage, nor said how much there is: it adds nothing to what is around it."""
+    """Whether a stage counted nothing and named no total, so that it adds nothing to the handle around it."""
     return (
         stage._advanced is NOTHING
         and stage._nested is None
@@ -175,14 +175,14 @@ def says_nothing(stage: HandleState) -> bool:
 
 
 def settled(node: HandleState) -> Measure:
-    """How far one is in which nothing runs any more."""
+    """The progress of a handle in which nothing runs any more."""
     return Survey(None).of(node)
 
 
 def _is_inner(inner: HandleState, outer: HandleState) -> bool:
-    """Whether the inner one may be a part of the next units of the outer.
+    """Whether the inner handle may be part of the next units of the outer one.
 
-    It is not where the outer counted more since it began than others ended there: then both count the same.
+    It is not if the outer one counted more units since then than others ended in it: then both count the same units.
     """
     advanced, base, ended = inner._began
     over = 0 if outer._nested is None else outer._nested.ended
@@ -193,14 +193,14 @@ def _is_inner(inner: HandleState, outer: HandleState) -> bool:
 
 
 def _plain(node: HandleState, done: Number | None, total: Number | None, others: Mapping[str, Number]) -> Measure:
-    """Of one that runs and has nothing but its own counts."""
+    """The progress of a running handle that has only its own counts."""
     if done is None:
         return Measure(None if total is None else 0, total, node._unit, others, 0.0 if total else None)
     return Measure(done, total, node._unit, others, min(1.0, done / total) if total else None, done)
 
 
 def _counted(node: HandleState, found: Measure, inside: _Inside | None) -> Measure:
-    """Of one that counts by itself."""
+    """The progress of a handle that counts itself."""
     total, done = found.total, found.completed or 0
     if not total:
         return found
@@ -209,7 +209,7 @@ def _counted(node: HandleState, found: Measure, inside: _Inside | None) -> Measu
 
 
 def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:
-    """Of one that counts nothing by itself, from what is inside it."""
+    """The progress of a handle that counts nothing itself, from what is inside it."""
     total = found.total
     done, unit = _summed(node, total, inside)
     known = done if done and _same(total, done, inside) else inside.sum_in(node._unit) if node._unit_named else None
@@ -227,7 +227,7 @@ def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:
 
 
 def _summed(node: HandleState, total: Number | None, inside: _Inside) -> tuple[Number, str]:
-    """What was counted inside it in what may be its unit, and that unit."""
+    """The count inside a handle in what may be its unit, and that unit."""
     unit = node._unit
     if total is None:
         return 0, unit
@@ -241,7 +241,7 @@ def _summed(node: HandleState, total: Number | None, inside: _Inside) -> tuple[N
 
 
 def _same(total: Number | None, done: Number, inside: _Inside) -> bool:
-    """Whether stages are known to count the units of the handle around them, and none of them is such a unit."""
+    """Whether the stages inside count the same units as the handle, instead of being one unit each."""
     if total is None or inside.largest > total:
         return False
     if total > MANY or total != int(total) or inside.largest == total:
@@ -252,7 +252,7 @@ def _same(total: Number | None, done: Number, inside: _Inside) -> bool:
 
 
 def _part(node: HandleState, done: Number, total: Number, inside: _Inside) -> float:
-    """What is done of the next units; it doesn't fall until they are counted."""
+    """The completed part of the next units; it does not fall until they are counted."""
     fraction = min(inside.fraction, max(1, inside.running + len(inside.kids)))
     if node._part[0] == done:
         fraction = max(fraction, node._part[1])
@@ -262,7 +262,7 @@ def _part(node: HandleState, done: Number, total: Number, inside: _Inside) -> fl
 
 
 def _ended(found: Measure, own: Number | None, ratio: float | None) -> Measure:
-    """Of one that completed: all is done, unless its count says otherwise."""
+    """The progress of a completed handle: all of it, unless its count says otherwise."""
     done, total = found.completed, found.total
     if own is None and not done:
         found, done = found._replace(completed=None), None
@@ -305,12 +305,12 @@ def _phase_ratio(plan: Plan, parts: _Parts) -> float:
 
 
 def passed(plan: Plan, begun: Collection[str]) -> int:
-    """The position of the furthest planned stage that has started; what stands before it and has not, is skipped."""
+    """The position of the furthest planned stage that started; those before it that did not are skipped."""
     return max((i for i, stage in enumerate(plan.stages) if stage.name in begun), default=0)
 
 
 def begun(operation: OperationState) -> Collection[str]:
-    """The names of stages and child operations that take part in the ratio and have started."""
+    """The names of started stages and child operations that take part in the ratio."""
     names = dict.fromkeys(operation._weighed or ())
     if operation._opts.plan is not None:
         names |= dict.fromkeys(operation._nested.planned if operation._nested is not None else ())

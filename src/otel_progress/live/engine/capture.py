@@ -1,4 +1,4 @@
-"""From handles to a snapshot: a stage becomes a value, and the tree of them stays small."""
+"""Capture: turns handles into snapshots; the one place where handles become values."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def capture(operation: OperationState, now: float, now_ns: int) -> Snapshot:
 
 
 def _without_eta(snapshot: Snapshot) -> Snapshot:
-    """Of what is stuck there is no telling when it will be done; other stages that move keep their estimate."""
+    """Remove the ETA and rate of what is stuck; other stages that move keep theirs."""
     stuck = f"{snapshot.stage}/" if snapshot.stage is not None else ""
     stages = tuple(
         replace(stage, progress=replace(stage.progress, eta=None, rate=None))
@@ -124,11 +124,11 @@ def _message(node: HandleState | None) -> str | None:
 
 
 def _stages(operation: OperationState, now: float, survey: Survey) -> tuple[StageSnapshot, ...]:
-    """Those that ran, then the planned ones that did not, at most `STAGES` in all."""
+    """The stages that started, then planned ones that did not; at most `STAGES` in all."""
     ran = [_stage(stage, now, survey) for stage in list(operation._stages or ())[-STAGES:]]
     plan = operation._opts.plan
     if plan is not None:
-        known = begun(operation)  # those that run as child operations are shown as such
+        known = begun(operation)  # those that run as child operations are shown there
         furthest = passed(plan, known)
         for position, stage in enumerate(plan.stages):
             if stage.name not in known and len(ran) < STAGES:
@@ -138,7 +138,7 @@ def _stages(operation: OperationState, now: float, survey: Survey) -> tuple[Stag
 
 
 def _folded(operation: OperationState, now: float) -> tuple[tuple[str, int, float], ...]:
-    """Count and seconds, by status, of the stages that are not told one by one; of those that run, the oldest."""
+    """Number and seconds, by status, of the stages that are not listed."""
     folded = dict(operation._folded or {})
     for stage in (operation._stages or ())[:-STAGES]:
         count, seconds = folded.get(stage.status.value, (0, 0.0))

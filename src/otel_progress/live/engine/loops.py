@@ -1,4 +1,4 @@
-"""What an operation or a stage does again and again, from its steps, its stages and what it spends; the ticker asks."""
+"""The detection of loops: steps, stages or spending that repeat without progress."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 
 
 LOOP_AFTER: Final = 10
-"""Repeats of a step, of a failing stage, or of a cycle of steps, where nothing else was said."""
+"""Repeats of a step, of a cycle of steps, or of a failing stage that make a loop; the default of `loop_after`."""
 STAGES_AFTER: Final = 20
-"""Repeats of stages that complete: they prove less, as a stage may well come once for each part of a unit."""
+"""Repeats of completed stages that make a loop; more, as a stage may be one part of a unit."""
 QUIET: Final = 5.0
-"""No loop is told of before so many seconds without new progress, where nothing was said."""
+"""Seconds without progress before a loop is reported, without `loop_after`."""
 STAGES_QUIET: Final = 300.0
+"""The same for completed stages, if no limit is named."""
 KNOWN: Final = 3
-"""Units completed without a loop from which on it is known how long one takes."""
+"""Units completed without a loop after which the time that one takes is known."""
 GROWN: Final = 3
-"""So many times tokens or cost must have grown since the last progress."""
+"""Times that tokens or cost must have grown since the last progress."""
 
 
 def loops_of(node: HandleState, now: float) -> Loops:
@@ -53,7 +54,7 @@ def step(node: HandleState, key: str) -> None:
 
 
 class Loops:
-    """The memory of one operation or stage: steps, stages and spending since the last unit completed in it."""
+    """The steps, stages and spending of one handle since the last unit was completed in it."""
 
     __slots__ = (
         "_base",
@@ -73,7 +74,7 @@ class Loops:
     )
 
     def __init__(self, node: HandleState, now: float) -> None:
-        """Nothing seen yet, at a monotonic time."""
+        """Nothing is recorded yet, at a monotonic time."""
         self.steps: Steps | None = None
         self.stages = Steps()
         self._life: Any = None
@@ -90,7 +91,7 @@ class Loops:
         self._grows_each = 0.0
 
     def step(self, node: HandleState, key: str, now: float, lives: Lives) -> None:
-        """The work took a step, in its own thread; with what was completed meanwhile, it is the first of a new row."""
+        """Record a step, in the job's thread; if anything was completed since, a new sequence begins."""
         completed, steps = lives.of(node, self._since), self.steps
         if steps is None or completed != self._life:
             self._life = completed
@@ -99,12 +100,12 @@ class Loops:
         steps.add(key)
 
     def stage_started(self, stage: HandleState, now: float) -> None:
-        """A stage started."""
+        """Record the start of a stage."""
         self._last_at = now
         self.stages.add(_what(stage))
 
     def stage_ended(self, node: HandleState, stage: HandleState, now: float) -> None:
-        """A stage inside the node ended; what it completed is progress."""
+        """Record the end of a stage inside the node; what it completed is progress."""
         if life(stage) != stage._failures:
             self.progressed(node, now)
         what = _what(stage)
@@ -115,7 +116,7 @@ class Loops:
             self._failed, self._fails = None, 0
 
     def progressed(self, node: HandleState, now: float) -> None:
-        """A unit was completed: all repeats so far were work."""
+        """Forget all repeats, as a unit was completed."""
         self._took(node, now - self._since)
         self._since = now
         self.stages = Steps()
@@ -126,9 +127,9 @@ class Loops:
             self._base = dict(node._more.usage)
 
     def _took(self, node: HandleState, seconds: float) -> None:
-        """A unit took so long: repeats within it were work, also where they were called a loop.
+        """Learn how long a unit takes; repeats within it were work, even if they were reported as a loop.
 
-        Once units are known, such a one counts as the limit that it broke: an incident is not the norm at once.
+        Once that is known, a unit reported as a loop counts as the limit it broke: one incident is not the norm.
         """
         if node._loop is None and node.operation._health not in STUCK:
             self._clean += 1
@@ -139,7 +140,7 @@ class Loops:
         self.longest = max(self.longest, seconds)
 
     def look(self, node: HandleState, now: float) -> None:
-        """Take note of what it spends."""
+        """Record tokens and cost."""
         more = node._more
         if more is None or not more.usage:
             return
@@ -152,7 +153,7 @@ class Loops:
             self._grown_at = now
 
     def found(self, node: HandleState, now: float) -> Loop | None:
-        """What repeats now."""
+        """The loop it is in now, if any."""
         said = node.operation._opts.loop_after
         quiet = now - self._since
         longest = max(loops.longest for each in around(node) if (loops := each._loops) is not None)
@@ -194,16 +195,16 @@ class Loops:
 
 
 class Lives:
-    """What was completed in the handles of an operation, read once: values that change with each completed unit.
+    """What was completed in the handles of an operation, read once, as values that change with each completed unit.
 
-    Of an operation in which many stages run side by side only what is near a handle is read: this is called in the
-    job's thread. Progress farther away is seen at the ticker's next look.
+    If many stages run side by side, only handles near the given one are read, as the job's thread calls this. The
+    ticker sees progress farther away at its next sample.
     """
 
     __slots__ = ("_many", "_operation", "_within")
 
     def __init__(self, operation: OperationState) -> None:
-        """Read what runs in an operation now."""
+        """Read the running stages of an operation."""
         running = tuple(operation._running or ())
         self._operation = operation
         self._many = len(running) > STAGES
@@ -215,7 +216,7 @@ class Lives:
                 within[outer] = within.get(outer, 0) + within.get(stage, 0) + _own(stage)
 
     def of(self, node: HandleState, since: float) -> Any:
-        """Of a handle that made progress at a monotonic time: what it did, with what runs below and around it."""
+        """What a handle that last moved at `since` completed, with what runs inside and around it."""
         own = life(node)
         completed: Any = own - node._failures + self._within.get(node, 0)
         if not own and node is not self._operation:
@@ -225,7 +226,7 @@ class Lives:
 
 
 def _own(node: HandleState) -> Any:
-    """What was completed in a handle itself; what failed is over, but nothing that was got done."""
+    """What was completed in a handle itself, without failures."""
     return life(node) - node._failures
 
 
@@ -237,11 +238,11 @@ def _all_around(node: HandleState) -> Iterator[HandleState]:
 
 
 def _what(stage: HandleState) -> str:
-    """A stage as a step: its path, and its message, which may say on what it works."""
+    """A stage as a step: its path and its message, which may name what it works on."""
     path = stage._path or stage.name
     return path if stage._message is None else f"{path}: {stage._message}"
 
 
 def _counts(node: HandleState) -> bool:
-    """Whether units are counted at all, so that none completed means something."""
+    """Whether units are counted at all, so that their absence means something."""
     return bool(node._seen) or node._total is not None or node.operation._total is not None

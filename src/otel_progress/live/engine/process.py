@@ -18,31 +18,31 @@ threads_allowed = True
 at_exit: list[Callable[[float], object]] = []
 """Called at the end of the process, after the last round, with the seconds that are left."""
 after_flush: list[Callable[[float], object]] = []
-"""Called after those, with what they left: what may hang must not keep anything from being sent."""
+"""Called after those, with the seconds left then: what may hang must not delay sending."""
 in_haste: list[Callable[[float], object]] = []
-"""Called before `at_exit` where there is no time for all: they send the ends of operations."""
+"""Called before `at_exit` if time is short; they send the ends of operations."""
 at_last: list[Callable[[bool], None]] = []
-"""Called when the end of the process waits no longer; True unless the process may go on all the same. They are quick,
-take no lock for long, and never raise."""
+"""Called when the end of the process waits no longer, with whether it surely ends. They are quick, take no lock for
+long, and never raise."""
 all_sent: list[Callable[[], bool]] = []
-"""Say whether what they were given was sent; they take no lock."""
+"""Return whether everything they were given was sent; they take no lock."""
 before_fork: list[Callable[[], None]] = []
-"""Called in a thread that forks, before it does; 50 ms at the most, all together."""
+"""Called in a forking thread before the fork; at most 50 ms in all."""
 after_fork: list[Callable[[], None]] = []
-"""Called in that thread after it."""
+"""Called in that thread after the fork."""
 in_child: list[Callable[[], None]] = []
-"""Called in a forked child, before any code of the user."""
+"""Called in a forked child before any user code."""
 
 lag = LoopLag()
 loops: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The event loops on which operations started; the heartbeat asks how late they are."""
+"""The event loops on which operations started; the heartbeat reports their lag."""
 
 parking = threading.Lock()
-"""Held by our threads while they may hold locks of the SDK; a fork waits for it, 50 ms at the most."""
+"""Held by our threads while they may hold locks of the SDK; a fork waits for it, at most 50 ms."""
 
 
 def after_fork_in_child() -> None:
-    """Start anew: locks and event loops are the parent's."""
+    """Start anew: the lock and the event loops are the parent's."""
     global lag, parking
     lag, parking = LoopLag(), threading.Lock()
     loops.clear()

@@ -29,10 +29,10 @@ _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 
 
 def shown_ratio(node: HandleState, raw: float | None) -> float | None:
-    """The raw ratio so that it never falls: after each fall, its rest is mapped onto the rest of the shown one.
+    """The ratio to show, which never falls: after a fall of the raw ratio, its rest is mapped onto the rest shown.
 
-    One that completed shows 1, or what its count says where that stayed below its total. One that ended otherwise
-    with all units done shows none: 99% would say that something was left.
+    A completed handle shows 1, or its count if that stayed below the total. A handle that ended otherwise with all
+    units completed shows none: 99% would say that something was left.
     """
     if node._status is Status.COMPLETED:
         node._shown = 1.0 if raw is None or raw >= 1 else max(node._shown or 0.0, raw)
@@ -61,7 +61,7 @@ def _mapped(node: HandleState, raw: float) -> float:
 
 
 def observe(node: HandleState, now: float) -> None:
-    """Let the pace see how far it is."""
+    """Feed the pace of a handle with its progress at a monotonic time."""
     if _is_alone(node):
         reached: float | None = own_progress(node)[0]
     else:
@@ -77,7 +77,7 @@ def observe(node: HandleState, now: float) -> None:
 
 
 def _is_alone(node: HandleState) -> bool:
-    """Whether it only counts: nothing runs or ran inside it, and no ratio or plan says how far it is."""
+    """Whether its own counts are its progress: nothing runs or ran inside it, and it has no ratio and no plan."""
     operation = node.operation
     running = operation._running
     if node._nested is not None or operation._children or node._ratio is not None:
@@ -92,7 +92,7 @@ def _runs_one_that_says_nothing(operation: OperationState, running: Collection[S
 
 
 def _surveyed(operation: OperationState, now: float) -> Survey:
-    """The survey of this moment; stages that run side by side share it."""
+    """The survey of this moment, shared by stages that run side by side."""
     if not operation._running:
         return Survey(operation)
     if operation._surveyed is None or operation._surveyed[0] != now:
@@ -102,16 +102,16 @@ def _surveyed(operation: OperationState, now: float) -> Survey:
 
 
 def _by_count(node: HandleState, found: Measure) -> bool:
-    """Whether the pace is that of a count, not that of a ratio."""
+    """Whether the pace measures a count, not a ratio."""
     if found.reached is None:
         return False
     return bool(found.total) or (node._ratio is None and node._opts.plan is None)
 
 
 def eta(node: HandleState, found: Measure, now: float, survey: Survey) -> Estimate | None:
-    """When a handle will be done: by its plan where that names times for all that is left, else by its pace.
+    """The time left for a handle: by its plan if that names times for all that is left, else by its pace.
 
-    None where nothing is left, and while it stands still for longer than its pace explains.
+    None if nothing is left, and while it stands still for longer than its pace explains.
     """
     operation = node.operation
     if node._status is not Status.RUNNING or (node is operation and operation._health in STUCK):
@@ -134,7 +134,7 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey) -> Estima
 
 
 def _plan_eta(plan: Plan, operation: Any, now: float, survey: Survey) -> Estimate | None:
-    """The time the plan leaves, where it names an expected time for each stage that is not over."""
+    """The time left by the plan, if it names an expected time for each stage that is not over."""
     weighed = operation._weighed or {}
     furthest = passed(plan, begun(operation))
     over = operation._nested.planned if operation._nested is not None else {}

@@ -1,6 +1,6 @@
-"""Which operations of this process a request to stop reaches: all below one, or of them those of one owner.
+"""Which operations of this process a cancel request reaches: all below an operation, or only those of one owner.
 
-An operation belongs to the owner that its attribute `owner` names; without one, to whom the operation above it belongs.
+An operation belongs to the owner named by its attribute `owner`; without one, to the owner of the operation above it.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
 
 
 DEPTH: Final = 1_000
-"""Handles that may lie within each other where one is looked for."""
+"""Levels of nested operations that are searched."""
 
 
 class Reach:
-    """What one who asks may stop: everything, or with an owner what names no other."""
+    """What a request may cancel: everything, or with an owner only what names no other owner."""
 
     def __init__(self, owner: str | None = None) -> None:
-        """With an owner only what belongs to that owner is reached."""
+        """With an owner, only what belongs to that owner is reached."""
         self._owner = owner
         self._held: frozenset[int] = frozenset()
         self._counted = (-1, -1)
 
     def has(self, operation: OperationState) -> bool:
-        """Whether it is theirs, as far as is known here; what is above it in other processes only the monitor knows."""
+        """Whether an operation is reached, as far as this process knows; the monitor knows those above it elsewhere."""
         if self._owner is None:
             return True
         named = next((owner for above in _upwards(operation) if (owner := owner_of(above)) is not None), None)
         return named is None or named == self._owner
 
     def below(self, operation: OperationState) -> Iterator[OperationState]:
-        """The running operations of this process that are a part of it, and theirs; none below what is another's."""
+        """The running operations below it in this process that are reached; none below another owner's."""
         for other in registry.operations():
             if other is not operation and other._status is Status.RUNNING and self._leads_to(other, operation):
                 yield other
 
     def holds_others(self, operation: OperationState) -> bool:
-        """Whether an operation of another owner runs below it, and would be cancelled with its task."""
+        """Whether an operation of another owner runs below it and would be cancelled with its task."""
         if self._owner is None:
             return False
         with registry.lock:
@@ -55,11 +55,11 @@ class Reach:
         return id(operation) in self._held
 
     def names_another(self, operation: OperationState) -> bool:
-        """Whether it names an owner who is not the one who asks."""
+        """Whether it names another owner than the request."""
         return self._owner is not None and owner_of(operation) not in (None, self._owner)
 
     def _leads_to(self, other: OperationState, operation: OperationState) -> bool:
-        """Whether the way up leads to an operation, and over nothing that names another owner."""
+        """Whether an operation is above another one, with no other owner between them."""
         for above in _upwards(other):
             if above is operation:
                 return True
@@ -68,7 +68,7 @@ class Reach:
         return False
 
     def _holders(self) -> Iterator[int]:
-        """All operations below which something of others runs."""
+        """The ids of operations below which an operation of another owner runs."""
         for running in registry.operations():
             if running._status is Status.RUNNING:
                 others = False
@@ -86,7 +86,7 @@ def owner_of(operation: OperationState) -> str | None:
 
 
 def _upwards(operation: OperationState) -> Iterator[OperationState]:
-    """An operation, and those of this process that it is a part of, from below."""
+    """An operation and those above it in this process, from the inside out."""
     above: OperationState | None = operation
     for _ in range(DEPTH):
         if above is None:
@@ -96,7 +96,7 @@ def _upwards(operation: OperationState) -> Iterator[OperationState]:
 
 
 def _above(operation: OperationState) -> OperationState | None:
-    """The operation that it is a part of, if that is of this process."""
+    """The operation above it, if that is in this process."""
     parent = operation._opts.parent or operation._parent
     if isinstance(parent, HandleState):
         return parent.operation

@@ -1,6 +1,6 @@
-"""What runs beside the job: the ticker, and what has to happen at a fork and at the end.
+"""The runtime: starts the ticker, and runs the hooks at a fork and at the end of the process.
 
-Nothing starts before somebody wants events and an operation (or `configure`) comes.
+Nothing starts before events are wanted and an operation starts (or `configure` is called).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from otel_progress.live.state import OperationState
 
 EXIT_SECONDS: Final = 2.0
-"""The most that the end of the process waits for, in all."""
+"""Seconds that the end of the process waits in all, at most."""
 
 ticker = Ticker()
 _lock = threading.RLock()
@@ -35,11 +35,11 @@ _hooked = False
 _parked_by: int | None = None
 _finalized = False
 _waited = 0.0
-"""How long the end of the process was held up already, by SIGTERM or a finalizer."""
+"""Seconds that the end of the process already waited, in a SIGTERM handler or a finalizer."""
 
 
 def want() -> None:
-    """Somebody takes events from now on."""
+    """Events are wanted from now on."""
     hooks.wanted = True
     _hook()
     if _prepare not in hooks.on_operation:
@@ -58,12 +58,12 @@ def want() -> None:
 
 
 def unwant() -> None:
-    """Somebody takes events no longer; with nobody left, operations report nothing."""
+    """A consumer of events is gone; without any, operations report nothing."""
     hooks.wanted = bool(hooks.sinks or hooks.on_change or hooks.verdicts)
 
 
 def ensure() -> None:
-    """Run the ticker, and hook into fork and exit."""
+    """Start the ticker, and install the hooks for fork and exit."""
     _hook()
     with _lock:
         if process.threads_allowed:
@@ -74,14 +74,14 @@ hooks.on_expect = ensure
 
 
 def _hook() -> None:
-    """Hear of forks and of the end, from now on."""
+    """Install the hooks for fork and exit."""
     global _hooked
     with _lock:
         if _hooked:
             return
         _hooked = True
     if registry.pid != os.getpid():
-        registry.after_fork_in_child()  # nobody heard of that fork
+        registry.after_fork_in_child()  # that fork happened before the hooks
     vitals.prepare()
     atexit.register(_exit)
     os.register_at_fork(
@@ -95,7 +95,7 @@ def _hook() -> None:
 
 
 def rest() -> None:
-    """Nobody takes events any more: let the ticker's thread end."""
+    """Let the ticker's thread end if events are no longer wanted."""
     global ticker
     with _lock:
         if not hooks.wanted:
@@ -104,14 +104,14 @@ def rest() -> None:
 
 
 def set_pace(interval: float, budget: float) -> None:
-    """Look so that nothing is older than `interval` (s); pass on so many rationed events a second."""
+    """Send nothing older than `interval` (s), and at most `budget` rationed events a second."""
     ticker.interval, ticker.budget.rate = interval, budget
 
 
 def finish(timeout: float, interrupt: str | None = None) -> bool:
-    """Have everything told and sent, within so many seconds; with `interrupt`, running operations end with it.
+    """Report and send everything within `timeout` seconds; with `interrupt` as the reason, end running operations.
 
-    The ticker does it, so that a signal handler may call this: it takes no lock, and only waits.
+    The ticker does the work and this only waits, without a lock, so that a signal handler may call it.
     """
     deadline = clock.monotonic() + timeout
 
@@ -136,9 +136,9 @@ def finish(timeout: float, interrupt: str | None = None) -> bool:
 
 
 def finish_process(interrupt: str, *, final: bool = False) -> None:
-    """The process ends: running operations end as interrupted; all calls of this together wait 2 s at the most.
+    """End running operations as interrupted, as the process ends; all calls together wait at most 2 s.
 
-    `final` says that it surely ends; a signal handler can't know.
+    `final` says that the process surely ends; a signal handler can't know.
     """
     global _waited
     since = clock.monotonic()
@@ -149,7 +149,7 @@ def finish_process(interrupt: str, *, final: bool = False) -> None:
 
 
 def hand_over(timeout: float) -> bool:
-    """Have all that was reported sent, within so many seconds; operations go on. A signal handler may call this."""
+    """Send what was reported within `timeout` seconds; operations continue. A signal handler may call this."""
     deadline = clock.monotonic() + timeout
 
     def send() -> None:
@@ -165,7 +165,7 @@ def _wake() -> None:
 
 
 def _all_sent() -> bool:
-    """Whether all that was reported was sent."""
+    """Whether everything reported was sent."""
     return not registry.changes and not process.parking.locked() and all(sent() for sent in tuple(process.all_sent))
 
 
@@ -217,7 +217,7 @@ def _after_fork_in_child() -> None:
 
 
 def _prepare(operation: OperationState) -> None:
-    """An operation starts while somebody wants events."""
+    """Prepare the start of an operation whose events are wanted."""
     operation._place = here()
     termination.started()
     if ticker.resting:
@@ -233,7 +233,7 @@ _children_flush = False
 
 
 def _flush_children() -> None:
-    """Have children of multiprocessing hand over what ends in them, and flush at their end."""
+    """Have children of multiprocessing hand over the ends of operations, and flush at their own end."""
     global _children_flush
     util = sys.modules.get("multiprocessing.util")
     if util is not None and not _children_flush:
@@ -242,7 +242,7 @@ def _flush_children() -> None:
 
 
 def _begin_child(_: object = None) -> None:
-    """This is a child of multiprocessing: it ends by SIGTERM, or without atexit, but runs its finalizers."""
+    """Set up a child of multiprocessing: it ends by SIGTERM or without atexit, but runs finalizers."""
     global _finalized
     termination.begin()
     util = sys.modules.get("multiprocessing.util")

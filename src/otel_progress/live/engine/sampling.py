@@ -1,4 +1,4 @@
-"""Reading the counts: what was completed since the last look, by which branch, and when."""
+"""Sampling: reads what was completed since the last sample, by which branch, and when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEADY = learning.STEADY
 
 
 def sample(operation: OperationState, now: float) -> bool:
-    """Whether any unit was completed since the last sample; remembers when, and by which branch."""
+    """Sample an operation: returns whether any unit was completed, and records when and by which branch."""
     running = operation._running
     if running:
         return _sample_with_stages(operation, tuple(running), now)
@@ -33,7 +33,7 @@ def sample(operation: OperationState, now: float) -> bool:
 
 
 def _sample_with_stages(operation: OperationState, running: tuple[StageState, ...], now: float) -> bool:
-    """The same for an operation with running stages."""
+    """Sample an operation with running stages."""
     if len(running) > MOVES_NEAR:
         _move_outer(operation, running)
     counted: dict[HandleState, float] = {}
@@ -58,7 +58,7 @@ def _sample_with_stages(operation: OperationState, running: tuple[StageState, ..
 
 
 def _tell_one(operation: OperationState, stage: StageState, counted: dict[HandleState, float], now: float) -> None:
-    """What was counted by an operation and its only stage, as `_tell_many` does it."""
+    """Record what an operation and its only stage counted, as `_tell_many` does."""
     done = operation in counted and not operation._only_failed
     if stage in counted:
         stage._moved_at = now
@@ -80,9 +80,9 @@ def _tell_one(operation: OperationState, stage: StageState, counted: dict[Handle
 def _tell_many(
     operation: OperationState, running: tuple[StageState, ...], counted: dict[HandleState, float], now: float
 ) -> None:
-    """What was counted is progress of all that is around it, and of stages below that count nothing of their own.
+    """Record counts as progress of the handles around, and of stages inside that count nothing themselves.
 
-    One pass each way is enough: a stage starts after the one around it.
+    One pass in each direction is enough: a stage starts after the one around it.
 
     Args:
         operation: whose stages they are.
@@ -136,7 +136,7 @@ def _progressed(node: HandleState, now: float) -> None:
 
 
 def _move_outer(operation: OperationState, running: tuple[StageState, ...]) -> None:
-    """What is around a stage moved when it did: of very deep ones its own thread tells only the nearest."""
+    """Record progress for the outer handles of deep stages; their own thread does so for the nearest ones only."""
     for stage in reversed(running):
         outer = stage._parent
         if outer is not None and outer is not operation and outer._moved_at < stage._moved_at:
@@ -144,7 +144,7 @@ def _move_outer(operation: OperationState, running: tuple[StageState, ...]) -> N
 
 
 def _counted(node: HandleState, now: float) -> bool:
-    """Whether a handle itself counted anything since the last look; its loops are looked at one by one."""
+    """Whether a handle itself counted anything since the last sample; its `track` loops are sampled one by one."""
     advanced = node._advanced
     if type(advanced) is int and node._lanes is None and node._more is None:
         units = advanced + node._bumps
@@ -165,9 +165,9 @@ def _counted(node: HandleState, now: float) -> bool:
 
 
 def _learn(operation: OperationState, node: HandleState, before: float, now: float) -> None:
-    """Progress came, the last before it at `before`: worth to learn where it was not steady.
+    """Learn the gap between the progress at `before` and now, unless it is too short to matter.
 
-    Where several loops run side by side, each is judged by itself, and so the gaps of each are learned.
+    Loops that run side by side are judged one by one, so the gaps of each are learned.
     """
     if node._lanes is None and now - before < STEADY:
         return
@@ -183,7 +183,7 @@ def _learn(operation: OperationState, node: HandleState, before: float, now: flo
 
 
 def _observe(node: HandleState, now: float, lookup: Lookup | None = None) -> None:
-    """Feed the estimate: often at first, every 10 s in a long run; never with a time in which all of it waits."""
+    """Feed the estimate: often at first, every 10 s in a long run, never while all of the handle waits."""
     operation = node.operation
     if lookup is not None or operation._children or operation._pauses:
         since = paused_since(node, now, lookup)

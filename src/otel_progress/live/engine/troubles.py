@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def follows(line: Line, key: object, trouble: Trouble) -> bool:
-    """Whether a branch is the next stage at the place of one that was stuck and ended since the last look."""
+    """Whether a branch is the next stage at the place of a stuck one that ended since the last look."""
     ended = ended_at(key)
     if ended is None or trouble.gone_at is not None or not is_next(line, trouble, ended):
         return False
@@ -21,7 +21,7 @@ def follows(line: Line, key: object, trouble: Trouble) -> bool:
 
 
 def ended_at(key: object) -> float | None:
-    """When the stage ended that a trouble is held under (s, monotonic); None while it runs, and of what is no stage."""
+    """When the stage of a trouble ended (s, monotonic); None while it runs, and for other branches."""
     return getattr(key, "_ended", None)
 
 
@@ -32,5 +32,5 @@ def is_next(line: Line, trouble: Trouble, after: float) -> bool:
 
 
 def label_of(line: Line) -> str:
-    """The path of the stage in which a branch runs, or nothing."""
+    """The path of the stage in which a branch runs, or an empty text."""
     return "" if line.node is line.node.operation else line.node._path or line.node.name

@@ -1,4 +1,4 @@
-"""What follows when an operation is found stuck, or moves again: evidence, events, a request to stop."""
+"""The watchdog: what follows when an operation is found stuck or moves again: evidence, events, a cancel request."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 MOVES: Final = 3
-"""So many movements within the limit, and one that was stuck moves again."""
+"""Movements within the limit after which a stuck branch counts as moving."""
 SOON: Final = 2.0
-"""Seconds within which a stage that follows on one that was in trouble may have started before that was noticed."""
+"""Seconds by which the next stage may have started before the end of a stuck one was noticed."""
 TOLD: Final = 16
-"""Branches that one event names."""
+"""Branches listed in one event."""
 
 
 def look(operation: OperationState, now: float) -> bool:
-    """Take note of what repeats, or spends; whether that began or ended a loop anywhere."""
+    """Detect loops in all handles of an operation; returns whether one began or ended."""
     changed = False
     for node in (operation, *(operation._running or ())):
         loops, before = node._loops, node._loop
@@ -46,7 +46,7 @@ def look(operation: OperationState, now: float) -> bool:
 
 
 def release(operation: OperationState, now: float) -> float | None:
-    """Let go of branches that are gone, or have moved for long enough; since when the last of them moves."""
+    """Release branches that are gone or have moved for long enough; returns since when the last of them moves."""
     troubles = operation._troubles
     if not troubles:
         return None
@@ -62,7 +62,7 @@ def release(operation: OperationState, now: float) -> float | None:
 
 
 def _hand_over(troubles: dict[object, Trouble], running: dict[object, Line], now: float) -> None:
-    """Hand troubles whose branches are gone to those that follow."""
+    """Hand the troubles of branches that are gone to the stages that continue them."""
     for key, trouble in tuple(troubles.items()):
         if key in running:
             trouble.gone_at = None
@@ -74,7 +74,7 @@ def _hand_over(troubles: dict[object, Trouble], running: dict[object, Line], now
 
 
 def _moves_since(trouble: Trouble, line: Line | None, now: float) -> float | None:
-    """Since when a branch moves again, where that is long enough; None while it is in trouble."""
+    """Since when a branch moves again, if that is long enough; None while it is stuck."""
     if line is None:
         since = _again(trouble, now).since
         return since if now - since >= trouble.hold else None
@@ -90,10 +90,9 @@ def _moves_since(trouble: Trouble, line: Line | None, now: float) -> float | Non
 def _goes_on(
     key: object, trouble: Trouble, running: dict[object, Line], troubles: dict[object, Trouble], now: float
 ) -> Line | None:
-    """The next stage of the same path, which takes the trouble over: what failed ten times fails again.
+    """The next stage of the same path, which takes over the trouble: what failed ten times fails again.
 
-    How the trouble moves again runs on. Where the next stage was there at once, in the same place, nobody saw the
-    trouble gone.
+    Its movement is kept. If the next stage started at once in the same place, the trouble was never seen gone.
     """
     free = [line for at, line in running.items() if at not in troubles]
     found = next((line for line in free if follows(line, key, trouble) or _same_loop(line, trouble)), None)
@@ -109,22 +108,22 @@ def _goes_on(
 
 
 def _same_loop(line: Line, trouble: Trouble) -> bool:
-    """Whether a branch is part of the loop that is told already: it goes on between its stages, too."""
+    """Whether a branch is part of a loop that was already reported; a loop continues between its stages."""
     return trouble.loops is not None and line.child is None and who_loops(line.node) is trouble.loops
 
 
 def _again(trouble: Trouble, now: float) -> Movement:
-    """How one moves again whose stage is over: from its end on, unless another stage follows."""
+    """The movement of a branch whose stage is over: from its end on, unless another stage follows."""
     if trouble.again is None:
         trouble.again = Movement(now, moves=0)
     return trouble.again
 
 
 def _released(line: Line, trouble: Trouble, now: float) -> bool:
-    """Whether a branch that was stuck has moved long enough to count as moving.
+    """Whether a stuck branch has moved for long enough to count as moving.
 
-    It needs to move for the hold, and meanwhile either never be idle for half its limit, or move three times
-    without reaching the limit.
+    It must move for the hold time, and in it either never be idle for half its limit, or move three times without
+    reaching the limit.
     """
     limit, loop = line.limit, loop_of(line.node)
     needed = hold(limit)
@@ -157,14 +156,14 @@ def _released(line: Line, trouble: Trouble, now: float) -> bool:
 
 
 def _stuck_again(trouble: Trouble, line: Line) -> None:
-    """It moved, but not for long enough: it is the same trouble still, maybe at another line."""
+    """It moved, but not for long enough: the same trouble continues, maybe at another line."""
     trouble.again = None
     if trouble.eased:
         trouble.eased, trouble.where = False, _where(line, ())
 
 
 def stalled(operation: OperationState, judged: list[Judged], now: float) -> Attributes:
-    """Branches are stuck from now on, the worst first: what goes with the event."""
+    """Record that branches are stuck, the worst first; returns the attributes of the event."""
     troubles = operation._troubles
     if troubles is None:
         troubles = operation._troubles = {}
@@ -174,7 +173,7 @@ def stalled(operation: OperationState, judged: list[Judged], now: float) -> Attr
         about |= _vitals(process.lag.worst(process.loops))
         blocked = process.lag.blocked()
     except Exception:
-        tell_once("how the process is could not be found; that an operation is stuck is told")
+        tell_once("the vitals of the process could not be read; the stuck operation is reported without them")
     for line, _, verdict, _ in judged:
         since = line.moved_at if verdict.health is Health.SILENT else now - verdict.seconds
         trouble = troubles[line.key] = Trouble(verdict.health, since, now, label_of(line), hold(line.limit))
@@ -193,7 +192,7 @@ def stalled(operation: OperationState, judged: list[Judged], now: float) -> Attr
 
 
 def renamed(operation: OperationState, judged: list[Judged], now: float) -> bool:
-    """Whether the trouble of a branch goes on under another name; its evidence is taken anew."""
+    """Whether a stuck branch changed between silent and looping; its evidence is taken again."""
     troubles = operation._troubles or {}
     changed = False
     for line, _, verdict, _ in judged:
@@ -206,7 +205,7 @@ def renamed(operation: OperationState, judged: list[Judged], now: float) -> bool
 
 
 def recovered(operation: OperationState, moved_at: float | None, now: float) -> Attributes:
-    """No branch is stuck any more: what goes with the event."""
+    """Record that no branch is stuck any more; returns the attributes of the event."""
     since = operation._stalled_at or now
     until = moved_at if moved_at is not None and moved_at > since else now
     operation._stalled_at = None
@@ -214,7 +213,7 @@ def recovered(operation: OperationState, moved_at: float | None, now: float) -> 
 
 
 def closed(operation: OperationState) -> Attributes | None:
-    """One that was stuck completed before a recovery was told: what goes with it; None of others."""
+    """The attributes of the recovery of a stuck operation that completed before it was reported; None for others."""
     if operation._stalled_at is None or operation._status is not Status.COMPLETED:
         return None
     ended = operation._ended or operation._stalled_at
@@ -225,23 +224,23 @@ def closed(operation: OperationState) -> Attributes | None:
 
 
 def ask_to_stop(operation: OperationState, reason: str) -> None:
-    """Ask the work to cancel; its task only where it is still stuck when its event loop comes to it."""
+    """Ask the operation to cancel; its task is cancelled only if it is still stuck when its event loop gets to it."""
     commands.stop(operation, reason, still=lambda operation: operation._stalled_at is not None)
 
 
 def _where(line: Line, blocked: Collection[Any]) -> Where | None:
-    """Where the work of a branch is; of a child, where that one is stuck."""
+    """The call stack of a branch; of a child, where that is stuck."""
     try:
         if line.child is not None:
             return next((it.where for it in (line.child._troubles or {}).values() if it.where is not None), None)
         return call_stack.where(list(_places(line)), blocked=blocked)
     except Exception:
-        tell_once("it could not be found where an operation is stuck; that it is stuck is told")
+        tell_once("the line at which an operation is stuck could not be found; it is reported without it")
         return None
 
 
 def _places(line: Line) -> Iterator[Place]:
-    """Where a branch runs: the threads that carry its work, then its own; those around it where that is not known."""
+    """The places of a branch: threads that carry its work, then its own; those around it if that is unknown."""
     if line.lane is not None:
         yield line.lane.place
         return
@@ -257,7 +256,7 @@ def _places(line: Line) -> Iterator[Place]:
 
 
 def _vitals(lag: float | None) -> dict[str, Value]:
-    """How the process is, as evidence."""
+    """The vitals of the process, as evidence."""
     about: dict[str, Value] = dict(vitals.vitals())
     if lag is not None:
         about[semconv.PROCESS_LOOP_LAG] = lag
