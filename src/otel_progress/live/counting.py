@@ -18,7 +18,7 @@ _NO_COUNTS: Final[Mapping[str, Number]] = {}
 
 
 def plain_advanced(node: HandleState) -> Number:
-    """What `advance` summed up, as a finite number."""
+    """The sum of `advance`, as a finite number."""
     raw, sound = node._advanced, node._sound
     if type(raw) is int:
         if raw > values.INT_MAX:
@@ -35,7 +35,7 @@ def plain_advanced(node: HandleState) -> Number:
         _narrow(node, raw)
     if known is None:
         _fell(node, sound, raw)
-        known = node._advanced = sound  # what it was before something came that is no number
+        known = node._advanced = sound  # the value before an invalid one came
     elif known < sound:
         _fell(node, sound, known)
     node._sound, node._sound_raw = known, raw
@@ -43,7 +43,7 @@ def plain_advanced(node: HandleState) -> Number:
 
 
 def _fell(node: HandleState, before: object, now: object) -> None:
-    """Say once that `advance` took something away; the call itself is too quick to look."""
+    """Warn once that `advance` lowered the count; the call itself does not check, for speed."""
     misuse.warn_of(
         "fell",
         f"{node.operation.name}/{node._path or ''}",
@@ -56,7 +56,7 @@ def _fell(node: HandleState, before: object, now: object) -> None:
 
 
 def _narrow(node: HandleState, raw: object) -> None:
-    """Say once that sums of this kind of number wrap around."""
+    """Warn once that sums of this type of number overflow."""
     misuse.warn_of(
         "narrow",
         f"{node.operation.name}/{node._path or ''}",
@@ -68,22 +68,22 @@ def _narrow(node: HandleState, raw: object) -> None:
 
 
 def begin_in(node: HandleState, outer: HandleState) -> None:
-    """Remember what the handle around it had counted, and what had ended there, when it began."""
+    """Remember what the handle around it had counted, and what had ended in it, at its start."""
     node._began = outer._advanced, outer._base, 0 if outer._nested is None else outer._nested.ended
 
 
 def counted(node: HandleState) -> Number:
-    """The own count: at least 0, within 64 bits."""
+    """Its own count, from 0 to the largest 64-bit integer."""
     return max(0, min(node._base + plain_advanced(node), values.INT_MAX))
 
 
 def has_counted(node: HandleState) -> bool:
-    """Whether it counted units by itself: by `advance`, `update(completed=)` or `record`."""
+    """Whether it counted units itself: by `advance`, `update(completed=)` or `record`."""
     return node._said_done or bool(plain_advanced(node)) or bool(node._recorded)
 
 
 def _lane_counts(node: HandleState) -> dict[str | None, tuple[Number, Number | None]]:
-    """Completed and total of the lanes, by unit; nested ones under None."""
+    """Completed and total of its lanes, by unit; nested ones under None."""
     counts: dict[str | None, tuple[Number, Number | None]] = {}
     if node._more is not None:
         counts.update(node._more.sums)
@@ -96,7 +96,7 @@ def _lane_counts(node: HandleState) -> dict[str | None, tuple[Number, Number | N
 
 
 def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mapping[str, Number]]:
-    """What it counted by itself: completed (None where nothing was), total, and the counts in other units."""
+    """What it counted itself: completed (None if nothing), total, and the counts in other units."""
     total, more = node._total, node._more
     done: Number | None = None
     others = _NO_COUNTS if more is None or not more.units else dict(more.units)
@@ -115,12 +115,12 @@ def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mappi
     if done is None and node._recorded and node._ratio is None and node._lanes is None:
         done = node._recorded
     elif done is None and node._own and node._ratio is None and node._lanes is not None:
-        done = 0  # it said how much there is, and so rules over its loops
+        done = 0  # it named a total, so its loops do not count
     return done, total, others
 
 
 def life(node: HandleState) -> Any:
-    """A value that changes with each completed unit, in any unit and at any depth."""
+    """A value that changes with each unit that it completes, in any unit."""
     advanced = node._advanced
     units = (advanced if type(advanced) is int else plain_advanced(node)) + node._bumps
     if node._lanes:

@@ -108,7 +108,7 @@ class Operation(OperationLife):
         return found
 
     def summary(self) -> str:
-        """What became of it in a few lines: status, time, progress, stages, outcomes, results."""
+        """A summary in a few lines: status, time, progress, stages, outcomes, results."""
         try:
             text: str = preload.get("model.summary").summary(self.snapshot())
         except BaseException as error:
@@ -120,7 +120,7 @@ class Operation(OperationLife):
         return text
 
     def summary_dict(self) -> dict[str, Any]:
-        """What `summary` tells as plain JSON, under the keys of `Snapshot.to_dict()`; durations in seconds."""
+        """The summary as plain JSON, with the keys of `Snapshot.to_dict()`; durations in seconds."""
         try:
             found: dict[str, Any] = preload.get("model.summary").summary_dict(self.snapshot())
         except BaseException as error:
@@ -142,7 +142,7 @@ class Stage(StageLife):
     def operation(self) -> Operation:
         """The operation that it belongs to."""
         if self._op is None:
-            return Operation("nowhere")  # a new one each time, so that nothing said to it reaches anybody
+            return Operation("nowhere")  # a new one each time, so that nothing reported to it is shared
         operation: Operation = self._op  # type: ignore[assignment]
         return operation
 
@@ -182,7 +182,7 @@ def _stage_of(parent: Operation | Stage, name: str, options: Any) -> Stage:
     return Stage(name, parent=parent, **options)
 
 
-# -- decorated functions need one for each call
+# -- one for each call of a decorated function
 
 
 def fresh_operation(template: Operation) -> Operation:

@@ -1,13 +1,12 @@
-"""The hot path: counting what a loop does without running a line of Python in it.
+"""The lane of a `track` loop: counts its items without running a line of Python in the loop.
 
-`track` hands the loop an iterator whose `__next__` is inherited from `itertools` and written in C. How
-far the loop is, the ticker reads from outside: the length hint of the inner iterator tells how many
-items are left. The end of the items is seen because `chain` asks the lane, as its second iterable, for
-more; a loop that is left early drops its iterator, whose `__del__` says so. Both hooks only set
-fields of the lane: a `__del__` may run at any line, even while a lock of ours is held.
+`track` gives the loop an iterator whose `__next__` is inherited from `itertools` and written in C. The ticker reads the
+count from outside: the length hint of the inner iterator says how many items are left. The end is noticed because
+`chain` asks the lane, its second iterable, for more items; a loop left early drops its iterator, whose `__del__`
+notices that. Both hooks only set fields of the lane: a `__del__` may run at any line, even with a lock of ours held.
 
-A loop is stopped from outside by giving its iterator another class, whose `__next__` raises: the interpreter looks
-`__next__` up for each item, so a loop that nobody stops pays nothing for it.
+A loop is stopped from outside by changing the class of its iterator to one whose `__next__` raises: the interpreter
+looks up `__next__` for each item, so this costs nothing while no loop is stopped.
 """
 
 from __future__ import annotations
@@ -28,31 +27,43 @@ T = TypeVar("T")
 _MANY: Final = sys.maxsize
 _NOTHING: Final = iter(())
 _POSITIONED: Final = frozenset({list, tuple, range})
-"""Types whose own iterator tells its position, whatever the loop does to them."""
+"""Types whose iterators know their position even if the loop changes them."""
 
 
 class Request:
-    """A request to stop that came from outside, and whether a loop has raised it already."""
+    """A request from outside to stop the loops, and whether a loop has raised it."""
 
     __slots__ = ("text", "told")
 
     def __init__(self, text: str) -> None:
-        """With the text of the error."""
+        """A request with the text of its error."""
         self.text = text
         self.told = False
 
     def error(self) -> OperationCancelled:
-        """The error that a loop raises; loops that are opened later, to clean up, run to their end."""
+        """The error for a loop to raise; loops opened later, to clean up, are not stopped."""
         self.told = True
         return OperationCancelled(self.text)
 
 
 class Lane:
-    """One loop over one iterable: how many items it handed out, and whether it is over.
+    """One loop over one iterable: how many items it took, and whether it is over.
 
-    `total` is its length or None, `unit` what it counts (None: the unit of its stage), `nested` whether it
-    runs inside another lane of the same thread and task. `named` tells that somebody gave the total, `desc` what the
-    loop does in words, and `over` the message of the stage that it stands over.
+    Attributes:
+        total: the length, or None.
+        unit: what it counts; None for the unit of its handle.
+        place: the thread and task that run it.
+        nested: whether it runs inside another lane of the same thread and task.
+        named: whether the caller gave the total.
+        desc: what the loop does, in words.
+        over: the message of the handle when `desc` replaced it.
+        calls: items taken, if the iterator can't be read from outside; of a closed lane, all of them.
+        seen: items completed at the last sample.
+        moved_at: when an item was last taken (s, monotonic).
+        before: the value of `moved_at` before that.
+        ended: whether the items are exhausted.
+        closed: whether the loop is over.
+        request: what the loop raises at its next item.
     """
 
     __slots__ = (
@@ -61,7 +72,7 @@ class Lane:
     )
 
     def __init__(self, total: int | None, unit: str | None, place: Place, nested: bool, now: float = 0.0) -> None:
-        """Open a lane at a place (thread and task), at a monotonic time."""
+        """Open a lane at a place, at a monotonic time."""
         self.moved_at = self.before = now
         self.seen = 0
         self._length = total
@@ -79,31 +90,31 @@ class Lane:
         self.request: Request | None = None
 
     def begun(self, loop: Any) -> None:
-        """The iterator that the loop has from now on."""
+        """Remember the iterator of the loop."""
         self._loop = weakref.ref(loop)
         if self.request is not None:
             self.stop(self.request)
 
     def stop(self, request: Request) -> None:
-        """Make the loop raise at its next item, which stays in its source; from any thread."""
+        """Make the loop raise at its next item, which stays in its source; callable from any thread."""
         self.request = request
         loop = None if self._loop is None else self._loop()
         if loop is not None and not self.closed:
             loop.__class__ = _STOPPED.get(type(loop), type(loop))
 
     def __iter__(self) -> Iterator[Any]:
-        """Asked for more after the last item: note the end, and have nothing."""
+        """Note the end: `chain` asks for more after the last item."""
         self.finish()
         return _NOTHING
 
     def finish(self) -> None:
-        """All items were taken."""
+        """Note that all items were taken."""
         if not self.closed:
             self.ended = True
             self.close()
 
     def close(self) -> None:
-        """No more items count: keep what was counted, and let the source go."""
+        """Stop counting: keep the count, and release the source."""
         if not self.closed:
             self.calls, self._length = self._handed(), self.total
             self.source = None
@@ -111,7 +122,7 @@ class Lane:
 
     @property
     def total(self) -> int | None:
-        """The items there are in all, or None where that is not known; of a closed lane those that it took."""
+        """The number of items, or None if unknown; an unknown one becomes the count when the lane closes."""
         source = self.source
         if type(source) is tuple and not self.named:
             return len(source[0])  # a list may grow while the loop runs
@@ -121,7 +132,7 @@ class Lane:
 
     @property
     def completed(self) -> int:
-        """The items handed out, less the one in hand."""
+        """The items taken, less the one in progress."""
         handed = self._handed()
         return handed if self.ended or not handed else handed - 1
 
@@ -141,7 +152,7 @@ else:
     _Compress = itertools.compress
 
 
-# The slots stand in a base of their own: only then may an iterator change from one class to the other.
+# Slots are declared in a base class: only then can the class of an iterator be changed.
 class _PositionedBase(itertools.chain[T]):
     __slots__ = ("__weakref__", "lane")
     lane: Lane
@@ -182,7 +193,7 @@ class _PlainBase(Iterator[T]):
 
 
 class _Plain(_PlainBase[T]):
-    """The same for interpreters whose `itertools` can't be read from outside."""
+    """A loop for interpreters whose `itertools` can't be read from outside."""
 
     __slots__ = ()
 
@@ -198,7 +209,7 @@ class _Plain(_PlainBase[T]):
 
 
 def loop(iterable: Iterable[T], lane: Lane) -> Iterator[T]:
-    """An iterator over the iterable that the lane can be read from."""
+    """An iterator over the iterable, readable by the lane."""
     if sys.implementation.name != "cpython":
         plain = _Plain(iterable, lane)
         lane.begun(plain)
@@ -229,9 +240,9 @@ class _AsyncBase(AsyncIterator[T]):
 
 
 class _AsyncLoop(_AsyncBase[T]):
-    """A loop over an async iterable: counts the calls, and passes on what it was asked for.
+    """A loop over an async iterable: counts the calls of `__anext__`, and forwards them.
 
-    The call that finds the end is one more than the items, so the item in hand is always the last call.
+    The call that finds the end is one more than the items, so the item in progress is always the last call.
     """
 
     __slots__ = ()
@@ -244,13 +255,13 @@ class _AsyncLoop(_AsyncBase[T]):
 
 
 def async_loop(iterable: AsyncIterable[T], lane: Lane) -> AsyncIterator[T]:
-    """An async iterator over the iterable that the lane can be read from."""
+    """An async iterator over the iterable, readable by the lane."""
     counted = _AsyncLoop(iterable, lane)
     lane.begun(counted)
     return counted
 
 
-# -- loops that were stopped
+# -- stopped loops
 
 
 def _raise(self: Any) -> NoReturn:

@@ -88,7 +88,7 @@ class OperationLife(Handle, OperationState):
 
     @property
     def id(self) -> str:
-        """The id of this run; unique, unless the caller gave it."""
+        """The id of this run, unique unless the caller gave it."""
         if self._id is None:
             self._id = self._opts.id or f"{registry.prefix}-{next(registry.numbers):x}"
         return self._id
@@ -103,7 +103,7 @@ class OperationLife(Handle, OperationState):
 
     @property
     def status(self) -> Status:
-        """What happened to it so far; it waits while one of its stages does."""
+        """What happened to it; waiting while all that runs in it waits."""
         if self._status is Status.RUNNING and self._running:
             try:
                 return Status.RUNNING if find_wait(self, 0.0) is None else Status.WAITING
@@ -121,7 +121,7 @@ class OperationLife(Handle, OperationState):
 
         Raises:
             InvalidState: if it was started before.
-            DuplicateOperation: while another with its id runs in this process.
+            DuplicateOperation: if another with its id runs in this process.
         """
         if self._status is not Status.PENDING or self._started is not None:
             what = "ended before its start" if self._started is None else "was started before"
@@ -231,7 +231,7 @@ class OperationLife(Handle, OperationState):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it with what happened; an exception passes unchanged."""
+        """End it; an exception passes unchanged."""
         try:
             if error is None:
                 self._finish(Status.COMPLETED, None, None)
@@ -255,7 +255,7 @@ class OperationLife(Handle, OperationState):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it with what happened."""
+        """End it."""
         self.__exit__(kind, error, trace)
 
     def __del__(self) -> None:
@@ -277,7 +277,7 @@ def _known_parent(given: Any) -> HandleState | Parent | str | None:
 
 
 def _why(reason: str | None, asked: str) -> str:
-    """Why it was cancelled: what its end says, or where that says nothing, why somebody asked for it."""
+    """Why it was cancelled: the reason of its end, or if that says nothing, of the request."""
     says_nothing = reason is None or reason in ("CancelledError", "Cancelled")
     return f"cancelled: {asked}" if says_nothing else str(reason)
 

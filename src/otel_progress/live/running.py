@@ -26,7 +26,7 @@ KEPT_BAD: Final = 32
 
 
 def innermost(operation: OperationState) -> HandleState:
-    """The stage that started last and still runs, else the operation."""
+    """The running stage that started last, else the operation."""
     running = operation._running
     if not running:
         return operation
@@ -38,7 +38,7 @@ def innermost(operation: OperationState) -> HandleState:
 
 
 def around(node: HandleState) -> list[HandleState]:
-    """A handle and what it runs in: the nearest ones, and the operation."""
+    """A handle and those around it: the nearest ones, and the operation."""
     operation, found = node.operation, [node]
     while found[-1] is not operation:
         above = found[-1]._parent if len(found) < STEPS_NEAR else operation
@@ -47,7 +47,7 @@ def around(node: HandleState) -> list[HandleState]:
 
 
 def is_inside(stage: HandleState, outer: HandleState) -> bool:
-    """Whether a stage runs below another handle, at any depth."""
+    """Whether a stage is inside another handle, at any depth."""
     operation = stage.operation
     above = stage._parent
     while above is not None and above is not outer and above is not operation:

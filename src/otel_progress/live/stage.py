@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     class StageGiven(TypedDict, total=False):
-        """What may be said of a stage.
+        """The options of a stage.
 
         Attributes:
-            weight: its share of the whole, where the operation has a plan; else that of the plan.
-            total: how many units it has.
-            unit: what is counted, in UCUM or a plain word (`file`, `By`).
+            weight: its share of the whole, if the operation has a plan; by default that of the plan.
+            total: units in all.
+            unit: what is counted, as a UCUM unit or a plain word (`By`, `file`).
             description: what it does, in words.
             message: the current step in words.
-            expected: how long it is expected to take, in seconds.
-            stall_after: seconds without progress after which it counts as stuck; None, said so, lets it idle.
-            critical: shown; changes no outcome.
-            depends_on: names of stages that it needs; shown.
-            attributes: what else is known of it.
+            expected: the expected duration, in seconds.
+            stall_after: seconds without progress after which it is stuck; an explicit None lets it idle.
+            critical: whether it is critical; shown only.
+            depends_on: names of stages that it needs; shown only.
+            attributes: further attributes.
         """
 
         weight: float | None
@@ -79,13 +79,13 @@ class StageLife(Handle, StageState):
         """A stage that has not started.
 
         Args:
-            name: the step; few values, as it is a label of metrics.
-            parent: what it is a part of; what runs here unless said.
-            options: what else is said of it, see `StageGiven`: `weight`, `total`, `unit`, `description`, `message`,
+            name: the name, of few values, as it is a label of metrics.
+            parent: the handle around it; by default the one that runs here.
+            options: see `StageGiven`: `weight`, `total`, `unit`, `description`, `message`,
                 `expected`, `stall_after`, `critical`, `depends_on`, `attributes`.
 
         Raises:
-            InvalidArgument: for a weight or total below 0, a time that is not above 0, or what is no number.
+            InvalidArgument: if an option is invalid: a negative weight or total, a time that is not above 0.
         """
         if parent is not None:
             if not issubclass(type(parent), HandleState):
@@ -215,7 +215,7 @@ class StageLife(Handle, StageState):
         return self
 
     def _nowhere(self, parent: HandleState | None) -> None:
-        """Say that nothing runs that it could be a part of."""
+        """Warn that no operation runs that it could be part of."""
         if parent is not None and parent._status is Status.PENDING and parent._started is None:
             misuse.too_early(parent, "stage")
         else:
@@ -281,7 +281,7 @@ class StageLife(Handle, StageState):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it with what happened; an exception passes unchanged."""
+        """End it; an exception passes unchanged."""
         token = self._context
         try:
             if token is not None:
@@ -293,7 +293,7 @@ class StageLife(Handle, StageState):
                     hooks.tracing.detach(token)
         except BaseException as broken:
             try:
-                if not context.is_elsewhere(broken):  # left in another context: there is nothing to undo
+                if not context.is_elsewhere(broken):  # left in another context: there is nothing to restore
                     swallow(broken, "the end of a stage")
             except NOTHING_LEFT:
                 pass
@@ -318,12 +318,12 @@ class StageLife(Handle, StageState):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it with what happened."""
+        """End it."""
         self.__exit__(kind, error, trace)
 
 
 def begin_stages(operation: OperationState, stage: StageLife) -> list[StageState]:
-    """Begin the list of stages."""
+    """Create the list of stages; returns the one of another thread if that came first."""
     with registry.lock:
         if operation._stages is None:
             operation._first_stage = stage
@@ -333,7 +333,7 @@ def begin_stages(operation: OperationState, stage: StageLife) -> list[StageState
 
 
 def _weigh(operation: OperationState, stage: StageLife) -> None:
-    """Let a stage take part in the ratio: planned ones, and others that name a weight."""
+    """Let a stage take part in the ratio if it is planned or names a weight."""
     plan = operation._opts.plan
     if stage._parent is not operation or plan is None:
         return
@@ -361,7 +361,7 @@ def _weigh(operation: OperationState, stage: StageLife) -> None:
 
 
 def _name(name: object) -> str:
-    """The name as a text that is short and printable; good ones are remembered."""
+    """The name as a short, printable text; valid names are remembered."""
     if type(name) is not str or len(name) > values.NAME_LENGTH or not name.isprintable():
         return values.text(name, drops, values.NAME_LENGTH)
     if len(_names) < KNOWN_NAMES:

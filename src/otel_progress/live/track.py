@@ -1,4 +1,4 @@
-"""`track`: what it gives a `for` or an `async for`, and the lane that each loop opens in its handle."""
+"""`track`: the iterables it returns, and the lane that each loop over one opens in its handle."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ LANES: Final = 16
 
 
 class _Tracked:
-    """What `track` gives a loop: each loop over it opens a lane of its own."""
+    """An iterable that `track` returns: each loop over it opens a lane of its own."""
 
     __slots__ = ("_desc", "_iterable", "_iterator", "_node", "_total", "_unit")
 
     def __init__(
         self, iterable: Any, node: HandleState | None, unit: str | None, total: Number | None, desc: object
     ) -> None:
-        """For the loops of a node; without a node, nothing is counted."""
+        """An iterable for loops of a handle; without a handle nothing is counted."""
         self._iterable = iterable
         self._node = node
         self._unit = unit
@@ -45,7 +45,7 @@ class _Tracked:
         self._iterator: Any = None
 
     def _lane(self) -> Lane | None:
-        """A lane for a new loop, or None where nothing runs that it could belong to."""
+        """A lane for a new loop, or None if no running handle takes it."""
         node = self._node
         try:
             if node is not None and not node._status.final:
@@ -58,19 +58,19 @@ class _Tracked:
         return None
 
     def __len__(self) -> int:
-        """The length of what is tracked, else the total that was given for it."""
+        """The length of the iterable, else the given total."""
         if type(self._total) is int and not hasattr(self._iterable, "__len__"):
             return self._total
         return len(self._iterable)
 
 
 class Tracked(_Tracked, Generic[T]):
-    """What `track` gives a `for`: each loop over it opens a lane of its own; one begun with `next` goes on."""
+    """An iterable for `for` loops: each opens a lane of its own; one begun with `next` continues."""
 
     __slots__ = ()
 
     def __iter__(self) -> Iterator[T]:
-        """A new loop over the items, or the one that `next` began."""
+        """Begin a loop over the items, or continue the one begun with `next`."""
         begun: Iterator[T] | None = self._iterator
         if begun is not None:
             return begun
@@ -78,7 +78,7 @@ class Tracked(_Tracked, Generic[T]):
         return iter(self._iterable) if opened is None else lane.loop(self._iterable, opened)
 
     def __next__(self) -> T:
-        """The next item, for those who loop by hand."""
+        """The next item of a loop by hand."""
         if self._iterator is None:
             self._iterator = iter(self)
         try:
@@ -90,12 +90,12 @@ class Tracked(_Tracked, Generic[T]):
 
 
 class AsyncTracked(_Tracked, Generic[T]):
-    """What `track` gives an `async for`: each loop over it opens a lane of its own; one begun with `anext` goes on."""
+    """An iterable for `async for` loops: each opens a lane of its own; one begun with `anext` continues."""
 
     __slots__ = ()
 
     def __aiter__(self) -> AsyncIterator[T]:
-        """A new async loop over the items, or the one that `anext` began."""
+        """Begin an async loop over the items, or continue the one begun with `anext`."""
         begun: AsyncIterator[T] | None = self._iterator
         if begun is not None:
             return begun
@@ -106,7 +106,7 @@ class AsyncTracked(_Tracked, Generic[T]):
         return lane.async_loop(self._iterable, opened)
 
     async def __anext__(self) -> T:
-        """The next item, for those who loop by hand."""
+        """The next item of a loop by hand."""
         if self._iterator is None:
             self._iterator = self.__aiter__()
         try:
@@ -118,7 +118,7 @@ class AsyncTracked(_Tracked, Generic[T]):
 
 
 class _Both(Tracked[T], AsyncTracked[T]):
-    """What `track` gives for something that `for` and `async for` both take."""
+    """An iterable for both kinds of loops."""
 
     __slots__ = ()
 
@@ -126,7 +126,7 @@ class _Both(Tracked[T], AsyncTracked[T]):
 def tracked(
     iterable: Any, node: HandleState | None, unit: str | None, total: Number | None = None, desc: object = None
 ) -> Any:
-    """The loops of a node over anything that can be looped over."""
+    """The iterable for loops of a handle over anything iterable."""
     try:
         if total is not None:
             total = accepted("track", "total", total)
@@ -145,7 +145,7 @@ def tracked(
 
 
 def length(iterable: object) -> int | None:
-    """How many items it says it has, or None."""
+    """The length or length hint of an iterable, or None."""
     hint = getattr(type(iterable), "__len__", None) or getattr(type(iterable), "__length_hint__", None)
     try:
         result = hint(iterable) if hint else None
@@ -168,7 +168,7 @@ def open_lane(
     known = None if unit is None else values.text(unit, drops, values.NAME_LENGTH)
     if lanes is None:
         if known is not None and not node._unit_named and not has_counted(node):
-            node._unit = known  # the first to say what is counted here
+            node._unit = known  # nobody named the unit before
         lanes = vars(node).setdefault("_lanes", [])  # one step, so that two threads get the same
     nested = any(not each.closed and each.place == place for each in lanes)
     opened = Lane(length(iterable) if total is None else int(total), known, place, nested, clock.monotonic())
@@ -189,14 +189,14 @@ def open_lane(
 
 
 def stop_loops(node: HandleState, request: Request) -> None:
-    """Make its open loops raise at their next item; those of an asyncio task end with the task."""
+    """Make the open loops of a handle raise at their next item; loops of an asyncio task end with the task."""
     for each in list(node._lanes or ()):
         if not _ends_with_task(each.place):
             each.stop(request)
 
 
 def _fold_lanes(node: HandleState) -> None:
-    """Turn closed lanes into sums by unit, so that their number is bounded."""
+    """Sum up closed lanes by unit, so that their number is bounded."""
     with registry.lock:
         sums = node._with_more().sums
         for closed in [each for each in node._lanes or () if each.closed]:
@@ -215,5 +215,5 @@ def close_lanes(node: HandleState) -> None:
 
 
 def _ends_with_task(place: Place) -> bool:
-    """Whether an asyncio task runs there, which is cancelled as such."""
+    """Whether a place is an asyncio task, which is cancelled itself."""
     return place.task is not None and is_task(place.task())

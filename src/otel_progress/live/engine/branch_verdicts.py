@@ -1,4 +1,4 @@
-"""The branches of an operation as values, and which of them speaks for it."""
+"""The verdicts on the branches of an operation, and which branch determines that of the operation."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
     from otel_progress.model.health import Verdict
 
 MOST: Final = 16
-"""Branches that a snapshot holds: the worst, and one that moves where any does."""
+"""Branches that a snapshot holds: the worst, and one that moves if any does."""
 _TROUBLED: Final = 2
-"""The rank from which on somebody should look."""
+"""The rank from which on a branch needs attention."""
 
 
 class Judged(NamedTuple):
-    """A branch, as a handle, as a value, and the verdict on it."""
+    """A branch, its value, and the verdict on it."""
 
     line: Line
     branch: Branch
     verdict: Verdict
     told_at: float = 0.0
-    """When it was told that it is stuck (s, monotonic); infinity where it is stuck and was not told yet."""
+    """When it was reported as stuck (s, monotonic); infinity if it is stuck and not yet reported."""
 
     @property
     def weight(self) -> tuple[int, float, float]:
-        """How bad it is; of those that are stuck, the one that got stuck last speaks; then how near to its limit."""
+        """How bad it is: by the verdict; of stuck ones, the last one reported is worst; then by the pressure."""
         return rank(self.verdict), self.told_at, self.pressure
 
     @property
     def pressure(self) -> float:
-        """How near to its limit it is; from 1 on it is stuck."""
+        """The idle time as a part of its limit; from 1 on it is stuck."""
         limit = self.branch.stall_after
         return self.branch.idle / limit if limit and self.branch.wait is None else 0.0
 
 
 def kept(judged: Judged) -> Judged:
-    """The same without the child, which may be dropped meanwhile."""
+    """The same without the child, so that it is not kept alive."""
     return judged._replace(line=judged.line._replace(child=None))
 
 
 class Seen(NamedTuple):
-    """What a snapshot says of the branches."""
+    """The parts of a snapshot that come from the branches."""
 
     node: HandleState
     troubled: bool
@@ -74,9 +74,9 @@ def examine(operation: OperationState, now: float) -> list[Judged]:
 
 
 def _calm(operation: OperationState, now: float) -> Line | None:
-    """The only branch of an operation, where it plainly moves: no wait, no loop, no trouble, its limit not reached.
+    """The only branch of an operation, if it obviously moves: no wait, no loop, no trouble, below its limit.
 
-    Most looks end here. The verdict on it is progressing, as `examine` finds it.
+    This is the usual case. The verdict is progressing, as `examine` would find.
     """
     line = only_line(operation)
     if line is None or line.wait is not None or operation._troubles or loop_of(line.node) is not None:
@@ -86,7 +86,7 @@ def _calm(operation: OperationState, now: float) -> Line | None:
 
 
 def see(operation: OperationState, now: float) -> Seen:
-    """What the snapshot of an operation says of its branches at a monotonic time."""
+    """The parts of a snapshot that come from the branches, at a monotonic time."""
     calm = _calm(operation, now)
     if calm is not None:
         limit, source = stall_limit(calm.node)
@@ -112,7 +112,7 @@ def see(operation: OperationState, now: float) -> Seen:
 
 
 def _shown(operation: OperationState, judged: Judged) -> dict[str, Any]:
-    """The branch that speaks for the operation, as the fields of its snapshot."""
+    """The determining branch, as fields of the snapshot."""
     branch = judged.branch
     trouble = _trouble(operation, judged.line)
     shown = _fields(branch.idle, branch.stall_after, branch.stall_after_source)
@@ -125,7 +125,7 @@ def _shown(operation: OperationState, judged: Judged) -> dict[str, Any]:
 
 
 def _fields(idle: float, limit: float | None, source: str | None) -> dict[str, Any]:
-    """The fields of a snapshot that tell of a branch that moves."""
+    """The fields of a snapshot for a branch that moves."""
     return {
         "idle": idle,
         "stall_after": limit,
@@ -137,7 +137,7 @@ def _fields(idle: float, limit: float | None, source: str | None) -> dict[str, A
 
 
 class Figures(NamedTuple):
-    """What the series of an operation say of its own branches; a child has series of its own."""
+    """The values for the run series of an operation, from its own branches; children have series of their own."""
 
     idle: float
     stall_after: float | None
@@ -147,7 +147,7 @@ class Figures(NamedTuple):
 
 
 def figures(operation: OperationState, now: float) -> Figures:
-    """The figures of the worst branch that is no child, and of the wait that is due first (all in seconds)."""
+    """The values of the worst branch that is no child, and of the wait that is due first (in seconds)."""
     calm = _calm(operation, now)
     if calm is not None:
         return Figures(calm.idle(now), calm.limit, None, innermost(operation), None)
@@ -197,7 +197,7 @@ def _value(operation: OperationState, line: Line, now: float) -> Branch:
 
 
 def _child(child: OperationState, path: str | None, now: float, depth: int = 0) -> Branch:
-    """The branch that waits for a child, which is as well as that child was at the last look at it."""
+    """The branch that waits for a child; its health is that of the child when last judged."""
     worst = child._worst
     if worst is None or child._health is Health.PROGRESSING:
         return Branch(path, None, child.id, child.name, max(0.0, now - child._moved_at), wait=find_wait(child, now))
@@ -219,7 +219,7 @@ def _child(child: OperationState, path: str | None, now: float, depth: int = 0) 
 
 
 def _now(child: OperationState, worst: Judged, now: float, depth: int) -> Branch:
-    """The branch that spoke for a child at the last look at it, as it is now."""
+    """The branch that determined the verdict on a child last time, as it is now."""
     below = worst.branch.child
     if below is None:
         return _value(child, worst.line, now)
@@ -228,7 +228,7 @@ def _now(child: OperationState, worst: Judged, now: float, depth: int) -> Branch
 
 
 def _trouble(operation: OperationState, line: Line) -> Trouble | None:
-    """What a branch is in, or was left by the stage before it; the next look hands that over."""
+    """The trouble of a branch, or of the stage before it that the next look hands over."""
     troubles = operation._troubles
     if not troubles or operation._ended is not None:
         return None
@@ -251,7 +251,7 @@ def _due(branch: Branch) -> float:
 
 
 def place_name(place: Place) -> str:
-    """A thread or task as people call it."""
+    """The display name of a thread or task."""
     task = None if place.task is None else place.task()
     name = getattr(task, "get_name", None)
     if name is not None:

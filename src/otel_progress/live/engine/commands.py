@@ -1,10 +1,10 @@
-"""Commands from outside the process: find the operation they name, and ask it to stop.
+"""Commands from outside the process: they ask an operation to cancel, or log a warning.
 
-Asking is all that is done: code finds out by `raise_if_cancelled`, a loop over `track` by `OperationCancelled` at its
-next item, and the asyncio task in which the operation is current is cancelled at its next await. Nothing is killed, and
-an answer says only what is known: that it was asked.
-A command of the kind `warn` asks for nothing: its reason is logged as a warning. One of the kind `cancel-owned` names
-an owner, and reaches nothing that names another; a version that does not know the kind refuses it.
+Cancelling is cooperative: code checks `raise_if_cancelled`, a `track` loop raises `OperationCancelled` at its next
+item, and the asyncio task in which the operation is current is cancelled at its next await. Nothing is killed, and an
+answer only says that the operation was asked.
+A command of the kind `warn` is logged as a warning. One of the kind `cancel-owned` names an owner, and reaches nothing
+that names another owner; a version that does not know the kind refuses it.
 """
 
 from __future__ import annotations
@@ -42,24 +42,26 @@ UNKNOWN: Final = "unknown"
 CANCEL: Final = "cancel"
 CANCEL_OWNED: Final = "cancel-owned"
 REMEMBERED: Final = 1_000
-"""Commands whose answers are remembered, for those that come twice."""
+"""Commands whose answers are remembered, for repeated deliveries."""
 ID_LENGTH: Final = 200
-"""Characters that the id of a command may have."""
+"""Characters of a command's id, at most."""
 AGAIN_FIRST: Final = 0.05
+"""Seconds to the second search for the task in which the operation is current."""
 AGAIN_MOST: Final = 1.0
-"""Seconds from one look for the task to the next, while the operation is current in none."""
+"""Seconds between two searches, at most."""
 LOOKS: Final = 100
+"""Searches, at most."""
 
 
 class Commands:
-    """Obeys each command once, however often it comes."""
+    """Executes each command once, however often it is delivered."""
 
     def __init__(self) -> None:
-        """No command came yet."""
+        """No command was received yet."""
         self._answers: dict[str, dict[str, str]] = {}
 
     def obey(self, command: object) -> dict[str, str] | None:
-        """Do what a command says; returns the answer to it, or None where it can't be read (which is counted)."""
+        """Execute a command; returns the answer, or None if the command is invalid (which is counted)."""
         try:
             return self._obey(command)
         except Exception:
@@ -81,10 +83,10 @@ class Commands:
 
 
 def obey(command: Mapping[str, Any]) -> tuple[str, str]:
-    """Do what a command says; returns what became of it, and why.
+    """Execute a command; returns the state of the answer, and its reason.
 
     Raises:
-        ValueError: where it can't be read; nothing is done then.
+        ValueError: if the command is invalid; nothing is done then.
     """
     key, attempt, reason = command["operation_id"], command.get("attempt"), command.get("reason")
     if type(command["kind"]) is not str or type(key) is not str or type(attempt) not in (int, type(None)):
@@ -111,10 +113,10 @@ def obey(command: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _reach(command: Mapping[str, Any]) -> Reach:
-    """What a command may stop.
+    """What a command may cancel.
 
     Raises:
-        ValueError: where it is to be limited to an owner, and names none.
+        ValueError: if it is limited to an owner but names none.
     """
     if command["kind"] == CANCEL:
         return Reach()
@@ -125,7 +127,7 @@ def _reach(command: Mapping[str, Any]) -> Reach:
 
 
 def _stop_loops(operation: OperationState, reason: str, *, in_tasks: bool) -> None:
-    """Make its `track` loops raise at their next item; those of asyncio tasks only where the task is spared."""
+    """Make the `track` loops of an operation raise at their next item; loops of asyncio tasks only with `in_tasks`."""
     request = operation._request = Request(asked_to_stop(operation.name, reason))
     for node in (operation, *(operation._running or ())):
         stop_loops(node, request)
@@ -134,7 +136,7 @@ def _stop_loops(operation: OperationState, reason: str, *, in_tasks: bool) -> No
 
 
 def said(reason: str | None) -> str:
-    """A reason that came from outside, as it may be shown: short, on one line, without control characters."""
+    """Sanitise a reason from outside: short, on one line, without control characters."""
     known = printable(" ".join(values.text(reason or "", drops).split()), values.MESSAGE_LENGTH)
     return known or "requested"
 
@@ -146,28 +148,28 @@ def stop(
     below: Reach | None = None,
     still: Callable[[OperationState], bool] | None = None,
 ) -> list[OperationState]:
-    """Ask the work to cancel: its code finds out when it asks, the asyncio task that runs it at its next await.
+    """Ask an operation to cancel: its code sees it when it checks, its asyncio task at the next await.
 
     Args:
-        operation: what is asked.
-        reason: why, as it is shown.
-        below: ask the operations of this process that are a part of it, too, as far as this reaches.
-        still: says on the event loop whether the task is still to be cancelled.
+        operation: the operation.
+        reason: the reason, as it is shown.
+        below: also ask the operations below it in this process, as far as this reaches.
+        still: decides on the event loop whether the task is still to be cancelled.
 
     Returns:
-        Those that were asked, itself first.
+        The operations that were asked, this one first.
     """
     cancelled: weakref.WeakSet[Any] = weakref.WeakSet()
     asked = [operation, *(() if below is None else below.below(operation))]
     for each in asked:
         each.request_cancel(reason)
     for each in asked:  # the outermost first: what it started in a task group is then cancelled in the group's own way
-        _Hand(each, reason, still, cancelled, below or Reach(), inner=each is not operation).reach()
+        _TaskCancellation(each, reason, still, cancelled, below or Reach(), inner=each is not operation).reach()
     return asked
 
 
-class _Hand:
-    """Reaches for the task of one operation, until it is cancelled or the operation is over."""
+class _TaskCancellation:
+    """Tries to cancel the task of one operation, until that succeeds or the operation is over."""
 
     def __init__(
         self,
@@ -179,7 +181,7 @@ class _Hand:
         *,
         inner: bool,
     ) -> None:
-        self._operation = weakref.ref(operation)  # so that one that is dropped meanwhile is seen to be
+        self._operation = weakref.ref(operation)  # so that a dropped one is noticed
         self._reason = reason
         self._still = still
         self._cancelled = cancelled
@@ -189,7 +191,7 @@ class _Hand:
         self._looks = 0
 
     def reach(self) -> None:
-        """Go on in the loop of the task."""
+        """Continue in the event loop of the task."""
         operation = self._operation()
         task = None if operation is None else _task(operation)
         if task is None:
@@ -200,7 +202,7 @@ class _Hand:
             return  # its loop is closed
 
     def _on_loop(self) -> None:
-        """The operation may have ended, or gone on in another task, meanwhile."""
+        """Cancel the task, unless the operation ended or continued in another task meanwhile."""
         operation = self._operation()
         if operation is None or operation._status is not Status.RUNNING:
             return
@@ -226,7 +228,7 @@ class _Hand:
             loop.call_later(min(AGAIN_MOST, AGAIN_FIRST * self._looks), self._on_loop)
 
     def _spares(self, operation: OperationState, task: Any) -> bool:
-        """Whether to cancel the task now would cancel what belongs to others, as what it waits for goes with it."""
+        """Whether cancelling the task now would also cancel operations of other owners that it waits for."""
         inside = any(self._limits.names_another(each) for each in _within(operation, task))
         return inside or self._limits.holds_others(operation)
 
@@ -241,7 +243,7 @@ class _Hand:
 
 
 def _task(operation: OperationState) -> Any:
-    """The asyncio task in which it was started, or made current last, if that is not done."""
+    """The asyncio task in which the operation was started or made current last, unless that is done."""
     place = operation._place
     task = place.task() if place is not None and place.task is not None else None
     # A task of trio can't be cancelled from outside: it hears of it at `raise_if_cancelled` and in `track`.
@@ -256,18 +258,18 @@ def _runs_here(loop: Any) -> bool:
 
 
 def _is_current(operation: OperationState, task: Any) -> bool:
-    """Whether a task that waits at an await is inside the operation, and not before, behind or beside it."""
+    """Whether a task suspended at an await is inside the operation."""
     return any(node is operation for node in _entered(task))
 
 
 def _within(operation: OperationState, task: Any) -> list[OperationState]:
-    """The operations that a task entered inside of an operation."""
+    """The operations that a task entered inside an operation."""
     inner = takewhile(lambda node: node is not operation, _entered(task))
     return [node.operation for node in inner if isinstance(node, HandleState) and node.operation is not operation]
 
 
 def _entered(task: Any) -> Iterator[Any]:
-    """The handles that a task is inside of, from the innermost one on."""
+    """The handles that a task has entered, the innermost first."""
     context = _context(task)
     node: Any = None if context is None else context.get(innermost)
     for _ in range(DEPTH):
@@ -291,7 +293,7 @@ def _context(task: Any) -> Context | None:
 
 
 def _find(key: str) -> OperationState | None:
-    """The operation of this id that runs here, or waits to be started."""
+    """The running or pending operation of this id in this process."""
     ref = registry.live.get(key)
     found = None if ref is None else ref()
     if found is None:

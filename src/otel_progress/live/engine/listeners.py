@@ -1,6 +1,6 @@
-"""Callbacks of the user, in a thread of their own behind a bounded queue.
+"""Listeners: the user's callbacks, called in a thread of their own behind a bounded queue.
 
-One that hangs stops only the other listeners; what then no longer fits the queue is counted.
+A callback that hangs blocks only the other listeners; calls that exceed the queue are dropped and counted.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
 
 
 QUEUE: Final = 10_000
-"""Calls that may wait: of all listeners, and once more of each async one. Ends find room in twice as many."""
+"""Calls that may wait, of all listeners, and of each async one; ends may fill twice as many."""
 
 
 class Listener:
-    """A callback, and what it is told of."""
+    """A callback, and the events that it gets."""
 
     __slots__ = ("_gets_event", "broken", "callback", "only")
 
     def __init__(self, callback: Callable[..., Any], only: str | None = None) -> None:
-        """Decide by its signature what it gets; `only` is the one event that it is told of."""
+        """Decide by its signature what it gets; `only` names the one event that it gets."""
         self.callback: Callable[..., Any] = callback
         self.only = only
         self.broken = False
         self._gets_event = _takes_two(callback)
 
     def wants(self, event: Event) -> bool:
-        """Whether it is told of this event.
+        """Whether it gets this event.
 
-        Events that happened close together share a snapshot. A callback that gets nothing else would see the end
-        several times, so it is told of a final snapshot only by the end.
+        Events close together share a snapshot. A callback that gets only snapshots would see the end several times, so
+        it gets a final snapshot with the end only.
         """
         if self.only is not None:
             return self.only == event.name
         return self._gets_event or event.name == semconv.OPERATION_ENDED or not event.snapshot.status.final
 
     def tell(self, event: Event) -> None:
-        """Call it; what it raises, be it SystemExit, is logged once and counted."""
+        """Call it; an error, even SystemExit, is logged once and counted."""
         try:
             result = self._call(event)
             if inspect.iscoroutine(result):
@@ -70,7 +70,7 @@ class Listener:
         drops.add(semconv.DROP_LISTENER_ERROR)
         if not self.broken:
             self.broken = True
-            say("listener %r failed; it is told of every change all the same", self.callback, exc_info=True)
+            say("listener %r failed; it still gets every change", self.callback, exc_info=True)
 
 
 class Change(NamedTuple):
@@ -83,7 +83,7 @@ class Change(NamedTuple):
 
 
 class VerdictListener(Listener):
-    """A callback that is told of changed verdicts: the old health, the new one, and the snapshot as evidence."""
+    """A callback for changed verdicts: it gets the old health, the new one, and the snapshot as evidence."""
 
     __slots__ = ()
 
@@ -97,10 +97,10 @@ class AsyncListener(Listener):
     __slots__ = ("_loop", "_pid", "_queue", "_task")
 
     def __init__(self, callback: Callable[..., Any], only: str | None = None) -> None:
-        """Take the loop of here along.
+        """Bind it to the running loop.
 
         Raises:
-            InvalidState: where no loop runs.
+            InvalidState: if no loop runs.
         """
         super().__init__(callback, only)
         try:
@@ -112,7 +112,7 @@ class AsyncListener(Listener):
         self._task: asyncio.Task[None] | None = None
 
     def tell(self, event: Event) -> None:
-        """Queue the event for its loop; a forked child has not got that loop."""
+        """Queue the event for its loop, which a forked child does not have."""
         if os.getpid() != self._pid:
             return
         if _is_full(self._queue, event):
@@ -150,13 +150,13 @@ class AsyncListener(Listener):
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody cancels this task; Python 3.10 can't tell it from a future of the callback's own."""
+    """Whether this task is being cancelled; Python 3.10 can't distinguish that from a future of the callback."""
     cancelling = getattr(asyncio.current_task(), "cancelling", None)
     return cancelling is None or bool(cancelling())
 
 
 def _takes_two(callback: Callable[..., Any]) -> bool:
-    """Whether it can only be called with two arguments; a second one with a default belongs to the callback itself."""
+    """Whether it requires two arguments; a second one with a default belongs to the callback itself."""
     try:
         parameters = inspect.signature(callback).parameters.values()
     except (TypeError, ValueError):
@@ -176,10 +176,10 @@ to_all_verdicts: list[Listener] = []
 
 
 class Teller:
-    """The thread that calls the listeners."""
+    """Calls the listeners, in a thread."""
 
     def __init__(self) -> None:
-        """Nothing to tell yet."""
+        """Nothing is queued."""
         self._queue: deque[tuple[Listener, Event]] = deque()
         self._ready = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -209,7 +209,7 @@ class Teller:
             listener.tell(event)
 
     def drain(self, timeout: float) -> None:
-        """Wait until all were told, or call them here where there is no thread."""
+        """Wait until all were called, or call them here if there is no thread."""
         if self._thread is None:
             while self._queue:
                 listener, event = self._queue.popleft()
@@ -223,9 +223,9 @@ teller = Teller()
 
 
 def listen(callback: Callback, operation: OperationState | None, only: str | None = None) -> Callable[[], None]:
-    """Tell the callback of every change of one operation, or of all; returns what takes it out again.
+    """Call `callback` on every change of one operation, or of all; returns a function that removes it.
 
-    With `only`, it is told of the changes with this event's name alone.
+    With `only`, it gets only events of this name.
     """
     listener = (AsyncListener if _is_async(callback) else Listener)(callback, only)
     if operation is None:
@@ -238,7 +238,7 @@ def listen(callback: Callback, operation: OperationState | None, only: str | Non
 
 
 def _added(listener: Listener, where: list[Listener], operation: OperationState | None) -> Callable[[], None]:
-    """Add a listener, and have its operation watched; returns what takes it out again."""
+    """Add a listener, and have its operation watched; returns a function that removes it."""
     where.append(listener)
     runtime.want()
     if operation is not None and operation._status is Status.RUNNING and not operation._seen_by_ticker:
@@ -252,7 +252,7 @@ def _added(listener: Listener, where: list[Listener], operation: OperationState 
 
 
 class AsyncVerdictListener(AsyncListener):
-    """The same for an async callback."""
+    """An async callback for changed verdicts."""
 
     __slots__ = ()
 
@@ -261,7 +261,7 @@ class AsyncVerdictListener(AsyncListener):
 
 
 def listen_to_verdicts(callback: OnVerdict, operation: OperationState | None) -> Callable[[], None]:
-    """Tell the callback of each change of the verdict on one operation, or on all; returns what takes it out again."""
+    """Call `callback` on each change of the verdict on one operation, or on all; returns a function that removes it."""
     listener = (AsyncVerdictListener if _is_async(callback) else VerdictListener)(callback)
     if operation is None:
         where = to_all_verdicts
@@ -273,7 +273,7 @@ def listen_to_verdicts(callback: OnVerdict, operation: OperationState | None) ->
 
 
 def tell_verdict(about: OperationState, old: Health, new: Health, snapshot: Snapshot) -> None:
-    """The ticker's word that the verdict on an operation changed."""
+    """Queue the calls for a changed verdict; a hook of the ticker."""
     for listener in (*to_all_verdicts, *(about._verdict_listeners or ())):
         teller.put(listener, Change(old, new, snapshot))
 
@@ -283,20 +283,20 @@ def _is_async(callback: object) -> bool:
 
 
 def tell_all(event: Event, operation: OperationState | None) -> None:
-    """The sink of the ticker."""
+    """Queue the calls for an event; a hook of the ticker."""
     for listener in (*to_all, *((operation._listeners or ()) if operation is not None else ())):
         if listener.wants(event):
             teller.put(listener, event)
 
 
 def after_fork_in_child() -> None:
-    """The thread is gone, and what was queued is the parent's."""
+    """Start anew: the thread is gone, and the queue is the parent's."""
     global teller
     teller = Teller()
 
 
 def _drain(timeout: float) -> None:
-    """Of the teller of now, which is another one in a forked child."""
+    """Drain the current queue, which is another one in a forked child."""
     teller.drain(timeout)
 
 
