@@ -6,13 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from otel_progress.live.state import HandleState, OperationState, StageState
+    from otel_progress.live.state import Change, HandleState, OperationState, StageState
     from otel_progress.model.snapshot import Event, Snapshot, SpanIds
     from otel_progress.model.status import Health, Status
-    from otel_progress.model.values import Attributes
-
-    Change = tuple[str, OperationState, HandleState, int, Attributes]
-    """The name of an event, its operation, its handle, its time in ns, and its attributes."""
 
 
 class Tracing(Protocol):

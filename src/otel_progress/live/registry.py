@@ -21,7 +21,7 @@ from otel_progress.model.values import Attributes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_progress.live.state import HandleState, OperationState
+    from otel_progress.live.state import Change, HandleState, OperationState
 
 log = logging.getLogger("otel_progress")
 
@@ -36,8 +36,6 @@ PRUNE: Final = 1_000
 FORK_WAIT: Final = 0.05
 """Seconds that a fork waits for the lock, at most."""
 
-Change = tuple[str, "OperationState", "HandleState", int, Attributes]
-"""The name of an event, its operation, its handle, its time in ns, and its attributes."""
 OperationT = TypeVar("OperationT", bound="OperationState")
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress.live.records import PLAIN, PLAIN_STAGE, Extras, OperationOptions, StageOptions
 from otel_progress.model.status import Health, Status
+from otel_progress.model.values import Attributes
 
 if TYPE_CHECKING:
     from otel_progress.live.diagnosis.call_stack import Where
@@ -410,6 +411,10 @@ class Trouble:
     def shown(self) -> Health:
         """The health reported for its branch: stuck until it has moved for long enough, unless its stage is over."""
         return Health.PROGRESSING if self.eased else self.health
+
+
+Change = tuple[str, OperationState, HandleState, int, Attributes]
+"""A change that waits for the ticker: the name of its event, operation, handle, time in ns, and attributes."""
 
 
 def share_keys(cls: type[HandleState], names: Iterable[str]) -> None:

@@ -17,8 +17,8 @@ from otel_progress import semconv as s
 from otel_progress.live.counting import own_progress
 from otel_progress.live.engine.branch_verdicts import figures
 from otel_progress.live.guard import drops
-from otel_progress.live.registry import Change, registry
-from otel_progress.live.state import StageState
+from otel_progress.live.registry import registry
+from otel_progress.live.state import Change, StageState
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from otel_progress import semconv as s
 from otel_progress.live.engine import limits, progress
 from otel_progress.live.engine.branch_verdicts import Figures, figures
 from otel_progress.live.guard import drops, tell_once
-from otel_progress.live.registry import Change, registry
+from otel_progress.live.registry import registry
+from otel_progress.live.state import Change
 from otel_progress.live.survey import Survey
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status

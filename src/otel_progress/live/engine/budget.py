@@ -13,8 +13,7 @@ from otel_progress import semconv
 from otel_progress.live.guard import drops, tell_once
 
 if TYPE_CHECKING:
-    from otel_progress.live.registry import Change
-    from otel_progress.live.state import HandleState, OperationState
+    from otel_progress.live.state import Change, HandleState, OperationState
     from otel_progress.model.values import Attributes
 
     Emit = Callable[[str, OperationState, HandleState, int, Attributes], None]

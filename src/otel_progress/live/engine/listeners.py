@@ -73,7 +73,7 @@ class Listener:
             say("listener %r failed; it still gets every change", self.callback, exc_info=True)
 
 
-class Change(NamedTuple):
+class VerdictChange(NamedTuple):
     """The verdict on an operation changed."""
 
     old: Health
@@ -275,7 +275,7 @@ def listen_to_verdicts(callback: OnVerdict, operation: OperationState | None) ->
 def tell_verdict(about: OperationState, old: Health, new: Health, snapshot: Snapshot) -> None:
     """Queue the calls for a changed verdict; a hook of the ticker."""
     for listener in (*to_all_verdicts, *(about._verdict_listeners or ())):
-        teller.put(listener, Change(old, new, snapshot))
+        teller.put(listener, VerdictChange(old, new, snapshot))
 
 
 def _is_async(callback: object) -> bool:

@@ -23,8 +23,9 @@ from otel_progress.live.engine.checks import may_be_released, may_loop, next_che
 from otel_progress.live.engine.loops import loops_of
 from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import drops, tell_once
-from otel_progress.live.registry import Change, registry
+from otel_progress.live.registry import registry
 from otel_progress.live.running import around, host_of, innermost, parent_of
+from otel_progress.live.state import Change
 from otel_progress.live.trail import follow, keep
 from otel_progress.model.health import STUCK, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
