@@ -95,10 +95,10 @@ class Capture:
     def look(self) -> None:
         """Let the ticker sample now, and call the listeners."""
         from otel_progress.live.engine import runtime
-        from otel_progress.live.engine.listeners import teller
+        from otel_progress.live.engine.listeners import dispatcher
 
         runtime.ticker.round(sample=True)
-        teller.drain(5.0)
+        dispatcher.drain(5.0)
 
     # -- signals
 
@@ -211,13 +211,20 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     )
     go_on = runtime.ticker.park()
     kept = [list(items) for items in lists]
-    state = dict(vars(registry)), dict(drops), hooks.wanted, runtime.ticker, process.threads_allowed, listeners.teller
+    state = (
+        dict(vars(registry)),
+        dict(drops),
+        hooks.wanted,
+        runtime.ticker,
+        process.threads_allowed,
+        listeners.dispatcher,
+    )
     tracing = dict(vars(hooks.tracing))
     for items in lists:
         items.clear()
     registry.after_fork_in_child()
     process.threads_allowed, hooks.wanted = False, False
-    runtime.ticker, listeners.teller = Ticker(), listeners.Teller()
+    runtime.ticker, listeners.dispatcher = Ticker(), listeners.Dispatcher()
     learned, learning.learning = learning.learning, learning.Learning()
     troubles, trouble.teller = trouble.teller, trouble.Teller()
     token = context.innermost.set(None)
@@ -233,7 +240,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         registry.generation = generation if not state[0]["live"] else state[0]["generation"]
         drops.clear()
         drops.update(state[1])
-        hooks.wanted, runtime.ticker, process.threads_allowed, listeners.teller = state[2:]
+        hooks.wanted, runtime.ticker, process.threads_allowed, listeners.dispatcher = state[2:]
         for items, before_items in zip(lists, kept):
             items[:] = before_items
         vars(hooks.tracing).update(tracing)

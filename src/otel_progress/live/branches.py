@@ -33,7 +33,7 @@ CONSUMER: Final = "its consumer"
 """The reason of the wait of a suspended generator."""
 
 
-class Line(NamedTuple):
+class LiveBranch(NamedTuple):
     """A branch as it is now.
 
     Attributes:
@@ -74,29 +74,29 @@ class Line(NamedTuple):
         return None
 
 
-def lines(operation: OperationState) -> list[Line]:
+def live_branches(operation: OperationState) -> list[LiveBranch]:
     """The running branches of an operation; at least one while it runs."""
-    only = only_line(operation)
+    only = only_branch(operation)
     if only is not None:
         return [only]
     found = _Look(operation, tuple(operation._running or ())).found
     return [_alone(found[0])] if len(found) == 1 and found[0].child is None else found
 
 
-def only_line(operation: OperationState) -> Line | None:
+def only_branch(operation: OperationState) -> LiveBranch | None:
     """The only branch of an operation, if it obviously has only one; None if that needs a closer look."""
     running = operation._running
     if operation._children or operation._lanes is not None:
         return None
     if not running:
         waits = operation._waits
-        return Line(operation, operation._moved_at, wait=_most_overdue(waits) if waits else None)
+        return LiveBranch(operation, operation._moved_at, wait=_most_overdue(waits) if waits else None)
     if len(running) > 1 or operation._waits:
         return None
     stage = innermost(operation)
     if stage is operation or stage._lanes is not None or stage._waits:
         return None
-    return Line(stage, _moved_around(stage, _moved_at(stage)))
+    return LiveBranch(stage, _moved_around(stage, _moved_at(stage)))
 
 
 def find_wait(operation: OperationState, now: float, depth: int = 0) -> Wait | None:
@@ -106,9 +106,9 @@ def find_wait(operation: OperationState, now: float, depth: int = 0) -> Wait | N
         return None
     if _plainly_works(operation) or (operation._children and _newest_works(operation)):
         return None
-    for line in lines(operation):
-        own = line.child is None or line.wait is not None
-        wait = line.waits(now) if own else find_wait(line.child, now, depth + 1)  # type: ignore[arg-type]
+    for live in live_branches(operation):
+        own = live.child is None or live.wait is not None
+        wait = live.waits(now) if own else find_wait(live.child, now, depth + 1)  # type: ignore[arg-type]
         if wait is None:
             return None
         if found is None or _left(wait) < _left(found):
@@ -143,12 +143,12 @@ class Lookup:
 
     def __init__(self) -> None:
         """Nothing is looked up yet."""
-        self._lines: list[Line] | None = None
+        self._lines: list[LiveBranch] | None = None
 
-    def lines(self, operation: OperationState) -> list[Line]:
+    def live_branches(self, operation: OperationState) -> list[LiveBranch]:
         """The running branches of the operation, which must be the same in each call."""
         if self._lines is None:
-            self._lines = lines(operation)
+            self._lines = live_branches(operation)
         return self._lines
 
 
@@ -166,20 +166,20 @@ def paused_since(node: HandleState, now: float, lookup: Lookup | None = None) ->
     if len(operation._running or ()) > STAGES:  # too many to look at for each of them
         return max(node._moved_at, _most_overdue(node._waits).since) if node._waits else None
     since: float | None = None
-    for line in lines(operation) if lookup is None else lookup.lines(operation):
-        if line.node is node or (line.node is not operation and is_inside(line.node, node)):
-            began = _waits_since(line, now)
+    for live in live_branches(operation) if lookup is None else lookup.live_branches(operation):
+        if live.node is node or (live.node is not operation and is_inside(live.node, node)):
+            began = _waits_since(live, now)
             if began is None:
                 return None
             since = max(began, node._moved_at if since is None else since)
     return since
 
 
-def _waits_since(line: Line, now: float) -> float | None:
+def _waits_since(live: LiveBranch, now: float) -> float | None:
     """Since when a branch, or the child it stands for, waits (s, monotonic)."""
-    if line.child is None:
-        return None if line.wait is None else line.wait.since
-    wait = find_wait(line.child, now)
+    if live.child is None:
+        return None if live.wait is None else live.wait.since
+    wait = find_wait(live.child, now)
     return None if wait is None else now - wait.elapsed
 
 
@@ -202,7 +202,7 @@ class _Look:
             while host is not None and host is not operation and host._status.final:
                 host = host._parent
             self.children.setdefault(host or operation, []).append(child)
-        self.found: list[Line] = []
+        self.found: list[LiveBranch] = []
         for node in reversed(nodes):
             leaf = node not in self.outer and (node is not operation or not stages)
             self.found += self._of_leaf(node) if leaf else self._of_outer(node)
@@ -226,7 +226,7 @@ class _Look:
 
     # -- an innermost one
 
-    def _of_leaf(self, node: HandleState) -> Iterator[Line]:
+    def _of_leaf(self, node: HandleState) -> Iterator[LiveBranch]:
         lanes, hosted = self.lanes.get(node, {}), self.children.get(node, [])
         for child in hosted:
             yield self._child(node, child)
@@ -242,18 +242,18 @@ class _Look:
             return  # a child of a place without a loop of its own: any of the loops may wait for it
         for key, lane in lanes.items():
             if key not in places:
-                yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
+                yield LiveBranch(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
 
-    def _whole(self, node: HandleState) -> Line:
+    def _whole(self, node: HandleState) -> LiveBranch:
         """An innermost handle that is a single branch."""
         moved_at, key = _moved_at(node), _entered_at(node)
         if key is not None:
             moved_at = max(moved_at, self.latest.get(key, 0.0))
-        return Line(node, moved_at, wait=self._wait(node, key, {}))
+        return LiveBranch(node, moved_at, wait=self._wait(node, key, {}))
 
     # -- one with stages inside
 
-    def _of_outer(self, node: HandleState) -> Iterator[Line]:
+    def _of_outer(self, node: HandleState) -> Iterator[LiveBranch]:
         """The children of an outer handle, and its loops in places where no stage inside it runs."""
         hosted = self.children.get(node, [])
         for child in hosted:
@@ -268,11 +268,11 @@ class _Look:
             # A stage that started since, elsewhere, may be a part of the item in hand.
             theirs = any((stage._started or 0.0) >= lane.moved_at - NOTICED for stage in strangers)
             if key not in busy and not theirs and not hosted:
-                yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
+                yield LiveBranch(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
 
-    def _child(self, node: HandleState, child: OperationState) -> Line:
+    def _child(self, node: HandleState, child: OperationState) -> LiveBranch:
         """The branch of a child; a wait declared where it was started is a wait for it."""
-        return Line(node, child._moved_at, child=child, wait=self._wait(node, key_of(child._place), {}))
+        return LiveBranch(node, child._moved_at, child=child, wait=self._wait(node, key_of(child._place), {}))
 
     # -- waits
 
@@ -292,8 +292,10 @@ class _Look:
 
     def _add_waits(self, node: HandleState) -> None:
         """Add a branch for each wait that was declared where no branch is."""
-        taken = {line.wait for line in self.found}
-        self.found += [Line(node, node._moved_at, wait=wait) for wait in tuple(node._waits or ()) if wait not in taken]
+        taken = {live.wait for live in self.found}
+        self.found += [
+            LiveBranch(node, node._moved_at, wait=wait) for wait in tuple(node._waits or ()) if wait not in taken
+        ]
 
 
 def key_of(place: Place | None) -> Key | None:
@@ -354,9 +356,9 @@ def _moved_at(node: HandleState) -> float:
     return max(node._moved_at, node._counted_at)
 
 
-def _alone(line: Line) -> Line:
+def _alone(live: LiveBranch) -> LiveBranch:
     """The only branch: counts made around it count for it, whatever it counts itself."""
-    return line._replace(moved_at=_moved_around(line.node, line.moved_at))
+    return live._replace(moved_at=_moved_around(live.node, live.moved_at))
 
 
 def _moved_around(node: HandleState, latest: float) -> float:

@@ -30,7 +30,7 @@ CHANGES: Final = 100_000
 ATTEMPTS: Final = 10_000
 """Ended ids whose attempts are remembered."""
 NAMES: Final = 1_000
-"""OperationState names that are counted one by one; the rest are `_other`."""
+"""Operation names that are counted one by one; the rest are `_other`."""
 PRUNE: Final = 1_000
 """Live operations from which on those dropped without an end are removed."""
 FORK_WAIT: Final = 0.05

@@ -281,7 +281,7 @@ class OperationState(HandleState):
     """Whether it was reported as slow. Written and read: ticker."""
     _check_at = 0.0
     """When the verdict may change next (s, monotonic); 0 is now. Written: job, ticker. Read: ticker."""
-    _troubles: dict[object, Trouble] | None = None
+    _stuck_branches: dict[object, StuckBranch] | None = None
     """Its stuck branches, by `branches.Line.key`. Written: ticker. Read: ticker, look."""
     _stalled_at: float | None = None
     """Since when it is stuck (s, monotonic), until its recovery is reported. Written: ticker. Read: ticker, loops."""
@@ -373,7 +373,7 @@ class Movement:
         self.moves = moves
 
 
-class Trouble:
+class StuckBranch:
     """A stuck branch: since when, where, and how it moves again; read and written by the ticker.
 
     Attributes:

@@ -22,7 +22,7 @@ GROWTH: Final = 1.5
 _STAGES: Final = frozenset({s.STAGE_STARTED, s.STAGE_ENDED})
 
 
-class Reached(NamedTuple):
+class ReachedProgress(NamedTuple):
     """The progress of a handle at one time; smaller than the attributes made of it at the end of the span."""
 
     completed: Number | None
@@ -52,12 +52,12 @@ def follow(operation: OperationState, snapshot: Snapshot, now: int) -> None:
 
 
 def _follow(node: HandleState, progress: Progress, message: str | None, now: int) -> None:
-    reached = Reached(progress.completed, progress.total, progress.unit, progress.ratio, message)
+    reached = ReachedProgress(progress.completed, progress.total, progress.unit, progress.ratio, message)
     if reached.completed is None and reached.ratio is None and message is None:
         return
     before = next((event for event in reversed(node._trail or ()) if event[0] == s.UPDATED), None)
     if before is not None:
-        was: Reached = before[2]
+        was: ReachedProgress = before[2]
         if reached.ratio is not None:
             due = reached.ratio >= (was.ratio or 0.0) + SHARE
         else:

@@ -23,7 +23,7 @@ from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.records import Parent, TrailEntry
 from otel_progress.live.state import HandleState, OperationState, StageState
 from otel_progress.live.survey import settled
-from otel_progress.live.trail import MOST, Reached, thin
+from otel_progress.live.trail import MOST, ReachedProgress, thin
 from otel_progress.model import values
 from otel_progress.model.origin import of_the_job
 from otel_progress.model.snapshot import SpanIds
@@ -252,7 +252,7 @@ def _events(node: HandleState, most: int) -> list[TrailEntry]:
 
 def _event(name: str, about: Any) -> Mapping[str, Any]:
     """The attributes of a span event: given, or those of what it is about."""
-    if isinstance(about, Reached):
+    if isinstance(about, ReachedProgress):
         return about.attributes()
     if not isinstance(about, StageState):
         return about if about is not None else EMPTY
@@ -261,7 +261,7 @@ def _event(name: str, about: Any) -> Mapping[str, Any]:
         return attributes  # how it ended was not known then
     attributes[s.STATUS] = about._status.value
     done, total, _ = own_progress(about)
-    reached = Reached(done, total, about._unit, None, about._message)
+    reached = ReachedProgress(done, total, about._unit, None, about._message)
     return {**attributes, **reached.attributes()}
 
 

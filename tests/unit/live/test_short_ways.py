@@ -8,7 +8,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import clock
-from otel_progress.live.branches import find_wait, lines
+from otel_progress.live.branches import find_wait, live_branches
 from otel_progress.live.counting import own_progress
 from otel_progress.live.engine import branch_verdicts
 from otel_progress.live.engine import progress as far
@@ -81,12 +81,12 @@ def test_the_short_ways_find_what_the_long_ones_find(seed: int, progress_capture
         calm = branch_verdicts._calm(operation, now)
         if calm is not None:
             (found,) = branch_verdicts.examine(operation, now)
-            assert found.line == calm
+            assert found.live == calm
             assert found.verdict.health is Health.PROGRESSING
             assert found.branch.idle == calm.idle(now)
         waits = [
-            line.waits(now) if line.child is None or line.wait else find_wait(line.child, now)
-            for line in lines(operation)
+            live.waits(now) if live.child is None or live.wait else find_wait(live.child, now)
+            for live in live_branches(operation)
         ]
         assert (find_wait(operation, now) is not None) is all(wait is not None for wait in waits)
         for node in (operation, *job.stages):

@@ -7,9 +7,9 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_progress.live.branches import DEPTH, Line, find_wait, lines, loop_of, only_line, stall_after
+from otel_progress.live.branches import DEPTH, LiveBranch, find_wait, live_branches, loop_of, only_branch, stall_after
 from otel_progress.live.engine.limits import stall_limit
-from otel_progress.live.engine.troubles import follows
+from otel_progress.live.engine.stuck_branches import follows
 from otel_progress.live.running import children, innermost
 from otel_progress.model.health import STUCK, judge_branch, rank
 from otel_progress.model.snapshot import Branch
@@ -17,7 +17,7 @@ from otel_progress.model.status import Health
 
 if TYPE_CHECKING:
     from otel_progress.live.diagnosis.places import Place
-    from otel_progress.live.state import HandleState, OperationState, Trouble
+    from otel_progress.live.state import HandleState, OperationState, StuckBranch
     from otel_progress.model.health import Verdict
 
 MOST: Final = 16
@@ -29,7 +29,7 @@ _TROUBLED: Final = 2
 class Judged(NamedTuple):
     """A branch, its value, and the verdict on it."""
 
-    line: Line
+    live: LiveBranch
     branch: Branch
     verdict: Verdict
     told_at: float = 0.0
@@ -49,10 +49,10 @@ class Judged(NamedTuple):
 
 def kept(judged: Judged) -> Judged:
     """The same without the child, so that it is not kept alive."""
-    return judged._replace(line=judged.line._replace(child=None))
+    return judged._replace(live=judged.live._replace(child=None))
 
 
-class Seen(NamedTuple):
+class BranchSummary(NamedTuple):
     """The parts of a snapshot that come from the branches."""
 
     node: HandleState
@@ -65,41 +65,41 @@ class Seen(NamedTuple):
 def examine(operation: OperationState, now: float) -> list[Judged]:
     """All branches of an operation with their verdicts, the worst first."""
     found = []
-    for line in lines(operation):
-        branch = _value(operation, line, now)
+    for live in live_branches(operation):
+        branch = _value(operation, live, now)
         verdict = judge_branch(branch)
-        found.append(Judged(line, branch, verdict, _told_at(operation, line, verdict)))
+        found.append(Judged(live, branch, verdict, _told_at(operation, live, verdict)))
     found.sort(key=lambda judged: judged.weight, reverse=True)
     return found
 
 
-def _calm(operation: OperationState, now: float) -> Line | None:
+def _calm(operation: OperationState, now: float) -> LiveBranch | None:
     """The only branch of an operation, if it obviously moves: no wait, no loop, no trouble, below its limit.
 
     This is the usual case. The verdict is progressing, as `examine` would find.
     """
-    line = only_line(operation)
-    if line is None or line.wait is not None or operation._troubles or loop_of(line.node) is not None:
+    live = only_branch(operation)
+    if live is None or live.wait is not None or operation._stuck_branches or loop_of(live.node) is not None:
         return None
-    limit = line.limit
-    return line if limit is None or now - line.moved_at < limit else None
+    limit = live.limit
+    return live if limit is None or now - live.moved_at < limit else None
 
 
-def see(operation: OperationState, now: float) -> Seen:
+def see(operation: OperationState, now: float) -> BranchSummary:
     """The parts of a snapshot that come from the branches, at a monotonic time."""
     calm = _calm(operation, now)
     if calm is not None:
         limit, source = stall_limit(calm.node)
-        return Seen(calm.node, False, False, _fields(calm.idle(now), limit, source))
+        return BranchSummary(calm.node, False, False, _fields(calm.idle(now), limit, source))
     found = examine(operation, now)
     worst = found[0]
-    line = worst.line
+    live = worst.live
     troubled = rank(worst.verdict) >= _TROUBLED
     waiting = all(judged.branch.wait is not None for judged in found)
-    if len(found) == 1 and line.lane is None and line.child is None:
-        return Seen(line.node, troubled, waiting, _shown(operation, worst))
+    if len(found) == 1 and live.lane is None and live.child is None:
+        return BranchSummary(live.node, troubled, waiting, _shown(operation, worst))
     if not troubled and worst.pressure == 0.0 and not waiting:  # without limits, the one that moved last
-        worst = max(found, key=lambda judged: judged.line.moved_at if judged.branch.wait is None else 0.0)
+        worst = max(found, key=lambda judged: judged.live.moved_at if judged.branch.wait is None else 0.0)
     if waiting and not troubled:
         worst = min(found, key=lambda judged: _due(judged.branch))
     chosen = found[:MOST]
@@ -108,19 +108,19 @@ def see(operation: OperationState, now: float) -> Seen:
             (judged for judged in found[MOST:] if judged.verdict.health is Health.PROGRESSING), chosen[-1]
         )
     told = tuple(_told(judged) for judged in chosen)
-    return Seen(line.node, troubled, waiting, _shown(operation, worst), told)
+    return BranchSummary(live.node, troubled, waiting, _shown(operation, worst), told)
 
 
 def _shown(operation: OperationState, judged: Judged) -> dict[str, Any]:
     """The determining branch, as fields of the snapshot."""
     branch = judged.branch
-    trouble = _trouble(operation, judged.line)
+    stuck = _stuck(operation, judged.live)
     shown = _fields(branch.idle, branch.stall_after, branch.stall_after_source)
     shown |= {"loop": branch.loop, "wait": branch.wait}
-    if trouble is not None and not trouble.eased:
-        shown["health"] = trouble.health
-        if trouble.where is not None:
-            shown |= {"stuck_at": trouble.where.at, "stack": trouble.where.stack}
+    if stuck is not None and not stuck.eased:
+        shown["health"] = stuck.health
+        if stuck.where is not None:
+            shown |= {"stuck_at": stuck.where.at, "stack": stuck.where.stack}
     return shown
 
 
@@ -152,9 +152,9 @@ def figures(operation: OperationState, now: float) -> Figures:
     if calm is not None:
         return Figures(calm.idle(now), calm.limit, None, innermost(operation), None)
     found = examine(operation, now)
-    own = [judged for judged in found if judged.line.child is None]
+    own = [judged for judged in found if judged.live.child is None]
     if not own:
-        return Figures(0.0, stall_after(operation), None, found[0].line.node, found[0].branch.stuck_at)
+        return Figures(0.0, stall_after(operation), None, found[0].live.node, found[0].branch.stuck_at)
     worst = max(own, key=lambda judged: (rank(judged.verdict), judged.pressure))
     left = min(_due(judged.branch) for judged in own)
     troubled = rank(found[0].verdict) >= _TROUBLED
@@ -162,7 +162,7 @@ def figures(operation: OperationState, now: float) -> Figures:
         0.0 if worst.branch.wait is not None else worst.branch.idle,
         worst.branch.stall_after,
         left if left < math.inf else None,
-        found[0].line.node if troubled else innermost(operation),
+        found[0].live.node if troubled else innermost(operation),
         found[0].branch.stuck_at,
     )
 
@@ -174,23 +174,23 @@ def _told(judged: Judged) -> Branch:
     return replace(judged.branch, health=verdict.health, reason=reason)
 
 
-def _value(operation: OperationState, line: Line, now: float) -> Branch:
-    node = line.node
+def _value(operation: OperationState, live: LiveBranch, now: float) -> Branch:
+    node = live.node
     path = None if node is operation else node._path
-    if line.child is not None:
-        found = _child(line.child, path, now)
-        return found if line.wait is None else replace(found, wait=line.wait.seen(now))
+    if live.child is not None:
+        found = _child(live.child, path, now)
+        return found if live.wait is None else replace(found, wait=live.wait.seen(now))
     limit, source = stall_limit(node)
-    trouble = _trouble(operation, line)
-    where = None if trouble is None or trouble.eased else trouble.where
+    stuck = _stuck(operation, live)
+    where = None if stuck is None or stuck.eased else stuck.where
     return Branch(
         path=path,
-        lane=None if line.lane is None else place_name(line.lane.place),
-        idle=line.idle(now),
+        lane=None if live.lane is None else place_name(live.lane.place),
+        idle=live.idle(now),
         stall_after=limit,
         stall_after_source=source,
-        health=Health.PROGRESSING if trouble is None else trouble.shown,
-        wait=line.waits(now) if operation._ended is None else None,
+        health=Health.PROGRESSING if stuck is None else stuck.shown,
+        wait=live.waits(now) if operation._ended is None else None,
         loop=loop_of(node),
         stuck_at=None if where is None else where.at,
     )
@@ -222,27 +222,27 @@ def _now(child: OperationState, worst: Judged, now: float, depth: int) -> Branch
     """The branch that determined the verdict on a child last time, as it is now."""
     below = worst.branch.child
     if below is None:
-        return _value(child, worst.line, now)
+        return _value(child, worst.live, now)
     found = next((each for each in children(child) if each.id == below), None) if depth < DEPTH else None
     return worst.branch if found is None else _child(found, worst.branch.path, now, depth + 1)
 
 
-def _trouble(operation: OperationState, line: Line) -> Trouble | None:
+def _stuck(operation: OperationState, live: LiveBranch) -> StuckBranch | None:
     """The trouble of a branch, or of the stage before it that the next look hands over."""
-    troubles = operation._troubles
-    if not troubles or operation._ended is not None:
+    stuck_branches = operation._stuck_branches
+    if not stuck_branches or operation._ended is not None:
         return None
-    found = troubles.get(line.key)
+    found = stuck_branches.get(live.key)
     if found is not None:
         return found
-    return next((trouble for key, trouble in tuple(troubles.items()) if follows(line, key, trouble)), None)
+    return next((stuck for key, stuck in tuple(stuck_branches.items()) if follows(live, key, stuck)), None)
 
 
-def _told_at(operation: OperationState, line: Line, verdict: Verdict) -> float:
+def _told_at(operation: OperationState, live: LiveBranch, verdict: Verdict) -> float:
     if verdict.health not in STUCK:
         return 0.0
-    trouble = _trouble(operation, line)
-    return math.inf if trouble is None else trouble.told_at
+    stuck = _stuck(operation, live)
+    return math.inf if stuck is None else stuck.told_at
 
 
 def _due(branch: Branch) -> float:

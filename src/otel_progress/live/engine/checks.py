@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from otel_progress.live.branches import lines, loop_of, named_stall_after
+from otel_progress.live.branches import live_branches, loop_of, named_stall_after
 from otel_progress.live.engine import learning, limits
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health
@@ -24,8 +24,8 @@ def may_loop(operation: OperationState) -> bool:
 def may_be_released(operation: OperationState) -> bool:
     """Whether a stuck branch or child began to move again, or may have left its loop."""
     return any(
-        trouble.again is not None or trouble.health is Health.LOOPING
-        for trouble in (operation._troubles or {}).values()
+        stuck.again is not None or stuck.health is Health.LOOPING
+        for stuck in (operation._stuck_branches or {}).values()
     )
 
 
@@ -36,20 +36,20 @@ def postponed(operation: OperationState, now: float) -> bool:
         named = named_stall_after(operation) is not None
         known = learning.learning
         operation._learned = known.slow(operation) if named else known.limits(operation, operation)
-    found = lines(operation)
-    for line in found:
-        if line.child is None and (line.node is not operation or options.slow_after is not None):
-            if named_stall_after(line.node) is None:
-                line.node._learned = learning.learning.limits(operation, line.node)
-    if operation._health is not Health.PROGRESSING or operation._troubles:
+    found = live_branches(operation)
+    for live in found:
+        if live.child is None and (live.node is not operation or options.slow_after is not None):
+            if named_stall_after(live.node) is None:
+                live.node._learned = learning.learning.limits(operation, live.node)
+    if operation._health is not Health.PROGRESSING or operation._stuck_branches:
         return False
-    if any(line.wait is not None or line.child is not None or loop_of(line.node) is not None for line in found):
+    if any(live.wait is not None or live.child is not None or loop_of(live.node) is not None for live in found):
         return False
     slow_after = limits.slow_after(operation)
     started = operation._started or now
     if slow_after is not None and now >= started + slow_after:
         return False
-    due = [line.moved_at + limit for line in found if (limit := line.limit) is not None]
+    due = [live.moved_at + limit for live in found if (limit := live.limit) is not None]
     if slow_after is not None:
         due.append(started + slow_after)
     operation._check_at = min(*due, now + 60.0) if due else now + 60.0
@@ -59,15 +59,15 @@ def postponed(operation: OperationState, now: float) -> bool:
 def next_check(operation: OperationState, found: list[Judged], health: Health, now: float) -> float:
     """When the verdict may change if nothing moves (s, monotonic)."""
     due = [now + 60.0] if health in STUCK else [math.inf]  # one that is stuck is looked at sooner when it moves
-    for line, branch, verdict, _ in found:
-        if verdict.health in STUCK or line.child is not None:
+    for live, branch, verdict, _ in found:
+        if verdict.health in STUCK or live.child is not None:
             continue
         wait, limit = branch.wait, branch.stall_after
         if wait is not None:
             left = 1.0 if wait.overdue_after is None else wait.overdue_after - wait.elapsed
             due.append(now + (min(left, 1.0) if left > 0 else 1.0))
         elif limit is not None:
-            due.append(line.moved_at + limit)
+            due.append(live.moved_at + limit)
     slow_after, started = limits.slow_after(operation), operation._started or now
     if slow_after is not None and now < started + slow_after:
         due.append(started + slow_after)

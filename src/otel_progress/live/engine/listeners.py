@@ -175,7 +175,7 @@ to_all_verdicts: list[Listener] = []
 """Listeners to the verdicts on all operations."""
 
 
-class Teller:
+class Dispatcher:
     """Calls the listeners, in a thread."""
 
     def __init__(self) -> None:
@@ -219,7 +219,7 @@ class Teller:
             self._ready.wait_for(lambda: not self._queue and not self._busy, timeout)
 
 
-teller = Teller()
+dispatcher = Dispatcher()
 
 
 def listen(callback: Callback, operation: OperationState | None, only: str | None = None) -> Callable[[], None]:
@@ -275,7 +275,7 @@ def listen_to_verdicts(callback: OnVerdict, operation: OperationState | None) ->
 def tell_verdict(about: OperationState, old: Health, new: Health, snapshot: Snapshot) -> None:
     """Queue the calls for a changed verdict; a hook of the ticker."""
     for listener in (*to_all_verdicts, *(about._verdict_listeners or ())):
-        teller.put(listener, VerdictChange(old, new, snapshot))
+        dispatcher.put(listener, VerdictChange(old, new, snapshot))
 
 
 def _is_async(callback: object) -> bool:
@@ -286,18 +286,18 @@ def tell_all(event: Event, operation: OperationState | None) -> None:
     """Queue the calls for an event; a hook of the ticker."""
     for listener in (*to_all, *((operation._listeners or ()) if operation is not None else ())):
         if listener.wants(event):
-            teller.put(listener, event)
+            dispatcher.put(listener, event)
 
 
 def after_fork_in_child() -> None:
     """Start anew: the thread is gone, and the queue is the parent's."""
-    global teller
-    teller = Teller()
+    global dispatcher
+    dispatcher = Dispatcher()
 
 
 def _drain(timeout: float) -> None:
     """Drain the current queue, which is another one in a forked child."""
-    teller.drain(timeout)
+    dispatcher.drain(timeout)
 
 
 process.in_child.append(after_fork_in_child)

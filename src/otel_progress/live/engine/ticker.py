@@ -270,7 +270,7 @@ class Ticker:
                 if operation._loops is not None:
                     due = watchdog.look(operation, now) or due
                 health = operation._health
-                if operation._troubles and health is Health.PROGRESSING:
+                if operation._stuck_branches and health is Health.PROGRESSING:
                     due = True  # what was stuck is over, and has to stay so for a while
                 elif health is not Health.PROGRESSING:
                     due = due or moved or (health in STUCK and may_be_released(operation))
@@ -297,7 +297,7 @@ class Ticker:
             return
         before, overdue = operation._health, operation._overdue
         told = (
-            operation in self._snapshots and not operation._troubles
+            operation in self._snapshots and not operation._stuck_branches
         )  # an event of this round has the verdict already
         if not told:
             self._snapshots.pop(operation, None)
@@ -308,8 +308,8 @@ class Ticker:
         operation._worst = kept(found[0])
         operation._health, operation._overdue = verdict.health, verdict.overdue
         operation._check_at = next_check(operation, found, verdict.health, now)
-        troubles = operation._troubles or {}
-        fresh = [one for one in found if one.verdict.health in STUCK and one.line.key not in troubles]
+        stuck_branches = operation._stuck_branches or {}
+        fresh = [one for one in found if one.verdict.health in STUCK and one.live.key not in stuck_branches]
         renamed = watchdog.renamed(operation, found, now)
         changed = verdict.health is not before or verdict.overdue is not overdue
         if changed:
@@ -319,7 +319,7 @@ class Ticker:
             self._change(semconv.STALLED, operation, fresh[0], watchdog.stalled(operation, fresh, now))
             if operation._opts.cancels:
                 watchdog.ask_to_stop(operation, verdict.reason or verdict.health.value)
-        elif operation._stalled_at is not None and not troubles:
+        elif operation._stalled_at is not None and not stuck_branches:
             self._change(semconv.RECOVERED, operation, found[0], watchdog.recovered(operation, moved_at, now))
         elif verdict.overdue and not overdue:
             self._change(semconv.OVERDUE, operation, found[0], _because(verdict))
@@ -352,7 +352,7 @@ class Ticker:
     def _change(self, event: str, operation: OperationState, judged: Judged, attributes: Attributes) -> None:
         self._snapshots.pop(operation, None)  # it was made before the evidence was there
         when = clock.time_ns()
-        node = judged.line.node
+        node = judged.live.node
         for about in {node, operation}:
             if about._span is not None:
                 keep(about, event, when, attributes)
