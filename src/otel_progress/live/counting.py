@@ -1,4 +1,4 @@
-"""What a handle itself counted: by `advance`, `update`, `record` and its `track` loops."""
+"""The counts of a handle itself: from `advance`, `update`, `record` and its `track` loops."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from otel_progress.live.state import HandleState
     from otel_progress.model.values import Number
 
+_ABOUT_ONE: Final = 1.001
+"""A ratio up to here is 1 with a rounding error; a larger one is a percentage, or a mistake."""
 _NO_COUNTS: Final[Mapping[str, Number]] = {}
 
 
@@ -65,6 +67,53 @@ def _narrow(node: HandleState, raw: object) -> None:
         node.name,
         type(raw).__name__,
     )
+
+
+def add(node: HandleState, n: object) -> None:
+    """Add a number that is large, or of another type (a Decimal to a float); refuse anything else."""
+    known = values.count(n, drops)
+    if known is None:
+        misuse.refused("advance", "n", n)
+        return
+    if known >= values.INT_MAX:
+        misuse.refused("advance", "n", n, "below 2**63")
+        return
+    try:
+        node._advanced += known
+    except TypeError:  # a Decimal and a float
+        node._advanced = plain_advanced(node) + known
+
+
+def set_completed(node: HandleState, completed: object) -> Number | None:
+    """Set completed units; only a count above the highest so far is progress.
+
+    Returns:
+        A count below the highest so far, as that is work done again; else None.
+    """
+    done = misuse.accepted("update", "completed", completed)
+    if done is None:
+        return None
+    highest = max(node._highest, counted(node))
+    node._base = done - plain_advanced(node)
+    node._ratio = None
+    node._own = node._said_done = True
+    node._bumps += done > highest
+    node._highest = max(done, highest)
+    return done if done < highest else None
+
+
+def set_ratio(node: HandleState, ratio: object) -> None:
+    """Set the ratio; only one above the highest so far is progress."""
+    part = misuse.accepted("update", "ratio", ratio)
+    if part is None:
+        return
+    if part > _ABOUT_ONE:
+        misuse.refused("update", "ratio", ratio, "a number from 0 to 1")
+        return
+    node._own, node._ratio = True, min(1.0, float(part))
+    if node._ratio > node._highest_ratio:
+        node._bumps += 1
+        node._highest_ratio = node._ratio
 
 
 def begin_in(node: HandleState, outer: HandleState) -> None:

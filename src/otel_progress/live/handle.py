@@ -17,7 +17,7 @@ from otel_progress import clock, semconv
 from otel_progress.live import hooks, misuse, preload, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.context import Use
-from otel_progress.live.counting import counted, plain_advanced
+from otel_progress.live.counting import add, set_completed, set_ratio
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
 from otel_progress.live.lane import Request
 from otel_progress.live.misuse import accepted, too_early
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 NOTES: Final = 20
 """Lines of the activity feed that a snapshot holds."""
-_ABOUT_ONE: Final = 1.001
-"""A ratio up to here is 1 with a rounding error; a larger one is a percentage, or a mistake."""
 NO_WAIT: Final = Waiting(None, "", None)
 
 
@@ -106,7 +104,7 @@ class Handle(HandleState):
                 if n < 1_073_741_823:  # no NaN, no infinity; an int of one digit in CPython, so that this costs least
                     self._advanced += n
                 else:
-                    self._add(n)
+                    add(self, n)
             except BaseException as error:
                 self._add_anyhow(n, error)
         else:
@@ -117,21 +115,7 @@ class Handle(HandleState):
         """Add what could not be added directly; raise the error if it is the job's own."""
         if of_the_job(error):
             raise error
-        self._add(n)
-
-    def _add(self, n: object) -> None:
-        """Add a number that is large, or of another type (a Decimal to a float); refuse anything else."""
-        known = values.count(n, drops)
-        if known is None:
-            misuse.refused("advance", "n", n)
-            return
-        if known >= values.INT_MAX:
-            misuse.refused("advance", "n", n, "below 2**63")
-            return
-        try:
-            self._advanced += known
-        except TypeError:  # a Decimal and a float
-            self._advanced = plain_advanced(self) + known
+        add(self, n)
 
     @public(name="advance")
     def _count_in(self, unit: str, n: Number) -> None:
@@ -193,35 +177,12 @@ class Handle(HandleState):
         if completed is not None or ratio is not None:
             if self._status is Status.PENDING:
                 too_early(self, "update")
-            self._say_how_far(completed, ratio)
+            again = None if completed is None else set_completed(self, completed)
+            if again is not None:
+                self._step(f"completed {again:g}")
+            if ratio is not None:
+                set_ratio(self, ratio)
         self.operation._said += 1
-
-    def _say_how_far(self, completed: object, ratio: object) -> None:
-        """Set completed units or a ratio; only a value above the highest so far is progress."""
-        done = None if completed is None else accepted("update", "completed", completed)
-        if done is not None:
-            highest = max(self._highest, counted(self))
-            self._base = done - plain_advanced(self)
-            self._ratio = None
-            self._own = self._said_done = True
-            if done > highest:
-                self._bumps += 1
-            elif done < highest:
-                self._again(done)
-            self._highest = max(done, highest)
-        part = None if ratio is None else accepted("update", "ratio", ratio)
-        if part is not None:
-            if part > _ABOUT_ONE:
-                misuse.refused("update", "ratio", ratio, "a number from 0 to 1")
-                return
-            self._own, self._ratio = True, min(1.0, float(part))
-            if self._ratio > self._highest_ratio:
-                self._bumps += 1
-                self._highest_ratio = self._ratio
-
-    def _again(self, completed: Number) -> None:
-        """A count below the highest so far is work that is done again, not progress."""
-        self._step(f"completed {completed:g}")
 
     @public()
     def set(self, /, **attributes: object) -> None:
@@ -466,7 +427,7 @@ def _locked_advance(self: Handle, n: Number = 1, unit: str | None = None) -> Non
             if n < 1_073_741_823:
                 self._advanced += n
             else:
-                self._add(n)
+                add(self, n)
         except BaseException as error:
             self._add_anyhow(n, error)
 

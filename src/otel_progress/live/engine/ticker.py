@@ -51,7 +51,6 @@ BACKLOG: Final = 8_000
 """Changes in the last round from which on an ended operation sends no stage events, only its end."""
 WAKES: Final = 0.02
 """Seconds between two requested rounds, at least."""
-STEADY: Final = learning.STEADY
 FOREVER: Final = float("inf")
 
 
