@@ -224,7 +224,7 @@ def fresh_stage(template: Stage) -> Stage:
     more = template._more
     stage = Stage(
         template.name,
-        parent=template._parent,
+        parent=template._parent,  # type: ignore[arg-type]
         total=template._total,
         unit=template._unit if template._unit_named else None,
         message=template._message,

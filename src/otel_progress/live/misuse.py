@@ -70,6 +70,6 @@ def _once(site: tuple[str, str, int], text: str, *args: object) -> None:
         return
     _told.add(site)
     if len(_told) > SITES:
-        say("wrong use at more than %d places: no more of them are named", SITES)
+        say("wrong use at more than %d places: no more of them are logged", SITES)
     else:
         say(text, *args)

@@ -285,9 +285,7 @@ def _why(reason: str | None, asked: str) -> str:
 def _repeats(given: Any) -> int | None:
     if given is None or (type(given) is int and given >= 2):
         return given
-    raise InvalidArgument(
-        f"loop_after is how often the same step may come in a row, a whole number from 2 on, not {values.shown(given)}"
-    )
+    raise InvalidArgument(f"loop_after must be a whole number of at least 2, not {values.shown(given)}")
 
 
 def _cancels(policy: object) -> bool:

@@ -40,7 +40,26 @@ OperationT = TypeVar("OperationT", bound="OperationState")
 
 
 class Registry:
-    """The operations of this process; after a fork the child's is empty."""
+    """The operations of this process; after a fork the child's is empty.
+
+    Attributes:
+        generation: rises at each fork in the child. Written: fork. Read: all.
+        pid: of this process. Written: fork. Read: runtime.
+        lock: guards what several threads change in more than one step; never held across I/O.
+        live: running operations that somebody watches, or whose id was given, by id. Written: job. Read: all.
+        pending: operations with `start_within` that have not started. Written: job, ticker. Read: ticker, commands.
+        changes: changes for the ticker, in order. Written: job. Read: ticker.
+        dropped: handles that finalizers found without an end, with status and reason. Written: job. Read: ticker.
+        listed: all running operations, once `in_flight` was called. Written: job. Read: job.
+        attempts: the last attempt of each given id that ended. Written: job. Read: job, commands.
+        begun: attempts of given ids that began and are not saved. Written: job. Read: ticker (learning).
+        keeps_attempts: whether `begun` is kept. Written: learning. Read: job.
+        started: number of started operations by name. Written: job. Read: metrics.
+        ended: number of ended operations by name and status. Written: job. Read: metrics.
+        usage: tokens and money by operation name. Written: job. Read: metrics.
+        prefix: random beginning of the ids of this process. Written: fork. Read: job, commands.
+        numbers: numbers the ids. Written and read: job.
+    """
 
     def __init__(self) -> None:
         """No operation runs."""
@@ -115,7 +134,7 @@ class Registry:
             hooks.on_expect()
 
     def remove(self, operation: OperationState, *, given: bool) -> None:
-        """Let an ended operation go; the attempts of ids that callers gave are remembered."""
+        """Remove an ended operation; the attempts of given ids are remembered."""
         with self.lock:
             known = self.live.get(operation.id)
             if known is not None and known() is operation:

@@ -75,7 +75,7 @@ WEIGHED: Final = 1_000
 class StageLife(Handle, StageState):
     """A stage from its creation to its end; `handles.Stage` adds what users get from it."""
 
-    def __init__(self, name: str, *, parent: HandleState | None = None, **options: Unpack[StageGiven]) -> None:
+    def __init__(self, name: str, *, parent: Handle | None = None, **options: Unpack[StageGiven]) -> None:
         """A stage that has not started.
 
         Args:

@@ -309,5 +309,5 @@ def test_warnings_are_bounded(progress_capture: Capture, caplog: pytest.LogCaptu
     for number in range(misuse.SITES + 10):
         misuse.warn_of("test", f"n{number}", "place %d", number)
     assert len(caplog.records) == misuse.SITES + 1
-    assert "no more of them are named" in caplog.records[-1].getMessage()
+    assert "no more of them are logged" in caplog.records[-1].getMessage()
     misuse._told.clear()
