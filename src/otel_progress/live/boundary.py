@@ -33,8 +33,7 @@ def public(
             method of a running job never raises.
         name: the name that users know; that of the function by default.
 
-    Example:
-        `@public(returns=False)`
+    Example: `@public(returns=False)`
     """
 
     def decorate(fn: Callable[P, R]) -> Callable[P, R]:

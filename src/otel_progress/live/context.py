@@ -141,8 +141,7 @@ def carry(fn: Callable[P, R]) -> Callable[P, R]:
 
     Pool threads don't inherit the context. The function may be called many times, and in many threads at once.
 
-    Example:
-        `pool.submit(carry(work), item)`
+    Example: `pool.submit(carry(work), item)`
     """
     context = contextvars.copy_context()
 

@@ -96,8 +96,7 @@ class Handle(HandleState):
             n: a number of any type, at least 0 and below 2**63.
             unit: counts in this unit instead, in a counter of its own beside the progress.
 
-        Example:
-            `op.advance(len(batch))`
+        Example: `op.advance(len(batch))`
         """
         if unit is None:
             try:
@@ -167,7 +166,10 @@ class Handle(HandleState):
         ratio: float | None = None,
         message: object = None,
     ) -> None:
-        """Set its progress: completed units, total units, a ratio from 0 to 1, the current step in words."""
+        """Set its progress: completed units, total units, a ratio from 0 to 1, the current step in words.
+
+        Example: `op.update(completed=3, total=12, message="reading c.py")`
+        """
         if message is not None:
             self._message = redaction.text("message", message)
         if total is not None:
@@ -186,7 +188,10 @@ class Handle(HandleState):
 
     @public()
     def set(self, /, **attributes: object) -> None:
-        """Set attributes, shown in every summary and on the span; None values are ignored."""
+        """Set attributes, shown in every summary and on the span; None values are ignored.
+
+        Example: `op.set(root="/srv", parser="ast")`
+        """
         more = self._with_more()
         more.attributes = redaction.attributes(attributes, more.attributes)
         self.operation._said += 1
@@ -212,6 +217,8 @@ class Handle(HandleState):
             status: its kind, such as `ok`, `warning`, `failed`; `running` for an activity that continues until a later
                 note with the same text replaces it.
             attributes: attributes of the event.
+
+        Example: `op.note("3 files skipped", status="warning")`
         """
         if self._status is Status.PENDING:
             too_early(self, "note")
@@ -224,6 +231,8 @@ class Handle(HandleState):
 
         If nothing else counts (no `advance`, no `update(completed=)`, no `track`), the number of records is the
         progress. Failed items appear in the feed.
+
+        Example: `op.record("failed", item=path)`
         """
         if self._status is Status.PENDING:
             too_early(self, "record")
@@ -269,7 +278,10 @@ class Handle(HandleState):
         cost: float | None = None,
         currency: str = "USD",
     ) -> None:
-        """Add tokens and cost; it never resets the idle time."""
+        """Add tokens and cost; it never resets the idle time.
+
+        Example: `op.usage(input_tokens=900, output_tokens=120, cost=0.004)`
+        """
         about = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         if cost is not None:
             about["cost." + values.text(currency, drops, 8)] = cost  # type: ignore[assignment]
@@ -292,7 +304,10 @@ class Handle(HandleState):
 
     @public()
     def result(self, /, **results: object) -> None:
-        """Record results, shown in every summary."""
+        """Record results, shown in every summary.
+
+        Example: `op.result(rows=1_200, best=0.93)`
+        """
         more = self.operation._with_more()
         more.result = redaction.attributes(results, more.result)
         self.operation._said += 1
@@ -304,6 +319,8 @@ class Handle(HandleState):
         Args:
             reason: what it waits for.
             overdue_after: seconds after which the wait is overdue.
+
+        Example: `with op.waiting("rate limit", overdue_after=60): sleep(30)`
         """
         if self._status is Status.PENDING:
             too_early(self, "waiting")
@@ -374,7 +391,10 @@ class Handle(HandleState):
 
     @public()
     def request_cancel(self, reason: str | None = None) -> None:
-        """Ask the operation to stop; its code checks `cancel_requested` or `raise_if_cancelled`."""
+        """Ask the operation to stop; its code checks `cancel_requested` or `raise_if_cancelled`.
+
+        Example: `op.request_cancel("disk full")`
+        """
         operation = self.operation
         operation._cancel_reason = (redaction.text("reason", reason) if reason is not None else "") or "requested"
         operation._said += 1
