@@ -234,43 +234,9 @@ def fresh_stage(template: Stage) -> Stage:
     return stage
 
 
-share_keys(
-    Operation,
-    (
-        *(
-            "name",
-            "_opts",
-            "_parent",
-            "_generation",
-            "_started",
-            "_moved_at",
-            "_started_ns",
-            "_status",
-            "_total",
-            "_unit",
-        ),
-        *(
-            "_created",
-            "_observe_at",
-            "_id",
-            "_span",
-            "_announced",
-            "_trail",
-            "_advanced",
-            "_check_at",
-            "_sequence",
-        ),
-        *(
-            "_sent_revision",
-            "_valid_count",
-            "_shown",
-            "_sampled",
-            "_pace",
-            "_gaps",
-            "_extras",
-            "_context",
-            "_place",
-            "_learned",
-        ),
-    ),
-)
+_STORED: Final = """
+    name _opts _parent _generation _started _moved_at _started_ns _status _total _unit _created _observe_at _id
+    _span _announced _trail _advanced _check_at _sequence _sent_revision _valid_count _shown _sampled _pace
+    _gaps _extras _context _place _learned
+"""
+share_keys(Operation, _STORED.split())
