@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
-from otel_progress.monitor.intake.records import JSON, PROTOBUF
+from otel_progress.monitor.intake.requests import JSON, PROTOBUF
 from otel_progress.outbound.otlp import chunk
 
 MANY: Final = 2_000_000

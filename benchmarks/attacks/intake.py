@@ -16,7 +16,7 @@ from typing import Any, Final
 from benchmarks.attacks import attack, attacks, hold
 from benchmarks.attacks.beside import Honest, Monitor, beside, event, many, monitor
 from benchmarks.attacks.bombs import BOMBS, TELLING, Bomb, bomb
-from otel_progress.monitor.intake.records import PROTOBUF
+from otel_progress.monitor.intake.requests import PROTOBUF
 
 CONNECTIONS: Final = 20
 EXPORT: Final = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"

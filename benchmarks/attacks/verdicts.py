@@ -19,8 +19,8 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Branch, Snapshot, Wait
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.intake.records import Envelope
 from otel_progress.monitor.intake.request_queue import Job
+from otel_progress.monitor.intake.requests import Envelope
 from otel_progress.monitor.state.core import Core
 from otel_progress.monitor.state.store import Store
 from otel_progress.outbound import otlp

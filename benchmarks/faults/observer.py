@@ -13,7 +13,7 @@ from otel_progress import semconv as s
 from otel_progress.model.health import Hearing, Verdict, judge
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
-from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state.ledger import Entry, Ledger, read
 
@@ -90,9 +90,9 @@ class Observer:
 
     # -- hearing
 
-    def _take(self, parcel: records.Parcel) -> records.Taken:
+    def _take(self, parcel: requests.Parcel) -> requests.Taken:
         if self.away:
-            raise records.Refused(503, "the Collector is away")
+            raise requests.Refused(503, "the Collector is away")
         with self._lock:
             now = time.monotonic()
             if now - self._heard_at > DEAF:
@@ -105,7 +105,7 @@ class Observer:
                         self._note(record)
             elif parcel.signal == "traces":
                 self._note_spans(parcel.message)
-        return records.Taken()
+        return requests.Taken()
 
     def _note(self, record: records.Record) -> None:
         """What the process itself concluded, at the time when it did."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor.intake.records import Refused
+from otel_progress.monitor.intake.requests import Refused
 from otel_progress.monitor.outlets import redis as shared
 from otel_progress.monitor.outlets.redis import Item, Place, Stream
 

@@ -21,7 +21,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.monitor.app import Monitor, Options
-from otel_progress.monitor.intake.records import PROTOBUF
+from otel_progress.monitor.intake.requests import PROTOBUF
 
 _pause = threading.Event()
 

@@ -24,8 +24,8 @@ from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, SEND, Identity
-from otel_progress.monitor.intake import bodies, records, server
-from otel_progress.monitor.intake.records import JSON, PROTOBUF
+from otel_progress.monitor.intake import bodies, server
+from otel_progress.monitor.intake.requests import JSON, PROTOBUF
 from otel_progress.monitor.state.core import ENDED
 from otel_progress.monitor.web import routes, stream
 
@@ -320,7 +320,7 @@ def test_slow_clients_are_let_go(served: Served, what: str, start: bytes, monkey
     """A client that begins and does not go on loses its connection; others are served meanwhile."""
     for name in ("HEAD_SECONDS", "BODY_SECONDS"):
         monkeypatch.setattr(server, name, 0.2)
-    monkeypatch.setattr(records, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.1)
     with served.connect() as client:
         if start:
             whole = f"Host: {served.host}\r\n\r\n".encode() if what.encode() != b"half a head" else b""

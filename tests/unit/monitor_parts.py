@@ -11,8 +11,8 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.monitor.intake.records import Envelope
-from otel_progress.monitor.intake.request_queue import Answer, Job
+from otel_progress.monitor.intake.request_queue import Job
+from otel_progress.monitor.intake.requests import Answer, Envelope
 from otel_progress.monitor.state.core import Core
 from otel_progress.monitor.state.saved import Event
 from otel_progress.monitor.state.store import Store

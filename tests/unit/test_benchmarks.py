@@ -15,7 +15,7 @@ from benchmarks.monitor.load import Sending
 from benchmarks.monitor.traffic import Body, Program, Shape
 
 from otel_progress.model.history import Learned
-from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.state.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +113,7 @@ def test_what_is_sent_is_what_real_programs_say() -> None:
         program = Program(shape, number, 1e9)
         for at in range(8):
             body = program.body(at)
-            parcel = records.Envelope("logs", body.data, zipped=True).open()
+            parcel = requests.Envelope("logs", body.data, zipped=True).open()
             (group,) = records.groups(parcel)
             assert len(group.records) == body.records == shape.batch
             ledger.hear(group.resource, group.records, float(at))
@@ -130,7 +130,7 @@ def test_what_is_sent_is_what_real_programs_say() -> None:
 def test_the_spans_are_whole_traces() -> None:
     """A request of spans has its number of spans, and shows the monitor as many traces as have their root in it."""
     (body,) = traffic.spans(Shape(batch=100), 1, 1e9)
-    parcel = records.Envelope("traces", body.data, zipped=True).open()
+    parcel = requests.Envelope("traces", body.data, zipped=True).open()
     spans = parcel.message.resource_spans[0].scope_spans[0].spans  # type: ignore[attr-defined]
     assert len(spans) == body.records == 100
     assert sum(not span.parent_span_id for span in spans) == 100 // 20

@@ -9,7 +9,6 @@ import hashlib
 import logging
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,16 +21,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from otel_progress import __version__, procfs
+from otel_progress import __version__
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.auth import Auth, Guard, Identity, is_loopback
 from otel_progress.monitor.intake import http
+from otel_progress.monitor.intake.acknowledgement import acknowledged
 from otel_progress.monitor.intake.bodies import bodies
-from otel_progress.monitor.intake.records import Envelope, Refused, Taken
+from otel_progress.monitor.intake.grpc import GrpcIntake
+from otel_progress.monitor.intake.requests import Envelope, Refused, Taken
 from otel_progress.monitor.intake.server import Guarded
 from otel_progress.monitor.outlets.dispatch import Outlets
 from otel_progress.monitor.outlets.relay import Relay
+from otel_progress.monitor.ports import bound
 from otel_progress.monitor.state.core import PRESUME_AFTER, Core, Told
 from otel_progress.monitor.state.integrity import Integrity
 from otel_progress.monitor.state.ledger import instance_of
@@ -58,7 +60,6 @@ STOP_SECONDS: Final = 3.0
 FILES: Final = 8_192
 GARBAGE: Final = 50_000
 """So many new objects before a look for garbage: what comes in makes many that are gone at once, and no circles."""
-CONTROL_HEADER: Final = "Otel-Progress-Control"
 CONTROL_PATH: Final = "/control"
 
 
@@ -151,8 +152,6 @@ class Monitor:
     def _open_grpc(self, options: Options) -> Any:
         if options.grpc_port is None:
             return None
-        from otel_progress.monitor.intake.grpc import GrpcIntake
-
         try:
             control = None if self._is_wildcard else f"{self.url}{CONTROL_PATH}"
             return GrpcIntake(self.core.offer, self.auth, options.host, options.grpc_port, control)
@@ -199,7 +198,7 @@ class Monitor:
             about(__version__),
             self._details,
         )
-        intake = http.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})
+        intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})
         wrong: dict[Any, Any] = {HTTPException: _told}
         return Guard(Starlette(routes=[*intake, *api.routes()], exception_handlers=wrong), self.auth)
 
@@ -213,24 +212,8 @@ class Monitor:
         }
 
     async def take(self, envelope: Envelope) -> Taken:
-        """Take a request; the answer comes when it is stored."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Taken] = loop.create_future()
-
-        def settle(found: Taken | Refused) -> None:
-            if answer.done():
-                return
-            if isinstance(found, Refused):
-                answer.set_exception(found)
-            else:
-                answer.set_result(found)
-
-        def done(found: Taken | Refused) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, found)
-
-        self.core.offer(envelope, done)
-        return await answer
+        """Accept a request; returns once it is stored."""
+        return await acknowledged(self.core.offer, envelope)
 
     def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, or until `stop` is called; for a process that does nothing else."""
@@ -408,37 +391,3 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._ending()
         await super().shutdown(sockets)
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        InvalidArgument: where it can't; it names who holds the port, and what to do.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family)
-    if sys.platform != "win32":
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind((host, port))
-        found.listen(2048)
-    except socket.gaierror:
-        found.close()
-        raise InvalidArgument(f"--host {host!r} is no address of this machine") from None
-    except (OSError, OverflowError) as error:
-        found.close()
-        why = error.strerror if isinstance(error, OSError) else "it is no port"
-        raise InvalidArgument(held(port, why or str(error))) from None
-    return found
-
-
-def held(port: int, why: str) -> str:
-    """What to do about a port that can't be had."""
-    holder = procfs.listener(port)
-    if holder is None:
-        return f"port {port} can't be had ({why}); give another one with --port"
-    return (
-        f"port {port} is held by {holder.name} (pid {holder.pid}); either stop it and pass on to it from here with "
-        f"--forward, or listen elsewhere, as with --port {port + 100}, and have that program or yours send there"
-    )

@@ -20,9 +20,9 @@ from otel_progress import semconv as s
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
-from otel_progress.monitor.intake import records
-from otel_progress.monitor.intake.records import Envelope, Refused, Sender, Taken
-from otel_progress.monitor.intake.request_queue import TURN_BYTES, TURN_REQUESTS, Answer, Job
+from otel_progress.monitor.intake import requests
+from otel_progress.monitor.intake.request_queue import TURN_BYTES, TURN_REQUESTS, Job
+from otel_progress.monitor.intake.requests import Answer, Envelope, Refused, Sender, Taken
 from otel_progress.monitor.state import core as core_module
 from otel_progress.monitor.state.core import Told
 from otel_progress.monitor.state.ledger import lose
@@ -454,11 +454,11 @@ def test_heartbeats_survive_a_kill_at_once(monitor: Parts, fake: FakeClock) -> N
     assert monitor.health() == "dead"
 
 
-def test_what_was_refused_was_not_heard(monitor: Parts, fake: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_refused_was_not_heard(monitor: Parts, fake: FakeClock) -> None:
     """While there is no room for what is said, nobody is dead."""
     monitor.say(snap(1))
     monitor.beat()
-    monkeypatch.setattr("otel_progress.monitor.intake.request_queue.BYTES_WAITING", 0)
+    monitor.core.queue.most_bytes = 0
     for _ in range(20):
         seconds(fake, monitor, 1)
         with pytest.raises(Refused):
@@ -620,14 +620,14 @@ def test_turn_ends_when_it_cost_enough(monitor: Parts) -> None:
 def test_request_that_never_fits_is_refused_for_good(monitor: Parts) -> None:
     """What is larger than any request may be is not told to come again."""
     with pytest.raises(Refused) as refused:
-        offered(monitor, bytes(records.BYTES + 1))
+        offered(monitor, bytes(requests.BYTES + 1))
     assert (refused.value.status, refused.value.retry_after) == (413, None)
     assert monitor.core.intake()["too_large"] == 1
 
 
-def test_who_makes_room_is_told_when_to_come_again(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_makes_room_is_told_when_to_come_again(monitor: Parts) -> None:
     """A request that is put out for another one is answered with 429, and counted."""
-    monkeypatch.setattr("otel_progress.monitor.intake.request_queue.REQUESTS", 2)
+    monitor.core.queue.most_requests = 2
     large = request_of(event_of(snap(1), text="x" * 200_000))
     answers = offered(monitor, large, large, request_of(event_of(snap(1))))
     assert [getattr(answer, "status", None) for answer in answers] == [None, 429, None]

@@ -16,7 +16,7 @@ from monitor_parts import Parts, event_of, parts, request_of
 
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.intake.records import Refused, Taken
+from otel_progress.monitor.intake.requests import Refused, Taken
 from otel_progress.monitor.state import store as store_module
 from otel_progress.monitor.state.integrity import Integrity
 from otel_progress.monitor.state.saved import Batch

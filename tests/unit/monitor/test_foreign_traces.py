@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.intake.records import Taken
+from otel_progress.monitor.intake.requests import Taken
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.testing import FakeClock
 

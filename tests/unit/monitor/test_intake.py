@@ -34,15 +34,16 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.intake import records, request_queue
+from otel_progress.monitor.intake import requests
 from otel_progress.monitor.intake import server as monitor_intake
-from otel_progress.monitor.intake.records import Parcel, Refused, Taken, count, groups, inflate, parse
+from otel_progress.monitor.intake.records import groups
+from otel_progress.monitor.intake.requests import Parcel, Refused, Taken, count_records, inflate, parse
 from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state import store
 from otel_progress.monitor.state.ledger import head_of, read
 from otel_progress.outbound import otlp
 
-PROTOBUF, JSON = records.PROTOBUF, records.JSON
+PROTOBUF, JSON = requests.PROTOBUF, requests.JSON
 LIMIT = 10_000
 
 
@@ -371,7 +372,7 @@ def test_any_bytes_are_a_message_or_refused(body: bytes) -> None:
         1 + len(group.scope_logs) + sum(len(scope.log_records) for scope in group.scope_logs)
         for group in message.resource_logs
     )
-    assert count(body, 10**6) >= records
+    assert count_records(body, 10**6)[0] >= records
 
 
 @given(st.binary(max_size=200))
@@ -394,7 +395,7 @@ def test_inflate_is_the_inverse_of_gzip(body: bytes, parts: int) -> None:
 
 def test_count_stops_early() -> None:
     """A request of very many records is not walked to its end."""
-    assert count(b"\x0a\x00" * 100_000, 10) == 11
+    assert count_records(b"\x0a\x00" * 100_000, 10) == (11, 0)
     with pytest.raises(DecodeError):
         ExportLogsServiceRequest.FromString(b"\xff")
 
@@ -438,10 +439,11 @@ def test_part_of_a_request_may_be_refused(monitor: Served) -> None:
     assert monitor.detail("whole")["status"] == "running"
 
 
-def test_too_much_is_told_with_when_to_come_again(monitor: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much_is_told_with_when_to_come_again(monitor: Served) -> None:
     """Where too much waits it is 429 with `Retry-After`, and over gRPC UNAVAILABLE with `RetryInfo`."""
     grpc = pytest.importorskip("grpc")
-    monkeypatch.setattr(request_queue, "BYTES_WAITING", 10)
+    queue = monitor.monitor.core.queue
+    most_bytes, queue.most_bytes = queue.most_bytes, 10
     answer = monitor.send(event("late"))
     assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
     assert answer.body.startswith(b"\x12")
@@ -452,7 +454,7 @@ def test_too_much_is_told_with_when_to_come_again(monitor: Served, monkeypatch: 
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     details = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
     assert b"type.googleapis.com/google.rpc.RetryInfo\x12\x04\x0a\x02\x08\x01" in details
-    monkeypatch.undo()
+    queue.most_bytes = most_bytes
     assert monitor.send(event("late")).status == 200
 
 
@@ -700,6 +702,6 @@ def test_health_tells_what_was_not_taken(monitor: Served) -> None:
     bomb = gzip.compress(otlp.chunk(1, otlp.chunk(1, b"\x0a\x00" * 700_000)))
     answer = monitor.post(bomb, Content_Encoding="gzip")
     assert answer.status == 413
-    assert b"send fewer at a time" in answer.body
+    assert b"send smaller batches" in answer.body
     assert monitor.get("/health")["intake"]["too_large"] == before["too_large"] + 1
     assert set(before) == {"waiting", "no_room", "client_gone", "too_large", "records", "too_slow"}

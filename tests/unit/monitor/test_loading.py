@@ -24,7 +24,7 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.auth import RIGHTS, Identity
-from otel_progress.monitor.intake.records import Envelope, Taken
+from otel_progress.monitor.intake.requests import Envelope, Taken
 from otel_progress.monitor.state import loading
 from otel_progress.monitor.state.saved import Kept
 from otel_progress.monitor.state.store import Store, StoreError

@@ -18,7 +18,7 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, Wait
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.intake.records import Refused, parse
+from otel_progress.monitor.intake.requests import Refused, parse
 from otel_progress.monitor.outlets.dispatch import Outlets, _request
 from otel_progress.outbound import otlp
 

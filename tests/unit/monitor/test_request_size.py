@@ -14,8 +14,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_progress import semconv as s
-from otel_progress.monitor.intake import records, request_size
-from otel_progress.monitor.intake.records import Envelope, Refused, groups, parse
+from otel_progress.monitor.intake import request_size, requests
+from otel_progress.monitor.intake.records import groups
+from otel_progress.monitor.intake.requests import Envelope, Refused, parse
 from otel_progress.monitor.state.foreign_traces import Spans
 from otel_progress.outbound.otlp import chunk
 
@@ -105,8 +106,9 @@ BOMBS: dict[str, tuple[str, bytes]] = {
 def test_many_small_parts_are_refused_before_any_is_built(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a request consists of, it is refused by the number of its parts, and its message is never parsed."""
     signal, body = BOMBS[name]
-    records._kind(signal)  # it is kept
-    monkeypatch.setattr(records, "_REQUESTS", {})
+    with pytest.raises(Refused):
+        parse(signal, body)  # the types of its parts are cached from now on
+    monkeypatch.setattr(requests, "REQUESTS", {})
     with pytest.raises(Refused, match="attributes and values") as refused:
         parse(signal, body)
     assert refused.value.status == 413
@@ -140,25 +142,24 @@ def test_record_that_holds_too_much_is_refused_and_the_others_are_taken() -> Non
     """A record has so many attributes and values at the most; what is refused is counted."""
     small = LogRecord(event_name=s.UPDATED, attributes=[KeyValue(key="k", value=AnyValue(int_value=1))])
     large = LogRecord(event_name=s.UPDATED)
-    for _ in range(records.RECORD_PARTS + 1):
+    for _ in range(requests.RECORD_PARTS + 1):
         large.attributes.add()
     deep = LogRecord(event_name=s.UPDATED, attributes=[KeyValue(key="k", value=AnyValue(array_value=ArrayValue()))])
-    deep.attributes[0].value.array_value.values.extend([AnyValue()] * (records.RECORD_PARTS + 1))
+    deep.attributes[0].value.array_value.values.extend([AnyValue()] * (requests.RECORD_PARTS + 1))
     parcel = parse("logs", log_request(small, large, deep, small))
     (group,) = groups(parcel)
     assert len(group.records) == 2
     assert parcel.allowance.refused == 2
 
 
-def test_what_is_read_of_a_request_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_of_a_request_is_bounded() -> None:
     """Of many records with many attributes only as many are read as a request may have; the others are counted."""
-    monkeypatch.setattr(records, "READ", 1_000)
     record = LogRecord(event_name=s.UPDATED, attributes=[KeyValue()] * 300)
-    parcel = parse("logs", log_request(*[record] * 10))
+    parcel = parse("logs", log_request(*[record] * 10), attributes=1_000)
     (group,) = groups(parcel)
     assert (len(group.records), parcel.allowance.refused) == (3, 7)
     spans = chunk(1, chunk(2, chunk(2, chunk(1, b"1" * 16) + chunk(2, b"1" * 8) + b"\x4a\x00" * 300) * 10))
-    parcel = parse("traces", spans)
+    parcel = parse("traces", spans, attributes=1_000)
     list(Spans().groups(parcel, lambda *_: False))
     assert parcel.allowance.refused == 7
 

@@ -21,7 +21,7 @@ from otel_progress.cli.query.sse import Frame, Parser
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor.app import Monitor, Options
-from otel_progress.monitor.intake.records import Envelope, Taken
+from otel_progress.monitor.intake.requests import Envelope, Taken
 from otel_progress.monitor.web import stream
 from otel_progress.monitor.web.stream import Hub
 

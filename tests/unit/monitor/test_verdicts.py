@@ -16,7 +16,7 @@ from otel_progress.model.health import judge
 from otel_progress.model.loop import Loop
 from otel_progress.model.snapshot import Snapshot, Wait
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.state.conditions import Label
 from otel_progress.monitor.state.ledger import Ledger
 from otel_progress.monitor.state.verdicts import BEFORE, Observer
@@ -34,7 +34,7 @@ def snap(sequence: int = 1, status: Status = Status.RUNNING, **more: Any) -> Sna
 def record(chunk: bytes) -> records.Record:
     """A record as the intake gives it."""
     body = otlp.envelope(otlp.resource({}), otlp.scope(s.SCOPE, ""), [chunk])
-    (group,) = records.groups(records.parse("logs", body))
+    (group,) = records.groups(requests.parse("logs", body))
     return group.records[0]
 
 

@@ -15,7 +15,7 @@ from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, SpanIds
 from otel_progress.model.status import Status
 from otel_progress.model.summary import seconds
-from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.state.watcher import Watcher
 from otel_progress.outbound import otlp
 from otel_progress.outbound.certificate import Exit
@@ -78,7 +78,7 @@ class Scene:
             otlp.scope("", ""),
             [body],
         )
-        self.watcher.hear(records.groups(records.parse("logs", request)))
+        self.watcher.hear(records.groups(requests.parse("logs", request)))
 
     def run(self, seconds: float, step: float = 0.25) -> None:
         """Let time go by."""

@@ -17,7 +17,7 @@ from otel_progress.model import wire
 from otel_progress.model.snapshot import Progress, Snapshot, SpanIds, StageSnapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes
-from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.state.ledger import lose
 from otel_progress.outbound.certificate import Certificate, Exit, certify
 from otel_progress.testing import Capture
@@ -62,7 +62,7 @@ def spans(certificate: Certificate) -> dict[str, Span]:
 
 def plain(pairs: Any) -> dict[str, Any]:
     """Attributes as a dict."""
-    return records.plain(pairs)
+    return records.to_dict(pairs)
 
 
 def made(exit: Exit = KILLED, **more: Any) -> Certificate:
@@ -72,7 +72,7 @@ def made(exit: Exit = KILLED, **more: Any) -> Certificate:
 
 def test_event_is_one_of_ours() -> None:
     """The event reads back as the lost snapshot, with how the process ended, under the original ids and resource."""
-    parcel = records.parse("logs", made(Exit(3, stderr="boom")).logs)
+    parcel = requests.parse("logs", made(Exit(3, stderr="boom")).logs)
     (group,) = records.groups(parcel)
     (record,) = group.records
     assert group.resource == RESOURCE

@@ -17,7 +17,7 @@ from otel_progress.cli.run.spawning import NotStarted
 from otel_progress.errors import ProgressError
 from otel_progress.model.redact import Redact, by_name, guarded
 from otel_progress.model.secrets import mask_secrets
-from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state.watcher import Watcher, words
 from otel_progress.outbound.certificate import Exit
@@ -123,7 +123,7 @@ class Run:
         for forwarder in self._forwarders:
             forwarder.put(signal, body)
 
-    def _take(self, parcel: records.Parcel) -> records.Taken:
+    def _take(self, parcel: requests.Parcel) -> requests.Taken:
         # First here: what the monitor tells of is known to be ours.
         try:
             if parcel.signal == "logs":
@@ -131,7 +131,7 @@ class Run:
         except Exception as error:  # what was said goes on all the same
             say(f"an event could not be read ({type(error).__name__}: {error})")
         self._put(parcel.signal, parcel.body)
-        return records.Taken()
+        return requests.Taken()
 
     def _attend(self, child: Child) -> None:
         """Pass signals on, and look, until the command is gone and what it left open is closed."""

@@ -1,4 +1,4 @@
-"""The bodies of requests while they come in: each within its time, all together within a bound."""
+"""Request bodies while they arrive: each has a time limit, and all together a size limit."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from weakref import WeakKeyDictionary
 
 from starlette.requests import ClientDisconnect, Request
 
-from otel_progress.monitor.intake import records
-from otel_progress.monitor.intake.records import Refused, Sender
+from otel_progress.monitor.intake.requests import BODY_SECONDS, Refused, Sender
 
 GONE: Final = "otel_progress.gone"
-"""In the scope of a request: what to call when its connection is gone."""
+"""The key in the ASGI scope of a request that lists what to call when its connection is closed."""
 READING: Final = 64 * 1024 * 1024
-"""The most bytes of bodies that are still coming in, over all connections."""
+"""The most bytes of incomplete bodies, over all connections."""
 
 
 class _Body:
-    """A body that is coming in."""
+    """A body that is still arriving."""
 
     __slots__ = ("size", "task")
 
@@ -30,12 +29,12 @@ class _Body:
 
 
 class Bodies:
-    """The bodies that are coming in on one event loop. When they get too large together, the oldest is given up.
+    """The incomplete bodies on one event loop. When they exceed `READING` together, the oldest is aborted.
 
-    An honest body takes milliseconds. One that is still incomplete when all room is used is most likely held back.
+    A well-behaved body arrives in milliseconds; one that is still incomplete by then is most likely held back.
 
     Attributes:
-        given_up: how many were given up for others.
+        given_up: the number of bodies aborted to make room for others.
     """
 
     def __init__(self) -> None:
@@ -45,23 +44,23 @@ class Bodies:
         self._bodies: dict[asyncio.Task[bytes], _Body] = {}
 
     async def read(self, request: Request, most: int) -> bytes:
-        """The body of a request.
+        """Read the body of a request.
 
         Raises:
-            Refused: where it is too large, or does not come, or not in good time.
+            Refused: if it is too large, incomplete or too slow.
         """
         task = asyncio.ensure_future(self._read(request, most))
         body = self._bodies[task] = _Body(task)
         try:
-            return await asyncio.wait_for(task, records.BODY_SECONDS)
+            return await asyncio.wait_for(task, BODY_SECONDS)
         except asyncio.TimeoutError:
-            raise Refused(408, f"the body took more than {records.BODY_SECONDS:g} s to come in") from None
+            raise Refused(408, f"the body took more than {BODY_SECONDS:g} s to arrive") from None
         except asyncio.CancelledError:
             if task in self._bodies:
                 raise
-            raise Refused(503, "the body came in too slowly while many others did", 1) from None
+            raise Refused(503, "the body arrived too slowly while many others did", 1) from None
         except ClientDisconnect:
-            raise Refused(400, "the connection ended before the body did") from None
+            raise Refused(400, "the connection was closed before the body was complete") from None
         finally:
             if self._bodies.pop(task, None) is not None:
                 self._size -= body.size
@@ -76,7 +75,7 @@ class Bodies:
         return bytes(whole)
 
     def _add(self, size: int) -> None:
-        """This task read so much more."""
+        """Account for `size` more bytes that the current task has read."""
         task = asyncio.current_task()
         body = self._bodies.get(task) if task is not None else None
         if body is None:
@@ -94,7 +93,7 @@ _all: WeakKeyDictionary[asyncio.AbstractEventLoop, Bodies] = WeakKeyDictionary()
 
 
 def bodies() -> Bodies:
-    """Those of the running event loop."""
+    """The incomplete bodies of the running event loop."""
     loop = asyncio.get_running_loop()
     found = _all.get(loop)
     if found is None:
@@ -103,17 +102,17 @@ def bodies() -> Bodies:
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The body of a request, where it comes in good time.
+    """Read the body of a request.
 
     Raises:
-        Refused: where it does not, is too large, or does not come at all.
+        Refused: if it is too large, incomplete or too slow.
     """
     return await bodies().read(request, most)
 
 
 @contextlib.contextmanager
 def sender_of(request: Request) -> Iterator[Sender]:
-    """Who sent a request, while it is served."""
+    """The sender of a request, while it is served."""
     gone = False
 
     def leave() -> None:

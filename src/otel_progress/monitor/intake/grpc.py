@@ -1,33 +1,35 @@
-"""OTLP over gRPC, coming in: on an event loop of its own, so that a call that only waits holds no thread."""
+"""OTLP over gRPC, received on an event loop of its own, so that a waiting call holds no thread."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor.auth import SEND
-from otel_progress.monitor.intake import records
-from otel_progress.monitor.intake.records import Envelope, Refused, Sender, Taken
+from otel_progress.monitor.intake.acknowledgement import Offer, acknowledged
+from otel_progress.monitor.intake.messages import response
+from otel_progress.monitor.intake.requests import BODY_SECONDS, BYTES, Envelope, Refused, Sender, Taken
+from otel_progress.monitor.ports import held
 
 if TYPE_CHECKING:
     from otel_progress.monitor.auth import Auth
-    from otel_progress.monitor.intake.request_queue import Done
 
 STREAMS: Final = 128
-"""The most calls on one connection at a time."""
+"""The most concurrent calls on one connection."""
 READING: Final = 1_024
-"""The most calls whose message has not come in yet; where there are more, the oldest is given up."""
+"""The most calls whose message is still arriving; beyond it the oldest is aborted."""
 MESSAGE_SECONDS: Final = 5.0
-"""The longest that a message may take to come in."""
+"""Seconds within which a message must arrive."""
 SECONDS: Final = 30.0
-"""The longest that a request waits for the store."""
+"""Seconds that a request may wait to be stored."""
 STOP_SECONDS: Final = 3.0
 OPEN_SECONDS: Final = 10.0
-"""The longest that it may take to open the port."""
+"""Seconds that opening the port may take."""
 SERVICES: Final = {
     "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
     "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
@@ -35,23 +37,21 @@ SERVICES: Final = {
 }
 _CODES: Final = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 413: "RESOURCE_EXHAUSTED"}
 
-Offer = Callable[[Envelope, "Done"], None]
-
 
 class GrpcIntake:
-    """Takes OTLP over gRPC, from `start()` to `stop()`.
+    """Accepts OTLP over gRPC from `start()` to `stop()`.
 
     Attributes:
-        port: where it listens.
-        given_up: calls that were given up for others before their message came.
+        port: the port it listens on.
+        given_up: the number of calls aborted before their message arrived, to make room for others.
     """
 
     def __init__(self, offer: Offer, auth: Auth, host: str, port: int, control: str | None) -> None:
-        """Hold a port.
+        """Bind a port; `control` is the URL of the control channel, sent with answers to logs.
 
         Raises:
-            InvalidArgument: where another program holds it.
-            MissingDependency: where gRPC is not installed.
+            InvalidArgument: if the port is in use.
+            MissingDependency: if gRPC is not installed.
         """
         try:
             import grpc.aio
@@ -60,7 +60,7 @@ class GrpcIntake:
         self._grpc: Any = grpc
         self._offer = offer
         self._auth = auth
-        self._control = () if control is None else (("otel-progress-control", control),)
+        self._control = () if control is None else ((s.CONTROL_HEADER.lower(), control),)
         self._reading: dict[asyncio.Future[bytes | None], None] = {}
         self.given_up = self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -70,8 +70,6 @@ class GrpcIntake:
         self._thread.start()
         self._opened.wait(OPEN_SECONDS)
         if not self.port:
-            from otel_progress.monitor.app import held
-
             raise InvalidArgument(held(port, "in use").replace("--port", "--grpc-port"))
 
     def start(self) -> None:
@@ -79,7 +77,7 @@ class GrpcIntake:
         self._loop.call_soon_threadsafe(self._start.set)
 
     def stop(self) -> None:
-        """Take no more; it may be called twice."""
+        """Stop serving; may be called twice."""
         with contextlib.suppress(RuntimeError):  # the loop is closed already
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(STOP_SECONDS)
@@ -94,7 +92,7 @@ class GrpcIntake:
 
     async def _serve(self, target: str) -> None:
         options = (
-            ("grpc.max_receive_message_length", records.BYTES),
+            ("grpc.max_receive_message_length", BYTES),
             ("grpc.max_concurrent_streams", STREAMS),
             ("grpc.so_reuseport", 0),
         )
@@ -113,7 +111,7 @@ class GrpcIntake:
         await server.stop(1.0)
 
     async def take(self, signal: str, messages: AsyncIterator[bytes], context: Any) -> bytes:
-        """Take a request; nothing is read of one that may not send."""
+        """Handle one call; the message of an unauthorised one is never read."""
         try:
             token = self._admit(context)
             body = await self._read(messages)
@@ -122,10 +120,10 @@ class GrpcIntake:
             await self._refuse(refused, context)
         if signal == "logs":
             await context.send_initial_metadata(self._control)
-        return records.answer(signal, taken).SerializeToString()
+        return response(signal, taken.rejected, taken.reason).SerializeToString()
 
     def _admit(self, context: Any) -> int | None:
-        """What it was admitted by."""
+        """Check the token; returns its hash."""
         from starlette.datastructures import Headers
 
         found = [(key.lower(), value) for key, value in context.invocation_metadata() if isinstance(value, str)]
@@ -139,7 +137,7 @@ class GrpcIntake:
         return None if token is None else hash(token)
 
     async def _read(self, messages: AsyncIterator[bytes]) -> bytes:
-        """The message of a request, where it comes in good time."""
+        """The message of a call, if it arrives in time."""
         reading = asyncio.ensure_future(_first(messages))
         self._reading[reading] = None
         if len(self._reading) > READING:
@@ -148,42 +146,32 @@ class GrpcIntake:
             self.given_up += 1
             oldest.cancel()
         try:
-            body = await asyncio.wait_for(reading, min(MESSAGE_SECONDS, records.BODY_SECONDS))
+            body = await asyncio.wait_for(reading, min(MESSAGE_SECONDS, BODY_SECONDS))
         except asyncio.CancelledError:
             if reading in self._reading:
                 raise
-            raise Refused(503, "the message came in too slowly while many others did", 1) from None
+            raise Refused(503, "the message arrived too slowly while many others did", 1) from None
         except Exception:
             body = None
         finally:
             self._reading.pop(reading, None)
         if body is None:
-            raise Refused(400, "the message did not come, or not in good time")
+            raise Refused(400, "the message did not arrive, or not in time")
         return body
 
     async def _store(self, signal: str, body: bytes, connection: str, token: int | None) -> Taken:
         """Wait until a request is stored."""
-        answer: asyncio.Future[Taken | Refused] = self._loop.create_future()
-
-        def settle(found: Taken | Refused) -> None:
-            if not answer.done():
-                answer.set_result(found)
-
-        def done(found: Taken | Refused) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(settle, found)
-
-        self._offer(Envelope(signal, body, sender=Sender(connection, token, answer.done)), done)
+        is_over = False
+        envelope = Envelope(signal, body, sender=Sender(connection, token, lambda: is_over))
         try:
-            found = await asyncio.wait_for(answer, SECONDS)  # it is cancelled with the call, and so gone
+            return await asyncio.wait_for(acknowledged(self._offer, envelope), SECONDS)
         except asyncio.TimeoutError:
-            raise Refused(503, "it could not be stored in time", 1) from None
-        if isinstance(found, Refused):
-            raise found
-        return found
+            raise Refused(503, "the request could not be stored in time", 1) from None
+        finally:
+            is_over = True  # also when the call is cancelled
 
     async def _refuse(self, refused: Refused, context: Any) -> NoReturn:
-        """Abort with the code that the status stands for; those that may come again say when."""
+        """Abort with the code that matches the HTTP status; with a retry delay if there is one."""
         code = getattr(self._grpc.StatusCode, _CODES.get(refused.status, "UNAVAILABLE"))
         more = () if refused.retry_after is None else (("grpc-status-details-bin", _details(refused)),)
         await context.abort(code, refused.reason, more)
@@ -197,7 +185,7 @@ async def _first(messages: AsyncIterator[bytes]) -> bytes | None:
 
 
 def _services(intake: GrpcIntake) -> Any:
-    """What finds the handler of a method."""
+    """The generic handler that routes the three export methods."""
     import grpc
 
     class Services(grpc.GenericRpcHandler):
@@ -217,7 +205,7 @@ def _services(intake: GrpcIntake) -> Any:
 
 
 def _details(refused: Refused) -> bytes:
-    """A `google.rpc.Status` with a `RetryInfo`: 14 is UNAVAILABLE."""
+    """A `google.rpc.Status` with a `RetryInfo`; code 14 is UNAVAILABLE."""
     from otel_progress.outbound.otlp import chunk
 
     delay = chunk(1, b"\x08" + bytes((min(refused.retry_after or 0, 127),)))

@@ -1,7 +1,4 @@
-"""OTLP over HTTP, coming in: bounds a request, gives it to a taker, and answers in the request's own type.
-
-The answers are those that the OTLP specification asks for.
-"""
+"""OTLP over HTTP: the routes, and the responses that the OTLP specification asks for."""
 
 from __future__ import annotations
 
@@ -9,34 +6,23 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from google.protobuf import json_format
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from otel_progress.monitor.intake.bodies import read_body, sender_of
-from otel_progress.monitor.intake.records import (
-    BYTES,
-    JSON,
-    PROTOBUF,
-    RECORDS,
-    SIGNALS,
-    Envelope,
-    Parcel,
-    Refused,
-    Taken,
-    answer,
-)
+from otel_progress.monitor.intake.messages import SIGNALS, response, to_json
+from otel_progress.monitor.intake.requests import BYTES, JSON, PROTOBUF, RECORDS, Envelope, Parcel, Refused, Taken
 
 _BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode")
 
 Take = Callable[[Envelope], Awaitable[Taken]]
-"""Takes a request; raises `Refused`, with 429 and when to come again where there is too much."""
+"""Accepts a request, or raises `Refused`."""
 
 
 def routes(take: Take, *, most_bytes: int = BYTES, headers: Mapping[str, str] | None = None) -> list[Route]:
-    """What takes `POST /v1/logs`, `/v1/metrics` and `/v1/traces`; answers to logs bear these headers."""
+    """The routes `POST /v1/logs`, `/v1/metrics` and `/v1/traces`; responses to logs carry `headers`."""
 
     def route(signal: str) -> Route:
         more = headers if signal == "logs" else None
@@ -66,9 +52,9 @@ def application(
     most_records: int = RECORDS,
     headers: Mapping[str, str] | None = None,
 ) -> Starlette:
-    """The ASGI application around `take`, which is called with each message and must be quick.
+    """An ASGI application that calls `take` with each request; `take` must return quickly.
 
-    Answers to logs bear these headers.
+    Responses to logs carry `headers`.
     """
 
     async def opened(envelope: Envelope) -> Taken:
@@ -78,10 +64,10 @@ def application(
 
 
 def _admit(request: Request, kind: str, most: int) -> None:
-    """Refuse what can be refused by its headers."""
+    """Refuse a request by its headers, before its body is read."""
     headers = request.headers
     if any(name in headers for name in _BROWSER):
-        raise Refused(403, "requests of web pages are not taken here")
+        raise Refused(403, "requests from web pages are not accepted here")
     if kind not in (PROTOBUF, JSON):
         raise Refused(415, f"the content type must be {PROTOBUF} or {JSON}")
     if headers.get("content-encoding", "identity").lower() not in ("gzip", "identity"):
@@ -92,14 +78,14 @@ def _admit(request: Request, kind: str, most: int) -> None:
 
 
 def _accepted(signal: str, taken: Taken, is_json: bool, headers: Mapping[str, str] | None) -> Response:
-    message = answer(signal, taken)
+    message = response(signal, taken.rejected, taken.reason)
     if is_json:
-        return Response(json_format.MessageToJson(message, indent=None), 200, headers, JSON)
+        return Response(to_json(message), 200, headers, JSON)
     return Response(message.SerializeToString(), 200, headers, PROTOBUF)
 
 
 def _refusal(refused: Refused, is_json: bool) -> Response:
-    """The answer with a `google.rpc.Status`, which has the reason in its field 2."""
+    """An error response: a `google.rpc.Status`, whose field 2 is the message."""
     headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
     if is_json:
         body = json.dumps({"message": refused.reason}).encode()

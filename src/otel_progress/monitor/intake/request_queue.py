@@ -1,7 +1,7 @@
-"""The requests that wait for the core: in a fair order, within bounds, without those that nobody waits for any more.
+"""The bounded, fair queue of requests in front of the core.
 
 The order is weighted fair queueing (A. Demers, S. Keshav, S. Shenker, Analysis and simulation of a fair queueing
-algorithm, SIGCOMM 1989): the next request is the one that would be done first if all connections were served at once,
+algorithm, SIGCOMM 1989): the next request is the one that would finish first if all connections were served at once,
 each with an equal share. So a small request does not wait for a connection with a thousand requests, or with one that
 costs a thousand times as much.
 """
@@ -10,40 +10,40 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Final, Union
+from typing import Final
 
 from otel_progress import clock
-from otel_progress.monitor.intake.records import BYTES, Envelope, Refused, Sender, Taken
+from otel_progress.monitor.intake.requests import BYTES, Done, Envelope, Refused, Sender
 
 REQUESTS: Final = 8_192
-"""The most requests that wait."""
+"""The most requests in the queue."""
 BYTES_WAITING: Final = 64 * 1024 * 1024
-"""The most bytes that they hold together."""
+"""The most bytes in the queue."""
 TURN_REQUESTS: Final = 64
-"""The most requests in one turn of the core, which is one transaction."""
+"""The most requests in one turn of the core; a turn is one transaction."""
 TURN_BYTES: Final = 2 * BYTES
-"""A turn takes no more requests when those that it has cost so much, in unpacked bytes."""
+"""The cost in uncompressed bytes at which a turn takes no more requests."""
 TURN_SECONDS: Final = 0.2
-"""A turn takes no more requests after so long."""
+"""Seconds after which a turn takes no more requests."""
 LATE: Final = 1.0
-"""Who gave up before this time, in seconds, gave up for reasons of its own, not because we were slow."""
+"""Seconds; a client that gives up earlier did not do so because the monitor is slow."""
 
-Answer = Union[Taken, Refused]
-Done = Callable[[Answer], None]
+
+FULL: Final = "too many requests are waiting to be stored"
 
 
 @dataclass(order=True)
 class Job:
-    """A request that waits.
+    """A queued request.
 
     Attributes:
         envelope: the request.
-        done: what to call with the answer.
-        own: whether it came to us first, and not by another monitor.
-        since: when it came, by the monotonic clock.
-        due: its place in the order.
+        done: called with the answer.
+        own: whether it was sent to this monitor, not received from another one.
+        since: when it was queued, by the monotonic clock.
+        due: its position in the queue.
     """
 
     envelope: Envelope = field(compare=False)
@@ -54,19 +54,23 @@ class Job:
 
     @property
     def size(self) -> int:
-        """The bytes that it holds while it waits."""
+        """The size of its body in bytes."""
         return len(self.envelope.body)
 
 
-class Waiting:
-    """The requests that wait. It has no lock of its own.
+class RequestQueue:
+    """The queued requests. It has no lock; the core holds its own.
 
     Attributes:
-        bytes: what they hold together.
+        bytes: the size of all queued bodies.
+        most_requests: the most requests in the queue.
+        most_bytes: the most bytes in the queue.
     """
 
-    def __init__(self) -> None:
-        """None yet."""
+    def __init__(self, most_requests: int = REQUESTS, most_bytes: int = BYTES_WAITING) -> None:
+        """Start empty, with limits on the number of requests and the size of their bodies."""
+        self.most_requests = most_requests
+        self.most_bytes = most_bytes
         self.bytes = 0
         self._jobs: list[Job] = []
         self._time = 0.0
@@ -76,14 +80,14 @@ class Waiting:
         self._connections: dict[Hashable, Counter[Hashable]] = {}
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of queued requests."""
         return len(self._jobs)
 
     def put(self, job: Job) -> list[Job]:
-        """Let a request wait; returns those that made room for it, as their senders are further ahead of their share.
+        """Queue a request; returns those evicted to make room, as their senders are further ahead of their share.
 
         Raises:
-            Refused: where there is no room, and no sender is further ahead.
+            Refused: if there is no room, and no sender is further ahead.
         """
         sender = job.envelope.sender
         begin = max(self._time, self._last.get(_key(sender), 0.0))
@@ -99,7 +103,7 @@ class Waiting:
         return out
 
     def pop(self) -> Job | None:
-        """The request that is next."""
+        """Remove and return the next request."""
         if not self._jobs:
             return None
         job = heapq.heappop(self._jobs)
@@ -108,23 +112,23 @@ class Waiting:
         return job
 
     def _rivals(self, sender: Sender) -> int:
-        """How many connections share a token, where there are others: they have the share of one together."""
+        """The number of connections that share a token, if other tokens compete: together they get one share."""
         own = self._connections.get(sender.token, ())
         return max(1, len(own)) if len(self._connections) > (1 if own else 0) else 1
 
     def _make_room(self, job: Job) -> list[Job]:
-        """Take out requests that come later than this one, the last first, until it fits."""
+        """Evict requests behind this one, the last one first, until it fits."""
         out: list[Job] = []
         count, size = len(self._jobs) + 1, self.bytes + job.size
-        while (count > REQUESTS or size > BYTES_WAITING) and job.due[0] < self._latest:
+        while (count > self.most_requests or size > self.most_bytes) and job.due[0] < self._latest:
             last = max((one for one in self._jobs if one not in out), default=None)
             self._latest = job.due[0] if last is None else last.due[0]
             if last is None or last.due <= job.due:
                 break
             out.append(last)
             count, size = count - 1, size - last.size
-        if count > REQUESTS or size > BYTES_WAITING:
-            raise Refused(429, "too much waits to be stored", 1)
+        if count > self.most_requests or size > self.most_bytes:
+            raise Refused(429, FULL, 1)
         for one in out:
             self._jobs.remove(one)
             self._forget(one)
@@ -133,7 +137,7 @@ class Waiting:
         return out
 
     def _forget(self, job: Job) -> None:
-        """It waits no more."""
+        """Remove a request from the accounts."""
         sender = job.envelope.sender
         self.bytes -= job.size
         own = self._connections[sender.token]

@@ -1,7 +1,7 @@
-"""How much a request holds, counted in its bytes before any of it is built.
+"""Count the parts of a request in its bytes, before anything is parsed.
 
 Two bytes of protobuf become up to a hundred bytes in memory, and cost as much time as an attribute of fifty bytes. So
-a request is bounded by the number of its parts, too: groups, records, attributes, values, and any other message.
+the number of parts in a request is limited, too: resources, records, attributes, values, and any other message.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Any, Final
 PARTS: Final = 262_144
 """The most parts in a request. A request of 4 MiB with events of ours has 135,000."""
 UNCOUNTED: Final = 1024 * 1024
-"""Requests up to this size in bytes are not counted: at worst they hold twice the parts that are allowed."""
+"""Requests up to this size in bytes are not counted; at worst they hold twice the parts that are allowed."""
 OBJECTS: Final = 65_536
-"""The most objects in a request in JSON. To read one takes ten times as long as a part of protobuf."""
+"""The most objects in a JSON request; one takes ten times as long to parse as a part of protobuf."""
 TOKENS: Final = 4 * OBJECTS
-"""The most values in a request in JSON, objects and lists included."""
+"""The most values in a JSON request, objects and lists included."""
 _FIXED: Final = {1: 8, 5: 4}
 _TEXT: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
-"""A string of JSON. One that is not closed ends with the body, so that the search never goes back."""
+"""A JSON string; an unterminated one ends with the body, so that the search never backtracks."""
 
 
 class Malformed(ValueError):
-    """These bytes are no protobuf."""
+    """These bytes are not protobuf."""
 
 
 class Kind:
-    """A kind of message: which of its fields are parts, and of what kind they are.
+    """A message type: which of its fields are parts, and of what type they are.
 
     Attributes:
-        parts: by the number of the field; the kind is empty for texts that may come more than once.
+        parts: by field number; the type of repeated strings and bytes is empty.
     """
 
     __slots__ = ("parts",)
@@ -43,7 +43,7 @@ class Kind:
 
 
 def kind_of(descriptor: Any) -> Kind:
-    """The kind of message that a descriptor of protobuf tells of."""
+    """The message type of a protobuf descriptor."""
     return _kind_of(descriptor, {})
 
 
@@ -65,13 +65,13 @@ def _is_repeated(field: Any) -> bool:
 
 
 def holds_more(body: bytes, kind: Kind, most: int = PARTS) -> bool:
-    """Whether a message holds more parts than so many.
+    """Whether a message holds more than `most` parts.
 
-    The parts are counted one by one only where there may be too many. Each part begins with one of a few bytes, so
-    the number of these bytes, which is found a hundred times faster, is never below that of the parts.
+    Each part begins with one of a few bytes. The number of these bytes is an upper bound that is found a hundred times
+    faster, so parts are counted one by one only if it is exceeded.
 
     Raises:
-        Malformed: where it is no protobuf.
+        Malformed: if it is not protobuf.
     """
     if len(body) <= UNCOUNTED:
         return False
@@ -82,10 +82,10 @@ def holds_more(body: bytes, kind: Kind, most: int = PARTS) -> bool:
 
 @lru_cache(maxsize=16)
 def tags(kind: Kind) -> bytes:
-    """The bytes that any part of such a message begins with."""
+    """The bytes that a part of such a message can begin with."""
     numbers = {number for one in _all(kind, {}) for number in one.parts}
-    assert max(numbers) < 16, "a field with a longer tag"
-    return bytes(number << 3 | 2 | more for number in numbers for more in (0, 0x80))  # a tag may have bits to spare
+    assert max(numbers) < 16, "a field whose tag is longer than one byte"
+    return bytes(number << 3 | 2 | more for number in numbers for more in (0, 0x80))  # a tag may be padded
 
 
 def _all(kind: Kind, seen: dict[int, Kind]) -> Iterator[Kind]:
@@ -97,10 +97,10 @@ def _all(kind: Kind, seen: dict[int, Kind]) -> Iterator[Kind]:
 
 
 def count(body: bytes, kind: Kind, most: int) -> int:
-    """The parts of a message; the count ends above `most`.
+    """Count the parts of a message; counting stops above `most`.
 
     Raises:
-        Malformed: where it is no protobuf.
+        Malformed: if it is not protobuf.
     """
     found = 0
     stack: list[tuple[int, int, Mapping[int, Kind]]] = [(0, len(body), kind.parts)]
@@ -130,15 +130,15 @@ def count(body: bytes, kind: Kind, most: int) -> int:
             elif form in _FIXED:
                 at += _FIXED[form]
             else:
-                raise Malformed("the body is no protobuf")
+                raise Malformed("the body is not protobuf")
     return found
 
 
 def varint(body: bytes, at: int, end: int) -> tuple[int, int]:
-    """A number, and what comes behind it.
+    """Decode a varint; returns its value and the offset behind it.
 
     Raises:
-        Malformed: where it is none.
+        Malformed: if it is not a varint.
     """
     value = shift = 0
     while at < end and shift < 70:
@@ -148,17 +148,17 @@ def varint(body: bytes, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-    raise Malformed("the body is no protobuf")
+    raise Malformed("the body is not protobuf")
 
 
 def json_holds_more(body: bytes, objects: int = OBJECTS, tokens: int = TOKENS) -> bool:
-    """Whether a body of JSON holds more objects or values than this; what is inside strings does not count."""
+    """Whether a JSON body holds more objects or values than this; the content of strings does not count."""
     if not _is_above(body, objects, tokens):
         return False
     return _is_above(_TEXT.sub(b"", body), objects, tokens)
 
 
 def _is_above(body: bytes, objects: int, tokens: int) -> bool:
-    """Each value but the outermost follows a comma, or is the first in an object or a list."""
+    """Each value except the outermost follows a comma, or is the first in an object or a list."""
     made = body.count(b"{")
     return made > objects or made + body.count(b"[") + body.count(b",") > tokens

@@ -1,4 +1,4 @@
-"""The intake: the OTLP application, served on this machine alone by a thread of its own."""
+"""An OTLP server on the loopback interface, in a thread of its own; `otel-progress run` uses it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor.intake import http, records
+from otel_progress.monitor.intake import http
 from otel_progress.monitor.intake.bodies import GONE
+from otel_progress.monitor.intake.requests import BYTES, RECORDS, Parcel, Taken
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -22,36 +23,36 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 STOP_SECONDS: Final = 1.0
 TURNS: Final = 5
-"""Rounds of the event loop in which what lies in a socket becomes a request under way."""
+"""Turns of the event loop after which bytes in a socket have become a request in progress."""
 HEAD_SECONDS: Final = 10.0
-"""The longest that the head of a request may take to come in, and the first of a connection to begin."""
+"""Seconds within which the head of a request must arrive, and the first request of a connection must begin."""
 BODY_SECONDS: Final = 15.0
-"""The longest that a body may take; the application gives up before, and says so."""
+"""Seconds within which a body must arrive; the application gives up earlier, with a proper response."""
 HEAD_BYTES: Final = 512 * 1024
-"""The most that is read while a head is not complete; above what asyncio reads at once, as a body may be in it."""
-REQUEST_BYTES: Final = records.BYTES + HEAD_BYTES
-"""The most that is read of a request; the application refuses bodies before, and says so."""
+"""The most bytes read before a head is complete; more than asyncio reads at once, as that may contain a body."""
+REQUEST_BYTES: Final = BYTES + HEAD_BYTES
+"""The most bytes read of one request; the application refuses earlier, with a proper response."""
 STUCK_SECONDS: Final = 15.0
-"""Who takes nothing of what is sent to it for so long, or twice as long at the most, loses its connection."""
+"""Seconds after which a client that reads nothing of its response is disconnected; twice as long at most."""
 
 
 class Guarded(HttpToolsProtocol):
-    """A connection whose requests begin and end in good time, not with an endless head, and whose answers are taken."""
+    """A connection with limits on the time and size of requests, and on how long a response may remain unread."""
 
     _read = 0
     _most = HEAD_BYTES
     _timer: asyncio.TimerHandle | None = None
-    _look: asyncio.TimerHandle | None = None
+    _checking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Somebody came."""
+        """Start the limits of a new connection."""
         self._gone: list[Callable[[], object]] = []
         super().connection_made(transport)
         self._expect(HEAD_SECONDS, HEAD_BYTES)
-        self._look = self.loop.call_later(STUCK_SECONDS, self._see_what_is_stuck, 0)
+        self._checking = self.loop.call_later(STUCK_SECONDS, self._check_writes, 0)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came in."""
+        """Count bytes; close a connection that exceeds its limit."""
         if self._timer is not None:
             self._read += len(data)
             if self._read > self._most:
@@ -60,32 +61,32 @@ class Guarded(HttpToolsProtocol):
         super().data_received(data)
         idle = self.cycle is None or self.cycle.response_complete
         if idle and self._timer is None and self.transport.get_protocol() is self:
-            self._expect(HEAD_SECONDS, HEAD_BYTES)  # it was neither the beginning of a request nor an upgrade
+            self._expect(HEAD_SECONDS, HEAD_BYTES)  # neither the start of a request nor an upgrade
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Expect the head of a request."""
         self._read = 0
         self._expect(HEAD_SECONDS, HEAD_BYTES)
         super().on_message_begin()
         cast("dict[str, object]", self.scope)[GONE] = self._gone
 
     def on_headers_complete(self) -> None:
-        """It is complete, and a body may come."""
+        """Expect the body."""
         self._expect(BODY_SECONDS, REQUEST_BYTES)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """All of the request is there."""
+        """Stop the timer: the request is complete."""
         self._in_time()
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing will come any more."""
+        """Tell those who serve its requests, and stop the timers."""
         for call in tuple(self._gone):
             call()
         self._in_time()
-        if self._look is not None:
-            self._look.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         super().connection_lost(exc)
 
     def _expect(self, seconds: float, most: int) -> None:
@@ -98,32 +99,32 @@ class Guarded(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
-    def _see_what_is_stuck(self, before: int) -> None:
-        """Also after an upgrade to a WebSocket, and where the connection is to close but the last is not taken."""
+    def _check_writes(self, before: int) -> None:
+        """Abort if nothing was read since; also after an upgrade to a WebSocket, and while a connection closes."""
         waiting = self.transport.get_write_buffer_size()
         if waiting and waiting >= before > 0:
             self.transport.abort()
             return
         if not self.transport.is_closing() or waiting:
-            self._look = self.loop.call_later(STUCK_SECONDS, self._see_what_is_stuck, waiting)
+            self._checking = self.loop.call_later(STUCK_SECONDS, self._check_writes, waiting)
 
 
 class Intake:
-    """Takes OTLP on a port of this machine, from `start()` to `stop()`."""
+    """Accepts OTLP on a loopback port, from `start()` to `stop()`."""
 
     def __init__(
         self,
-        take: Callable[[records.Parcel], records.Taken],
+        take: Callable[[Parcel], Taken],
         *,
         port: int = 0,
-        most_bytes: int = records.BYTES,
-        most_records: int = records.RECORDS,
+        most_bytes: int = BYTES,
+        most_records: int = RECORDS,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Hold a port: the given one, or any that is free; answers to logs bear these headers.
+        """Bind a port, any free one by default; responses to logs carry `headers`.
 
         Raises:
-            InvalidArgument: where another program holds the port.
+            InvalidArgument: if the port is in use.
         """
         self._app = http.application(take, most_bytes=most_bytes, most_records=most_records, headers=headers)
         self._socket = socket.socket()
@@ -132,7 +133,7 @@ class Intake:
             self._socket.bind((HOST, port))
         except OSError as error:
             self._socket.close()
-            raise InvalidArgument(f"port {port} can't be had ({error.strerror}); give another one") from None
+            raise InvalidArgument(f"port {port} cannot be bound ({error.strerror}); choose another one") from None
         self._socket.listen(1024)
         self.port: int = self._socket.getsockname()[1]
         self.endpoint: Final = f"http://{HOST}:{self.port}"
@@ -153,23 +154,23 @@ class Intake:
             timeout_keep_alive=300,
             timeout_graceful_shutdown=1,
         )
-        logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # else its warnings stand on stderr
+        logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # otherwise its warnings go to stderr
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="otel-progress-intake", daemon=True)
 
     def start(self) -> None:
-        """Answer from now on; connections that came before are taken, too."""
+        """Start serving; earlier connections are accepted, too."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Take nothing more, and let the port go; it may be called twice."""
+        """Stop serving and release the port; may be called twice."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
         self._socket.close()
 
     def settled(self, timeout: float = 0.5) -> bool:
-        """Whether nothing is under way: all that had reached this machine's sockets was taken."""
+        """Whether no request is in progress: all bytes that had reached this machine's sockets are processed."""
         if not self._ready.wait(timeout) or self._loop is None:
             return False
         for _ in range(TURNS):
@@ -177,7 +178,7 @@ class Intake:
             try:
                 self._loop.call_soon_threadsafe(turned.set)
             except RuntimeError:
-                return True  # it is stopped
+                return True  # the server has stopped
             if not turned.wait(timeout):
                 return False
         return self._busy == 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
-from otel_progress.monitor.intake.records import Envelope, Refused, Sender, Taken
+from otel_progress.monitor.intake.requests import Envelope, Refused, Sender, Taken
 from otel_progress.monitor.web.views import dump
 from otel_progress.outbound import otlp
 

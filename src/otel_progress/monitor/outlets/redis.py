@@ -16,8 +16,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from otel_progress import clock
 from otel_progress.errors import InvalidArgument, MissingDependency
-from otel_progress.monitor.intake.records import BYTES as ENTRY_BYTES
-from otel_progress.monitor.intake.records import Refused
+from otel_progress.monitor.intake.requests import BYTES as ENTRY_BYTES
+from otel_progress.monitor.intake.requests import Refused
 
 log = logging.getLogger("otel_progress")
 

@@ -18,18 +18,18 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.intake import records
-from otel_progress.monitor.intake.records import Envelope, Record, Refused, Taken
+from otel_progress.monitor.intake import records, requests
+from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.intake.request_queue import (
+    FULL,
     LATE,
     TURN_BYTES,
     TURN_REQUESTS,
     TURN_SECONDS,
-    Answer,
-    Done,
     Job,
-    Waiting,
+    RequestQueue,
 )
+from otel_progress.monitor.intake.requests import Answer, Done, Envelope, Refused, Taken
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.conditions import Label
 from otel_progress.monitor.state.ledger import (
@@ -86,8 +86,8 @@ TEXT: Final = 4_096
 NOT_TAKEN: Final = ("no_room", "client_gone", "too_large", "records")
 """Why requests are not taken; the last one counts records that hold too much, in requests that were taken."""
 _TOO_MANY: Final = (
-    f"records with more than {records.RECORD_PARTS} attributes and values are not taken, and no more than "
-    f"{records.READ} attributes of a request are read"
+    f"records with more than {requests.RECORD_PARTS} attributes and values are not taken, and no more than "
+    f"{requests.READ} attributes of a request are read"
 )
 _LABELS: Final = {health: Label(health) for health in Health}
 _CALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
@@ -170,7 +170,7 @@ class Core:
 
     def _remember_nothing(self) -> None:
         self._spans = foreign_traces.Spans()
-        self.dropped, self._waiting, self._taking = Counter[str](), Waiting(), 0
+        self.dropped, self.queue, self._taking = Counter[str](), RequestQueue(), 0
         self._ready = threading.Condition()
         self._changes: dict[str, None] = {}
         self._fresh: dict[str, None] = {}
@@ -195,7 +195,7 @@ class Core:
         self._kept_at: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._held = 0
-        self._touched: deque[Entry] = deque(maxlen=records.RECORDS)
+        self._touched: deque[Entry] = deque(maxlen=requests.RECORDS)
         self._traces: dict[bytes, None] = {}
 
     # -- for others
@@ -227,21 +227,21 @@ class Core:
         Raises:
             Refused: where too much waits already.
         """
-        if len(envelope.body) > records.BYTES:
+        if len(envelope.body) > requests.BYTES:
             self.dropped["too_large"] += 1
-            raise Refused(413, f"the request is larger than {records.BYTES} bytes")
+            raise Refused(413, f"the request is larger than {requests.BYTES} bytes")
         with self._ready:
             if self._stopped:
                 raise Refused(503, "the monitor is ending", 1)
             try:
-                out = self._waiting.put(Job(envelope, done, own))
+                out = self.queue.put(Job(envelope, done, own))
             except Refused:
                 self._has_no_room()
                 raise
             self._ready.notify()
         for job in out:
             self._has_no_room()
-            job.done(Refused(429, "too much waits to be stored", 1))
+            job.done(Refused(429, FULL, 1))
 
     def _has_no_room(self) -> None:
         self.refused += 1
@@ -251,11 +251,11 @@ class Core:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be taken."""
-        return not self._waiting
+        return not self.queue
 
     def intake(self) -> dict[str, int]:
         """How many requests wait, and how many, and how many records, were not taken, by reason."""
-        return {"waiting": len(self._waiting), **{reason: self.dropped[reason] for reason in NOT_TAKEN}}
+        return {"waiting": len(self.queue), **{reason: self.dropped[reason] for reason in NOT_TAKEN}}
 
     def forget(self, ids: list[int]) -> None:
         """These requests were passed on."""
@@ -296,11 +296,11 @@ class Core:
             with self._ready:
                 until = due if self.loading.done else min(due, self._load_at)
                 self._ready.wait_for(self._has_work, max(0.0, until - clock.monotonic()))
-                if self._stopped and not self._waiting:
+                if self._stopped and not self.queue:
                     break
             jobs: list[Job] = []
             try:
-                if self._waiting or self._sent:
+                if self.queue or self._sent:
                     self._work(self._turn(jobs))
                     self._note_delay()
                 if clock.monotonic() >= due:
@@ -320,7 +320,7 @@ class Core:
         spent, until = 0, clock.monotonic() + TURN_SECONDS
         while len(taken) < TURN_REQUESTS and spent < TURN_BYTES and clock.monotonic() <= until:
             with self._ready:
-                job = self._waiting.pop()
+                job = self.queue.pop()
             if job is None:
                 return
             if job.envelope.sender.is_gone():
@@ -339,7 +339,7 @@ class Core:
         job.done(Refused(408, "the connection ended before the request was taken"))
 
     def _note_delay(self) -> None:
-        if not self._waiting:
+        if not self.queue:
             self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = clock.monotonic()
@@ -347,7 +347,7 @@ class Core:
             self.observer.was_deaf(clock.monotonic())
 
     def _has_work(self) -> bool:
-        return bool(self._waiting) or self._stopped
+        return bool(self.queue) or self._stopped
 
     def _work(self, jobs: Iterable[Job]) -> None:
         """Take requests, store what follows, and answer."""
@@ -365,7 +365,7 @@ class Core:
                 if misplaced is not None:
                     raise Refused(503, f"the monitor can't store it: {misplaced}", 5)
                 if len(self._unsaved) >= UNSAVED:
-                    raise Refused(503, "too much waits to be stored", 5)
+                    raise Refused(503, "too many operations are waiting to be stored", 5)
                 answers.append(self._take(job, batch, told, now))
             except Refused as refused:
                 self.dropped["too_large"] += refused.status == 413

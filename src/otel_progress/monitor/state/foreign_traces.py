@@ -21,7 +21,7 @@ from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, SpanIds, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, finite
-from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.state.ledger import Entry
 from otel_progress.outbound import otlp
 
@@ -121,7 +121,7 @@ class Spans:
 
     def groups(
         self,
-        parcel: records.Parcel,
+        parcel: requests.Parcel,
         is_ours: Callable[[bytes, str], bool],
         find: Find = lambda _: None,
         now: float = 0.0,
@@ -137,9 +137,9 @@ class Spans:
         message = parcel.message
         assert isinstance(message, ExportTraceServiceRequest)
         touched: dict[bytes, _Trace] = {}
-        allowance, is_large = parcel.allowance, parcel.largest > records.RECORD_SMALL
+        allowance, is_large = parcel.allowance, parcel.largest > requests.RECORD_SMALL
         for by_resource in message.resource_spans:
-            resource = records.about(by_resource.resource, parcel.allowance)
+            resource = records.resource_attributes(by_resource.resource, parcel.allowance)
             instance = str(resource.get(_INSTANCE) or resource.get("service.name") or "")
             about = {**resource, _INSTANCE: MARK + instance}
             for by_scope in by_resource.scope_spans:
@@ -177,7 +177,7 @@ class Spans:
         trace.told, trace.settled = False, False
         trace.first = min(trace.first, span.start_time_unix_nano)
         trace.last = max(trace.last, span.end_time_unix_nano)
-        attributes = records.plain(span.attributes)
+        attributes = records.to_dict(span.attributes)
         _add_usage(trace, attributes)
         end = _end_of(span, attributes)
         if end.agent is not None and (trace.agent is None or not span.parent_span_id):
@@ -235,7 +235,7 @@ def _record(trace_id: bytes, trace: _Trace) -> records.Record:
     if final and trace.ended_at is None:
         trace.ended_at = snapshot.sequence
     moment = min(round(snapshot.timestamp * 1e9), LATEST)
-    return records.record(
+    return records.parse_record(
         otlp.log_record(
             s.OPERATION_ENDED if trace.ended_at == snapshot.sequence else s.UPDATED,
             moment,

@@ -20,7 +20,7 @@ from otel_progress.outbound import otlp
 
 def entry_of(kept: Kept, heard_at: float) -> Entry:
     """The entry that was kept; one that is presumed to be lost still may be heard of again."""
-    record = records.record(kept.raw)
+    record = records.parse_record(kept.raw)
     said = None if record is None else head_of(record)
     head = Head(
         kept.operation_id,

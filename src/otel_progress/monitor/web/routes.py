@@ -26,7 +26,7 @@ from otel_progress import semconv as s
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.auth import CONTROL, READ, Identity
 from otel_progress.monitor.intake.bodies import read_body
-from otel_progress.monitor.intake.records import Refused
+from otel_progress.monitor.intake.requests import Refused
 from otel_progress.monitor.state.conditions import ANY_TROUBLE, TROUBLE, WORDS, meant, state_of
 from otel_progress.monitor.state.saved import Query
 from otel_progress.monitor.state.store import StoreError
