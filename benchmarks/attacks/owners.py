@@ -223,7 +223,7 @@ def numbers() -> None:
 def removed() -> None:
     with monitored() as served, Stream(served, "/stream") as stream:
         stream.see(b"event: hello")
-        served.monitor.core._gone += [f"bob-{number}" for number in range(10)]
+        served.monitor.core.journal._removed += [f"bob-{number}" for number in range(10)]
         served.send(event("of-ann", sequence=2, MESSAGE="hers", ATTRIBUTES=OF_ANN), token=ADMIN)
         stream.see(b'"hers"')
         hold(b"reset" not in stream.got, "she does not load anew because something of others is gone")
@@ -318,7 +318,7 @@ def counts() -> None:
         hold(not {"records", "readers", "trouble", "denied"} & found.keys(), f"no figures of the whole: {found}")
         with Stream(served, "/stream") as stream:
             stream.see(b"event: hello")
-            served.monitor.core.trouble = "the row of bob-7 can't be read"
+            served.monitor.core.faults.current = "the row of bob-7 can't be read"
             stream.see(b"event: trouble")
             hold(b"bob" not in stream.got, "that it is in trouble, without the words")
 

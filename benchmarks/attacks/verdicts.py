@@ -67,17 +67,17 @@ class Rig:
         """A process sends these."""
         for at in range(0, len(records), CHUNK):
             body = request(records[at : at + CHUNK], instance)
-            self.core._work([Job(Envelope("logs", body), lambda _: None, True)])
+            self.core.work([Job(Envelope("logs", body), lambda _: None, True)])
 
     def judged(self, seconds: int, *beating: str) -> int:
         """How many operations are judged in so many seconds, in which these processes are heard."""
-        before = self.core.rounds.judged
+        before = self.core.judging.rounds.judged
         for _ in range(seconds):
             for instance in beating:
                 self.send([beat()], instance)
             self.fake.sleep(1.0)
-            self.core._tick(clock.monotonic())
-        return self.core.rounds.judged - before
+            self.core.tick(clock.monotonic())
+        return self.core.judging.rounds.judged - before
 
 
 @contextmanager
@@ -165,7 +165,7 @@ def unknown_children() -> None:
             branches = tuple(Branch(path=f"s{i}", child=f"x-{n}-{i}", health=Health.SLOW) for i in range(10))
             monitor.send([said(running(n, branches=branches, health=Health.SLOW))])
         monitor.judged(2, "p")
-        hold(len(monitor.core.rounds._resting) <= 11_000, "what is remembered is bounded")
+        hold(len(monitor.core.judging.rounds._resting) <= 11_000, "what is remembered is bounded")
         monitor.judged(1, "p")
         hold(monitor.judged(10, "p") == 0, "nothing is judged while nothing can change")
 
@@ -176,7 +176,7 @@ def fill(path: Path, operations: int) -> None:
     core = Core(store)
     for at in range(0, operations, CHUNK):
         records = [said(running(n)) for n in range(at, min(at + CHUNK, operations))]
-        core._work([Job(Envelope("logs", request([beat(), *records])), lambda _: None, True)])
+        core.work([Job(Envelope("logs", request([beat(), *records])), lambda _: None, True)])
     store.close()
 
 

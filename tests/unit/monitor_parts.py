@@ -14,6 +14,8 @@ from otel_progress.model.snapshot import Snapshot
 from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.intake.requests import Answer, Envelope
 from otel_progress.monitor.state.core import Core
+from otel_progress.monitor.state.ledger import Entry
+from otel_progress.monitor.state.listener import Listener, StoredEvent
 from otel_progress.monitor.state.saved import Event
 from otel_progress.monitor.state.store import Store
 from otel_progress.monitor.web.publish import Publisher
@@ -46,6 +48,38 @@ def request_of(*records: bytes, instance: str = "p1", **resource: Any) -> bytes:
     return otlp.envelope(about, otlp.scope(s.SCOPE, ""), records)
 
 
+class Recorder(Listener):
+    """Keeps what the core reports."""
+
+    def __init__(self) -> None:
+        self.events: list[StoredEvent] = []
+        self.conclusions: list[tuple[str, str]] = []
+        """What was concluded, and of which operation."""
+        self.rivals: list[str] = []
+        """Instances of the newest run, where an id runs twice."""
+
+    def wants(self, event: str) -> bool:
+        """All events."""
+        return True
+
+    def stored(self, events: list[StoredEvent]) -> None:
+        """Keep them."""
+        self.events += events
+
+    def concluded(self, entry: Entry, kind: str) -> None:
+        """Keep it."""
+        self.conclusions.append((kind, entry.head.operation_id))
+
+    def rivalled(self, entry: Entry) -> None:
+        """Keep it."""
+        self.rivals.append(entry.instance)
+
+    @property
+    def kinds(self) -> list[str]:
+        """What was concluded."""
+        return [kind for kind, _ in self.conclusions]
+
+
 class Parts:
     """The monitor's inside, on a file that survives it."""
 
@@ -63,6 +97,12 @@ class Parts:
         self.hub = Hub(0.1, "0")
         self.publisher = Publisher(self.core, self.store, self.views, self.hub, 0.1)
 
+    def listen(self) -> Recorder:
+        """Keep what the core reports from now on."""
+        found = Recorder()
+        self.core.listen(found)
+        return found
+
     def restart(self) -> None:
         """End without closing, and start again."""
         self.store.close()
@@ -71,7 +111,7 @@ class Parts:
     def take(self, *bodies: bytes, signal: str = "logs") -> list[Answer]:
         """Deliver requests together, and return the responses."""
         answers: list[Answer] = []
-        self.core._work([Job(Envelope(signal, body), answers.append, True) for body in bodies])
+        self.core.work([Job(Envelope(signal, body), answers.append, True) for body in bodies])
         return answers
 
     def say(self, *snapshots: Snapshot, event: str = s.UPDATED, instance: str = "p1", **more: Any) -> Answer:
@@ -88,7 +128,7 @@ class Parts:
 
     def tick(self) -> None:
         """Do what the core does each second."""
-        self.core._tick(clock.monotonic())
+        self.core.tick(clock.monotonic())
 
     def health(self, operation_id: str = "a") -> str:
         """Return the displayed verdict."""
@@ -97,7 +137,7 @@ class Parts:
 
     def row(self, operation_id: str = "a") -> dict[str, Any]:
         """Return the displayed row."""
-        entry = self.core.find(operation_id)
+        entry = self.core.ledger.find(operation_id)
         assert entry is not None
         return self.views.row(entry)
 

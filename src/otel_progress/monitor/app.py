@@ -29,25 +29,24 @@ from otel_progress.monitor.intake import http
 from otel_progress.monitor.intake.acknowledgement import acknowledged
 from otel_progress.monitor.intake.bodies import bodies
 from otel_progress.monitor.intake.grpc import GrpcIntake
-from otel_progress.monitor.intake.requests import Envelope, Refused, Taken
+from otel_progress.monitor.intake.requests import Envelope, Taken
 from otel_progress.monitor.intake.server import Guarded
 from otel_progress.monitor.outlets.dispatch import Outlets
 from otel_progress.monitor.outlets.relay import Relay
 from otel_progress.monitor.ports import bound
-from otel_progress.monitor.state.core import PRESUME_AFTER, Core, Told
+from otel_progress.monitor.state.core import PRESUME_AFTER, Core
 from otel_progress.monitor.state.integrity import Integrity
-from otel_progress.monitor.state.ledger import instance_of
 from otel_progress.monitor.state.store import BYTES as STORE_BYTES
 from otel_progress.monitor.state.store import DAYS, Store
 from otel_progress.monitor.state.watcher import Watcher
 from otel_progress.monitor.web.cancel import Control
+from otel_progress.monitor.web.control_notices import ControlNotices
 from otel_progress.monitor.web.publish import Publisher
 from otel_progress.monitor.web.routes import Api, about
 from otel_progress.monitor.web.stream import Hub
 from otel_progress.monitor.web.views import Views
 
 if TYPE_CHECKING:
-    from otel_progress.monitor.state.ledger import Entry, Head
     from otel_progress.settings import Endpoint
 
 PORT: Final = 4318
@@ -125,18 +124,9 @@ class Monitor:
             self._stack = opened.pop_all()
 
     def _build(self, options: Options) -> None:
-        self.core = Core(
-            self._store,
-            forwards=options.forward,
-            presume_after=options.presume_after,
-            on_stored=self._stored,
-            wants=self._wants,
-            on_verdict=self._conclude,
-            on_rival=self._rival,
-            wake=self._wake,
-        )
-        self.integrity = Integrity(self._store, self._found)
-        self.relay = Relay(options.forward, self._store, self.core.forget) if options.forward else None
+        self.core = Core(self._store, forwards=options.forward, presume_after=options.presume_after)
+        self.integrity = Integrity(self._store, self.core.faults.found_damage)
+        self.relay = Relay(options.forward, self._store, self.core.journal.sent) if options.forward else None
         self.hub = Hub(options.interval, __version__)
         self.hub.valid = self.auth.is_open
         self.views = Views(self.core, self._store, trace_url=options.trace_url)
@@ -144,10 +134,14 @@ class Monitor:
         self.views.can_reach = self.control.connected
         self.publisher = Publisher(self.core, self._store, self.views, self.hub, options.interval, self._tell_trouble)
         self.outlets = Outlets(self.core, self.views, options.redis, options.webhook, _origin(options.db))
-        self.core.watcher = Watcher(self._post, lambda _: None, ledger=self.core.ledger, quiet=QUIET, eager=False)
-        self.core.watcher.settled = lambda: self.core.idle
-        self.core.observer.is_stopped = self.core.watcher.is_stopped
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._notices = ControlNotices(self.control, self.views, self._say)
+        for listener in (self._notices, self.outlets, self.relay):
+            if listener is not None:
+                self.core.listen(listener)
+        watcher = Watcher(self.core.submit, lambda _: None, ledger=self.core.ledger, quiet=QUIET, eager=False)
+        watcher.settled = lambda: not self.core.inbox.queue
+        self.core.watcher = watcher
+        self.core.observer.is_stopped = watcher.is_stopped
 
     def _open_grpc(self, options: Options) -> Any:
         if options.grpc_port is None:
@@ -206,7 +200,7 @@ class Monitor:
         """How the ways in and out are."""
         slow = bodies().given_up + (0 if self._grpc is None else self._grpc.given_up)
         return {
-            "intake": {**self.core.intake(), "too_slow": slow},
+            "intake": {**self.core.inbox.statistics(), "too_slow": slow},
             "integrity": self.integrity.told(),
             **self.outlets.health(),
         }
@@ -228,7 +222,7 @@ class Monitor:
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve on this loop."""
-        self._loop = asyncio.get_running_loop()
+        self._notices.loop = asyncio.get_running_loop()
         self._server = _Server(self._config(), self._ending, ready)
         self.core.start()
         self.integrity.start()
@@ -285,57 +279,8 @@ class Monitor:
             backlog=2048,
         )
 
-    def _stored(self, told: list[Told]) -> None:
-        """In the core's thread: say what was stored to those who pass it on."""
-        ended = [
-            (one.head, instance_of(one.resource))
-            for one in told
-            if one.record.event == s.OPERATION_ENDED and one.head is not None
-        ]
-        if ended and self._loop is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._tell_ends, ended)
-        self.outlets.take(told)
-
-    def _found(self, damage: str | None) -> None:
-        """The file was looked at."""
-        self.core.damage = damage
-
     def _tell_trouble(self, trouble: str | None) -> None:
         self._say("all is well again" if trouble is None else f"trouble: {trouble}")
-
-    def _wants(self, event: str) -> bool:
-        return event == s.OPERATION_ENDED or self.outlets.wants(event)
-
-    def _conclude(self, entry: Entry, kind: str) -> None:
-        self.outlets.conclude(entry, kind)
-
-    def _rival(self, entry: Entry) -> None:
-        """In the core's thread: two processes run one id; both are warned, and so is who reads our log."""
-        text = self.views.warning(entry)
-        if text is None:
-            return
-        self._say(f"warning: {text}")
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._warn, entry, text)
-
-    def _warn(self, entry: Entry, text: str) -> None:
-        for instance in (entry.instance, *(entry.rivals or ())):
-            self.control.warn(entry.head.operation_id, instance, text)
-
-    def _wake(self, signal: str) -> None:
-        if self.relay is not None:
-            self.relay.wake(signal)
-
-    def _tell_ends(self, ended: list[tuple[Head, str]]) -> None:
-        for head, instance in ended:
-            self.control.ended(head.operation_id, head.status.value, head.attempt, instance)
-
-    def _post(self, signal: str, body: bytes) -> None:
-        """A certificate of ours goes the way of all that comes in."""
-        with contextlib.suppress(Refused):
-            self.core.offer(Envelope(signal, body), lambda _: None)
 
 
 async def _told(_: Request, error: Exception) -> Response:

@@ -77,8 +77,7 @@ def beat(monitor: Parts, instance: str) -> None:
 
 def test_two_live_processes_with_one_id_are_shown(monitor: Parts, fake: FakeClock) -> None:
     """The newest run is shown, with a warning and the other one beside it; it goes when that one is over or dead."""
-    told: list[str] = []
-    monitor.core._on_rival = lambda entry: told.append(entry.instance)
+    heard = monitor.listen()
     now = clock.time_ns() / 1e9 - AT
     monitor.take(request_of(event_of(run(now)), beat_of(), instance="p1", **{s.PROCESS_PID: 11, s.HOST_NAME: "here"}))
     seconds(fake, monitor, 10)
@@ -95,7 +94,7 @@ def test_two_live_processes_with_one_id_are_shown(monitor: Parts, fake: FakeCloc
         "give each run an id of its own, or stop one"
     )
     beat(monitor, "p1")
-    assert told == ["p2"]
+    assert heard.rivals == ["p2"]
     monitor.say(run(now + 10, 2), instance="p2")
     assert "warning" in monitor.row()
     monitor.say(run(now, 9, Status.COMPLETED), event=s.OPERATION_ENDED, instance="p1")

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, event_of, fake_time, names, parts, seconds
+from monitor_parts import Parts, Recorder, event_of, fake_time, names, parts, seconds
 
 from otel_progress import semconv as s
 from otel_progress.model.loop import Loop
 from otel_progress.model.snapshot import Branch, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.state.child_processes import STOPPED
-from otel_progress.monitor.state.core import Told
 from otel_progress.monitor.state.ledger import Ledger
 from otel_progress.monitor.state.verdicts import Observer
 from otel_progress.testing import FakeClock
@@ -31,16 +30,13 @@ class Scene:
     def __init__(self, monitor: Parts, fake: FakeClock) -> None:
         self.monitor = monitor
         self.fake = fake
-        self.stored: list[Told] = []
-        self.concluded: list[tuple[str, str]] = []
+        self.heard = Recorder()
         self.sequences: dict[str, int] = {}
         self.plug()
 
     def plug(self) -> None:
         """Listen."""
-        core = self.monitor.core
-        core._on_stored, core._is_wanted = self.stored.extend, lambda _: True
-        core._on_verdict = lambda entry, kind: self.concluded.append((kind, entry.head.operation_id))
+        self.monitor.core.listen(self.heard)
 
     def say(
         self, key: str, health: Health = Health.PROGRESSING, event: str = s.UPDATED, instance: str = "", **more: Any
@@ -65,10 +61,10 @@ class Scene:
         """What people heard of stalls, recoveries and deaths."""
         said = [
             ({s.STALLED: "stalled", s.RECOVERED: "recovered"}[one.record.event], one.head.operation_id)
-            for one in self.stored
+            for one in self.heard.events
             if one.head is not None and not one.held and one.record.event in (s.STALLED, s.RECOVERED)
         ]
-        return said + self.concluded
+        return said + self.heard.conclusions
 
     def verdict(self, key: str = "parent") -> dict[str, Any]:
         """The verdict that is shown."""
@@ -234,7 +230,7 @@ def in_stage(scene: Scene, key: str, above: str, event: str = s.UPDATED, **more:
 
 def branches(scene: Scene) -> dict[str, dict[str, Any]]:
     """The branches of the parent that are shown."""
-    entry = scene.monitor.core.find("parent")
+    entry = scene.monitor.core.ledger.find("parent")
     assert entry is not None
     return {one["path"]: one for one in scene.monitor.views.detail(entry)["branches"]}
 
@@ -246,7 +242,7 @@ def test_branch_whose_child_is_stuck_is_named(scene: Scene) -> None:
     scene.stall(**lanes("x", "y", idle=57.0, stuck_at="parent.py:3"))
     assert scene.verdict()["health"] == "progressing"
     in_stage(scene, "bad", "b", s.STALLED, health=Health.SILENT, idle=49.0)
-    entry = scene.monitor.core.find("parent")
+    entry = scene.monitor.core.ledger.find("parent")
     assert entry is not None
     detail = scene.monitor.views.detail(entry)
     verdict = detail["verdict"]
@@ -275,7 +271,7 @@ def test_stall_of_two_stages_at_once_is_told_of_the_one_that_is_stuck(scene: Sce
     scene.monitor.say(one, event=s.STALLED, instance="p-parent", **{s.STUCK_BRANCHES: ("x", "y")})
     in_stage(scene, "bad", "b", s.STALLED, health=Health.SILENT)
     scene.monitor.tick()
-    entry = scene.monitor.core.find("parent")
+    entry = scene.monitor.core.ledger.find("parent")
     assert entry is not None
     (stall,) = scene.monitor.views._timeline(entry)
     assert (stall["stage"], stall["to"], stall["stuck_at"]) == ("y", None, "parent.py:3")
@@ -294,7 +290,7 @@ def test_each_stall_of_a_parent_is_in_its_history(scene: Scene) -> None:
     assert [event for event in names(scene.monitor.history("parent")) if event in (s.STALLED, s.RECOVERED)] == [
         s.STALLED, s.RECOVERED, s.STALLED, s.RECOVERED,
     ]  # fmt: skip
-    entry = scene.monitor.core.find("parent")
+    entry = scene.monitor.core.ledger.find("parent")
     assert entry is not None
     assert [one["to"] is None for one in scene.monitor.views._timeline(entry)] == [False, False]
 
@@ -342,7 +338,7 @@ def test_branch_whose_child_is_over_is_gone(scene: Scene) -> None:
     moving = tuple(Branch(path="x", child=key, child_name="work") for key in ("one", "two", "three"))
     scene.say("parent", branches=moving)
     scene.end("one", Status.CANCELLED, parent_id="parent", instance="p-parent")
-    entry = scene.monitor.core.find("parent")
+    entry = scene.monitor.core.ledger.find("parent")
     assert entry is not None
     assert [one["child"] for one in scene.monitor.views.detail(entry)["branches"]] == ["two", "three"]
     in_stage(scene, "good", "a")
@@ -378,7 +374,7 @@ def test_stall_that_was_told_before_the_child_was_known_is_taken_back(scene: Sce
     scene.monitor.tick()
     scene.monitor.tick()
     assert scene.told() == [("stalled", "parent"), ("recovered", "parent")]
-    entry = scene.monitor.core.find("parent")
+    entry = scene.monitor.core.ledger.find("parent")
     assert entry is not None
     assert [(one["kind"], one["to"] is None) for one in scene.monitor.views._timeline(entry)] == [("stall", False)]
     scene.say("parent", Health.SILENT)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, beat_of, event_of, fake_time, names, parts, request_of, seconds
+from monitor_parts import Parts, Recorder, beat_of, event_of, fake_time, names, parts, request_of, seconds
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_progress import clock
@@ -23,9 +23,9 @@ from otel_progress.model.values import Attributes
 from otel_progress.monitor.intake import requests
 from otel_progress.monitor.intake.request_queue import TURN_BYTES, TURN_REQUESTS, Job
 from otel_progress.monitor.intake.requests import Answer, Envelope, Refused, Sender, Taken
-from otel_progress.monitor.state import core as core_module
-from otel_progress.monitor.state.core import Told
+from otel_progress.monitor.state.core import Limits
 from otel_progress.monitor.state.ledger import lose
+from otel_progress.monitor.state.listener import StoredEvent
 from otel_progress.monitor.state.saved import Batch
 from otel_progress.monitor.state.store import Store, StoreError
 from otel_progress.monitor.web.views import SKEW
@@ -83,12 +83,12 @@ def test_what_is_not_stored_is_not_acknowledged_and_complete_after_the_retry(wea
     store.full = True
     (answer,) = monitor.take(body)
     assert isinstance(answer, Refused)
-    assert (answer.status, answer.retry_after, monitor.core.trouble) == (503, 5, "the disk is full")
+    assert (answer.status, answer.retry_after, monitor.core.faults.text) == (503, 5, "the disk is full")
     assert (store.recall("a"), monitor.core.taken) == (None, 0)
     store.full = False
     assert monitor.take(body, body) == [Taken(), Taken()]
     assert names(monitor.history()) == [s.OPERATION_STARTED, s.UPDATED, s.OPERATION_ENDED]
-    assert (monitor.core.trouble, monitor.row()["status"]) == (None, "completed")
+    assert (monitor.core.faults.text, monitor.row()["status"]) == (None, "completed")
 
 
 def test_store_that_can_not_be_read_is_not_the_request_s_fault(weak: tuple[Weak, Parts]) -> None:
@@ -102,16 +102,17 @@ def test_store_that_can_not_be_read_is_not_the_request_s_fault(weak: tuple[Weak,
     assert monitor.take(request_of(event_of(snap(1)))) == [Taken()]
 
 
-def test_operations_that_wait_for_the_store_are_bounded(
-    weak: tuple[Weak, Parts], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_operations_that_wait_for_the_store_are_bounded(weak: tuple[Weak, Parts]) -> None:
     """While nothing can be stored, no more is taken than fits; what fits is stored when it can be."""
-    monkeypatch.setattr("otel_progress.monitor.state.core.UNSAVED", 3)
-    store, monitor = weak
+    _, monitor = weak
+    monitor.options = {"limits": Limits(unsaved=3)}
+    monitor.restart()
+    store = monitor.store
+    assert isinstance(store, Weak)
     store.full = True
     for number in range(6):
         monitor.take(request_of(event_of(snap(1, key=str(number)))))
-    assert len(monitor.core._unsaved) == 3
+    assert len(monitor.core.journal.operations) == 3
     store.full = False
     monitor.tick()
     assert len(store.open_operations()) == 3
@@ -166,7 +167,7 @@ def test_what_a_sender_says_wrongly_never_stops_the_store_or_the_page(
     monitor.say(snap(1), **wrong)
     monitor.hub.topic("all")
     monitor.publisher.publish()
-    entry = monitor.core.find("a")
+    entry = monitor.core.ledger.find("a")
     assert entry is not None
     monitor.views.row_text(entry).encode()
     monitor.views.detail(entry)
@@ -191,33 +192,36 @@ def test_any_time_can_be_kept(monitor: Parts) -> None:
 
 def test_who_is_called_is_called_once(fake: FakeClock, tmp_path: Path) -> None:
     """An end, a stall and a recovery are passed on once, however often they are sent; and not before they are stored."""
-    told: list[Told] = []
-    with parts(tmp_path / "m.db", on_stored=told.extend) as monitor:
+    heard = Recorder()
+    with parts(tmp_path / "m.db", listeners=(heard,)) as monitor:
         for _ in range(3):
             monitor.say(snap(1), event=s.STALLED)
             monitor.say(snap(2), event=s.RECOVERED)
             monitor.say(snap(3, Status.FAILED), event=s.OPERATION_ENDED)
-        assert [one.record.event for one in told] == [s.STALLED, s.RECOVERED, s.OPERATION_ENDED]
+        assert [one.record.event for one in heard.events] == [s.STALLED, s.RECOVERED, s.OPERATION_ENDED]
 
 
 def test_a_recovery_right_before_the_end_hides_no_end(fake: FakeClock, tmp_path: Path) -> None:
     """One that was stuck and completed is told recovered, then ended; both show its final status."""
-    told: list[Told] = []
-    with parts(tmp_path / "m.db", on_stored=told.extend) as monitor:
+    heard = Recorder()
+    with parts(tmp_path / "m.db", listeners=(heard,)) as monitor:
         monitor.say(snap(1), event=s.STALLED)
         monitor.say(snap(2, Status.COMPLETED), event=s.RECOVERED)
         monitor.say(snap(3, Status.COMPLETED), event=s.OPERATION_ENDED)
-        assert [one.record.event for one in told] == [s.STALLED, s.RECOVERED, s.OPERATION_ENDED]
+        assert [one.record.event for one in heard.events] == [s.STALLED, s.RECOVERED, s.OPERATION_ENDED]
 
 
 def test_one_who_is_told_and_fails_harms_nobody(fake: FakeClock, tmp_path: Path) -> None:
     """What is stored is acknowledged once, whatever becomes of it elsewhere."""
 
-    def fail(told: list[Told]) -> None:
-        raise RuntimeError("no")
+    class Failing(Recorder):
+        def stored(self, events: list[StoredEvent]) -> None:
+            raise RuntimeError("no")
 
-    with parts(tmp_path / "m.db", on_stored=fail) as monitor:
+    heard = Recorder()
+    with parts(tmp_path / "m.db", listeners=(Failing(), heard)) as monitor:
         assert monitor.take(request_of(event_of(snap(1)))) == [Taken()]
+        assert len(heard.events) == 1
 
 
 def test_second_certificate_is_no_second_end(monitor: Parts) -> None:
@@ -241,10 +245,10 @@ def test_changes_are_told_when_their_history_is_stored(weak: tuple[Weak, Parts])
     """Who hears of a change finds its event in the history; also of an event that comes late and changes nothing else."""
     _, monitor = weak
     monitor.say(snap(5))
-    assert list(monitor.core.changes()) == ["a"]
+    assert list(monitor.core.journal.changes()) == ["a"]
     monitor.say(snap(3), event=s.NOTE)
-    assert list(monitor.core.changes()) == ["a"]
-    assert list(monitor.core.changes()) == []
+    assert list(monitor.core.journal.changes()) == ["a"]
+    assert list(monitor.core.journal.changes()) == []
 
 
 def test_revisions_never_come_again(monitor: Parts) -> None:
@@ -284,9 +288,9 @@ def test_trace_of_an_operation_of_ours_is_known_after_a_restart(monitor: Parts) 
     """Spans of other services in the trace of our operation make no operation of their own, restart or not."""
     trace = "ab" * 16
     monitor.say(snap(1), event=s.OPERATION_STARTED, trace=trace)
-    assert monitor.core._is_ours(bytes.fromhex(trace), "other")
+    assert monitor.core.is_ours(bytes.fromhex(trace), "other")
     monitor.restart()
-    assert monitor.core._is_ours(bytes.fromhex(trace), "other")
+    assert monitor.core.is_ours(bytes.fromhex(trace), "other")
 
 
 def test_figures_of_what_is_over_below_a_running_one_survive_a_restart(monitor: Parts) -> None:
@@ -352,7 +356,7 @@ def test_any_order_doubles_losses_and_restarts_end_in_the_same_tree(history: tup
                 ended = snapshot.status.final
                 monitor.say(snapshot, event=s.OPERATION_ENDED if ended else s.UPDATED, instance=instance)
         for key, (_, snapshot) in last.items():
-            entry = monitor.core.find(key)
+            entry = monitor.core.ledger.find(key)
             assert entry is not None
             found = entry.snapshot
             assert replace(found, span=None) == replace(snapshot, health=found.health)
@@ -413,16 +417,16 @@ def test_one_that_never_beats_is_presumed_to_be_lost_too(fake: FakeClock, tmp_pa
 
 def test_presumed_loss_is_told_once_and_so_is_its_return(fake: FakeClock, tmp_path: Path) -> None:
     """Dead is told when it is not heard, lost when it counts as over, recovered when it was neither."""
-    told: list[str] = []
-    with parts(tmp_path / "m.db", presume_after=60.0, on_verdict=lambda _, kind: told.append(kind)) as monitor:
+    heard = Recorder()
+    with parts(tmp_path / "m.db", presume_after=60.0, listeners=(heard,)) as monitor:
         seconds(fake, monitor, 20)
         monitor.say(snap(1))
         monitor.beat()
         seconds(fake, monitor, 200)
-        assert told == ["dead", "lost"]
+        assert heard.kinds == ["dead", "lost"]
         monitor.restart()
         seconds(fake, monitor, 200)
-        assert told == ["dead", "lost"]
+        assert heard.kinds == ["dead", "lost"]
         monitor.say(snap(2))
         assert monitor.row()["status"] == "running"
 
@@ -430,18 +434,18 @@ def test_presumed_loss_is_told_once_and_so_is_its_return(fake: FakeClock, tmp_pa
 @pytest.mark.parametrize("sign", ["event", "heartbeat"])
 def test_silence_and_its_end_are_told_once(fake: FakeClock, tmp_path: Path, sign: str) -> None:
     """That a process is not heard of any more is told once, and once that it is, by whatever it is heard."""
-    told: list[str] = []
-    with parts(tmp_path / "m.db", on_verdict=lambda _, kind: told.append(kind)) as monitor:
+    heard = Recorder()
+    with parts(tmp_path / "m.db", listeners=(heard,)) as monitor:
         monitor.say(snap(1))
         monitor.beat()
         seconds(fake, monitor, 20)
-        assert told == ["dead"]
+        assert heard.kinds == ["dead"]
         monitor.beat() if sign == "heartbeat" else monitor.say(snap(2))
         for _ in range(4):
             seconds(fake, monitor, 5)
             monitor.beat()
             monitor.say(snap(3))
-        assert told == ["dead", "recovered"]
+        assert heard.kinds == ["dead", "recovered"]
 
 
 def test_heartbeats_survive_a_kill_at_once(monitor: Parts, fake: FakeClock) -> None:
@@ -458,7 +462,7 @@ def test_what_was_refused_was_not_heard(monitor: Parts, fake: FakeClock) -> None
     """While there is no room for what is said, nobody is dead."""
     monitor.say(snap(1))
     monitor.beat()
-    monitor.core.queue.most_bytes = 0
+    monitor.core.inbox.queue.most_bytes = 0
     for _ in range(20):
         seconds(fake, monitor, 1)
         with pytest.raises(Refused):
@@ -472,7 +476,7 @@ def test_what_waits_to_be_taken_was_not_heard_yet(monitor: Parts, fake: FakeCloc
     monitor.beat()
     monitor.core.offer(Envelope("logs", request_of(beat_of())), lambda _: None)
     for _ in range(20):
-        monitor.core._note_delay()
+        monitor.core.inbox.note_delay()
         seconds(fake, monitor, 1)
     assert monitor.health() == "unknown"
 
@@ -484,9 +488,9 @@ def test_retention_tells_what_is_removed_and_never_stops_the_clock(fake: FakeClo
         monitor.say(snap(1, key="runs"))
         fake.sleep(31 * 86400)
         monitor.tick()
-        assert monitor.core.gone() == ["old"]
-        assert (monitor.core.find("old"), monitor.store.recall("old")) == (None, None)
-        assert monitor.core.find("runs") is not None
+        assert monitor.core.journal.removed() == ["old"]
+        assert (monitor.core.ledger.find("old"), monitor.store.recall("old")) == (None, None)
+        assert monitor.core.ledger.find("runs") is not None
 
 
 # -- threads
@@ -507,7 +511,7 @@ def test_reads_while_it_writes(tmp_path: Path) -> None:
                         monitor.views.rank(entry)
                         if key.endswith("0"):
                             monitor.views.detail(entry)
-                    monitor.core.changes()
+                    monitor.core.journal.changes()
             except BaseException as error:
                 wrong.append(error)
 
@@ -545,19 +549,17 @@ def test_one_that_ran_when_it_had_to_make_room_is_over_in_the_store_until_it_is_
     assert (again.status, again.presumed) == ("running", False)
 
 
-def test_what_is_held_has_a_limit_in_bytes_and_the_largest_goes(
-    monitor: Parts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_held_has_a_limit_in_bytes_and_the_largest_goes(tmp_path: Path) -> None:
     """However large events are, memory is bounded; the small ones stay."""
-    monkeypatch.setattr(core_module, "HELD_BYTES", 40_000)
-    monitor.say(snap(key="small"))
-    for number in range(5):
-        monitor.say(snap(key=f"large{number}", description="x" * 15_000))
-    assert monitor.core.ledger.forgotten == 3
-    assert "small" in monitor.core.ledger.operations
-    monitor.say(snap(2, Status.COMPLETED, key="small"))
-    monitor.say(snap(2, Status.COMPLETED, key="large4"))
-    assert monitor.core._held == sum(len(entry.said.raw) for entry in monitor.core.ledger.operations.values())
+    with parts(tmp_path / "m.db", limits=Limits(held_bytes=40_000)) as monitor:
+        monitor.say(snap(key="small"))
+        for number in range(5):
+            monitor.say(snap(key=f"large{number}", description="x" * 15_000))
+        assert monitor.core.ledger.forgotten == 3
+        assert "small" in monitor.core.ledger.operations
+        monitor.say(snap(2, Status.COMPLETED, key="small"))
+        monitor.say(snap(2, Status.COMPLETED, key="large4"))
+        assert monitor.core.held == sum(len(entry.said.raw) for entry in monitor.core.ledger.operations.values())
 
 
 # -- whose turn it is
@@ -582,12 +584,12 @@ def test_request_that_nobody_waits_for_is_dropped_before_it_is_read(monitor: Par
     bodies = [request_of(event_of(snap(1, key=key))) for key in "abc"]
     answers = offered(monitor, *bodies, gone=gone)
     taken: list[Job] = []
-    monitor.core._work(monitor.core._turn(taken))
+    monitor.core.work(monitor.core.inbox.turn(taken))
     gone.update((0, 2))  # that is too late: they are stored
     assert [isinstance(answer, Taken) for answer in answers] == [True, False, True]
-    assert monitor.core.intake()["client_gone"] == 1
+    assert monitor.core.inbox.statistics()["client_gone"] == 1
     monitor.restart()
-    assert [monitor.core.find(key) is not None for key in "abc"] == [True, False, True]
+    assert [monitor.core.ledger.find(key) is not None for key in "abc"] == [True, False, True]
 
 
 @pytest.mark.parametrize(("waits", "health"), [(0, "dead"), (2, "unknown")])
@@ -600,7 +602,7 @@ def test_who_gave_up_because_we_were_slow_was_not_heard(
     for _ in range(10):
         offered(monitor, request_of(event_of(snap(1))), gone={0})
         seconds(fake, monitor, waits)
-        monitor.core._work(monitor.core._turn([]))
+        monitor.core.work(monitor.core.inbox.turn([]))
         seconds(fake, monitor, 2 - waits)
     assert monitor.health() == health
 
@@ -608,12 +610,12 @@ def test_who_gave_up_because_we_were_slow_was_not_heard(
 def test_turn_ends_when_it_cost_enough(monitor: Parts) -> None:
     """One turn takes so many requests, or so many unpacked bytes; the others come in the next one."""
     small = offered(monitor, *[request_of(event_of(snap(1, key=str(number)))) for number in range(100)])
-    monitor.core._work(monitor.core._turn([]))
+    monitor.core.work(monitor.core.inbox.turn([]))
     assert sum(isinstance(answer, Taken) for answer in small) == TURN_REQUESTS
-    while not monitor.core.idle:
-        monitor.core._work(monitor.core._turn([]))
+    while monitor.core.inbox.queue:
+        monitor.core.work(monitor.core.inbox.turn([]))
     large = offered(monitor, *[request_of(event_of(snap(2, key="x"), text="x" * 300_000)) for _ in range(30)])
-    monitor.core._work(monitor.core._turn([]))
+    monitor.core.work(monitor.core.inbox.turn([]))
     assert 0 < sum(isinstance(answer, Taken) for answer in large) <= TURN_BYTES // 300_000 + 1
 
 
@@ -622,16 +624,16 @@ def test_request_that_never_fits_is_refused_for_good(monitor: Parts) -> None:
     with pytest.raises(Refused) as refused:
         offered(monitor, bytes(requests.BYTES + 1))
     assert (refused.value.status, refused.value.retry_after) == (413, None)
-    assert monitor.core.intake()["too_large"] == 1
+    assert monitor.core.inbox.statistics()["too_large"] == 1
 
 
 def test_who_makes_room_is_told_when_to_come_again(monitor: Parts) -> None:
     """A request that is put out for another one is answered with 429, and counted."""
-    monitor.core.queue.most_requests = 2
+    monitor.core.inbox.queue.most_requests = 2
     large = request_of(event_of(snap(1), text="x" * 200_000))
     answers = offered(monitor, large, large, request_of(event_of(snap(1))))
     assert [getattr(answer, "status", None) for answer in answers] == [None, 429, None]
-    assert monitor.core.intake()["no_room"] == 1
+    assert monitor.core.inbox.statistics()["no_room"] == 1
 
 
 def test_what_holds_too_much_is_told_in_part(monitor: Parts) -> None:
@@ -641,5 +643,5 @@ def test_what_holds_too_much_is_told_in_part(monitor: Parts) -> None:
     assert isinstance(answer, Taken)
     assert answer.rejected == 2
     assert "4096 attributes" in answer.reason
-    assert monitor.core.intake()["records"] == 2
+    assert monitor.core.inbox.statistics()["records"] == 2
     assert monitor.health() == "progressing"

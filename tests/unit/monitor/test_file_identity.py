@@ -95,11 +95,11 @@ def test_nothing_is_acknowledged_that_a_restart_would_not_find(monitor: Parts, h
     (answer,) = monitor.take(request_of(event_of(snap("lost"))))
     assert isinstance(answer, Refused)
     assert answer.status == 503
-    for text in (answer.reason, monitor.core.trouble or ""):
+    for text in (answer.reason, monitor.core.faults.text or ""):
         assert re.search(f"{why}.*restart the monitor", text)
-    monitor.core.trouble = None
+    monitor.core.faults.current = None
     monitor.tick()
-    assert monitor.core.trouble is not None
+    assert monitor.core.faults.text is not None
 
 
 def test_it_goes_on_where_the_file_is_put_back(monitor: Parts) -> None:
@@ -111,7 +111,7 @@ def test_it_goes_on_where_the_file_is_put_back(monitor: Parts) -> None:
     monitor.tick()
     away.rename(monitor.path)
     monitor.tick()
-    assert monitor.core.trouble is None
+    assert monitor.core.faults.text is None
     assert monitor.say(snap("b")) == Taken()
     monitor.restart()
     assert {one.operation_id for one in monitor.store.open_operations()} == {"a", "b"}
@@ -148,7 +148,7 @@ def test_what_the_store_does_itself_is_no_harm(monitor: Parts, monkeypatch: pyte
             store._db.execute("DELETE FROM operations")
             store.prune(AT)
         store.check()
-    assert monitor.core.trouble is None
+    assert monitor.core.faults.text is None
 
 
 def test_others_may_empty_the_log_into_the_file(monitor: Parts) -> None:
@@ -159,7 +159,7 @@ def test_others_may_empty_the_log_into_the_file(monitor: Parts) -> None:
             assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
         assert wal(monitor.path).stat().st_size == 0
         monitor.tick()
-        assert monitor.core.trouble is None
+        assert monitor.core.faults.text is None
 
 
 def test_lock_that_was_removed_is_held_anew(monitor: Parts) -> None:
@@ -168,7 +168,7 @@ def test_lock_that_was_removed_is_held_anew(monitor: Parts) -> None:
     monitor.tick()
     with pytest.raises(StoreError, match="in use by another monitor"):
         Store(monitor.path)
-    assert monitor.core.trouble is None
+    assert monitor.core.faults.text is None
 
 
 # -- what was there before
@@ -274,6 +274,6 @@ def test_look_is_broken_off_when_the_store_closes_or_its_log_grows(tmp_path: Pat
 
 def test_damage_stays_told_when_something_was_stored_since(monitor: Parts) -> None:
     """That a write went well does not mend other pages."""
-    monitor.core.damage = "the file is damaged"
+    monitor.core.faults.damage = "the file is damaged"
     assert monitor.say(snap("a")) == Taken()
-    assert monitor.core.trouble == "the file is damaged"
+    assert monitor.core.faults.text == "the file is damaged"

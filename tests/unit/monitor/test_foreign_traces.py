@@ -68,7 +68,7 @@ def say(monitor: Parts, *made: Span, **more: str) -> None:
 
 def stages(monitor: Parts, key: str = KEY) -> list[str]:
     """The paths of the stages that are shown."""
-    entry = monitor.core.find(key)
+    entry = monitor.core.ledger.find(key)
     assert entry is not None
     return [stage.path for stage in entry.snapshot.stages]
 
@@ -195,7 +195,7 @@ def test_error(monitor: Parts) -> None:
     """An operation fails when its root says so; a stage that fails does not make it fail."""
     say(monitor, span("pay", 2, 1, error="declined"))
     say(monitor, ROOT)
-    entry = monitor.core.find(KEY)
+    entry = monitor.core.ledger.find(KEY)
     assert entry is not None
     assert [(one.status, one.reason) for one in entry.snapshot.stages] == [(Status.FAILED, "declined")]
     assert entry.snapshot.status is Status.COMPLETED
@@ -240,7 +240,7 @@ def test_our_own_spans_are_not_doubled(monitor: Parts) -> None:
     """Not those of a process that gives heartbeats, nor in a trace that log events tell of, nor of our scope."""
     monitor.beat("shop-1")
     say(monitor, ROOT)
-    assert monitor.core.find(KEY) is None
+    assert monitor.core.ledger.find(KEY) is None
     monitor.say(
         Snapshot("a", "work", Status.RUNNING, float(AT), sequence=1, started_at=float(AT)),
         event=s.OPERATION_STARTED,
@@ -248,7 +248,7 @@ def test_our_own_spans_are_not_doubled(monitor: Parts) -> None:
         trace=KEY,
     )
     say(monitor, ROOT, service="third")
-    assert monitor.core.find(KEY) is None
+    assert monitor.core.ledger.find(KEY) is None
     say(monitor, span("work", 1, trace=bytes(15) + b"z"), service="fourth", scope=s.SCOPE)
     assert list(monitor.core.ledger.operations) == ["a"]
 
@@ -259,13 +259,13 @@ def test_bounds(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign_traces, "SPANS", 100)
     say(monitor, *(span("one", 2, 1, trace=number.to_bytes(16, "big")) for number in range(1, 50)))
     assert len(monitor.core.ledger.operations) == 49
-    assert len(monitor.core._spans._traces) <= 10
+    assert len(monitor.core._traces._traces) <= 10
     say(monitor, *(span("one", number, 1, number, number + 1) for number in range(2, 500)))
-    entry = monitor.core.find(KEY)
+    entry = monitor.core.ledger.find(KEY)
     assert entry is not None
     assert len(entry.snapshot.stages) == foreign_traces.STAGES
     assert sum(count for _, count, _ in entry.snapshot.folded) == 498 - foreign_traces.STAGES
-    assert len(monitor.core._spans._traces) <= 10
+    assert len(monitor.core._traces._traces) <= 10
 
 
 def test_those_that_are_over_make_room_first(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +274,7 @@ def test_those_that_are_over_make_room_first(monitor: Parts, monkeypatch: pytest
     say(monitor, CHILD)
     for number in range(1, 20):
         say(monitor, span("quick", 1, trace=number.to_bytes(16, "big")))
-    assert TRACE in monitor.core._spans._traces
+    assert TRACE in monitor.core._traces._traces
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_odd_spans_harm_nothing(monitor: Parts, odd: Span) -> None:
     """Without a name, without times, without ids, above itself: the request is taken, and what follows too."""
     say(monitor, odd, CHILD)
     say(monitor, ROOT)
-    entry = monitor.core.find(KEY)
+    entry = monitor.core.ledger.find(KEY)
     assert entry is not None
     monitor.views.detail(entry)
     assert entry.head.status.final

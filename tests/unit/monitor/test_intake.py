@@ -442,7 +442,7 @@ def test_part_of_a_request_may_be_refused(monitor: Served) -> None:
 def test_too_much_is_told_with_when_to_come_again(monitor: Served) -> None:
     """Where too much waits it is 429 with `Retry-After`, and over gRPC UNAVAILABLE with `RetryInfo`."""
     grpc = pytest.importorskip("grpc")
-    queue = monitor.monitor.core.queue
+    queue = monitor.monitor.core.inbox.queue
     most_bytes, queue.most_bytes = queue.most_bytes, 10
     answer = monitor.send(event("late"))
     assert (answer.status, answer.headers["Retry-After"]) == (429, "1")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, event_of, fake_time, parts, request_of, seconds
+from monitor_parts import Parts, Recorder, event_of, fake_time, parts, request_of, seconds
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -55,7 +55,7 @@ def many(monitor: Parts, count: int, **more: Any) -> None:
 def load(monitor: Parts) -> None:
     """All slices."""
     while not monitor.core.loading.done:
-        monitor.core._load_more()
+        monitor.core.load_more()
 
 
 class Counted(Store):
@@ -91,7 +91,7 @@ def test_all_come_in_slices_and_then_nothing_tells_it_from_before(monitor: Parts
     monitor.restart()
     told = [monitor.core.loading.told()]
     while not monitor.core.loading.done:
-        monitor.core._load_more()
+        monitor.core.load_more()
         told.append(monitor.core.loading.told())
     assert [one["loaded"] for one in told if one] == [10, 20, 30, 40, 50, 60, 70, 80, 90]
     assert told[-1] is None
@@ -102,8 +102,8 @@ def test_all_come_in_slices_and_then_nothing_tells_it_from_before(monitor: Parts
 
 def test_nothing_is_called_dead_stuck_or_lost_while_it_is_not_there(fake: FakeClock, tmp_path: Path) -> None:
     """However long it takes, what is not there yet is unknown when somebody asks for it, and nobody is called."""
-    told: list[str] = []
-    with parts(tmp_path / "m.db", presume_after=30.0, on_verdict=lambda _, kind: told.append(kind)) as monitor:
+    heard = Recorder()
+    with parts(tmp_path / "m.db", presume_after=30.0, listeners=(heard,)) as monitor:
         many(monitor, 1000)
         monitor.beat("p2")
         monitor.say(snap("last"), instance="p2")
@@ -118,7 +118,7 @@ def test_nothing_is_called_dead_stuck_or_lost_while_it_is_not_there(fake: FakeCl
         monitor.beat("p2")
         load(monitor)
         monitor.tick()
-        assert (monitor.health("last"), told) == ("progressing", [])
+        assert (monitor.health("last"), heard.kinds) == ("progressing", [])
         seconds(fake, monitor, 16)
         assert monitor.health("last") == "dead"
 
@@ -145,7 +145,7 @@ def test_event_meets_the_stored_state_of_its_operation(monitor: Parts) -> None:
     assert "o090" not in monitor.core.ledger.operations
     monitor.say(snap("o090", 5), snap("o091", 8), snap("o092", 2, Status.FAILED), snap("o093", 2))
     load(monitor)
-    found = {key: monitor.core.find(key) for key in ("o090", "o091", "o092", "o093")}
+    found = {key: monitor.core.ledger.find(key) for key in ("o090", "o091", "o092", "o093")}
     assert {key: (one.head.sequence, one.head.status.value, one.number) for key, one in found.items() if one} == {
         "o090": (7, "running", 1),
         "o091": (7, "completed", 1),
@@ -187,7 +187,7 @@ def test_spans_of_a_process_that_is_not_there_yet_are_still_its_own(monitor: Par
     many(monitor, 95)
     monitor.restart()
     monitor.core.ledger.processes.clear()
-    assert monitor.core._is_ours(b"x" * 16, "p1")
+    assert monitor.core.is_ours(b"x" * 16, "p1")
 
 
 class Broken(Store):
@@ -209,8 +209,8 @@ def test_slice_that_can_not_be_read_is_tried_again(fake: FakeClock, tmp_path: Pa
         monitor.restart()
         assert isinstance(monitor.store, Broken)
         monitor.store.broken = True
-        monitor.core._load_more()
-        assert monitor.core.trouble == "it can't be read"
+        monitor.core.load_more()
+        assert monitor.core.faults.text == "it can't be read"
         assert monitor.say(snap("new")) == Taken()
         monitor.store.broken = False
         load(monitor)
@@ -274,7 +274,7 @@ def test_order_does_not_matter(tmp_path_factory: pytest.TempPathFactory, said: l
             monitor.restart()
             for at, (key, parent, ends) in enumerate(said):
                 if at % turns == 0 and not monitor.core.loading.done:
-                    monitor.core._load_more()
+                    monitor.core.load_more()
                 status = Status.COMPLETED if ends else Status.RUNNING
                 above = None if parent is None else str(parent)
                 monitor.say(snap(str(key), 1 + at % 6, status, parent_id=above), instance=f"p{key % 3}")
@@ -315,7 +315,7 @@ def test_answers_say_so_until_all_is_there(tmp_path: Path) -> None:
         for path in ("/health", "/operations"):
             assert [ask(monitor, path, token)["loading"] for token in (all_, hers)] == [told, {}]
         while not monitor.core.loading.done:
-            monitor.core._load_more()
+            monitor.core.load_more()
         assert not any("loading" in ask(monitor, path, all_) for path in ("/health", "/operations"))
     finally:
         monitor.close()

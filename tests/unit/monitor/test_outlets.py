@@ -59,9 +59,7 @@ def outlets(posted: tuple[str, Any], tmp_path: Path) -> Iterator[tuple[Parts, Ou
     """A monitor's inside with a webhook."""
     with parts(tmp_path / "m.db") as monitor:
         found = Outlets(monitor.core, monitor.views, None, (posted[0], None), "origin")
-        monitor.core._on_stored = found.take
-        monitor.core._is_wanted = found.wants
-        monitor.core._on_verdict = found.conclude
+        monitor.core.listen(found)
         found.start()
         yield monitor, found
         found.stop(2.0)
@@ -109,7 +107,7 @@ def test_lost_one_has_the_line_where_it_was_stuck(posted: tuple[str, Any], outle
     assert posted[1].get(timeout=10)["event"]["stage"] == "load"
     lost = monitor.core.ledger.presume_lost("a", "gone")
     assert lost is not None
-    found.conclude(lost, "lost")
+    found.concluded(lost, "lost")
     assert posted[1].get(timeout=10)["operation"]["stuck_at"] == "a.py:1 in f"
 
 
@@ -120,9 +118,9 @@ def test_what_the_monitor_concludes_is_posted(
     """What no event says is posted as the kind that it is: a dead process is not a lost operation."""
     monitor, found = outlets
     monitor.say(snap(1))
-    entry = monitor.core.find("a")
+    entry = monitor.core.ledger.find("a")
     assert entry is not None
-    found.conclude(entry, kind)
+    found.concluded(entry, kind)
     assert posted[1].get(timeout=10)["kind"] == kind
 
 
@@ -137,29 +135,26 @@ def test_what_goes_nowhere_is_not_asked_for(tmp_path: Path) -> None:
 def test_record_goes_on_as_it_came(tmp_path: Path) -> None:
     """Another monitor gets the event with its process, without what OTLP can't carry."""
     with parts(tmp_path / "m.db") as monitor:
-        told: list[Any] = []
-        monitor.core._on_stored = told.extend
-        monitor.core._is_wanted = lambda _: True
+        heard = monitor.listen()
         monitor.say(snap(1, description="d"))
-        body = _request(told[0]._replace(resource={**told[0].resource, "odd": {"a": 1}}))
+        body = _request(heard.events[0]._replace(resource={**heard.events[0].resource, "odd": {"a": 1}}))
         (group,) = parse("logs", body).message.resource_logs  # type: ignore[attr-defined]
         assert [pair.key for pair in group.resource.attributes] == ["service.instance.id"]
-        assert group.scope_logs[0].log_records[0].SerializeToString() == told[0].record.raw
+        assert group.scope_logs[0].log_records[0].SerializeToString() == heard.events[0].record.raw
 
 
 def test_what_another_monitor_took_is_stored_before_the_next_is_read(outlets: tuple[Parts, Outlets]) -> None:
     """It waits for the commit, and says where there was none."""
     monitor, found = outlets
-    told: list[Any] = []
-    monitor.core._on_stored, monitor.core._is_wanted = told.extend, lambda _: True
+    heard = monitor.listen()
     monitor.say(snap(1))
-    body = _request(told[0])
+    body = _request(heard.events[0])
     monitor.core.start()
     found._from_others(body.replace(b"work", b"walk"))
     with pytest.raises(Refused):
         found._from_others(b"\xff\xff")
     monitor.core.stop()
-    assert len(told) == 1
+    assert len(heard.events) == 1
 
 
 def test_address_that_can_not_be_meant(tmp_path: Path) -> None:
@@ -184,7 +179,7 @@ def test_stall_that_is_overruled_is_for_other_monitors_alone(outlets: tuple[Part
             return []
 
     found._stream = Stream()  # type: ignore[assignment]
-    monitor.core._is_wanted = lambda _: True
+    monitor.listen()
     monitor.say(snap(1, key="b", parent_id="a"), instance="p2")
     monitor.say(snap(3, health=Health.SILENT, idle=5.0, stall_after=2.0), event=s.STALLED)
     assert [item[:2] for item in items] == [("b", s.UPDATED), ("a", s.UPDATED)]
@@ -195,19 +190,15 @@ def test_stall_that_is_overruled_is_for_other_monitors_alone(outlets: tuple[Part
 def test_what_was_told_before_a_restart_is_not_told_again(posted: tuple[str, Any], tmp_path: Path) -> None:
     """A sender whose answer got lost sends an end again, to a monitor that was started anew: it was told already."""
     with parts(tmp_path / "m.db") as monitor:
-        told: list[Any] = []
-
-        def plug() -> None:
-            monitor.core._on_stored, monitor.core._is_wanted = told.extend, lambda _: True
-
-        plug()
+        first = monitor.listen()
         monitor.say(snap(1), event=s.OPERATION_STARTED)
         monitor.say(snap(2, Status.FAILED), event=s.OPERATION_ENDED)
         monitor.restart()
-        plug()
+        second = monitor.listen()
         monitor.say(snap(2, Status.FAILED), event=s.OPERATION_ENDED)
         monitor.say(snap(3, Status.FAILED, key="b"), event=s.OPERATION_ENDED)
-        assert [one.head.operation_id for one in told if one.record.event == s.OPERATION_ENDED] == ["a", "b"]
+        ends = [one for one in first.events + second.events if one.record.event == s.OPERATION_ENDED]
+        assert [one.head.operation_id for one in ends if one.head is not None] == ["a", "b"]
 
 
 def test_what_an_event_says_stands_before_what_its_state_says(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_no_event_tells_of_a_child_of_another(monitor: Parts, owners: tuple[str,
     stuck = snap(2, attributes=mine, health=Health.SILENT, health_reason=reason, stuck_at="bob.py:1", stack="bob.py:1")
     monitor.take(request_of(event_of(snap(1, attributes=mine), s.OPERATION_STARTED)))
     monitor.say(stuck, event=event, **own)
-    entry = monitor.core.find("a")
+    entry = monitor.core.ledger.find("a")
     assert entry is not None
     views = monitor.views.of("ann")
     told = [views.event(*row) for row in monitor.store.events("a", limit=10)]
@@ -159,7 +159,7 @@ def test_rows_of_an_owner_are_new_only_when_theirs_changed(monitor: Parts) -> No
     """What is below and belongs to another changes no revision; what is theirs does."""
     monitor.say(snap(1, attributes=Attributes({s.OWNER: "ann"})))
     monitor.say(snap(1, key="x", parent_id="a", attributes=Attributes({s.OWNER: "bob"})))
-    views, entry = monitor.views.of("ann"), monitor.core.find("a")
+    views, entry = monitor.views.of("ann"), monitor.core.ledger.find("a")
     assert entry is not None
     first = views.revision(entry)
     everybody = monitor.views.revision(entry)

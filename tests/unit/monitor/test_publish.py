@@ -163,7 +163,7 @@ def test_what_is_removed_is_told_to_those_who_may_know(monitor: Parts) -> None:
     monitor.publisher.publish()
     for read in (everybody, ann, one, bob):
         read.more()
-    monitor.core._gone += ["a", "z"]
+    monitor.core.journal._removed += ["a", "z"]
     assert everybody.told() == [("changes", {"rows": [], "removed": ["a", "z"]})]
     assert ann.told() == [("changes", {"rows": [], "removed": ["a"]})]
     assert bob.told() == []
@@ -272,7 +272,7 @@ def test_failure_makes_all_load_anew_and_the_next_is_told(monitor: Parts, monkey
             while not monitor.publisher.failures:
                 await asyncio.sleep(0.01)
         assert read.topic.after(read.reader.position) is None
-        assert monitor.core.trouble is not None
+        assert monitor.core.faults.text is not None
         read.reader.position = monitor.hub.numbers.sequence
         monitor.say(snap(1, key="b"))
         while not read.topic.after(read.reader.position):
@@ -296,9 +296,9 @@ def test_topics_of_single_operations_are_small(monitor: Parts) -> None:
 def test_what_is_wrong_with_the_monitor_is_told_to_all_once(monitor: Parts) -> None:
     """Readers hear of it when it begins and when it is over, and who comes meanwhile hears it first."""
     read = Read(monitor, ALL)
-    monitor.core.trouble = "the disk is full"
+    monitor.core.faults.current = "the disk is full"
     assert read.told() == [("trouble", {"text": "the disk is full"})]
     assert read.told() == []
     assert json.loads(Read(monitor, ALL).first[0].data)["trouble"] == "the disk is full"
-    monitor.core.trouble = None
+    monitor.core.faults.current = None
     assert read.told() == [("trouble", {"text": None})]

@@ -148,8 +148,8 @@ def test_all_arrives_in_order_and_only_then_is_deleted(
         deleted.wait(20)
         for number in range(20, 40):
             put(store, *bodies(number, number + 1))
-            made.wake("logs")
-            made.wake("metrics")
+            made.queued("logs")
+            made.queued("metrics")
         deleted.wait(40)
         assert made.signals == {"logs"}
         assert made.losses() == made.troubles() == []
@@ -172,7 +172,7 @@ def test_receiver_that_is_away_loses_nothing(store: Store, deleted: Deleted, mon
             assert not waited.wait(0.01)
         assert f"logs wait to be passed on to http://127.0.0.1:{gone.port}/v1/logs" in made.troubles()[0]
         put(store, *bodies(5, 10))
-        made.wake("logs")
+        made.queued("logs")
         back = Receiver(gone.port)
         try:
             back.wait(lambda: len(back.taken) == 10)
@@ -189,7 +189,7 @@ def test_receiver_is_left_alone_as_long_as_it_asks(store: Store, receiver: Recei
     put(store, *bodies(0, 3))
     with relaying(store, receiver.port, deleted) as made:
         for _ in range(20):
-            made.wake("logs")
+            made.queued("logs")
         deleted.wait(3)
     assert receiver.came == [b"00000", *bodies(0, 3)]
     assert receiver.at[1] - receiver.at[0] >= 0.95
@@ -253,7 +253,7 @@ def test_stop_sends_what_it_can(store: Store, receiver: Receiver, deleted: Delet
     with relaying(store, receiver.port, deleted) as made:
         receiver.wait(lambda: len(receiver.came) == 1)
         put(store, *bodies(3, 6))
-        made.wake("logs")
+        made.queued("logs")
         made.stop(SECONDS)
         made.stop(SECONDS)
     assert receiver.taken == bodies(0, 6)
@@ -270,7 +270,7 @@ def test_when_too_much_waits_the_oldest_go(store: Store, deleted: Deleted, monke
     with relaying(store, gone.port, deleted, most_bytes=100) as made:
         deleted.wait(10)
         put(store, *bodies(30, 40))
-        made.wake("logs")
+        made.queued("logs")
         deleted.wait(20)
         assert "20 requests of logs could not be passed on" in made.losses()[0]
         back = Receiver(gone.port)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, beat_of, event_of, fake_time, parts, request_of, seconds
+from monitor_parts import Parts, Recorder, beat_of, event_of, fake_time, parts, request_of, seconds
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -139,7 +139,7 @@ class Pair:
 
     fake: FakeClock
     both: list[Parts]
-    told: list[list[tuple[str, str]]]
+    heard: list[Recorder]
     stopped: dict[str, str] = field(default_factory=dict)
 
     def tick(self) -> None:
@@ -148,7 +148,7 @@ class Pair:
             monitor.tick()
         one, other = (self._state(monitor) for monitor in self.both)
         assert one == other
-        assert [sorted(told) for told in self.told][0] == sorted(self.told[1])
+        assert sorted(self.heard[0].conclusions) == sorted(self.heard[1].conclusions)
         now = clock.monotonic()
         core = self.both[0].core
         for key, entry in core.ledger.operations.items():
@@ -159,7 +159,7 @@ class Pair:
         core = monitor.core
         statuses = {key: entry.head.status for key, entry in core.ledger.operations.items()}
         history = {key: sorted((event[4:-1] for event in monitor.history(key)), key=repr) for key in statuses}
-        return dict(core.labels), statuses, core._silent, core._overdue, set(core._stalls), history
+        return dict(core.labels), statuses, core.journal.dead, core.judging.overdue, set(core.stalls.held), history
 
 
 STUCK = st.builds(
@@ -246,9 +246,9 @@ def adapt(pair: Pair, monitor: Parts, which: int) -> None:
     """The second of both judges all."""
     core = monitor.core
     core.observer.is_stopped = pair.stopped.get
-    core._on_verdict = lambda entry, kind: pair.told[which].append((entry.head.operation_id, kind))
+    core.listen(pair.heard[which])
     if which == 1:
-        core.rounds.__class__ = All
+        core.judging.rounds.__class__ = All
 
 
 @settings(max_examples=150, deadline=None, phases=[Phase.reuse, Phase.generate])
@@ -257,7 +257,7 @@ def test_nobody_can_tell_it_from_judging_all_each_second(steps: list[tuple[Any, 
     """Verdicts, what is concluded, and the history are the same at each tick, whatever happens."""
     with fake_time() as fake, TemporaryDirectory() as folder, ExitStack() as stack:
         both = [stack.enter_context(parts(Path(folder) / f"{n}.db", presume_after=60.0)) for n in (1, 2)]
-        pair = Pair(fake, both, [[], []])
+        pair = Pair(fake, both, [Recorder(), Recorder()])
         for which, monitor in enumerate(both):
             adapt(pair, monitor, which)
         for number, step in enumerate(steps, 1):
@@ -270,11 +270,11 @@ def test_nobody_can_tell_it_from_judging_all_each_second(steps: list[tuple[Any, 
 
 def judged(fake: FakeClock, monitor: Parts, count: int) -> int:
     """How many operations are judged in so many seconds of heartbeats."""
-    before = monitor.core.rounds.judged
+    before = monitor.core.judging.rounds.judged
     for _ in range(count):
         monitor.beat()
         seconds(fake, monitor, 1)
-    return monitor.core.rounds.judged - before
+    return monitor.core.judging.rounds.judged - before
 
 
 def running(count: int, **more: Any) -> list[Snapshot]:
@@ -312,9 +312,9 @@ def test_process_that_is_missed_has_its_operations_judged_once(fake: FakeClock, 
     judged(fake, monitor, 20)
     monitor.say(*running(50))
     judged(fake, monitor, 1)
-    before = monitor.core.rounds.judged
+    before = monitor.core.judging.rounds.judged
     seconds(fake, monitor, 60)
     assert {label.health for label in monitor.core.labels.values()} == {Health.DEAD}
-    assert monitor.core.rounds.judged - before == 50
+    assert monitor.core.judging.rounds.judged - before == 50
     assert judged(fake, monitor, 1) == 50
     assert {label.health for label in monitor.core.labels.values()} == {Health.PROGRESSING}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, beat_of, event_of, parts, request_of, seconds
+from monitor_parts import Parts, Recorder, beat_of, event_of, parts, request_of, seconds
 
 from otel_progress import semconv as s
 from otel_progress.model.health import judge
@@ -199,27 +199,27 @@ def test_dead_stays_dead_while_the_monitor_sleeps_or_refuses(monitor: Parts, fak
 
 def test_dead_stays_dead_over_a_restart_and_is_told_once(fake: FakeClock, tmp_path: Path) -> None:
     """A monitor that is started again knows who was dead, tells nobody again, and tells when they are heard."""
-    told: list[str] = []
-    with parts(tmp_path / "m.db", on_verdict=lambda entry, kind: told.append(kind)) as monitor:
+    heard = Recorder()
+    with parts(tmp_path / "m.db", listeners=(heard,)) as monitor:
         begin(monitor, "p1", "p2")
         for _ in range(4):
             seconds(fake, monitor, 5)
             monitor.beat("p2")
-        assert told == ["dead"]
+        assert heard.kinds == ["dead"]
         fake.sleep(10)
         monitor.restart()
         assert [monitor.health(key) for key in ("p1", "p2")] == ["dead", "unknown"]
         monitor.beat("p2")
         seconds(fake, monitor, 5)
-        assert told == ["dead"]
+        assert heard.kinds == ["dead"]
         back = Snapshot("p1", "work", Status.RUNNING, AT + 9, sequence=9, started_at=AT)
         monitor.take_of("p1", event_of(back))
         monitor.tick()
-        assert told == ["dead", "recovered"]
+        assert heard.kinds == ["dead", "recovered"]
         monitor.restart()
         monitor.take_of("p1", event_of(back))
         monitor.tick()
-        assert told == ["dead", "recovered"]
+        assert heard.kinds == ["dead", "recovered"]
 
 
 def test_gap_of_a_host_is_no_death_of_its_neighbours(monitor: Parts, fake: FakeClock) -> None:

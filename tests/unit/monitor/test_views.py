@@ -32,7 +32,7 @@ def snap(sequence: int = 1, status: Status = Status.RUNNING, key: str = "a", **m
 
 def text(monitor: Parts, key: str = "a") -> dict[str, Any]:
     """The row as it is kept ready."""
-    entry = monitor.core.find(key)
+    entry = monitor.core.ledger.find(key)
     assert entry is not None
     found: dict[str, Any] = json.loads(monitor.views.row_text(entry))
     return found
@@ -40,7 +40,7 @@ def text(monitor: Parts, key: str = "a") -> dict[str, Any]:
 
 def detail(monitor: Parts, key: str = "a") -> dict[str, Any]:
     """All there is."""
-    entry = monitor.core.find(key)
+    entry = monitor.core.ledger.find(key)
     assert entry is not None
     found: dict[str, Any] = json.loads(dump(monitor.views.detail(entry)))
     return found
@@ -454,6 +454,6 @@ def test_what_was_stuck_before_the_monitor_was_away_stays_visible(monitor: Parts
     assert row["verdict"]["reason"] == (
         "the monitor was not listening until 3 s ago; before that: stuck, no progress for 40 s"
     )
-    entry = monitor.core.find("a")
+    entry = monitor.core.ledger.find("a")
     assert entry is not None
     assert monitor.views.is_trouble(entry)

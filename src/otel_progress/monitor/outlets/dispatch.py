@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
 from otel_progress.monitor.intake.requests import Envelope, Refused, Sender, Taken
+from otel_progress.monitor.state.listener import ALERTING, Listener, StoredEvent
 from otel_progress.monitor.web.views import dump
 from otel_progress.outbound import otlp
 
 if TYPE_CHECKING:
     from otel_progress.monitor.outlets.redis import Stream
-    from otel_progress.monitor.state.core import Core, Told
+    from otel_progress.monitor.state.core import Core
     from otel_progress.monitor.state.ledger import Entry
     from otel_progress.monitor.web.views import Views
     from otel_progress.outbound.webhook import Webhook
 
 _OTHERS: Final = Sender(connection="redis")
-_POSTED: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
 _STATE: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Of these only the newest in a batch goes on."""
 
 
-class Outlets:
+class Outlets(Listener):
     """Says what was stored, in the thread of the core; nothing here waits for the other side."""
 
     def __init__(
@@ -72,30 +72,30 @@ class Outlets:
         """How the stream of Redis is, where there is one."""
         return {} if self._stream is None else {"redis": self._stream.health()}
 
-    def take(self, told: list[Told]) -> None:
-        """These were stored."""
+    def stored(self, events: list[StoredEvent]) -> None:
+        """Send them to the webhook and to Redis."""
         if self._webhook is not None:
-            for one in told:
+            for one in events:
                 self._post(self._webhook, one)
         if self._stream is not None:
-            self._publish(self._stream, told)
+            self._publish(self._stream, events)
 
     def wants(self, event: str) -> bool:
         """Whether an event of this name goes on to anybody."""
-        return self._redis is not None or (self._webhook is not None and event in _POSTED)
+        return self._redis is not None or (self._webhook is not None and event in ALERTING)
 
-    def conclude(self, entry: Entry, kind: str) -> None:
+    def concluded(self, entry: Entry, kind: str) -> None:
         """The monitor concludes this of an operation, and no event says it."""
         if self._webhook is not None:
             self._webhook.put(kind, entry.head.operation_id, self._views.row(entry))
 
-    def _post(self, webhook: Webhook, one: Told) -> None:
+    def _post(self, webhook: Webhook, one: StoredEvent) -> None:
         from otel_progress.outbound.webhook import kind_of
 
         if one.head is None or one.held:
             return
         kind = kind_of(one.record.event, one.head.status.value)
-        entry = self._core.find(one.head.operation_id) if kind is not None else None
+        entry = self._core.ledger.find(one.head.operation_id) if kind is not None else None
         if kind is None or entry is None:
             return
         event = {
@@ -109,7 +109,7 @@ class Outlets:
             event["stage"] = stage
         webhook.put(kind, one.head.operation_id, self._views.row(entry), event)
 
-    def _publish(self, stream: Stream, told: list[Told]) -> None:
+    def _publish(self, stream: Stream, told: list[StoredEvent]) -> None:
         from otel_progress.monitor.outlets.redis import Item
 
         newest = {one.head.operation_id: number for number, one in enumerate(told) if one.head is not None}
@@ -120,7 +120,7 @@ class Outlets:
                 continue
             if one.record.event in _STATE and newest[one.head.operation_id] != number:
                 continue
-            entry = self._core.find(one.head.operation_id)
+            entry = self._core.ledger.find(one.head.operation_id)
             row = dump(self._views.row(entry)) if entry is not None else "{}"
             event = s.UPDATED if one.held else one.record.event
             items.append(Item(one.head.operation_id, event, row, _request(one)))
@@ -148,7 +148,7 @@ class Outlets:
             raise answers[0]
 
 
-def _request(one: Told) -> bytes:
+def _request(one: StoredEvent) -> bytes:
     """The record as a request of its own."""
     known = {key: value for key, value in one.resource.items() if isinstance(value, (str, int, float, bool))}
     return otlp.envelope(otlp.resource(known), otlp.scope(s.SCOPE, ""), [otlp.chunk(2, one.record.raw)])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from otel_progress import clock
+from otel_progress.monitor.state.listener import Listener
 from otel_progress.monitor.state.store import Store, StoreError
 from otel_progress.outbound.queue import Way
 from otel_progress.outbound.transport import Answer, Transport, connect
@@ -145,7 +146,7 @@ class DiskLane(Way):
             self._delete(gone)
 
 
-class Relay:
+class Relay(Listener):
     """One way a signal; requests of a signal without an endpoint should not be put into the store."""
 
     def __init__(
@@ -173,8 +174,8 @@ class Relay:
         """The signals that are passed on."""
         return frozenset(self.lanes)
 
-    def wake(self, signal: str) -> None:
-        """Requests of this signal were written to the store."""
+    def queued(self, signal: str) -> None:
+        """Read the requests of this signal that were stored."""
         lane = self.lanes.get(signal)
         if lane is not None:
             lane.wake()

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, SpanIds, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, finite
-from otel_progress.monitor.intake import records, requests
+from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake.messages import ExportTraceServiceRequest
+from otel_progress.monitor.intake.requests import RECORD_SMALL, Parcel
 from otel_progress.monitor.state.ledger import Entry
 from otel_progress.outbound import otlp
 
@@ -43,7 +43,6 @@ MARK: Final = "spans:"
 """What the instance of a process begins with that is known by its spans alone."""
 _ERROR: Final = 2
 _REMOTE: Final = 0x200
-_INSTANCE: Final = "service.instance.id"
 _TOKENS: Final = {f"{s.GEN_AI_USAGE}.{kind}_tokens": f"{kind}_tokens" for kind in ("input", "output")}
 _SUMS: Final = frozenset({s.GEN_AI_INVOKE_AGENT, "invoke_workflow", "create_agent"})
 """Operations whose usage is that of the calls below them."""
@@ -109,7 +108,7 @@ class _Trace:
 Find = Callable[[str], "Entry | None"]
 
 
-class Spans:
+class Traces:
     """The traces that are followed; it belongs to one thread."""
 
     def __init__(self) -> None:
@@ -121,7 +120,7 @@ class Spans:
 
     def groups(
         self,
-        parcel: requests.Parcel,
+        parcel: Parcel,
         is_ours: Callable[[bytes, str], bool],
         find: Find = lambda _: None,
         now: float = 0.0,
@@ -137,11 +136,11 @@ class Spans:
         message = parcel.message
         assert isinstance(message, ExportTraceServiceRequest)
         touched: dict[bytes, _Trace] = {}
-        allowance, is_large = parcel.allowance, parcel.largest > requests.RECORD_SMALL
+        allowance, is_large = parcel.allowance, parcel.largest > RECORD_SMALL
         for by_resource in message.resource_spans:
             resource = records.resource_attributes(by_resource.resource, parcel.allowance)
-            instance = str(resource.get(_INSTANCE) or resource.get("service.name") or "")
-            about = {**resource, _INSTANCE: MARK + instance}
+            instance = str(resource.get(s.SERVICE_INSTANCE_ID) or resource.get(s.SERVICE_NAME) or "")
+            about = {**resource, s.SERVICE_INSTANCE_ID: MARK + instance}
             for by_scope in by_resource.scope_spans:
                 if by_scope.scope.name == s.SCOPE:
                     continue
@@ -201,7 +200,7 @@ class Spans:
         if len(self._traces) >= TRACES:
             self._forget()
         start = span.start_time_unix_nano
-        service = about.get("service.name")
+        service = about.get(s.SERVICE_NAME)
         trace = _Trace(service[:TEXT] if isinstance(service, str) and service else "trace", about, start / 1e9, start)
         entry = find(span.trace_id.hex())
         if entry is not None and entry.instance.startswith(MARK):
@@ -222,7 +221,7 @@ def _by_home(touched: Mapping[bytes, _Trace]) -> Iterator[records.Group]:
     for trace_id, trace in touched.items():
         if trace.settled:
             continue  # nothing came but what was said before
-        _, found = homes.setdefault(str(trace.home[_INSTANCE]), (trace.home, []))
+        _, found = homes.setdefault(str(trace.home[s.SERVICE_INSTANCE_ID]), (trace.home, []))
         found.append(_record(trace_id, trace))
     for home, found in homes.values():
         yield records.Group(home, s.SCOPE, tuple(found))

@@ -32,11 +32,12 @@ RIVALS: Final = 8
 RIVAL_AFTER: Final = 1.0
 """An older run must have said something so many seconds after the newer one began, by their clocks, to count as live:
 what it said before that may only have been long on its way."""
+OWNERS_ABOVE: Final = 8
+"""The most ancestors that are searched for the owner of an operation."""
 WORDS: Final = 200
 KEY_LENGTH: Final = 1_024
 """The longest id; an event of a longer one is none."""
-_SEARCHED: Final = ("service.name", s.HOST_NAME)
-_INSTANCE: Final = "service.instance.id"
+_SEARCHED: Final = (s.SERVICE_NAME, s.HOST_NAME)
 
 
 class Said(Protocol):
@@ -426,6 +427,23 @@ class Ledger:
         entry = self.operations.get(operation_id)
         return self.recall(operation_id) if entry is None and self.recall is not None else entry
 
+    def owner_of(self, head: Head) -> str | None:
+        """The owner of an operation: its own, or that of an ancestor."""
+        for _ in range(OWNERS_ABOVE):
+            if head.owner is not None or head.parent_id is None:
+                break
+            above = self.operations.get(head.parent_id)
+            if above is None:
+                break
+            head = above.head
+        return head.owner
+
+    def search_text(self, entry: Entry) -> str:
+        """The text that a search for an operation looks at, in lower case."""
+        head, process = entry.head, self.processes.get(entry.instance)
+        about = process.words if process is not None else ""
+        return f"{head.operation_id} {head.name} {head.agent or ''} {about}".lower()
+
     def presume_lost(self, operation_id: str, reason: str) -> Entry | None:
         """It counts as lost, without proof, until it is heard of again; None where it is over or unknown."""
         entry = self.operations.get(operation_id)
@@ -597,7 +615,7 @@ def process_of(instance: str, resource: Mapping[str, Any], now: float, interval:
 
 def instance_of(resource: Mapping[str, Any]) -> str:
     """What tells one process from another; of one without an instance id, what else is known."""
-    given = resource.get(_INSTANCE)
+    given = resource.get(s.SERVICE_INSTANCE_ID)
     if isinstance(given, str) and given:
         return given
     return "/".join(str(resource.get(key, "")) for key in (s.HOST_NAME, s.PROCESS_PID, s.PROCESS_CREATED))

@@ -1,17 +1,18 @@
-"""Between what the monitor keeps on disk and what it holds: an operation, its process, how far it was shown."""
+"""Conversion between what is in the store and what is in memory: operations, processes, shown ratios."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import replace
 
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.intake import records
+from otel_progress.monitor.intake.records import Record, parse_record
 from otel_progress.monitor.state import foreign_traces
-from otel_progress.monitor.state.ledger import Entry, Head, Process, bare, head_of
+from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, bare, head_of
 from otel_progress.monitor.state.ledger import process_of as make_process
 from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.saved import Kept, Known
@@ -19,9 +20,9 @@ from otel_progress.outbound import otlp
 
 
 def entry_of(kept: Kept, heard_at: float) -> Entry:
-    """The entry that was kept; one that is presumed to be lost still may be heard of again."""
-    record = records.parse_record(kept.raw)
-    said = None if record is None else head_of(record)
+    """A stored operation, as an entry; one that is presumed lost may still be heard of again."""
+    record = parse_record(kept.raw)
+    said = head_of(record)
     head = Head(
         kept.operation_id,
         kept.name,
@@ -47,8 +48,33 @@ def entry_of(kept: Kept, heard_at: float) -> Entry:
     return entry
 
 
+def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> Kept:
+    """An operation, as it is stored; `dead` holds those whose process was reported dead."""
+    head = entry.head
+    return Kept(
+        head.operation_id,
+        head.name,
+        head.status.value,
+        head.health.value,
+        head.parent_id,
+        head.agent,
+        ledger.owner_of(head),
+        head.started_at,
+        head.timestamp,
+        entry.number,
+        head.sequence,
+        entry.instance,
+        entry.revision,
+        ledger.search_text(entry),
+        entry.said.raw if isinstance(entry.said, Record) else raw_of(entry),
+        entry.presumed is not None,
+        head.operation_id in dead,
+        rolled_of(ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),
+    )
+
+
 def shown_of(text: str | None) -> Shown | None:
-    """How far it was shown, as it was kept."""
+    """A stored shown ratio."""
     try:
         return None if text is None else Shown(*json.loads(text))
     except (ValueError, TypeError):
@@ -56,19 +82,19 @@ def shown_of(text: str | None) -> Shown | None:
 
 
 def rolled_of(known: tuple[int, Shown | None], number: int) -> str | None:
-    """How far an attempt was shown, as it is kept."""
+    """The shown ratio of an attempt, as it is stored."""
     return json.dumps(known[1]) if known[1] is not None and known[0] == number else None
 
 
 def known_of(process: Process) -> Known:
-    """A process as it is kept."""
+    """A process, as it is stored."""
     wall = clock.time_ns() / 1e9 - (clock.monotonic() - process.heard_at)
     resource = json.dumps(dict(process.resource), default=repr)
     return Known(process.instance, resource, wall, process.interval if process.beats else None)
 
 
 def process_of(known: Known, heard_at: float) -> Process:
-    """A process as it was kept."""
+    """A stored process."""
     try:
         resource = json.loads(known.resource)
     except ValueError:
@@ -77,12 +103,17 @@ def process_of(known: Known, heard_at: float) -> Process:
 
 
 def raw_of(entry: Entry) -> bytes:
-    """An event that says what a snapshot says which came in none."""
+    """A log record for a snapshot that no event carried."""
     snapshot = entry.snapshot
     span, moment = snapshot.span, max(0, min(round(snapshot.timestamp * 1e9), foreign_traces.LATEST))
     try:
         attributes = wire.to_attributes(snapshot)
-    except (ValueError, TypeError, OverflowError, RecursionError):  # what somebody sent can be read, but not said again
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ):  # decoded, but not encodable
         attributes = wire.to_attributes(replace(bare(entry.head), reason=snapshot.reason))
     return otlp.log_record(
         s.OPERATION_ENDED if snapshot.status.final else s.UPDATED,

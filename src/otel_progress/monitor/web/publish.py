@@ -93,7 +93,7 @@ class Publisher:
 
     def _tell_trouble(self) -> None:
         """That the monitor can't do what it is there for is for all to see."""
-        trouble = self._core.trouble
+        trouble = self._core.faults.text
         if trouble == self._hub.trouble:
             return
         self._hub.trouble = trouble
@@ -105,7 +105,7 @@ class Publisher:
     def _fail(self, error: Exception) -> None:
         """What was to be said may be lost: all readers load anew, so no end is."""
         self.failures += 1
-        self._core.trouble = f"changes can't be told ({type(error).__name__}: {error})"
+        self._core.faults.current = f"changes can't be told ({type(error).__name__}: {error})"
         self._pending.clear()
         self._causes.clear()
         self._hub.turn()
@@ -124,7 +124,7 @@ class Publisher:
         """Say what changed since the last time, as far as it has room."""
         self._tell_trouble()
         self._tell_loaded()
-        changed, gone = self._core.changes(), self._core.gone()
+        changed, gone = self._core.journal.changes(), self._core.journal.removed()
         if changed or gone:
             self._hub.turn()
         if not self._hub.topics:  # nobody reads, nor did a moment ago
@@ -200,13 +200,13 @@ class Publisher:
     def _tell_lists(self, chosen: list[str], lists: list[str]) -> None:
         rows: dict[str, list[str]] = {name: [] for name in lists}
         for key in chosen:
-            entry = self._core.find(key)
+            entry = self._core.ledger.find(key)
             if entry is None:
                 continue
             if ALL in rows:
                 rows[ALL] += (text for _, text in self._views.texts([entry]))
             if len(rows) > (ALL in rows):
-                owner = self._core.owner_of(entry.head) or ""
+                owner = self._core.ledger.owner_of(entry.head) or ""
                 name = of_owner(owner)
                 if name in rows:
                     views = self._views.of(owner)
@@ -220,9 +220,9 @@ class Publisher:
 
     def _tell_one(self, key: str, below: set[str]) -> None:
         """Tell those who see all, and those who see what belongs to its owner."""
-        entry = self._core.find(key)
+        entry = self._core.ledger.find(key)
         self._tell_topic(key, entry, None)
-        owner = None if entry is None else self._core.owner_of(entry.head)
+        owner = None if entry is None else self._core.ledger.owner_of(entry.head)
         if owner is not None and self._is_new(of_operation(key, owner), owner, (key, *below)):
             self._tell_topic(key, entry, owner)
 
@@ -232,8 +232,8 @@ class Publisher:
             return False
         views, told, new = self._views.of(owner), self._shown.setdefault(name, {}), False
         for key in ids:
-            entry = self._core.find(key)
-            if entry is not None and self._core.owner_of(entry.head) == owner:
+            entry = self._core.ledger.find(key)
+            if entry is not None and self._core.ledger.owner_of(entry.head) == owner:
                 revision = views.revision(entry)
                 new = new or told.get(key) != revision
                 told[key] = revision
@@ -277,5 +277,5 @@ class Publisher:
         topic = self._hub.topics.get(name)
         if name not in self._told or topic is None or not topic.readers:
             self._told[name] = self._store.newest_event_id()
-            if owner is not None and (entry := self._core.find(operation_id)) is not None:
+            if owner is not None and (entry := self._core.ledger.find(operation_id)) is not None:
                 self._shown[name] = {operation_id: self._views.of(owner).revision(entry)}

@@ -160,7 +160,7 @@ class Api:
     async def health(self, request: Request) -> Response:
         """Whether we live, and what we have."""
         more = dict(self._more())
-        trouble = self._core.trouble or more.get("redis", {}).get("trouble")
+        trouble = self._core.faults.text or more.get("redis", {}).get("trouble")
         out = {**self._about, "status": "degraded" if trouble else "ok"}
         identity = _identity(request.scope)
         if identity is not None and READ in identity.rights:
@@ -168,7 +168,7 @@ class Api:
                 out["operations"] = await run_in_threadpool(self._counts, identity)
             out |= self._loading(identity.owner)
         if identity is not None and identity.owner is None:
-            out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
+            out["records"] = {"taken": self._core.taken, "refused": self._core.inbox.refused}
             out["readers"] = self._hub.readers
             out["denied"] = self._auth.denied
             if self._views.unshown:
@@ -257,7 +257,7 @@ class Api:
                     kept, next_at = self._store.ended(ended, limit - len(rows), at)
                 except ValueError:
                     raise Wrong(400, _NO_CURSOR) from None
-                found = (self._core.find(one.operation_id) for one in kept)
+                found = (self._core.ledger.find(one.operation_id) for one in kept)
                 rows += [entry for entry in found if entry is not None and not entry.open]
                 following = None if next_at is None else f"e{next_at}"
             else:
@@ -283,9 +283,9 @@ class Api:
                 query.until is not None and head.timestamp >= query.until
             ):
                 continue
-            if query.owner is not None and self._core.owner_of(head) != query.owner:
+            if query.owner is not None and self._core.ledger.owner_of(head) != query.owner:
                 continue
-            if search and search not in self._core.searched(entry):
+            if search and search not in self._core.ledger.search_text(entry):
                 continue
             found.append(entry)
         return sorted(found, key=self._views.rank)
@@ -347,8 +347,8 @@ class Api:
         """
         identity, began = _identity_or_401(scope), clock.monotonic()
         key = unquote(raw)
-        entry = await run_in_threadpool(self._core.find, key)
-        if entry is None or not identity.may_see(self._core.owner_of(entry.head)):
+        entry = await run_in_threadpool(self._core.ledger.find, key)
+        if entry is None or not identity.may_see(self._core.ledger.owner_of(entry.head)):
             if identity.owner is not None:  # how long it takes tells whether it is there
                 await asyncio.sleep(LOOK_UP - (clock.monotonic() - began) % LOOK_UP)
             raise Wrong(404, f"there is no operation {key[:200]!r}; `otel-progress list` shows those that there are")

@@ -89,7 +89,7 @@ class Views:
             return found
 
     def _may_see(self, entry: Entry) -> bool:
-        return self._owner is None or self._core.owner_of(entry.head) == self._owner
+        return self._owner is None or self._core.ledger.owner_of(entry.head) == self._owner
 
     def may_ask_for_children_of(self, operation_id: str) -> bool:
         """Whether one may know which operations are below this one: those of others would show that it is there."""
@@ -182,9 +182,9 @@ class Views:
 
     def _row(self, entry: Entry, seen: Snapshot) -> Json:
         verdict = self._verdict(entry, clock.monotonic())
-        process = self._core.process_of(entry.instance)
+        process = self._core.archive.process(entry.instance)
         whole = roll_up(Part(seen, entry.instance), self._below)
-        shown = self._core.show(entry, whole.ratio if whole.rolled_up else None)
+        shown = self._core.shown.show(entry, whole.ratio if whole.rolled_up else None)
         out = _row(entry, seen, process, verdict, whole, shown)
         if self._owner is not None:
             out["revision"] = self._revisions.of(seen.operation_id, entry.revision, out)
@@ -197,7 +197,7 @@ class Views:
         """Older runs of the same id that live beside this one."""
         now = clock.monotonic()
         return [
-            _rival(rival, self._core.process_of(rival.instance))
+            _rival(rival, self._core.archive.process(rival.instance))
             for rival in (entry.rivals or {}).values()
             if self.is_live(rival, now)
         ]
@@ -213,7 +213,7 @@ class Views:
     def warning(self, entry: Entry) -> str | None:
         """What is wrong with an operation whose id two processes run; None where only one does."""
         also = self._also(entry)
-        return _warning(entry, self._core.process_of(entry.instance), also) if also else None
+        return _warning(entry, self._core.archive.process(entry.instance), also) if also else None
 
     def _below(self, operation_id: str) -> Iterator[Part]:
         for entry in self._all_children(operation_id):
@@ -233,7 +233,7 @@ class Views:
 
     def _of_newest(self, operation_id: str, children: list[Entry]) -> list[Entry]:
         """Without those that ran, and ended, below an earlier attempt."""
-        above = self._core.find(operation_id)
+        above = self._core.ledger.find(operation_id)
         began = None if above is None or above.number < 2 else above.head.started_at
         if began is None:
             return children
@@ -243,7 +243,7 @@ class Views:
         known = {entry.head.operation_id for entry in held}
         for kept in self._store.children(operation_id, CHILDREN):
             if kept.operation_id not in known:
-                found = self._core.find(kept.operation_id)
+                found = self._core.ledger.find(kept.operation_id)
                 if found is not None and found.head.parent_id == operation_id:
                     held.append(found)
         return held
@@ -282,7 +282,7 @@ class Views:
         seen, now = self._now(entry), clock.monotonic()
         lines = self._core.observer.lines(entry, now) if entry.open and seen.branches else []
         verdict = self._verdict(entry, now)
-        process = self._core.process_of(entry.instance)
+        process = self._core.archive.process(entry.instance)
         children = self.children_of(seen.operation_id)
         if len(children) < CHILDREN and seen.operation_id in self._core.ledger.operations:
             found = self._of_newest(seen.operation_id, self._with_stored(seen.operation_id, children))
@@ -351,7 +351,7 @@ class Views:
         parent, seen = snapshot.parent_id, {snapshot.operation_id}
         while parent is not None and parent not in seen and len(found) < ANCESTORS:
             seen.add(parent)
-            above = self._core.find(parent)
+            above = self._core.ledger.find(parent)
             if self._owner is not None and (above is None or not self._may_see(above)):
                 break
             found.append(_clean({"id": parent, "name": above.head.name if above is not None else None}))

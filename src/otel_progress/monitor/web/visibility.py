@@ -23,8 +23,8 @@ class Sight:
 
     def sees(self, operation_id: str) -> bool:
         """Whether an operation is there and may be seen; the same answer where it is not there."""
-        entry = self._core.find(operation_id)
-        return entry is not None and (self._owner is None or self._core.owner_of(entry.head) == self._owner)
+        entry = self._core.ledger.find(operation_id)
+        return entry is not None and (self._owner is None or self._core.ledger.owner_of(entry.head) == self._owner)
 
     def sees_all(self, operation_id: str) -> bool:
         """Whether an operation may be seen with everything below it."""

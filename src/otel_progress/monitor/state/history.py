@@ -1,0 +1,148 @@
+"""The events that go into the history of an operation: those that are reported, and those that the monitor infers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.monitor.intake.records import Record
+from otel_progress.monitor.state.ledger import Entry, Head, Ledger
+from otel_progress.monitor.state.listener import ALERTING
+from otel_progress.monitor.state.saved import Event
+from otel_progress.monitor.state.timeline import INFERRED
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.state.store import Store
+
+THIN: Final = 1.0
+"""Seconds between two plain updates of an operation in its history."""
+REMEMBERED: Final = 200_000
+"""The most operations whose last stored update is remembered; beyond it all are forgotten."""
+TEXT: Final = 4_096
+"""The most characters of an event in words."""
+_ALWAYS: Final = s.EVENTS - {s.UPDATED, s.HEARTBEAT, s.PROCESS_HEARTBEAT}
+
+
+class History:
+    """Decides which events are stored, and numbers them. It belongs to the thread of the core.
+
+    Attributes:
+        inferred: events that nobody reported, waiting to be stored.
+    """
+
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        """What happens before now may be in the store already."""
+        self.inferred: list[Event] = []
+        self._store = store
+        self._ledger = ledger
+        self._began = clock.time_ns()
+        self._kept_at: dict[str, int] = {}
+
+    def keeps(self, head: Head, record: Record) -> bool:
+        """Whether an event is stored; of plain updates one every `THIN` seconds is."""
+        if record.event in _ALWAYS:
+            return True
+        if not self.may_be_due(head.operation_id, record.time):
+            return False
+        if len(self._kept_at) > REMEMBERED:
+            self._kept_at.clear()
+        self._kept_at[head.operation_id] = record.time
+        return True
+
+    def may_be_due(self, operation_id: str, time: int) -> bool:
+        """Whether a plain update at this time in ns is due; a repeated one is as due as it was."""
+        kept = self._kept_at.get(operation_id)
+        return kept is None or not 0 < time - kept < THIN * 1e9
+
+    def forget(self, operation_id: str) -> None:
+        """The operation ended: no plain updates follow."""
+        self._kept_at.pop(operation_id, None)
+
+    def has(self, head: Head, record: Record) -> bool:
+        """Whether an alerting event is in the store already, as an earlier run of the monitor passed it on."""
+        if record.event not in ALERTING or record.time >= self._began:
+            return False
+        return self._store.has_event(head.operation_id, head.started_at or 0.0, head.sequence, record.event)
+
+    def event(self, head: Head, record: Record) -> Event:
+        """A reported event, as it is stored."""
+        own, brief = record.own, record.brief
+        stage, ratio = brief.get(s.STAGE_PATH), brief.get(s.RATIO)
+        status = head.status.value if record.event == s.OPERATION_ENDED else own.get(s.NOTE_STATUS)
+        return Event(
+            head.operation_id,
+            head.started_at or 0.0,
+            self._attempt(head),
+            head.sequence,
+            head.timestamp,
+            record.event,
+            stage if isinstance(stage, str) else None,
+            record.text[:TEXT],
+            status if isinstance(status, str) else None,
+            head.agent,
+            ratio if isinstance(ratio, float) else None,
+            json.dumps(own, default=repr) if own else None,
+        )
+
+    def _attempt(self, head: Head) -> int:
+        """The number of the attempt that an event belongs to: each start time is one attempt."""
+        entry = self._ledger.operations.get(head.operation_id)
+        if entry is None:
+            return head.attempt
+        mine = entry.head
+        if mine.started_at == head.started_at or (head.started_at is None and mine.attempt == head.attempt):
+            return entry.number
+        for rival in (entry.rivals or {}).values():
+            if rival.head.started_at == head.started_at:
+                return rival.number
+        known = None if head.started_at is None else self._store.attempt_at(head.operation_id, head.started_at)
+        return head.attempt if known is None else known
+
+    def infer(
+        self,
+        entry: Entry,
+        event: str,
+        text: str,
+        own: dict[str, Any] | None = None,
+        branches: list[str] | None = None,
+        *,
+        stage: str | None = None,
+        timestamp: float | None = None,
+    ) -> None:
+        """Add an event that nobody reported.
+
+        Args:
+            entry: its operation.
+            event: its name.
+            text: the event in words, behind the name of the operation.
+            own: its attributes.
+            branches: the branches that it is about.
+            stage: the path of its stage; by default the first branch, if that is a stage.
+            timestamp: when it happened; by default now.
+        """
+        own = dict(own or {}) | ({s.STUCK_BRANCHES: branches} if branches else {})
+        if stage is None and branches and branches[0] in {one.path for one in entry.snapshot.stages}:
+            stage = branches[0]
+        head = entry.head
+        number = head.sequence * INFERRED + self._ledger.revision % INFERRED
+        found = Event(
+            head.operation_id,
+            head.started_at or 0.0,
+            entry.number,
+            -number or -1,  # below 0, so that it never replaces a reported one
+            timestamp or clock.time_ns() / 1e9,
+            event,
+            stage,
+            f"{head.name} {text}"[:TEXT],
+            head.status.value if event == s.OPERATION_ENDED else None,
+            head.agent,
+            attributes=json.dumps(own, default=repr) if own else None,
+        )
+        self.inferred.append(found)
+
+    def infer_end(self, entry: Entry) -> None:
+        """Add the end of an operation that nobody reported."""
+        reason = entry.snapshot.reason or "nothing more was received from it"
+        self.infer(entry, s.OPERATION_ENDED, f"counts as {entry.head.status.value}: {reason}")

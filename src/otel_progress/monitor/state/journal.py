@@ -1,0 +1,141 @@
+"""What changed in memory and is not yet in the store, or not yet published."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from otel_progress import clock
+from otel_progress.monitor.intake.requests import Refused
+from otel_progress.monitor.state.restore import kept_of, known_of
+from otel_progress.monitor.state.saved import Batch
+from otel_progress.monitor.state.store import StoreError
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.state.faults import Faults
+    from otel_progress.monitor.state.history import History
+    from otel_progress.monitor.state.ledger import Entry, Ledger
+    from otel_progress.monitor.state.store import Store
+
+REMOVED: Final = 10_000
+"""The most removed operations that wait to be published."""
+
+
+class Journal:
+    """Writes changes to the store, and lets readers see them once they are stored.
+
+    It belongs to the thread of the core, except for `changes`, `removed` and `sent`, which any thread may call.
+
+    Attributes:
+        operations: the operations that changed since they were last stored.
+        processes: the processes, by instance, that changed since then.
+        dead: the operations whose process was reported dead; this is stored with them.
+    """
+
+    def __init__(self, store: Store, ledger: Ledger, history: History, faults: Faults) -> None:
+        """Nothing has changed yet."""
+        self.operations: dict[str, Entry] = {}
+        self.processes: set[str] = set()
+        self.dead: set[str] = set()
+        self._store = store
+        self._ledger = ledger
+        self._history = history
+        self._faults = faults
+        self._lock = threading.Lock()
+        self._sent: list[int] = []
+        self._fresh: dict[str, None] = {}
+        self._changes: dict[str, None] = {}
+        self._removed: deque[str] = deque(maxlen=REMOVED)
+
+    # -- changes, on their way to readers
+
+    def touch(self, operation_id: str) -> None:
+        """What is shown of an operation changed; `publish` lets readers see it."""
+        self._fresh[operation_id] = None
+
+    def publish(self) -> None:
+        """Let readers see what changed; to be called when it is stored, together with its history."""
+        with self._lock:
+            self._changes.update(self._fresh)
+        self._fresh.clear()
+
+    def changes(self) -> dict[str, None]:
+        """The operations that changed since the last call, in order; any thread may call it."""
+        with self._lock:
+            out, self._changes = self._changes, {}
+        return out
+
+    def removed(self) -> list[str]:
+        """The operations that were removed since the last call; any thread may call it."""
+        return [self._removed.popleft() for _ in range(len(self._removed))]
+
+    # -- forwarded requests
+
+    def sent(self, ids: list[int]) -> None:
+        """These requests were forwarded; any thread may call it."""
+        with self._lock:
+            self._sent.extend(ids)
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether forwarded requests wait to be deleted from the store."""
+        return bool(self._sent)
+
+    # -- the store
+
+    def save(self, batch: Batch) -> Refused | None:
+        """Write a batch and all changes; returns the answer to those who wait if that fails."""
+        with self._lock:
+            sent, self._sent = self._sent, []
+        batch.sent.extend(sent)
+        batch.events.extend(self._history.inferred)
+        batch.operations.extend(kept_of(entry, self._ledger, self.dead) for entry in self.operations.values())
+        batch.processes.extend(
+            known_of(process) for key in self.processes if (process := self._ledger.processes.get(key))
+        )
+        if not (batch.operations or batch.events or batch.processes or batch.outgoing or batch.sent):
+            return None
+        try:
+            self._store.write(batch)
+        except StoreError as error:
+            self._faults.current = str(error)
+            with self._lock:
+                self._sent = [*sent, *self._sent]
+            return Refused(503, f"the monitor cannot store the request: {error}", 5)
+        self._faults.current = None
+        self.operations.clear()
+        self.processes.clear()
+        self._history.inferred.clear()
+        return None
+
+    def save_changes(self) -> None:
+        """Write all changes, if there are any."""
+        if self.operations or self.processes or self._history.inferred:
+            self.save(Batch())
+
+    def check_place(self) -> str | None:
+        """What is wrong with the place of the file, also while nothing is written; None once it is in order again."""
+        faults = self._faults
+        before, faults.displaced = faults.displaced, None
+        try:
+            self._store.check()
+        except StoreError as error:
+            faults.displaced = faults.current = str(error)
+        else:
+            if before is not None and faults.current == before:
+                faults.current = None
+        return faults.displaced
+
+    def prune(self) -> bool:
+        """Remove operations that are too old from the store and from memory; whether there are more of them."""
+        gone: list[str] = []
+        has_more = False
+        try:
+            has_more = bool(self._store.prune(clock.time_ns() / 1e9, gone=gone.extend))
+        except StoreError as error:
+            self._faults.current = str(error)
+        for key in gone:
+            self._ledger.drop(key)
+        self._removed.extend(gone)
+        return has_more

@@ -1,0 +1,164 @@
+"""Stalls that a process reports although the monitor knows better, and branches that recover without an event.
+
+A process calls a branch stuck that only waits for a child in another process. The monitor sees that child move, so it
+holds the stall back, and reports it only if it becomes true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.model.health import STUCK
+from otel_progress.model.status import Health
+from otel_progress.monitor.state.ledger import instance_of
+from otel_progress.monitor.state.listener import StoredEvent
+from otel_progress.monitor.state.timeline import branches_of, stuck_branches
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.intake.records import Record
+    from otel_progress.monitor.state.history import History
+    from otel_progress.monitor.state.ledger import Entry, Head, Ledger
+    from otel_progress.monitor.state.listener import Listeners
+    from otel_progress.monitor.state.store import Store
+    from otel_progress.monitor.state.verdicts import Observer
+
+HELD: Final = 16
+"""The most stalls of one operation that are held back, and the most of its branches that are known to be stuck."""
+RECALLED: Final = 64
+"""The most stalls and recoveries of a stuck operation that are read from the store after a start."""
+OVERRULABLE: Final = frozenset({s.STALLED, s.RECOVERED})
+"""Events that the monitor may overrule."""
+
+
+class Stalls:
+    """Holds stalls back. It belongs to the thread of the core.
+
+    Attributes:
+        held: the stalls held back, by operation and sequence number.
+        released: stalls that became true and are to be passed on.
+    """
+
+    def __init__(
+        self, ledger: Ledger, observer: Observer, store: Store, history: History, listeners: Listeners
+    ) -> None:
+        """Nothing is held back."""
+        self.held: dict[str, dict[int, StoredEvent]] = {}
+        self.released: list[StoredEvent] = []
+        self._reported: dict[str, dict[str, None]] = {}
+        """The branches that are stuck according to the history, by operation."""
+        self._ledger = ledger
+        self._observer = observer
+        self._store = store
+        self._history = history
+        self._listeners = listeners
+
+    def forget(self, operation_id: str) -> None:
+        """The operation is held in memory no more."""
+        self.drop(operation_id)
+        self._reported.pop(operation_id, None)
+
+    def drop(self, operation_id: str) -> None:
+        """The operation ended: what was held back never became true."""
+        self.held.pop(operation_id, None)
+
+    def overrules(self, head: Head, record: Record, resource: Mapping[str, Any], now: float) -> bool:
+        """Whether an event reports a stall that is none, or the end of a stall that was held back."""
+        entry = self._ledger.operations.get(head.operation_id)
+        if entry is None or entry.instance != instance_of(resource) or entry.head.started_at != head.started_at:
+            return False
+        held = self.held.get(head.operation_id)
+        if record.event == s.RECOVERED:
+            return self.held.pop(head.operation_id, None) is not None
+        if not entry.open:
+            return False
+        if self._observer.is_stuck(entry, now) is not False:
+            labels, explained = self._explained(entry, record, now)
+            if labels & explained and not labels <= explained:
+                self.held.setdefault(head.operation_id, {})  # reported soon, of the stuck branches alone
+            return bool(labels & explained)
+        if held is None:
+            held = self.held[head.operation_id] = {}
+        if len(held) < HELD:
+            held[head.sequence] = StoredEvent(record, head, resource)
+        return True
+
+    def _explained(self, entry: Entry, record: Record, now: float) -> tuple[set[Any], set[str]]:
+        """The branches that a stall is about, and those that only wait for moving children in other processes."""
+        labels = record.own.get(s.STUCK_BRANCHES)
+        return set(labels) if isinstance(labels, list) else set(), self._observer.explained(entry, now)
+
+    def release(self, entry: Entry) -> None:
+        """Nothing overrules the stalls any more: report them, except for branches whose own child moves."""
+        key, now = entry.head.operation_id, clock.monotonic()
+        held = self.held.pop(key)
+        held = {number: one for number, one in held.items() if set.isdisjoint(*self._explained(entry, one.record, now))}
+        for one in held.values():
+            if one.head is not None:
+                self._history.inferred.append(self._history.event(one.head, one.record))
+                self.note(key, one.record)
+            if self._listeners.want(s.STALLED):
+                self.released.append(one)
+        if not held:  # no event reported it, or its end was reported
+            self._infer(entry, now)
+
+    def _infer(self, entry: Entry, now: float) -> None:
+        """Report a stall that no event reports."""
+        verdict = self._observer.verdict(entry, now)
+        reason, labels = verdict.reason or "no progress", [] if verdict.branch is None else [verdict.branch]
+        own = {s.HEALTH_REASON: reason}
+        for line in self._observer.lines(entry, now):
+            if line.branch.label == verdict.branch and line.branch.stuck_at is not None:
+                own[s.STUCK_AT] = line.branch.stuck_at
+        self._history.infer(entry, s.STALLED, f"stuck: {reason}", own, labels)
+        self._reported.setdefault(entry.head.operation_id, {}).update(dict.fromkeys(labels))
+        self._listeners.concluded(entry, "stalled")
+
+    def take_back(self, entry: Entry, now: float) -> None:
+        """A reported stall is overruled, as a child in another process became known: report its end."""
+        self.held[entry.head.operation_id] = {}
+        reason = self._observer.verdict(entry, now).reason or "it moves"
+        self._history.infer(entry, s.RECOVERED, f"not stuck: {reason}")
+        self._reported.pop(entry.head.operation_id, None)
+        self._listeners.concluded(entry, "recovered")
+
+    def note(self, operation_id: str, record: Record) -> None:
+        """The history reports these branches as stuck."""
+        stage = record.brief.get(s.STAGE_PATH)
+        labels = branches_of(record.own, stage if isinstance(stage, str) else None)
+        known = self._reported.setdefault(operation_id, {})
+        known.update(dict.fromkeys(labels[: HELD - len(known)]))
+
+    def end_recovered(self, entry: Entry) -> None:
+        """Report branches that move again, or are over, while their operation is still stuck: no event does."""
+        key = entry.head.operation_id
+        known = self._reported.get(key)
+        if not known:
+            return
+        if not entry.open or entry.head.health not in STUCK:
+            if not entry.open or entry.head.health is not Health.UNKNOWN:
+                del self._reported[key]
+            return
+        seen = entry.snapshot
+        stuck = {branch.label for branch in seen.branches if branch.health in STUCK} or {seen.stage or ""}
+        gone = [label for label in known if label not in stuck]
+        if not gone or not stuck & known.keys():
+            return  # a branch may have another label while it is the only one
+        for label in gone:
+            del known[label]
+        paths = {stage.path for stage in seen.stages}
+        stage = gone[0] if gone[0] in paths else None
+        words = f"still stuck, but not {', '.join(gone)} any more"
+        self._history.infer(entry, s.RECOVERED, words, {}, gone, stage=stage, timestamp=entry.head.timestamp)
+
+    def recall(self, entry: Entry) -> None:
+        """After a start: a stall that is in no history was held back."""
+        head = entry.head
+        rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=RECALLED)
+        reported = stuck_branches(event for _, event in rows if event.started_at == (head.started_at or 0.0))
+        if not reported:
+            self.held[head.operation_id] = {}
+        else:
+            self._reported[head.operation_id] = dict.fromkeys(reported)
