@@ -650,7 +650,7 @@ def test_owner_sees_only_their_own(guarded: Served) -> None:
 
 def guarded_none(key: str) -> dict[str, str]:
     """The response for a missing operation is the same as for a hidden one."""
-    return {"error": f"there is no operation {key!r}; `otel-progress list` shows those that there are"}
+    return {"error": f"no operation {key!r} is known; `otel-progress list` shows all operations"}
 
 
 def test_session_is_made_from_a_token_and_ends(guarded: Served) -> None:

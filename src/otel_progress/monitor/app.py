@@ -42,7 +42,7 @@ from otel_progress.monitor.state.watcher import Watcher
 from otel_progress.monitor.web.cancel import Control
 from otel_progress.monitor.web.control_notices import ControlNotices
 from otel_progress.monitor.web.publish import Publisher
-from otel_progress.monitor.web.routes import Api, about
+from otel_progress.monitor.web.routes import Api
 from otel_progress.monitor.web.stream import Hub
 from otel_progress.monitor.web.views import Views
 
@@ -181,6 +181,7 @@ class Monitor:
 
     def application(self) -> Guard:
         """The ASGI application: OTLP, the API, the page."""
+        relay = () if self.relay is None else (self.relay.health,)
         api = Api(
             self.core,
             self._store,
@@ -189,21 +190,16 @@ class Monitor:
             self.publisher,
             self.control,
             self.auth,
-            about(__version__),
-            self._details,
+            __version__,
+            (self._intake_health, self.integrity.health, self.outlets.health, *relay),
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})
         wrong: dict[Any, Any] = {HTTPException: _told}
         return Guard(Starlette(routes=[*intake, *api.routes()], exception_handlers=wrong), self.auth)
 
-    def _details(self) -> dict[str, Any]:
-        """How the ways in and out are."""
+    def _intake_health(self) -> dict[str, Any]:
         slow = bodies().given_up + (0 if self._grpc is None else self._grpc.given_up)
-        return {
-            "intake": {**self.core.inbox.statistics(), "too_slow": slow},
-            "integrity": self.integrity.told(),
-            **self.outlets.health(),
-        }
+        return {"intake": {**self.core.inbox.statistics(), "too_slow": slow}}
 
     async def take(self, envelope: Envelope) -> Taken:
         """Accept a request; returns once it is stored."""

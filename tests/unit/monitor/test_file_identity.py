@@ -244,14 +244,14 @@ def test_overwritten_pages_are_found_and_told(tmp_path: Path) -> None:
     many(store)
     told: list[str | None] = []
     looker = Integrity(store, told.append)
-    assert looker.told() == {"status": "not looked at yet"}
+    assert looker.health() == {"integrity": {"status": "not looked at yet"}}
     assert looker.look()
-    assert (looker.told()["status"], told) == ("ok", [None])
+    assert (looker.health()["integrity"]["status"], told) == ("ok", [None])
     with store.path.open("r+b") as file:
         file.seek(5 * 4096)
         file.write(os.urandom(20 * 4096))
     assert looker.look()
-    assert looker.told()["status"] == "damaged"
+    assert looker.health()["integrity"]["status"] == "damaged"
     assert told[-1] is not None
     assert "is damaged" in told[-1]
     assert "stop the monitor" in told[-1]

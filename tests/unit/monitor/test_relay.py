@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.stress.served import event, serving, wait_until
 
 from otel_progress import clock
 from otel_progress.monitor.outlets import relay
@@ -121,6 +122,7 @@ def relaying(store: Store, port: int, deleted: Deleted, most_bytes: int = relay.
         deleted,
         most_bytes=most_bytes,
     )
+    made.stuck_after = 0.0
     try:
         yield made
     finally:
@@ -170,7 +172,7 @@ def test_receiver_that_is_away_loses_nothing(store: Store, deleted: Deleted, mon
         waited = threading.Event()
         while not made.troubles():
             assert not waited.wait(0.01)
-        assert f"logs wait to be passed on to http://127.0.0.1:{gone.port}/v1/logs" in made.troubles()[0]
+        assert f"logs have not reached http://127.0.0.1:{gone.port}/v1/logs for 0 s" in made.troubles()[0]
         put(store, *bodies(5, 10))
         made.queued("logs")
         back = Receiver(gone.port)
@@ -208,6 +210,26 @@ def test_what_is_refused_for_its_data_is_given_up(
             f"1 requests of logs could not be passed on to http://127.0.0.1:{receiver.port}/v1/logs (HTTP {status})"
         ]
     assert receiver.taken == [b"00000", b"00002", b"00003"]
+
+
+def test_health_names_a_receiver_that_refuses_for_long(tmp_path: Path, receiver: Receiver) -> None:
+    """Forwarding is in trouble once nothing was accepted for the whole limit, and well again with the next success."""
+    receiver.plan = [(500, {})] * 1000
+    endpoint = Endpoint("http/protobuf", f"http://127.0.0.1:{receiver.port}/v1/logs")
+    with serving(tmp_path, forward={"logs": endpoint}) as served:
+        assert served.get("/health")["forward"] == {"lost": 0, "rejected": 0}
+        served.send(event("a"))
+        receiver.wait(lambda: len(receiver.came) > 1)
+        health = served.get("/health")
+        assert (health["status"], "trouble" in health["forward"]) == ("ok", False)
+        served.monitor.relay.stuck_after = 0.1
+        wait_until(lambda: served.get("/health")["status"] == "degraded")
+        health = served.get("/health")
+        assert "logs have not reached" in health["trouble"] == health["forward"]["trouble"]
+        assert "HTTP 500" in health["trouble"]
+        receiver.plan.clear()
+        wait_until(lambda: served.get("/health")["status"] == "ok")
+        assert served.get("/health")["forward"] == {"lost": 0, "rejected": 0}
 
 
 @pytest.mark.parametrize("status", [401, 404, 500])

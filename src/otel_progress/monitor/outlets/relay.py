@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from otel_progress import clock
 from otel_progress.monitor.state.listener import Listener
@@ -22,6 +22,8 @@ BYTES: Final = 256 * 1024 * 1024
 """The most that waits of one signal."""
 CHUNK: Final = 1024 * 1024
 """So much is read from the disk at once."""
+STUCK_AFTER: Final = 30.0
+"""Seconds without an accepted request after which forwarding counts as stuck."""
 WEIGH_SECONDS: Final = 1.0
 """How often it is looked how much waits."""
 
@@ -45,7 +47,7 @@ class DiskLane(Way):
         self._more = True
         self._reading = False
         self._weigh_at = 0.0
-        self._away = False
+        self._failing_since: float | None = None
         self._thread.start()
 
     def wake(self) -> None:
@@ -64,11 +66,12 @@ class DiskLane(Way):
         """Wait until the thread reads no more."""
         self._thread.join(timeout)
 
-    def trouble(self) -> str | None:
-        """Why nothing gets through just now, in words."""
-        if not self._away:
+    def trouble(self, after: float) -> str | None:
+        """Why nothing gets through, in words, once that has lasted for `after` seconds; None if it is well."""
+        since = self._failing_since
+        if since is None or (lasted := clock.monotonic() - since) < after:
             return None
-        return f"{self.signal} wait to be passed on to {self.url} ({self.reason[:200] or 'no answer'})"
+        return f"{self.signal} have not reached {self.url} for {lasted:.0f} s ({self.reason[:200] or 'no answer'})"
 
     # -- what `Way` asks for
 
@@ -82,7 +85,7 @@ class DiskLane(Way):
         return self._loaded[0][1] if self._loaded else None
 
     def _pop(self, delivered: bool) -> None:
-        self._away = False
+        self._failing_since = None
         self.lost += not delivered
         self._delete([self._loaded.popleft()[0]])
         if not self._loaded:
@@ -93,7 +96,8 @@ class DiskLane(Way):
         return answer.about_data
 
     def _settle(self, answer: Answer) -> None:
-        self._away = not answer.delivered
+        if not answer.delivered and self._failing_since is None:
+            self._failing_since = clock.monotonic()
         super()._settle(answer)
 
     def _fill(self) -> None:
@@ -147,7 +151,12 @@ class DiskLane(Way):
 
 
 class Relay(Listener):
-    """One way a signal; requests of a signal without an endpoint should not be put into the store."""
+    """One queue for each signal; requests of a signal without an endpoint should not be put into the store.
+
+    Attributes:
+        lanes: the queues, by signal.
+        stuck_after: seconds without an accepted request after which forwarding counts as stuck.
+    """
 
     def __init__(
         self, endpoints: Mapping[str, Endpoint], store: Store, delete: Delete, *, most_bytes: int = BYTES
@@ -163,6 +172,7 @@ class Relay(Listener):
         Raises:
             MissingDependency: where the client for a protocol is not installed.
         """
+        self.stuck_after = STUCK_AFTER
         transports = {signal: connect(signal, endpoint) for signal, endpoint in endpoints.items()}
         self.lanes = {
             signal: DiskLane(signal, endpoints[signal].url, transport, store, delete, most_bytes)
@@ -200,5 +210,13 @@ class Relay(Listener):
         return [line for lane in self.lanes.values() for line in lane.told()]
 
     def troubles(self) -> list[str]:
-        """What does not get through just now, in words; it waits."""
-        return [line for lane in self.lanes.values() if (line := lane.trouble()) is not None]
+        """What has not got through for `stuck_after` seconds, in words; a line for each signal."""
+        return [line for lane in self.lanes.values() if (line := lane.trouble(self.stuck_after)) is not None]
+
+    def health(self) -> dict[str, Any]:
+        """What `/health` says about forwarding."""
+        lost = sum(lane.lost for lane in self.lanes.values())
+        rejected = sum(lane.refused for lane in self.lanes.values())
+        found: dict[str, Any] = {"lost": lost, "rejected": rejected}
+        troubles = self.troubles()
+        return {"forward": found | ({"trouble": "; ".join(troubles)} if troubles else {})}

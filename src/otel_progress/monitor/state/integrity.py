@@ -72,8 +72,11 @@ class Integrity:
         self._on_damage(self.damage)
         return True
 
-    def told(self) -> dict[str, Any]:
-        """What `/health` says of it."""
+    def health(self) -> dict[str, Any]:
+        """What `/health` says about it."""
+        return {"integrity": self._report()}
+
+    def _report(self) -> dict[str, Any]:
         if self.looked_at is None:
             return {"status": "not looked at yet"}
         found: dict[str, Any] = {"status": "damaged" if self.damage else "ok"}

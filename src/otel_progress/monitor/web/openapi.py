@@ -387,7 +387,15 @@ def _schemas() -> Json:
                 skipped_why=_text("Why the last skipped entry could not be read."),
                 trouble=_text("Why Redis can't be used."),
             ),
-            trouble=_text("Why nothing can be stored, what is wrong with the file, or why Redis can't be used."),
+            forward=_object(
+                ("lost", "rejected"),
+                lost=_whole("Requests given up: refused for what they hold, or dropped because too many waited."),
+                rejected=_whole("Items that a receiver rejected from requests which it accepted."),
+                trouble=_text("Which signals the receiver has not accepted for 30 s, and why; they wait in the store."),
+            ),
+            trouble=_text(
+                "Why nothing can be stored, what is wrong with the file, or why forwarding or Redis does not work."
+            ),
             loading=_ref("Loading"),
             integrity=_object(
                 ("status",),

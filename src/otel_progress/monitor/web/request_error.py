@@ -1,0 +1,13 @@
+"""The error that a route raises for a request that it cannot serve."""
+
+from __future__ import annotations
+
+
+class RequestError(Exception):
+    """A request that cannot be served, with the HTTP status and what to do."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        """With a status and a reason in words; the reason is sent as JSON."""
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
