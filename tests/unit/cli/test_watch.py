@@ -19,7 +19,7 @@ from otel_progress.cli.query.view_model import LINES, Board, event_line
 from otel_progress.cli.query.watch import Watch
 from otel_progress.model.snapshot import Branch as ModelBranch
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.web import views
+from otel_progress.monitor.web.detail_json import branch_json
 from otel_progress.render import words as words_of_handlers
 from otel_progress.render.plain import progressed
 from otel_progress.render.tree import Branch, Look, Sheet, rows_of
@@ -248,7 +248,7 @@ def test_line_of_work_has_the_name_that_the_monitor_gives() -> None:
         ModelBranch(child="sub-1", child_name="sub"),
     )
     rests_on = (None, "far-1", None)
-    found = snapshot_of({**ROW, "branches": [views._branch(*both) for both in zip(given, rests_on)]}).branches
+    found = snapshot_of({**ROW, "branches": [branch_json(*both) for both in zip(given, rests_on)]}).branches
     assert [one.label for one in found] == ["k", "k in worker-1", "child sub"]
     assert [one.child for one in found] == [None, "far-1", "sub-1"]
     assert found[0] == Named(**{**vars(given[0]), "name": "k"})

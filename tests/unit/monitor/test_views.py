@@ -18,7 +18,8 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.state.saved import Event
 from otel_progress.monitor.state.timeline import timeline
-from otel_progress.monitor.web.views import dump, event_view
+from otel_progress.monitor.web.detail_json import event_json
+from otel_progress.monitor.web.dump import dump
 from otel_progress.testing import FakeClock
 
 AT = 1_700_000_000.0
@@ -327,8 +328,8 @@ def test_time_line_is_that_of_the_newest_run(monitor: Parts) -> None:
 
 def test_event_whose_attributes_can_not_be_read() -> None:
     """It is shown without them."""
-    assert "attributes" not in event_view(1, Event("a", AT, 1, 1, AT, s.NOTE, attributes="{"))
-    assert "attributes" not in event_view(1, Event("a", AT, 1, 1, AT, s.NOTE, attributes="[1]"))
+    assert "attributes" not in event_json(1, Event("a", AT, 1, 1, AT, s.NOTE, attributes="{"))
+    assert "attributes" not in event_json(1, Event("a", AT, 1, 1, AT, s.NOTE, attributes="[1]"))
 
 
 # -- the moment of the answer

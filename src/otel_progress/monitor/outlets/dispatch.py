@@ -8,7 +8,7 @@ from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
 from otel_progress.monitor.intake.requests import Envelope, Refused, Sender, Taken
 from otel_progress.monitor.state.listener import ALERTING, Listener, StoredEvent
-from otel_progress.monitor.web.views import dump
+from otel_progress.monitor.web.dump import dump
 from otel_progress.outbound import otlp
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
+from otel_progress.monitor.web.detail_json import ended_text
+from otel_progress.monitor.web.dump import dump
 from otel_progress.monitor.web.stream import BEAT_SECONDS, ONE, ONE_OF, OWNED, TROUBLE, is_of_one, is_private
-from otel_progress.monitor.web.views import dump, ended_text
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.core import Core

@@ -25,14 +25,15 @@ from otel_progress.monitor.state.store import StoreError
 from otel_progress.monitor.web import openapi
 from otel_progress.monitor.web.cancel import BODY_BYTES as CONTROL_BYTES
 from otel_progress.monitor.web.cancel import OBEYED, RECEIVED, TIMED_OUT, Outcome, TooMany, answers_of
-from otel_progress.monitor.web.health import MonitorHealth, Part
+from otel_progress.monitor.web.detail_json import ended_text
+from otel_progress.monitor.web.dump import dump
 from otel_progress.monitor.web.listing import Listing
+from otel_progress.monitor.web.monitor_health import MonitorHealth, Part
 from otel_progress.monitor.web.openapi import EVENTS, EVENTS_MOST, LIMIT, LIMIT_MOST, NUMBER_MOST, WAIT, WAIT_MOST
 from otel_progress.monitor.web.parameters import check_names, number, query_of, seconds, words
 from otel_progress.monitor.web.publish import ALL, of_operation, of_owner
 from otel_progress.monitor.web.request_error import RequestError
 from otel_progress.monitor.web.stream import ENDED, READERS, serve_events, serve_socket
-from otel_progress.monitor.web.views import dump, ended_text
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

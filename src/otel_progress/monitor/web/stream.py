@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from otel_progress import clock
 from otel_progress.monitor.intake.bodies import GONE
-from otel_progress.monitor.web.views import dump
+from otel_progress.monitor.web.dump import dump
 
 FRAMES: Final = 1_200
 FRAME_BYTES: Final = 8 * 1024 * 1024

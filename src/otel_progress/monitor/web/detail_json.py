@@ -1,0 +1,112 @@
+"""The parts of a detail as JSON objects: stages, branches, the process, and the events of a history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_progress import semconv as s
+from otel_progress.model.status import word
+from otel_progress.monitor.state.timeline import attributes_of
+from otel_progress.monitor.web.dump import dump
+from otel_progress.monitor.web.row_json import progress_json, short_text, wait_json, without_none
+
+if TYPE_CHECKING:
+    from otel_progress.model.snapshot import Branch, Snapshot, StageSnapshot
+    from otel_progress.monitor.state.ledger import Entry, Process
+    from otel_progress.monitor.state.saved import Event
+
+Json = dict[str, Any]
+
+
+def ended_text(entry: Entry) -> str:
+    """The data of the last event of a stream about one operation."""
+    head = entry.head
+    return dump({"id": head.operation_id, "status": head.status.value, "attempt": entry.number})
+
+
+def event_json(number: int, event: Event) -> Json:
+    """An event of a history; `number` is its id."""
+    return without_none(
+        {
+            "id": number,
+            "timestamp": event.timestamp,
+            "event": event.event,
+            "text": event.text,
+            "operation_id": event.operation_id,
+            "attempt": event.attempt,
+            "sequence": event.sequence,
+            "stage": event.stage,
+            "agent": event.agent,
+            "status": event.status,
+            "ratio": event.ratio,
+            "attributes": attributes_of(event) or None,
+        }
+    )
+
+
+def stage_json(stage: StageSnapshot) -> Json:
+    """A stage."""
+    return without_none(
+        {
+            "name": stage.name,
+            "path": stage.path,
+            "status": stage.status.value,
+            "planned": stage.planned or None,
+            "weight": stage.weight,
+            "expected": stage.expected,
+            "started_at": stage.started_at,
+            "elapsed": stage.elapsed,
+            "idle": stage.idle,
+            "progress": progress_json(stage.progress, None),
+            "message": stage.message,
+            "reason": stage.reason,
+            "description": stage.description,
+            "wait": wait_json(stage.wait),
+            "critical": None if stage.critical else False,
+            "depends_on": list(stage.depends_on) or None,
+            "attributes": dict(stage.attributes) or None,
+            "outcomes": dict(stage.outcomes) or None,
+            "counters": dict(stage.counters) or None,
+        }
+    )
+
+
+def branch_json(branch: Branch, rests_on: str | None) -> Json:
+    """A branch, and the operation in another process on which it rests."""
+    return without_none(
+        {
+            "label": short_text(branch.label),
+            "path": short_text(branch.path),
+            "lane": short_text(branch.lane),
+            "child": rests_on or branch.child,
+            "health": word(branch.health),
+            "reason": short_text(branch.reason),
+            "idle": branch.idle,
+            "stall_after": branch.stall_after,
+            "wait": wait_json(branch.wait),
+            "stuck_at": short_text(branch.stuck_at),
+        }
+    )
+
+
+def loop_json(seen: Snapshot) -> Json | None:
+    """The loop that an operation is in."""
+    loop = seen.loop
+    return None if loop is None else {"kind": loop.kind, "keys": list(loop.keys), "repeats": loop.repeats}
+
+
+def process_json(process: Process | None, now: float) -> Json | None:
+    """The process of an operation."""
+    if process is None:
+        return None
+    return without_none(
+        {
+            "instance": process.instance,
+            "pid": process.pid,
+            "host": process.host,
+            "service": short_text(process.resource.get(s.SERVICE_NAME)),
+            "heard_ago": round(max(0.0, now - process.heard_at), 3),
+            "heartbeat": process.interval if process.beats else None,
+            "resource": dict(process.resource),
+        }
+    )

@@ -1,0 +1,260 @@
+"""The row of an operation as a JSON object, and the parts that a row and a detail share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import semconv as s
+from otel_progress.model.health import STUCK, Verdict
+from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.status import Health, Status, word
+from otel_progress.monitor.state.child_processes import Judgement
+from otel_progress.monitor.state.conditions import TROUBLE, Label, state_of
+from otel_progress.monitor.state.foreign_traces import MARK
+from otel_progress.monitor.state.rollup import ALMOST, Whole
+
+if TYPE_CHECKING:
+    from otel_progress.model.estimate import Estimate
+    from otel_progress.monitor.state.ledger import Entry, Process, Rival
+
+SHORT: Final = 500
+"""The most characters of a text in a row."""
+_STILL: Final = STUCK | {Health.DEAD}
+"""Verdicts with which no ETA is shown."""
+CLOCKS: Final[tuple[str, ...]] = ("timestamp", "elapsed", "idle", "wait")
+"""The fields of a row that advance while nothing is reported; `elapsed`, `idle` and `wait` refer to `timestamp`."""
+
+Json = dict[str, Any]
+
+
+def row_json(
+    entry: Entry, seen: Snapshot, process: Process | None, verdict: Verdict | None, whole: Whole, shown: float | None
+) -> Json:
+    """A row: what is reported of an operation, the verdict on it, and the figures rolled up from its children."""
+    about: Mapping[str, Any] = process.resource if process is not None else {}
+    state = state_of(seen.status, _label(verdict))
+    progress = _whole(seen, whole, shown)
+    stage, stuck_at = where_stuck(seen, verdict)
+    if verdict is not None and verdict.health in _STILL:
+        progress.pop("eta", None)
+    return without_none(
+        {
+            "id": seen.operation_id,
+            "name": short_text(seen.name),
+            "status": seen.status.value,
+            "state": state,
+            "trouble": True if state in TROUBLE or is_unheard_trouble(state, entry) else None,
+            "verdict": None if verdict is None else verdict_json(verdict),
+            "reason": short_text(seen.reason),
+            "attempt": entry.number,
+            "parent_id": seen.parent_id,
+            "agent": short_text(seen.agent),
+            "service": short_text(about.get(s.SERVICE_NAME)),
+            "host": process.host if process is not None else None,
+            "pid": process.pid if process is not None else None,
+            "started_at": seen.started_at,
+            "timestamp": seen.timestamp,
+            "said_at": entry.head.timestamp,
+            "elapsed": seen.elapsed,
+            "idle": _idle(seen, verdict) if entry.open else None,
+            "stage": short_text(stage),
+            "progress": progress,
+            "stage_progress": _innermost(seen),
+            "wait": wait_json(seen.wait),
+            "stuck_at": short_text(stuck_at) if is_stopped(verdict) or was_stuck(seen, verdict) else None,
+            "cancel": "requested" if seen.cancel_requested else None,
+            "cost": whole.cost or None,
+            "tokens": whole.tokens or None,
+            "children": whole.children or None,
+            "ended": None if entry.open else True,
+            "source": "spans" if entry.instance.startswith(MARK) else None,
+            "revision": entry.revision,
+        }
+    )
+
+
+def is_unheard_trouble(state: str, entry: Entry) -> bool:
+    """Whether an operation whose state is unknown was stuck before."""
+    return state == word(Health.UNKNOWN) and entry.open and entry.head.health in STUCK
+
+
+def _label(verdict: Verdict | None) -> Label:
+    if verdict is None:
+        return Label(Health.PROGRESSING)
+    return Label(verdict.health, verdict.overdue, isinstance(verdict, Judgement) and verdict.frozen)
+
+
+def is_stopped(verdict: Verdict | None) -> bool:
+    """Whether it is still at the line where it was stuck: not once it moved, ended, or only waits for a child."""
+    if verdict is None:
+        return False
+    return verdict.health in STUCK or verdict.health is Health.DEAD  # as far as is known it has not moved since
+
+
+def was_stuck(seen: Snapshot, verdict: Verdict | None) -> bool:
+    """Whether it was stuck when its process was last heard, and nothing newer is known."""
+    unheard = seen.status is Status.LOST or (verdict is not None and verdict.health is Health.UNKNOWN)
+    return unheard and seen.health in STUCK
+
+
+def _idle(seen: Snapshot, verdict: Verdict | None) -> float:
+    """Seconds without progress; if it waits for a child in another process, those of the child."""
+    if isinstance(verdict, Judgement) and verdict.clock == "child" and verdict.health in STUCK:
+        return verdict.seconds
+    return seen.idle
+
+
+def where_stuck(seen: Snapshot, verdict: Verdict | None) -> tuple[str | None, str | None]:
+    """Stage and line of the branch that decides the verdict; its process may have named another one."""
+    if verdict is None or not seen.branches:
+        return seen.stage, seen.stuck_at
+    found = next((branch for branch in seen.branches if branch.label == verdict.branch), None)
+    if found is not None and verdict.health in STUCK:
+        return found.path, found.stuck_at
+    return seen.stage, None if isinstance(verdict, Judgement) and verdict.child is not None else seen.stuck_at
+
+
+def _whole(seen: Snapshot, whole: Whole, shown: float | None) -> Json:
+    """The progress of an operation: as reported, or rolled up from its children."""
+    own = seen.progress
+    ratio, completed, total, rolled = own.ratio, own.completed, own.total, False
+    if shown is not None and (whole.rolled_up or (not own.ratio and not own.completed)):
+        ratio, rolled = shown, True
+        completed = completed if whole.completed is None else whole.completed
+    elif whole.ratio is None and not ratio:
+        ratio = None
+    if seen.status is Status.COMPLETED and (rolled or whole.rolled_up):
+        # All children are known by now. If it counted nothing itself, its status counts.
+        if whole.rolled_up and whole.ratio is not None and whole.ratio >= 1:
+            ratio, completed, rolled = 1.0, whole.completed, True
+        elif not own.completed:
+            ratio, completed = 1.0, own.completed
+    if seen.status.final:
+        ratio, completed, total = _at_the_end(seen, ratio, completed, total)
+    elif ratio == 0 and not completed and _has_counted(seen):
+        ratio = None  # its stage counts and the operation does not, so 0 would be wrong
+    return progress_json(
+        Progress(completed, total, own.unit, ratio, rate=own.rate, eta=whole.eta), seen.message, rolled
+    )
+
+
+def _at_the_end(
+    seen: Snapshot, ratio: float | None, completed: Any, total: Any
+) -> tuple[float | None, float | None, float | None]:
+    """Completed means 100%, never `0 of 2`; any other end shows neither 99% nor 0% of what a stage did."""
+    if seen.status is Status.COMPLETED:
+        if ratio is not None and not (completed and total):
+            ratio = 1.0
+        return (ratio, None, None) if ratio == 1 and not completed and total else (ratio, completed, total)
+    if ratio is not None and (ratio >= ALMOST or (ratio == 0 and not completed and _has_counted(seen))):
+        ratio = None
+    return ratio, completed, total
+
+
+def _has_counted(seen: Snapshot) -> bool:
+    """Whether the innermost stage reports progress."""
+    stage = _stage_of(seen)
+    return stage is not None and bool(stage.progress.completed or stage.progress.ratio)
+
+
+def rival_json(rival: Rival, process: Process | None) -> Json:
+    """An older run of the same id that is still alive."""
+    return without_none(
+        {
+            "attempt": rival.number,
+            "started_at": rival.head.started_at,
+            "instance": rival.instance,
+            "pid": process.pid if process is not None else None,
+            "host": process.host if process is not None else None,
+        }
+    )
+
+
+def warning_text(entry: Entry, process: Process | None, also: list[Json]) -> str:
+    """The warning that several processes run the same id."""
+    mine = {"attempt": entry.number, "instance": entry.instance}
+    if process is not None:
+        mine |= without_none({"pid": process.pid, "host": process.host})
+    runs = ", ".join(_run(one) for one in (mine, *also))
+    said = f"two processes run the operation {entry.head.operation_id!r}" if len(also) == 1 else (
+        f"{len(also) + 1} processes run the operation {entry.head.operation_id!r}"
+    )  # fmt: skip
+    return f"{said}: {runs}; give each run an id of its own, or stop one"[:SHORT]
+
+
+def _run(one: Json) -> str:
+    where = f"pid {one['pid']}" if "pid" in one else one["instance"]
+    return f"attempt {one['attempt']} ({where}{' on ' + one['host'] if 'host' in one else ''})"
+
+
+def verdict_json(verdict: Verdict, *, whole: bool = False) -> Json:
+    """A verdict; with `whole` also its evidence."""
+    said: Json = {"health": verdict.health.value, "reason": verdict.reason if verdict.troubled or whole else None}
+    said["overdue"] = verdict.overdue or None
+    said["branch"] = short_text(verdict.branch)
+    if isinstance(verdict, Judgement):
+        said |= {"reason": verdict.reason, "frozen": verdict.frozen or None, "child": verdict.child}
+    if whole:
+        said |= {
+            "limit": verdict.limit,
+            "seconds": verdict.seconds,
+            "allowed": verdict.allowed if verdict.allowed != float("inf") else None,
+            "clock": verdict.clock,
+            "source": verdict.source,
+            "seen": verdict.seen,
+        }
+    return without_none(said)
+
+
+def progress_json(progress: Progress, message: str | None, rolled: bool = False) -> Json:
+    """How far an operation or a stage is."""
+    return without_none(
+        {
+            "percentage": progress.percentage,
+            "current_step": short_text(message),
+            "ratio": progress.ratio,
+            "completed": progress.completed,
+            "total": progress.total,
+            "unit": progress.unit if progress.completed is not None else None,
+            "rate": progress.rate,
+            "eta": _eta(progress.eta),
+            "rolled_up": True if rolled else None,
+        }
+    )
+
+
+def _stage_of(seen: Snapshot) -> StageSnapshot | None:
+    """The innermost running stage; of an ended operation the last one."""
+    return next((stage for stage in reversed(seen.stages) if stage.path == seen.stage), None)
+
+
+def _innermost(seen: Snapshot) -> Json | None:
+    """The progress of the innermost stage, which often counts although the operation does not."""
+    stage = _stage_of(seen)
+    if stage is None or (stage.progress.completed is None and stage.progress.ratio is None):
+        return None
+    return progress_json(stage.progress, None)
+
+
+def _eta(eta: Estimate | None) -> Json | None:
+    return None if eta is None else {"seconds": eta.eta, "low": eta.low, "high": eta.high, "source": eta.source}
+
+
+def wait_json(wait: Wait | None) -> Json | None:
+    """A declared wait."""
+    if wait is None:
+        return None
+    return without_none(
+        {"reason": short_text(wait.reason), "elapsed": wait.elapsed, "overdue_after": wait.overdue_after}
+    )
+
+
+def short_text(value: object) -> str | None:
+    """A text cut to the length that lists show; None for anything else."""
+    return value[:SHORT] if isinstance(value, str) else None
+
+
+def without_none(given: Json) -> Json:
+    """The object without keys whose value is None."""
+    return {key: value for key, value in given.items() if value is not None}
