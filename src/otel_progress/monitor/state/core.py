@@ -48,7 +48,7 @@ from otel_progress.monitor.state.store import StoreError
 from otel_progress.monitor.state.verdicts import Observer
 
 if TYPE_CHECKING:
-    from otel_progress.monitor.state.conditions import Label
+    from otel_progress.model.conditions import Label
     from otel_progress.monitor.state.store import Store
     from otel_progress.monitor.state.watcher import Watcher
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from otel_progress.model.conditions import Label
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.state.conditions import Label
 from otel_progress.monitor.state.schedule import Rounds
 
 if TYPE_CHECKING:

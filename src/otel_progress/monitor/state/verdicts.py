@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
+from otel_progress.model.conditions import Label
 from otel_progress.model.health import STUCK, Hearing, Verdict, judge, next_change
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.values import finite
 from otel_progress.monitor.state.child_processes import STOPPED, Children, Judgement, Line, running
-from otel_progress.monitor.state.conditions import Label
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process
 
 GAP: Final = 2.5

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import QueryParams
 
+from otel_progress.model.conditions import WORDS
 from otel_progress.model.status import Status
-from otel_progress.monitor.state.conditions import WORDS
 from otel_progress.monitor.state.saved import Query
 from otel_progress.monitor.web import openapi
 from otel_progress.monitor.web.openapi import TIME_MOST

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
+from otel_progress.model.conditions import TROUBLE, Label, state_of
 from otel_progress.model.health import STUCK, Verdict
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.state.child_processes import Judgement
-from otel_progress.monitor.state.conditions import TROUBLE, Label, state_of
 from otel_progress.monitor.state.foreign_traces import MARK
 from otel_progress.monitor.state.rollup import ALMOST, Whole
 

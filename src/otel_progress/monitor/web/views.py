@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 from otel_progress import clock
 from otel_progress.model import keys
+from otel_progress.model.conditions import RANKS, TROUBLE, Label, state_of
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, word
 from otel_progress.monitor.state import as_of
 from otel_progress.monitor.state.child_processes import Line
-from otel_progress.monitor.state.conditions import RANKS, TROUBLE, Label, state_of
 from otel_progress.monitor.state.ledger import Entry, Rival, bare
 from otel_progress.monitor.state.rollup import Part, roll_up
 from otel_progress.monitor.state.saved import Event

@@ -1,4 +1,7 @@
-"""One word for how an operation is: what lists group, mark, count and filter by. No other place decides it."""
+"""One word for the state of an operation: the words that lists group, mark, count and filter by.
+
+They are defined here only; the monitor and its clients share them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ class Label(NamedTuple):
 
     Attributes:
         health: the verdict.
-        overdue: whether a declared wait is past its own limit.
+        overdue: whether a declared wait has exceeded its limit.
         frozen: whether its process is dead, and proven to be stopped.
     """
 
@@ -21,7 +24,7 @@ class Label(NamedTuple):
     frozen: bool = False
 
 
-_OPEN: Final = (
+OPEN_STATES: Final = (
     STUCK_WORD,
     "looping",
     "frozen",
@@ -33,21 +36,27 @@ _OPEN: Final = (
     "pending",
     "progressing",
 )
-"""The words for those that are not over, the worst first."""
-TROUBLE: Final = frozenset(_OPEN[: _OPEN.index("slow") + 1])
-"""The words that lists mark and headers count as trouble. What ended is no trouble any more: its status says how."""
+"""The states of operations that have not ended, the worst first."""
+TROUBLE: Final = frozenset(OPEN_STATES[: OPEN_STATES.index("slow") + 1])
+"""The states that lists mark and headers count as trouble; an ended operation is none, its status says how it ended."""
 ENDED: Final = tuple(status.value for status in Status if status.final and status is not Status.SKIPPED)
-STATES: Final = (*_OPEN, *ENDED)
-RANKS: Final = {word: rank for rank, word in enumerate(STATES)}
+"""The states of operations that have ended: their final status."""
+STATES: Final = (*OPEN_STATES, *ENDED)
+RANKS: Final = {state: rank for rank, state in enumerate(STATES)}
+"""The order of states in lists."""
 ANY_TROUBLE: Final = "trouble"
-"""The filter word that stands for all of `TROUBLE`."""
+"""The filter word for all of `TROUBLE`."""
 _ALSO: Final = {Health.SILENT.value: (STUCK_WORD,), "dead": ("dead", "frozen"), ANY_TROUBLE: tuple(TROUBLE)}
-WORDS: Final = frozenset({*_OPEN, *_ALSO})
-"""The words that a filter takes."""
+WORDS: Final = frozenset({*OPEN_STATES, *_ALSO})
+"""The words that a filter accepts."""
 
 
 def state_of(status: Status, label: Label) -> str:
-    """How it is, in one of `STATES`: the status of one that is over, else what is concluded of it."""
+    """The state of an operation, one of `STATES`: its final status, or else the verdict on it.
+
+    Example:
+        `state_of(Status.RUNNING, Label(Health.SILENT)) == "stuck"`
+    """
     if status.final:
         return status.value
     if label.frozen:
@@ -60,5 +69,9 @@ def state_of(status: Status, label: Label) -> str:
 
 
 def meant(words: frozenset[str]) -> frozenset[str]:
-    """The states that filter words stand for: `silent` is `stuck`, and `dead` finds those that are frozen, too."""
+    """The states that filter words select: `silent` selects `stuck`, and `dead` includes `frozen`.
+
+    Example:
+        `meant(frozenset({"dead"})) == {"dead", "frozen"}`
+    """
     return frozenset(state for word in words for state in _ALSO.get(word, (word,)))
