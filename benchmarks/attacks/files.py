@@ -25,7 +25,7 @@ from benchmarks.monitor.load import Monitor, fetch
 from otel_progress.errors import ProgressError
 from otel_progress.files import Lock
 from otel_progress.monitor.state.integrity import Integrity
-from otel_progress.monitor.state.saved import Batch, Kept
+from otel_progress.monitor.state.saved import Batch, StoredOperation
 from otel_progress.monitor.state.store import Store
 
 PATIENCE: Final = 30.0
@@ -256,7 +256,7 @@ def overwritten(what: str) -> None:
         store = Store(state / "m.db")
         told: list[str | None] = []
         try:
-            one = Kept(
+            one = StoredOperation(
                 "", "work", "running", "progressing", None, None, None, 1.0, 1.0, 1, 1, "p", 1, "work", b"x" * 900
             )
             store.write(Batch([one._replace(operation_id=f"op-{n}") for n in range(2_000)]))

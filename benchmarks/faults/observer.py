@@ -90,7 +90,7 @@ class Observer:
 
     # -- hearing
 
-    def _take(self, parcel: requests.Parcel) -> requests.Taken:
+    def _take(self, parcel: requests.Parcel) -> requests.Accepted:
         if self.away:
             raise requests.Refused(503, "the Collector is away")
         with self._lock:
@@ -105,7 +105,7 @@ class Observer:
                         self._note(record)
             elif parcel.signal == "traces":
                 self._note_spans(parcel.message)
-        return requests.Taken()
+        return requests.Accepted()
 
     def _note(self, record: records.Record) -> None:
         """What the process itself concluded, at the time when it did."""

@@ -16,7 +16,7 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.state.saved import Batch, Event, Kept
+from otel_progress.monitor.state.saved import Batch, HistoryEvent, StoredOperation
 from otel_progress.monitor.state.store import Store
 from otel_progress.outbound import otlp
 
@@ -54,7 +54,7 @@ def fill(path: Path, operations: int) -> None:
                 key = f"{number:0{len(mark)}d}"
                 name, ended = NAMES[number % len(NAMES)], begin + number
                 batch.operations.append(
-                    Kept(
+                    StoredOperation(
                         key,
                         name,
                         Status.COMPLETED.value,
@@ -73,7 +73,8 @@ def fill(path: Path, operations: int) -> None:
                     )
                 )
                 for place, event in enumerate((s.OPERATION_STARTED, s.STAGE_STARTED, s.OPERATION_ENDED), 1):
-                    batch.events.append(Event(key, ended - 9, 1, place, ended, event, "load", f"{name}: an event"))
+                    text = f"{name}: an event"
+                    batch.events.append(HistoryEvent(key, ended - 9, 1, place, ended, event, "load", text))
             store.write(batch)
     finally:
         store.close()

@@ -18,7 +18,7 @@ import pytest
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.intake.requests import Refused
 from otel_progress.monitor.outlets import redis as shared
-from otel_progress.monitor.outlets.redis import Item, Place, Stream
+from otel_progress.monitor.outlets.redis import ReadPosition, Stream, StreamEntry
 
 from .ports import free_ports
 
@@ -121,8 +121,8 @@ class Monitor:
         self.stream.publish([item(part) for part in parts])
 
 
-def item(part: object) -> Item:
-    return Item(f"operation {part}", "progress.updated", f'{{"id":"operation {part}"}}', str(part).encode())
+def item(part: object) -> StreamEntry:
+    return StreamEntry(f"operation {part}", "progress.updated", f'{{"id":"operation {part}"}}', str(part).encode())
 
 
 def said(first: int, end: int) -> list[bytes]:
@@ -165,7 +165,7 @@ def test_two_monitors_see_each_other_and_not_themselves(running: Server, monitor
 
 def test_an_entry_is_plain_for_every_client(running: Server, monitor: Callable[..., Monitor]) -> None:
     """An entry has the documented fields; text that is not Unicode does no harm."""
-    monitor("one").stream.publish([Item("a\ud800", "progress.stalled", '{"id":"ü"}', b"\x00\xff")])
+    monitor("one").stream.publish([StreamEntry("a\ud800", "progress.stalled", '{"id":"ü"}', b"\x00\xff")])
     until(lambda: running("XLEN", "otel-progress") == 1)
     ((_, fields),) = running.client().xrange("otel-progress")
     assert fields == {
@@ -347,7 +347,7 @@ def test_who_publishes_never_waits_and_the_oldest_go_first(
 def test_bytes_that_wait_have_a_limit(server: Server, monitor: Callable[..., Monitor]) -> None:
     """At most 32 MiB are queued, even of few entries."""
     one = monitor("one")
-    one.stream.publish([Item("a", "e", "", bytes(4 * 1024 * 1024 - 1)) for _ in range(20)])
+    one.stream.publish([StreamEntry("a", "e", "", bytes(4 * 1024 * 1024 - 1)) for _ in range(20)])
     assert one.stream.dropped["too many waited"] >= 11
     assert len(one.stream._waiting) <= 9
 
@@ -356,7 +356,7 @@ def test_an_entry_has_a_limit(running: Server, monitor: Callable[..., Monitor]) 
     """OTLP that is too large is omitted, and a row that is too large drops the entry; both are counted."""
     one, two = monitor("one"), monitor("two")
     huge = 5 * 1024 * 1024
-    one.stream.publish([Item("a", "e", "{}", bytes(huge)), Item("b", "e", "x" * huge, b"b"), item("c")])
+    one.stream.publish([StreamEntry("a", "e", "{}", bytes(huge)), StreamEntry("b", "e", "x" * huge, b"b"), item("c")])
     until(lambda: two.took == [b"c"])
     assert one.stream.dropped == {"more than an entry may hold": 2}
     assert [fields[b"id"] for _, fields in running.client().xrange("otel-progress")] == [b"a", b"operation c"]
@@ -367,7 +367,7 @@ def test_an_entry_on_which_redis_hangs_up_holds_nothing_up(server: Server, monit
     """A Redis with a lower limit closes the connection on a large entry: it is dropped, the others arrive."""
     server.start(**{"proto-max-bulk-len": "1mb"})
     one, two = monitor("one"), monitor("two")
-    one.stream.publish([item(1), Item("big", "e", "{}", bytes(2 * 1024 * 1024)), item(2)])
+    one.stream.publish([item(1), StreamEntry("big", "e", "{}", bytes(2 * 1024 * 1024)), item(2)])
     until(lambda: len(set(two.took)) == 2)
     assert list(dict.fromkeys(two.took)) == [b"1", b"2"]
     assert one.stream.dropped == {"Redis hung up on it": 1}
@@ -433,7 +433,7 @@ def test_how_far_is_told_by_pure_reckoning() -> None:
         entry: Any = None if first is None else (first.encode(), {})
         return {**known, "first-entry": entry} | ({} if added is None else {"entries-added": added})
 
-    place = Place()
+    place = ReadPosition()
     place.look(info("9-0", 100, 10, "2-0"))
     assert (place.lost, place.lag) == (0, 10)
     place.passed("2-0")
@@ -467,7 +467,7 @@ def test_how_far_is_told_by_pure_reckoning() -> None:
     assert (place.lost, place.lag) == (27, 0)
     place.look(info("1-0", 1, 1, "1-0"))  # and one with an older clock
     assert (place.lost, place.lag, place.last) == (27, 1, "0-0")
-    old = Place()
+    old = ReadPosition()
     old.look(info("9-0", None, 10, "2-0"))
     assert (old.lost, old.lag) == (0, None)
 

@@ -12,11 +12,11 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.monitor.intake.request_queue import Job
-from otel_progress.monitor.intake.requests import Answer, Envelope
+from otel_progress.monitor.intake.requests import Acknowledgement, Envelope
 from otel_progress.monitor.state.core import Core
 from otel_progress.monitor.state.ledger import Entry
-from otel_progress.monitor.state.listener import Listener, StoredEvent
-from otel_progress.monitor.state.saved import Event
+from otel_progress.monitor.state.listener import CoreListener, StoredEvent
+from otel_progress.monitor.state.saved import HistoryEvent
 from otel_progress.monitor.state.store import Store
 from otel_progress.monitor.web.publish import Publisher
 from otel_progress.monitor.web.stream import Hub
@@ -48,7 +48,7 @@ def request_of(*records: bytes, instance: str = "p1", **resource: Any) -> bytes:
     return otlp.envelope(about, otlp.scope(s.SCOPE, ""), records)
 
 
-class Recorder(Listener):
+class Recorder(CoreListener):
     """Keeps what the core reports."""
 
     def __init__(self) -> None:
@@ -108,17 +108,17 @@ class Parts:
         self.store.close()
         self.open()
 
-    def take(self, *bodies: bytes, signal: str = "logs") -> list[Answer]:
+    def take(self, *bodies: bytes, signal: str = "logs") -> list[Acknowledgement]:
         """Deliver requests together, and return the responses."""
-        answers: list[Answer] = []
+        answers: list[Acknowledgement] = []
         self.core.work([Job(Envelope(signal, body), answers.append, True) for body in bodies])
         return answers
 
-    def say(self, *snapshots: Snapshot, event: str = s.UPDATED, instance: str = "p1", **more: Any) -> Answer:
+    def say(self, *snapshots: Snapshot, event: str = s.UPDATED, instance: str = "p1", **more: Any) -> Acknowledgement:
         """Let a process report this."""
         return self.take(request_of(*(event_of(one, event, **more) for one in snapshots), instance=instance))[0]
 
-    def take_of(self, instance: str, *records: bytes) -> Answer:
+    def take_of(self, instance: str, *records: bytes) -> Acknowledgement:
         """Let a process send these records."""
         return self.take(request_of(*records, instance=instance))[0]
 
@@ -141,7 +141,7 @@ class Parts:
         assert entry is not None
         return self.views.row(entry)
 
-    def history(self, operation_id: str = "a") -> list[Event]:
+    def history(self, operation_id: str = "a") -> list[HistoryEvent]:
         """Return the stored events."""
         return [event for _, event in self.store.events(operation_id, limit=10_000)]
 
@@ -176,6 +176,6 @@ def seconds(fake: FakeClock, monitor: Parts, count: float) -> None:
         monitor.tick()
 
 
-def names(events: Sequence[Event]) -> list[str]:
+def names(events: Sequence[HistoryEvent]) -> list[str]:
     """Return their names."""
     return [event.event for event in events]

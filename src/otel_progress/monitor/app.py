@@ -29,7 +29,7 @@ from otel_progress.monitor.intake import http
 from otel_progress.monitor.intake.acknowledgement import acknowledged
 from otel_progress.monitor.intake.bodies import bodies
 from otel_progress.monitor.intake.grpc import GrpcIntake
-from otel_progress.monitor.intake.requests import Envelope, Taken
+from otel_progress.monitor.intake.requests import Accepted, Envelope
 from otel_progress.monitor.intake.server import Guarded
 from otel_progress.monitor.outlets.dispatch import Outlets
 from otel_progress.monitor.outlets.relay import Relay
@@ -201,7 +201,7 @@ class Monitor:
         slow = bodies().given_up + (0 if self._grpc is None else self._grpc.given_up)
         return {"intake": {**self.core.inbox.statistics(), "too_slow": slow}}
 
-    async def take(self, envelope: Envelope) -> Taken:
+    async def take(self, envelope: Envelope) -> Accepted:
         """Accept a request; returns once it is stored."""
         return await acknowledged(self.core.offer, envelope)
 

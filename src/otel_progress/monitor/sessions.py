@@ -21,7 +21,7 @@ LINK_SECONDS: Final = 300.0
 Who = TypeVar("Who")
 
 
-class _Held(NamedTuple, Generic[Who]):
+class _Session(NamedTuple, Generic[Who]):
     """What a secret opens, until when, and by which token it was made."""
 
     until: float
@@ -35,7 +35,7 @@ class Secrets(Generic[Who]):
     def __init__(self, seconds: float, most: int, most_each: int) -> None:
         """At most so many in all, and so many for each holder."""
         self._seconds, self._most, self._most_each = seconds, most, most_each
-        self._held: dict[bytes, _Held[Who]] = {}
+        self._held: dict[bytes, _Session[Who]] = {}
 
     def make(self, who: Who, holder: bytes = b"") -> str:
         """A new secret; where there are too many, the oldest of the same holder is over, else of who has most."""
@@ -47,7 +47,7 @@ class Secrets(Generic[Who]):
         elif len(self._held) >= self._most:
             self._drop_oldest(max(counts, key=counts.__getitem__))
         secret = secrets.token_urlsafe(32)
-        self._held[_digest(secret)] = _Held(now + self._seconds, who, holder)
+        self._held[_digest(secret)] = _Session(now + self._seconds, who, holder)
         return secret
 
     def get(self, secret: str) -> Who | None:

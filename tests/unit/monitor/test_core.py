@@ -22,8 +22,8 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.intake import requests
 from otel_progress.monitor.intake.request_queue import TURN_BYTES, TURN_REQUESTS, Job
-from otel_progress.monitor.intake.requests import Answer, Envelope, Refused, Sender, Taken
-from otel_progress.monitor.state.core import Limits
+from otel_progress.monitor.intake.requests import Accepted, Acknowledgement, Envelope, Refused, Sender
+from otel_progress.monitor.state.core import CoreLimits
 from otel_progress.monitor.state.ledger import lose
 from otel_progress.monitor.state.listener import StoredEvent
 from otel_progress.monitor.state.saved import Batch
@@ -86,7 +86,7 @@ def test_what_is_not_stored_is_not_acknowledged_and_complete_after_the_retry(wea
     assert (answer.status, answer.retry_after, monitor.core.faults.text) == (503, 5, "the disk is full")
     assert (store.recall("a"), monitor.core.taken) == (None, 0)
     store.full = False
-    assert monitor.take(body, body) == [Taken(), Taken()]
+    assert monitor.take(body, body) == [Accepted(), Accepted()]
     assert names(monitor.history()) == [s.OPERATION_STARTED, s.UPDATED, s.OPERATION_ENDED]
     assert (monitor.core.faults.text, monitor.row()["status"]) == (None, "completed")
 
@@ -99,13 +99,13 @@ def test_store_that_can_not_be_read_is_not_the_request_s_fault(weak: tuple[Weak,
     assert isinstance(answer, Refused)
     assert answer.status == 503
     store.unreadable = False
-    assert monitor.take(request_of(event_of(snap(1)))) == [Taken()]
+    assert monitor.take(request_of(event_of(snap(1)))) == [Accepted()]
 
 
 def test_operations_that_wait_for_the_store_are_bounded(weak: tuple[Weak, Parts]) -> None:
     """While nothing can be stored, no more is taken than fits; what fits is stored when it can be."""
     _, monitor = weak
-    monitor.options = {"limits": Limits(unsaved=3)}
+    monitor.options = {"limits": CoreLimits(unsaved=3)}
     monitor.restart()
     store = monitor.store
     assert isinstance(store, Weak)
@@ -138,7 +138,7 @@ def test_one_request_that_harms_the_core_is_refused_and_the_next_taken(monitor: 
     """Whatever is in a request, others of the same batch are stored."""
     answers = monitor.take(b"\xff\xff", request_of(event_of(snap(1))))
     assert isinstance(answers[0], Refused)
-    assert answers[1] == Taken()
+    assert answers[1] == Accepted()
 
 
 UNSOUND = [
@@ -172,7 +172,7 @@ def test_what_a_sender_says_wrongly_never_stops_the_store_or_the_page(
     monitor.views.row_text(entry).encode()
     monitor.views.detail(entry)
     monitor.core.ledger.apply(lose(entry.snapshot, "gone"), "p1", clock.monotonic())
-    assert monitor.say(snap(1, key="b")) == Taken()
+    assert monitor.say(snap(1, key="b")) == Accepted()
     monitor.restart()
     assert (monitor.row("a")["status"], monitor.row("b")["status"]) == ("lost", "running")
 
@@ -184,7 +184,7 @@ def test_any_time_can_be_kept(monitor: Parts) -> None:
     record.time_unix_nano = 2**64 - 1
     monitor.take(request_of(chunk(2, record.SerializeToString())))
     assert monitor.core.ledger.presume_lost("a", "gone") is not None
-    assert monitor.say(snap(1, key="b")) == Taken()
+    assert monitor.say(snap(1, key="b")) == Accepted()
 
 
 # -- each once, to those who are told
@@ -220,7 +220,7 @@ def test_one_who_is_told_and_fails_harms_nobody(fake: FakeClock, tmp_path: Path)
 
     heard = Recorder()
     with parts(tmp_path / "m.db", listeners=(Failing(), heard)) as monitor:
-        assert monitor.take(request_of(event_of(snap(1)))) == [Taken()]
+        assert monitor.take(request_of(event_of(snap(1)))) == [Accepted()]
         assert len(heard.events) == 1
 
 
@@ -551,7 +551,7 @@ def test_one_that_ran_when_it_had_to_make_room_is_over_in_the_store_until_it_is_
 
 def test_what_is_held_has_a_limit_in_bytes_and_the_largest_goes(tmp_path: Path) -> None:
     """However large events are, memory is bounded; the small ones stay."""
-    with parts(tmp_path / "m.db", limits=Limits(held_bytes=40_000)) as monitor:
+    with parts(tmp_path / "m.db", limits=CoreLimits(held_bytes=40_000)) as monitor:
         monitor.say(snap(key="small"))
         for number in range(5):
             monitor.say(snap(key=f"large{number}", description="x" * 15_000))
@@ -565,9 +565,9 @@ def test_what_is_held_has_a_limit_in_bytes_and_the_largest_goes(tmp_path: Path) 
 # -- whose turn it is
 
 
-def offered(monitor: Parts, *bodies: bytes, gone: Container[int] = ()) -> list[Answer | None]:
+def offered(monitor: Parts, *bodies: bytes, gone: Container[int] = ()) -> list[Acknowledgement | None]:
     """Requests that wait, each of a connection of its own; the answers as they come. Of some nobody waits."""
-    answers: list[Answer | None] = [None] * len(bodies)
+    answers: list[Acknowledgement | None] = [None] * len(bodies)
 
     def offer(number: int, body: bytes) -> None:
         sender = Sender(number, None, lambda: number in gone)
@@ -586,7 +586,7 @@ def test_request_that_nobody_waits_for_is_dropped_before_it_is_read(monitor: Par
     taken: list[Job] = []
     monitor.core.work(monitor.core.inbox.turn(taken))
     gone.update((0, 2))  # that is too late: they are stored
-    assert [isinstance(answer, Taken) for answer in answers] == [True, False, True]
+    assert [isinstance(answer, Accepted) for answer in answers] == [True, False, True]
     assert monitor.core.inbox.statistics()["client_gone"] == 1
     monitor.restart()
     assert [monitor.core.ledger.find(key) is not None for key in "abc"] == [True, False, True]
@@ -611,12 +611,12 @@ def test_turn_ends_when_it_cost_enough(monitor: Parts) -> None:
     """One turn takes so many requests, or so many unpacked bytes; the others come in the next one."""
     small = offered(monitor, *[request_of(event_of(snap(1, key=str(number)))) for number in range(100)])
     monitor.core.work(monitor.core.inbox.turn([]))
-    assert sum(isinstance(answer, Taken) for answer in small) == TURN_REQUESTS
+    assert sum(isinstance(answer, Accepted) for answer in small) == TURN_REQUESTS
     while monitor.core.inbox.queue:
         monitor.core.work(monitor.core.inbox.turn([]))
     large = offered(monitor, *[request_of(event_of(snap(2, key="x"), text="x" * 300_000)) for _ in range(30)])
     monitor.core.work(monitor.core.inbox.turn([]))
-    assert 0 < sum(isinstance(answer, Taken) for answer in large) <= TURN_BYTES // 300_000 + 1
+    assert 0 < sum(isinstance(answer, Accepted) for answer in large) <= TURN_BYTES // 300_000 + 1
 
 
 def test_request_that_never_fits_is_refused_for_good(monitor: Parts) -> None:
@@ -640,7 +640,7 @@ def test_what_holds_too_much_is_told_in_part(monitor: Parts) -> None:
     """Records that hold too much are refused by count and reason, the others of the request are stored."""
     large = otlp.log_record(s.UPDATED, 1, 1, 9, "", b"\x32\x00" * 5_000, None, None, False)
     (answer,) = monitor.take(request_of(large, event_of(snap(1)), large))
-    assert isinstance(answer, Taken)
+    assert isinstance(answer, Accepted)
     assert answer.rejected == 2
     assert "4096 attributes" in answer.reason
     assert monitor.core.inbox.statistics()["records"] == 2

@@ -16,7 +16,7 @@ from monitor_parts import Parts, event_of, parts, request_of
 
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.intake.requests import Refused, Taken
+from otel_progress.monitor.intake.requests import Accepted, Refused
 from otel_progress.monitor.state import store as store_module
 from otel_progress.monitor.state.integrity import Integrity
 from otel_progress.monitor.state.saved import Batch
@@ -90,7 +90,7 @@ def test_nothing_is_acknowledged_that_a_restart_would_not_find(monitor: Parts, h
     do, why = HARM[harm]
     monitor.say(*(snap(str(n)) for n in range(50)))
     emptied(monitor)
-    assert monitor.say(snap("stored")) == Taken()
+    assert monitor.say(snap("stored")) == Accepted()
     do(monitor.path)
     (answer,) = monitor.take(request_of(event_of(snap("lost"))))
     assert isinstance(answer, Refused)
@@ -112,7 +112,7 @@ def test_it_goes_on_where_the_file_is_put_back(monitor: Parts) -> None:
     away.rename(monitor.path)
     monitor.tick()
     assert monitor.core.faults.text is None
-    assert monitor.say(snap("b")) == Taken()
+    assert monitor.say(snap("b")) == Accepted()
     monitor.restart()
     assert {one.operation_id for one in monitor.store.open_operations()} == {"a", "b"}
     assert len(monitor.history("b")) == 1
@@ -142,7 +142,7 @@ def test_what_the_store_does_itself_is_no_harm(monitor: Parts, monkeypatch: pyte
     assert store._db is not None
     store._db.execute("PRAGMA wal_autocheckpoint = 20")
     for turn in range(1, 40):
-        assert monitor.say(*(snap(f"{turn}-{n}", message="x" * 2000) for n in range(30))) == Taken()
+        assert monitor.say(*(snap(f"{turn}-{n}", message="x" * 2000) for n in range(30))) == Accepted()
         if turn % 7 == 0:
             store._db.execute("DELETE FROM events")
             store._db.execute("DELETE FROM operations")
@@ -154,7 +154,7 @@ def test_what_the_store_does_itself_is_no_harm(monitor: Parts, monkeypatch: pyte
 def test_others_may_empty_the_log_into_the_file(monitor: Parts) -> None:
     """As the shell of SQLite and tools for backups do: nothing is lost by that."""
     for turn in range(3):
-        assert monitor.say(*(snap(f"{turn}-{n}") for n in range(30))) == Taken()
+        assert monitor.say(*(snap(f"{turn}-{n}") for n in range(30))) == Accepted()
         with closing(sqlite3.connect(monitor.path)) as other:
             assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
         assert wal(monitor.path).stat().st_size == 0
@@ -275,5 +275,5 @@ def test_look_is_broken_off_when_the_store_closes_or_its_log_grows(tmp_path: Pat
 def test_damage_stays_told_when_something_was_stored_since(monitor: Parts) -> None:
     """That a write went well does not mend other pages."""
     monitor.core.faults.damage = "the file is damaged"
-    assert monitor.say(snap("a")) == Taken()
+    assert monitor.say(snap("a")) == Accepted()
     assert monitor.core.faults.text == "the file is damaged"

@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.intake.requests import Taken
+from otel_progress.monitor.intake.requests import Accepted
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.testing import FakeClock
 
@@ -63,7 +63,7 @@ def request(*made: Span, service: str = "shop", scope: str = "their.library", **
 
 def say(monitor: Parts, *made: Span, **more: str) -> None:
     """A service sends these spans."""
-    assert monitor.take(request(*made, **more), signal="traces") == [Taken()]
+    assert monitor.take(request(*made, **more), signal="traces") == [Accepted()]
 
 
 def stages(monitor: Parts, key: str = KEY) -> list[str]:

@@ -37,7 +37,7 @@ from otel_progress.model.status import Status
 from otel_progress.monitor.intake import requests
 from otel_progress.monitor.intake import server as monitor_intake
 from otel_progress.monitor.intake.records import groups
-from otel_progress.monitor.intake.requests import Parcel, Refused, Taken, count_records, inflate, parse
+from otel_progress.monitor.intake.requests import Accepted, Parcel, Refused, count_records, inflate, parse
 from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state import store
 from otel_progress.monitor.state.ledger import head_of, read
@@ -102,10 +102,10 @@ class Taker:
 
     def __init__(self) -> None:
         self.parcels: list[Parcel] = []
-        self.taken = Taken()
+        self.taken = Accepted()
         self.refuse: Refused | None = None
 
-    def __call__(self, parcel: Parcel) -> Taken:
+    def __call__(self, parcel: Parcel) -> Accepted:
         if self.refuse is not None:
             raise self.refuse
         self.parcels.append(parcel)
@@ -126,7 +126,7 @@ def served() -> Iterator[tuple[Intake, Taker]]:
 def intake(served: tuple[Intake, Taker]) -> Intake:
     """It, with nothing taken yet."""
     taker = served[1]
-    taker.parcels, taker.taken, taker.refuse = [], Taken(), None
+    taker.parcels, taker.taken, taker.refuse = [], Accepted(), None
     return served[0]
 
 
@@ -270,7 +270,7 @@ def test_taker_may_be_overloaded(intake: Intake, taker: Taker) -> None:
 
 def test_partial_success_is_told(intake: Intake, taker: Taker) -> None:
     """What was refused of a request that was taken is counted in the answer."""
-    taker.taken = Taken(2, "too old")
+    taker.taken = Accepted(2, "too old")
     message = ExportLogsServiceResponse.FromString(post(intake, BODY)[2])
     assert (message.partial_success.rejected_log_records, message.partial_success.error_message) == (2, "too old")
     answer = json.loads(post(intake, AS_JSON, kind=JSON)[2])

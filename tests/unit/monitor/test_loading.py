@@ -24,9 +24,9 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.auth import RIGHTS, Identity
-from otel_progress.monitor.intake.requests import Envelope, Taken
+from otel_progress.monitor.intake.requests import Accepted, Envelope
 from otel_progress.monitor.state import loading
-from otel_progress.monitor.state.saved import Kept
+from otel_progress.monitor.state.saved import StoredOperation
 from otel_progress.monitor.state.store import Store, StoreError
 from otel_progress.testing import FakeClock
 
@@ -76,7 +76,7 @@ def test_first_answer_needs_one_slice_however_many_there_are(fake: FakeClock, tm
         with parts(tmp_path / f"{count}.db", kind=Counted) as monitor:
             many(monitor, count)
             monitor.restart()
-            assert monitor.say(snap("new")) == Taken()
+            assert monitor.say(snap("new")) == Accepted()
             assert monitor.row("new")["status"] == "running"
             assert isinstance(monitor.store, Counted)
             reads.append(monitor.store.read)
@@ -129,7 +129,7 @@ def test_heartbeat_of_a_process_that_is_not_there_yet_is_heard(fake: FakeClock, 
     monitor.restart()
     monitor.core.ledger.processes.clear()
     fake.sleep(20)
-    assert monitor.take(request_of(instance="p1")) == [Taken()]
+    assert monitor.take(request_of(instance="p1")) == [Accepted()]
     process = monitor.core.ledger.processes["p1"]
     assert (process.beats, process.heard_at) == (True, clock.monotonic())
     load(monitor)
@@ -195,7 +195,7 @@ class Broken(Store):
 
     broken = False
 
-    def open_slice(self, after: int, last: int, limit: int) -> tuple[list[Kept], int]:
+    def open_slice(self, after: int, last: int, limit: int) -> tuple[list[StoredOperation], int]:
         """As the store does, if it can."""
         if self.broken:
             raise StoreError("it can't be read", passing=True)
@@ -211,7 +211,7 @@ def test_slice_that_can_not_be_read_is_tried_again(fake: FakeClock, tmp_path: Pa
         monitor.store.broken = True
         monitor.core.load_more()
         assert monitor.core.faults.text == "it can't be read"
-        assert monitor.say(snap("new")) == Taken()
+        assert monitor.say(snap("new")) == Accepted()
         monitor.store.broken = False
         load(monitor)
         assert len(monitor.core.ledger.operations) == 601

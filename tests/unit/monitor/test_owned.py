@@ -16,8 +16,8 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.state.child_processes import Judgement
 from otel_progress.monitor.web import owned
-from otel_progress.monitor.web.event_numbers import NEWEST, Places
-from otel_progress.monitor.web.visibility import Sight
+from otel_progress.monitor.web.event_numbers import NEWEST, EventNumbers
+from otel_progress.monitor.web.visibility import Visibility
 from otel_progress.testing import FakeClock
 
 AT = 1_700_000_000.0
@@ -69,7 +69,7 @@ def test_events_are_numbered_within_their_operation(monitor: Parts) -> None:
         monitor.say(snap(number, key="other"), event=s.NOTE)
     store = monitor.store
     rows = store.events("a", limit=100)
-    for places in (Places(store), Places(store)):
+    for places in (EventNumbers(store), EventNumbers(store)):
         for part in (rows[10:], rows[:10], rows[5:15], rows):
             assert [place for place, _ in places.numbered("a", part)] == [rows.index(row) + 1 for row in part]
             assert [places.number("a", at + 1) for at in range(20)] == [number for number, _ in rows]
@@ -81,7 +81,7 @@ def test_events_are_numbered_within_their_operation(monitor: Parts) -> None:
     assert places.number("a", 3) == 0
 
 
-class Own(Sight):
+class Own(Visibility):
     """The sight of one who sees these, with nothing below them."""
 
     def __init__(self, *ids: str) -> None:

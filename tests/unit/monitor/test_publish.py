@@ -16,7 +16,7 @@ from otel_progress.model.values import Attributes
 from otel_progress.monitor.state.store import StoreError
 from otel_progress.monitor.web import publish
 from otel_progress.monitor.web.publish import ALL, of_operation, of_owner
-from otel_progress.monitor.web.stream import KEEP_SECONDS, Frame, Reader, Topic
+from otel_progress.monitor.web.stream import KEEP_SECONDS, Reader, StreamFrame, Topic
 from otel_progress.testing import FakeClock
 
 AT = 1_700_000_000.0
@@ -45,7 +45,7 @@ class Read:
         self.topic.readers.discard(self.reader)
         return f"{self.topic.numbers.epoch}-{self.reader.position}"
 
-    def more(self) -> list[Frame] | None:
+    def more(self) -> list[StreamFrame] | None:
         """What is new; None where it must load anew."""
         self.monitor.publisher.publish()
         found = self.topic.after(self.reader.position)

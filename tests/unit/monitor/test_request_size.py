@@ -17,7 +17,7 @@ from otel_progress import semconv as s
 from otel_progress.monitor.intake import request_size, requests
 from otel_progress.monitor.intake.records import groups
 from otel_progress.monitor.intake.requests import Envelope, Refused, parse
-from otel_progress.monitor.state.foreign_traces import Traces
+from otel_progress.monitor.state.foreign_traces import ForeignTraces
 from otel_progress.outbound.otlp import chunk
 
 LOGS = request_size.kind_of(ExportLogsServiceRequest.DESCRIPTOR)
@@ -160,7 +160,7 @@ def test_what_is_read_of_a_request_is_bounded() -> None:
     assert (len(group.records), parcel.allowance.refused) == (3, 7)
     spans = chunk(1, chunk(2, chunk(2, chunk(1, b"1" * 16) + chunk(2, b"1" * 8) + b"\x4a\x00" * 300) * 10))
     parcel = parse("traces", spans, attributes=1_000)
-    list(Traces().groups(parcel, lambda *_: False))
+    list(ForeignTraces().groups(parcel, lambda *_: False))
     assert parcel.allowance.refused == 7
 
 

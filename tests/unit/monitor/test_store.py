@@ -18,23 +18,23 @@ import pytest
 
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.monitor.state import store as module
-from otel_progress.monitor.state.saved import Batch, Event, Kept, Known, Query
+from otel_progress.monitor.state.saved import Batch, HistoryEvent, Query, StoredOperation, StoredProcess
 from otel_progress.monitor.state.store import Store, StoreError
 
 DAY = 86_400.0
 
 
-def kept(id: str, status: str = "running", **given: object) -> Kept:
+def kept(id: str, status: str = "running", **given: object) -> StoredOperation:
     """The state of an operation; what matters is given."""
-    made = Kept(
+    made = StoredOperation(
         id, "survey", status, "progressing", None, None, None, 1.0, 2.0, 1, 1, "i", 1, id.lower(), b"raw", False
     )
     return made._replace(**given)  # type: ignore[arg-type]
 
 
-def event(id: str, sequence: int, **given: object) -> Event:
+def event(id: str, sequence: int, **given: object) -> HistoryEvent:
     """An event of an operation; what matters is given."""
-    return Event(id, 1.0, 1, sequence, float(sequence), "progress.note")._replace(**given)  # type: ignore[arg-type]
+    return HistoryEvent(id, 1.0, 1, sequence, float(sequence), "progress.note")._replace(**given)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_all_is_there_after_a_restart(store: Store) -> None:
     one = kept("a", parent_id="p", agent="x", owner="o", started_at=None, raw=b"\0\xff", revision=7)
     two = kept("b", "lost", presumed=True, parent_id="p")
     said = event("a", 1, stage="s/t", text="found", status="warning", agent="x", ratio=0.5, attributes='{"k":1}')
-    process = Known("i", '{"host":"h"}', 3.5, None)
+    process = StoredProcess("i", '{"host":"h"}', 3.5, None)
     store.write(Batch([one, two], [said], [process], [("logs", b"request")]))
     again = reopened(store)
     assert again.open_operations() == [one]
@@ -147,7 +147,7 @@ def test_pages_give_each_once_the_newest_first(store: Store) -> None:
     """Pages follow one another without a gap or a repetition, also where many ended in one moment."""
     store.write(Batch([kept(f"o{n}", "failed", timestamp=float(n // 7)) for n in range(50)]))
     store.write(Batch([kept("runs", timestamp=99.0)]))
-    found: list[Kept] = []
+    found: list[StoredOperation] = []
     cursor = None
     while True:
         page, cursor = store.ended(Query(), 4, cursor)
@@ -200,7 +200,7 @@ def test_query_finds_what_is_meant(store: Store) -> None:
         assert store.count(query) == len(meant)
 
 
-def fits(one: Kept, query: Query) -> bool:
+def fits(one: StoredOperation, query: Query) -> bool:
     """The same in other words."""
     return (
         one.status != "running"
@@ -263,7 +263,7 @@ ODD = [
 def test_odd_ids_break_nothing(store: Store, id: str) -> None:
     """An id of any characters is found again, and whatever else is in the batch is stored."""
     store.write(
-        Batch([kept("a"), kept(id, parent_id=id)], [event("a", 1), event(id, 1, text=id)], [Known(id, id, 1.0)])
+        Batch([kept("a"), kept(id, parent_id=id)], [event("a", 1), event(id, 1, text=id)], [StoredProcess(id, id, 1.0)])
     )
     store.write(Batch([kept(id, parent_id=id, sequence=2)], [event(id, 1), event(id, 2)]))
     found = store.recall(id)
@@ -323,7 +323,15 @@ def test_old_ones_go(store: Store) -> None:
     """What ended more than the given days ago goes with its history, just then; what runs stays, however old."""
     for name, status, at in (("old", "failed", 0.0), ("edge", "failed", 10 * DAY), ("runs", "running", 0.0)):
         history(store, [name], 3, status, at)
-    store.write(Batch(processes=[Known("gone", "{}", 0.0), Known("i", "{}", 0.0), Known("new", "{}", 39 * DAY)]))
+    store.write(
+        Batch(
+            processes=[
+                StoredProcess("gone", "{}", 0.0),
+                StoredProcess("i", "{}", 0.0),
+                StoredProcess("new", "{}", 39 * DAY),
+            ]
+        )
+    )
     went: list[str] = []
     assert store.prune(40 * DAY - 1, gone=went.extend) == 1
     assert went == ["old"]
@@ -344,13 +352,15 @@ def test_processes_have_a_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "PROCESSES", 3)
     names = [f"p{n}" for n in range(10)]
     store.write(
-        Batch([kept("a", instance="p1")], processes=[Known(name, "{}", float(n)) for n, name in enumerate(names)])
+        Batch(
+            [kept("a", instance="p1")], processes=[StoredProcess(name, "{}", float(n)) for n, name in enumerate(names)]
+        )
     )
     store.prune(10.0)
     assert [one.instance for one in store.processes(names)] == ["p1", "p7", "p8", "p9"]
-    store.write(Batch(processes=[Known("p7", "{}", 99.0, 2.5)]))
+    store.write(Batch(processes=[StoredProcess("p7", "{}", 99.0, 2.5)]))
     store.prune(10.0)
-    assert store.processes(["p7"]) == [Known("p7", "{}", 99.0, 2.5)]
+    assert store.processes(["p7"]) == [StoredProcess("p7", "{}", 99.0, 2.5)]
 
 
 def test_oldest_that_are_over_go_when_there_is_too_much(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -773,9 +783,9 @@ while True:
     n += 1
     id = f"o{n % 7}"
     batch = Batch(
-        [Kept(id, "n", "running", "h", None, None, None, 1.0, 2.0, 1, n, "i", n, "", b"x" * 500)],
-        [Event(id, 1.0, 1, n, 1.0, "e")],
-        [Known("i", "{}", float(n))],
+        [StoredOperation(id, "n", "running", "h", None, None, None, 1.0, 2.0, 1, n, "i", n, "", b"x" * 500)],
+        [HistoryEvent(id, 1.0, 1, n, 1.0, "e")],
+        [StoredProcess("i", "{}", float(n))],
         [("logs", b"%d" % n)],
     )
     store.write(batch)

@@ -21,7 +21,7 @@ from otel_progress.cli.query.sse import Frame, Parser
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor.app import Monitor, Options
-from otel_progress.monitor.intake.requests import Envelope, Taken
+from otel_progress.monitor.intake.requests import Accepted, Envelope
 from otel_progress.monitor.web import stream
 from otel_progress.monitor.web.stream import Hub
 
@@ -64,7 +64,7 @@ class Server:
         body = request_of(*(event_of(one, event) for one in snapshots))
         self.monitor.core.offer(Envelope("logs", body), done)
         assert answered.wait(20)
-        assert answers == [Taken()]
+        assert answers == [Accepted()]
 
 
 @contextmanager

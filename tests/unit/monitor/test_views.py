@@ -16,7 +16,7 @@ from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
-from otel_progress.monitor.state.saved import Event
+from otel_progress.monitor.state.saved import HistoryEvent
 from otel_progress.monitor.state.timeline import timeline
 from otel_progress.monitor.web.detail_json import event_json
 from otel_progress.monitor.web.dump import dump
@@ -240,9 +240,9 @@ def test_ancestors_in_a_circle(monitor: Parts) -> None:
 # -- time line
 
 
-def happened(event: str, sequence: int, stage: str | None = None, **more: Any) -> Event:
+def happened(event: str, sequence: int, stage: str | None = None, **more: Any) -> HistoryEvent:
     """An event of a history."""
-    return Event("a", AT, 1, sequence, AT + sequence, event, stage, "said", attributes=json.dumps(more))
+    return HistoryEvent("a", AT, 1, sequence, AT + sequence, event, stage, "said", attributes=json.dumps(more))
 
 
 WAITS = [
@@ -255,7 +255,7 @@ WAITS = [
 
 
 @given(st.permutations(WAITS))
-def test_waits_and_stalls_in_whatever_order_they_came(events: list[Event]) -> None:
+def test_waits_and_stalls_in_whatever_order_they_came(events: list[HistoryEvent]) -> None:
     """What begins and ends one is told by the numbers of its events; one that recovers elsewhere is over too."""
     found = timeline(events)
     assert [(one["kind"], one["from"] - AT, one["to"] and one["to"] - AT, one["reason"]) for one in found] == [
@@ -328,8 +328,8 @@ def test_time_line_is_that_of_the_newest_run(monitor: Parts) -> None:
 
 def test_event_whose_attributes_can_not_be_read() -> None:
     """It is shown without them."""
-    assert "attributes" not in event_json(1, Event("a", AT, 1, 1, AT, s.NOTE, attributes="{"))
-    assert "attributes" not in event_json(1, Event("a", AT, 1, 1, AT, s.NOTE, attributes="[1]"))
+    assert "attributes" not in event_json(1, HistoryEvent("a", AT, 1, 1, AT, s.NOTE, attributes="{"))
+    assert "attributes" not in event_json(1, HistoryEvent("a", AT, 1, 1, AT, s.NOTE, attributes="[1]"))
 
 
 # -- the moment of the answer

@@ -123,7 +123,7 @@ class Run:
         for forwarder in self._forwarders:
             forwarder.put(signal, body)
 
-    def _take(self, parcel: requests.Parcel) -> requests.Taken:
+    def _take(self, parcel: requests.Parcel) -> requests.Accepted:
         # First here: what the monitor tells of is known to be ours.
         try:
             if parcel.signal == "logs":
@@ -131,7 +131,7 @@ class Run:
         except Exception as error:  # what was said goes on all the same
             say(f"an event could not be read ({type(error).__name__}: {error})")
         self._put(parcel.signal, parcel.body)
-        return requests.Taken()
+        return requests.Accepted()
 
     def _attend(self, child: Child) -> None:
         """Pass signals on, and look, until the command is gone and what it left open is closed."""

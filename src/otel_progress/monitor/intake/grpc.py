@@ -13,7 +13,7 @@ from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor.auth import SEND
 from otel_progress.monitor.intake.acknowledgement import Offer, acknowledged
 from otel_progress.monitor.intake.messages import response
-from otel_progress.monitor.intake.requests import BODY_SECONDS, BYTES, Envelope, Refused, Sender, Taken
+from otel_progress.monitor.intake.requests import BODY_SECONDS, BYTES, Accepted, Envelope, Refused, Sender
 from otel_progress.monitor.ports import held
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class GrpcIntake:
             raise Refused(400, "the message did not arrive, or not in time")
         return body
 
-    async def _store(self, signal: str, body: bytes, connection: str, token: int | None) -> Taken:
+    async def _store(self, signal: str, body: bytes, connection: str, token: int | None) -> Accepted:
         """Wait until a request is stored."""
         is_over = False
         envelope = Envelope(signal, body, sender=Sender(connection, token, lambda: is_over))

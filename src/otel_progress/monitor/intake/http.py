@@ -13,11 +13,11 @@ from starlette.routing import Route
 
 from otel_progress.monitor.intake.bodies import read_body, sender_of
 from otel_progress.monitor.intake.messages import SIGNALS, response, to_json
-from otel_progress.monitor.intake.requests import BYTES, JSON, PROTOBUF, RECORDS, Envelope, Parcel, Refused, Taken
+from otel_progress.monitor.intake.requests import BYTES, JSON, PROTOBUF, RECORDS, Accepted, Envelope, Parcel, Refused
 
 _BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode")
 
-Take = Callable[[Envelope], Awaitable[Taken]]
+Take = Callable[[Envelope], Awaitable[Accepted]]
 """Accepts a request, or raises `Refused`."""
 
 
@@ -46,7 +46,7 @@ def routes(take: Take, *, most_bytes: int = BYTES, headers: Mapping[str, str] | 
 
 
 def application(
-    take: Callable[[Parcel], Taken],
+    take: Callable[[Parcel], Accepted],
     *,
     most_bytes: int = BYTES,
     most_records: int = RECORDS,
@@ -57,7 +57,7 @@ def application(
     Responses to logs carry `headers`.
     """
 
-    async def opened(envelope: Envelope) -> Taken:
+    async def opened(envelope: Envelope) -> Accepted:
         return take(envelope.open(most_bytes, most_records))
 
     return Starlette(routes=routes(opened, most_bytes=most_bytes, headers=headers))
@@ -77,7 +77,7 @@ def _admit(request: Request, kind: str, most: int) -> None:
         raise Refused(413, f"the body is larger than {most} bytes")
 
 
-def _accepted(signal: str, taken: Taken, is_json: bool, headers: Mapping[str, str] | None) -> Response:
+def _accepted(signal: str, taken: Accepted, is_json: bool, headers: Mapping[str, str] | None) -> Response:
     message = response(signal, taken.rejected, taken.reason)
     if is_json:
         return Response(to_json(message), 200, headers, JSON)

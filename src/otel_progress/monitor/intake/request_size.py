@@ -28,7 +28,7 @@ class Malformed(ValueError):
     """These bytes are not protobuf."""
 
 
-class Kind:
+class MessageType:
     """A message type: which of its fields are parts, and of what type they are.
 
     Attributes:
@@ -39,23 +39,23 @@ class Kind:
 
     def __init__(self) -> None:
         """Without parts."""
-        self.parts: dict[int, Kind] = {}
+        self.parts: dict[int, MessageType] = {}
 
 
-def kind_of(descriptor: Any) -> Kind:
+def kind_of(descriptor: Any) -> MessageType:
     """The message type of a protobuf descriptor."""
     return _kind_of(descriptor, {})
 
 
-def _kind_of(descriptor: Any, known: dict[str, Kind]) -> Kind:
+def _kind_of(descriptor: Any, known: dict[str, MessageType]) -> MessageType:
     found = known.get(descriptor.full_name)
     if found is None:
-        found = known[descriptor.full_name] = Kind()
+        found = known[descriptor.full_name] = MessageType()
         for field in descriptor.fields:
             if field.message_type is not None:
                 found.parts[field.number] = _kind_of(field.message_type, known)
             elif field.type in (field.TYPE_STRING, field.TYPE_BYTES) and _is_repeated(field):
-                found.parts[field.number] = Kind()
+                found.parts[field.number] = MessageType()
     return found
 
 
@@ -64,7 +64,7 @@ def _is_repeated(field: Any) -> bool:
     return field.label == field.LABEL_REPEATED if repeated is None else bool(repeated)
 
 
-def holds_more(body: bytes, kind: Kind, most: int = PARTS) -> bool:
+def holds_more(body: bytes, kind: MessageType, most: int = PARTS) -> bool:
     """Whether a message holds more than `most` parts.
 
     Each part begins with one of a few bytes. The number of these bytes is an upper bound that is found a hundred times
@@ -81,14 +81,14 @@ def holds_more(body: bytes, kind: Kind, most: int = PARTS) -> bool:
 
 
 @lru_cache(maxsize=16)
-def tags(kind: Kind) -> bytes:
+def tags(kind: MessageType) -> bytes:
     """The bytes that a part of such a message can begin with."""
     numbers = {number for one in _all(kind, {}) for number in one.parts}
     assert max(numbers) < 16, "a field whose tag is longer than one byte"
     return bytes(number << 3 | 2 | more for number in numbers for more in (0, 0x80))  # a tag may be padded
 
 
-def _all(kind: Kind, seen: dict[int, Kind]) -> Iterator[Kind]:
+def _all(kind: MessageType, seen: dict[int, MessageType]) -> Iterator[MessageType]:
     if id(kind) not in seen:
         seen[id(kind)] = kind
         yield kind
@@ -96,14 +96,14 @@ def _all(kind: Kind, seen: dict[int, Kind]) -> Iterator[Kind]:
             yield from _all(one, seen)
 
 
-def count(body: bytes, kind: Kind, most: int) -> int:
+def count(body: bytes, kind: MessageType, most: int) -> int:
     """Count the parts of a message; counting stops above `most`.
 
     Raises:
         Malformed: if it is not protobuf.
     """
     found = 0
-    stack: list[tuple[int, int, Mapping[int, Kind]]] = [(0, len(body), kind.parts)]
+    stack: list[tuple[int, int, Mapping[int, MessageType]]] = [(0, len(body), kind.parts)]
     while stack:
         at, end, parts = stack.pop()
         while at < end:

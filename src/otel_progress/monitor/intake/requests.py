@@ -99,7 +99,7 @@ def has_too_many_parts(message: Message) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _kind(signal: str) -> request_size.Kind:
+def _kind(signal: str) -> request_size.MessageType:
     return request_size.kind_of(REQUESTS[signal].DESCRIPTOR)
 
 
@@ -123,15 +123,15 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Taken:
+class Accepted:
     """The answer to an accepted request: how many of its items were rejected, and why."""
 
     rejected: int = 0
     reason: str = ""
 
 
-Answer = Union[Taken, Refused]
-Done = Callable[[Answer], None]
+Acknowledgement = Union[Accepted, Refused]
+Done = Callable[[Acknowledgement], None]
 """Called once with the answer to a request, by another thread."""
 
 

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.intake import http
 from otel_progress.monitor.intake.bodies import GONE
-from otel_progress.monitor.intake.requests import BYTES, RECORDS, Parcel, Taken
+from otel_progress.monitor.intake.requests import BYTES, RECORDS, Accepted, Parcel
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -114,7 +114,7 @@ class Intake:
 
     def __init__(
         self,
-        take: Callable[[Parcel], Taken],
+        take: Callable[[Parcel], Accepted],
         *,
         port: int = 0,
         most_bytes: int = BYTES,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
-from otel_progress.monitor.intake.requests import Envelope, Refused, Sender, Taken
-from otel_progress.monitor.state.listener import ALERTING, Listener, StoredEvent
+from otel_progress.monitor.intake.requests import Accepted, Envelope, Refused, Sender
+from otel_progress.monitor.state.listener import ALERTING, CoreListener, StoredEvent
 from otel_progress.monitor.web.dump import dump
 from otel_progress.outbound import otlp
 
@@ -23,7 +23,7 @@ _STATE: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Of these only the newest in a batch goes on."""
 
 
-class Outlets(Listener):
+class Outlets(CoreListener):
     """Says what was stored, in the thread of the core; nothing here waits for the other side."""
 
     def __init__(
@@ -110,20 +110,20 @@ class Outlets(Listener):
         webhook.put(kind, one.head.operation_id, self._views.row(entry), event)
 
     def _publish(self, stream: Stream, told: list[StoredEvent]) -> None:
-        from otel_progress.monitor.outlets.redis import Item
+        from otel_progress.monitor.outlets.redis import StreamEntry
 
         newest = {one.head.operation_id: number for number, one in enumerate(told) if one.head is not None}
         items = []
         for number, one in enumerate(told):
             if one.head is None:
-                items.append(Item("", one.record.event, "{}", _request(one)))
+                items.append(StreamEntry("", one.record.event, "{}", _request(one)))
                 continue
             if one.record.event in _STATE and newest[one.head.operation_id] != number:
                 continue
             entry = self._core.ledger.find(one.head.operation_id)
             row = dump(self._views.row(entry)) if entry is not None else "{}"
             event = s.UPDATED if one.held else one.record.event
-            items.append(Item(one.head.operation_id, event, row, _request(one)))
+            items.append(StreamEntry(one.head.operation_id, event, row, _request(one)))
         stream.publish(items)
 
     def _from_others(self, body: bytes) -> None:
@@ -137,7 +137,7 @@ class Outlets(Listener):
         stored = threading.Event()
         answers: list[Any] = []
 
-        def done(answer: Taken | Refused) -> None:
+        def done(answer: Accepted | Refused) -> None:
             answers.append(answer)
             stored.set()
 

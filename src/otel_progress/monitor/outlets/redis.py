@@ -49,7 +49,7 @@ _NEXT: Final = "local e = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'CO
 """The id of the next entry without the entry itself."""
 
 
-class Item(NamedTuple):
+class StreamEntry(NamedTuple):
     """One entry of the stream.
 
     Attributes:
@@ -65,7 +65,7 @@ class Item(NamedTuple):
     otlp: bytes
 
 
-class Place:
+class ReadPosition:
     """How far a stream was read, and how much of it was gone before it was read."""
 
     def __init__(self) -> None:
@@ -152,10 +152,10 @@ class Stream:
         self.published = self.taken = self.unreadable = 0
         self.dropped: Counter[str] = Counter()
         self.skipped = self.trouble = ""
-        self._place = Place()
+        self._place = ReadPosition()
         self._narrow = self._refusals = 0
         self._look_at = 0.0
-        self._waiting: deque[Item] = deque()
+        self._waiting: deque[StreamEntry] = deque()
         self._bytes = 0
         self._sending = 0
         self._careful = False
@@ -181,7 +181,7 @@ class Stream:
         """Entries that are not read yet, as of the last look, at most a second ago; None where it is not known."""
         return self._place.lag
 
-    def publish(self, items: Sequence[Item]) -> None:
+    def publish(self, items: Sequence[StreamEntry]) -> None:
         """Write these after what waits; where there is no room the oldest go. It never waits for Redis."""
         with self._ready:
             if self._stopped:
@@ -241,7 +241,7 @@ class Stream:
 
     # -- writing
 
-    def _put(self, item: Item) -> None:
+    def _put(self, item: StreamEntry) -> None:
         if _size(item) > ENTRY_BYTES:
             self.dropped["more than an entry may hold"] += 1
             if len(item.row) > ENTRY_BYTES // 4:  # in UTF-8 a character has up to 4 bytes
@@ -271,11 +271,11 @@ class Stream:
                 self._trouble("writer", error)
                 backoff = self._pause(backoff)
 
-    def _batch(self) -> list[Item]:
+    def _batch(self) -> list[StreamEntry]:
         """Wait for entries; nothing at the end."""
         with self._ready:
             self._ready.wait_for(lambda: self._waiting or self._stopped)
-            batch: list[Item] = []
+            batch: list[StreamEntry] = []
             size = 0
             for item in self._waiting:
                 size += _size(item)
@@ -285,7 +285,7 @@ class Stream:
             self._sending = len(batch)
             return batch
 
-    def _send(self, batch: list[Item]) -> dict[int, Exception]:
+    def _send(self, batch: list[StreamEntry]) -> dict[int, Exception]:
         """Write all; returns what Redis refused, by its place in the batch."""
         pipe = self._client.pipeline(transaction=False)
         for item in batch:
@@ -303,7 +303,9 @@ class Stream:
         self.published += len(batch) - len(failed)
         return failed
 
-    def _without_poison(self, batch: list[Item], error: Exception) -> tuple[dict[int, Exception], Exception | None]:
+    def _without_poison(
+        self, batch: list[StreamEntry], error: Exception
+    ) -> tuple[dict[int, Exception], Exception | None]:
         """After a broken connection go one by one, and give up an entry on which Redis hangs up again and again."""
         alone, self._careful = len(batch) == 1, True
         try:
@@ -507,7 +509,7 @@ def _shown(parts: SplitResult) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or 6379}{parts.path}"
 
 
-def _size(item: Item) -> int:
+def _size(item: StreamEntry) -> int:
     return len(item.row) + len(item.otlp)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from otel_progress import clock
-from otel_progress.monitor.state.listener import Listener
+from otel_progress.monitor.state.listener import CoreListener
 from otel_progress.monitor.state.store import Store, StoreError
 from otel_progress.outbound.queue import Way
 from otel_progress.outbound.transport import Answer, Transport, connect
@@ -150,7 +150,7 @@ class DiskLane(Way):
             self._delete(gone)
 
 
-class Relay(Listener):
+class Relay(CoreListener):
     """One queue for each signal; requests of a signal without an endpoint should not be put into the store.
 
     Attributes:

@@ -64,7 +64,7 @@ class Children:
         """The verdict on one whose own one is that it is stuck."""
         return self._instead(entry, own, now, {entry.head.operation_id})
 
-    def lines(self, entry: Entry, now: float, later: float) -> list[Line]:
+    def lines(self, entry: Entry, now: float, later: float) -> list[JudgedBranch]:
         """The branches of an operation, so many seconds after they were told, as children elsewhere make them.
 
         Those whose child is over are gone.
@@ -73,7 +73,7 @@ class Children:
         if len(branches) < 2:
             return []
         found = self._lines(entry, branches, now, {entry.head.operation_id})
-        return found or [Line(branch.later(later), None, _judged(branch, later)) for branch in branches]
+        return found or [JudgedBranch(branch.later(later), None, _judged(branch, later)) for branch in branches]
 
     def changes_at(self, entry: Entry, own: Verdict, now: float, changes_at: Callable[[Entry, float], float]) -> float:
         """The earliest moment at which `instead` could say otherwise by time alone.
@@ -122,7 +122,7 @@ class Children:
             return _ended(own, ended, now)
         return own
 
-    def _lines(self, entry: Entry, branches: tuple[Branch, ...], now: float, above: set[str]) -> list[Line]:
+    def _lines(self, entry: Entry, branches: tuple[Branch, ...], now: float, above: set[str]) -> list[JudgedBranch]:
         """Each branch with what its children elsewhere mean for it; none where it is not known whose they are."""
         spans = {stage.span_id: stage.path for stage in entry.snapshot.stages if stage.span_id}
         hosted: dict[str, list[tuple[Entry, Verdict]]] = {}
@@ -170,7 +170,7 @@ class Children:
         return sorted(ended, key=lambda child: child.heard_at)
 
 
-class Line(NamedTuple):
+class JudgedBranch(NamedTuple):
     """A branch as it is now, the child elsewhere that its verdict rests on, and that verdict."""
 
     branch: Branch
@@ -212,12 +212,12 @@ def _line(
     inside: dict[str, tuple[Entry, Verdict]],
     ended: dict[str, Entry],
     now: float,
-) -> Line:
+) -> JudgedBranch:
     own = _judged(branch, later)
     branch = branch.later(later)
     if branch.child is not None:
         known = inside.get(branch.child)
-        return Line(branch, None, own) if known is None else _as(branch, _waits(own, *known))
+        return JudgedBranch(branch, None, own) if known is None else _as(branch, _waits(own, *known))
     path = branch.path or ""
     found = [one for host, those in hosted.items() if path == host or path.startswith(f"{host}/") for one in those]
     if found:
@@ -229,10 +229,10 @@ def _line(
     )
     if own.health is Health.SILENT and last is not None and now - last.heard_at < (branch.stall_after or 0.0):
         return _as(branch, _ended(own, last, now))
-    return Line(branch, None, own)
+    return JudgedBranch(branch, None, own)
 
 
-def _as(branch: Branch, verdict: Judgement) -> Line:
+def _as(branch: Branch, verdict: Judgement) -> JudgedBranch:
     """The branch as its child elsewhere makes it."""
     verdict = replace(verdict, branch=branch.label)
     moves = verdict.health not in STOPPED
@@ -244,7 +244,7 @@ def _as(branch: Branch, verdict: Judgement) -> Line:
         wait=verdict.wait,
         stuck_at=None if moves else branch.stuck_at,
     )
-    return Line(told, verdict.child, verdict)
+    return JudgedBranch(told, verdict.child, verdict)
 
 
 def _counts(parent: Entry, child: Entry, verdict: Verdict) -> bool:

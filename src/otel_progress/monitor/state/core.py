@@ -25,12 +25,12 @@ from otel_progress.monitor.intake.requests import (
     READ,
     RECORD_PARTS,
     RECORDS,
-    Answer,
+    Accepted,
+    Acknowledgement,
     Done,
     Envelope,
     Parcel,
     Refused,
-    Taken,
 )
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.archive import Archive
@@ -39,9 +39,9 @@ from otel_progress.monitor.state.history import History
 from otel_progress.monitor.state.journal import Journal
 from otel_progress.monitor.state.judging import Judging
 from otel_progress.monitor.state.ledger import Entry, Ledger, head_of, instance_of, lose, presumed
-from otel_progress.monitor.state.listener import Listener, Listeners, StoredEvent
+from otel_progress.monitor.state.listener import CoreListener, CoreListeners, StoredEvent
 from otel_progress.monitor.state.loading import Loading
-from otel_progress.monitor.state.saved import Batch, Kept
+from otel_progress.monitor.state.saved import Batch, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
 from otel_progress.monitor.state.store import StoreError
@@ -75,7 +75,7 @@ _TOO_MANY: Final = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class CoreLimits:
     """How much the core holds.
 
     Attributes:
@@ -110,8 +110,8 @@ class Core:
         *,
         forwards: Iterable[str] = (),
         presume_after: float = PRESUME_AFTER,
-        listeners: Iterable[Listener] = (),
-        limits: Limits = Limits(),  # it is immutable
+        listeners: Iterable[CoreListener] = (),
+        limits: CoreLimits = CoreLimits(),  # it is immutable
     ) -> None:
         """Continue from what is in the store.
 
@@ -137,7 +137,7 @@ class Core:
         self._store = store
         self._forwards = frozenset(forwards)
         self._limits = limits
-        self._listeners = Listeners(self.faults)
+        self._listeners = CoreListeners(self.faults)
         for listener in listeners:
             self._listeners.add(listener)
         self._history = History(store, self.ledger)
@@ -147,7 +147,7 @@ class Core:
             self.ledger, self.observer, self.journal, self._history, self.stalls, self._listeners, presume_after
         )
         self.shown = ShownRatios(self.ledger)
-        self._traces = foreign_traces.Traces()
+        self._traces = foreign_traces.ForeignTraces()
         self._own_traces: dict[bytes, None] = {}
         self._saved_at: dict[str, float] = {}
         """When it was last stored that a process was heard of, by instance."""
@@ -171,7 +171,7 @@ class Core:
         """The label of each open operation."""
         return self.judging.labels
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: CoreListener) -> None:
         """Notify a listener of what is stored and concluded; to be called before `start`."""
         self._listeners.add(listener)
 
@@ -230,7 +230,7 @@ class Core:
         batch = Batch()
         stored: list[StoredEvent] = []
         calls: list[Done] = []
-        answers: list[Answer] = []
+        answers: list[Acknowledgement] = []
         self._taking, now = 0, clock.monotonic()
         displaced = self.journal.check_place()
         for job in jobs:
@@ -239,7 +239,7 @@ class Core:
         failed = self.journal.save(batch)
         self.journal.publish()
         if failed is not None:
-            answers = [failed if isinstance(answer, Taken) else answer for answer in answers]
+            answers = [failed if isinstance(answer, Accepted) else answer for answer in answers]
         self.inbox.refused += sum(isinstance(answer, Refused) for answer in answers)
         for done, answer in zip(calls, answers):
             done(answer)
@@ -250,7 +250,9 @@ class Core:
         if any(isinstance(answer, Refused) and answer.status == 503 for answer in answers):
             self.observer.was_deaf(clock.monotonic())
 
-    def _answer(self, job: Job, batch: Batch, stored: list[StoredEvent], now: float, displaced: str | None) -> Answer:
+    def _answer(
+        self, job: Job, batch: Batch, stored: list[StoredEvent], now: float, displaced: str | None
+    ) -> Acknowledgement:
         """Take a request; the answer to it, if the batch can be written."""
         if displaced is not None:
             return Refused(503, f"the monitor cannot store the request: {displaced}", 5)
@@ -277,7 +279,7 @@ class Core:
 
     # -- one request
 
-    def _take(self, job: Job, batch: Batch, stored: list[StoredEvent], now: float) -> Taken:
+    def _take(self, job: Job, batch: Batch, stored: list[StoredEvent], now: float) -> Accepted:
         parcel = job.envelope.open()
         unread = self.ledger.unread
         for group in self._groups(parcel, now):
@@ -289,7 +291,7 @@ class Core:
         self.inbox.dropped["records"] += refused
         why = [_TOO_MANY] if refused else []
         why += ["records with the name of a progress event are malformed"] if unread else []
-        return Taken(unread + refused, "; ".join(why))
+        return Accepted(unread + refused, "; ".join(why))
 
     def _groups(self, parcel: Parcel, now: float) -> Iterator[records.Group]:
         """The events in a request."""
@@ -493,7 +495,7 @@ class Core:
             self._load_at = clock.monotonic() + TICK
         self.observer.is_loading = not self.loading.done
 
-    def _loaded(self, brought: list[tuple[Kept, Entry]]) -> None:
+    def _loaded(self, brought: list[tuple[StoredOperation, Entry]]) -> None:
         """These operations were loaded from the store."""
         now = clock.monotonic()
         for kept, entry in brought:

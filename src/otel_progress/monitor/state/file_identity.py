@@ -18,7 +18,7 @@ HEADER: Final = 100
 _MAGIC: Final = b"SQLite format 3\x00"
 
 
-class Place:
+class FileIdentity:
     """The file of a store and its log, as they were opened. It belongs to the thread that writes."""
 
     def __init__(self, path: Path, log_bytes: int) -> None:

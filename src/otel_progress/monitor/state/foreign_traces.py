@@ -48,7 +48,7 @@ _SUMS: Final = frozenset({s.GEN_AI_INVOKE_AGENT, "invoke_workflow", "create_agen
 """Operations whose usage is that of the calls below them."""
 
 
-class _Place(NamedTuple):
+class _SpanPosition(NamedTuple):
     """Where a span stands."""
 
     above: bytes
@@ -95,7 +95,7 @@ class _Trace:
     root: _End | None = None
     entries: dict[bytes, _End] = field(default_factory=dict)
     agent: str | None = None
-    places: dict[bytes, _Place] = field(default_factory=dict)
+    places: dict[bytes, _SpanPosition] = field(default_factory=dict)
     stages: list[tuple[bytes, StageSnapshot]] = field(default_factory=list)
     folded: int = 0
     folded_seconds: float = 0.0
@@ -108,7 +108,7 @@ class _Trace:
 Find = Callable[[str], "Entry | None"]
 
 
-class Traces:
+class ForeignTraces:
     """The traces that are followed; it belongs to one thread."""
 
     def __init__(self) -> None:
@@ -189,7 +189,7 @@ class Traces:
             trace.entries[span.span_id] = end
             self._callers[span.trace_id] = None
         if len(trace.places) < KNOWN:
-            trace.places[span.span_id] = _Place(span.parent_span_id, _name(span))
+            trace.places[span.span_id] = _SpanPosition(span.parent_span_id, _name(span))
             self._known += 1
         _add_stage(trace, span, end)
         while self._known > SPANS and len(self._traces) > 1:

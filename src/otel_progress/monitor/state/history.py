@@ -10,7 +10,7 @@ from otel_progress import semconv as s
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger
 from otel_progress.monitor.state.listener import ALERTING
-from otel_progress.monitor.state.saved import Event
+from otel_progress.monitor.state.saved import HistoryEvent
 from otel_progress.monitor.state.timeline import INFERRED
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class History:
 
     def __init__(self, store: Store, ledger: Ledger) -> None:
         """What happens before now may be in the store already."""
-        self.inferred: list[Event] = []
+        self.inferred: list[HistoryEvent] = []
         self._store = store
         self._ledger = ledger
         self._began = clock.time_ns()
@@ -66,12 +66,12 @@ class History:
             return False
         return self._store.has_event(head.operation_id, head.started_at or 0.0, head.sequence, record.event)
 
-    def event(self, head: Head, record: Record) -> Event:
+    def event(self, head: Head, record: Record) -> HistoryEvent:
         """A reported event, as it is stored."""
         own, brief = record.own, record.brief
         stage, ratio = brief.get(s.STAGE_PATH), brief.get(s.RATIO)
         status = head.status.value if record.event == s.OPERATION_ENDED else own.get(s.NOTE_STATUS)
-        return Event(
+        return HistoryEvent(
             head.operation_id,
             head.started_at or 0.0,
             self._attempt(head),
@@ -127,7 +127,7 @@ class History:
             stage = branches[0]
         head = entry.head
         number = head.sequence * INFERRED + self._ledger.revision % INFERRED
-        found = Event(
+        found = HistoryEvent(
             head.operation_id,
             head.started_at or 0.0,
             entry.number,

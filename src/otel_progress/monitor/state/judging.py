@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from otel_progress.monitor.state.history import History
     from otel_progress.monitor.state.journal import Journal
     from otel_progress.monitor.state.ledger import Entry, Ledger
-    from otel_progress.monitor.state.listener import Listeners
+    from otel_progress.monitor.state.listener import CoreListeners
     from otel_progress.monitor.state.stalls import Stalls
     from otel_progress.monitor.state.verdicts import Observer
 
@@ -38,7 +38,7 @@ class Judging:
         journal: Journal,
         history: History,
         stalls: Stalls,
-        listeners: Listeners,
+        listeners: CoreListeners,
         presume_after: float,
     ) -> None:
         """Nothing is judged yet; an operation not heard of for `presume_after` seconds is presumed lost."""

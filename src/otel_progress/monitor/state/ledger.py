@@ -40,7 +40,7 @@ KEY_LENGTH: Final = 1_024
 _SEARCHED: Final = (s.SERVICE_NAME, s.HOST_NAME)
 
 
-class Said(Protocol):
+class ReportedEvent(Protocol):
     """A log event as it came in; its time in ns since 1970, ids in hex or empty."""
 
     @property
@@ -178,7 +178,7 @@ class Entry:
         instance: str,
         heard_at: float,
         *,
-        said: Said | None = None,
+        said: ReportedEvent | None = None,
         snapshot: Snapshot | None = None,
         presumed: Entry | None = None,
         before: Entry | None = None,
@@ -225,7 +225,7 @@ def bare(head: Head) -> Snapshot:
     )
 
 
-def head_of(event: Said) -> Head | None:
+def head_of(event: ReportedEvent) -> Head | None:
     """The head of an event; None where it is none of an operation."""
     get = event.brief.get
     key, name, status = get(s.OPERATION_ID), get(s.OPERATION_NAME), _STATUSES.get(get(s.STATUS))
@@ -318,7 +318,7 @@ class Ledger:
     _open: dict[str, dict[str, None]] = field(default_factory=dict)
     _ended: dict[str, None] = field(default_factory=dict)
 
-    def hear(self, resource: Mapping[str, Any], events: Iterable[Said], now: float) -> Process:
+    def hear(self, resource: Mapping[str, Any], events: Iterable[ReportedEvent], now: float) -> Process:
         """Take what one process said."""
         process = self._process(resource, now)
         for event in events:
@@ -328,7 +328,7 @@ class Ledger:
                 self.take(event, process.instance, now)
         return process
 
-    def take(self, event: Said, instance: str, now: float) -> Head | None:
+    def take(self, event: ReportedEvent, instance: str, now: float) -> Head | None:
         """Take one event of an operation; its head, or None where it is none."""
         head = head_of(event)
         if head is None:
@@ -341,7 +341,9 @@ class Ledger:
         """Take a snapshot; returns what holds now."""
         return self._apply(head_of_snapshot(snapshot), instance, now, None, snapshot)
 
-    def _apply(self, head: Head, instance: str, now: float, said: Said | None, snapshot: Snapshot | None) -> Entry:
+    def _apply(
+        self, head: Head, instance: str, now: float, said: ReportedEvent | None, snapshot: Snapshot | None
+    ) -> Entry:
         before = self.find(head.operation_id)
         if before is None:
             if said is not None:
@@ -638,7 +640,7 @@ def _follows(known: Head, head: Head) -> bool:
     return newer or head.status.final
 
 
-def read(event: Said) -> Snapshot | None:
+def read(event: ReportedEvent) -> Snapshot | None:
     """The snapshot that an event carries; None where it carries none that can be meant."""
     try:
         snapshot = wire.from_attributes(

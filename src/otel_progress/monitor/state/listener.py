@@ -34,7 +34,7 @@ class StoredEvent(NamedTuple):
     held: bool = False
 
 
-class Listener:
+class CoreListener:
     """Learns what happens in the core. By default it ignores everything.
 
     All methods are called in the core's thread, so they must return quickly and never block.
@@ -57,17 +57,17 @@ class Listener:
         """A request of this signal was stored to be forwarded."""
 
 
-class Listeners:
+class CoreListeners:
     """All listeners; an error in one of them is reported as a fault and stops nobody else."""
 
     def __init__(self, faults: Faults) -> None:
         """No listeners yet."""
         self._faults = faults
-        self._all: list[Listener] = []
+        self._all: list[CoreListener] = []
         self._wanted: dict[str, bool] = {}
         self._reported: dict[tuple[Any, ...], None] = {}
 
-    def add(self, listener: Listener) -> None:
+    def add(self, listener: CoreListener) -> None:
         """Notify this one, too."""
         self._all.append(listener)
         self._wanted.clear()

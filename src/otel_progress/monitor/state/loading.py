@@ -14,7 +14,7 @@ from otel_progress.monitor.state.restore import entry_of, process_of, shown_of
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.ledger import Entry, Ledger
-    from otel_progress.monitor.state.saved import Kept
+    from otel_progress.monitor.state.saved import StoredOperation
     from otel_progress.monitor.state.store import Store
 
 SLICE: Final = 256
@@ -38,7 +38,7 @@ class Loading:
         self,
         store: Store,
         ledger: Ledger,
-        on_loaded: Callable[[list[tuple[Kept, Entry]]], None],
+        on_loaded: Callable[[list[tuple[StoredOperation, Entry]]], None],
         is_newer: Callable[[str], bool],
     ) -> None:
         """Nothing is brought yet.
@@ -109,10 +109,10 @@ class Loading:
         if not self.done:
             self._bring_processes({instance})
 
-    def _one(self, operation_id: str) -> Kept | None:
+    def _one(self, operation_id: str) -> StoredOperation | None:
         return None if self._is_newer(operation_id) else self._store.recall(operation_id)
 
-    def _bring(self, kept: list[Kept]) -> None:
+    def _bring(self, kept: list[StoredOperation]) -> None:
         found = {one.operation_id: one for one in kept if self._is_missing(one)}
         level = list(found)
         while level and len(found) < len(kept) + BELOW:
@@ -137,7 +137,7 @@ class Loading:
             ledger.revision, ledger.on_change = revision, hook
         self._on_loaded(brought)
 
-    def _is_missing(self, one: Kept) -> bool:
+    def _is_missing(self, one: StoredOperation) -> bool:
         return one.operation_id not in self._ledger.operations and not self._is_newer(one.operation_id)
 
     def _bring_processes(self, instances: Iterable[str]) -> None:

@@ -15,11 +15,11 @@ from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, bare, head_of
 from otel_progress.monitor.state.ledger import process_of as make_process
 from otel_progress.monitor.state.rollup import Shown
-from otel_progress.monitor.state.saved import Kept, Known
+from otel_progress.monitor.state.saved import StoredOperation, StoredProcess
 from otel_progress.outbound import otlp
 
 
-def entry_of(kept: Kept, heard_at: float) -> Entry:
+def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
     """A stored operation, as an entry; one that is presumed lost may still be heard of again."""
     record = parse_record(kept.raw)
     said = head_of(record)
@@ -48,10 +48,10 @@ def entry_of(kept: Kept, heard_at: float) -> Entry:
     return entry
 
 
-def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> Kept:
+def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperation:
     """An operation, as it is stored; `dead` holds those whose process was reported dead."""
     head = entry.head
-    return Kept(
+    return StoredOperation(
         head.operation_id,
         head.name,
         head.status.value,
@@ -86,14 +86,14 @@ def rolled_of(known: tuple[int, Shown | None], number: int) -> str | None:
     return json.dumps(known[1]) if known[1] is not None and known[0] == number else None
 
 
-def known_of(process: Process) -> Known:
+def known_of(process: Process) -> StoredProcess:
     """A process, as it is stored."""
     wall = clock.time_ns() / 1e9 - (clock.monotonic() - process.heard_at)
     resource = json.dumps(dict(process.resource), default=repr)
-    return Known(process.instance, resource, wall, process.interval if process.beats else None)
+    return StoredProcess(process.instance, resource, wall, process.interval if process.beats else None)
 
 
-def process_of(known: Known, heard_at: float) -> Process:
+def process_of(known: StoredProcess, heard_at: float) -> Process:
     """A stored process."""
     try:
         resource = json.loads(known.resource)

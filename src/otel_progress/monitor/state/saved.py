@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
-class Kept(NamedTuple):
+class StoredOperation(NamedTuple):
     """The state of one operation, as its newest event had it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Kept(NamedTuple):
     rolled: str | None = None
 
 
-class Event(NamedTuple):
+class HistoryEvent(NamedTuple):
     """One event of an operation, for its history.
 
     Attributes:
@@ -83,7 +83,7 @@ class Event(NamedTuple):
     attributes: str | None = None
 
 
-class Known(NamedTuple):
+class StoredProcess(NamedTuple):
     """One process that was heard of.
 
     Attributes:
@@ -133,8 +133,8 @@ class Batch:
         sent: the ids of outgoing requests that wait no more.
     """
 
-    operations: list[Kept] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    processes: list[Known] = field(default_factory=list)
+    operations: list[StoredOperation] = field(default_factory=list)
+    events: list[HistoryEvent] = field(default_factory=list)
+    processes: list[StoredProcess] = field(default_factory=list)
     outgoing: list[tuple[str, bytes]] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otel_progress.monitor.intake.records import Record
     from otel_progress.monitor.state.history import History
     from otel_progress.monitor.state.ledger import Entry, Head, Ledger
-    from otel_progress.monitor.state.listener import Listeners
+    from otel_progress.monitor.state.listener import CoreListeners
     from otel_progress.monitor.state.store import Store
     from otel_progress.monitor.state.verdicts import Observer
 
@@ -42,7 +42,7 @@ class Stalls:
     """
 
     def __init__(
-        self, ledger: Ledger, observer: Observer, store: Store, history: History, listeners: Listeners
+        self, ledger: Ledger, observer: Observer, store: Store, history: History, listeners: CoreListeners
     ) -> None:
         """Nothing is held back."""
         self.held: dict[str, dict[int, StoredEvent]] = {}

@@ -24,8 +24,8 @@ from urllib.parse import quote
 from otel_progress import clock, files
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.model.status import Status
-from otel_progress.monitor.state.file_identity import Place
-from otel_progress.monitor.state.saved import Batch, Event, Kept, Known, Query
+from otel_progress.monitor.state.file_identity import FileIdentity
+from otel_progress.monitor.state.saved import Batch, HistoryEvent, Query, StoredOperation, StoredProcess
 
 DAYS: Final = 30.0
 BYTES: Final = 1024 * 1024 * 1024
@@ -71,8 +71,8 @@ _DAY: Final = 86_400.0
 _INTEGER: Final = 2**63 - 1
 _OURS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 """Errors about what is written, not about the file."""
-_KEPT: Final = ", ".join(Kept._fields)
-_EVENT: Final = ", ".join(Event._fields[1:])
+_KEPT: Final = ", ".join(StoredOperation._fields)
+_EVENT: Final = ", ".join(HistoryEvent._fields[1:])
 
 
 def _upsert(table: str, columns: Sequence[str], key: str) -> str:
@@ -81,11 +81,11 @@ def _upsert(table: str, columns: Sequence[str], key: str) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {changed}"
 
 
-_PUT_OPERATION: Final = _upsert("operations", (*Kept._fields, "ended"), "operation_id")
-_PUT_PROCESS: Final = _upsert("processes", Known._fields, "instance")
+_PUT_OPERATION: Final = _upsert("operations", (*StoredOperation._fields, "ended"), "operation_id")
+_PUT_PROCESS: Final = _upsert("processes", StoredProcess._fields, "instance")
 _PUT_NUMBER: Final = _upsert("numbers", ("name", "value"), "name")
 _ADD_EVENT: Final = (
-    f"INSERT INTO events (operation, {_EVENT}) VALUES ({', '.join('?' * len(Event._fields))}) "
+    f"INSERT INTO events (operation, {_EVENT}) VALUES ({', '.join('?' * len(HistoryEvent._fields))}) "
     "ON CONFLICT (operation, started_at, attempt, sequence) DO NOTHING"
 )
 
@@ -149,7 +149,7 @@ class Store:
         self._look_in = LOOK_EVERY
         self.path = Path(path)
         self._db: sqlite3.Connection | None = None
-        self._place: Place | None = None
+        self._place: FileIdentity | None = None
         try:
             files.make_folder(Path(os.path.abspath(path)).parent)
             self.path = files.resolve(path)
@@ -163,7 +163,7 @@ class Store:
             # Not before the lock: to close a file ends all locks of SQLite on it.
             for name in ("-wal", "-shm", "-journal"):  # SQLite would put what is in them into the file
                 files.tighten(f"{self.path}{name}")
-            self._place = Place(self.path, LOG_BYTES)
+            self._place = FileIdentity(self.path, LOG_BYTES)
             self._db = _connect(str(self.path))
             self._prepare(self._db)
             self._place.begin(self._log_needed)
@@ -280,7 +280,7 @@ class Store:
                 db.executemany("DELETE FROM outgoing WHERE id = ?", [(id,) for id in batch.sent])
         self.strays += strays
 
-    def _add_events(self, db: sqlite3.Connection, events: Sequence[Event]) -> int:
+    def _add_events(self, db: sqlite3.Connection, events: Sequence[HistoryEvent]) -> int:
         """Returns how many were of no operation that is stored."""
         rows = []
         known = self._keys
@@ -460,7 +460,7 @@ class Store:
 
     # -- reading, by any thread
 
-    def open_operations(self) -> list[Kept]:
+    def open_operations(self) -> list[StoredOperation]:
         """Those that are not over."""
         return [_kept(row) for row in self._read(f"SELECT {_KEPT} FROM operations WHERE ended = 0")]
 
@@ -469,15 +469,15 @@ class Store:
         found = self._read("SELECT count(*), ifnull(max(key), 0) FROM operations WHERE ended = 0")[0]
         return int(found[0]), int(found[1])
 
-    def open_slice(self, after: int, last: int, limit: int) -> tuple[list[Kept], int]:
+    def open_slice(self, after: int, last: int, limit: int) -> tuple[list[StoredOperation], int]:
         """Those that are not over, by their keys from one to another, and the key to go on after."""
         sql = f"SELECT key, {_KEPT} FROM operations WHERE ended = 0 AND key > ? AND key <= ? ORDER BY key LIMIT ?"
         rows = self._read(sql, (after, last, limit))
         return [_kept(row[1:]) for row in rows], rows[-1][0] if rows else last
 
-    def below(self, parent_ids: Iterable[str], limit: int, *, ended: bool = False) -> list[Kept]:
+    def below(self, parent_ids: Iterable[str], limit: int, *, ended: bool = False) -> list[StoredOperation]:
         """What is part of these operations, the newest first; all of it, or only what is over."""
-        found: list[Kept] = []
+        found: list[StoredOperation] = []
         only = "AND +ended = 1 " if ended else ""
         wanted = list(dict.fromkeys(parent_ids))
         for at in range(0, len(wanted), 500):
@@ -486,12 +486,12 @@ class Store:
             found += [_kept(row) for row in self._read(sql, (*some, limit - len(found)))]
         return found
 
-    def recall(self, operation_id: str) -> Kept | None:
+    def recall(self, operation_id: str) -> StoredOperation | None:
         """One of them, over or not; None where it is not stored."""
         found = self._read(f"SELECT {_KEPT} FROM operations WHERE operation_id = ?", (operation_id,))
         return _kept(found[0]) if found else None
 
-    def children(self, parent_id: str, limit: int) -> list[Kept]:
+    def children(self, parent_id: str, limit: int) -> list[StoredOperation]:
         """What is part of an operation, over or not, the newest first."""
         sql = f"SELECT {_KEPT} FROM operations WHERE parent_id = ? ORDER BY key DESC LIMIT ?"
         return [_kept(row) for row in self._read(sql, (parent_id, limit))]
@@ -501,17 +501,17 @@ class Store:
         sql = "SELECT parent_id, count(*) FROM operations WHERE parent_id IN (%s) GROUP BY parent_id"
         return dict(self._read_of(sql, parent_ids))
 
-    def processes(self, instances: Iterable[str]) -> list[Known]:
+    def processes(self, instances: Iterable[str]) -> list[StoredProcess]:
         """Those of these that are known."""
-        sql = f"SELECT {', '.join(Known._fields)} FROM processes WHERE instance IN (%s)"
-        return [Known(*row) for row in self._read_of(sql, instances)]
+        sql = f"SELECT {', '.join(StoredProcess._fields)} FROM processes WHERE instance IN (%s)"
+        return [StoredProcess(*row) for row in self._read_of(sql, instances)]
 
     def newest_revision(self) -> int:
         """The highest that was ever written."""
         found = self._read("SELECT value FROM numbers WHERE name = 'revision'")
         return int(found[0][0]) if found else 0
 
-    def ended(self, query: Query, limit: int, cursor: str | None = None) -> tuple[list[Kept], str | None]:
+    def ended(self, query: Query, limit: int, cursor: str | None = None) -> tuple[list[StoredOperation], str | None]:
         """Operations that are over, the newest end first, and where to go on; None where there are no more.
 
         Raises:
@@ -563,7 +563,7 @@ class Store:
         before: int | None = None,
         names: Sequence[str] | None = None,
         limit: int = 200,
-    ) -> list[tuple[int, Event]]:
+    ) -> list[tuple[int, HistoryEvent]]:
         """The history of an operation with the number of each event, as they came in, oldest first.
 
         Args:
@@ -584,7 +584,7 @@ class Store:
         order = "ASC" if before is None else "DESC"
         inner = f"SELECT id FROM events WHERE {where} ORDER BY id {order} LIMIT ?"  # the index alone is sorted
         rows = self._read(f"SELECT id, {_EVENT} FROM events WHERE id IN ({inner}) ORDER BY id", (*given, limit))
-        return [(row[0], Event(operation_id, *row[1:])) for row in rows]
+        return [(row[0], HistoryEvent(operation_id, *row[1:])) for row in rows]
 
     def count_events(self, operation_id: str, after: int, until: int) -> int:
         """How many events of an operation have a number above the one and up to the other."""
@@ -712,8 +712,8 @@ def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _kept(row: Sequence[Any]) -> Kept:
-    kept = Kept._make(row)
+def _kept(row: Sequence[Any]) -> StoredOperation:
+    kept = StoredOperation._make(row)
     return kept._replace(presumed=bool(kept.presumed), dead=bool(kept.dead))
 
 
@@ -740,7 +740,7 @@ def _where(query: Query) -> tuple[str, tuple[Any, ...]]:
     return " AND ".join(terms), tuple(given)
 
 
-def _to_cursor(kept: Kept) -> str:
+def _to_cursor(kept: StoredOperation) -> str:
     return base64.urlsafe_b64encode(json.dumps([kept.timestamp, kept.operation_id]).encode()).decode()
 
 
@@ -756,9 +756,9 @@ def _from_cursor(cursor: str) -> tuple[float, str]:
 
 def _storable(batch: Batch) -> Batch:
     return Batch(
-        operations=[Kept(*map(_bent, kept)) for kept in batch.operations],
-        events=[Event(*map(_bent, event)) for event in batch.events],
-        processes=[Known(*map(_bent, known)) for known in batch.processes],
+        operations=[StoredOperation(*map(_bent, kept)) for kept in batch.operations],
+        events=[HistoryEvent(*map(_bent, event)) for event in batch.events],
+        processes=[StoredProcess(*map(_bent, known)) for known in batch.processes],
         outgoing=batch.outgoing,
         sent=batch.sent,
     )

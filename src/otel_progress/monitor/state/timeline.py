@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import StageSnapshot
-from otel_progress.monitor.state.saved import Event
+from otel_progress.monitor.state.saved import HistoryEvent
 
 TIMED: Final = (s.WAIT_STARTED, s.WAIT_ENDED, s.STALLED, s.RECOVERED, s.OPERATION_ENDED)
 """The events that it follows from."""
@@ -18,14 +18,14 @@ INFERRED: Final = 1000
 Json = dict[str, Any]
 
 
-def order(event: Event) -> tuple[int, bool, float]:
+def order(event: HistoryEvent) -> tuple[int, bool, float]:
     """What orders events, in whatever order they came in: one that was inferred stands after what it follows."""
     if event.sequence >= 0:
         return event.sequence, False, 0.0
     return -event.sequence // INFERRED, True, event.timestamp
 
 
-def attributes_of(event: Event) -> Json:
+def attributes_of(event: HistoryEvent) -> Json:
     """What an event said beside the state; none where that can't be read."""
     try:
         found = json.loads(event.attributes or "{}")
@@ -42,11 +42,11 @@ def branches_of(own: Json, stage: str | None) -> list[str]:
 
 
 def timeline(
-    events: Iterable[Event], ended_at: float | None = None, stages: Iterable[StageSnapshot] = ()
+    events: Iterable[HistoryEvent], ended_at: float | None = None, stages: Iterable[StageSnapshot] = ()
 ) -> list[Json]:
     """Waits and stalls as spans of time; a stall ends with its stage, as far as these are known, and with all."""
     told = (event for event in events if event.sequence >= 0 or event.event in (s.STALLED, s.RECOVERED))
-    spans = _Spans({stage.path for stage in stages})
+    spans = _Intervals({stage.path for stage in stages})
     for event in sorted(told, key=order):
         spans.take(event)
     ends = _ends(stages)
@@ -59,9 +59,9 @@ def timeline(
     return spans.found
 
 
-def stuck_branches(events: Iterable[Event]) -> list[str]:
+def stuck_branches(events: Iterable[HistoryEvent]) -> list[str]:
     """The branches that a history tells to be stuck."""
-    spans = _Spans(set())
+    spans = _Intervals(set())
     for event in sorted(events, key=order):
         spans.take(event)
     return [label for kind, label in spans.open if kind == "stall"]
@@ -79,7 +79,7 @@ def _ends(stages: Iterable[StageSnapshot]) -> dict[str, float]:
     return {path: end for path, end in ends.items() if path not in runs}
 
 
-class _Spans:
+class _Intervals:
     """Spans of time, and those that are open: waits by stage, stalls by branch."""
 
     def __init__(self, paths: set[str]) -> None:
@@ -87,7 +87,7 @@ class _Spans:
         self.open: dict[tuple[str, str], Json] = {}
         self._paths = paths
 
-    def take(self, event: Event) -> None:
+    def take(self, event: HistoryEvent) -> None:
         own = attributes_of(event)
         if event.event == s.WAIT_STARTED:
             self._begin(("wait", event.stage or ""), event, event.stage, own.get(s.WAIT_REASON))
@@ -103,7 +103,7 @@ class _Spans:
         else:
             self._end(list(self.open), event)
 
-    def _stall(self, event: Event, own: Json) -> None:
+    def _stall(self, event: HistoryEvent, own: Json) -> None:
         """One span for each branch; stage, reason and line of the event are those of the first."""
         first, *others = branches_of(own, event.stage)
         item = self._begin(("stall", first), event, event.stage, own.get(s.HEALTH_REASON))
@@ -114,7 +114,7 @@ class _Spans:
             if stage in self._paths or not self._paths:
                 self._begin(("stall", label), event, stage, f"stuck since {first} is, too")
 
-    def _begin(self, key: tuple[str, str], event: Event, stage: str | None, reason: object) -> Json | None:
+    def _begin(self, key: tuple[str, str], event: HistoryEvent, stage: str | None, reason: object) -> Json | None:
         if key in self.open:
             return None
         reason = reason if isinstance(reason, str) else event.text
@@ -123,7 +123,7 @@ class _Spans:
         self.found.append(item)
         return item
 
-    def _end(self, keys: list[tuple[str, str]], event: Event) -> None:
+    def _end(self, keys: list[tuple[str, str]], event: HistoryEvent) -> None:
         for key in keys:
             item = self.open.pop(key, None)
             if item is not None:

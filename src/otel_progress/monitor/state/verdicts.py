@@ -18,7 +18,7 @@ from otel_progress.model.health import STUCK, Hearing, Verdict, judge, next_chan
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.values import finite
-from otel_progress.monitor.state.child_processes import STOPPED, Children, Judgement, Line, running
+from otel_progress.monitor.state.child_processes import STOPPED, Children, JudgedBranch, Judgement, running
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process
 
 GAP: Final = 2.5
@@ -247,7 +247,7 @@ class Observer:
         verdict = self.verdict(entry, now)
         return verdict.health in STOPPED if isinstance(verdict, Judgement) and not verdict.frozen else None
 
-    def lines(self, entry: Entry, now: float) -> list[Line]:
+    def lines(self, entry: Entry, now: float) -> list[JudgedBranch]:
         """The branches of an operation, where more than one runs, as they and their children elsewhere are now."""
         return self._children.lines(entry, now, self.later(entry, now))
 

@@ -55,7 +55,7 @@ class Probe(Protocol):
 
 
 @dataclass
-class _Known:
+class _WatchedProcess:
     """A process of which is known which one on this machine it is."""
 
     seen: procfs.Seen
@@ -113,7 +113,7 @@ class Watcher:
         self._quiet = quiet
         self._eager = eager
         self._probe = probe
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _WatchedProcess] = {}
         self._command: procfs.Seen | None = None
         self._command_exit: Exit | None = None
         self._memory_kills = probe.memory_kills()
@@ -217,7 +217,7 @@ class Watcher:
 
     # -- who is who
 
-    def _recognise(self, process: Process) -> _Known | None:
+    def _recognise(self, process: Process) -> _WatchedProcess | None:
         """Find out which process of this machine it is; only one that was seen alive can be seen to be gone."""
         if process.pid is None:
             return None
@@ -229,7 +229,7 @@ class Watcher:
             return None
         if not self._is_command(seen) and not (_is_here(process) and self._was_created(seen, process)):
             return None
-        known = self._known[process.instance] = _Known(seen)
+        known = self._known[process.instance] = _WatchedProcess(seen)
         return known
 
     def _was_created(self, seen: procfs.Seen, process: Process) -> bool:
@@ -238,7 +238,7 @@ class Watcher:
         found = self._probe.created(seen)
         return said is not None and found is not None and abs(said - found) <= CREATED_WITHIN
 
-    def _is_alive(self, known: _Known) -> procfs.Seen | None:
+    def _is_alive(self, known: _WatchedProcess) -> procfs.Seen | None:
         seen = self._probe.look(known.seen.pid)
         same = seen is not None and seen.ticks == known.seen.ticks
         if self._is_command(known.seen):  # until it was waited for, it may be dead but is not gone
@@ -256,7 +256,7 @@ class Watcher:
 
     # -- gone
 
-    def _examine(self, process: Process, known: _Known, now: float) -> None:
+    def _examine(self, process: Process, known: _WatchedProcess, now: float) -> None:
         if known.gone_at is not None:
             return
         seen = self._is_alive(known)
@@ -279,7 +279,7 @@ class Watcher:
             self._killed_at = now
         self._memory_kills = kills
 
-    def _is_quiet(self, instance: str, known: _Known, now: float) -> bool:
+    def _is_quiet(self, instance: str, known: _WatchedProcess, now: float) -> bool:
         """Whether it is gone, and nothing came from it for a moment."""
         if known.gone_at is None or not self.ledger.is_busy(instance):
             return False
@@ -307,7 +307,7 @@ class Watcher:
 
     # -- silent
 
-    def _listen(self, process: Process, known: _Known, seen: procfs.Seen, now: float) -> None:
+    def _listen(self, process: Process, known: _WatchedProcess, seen: procfs.Seen, now: float) -> None:
         since = max(process.heard_at, self._awake_since)
         if known.silent_since is not None or now - since < BEATS * process.interval:
             return
@@ -323,7 +323,7 @@ class Watcher:
         if self._look_into is not None:
             self._look_into(seen.pid, self._say)
 
-    def _heard_again(self, process: Process, known: _Known) -> None:
+    def _heard_again(self, process: Process, known: _WatchedProcess) -> None:
         assert known.silent_since is not None
         after = process.heard_at - known.silent_since
         known.silent_since = None

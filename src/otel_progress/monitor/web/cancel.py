@@ -63,7 +63,7 @@ class TooMany(ProgressError):
     """More processes ask for commands than can be held; answer 503."""
 
 
-class Answer(NamedTuple):
+class CommandAnswer(NamedTuple):
     """What a process says became of a command: `received`, `refused` or `unknown`."""
 
     command: str
@@ -76,7 +76,7 @@ class Asked(NamedTuple):
 
     instance: str
     pid: int | None
-    answers: tuple[Answer, ...]
+    answers: tuple[CommandAnswer, ...]
     wait: float
 
 
@@ -117,7 +117,7 @@ def answers_of(body: bytes) -> Asked:
     return Asked(_key("instance", given.get("instance")), pid, tuple(map(_answer, answers)), min(wait, WAIT_MOST))
 
 
-def _answer(given: Any) -> Answer:
+def _answer(given: Any) -> CommandAnswer:
     if not isinstance(given, dict):
         raise ValueError("an answer is an object")
     state, detail = given.get("state"), given.get("detail", "")
@@ -125,7 +125,7 @@ def _answer(given: Any) -> Answer:
         raise ValueError(f"the state of an answer is one of {', '.join(sorted(STATES))}")
     if not isinstance(detail, str):
         raise ValueError("the detail of an answer is a text")
-    return Answer(_key("command", given.get("command")), state, _line(detail))
+    return CommandAnswer(_key("command", given.get("command")), state, _line(detail))
 
 
 def _key(what: str, given: object) -> str:
@@ -170,7 +170,7 @@ class _Command:
 
 
 @dataclass(eq=False)
-class _Wish:
+class _CancelRequest:
     """That an operation stops: the newest command for it, and those who wait to hear what becomes of it."""
 
     command: _Command
@@ -210,7 +210,7 @@ class Control:
     def __init__(self) -> None:
         """Nobody asked yet."""
         self._instances: dict[str, _Instance] = {}
-        self._wishes: dict[tuple[str, str], _Wish] = {}
+        self._wishes: dict[tuple[str, str], _CancelRequest] = {}
         """By operation and process: an id may run in two."""
         self._closed = False
         self.counts = dict.fromkeys((OBEYED, RECEIVED, TIMED_OUT, UNREACHABLE, REFUSED), 0)
@@ -219,7 +219,7 @@ class Control:
     # -- the process's side
 
     async def poll(
-        self, instance: str, pid: int | None, answers: Sequence[Answer] = (), wait: float = 0.0
+        self, instance: str, pid: int | None, answers: Sequence[CommandAnswer] = (), wait: float = 0.0
     ) -> list[dict[str, Any]]:
         """Take a process's answers, and hold it up to `wait` seconds for commands; an older request of it ends empty.
 
@@ -276,7 +276,7 @@ class Control:
         known.heard[pid] = clock.monotonic()
         return not poll.done() or poll.result()
 
-    def _take(self, known: _Instance, pid: int | None, answer: Answer) -> None:
+    def _take(self, known: _Instance, pid: int | None, answer: CommandAnswer) -> None:
         """Take an answer; one to a command that nobody waits for says nothing new."""
         command = known.waiting.get(answer.command)
         if command is None:
@@ -368,9 +368,9 @@ class Control:
         for wish in self._wishes.values():
             wish.tell()
 
-    def _wish(self, command: _Command, instance: str, before: _Wish | None) -> _Wish:
+    def _wish(self, command: _Command, instance: str, before: _CancelRequest | None) -> _CancelRequest:
         """Remember who is asked to stop; those who wait for the same wait on."""
-        wish = before or _Wish(command, instance)
+        wish = before or _CancelRequest(command, instance)
         wish.command = command
         key = (command.operation_id, instance)
         self._wishes.pop(key, None)
@@ -402,7 +402,7 @@ class Control:
             del self._wishes[key]
         wish.tell()
 
-    async def _watch(self, wish: _Wish, wait: float) -> Outcome:
+    async def _watch(self, wish: _CancelRequest, wait: float) -> Outcome:
         """What becomes of the newest command, within so many seconds."""
         command, began = wish.command, clock.monotonic()
         while True:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from otel_progress import semconv as s
 from otel_progress.monitor.state.ledger import instance_of
-from otel_progress.monitor.state.listener import Listener, StoredEvent
+from otel_progress.monitor.state.listener import CoreListener, StoredEvent
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.ledger import Entry
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from otel_progress.monitor.web.views import Views
 
 
-class ControlNotices(Listener):
+class ControlNotices(CoreListener):
     """Hands over from the core's thread to the loop of the server.
 
     Attributes:

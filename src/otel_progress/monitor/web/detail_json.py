@@ -13,7 +13,7 @@ from otel_progress.monitor.web.row_json import progress_json, short_text, wait_j
 if TYPE_CHECKING:
     from otel_progress.model.snapshot import Branch, Snapshot, StageSnapshot
     from otel_progress.monitor.state.ledger import Entry, Process
-    from otel_progress.monitor.state.saved import Event
+    from otel_progress.monitor.state.saved import HistoryEvent
 
 Json = dict[str, Any]
 
@@ -24,7 +24,7 @@ def ended_text(entry: Entry) -> str:
     return dump({"id": head.operation_id, "status": head.status.value, "attempt": entry.number})
 
 
-def event_json(number: int, event: Event) -> Json:
+def event_json(number: int, event: HistoryEvent) -> Json:
     """An event of a history; `number` is its id."""
     return without_none(
         {

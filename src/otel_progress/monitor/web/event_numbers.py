@@ -20,7 +20,7 @@ NEWEST: Final = 2**62
 T = TypeVar("T")
 
 
-class Places:
+class EventNumbers:
     """Numbers of the store's, and numbers within one operation."""
 
     def __init__(self, store: Store) -> None:

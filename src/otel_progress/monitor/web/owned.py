@@ -14,10 +14,10 @@ from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Branch, Snapshot
 from otel_progress.model.status import Health, word
 from otel_progress.monitor.state.child_processes import Judgement
-from otel_progress.monitor.state.saved import Event
+from otel_progress.monitor.state.saved import HistoryEvent
 from otel_progress.monitor.state.timeline import attributes_of
 from otel_progress.monitor.state.verdicts import BEFORE
-from otel_progress.monitor.web.visibility import Sight
+from otel_progress.monitor.web.visibility import Visibility
 
 OTHERS: Final = "of another owner"
 _CLOCKS: Final = frozenset({"timestamp", "elapsed", "idle", "revision"})
@@ -34,7 +34,7 @@ _FRAMES: Final = frozenset({s.STACK, s.STUCK_AT, s.LOOP})
 _dump = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def snapshot(whole: Snapshot, sight: Sight) -> Snapshot:
+def snapshot(whole: Snapshot, sight: Visibility) -> Snapshot:
     """The snapshot without what it says of operations that may not be seen."""
     if whole.parent_id is not None and not sight.sees(whole.parent_id):
         whole = replace(whole, parent_id=None)
@@ -60,7 +60,7 @@ def _without_others(whole: Snapshot) -> Snapshot:
     return replace(whole, stack=None, loop=None, wait=wait)
 
 
-def branch(whole: Branch, sight: Sight) -> Branch:
+def branch(whole: Branch, sight: Visibility) -> Branch:
     """A branch without what it tells of the child that it waits for, where that, or one below it, may not be seen."""
     if whole.child is None or sight.sees_all(whole.child):
         return whole
@@ -69,7 +69,7 @@ def branch(whole: Branch, sight: Sight) -> Branch:
     return said if sight.sees(whole.child) else replace(said, child=OTHERS, child_name=OTHERS)
 
 
-def verdict(whole: Verdict, seen: Snapshot, sight: Sight) -> Verdict:
+def verdict(whole: Verdict, seen: Snapshot, sight: Visibility) -> Verdict:
     """A verdict on this whole snapshot without the child that it rests on, where that may not be seen."""
     decided = next((each for each in seen.branches if each.label == whole.branch), None)
     if decided is not None and decided.child is not None and not sight.sees_all(decided.child):
@@ -86,7 +86,7 @@ def verdict(whole: Verdict, seen: Snapshot, sight: Sight) -> Verdict:
     return whole
 
 
-def event(whole: Event, sight: Sight) -> Event:
+def event(whole: HistoryEvent, sight: Visibility) -> HistoryEvent:
     """An event without what it tells of a child, where one that may not be seen can be meant."""
     own = attributes_of(whole)
     labels, reason = own.get(s.STUCK_BRANCHES), own.get(s.HEALTH_REASON)
@@ -105,7 +105,7 @@ def event(whole: Event, sight: Sight) -> Event:
     return whole._replace(text=_text(whole, reason), attributes=_dump(kept))
 
 
-def _text(whole: Event, reason: object) -> str:
+def _text(whole: HistoryEvent, reason: object) -> str:
     """The words of an event without the evidence of a child."""
     if whole.event in _JUDGED:
         where = f" in {whole.stage}" if whole.stage else ""
@@ -121,7 +121,7 @@ def _names_child(text: object) -> bool:
     return isinstance(text, str) and _CHILD.search(text) is not None
 
 
-def _rests_on_seen(whole: Verdict, sight: Sight) -> bool:
+def _rests_on_seen(whole: Verdict, sight: Visibility) -> bool:
     return isinstance(whole, Judgement) and whole.child is not None and sight.sees_all(whole.child)
 
 

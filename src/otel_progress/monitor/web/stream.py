@@ -82,12 +82,12 @@ class Numbers:
         place = int(number)
         return place if place <= self.sequence else None
 
-    def frame(self, sequence: int, event: str, data: str) -> Frame:
+    def frame(self, sequence: int, event: str, data: str) -> StreamFrame:
         """A frame with this number; `data` is JSON in one line."""
-        return Frame(sequence, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
+        return StreamFrame(sequence, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
 
 
-class Frame(NamedTuple):
+class StreamFrame(NamedTuple):
     """One message: its place, and its bytes as a server-sent event."""
 
     sequence: int
@@ -151,7 +151,7 @@ class Topic:
         self._most_bytes = most_bytes
         self._given: dict[str, int] | None = {}
         self.readers: set[Reader] = set()
-        self.frames: deque[Frame] = deque()
+        self.frames: deque[StreamFrame] = deque()
         self.missing = numbers.sequence
         """All up to this frame can't be had any more."""
         self.left_at = clock.monotonic()
@@ -159,7 +159,7 @@ class Topic:
         """The frame with which it ends, while what it is about has ended."""
         self._bytes = 0
 
-    def add(self, frame: Frame) -> None:
+    def add(self, frame: StreamFrame) -> None:
         """Say something."""
         self.frames.append(frame)
         self._bytes += len(frame.bytes)
@@ -196,11 +196,11 @@ class Topic:
             del self._given[key]
         return found
 
-    def after(self, position: int) -> list[Frame] | None:
+    def after(self, position: int) -> list[StreamFrame] | None:
         """What came after this frame; None where it can't be had any more."""
         if position < self.missing:
             return None
-        found: list[Frame] = []
+        found: list[StreamFrame] = []
         for frame in reversed(self.frames):
             if frame.sequence <= position:
                 break
@@ -313,7 +313,7 @@ class Hub:
         first: Iterable[tuple[str, str]],
         since: str | None = None,
         session: str | None = None,
-    ) -> tuple[Reader, list[Frame]]:
+    ) -> tuple[Reader, list[StreamFrame]]:
         """A new reader, and what it gets at once: a greeting, and either `reset` or, without an id, `first`.
 
         Where `first` ends with the end of what it is about, a reader that comes back with an id gets it, too.
@@ -343,8 +343,8 @@ class Hub:
         self,
         topic: Topic,
         reader: Reader,
-        first: list[Frame],
-        say: Callable[[list[Frame]], Any],
+        first: list[StreamFrame],
+        say: Callable[[list[StreamFrame]], Any],
         beat: Callable[[], Any],
     ) -> None:
         """Say these frames, then all that is new about a topic, until it ends, the hub closes, or the reader leaves."""
@@ -388,7 +388,7 @@ async def serve_events(
     """Serve a topic as server-sent events, over one HTTP connection."""
     reader, frames = hub.begin(topic, after, first, since, session)
 
-    async def say(new: list[Frame]) -> None:
+    async def say(new: list[StreamFrame]) -> None:
         await send({"type": "http.response.body", "body": b"".join(frame.bytes for frame in new), "more_body": True})
 
     async def beat() -> None:
@@ -448,7 +448,7 @@ async def serve_socket(
     """Serve a topic as messages of a WebSocket; what the other side says is read and not used."""
     reader, frames = hub.begin(topic, after, first, since, session)
 
-    async def say(new: list[Frame]) -> None:
+    async def say(new: list[StreamFrame]) -> None:
         for frame in new:
             await send({"type": "websocket.send", "text": frame.text()})
 

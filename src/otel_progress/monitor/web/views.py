@@ -15,15 +15,15 @@ from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, word
 from otel_progress.monitor.state import as_of
-from otel_progress.monitor.state.child_processes import Line
+from otel_progress.monitor.state.child_processes import JudgedBranch
 from otel_progress.monitor.state.ledger import Entry, Rival, bare
 from otel_progress.monitor.state.rollup import Part, roll_up
-from otel_progress.monitor.state.saved import Event
+from otel_progress.monitor.state.saved import HistoryEvent
 from otel_progress.monitor.state.timeline import TIMED, timeline
 from otel_progress.monitor.web import owned
 from otel_progress.monitor.web.detail_json import branch_json, event_json, loop_json, process_json, stage_json
 from otel_progress.monitor.web.dump import dump
-from otel_progress.monitor.web.event_numbers import Places
+from otel_progress.monitor.web.event_numbers import EventNumbers
 from otel_progress.monitor.web.row_json import (
     CLOCKS,
     is_stopped,
@@ -37,7 +37,7 @@ from otel_progress.monitor.web.row_json import (
     where_stuck,
     without_none,
 )
-from otel_progress.monitor.web.visibility import Sight
+from otel_progress.monitor.web.visibility import Visibility
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.core import Core
@@ -66,12 +66,12 @@ class Views:
     def __init__(self, core: Core, store: Store, *, trace_url: str | None = None, owner: str | None = None) -> None:
         """Views of a core; with a `trace_url` details link to traces, with an `owner` they show only what is theirs."""
         self._owner = owner
-        self._sight = Sight(core, store, owner)
+        self._sight = Visibility(core, store, owner)
         self._limited: dict[str, Views] = {}
         self._core = core
         self._store = store
         self._trace_url = trace_url
-        self.places = Places(store)
+        self.places = EventNumbers(store)
         self._revisions = owned.Revisions()
         self.unshown: dict[str, None] = {}
         """The ids of operations that lists leave out because they cannot be shown."""
@@ -332,7 +332,7 @@ class Views:
         )
         return keys.of_row(out | keys.of_detail(seen, out))
 
-    def _line(self, line: Line) -> Json:
+    def _line(self, line: JudgedBranch) -> Json:
         """A branch, and the child it waits for."""
         branch, rests_on = line.branch, line.rests_on
         if self._owner is not None:
@@ -371,11 +371,11 @@ class Views:
         mine = [self._told(event) for _, event in rows if (event.attempt, event.started_at) == own]
         return timeline(mine, None if entry.open else head.timestamp, entry.snapshot.stages)
 
-    def event(self, number: int, event: Event) -> Json:
+    def event(self, number: int, event: HistoryEvent) -> Json:
         """One event of a history."""
         return event_json(number, self._told(event))
 
-    def _told(self, event: Event) -> Event:
+    def _told(self, event: HistoryEvent) -> HistoryEvent:
         return event if self._owner is None else owned.event(event, self._sight)
 
     def _trace(self, snapshot: Snapshot) -> Json | None:

@@ -12,7 +12,7 @@ MOST: Final = 2_000
 """The most operations below one whose owners are looked up; the rest count as other owners'."""
 
 
-class Sight:
+class Visibility:
     """The sight of one owner."""
 
     def __init__(self, core: Core, store: Store, owner: str | None) -> None:
