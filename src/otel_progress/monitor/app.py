@@ -1,4 +1,4 @@
-"""The monitor: one process that takes OTLP and shows what runs. Here its parts are put together and served."""
+"""The monitor: one process that receives OTLP and shows what runs. This module wires its parts and serves them."""
 
 from __future__ import annotations
 
@@ -53,34 +53,35 @@ PORT: Final = 4318
 GRPC_PORT: Final = 4317
 INTERVAL: Final = 0.1
 QUIET: Final = 2.0
-"""For so many seconds nothing must have come from a process that is gone, before we close what it left open:
-`otel-progress run`, which knows more of it, comes first."""
+"""Seconds without data from a process that is gone, before its operations are ended; long enough for
+`otel-progress run`, which knows more about the process, to do so first.
+"""
 STOP_SECONDS: Final = 3.0
 FILES: Final = 8_192
 GARBAGE: Final = 50_000
-"""So many new objects before a look for garbage: what comes in makes many that are gone at once, and no circles."""
+"""New objects before a garbage collection: requests create many short-lived objects, and no cycles."""
 CONTROL_PATH: Final = "/control"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a monitor is to be.
+    """The options of a monitor.
 
     Attributes:
         db: the file that keeps state and history.
         host: the address to listen on.
-        port: of OTLP over HTTP, the API and the page; 0 for any that is free.
-        grpc_port: of OTLP over gRPC; None for none.
+        port: the port of OTLP over HTTP, the API and the page; 0 for any free one.
+        grpc_port: the port of OTLP over gRPC; None for none.
         interval: seconds between two frames of a stream.
-        keep_days: how long operations that are over are kept.
-        keep_bytes: how large the file may get.
-        tokens: what each token may do.
-        hosts: further names by which browsers may know us.
-        forward: where to pass requests on to, by signal.
-        redis: the Redis to share state by.
-        webhook: where to post what somebody should know, and the secret to sign it with.
-        trace_url: where a trace is shown, with `{trace_id}` in it.
-        presume_after: seconds without a sign of its process, after which an operation counts as lost.
+        keep_days: how long ended operations are kept.
+        keep_bytes: the size limit of the file.
+        tokens: the rights of each token.
+        hosts: further host names under which browsers may reach the monitor.
+        forward: where requests are forwarded to, by signal.
+        redis: the Redis that shares state with other monitors.
+        webhook: the URL for alerts, and the secret that signs them.
+        trace_url: the URL of a trace, with `{trace_id}` in it.
+        presume_after: seconds without a sign of its process after which an operation counts as lost.
     """
 
     db: Path
@@ -100,15 +101,15 @@ class Options:
 
 
 class Monitor:
-    """All parts: `__init__` holds the ports and the file, and `run` serves until it is told to stop."""
+    """All parts of a monitor: `__init__` binds the ports and opens the file, `run` serves until it is stopped."""
 
     def __init__(self, options: Options, say: Callable[[str], None] = lambda _: None) -> None:
-        """Hold what is needed; nothing is answered yet.
+        """Acquire ports and file; nothing is answered yet.
 
         Raises:
-            InvalidArgument: where a port is held by another program, or anybody could reach us without a token.
-            StoreError: where the file can't be had.
-            MissingDependency: where a package is missing.
+            InvalidArgument: if a port is in use, or anybody could reach the monitor without a token.
+            StoreError: if the file cannot be opened.
+            MissingDependency: if a package is missing.
         """
         self._say = say
         self._options = options
@@ -155,23 +156,23 @@ class Monitor:
 
     @property
     def _is_wildcard(self) -> bool:
-        """Whether it listens on all addresses, so that nobody knows by which one others reach it."""
+        """Whether it listens on all addresses, so that the one by which others reach it is unknown."""
         return self._options.host in ("0.0.0.0", "::", "")  # noqa: S104
 
     @property
     def host(self) -> str:
-        """An address at which it can be reached from this machine."""
+        """An address at which this machine can reach it."""
         host = "127.0.0.1" if self._is_wildcard else self._options.host
         return f"[{host}]" if ":" in host else host
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The URL of the page."""
         return f"http://{self.host}:{self.port}"
 
     @property
     def grpc_port(self) -> int | None:
-        """The port of gRPC, where it is served."""
+        """The port of gRPC, if it is served."""
         return None if self._grpc is None else self._grpc.port
 
     @property
@@ -233,11 +234,11 @@ class Monitor:
             await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def stop(self) -> None:
-        """End; any thread may call it."""
+        """Stop; any thread may call it."""
         self._server.should_exit = True
 
     def close(self) -> None:
-        """Let all go; it may be called twice."""
+        """Release everything; may be called twice."""
         if self._grpc is not None:
             self._grpc.stop()
         self.core.stop(STOP_SECONDS)
@@ -280,13 +281,13 @@ class Monitor:
 
 
 async def _told(_: Request, error: Exception) -> Response:
-    """What the router refuses, as JSON."""
+    """Errors of the router, as JSON."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 def _allow_files() -> None:
-    """Let there be as many connections as the system lets us have; each reader is one."""
+    """Raise the limit of open files as far as the system allows; each reader is one connection."""
     try:
         import resource
     except ImportError:
@@ -299,12 +300,12 @@ def _allow_files() -> None:
 
 
 def _origin(db: Path) -> str:
-    """The name of this monitor among others, the same after a restart."""
+    """The name of this monitor among others; it survives a restart."""
     return hashlib.sha256(f"{socket.gethostname()} {db.resolve()}".encode()).hexdigest()[:16]
 
 
 class _Server(uvicorn.Server):
-    """Ends the streams when it is to end, so that it can."""
+    """A server that ends the streams at shutdown, as it would wait for them otherwise."""
 
     def __init__(self, config: uvicorn.Config, ending: Callable[[], None], ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -313,7 +314,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End at SIGINT and SIGTERM, and let us put all in order after that: uvicorn would raise them again first."""
+        """Stop at SIGINT and SIGTERM, and leave time to shut down; uvicorn would raise the signal again first."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

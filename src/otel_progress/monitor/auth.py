@@ -1,8 +1,8 @@
-"""Who may do what: tokens and sessions, and a guard against what web pages of others could do in a browser.
+"""Tokens and sessions, and a guard against foreign web pages in a browser.
 
-On loopback without a token everybody on this machine may read and cancel; web pages may not, as `Host`, `Origin` and
-`Sec-Fetch-Site` are checked. With tokens, each request needs one, in `Authorization: Bearer …` or, in a browser, by a
-session cookie that was made from a token or a link that works once.
+On loopback without tokens everybody on this machine may read and cancel; web pages may not, as `Host`, `Origin` and
+`Sec-Fetch-Site` are checked. With tokens, each request needs one in `Authorization: Bearer …`; a browser has a session
+cookie instead, opened with a token or a link that works once.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ SAFE_HEADERS: Final = (
 )
 _FREE: Final = frozenset({"/", "/session", "/health", "/api"})
 _PAGE: Final = ("/static/", "/login/")
-"""With `/`, what may be reached from a link on another site, and without a token: it holds no data."""
+"""Besides `/`, the paths that need no token and may be reached by a link from another site; they hold no data."""
 BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
-"""Headers that browsers alone send."""
+"""Headers that only browsers send."""
 _FOREIGN: Final = "requests of other web pages are not taken"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """One who may do something; with an owner, only with the operations of that owner."""
+    """The rights of a token; with an owner, only for the operations of that owner."""
 
     rights: frozenset[str] = RIGHTS
     owner: str | None = None
 
     def may_see(self, owner: str | None) -> bool:
-        """Whether the operations of this owner are theirs to see."""
+        """Whether the operations of this owner may be seen."""
         return self.owner is None or self.owner == owner
 
 
@@ -70,19 +70,19 @@ ANYBODY: Final = Identity()
 
 
 class Auth:
-    """The tokens, and the sessions that were made from them."""
+    """The tokens, and the sessions opened with them."""
 
     def __init__(self, tokens: Mapping[str, Identity], *, port: int, hosts: Iterable[str] = (), loopback: bool) -> None:
-        """Without tokens everybody may do everything, from this machine alone.
+        """Without tokens, everybody on this machine may do everything.
 
         Args:
-            tokens: what each may do.
-            port: where we listen; cookies of other ports of a host are the browser's, too, so it is part of the name.
-            hosts: further names by which browsers may know us.
-            loopback: whether we listen on this machine alone.
+            tokens: the rights of each token.
+            port: the port of the monitor; it is part of the cookie's name, as all ports of a host share cookies.
+            hosts: further host names under which browsers may reach the monitor.
+            loopback: whether it listens on loopback only.
 
         Raises:
-            InvalidArgument: where anybody could reach us without a token.
+            InvalidArgument: if anybody could reach the monitor without a token.
         """
         if not tokens and not loopback:
             raise InvalidArgument(
@@ -94,7 +94,7 @@ class Auth:
         self._sessions: Secrets[Identity] = Secrets(SESSION_SECONDS, SESSIONS, SESSIONS_A_TOKEN)
         self._links: Secrets[Identity] = Secrets(LINK_SECONDS, SESSIONS_A_TOKEN, SESSIONS_A_TOKEN)
         self.denied = 0
-        """Requests whose token was none of ours."""
+        """Requests with an unknown token."""
 
     @property
     def needs_token(self) -> bool:
@@ -102,7 +102,7 @@ class Auth:
         return bool(self._tokens)
 
     def by_token(self, token: str) -> Identity | None:
-        """Who has this token; the time it takes tells neither how long the right ones are nor how they begin."""
+        """The identity of a token; compared in constant time."""
         found, given = None, _digest(token)
         for known, identity in self._tokens.items():
             if hmac.compare_digest(known, given):
@@ -111,34 +111,34 @@ class Auth:
         return found
 
     def log_in(self, token: str) -> tuple[str, Identity] | None:
-        """A session for who has this token, and who that is; None where nobody has."""
+        """Open a session with a token; returns it with the identity, or None if the token is unknown."""
         identity = self.by_token(token) if self._tokens else ANYBODY
         return None if identity is None else (self.open(identity, _digest(token) if self._tokens else b""), identity)
 
     def link(self, identity: Identity = ANYBODY) -> str:
-        """A path that opens a session, once, within five minutes."""
+        """A path that opens a session once, within five minutes."""
         return f"/login/{self._links.make(identity)}"
 
     def redeem(self, ticket: str) -> str | None:
-        """The session that a link opens; None where it is spent or too old."""
+        """The session that a link opens; None if the link is used or expired."""
         identity = self._links.pop(ticket)
         self.denied += identity is None
         return None if identity is None else self.open(identity)
 
     def open(self, identity: Identity, holder: bytes = b"") -> str:
-        """A new session, made by who holds a token; a browser has no events to send."""
+        """Open a session for the holder of a token; without the right to send, which browsers do not need."""
         return self._sessions.make(Identity(identity.rights - {SEND}, identity.owner), holder)
 
     def close(self, session: str) -> None:
-        """The session is over."""
+        """End a session."""
         self._sessions.pop(session)
 
     def is_open(self, session: str) -> bool:
-        """Whether a session goes on."""
+        """Whether a session is open."""
         return self._sessions.get(session) is not None
 
     def session_of(self, headers: Headers) -> str:
-        """The session that a request names, or nothing."""
+        """The session in the cookie of a request, or an empty string."""
         for part in headers.get("cookie", "").split(";"):
             name, _, value = part.strip().partition("=")
             if name == self.cookie:
@@ -146,7 +146,7 @@ class Auth:
         return ""
 
     def who(self, headers: Headers) -> Identity | None:
-        """Who sent a request; None where it can't be told and must be."""
+        """The identity of the sender of a request; None if a token is needed and missing."""
         if not self._tokens:
             return ANYBODY
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -155,14 +155,14 @@ class Auth:
         return self._sessions.get(self.session_of(headers))
 
     def session_behind(self, headers: Headers) -> str | None:
-        """The session by which a request came in; None where it came in otherwise."""
+        """The session by which a request came in; None if it used a token."""
         scheme = headers.get("authorization", "").partition(" ")[0]
         return self.session_of(headers) if self._tokens and scheme.lower() != "bearer" else None
 
     def refuse(self, path: str, headers: Headers) -> str | None:
-        """Why a request is refused by where it comes from; None where that is fine.
+        """Why a request is refused by its origin; None if it is allowed.
 
-        A page of ours may be served by http or, behind a proxy, by https: one name and port can't be both.
+        The page may be served over http or, behind a proxy, over https; one host and port cannot be both.
         """
         hosts = headers.getlist("host")
         host = hosts[0].lower() if len(hosts) == 1 else ""
@@ -182,13 +182,13 @@ class Auth:
         return None if is_page and headers.get("sec-fetch-mode") == "navigate" else _FOREIGN
 
     def _is_us(self, host: str) -> bool:
-        """Whether a browser that asks for this host means us: no name that somebody else could make ours."""
+        """Whether a Host header names this monitor, rather than a name that somebody else could point to it."""
         name = host if host.endswith("]") or ":" not in host else host.rpartition(":")[0]
         return is_loopback(name) or (self._hosts is not None and name in self._hosts)
 
 
 class Guard:
-    """Lets requests through to the application that may come in, and says who sent them: `scope["identity"]`."""
+    """ASGI middleware that admits requests, and puts the sender into `scope["identity"]`."""
 
     def __init__(self, app: ASGIApp, auth: Auth) -> None:
         """Guard an application."""
@@ -202,7 +202,7 @@ class Guard:
             return
         headers, raw = Headers(scope=scope), scope.get("raw_path")
         path = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
-        scope = {**scope, "path": path}  # as it was sent: an id is one segment, whatever is in it
+        scope = {**scope, "path": path}  # not decoded: an id is one path segment, whatever it contains
         safe = _safely(send, scope)
         why = self._auth.refuse(path, headers)
         if why is not None:
@@ -226,7 +226,7 @@ def _digest(token: str) -> bytes:
 
 
 def _is_free(path: str, scope: Scope) -> bool:
-    """What needs no token: the page, which holds no data, what makes a session, and whether we live."""
+    """Whether a path needs no token: the page, which holds no data, what opens a session, and `/health`."""
     if scope["type"] != "http":
         return False
     return path in _FREE or path.startswith(_PAGE)
@@ -245,7 +245,7 @@ def _right(kind: str, method: str, path: str) -> str | None:
 
 
 def _safely(send: Send, scope: Scope) -> Send:
-    """What is sent bears headers that keep browsers from doing more with it than it is for."""
+    """Security headers that limit what browsers do with a response."""
 
     async def safe(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
@@ -269,12 +269,14 @@ async def _deny(status: int, why: str, scope: Scope, receive: Receive, send: Sen
 
 
 def read_tokens(path: Path) -> dict[str, Identity]:
-    """The tokens in a file: one a line, then maybe `rights=read,control,send` and `owner=NAME`; `#` begins a comment.
+    """Read a file of tokens, one per line, optionally with `rights=read,control,send` and `owner=NAME`.
 
-    A token that is limited to an owner may send only where its line says so: who sends, says whose operations are.
+    `#` starts a comment.
+
+    A token limited to an owner may send only if its line says so, as senders name the owner of an operation.
 
     Raises:
-        InvalidArgument: where the file can't be read, is not private, or can't be meant; a token is never shown.
+        InvalidArgument: if the file cannot be read, is not private, or is invalid; a token is never shown.
     """
     try:
         lines = files.read_private(path, secret=True).decode("utf-8-sig").splitlines()
@@ -303,7 +305,7 @@ def _identity(options: Iterable[str], where: str) -> Identity:
             rights = frozenset(value.split(","))
         elif key == "owner" and value:
             owner = value
-        else:  # it is not shown, as it may be part of a token
+        else:  # not shown, as it may be part of a token
             raise InvalidArgument(
                 f"{where}: what follows the token is not understood; a line is a token, then maybe "
                 "rights=read,control,send and owner=NAME"
@@ -314,10 +316,10 @@ def _identity(options: Iterable[str], where: str) -> Identity:
 
 
 def checked(token: str, where: str) -> str:
-    """The token, where it is long enough to be one, and a header can carry it.
+    """Check that a token is long enough and fits into a header.
 
     Raises:
-        InvalidArgument: where it is not.
+        InvalidArgument: if not.
     """
     if len(token) < TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidArgument(
@@ -328,7 +330,7 @@ def checked(token: str, where: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this is an address of this machine that no other one reaches."""
+    """Whether an address is loopback, so that no other machine can reach it."""
     if host == "localhost":
         return True
     try:

@@ -1,6 +1,6 @@
-"""Sessions of browsers: so many a token, so many in all, and each for so long.
+"""Browser sessions and login links: limited in number for each token and in all, and in time.
 
-Secrets are kept as digests and looked up by these, so the time of a look-up tells nothing of those that are right.
+Secrets are kept and looked up as digests, so the time of a look-up reveals nothing about valid ones.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from otel_progress import clock
 
 SESSIONS: Final = 1_000
-"""Sessions, and links that open one."""
+"""The most sessions, and the most login links."""
 SESSIONS_A_TOKEN: Final = 100
-"""Sessions that one token may have open; its oldest one makes room for another."""
+"""The most sessions of one token; beyond it the oldest one ends."""
 SESSION_SECONDS: Final = 12 * 3600.0
 LINK_SECONDS: Final = 300.0
 Who = TypeVar("Who")
 
 
 class _Session(NamedTuple, Generic[Who]):
-    """What a secret opens, until when, and by which token it was made."""
+    """What a secret opens, until when, and the token it was made with."""
 
     until: float
     who: Who
@@ -30,15 +30,15 @@ class _Session(NamedTuple, Generic[Who]):
 
 
 class Secrets(Generic[Who]):
-    """Secrets that were given out, each good for so long."""
+    """Secrets that were handed out, each valid for a time."""
 
     def __init__(self, seconds: float, most: int, most_each: int) -> None:
-        """At most so many in all, and so many for each holder."""
+        """At most `most` in all, and `most_each` for each holder; each is valid for `seconds`."""
         self._seconds, self._most, self._most_each = seconds, most, most_each
         self._held: dict[bytes, _Session[Who]] = {}
 
     def make(self, who: Who, holder: bytes = b"") -> str:
-        """A new secret; where there are too many, the oldest of the same holder is over, else of who has most."""
+        """A new secret; if there are too many, the oldest of the same holder, or of the one with most, ends."""
         now = clock.monotonic()
         self._held = {key: one for key, one in self._held.items() if now < one.until}
         counts = Counter(one.holder for one in self._held.values())
@@ -51,12 +51,12 @@ class Secrets(Generic[Who]):
         return secret
 
     def get(self, secret: str) -> Who | None:
-        """Who has this secret; None where it is none, or not good any more."""
+        """Who has this secret; None if it is unknown or expired."""
         found = self._held.get(_digest(secret))
         return found.who if found is not None and clock.monotonic() < found.until else None
 
     def pop(self, secret: str) -> Who | None:
-        """The same, and it is over."""
+        """Who has this secret; it is invalid from now on."""
         found = self.get(secret)
         self._held.pop(_digest(secret), None)
         return found

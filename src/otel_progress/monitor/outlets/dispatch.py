@@ -1,4 +1,4 @@
-"""What goes on from the monitor to others: to a Redis Stream, and to a webhook."""
+"""Passes stored events on to other systems: a Redis Stream and a webhook."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 _OTHERS: Final = Sender(connection="redis")
 _STATE: Final = frozenset({s.UPDATED, s.HEARTBEAT})
-"""Of these only the newest in a batch goes on."""
+"""Events of which only the newest in a batch is passed on."""
 
 
 class Outlets(CoreListener):
-    """Says what was stored, in the thread of the core; nothing here waits for the other side."""
+    """Passes events on in the thread of the core; nothing here waits for the other side."""
 
     def __init__(
         self, core: Core, views: Views, redis: str | None, webhook: tuple[str, bytes | None] | None, origin: str
     ) -> None:
-        """To these; None for none.
+        """With the address of Redis and of a webhook; None means none.
 
         Raises:
-            InvalidArgument: for an address that can't be meant.
-            MissingDependency: where a client is not installed.
+            InvalidArgument: for an invalid address.
+            MissingDependency: if a client is not installed.
         """
         self._core = core
         self._views = views
@@ -51,14 +51,14 @@ class Outlets(CoreListener):
                 raise MissingDependency('--redis needs: pip install "otel-progress[redis]"') from None
 
     def start(self) -> None:
-        """Begin to read what other monitors say."""
+        """Start to read what other monitors publish."""
         if self._redis is not None:
             from otel_progress.monitor.outlets.redis import Stream
 
             self._stream = Stream(*self._redis, self._from_others)
 
     def stop(self, timeout: float) -> None:
-        """Say what waits, and end."""
+        """Send what waits, and stop."""
         if self._stream is not None:
             self._stream.close(timeout)
         if self._webhook is not None:
@@ -69,7 +69,7 @@ class Outlets(CoreListener):
         return [line for outlet in (self._stream, self._webhook) if outlet is not None for line in outlet.losses()]
 
     def health(self) -> dict[str, Any]:
-        """How the stream of Redis is, where there is one."""
+        """What `/health` says about Redis, if it is used."""
         return {} if self._stream is None else {"redis": self._stream.health()}
 
     def stored(self, events: list[StoredEvent]) -> None:
@@ -81,11 +81,11 @@ class Outlets(CoreListener):
             self._publish(self._stream, events)
 
     def wants(self, event: str) -> bool:
-        """Whether an event of this name goes on to anybody."""
+        """Whether events of this name are passed on."""
         return self._redis is not None or (self._webhook is not None and event in ALERTING)
 
     def concluded(self, entry: Entry, kind: str) -> None:
-        """The monitor concludes this of an operation, and no event says it."""
+        """Post what the monitor concluded."""
         if self._webhook is not None:
             self._webhook.put(kind, entry.head.operation_id, self._views.row(entry))
 
@@ -127,10 +127,10 @@ class Outlets(CoreListener):
         stream.publish(items)
 
     def _from_others(self, body: bytes) -> None:
-        """Take what another monitor took; it waits until that is stored.
+        """Take what another monitor received; returns once it is stored.
 
         Raises:
-            Refused: where it was not.
+            Refused: if it was not stored.
         """
         import threading
 

@@ -1,8 +1,8 @@
-"""Shares what this monitor takes in with other programs, and with other monitors, over one Redis Stream.
+"""Shares what this monitor receives with other programs and other monitors, over one Redis Stream.
 
-Every monitor writes what came to it, and reads what came to the others, from the oldest entry that the stream still
-holds; so one that starts later shows the same. An entry may come twice (after a broken connection, or a restart):
-whoever reads must not mind, as the ledger does not. What came over the stream must not be published again.
+Every monitor writes what it receives and reads what the others write, from the oldest entry in the stream; so one that
+starts later shows the same. An entry may arrive twice, after a broken connection or a restart: readers must tolerate
+that, as the ledger does. What came from the stream must not be published again.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ log = logging.getLogger("otel_progress")
 
 KEY: Final = "otel-progress"
 MOST: Final = 100_000
-"""About so many entries stay in the stream."""
+"""About how many entries stay in the stream."""
 VERSION: Final = b"1"
 WAITING: Final = 10_000
-"""Entries that may wait for Redis."""
+"""The most entries that wait for Redis."""
 WAITING_BYTES: Final = 32 * 1024 * 1024
-"""The most that they hold together."""
+"""The most bytes that wait for Redis."""
 WRITE_ENTRIES: Final = 256
 WRITE_BYTES: Final = 4 * 1024 * 1024
 READ_ENTRIES: Final = 32
-"""Entries that are read at once; each may be large."""
+"""The entries that are read at once; each may be large."""
 BLOCK_SECONDS: Final = 1.0
 SOCKET_SECONDS: Final = 5.0
-"""The longest that Redis may say nothing; above the time for which a read blocks."""
+"""Seconds that Redis may be silent; longer than a read blocks."""
 BACKOFF_FIRST: Final = 0.25
 BACKOFF_MOST: Final = 5.0
 LOOK_EVERY: Final = 1.0
-"""From one look at how far the stream is to the next, in seconds."""
+"""Seconds between two looks at the length of the stream."""
 STRIKES: Final = 3
-"""So often Redis may hang up on a single entry, and answer at once after that, before the entry is dropped."""
+"""How often Redis may hang up on a single entry, and respond right after that, before the entry is dropped."""
 LOOK_REST: Final = 60.0
-"""How long there is no such look after one that failed, in seconds: it brings the first and the last entry with it."""
+"""Seconds without such a look after one that failed, as it transfers the first and the last entry."""
 _START: Final = "0-0"
 _NEXT: Final = "local e = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)[1]; return e and e[1]"
-"""The id of the next entry without the entry itself."""
+"""The smallest id above that of an entry."""
 
 
 class StreamEntry(NamedTuple):
-    """One entry of the stream.
+    """An entry of the stream.
 
     Attributes:
         operation_id: the operation that it is about.
         event: the name of the event.
-        row: the operation as it is after that, as JSON text.
-        otlp: an ExportLogsServiceRequest with the records as they came.
+        row: the row of the operation after the event, as JSON text.
+        otlp: an ExportLogsServiceRequest with the original records.
     """
 
     operation_id: str
@@ -66,10 +66,10 @@ class StreamEntry(NamedTuple):
 
 
 class ReadPosition:
-    """How far a stream was read, and how much of it was gone before it was read."""
+    """How far the stream was read, and how much of it was trimmed before that."""
 
     def __init__(self) -> None:
-        """Before the oldest entry that there is; what was gone by then is not lost."""
+        """Before the oldest existing entry; what was trimmed by then does not count as lost."""
         self.last = _START
         self.lost = 0
         self.lag: int | None = None
@@ -82,19 +82,21 @@ class ReadPosition:
             self._count += 1
 
     def nothing(self) -> None:
-        """There is no stream."""
+        """The stream does not exist."""
         self._count = self.lag = 0
 
     def look(self, info: Mapping[str, Any]) -> None:
-        """Compare with what XINFO STREAM says; its count of all entries needs Redis 7, lag is None without it."""
+        """Compare with XINFO STREAM; its count of all entries needs Redis 7, and `lag` is None without it."""
         newest, length, added = _text(info["last-generated-id"]), info["length"], info.get("entries-added")
-        if _order(newest) < _order(self.last):  # another stream: Redis lost its data, and maybe its clock was set back
+        if _order(newest) < _order(
+            self.last
+        ):  # another stream: Redis lost its data, and perhaps its clock was set back
             self.last, self._count = _START, None
         if added is None:
             self.lag = None
             return
         if self._count is not None and self._count > added:
-            self._count = None  # another stream, of which some may be read already
+            self._count = None  # another stream, which may be read in part already
         first = info.get("first-entry")
         if not first or _order(_text(first[0])) > _order(self.last):
             self._behind(added - length)  # all that the stream holds is unread
@@ -103,7 +105,7 @@ class ReadPosition:
         self.lag = None if self._count is None else added - self._count
 
     def _behind(self, count: int) -> None:
-        """So many entries are behind us: what we did not read of them is lost, unless it is not known what we read."""
+        """Note how many entries precede the position; unread ones are lost, unless what was read is unknown."""
         if self._count is not None:
             self.lost += max(0, count - self._count)
             count = max(count, self._count)
@@ -111,37 +113,36 @@ class ReadPosition:
 
 
 class Stream:
-    """Writes to a Redis Stream, and reads what others write there, from two threads, until `close()`.
+    """Writes to a Redis Stream, and reads what others write to it, in two threads, until `close()`.
 
-    Nobody waits for Redis, and whether it is there makes no difference to anyone but the readers of the stream: while
-    it is away what is published waits, bounded, and both threads go on where they were when it comes back. An outage
-    is told once.
+    Nobody waits for Redis. While it is unavailable, what is published waits within limits, and both threads continue
+    where they were once it is back. An outage is logged once.
 
     Attributes:
-        published: entries that Redis took.
-        taken: entries of others that `take` took.
-        dropped: what did not get into the stream, by reason.
+        published: entries that were written.
+        taken: entries of others that `take` accepted.
+        dropped: entries that were not written, by reason.
         unreadable: entries of others that were skipped.
-        skipped: why the last one of these was.
-        trouble: why Redis can't be used, while that is so.
+        skipped: why the last one of these was skipped.
+        trouble: why Redis is not usable, while that is so.
     """
 
     def __init__(
         self, url: str, origin: str, take: Callable[[bytes], object], *, key: str = KEY, most: int = MOST
     ) -> None:
-        """Begin at once; Redis need not be there yet.
+        """Start at once; Redis need not be there yet.
 
         Args:
-            url: redis://, rediss:// or unix://, with a name and a password if there are any.
+            url: redis://, rediss:// or unix://, with a name and a password if needed.
             origin: the name of this monitor; its own entries are not read.
-            take: is given the OTLP of each entry of others, from a thread of ours. It may wait; where it raises
-                `Refused` with 429 or 503 it gets the same again later, for any other error the entry is skipped.
+            take: called with the OTLP of each entry of others, in a thread of this object. It may block; if it raises
+                `Refused` with 429 or 503 it gets the entry again later, after any other error the entry is skipped.
             key: the key of the stream.
-            most: about so many entries stay in it.
+            most: about how many entries stay in it.
 
         Raises:
-            InvalidArgument: for an address, key, origin or length that can't be meant.
-            MissingDependency: where the client for Redis is not installed.
+            InvalidArgument: for an invalid address, key, origin or length.
+            MissingDependency: if the client for Redis is not installed.
         """
         if not key or not origin:
             raise InvalidArgument("the key of the Redis Stream and the origin must not be empty")
@@ -173,16 +174,16 @@ class Stream:
 
     @property
     def lost(self) -> int:
-        """Entries that were trimmed away before they were read; 0 with a Redis older than 7, which doesn't tell."""
+        """Entries that were trimmed before they were read; 0 with Redis older than 7, which does not count them."""
         return self._place.lost
 
     @property
     def lag(self) -> int | None:
-        """Entries that are not read yet, as of the last look, at most a second ago; None where it is not known."""
+        """Entries not read yet, as of the last look, at most a second ago; None if unknown."""
         return self._place.lag
 
     def publish(self, items: Sequence[StreamEntry]) -> None:
-        """Write these after what waits; where there is no room the oldest go. It never waits for Redis."""
+        """Queue these entries; if there is no room, the oldest are dropped. Never waits for Redis."""
         with self._ready:
             if self._stopped:
                 self.dropped["it came after the end"] += len(items)
@@ -192,7 +193,7 @@ class Stream:
             self._ready.notify_all()
 
     def close(self, timeout: float) -> None:
-        """Write what waits, within so many seconds, and stop; it may be called twice."""
+        """Write what waits, within `timeout` seconds, and stop; may be called twice."""
         deadline = clock.monotonic() + timeout
         with self._ready:
             self._last_chance = deadline
@@ -213,7 +214,7 @@ class Stream:
             log.debug("the connection to Redis could not be closed", exc_info=True)
 
     def health(self) -> dict[str, Any]:
-        """How it is: what went each way, what did not, and why."""
+        """What `/health` says about Redis."""
         with self._ready:
             dropped = sum(self.dropped.values())
         found: dict[str, Any] = {
@@ -227,7 +228,7 @@ class Stream:
         return found | {key: text for key, text in words.items() if text}
 
     def losses(self) -> list[str]:
-        """What did not get through, in words; a line for each reason."""
+        """What was not written or read, in words; a line for each reason."""
         with self._ready:
             said = [
                 f"{count} entries were not written to Redis at {self.shown}: {reason}"
@@ -244,7 +245,7 @@ class Stream:
     def _put(self, item: StreamEntry) -> None:
         if _size(item) > ENTRY_BYTES:
             self.dropped["more than an entry may hold"] += 1
-            if len(item.row) > ENTRY_BYTES // 4:  # in UTF-8 a character has up to 4 bytes
+            if len(item.row) > ENTRY_BYTES // 4:  # a character has up to 4 bytes in UTF-8
                 return
             item = item._replace(otlp=b"")
         self._waiting.append(item)
@@ -272,7 +273,7 @@ class Stream:
                 backoff = self._pause(backoff)
 
     def _batch(self) -> list[StreamEntry]:
-        """Wait for entries; nothing at the end."""
+        """Wait for entries; returns none at the end."""
         with self._ready:
             self._ready.wait_for(lambda: self._waiting or self._stopped)
             batch: list[StreamEntry] = []
@@ -286,7 +287,7 @@ class Stream:
             return batch
 
     def _send(self, batch: list[StreamEntry]) -> dict[int, Exception]:
-        """Write all; returns what Redis refused, by its place in the batch."""
+        """Write a batch; returns what Redis refused, by index."""
         pipe = self._client.pipeline(transaction=False)
         for item in batch:
             fields = {
@@ -306,7 +307,7 @@ class Stream:
     def _without_poison(
         self, batch: list[StreamEntry], error: Exception
     ) -> tuple[dict[int, Exception], Exception | None]:
-        """After a broken connection go one by one, and give up an entry on which Redis hangs up again and again."""
+        """After a broken connection, write one entry at a time, and drop one on which Redis hangs up repeatedly."""
         alone, self._careful = len(batch) == 1, True
         try:
             self._strikes = self._strikes + 1 if self._client.ping() and alone else 0
@@ -320,7 +321,7 @@ class Stream:
         return {}, None
 
     def _sent(self, failed: Mapping[int, Exception]) -> None:
-        """Forget the batch; what failed of it stays first."""
+        """Remove the batch from the queue; entries that failed stay first."""
         sending, self._sending = self._sending, 0
         if not self._waiting:
             return  # it was cleared at the end
@@ -354,7 +355,7 @@ class Stream:
                     self._place.passed(_text(id))
 
     def _step_over(self, error: Exception) -> None:
-        """Skip an entry that can't be read although Redis is well, as one that is larger than Redis may send."""
+        """Skip an entry that cannot be read although Redis is well, such as one that is larger than Redis may send."""
         from redis.exceptions import ResponseError
 
         self._narrow = READ_ENTRIES
@@ -364,7 +365,7 @@ class Stream:
                 return
             self._refusals = 0
             id = self._client.eval(_NEXT, 1, self._key, self._place.last)
-        except Exception:  # it is told already that Redis can't be used
+        except Exception:  # the outage is logged already
             log.debug("the next entry of the stream could not be found", exc_info=True)
             return
         if id is not None:
@@ -385,7 +386,7 @@ class Stream:
             log.debug("how far the stream is could not be read", exc_info=True)
         else:
             took = clock.monotonic() - now
-            self._look_at = now + max(LOOK_EVERY, 20 * took)  # a large entry comes with each look
+            self._look_at = now + max(LOOK_EVERY, 20 * took)  # each look transfers a large entry
 
     def _look(self) -> None:
         from redis.exceptions import ResponseError
@@ -398,7 +399,7 @@ class Stream:
             self._place.nothing()
 
     def _entry(self, fields: Mapping[bytes, bytes]) -> bool:
-        """Give an entry on, once there is room for it; whether to go on."""
+        """Pass an entry on, once there is room for it; whether to continue."""
         if fields.get(b"origin") == self._origin:
             return True
         backoff = BACKOFF_FIRST
@@ -449,7 +450,7 @@ class Stream:
             self._troubled.add(who)
             self.trouble = f"Redis at {self.shown} can't be used ({type(error).__name__}: {str(error)[:200]})"
         try:
-            # What a name stands for may have changed, as after a failover; new connections ask anew.
+            # the name may resolve to another address now, as after a failover; new connections resolve it again
             self._client.connection_pool.disconnect(inuse_connections=False)
         except Exception:
             log.debug("a connection to Redis could not be closed", exc_info=True)
@@ -472,7 +473,7 @@ class Stream:
 
 
 def _connect(url: str) -> tuple[Any, str]:
-    """A client for an address, which opens nothing yet, and the address as it may be shown."""
+    """A client for an address, which connects later, and the address without secrets."""
     try:
         import redis
         from redis.backoff import NoBackoff
@@ -481,12 +482,12 @@ def _connect(url: str) -> tuple[Any, str]:
     except ImportError:
         raise MissingDependency('--redis needs: pip install "otel-progress[redis]"') from None
     try:
-        parse: Any = parse_url  # it has no types
+        parse: Any = parse_url  # the client has no types
         parts = urlsplit(url)
         shown = _shown(parts)
         options: dict[str, Any] = {
             **parse(url),
-            "retry": Retry(NoBackoff(), 0),  # the pauses are ours
+            "retry": Retry(NoBackoff(), 0),  # this class retries
             "socket_timeout": SOCKET_SECONDS,
             "decode_responses": False,
             "protocol": 2,
@@ -494,7 +495,7 @@ def _connect(url: str) -> tuple[Any, str]:
         if parts.scheme != "unix":
             options["socket_connect_timeout"] = SOCKET_SECONDS
         return redis.Redis(connection_pool=redis.ConnectionPool(**options)), shown
-    except Exception:  # its text may show a part of the password
+    except Exception:  # the error text may show a part of the password
         raise InvalidArgument(
             "the address of Redis must look like redis://localhost:6379/0, rediss://user:password@host:6379/0 or "
             "unix:///path/to/redis.sock; it is not shown here, as it may hold a password"
@@ -522,6 +523,6 @@ def _text(id: bytes | str) -> str:
 
 
 def _order(id: str) -> tuple[int, int]:
-    """The order of entries: milliseconds, then a number."""
+    """The sort key of entry ids: milliseconds, then a number."""
     milliseconds, _, number = id.partition("-")
     return int(milliseconds), int(number or 0)

@@ -1,8 +1,8 @@
-"""Passes OTLP requests on from the disk: what was taken is sent on at last, over outages and restarts.
+"""Forwards OTLP requests from the disk: what was accepted arrives eventually, despite outages and restarts.
 
-Each signal has a thread of its own, which reads the oldest requests from the store, sends them in order and asks for
-their deletion. A request whose answer got lost, or whose deletion did not come to be before the process died, is sent
-again. Only what is refused for what it holds is given up, and the oldest where more waits than may; both are counted.
+Each signal has a thread that reads the oldest requests from the store, sends them in order and asks for their deletion.
+A request whose response was lost, or that was not deleted before the process died, is sent again. A request is given up
+only if it is refused for its content, or if it is the oldest and too many wait; both are counted.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from otel_progress.outbound.transport import Answer, Transport, connect
 from otel_progress.settings import TIMEOUT_MOST, Endpoint
 
 BYTES: Final = 256 * 1024 * 1024
-"""The most that waits of one signal."""
+"""The most bytes of one signal that wait."""
 CHUNK: Final = 1024 * 1024
-"""So much is read from the disk at once."""
+"""The bytes that are read from the disk at once."""
 STUCK_AFTER: Final = 30.0
 """Seconds without an accepted request after which forwarding counts as stuck."""
 WEIGH_SECONDS: Final = 1.0
-"""How often it is looked how much waits."""
+"""Seconds between two checks of how much waits."""
 
 Delete = Callable[[list[int]], None]
-"""Takes the ids of requests that wait no more; called by any thread."""
+"""Called by any thread with the ids of requests that no longer wait."""
 
 
 class DiskLane(Way):
-    """A way whose requests wait in the store; `_seen` is the id up to which they were read, so none is read twice."""
+    """A queue whose requests wait in the store; they are read up to the id `_seen`, so none is read twice."""
 
     def __init__(
         self, signal: str, url: str, transport: Transport, store: Store, delete: Delete, most_bytes: int = BYTES
@@ -51,19 +51,19 @@ class DiskLane(Way):
         self._thread.start()
 
     def wake(self) -> None:
-        """More waits in the store."""
+        """More requests are in the store."""
         with self._ready:
             self._more = True
             self._ready.notify_all()
 
     def stop(self) -> None:
-        """Send no more; what waits stays in the store, for the next time."""
+        """Stop sending; what waits stays in the store for the next start."""
         with self._ready:
             self._stopped = True
             self._ready.notify_all()
 
     def join(self, timeout: float) -> None:
-        """Wait until the thread reads no more."""
+        """Wait until the thread has stopped reading."""
         self._thread.join(timeout)
 
     def trouble(self, after: float) -> str | None:
@@ -92,7 +92,7 @@ class DiskLane(Way):
             self._more = True  # what waits behind it was not read yet
 
     def _worthless(self, answer: Answer) -> bool:
-        """A receiver that does not know us, or not this address, may be put right; its requests wait so long."""
+        """Only a request that is refused for its content is given up: a wrong token or address can be corrected."""
         return answer.about_data
 
     def _settle(self, answer: Answer) -> None:
@@ -101,7 +101,7 @@ class DiskLane(Way):
         super()._settle(answer)
 
     def _fill(self) -> None:
-        """Read on, and drop what is too much; the lock is not held, as whoever wakes this must not wait for a disk."""
+        """Read more, and drop what is too much; without the lock, as `wake` must not wait for a disk."""
         found: list[tuple[int, bytes]] = []
         try:
             self._weigh()
@@ -161,16 +161,16 @@ class Relay(CoreListener):
     def __init__(
         self, endpoints: Mapping[str, Endpoint], store: Store, delete: Delete, *, most_bytes: int = BYTES
     ) -> None:
-        """To these endpoints, by signal (`logs`, `metrics`, `traces`); what waits is sent from now on.
+        """Forward to these endpoints, by signal (`logs`, `metrics`, `traces`); what waits is sent from now on.
 
         Args:
             endpoints: where each signal goes.
             store: where requests wait.
-            delete: is told by threads of the relay which of them wait no more; a later batch has them in `sent`.
-            most_bytes: the most that waits of one signal.
+            delete: called by threads of the relay with the ids of requests that no longer wait; see `Batch.sent`.
+            most_bytes: the most bytes of one signal that wait.
 
         Raises:
-            MissingDependency: where the client for a protocol is not installed.
+            MissingDependency: if the client for a protocol is not installed.
         """
         self.stuck_after = STUCK_AFTER
         transports = {signal: connect(signal, endpoint) for signal, endpoint in endpoints.items()}
@@ -181,7 +181,7 @@ class Relay(CoreListener):
 
     @property
     def signals(self) -> frozenset[str]:
-        """The signals that are passed on."""
+        """The signals that are forwarded."""
         return frozenset(self.lanes)
 
     def queued(self, signal: str) -> None:
@@ -191,9 +191,9 @@ class Relay(CoreListener):
             lane.wake()
 
     def stop(self, timeout: float) -> None:
-        """Send what waits, within so many seconds, and stop; the rest stays in the store. It may be called twice.
+        """Send what waits, within `timeout` seconds, and stop; the rest stays in the store. May be called twice.
 
-        After it `delete` is called no more, and the store may be closed.
+        Afterwards `delete` is not called any more, and the store may be closed.
         """
         deadline = clock.monotonic() + timeout
         for lane in self.lanes.values():
@@ -206,7 +206,7 @@ class Relay(CoreListener):
             lane.join(TIMEOUT_MOST + 1.0)
 
     def losses(self) -> list[str]:
-        """What could not be passed on, in words; a line for each signal."""
+        """What could not be forwarded, in words; a line for each signal."""
         return [line for lane in self.lanes.values() for line in lane.told()]
 
     def troubles(self) -> list[str]:

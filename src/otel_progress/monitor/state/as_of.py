@@ -1,4 +1,4 @@
-"""What was said of an operation, as it is at the moment of an answer."""
+"""A reported snapshot, advanced to the moment of a response."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from otel_progress.model.snapshot import Snapshot, StageSnapshot
 
 
 def at(snapshot: Snapshot, later: float) -> Snapshot:
-    """The same `later` seconds after it was said, if nothing was heard of it since: its clocks, and its stages'.
+    """The snapshot `later` seconds after it was reported, with running clocks advanced.
 
-    Of what is over, and of a stage that has not started, nothing goes on.
+    The clocks of ended operations, and of stages that have not started, stand still.
     """
     if snapshot.status.final or later <= 0:
         return snapshot

@@ -1,12 +1,12 @@
-"""A parent whose child operations run in other processes: only the monitor knows that it waits for them.
+"""Parents whose child operations run in other processes: only the monitor sees that a parent waits for them.
 
-Its own process can't see such children, so it calls the parent stuck when nothing else moves. That verdict holds only
-where no child elsewhere explains the silence: the parent is as well as the worst of its active children there, and
-after the last of them has ended it has its own `stall_after` to notice. Children in the parent's own process are that
-process's own business; they count here only where the monitor knows better than that process, for the same reason.
+The parent's own process cannot see such children, so it calls the parent stuck when nothing else moves. That verdict
+stands only if no child in another process explains the silence: the parent is as well as the worst of its active
+children there, and after the last of them has ended it has its own `stall_after` to notice. Children in the parent's
+own process are judged by that process; they count here only if the monitor knows better, for the same reason.
 
-The span above a child is that of the stage that started it, where the context was carried there. Where that is known of
-all children, each branch of the parent is judged by its own children, and the one that is stuck is named.
+If the trace context was passed on, the span above a child is that of the stage that started it. If that is known of
+all children, each branch of the parent is judged by its own children, and the stuck one is named.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from otel_progress.model.status import Health
 from otel_progress.monitor.state.ledger import Entry, Ledger
 
 DEPTH: Final = 16
-"""The deepest that children are followed."""
+"""The most levels of children that are followed."""
 STOPPED: Final = frozenset({Health.SILENT, Health.LOOPING, Health.DEAD})
-"""A child of which this is true is why its parent makes no progress."""
+"""A child with one of these verdicts is why its parent makes no progress."""
 _WORST: Final = (Health.DEAD, Health.SILENT, Health.LOOPING, None, Health.SLOW, Health.UNKNOWN, Health.PROGRESSING)
-"""The order of what decides among several children; None stands for an overdue wait, waiting comes last."""
+"""The order in which verdicts of several children decide; None stands for an overdue wait, waiting comes last."""
 
 
 @dataclass(frozen=True)
 class Judgement(Verdict):
-    """A verdict that rests on more than what its own process said.
+    """A verdict that rests on more than what the operation's own process reported.
 
     Attributes:
         child: the id of the child operation that decided.
-        frozen: the process is proven to be stopped.
-        wait: the wait of the child that decided, where it is overdue.
+        frozen: whether the process is proven to be stopped.
+        wait: the wait of the child that decided, if it is overdue.
     """
 
     child: str | None = None
@@ -56,18 +56,18 @@ class Children:
     """What children in other processes mean for a parent that its own process calls stuck."""
 
     def __init__(self, ledger: Ledger, own: Callable[[Entry, float], Verdict]) -> None:
-        """`own` is the verdict on an operation from what its own process says."""
+        """`own` returns the verdict on an operation from what its own process reported."""
         self._ledger = ledger
         self._own = own
 
     def instead(self, entry: Entry, own: Verdict, now: float) -> Verdict:
-        """The verdict on one whose own one is that it is stuck."""
+        """The verdict that replaces an operation's own verdict of being stuck."""
         return self._instead(entry, own, now, {entry.head.operation_id})
 
     def lines(self, entry: Entry, now: float, later: float) -> list[JudgedBranch]:
-        """The branches of an operation, so many seconds after they were told, as children elsewhere make them.
+        """The branches of an operation, `later` seconds after they were reported, as judged by children elsewhere.
 
-        Those whose child is over are gone.
+        Branches whose child has ended are left out.
         """
         branches = running(entry.snapshot, self._ledger).branches
         if len(branches) < 2:
@@ -76,9 +76,9 @@ class Children:
         return found or [JudgedBranch(branch.later(later), None, _judged(branch, later)) for branch in branches]
 
     def changes_at(self, entry: Entry, own: Verdict, now: float, changes_at: Callable[[Entry, float], float]) -> float:
-        """The earliest moment at which `instead` could say otherwise by time alone.
+        """The earliest time at which `instead` could change by time alone.
 
-        It asks `changes_at` for that of the verdicts on the operations below, from what their own processes say.
+        `changes_at` returns that time for the verdicts on the operations below, from what their own processes reported.
         """
         return self._changes_at(entry, own, now, {entry.head.operation_id}, changes_at)
 
@@ -123,7 +123,7 @@ class Children:
         return own
 
     def _lines(self, entry: Entry, branches: tuple[Branch, ...], now: float, above: set[str]) -> list[JudgedBranch]:
-        """Each branch with what its children elsewhere mean for it; none where it is not known whose they are."""
+        """Each branch with the verdict from its children elsewhere; none if it is unknown whose they are."""
         spans = {stage.span_id: stage.path for stage in entry.snapshot.stages if stage.span_id}
         hosted: dict[str, list[tuple[Entry, Verdict]]] = {}
         inside: dict[str, tuple[Entry, Verdict]] = {}
@@ -156,11 +156,11 @@ class Children:
                 yield child
 
     def _ended_last(self, entry: Entry) -> Entry | None:
-        """The child elsewhere that ended last."""
+        """The child in another process that ended last."""
         return max(self._ended_elsewhere(entry), key=lambda child: child.heard_at, default=None)
 
     def _ended_elsewhere(self, entry: Entry) -> list[Entry]:
-        """The children elsewhere that are over, in the order of their ends."""
+        """The ended children in other processes, in the order of their ends."""
         known = self._ledger.operations.get
         ended = [
             child
@@ -171,7 +171,7 @@ class Children:
 
 
 class JudgedBranch(NamedTuple):
-    """A branch as it is now, the child elsewhere that its verdict rests on, and that verdict."""
+    """A branch as it is now, the child elsewhere on which its verdict rests, and that verdict."""
 
     branch: Branch
     rests_on: str | None
@@ -179,7 +179,7 @@ class JudgedBranch(NamedTuple):
 
 
 def running(snapshot: Snapshot, ledger: Ledger) -> Snapshot:
-    """The same without branches that wait for a child which is known to be over; one branch is always left."""
+    """The snapshot without branches that wait for a child which has ended; one branch always remains."""
     known = ledger.operations.get
     left = tuple(
         branch
@@ -190,13 +190,13 @@ def running(snapshot: Snapshot, ledger: Ledger) -> Snapshot:
 
 
 def _host(child: Entry, spans: dict[str, str]) -> str | None:
-    """The path of the parent's stage that started a child, where the context was carried to it."""
+    """The path of the parent's stage that started a child, if the trace context was passed on."""
     span = child.snapshot.span
     return None if span is None else spans.get(span.parent_id or "")
 
 
 def _judged(branch: Branch, later: float) -> Verdict:
-    """The verdict on a branch so many seconds after its process told of it; that it is silent only the process says."""
+    """The verdict on a branch some seconds after it was reported; only its process can call it silent."""
     if branch.wait is not None:
         return judge_branch(branch.later(later))
     said = judge_branch(branch)
@@ -233,7 +233,7 @@ def _line(
 
 
 def _as(branch: Branch, verdict: Judgement) -> JudgedBranch:
-    """The branch as its child elsewhere makes it."""
+    """The branch as judged by its child in another process."""
     verdict = replace(verdict, branch=branch.label)
     moves = verdict.health not in STOPPED
     told = replace(
@@ -248,12 +248,12 @@ def _as(branch: Branch, verdict: Judgement) -> JudgedBranch:
 
 
 def _counts(parent: Entry, child: Entry, verdict: Verdict) -> bool:
-    """Whether a child explains its parent's silence: it runs elsewhere, or it waits for one that does."""
+    """Whether a child explains its parent's silence: it runs elsewhere, or waits for one that does."""
     return child.instance != parent.instance or isinstance(verdict, Judgement)
 
 
 def _waits(own: Verdict, child: Entry, verdict: Verdict) -> Judgement:
-    """What follows for a parent, or one of its branches, from the child that decides."""
+    """The verdict on a parent, or on one of its branches, from the child that decides."""
     health = Health.SILENT if verdict.health is Health.DEAD else verdict.health
     detail = f"waits for child {name_of(child)} in another process, which {said_of(verdict)}"
     key = child.head.operation_id
@@ -273,7 +273,7 @@ def _waits(own: Verdict, child: Entry, verdict: Verdict) -> Judgement:
 
 
 def _ended(own: Verdict, ended: Entry, now: float) -> Judgement:
-    """Its last child elsewhere ended: it has its own limit to notice."""
+    """Its last child elsewhere has ended: its own limit starts from there."""
     since = max(0.0, now - ended.heard_at)
     detail = f"its child {name_of(ended)} in another process ended {since:.0f} s ago"
     return Judgement(
@@ -300,7 +300,7 @@ _SAID: Final = {
 
 
 def said_of(verdict: Verdict) -> str:
-    """A verdict as the end of a sentence, with its evidence where somebody should look."""
+    """A verdict as the end of a sentence, with its evidence if it needs attention."""
     if verdict.clock == "pending" and verdict.health is Health.WAITING:
         return "has not started"
     said = "waits for longer than it may" if verdict.overdue else _SAID[verdict.health]
@@ -308,6 +308,6 @@ def said_of(verdict: Verdict) -> str:
 
 
 def _rank(verdict: Verdict) -> int:
-    """What decides among several children: the lower, the worse."""
+    """The sort key of the deciding child: lower is worse."""
     health = None if verdict.overdue else verdict.health
     return _WORST.index(health) if health in _WORST else len(_WORST)

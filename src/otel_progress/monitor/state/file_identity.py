@@ -1,7 +1,7 @@
-"""Whether the open file is still the one that a restart will read: somebody may remove, replace or cut it off.
+"""Whether the open file is still the one that a restart will read: it may be removed, replaced or truncated.
 
-What is written to a file that was removed is gone with the process, however well it was written. The names are
-compared with what is open, which costs some microseconds, so it is done after each commit, before it is acknowledged.
+What is written to a removed file is lost with the process. So after each commit, before it is acknowledged, the names
+are compared with what is open; that takes microseconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from otel_progress import files
 
 HEADER: Final = 100
-"""The bytes that a file of SQLite begins with."""
+"""The first bytes of an SQLite file."""
 _MAGIC: Final = b"SQLite format 3\x00"
 
 
@@ -22,14 +22,14 @@ class FileIdentity:
     """The file of a store and its log, as they were opened. It belongs to the thread that writes."""
 
     def __init__(self, path: Path, log_bytes: int) -> None:
-        """Open the file, and make it where there is none; to be closed after SQLite closed it.
+        """Open the file, and create it if it does not exist; to be closed after SQLite has closed it.
 
-        Down to `log_bytes` SQLite cuts the log off by itself.
+        SQLite itself truncates the log to `log_bytes`.
 
-        It holds a descriptor of its own: to close one ends all locks that SQLite has on the file.
+        It holds a descriptor of its own, as closing one releases all locks that SQLite has on the file.
 
         Raises:
-            OSError: where it can't be had, `files.Unsafe` among them.
+            OSError: if it cannot be opened, `files.Unsafe` included.
         """
         self._path = path
         self._log = Path(f"{path}-wal")
@@ -40,18 +40,18 @@ class FileIdentity:
         self._needs: Callable[[], int] = lambda: 0
 
     def begin(self, needs: Callable[[], int]) -> None:
-        """SQLite opened both; `needs` finds out how many bytes of the log it needs."""
+        """SQLite has opened both; `needs` returns how many bytes of the log it needs."""
         self._needs = needs
         self._logged = self._log.stat()
         self.emptied()
 
     def emptied(self) -> None:
-        """The log was emptied by us."""
+        """We emptied the log."""
         log = _stat(self._log)
         self._log_size = 0 if log is None else log.st_size
 
     def lost(self) -> str | None:
-        """What happened to the file, in words; None where a restart will read it."""
+        """What happened to the file, in words; None if a restart will read it."""
         found, log = _stat(self._path), _stat(self._log)
         if found is None:
             folder = "" if self._path.parent.exists() else "the folder of "
@@ -71,7 +71,7 @@ class FileIdentity:
         return self._cut_off(opened.st_size)
 
     def _cut_off(self, size: int) -> str | None:
-        """Whether the file shrank to less than its own beginning says; what it lacks from the start is in its log."""
+        """Whether the file is shorter than its own header says; the missing start may be in its log."""
         os.lseek(self._fd, 0, os.SEEK_SET)
         head = os.read(self._fd, HEADER)
         if len(head) < HEADER or not head.startswith(_MAGIC):
@@ -88,7 +88,7 @@ class FileIdentity:
         return None
 
     def close(self) -> None:
-        """Let the file go; it may be called twice."""
+        """Close the file; may be called twice."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

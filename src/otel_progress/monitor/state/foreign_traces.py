@@ -1,9 +1,9 @@
-"""Operations of programs that don't know us, as far as their spans tell.
+"""Operations of programs without our SDK, from their spans.
 
-A trace is an operation, its root span names it, and the spans below are its stages. A span is sent at its end only:
-until the root has come, the operation runs as far as is known, and nobody can say whether it is stuck. Where the
-caller is outside of all that is heard, no root ever comes: then what it called is taken for the root, until something
-more comes.
+A trace is an operation, named by its root span, and the spans below are its stages. A span is sent only when it ends:
+until the root arrives, the operation counts as running, and nobody can say whether it is stuck. If the caller is
+outside of everything that is received, no root ever arrives: then the called span counts as the root, until more
+arrives.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ from otel_progress.monitor.state.ledger import Entry
 from otel_progress.outbound import otlp
 
 TRACES: Final = 10_000
-"""The most traces that are followed at once, those that are over included: their spans may come later than the root."""
+"""The most traces that are followed, ended ones included, as spans may arrive later than their root."""
 STAGES: Final = 64
 KNOWN: Final = 2_000
-"""The most spans of a trace whose place is remembered."""
+"""The most spans of a trace whose position is remembered."""
 SPANS: Final = 200_000
-"""The same for all traces together."""
+"""The most such spans of all traces together."""
 ATTRIBUTES: Final = 32
 TEXT: Final = 200
 DEEP: Final = 8
 LATEST: Final = 2**63 - 1
-"""The latest time that is said again, in ns since 1970: somebody may send any."""
+"""The latest time that can be encoded, in ns since 1970; senders may send any."""
 SETTLED: Final = 60.0
-"""Seconds without a span after which the caller of what ended counts as unheard of."""
+"""Seconds without a span after which the caller of an ended span counts as outside."""
 MARK: Final = "spans:"
-"""What the instance of a process begins with that is known by its spans alone."""
+"""The prefix of the instance of a process that is known only by its spans."""
 _ERROR: Final = 2
 _REMOTE: Final = 0x200
 _TOKENS: Final = {f"{s.GEN_AI_USAGE}.{kind}_tokens": f"{kind}_tokens" for kind in ("input", "output")}
 _SUMS: Final = frozenset({s.GEN_AI_INVOKE_AGENT, "invoke_workflow", "create_agent"})
-"""Operations whose usage is that of the calls below them."""
+"""Operations whose usage is the sum of the calls below them."""
 
 
 class _SpanPosition(NamedTuple):
-    """Where a span stands."""
+    """The position of a span in its trace."""
 
     above: bytes
     name: str
 
 
 class _End(NamedTuple):
-    """How a span that may end the operation came to its end; times in ns."""
+    """The end of a span that may be the end of the operation; times in ns."""
 
     name: str
     started: int
@@ -74,12 +74,12 @@ class _Trace:
     """What is known of a trace so far; times in ns.
 
     Attributes:
-        name: of the service that was heard first.
-        home: what its process says of itself; that of the root where it came.
-        started_at: in seconds, as it was said first: it tells attempts apart, so it stays.
-        ended_at: the number of the event that told the end.
-        root: the end of the span that nothing is above.
-        entries: ends of spans that were called from another process.
+        name: the service that was heard first.
+        home: the resource attributes of its process; those of the root once it arrives.
+        started_at: in seconds, as first reported; it identifies the attempt, so it stays.
+        ended_at: the sequence number of the event that reported the end.
+        root: the end of the root span.
+        entries: the ends of spans that were called from another process.
     """
 
     name: str
@@ -125,12 +125,12 @@ class ForeignTraces:
         find: Find = lambda _: None,
         now: float = 0.0,
     ) -> Iterator[records.Group]:
-        """What a request of spans tells of operations, as events of ours would tell it.
+        """What a request of spans says about operations, as events like our own.
 
         Args:
             parcel: the request.
-            is_ours: says of a trace id and an instance whether log events tell of them already, which is better.
-            find: what is known of an operation since before this monitor started.
+            is_ours: whether our own events report on a trace id and an instance, which is better.
+            find: returns what was known of an operation before this monitor started.
             now: by the monotonic clock.
         """
         message = parcel.message
@@ -153,7 +153,7 @@ class ForeignTraces:
         yield from _by_home(touched)
 
     def settle(self, now: float) -> list[Snapshot]:
-        """The ends of traces of which only what was called from outside was heard, and that for a while."""
+        """The ends of traces without a root of which nothing has arrived for a while."""
         found = []
         for trace_id in list(self._callers):
             trace = self._traces.get(trace_id)
@@ -209,7 +209,7 @@ class ForeignTraces:
         return trace
 
     def _forget(self) -> None:
-        """Drop one that is over; the oldest, where the oldest few all go on."""
+        """Forget an ended trace; the oldest one if none of the oldest few has ended."""
         some = list(islice(self._traces, STAGES))
         gone = next((trace_id for trace_id in some if _is_over(self._traces[trace_id])), some[0])
         self._known -= len(self._traces.pop(gone).places)
@@ -228,7 +228,7 @@ def _by_home(touched: Mapping[bytes, _Trace]) -> Iterator[records.Group]:
 
 
 def _record(trace_id: bytes, trace: _Trace) -> records.Record:
-    """The trace as an event; the same event as before where nothing came since."""
+    """The trace as an event; the same event as before if nothing has arrived since."""
     snapshot = _snapshot(trace_id, trace)
     final = snapshot.status.final
     if final and trace.ended_at is None:
@@ -251,7 +251,7 @@ def _record(trace_id: bytes, trace: _Trace) -> records.Record:
 
 
 def _go_on(trace: _Trace, entry: Entry) -> None:
-    """From what was known before this monitor started."""
+    """Continue from what was known before this monitor started."""
     known = entry.snapshot
     trace.before = known if entry.presumed is None else None
     if trace.before is not None and known.status.final:
@@ -293,7 +293,7 @@ def _end_of(span: Any, attributes: Mapping[str, Any]) -> _End:
 
 
 def _add_usage(trace: _Trace, attributes: Mapping[str, Any]) -> None:
-    """What an agent says it used is the sum of its calls, so it counts only where no call says anything."""
+    """Add usage; that of an agent is the sum of its calls, so it counts only if no call reports any."""
     into = trace.sums if str(attributes.get(s.GEN_AI_OPERATION)) in _SUMS else trace.calls
     for key, kind in _TOKENS.items():
         used = attributes.get(key)
@@ -319,7 +319,7 @@ def _add_stage(trace: _Trace, span: Any, end: _End) -> None:
 
 
 def _path(trace: _Trace, span_id: bytes, stage: StageSnapshot) -> str:
-    """The names of the spans above and its own, as far as they have come."""
+    """The names of its ancestors and its own, as far as they have arrived."""
     names, place = [stage.name], trace.places.get(span_id)
     while place is not None and len(names) < DEEP:
         place = trace.places.get(place.above)
@@ -329,7 +329,7 @@ def _path(trace: _Trace, span_id: bytes, stage: StageSnapshot) -> str:
 
 
 def _stages(trace: _Trace) -> tuple[StageSnapshot, ...]:
-    """In the order of their starts, so that what is above comes first."""
+    """The stages in the order of their starts, ancestors first."""
     found = []
     for span_id, stage in trace.stages:
         path = stage.path or _path(trace, span_id, stage)
@@ -338,7 +338,7 @@ def _stages(trace: _Trace) -> tuple[StageSnapshot, ...]:
 
 
 def _end(trace: _Trace) -> _End | None:
-    """What ended the operation: its root, or what was called from outside first."""
+    """What ended the operation: its root, or else the first span that was called from outside."""
     if trace.root is not None:
         return trace.root
     return min(trace.entries.values(), key=lambda end: end.started) if trace.settled else None

@@ -1,7 +1,7 @@
-"""Whether the file of the monitor is whole: looked at on a schedule, beside all that it is used for.
+"""Scheduled integrity checks of the store's file, while it is in use.
 
-A page that a disk, another program or a person overwrote is found only when somebody reads it. So all pages are read
-now and then, table by table, on a connection of its own that lets the others go on.
+A page that a disk, another program or a person overwrote is noticed only when it is read. So all pages are read from
+time to time, table by table, on a connection of its own that does not block others.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from otel_progress.monitor.state.store import Store
 
 FIRST: Final = 60.0
-"""Seconds from the start to the first look."""
+"""Seconds from the start to the first check."""
 EVERY: Final = 3600.0
 AGAIN: Final = 60.0
-"""Seconds from a look that was broken off to the next one."""
+"""Seconds from an aborted check to the next one."""
 SHOWN: Final = 200
 _ADVICE: Final = (
     "what comes in is still taken, but may be lost: stop the monitor, keep the file for a look, and start with a copy "
@@ -30,16 +30,16 @@ _ADVICE: Final = (
 
 
 class Integrity:
-    """Looks at a store from time to time, in a thread of its own.
+    """Checks a store from time to time, in a thread of its own.
 
     Attributes:
-        damage: what is wrong with the file and what to do, as of the last look; None where nothing was found.
-        looked_at: when it was looked at last, in Unix seconds; None before the first time.
+        damage: what is wrong with the file and what to do, as of the last check; None if nothing was found.
+        looked_at: when it was last checked, in Unix seconds; None before the first check.
         seconds: how long that took.
     """
 
     def __init__(self, store: Store, on_damage: Callable[[str | None], None], *, every: float = EVERY) -> None:
-        """`on_damage` is told after each look."""
+        """`on_damage` is called after each check."""
         self.damage: str | None = None
         self.looked_at: float | None = None
         self.seconds = 0.0
@@ -50,23 +50,23 @@ class Integrity:
         self._thread = threading.Thread(target=self._run, name="otel-progress-integrity", daemon=True)
 
     def start(self) -> None:
-        """Look for the first time soon."""
+        """Start; the first check follows soon."""
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Look no more; what is under way is broken off."""
+        """Stop; a running check is aborted."""
         self._stopped.set()
         self._store.interrupt()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
     def look(self) -> bool:
-        """Look now; False where it was disturbed, so that nothing is known."""
+        """Check now; False if it was aborted, so that nothing is known."""
         began = clock.monotonic()
         try:
             found = damage_of(self._store)
         except (sqlite3.OperationalError, ProgressError):
-            return False  # it was broken off, or can't be opened, which whoever writes is told
+            return False  # aborted, or not readable, which the writer reports
         self.looked_at, self.seconds = clock.time_ns() / 1e9, clock.monotonic() - began
         self.damage = None if found is None else f"{self._store.path} is damaged ({found[:SHOWN]}): {_ADVICE}"
         self._on_damage(self.damage)
@@ -89,11 +89,11 @@ class Integrity:
 
 
 def damage_of(store: Store) -> str | None:
-    """What is wrong with the pages of a store; None where nothing is.
+    """What is wrong with the pages of a store; None if nothing is.
 
     Raises:
-        sqlite3.OperationalError: where it was broken off.
-        StoreError: where it can't be opened.
+        sqlite3.OperationalError: if it was aborted.
+        StoreError: if the file cannot be opened.
     """
     with store.examining() as db:
         try:

@@ -1,8 +1,8 @@
-"""The state of every operation, made from log events that come in any order, twice, or not at all.
+"""The ledger: the newest state of each operation, from log events that arrive in any order, repeatedly, or not at all.
 
 Each event carries the whole operation, so the newest one is the state: newest by the start of its attempt, then by
-attempt, then by sequence. A final status stays, whatever comes late; only a newer attempt begins anew. Nothing here
-reads a clock: times are given, in seconds of the observer's monotonic clock.
+attempt, then by sequence. A late event never undoes a final status; only a newer attempt starts over. Nothing here
+reads a clock: times are arguments, in seconds of the observer's monotonic clock.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ from otel_progress.model.values import finite
 from otel_progress.monitor.state.rollup import Shown
 
 OPERATIONS: Final = 100_000
-"""The most operations that are kept; those that ended first go first."""
+"""The most operations in memory; those that ended first are dropped first."""
 PROCESSES: Final = 10_000
-"""The most processes that are kept; those without running operations go first."""
+"""The most processes in memory; those without running operations are dropped first."""
 SHED: Final = 16
-"""So many that are over are looked at to find one that may go."""
+"""The most ended operations that are examined to find one that may be dropped."""
 INTERVAL: Final = 5.0
-"""Seconds from one heartbeat to the next, of a process that did not say."""
+"""Seconds between two heartbeats of a process that did not report its interval."""
 RIVALS: Final = 8
-"""The most older runs of an id that may still live beside the newest one."""
+"""The most older runs of an id that may still be alive beside the newest one."""
 RIVAL_AFTER: Final = 1.0
-"""An older run must have said something so many seconds after the newer one began, by their clocks, to count as live:
-what it said before that may only have been long on its way."""
+"""Seconds after the start of a newer run from which on an event proves that an older run is alive, by their clocks;
+earlier events may only have been delayed.
+"""
 OWNERS_ABOVE: Final = 8
 """The most ancestors that are searched for the owner of an operation."""
 WORDS: Final = 200
 KEY_LENGTH: Final = 1_024
-"""The longest id; an event of a longer one is none."""
+"""The most characters of an id; an event with a longer one is invalid."""
 _SEARCHED: Final = (s.SERVICE_NAME, s.HOST_NAME)
 
 
 class ReportedEvent(Protocol):
-    """A log event as it came in; its time in ns since 1970, ids in hex or empty."""
+    """A log event as it was received; ids are in hex or empty."""
 
     @property
     def event(self) -> str:
@@ -49,47 +50,47 @@ class ReportedEvent(Protocol):
 
     @property
     def time(self) -> int:
-        """When it happened."""
+        """When it happened, in ns since 1970."""
 
     @property
     def brief(self) -> Mapping[str, Any]:
-        """The attributes that tell its operation apart."""
+        """The attributes that identify its operation."""
 
     @property
     def owner(self) -> str | None:
-        """Whom its operation belongs to; asked of the first event of an operation."""
+        """The owner of its operation; read from the first event of an operation."""
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """All that it says."""
+        """All attributes."""
 
     @property
     def trace_id(self) -> str:
-        """The trace of the operation."""
+        """The trace id of the operation."""
 
     @property
     def span_id(self) -> str:
-        """The span of the operation."""
+        """The span id of the operation."""
 
     @property
     def sampled(self) -> bool:
-        """Whether the trace is kept."""
+        """Whether the trace is sampled."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process that was heard of.
+    """A process that was heard of.
 
     Attributes:
-        instance: its `service.instance.id`, which is fresh in each process.
-        resource: all that it says of itself.
+        instance: its `service.instance.id`, which is unique to each process.
+        resource: its resource attributes.
         heard_at: when it was last heard of.
-        interval: seconds from one of its heartbeats to the next.
-        beats: whether it gives heartbeats at all.
-        words: what a search for one of its operations looks at.
-        pid: its number on its host.
+        interval: seconds between two heartbeats.
+        beats: whether it sends heartbeats at all.
+        words: the text that a search for one of its operations looks at.
+        pid: its process id.
         created: when it was created, in ISO 8601.
-        host: where it runs.
+        host: the name of its host.
     """
 
     instance: str
@@ -104,7 +105,7 @@ class Process:
 
 
 class Head(NamedTuple):
-    """What tells the events of one operation apart, and which of them is the newest; as in a `Snapshot`."""
+    """The fields that identify and order the events of an operation; named as in `Snapshot`."""
 
     operation_id: str
     name: str
@@ -120,18 +121,18 @@ class Head(NamedTuple):
 
     @property
     def rank(self) -> tuple[float, int, int]:
-        """What orders them. One that has not started is as new as its event: what ran before it is older."""
+        """The sort key of events. An operation that has not started is as new as its event."""
         return (self.timestamp if self.started_at is None else self.started_at, self.attempt, self.sequence)
 
 
 class Rival(NamedTuple):
-    """An older run of an id, in another process, which may still live.
+    """An older run of an id in another process that may still be alive.
 
     Attributes:
-        head: the last that was heard of it.
-        number: which attempt it is.
+        head: its newest event.
+        number: the number of the attempt.
         instance: its process.
-        proven: it said something after the newer run began.
+        proven: whether it was heard of after the newer run began.
     """
 
     head: Head
@@ -141,22 +142,22 @@ class Rival(NamedTuple):
 
 
 class Entry:
-    """One operation as its newest event had it, and the process that said it.
+    """One operation according to its newest event, and the process that sent it.
 
-    A process numbers its attempts by its own memory; `number` is the monitor's own count, over all processes: each
-    start time is an attempt. `presumed` is what was said before it counted as lost without proof: a sign of life of
-    that attempt undoes the loss.
+    A process numbers its attempts from its own memory; `number` is the monitor's own count over all processes, where
+    each start time is an attempt. `presumed` is the last reported state of an operation that is presumed lost; a sign
+    of life of that attempt restores it.
 
     Attributes:
-        head: what orders it.
+        head: what identifies and orders it.
         instance: the process.
-        heard_at: when that was heard, by the observer's monotonic clock.
-        number: which attempt it is.
-        rivals: older runs of the id that were not over when this one began, by their processes.
-        presumed: what was said before, where its end is inferred.
+        heard_at: when the event was received, by the observer's monotonic clock.
+        number: the number of the attempt.
+        rivals: older runs of the id that had not ended when this one began, by their processes.
+        presumed: the last reported state, if the end is inferred.
         revision: rises with each change of the ledger.
-        rolled: of one that is held no more, how far it was shown where that is rolled up.
-        said: the event, where it came as one.
+        rolled: the shown ratio of an operation that left memory, if it was rolled up.
+        said: the event, if the state came as one.
     """
 
     __slots__ = (
@@ -183,7 +184,7 @@ class Entry:
         presumed: Entry | None = None,
         before: Entry | None = None,
     ) -> None:
-        """Of an event, or of a snapshot; `before` is what was known of the same attempt."""
+        """From an event or a snapshot; `before` is the previous entry of the same attempt."""
         self.head = head
         self.number: int = head.attempt if before is None else before.number
         self.rivals: dict[str, Rival] | None = None if before is None else before.rivals
@@ -197,12 +198,12 @@ class Entry:
 
     @property
     def open(self) -> bool:
-        """Whether it is not over, as far as is known."""
+        """Whether it has not ended, as far as is known."""
         return not self.head.status.final
 
     @property
     def snapshot(self) -> Snapshot:
-        """All that its event said of it; as little as is sound, where the rest of it is not."""
+        """The reported state; if parts of the event are invalid, only the valid ones."""
         if self._snapshot is None:
             found = None if self.said is None else read(self.said)
             self._snapshot = bare(self.head) if found is None else found
@@ -210,7 +211,7 @@ class Entry:
 
 
 def bare(head: Head) -> Snapshot:
-    """The little that a head tells."""
+    """A snapshot of the fields of a head."""
     return Snapshot(
         head.operation_id,
         head.name,
@@ -226,7 +227,7 @@ def bare(head: Head) -> Snapshot:
 
 
 def head_of(event: ReportedEvent) -> Head | None:
-    """The head of an event; None where it is none of an operation."""
+    """The head of an event; None if it is not a valid event of an operation."""
     get = event.brief.get
     key, name, status = get(s.OPERATION_ID), get(s.OPERATION_NAME), _STATUSES.get(get(s.STATUS))
     started, attempt, sequence = get(s.START_TIME), get(s.OPERATION_ATTEMPT, 1), get(s.SEQUENCE, 0)
@@ -280,23 +281,23 @@ _HEALTHS: Final[Mapping[Any, Health]] = {health.value: health for health in Heal
 
 @dataclass
 class Ledger:
-    """What is known; it is not locked: its owner does that.
+    """The state of all operations and processes. It has no lock: it belongs to one thread.
 
     Attributes:
-        operations: by id, the newest attempt of each.
+        operations: the newest attempt of each operation, by id.
         processes: by instance.
-        children: by the id of an operation, those of the operations below it.
-        unread: events that were no events of an operation, although they bore the name of one.
-        forgotten: operations that ran when they had to make room.
-        most: the most operations that are held.
-        most_ended: the most of them that are over; older ones can be had from `recall`.
-        recall: finds an operation that is held no more.
+        children: the ids of the children of each operation.
+        unread: the number of invalid events.
+        forgotten: the number of running operations that had to make room.
+        most: the most operations in memory.
+        most_ended: the most ended operations in memory; `recall` finds older ones.
+        recall: finds an operation that is not in memory.
         on_change: called with each operation that changed.
-        on_forget: called with each that ran when it had to make room.
-        on_drop: called with the id of each that is held no more.
-        on_part: called with the id of each that has one child less.
-        rolled: by id, the attempt and how far it was shown, where that is rolled up from its children.
-        on_rival: called with an operation when an older run of its id is found to live beside it.
+        on_forget: called with each running operation that had to make room.
+        on_drop: called with the id of each operation that left memory.
+        on_part: called with the id of each operation that lost a child.
+        rolled: the attempt and shown ratio of operations whose ratio is rolled up from children, by id.
+        on_rival: called with an operation when an older run of its id is found to be alive.
     """
 
     most: int = OPERATIONS
@@ -319,7 +320,7 @@ class Ledger:
     _ended: dict[str, None] = field(default_factory=dict)
 
     def hear(self, resource: Mapping[str, Any], events: Iterable[ReportedEvent], now: float) -> Process:
-        """Take what one process said."""
+        """Take the events of one process."""
         process = self._process(resource, now)
         for event in events:
             if event.event == s.PROCESS_HEARTBEAT:
@@ -329,7 +330,7 @@ class Ledger:
         return process
 
     def take(self, event: ReportedEvent, instance: str, now: float) -> Head | None:
-        """Take one event of an operation; its head, or None where it is none."""
+        """Take one event of an operation; returns its head, or None if it is invalid."""
         head = head_of(event)
         if head is None:
             self.unread += 1
@@ -338,7 +339,7 @@ class Ledger:
         return head
 
     def apply(self, snapshot: Snapshot, instance: str, now: float) -> Entry:
-        """Take a snapshot; returns what holds now."""
+        """Take a snapshot; returns the resulting entry."""
         return self._apply(head_of_snapshot(snapshot), instance, now, None, snapshot)
 
     def _apply(
@@ -349,7 +350,7 @@ class Ledger:
             if said is not None:
                 head = head._replace(owner=said.owner)
             return self._put(Entry(head, instance, now, said=said, snapshot=snapshot))
-        known = (before.presumed or before).head  # by the process itself, or by one who has proof
+        known = (before.presumed or before).head  # reported by the process itself, or by somebody with proof
         same = before.instance == instance
         again = _same_attempt(known, head, same)
         if again:
@@ -373,7 +374,7 @@ class Ledger:
         return self._put(entry)
 
     def _begin(self, entry: Entry, before: Entry) -> None:
-        """A new attempt: its number follows the last one, and an older run may still live in its own process."""
+        """Start a new attempt: its number follows the last one; an older run may be alive in its own process."""
         entry.number = max(before.number + 1, entry.head.attempt)
         rivals = {key: one for key, one in (before.rivals or {}).items() if key != entry.instance}
         if before.open and before.presumed is None and before.instance != entry.instance:
@@ -383,7 +384,7 @@ class Ledger:
             self._rivals.setdefault(instance, set()).add(entry.head.operation_id)
 
     def _meet(self, entry: Entry, head: Head, instance: str) -> None:
-        """An older run of an id spoke, in another process."""
+        """Take an event of an older run in another process."""
         rivals = entry.rivals or {}
         known = rivals.get(instance)
         if head.status.final:
@@ -399,7 +400,7 @@ class Ledger:
         self._prove(entry, instance, head.timestamp)
 
     def _prove(self, entry: Entry, instance: str, moment: float) -> None:
-        """The process of an older run lived at this moment, by its clock."""
+        """The process of an older run was alive at this moment, by its clock."""
         rival = (entry.rivals or {}).get(instance)
         began = entry.head.started_at
         if rival is None or rival.proven or began is None or moment < began + RIVAL_AFTER:
@@ -410,7 +411,7 @@ class Ledger:
             self.on_rival(entry)
 
     def _part(self, entry: Entry, instance: str) -> None:
-        """An older run is over."""
+        """An older run has ended."""
         entry.rivals = {key: one for key, one in (entry.rivals or {}).items() if key != instance} or None
         ids = self._rivals.get(instance)
         if ids is not None:
@@ -420,12 +421,12 @@ class Ledger:
         self.touch(entry)
 
     def touch(self, entry: Entry) -> None:
-        """What is shown of an operation changed, although nothing was said of it: its row is a newer one."""
+        """Give an operation a new revision: its row changed although nothing was reported."""
         self.revision += 1
         entry.revision = self.revision
 
     def find(self, operation_id: str) -> Entry | None:
-        """An operation, also one that is held no more."""
+        """An operation, from memory or from `recall`."""
         entry = self.operations.get(operation_id)
         return self.recall(operation_id) if entry is None and self.recall is not None else entry
 
@@ -447,41 +448,41 @@ class Ledger:
         return f"{head.operation_id} {head.name} {head.agent or ''} {about}".lower()
 
     def presume_lost(self, operation_id: str, reason: str) -> Entry | None:
-        """It counts as lost, without proof, until it is heard of again; None where it is over or unknown."""
+        """Presume an operation lost until it is heard of again; None if it has ended or is unknown."""
         entry = self.operations.get(operation_id)
         if entry is None or not entry.open:
             return None
         return self.presume(lose(entry.snapshot, reason))
 
     def presume(self, snapshot: Snapshot) -> Entry | None:
-        """It counts as over as the snapshot says, without proof, until it is heard of again; None where it is over."""
+        """Presume that an operation ended as the snapshot says, until it is heard of again; None if it has ended."""
         entry = self.operations.get(snapshot.operation_id)
         if entry is None or not entry.open:
             return None
         return self._put(presumed(entry, snapshot))
 
     def restore(self, entry: Entry) -> None:
-        """Hold an operation that was known before; it keeps its revision."""
+        """Add an operation that was known before; it keeps its revision."""
         revision = entry.revision
         self._put(entry)
         entry.revision = revision
 
     def drop(self, operation_id: str) -> None:
-        """Hold an operation that is over no more."""
+        """Drop an ended operation from memory."""
         entry = self.operations.get(operation_id)
         if entry is not None and not entry.open:
             self._drop(operation_id)
 
     def open_of(self, instance: str) -> list[Entry]:
-        """The operations of a process that are not over, as far as is known."""
+        """The open operations of a process."""
         return [self.operations[key] for key in self._open.get(instance, ())]
 
     def is_busy(self, instance: str) -> bool:
-        """Whether a process has operations that are not over."""
+        """Whether a process has open operations."""
         return instance in self._open
 
     def busy(self) -> Iterator[Process]:
-        """The processes that have operations which are not over."""
+        """The processes that have open operations."""
         for instance in tuple(self._open):
             process = self.processes.get(instance)
             if process is not None:
@@ -501,7 +502,7 @@ class Ledger:
         return process
 
     def beat(self, process: Process, interval: object, moment: float = 0.0) -> Process:
-        """A process gave a heartbeat at this moment (Unix), and says when the next one comes, in seconds."""
+        """Take a heartbeat; `moment` is its time (Unix), `interval` the seconds until the next one."""
         if process.instance in self._rivals:
             for key in tuple(self._rivals[process.instance]):
                 entry = self.operations.get(key)
@@ -557,7 +558,7 @@ class Ledger:
                 self.on_part(entry.head.parent_id or "")
 
     def _shed(self) -> None:
-        """Drop those that are over; not one below an operation that is held, whose figures it is part of."""
+        """Drop ended operations, except those below one in memory whose figures include them."""
         for key in list(islice(self._ended, SHED)):
             if len(self._ended) <= self.most_ended:
                 return
@@ -571,7 +572,7 @@ class Ledger:
         self.forget(next(iter(self._ended or self.operations)))
 
     def forget(self, key: str) -> None:
-        """Hold an operation no more, to make room."""
+        """Drop an operation from memory, to make room."""
         entry = self.operations[key]
         self._drop(key)
         if entry.open:
@@ -600,7 +601,7 @@ class Ledger:
 
 
 def process_of(instance: str, resource: Mapping[str, Any], now: float, interval: float | None = None) -> Process:
-    """A process, by what it says of itself; one that is known to give heartbeats has an interval."""
+    """A process from its resource attributes; with an interval if it is known to send heartbeats."""
     pid, created, host = resource.get(s.PROCESS_PID), resource.get(s.PROCESS_CREATED), resource.get(s.HOST_NAME)
     return Process(
         instance,
@@ -616,7 +617,7 @@ def process_of(instance: str, resource: Mapping[str, Any], now: float, interval:
 
 
 def instance_of(resource: Mapping[str, Any]) -> str:
-    """What tells one process from another; of one without an instance id, what else is known."""
+    """The key of a process: its instance id, or else what identifies it otherwise."""
     given = resource.get(s.SERVICE_INSTANCE_ID)
     if isinstance(given, str) and given:
         return given
@@ -624,7 +625,7 @@ def instance_of(resource: Mapping[str, Any]) -> str:
 
 
 def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:
-    """Whether both are of one attempt; before its start, an attempt is known by its number and its process."""
+    """Whether both belong to one attempt; before its start, an attempt is identified by its number and process."""
     if one.attempt != other.attempt:
         return False
     if one.started_at is None or other.started_at is None:
@@ -633,7 +634,7 @@ def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:
 
 
 def _follows(known: Head, head: Head) -> bool:
-    """Whether it comes after what was said of the same attempt; nothing comes after an end but the same, said again."""
+    """Whether it follows an event of the same attempt; nothing follows an end except the same end, repeated."""
     newer = head.sequence > known.sequence
     if known.status.final:
         return newer and head.status is known.status
@@ -641,7 +642,7 @@ def _follows(known: Head, head: Head) -> bool:
 
 
 def read(event: ReportedEvent) -> Snapshot | None:
-    """The snapshot that an event carries; None where it carries none that can be meant."""
+    """The snapshot that an event carries; None if it is invalid."""
     try:
         snapshot = wire.from_attributes(
             event.attributes, event.time / 1e9, event.trace_id or None, event.span_id or None, event.sampled
@@ -652,7 +653,7 @@ def read(event: ReportedEvent) -> Snapshot | None:
 
 
 def _sound(snapshot: Snapshot) -> bool:
-    """Whether what is compared and shown is of its type; whoever sends may be wrong."""
+    """Whether the fields that are compared and shown have the right types; senders are untrusted."""
     whole = (snapshot.attempt, snapshot.sequence)
     numbers: list[object] = [snapshot.stall_after, snapshot.slow_after, snapshot.start_within, snapshot.heartbeat_at]
     texts: list[object] = [getattr(snapshot, name) for name in _TEXTS]
@@ -697,13 +698,13 @@ _TEXTS: Final = (
 
 
 def presumed(entry: Entry, snapshot: Snapshot) -> Entry:
-    """The operation as it is inferred to be, until it is heard of again."""
+    """An operation with an inferred end, until it is heard of again."""
     head = head_of_snapshot(snapshot)._replace(owner=entry.head.owner)
     return Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry, before=entry)
 
 
 def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Snapshot:
-    """The same as lost, with all its open stages; its sequence is one above the last heard."""
+    """The snapshot as lost, with all its open stages; its sequence is one above the last."""
     moment = snapshot.timestamp if timestamp is None else max(timestamp, snapshot.timestamp)
     later = snapshot.at(moment)
     stages = tuple(
@@ -723,7 +724,7 @@ def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Sna
 
 
 def _left_at(snapshot: Snapshot) -> Progress:
-    """How far it was: not at 0% where it counted nothing itself, and its innermost stage did."""
+    """The progress to show: not 0% if the operation counted nothing and its innermost stage did."""
     own = replace(snapshot.progress, eta=None)
     if own.completed or own.ratio != 0:
         return own

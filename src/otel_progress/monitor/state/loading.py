@@ -1,7 +1,7 @@
-"""After a start: what ran before comes from the store into the ledger, a slice at a time, behind what comes in.
+"""After a start, what ran before is loaded from the store into the ledger, a slice at a time, while requests go first.
 
-Requests are taken and answered meanwhile. An operation that is heard of before its turn is brought at once, with what
-is above and below it, so that what is said meets its stored state. Until all are there nothing is concluded of any.
+Requests are accepted and answered meanwhile. An operation that is reported on before its turn is loaded at once, with
+its ancestors and descendants, so that the event meets the stored state. Nothing is concluded until all are loaded.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from otel_progress.monitor.state.store import Store
 
 SLICE: Final = 256
-"""Operations loaded at a time; a request waits for one slice at the most."""
+"""Operations loaded at a time; a request waits for one slice at most."""
 BELOW: Final = 2_000
-"""The most ended operations that come with a slice, as parts of those that run."""
+"""The most ended operations that are loaded with a slice, as children of running ones."""
 DEPTH: Final = 16
-"""So far above and below an operation that is heard of the others come with it."""
+"""The most levels above and below an operation that are loaded with it."""
 
 
 class Loading:
-    """Brings operations into a ledger; it belongs to the thread of the core.
+    """Loads operations into a ledger; it belongs to the thread of the core.
 
     Attributes:
-        of: how many operations were not over at the start.
-        loaded: how many of them are in the ledger, or were over before their turn.
-        done: whether nothing is to be brought any more.
+        of: the number of operations that had not ended at the start.
+        loaded: how many of them are in the ledger, or ended before their turn.
+        done: whether everything is loaded.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Loading:
         on_loaded: Callable[[list[tuple[StoredOperation, Entry]]], None],
         is_newer: Callable[[str], bool],
     ) -> None:
-        """Nothing is brought yet.
+        """Nothing is loaded yet.
 
         Args:
-            store: where they are.
-            ledger: where they come to.
-            on_loaded: called with those that came.
-            is_newer: whether something is known of an operation that the store does not have yet.
+            store: where they are stored.
+            ledger: where they are loaded to.
+            on_loaded: called with those that were loaded.
+            is_newer: whether an operation has changes that are not in the store yet.
         """
         self.of, self._last = store.open_count()
         self.loaded = 0
@@ -59,14 +59,14 @@ class Loading:
         self._after = 0
 
     def told(self) -> dict[str, int] | None:
-        """What answers say of it; None when all is there."""
+        """How far loading is, for responses; None once it is done."""
         return None if self.done else {"loaded": min(self.loaded, self.of), "of": self.of}
 
     def step(self) -> None:
-        """Bring the next slice.
+        """Load the next slice.
 
         Raises:
-            StoreError: where it can't be read; it is tried again by the next call.
+            StoreError: if it cannot be read; the next call retries.
         """
         kept, after = self._store.open_slice(self._after, self._last, SLICE)
         self._bring(kept)
@@ -75,10 +75,10 @@ class Loading:
         self.done = len(kept) < SLICE
 
     def meet(self, operation_id: str, parent_id: str | None) -> None:
-        """Something is said of an operation: it must be there, with those above and below it.
+        """Load an operation that is reported on, with its ancestors and descendants.
 
         Raises:
-            StoreError: where they can't be read.
+            StoreError: if they cannot be read.
         """
         if self.done or operation_id in self._ledger.operations:
             return
@@ -101,10 +101,10 @@ class Loading:
         self._bring(kept)
 
     def meet_process(self, instance: str) -> None:
-        """A process is heard: what it said of its heartbeats before must be known.
+        """Load a process that is heard, as its heartbeats may be known.
 
         Raises:
-            StoreError: where it can't be read.
+            StoreError: if it cannot be read.
         """
         if not self.done:
             self._bring_processes({instance})

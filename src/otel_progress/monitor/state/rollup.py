@@ -1,8 +1,8 @@
-"""An operation with all that runs below it, in whatever process.
+"""The figures of an operation, including all operations below it, in whatever process.
 
-Cost, tokens and the number of children add up. How far it is, its own process knows best, also of children there; only
-where children run in other processes the monitor counts them. What is shown never falls within an attempt: `show` is
-the same mapping that the process uses, and its state is all that is kept.
+Cost, tokens and the number of children add up. Its own process knows best how far it is, including children in that
+process; the monitor counts children only if they run in other processes. The shown ratio never falls within an
+attempt: `show` is the mapping that the process uses, too, and its state is all that is stored.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from otel_progress.model.status import Status
 from otel_progress.model.values import Number, finite
 
 DEPTH: Final = 16
-"""The deepest that operations are followed."""
+"""The most levels that are followed."""
 MOST: Final = 10_000
-"""The most operations that one is rolled up from."""
+"""The most operations that are rolled up into one."""
 ALMOST: Final = 0.9999
-"""The most that is shown before the end, of what was left at the last fall of the raw ratio."""
+"""The largest part of the rest, as of the last fall of the raw ratio, that is shown before the end."""
 _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 _COST: Final = "cost."
 
 
 class Shown(NamedTuple):
-    """How far an operation was shown in an attempt, and how the raw ratio is mapped onto what is shown.
+    """The ratio shown in an attempt, and how the raw ratio is mapped onto it.
 
-    At each fall of the raw ratio, its rest from `start` on is mapped onto the rest of the shown one from `base` on.
+    At each fall of the raw ratio, its rest from `start` on is mapped onto the rest of the shown ratio from `base` on.
     """
 
     value: float
@@ -39,7 +39,7 @@ class Shown(NamedTuple):
 
 
 def show(before: Shown | None, raw: float) -> Shown:
-    """What is shown of a raw ratio, after what was shown before: it never falls, and is below 1."""
+    """The ratio to show for a raw ratio, after what was shown before: it never falls, and is below 1."""
     base, start = (0.0, 0.0) if before is None else (before.base, before.start)
     mapped = base + (1 - base) * (raw - start) / (1 - start) if start < 1 else base
     if before is not None and mapped < before.value:
@@ -52,16 +52,16 @@ def show(before: Shown | None, raw: float) -> Shown:
 
 @dataclass
 class Whole:
-    """What follows for an operation from itself and its children.
+    """The figures of an operation and its children.
 
     Attributes:
-        ratio: its raw ratio, from 0 to 1: its own, or that of its children; None where neither is known.
-        completed: units done, where its children are these units.
-        eta: its own, or that of the child that takes longest where all of them run.
+        ratio: the raw ratio from 0 to 1: its own, or that of its children; None if neither is known.
+        completed: completed units, if its children are these units.
+        eta: its own, or that of the slowest child if all of them run.
         rolled_up: whether the ratio comes from its children.
-        cost: what it and all below it cost, by currency.
-        tokens: what they used, by direction.
-        children: how many there are right below it.
+        cost: the cost of it and all below it, by currency.
+        tokens: the tokens used by it and all below it, by direction.
+        children: the number of its children.
     """
 
     ratio: float | None = None
@@ -74,7 +74,7 @@ class Whole:
 
 
 class Part(NamedTuple):
-    """An operation, whose process it is, and whether its figures may be seen."""
+    """An operation, its process, and whether its figures may be seen."""
 
     snapshot: Snapshot
     instance: str = ""
@@ -82,16 +82,16 @@ class Part(NamedTuple):
 
 
 Below = Callable[[str], Iterable[Part]]
-"""The operations right below one."""
+"""Returns the children of an operation."""
 
 
 def roll_up(part: Part, below: Below) -> Whole:
-    """An operation with all below it."""
+    """Roll up an operation with all operations below it."""
     return _Roll(below).up(part, 0)
 
 
 class _Roll:
-    """One roll-up; each operation counts once, also where parents go in a circle."""
+    """One roll-up; each operation counts once, even if parents form a cycle."""
 
     def __init__(self, below: Below) -> None:
         self._below = below
@@ -121,7 +121,7 @@ class _Roll:
 
 
 def _infer(whole: Whole, snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> None:
-    """How far an operation is by its children, whose process can't count them."""
+    """The progress of an operation from children that its own process cannot count."""
     found = _by_total(snapshot, parts) if snapshot.progress.total else (_of_all(parts), None)
     if found[0] is None:
         if not whole.ratio:
@@ -148,7 +148,7 @@ def _by_total(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> tuple[
 
 
 def _of_all(parts: list[tuple[Snapshot, Whole]]) -> float | None:
-    """By the children that are known so far: weighed by their totals where all have one in one unit, else alike."""
+    """By the children known so far: weighted by their totals if all have one in the same unit, else equally."""
     ratios = [_ratio_of(child, one) for child, one in parts]
     if any(ratio is None for ratio in ratios):
         return None
@@ -162,7 +162,7 @@ def _of_all(parts: list[tuple[Snapshot, Whole]]) -> float | None:
 
 
 def _ratio_of(child: Snapshot, part: Whole) -> float | None:
-    """How much of a child is done; one that is over is, however it ended, and one that has not started is not."""
+    """The ratio of a child: 1 if it has ended in any way, 0 if it has not started."""
     if child.status.final:
         return 1.0
     if part.ratio is None:
@@ -171,9 +171,9 @@ def _ratio_of(child: Snapshot, part: Whole) -> float | None:
 
 
 def _eta(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> Estimate | None:
-    """That of the child that takes longest, where at least two run side by side and none is still to come.
+    """The ETA of the slowest child, if at least two run in parallel and none is still to start.
 
-    One child that runs alone says when it will be done, and nothing of those after it.
+    A child that runs alone says nothing about the ones after it.
     """
     running = [part.eta for child, part in parts if not child.status.final]
     etas = [eta for eta in running if eta is not None]
@@ -185,7 +185,7 @@ def _eta(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> Estimate | 
 
 
 def _counts(snapshot: Snapshot) -> bool:
-    """Whether it counts itself: then its children are not all there is to do."""
+    """Whether it counts by itself, so that its children are not all there is to do."""
     own = snapshot.progress
     if own.completed or (own.ratio and own.total is None):
         return True

@@ -1,4 +1,4 @@
-"""What the monitor keeps on disk, as plain values; `store.py` writes and reads them."""
+"""The rows of the store, as plain values; `store.py` writes and reads them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import NamedTuple
 
 
 class StoredOperation(NamedTuple):
-    """The state of one operation, as its newest event had it.
+    """The state of one operation, from its newest event.
 
     Attributes:
-        operation_id: which.
-        name: what it is called.
+        operation_id: its id.
+        name: its name.
         status: the value of its `Status`.
         health: the value of its `Health`.
-        parent_id: the operation that it is part of.
-        agent: the agent that it belongs to.
-        owner: whom it belongs to, for tokens that are limited to one owner.
+        parent_id: its parent operation.
+        agent: its agent.
+        owner: its owner, for tokens that are limited to one.
         started_at: when its newest attempt began, in Unix seconds.
-        timestamp: when the newest event was said, in Unix seconds.
+        timestamp: when its newest event happened, in Unix seconds.
         attempt: the number of its newest attempt, as the monitor counts.
-        sequence: the number of the newest event in it.
-        instance: the process that said it.
-        revision: rises with each change; never starts anew.
-        text: what a search looks at, in lower case.
+        sequence: the number of its newest event in the attempt.
+        instance: the process that sent it.
+        revision: rises with each change, also over restarts.
+        text: the text that a search looks at, in lower case.
         raw: the newest event as an OTLP log record in protobuf.
-        presumed: its end is inferred, not proven.
-        dead: it was told that its process is dead.
-        rolled: how far it was shown, where that is rolled up from its children; as JSON text.
+        presumed: whether its end is inferred, not proven.
+        dead: whether its process was reported dead.
+        rolled: the shown ratio, if it is rolled up from children; as JSON text.
     """
 
     operation_id: str
@@ -51,22 +51,22 @@ class StoredOperation(NamedTuple):
 
 
 class HistoryEvent(NamedTuple):
-    """One event of an operation, for its history.
+    """One event in the history of an operation.
 
     Attributes:
-        operation_id: whose.
-        started_at: when its attempt began, in Unix seconds; 0.0 before that.
+        operation_id: its operation.
+        started_at: when its attempt began, in Unix seconds; 0.0 before the start.
         attempt: the number of the attempt.
-        sequence: the number of the event in it; below 0 for one that was inferred, so that it never stands in the
-            way of a real one.
-        timestamp: when it was said, in Unix seconds.
+        sequence: the number of the event in the attempt; below 0 for an inferred one, so that it never replaces a
+            reported one.
+        timestamp: when it happened, in Unix seconds.
         event: its name.
-        stage: the path of the stage that it is about.
-        text: what it says, in words.
+        stage: the path of its stage.
+        text: the event in words.
         status: of a note, or of what ended.
-        agent: the agent that said it.
-        ratio: how much was done.
-        attributes: what else it said, as JSON text.
+        agent: the agent that reported it.
+        ratio: the ratio at that time.
+        attributes: its other attributes, as JSON text.
     """
 
     operation_id: str
@@ -88,9 +88,9 @@ class StoredProcess(NamedTuple):
 
     Attributes:
         instance: its `service.instance.id`.
-        resource: what it says of itself, as JSON text.
+        resource: its resource attributes, as JSON text.
         heard_at: when it was last heard of, in Unix seconds.
-        interval: seconds from one of its heartbeats to the next; None where it did not say.
+        interval: seconds between two heartbeats; None if it sends none.
     """
 
     instance: str
@@ -100,14 +100,14 @@ class StoredProcess(NamedTuple):
 
 
 class Query(NamedTuple):
-    """Which operations that are over are meant; what is not given does not matter.
+    """A filter for ended operations; fields that are not given match everything.
 
     Attributes:
-        statuses: any of these; none given means all.
+        statuses: one of these; none given means all.
         name: exactly this name.
-        search: its text holds this, in upper or lower case.
-        since: its newest event was not before, in Unix seconds.
-        until: its newest event was before, in Unix seconds.
+        search: its text contains this, ignoring case.
+        since: its newest event happened at this time or later, in Unix seconds.
+        until: its newest event happened before this time, in Unix seconds.
         parent: a child of this operation.
         owner: belongs to this owner.
     """
@@ -127,10 +127,10 @@ class Batch:
 
     Attributes:
         operations: the new state of each that changed.
-        events: what is added to the history, of operations that are stored or in this batch.
-        processes: what was heard of processes.
-        outgoing: requests that wait to be passed on: their signal, and their body.
-        sent: the ids of outgoing requests that wait no more.
+        events: additions to the history, of operations that are stored or in this batch.
+        processes: the processes that changed.
+        outgoing: requests to forward: signal and body.
+        sent: the ids of requests that were forwarded.
     """
 
     operations: list[StoredOperation] = field(default_factory=list)

@@ -1,8 +1,8 @@
-"""When each operation must be looked at again: only what may have changed is judged, so what rests costs nothing.
+"""When each operation must be judged again: only what may have changed is judged, so that idle operations cost nothing.
 
-A verdict changes because something was said of an operation, because a limit of it is reached, because its process
-is missed, or heard again, or because one of these is true of an operation below it. The first three are known by
-their moments; who is below whom is known by the ledger.
+A verdict changes because an event arrived, because a limit was reached, because the process is missed or heard again,
+or because one of these is true of an operation below it. The first three have known times; the ledger knows the
+children.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ if TYPE_CHECKING:
     from otel_progress.monitor.state.verdicts import Observer, Standing
 
 SPARE: Final = 1_000
-"""The most outdated items in a heap; beyond this it is rebuilt."""
+"""The most outdated items in a heap; beyond it the heap is rebuilt."""
 
 MOST_RESTING: Final = 10_000
-"""So many operations are remembered that are not known to be below those that wait for them.
+"""The most operations that are waited for without being known as children of those that wait.
 
-Those that wait for further ones are looked at each second."""
+Operations that wait for others beyond that are judged each second.
+"""
 
 
 class Moments:
-    """Keys by the moment at which each is due."""
+    """A priority queue of keys by the time at which each is due."""
 
     def __init__(self) -> None:
-        """None is due."""
+        """Nothing is due."""
         self._at: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
-        """How many are due some time."""
+        """The number of keys that are due at some time."""
         return len(self._at)
 
     def put(self, key: str, at: float) -> None:
-        """It is due then, and not before; with infinity never."""
+        """Set when a key is due; infinity means never."""
         if at == math.inf:
             self._at.pop(key, None)
         elif self._at.get(key) != at:
@@ -51,7 +52,7 @@ class Moments:
                 heapq.heapify(self._heap)
 
     def pop(self, now: float) -> list[str]:
-        """Those that are due; they are not due again until somebody says so."""
+        """Remove and return the keys that are due."""
         found = []
         while self._heap and self._heap[0][0] <= now:
             at, key = heapq.heappop(self._heap)
@@ -62,14 +63,14 @@ class Moments:
 
 
 class Rounds:
-    """Says each second which operations are to be looked at; it belongs to the thread of the core.
+    """Chooses the operations that are judged each second; it belongs to the thread of the core.
 
     Attributes:
-        judged: how many operations were to be looked at so far.
+        judged: the number of operations chosen so far.
     """
 
     def __init__(self, ledger: Ledger, observer: Observer, presume_after: float) -> None:
-        """Of the operations of a ledger; after so many seconds unheard of, one may be presumed lost."""
+        """For a ledger; an operation not heard of for `presume_after` seconds may be presumed lost."""
         self.judged = 0
         self._ledger = ledger
         self._observer = observer
@@ -80,20 +81,20 @@ class Rounds:
         self._heard: dict[str, None] = {}
         self._standings: dict[str, Standing] = {}
         self._resting: dict[str, set[str]] = {}
-        """By the id of an operation, those whose branches wait for it, although it is not known to be below them."""
+        """The operations whose branches wait for an operation that is not known as their child, by its id."""
         self._epoch = observer.epoch
         ledger.on_part = self.part
 
     def change(self, key: str) -> None:
-        """Something was said of an operation, or concluded."""
+        """An operation was reported on, or concluded about."""
         self._changed[key] = None
 
     def mark(self, key: str) -> None:
-        """An operation is to be looked at; nothing changed for those above it."""
+        """An operation is to be judged; nothing changed for its ancestors."""
         self._marked[key] = None
 
     def part(self, parent_id: str) -> None:
-        """An operation has one child less."""
+        """An operation lost a child."""
         self._changed[parent_id] = None
 
     def hear(self, process: Process) -> None:
@@ -103,7 +104,7 @@ class Rounds:
             self._heard[process.instance] = None
 
     def due(self, now: float) -> list[Entry]:
-        """The operations to be looked at now; `looked` is to be called for each."""
+        """The operations to judge now; call `looked` for each of them."""
         for instance in self._to_judge(now):
             self._judge(instance, now)
         self._judge_new(now)
@@ -128,7 +129,7 @@ class Rounds:
         return standing is not None and standing.missed
 
     def looked(self, entry: Entry, now: float) -> None:
-        """It was looked at; when that is to be done again follows from what it says, and from what is below it."""
+        """An operation was judged; schedule its next time."""
         key = entry.head.operation_id
         if not entry.open:
             return
@@ -140,11 +141,11 @@ class Rounds:
         self._operations.put(key, max(at, math.nextafter(now, math.inf)))
 
     def forget(self, key: str) -> None:
-        """An operation is held no more, or is over."""
+        """An operation ended, or left memory."""
         self._operations.put(key, math.inf)
 
     def _above(self, key: str) -> dict[str, None]:
-        """Those whose verdicts may rest on this one's."""
+        """The ancestors whose verdicts may rest on this operation."""
         found: dict[str, None] = {}
         entry = self._ledger.operations.get(key)
         while entry is not None and len(found) < DEPTH:
@@ -156,7 +157,7 @@ class Rounds:
         return found
 
     def _to_judge(self, now: float) -> Iterable[str]:
-        """The processes whose standing may be another one."""
+        """The processes whose standing may have changed."""
         heard, self._heard = self._heard, {}
         due = self._processes.pop(now)
         if len(self._standings) > len(self._ledger.processes) + SPARE:
@@ -167,7 +168,7 @@ class Rounds:
         return dict.fromkeys([*heard, *due, *self._observer.dead])
 
     def _judge_new(self, now: float) -> None:
-        """Processes of operations that came in another way than from them."""
+        """Judge processes of operations that others reported."""
         known = self._ledger.operations.get
         for key in list(self._changed):
             entry = known(key)

@@ -1,11 +1,11 @@
-"""What the monitor knows, in a file: the state of operations, their history, their processes, and what waits to leave.
+"""The store: the state of operations, their history, their processes and the requests to forward, in a SQLite file.
 
-What `write` returned from outlives the death of the process (SIGKILL too): it is in the hands of the operating system.
-It is not forced onto the disk each time, so a power cut may take the last seconds, back to the last checkpoint; the
-file stays whole. One thread writes and prunes; any thread reads, on a connection of its own, and never for long.
+What `write` returned from survives the death of the process, SIGKILL included, as it is in the hands of the operating
+system. It is not synced to the disk each time, so a power cut may lose what came after the last checkpoint; the file
+stays intact. One thread writes and prunes; any thread reads, on a connection of its own, and never for long.
 """
 
-# ruff: noqa: S608  # what is put into SQL here are names of columns, and marks; values are bound
+# ruff: noqa: S608  # only column names and placeholders are put into SQL; values are bound
 
 from __future__ import annotations
 
@@ -30,47 +30,47 @@ from otel_progress.monitor.state.saved import Batch, HistoryEvent, Query, Stored
 DAYS: Final = 30.0
 BYTES: Final = 1024 * 1024 * 1024
 TIGHT: Final = 1_000
-"""So many events are kept of one that runs where the file is too large, before anything that is over goes."""
+"""The events kept of a running operation when the file is too large, before any ended operation is removed."""
 EVENTS: Final = 10_000
-"""The most events that are kept of an operation that runs."""
+"""The most events kept of a running operation."""
 PROCESSES: Final = 20_000
-"""The most processes that are kept."""
+"""The most processes kept."""
 KEYS: Final = 50_000
-"""The most operations whose number is remembered in memory."""
+"""The most operations whose key is cached in memory."""
 READERS: Final = 8
-"""The most connections for reading that stay open."""
+"""The most idle connections for reading."""
 BUSY_SECONDS: Final = 2.0
-"""How long a write waits for another program that holds the file."""
+"""Seconds that a write waits for another program that locks the file."""
 WAL_PAGES: Final = 4096
-"""So many pages gather in the log before they go into the file: each goes once, however often it changed."""
+"""The pages in the log before a checkpoint; a page is written to the file once, however often it changed."""
 LOG_BYTES: Final = WAL_PAGES * 4096
-"""The size in bytes to which SQLite cuts the log when it begins anew."""
+"""The size in bytes to which SQLite truncates the log after a checkpoint."""
 WAL_BYTES: Final = 4 * LOG_BYTES
-"""Where the log is larger, as somebody always read, the writer waits for a moment in which nobody does."""
+"""If the log is larger because of constant readers, the writer waits for a moment without any."""
 WAL_HEAD: Final = 32
 FRAME_HEAD: Final = 24
 LOOK_EVERY: Final = 64
-"""So many batches are written from one look at the size of the log to the next."""
+"""The number of batches between two checks of the size of the log."""
 FREE_PAGES: Final = 1024
-"""Free pages that stay in the file, for what comes next."""
+"""The free pages that stay in the file for later use."""
 CACHE_KIB: Final = 16 * 1024
 TRIMMED: Final = 2_000
-"""Running operations whose history one call checks for its length, while there is room."""
+"""The most running operations whose history one call shortens, unless the file is too large."""
 CHUNK: Final = 5_000
 """The most rows that are deleted in one transaction."""
 LOST: Final = (
     "so what comes in now would be lost: nothing is taken. Put it back as it was and it goes on, or restart the "
     "monitor and it begins with what is there"
 )
-"""What to do where the file is not what is written to."""
+"""What to do if the file is not the one that is written to."""
 _APPLICATION: Final = 0x6F747067
-"""What marks a file as ours."""
+"""The SQLite application id of our files."""
 _OPEN: Final = frozenset(status.value for status in Status if not status.final)
 _MINE: Final = "operation = (SELECT key FROM operations WHERE operation_id = ?)"
 _DAY: Final = 86_400.0
 _INTEGER: Final = 2**63 - 1
 _OURS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
-"""Errors about what is written, not about the file."""
+"""Errors about the data that is written, not about the file."""
 _KEPT: Final = ", ".join(StoredOperation._fields)
 _EVENT: Final = ", ".join(HistoryEvent._fields[1:])
 
@@ -91,9 +91,9 @@ _ADD_EVENT: Final = (
 
 
 class StoreError(ProgressError):
-    """The file can't be read or written; the text says what to do.
+    """The file cannot be read or written; the text says what to do.
 
-    `passing` tells that the same may work later: nothing is lost if it is tried again.
+    If `passing` is set, a retry may succeed, and nothing is lost.
     """
 
     def __init__(self, text: str, *, passing: bool = False) -> None:
@@ -103,7 +103,7 @@ class StoreError(ProgressError):
 
 
 def _explain(error: sqlite3.Error, path: Path) -> StoreError:
-    """What SQLite says, in words that help; by its text, as Python 3.10 hides the code."""
+    """An SQLite error in words that help; recognised by its text, as Python 3.10 does not expose the code."""
     said = str(error)
     other = "keep it for a look, and start with another --db"
     if "locked" in said or "busy" in said:
@@ -125,18 +125,18 @@ class Store:
     """The file of one monitor.
 
     Attributes:
-        path: where it is.
-        strays: events that were not kept, as their operation is not.
-        aged: operations that went for their age.
-        squeezed: operations that went for lack of room.
-        trimmed: events that went from the history of operations that run.
+        path: the file.
+        strays: events that were not stored, as their operation is not.
+        aged: operations removed for their age.
+        squeezed: operations removed for lack of space.
+        trimmed: events removed from the history of running operations.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, keep_days: float = DAYS, most_bytes: int = BYTES) -> None:
-        """Open the file, and make it where there is none.
+        """Open the file; it is created if it does not exist.
 
         Raises:
-            StoreError: where it is in use, damaged, not ours, made by a newer version, or can't be written.
+            StoreError: if it is in use, damaged, not ours, made by a newer version, or not writable.
         """
         self.strays = self.aged = self.squeezed = self.trimmed = 0
         self._keep = keep_days * _DAY
@@ -160,8 +160,8 @@ class Store:
         except OSError as error:
             raise self._unopened(error) from None
         try:
-            # Not before the lock: to close a file ends all locks of SQLite on it.
-            for name in ("-wal", "-shm", "-journal"):  # SQLite would put what is in them into the file
+            # Only with the lock held: closing a file releases all locks that SQLite has on it.
+            for name in ("-wal", "-shm", "-journal"):  # SQLite would apply their content to the file
                 files.tighten(f"{self.path}{name}")
             self._place = FileIdentity(self.path, LOG_BYTES)
             self._db = _connect(str(self.path))
@@ -194,7 +194,7 @@ class Store:
             if _one(db, "PRAGMA application_id") != _APPLICATION:
                 raise StoreError(f"{self.path} is the database of another program: start with another --db")
         else:
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # it is heard before the first table alone
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # it has an effect only before the first table
         scripts = migrations()
         if version > len(scripts):
             raise StoreError(
@@ -211,7 +211,7 @@ class Store:
             db.executescript(f"BEGIN IMMEDIATE; {script}; {mark} COMMIT;")
 
     def close(self) -> None:
-        """Let the file go, when the thread that writes is through; it may be called twice."""
+        """Close the file, once the writing thread is done; may be called twice."""
         self._closed = True
         self.interrupt()
         while self._readers:
@@ -229,12 +229,12 @@ class Store:
     # -- writing, by one thread
 
     def write(self, batch: Batch) -> None:
-        """Write all of it, or nothing; what was written before is not written twice.
+        """Write all of it or nothing; what was written before is not written twice.
 
-        Text that can't be stored (half a surrogate pair) is escaped, a number that can't becomes one that can.
+        Text that cannot be stored (an unpaired surrogate) is escaped, and a number is clipped to 64 bits.
 
         Raises:
-            StoreError: where it could not be written; nothing of it is in the file then.
+            StoreError: if it could not be written; then nothing of it is in the file.
         """
         self.check()
         try:
@@ -248,10 +248,10 @@ class Store:
             self._bound_log()
 
     def check(self) -> None:
-        """See whether a restart would read what is written; to be called each second where nothing is.
+        """Check that a restart would read what is written; to be called each second while nothing is.
 
         Raises:
-            StoreError: where the file was removed, replaced or cut off under us.
+            StoreError: if the file was removed, replaced or truncated.
         """
         if self._place is None or self._closed:
             return
@@ -281,7 +281,7 @@ class Store:
         self.strays += strays
 
     def _add_events(self, db: sqlite3.Connection, events: Sequence[HistoryEvent]) -> int:
-        """Returns how many were of no operation that is stored."""
+        """Returns the number of events whose operation is not stored."""
         rows = []
         known = self._keys
         for event in events:
@@ -312,7 +312,7 @@ class Store:
             yield db
             db.execute("COMMIT")
         except BaseException as error:
-            self._keys.clear()  # numbers that were given in it are void
+            self._keys.clear()  # keys assigned in it are void
             with suppress(sqlite3.Error):
                 if db.in_transaction:
                     db.execute("ROLLBACK")
@@ -323,21 +323,21 @@ class Store:
     # -- making room, by the same thread
 
     def prune(self, now: float, *, seconds: float = 0.25, gone: Callable[[list[str]], None] | None = None) -> int:
-        """Let go what is too old or too much, for about so many seconds; call it again while it returns more than 0.
+        """Remove what is too old or too much, for about `seconds`; call it again while it returns more than 0.
 
-        Operations that are over go by age, then the oldest of them by size; of one that runs only events beyond the
-        newest 10,000 go.
+        Ended operations are removed by age, then the oldest by size; of a running one, only events beyond the newest
+        10,000 are removed.
 
         Args:
             now: in Unix seconds.
             seconds: about how long it may take.
-            gone: is told the ids of operations that went.
+            gone: called with the ids of removed operations.
 
         Returns:
-            How many operations and events of running ones went.
+            The number of operations, and events of running ones, that were removed.
 
         Raises:
-            StoreError: where the file can't be written.
+            StoreError: if the file cannot be written.
         """
         deadline = clock.monotonic() + seconds
         before = now - self._keep
@@ -365,7 +365,7 @@ class Store:
         )
 
     def _forget(self, deadline: float, find: Callable[[], list[Any]], gone: Callable[[list[str]], None]) -> int:
-        """The history of an operation goes first, so nothing is left behind where the process dies between."""
+        """The history of an operation is deleted first, so that nothing is orphaned if the process dies in between."""
         went = 0
         while clock.monotonic() < deadline and (found := find()):
             ids: list[str] = []
@@ -385,7 +385,7 @@ class Store:
         return went
 
     def _trim(self, deadline: float, most: int, looks: int) -> int:
-        """Shorten histories of so many that run (-1: all), in turn; the next call goes on from there."""
+        """Shorten the histories of up to this many running operations (-1: all); the next call continues from there."""
         went = 0
         keys = self._read(
             "SELECT key FROM operations WHERE ended = 0 AND key > ? ORDER BY key LIMIT ?", (self._trimmed_to, looks)
@@ -410,7 +410,7 @@ class Store:
         return went
 
     def _too_large(self) -> bool:
-        """Whether there is too much; what waits to leave has a limit of its own."""
+        """Whether the file is too large; requests to forward have a limit of their own."""
         pages = self._read("SELECT page_count - freelist_count FROM pragma_page_count(), pragma_freelist_count()")[0][0]
         used: int = pages * self._read("PRAGMA page_size")[0][0]
         if used <= self._most:
@@ -419,26 +419,26 @@ class Store:
         return used - waiting > self._most
 
     def _shrink(self, deadline: float) -> None:
-        """Give free pages back to the disk."""
+        """Return free pages to the file system."""
         db = self._db
         if db is None:
             return
         try:
             while _one(db, "PRAGMA freelist_count") > FREE_PAGES and clock.monotonic() < deadline:
-                db.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")  # execute() would take one page
+                db.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")  # execute() would take only one page
             self._checkpoint(db)
         except sqlite3.Error as error:
             raise _explain(error, self.path) from None
 
     def _bound_log(self) -> None:
-        """Every reader goes on after a moment, so the wait is short; a failure here harms nothing that is written."""
+        """Each reader finishes after a moment, so the wait is short; a failure here harms nothing that is written."""
         with suppress(OSError, sqlite3.Error):
             if self._db is not None and os.stat(f"{self.path}-wal").st_size > WAL_BYTES:
                 self.interrupt()
                 self._checkpoint(self._db, wait=BUSY_SECONDS)
 
     def _checkpoint(self, db: sqlite3.Connection, *, wait: float = 0.0) -> None:
-        """Empty the log, unless somebody reads for so long; not into a file that is not ours any more."""
+        """Empty the log unless a reader holds it for too long; not into a file that is no longer ours."""
         if self._place is not None and self._place.lost() is not None:
             return
         db.execute(f"PRAGMA busy_timeout = {wait * 1000:.0f}")
@@ -450,7 +450,7 @@ class Store:
             db.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
     def _log_needed(self) -> int:
-        """How many bytes of the log hold what is not in the file; what can't be read of it is needed, too."""
+        """How many bytes of the log hold what is not in the file; if unknown, all of it."""
         assert self._db is not None
         try:
             _, frames, _ = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -461,22 +461,22 @@ class Store:
     # -- reading, by any thread
 
     def open_operations(self) -> list[StoredOperation]:
-        """Those that are not over."""
+        """All operations that have not ended."""
         return [_kept(row) for row in self._read(f"SELECT {_KEPT} FROM operations WHERE ended = 0")]
 
     def open_count(self) -> tuple[int, int]:
-        """How many are not over, and the key of the newest of them."""
+        """The number of operations that have not ended, and the key of the newest one."""
         found = self._read("SELECT count(*), ifnull(max(key), 0) FROM operations WHERE ended = 0")[0]
         return int(found[0]), int(found[1])
 
     def open_slice(self, after: int, last: int, limit: int) -> tuple[list[StoredOperation], int]:
-        """Those that are not over, by their keys from one to another, and the key to go on after."""
+        """Operations that have not ended, by a range of keys, and the key to continue after."""
         sql = f"SELECT key, {_KEPT} FROM operations WHERE ended = 0 AND key > ? AND key <= ? ORDER BY key LIMIT ?"
         rows = self._read(sql, (after, last, limit))
         return [_kept(row[1:]) for row in rows], rows[-1][0] if rows else last
 
     def below(self, parent_ids: Iterable[str], limit: int, *, ended: bool = False) -> list[StoredOperation]:
-        """What is part of these operations, the newest first; all of it, or only what is over."""
+        """The children of these operations, the newest first; all, or only those that ended."""
         found: list[StoredOperation] = []
         only = "AND +ended = 1 " if ended else ""
         wanted = list(dict.fromkeys(parent_ids))
@@ -487,12 +487,12 @@ class Store:
         return found
 
     def recall(self, operation_id: str) -> StoredOperation | None:
-        """One of them, over or not; None where it is not stored."""
+        """An operation; None if it is not stored."""
         found = self._read(f"SELECT {_KEPT} FROM operations WHERE operation_id = ?", (operation_id,))
         return _kept(found[0]) if found else None
 
     def children(self, parent_id: str, limit: int) -> list[StoredOperation]:
-        """What is part of an operation, over or not, the newest first."""
+        """The children of an operation, the newest first."""
         sql = f"SELECT {_KEPT} FROM operations WHERE parent_id = ? ORDER BY key DESC LIMIT ?"
         return [_kept(row) for row in self._read(sql, (parent_id, limit))]
 
@@ -502,20 +502,20 @@ class Store:
         return dict(self._read_of(sql, parent_ids))
 
     def processes(self, instances: Iterable[str]) -> list[StoredProcess]:
-        """Those of these that are known."""
+        """Those of these processes that are stored."""
         sql = f"SELECT {', '.join(StoredProcess._fields)} FROM processes WHERE instance IN (%s)"
         return [StoredProcess(*row) for row in self._read_of(sql, instances)]
 
     def newest_revision(self) -> int:
-        """The highest that was ever written."""
+        """The highest revision that was ever written."""
         found = self._read("SELECT value FROM numbers WHERE name = 'revision'")
         return int(found[0][0]) if found else 0
 
     def ended(self, query: Query, limit: int, cursor: str | None = None) -> tuple[list[StoredOperation], str | None]:
-        """Operations that are over, the newest end first, and where to go on; None where there are no more.
+        """Ended operations, the newest end first, and the cursor behind them; None if there are no more.
 
         Raises:
-            InvalidArgument: for a cursor that is none.
+            InvalidArgument: for an invalid cursor.
         """
         where, given = _where(query)
         if cursor is not None:
@@ -529,17 +529,17 @@ class Store:
         return rows, _to_cursor(rows[-1]) if rows else None
 
     def count(self, query: Query) -> int:
-        """How many operations that are over are meant."""
+        """The number of ended operations that match."""
         where, given = _where(query)
         return int(self._read(f"SELECT count(*) FROM operations WHERE {where}", given)[0][0])
 
     def counts(self, query: Query) -> dict[str, int]:
-        """How many operations that are over are meant, by their status."""
+        """The number of ended operations that match, by status."""
         where, given = _where(query)
         return dict(self._read(f"SELECT status, count(*) FROM operations WHERE {where} GROUP BY status", given))
 
     def attempt_at(self, operation_id: str, started_at: float) -> int | None:
-        """Which attempt of an operation began then, by its history."""
+        """The number of the attempt that began at this time, according to the history."""
         sql = (
             "SELECT attempt FROM events WHERE operation = (SELECT key FROM operations WHERE operation_id = ?) "
             "AND started_at = ? ORDER BY id DESC LIMIT 1"
@@ -564,14 +564,14 @@ class Store:
         names: Sequence[str] | None = None,
         limit: int = 200,
     ) -> list[tuple[int, HistoryEvent]]:
-        """The history of an operation with the number of each event, as they came in, oldest first.
+        """The history of an operation, oldest first, with the id of each event.
 
         Args:
-            operation_id: whose.
-            after: only those with a higher number, from the oldest on.
-            before: only those with a lower number, and of them the newest.
-            names: only events of these names.
-            limit: at most so many.
+            operation_id: the operation.
+            after: only events with a higher id, the oldest ones first.
+            before: only events with a lower id, and of those the newest.
+            names: only events with these names.
+            limit: the most events.
         """
         where = "operation = (SELECT key FROM operations WHERE operation_id = ?) AND id > ?"
         given: list[Any] = [operation_id, after]
@@ -582,34 +582,34 @@ class Store:
             where += f" AND event IN ({_marks(names)})"
             given += names
         order = "ASC" if before is None else "DESC"
-        inner = f"SELECT id FROM events WHERE {where} ORDER BY id {order} LIMIT ?"  # the index alone is sorted
+        inner = f"SELECT id FROM events WHERE {where} ORDER BY id {order} LIMIT ?"  # so that only the index is sorted
         rows = self._read(f"SELECT id, {_EVENT} FROM events WHERE id IN ({inner}) ORDER BY id", (*given, limit))
         return [(row[0], HistoryEvent(operation_id, *row[1:])) for row in rows]
 
     def count_events(self, operation_id: str, after: int, until: int) -> int:
-        """How many events of an operation have a number above the one and up to the other."""
+        """The number of events of an operation with an id above `after` and up to `until`."""
         return int(self._read(f"SELECT count(*) FROM events WHERE {_MINE} AND id > ? AND id <= ?",
                               (operation_id, after, until))[0][0])  # fmt: skip
 
     def event_after(self, operation_id: str, number: int, distance: int) -> int:
-        """The number of the event that is so many after this one; 0 where there is none."""
+        """The id of the event that is `distance` behind this one; 0 if there is none."""
         sql = f"SELECT id FROM events WHERE {_MINE} AND id > ? ORDER BY id LIMIT 1 OFFSET ?"
         found = self._read(sql, (operation_id, number, distance - 1))
         return int(found[0][0]) if found else 0
 
     def event_before(self, operation_id: str, number: int, distance: int) -> int:
-        """The number of the event that is so many before this one; 0 where there is none."""
+        """The id of the event that is `distance` before this one; 0 if there is none."""
         sql = f"SELECT id FROM events WHERE {_MINE} AND id < ? ORDER BY id DESC LIMIT 1 OFFSET ?"
         found = self._read(sql, (operation_id, number, distance - 1))
         return int(found[0][0]) if found else 0
 
     def newest_event_id(self) -> int:
-        """The highest number that an event has, or had; 0 before the first."""
+        """The highest id that an event has or had; 0 before the first."""
         found = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
         return int(found[0][0]) if found else 0
 
     def outgoing(self, signal: str, limit_bytes: int, *, after: int = 0) -> list[tuple[int, bytes]]:
-        """The oldest requests that wait, with their ids: so many that they fit in the limit, yet at least one."""
+        """The oldest requests to forward, with their ids: as many as fit into the limit, but at least one."""
         ids: list[int] = []
         for id, size in self.outgoing_sizes(signal, after=after):
             limit_bytes -= size
@@ -622,19 +622,19 @@ class Store:
         return self._read(sql, (signal, ids[0], ids[-1]))
 
     def outgoing_sizes(self, signal: str, *, after: int = 0, limit: int = 1000) -> list[tuple[int, int]]:
-        """The ids and sizes of the oldest that wait."""
+        """The ids and sizes of the oldest requests to forward."""
         sql = "SELECT id, size FROM outgoing WHERE signal = ? AND id > ? ORDER BY id LIMIT ?"
         return self._read(sql, (signal, after, limit))
 
     def outgoing_bytes(self, signal: str, *, after: int = 0) -> int:
-        """How much waits."""
+        """The size of all requests to forward, in bytes."""
         sql = "SELECT ifnull(sum(size), 0) FROM outgoing WHERE signal = ? AND id > ?"
         return int(self._read(sql, (signal, after))[0][0])
 
     # -- connections for reading
 
     def _read(self, sql: str, given: Sequence[Any] = ()) -> list[Any]:
-        """All rows at once: what is read slowly would keep the log from being emptied."""
+        """All rows at once: a slow reader would keep the log from being emptied."""
         try:
             db = self._readers.pop()
         except IndexError:
@@ -670,10 +670,10 @@ class Store:
 
     @contextmanager
     def examining(self) -> Iterator[sqlite3.Connection]:
-        """A connection to read all of the file with; `interrupt` breaks it off, also where the log grows too large.
+        """A connection to read the whole file with; `interrupt` aborts it, also if the log grows too large.
 
         Raises:
-            StoreError: where the file can't be opened.
+            StoreError: if the file cannot be opened.
         """
         db = self._reader()
         self._examined.append(db)
@@ -684,7 +684,7 @@ class Store:
             db.close()
 
     def interrupt(self) -> None:
-        """Break off what is examined."""
+        """Abort the integrity check."""
         for db in tuple(self._examined):
             with suppress(sqlite3.Error):
                 db.interrupt()
@@ -694,7 +694,7 @@ class Store:
 
 
 def migrations() -> list[str]:
-    """The scripts that make the tables, in order; the first makes version 1 of an empty file."""
+    """The SQL scripts of all schema versions, in order; the first creates version 1 in an empty file."""
     folder = resources.files(__package__).joinpath("sql")
     found = sorted((int(file.name.partition(".")[0]), file) for file in folder.iterdir() if file.name.endswith(".sql"))
     return [file.read_text(encoding="utf-8") for _, file in found]
@@ -718,13 +718,15 @@ def _kept(row: Sequence[Any]) -> StoredOperation:
 
 
 def _where(query: Query) -> tuple[str, tuple[Any, ...]]:
-    terms = ["ended = 1" if query.parent is None else "+ended = 1"]  # the plus: what has a parent is found by that
+    terms = [
+        "ended = 1" if query.parent is None else "+ended = 1"
+    ]  # the plus: children are found by the index of their parent
     given: list[Any] = []
     if query.statuses:
         terms.append(f"status IN ({_marks(query.statuses)})")
         given += query.statuses
     if query.search:
-        terms.append("instr(text, ?) > 0")  # LIKE knows upper and lower case of ASCII alone, and has signs of its own
+        terms.append("instr(text, ?) > 0")  # LIKE ignores case for ASCII only, and has wildcards
         given.append(query.search.lower())
     others: tuple[tuple[str, str | float | None], ...] = (
         ("name = ?", query.name),
@@ -765,7 +767,7 @@ def _storable(batch: Batch) -> Batch:
 
 
 def _bent(value: Any) -> Any:
-    """The same, or the nearest that SQLite can hold."""
+    """The value, or the nearest one that SQLite can hold."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, float):

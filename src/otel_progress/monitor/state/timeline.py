@@ -1,4 +1,4 @@
-"""When an operation waited and was stuck, by the events that begin and end that."""
+"""When an operation waited and was stuck, from the events that begin and end that."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from otel_progress.model.snapshot import StageSnapshot
 from otel_progress.monitor.state.saved import HistoryEvent
 
 TIMED: Final = (s.WAIT_STARTED, s.WAIT_ENDED, s.STALLED, s.RECOVERED, s.OPERATION_ENDED)
-"""The events that it follows from."""
+"""The events that begin and end waits and stalls."""
 INFERRED: Final = 1000
-"""So many events can be inferred after one that was heard, each with a number of its own."""
+"""The most events that can be inferred after a reported one, each with a number of its own."""
 
 Json = dict[str, Any]
 
 
 def order(event: HistoryEvent) -> tuple[int, bool, float]:
-    """What orders events, in whatever order they came in: one that was inferred stands after what it follows."""
+    """The sort key of events, in whatever order they arrived: an inferred one follows the one it was inferred from."""
     if event.sequence >= 0:
         return event.sequence, False, 0.0
     return -event.sequence // INFERRED, True, event.timestamp
 
 
 def attributes_of(event: HistoryEvent) -> Json:
-    """What an event said beside the state; none where that can't be read."""
+    """The attributes of an event; none if they cannot be read."""
     try:
         found = json.loads(event.attributes or "{}")
     except ValueError:
@@ -35,7 +35,7 @@ def attributes_of(event: HistoryEvent) -> Json:
 
 
 def branches_of(own: Json, stage: str | None) -> list[str]:
-    """The branches that a stall, or the end of one, is about, as people call them."""
+    """The labels of the branches that a stall, or its end, is about."""
     told = own.get(s.STUCK_BRANCHES)
     labels = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
     return labels or [stage or ""]
@@ -44,7 +44,7 @@ def branches_of(own: Json, stage: str | None) -> list[str]:
 def timeline(
     events: Iterable[HistoryEvent], ended_at: float | None = None, stages: Iterable[StageSnapshot] = ()
 ) -> list[Json]:
-    """Waits and stalls as spans of time; a stall ends with its stage, as far as these are known, and with all."""
+    """Waits and stalls as intervals; a stall ends with its stage, if the stages are known, and with the operation."""
     told = (event for event in events if event.sequence >= 0 or event.event in (s.STALLED, s.RECOVERED))
     spans = _Intervals({stage.path for stage in stages})
     for event in sorted(told, key=order):
@@ -60,7 +60,7 @@ def timeline(
 
 
 def stuck_branches(events: Iterable[HistoryEvent]) -> list[str]:
-    """The branches that a history tells to be stuck."""
+    """The labels of the branches that are stuck according to a history."""
     spans = _Intervals(set())
     for event in sorted(events, key=order):
         spans.take(event)
@@ -68,7 +68,7 @@ def stuck_branches(events: Iterable[HistoryEvent]) -> list[str]:
 
 
 def _ends(stages: Iterable[StageSnapshot]) -> dict[str, float]:
-    """When the stages ended of which no run goes on."""
+    """When each stage ended, by path, if none of its runs is still open."""
     ends: dict[str, float] = {}
     runs = set()
     for stage in stages:
@@ -80,7 +80,7 @@ def _ends(stages: Iterable[StageSnapshot]) -> dict[str, float]:
 
 
 class _Intervals:
-    """Spans of time, and those that are open: waits by stage, stalls by branch."""
+    """Intervals, and those that are open: waits by stage, stalls by branch."""
 
     def __init__(self, paths: set[str]) -> None:
         self.found: list[Json] = []
@@ -104,7 +104,7 @@ class _Intervals:
             self._end(list(self.open), event)
 
     def _stall(self, event: HistoryEvent, own: Json) -> None:
-        """One span for each branch; stage, reason and line of the event are those of the first."""
+        """Begin an interval for each branch; stage, reason and line of the event belong to the first one."""
         first, *others = branches_of(own, event.stage)
         item = self._begin(("stall", first), event, event.stage, own.get(s.HEALTH_REASON))
         if item is not None and isinstance(own.get(s.STUCK_AT), str):

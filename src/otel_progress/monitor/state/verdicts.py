@@ -1,8 +1,8 @@
-"""What the monitor concludes: the verdict on each operation that is not over, and since when it can tell at all.
+"""The verdict on each open operation, and since when the monitor can judge at all.
 
-Whether the observer was blind is judged for each sender. It was blind to all while it was not running, asleep, or
-refused what came. It may have been blind to a host when nothing came from there for long and then something does.
-A process that was found dead stays dead until it is heard itself: what others say proves nothing about it.
+Whether the observer was blind is decided for each sender. It was blind to all of them while it was not running,
+asleep, or refusing requests. It may have been blind to a host if nothing came from there for long and then something
+does. A process that was found dead stays dead until it is heard itself: other processes prove nothing about it.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from otel_progress.monitor.state.child_processes import STOPPED, Children, Judge
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process
 
 GAP: Final = 2.5
-"""After so many missed heartbeats of a host's processes, the way from that host may have been cut."""
+"""The missed heartbeats of a host's processes after which the connection to that host may have been cut."""
 ASLEEP: Final = 3.0
-"""A pause between two looks, in seconds, from which on the monitor itself was asleep, and knows nothing of it."""
+"""Seconds between two looks from which on the monitor itself was asleep, so that it knows nothing."""
 BEFORE: Final = "; before that: "
-"""What stands in a reason between why nothing is known now, and what was known before."""
+"""In a reason, separates why nothing is known now from what was known before."""
 HOSTS: Final = 10_000
-"""Hosts that are remembered; with more, all are forgotten."""
+"""The most hosts that are remembered; beyond it all are forgotten."""
 
 HEARD: Final = Hearing(0.0, math.inf, math.inf)
-"""Of a process that is heard: the clocks of its operations alone decide."""
+"""For a process that is heard: only the clocks of its operations decide."""
 
 __all__ = ["Judgement", "Label", "Observer", "Standing"]
 
 
 class _Host(NamedTuple):
-    """When a host was last heard, and since when it is heard without a gap."""
+    """When a host was last heard, and since when it has been heard without a gap."""
 
     heard_at: float
     since: float = -math.inf
 
 
 class Standing(NamedTuple):
-    """What follows for all operations of a process from whether it is heard; until it changes, only they can change.
+    """The standing of a process, which all its operations share; until it changes, only single operations can change.
 
     Attributes:
-        beats: it gives heartbeats.
-        interval: seconds from one to the next.
-        blind_since: of a process that is heard, while the observer was blind until lately: since when it hears.
-        unheard: nothing was heard of it since the observer was blind.
-        dead: it is dead.
-        frozen: it is dead, and proven to be stopped.
-        missed: it was not heard for so long that its operations count as lost.
+        beats: whether it sends heartbeats.
+        interval: seconds between two of them.
+        blind_since: for a process that is heard again after the observer was blind: since when.
+        unheard: whether nothing was heard of it since the observer was blind.
+        dead: whether it is dead.
+        frozen: whether it is dead, and proven to be stopped.
+        missed: whether it was not heard for so long that its operations count as lost.
     """
 
     beats: bool
@@ -66,12 +66,12 @@ class Standing(NamedTuple):
 
     @property
     def is_well(self) -> bool:
-        """Whether to hear it changes nothing."""
+        """Whether hearing it changes nothing."""
         return self.blind_since is None and not (self.unheard or self.dead or self.missed)
 
 
 class Observer:
-    """Judges the operations of a ledger. All times are those of the monotonic clock."""
+    """Judges the operations of a ledger. All times are of the monotonic clock."""
 
     def __init__(self, ledger: Ledger, now: float) -> None:
         """It hears from now on."""
@@ -79,25 +79,25 @@ class Observer:
         self._hears_since = self._looked_at = now
         self._hosts: dict[str, _Host] = {}
         self.is_loading = False
-        """Whether processes may be missing only because they were not loaded yet."""
+        """Whether processes may be missing only because they are not loaded yet."""
         self.epoch = 0
-        """Rises when it was blind to some process until now."""
+        """Rises when the observer was blind to some process until now."""
         self.dead: dict[str, float] = {}
-        """Processes that were found dead, with when they had been heard last."""
+        """Processes that were found dead, with the time when they were last heard."""
         self._children = Children(ledger, self._own)
         self.is_stopped: Callable[[str], str | None] = lambda _: None
-        """How a process of this machine, by its instance, is proven to be stopped; None where it is not."""
+        """Why a process of this machine, by its instance, is proven to be stopped; None if it is not."""
 
     # -- what was heard
 
     def look(self, now: float) -> None:
-        """To be called each second: a longer pause was a time in which nothing could be heard."""
+        """To be called each second: during a longer pause nothing could be heard."""
         if now - self._looked_at > ASLEEP:
             self.was_deaf(now)
         self._looked_at = now
 
     def hears(self, before: Process | None, host: str | None, now: float) -> None:
-        """Something came from a process, known before or not; it was sent from this host."""
+        """Something arrived from a process; `before` is what was known of it, `host` where it runs."""
         if host is None:
             return
         known = self._hosts.get(host)
@@ -111,24 +111,24 @@ class Observer:
         self._hosts[host] = _Host(now, since)
 
     def was_deaf(self, now: float) -> None:
-        """What was said could not be taken until now."""
+        """Nothing could be received until now."""
         self._hears_since = now
         self.epoch += 1
 
     def found_dead(self, instance: str) -> None:
-        """A process was dead before the monitor was started again, and stays so until it is heard."""
+        """A process was dead before the restart of the monitor, and stays dead until it is heard."""
         process = self._ledger.processes.get(instance)
         if process is not None:
             self.dead[instance] = process.heard_at
 
     def forget(self, instance: str) -> None:
-        """A process has no operation any more that is not over."""
+        """A process has no open operations any more."""
         self.dead.pop(instance, None)
 
     def standing(self, process: Process, now: float, presume_after: float) -> tuple[Standing, float]:
-        """How a process stands, and the earliest moment at which that can change if nothing is heard.
+        """The standing of a process, and the earliest time at which it can change if nothing is heard.
 
-        One that is found dead here stays so until it is heard itself.
+        A process that is found dead stays dead until it is heard itself.
         """
         hearing = self.hearing(Entry(_NOBODY, process.instance, now), now)
         silence, allowed, heard_at = hearing.silence, hearing.allowed, process.heard_at
@@ -166,7 +166,7 @@ class Observer:
         return max(self._hears_since, host.since)
 
     def hearing(self, entry: Entry, now: float) -> Hearing:
-        """What is known of the process of an operation. One that gives no heartbeats is never missed."""
+        """How well the process of an operation is heard. One that sends no heartbeats is never missed."""
         process = self._ledger.processes.get(entry.instance)
         if process is None:
             if self.is_loading:
@@ -197,12 +197,12 @@ class Observer:
         return own
 
     def _own(self, entry: Entry, now: float, snapshot: Snapshot | None = None) -> Verdict:
-        """What follows from what its own process says, and whether that is heard."""
+        """The verdict from what its own process reported, and whether that process is heard."""
         seen = running(entry.snapshot if snapshot is None else snapshot, self._ledger)
         return judge(seen, seen.timestamp + max(0.0, now - entry.heard_at), self.hearing(entry, now))
 
     def label(self, entry: Entry, now: float) -> Label:
-        """The same without evidence; all but the head of an operation is read only where that decides nothing."""
+        """The verdict without evidence; more than the head of an operation is read only if that does not decide it."""
         hearing, since = self.hearing(entry, now), max(0.0, now - entry.heard_at)
         if hearing.watching < hearing.allowed and (hearing.silence >= hearing.watching or since >= hearing.watching):
             return Label(Health.UNKNOWN)
@@ -214,9 +214,9 @@ class Observer:
         return Label(verdict.health, verdict.overdue)
 
     def next_look(self, entry: Entry, now: float) -> tuple[float, frozenset[str]]:
-        """The earliest moment at which the label can change by time alone, but for how its process stands.
+        """The earliest time at which the label can change by time alone, apart from the standing of its process.
 
-        With it come the ids of operations that it rests on, but which are not known to be below it.
+        With it come the ids of operations on which it rests, but which are not known to be its children.
         """
         since = max(0.0, now - entry.heard_at)
         if (entry.head.status, entry.head.health) in _PLAIN and since < (due := _due(entry)):
@@ -236,31 +236,31 @@ class Observer:
         return at, frozenset(one for one in children if (child := known(one)) is None or child.head.parent_id != key)
 
     def _changes_at(self, entry: Entry, now: float) -> float:
-        """When what its own process said of it may be judged otherwise, as long as that is heard."""
+        """When the verdict from its own process can change, as long as that process is heard."""
         seen = running(entry.snapshot, self._ledger)
         since = max(0.0, now - entry.heard_at)
         at = next_change(seen, seen.timestamp + since, HEARD)
         return now + (at - seen.timestamp - since)
 
     def is_stuck(self, entry: Entry, now: float) -> bool | None:
-        """Whether one that its process calls stuck is; None where the monitor knows no better."""
+        """Whether an operation that its process calls stuck is stuck; None if the monitor knows no better."""
         verdict = self.verdict(entry, now)
         return verdict.health in STOPPED if isinstance(verdict, Judgement) and not verdict.frozen else None
 
     def lines(self, entry: Entry, now: float) -> list[JudgedBranch]:
-        """The branches of an operation, where more than one runs, as they and their children elsewhere are now."""
+        """The branches of an operation with more than one, as they and their children elsewhere are now."""
         return self._children.lines(entry, now, self.later(entry, now))
 
     def explained(self, entry: Entry, now: float) -> set[str]:
-        """The branches that only wait for a child elsewhere which moves, by what people call them."""
+        """The labels of branches that only wait for a moving child in another process."""
         found = self.lines(entry, now)
         return {one.branch.label for one in found if one.rests_on is not None and one.judged.health not in STOPPED}
 
     def later(self, entry: Entry, now: float) -> float:
-        """For how many seconds what was said of an operation is known to go on.
+        """For how many seconds the reported state is known to have continued.
 
-        While its process is heard that is until now. Of one whose process is dead, or not heard for another reason,
-        it ends with the last sign of life: whether it went on after that, nobody knows.
+        While its process is heard, that is until now. If the process is dead or unheard, it ends with the last sign of
+        life: whether the operation continued after that is unknown.
         """
         hearing = self.hearing(entry, now)
         if hearing.silence < hearing.allowed and hearing.silence < hearing.watching:
@@ -269,7 +269,7 @@ class Observer:
 
 
 def _early(moment: float) -> float:
-    """The moment, less what rounding may have added to it."""
+    """The moment, less the possible rounding error."""
     return moment - 8 * math.ulp(moment) if moment < math.inf else moment
 
 
@@ -282,11 +282,11 @@ _PLAIN: Final = frozenset(
         (Status.PENDING, Health.WAITING),
     }
 )
-"""What a process says of itself that nothing but time can change; all else is judged by all that it said."""
+"""Reported states that only time can change; all others are judged by the whole snapshot."""
 
 
 def _due(entry: Entry) -> float:
-    """After how many seconds the verdict that its process gave may change by time alone; 0 where that is not known."""
+    """Seconds after which the reported verdict can change by time alone; 0 if unknown."""
     if entry.said is None:
         return 0.0
     get, head = entry.said.brief.get, entry.head

@@ -1,7 +1,7 @@
-"""The watcher: hears what a command's processes say, sees which of them are gone, and closes what they left open.
+"""The watcher: notices which processes of this machine are gone, and ends the operations that they left open.
 
-A process is gone when no process with its pid and its start is alive on this machine, and it was seen alive here
-before. Nothing else is proof: one that is stopped, frozen or cut off is only silent.
+A process is gone if no process with its pid and creation time is alive on this machine, and it was seen alive here
+before. Nothing else is proof: a process that is stopped, frozen or cut off is merely silent.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from otel_progress.monitor.state.ledger import Entry, Ledger, Process, lose
 from otel_progress.outbound.certificate import Exit, certify
 
 STOPPED: Final = "Tt"
-"""The states of a process that does nothing until somebody lets it go on."""
+"""The states of a process that does nothing until it is continued."""
 ASLEEP: Final = 2.0
-"""A pause between two looks, in seconds, from which on the watcher itself was asleep, and knows nothing."""
+"""Seconds between two ticks from which on the watcher itself was asleep, so that it knows nothing."""
 QUIET: Final = 0.3
-"""For so many seconds nothing must have come from a process that is gone, before its operations are closed."""
+"""Seconds without data from a process that is gone, before its operations are ended."""
 DRAIN_MOST: Final = 3.0
-"""After so many seconds they are closed in any case."""
+"""Seconds after which they are ended in any case."""
 LATE_MOST: Final = 30.0
-"""More delay than this on the way to us is no delay but an outage, in seconds."""
+"""Seconds of delay beyond which telemetry was not delayed but cut off."""
 LATE_KEPT: Final = 600.0
-"""For so many seconds it is remembered how late events came."""
+"""Seconds for which it is remembered how late events arrived."""
 CREATED_WITHIN: Final = 1.0
-"""How far two readings of when a process was created may be apart, in seconds: the wall clock may have been set."""
+"""Seconds by which two readings of a creation time may differ, as the wall clock may have been set."""
 KNOWN: Final = 1000
-"""More processes than this are not remembered where they run nothing."""
+"""The most processes without running operations that are remembered."""
 
 
 class Probe(Protocol):
-    """Looks at the processes of this machine."""
+    """Reads the processes of this machine."""
 
     def look(self, pid: int) -> procfs.Seen | None:
         """The process with this pid, if one is alive."""
@@ -48,15 +48,15 @@ class Probe(Protocol):
         """When it was created, in seconds since 1970."""
 
     def waits_in(self, pid: int) -> str:
-        """Where in the kernel it waits."""
+        """The kernel function in which it waits."""
 
     def memory_kills(self) -> int | None:
-        """How often the kernel killed for want of memory."""
+        """How often the kernel killed processes for lack of memory."""
 
 
 @dataclass
 class _WatchedProcess:
-    """A process of which is known which one on this machine it is."""
+    """A process that was identified with one on this machine."""
 
     seen: procfs.Seen
     gone_at: float | None = None
@@ -64,21 +64,21 @@ class _WatchedProcess:
     exit: Exit = field(default_factory=Exit)
     silent_since: float | None = None
     state: str = ""
-    """Its state at the last look, a key of `proc.STATES`."""
+    """Its state at the last tick, a key of `procfs.STATES`."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """An operation that was closed."""
+    """An operation that was ended."""
 
     snapshot: Snapshot
     exit: Exit
 
 
 class Watcher:
-    """Judges the processes of one command.
+    """Watches the processes of one command, or of this machine.
 
-    `hear` may be called by any thread; `tick` and `finish` by one, which they belong to.
+    Any thread may call `hear`; `tick` and `finish` belong to one thread.
     """
 
     def __init__(
@@ -92,23 +92,23 @@ class Watcher:
         quiet: float = QUIET,
         eager: bool = True,
     ) -> None:
-        """Send certificates by `post` (signal, request), and tell a human by `say`.
+        """Send certificates with `post`, and messages for people with `say`.
 
         Args:
             post: sends a finished OTLP request of a signal.
-            say: tells a line.
-            look_into: has the stack of a process told, some time later.
-            probe: looks at processes.
+            say: shows a line.
+            look_into: reports the stack of a process, some time later.
+            probe: reads the processes of this machine.
             ledger: what is known already.
-            eager: whether processes count that the ledger heard of in another way than by `hear` and `notice`.
-            quiet: for so many seconds nothing must have come from a process that is gone.
+            eager: whether to watch processes that only the ledger heard of, not `hear` or `notice`.
+            quiet: seconds without data from a process that is gone.
         """
         self.ledger = Ledger() if ledger is None else ledger
         self.losses: list[Loss] = []
         self._post = post
         self._say = say
         self.settled: Callable[[], bool] = lambda: True
-        """Whether all that had reached this machine's sockets was heard."""
+        """Whether everything that had reached this machine's sockets was processed."""
         self._look_into = look_into
         self._quiet = quiet
         self._eager = eager
@@ -132,16 +132,16 @@ class Watcher:
         return bool(self.ledger.operations)
 
     def hear(self, groups: Iterable[Any]) -> None:
-        """Take what was said; called while the process that said it waits for the answer, so it can be found here."""
+        """Take events; called while the process that sent them waits for the answer, so that it can be identified."""
         with self._lock:
             for group in groups:
                 self._notice(self.ledger.hear(group.resource, group.records, clock.monotonic()))
 
     def notice(self, process: Process, late: float = 0.0) -> None:
-        """The ledger was told by this process, so many seconds after it happened.
+        """The ledger took events of this process; `late` is how many seconds after they happened.
 
-        A Collector on the way may hold events for seconds. The end of an operation may then come long after its
-        process is gone, so nothing is proven before as much time has gone by as others needed.
+        A Collector in between may hold events for seconds, so the end of an operation may arrive long after its process
+        is gone. Nothing is concluded before as much time has passed as other events needed.
         """
         with self._lock:
             self._notice(process)
@@ -178,7 +178,7 @@ class Watcher:
                         self._close(instance)
 
     def _busy(self) -> list[Process]:
-        """Those with running operations that can be looked at; where no others may be found, only the known ones."""
+        """Processes with running operations that can be looked at; unless eager, only those that are known."""
         if self._eager:
             return list(self.ledger.busy())
         processes, is_busy = self.ledger.processes, self.ledger.is_busy
@@ -194,12 +194,12 @@ class Watcher:
 
     @property
     def waiting(self) -> bool:
-        """Whether a process is gone whose operations are not closed yet."""
+        """Whether a process is gone whose operations are not ended yet."""
         with self._lock:
             return any(known.gone_at is not None and self.ledger.is_busy(key) for key, known in self._known.items())
 
     def operations(self) -> list[Entry]:
-        """All that was heard of, as it is now; each is as its newest event had it."""
+        """The current state of all operations that were heard of."""
         with self._lock:
             return list(self.ledger.operations.values())
 
@@ -209,7 +209,7 @@ class Watcher:
             return list(self.ledger.busy())
 
     def is_stopped(self, instance: str) -> str | None:
-        """How a process is proven to be stopped, in words; None where it is not, or is not one of this machine."""
+        """Why a process is proven to be stopped, in words; None if it is not, or is not one of this machine."""
         known = self._known.get(instance)
         if known is None or known.state not in STOPPED or not known.state:
             return None
@@ -218,13 +218,13 @@ class Watcher:
     # -- who is who
 
     def _recognise(self, process: Process) -> _WatchedProcess | None:
-        """Find out which process of this machine it is; only one that was seen alive can be seen to be gone."""
+        """Identify the process on this machine; only one that was seen alive can be seen to be gone."""
         if process.pid is None:
             return None
         command = self._command
         seen = self._probe.look(process.pid)
         if seen is None and command is not None and process.pid == command.pid:
-            seen = command  # its parent are we: nobody else can have had this pid
+            seen = command  # we are its parent, so nobody else can have had this pid
         if seen is None:
             return None
         if not self._is_command(seen) and not (_is_here(process) and self._was_created(seen, process)):
@@ -233,7 +233,7 @@ class Watcher:
         return known
 
     def _was_created(self, seen: procfs.Seen, process: Process) -> bool:
-        """Whether the one that is alive was created when the one that was heard of says that it was."""
+        """Whether the process that is alive was created when the reported one says it was."""
         said = None if process.created is None else procfs.from_iso(process.created)
         found = self._probe.created(seen)
         return said is not None and found is not None and abs(said - found) <= CREATED_WITHIN
@@ -241,7 +241,7 @@ class Watcher:
     def _is_alive(self, known: _WatchedProcess) -> procfs.Seen | None:
         seen = self._probe.look(known.seen.pid)
         same = seen is not None and seen.ticks == known.seen.ticks
-        if self._is_command(known.seen):  # until it was waited for, it may be dead but is not gone
+        if self._is_command(known.seen):  # until somebody waits for it, it may be dead but is not gone
             return None if self._command_exit is not None else seen if same else known.seen
         return seen if same else None
 
@@ -250,7 +250,7 @@ class Watcher:
         return command is not None and (seen.pid, seen.ticks) == (command.pid, command.ticks)
 
     def _forget(self) -> None:
-        """Drop those that run nothing; one that says something more is recognised again."""
+        """Forget processes without running operations; one that reports again is identified again."""
         busy = {process.instance for process in self.ledger.busy()}
         self._known = {key: known for key, known in self._known.items() if key in busy}
 
@@ -280,7 +280,7 @@ class Watcher:
         self._memory_kills = kills
 
     def _is_quiet(self, instance: str, known: _WatchedProcess, now: float) -> bool:
-        """Whether it is gone, and nothing came from it for a moment."""
+        """Whether it is gone, and nothing has arrived from it for a while."""
         if known.gone_at is None or not self.ledger.is_busy(instance):
             return False
         heard_at = self.ledger.processes[instance].heard_at
@@ -290,7 +290,7 @@ class Watcher:
         return any(now - (self._known[key].gone_at or now) > self._quiet + DRAIN_MOST for key in instances)
 
     def _close(self, instance: str) -> None:
-        """Say the end of all that the process left open."""
+        """End all operations that the process left open."""
         known, resource = self._known[instance], self.ledger.processes[instance].resource
         for entry in self.ledger.open_of(instance):
             lost = lose(entry.snapshot, known.exit.reason, known.gone_time / 1e9)
@@ -331,12 +331,12 @@ class Watcher:
 
 
 def _is_here(process: Process) -> bool:
-    """Whether it does not say that it runs on another machine."""
+    """Whether it does not claim to run on another machine."""
     return process.host is None or process.host == socket.gethostname()
 
 
 def words(snapshot: Snapshot) -> str:
-    """An operation in words: which, where, how far."""
+    """An operation in words: which one, where, how far."""
     progress = snapshot.progress
     said = [snapshot.name if snapshot.name == snapshot.operation_id else f"{snapshot.name} [{snapshot.operation_id}]"]
     if snapshot.stage:

@@ -1,7 +1,7 @@
-"""Commands on their way to the processes, and what became of them.
+"""The monitor's end of the control channel: commands on their way to processes, and their outcomes.
 
-A process asks for its commands and is held until there are some; a command is given to it until it answers, so one
-whose answer was lost is given again (the process obeys it once). All of it lives on the event loop of the server.
+A process polls for its commands. A command is delivered until the process answers, so one whose answer was lost is
+delivered again (the process obeys it once). All of this lives on the event loop of the server.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from otel_progress.errors import ProgressError
 from otel_progress.model.values import MESSAGE_LENGTH
 
 WAIT_MOST: Final = 60.0
-"""The longest that a request is held, and that somebody waits for an end, in seconds."""
+"""Seconds that a poll is held, and that a caller may wait for an end, at most."""
 PRESENT: Final = 60.0
-"""A process counts as there when it asked within so many seconds; so long a command waits for it, too."""
+"""Seconds after its last poll for which a process counts as connected, and for which a command waits for it."""
 ANSWER_LEAST: Final = 2.0
-"""So long a process has time to take a command, however short the caller wants to wait for the end."""
+"""Seconds that a process has to accept a command, however short the caller wants to wait."""
 INSTANCES: Final = 10_000
 PROCESSES: Final = 100
-"""Processes that may go by one instance id; by rights there is one."""
+"""The most processes that share one instance id; normally there is one."""
 COMMANDS: Final = 1_000
-"""Commands that may wait for one instance."""
+"""The most commands that wait for one instance."""
 AT_ONCE: Final = 50
-"""Commands given in one answer."""
+"""The most commands in one response."""
 TRIES: Final = 5
-"""How often a command is given to a process that asks on without an answer to it."""
+"""How often a command is delivered to a process that polls on without answering it."""
 REQUESTED: Final = 100_000
-"""Operations of which it is remembered that somebody asked them to stop."""
+"""The most operations that are remembered as asked to cancel."""
 BODY_BYTES: Final = 1024 * 1024
 ANSWERS: Final = 1_000
 KEY_LENGTH: Final = 200
@@ -43,14 +43,14 @@ STATES: Final = frozenset({"received", "refused", "unknown"})
 
 CANCEL: Final = "cancel"
 CANCEL_OWNED: Final = "cancel-owned"
-"""A command that names an owner: its process leaves out what names another. One that does not know it refuses it."""
+"""A command for an owner: the process spares operations of others. A process that does not know it refuses it."""
 WARN: Final = "warn"
-"""A command that asks for nothing: its process logs the reason as a warning."""
+"""A command that only makes the process log the reason as a warning."""
 OBEYED: Final = "obeyed"
 RECEIVED: Final = "received"
 TIMED_OUT: Final = "timed out"
 UNKNOWN_KIND: Final = "this version knows no such command"
-"""What a process answers to a command of a kind that it does not know."""
+"""The answer of a process to an unknown kind of command."""
 TOO_OLD: Final = (
     "its process runs an otel-progress that can't leave out the operations of others; update it there, or cancel with "
     "a token that has no owner"
@@ -60,11 +60,11 @@ REFUSED: Final = "refused"
 
 
 class TooMany(ProgressError):
-    """More processes ask for commands than can be held; answer 503."""
+    """More processes poll for commands than can be held; respond with 503."""
 
 
 class CommandAnswer(NamedTuple):
-    """What a process says became of a command: `received`, `refused` or `unknown`."""
+    """What a process reports about a command: `received`, `refused` or `unknown`."""
 
     command: str
     state: str
@@ -72,7 +72,7 @@ class CommandAnswer(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A request of a process for its commands."""
+    """A poll of a process for its commands."""
 
     instance: str
     pid: int | None
@@ -81,11 +81,11 @@ class Asked(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a request to stop.
+    """The outcome of a cancel request.
 
     Attributes:
-        state: `obeyed` (it ended), `received` (its process took it, but it goes on), `timed out` (its process did not
-            answer), `unreachable` (its process has no control channel), or `refused` (its process said no).
+        state: `obeyed` (the operation ended), `received` (its process received it, and it continues), `timed out` (its
+            process did not answer), `unreachable` (its process has no control channel), or `refused` (by its process).
         detail: why, in words.
     """
 
@@ -94,10 +94,10 @@ class Outcome(NamedTuple):
 
 
 def answers_of(body: bytes) -> Asked:
-    """Read the body of a process's request.
+    """Parse the body of a poll.
 
     Raises:
-        ValueError: where it can't be meant; the text says why.
+        ValueError: if it is invalid; the text says why.
     """
     if len(body) > BODY_BYTES:
         raise ValueError(f"the body is larger than {BODY_BYTES} bytes")
@@ -135,14 +135,14 @@ def _key(what: str, given: object) -> str:
 
 
 def _line(text: str) -> str:
-    """The text on one line, short, with nothing in it that can't be printed."""
+    """The text on one line, cut, without unprintable characters."""
     line = " ".join(text[: 2 * MESSAGE_LENGTH].split())[:MESSAGE_LENGTH]
     return "".join(c if c.isprintable() else "?" for c in line)
 
 
 @dataclass(eq=False)
 class _Command:
-    """One request to stop, on its way to a process."""
+    """A command on its way to a process."""
 
     id: str
     operation_id: str
@@ -150,18 +150,18 @@ class _Command:
     reason: str
     instance: str
     owner: str | None = None
-    """Who asks, where that one may stop only what is their own."""
+    """The owner on whose behalf it is sent, if the caller is limited to one."""
     kind: str = CANCEL
     given: dict[int | None, int] = field(default_factory=dict)
-    """How often it was given to each process."""
+    """How often it was delivered to each process."""
     denied: set[int | None] = field(default_factory=set)
-    """Processes that know no such operation."""
+    """Processes that do not know the operation."""
     outcome: Outcome | None = None
-    """What became of it, as soon as that is known."""
+    """Its outcome, once that is known."""
     timer: asyncio.TimerHandle | None = None
 
     def told(self) -> dict[str, Any]:
-        """As the process gets it."""
+        """The command as the process receives it."""
         kind = self.kind if self.owner is None else CANCEL_OWNED
         about: dict[str, Any] = {"id": self.id, "kind": kind, "operation_id": self.operation_id, "reason": self.reason}
         if self.owner is not None:
@@ -171,16 +171,16 @@ class _Command:
 
 @dataclass(eq=False)
 class _CancelRequest:
-    """That an operation stops: the newest command for it, and those who wait to hear what becomes of it."""
+    """A requested cancel: the newest command for it, and those who wait for the outcome."""
 
     command: _Command
     instance: str
     ended: str | None = None
-    """The status with which it ended."""
+    """The status with which the operation ended."""
     watchers: set[asyncio.Future[None]] = field(default_factory=set)
 
     def tell(self) -> None:
-        """Something is new."""
+        """Wake up those who wait."""
         for watcher in self.watchers:
             if not watcher.done():
                 watcher.set_result(None)
@@ -188,43 +188,43 @@ class _CancelRequest:
 
 @dataclass(eq=False)
 class _Instance:
-    """The processes that go by one instance id, and what waits for them."""
+    """The processes that share one instance id, and the commands for them."""
 
     heard: dict[int | None, float] = field(default_factory=dict)
     polls: dict[int | None, asyncio.Future[bool]] = field(default_factory=dict)
     waiting: dict[str, _Command] = field(default_factory=dict)
 
     def due(self, pid: int | None) -> list[_Command]:
-        """What this process is to be given."""
+        """The commands to deliver to this process."""
         commands = self.waiting.values()
         return [c for c in commands if pid not in c.denied and c.given.get(pid, 0) < TRIES][:AT_ONCE]
 
     def present(self, now: float) -> list[int | None]:
-        """The processes that asked lately, or ask now."""
+        """The processes that polled recently, or are polling now."""
         return [pid for pid, at in self.heard.items() if pid in self.polls or now - at <= PRESENT]
 
 
 class Control:
-    """Passes requests to stop on to the processes that ask for them."""
+    """Delivers commands to the processes that poll for them."""
 
     def __init__(self) -> None:
-        """Nobody asked yet."""
+        """No process has polled yet."""
         self._instances: dict[str, _Instance] = {}
         self._wishes: dict[tuple[str, str], _CancelRequest] = {}
-        """By operation and process: an id may run in two."""
+        """By operation and process, as an id may run in two."""
         self._closed = False
         self.counts = dict.fromkeys((OBEYED, RECEIVED, TIMED_OUT, UNREACHABLE, REFUSED), 0)
-        """How many requests to stop ended how."""
+        """The number of cancel requests by outcome."""
 
-    # -- the process's side
+    # -- for processes
 
     async def poll(
         self, instance: str, pid: int | None, answers: Sequence[CommandAnswer] = (), wait: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Take a process's answers, and hold it up to `wait` seconds for commands; an older request of it ends empty.
+        """Take a process's answers, and hold its poll up to `wait` seconds for commands; an older one returns empty.
 
         Raises:
-            TooMany: where there is no room for another process.
+            TooMany: if there is no room for another process.
         """
         known = self._meet(instance, pid)
         for answer in answers:
@@ -240,7 +240,7 @@ class Control:
         return [command.told() for command in commands]
 
     def connected(self, instance: str) -> bool:
-        """Whether a process of this instance asks for commands, or did so within the last minute."""
+        """Whether a process of this instance is polling, or did so within the last minute."""
         known = self._instances.get(instance)
         return known is not None and bool(known.present(clock.monotonic()))
 
@@ -250,14 +250,14 @@ class Control:
             if len(self._instances) >= INSTANCES:
                 self._make_room()
             known = _Instance()
-        self._instances[instance] = known  # at the end: the one that was heard last
+        self._instances[instance] = known  # last: the one that was heard most recently
         known.heard[pid] = clock.monotonic()
         if len(known.heard) > PROCESSES:
             del known.heard[min(known.heard, key=known.heard.__getitem__)]
         return known
 
     def _make_room(self) -> None:
-        """Forget the one that was not heard for longest, of those that don't ask now and for whom nothing waits."""
+        """Forget the process that was not heard for longest, of those that are not polling and have no commands."""
         for name, known in self._instances.items():
             if not known.polls and not known.waiting:
                 del self._instances[name]
@@ -265,7 +265,7 @@ class Control:
         raise TooMany(f"{INSTANCES} processes ask for commands already; try again later")
 
     async def _hold(self, known: _Instance, pid: int | None, wait: float) -> bool:
-        """Wait for commands; whether this is still the newest request of its process."""
+        """Wait for commands; whether this is still the newest poll of its process."""
         poll: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         known.polls[pid] = poll
         try:
@@ -277,14 +277,14 @@ class Control:
         return not poll.done() or poll.result()
 
     def _take(self, known: _Instance, pid: int | None, answer: CommandAnswer) -> None:
-        """Take an answer; one to a command that nobody waits for says nothing new."""
+        """Take an answer; one to a command that is not waiting is ignored."""
         command = known.waiting.get(answer.command)
         if command is None:
             return
         if answer.state == "unknown":
             command.denied.add(pid)
             if any(other not in command.denied for other in known.present(clock.monotonic())):
-                return  # another process of this id may know it
+                return  # another process of this instance may know it
             outcome = Outcome(REFUSED, answer.detail or "its process knows no such operation")
         elif command.owner is not None and answer.detail == UNKNOWN_KIND:
             outcome = Outcome(REFUSED, TOO_OLD)
@@ -292,7 +292,7 @@ class Control:
             outcome = Outcome(RECEIVED if answer.state == "received" else REFUSED, answer.detail)
         self._settle(known, command, outcome)
 
-    # -- the side of those who ask an operation to stop
+    # -- for callers
 
     async def cancel(
         self,
@@ -303,11 +303,10 @@ class Control:
         wait: float = 5.0,
         owner: str | None = None,
     ) -> Outcome:
-        """Ask an operation to stop, and wait up to `wait` seconds for its end; with an owner nothing of others with it.
+        """Ask an operation to stop, and wait up to `wait` seconds for its end; an owner spares operations of others.
 
-        Its process has two seconds at the least to answer. While a request for it is on its way, another one joins it.
-        A process that is away for a moment gets the command when it comes back within a minute, also after
-        the caller was told that it timed out.
+        The process has at least two seconds to answer. While a request is on its way, another one joins it. A process
+        that is away for a moment gets the command if it comes back within a minute, even after the caller timed out.
         """
         known = self._instances.get(instance)
         if known is None or self._closed or not self.connected(instance):
@@ -324,7 +323,7 @@ class Control:
         return self._count(await self._watch(wish, max(0.0, min(wait, WAIT_MOST))))
 
     def warn(self, operation_id: str, instance: str, text: str) -> bool:
-        """Let a process log a warning about an operation; whether it has a control channel to this monitor."""
+        """Make a process log a warning about an operation; whether it has a control channel to this monitor."""
         known = self._instances.get(instance)
         if known is None or self._closed or not self.connected(instance) or len(known.waiting) >= COMMANDS:
             return False
@@ -332,9 +331,9 @@ class Control:
         return True
 
     def ended(self, operation_id: str, status: str, attempt: int | None = None, instance: str | None = None) -> None:
-        """An operation ended, in whatever way; to be called for each end.
+        """An operation ended; to be called for each end.
 
-        An end in another process is that of another run of the id; without an instance any process is meant.
+        An end in another process belongs to another run of the id; without an instance, any process is meant.
         """
         keys = [(operation_id, instance)] if instance is not None else list(self._wishes)
         for key in keys:
@@ -353,11 +352,11 @@ class Control:
         wish.tell()
 
     def requested(self, operation_id: str) -> bool:
-        """Whether somebody asked it to stop and it goes on, as far as its process did not say no."""
+        """Whether an operation was asked to cancel and continues, and its process did not refuse."""
         return any(key[0] == operation_id for key in self._wishes)
 
     def close(self) -> None:
-        """Let all go who wait; from now on nothing can be reached. It may be called twice."""
+        """Release all who wait; from now on nothing can be reached. May be called twice."""
         self._closed = True
         for known in self._instances.values():
             for poll in known.polls.values():
@@ -369,7 +368,7 @@ class Control:
             wish.tell()
 
     def _wish(self, command: _Command, instance: str, before: _CancelRequest | None) -> _CancelRequest:
-        """Remember who is asked to stop; those who wait for the same wait on."""
+        """Remember a requested cancel; those who wait for the same one keep waiting."""
         wish = before or _CancelRequest(command, instance)
         wish.command = command
         key = (command.operation_id, instance)
@@ -380,7 +379,7 @@ class Control:
         return wish
 
     def _send(self, known: _Instance, command: _Command) -> None:
-        """Give it to the processes that ask now, else to those that will within a minute."""
+        """Deliver a command to the processes that are polling, or to those that will within a minute."""
         known.waiting[command.id] = command
         gone = Outcome(TIMED_OUT, "its process did not answer")
         command.timer = asyncio.get_running_loop().call_later(PRESENT, self._settle, known, command, gone)
@@ -389,7 +388,7 @@ class Control:
                 poll.set_result(True)
 
     def _settle(self, known: _Instance, command: _Command, outcome: Outcome) -> None:
-        """It is known what became of a command."""
+        """Record the outcome of a command."""
         known.waiting.pop(command.id, None)
         if command.timer is not None:
             command.timer.cancel()
@@ -403,7 +402,7 @@ class Control:
         wish.tell()
 
     async def _watch(self, wish: _CancelRequest, wait: float) -> Outcome:
-        """What becomes of the newest command, within so many seconds."""
+        """Wait up to `wait` seconds for the outcome of the newest command."""
         command, began = wish.command, clock.monotonic()
         while True:
             if wish.ended is not None:

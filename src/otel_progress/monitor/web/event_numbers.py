@@ -1,8 +1,8 @@
-"""The numbers of events for those who see only their own.
+"""Event numbers for tokens that see only one owner.
 
-The store numbers all events of all operations, so a gap in the numbers of one tells how much others do. Here the events
-of an operation are counted by themselves. Histories lose their oldest events only, so each number is found from one
-that is known, and stays; numbers may begin anew with the monitor, where a history was cut.
+The store numbers the events of all operations together, so gaps would reveal how much others do. Here the events of an
+operation are counted separately. Histories lose only their oldest events, so each number is found from a known one, and
+is stable; numbers may start over with the monitor if a history was cut.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from otel_progress.monitor.state.store import Store
 
 KNOWN: Final = 10_000
-"""Operations of which a number is remembered."""
+"""The most operations of which a number is remembered."""
 NEWEST: Final = 2**62
 T = TypeVar("T")
 
 
 class EventNumbers:
-    """Numbers of the store's, and numbers within one operation."""
+    """Translates between the numbers of the store and those within one operation."""
 
     def __init__(self, store: Store) -> None:
-        """Of the events in a store."""
+        """For the events in a store."""
         self._store = store
         self._known: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     def numbered(self, operation_id: str, rows: Sequence[tuple[int, T]]) -> list[tuple[int, T]]:
-        """Events of an operation, in the order of their numbers, with those that they have within it."""
+        """Events of an operation, in the order of their numbers, with the numbers within it."""
         found = []
         with self._lock:
             for number, event in rows:
@@ -38,7 +38,7 @@ class EventNumbers:
         return found
 
     def number(self, operation_id: str, place: int) -> int:
-        """The store's number of the event with this one within an operation."""
+        """The store's number for a number within an operation."""
         with self._lock:
             known, at = self._known.get(operation_id, (0, 0))
         if place <= at:

@@ -1,4 +1,4 @@
-"""What is left out of an operation for those who see only their own: names and ids of others above and below it."""
+"""What is hidden from a token that sees only one owner: names and ids of others' operations, above and below."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ OTHERS: Final = "of another owner"
 _CLOCKS: Final = frozenset({"timestamp", "elapsed", "idle", "revision"})
 _NUMBERS: Final = re.compile(r"[0-9.]+")
 REVISIONS: Final = 20_000
-"""Operations of which the revision that was shown is remembered."""
+"""The most operations whose shown revision is remembered."""
 CHILD: Final = "it waits for a child"
-"""What stands instead of what is known of a child that may not be seen."""
+"""The text that replaces what is known of a hidden child."""
 _CHILD: Final = re.compile(r"(^|[\s,])(?:its )?child .*", re.DOTALL)
-"""How the evidence that this library makes names a child."""
+"""How this library's evidence names a child."""
 _JUDGED: Final = frozenset({s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW, s.UPDATED, s.HEARTBEAT})
-"""Events whose words are made of the evidence."""
+"""Events whose text contains evidence."""
 _FRAMES: Final = frozenset({s.STACK, s.STUCK_AT, s.LOOP})
 _dump = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def snapshot(whole: Snapshot, sight: Visibility) -> Snapshot:
-    """The snapshot without what it says of operations that may not be seen."""
+    """The snapshot without what it says about hidden operations."""
     if whole.parent_id is not None and not sight.sees(whole.parent_id):
         whole = replace(whole, parent_id=None)
     branches = tuple(branch(each, sight) for each in whole.branches)
@@ -52,7 +52,7 @@ def snapshot(whole: Snapshot, sight: Visibility) -> Snapshot:
 
 
 def _without_others(whole: Snapshot) -> Snapshot:
-    """Without a stack and a wait that may be those of a child: what is its own stands in its stages as well."""
+    """Without a stack and a wait that may be those of a child; its own are in its stages as well."""
     own = {stage.wait.reason for stage in whole.stages if stage.wait is not None}
     wait = whole.wait
     if wait is not None and wait.reason not in own:
@@ -61,7 +61,7 @@ def _without_others(whole: Snapshot) -> Snapshot:
 
 
 def branch(whole: Branch, sight: Visibility) -> Branch:
-    """A branch without what it tells of the child that it waits for, where that, or one below it, may not be seen."""
+    """A branch without what it says about its child, if that, or one below it, is hidden."""
     if whole.child is None or sight.sees_all(whole.child):
         return whole
     wait = whole.wait and replace(whole.wait, reason=CHILD)
@@ -70,7 +70,7 @@ def branch(whole: Branch, sight: Visibility) -> Branch:
 
 
 def verdict(whole: Verdict, seen: Snapshot, sight: Visibility) -> Verdict:
-    """A verdict on this whole snapshot without the child that it rests on, where that may not be seen."""
+    """A verdict on the whole snapshot without the child on which it rests, if that is hidden."""
     decided = next((each for each in seen.branches if each.label == whole.branch), None)
     if decided is not None and decided.child is not None and not sight.sees_all(decided.child):
         label = branch(decided, sight).label
@@ -87,7 +87,7 @@ def verdict(whole: Verdict, seen: Snapshot, sight: Visibility) -> Verdict:
 
 
 def event(whole: HistoryEvent, sight: Visibility) -> HistoryEvent:
-    """An event without what it tells of a child, where one that may not be seen can be meant."""
+    """An event without what it says about a child that may be hidden."""
     own = attributes_of(whole)
     labels, reason = own.get(s.STUCK_BRANCHES), own.get(s.HEALTH_REASON)
     told = [reason, *(labels if isinstance(labels, list) else []), whole.text if whole.event in _JUDGED else None]
@@ -106,7 +106,7 @@ def event(whole: HistoryEvent, sight: Visibility) -> HistoryEvent:
 
 
 def _text(whole: HistoryEvent, reason: object) -> str:
-    """The words of an event without the evidence of a child."""
+    """The text of an event without the evidence of a child."""
     if whole.event in _JUDGED:
         where = f" in {whole.stage}" if whole.stage else ""
         return f"{whole.event.rpartition('.')[2]}{where}: {CHILD}"
@@ -126,9 +126,9 @@ def _rests_on_seen(whole: Verdict, sight: Visibility) -> bool:
 
 
 class Revisions:
-    """Revisions that tell nothing of others: one rises when what is shown of its operation changes, and only then.
+    """Revisions that reveal nothing about others: one rises exactly when what is shown of its operation changes.
 
-    It begins with the time, so that it rises also when it was forgotten, or the monitor started anew.
+    They start with the time, so that they rise even if they were forgotten, or the monitor restarted.
     """
 
     def __init__(self) -> None:
@@ -137,12 +137,12 @@ class Revisions:
         self._lock = threading.Lock()
 
     def of(self, operation_id: str, revision: int, row: dict[str, Any]) -> int:
-        """What stands for a revision of an operation, whose row is this."""
+        """The public revision for a revision of an operation with this row."""
         content = hash(repr(_content(row)))
         with self._lock:
             known, before, shown = self._shown.pop(operation_id, (-1, None, 0))
             if content != before:
-                if revision < known:  # made of what is older by now
+                if revision < known:  # computed from an older state
                     self._shown[operation_id] = known, before or 0, shown
                     return shown - 1
                 shown = max(shown + 1, clock.time_ns() // 1_000_000)
@@ -153,7 +153,7 @@ class Revisions:
 
 
 def _content(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without what goes on by itself."""
+    """A row without what changes with time."""
     out = {key: value for key, value in row.items() if key not in _CLOCKS}
     for key in ("progress", "stage_progress"):
         if isinstance(part := out.get(key), dict):

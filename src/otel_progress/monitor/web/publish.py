@@ -1,4 +1,4 @@
-"""From changes of the core to frames for readers: at most ten times a second, and at most so many rows at once."""
+"""Publishes changes of the core as frames: at most ten times a second, with a limited number of rows each time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from otel_progress.monitor.web.views import Views
 
 ROWS: Final = 200
-"""The most rows of operations that go on in one frame; those that are over are never held back."""
+"""The most rows of open operations in one frame; ended ones are never held back."""
 COMING: Final = 5.0
-"""So many seconds after its last reader left, or a new one asked for it, a topic of one operation is told what is new:
-one that is on its way, or comes back at once, misses nothing."""
+"""Seconds that a topic of one operation is kept up to date after its last reader left, or a new one asked for it;
+a reader that is on its way, or comes back at once, misses nothing.
+"""
 ALL: Final = "all"
 EVENTS: Final = 500
 FEW: Final = 300
@@ -36,17 +37,17 @@ def of_owner(owner: str) -> str:
 
 
 def of_operation(operation_id: str, owner: str | None = None) -> str:
-    """The topic of one operation; who sees only what belongs to an owner has one of their own."""
+    """The topic of one operation; an owner has a topic of their own."""
     return f"{ONE}{operation_id}" if owner is None else f"{_of_owners(operation_id)}{owner}"
 
 
 def _of_owners(operation_id: str) -> str:
-    """What the topics of one operation begin with that are for owners; the length keeps ids apart."""
+    """The prefix of the topics of one operation for owners; the length keeps ids apart."""
     return f"{ONE_OF}{len(operation_id)} {operation_id} "
 
 
 class Publisher:
-    """Tells readers what changed; it belongs to the server's loop."""
+    """Publishes changes to readers; it belongs to the loop of the server."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Publisher:
         interval: float,
         on_trouble: Callable[[str | None], None] = lambda _: None,
     ) -> None:
-        """Look every `interval` seconds; `on_trouble` is told what is wrong with the monitor, and when it is not."""
+        """Publish every `interval` seconds; `on_trouble` is called when trouble begins, and with None when it ends."""
         self._on_trouble = on_trouble
         self._core = core
         self._store = store
@@ -66,16 +67,16 @@ class Publisher:
         self._interval = interval
         self._pending: dict[str, None] = {}
         self._causes: dict[str, set[str]] = {}
-        """Of what is to be told, which operations below it changed."""
+        """The descendants that changed, for each operation that is to be published."""
         self._shown: dict[str, dict[str, int]] = {}
-        """By private topic about one operation, which revisions of it and of what is below it were told."""
+        """The revisions of an operation and its descendants that were published, by private topic."""
         self._told: dict[str, int] = {}
         self._places = views.places
         self._was_loading = not core.loading.done
         self.failures = 0
 
     async def run(self) -> None:
-        """Until it is cancelled. With few readers it looks twice as often: what a frame costs, it costs for each."""
+        """Run until cancelled. With few readers it publishes twice as often, as each frame costs for each reader."""
         tidy_at = beat_at = due = clock.monotonic()
         while True:
             due = max(due + self._interval / (2 if self._hub.readers <= FEW else 1), clock.monotonic())
@@ -83,7 +84,7 @@ class Publisher:
             now = clock.monotonic()
             try:
                 self.publish()
-            except Exception as error:  # such as a store that can't be read for a moment
+            except Exception as error:  # for example a store that cannot be read for a moment
                 self._fail(error)
             if now - tidy_at >= 1:
                 tidy_at = now
@@ -93,7 +94,7 @@ class Publisher:
                 self._hub.beat()
 
     def _tell_trouble(self) -> None:
-        """That the monitor can't do what it is there for is for all to see."""
+        """Publish trouble of the monitor itself to everybody."""
         trouble = self._core.faults.text
         if trouble == self._hub.trouble:
             return
@@ -104,7 +105,7 @@ class Publisher:
             self._hub.publish(name, "trouble", dump({"text": text}))
 
     def _fail(self, error: Exception) -> None:
-        """What was to be said may be lost: all readers load anew, so no end is."""
+        """Frames may be lost: make all readers reload, so that nobody misses an end."""
         self.failures += 1
         self._core.faults.current = f"changes can't be told ({type(error).__name__}: {error})"
         self._pending.clear()
@@ -122,13 +123,13 @@ class Publisher:
                 del known[name]
 
     def publish(self) -> None:
-        """Say what changed since the last time, as far as it has room."""
+        """Publish what changed since the last call, as far as there is room."""
         self._tell_trouble()
         self._tell_loaded()
         changed, gone = self._core.journal.changes(), self._core.journal.removed()
         if changed or gone:
             self._hub.turn()
-        if not self._hub.topics:  # nobody reads, nor did a moment ago
+        if not self._hub.topics:  # nobody reads now, nor did a moment ago
             self._pending.clear()
             self._causes.clear()
             return
@@ -154,7 +155,7 @@ class Publisher:
                 self._tell_one(key, causes[key])
 
     def _tell_loaded(self) -> None:
-        """Who loaded a list before all was there loads it anew."""
+        """Readers that loaded a list before loading was done reload it."""
         if self._was_loading and self._core.loading.done:
             self._was_loading = False
             self._hub.turn()
@@ -163,7 +164,7 @@ class Publisher:
                     self._hub.publish(name, "reset", "{}")
 
     def _tell_gone(self, gone: list[str]) -> None:
-        """Those who see only their own are told of what they were shown; nobody knows any more whose the rest was."""
+        """Publish removed operations; to owners only those they were shown, as the owner is no longer known."""
         for name, topic in list(self._hub.topics.items()):
             mine = gone if name == ALL else [] if is_of_one(name) else topic.take_back(gone)
             if mine is None:
@@ -174,11 +175,11 @@ class Publisher:
         for key in gone if few else ():
             name = of_operation(key)
             for one in few:
-                if one == name or one.startswith(_of_owners(key)):  # of whoever it was
+                if one == name or one.startswith(_of_owners(key)):  # for every owner
                     self._hub.publish(one, "gone", "{}")
 
     def _choose(self) -> list[str]:
-        """All that are over, and of the others those that have waited longest."""
+        """All ended operations, and the open ones that have waited longest."""
         operations = self._core.ledger.operations
         if len(self._pending) <= ROWS:
             return list(self._pending)
@@ -187,7 +188,7 @@ class Publisher:
         return [*ended, *islice((key for key in self._pending if key not in over), ROWS)]
 
     def _above(self, key: str) -> Iterator[str]:
-        """What is above one that changed shows its figures, too."""
+        """The ancestors of an operation that changed, as they show its figures."""
         operations, seen = self._core.ledger.operations, {key}
         for _ in range(ANCESTORS):
             entry = operations.get(key)
@@ -220,7 +221,7 @@ class Publisher:
                 self._hub.publish(name, "changes", f'{{"rows":[{part}],"removed":[]}}')
 
     def _tell_one(self, key: str, below: set[str]) -> None:
-        """Tell those who see all, and those who see what belongs to its owner."""
+        """Publish an operation to those who see everything, and to its owner."""
         entry = self._core.ledger.find(key)
         self._tell_topic(key, entry, None)
         owner = None if entry is None else self._core.ledger.owner_of(entry.head)
@@ -228,7 +229,7 @@ class Publisher:
             self._tell_topic(key, entry, owner)
 
     def _is_new(self, name: str, owner: str, ids: Iterable[str]) -> bool:
-        """Whether what this owner sees of any of these is not what was told about a topic."""
+        """Whether what an owner sees of any of these differs from what was published to a topic."""
         if name not in self._hub.topics:
             return False
         views, told, new = self._views.of(owner), self._shown.setdefault(name, {}), False
@@ -260,7 +261,7 @@ class Publisher:
             self._hub.end(name, ended_text(entry))
 
     def _tell_events(self, key: str, name: str, owner: str | None) -> None:
-        """Say what is new in the history of an operation that somebody reads."""
+        """Publish new events of an operation that somebody reads."""
         told = self._told.get(name)
         if told is None:
             told = self._told[name] = self._store.newest_event_id()
@@ -273,7 +274,7 @@ class Publisher:
                 break
 
     def begin(self, operation_id: str, owner: str | None = None) -> None:
-        """Somebody begins to read about an operation, and has its history up to now."""
+        """A reader starts, and has the history up to now."""
         name = of_operation(operation_id, owner)
         topic = self._hub.topics.get(name)
         if name not in self._told or topic is None or not topic.readers:

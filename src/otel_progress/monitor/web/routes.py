@@ -49,18 +49,18 @@ if TYPE_CHECKING:
 
 SESSION_BYTES: Final = 4_096
 BELOW: Final = 1_000
-"""So many operations below one are asked to stop with it."""
+"""The most descendants of an operation that are asked to stop with it."""
 REASON: Final = 500
 LOOK_UP: Final = 0.05
-"""Who sees only their own hears that an operation is not there after a multiple of so many seconds."""
+"""Seconds; a 404 for an owner comes after a multiple of this, so that its time reveals nothing."""
 EVENTS_AT_ONCE: Final = 50
 EVENTS_BYTES: Final = 8 * 1024 * 1024
-"""From so many characters on an answer holds no further events, and says where to go on."""
+"""The number of characters from which on a response holds no further events, and says where to continue."""
 STATIC: Final = Path(__file__).with_name("static")
 
 
 class Api:
-    """What answers requests; it belongs to the server's loop."""
+    """The routes of the monitor and their handlers; it belongs to the loop of the server."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Api:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[BaseRoute]:
-        """All but OTLP."""
+        """All routes except OTLP."""
         return [
             self._route("/health", self.health),
             self._route("/api", self.describe),
@@ -101,14 +101,16 @@ class Api:
             Route("/stream", _Asgi(self.stream, "/stream")),
             WebSocketRoute("/stream", self.socket),
             self._route("/control", self.commands, "POST"),
-            Route("/session", self._told(self.session), methods=["GET", "POST", "DELETE"]),  # who you are comes first
+            Route(
+                "/session", self._told(self.session), methods=["GET", "POST", "DELETE"]
+            ),  # it checks who you are first
             Route("/login/{ticket}", self._told(self.login)),
             Route("/", self._told(self.page)),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
         ]
 
     def _route(self, path: str, answer: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
-        """A route that refuses parameters which it does not take."""
+        """A route that refuses unknown parameters."""
 
         async def checked(request: Request) -> Response:
             check_names(path, request.scope)
@@ -117,7 +119,7 @@ class Api:
         return Route(path, self._told(checked), methods=list(methods) or ["GET"])
 
     def _told(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """The same, where what is wrong with a request is told as JSON."""
+        """The handler, with errors reported as JSON."""
 
         async def told(request: Request) -> Response:
             try:
@@ -136,7 +138,7 @@ class Api:
         return JSONResponse(await self._health.report(_identity(request.scope)))
 
     async def describe(self, request: Request) -> Response:
-        """The description of this API."""
+        """The OpenAPI document."""
         del request
         return JSONResponse(openapi.document(self._version))
 
@@ -160,14 +162,14 @@ class Api:
         return Response(body.encode(), media_type="application/json")
 
     async def operation(self, request: Request) -> Response:
-        """All there is of one."""
+        """Everything known about one operation."""
         entry = await self._entry(request.path_params["id"], request.scope)
         views = self._views.of(_identity_or_401(request.scope).owner)
         detail = await run_in_threadpool(views.detail, entry)
         return Response(dump(detail).encode(), media_type="application/json")
 
     async def events(self, request: Request) -> Response:
-        """The history of one."""
+        """The history of one operation."""
         entry = await self._entry(request.path_params["id"], request.scope)
         limit = number(request, "limit", EVENTS, EVENTS_MOST)
         names = words(request, "event", s.EVENTS)
@@ -183,7 +185,7 @@ class Api:
     def _history(
         self, key: str, after: int, before: int | None, names: tuple[str, ...] | None, limit: int, owner: str | None
     ) -> tuple[list[str], int | None]:
-        """Events as JSON texts, oldest first, and where to go on; few at a time, as each may be large.
+        """Events as JSON texts, oldest first, and where to continue; read a few at a time, as each may be large.
 
         Numbers are the store's, or for an owner those within the operation.
         """
@@ -212,13 +214,13 @@ class Api:
         """The operation that a path names.
 
         Raises:
-            RequestError: where there is none, or it is somebody else's.
+            RequestError: if it does not exist, or belongs to somebody else.
         """
         identity, began = _identity_or_401(scope), clock.monotonic()
         key = unquote(raw)
         entry = await run_in_threadpool(self._core.ledger.find, key)
         if entry is None or not identity.may_see(self._core.ledger.owner_of(entry.head)):
-            if identity.owner is not None:  # how long it takes tells whether it is there
+            if identity.owner is not None:  # so that the time does not reveal whether it exists
                 await asyncio.sleep(LOOK_UP - (clock.monotonic() - began) % LOOK_UP)
             raise RequestError(404, f"no operation {key[:200]!r} is known; `otel-progress list` shows all operations")
         return entry
@@ -226,23 +228,23 @@ class Api:
     # -- streams
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What changes, of all operations that one may see."""
+        """Changes of all operations that may be seen."""
         topic = self._list(scope)
         self._has_room()
         await serve_events(self._hub, topic, _after(scope), [], scope, receive, send, session=scope.get("session"))
 
     async def stream_one(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """All there is of one operation, whenever it changes."""
+        """One operation, whenever it changes."""
         entry = await self._entry(scope["path_params"]["id"], scope)
         topic, first, since = await self._begin(entry, scope)
         if not entry.open and self._hub.has_all(topic, _after(scope)):
-            await Response(status_code=204)(scope, receive, send)  # an EventSource does not come back after that
+            await Response(status_code=204)(scope, receive, send)  # an EventSource does not reconnect after that
             return
         session = scope.get("session")
         await serve_events(self._hub, topic, _after(scope), first, scope, receive, send, since=since, session=session)
 
     async def socket(self, socket: WebSocket) -> None:
-        """As `stream`, by a WebSocket."""
+        """As `stream`, over a WebSocket."""
         scope = socket.scope
         try:
             check_names("/stream", scope)
@@ -255,7 +257,7 @@ class Api:
         await serve_socket(self._hub, topic, _after(scope), [], socket.receive, socket.send, session=session)
 
     async def socket_one(self, socket: WebSocket) -> None:
-        """As `stream_one`, by a WebSocket."""
+        """As `stream_one`, over a WebSocket."""
         scope = socket.scope
         try:
             check_names("/operations/{id}/stream", scope)
@@ -270,12 +272,12 @@ class Api:
         )
 
     def _list(self, scope: Scope) -> str:
-        """The topic of all that one may see."""
+        """The topic of everything that may be seen."""
         owner = _identity_or_401(scope).owner
         return ALL if owner is None else of_owner(owner)
 
     async def _begin(self, entry: Entry, scope: Scope) -> tuple[str, list[tuple[str, str]], str]:
-        """The topic of an operation, what is said of it first, and the position before that."""
+        """The topic of an operation, its first frames, and the position before them."""
         self._has_room()
         owner = _identity_or_401(scope).owner
         topic = of_operation(entry.head.operation_id, owner)
@@ -314,7 +316,7 @@ class Api:
         return _outcome(found)
 
     async def _cancel_rival(self, entry: Entry, attempt: int, owner: str | None, reason: str, wait: float) -> Response:
-        """Ask an older run to stop, which lives beside the newest one; never that one."""
+        """Ask an older run that is still alive to stop, never the newest one."""
         now, control = clock.monotonic(), self._control
         live = [rival for rival in (entry.rivals or {}).values() if self._views.is_live(rival, now)]
         for rival in live:
@@ -328,7 +330,7 @@ class Api:
         raise RequestError(409, f"attempt {attempt} does not run; {named} run{'s' if len(runs) == 1 else ''}")
 
     def _elsewhere(self, entry: Entry, views: Views) -> list[Entry]:
-        """What runs below an operation in other processes: its own process asks what runs there."""
+        """Running descendants of an operation in other processes; its own process asks those that run there."""
         found: dict[str, Entry] = {}
         waiting = [entry]
         while waiting and len(found) < BELOW:
@@ -339,13 +341,13 @@ class Api:
         return [below for below in found.values() if below.instance != entry.instance]
 
     def _spawn(self, asking: Coroutine[Any, Any, Any]) -> None:
-        """Let it be done while others go on."""
+        """Run a task in the background."""
         task = asyncio.ensure_future(asking)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def commands(self, request: Request) -> Response:
-        """The control channel: a process asks for its commands."""
+        """The control channel: a process polls for its commands."""
         body = await _body(request, CONTROL_BYTES)
         try:
             asked = answers_of(body)
@@ -359,7 +361,7 @@ class Api:
     # -- the page
 
     async def session(self, request: Request) -> Response:
-        """Who one is (GET), a new session (POST with a token), or its end (DELETE)."""
+        """The rights of the client (GET), a new session (POST with a token), or its end (DELETE)."""
         if request.method == "POST":
             return await self._log_in(request)
         if request.method == "DELETE":
@@ -384,9 +386,9 @@ class Api:
         return answer
 
     async def login(self, request: Request) -> Response:
-        """A link that works once."""
+        """Open a session by a link that works once."""
         answer = RedirectResponse("/", 303)
-        if request.method == "GET":  # who only looks at where a link leads does not spend it
+        if request.method == "GET":  # a HEAD request, as of a link preview, does not use up the link
             session = self._auth.redeem(request.path_params["ticket"])
             if session is not None:
                 self._set_cookie(answer, session, request)
@@ -404,7 +406,7 @@ class Api:
 
 
 class _Asgi:
-    """An ASGI application of a handler, which tells as JSON what is wrong with a request."""
+    """An ASGI application for a handler, with errors reported as JSON."""
 
     def __init__(self, handler: Callable[[Scope, Receive, Send], Awaitable[None]], path: str) -> None:
         self._handler = handler
@@ -424,7 +426,7 @@ class _Asgi:
 
 
 def _outcome(outcome: Outcome) -> Response:
-    """What became of a request to stop, as an answer."""
+    """The response for an outcome."""
     if outcome.state == OBEYED:
         return JSONResponse({"state": "obeyed", "detail": outcome.detail})
     if outcome.state == RECEIVED:
@@ -462,7 +464,7 @@ def _identity_or_401(scope: Scope) -> Identity:
 
 
 def _after(scope: Scope) -> str | None:
-    """The frame after which a reader goes on."""
+    """The id of the frame after which a reader continues."""
     request = Request({**scope, "type": "http", "method": "GET"})
     return request.headers.get("last-event-id") or request.query_params.get("after") or None
 

@@ -1,7 +1,7 @@
-"""What is new, for many readers at once: each frame is encoded once, and a reader is a place in a ring of frames.
+"""Streams of changes for many readers: each frame is encoded once, and a reader holds an index into a ring buffer.
 
-Ids are `EPOCH-SEQUENCE`, and the epoch is fresh with each start: a reader that comes back with an id gets what it
-missed, or is told to load anew. A reader that can't keep up loses its connection, not an end: it comes back.
+Ids are `EPOCH-SEQUENCE`, with a fresh epoch at each start. A reader that reconnects with an id gets what it missed, or
+`reset` if that is gone. A reader that cannot keep up is disconnected and reconnects, so it misses no end.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from otel_progress.monitor.web.dump import dump
 
 FRAMES: Final = 1_200
 FRAME_BYTES: Final = 8 * 1024 * 1024
-"""The most that is kept of what was said, for those who come back."""
+"""The most bytes of frames that are kept for readers that reconnect."""
 FEW_BYTES: Final = 1024 * 1024
 """The same for a topic of one operation, of which there may be many."""
 BEAT_SECONDS: Final = 10.0
 SLOW_SECONDS: Final = 10.0
-"""A reader that takes nothing for so long loses its connection."""
+"""Seconds after which a reader that takes nothing is disconnected."""
 READERS: Final = 5_000
 GIVEN: Final = 20_000
-"""Operations that are known to have been shown to who sees only their own."""
+"""The most operations that are remembered as shown to an owner."""
 KEEP_SECONDS: Final = 60.0
-"""So long after its last reader a topic goes on, for those who come back."""
+"""Seconds that a topic is kept after its last reader, for readers that reconnect."""
 ONE: Final = "operation "
 ONE_OF: Final = "operation-of "
-"""What the name of a topic begins with that is about one operation."""
+"""The prefix of topics about one operation."""
 OWNED: Final = "owner "
-"""What the name of a topic begins with that is about all operations of one owner."""
+"""The prefix of topics about all operations of one owner."""
 TROUBLE: Final = "the monitor is in trouble; who runs it finds more in its /health"
-"""What those are told who see only their own: the words may be about others."""
+"""The trouble text for owners: the real one may name operations of others."""
 ENDED: Final = "ended"
-"""The last event about one operation: the stream ends with it."""
+"""The last event about one operation, with which the stream ends."""
 BEAT: Final = b": beat\n\n"
 HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -50,22 +50,22 @@ HEADERS: Final = (
 
 
 def is_of_one(topic: str) -> bool:
-    """Whether this is the name of a topic of one operation, and not of a list."""
+    """Whether this is the topic of one operation rather than of a list."""
     return topic.startswith((ONE, ONE_OF))
 
 
 def is_private(topic: str) -> bool:
-    """Whether a topic is for who sees only their own: its numbers tell nothing of what else goes on."""
+    """Whether a topic is for an owner: its numbers reveal nothing about other operations."""
     return topic.startswith((OWNED, ONE_OF))
 
 
 class Numbers:
-    """Numbers of frames, within an epoch of their own."""
+    """Frame numbers within an epoch."""
 
     __slots__ = ("epoch", "sequence")
 
     def __init__(self) -> None:
-        """From the beginning."""
+        """Start at the beginning."""
         self.epoch = os.urandom(4).hex()
         self.sequence = 0
 
@@ -75,7 +75,7 @@ class Numbers:
         return f"{self.epoch}-{self.sequence}"
 
     def place(self, after: str | None) -> int | None:
-        """The place that an id stands for; None where it is of another epoch, or none."""
+        """The number in an id; None if the id is of another epoch, or invalid."""
         epoch, found, number = (after or "").partition("-")
         if not found or epoch != self.epoch or not number.isdecimal() or len(number) > 18:
             return None
@@ -83,28 +83,28 @@ class Numbers:
         return place if place <= self.sequence else None
 
     def frame(self, sequence: int, event: str, data: str) -> StreamFrame:
-        """A frame with this number; `data` is JSON in one line."""
+        """A frame with this number; `data` is JSON on one line."""
         return StreamFrame(sequence, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
 
 
 class StreamFrame(NamedTuple):
-    """One message: its place, and its bytes as a server-sent event."""
+    """One message: its number, and its bytes as a server-sent event."""
 
     sequence: int
     bytes: bytes
 
     @property
     def name(self) -> str:
-        """What kind of event it is."""
+        """The name of the event."""
         return self._part(1)
 
     @property
     def data(self) -> str:
-        """What it says, as JSON."""
+        """Its data, as JSON."""
         return self._part(2)
 
     def text(self) -> str:
-        """The same as a message of a WebSocket."""
+        """The frame as a WebSocket message."""
         return f'{{"id":"{self._part(0)}","event":"{self.name}","data":{self.data}}}'
 
     def _part(self, line: int) -> str:
@@ -112,16 +112,16 @@ class StreamFrame(NamedTuple):
 
 
 class Reader:
-    """One who reads a topic."""
+    """A reader of a topic."""
 
     __slots__ = ("_wake", "beat", "left", "over", "position", "sending_since", "session", "task")
 
     def __init__(self, position: int, session: str | None = None) -> None:
-        """It has seen all up to this frame; it is there as long as its session."""
+        """It has received everything up to this frame; it lasts as long as its session."""
         self.position = position
         self.session = session
         self.left = False
-        """Whether its session is over."""
+        """Whether its session has ended."""
         self.over = False
         self.beat = False
         self.sending_since: float | None = None
@@ -129,12 +129,12 @@ class Reader:
         self._wake: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """There is something new."""
+        """Wake it up: there are new frames."""
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
     async def wait(self) -> None:
-        """Until there is."""
+        """Wait for new frames."""
         self._wake = asyncio.get_running_loop().create_future()
         try:
             await self._wake
@@ -143,7 +143,7 @@ class Reader:
 
 
 class Topic:
-    """What is said about one thing, and who reads it."""
+    """A topic: its frames, and its readers."""
 
     def __init__(self, numbers: Numbers, most_bytes: int = FRAME_BYTES) -> None:
         """From now on."""
@@ -153,14 +153,14 @@ class Topic:
         self.readers: set[Reader] = set()
         self.frames: deque[StreamFrame] = deque()
         self.missing = numbers.sequence
-        """All up to this frame can't be had any more."""
+        """Frames up to this one are no longer available."""
         self.left_at = clock.monotonic()
         self.over: int | None = None
-        """The frame with which it ends, while what it is about has ended."""
+        """The frame that ends the stream, while the operation has ended."""
         self._bytes = 0
 
     def add(self, frame: StreamFrame) -> None:
-        """Say something."""
+        """Add a frame."""
         self.frames.append(frame)
         self._bytes += len(frame.bytes)
         while len(self.frames) > FRAMES or (self._bytes > self._most_bytes and len(self.frames) > 1):
@@ -171,14 +171,14 @@ class Topic:
             reader.wake()
 
     def skip(self) -> None:
-        """Something happened that nobody was told."""
+        """Skip a number: something happened while nobody was listening."""
         self.numbers.sequence += 1
         self.frames.clear()
         self._bytes = 0
         self.missing = self.numbers.sequence
 
     def give(self, operation_id: str, revision: int) -> bool:
-        """Who reads a topic of their own is given a row; whether it is another one than before."""
+        """Note the row that an owner is given; whether it differs from the last one."""
         if self._given is None:
             return True
         new = self._given.get(operation_id) != revision
@@ -188,7 +188,7 @@ class Topic:
         return new
 
     def take_back(self, ids: Iterable[str]) -> list[str] | None:
-        """Which of these were given, and are not any more; None where that is not known."""
+        """Which of these were given and are removed; None if unknown."""
         if self._given is None:
             return None
         found = [key for key in ids if key in self._given]
@@ -197,7 +197,7 @@ class Topic:
         return found
 
     def after(self, position: int) -> list[StreamFrame] | None:
-        """What came after this frame; None where it can't be had any more."""
+        """The frames after this one; None if they are no longer all available."""
         if position < self.missing:
             return None
         found: list[StreamFrame] = []
@@ -209,24 +209,24 @@ class Topic:
 
 
 class Hub:
-    """All topics; it belongs to the server's loop."""
+    """All topics; it belongs to the loop of the server."""
 
     def __init__(self, interval: float, version: str) -> None:
-        """Say of each new epoch how often there may be something new."""
+        """Announce the interval at the start of each stream."""
         self.numbers = Numbers()
-        """Of all topics that are not private."""
+        """The numbers of all topics that are not private."""
         self.valid: Callable[[str], bool] = lambda _: True
-        """Whether a session goes on."""
+        """Whether a session is open."""
         self.topics: dict[str, Topic] = {}
         self.dropped = 0
         self.trouble: str | None = None
-        """What is wrong with the monitor itself, in words for its readers."""
+        """What is wrong with the monitor itself, in words."""
         self._interval = interval
         self._version = version
         self._closed = False
 
     def position(self, topic: str) -> str:
-        """The id of the newest frame of a topic; a private one is kept from now on, as only its own numbers count."""
+        """The id of the newest frame of a topic; a private topic is kept from now on, as it has numbers of its own."""
         if not is_private(topic):
             return self.numbers.position
         found = self.topic(topic)
@@ -235,11 +235,11 @@ class Hub:
 
     @property
     def readers(self) -> int:
-        """How many read."""
+        """The number of readers."""
         return sum(len(topic.readers) for topic in self.topics.values())
 
     def topic(self, name: str) -> Topic:
-        """A topic, made where it was not read before."""
+        """A topic; it is created if it does not exist."""
         found = self.topics.get(name)
         if found is None:
             numbers = Numbers() if is_private(name) else self.numbers
@@ -247,37 +247,37 @@ class Hub:
         return found
 
     def publish(self, topic: str, event: str, data: str) -> None:
-        """Say something about a topic; `data` is JSON in one line."""
+        """Add a frame to a topic; `data` is JSON on one line."""
         found = self.topics.get(topic)
         if found is not None:
             found.numbers.sequence += 1
             found.add(found.numbers.frame(found.numbers.sequence, event, data))
 
     def end(self, topic: str, data: str) -> None:
-        """Say that what a topic is about has ended: those who read it are let go after that."""
+        """End a topic: its readers are disconnected after this frame."""
         found = self.topics.get(topic)
         if found is not None and found.over is None:
             self.publish(topic, ENDED, data)
             found.over = found.numbers.sequence
 
     def has_all(self, topic: str, after: str | None) -> bool:
-        """Whether one who has seen all up to this id has seen all that there is about a topic."""
+        """Whether a reader with this id has received everything, including the end of the topic."""
         found = self.topics.get(topic)
         place = None if found is None else found.numbers.place(after)
         return place is not None and found is not None and found.after(place) == []
 
     def turn(self) -> None:
-        """Something changed: who read a topic that is forgotten since must load anew."""
+        """Something changed: readers of topics that were forgotten since must reload."""
         self.numbers.sequence += 1
 
     def skip(self, topic: str) -> None:
-        """Something happened, and nobody is there to hear it."""
+        """Something happened while a topic has no readers."""
         found = self.topics.get(topic)
         if found is not None:
             found.skip()
 
     def tidy(self, now: float) -> None:
-        """To be called each second: forget topics nobody reads, and readers that take nothing or may not any more."""
+        """Forget unused topics, and drop readers that are stuck or whose session ended; to be called each second."""
         for name, topic in list(self.topics.items()):
             if topic.readers:
                 topic.left_at = now
@@ -293,14 +293,14 @@ class Hub:
                     reader.wake()
 
     def beat(self) -> None:
-        """Show all readers that the connection lives."""
+        """Send a comment to all readers, to show that the connection is alive."""
         for topic in self.topics.values():
             for reader in topic.readers:
                 reader.beat = True
                 reader.wake()
 
     def close(self) -> None:
-        """End all streams; those who read come back when there is a server again."""
+        """End all streams; readers reconnect when the server is back."""
         self._closed = True
         for topic in self.topics.values():
             for reader in topic.readers:
@@ -314,11 +314,11 @@ class Hub:
         since: str | None = None,
         session: str | None = None,
     ) -> tuple[Reader, list[StreamFrame]]:
-        """A new reader, and what it gets at once: a greeting, and either `reset` or, without an id, `first`.
+        """Add a reader; returns it with its first frames: a greeting, then `reset`, or `first` without an id.
 
-        Where `first` ends with the end of what it is about, a reader that comes back with an id gets it, too.
+        If `first` contains the end, a reader that comes back with an id gets it, too.
 
-        `since` is the position before `first` was made: what was said meanwhile follows it.
+        `since` is the position before `first` was made: what was published meanwhile follows it.
         """
         numbers = self.topic(topic).numbers
         place, made = numbers.place(after), numbers.place(since)
@@ -347,7 +347,7 @@ class Hub:
         say: Callable[[list[StreamFrame]], Any],
         beat: Callable[[], Any],
     ) -> None:
-        """Say these frames, then all that is new about a topic, until it ends, the hub closes, or the reader leaves."""
+        """Yield these frames, then new ones, until the topic ends, the hub closes, or the reader leaves."""
         reader.task = asyncio.current_task()
         topic.readers.add(reader)
         try:
@@ -402,12 +402,12 @@ async def serve_events(
 
 @contextlib.contextmanager
 def _until_gone(scope: Scope, receive: Receive) -> Iterator[None]:
-    """Serve until the other side is gone, or is dropped.
+    """Serve until the client is gone or is dropped.
 
-    A server that has a list of what to do when it is gone saves a task, and so memory, for each reader.
+    On a server with a list of what to call on disconnect, this needs no extra task, and so less memory for each reader.
 
     Raises:
-        ConnectionAbortedError: when it is.
+        ConnectionAbortedError: if the client is gone.
     """
     serving = asyncio.current_task()
     assert serving is not None
@@ -445,7 +445,7 @@ async def serve_socket(
     since: str | None = None,
     session: str | None = None,
 ) -> None:
-    """Serve a topic as messages of a WebSocket; what the other side says is read and not used."""
+    """Serve a topic as WebSocket messages; incoming messages are ignored."""
     reader, frames = hub.begin(topic, after, first, since, session)
 
     async def say(new: list[StreamFrame]) -> None:
@@ -453,7 +453,7 @@ async def serve_socket(
             await send({"type": "websocket.send", "text": frame.text()})
 
     async def beat() -> None:
-        """The server's own pings show that it lives."""
+        """The server's own pings keep the connection alive."""
 
     async def left() -> None:
         while (await receive())["type"] != "websocket.disconnect":

@@ -1,4 +1,4 @@
-"""What one who sees only their own may know of the operations below one of theirs."""
+"""Which operations a token that sees only one owner may see."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ if TYPE_CHECKING:
     from otel_progress.monitor.state.store import Store
 
 MOST: Final = 2_000
-"""The most operations below one whose owners are looked up; the rest count as other owners'."""
+"""The most descendants of an operation whose owners are looked up; beyond it they count as others'."""
 
 
 class Visibility:
-    """The sight of one owner."""
+    """What one owner may see."""
 
     def __init__(self, core: Core, store: Store, owner: str | None) -> None:
-        """What is known, and whose sight it is; None for one who sees all."""
+        """For an owner; None sees everything."""
         self._core = core
         self._store = store
         self._owner = owner
 
     def sees(self, operation_id: str) -> bool:
-        """Whether an operation is there and may be seen; the same answer where it is not there."""
+        """Whether an operation exists and may be seen; False does not tell which."""
         entry = self._core.ledger.find(operation_id)
         return entry is not None and (self._owner is None or self._core.ledger.owner_of(entry.head) == self._owner)
 
     def sees_all(self, operation_id: str) -> bool:
-        """Whether an operation may be seen with everything below it."""
+        """Whether an operation and everything below it may be seen."""
         return self.sees(operation_id) and self.below(operation_id) is not False
 
     def below(self, operation_id: str) -> bool | None:
-        """Whether everything below an operation may be seen; None where nothing is known to be below it."""
+        """Whether everything below an operation may be seen; None if nothing is below it."""
         seen, waiting = {operation_id}, [operation_id]
         while waiting:
             for key in self._children(waiting.pop()):
