@@ -99,7 +99,7 @@ def stored(path: Path) -> set[str]:
     """What a restart finds."""
     store = Store(path)
     try:
-        return {one.operation_id for one in store.open_operations()}
+        return {one.operation_id for one in store.open_slice(0, 2**62, 2**31)[0]}
     finally:
         store.close()
 

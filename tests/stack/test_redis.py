@@ -358,7 +358,7 @@ def test_an_entry_has_a_limit(running: Server, monitor: Callable[..., Monitor]) 
     huge = 5 * 1024 * 1024
     one.stream.publish([StreamEntry("a", "e", "{}", bytes(huge)), StreamEntry("b", "e", "x" * huge, b"b"), item("c")])
     until(lambda: two.took == [b"c"])
-    assert one.stream.dropped == {"more than an entry may hold": 2}
+    assert one.stream.dropped == {"too large for an entry": 2}
     assert [fields[b"id"] for _, fields in running.client().xrange("otel-progress")] == [b"a", b"operation c"]
     assert two.stream.unreadable == 1
 
@@ -370,7 +370,7 @@ def test_an_entry_on_which_redis_hangs_up_holds_nothing_up(server: Server, monit
     one.stream.publish([item(1), StreamEntry("big", "e", "{}", bytes(2 * 1024 * 1024)), item(2)])
     until(lambda: len(set(two.took)) == 2)
     assert list(dict.fromkeys(two.took)) == [b"1", b"2"]
-    assert one.stream.dropped == {"Redis hung up on it": 1}
+    assert one.stream.dropped == {"Redis closed the connection": 1}
 
 
 def test_entries_that_cannot_be_read_are_skipped(
@@ -483,7 +483,7 @@ def test_close_writes_what_waits(running: Server, monitor: Callable[..., Monitor
     one.stream.close(30)
     assert running("XLEN", "otel-progress") == 5000
     one.say(1)
-    assert one.stream.dropped == {"it came after the end": 1}
+    assert one.stream.dropped == {"the monitor was shutting down": 1}
 
 
 def test_close_cuts_a_long_pause_short(
@@ -508,7 +508,7 @@ def test_close_without_redis_takes_the_given_time(server: Server, monitor: Calla
     begun = time.monotonic()
     one.stream.close(0.3)
     assert time.monotonic() - begun < 3
-    assert one.stream.dropped == {"not written at the end": 2}
+    assert one.stream.dropped == {"not written before the end": 2}
 
 
 def test_a_redis_that_hangs_holds_nobody_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

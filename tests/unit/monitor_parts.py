@@ -16,7 +16,7 @@ from otel_progress.monitor.intake.requests import Acknowledgement, Envelope
 from otel_progress.monitor.state.core import Core
 from otel_progress.monitor.state.ledger import Entry
 from otel_progress.monitor.state.listener import CoreListener, StoredEvent
-from otel_progress.monitor.state.saved import HistoryEvent
+from otel_progress.monitor.state.saved import HistoryEvent, StoredOperation
 from otel_progress.monitor.state.store import Store
 from otel_progress.monitor.web.publish import Publisher
 from otel_progress.monitor.web.stream import Hub
@@ -46,6 +46,11 @@ def request_of(*records: bytes, instance: str = "p1", **resource: Any) -> bytes:
     """Return a request of one process."""
     about = otlp.resource({"service.instance.id": instance, **resource})
     return otlp.envelope(about, otlp.scope(s.SCOPE, ""), records)
+
+
+def open_in(store: Store) -> list[StoredOperation]:
+    """All operations in a store that have not ended."""
+    return store.open_slice(0, 2**62, 1_000_000)[0]
 
 
 class Recorder(CoreListener):

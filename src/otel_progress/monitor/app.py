@@ -277,7 +277,7 @@ class Monitor:
         )
 
     def _tell_trouble(self, trouble: str | None) -> None:
-        self._say("all is well again" if trouble is None else f"trouble: {trouble}")
+        self._say("the trouble is over" if trouble is None else f"trouble: {trouble}")
 
 
 async def _told(_: Request, error: Exception) -> Response:

@@ -51,7 +51,7 @@ _PAGE: Final = ("/static/", "/login/")
 """Besides `/`, the paths that need no token and may be reached by a link from another site; they hold no data."""
 BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
 """Headers that only browsers send."""
-_FOREIGN: Final = "requests of other web pages are not taken"
+_FOREIGN: Final = "requests from other web pages are not accepted"
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Auth:
         if self._hosts is not None and not self._is_us(host):
             return f"the monitor is not known as {host[:100]!r}; allow the name with --allowed-host"
         if _is_for_programs(path) and any(name in headers for name in BROWSER):
-            return "requests of web pages are not taken here"
+            return "requests from web pages are not accepted here"
         origins = headers.getlist("origin")
         if origins and (
             not host or len(origins) > 1 or origins[0].lower() not in (f"http://{host}", f"https://{host}")
@@ -283,7 +283,7 @@ def read_tokens(path: Path) -> dict[str, Identity]:
     except files.Unsafe as error:
         raise InvalidArgument(f"the token file {error}") from None
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InvalidArgument(f"the token file {path} can't be read: {why}") from None
     found: dict[str, Identity] = {}
     for number, line in enumerate(lines, 1):
@@ -307,7 +307,7 @@ def _identity(options: Iterable[str], where: str) -> Identity:
             owner = value
         else:  # not shown, as it may be part of a token
             raise InvalidArgument(
-                f"{where}: what follows the token is not understood; a line is a token, then maybe "
+                f"{where}: invalid options behind the token; a line is a token, optionally followed by "
                 "rights=read,control,send and owner=NAME"
             )
     if rights is None:
@@ -323,7 +323,7 @@ def checked(token: str, where: str) -> str:
     """
     if len(token) < TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidArgument(
-            f"{where}: a token has {TOKEN_LENGTH} characters at the least, of ASCII and without spaces; make one with: "
+            f"{where}: a token has {TOKEN_LENGTH} ASCII characters at least, and no spaces; make one with: "
             'python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
     return token

@@ -251,7 +251,7 @@ def test_token_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("short", "16 characters"),
+        ("short", "16 ASCII characters"),
         ("ü" * 20, "ASCII"),
         ("# nothing", "no token"),
         (f"{TOKEN} rights=all", "line 1"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, Recorder, beat_of, event_of, fake_time, names, parts, request_of, seconds
+from monitor_parts import Parts, Recorder, beat_of, event_of, fake_time, names, open_in, parts, request_of, seconds
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_progress import clock
@@ -115,7 +115,7 @@ def test_operations_that_wait_for_the_store_are_bounded(weak: tuple[Weak, Parts]
     assert len(monitor.core.journal.operations) == 3
     store.full = False
     monitor.tick()
-    assert len(store.open_operations()) == 3
+    assert len(open_in(store)) == 3
 
 
 def test_what_ended_and_made_room_before_it_was_stored_does_not_run_again(
@@ -130,7 +130,7 @@ def test_what_ended_and_made_room_before_it_was_stored_does_not_run_again(
             event_of(snap(2, key="0")),
         )
     )
-    assert [kept.operation_id for kept in store.open_operations()] == []
+    assert [kept.operation_id for kept in open_in(store)] == []
     assert monitor.row("0")["status"] == "completed"
 
 
@@ -542,7 +542,7 @@ def test_one_that_ran_when_it_had_to_make_room_is_over_in_the_store_until_it_is_
     kept = monitor.store.recall("0")
     assert kept is not None
     assert (kept.status, kept.presumed) == ("lost", True)
-    assert [one.operation_id for one in monitor.store.open_operations()] == ["1", "2"]
+    assert [one.operation_id for one in open_in(monitor.store)] == ["1", "2"]
     monitor.say(snap(2, key="0"))
     again = monitor.store.recall("0")
     assert again is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monitor_parts import Parts, event_of, parts, request_of
+from monitor_parts import Parts, event_of, open_in, parts, request_of
 
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
@@ -74,12 +74,12 @@ HARM: dict[str, tuple[Callable[[Path], object], str]] = {
                       Path(f"{path.parent}2").rename(path.parent)),
         "was replaced by another file",
     ),
-    "cut off": (lambda path: cut(path, 8192), "was cut off"),
-    "emptied": (lambda path: cut(path, 0), "the beginning of .* was overwritten or cut off"),
-    "beginning overwritten": (lambda path: path.open("r+b").write(b"\0" * 100), "the beginning of .* was overwritten"),
+    "cut off": (lambda path: cut(path, 8192), "was truncated"),
+    "emptied": (lambda path: cut(path, 0), "the start of .* was overwritten or truncated"),
+    "beginning overwritten": (lambda path: path.open("r+b").write(b"\0" * 100), "the start of .* was overwritten"),
     "log removed": (lambda path: wal(path).unlink(), "m.db-wal, the newest part of the database, was removed"),
     "log replaced": (lambda path: replace_by_a_copy(wal(path)), "m.db-wal, .*, was replaced"),
-    "log cut off": (lambda path: cut(wal(path), 32), "m.db-wal, .*, was cut off"),
+    "log cut off": (lambda path: cut(wal(path), 32), "m.db-wal, .*, was truncated"),
 }  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_it_goes_on_where_the_file_is_put_back(monitor: Parts) -> None:
     assert monitor.core.faults.text is None
     assert monitor.say(snap("b")) == Accepted()
     monitor.restart()
-    assert {one.operation_id for one in monitor.store.open_operations()} == {"a", "b"}
+    assert {one.operation_id for one in open_in(monitor.store)} == {"a", "b"}
     assert len(monitor.history("b")) == 1
 
 

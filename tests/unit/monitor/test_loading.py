@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, Recorder, event_of, fake_time, parts, request_of, seconds
+from monitor_parts import Parts, Recorder, event_of, fake_time, open_in, parts, request_of, seconds
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -281,9 +281,7 @@ def test_order_does_not_matter(tmp_path_factory: pytest.TempPathFactory, said: l
             load(monitor)
             monitor.tick()
             known = {k: (e.head[2:9], e.number) for k, e in monitor.core.ledger.operations.items() if e.open}
-            results.append(
-                (known, dict(monitor.core.labels), sorted(one[:11] for one in monitor.store.open_operations()))
-            )
+            results.append((known, dict(monitor.core.labels), sorted(one[:11] for one in open_in(monitor.store))))
     assert results[0][:2] == results[1][:2]
 
 

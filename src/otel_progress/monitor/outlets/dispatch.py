@@ -143,7 +143,7 @@ class Outlets(CoreListener):
 
         self._core.offer(Envelope("logs", body, sender=_OTHERS), done, own=False)
         if not stored.wait(30):
-            raise Refused(503, "the monitor does not take it", 1)
+            raise Refused(503, "the monitor did not store it in time", 1)
         if isinstance(answers[0], Refused):
             raise answers[0]
 

@@ -186,7 +186,7 @@ class Stream:
         """Queue these entries; if there is no room, the oldest are dropped. Never waits for Redis."""
         with self._ready:
             if self._stopped:
-                self.dropped["it came after the end"] += len(items)
+                self.dropped["the monitor was shutting down"] += len(items)
                 return
             for item in items:
                 self._put(item)
@@ -202,7 +202,7 @@ class Stream:
                 self._ready.wait(left)
             self._stopped = True
             if self._waiting:
-                self.dropped["not written at the end"] += len(self._waiting)
+                self.dropped["not written before the end"] += len(self._waiting)
             self._waiting.clear()
             self._bytes = 0
             self._ready.notify_all()
@@ -244,7 +244,7 @@ class Stream:
 
     def _put(self, item: StreamEntry) -> None:
         if _size(item) > ENTRY_BYTES:
-            self.dropped["more than an entry may hold"] += 1
+            self.dropped["too large for an entry"] += 1
             if len(item.row) > ENTRY_BYTES // 4:  # a character has up to 4 bytes in UTF-8
                 return
             item = item._replace(otlp=b"")
@@ -317,7 +317,7 @@ class Stream:
             return dict.fromkeys(range(len(batch)), error), error
         self._strikes = 0
         with self._ready:
-            self.dropped["Redis hung up on it"] += 1
+            self.dropped["Redis closed the connection"] += 1
         return {}, None
 
     def _sent(self, failed: Mapping[int, Exception]) -> None:
@@ -383,7 +383,7 @@ class Stream:
                 raise
             self._look_at = now + LOOK_REST
             self._place.lag = None
-            log.debug("how far the stream is could not be read", exc_info=True)
+            log.debug("the position of the stream could not be read", exc_info=True)
         else:
             took = clock.monotonic() - now
             self._look_at = now + max(LOOK_EVERY, 20 * took)  # each look transfers a large entry
@@ -428,7 +428,7 @@ class Stream:
         self.skipped = f"{type(error).__name__}: {str(error)[:200]}"
         if self.unreadable == 1:
             log.warning(
-                "an entry of the stream at %s can't be read (%s: %s); it is skipped, as all such are",
+                "an entry of the stream at %s can't be read (%s: %s); such entries are skipped",
                 self.shown,
                 type(error).__name__,
                 str(error)[:200],
@@ -456,7 +456,7 @@ class Stream:
             log.debug("a connection to Redis could not be closed", exc_info=True)
         if first and not self._stopped:
             log.warning(
-                "Redis at %s can't be used (%s: %s); the monitor goes on without it, and tries again",
+                "Redis at %s can't be used (%s: %s); the monitor continues without it, and retries",
                 self.shown,
                 type(error).__name__,
                 str(error)[:200],

@@ -295,7 +295,7 @@ _SAID: Final = {
     Health.SILENT: "is stuck",
     Health.LOOPING: "is looping",
     Health.DEAD: "is dead",
-    Health.UNKNOWN: "is not heard just now",
+    Health.UNKNOWN: "is not heard at the moment",
 }
 
 
@@ -303,7 +303,7 @@ def said_of(verdict: Verdict) -> str:
     """A verdict as the end of a sentence, with its evidence if it needs attention."""
     if verdict.clock == "pending" and verdict.health is Health.WAITING:
         return "has not started"
-    said = "waits for longer than it may" if verdict.overdue else _SAID[verdict.health]
+    said = "waits for longer than its limit" if verdict.overdue else _SAID[verdict.health]
     return f"{said} ({verdict.reason})" if verdict.troubled and verdict.reason else said
 
 

@@ -66,7 +66,7 @@ class FileIdentity:
             if (
                 log.st_size < min(self._log_size, self._log_bytes) and log.st_size < self._needs()
             ):  # others may empty it
-                return f"{self._log}, the newest part of the database, was cut off while the monitor ran"
+                return f"{self._log}, the newest part of the database, was truncated while the monitor ran"
             self._log_size = log.st_size
         return self._cut_off(opened.st_size)
 
@@ -76,14 +76,12 @@ class FileIdentity:
         head = os.read(self._fd, HEADER)
         if len(head) < HEADER or not head.startswith(_MAGIC):
             return (
-                f"the beginning of {self._path} was overwritten or cut off while the monitor ran"
-                if self._size
-                else None
+                f"the start of {self._path} was overwritten or truncated while the monitor ran" if self._size else None
             )
         page = int.from_bytes(head[16:18], "big")
         page = 65_536 if page == 1 else page
         if size < self._size and size < page * int.from_bytes(head[28:32], "big"):
-            return f"{self._path} was cut off while the monitor ran"
+            return f"{self._path} was truncated while the monitor ran"
         self._size = size
         return None
 

@@ -24,8 +24,8 @@ AGAIN: Final = 60.0
 """Seconds from an aborted check to the next one."""
 SHOWN: Final = 200
 _ADVICE: Final = (
-    "what comes in is still taken, but may be lost: stop the monitor, keep the file for a look, and start with a copy "
-    "of it from before, or with another --db"
+    "new data is still accepted, but may be lost: stop the monitor, keep the file for analysis, and start with an "
+    "earlier copy of it, or with another --db"
 )
 
 

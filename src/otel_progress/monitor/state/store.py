@@ -59,8 +59,8 @@ TRIMMED: Final = 2_000
 CHUNK: Final = 5_000
 """The most rows that are deleted in one transaction."""
 LOST: Final = (
-    "so what comes in now would be lost: nothing is taken. Put it back as it was and it goes on, or restart the "
-    "monitor and it begins with what is there"
+    "so new data would be lost: nothing is accepted. Restore the file and the monitor continues, or restart the "
+    "monitor and it starts with what is there"
 )
 """What to do if the file is not the one that is written to."""
 _APPLICATION: Final = 0x6F747067
@@ -105,19 +105,19 @@ class StoreError(ProgressError):
 def _explain(error: sqlite3.Error, path: Path) -> StoreError:
     """An SQLite error in words that help; recognised by its text, as Python 3.10 does not expose the code."""
     said = str(error)
-    other = "keep it for a look, and start with another --db"
+    other = "keep it for analysis, and start with another --db"
     if "locked" in said or "busy" in said:
-        return StoreError(f"another program holds {path}: close it there; it is tried again", passing=True)
+        return StoreError(f"another program locks {path}: close it there; the monitor retries", passing=True)
     if "is full" in said:
-        return StoreError(f"the disk of {path} is full: make room; it is tried again", passing=True)
+        return StoreError(f"the disk of {path} is full: free some space; the monitor retries", passing=True)
     if "I/O error" in said:
-        return StoreError(f"{path} can't be written ({said}): look at its disk; it is tried again", passing=True)
+        return StoreError(f"{path} can't be written ({said}): check its disk; the monitor retries", passing=True)
     if "malformed" in said:
         return StoreError(f"{path} is damaged ({said}): {other}")
     if "not a database" in said:
-        return StoreError(f"{path} is not a database, or its beginning is damaged: {other}")
+        return StoreError(f"{path} is not a database, or its header is damaged: {other}")
     if "readonly" in said or "unable to open" in said:
-        return StoreError(f"{path} can't be written ({said}): allow it, or start with another --db")
+        return StoreError(f"{path} can't be written ({said}): change its permissions, or start with another --db")
     return StoreError(f"{path} can't be used ({said}): {other}")
 
 
@@ -185,7 +185,8 @@ class Store:
         if isinstance(error, files.Unsafe):
             return StoreError(f"{self.path} can't be used: {error}")
         return StoreError(
-            f"{self.path} can't be opened ({error.strerror}): allow it, make room, or start with another --db"
+            f"{self.path} can't be opened ({error.strerror}): change its permissions, free some space, or start with "
+            "another --db"
         )
 
     def _prepare(self, db: sqlite3.Connection) -> None:
@@ -460,10 +461,6 @@ class Store:
 
     # -- reading, by any thread
 
-    def open_operations(self) -> list[StoredOperation]:
-        """All operations that have not ended."""
-        return [_kept(row) for row in self._read(f"SELECT {_KEPT} FROM operations WHERE ended = 0")]
-
     def open_count(self) -> tuple[int, int]:
         """The number of operations that have not ended, and the key of the newest one."""
         found = self._read("SELECT count(*), ifnull(max(key), 0) FROM operations WHERE ended = 0")[0]
@@ -495,11 +492,6 @@ class Store:
         """The children of an operation, the newest first."""
         sql = f"SELECT {_KEPT} FROM operations WHERE parent_id = ? ORDER BY key DESC LIMIT ?"
         return [_kept(row) for row in self._read(sql, (parent_id, limit))]
-
-    def child_counts(self, parent_ids: Iterable[str]) -> dict[str, int]:
-        """How many parts each of these has; those without any are left out."""
-        sql = "SELECT parent_id, count(*) FROM operations WHERE parent_id IN (%s) GROUP BY parent_id"
-        return dict(self._read_of(sql, parent_ids))
 
     def processes(self, instances: Iterable[str]) -> list[StoredProcess]:
         """Those of these processes that are stored."""
@@ -753,7 +745,7 @@ def _from_cursor(cursor: str) -> tuple[float, str]:
             raise TypeError
         return float(timestamp), operation_id
     except (ValueError, TypeError, OverflowError, RecursionError):
-        raise InvalidArgument("this cursor is none of ours: begin without one") from None
+        raise InvalidArgument("invalid cursor: start without one") from None
 
 
 def _storable(batch: Batch) -> Batch:

@@ -52,8 +52,8 @@ TIMED_OUT: Final = "timed out"
 UNKNOWN_KIND: Final = "this version knows no such command"
 """The answer of a process to an unknown kind of command."""
 TOO_OLD: Final = (
-    "its process runs an otel-progress that can't leave out the operations of others; update it there, or cancel with "
-    "a token that has no owner"
+    "its process runs a version of otel-progress that cannot spare the operations of others; update it there, or "
+    "cancel with a token without an owner"
 )
 UNREACHABLE: Final = "unreachable"
 REFUSED: Final = "refused"
@@ -104,33 +104,33 @@ def answers_of(body: bytes) -> Asked:
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
-        raise ValueError("the body is no JSON") from None
+        raise ValueError("the body is not JSON") from None
     if not isinstance(given, dict):
-        raise ValueError("the body is no JSON object")
+        raise ValueError("the body must be a JSON object")
     pid, answers, wait = given.get("pid"), given.get("answers", []), given.get("wait", 0)
     if pid is not None and (type(pid) is not int or not 0 <= pid <= PID_MOST):
-        raise ValueError("pid is the number of a process")
+        raise ValueError("pid must be a process id")
     if not isinstance(answers, list) or len(answers) > ANSWERS:
-        raise ValueError(f"answers is a list of at most {ANSWERS}")
+        raise ValueError(f"answers must be a list of at most {ANSWERS}")
     if type(wait) not in (int, float) or not 0 <= wait < math.inf:
-        raise ValueError("wait is a number of seconds")
+        raise ValueError("wait must be a number of seconds")
     return Asked(_key("instance", given.get("instance")), pid, tuple(map(_answer, answers)), min(wait, WAIT_MOST))
 
 
 def _answer(given: Any) -> CommandAnswer:
     if not isinstance(given, dict):
-        raise ValueError("an answer is an object")
+        raise ValueError("an answer must be an object")
     state, detail = given.get("state"), given.get("detail", "")
     if not isinstance(state, str) or state not in STATES:
-        raise ValueError(f"the state of an answer is one of {', '.join(sorted(STATES))}")
+        raise ValueError(f"the state of an answer must be one of {', '.join(sorted(STATES))}")
     if not isinstance(detail, str):
-        raise ValueError("the detail of an answer is a text")
+        raise ValueError("the detail of an answer must be a string")
     return CommandAnswer(_key("command", given.get("command")), state, _line(detail))
 
 
 def _key(what: str, given: object) -> str:
     if not isinstance(given, str) or not 0 < len(given) <= KEY_LENGTH:
-        raise ValueError(f"{what} is a text of 1 to {KEY_LENGTH} characters")
+        raise ValueError(f"{what} must be a string of 1 to {KEY_LENGTH} characters")
     return given
 
 
@@ -262,7 +262,7 @@ class Control:
             if not known.polls and not known.waiting:
                 del self._instances[name]
                 return
-        raise TooMany(f"{INSTANCES} processes ask for commands already; try again later")
+        raise TooMany(f"{INSTANCES} processes are connected already; try again later")
 
     async def _hold(self, known: _Instance, pid: int | None, wait: float) -> bool:
         """Wait for commands; whether this is still the newest poll of its process."""
@@ -316,7 +316,7 @@ class Control:
         reaches = joins and wish is not None and wish.command.owner == owner
         if wish is None or not reaches or wish.command.outcome is not None:
             if len(known.waiting) >= COMMANDS:
-                return self._count(Outcome(REFUSED, f"{COMMANDS} requests wait for its process already"))
+                return self._count(Outcome(REFUSED, f"{COMMANDS} requests are waiting for its process already"))
             command = _Command(secrets.token_hex(8), operation_id, attempt, _line(reason or ""), instance, owner)
             wish = self._wish(command, instance, wish if joins else None)
             self._send(known, command)
@@ -412,7 +412,7 @@ class Control:
                 return outcome
             left = (wait if outcome is not None else max(wait, ANSWER_LEAST)) - (clock.monotonic() - began)
             if left <= 0:
-                return outcome or Outcome(TIMED_OUT, "its process did not answer; it may still, within a minute")
+                return outcome or Outcome(TIMED_OUT, "its process did not answer; it may still do so within a minute")
             watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             wish.watchers.add(watcher)
             try:

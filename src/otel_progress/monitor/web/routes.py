@@ -127,7 +127,7 @@ class Api:
             except RequestError as error:
                 return JSONResponse({"error": error.reason}, error.status)
             except StoreError as error:
-                return JSONResponse({"error": f"the monitor can't read what it has: {error}"}, 503)
+                return JSONResponse({"error": f"the monitor cannot read its store: {error}"}, 503)
 
         return told
 

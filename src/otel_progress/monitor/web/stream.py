@@ -37,7 +37,7 @@ ONE_OF: Final = "operation-of "
 """The prefix of topics about one operation."""
 OWNED: Final = "owner "
 """The prefix of topics about all operations of one owner."""
-TROUBLE: Final = "the monitor is in trouble; who runs it finds more in its /health"
+TROUBLE: Final = "the monitor is in trouble; its operator finds the reason in /health"
 """The trouble text for owners: the real one may name operations of others."""
 ENDED: Final = "ended"
 """The last event about one operation, with which the stream ends."""
@@ -468,7 +468,7 @@ async def serve_socket(
         await main
         code, reason = (1000, "it has ended") if reader.over else (1012, "the monitor ends")
         if reader.left:
-            code, reason = 1008, "the session is over"
+            code, reason = 1008, "the session has ended"
         await send({"type": "websocket.close", "code": code, "reason": reason})
     except asyncio.CancelledError:
         if not main.cancelled():
