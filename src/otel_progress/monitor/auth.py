@@ -72,7 +72,16 @@ ANYBODY: Final = Identity()
 class Auth:
     """The tokens, and the sessions opened with them."""
 
-    def __init__(self, tokens: Mapping[str, Identity], *, port: int, hosts: Iterable[str] = (), loopback: bool) -> None:
+    def __init__(
+        self,
+        tokens: Mapping[str, Identity],
+        *,
+        port: int,
+        hosts: Iterable[str] = (),
+        loopback: bool,
+        sessions: int = SESSIONS,
+        sessions_each: int = SESSIONS_A_TOKEN,
+    ) -> None:
         """Without tokens, everybody on this machine may do everything.
 
         Args:
@@ -80,6 +89,8 @@ class Auth:
             port: the port of the monitor; it is part of the cookie's name, as all ports of a host share cookies.
             hosts: further host names under which browsers may reach the monitor.
             loopback: whether it listens on loopback only.
+            sessions: the most sessions.
+            sessions_each: the most sessions of one token, and the most login links.
 
         Raises:
             InvalidArgument: if anybody could reach the monitor without a token.
@@ -91,8 +102,8 @@ class Auth:
         self._tokens = {sha256(token.encode()).digest(): identity for token, identity in tokens.items()}
         self.cookie: Final = f"otel-progress-{port}"
         self._hosts = None if tokens and not loopback and not hosts else frozenset(map(str.lower, hosts))
-        self._sessions: Secrets[Identity] = Secrets(SESSION_SECONDS, SESSIONS, SESSIONS_A_TOKEN)
-        self._links: Secrets[Identity] = Secrets(LINK_SECONDS, SESSIONS_A_TOKEN, SESSIONS_A_TOKEN)
+        self._sessions: Secrets[Identity] = Secrets(SESSION_SECONDS, sessions, sessions_each)
+        self._links: Secrets[Identity] = Secrets(LINK_SECONDS, sessions_each, sessions_each)
         self.denied = 0
         """Requests with an unknown token."""
 

@@ -13,6 +13,7 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.monitor import auth as module
 from otel_progress.monitor import sessions
 from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, RIGHTS, SEND, Auth, Identity, is_loopback, read_tokens
+from otel_progress.testing import FakeClock
 
 TOKEN, OTHER = "a-token-of-twenty-chars", "another-one-of-twenty"
 
@@ -85,22 +86,18 @@ def test_cookie_is_named_by_the_port() -> None:
     assert Auth({}, port=1, loopback=True).cookie != Auth({}, port=2, loopback=True).cookie
 
 
-def test_session_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_session_ends_by_itself(fake: FakeClock) -> None:
     """It is good until just before its time is over."""
-    now = [100.0]
-    monkeypatch.setattr(sessions.clock, "monotonic", lambda: now[0])
     found = auth({TOKEN: ANYBODY})
     session = found.open(ANYBODY)
-    now[0] += sessions.SESSION_SECONDS - 0.1
+    fake.sleep(sessions.SESSION_SECONDS - 0.1)
     assert found.who(cookie(found, session)) is not None
-    now[0] += 0.1
+    fake.sleep(0.1)
     assert found.who(cookie(found, session)) is None
 
 
-def test_link_works_once_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_works_once_and_not_for_long(fake: FakeClock) -> None:
     """A link opens one session, within five minutes."""
-    now = [100.0]
-    monkeypatch.setattr(sessions.clock, "monotonic", lambda: now[0])
     found = auth({TOKEN: ANYBODY})
     ticket = found.link(Identity(owner="ann")).removeprefix("/login/")
     session = found.redeem(ticket)
@@ -110,7 +107,7 @@ def test_link_works_once_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> No
     assert who.owner == "ann"
     assert found.redeem(ticket) is None
     late = found.link().removeprefix("/login/")
-    now[0] += sessions.LINK_SECONDS
+    fake.sleep(sessions.LINK_SECONDS)
     assert found.redeem(late) is None
 
 
@@ -118,19 +115,17 @@ def are_open(found: Auth, sessions: list[str]) -> list[bool]:
     return [found.who(cookie(found, session)) is not None for session in sessions]
 
 
-def test_links_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_are_bounded() -> None:
     """The oldest go first."""
-    monkeypatch.setattr(module, "SESSIONS_A_TOKEN", 3)
-    found = auth({TOKEN: ANYBODY})
+    found = auth({TOKEN: ANYBODY}, sessions_each=3)
     links = [found.link().removeprefix("/login/") for _ in range(5)]
     assert [found.redeem(link) is not None for link in links] == [False] * 2 + [True] * 3
 
 
-def test_one_token_ends_no_session_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_token_ends_no_session_of_another() -> None:
     """However often somebody logs in, only sessions of the same token make room; the oldest goes first."""
-    monkeypatch.setattr(module, "SESSIONS_A_TOKEN", 3)
     limited = Identity(frozenset({READ}), "ann")
-    found = auth({TOKEN: ANYBODY, OTHER: limited, OTHER + "2": limited})
+    found = auth({TOKEN: ANYBODY, OTHER: limited, OTHER + "2": limited}, sessions_each=3)
 
     def log_in(token: str) -> str:
         opened = found.log_in(token)
@@ -147,10 +142,9 @@ def test_one_token_ends_no_session_of_another(monkeypatch: pytest.MonkeyPatch) -
     assert found.denied == 1
 
 
-def test_sessions_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_are_bounded_in_all() -> None:
     """With no room left a token gives up its own oldest session; its first one takes the place of who has most."""
-    monkeypatch.setattr(module, "SESSIONS", 5)
-    found = auth({TOKEN: ANYBODY})
+    found = auth({TOKEN: ANYBODY}, sessions=5)
     many = [found.open(ANYBODY, b"many") for _ in range(4)]
     few = [found.open(ANYBODY, b"few") for _ in range(2)]
     assert are_open(found, [*many, *few]) == [True] * 4 + [False, True]
@@ -158,16 +152,13 @@ def test_sessions_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert are_open(found, [*many, few[1], new]) == [False] + [True] * 5
 
 
-def test_sessions_that_are_over_make_room_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_that_are_over_make_room_first(fake: FakeClock) -> None:
     """One that is too old takes no place from one that is not."""
-    now = [100.0]
-    monkeypatch.setattr(sessions.clock, "monotonic", lambda: now[0])
-    monkeypatch.setattr(module, "SESSIONS_A_TOKEN", 2)
-    found = auth({TOKEN: ANYBODY})
+    found = auth({TOKEN: ANYBODY}, sessions_each=2)
     found.open(ANYBODY)
-    now[0] += sessions.SESSION_SECONDS - 1
+    fake.sleep(sessions.SESSION_SECONDS - 1)
     late = found.open(ANYBODY)
-    now[0] += 2
+    fake.sleep(2)
     assert are_open(found, [late, found.open(ANYBODY)]) == [True, True]
 
 

@@ -118,9 +118,7 @@ def test_operations_that_wait_for_the_store_are_bounded(weak: tuple[Weak, Parts]
     assert len(open_in(store)) == 3
 
 
-def test_what_ended_and_made_room_before_it_was_stored_does_not_run_again(
-    weak: tuple[Weak, Parts], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_ended_and_made_room_before_it_was_stored_does_not_run_again(weak: tuple[Weak, Parts]) -> None:
     """A late event does not undo an end that neither memory nor the store has yet."""
     store, monitor = weak
     monitor.core.ledger.most_ended = 1

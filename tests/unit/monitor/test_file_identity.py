@@ -17,10 +17,9 @@ from monitor_parts import Parts, event_of, open_in, parts, request_of
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake.requests import Accepted, Refused
-from otel_progress.monitor.state import store as store_module
 from otel_progress.monitor.state.integrity import Integrity
 from otel_progress.monitor.state.saved import Batch
-from otel_progress.monitor.state.store import Store, StoreError
+from otel_progress.monitor.state.store import Store, StoreError, StoreLimits
 from otel_progress.testing import FakeClock
 
 AT = 1_700_000_000.0
@@ -133,12 +132,10 @@ def test_end_of_the_monitor_leaves_what_was_put_in_place_of_its_file(monitor: Pa
     monitor.path.unlink()
 
 
-def test_what_the_store_does_itself_is_no_harm(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_store_does_itself_is_no_harm(monitor: Parts) -> None:
     """It grows, empties its log, gives room back and begins its log anew; none of that looks like harm."""
-    monkeypatch.setattr(store_module, "LOOK_EVERY", 1)
-    monkeypatch.setattr(store_module, "WAL_BYTES", 100_000)
-    monkeypatch.setattr(store_module, "FREE_PAGES", 8)
     store = monitor.store
+    store.limits = StoreLimits(look_every=1, log_bytes=100_000, free_pages=8)
     assert store._db is not None
     store._db.execute("PRAGMA wal_autocheckpoint = 20")
     for turn in range(1, 40):

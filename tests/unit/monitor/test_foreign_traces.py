@@ -17,6 +17,7 @@ from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake.requests import Accepted
 from otel_progress.monitor.state import foreign_traces
+from otel_progress.monitor.state.core import CoreLimits
 from otel_progress.testing import FakeClock
 
 TRACE = bytes(range(16))
@@ -253,10 +254,10 @@ def test_our_own_spans_are_not_doubled(monitor: Parts) -> None:
     assert list(monitor.core.ledger.operations) == ["a"]
 
 
-def test_bounds(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds(monitor: Parts) -> None:
     """More traces in one request than are followed, and more spans than are remembered: all are told, none is held."""
-    monkeypatch.setattr(foreign_traces, "TRACES", 10)
-    monkeypatch.setattr(foreign_traces, "SPANS", 100)
+    monitor.options = {"limits": CoreLimits(traces=10, spans=100)}
+    monitor.restart()
     say(monitor, *(span("one", 2, 1, trace=number.to_bytes(16, "big")) for number in range(1, 50)))
     assert len(monitor.core.ledger.operations) == 49
     assert len(monitor.core._traces._traces) <= 10
@@ -268,9 +269,10 @@ def test_bounds(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(monitor.core._traces._traces) <= 10
 
 
-def test_those_that_are_over_make_room_first(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_that_are_over_make_room_first(monitor: Parts) -> None:
     """A trace that goes on is not forgotten for one that is over."""
-    monkeypatch.setattr(foreign_traces, "TRACES", 3)
+    monitor.options = {"limits": CoreLimits(traces=3)}
+    monitor.restart()
     say(monitor, CHILD)
     for number in range(1, 20):
         say(monitor, span("quick", 1, trace=number.to_bytes(16, "big")))

@@ -26,6 +26,7 @@ from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.auth import RIGHTS, Identity
 from otel_progress.monitor.intake.requests import Accepted, Envelope
 from otel_progress.monitor.state import loading
+from otel_progress.monitor.state.core import CoreLimits
 from otel_progress.monitor.state.saved import StoredOperation
 from otel_progress.monitor.state.store import Store, StoreError
 from otel_progress.testing import FakeClock
@@ -34,10 +35,9 @@ AT = 1_700_000_000.0
 
 
 @pytest.fixture
-def monitor(fake: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def monitor(fake: FakeClock, tmp_path: Path) -> Iterator[Parts]:
     """The inside of a monitor that brings ten at a time."""
-    monkeypatch.setattr(loading, "SLICE", 10)
-    with parts(tmp_path / "m.db") as found:
+    with parts(tmp_path / "m.db", limits=CoreLimits(slice=10)) as found:
         yield found
 
 
@@ -229,10 +229,9 @@ def test_readers_of_lists_load_anew_when_all_is_there(monitor: Parts) -> None:
     assert "reset" in [frame.name for frame in topic.frames]
 
 
-def test_the_thread_takes_requests_between_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_takes_requests_between_slices(tmp_path: Path) -> None:
     """A request is answered before all is brought, and all is brought behind it."""
-    monkeypatch.setattr(loading, "SLICE", 1)
-    with parts(tmp_path / "m.db") as monitor:
+    with parts(tmp_path / "m.db", limits=CoreLimits(slice=1)) as monitor:
         many(monitor, 300)
         monitor.restart()
         answered = threading.Event()
@@ -265,8 +264,7 @@ def test_order_does_not_matter(tmp_path_factory: pytest.TempPathFactory, said: l
     results = []
     for size in (2, 1000):
         folder = tmp_path_factory.mktemp("order")
-        with fake_time(), pytest.MonkeyPatch.context() as patch, parts(folder / "m.db") as monitor:
-            patch.setattr(loading, "SLICE", size)
+        with fake_time(), parts(folder / "m.db", limits=CoreLimits(slice=size)) as monitor:
             for number in range(20):
                 parent = str(number // 2) if number else None
                 status = Status.COMPLETED if number % 5 == 4 else Status.RUNNING

@@ -245,7 +245,7 @@ def test_what_is_refused_for_the_way_waits(store: Store, receiver: Receiver, del
     assert receiver.taken == bodies(0, 2)
 
 
-def test_what_waits_outlives_the_process(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_outlives_the_process(tmp_path: Path, receiver: Receiver) -> None:
     """After a stop in the middle of an outage, the next relay sends all the rest, in order."""
     first, second = Deleted(), Deleted()
     store = Store(tmp_path / "b.db")

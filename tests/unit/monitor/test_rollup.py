@@ -27,7 +27,7 @@ def spent(**amounts: float) -> Attributes:
     return Attributes({"cost.USD" if key == "usd" else f"{key}_tokens": amount for key, amount in amounts.items()})
 
 
-def whole(*operations: Snapshot, here: tuple[str, ...] = ()) -> rollup.Whole:
+def whole(*operations: Snapshot, here: tuple[str, ...] = (), most: int = rollup.MOST) -> rollup.Whole:
     """The first of them with all below it; each runs in a process of its own, but for those that are `here`."""
 
     def part(one: Snapshot) -> Part:
@@ -36,7 +36,7 @@ def whole(*operations: Snapshot, here: tuple[str, ...] = ()) -> rollup.Whole:
     def below(key: str) -> Iterable[Part]:
         return [part(one) for one in operations if one.parent_id == key]
 
-    return roll_up(part(operations[0]), below)
+    return roll_up(part(operations[0]), below, most)
 
 
 def eta(seconds: float) -> Estimate:
@@ -180,14 +180,13 @@ def test_sums_stay_finite() -> None:
     assert found.cost == {"USD": 1.7e308}
 
 
-def test_bounds_of_depth_and_width(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds_of_depth_and_width() -> None:
     """A chain is followed so deep, and so many operations are looked at, however many there are."""
     chain = [op("0", usage=spent(usd=1.0))]
     chain += [op(str(number), str(number - 1), usage=spent(usd=1.0)) for number in range(1, 100)]
     assert whole(*chain).cost == {"USD": float(rollup.DEPTH + 1)}
-    monkeypatch.setattr(rollup, "MOST", 10)
     wide = [op("a", usage=spent(usd=1.0)), *(op(str(number), "a", usage=spent(usd=1.0)) for number in range(100))]
-    assert whole(*wide).cost == {"USD": 10.0}
+    assert whole(*wide, most=10).cost == {"USD": 10.0}
 
 
 @given(st.lists(st.sampled_from([None, *"abcdef"]), min_size=6, max_size=6), st.permutations("abcdef"))

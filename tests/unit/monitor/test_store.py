@@ -19,7 +19,7 @@ import pytest
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.monitor.state import store as module
 from otel_progress.monitor.state.saved import Batch, HistoryEvent, Query, StoredOperation, StoredProcess
-from otel_progress.monitor.state.store import Store, StoreError
+from otel_progress.monitor.state.store import Store, StoreError, StoreLimits
 
 DAY = 86_400.0
 
@@ -351,9 +351,9 @@ def test_old_ones_go(store: Store) -> None:
     assert store._read("SELECT count(*) FROM events") == [(3,)]
 
 
-def test_processes_have_a_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_have_a_limit(store: Store) -> None:
     """Those that were not heard for the longest go first, but none that has a running operation."""
-    monkeypatch.setattr(module, "PROCESSES", 3)
+    store.limits = StoreLimits(processes=3)
     names = [f"p{n}" for n in range(10)]
     store.write(
         Batch(
@@ -367,10 +367,9 @@ def test_processes_have_a_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -
     assert store.processes(["p7"]) == [StoredProcess("p7", "{}", 99.0, 2.5)]
 
 
-def test_oldest_that_are_over_go_when_there_is_too_much(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_that_are_over_go_when_there_is_too_much(path: Path) -> None:
     """Above the limit the oldest end goes first, only as many as must; the file becomes smaller, what runs stays."""
-    monkeypatch.setattr(module, "FREE_PAGES", 16)
-    store = Store(path, most_bytes=4_000_000)
+    store = Store(path, most_bytes=4_000_000, limits=StoreLimits(free_pages=16))
     ids = [f"o{n:03}" for n in range(300)]
     for n, id in reversed(list(enumerate(ids))):
         history(store, [id], 100, "completed", float(n), "x" * 300)
@@ -389,10 +388,9 @@ def test_oldest_that_are_over_go_when_there_is_too_much(path: Path, monkeypatch:
     store.close()
 
 
-def test_history_of_one_that_runs_has_a_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_of_one_that_runs_has_a_limit(store: Store) -> None:
     """Only its newest events stay; its state and the history of others are not touched."""
-    monkeypatch.setattr(module, "EVENTS", 20)
-    monkeypatch.setattr(module, "CHUNK", 7)
+    store.limits = StoreLimits(events=20, chunk=7)
     history(store, ["a", "b"], 50, "running", 0.0)
     history(store, ["c"], 20, "running", 0.0)
     history(store, ["d"], 50, "completed", 0.0)
@@ -405,18 +403,16 @@ def test_history_of_one_that_runs_has_a_limit(store: Store, monkeypatch: pytest.
     assert store.prune(1.0) == 0
 
 
-def test_histories_of_many_that_run_are_looked_at_in_turn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_histories_of_many_that_run_are_looked_at_in_turn(store: Store) -> None:
     """A call looks at some of them, however many there are, and the next ones at the others."""
-    monkeypatch.setattr(module, "EVENTS", 5)
-    monkeypatch.setattr(module, "TRIMMED", 3)
+    store.limits = StoreLimits(events=5, trimmed=3)
     history(store, [f"r{n}" for n in range(8)], 9, "running", 0.0)
     assert [store.prune(1.0) for _ in range(4)] == [12, 12, 8, 0]
 
 
-def test_prune_takes_little_time_and_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_takes_little_time_and_goes_on(store: Store) -> None:
     """Where its time is over it stops between two transactions; calls after that bring it to its end."""
-    monkeypatch.setattr(module, "EVENTS", 2)
-    monkeypatch.setattr(module, "CHUNK", 5)
+    store.limits = StoreLimits(events=2, chunk=5)
     history(store, [f"e{n}" for n in range(10)], 12, "completed", 0.0)
     history(store, [f"r{n}" for n in range(10)], 12, "running", 0.0)
     assert store.prune(1e9, seconds=0.0) == 0
@@ -535,7 +531,7 @@ def test_folder_that_can_not_be_written_is_told(tmp_path: Path) -> None:
         told = child(
             f"""
             import os, sys
-            from otel_progress.monitor.state.store import Store, StoreError
+            from otel_progress.monitor.state.store import Store, StoreError, StoreLimits
             if os.geteuid() == 0:
                 os.chmod({str(tmp_path)!r}, 0o755)
                 os.seteuid(65534)
@@ -647,9 +643,7 @@ BIG = Batch(
 SMALL = Batch([kept("a")], [event("a", 1)])
 
 
-def test_batch_fails_as_a_whole_while_another_program_holds_the_file(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_fails_as_a_whole_while_another_program_holds_the_file(store: Store) -> None:
     """It is told that it may work later, and then it does."""
     store.write(SMALL)
     other = sqlite3.connect(store.path, isolation_level=None)
@@ -830,7 +824,7 @@ def test_what_was_acknowledged_outlives_a_kill(path: Path) -> None:
 # -- readers beside the writer
 
 
-def test_readers_see_whole_batches_while_it_writes(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_see_whole_batches_while_it_writes(store: Store, path: Path) -> None:
     """Many read at once while one writes: each reads whole batches, none fails, and the log does not grow for ever."""
     over = threading.Event()
     wrong: list[object] = []
@@ -853,8 +847,7 @@ def test_readers_see_whole_batches_while_it_writes(store: Store, path: Path, mon
                 return
             reads[number] += 1
 
-    monkeypatch.setattr(module, "WAL_BYTES", 4_000_000)
-    monkeypatch.setattr(module, "LOOK_EVERY", 8)
+    store.limits = StoreLimits(log_bytes=4_000_000, look_every=8)
 
     def batch(n: int) -> Batch:
         return Batch(
@@ -874,7 +867,7 @@ def test_readers_see_whole_batches_while_it_writes(store: Store, path: Path, mon
             thread.join(60)
     assert wrong == []
     assert min(reads) >= 20
-    assert path.with_name(path.name + "-wal").stat().st_size < 2 * module.WAL_BYTES
+    assert path.with_name(path.name + "-wal").stat().st_size < 2 * store.limits.log_bytes
     store.prune(1.0)
     assert path.with_name(path.name + "-wal").stat().st_size == 0
 
@@ -893,12 +886,9 @@ def test_closed_store_says_so(store: Store) -> None:
             use()
 
 
-def test_one_that_runs_and_says_much_does_not_push_out_what_is_over(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_runs_and_says_much_does_not_push_out_what_is_over(path: Path) -> None:
     """Where there is too much, long histories of those that run are shortened first, to their newest."""
-    monkeypatch.setattr(module, "TIGHT", 50)
-    store = Store(path, most_bytes=1_000_000)
+    store = Store(path, most_bytes=1_000_000, limits=StoreLimits(tight_events=50))
     ids = [f"o{n}" for n in range(50)]
     history(store, ids, 2, "completed", 1.0)
     history(store, ["chatty"], 2_000, "running", 2.0, "x" * 1_000)

@@ -40,7 +40,7 @@ from otel_progress.monitor.state.journal import Journal
 from otel_progress.monitor.state.judging import Judging
 from otel_progress.monitor.state.ledger import Entry, Ledger, head_of, instance_of, lose, presumed
 from otel_progress.monitor.state.listener import CoreListener, CoreListeners, StoredEvent
-from otel_progress.monitor.state.loading import Loading
+from otel_progress.monitor.state.loading import SLICE, Loading
 from otel_progress.monitor.state.saved import Batch, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
@@ -81,10 +81,16 @@ class CoreLimits:
     Attributes:
         held_bytes: the most bytes of all operations in memory; beyond it the largest make room.
         unsaved: the most operations that wait for a store that cannot write; beyond it nothing is accepted.
+        slice: the operations loaded at a time after a start.
+        traces: the most traces of other programs that are followed.
+        spans: the most spans of them whose position is remembered.
     """
 
     held_bytes: int = 128 * 1024 * 1024
     unsaved: int = 100_000
+    slice: int = SLICE
+    traces: int = foreign_traces.TRACES
+    spans: int = foreign_traces.SPANS
 
 
 class Core:
@@ -147,7 +153,7 @@ class Core:
             self.ledger, self.observer, self.journal, self._history, self.stalls, self._listeners, presume_after
         )
         self.shown = ShownRatios(self.ledger)
-        self._traces = foreign_traces.ForeignTraces()
+        self._traces = foreign_traces.ForeignTraces(limits.traces, limits.spans)
         self._own_traces: dict[bytes, None] = {}
         self._saved_at: dict[str, float] = {}
         """When it was last stored that a process was heard of, by instance."""
@@ -159,7 +165,7 @@ class Core:
         self._next_prune = clock.monotonic() + 5
         self.ledger.revision = store.newest_revision() + LEAP
         self._opened = self._load_at = clock.monotonic()
-        self.loading = Loading(store, self.ledger, self._loaded, self.journal.operations.__contains__)
+        self.loading = Loading(store, self.ledger, self._loaded, self.journal.operations.__contains__, limits.slice)
         self.archive = Archive(store, self.ledger, self.journal, self.loading)
         self.ledger.recall = self.archive.operation
         self.load_more()

@@ -111,8 +111,10 @@ Find = Callable[[str], "Entry | None"]
 class ForeignTraces:
     """The traces that are followed; it belongs to one thread."""
 
-    def __init__(self) -> None:
-        """None yet."""
+    def __init__(self, traces: int = TRACES, spans: int = SPANS) -> None:
+        """None yet; `traces` and `spans` limit how many are remembered."""
+        self._most_traces = traces
+        self._most_spans = spans
         self._traces: dict[bytes, _Trace] = {}
         self._callers: dict[bytes, None] = {}
         """Traces that may have to be settled."""
@@ -192,12 +194,12 @@ class ForeignTraces:
             trace.places[span.span_id] = _SpanPosition(span.parent_span_id, _name(span))
             self._known += 1
         _add_stage(trace, span, end)
-        while self._known > SPANS and len(self._traces) > 1:
+        while self._known > self._most_spans and len(self._traces) > 1:
             self._forget()
         return trace
 
     def _begin(self, span: Any, about: dict[str, Any], find: Find) -> _Trace:
-        if len(self._traces) >= TRACES:
+        if len(self._traces) >= self._most_traces:
             self._forget()
         start = span.start_time_unix_nano
         service = about.get(s.SERVICE_NAME)

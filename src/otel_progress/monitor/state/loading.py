@@ -40,6 +40,7 @@ class Loading:
         ledger: Ledger,
         on_loaded: Callable[[list[tuple[StoredOperation, Entry]]], None],
         is_newer: Callable[[str], bool],
+        slice: int = SLICE,
     ) -> None:
         """Nothing is loaded yet.
 
@@ -48,6 +49,7 @@ class Loading:
             ledger: where they are loaded to.
             on_loaded: called with those that were loaded.
             is_newer: whether an operation has changes that are not in the store yet.
+            slice: the operations loaded at a time.
         """
         self.of, self._last = store.open_count()
         self.loaded = 0
@@ -57,6 +59,7 @@ class Loading:
         self._on_loaded = on_loaded
         self._is_newer = is_newer
         self._after = 0
+        self._slice = slice
 
     def told(self) -> dict[str, int] | None:
         """How far loading is, for responses; None once it is done."""
@@ -68,11 +71,11 @@ class Loading:
         Raises:
             StoreError: if it cannot be read; the next call retries.
         """
-        kept, after = self._store.open_slice(self._after, self._last, SLICE)
+        kept, after = self._store.open_slice(self._after, self._last, self._slice)
         self._bring(kept)
         self._after = after
         self.loaded += len(kept)
-        self.done = len(kept) < SLICE
+        self.done = len(kept) < self._slice
 
     def meet(self, operation_id: str, parent_id: str | None) -> None:
         """Load an operation that is reported on, with its ancestors and descendants.

@@ -85,16 +85,17 @@ Below = Callable[[str], Iterable[Part]]
 """Returns the children of an operation."""
 
 
-def roll_up(part: Part, below: Below) -> Whole:
-    """Roll up an operation with all operations below it."""
-    return _Roll(below).up(part, 0)
+def roll_up(part: Part, below: Below, most: int = MOST) -> Whole:
+    """Roll up an operation with all operations below it, `most` operations in all."""
+    return _Roll(below, most).up(part, 0)
 
 
 class _Roll:
     """One roll-up; each operation counts once, even if parents form a cycle."""
 
-    def __init__(self, below: Below) -> None:
+    def __init__(self, below: Below, most: int) -> None:
         self._below = below
+        self._most = most
         self._seen: set[str] = set()
 
     def up(self, part: Part, depth: int) -> Whole:
@@ -117,7 +118,7 @@ class _Roll:
         return whole
 
     def _is_new(self, snapshot: Snapshot) -> bool:
-        return snapshot.operation_id not in self._seen and len(self._seen) < MOST
+        return snapshot.operation_id not in self._seen and len(self._seen) < self._most
 
 
 def _infer(whole: Whole, snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> None:

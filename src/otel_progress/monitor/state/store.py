@@ -16,6 +16,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -29,12 +30,6 @@ from otel_progress.monitor.state.saved import Batch, HistoryEvent, Query, Stored
 
 DAYS: Final = 30.0
 BYTES: Final = 1024 * 1024 * 1024
-TIGHT: Final = 1_000
-"""The events kept of a running operation when the file is too large, before any ended operation is removed."""
-EVENTS: Final = 10_000
-"""The most events kept of a running operation."""
-PROCESSES: Final = 20_000
-"""The most processes kept."""
 KEYS: Final = 50_000
 """The most operations whose key is cached in memory."""
 READERS: Final = 8
@@ -45,19 +40,9 @@ WAL_PAGES: Final = 4096
 """The pages in the log before a checkpoint; a page is written to the file once, however often it changed."""
 LOG_BYTES: Final = WAL_PAGES * 4096
 """The size in bytes to which SQLite truncates the log after a checkpoint."""
-WAL_BYTES: Final = 4 * LOG_BYTES
-"""If the log is larger because of constant readers, the writer waits for a moment without any."""
 WAL_HEAD: Final = 32
 FRAME_HEAD: Final = 24
-LOOK_EVERY: Final = 64
-"""The number of batches between two checks of the size of the log."""
-FREE_PAGES: Final = 1024
-"""The free pages that stay in the file for later use."""
 CACHE_KIB: Final = 16 * 1024
-TRIMMED: Final = 2_000
-"""The most running operations whose history one call shortens, unless the file is too large."""
-CHUNK: Final = 5_000
-"""The most rows that are deleted in one transaction."""
 LOST: Final = (
     "so new data would be lost: nothing is accepted. Restore the file and the monitor continues, or restart the "
     "monitor and it starts with what is there"
@@ -121,24 +106,58 @@ def _explain(error: sqlite3.Error, path: Path) -> StoreError:
     return StoreError(f"{path} can't be used ({said}): {other}")
 
 
+@dataclass(frozen=True)
+class StoreLimits:
+    """How much a store keeps, and how it works.
+
+    Attributes:
+        events: the most events kept of a running operation.
+        tight_events: the same when the file is too large, before any ended operation is removed.
+        processes: the most processes kept.
+        trimmed: the most running operations whose history one call of `prune` shortens, unless the file is too large.
+        chunk: the most rows that are deleted in one transaction.
+        free_pages: the free pages that stay in the file for later use.
+        log_bytes: if the log is larger because of constant readers, the writer waits for a moment without any.
+        look_every: the number of batches between two checks of the size of the log.
+    """
+
+    events: int = 10_000
+    tight_events: int = 1_000
+    processes: int = 20_000
+    trimmed: int = 2_000
+    chunk: int = 5_000
+    free_pages: int = 1024
+    log_bytes: int = 4 * LOG_BYTES
+    look_every: int = 64
+
+
 class Store:
     """The file of one monitor.
 
     Attributes:
         path: the file.
+        limits: how much it keeps, and how it works.
         strays: events that were not stored, as their operation is not.
         aged: operations removed for their age.
         squeezed: operations removed for lack of space.
         trimmed: events removed from the history of running operations.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, keep_days: float = DAYS, most_bytes: int = BYTES) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep_days: float = DAYS,
+        most_bytes: int = BYTES,
+        limits: StoreLimits = StoreLimits(),  # it is immutable
+    ) -> None:
         """Open the file; it is created if it does not exist.
 
         Raises:
             StoreError: if it is in use, damaged, not ours, made by a newer version, or not writable.
         """
         self.strays = self.aged = self.squeezed = self.trimmed = 0
+        self.limits = limits
         self._keep = keep_days * _DAY
         self._most = most_bytes
         self._keys: dict[str, int] = {}
@@ -146,7 +165,7 @@ class Store:
         self._examined: list[sqlite3.Connection] = []
         self._closed = False
         self._trimmed_to = 0
-        self._look_in = LOOK_EVERY
+        self._look_in = self.limits.look_every
         self.path = Path(path)
         self._db: sqlite3.Connection | None = None
         self._place: FileIdentity | None = None
@@ -245,7 +264,7 @@ class Store:
         self.check()
         self._look_in -= 1
         if self._look_in <= 0:
-            self._look_in = LOOK_EVERY
+            self._look_in = self.limits.look_every
             self._bound_log()
 
     def check(self) -> None:
@@ -344,7 +363,11 @@ class Store:
         before = now - self._keep
         gone = gone or (lambda _: None)
         aged = self._forget(deadline, lambda: self._oldest(before), gone)
-        trimmed = self._trim(deadline, TIGHT, -1) if self._too_large() else self._trim(deadline, EVENTS, TRIMMED)
+        trimmed = (
+            self._trim(deadline, self.limits.tight_events, -1)
+            if self._too_large()
+            else self._trim(deadline, self.limits.events, self.limits.trimmed)
+        )
         squeezed = self._forget(deadline, lambda: self._oldest(math.inf) if self._too_large() else [], gone)
         self.aged += aged
         self.squeezed += squeezed
@@ -354,7 +377,7 @@ class Store:
                 "DELETE FROM processes WHERE heard_at < max(?, ifnull((SELECT heard_at FROM processes "
                 "ORDER BY heard_at DESC LIMIT 1 OFFSET ?), ?)) AND instance NOT IN "
                 "(SELECT instance FROM operations WHERE ended = 0)",
-                (before, PROCESSES - 1, before),
+                (before, self.limits.processes - 1, before),
             )
         self._shrink(deadline)
         return aged + squeezed + trimmed
@@ -371,7 +394,7 @@ class Store:
         while clock.monotonic() < deadline and (found := find()):
             ids: list[str] = []
             with self._transaction() as db:
-                left = CHUNK
+                left = self.limits.chunk
                 for key, operation_id in found:
                     sql = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE operation = ? LIMIT ?)"
                     left -= db.execute(sql, (key, left)).rowcount
@@ -395,13 +418,13 @@ class Store:
             last = self._read(
                 "SELECT id FROM events WHERE operation = ? ORDER BY id DESC LIMIT 1 OFFSET ?", (key, most)
             )
-            removed = CHUNK if last else 0
-            while removed == CHUNK and clock.monotonic() < deadline:
+            removed = self.limits.chunk if last else 0
+            while removed == self.limits.chunk and clock.monotonic() < deadline:
                 with self._transaction() as db:
                     removed = db.execute(
                         "DELETE FROM events WHERE id IN "
                         "(SELECT id FROM events WHERE operation = ? AND id <= ? ORDER BY id LIMIT ?)",
-                        (key, last[0][0], CHUNK),
+                        (key, last[0][0], self.limits.chunk),
                     ).rowcount
                 went += removed
             if clock.monotonic() >= deadline:
@@ -425,8 +448,10 @@ class Store:
         if db is None:
             return
         try:
-            while _one(db, "PRAGMA freelist_count") > FREE_PAGES and clock.monotonic() < deadline:
-                db.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")  # execute() would take only one page
+            while _one(db, "PRAGMA freelist_count") > self.limits.free_pages and clock.monotonic() < deadline:
+                db.executescript(
+                    f"PRAGMA incremental_vacuum({self.limits.free_pages})"
+                )  # execute() would take only one page
             self._checkpoint(db)
         except sqlite3.Error as error:
             raise _explain(error, self.path) from None
@@ -434,7 +459,7 @@ class Store:
     def _bound_log(self) -> None:
         """Each reader finishes after a moment, so the wait is short; a failure here harms nothing that is written."""
         with suppress(OSError, sqlite3.Error):
-            if self._db is not None and os.stat(f"{self.path}-wal").st_size > WAL_BYTES:
+            if self._db is not None and os.stat(f"{self.path}-wal").st_size > self.limits.log_bytes:
                 self.interrupt()
                 self._checkpoint(self._db, wait=BUSY_SECONDS)
 
