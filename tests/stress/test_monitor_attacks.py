@@ -473,7 +473,7 @@ def test_socket_outlives_the_time_for_a_body(served: Served, monkeypatch: pytest
         frames(reader, b"hello")
         assert json.loads(client.recv(IN_TIME))["event"] == "hello"
         looked = threading.Event()
-        served.monitor._loop.call_soon_threadsafe(served.monitor._loop.call_later, 0.3, looked.set)
+        served.monitor._notices.loop.call_soon_threadsafe(served.monitor._notices.loop.call_later, 0.3, looked.set)
         assert looked.wait(IN_TIME)
         served.send(event("after"))
         while "after" not in str(client.recv(IN_TIME)):

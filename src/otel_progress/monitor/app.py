@@ -7,10 +7,8 @@ import contextlib
 import gc
 import hashlib
 import logging
-import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -39,6 +37,7 @@ from otel_progress.monitor.state.integrity import Integrity
 from otel_progress.monitor.state.store import BYTES as STORE_BYTES
 from otel_progress.monitor.state.store import DAYS, Store
 from otel_progress.monitor.state.watcher import Watcher
+from otel_progress.monitor.uvicorn_server import Server, raise_file_limit
 from otel_progress.monitor.web.cancel import Control
 from otel_progress.monitor.web.control_notices import ControlNotices
 from otel_progress.monitor.web.publish import Publisher
@@ -57,7 +56,6 @@ QUIET: Final = 2.0
 `otel-progress run`, which knows more about the process, to do so first.
 """
 STOP_SECONDS: Final = 3.0
-FILES: Final = 8_192
 GARBAGE: Final = 50_000
 """New objects before a garbage collection: requests create many short-lived objects, and no cycles."""
 CONTROL_PATH: Final = "/control"
@@ -195,7 +193,7 @@ class Monitor:
             (self._intake_health, self.integrity.health, self.outlets.health, *relay),
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})
-        wrong: dict[Any, Any] = {HTTPException: _told}
+        wrong: dict[Any, Any] = {HTTPException: _error_as_json}
         return Guard(Starlette(routes=[*intake, *api.routes()], exception_handlers=wrong), self.auth)
 
     def _intake_health(self) -> dict[str, Any]:
@@ -209,7 +207,7 @@ class Monitor:
     def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, or until `stop` is called; for a process that does nothing else."""
         gc.set_threshold(GARBAGE, 50, 50)
-        _allow_files()
+        raise_file_limit()
         try:
             import uvloop
         except ImportError:
@@ -220,7 +218,7 @@ class Monitor:
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve on this loop."""
         self._notices.loop = asyncio.get_running_loop()
-        self._server = _Server(self._config(), self._ending, ready)
+        self._server = Server(self._config(), self._ending, ready)
         self.core.start()
         self.integrity.start()
         self.outlets.start()
@@ -280,56 +278,12 @@ class Monitor:
         self._say("the trouble is over" if trouble is None else f"trouble: {trouble}")
 
 
-async def _told(_: Request, error: Exception) -> Response:
+async def _error_as_json(_: Request, error: Exception) -> Response:
     """Errors of the router, as JSON."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-def _allow_files() -> None:
-    """Raise the limit of open files as far as the system allows; each reader is one connection."""
-    try:
-        import resource
-    except ImportError:
-        return  # a system without such limits
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 def _origin(db: Path) -> str:
     """The name of this monitor among others; it survives a restart."""
     return hashlib.sha256(f"{socket.gethostname()} {db.resolve()}".encode()).hexdigest()[:16]
-
-
-class _Server(uvicorn.Server):
-    """A server that ends the streams at shutdown, as it would wait for them otherwise."""
-
-    def __init__(self, config: uvicorn.Config, ending: Callable[[], None], ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ending = ending
-        self._ready = ready
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop at SIGINT and SIGTERM, and leave time to shut down; uvicorn would raise the signal again first."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._ending()
-        await super().shutdown(sockets)

@@ -80,7 +80,7 @@ def test_first_answer_needs_one_slice_however_many_there_are(fake: FakeClock, tm
             assert monitor.row("new")["status"] == "running"
             assert isinstance(monitor.store, Counted)
             reads.append(monitor.store.read)
-            assert monitor.core.loading.told() == {"loaded": loading.SLICE, "of": count}
+            assert monitor.core.loading.progress() == {"loaded": loading.SLICE, "of": count}
     assert reads[1] <= reads[0] + 10
 
 
@@ -89,10 +89,10 @@ def test_all_come_in_slices_and_then_nothing_tells_it_from_before(monitor: Parts
     many(monitor, 95)
     before = dict(monitor.core.ledger.operations)
     monitor.restart()
-    told = [monitor.core.loading.told()]
+    told = [monitor.core.loading.progress()]
     while not monitor.core.loading.done:
         monitor.core.load_more()
-        told.append(monitor.core.loading.told())
+        told.append(monitor.core.loading.progress())
     assert [one["loaded"] for one in told if one] == [10, 20, 30, 40, 50, 60, 70, 80, 90]
     assert told[-1] is None
     after = monitor.core.ledger.operations
@@ -238,7 +238,7 @@ def test_the_thread_takes_requests_between_slices(tmp_path: Path) -> None:
         left: list[Any] = []
 
         def done(_: Any) -> None:
-            left.append(monitor.core.loading.told())
+            left.append(monitor.core.loading.progress())
             answered.set()
 
         monitor.core.offer(Envelope("logs", request_of(event_of(snap("new")))), done)

@@ -221,7 +221,7 @@ def test_who_reads_later_is_not_told_what_was_before(monitor: Parts, fake: FakeC
     monitor.publisher._tidy(clock.monotonic())
     monitor.say(snap(2), event=s.NOTE)
     monitor.publisher.publish()
-    assert monitor.publisher._told == {}
+    assert monitor.publisher._published == {}
     read = Read(monitor, of_operation("a"))
     monitor.say(snap(3), event=s.NOTE)
     assert events(read.told()) == [3]

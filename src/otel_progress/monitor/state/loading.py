@@ -61,7 +61,7 @@ class Loading:
         self._after = 0
         self._slice = slice
 
-    def told(self) -> dict[str, int] | None:
+    def progress(self) -> dict[str, int] | None:
         """How far loading is, for responses; None once it is done."""
         return None if self.done else {"loaded": min(self.loaded, self.of), "of": self.of}
 

@@ -160,7 +160,7 @@ class _Command:
     """Its outcome, once that is known."""
     timer: asyncio.TimerHandle | None = None
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """The command as the process receives it."""
         kind = self.kind if self.owner is None else CANCEL_OWNED
         about: dict[str, Any] = {"id": self.id, "kind": kind, "operation_id": self.operation_id, "reason": self.reason}
@@ -237,7 +237,7 @@ class Control:
         commands = known.due(pid)
         for command in commands:
             command.given[pid] = command.given.get(pid, 0) + 1
-        return [command.told() for command in commands]
+        return [command.as_json() for command in commands]
 
     def connected(self, instance: str) -> bool:
         """Whether a process of this instance is polling, or did so within the last minute."""

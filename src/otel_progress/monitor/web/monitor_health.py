@@ -40,8 +40,8 @@ class MonitorHealth:
 
     def loading(self, owner: str | None) -> dict[str, Any]:
         """How much of what ran before the start is loaded; an owner only learns that loading goes on."""
-        told = self._core.loading.told()
-        return {} if told is None else {"loading": told if owner is None else {}}
+        loading = self._core.loading.progress()
+        return {} if loading is None else {"loading": loading if owner is None else {}}
 
     async def report(self, identity: Identity | None) -> dict[str, Any]:
         """The answer; without an identity only whether the monitor is well."""

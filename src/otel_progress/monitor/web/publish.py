@@ -70,7 +70,7 @@ class Publisher:
         """The descendants that changed, for each operation that is to be published."""
         self._shown: dict[str, dict[str, int]] = {}
         """The revisions of an operation and its descendants that were published, by private topic."""
-        self._told: dict[str, int] = {}
+        self._published: dict[str, int] = {}
         self._places = views.places
         self._was_loading = not core.loading.done
         self.failures = 0
@@ -118,7 +118,7 @@ class Publisher:
 
     def _tidy(self, now: float) -> None:
         self._hub.tidy(now)
-        for known in (self._told, self._shown):
+        for known in (self._published, self._shown):
             for name in [name for name in known if name not in self._hub.topics]:
                 del known[name]
 
@@ -232,13 +232,13 @@ class Publisher:
         """Whether what an owner sees of any of these differs from what was published to a topic."""
         if name not in self._hub.topics:
             return False
-        views, told, new = self._views.of(owner), self._shown.setdefault(name, {}), False
+        views, shown, new = self._views.of(owner), self._shown.setdefault(name, {}), False
         for key in ids:
             entry = self._core.ledger.find(key)
             if entry is not None and self._core.ledger.owner_of(entry.head) == owner:
                 revision = views.revision(entry)
-                new = new or told.get(key) != revision
-                told[key] = revision
+                new = new or shown.get(key) != revision
+                shown[key] = revision
         return new
 
     def _tell_topic(self, key: str, entry: Entry | None, owner: str | None) -> None:
@@ -250,7 +250,7 @@ class Publisher:
             topic.over = None  # it may run again
         if not topic.readers and clock.monotonic() - topic.left_at > COMING:
             self._hub.skip(name)
-            self._told[name] = self._store.newest_event_id()
+            self._published[name] = self._store.newest_event_id()
             return
         if entry is None:
             self._hub.publish(name, "gone", "{}")
@@ -262,12 +262,12 @@ class Publisher:
 
     def _tell_events(self, key: str, name: str, owner: str | None) -> None:
         """Publish new events of an operation that somebody reads."""
-        told = self._told.get(name)
-        if told is None:
-            told = self._told[name] = self._store.newest_event_id()
+        newest = self._published.get(name)
+        if newest is None:
+            newest = self._published[name] = self._store.newest_event_id()
         view = self._views.of(owner).event
-        while rows := self._store.events(key, after=told, limit=EVENTS):
-            told = self._told[name] = rows[-1][0]
+        while rows := self._store.events(key, after=newest, limit=EVENTS):
+            newest = self._published[name] = rows[-1][0]
             numbered = rows if owner is None else self._places.numbered(key, rows)
             self._hub.publish(name, "events", dump({"events": [view(*row) for row in numbered]}))
             if len(rows) < EVENTS:
@@ -277,7 +277,7 @@ class Publisher:
         """A reader starts, and has the history up to now."""
         name = of_operation(operation_id, owner)
         topic = self._hub.topics.get(name)
-        if name not in self._told or topic is None or not topic.readers:
-            self._told[name] = self._store.newest_event_id()
+        if name not in self._published or topic is None or not topic.readers:
+            self._published[name] = self._store.newest_event_id()
             if owner is not None and (entry := self._core.ledger.find(operation_id)) is not None:
                 self._shown[name] = {operation_id: self._views.of(owner).revision(entry)}

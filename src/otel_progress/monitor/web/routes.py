@@ -59,6 +59,9 @@ EVENTS_BYTES: Final = 8 * 1024 * 1024
 STATIC: Final = Path(__file__).with_name("static")
 
 
+Handler = Callable[[Request], Awaitable[Response]]
+
+
 class Api:
     """The routes of the monitor and their handlers; it belongs to the loop of the server."""
 
@@ -102,26 +105,28 @@ class Api:
             WebSocketRoute("/stream", self.socket),
             self._route("/control", self.commands, "POST"),
             Route(
-                "/session", self._told(self.session), methods=["GET", "POST", "DELETE"]
+                "/session", self._with_errors(self.session), methods=["GET", "POST", "DELETE"]
             ),  # it checks who you are first
-            Route("/login/{ticket}", self._told(self.login)),
-            Route("/", self._told(self.page)),
+            Route("/login/{ticket}", self._with_errors(self.login)),
+            Route("/", self._with_errors(self.page)),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
         ]
 
-    def _route(self, path: str, answer: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
+    def _route(self, path: str, answer: Handler, *methods: str) -> Route:
         """A route that refuses unknown parameters."""
 
         async def checked(request: Request) -> Response:
             check_names(path, request.scope)
             return await answer(request)
 
-        return Route(path, self._told(checked), methods=list(methods) or ["GET"])
+        return Route(path, self._with_errors(checked), methods=list(methods) or ["GET"])
 
-    def _told(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    def _with_errors(
+        self, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
         """The handler, with errors reported as JSON."""
 
-        async def told(request: Request) -> Response:
+        async def answered(request: Request) -> Response:
             try:
                 return await answer(request)
             except RequestError as error:
@@ -129,7 +134,7 @@ class Api:
             except StoreError as error:
                 return JSONResponse({"error": f"the monitor cannot read its store: {error}"}, 503)
 
-        return told
+        return answered
 
     # -- reading
 

@@ -368,14 +368,14 @@ class Views:
         rows = self._store.events(entry.head.operation_id, before=2**62, names=TIMED, limit=TIMELINE)
         head = entry.head
         own = entry.number, head.started_at or 0.0
-        mine = [self._told(event) for _, event in rows if (event.attempt, event.started_at) == own]
+        mine = [self._visible(event) for _, event in rows if (event.attempt, event.started_at) == own]
         return timeline(mine, None if entry.open else head.timestamp, entry.snapshot.stages)
 
     def event(self, number: int, event: HistoryEvent) -> Json:
         """One event of a history."""
-        return event_json(number, self._told(event))
+        return event_json(number, self._visible(event))
 
-    def _told(self, event: HistoryEvent) -> HistoryEvent:
+    def _visible(self, event: HistoryEvent) -> HistoryEvent:
         return event if self._owner is None else owned.event(event, self._sight)
 
     def _trace(self, snapshot: Snapshot) -> Json | None:
