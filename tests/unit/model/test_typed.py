@@ -101,7 +101,7 @@ def shown(monitor: Parts) -> dict[str, Any]:
         rows[key] = json.loads(monitor.views.row_text(entry))
         monitor.views.rank(entry)
         monitor.views.detail(entry)
-        monitor.core.searched(entry)
+        monitor.core.ledger.search_text(entry)
     return rows
 
 

@@ -329,7 +329,7 @@ class Core:
                 if own and self._listeners.want(record.event):
                     stored.append(StoredEvent(record, None, group.resource))
             else:
-                self._hear_event(record, group, batch, stored, now, own=own)
+                self._hear_event(record, group, instance, batch, stored, now, own=own)
         if now - self._saved_at.get(instance, -SAVE_EVERY) >= SAVE_EVERY:
             self._saved_at[instance] = now
             self.journal.processes.add(instance)
@@ -337,13 +337,21 @@ class Core:
             self.watcher.notice(process, _delay(group))
 
     def _hear_event(
-        self, record: Record, group: records.Group, batch: Batch, stored: list[StoredEvent], now: float, *, own: bool
+        self,
+        record: Record,
+        group: records.Group,
+        instance: str,
+        batch: Batch,
+        stored: list[StoredEvent],
+        now: float,
+        *,
+        own: bool,
     ) -> None:
         """Take one event of an operation."""
         self._load_for(record)
         if record.event == s.OPERATION_ENDED and self._is_second_end(record):
             return
-        head = self.ledger.take(record, instance_of(group.resource), now)
+        head = self.ledger.take(record, instance, now)
         if head is None:
             return
         self._taking += 1
