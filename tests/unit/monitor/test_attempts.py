@@ -19,7 +19,7 @@ AT = 1_700_000_000.0
 
 
 def run(started: float, sequence: int = 1, status: Status = Status.RUNNING, attempt: int = 1, **more: Any) -> Snapshot:
-    """What one run of the id `a` says, so many seconds after the first began."""
+    """An event of one run of the id `a`, some seconds after the first one began."""
     began = AT + started
     return Snapshot("a", "w", status, began + sequence, attempt=attempt, sequence=sequence, started_at=began, **more)
 

@@ -161,7 +161,7 @@ UNSOUND = [
 def test_what_a_sender_says_wrongly_never_stops_the_store_or_the_page(
     monitor: Parts, fake: FakeClock, wrong: dict[str, Any]
 ) -> None:
-    """An operation with values that can't be meant is shown, judged, lost and stored like any other."""
+    """An operation with invalid values is shown, judged, lost and stored like any other."""
     monitor.say(snap(1), **wrong)
     monitor.hub.topic("all")
     monitor.publisher.publish()
@@ -606,7 +606,7 @@ def test_who_gave_up_because_we_were_slow_was_not_heard(
 
 
 def test_turn_ends_when_it_cost_enough(monitor: Parts) -> None:
-    """One turn takes so many requests, or so many unpacked bytes; the others come in the next one."""
+    """A turn is limited in requests and in uncompressed bytes; the others are taken in the next one."""
     small = offered(monitor, *[request_of(event_of(snap(1, key=str(number)))) for number in range(100)])
     monitor.core.work(monitor.core.inbox.turn([]))
     assert sum(isinstance(answer, Accepted) for answer in small) == TURN_REQUESTS

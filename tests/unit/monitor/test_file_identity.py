@@ -56,7 +56,7 @@ def replace_by_a_copy(path: Path) -> None:
 
 
 def cut(path: Path, size: int) -> None:
-    """It has only so many bytes."""
+    """Truncate it to this size."""
     with path.open("r+b") as file:
         file.truncate(size)
 

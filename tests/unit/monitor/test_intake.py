@@ -48,7 +48,7 @@ LIMIT = 10_000
 
 
 def request(records: int = 1, event: str = s.UPDATED) -> ExportLogsServiceRequest:
-    """A request with so many log records."""
+    """A request with this number of log records."""
     value = AnyValue(string_value="x")
     record = LogRecord(
         event_name=event,

@@ -264,7 +264,7 @@ def test_an_attribute_of_another_type_counts_as_not_said(wrong: dict[str, Any]) 
 
 
 def test_operations_that_ended_make_room_but_not_below_one_that_runs() -> None:
-    """So many that are over are held; those below a running one stay, as its figures need them; others are recalled."""
+    """Ended operations in memory are limited; those below a running one stay, others are recalled."""
     ledger = Ledger(most_ended=2)
     ledger.apply(replace(snap(), operation_id="parent"), "p1", 1.0)
     for number in range(5):

@@ -47,7 +47,7 @@ def snap(key: str, sequence: int = 1, status: Status = Status.RUNNING, **more: A
 
 
 def many(monitor: Parts, count: int, **more: Any) -> None:
-    """So many run, in a process that beats."""
+    """Start operations in a process that sends heartbeats."""
     monitor.beat()
     monitor.say(*(snap(f"o{number:03d}", **more) for number in range(count)))
 

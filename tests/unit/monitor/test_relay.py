@@ -135,7 +135,7 @@ def put(store: Store, *bodies: bytes) -> None:
 
 
 def bodies(first: int, last: int) -> list[bytes]:
-    """So many requests, each with its number."""
+    """Requests with these numbers."""
     return [b"%05d" % number for number in range(first, last)]
 
 

@@ -139,7 +139,7 @@ def log_request(*records: LogRecord) -> bytes:
 
 
 def test_record_that_holds_too_much_is_refused_and_the_others_are_taken() -> None:
-    """A record has so many attributes and values at the most; what is refused is counted."""
+    """A record with too many attributes and values is refused and counted; the others are accepted."""
     small = LogRecord(event_name=s.UPDATED, attributes=[KeyValue(key="k", value=AnyValue(int_value=1))])
     large = LogRecord(event_name=s.UPDATED)
     for _ in range(requests.RECORD_PARTS + 1):

@@ -40,7 +40,7 @@ def whole(*operations: Snapshot, here: tuple[str, ...] = (), most: int = rollup.
 
 
 def eta(seconds: float) -> Estimate:
-    """So many seconds, more or less."""
+    """An estimate with an interval."""
     return Estimate(seconds, seconds / 2, seconds * 2, "rate")
 
 
@@ -181,7 +181,7 @@ def test_sums_stay_finite() -> None:
 
 
 def test_bounds_of_depth_and_width() -> None:
-    """A chain is followed so deep, and so many operations are looked at, however many there are."""
+    """The depth of a chain and the number of operations that are rolled up are limited."""
     chain = [op("0", usage=spent(usd=1.0))]
     chain += [op(str(number), str(number - 1), usage=spent(usd=1.0)) for number in range(1, 100)]
     assert whole(*chain).cost == {"USD": float(rollup.DEPTH + 1)}

@@ -269,7 +269,7 @@ def test_nobody_can_tell_it_from_judging_all_each_second(steps: list[tuple[Any, 
 
 
 def judged(fake: FakeClock, monitor: Parts, count: int) -> int:
-    """How many operations are judged in so many seconds of heartbeats."""
+    """The number of operations judged while heartbeats arrive for some seconds."""
     before = monitor.core.judging.rounds.judged
     for _ in range(count):
         monitor.beat()

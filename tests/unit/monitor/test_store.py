@@ -317,7 +317,7 @@ def test_outgoing_comes_in_order_and_fits(store: Store) -> None:
 
 
 def history(store: Store, ids: list[str], number: int, status: str, timestamp: float, text: str = "") -> None:
-    """Operations with so many events each."""
+    """Operations with `count` events each."""
     store.write(Batch([kept(id, status, timestamp=timestamp) for id in ids]))
     for id in ids:
         store.write(Batch(events=[event(id, n, text=text) for n in range(1, number + 1)]))

@@ -25,7 +25,7 @@ BOOT = 1_000_000.0
 
 
 class Machine:
-    """The processes of a machine; each is created at `BOOT` and so many seconds."""
+    """The processes of a machine; each is created some seconds after `BOOT`."""
 
     def __init__(self) -> None:
         self.alive: dict[int, procfs.Seen] = {}
