@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 PARTS: Final = (
     "collector-config",
@@ -29,11 +29,9 @@ Copy what comes with the package into a folder: the documentation (docs/), Grafa
 rules, Collector configurations, and compose.yaml. Files that are there are kept, unless --force is given."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the options of this command to the parser of all."""
-    parser = commands.add_parser(
-        "assets", help="copy docs, dashboards, alert rules and Collector configurations out", description=_ABOUT
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `assets`."""
+    parser.description = _ABOUT
     parser.add_argument("folder", type=Path, metavar="DIR", help="where to; made when it is missing")
     parser.add_argument("--force", action="store_true", help="overwrite files that are there")
     parser.add_argument(
@@ -44,26 +42,26 @@ def add_to(commands: Any) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
-    """Copy all; returns the exit code."""
-    source, target = root(), options.folder
+def main(arguments: argparse.Namespace) -> int:
+    """Copy the files; returns the exit code."""
+    source, target = root(), arguments.folder
     if source is None:
         return _fail("this installation has no assets: install the package from a wheel, or run it in a checkout")
     wanted = {file.relative_to(source): file for file in _files(source)}
     there = [target / name for name in wanted if (target / name).exists()]
-    if there and not options.force:
+    if there and not arguments.force:
         return _fail(f"{there[0]} is there already: name another folder, or overwrite with --force")
     try:
         for name, file in wanted.items():
             place = target / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
-        if options.runbook:
-            _set_runbook(target / RULES, options.runbook)
+        if arguments.runbook:
+            _set_runbook(target / RULES, arguments.runbook)
     except OSError as error:
         return _fail(f"{error.filename or target}: {error.strerror or error}")
     sys.stdout.write(f"{len(wanted)} files are in {target}; start with {target / 'docs' / 'guide.md'}\n")
-    if not options.runbook:
+    if not arguments.runbook:
         sys.stdout.write(f"The alerts' runbook_url is a placeholder, {RUNBOOK_UNSET}: --runbook URL sets it.\n")
     return 0
 

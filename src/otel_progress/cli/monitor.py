@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import threading
 import webbrowser
@@ -11,14 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from otel_progress.cli.parsing import between
-from otel_progress.cli.query.exit_codes import USAGE
+from otel_progress.cli.parsing import between, describe
 from otel_progress.errors import InvalidArgument, ProgressError
 
 if TYPE_CHECKING:
     from otel_progress.monitor.app import Monitor, Options
     from otel_progress.settings import Endpoint
 
+USAGE: Final = 2
+"""The exit code for an invalid command line."""
 TOKEN: Final = "OTEL_PROGRESS_TOKEN"
 SECRET: Final = "OTEL_PROGRESS_WEBHOOK_SECRET"
 _ABOUT: Final = """\
@@ -38,15 +40,9 @@ environment:
   {SECRET}   what --webhook signs with (HMAC-SHA256)"""
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "monitor",
-        help="take OTLP and show what runs, in a browser and for `watch`",
-        description=_ABOUT,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `monitor`."""
+    describe(parser, _ABOUT, _EXAMPLE)
     add = parser.add_argument
     add("--port", type=port, default=4318, help="of OTLP over HTTP, the page and the API (default 4318; 0: any)")
     add("--grpc-port", type=port_or_none, default=4317, help="of OTLP over gRPC (default 4317; none: no gRPC)")
@@ -77,10 +73,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--quiet", action="store_true", help="say nothing but what is wrong")
 
 
-def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Run the monitor until it is told to stop; returns the exit code."""
+def main(arguments: argparse.Namespace) -> int:
+    """Run the monitor until it is interrupted; returns the exit code."""
     try:
-        monitor = make(options, environ)
+        monitor = make(arguments, dict(os.environ))
     except InvalidArgument as error:
         return _fail(str(error), USAGE)
     except ProgressError as error:  # first, as a missing dependency is an ImportError as well, and says what is missing
@@ -89,9 +85,9 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return _fail(f'monitor needs more packages ({error}): pip install "otel-progress[monitor]"')
 
     def ready() -> None:
-        if not options.quiet:
+        if not arguments.quiet:
             _greet(monitor)
-        if options.open:
+        if arguments.open:
             link = monitor.auth.link() if monitor.auth.needs_token else ""
             threading.Thread(target=webbrowser.open, args=(monitor.url + link,), daemon=True).start()
 

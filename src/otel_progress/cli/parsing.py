@@ -20,16 +20,27 @@ def guess(given: str, known: Iterable[str]) -> str:
     return f"; did you mean {alike[0]!r}?" if alike else ""
 
 
+def describe(parser: argparse.ArgumentParser, about: str, example: str) -> None:
+    """Set the text above and below the options, with its lines as they are."""
+    parser.description, parser.epilog = about, example
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def first_word(given: Sequence[str]) -> str | None:
+    """The first argument that is no option: the command."""
+    return next((word for word in given if not word.startswith("-")), None)
+
+
 def parse(
     parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser], given: Sequence[str]
 ) -> Any:
     """The options of a command line; ends with 2 and a guess where a command or an option does not exist."""
-    first = next((word for word in given if not word.startswith("-")), None)
+    first = first_word(given)
     if first is not None and first not in commands:
         parser.error(f"there is no command {first!r}{guess(first, commands)} (there are {', '.join(commands)})")
     options, extra = parser.parse_known_args(given)
     if extra:
-        _refuse(commands[options.doing], extra)
+        _refuse(commands[options.command_name], extra)
     return options
 
 

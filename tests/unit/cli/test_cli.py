@@ -18,8 +18,8 @@ from otel_progress import cli, procfs, settings
 from otel_progress.cli import main
 from otel_progress.cli.query import view_model
 from otel_progress.cli.run import environment, monitor_host, py_spy
-from otel_progress.cli.run.command import say
 from otel_progress.cli.run.environment import endpoints, mute, redirected
+from otel_progress.cli.run.supervisor import say
 from otel_progress.render import overlay
 
 OURS = "http://127.0.0.1:1"
@@ -391,7 +391,7 @@ def test_who_listens_on_a_port_is_named() -> None:
 
 def test_list_tells_what_the_stage_had_of_one_that_ended() -> None:
     """A lost operation that counted nothing itself shows 12 of 20 in its last stage, and no 0%."""
-    from otel_progress.cli.query.list_ import counted, percent
+    from otel_progress.cli.query.cells import counted, percent
     from otel_progress.cli.query.rows import snapshot_of
 
     stage = {"completed": 12, "total": 20, "unit": "row", "ratio": 0.6}
@@ -404,7 +404,8 @@ def test_list_tells_what_the_stage_had_of_one_that_ended() -> None:
 
 def test_list_is_cut_on_a_terminal_alone() -> None:
     """What it is doing is whole in a pipe; the line of code comes first, so that it is there where it is cut."""
-    from otel_progress.cli.query.list_ import Column, doing, table
+    from otel_progress.cli.query.cells import doing
+    from otel_progress.cli.query.list import Column, table
     from otel_progress.cli.query.rows import snapshot_of
 
     verdict = {"health": "stuck", "reason": "no progress for 34 s, stall_after is 4 s, learned from 41 runs" + 40 * "."}

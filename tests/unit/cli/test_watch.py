@@ -16,7 +16,7 @@ from otel_progress.cli.query.rows import Named, label_of, labels_of, shown, snap
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
 from otel_progress.cli.query.subscription import Item
 from otel_progress.cli.query.view_model import LINES, Board, event_line
-from otel_progress.cli.query.watch import Watch
+from otel_progress.cli.query.watch_view import WatchView
 from otel_progress.model.snapshot import Branch as ModelBranch
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.web import views
@@ -386,7 +386,7 @@ def test_name_that_is_also_the_agent_is_told_once() -> None:
 
 def test_nothing_is_said_before_the_list_is_there() -> None:
     """That nothing runs is said once the monitor told it, not before."""
-    seen = Watch(Client("http://127.0.0.1:1"), StringIO())
+    seen = WatchView(Client("http://127.0.0.1:1"), StringIO())
     assert seen._foot() == []
     seen._take(Item("loaded", []))
     assert "nothing runs yet" in seen._foot()[0][0][0]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 from uuid import uuid4
 
 from otel_progress import clock
@@ -13,7 +15,7 @@ from otel_progress.cli.doctor import configuration
 from otel_progress.cli.doctor.configuration import NOT_ASKED, Given, named, sent, settings_of, shown
 from otel_progress.cli.doctor.findings import Level, Line, Problem, problem
 from otel_progress.cli.doctor.report import Report, duration, tell_clock
-from otel_progress.cli.parsing import between
+from otel_progress.cli.parsing import between, describe
 from otel_progress.settings import PROTOCOLS, Settings
 
 if TYPE_CHECKING:
@@ -34,16 +36,9 @@ example:
   otel-progress doctor --endpoint http://localhost:4318 --loki http://localhost:3100"""
 
 
-def add_to(commands: Any) -> None:
-    """Add the options of this command to the parser of all."""
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = commands.add_parser(
-        "doctor",
-        help="find out what is wrong with a set-up",
-        description=_ABOUT,
-        epilog=_EXAMPLE,
-        formatter_class=plain,
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `doctor`."""
+    describe(parser, _ABOUT, _EXAMPLE)
     parser.add_argument("--endpoint", metavar="URL", help="instead of OTEL_EXPORTER_OTLP_ENDPOINT")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="instead of OTEL_EXPORTER_OTLP_PROTOCOL")
     for name in ("Prometheus", "Loki", "Tempo"):
@@ -63,11 +58,24 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="write the report as JSON")
 
 
-def given_by(options: argparse.Namespace) -> Given:
-    """What the options say."""
-    return Given(
-        options.endpoint, options.protocol, options.prometheus, options.loki, options.tempo, timeout=options.timeout
+def main(arguments: argparse.Namespace) -> int:
+    """Examine the set-up that the options and the environment describe; returns the exit code.
+
+    Raises:
+        InvalidArgument: if an option is invalid.
+    """
+    given = Given(
+        arguments.endpoint,
+        arguments.protocol,
+        arguments.prometheus,
+        arguments.loki,
+        arguments.tempo,
+        timeout=arguments.timeout,
     )
+    try:
+        return doctor(given, dict(os.environ), sys.stdout, as_json=arguments.json)
+    except KeyboardInterrupt:
+        return 130
 
 
 def doctor(given: Given, environ: Mapping[str, str], out: TextIO, *, as_json: bool = False) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from otel_progress.cli.doctor.configuration import address, shown
 from otel_progress.cli.doctor.findings import Problem, problem
+from otel_progress.cli.tls import speaks_tls
 from otel_progress.settings import Endpoint
 
 HTTP_1: Final = "HTTP/1"
@@ -122,20 +123,6 @@ def speaker(host: str, port: int, timeout: float) -> str | None:
         if answer.startswith(b"HTTP/1"):
             return HTTP_1
     return None
-
-
-def speaks_tls(host: str, port: int, timeout: float) -> bool:
-    """Whether a handshake works, or is refused in the words of TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, port), timeout) as raw, context.wrap_socket(raw):
-            return True
-    except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")
-    except (OSError, ValueError):
-        return False
 
 
 def _say(host: str, port: int, text: bytes, timeout: float) -> bytes:

@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from typing import IO, Final
 from urllib.parse import urlencode
 
 from otel_progress import clock
+from otel_progress.cli.parsing import between
+from otel_progress.cli.query.cells import percent, state
 from otel_progress.cli.query.client import Answered, Client, path_of
+from otel_progress.cli.query.execution import execute
 from otel_progress.cli.query.exit_codes import BAD, OK
-from otel_progress.cli.query.list_ import percent, state
+from otel_progress.cli.query.options import ID_HELP, common_options
 from otel_progress.cli.query.rows import label_of, number, snapshot_of, text
 from otel_progress.model.summary import seconds
 from otel_progress.render.diversion import on_terminal
 
 MARGIN: Final = 15.0
 """Seconds that the answer may take beside the wait that was asked for."""
+
+
+WAIT_MOST: Final = 3600.0
+"""The most seconds that may be waited for the end."""
+_ABOUT: Final = """\
+Ask an operation to stop, and tell what became of it: it has stopped, its process took the request, or its process
+can't be reached. On a terminal it asks before. It exits with 0 where the operation has stopped within the wait."""
+_EXAMPLE: Final = """\
+example:
+  otel-progress cancel survey-1 --reason "wrong input"
+  otel-progress cancel survey-1 --yes --wait 30"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `cancel`."""
+    common_options(parser, _ABOUT, _EXAMPLE)
+    add = parser.add_argument
+    add("id", metavar="ID", help=ID_HELP)
+    add("--reason", metavar="TEXT", help="why; its process is told")
+    add("--wait", type=between(0, WAIT_MOST), default=5.0, metavar="S", help="for its end (default: %(default)g)")
+    add("--yes", action="store_true", help="do not ask")
+    add("--json", action="store_true", help="write the answer as JSON")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Ask the operation to stop; returns the exit code."""
+    return execute(arguments, _main)
+
+
+def _main(client: Client, arguments: argparse.Namespace) -> int:
+    ask = None if arguments.yes else sys.stdin
+    given = {"reason": arguments.reason, "wait": arguments.wait, "as_json": arguments.json}
+    return cancel(client, arguments.id, sys.stdout, ask, **given)
 
 
 def cancel(

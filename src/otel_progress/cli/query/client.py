@@ -19,9 +19,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 
 from otel_progress import clock
-from otel_progress.cli.doctor.connection import speaks_tls
 from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, USAGE, Told
-from otel_progress.cli.query.options import DEFAULT
+from otel_progress.cli.query.options import DEFAULT_URL, LIST_MOST
+from otel_progress.cli.tls import speaks_tls
 from otel_progress.outbound.deadline import Plain, Tls, within
 from otel_progress.render.words import clean
 from otel_progress.settings import Environment
@@ -41,7 +41,6 @@ ERROR_BYTES: Final = 1024 * 1024
 """Bytes that are read of an error."""
 CHOICES: Final = 8
 """Ids that are named where a prefix fits more than one."""
-LIST: Final = 10_000
 _STARTS: Final = "start one with `otel-progress monitor`"
 _LETS_IN: Final = "give its token with --token-file FILE or OTEL_PROGRESS_TOKEN"
 
@@ -64,13 +63,13 @@ class Answered(Exception):
 class Client:
     """Asks one monitor."""
 
-    url: str = DEFAULT
+    url: str = DEFAULT_URL
     token: str | None = field(default=None, repr=False)
     timeout: float = TIMEOUT
 
     # -- what can be asked
 
-    def operations(self, *, limit: int = LIST, **query: str | None) -> dict[str, Any]:
+    def operations(self, *, limit: int = LIST_MOST, **query: str | None) -> dict[str, Any]:
         """A page of the list: rows, how many there are in all, and the position of the stream.
 
         Raises:
@@ -258,7 +257,7 @@ def client_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Client
             raise Told(f"the token file {clean(options.token_file)} is empty", USAGE)
     if not (token.isascii() and token.isprintable()):
         raise Told("a token is plain ASCII; this one is not", USAGE)
-    return Client(_address(given, name) if given else DEFAULT, token or None)
+    return Client(_address(given, name) if given else DEFAULT_URL, token or None)
 
 
 def _first_word(content: str) -> str:
@@ -273,7 +272,7 @@ def _address(given: str, name: str) -> str:
     Raises:
         Told: where it is none.
     """
-    example, shown = f"as in {DEFAULT}", clean(given)
+    example, shown = f"as in {DEFAULT_URL}", clean(given)
     try:
         parts = urlsplit(given)
         wrong = not parts.hostname or parts.port == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,9 +12,12 @@ from typing import IO, Any, Final
 from urllib.parse import urlencode
 
 from otel_progress import clock, semconv
+from otel_progress.cli.parsing import whole
+from otel_progress.cli.query.cells import ago, icon, state
 from otel_progress.cli.query.client import Client, path_of
+from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import of_status
-from otel_progress.cli.query.list_ import ago, icon, state
+from otel_progress.cli.query.options import ID_HELP, LIST_MOST, common_options
 from otel_progress.cli.query.rows import (
     Row,
     items,
@@ -50,6 +55,34 @@ STACK: Final = 60
 """Lines of the stack, the innermost."""
 WIDE: Final = 120
 """Cells of a line where there is no terminal."""
+
+
+_ABOUT: Final = """\
+Show all that is known of one operation: its verdict with the evidence, where it is stuck, its stages and children,
+waits and stalls, cost, the last events, its trace, and of a lost one how its process ended."""
+_EXAMPLE: Final = """\
+example:
+  otel-progress show survey-1
+  otel-progress show survey-1 --events 100"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `show`."""
+    common_options(parser, _ABOUT, _EXAMPLE)
+    parser.add_argument("id", metavar="ID", help=ID_HELP)
+    about = "the last N events (default: %(default)s; 0: none)"
+    parser.add_argument("--events", type=whole(0, LIST_MOST), default=EVENTS, metavar="N", help=about)
+    parser.add_argument("--json", action="store_true", help="write it as JSON")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write all that is known of the operation; returns the exit code."""
+    return execute(arguments, _main)
+
+
+def _main(client: Client, arguments: argparse.Namespace) -> int:
+    require_rich(arguments)
+    return show(client, arguments.id, sys.stdout, events=arguments.events, as_json=arguments.json)
 
 
 def show(client: Client, given: str, out: IO[str], *, events: int = EVENTS, as_json: bool = False) -> int:

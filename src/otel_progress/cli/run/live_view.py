@@ -14,7 +14,7 @@ from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.rows import GONE, Row, items, label_of, later_of, mapping
 from otel_progress.cli.query.subscription import Feed, Item
 from otel_progress.cli.query.view_model import STAGES, Board
-from otel_progress.cli.query.watch import HERTZ, Watch, cut, drawn_on
+from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
 from otel_progress.render import plain
 from otel_progress.render.overlay import Overlay
 from otel_progress.render.words import DOT, Line, passed
@@ -79,7 +79,7 @@ class Seen(Board):
         return super()._closing(row, own if own is not None and own.status.final else snapshot)
 
 
-class View(Watch):
+class View(WatchView):
     """Follows the operations of one command by a monitor, in a thread of its own, until it is told to end."""
 
     def __init__(self, client: Client, out: IO[str], watcher: Watcher) -> None:

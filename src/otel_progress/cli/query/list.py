@@ -1,21 +1,75 @@
-"""`otel-progress list`: what the monitor knows, in trouble first."""
+"""`otel-progress list`: the operations that the monitor knows, those in trouble first."""
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Sequence
-from typing import IO, Any, NamedTuple
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, Final, NamedTuple
 
 from otel_progress import clock
+from otel_progress.cli.parsing import whole
+from otel_progress.cli.parsing import words as some_of
+from otel_progress.cli.query.cells import ago, counted, doing, icon, percent, state
 from otel_progress.cli.query.client import Client
+from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import OK
-from otel_progress.cli.query.rows import Row, items, number, snapshot_of, stage_progress_of
-from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.status import Health
-from otel_progress.model.summary import seconds
+from otel_progress.cli.query.options import LIST_MOST, common_options
+from otel_progress.cli.query.rows import Row, items, number, snapshot_of
+from otel_progress.model.status import Status
 from otel_progress.render import words
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
+
+STATUSES: Final = tuple(status.value for status in Status if status is not Status.SKIPPED)
+VERDICTS: Final = (
+    "silent",
+    "looping",
+    "frozen",
+    "dead",
+    "overdue",
+    "slow",
+    "unknown",
+    "waiting",
+    "pending",
+    "progressing",
+    "trouble",
+)
+STUCK: Final = {"stuck": "silent"}
+"""What people say, and what the wire says."""
+_FILTERS: Final = ("status", "verdict", "name", "search")
+_ABOUT: Final = "List operations: in trouble first, then those that run, then those that ended, the newest first."
+_EXAMPLE: Final = """\
+example:
+  otel-progress list --status running,waiting
+  otel-progress list --verdict stuck,dead --json"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `list`."""
+    common_options(parser, _ABOUT, _EXAMPLE)
+    add = parser.add_argument
+    add("--status", type=some_of(STATUSES), metavar="A,B", help=f"only with these: {', '.join(STATUSES)}")
+    verdicts = ", ".join(("stuck", *VERDICTS[1:-1]))
+    about = f"only with these: {verdicts}; `trouble` is all that is marked"
+    add("--verdict", type=some_of(VERDICTS, STUCK), metavar="A,B", help=about)
+    add("--name", metavar="NAME", help="only of this name")
+    add("--search", metavar="TEXT", help="only where this stands in the id or the name")
+    about = "at most N, from 1 to 10000 (default: %(default)s)"
+    add("--limit", type=whole(1, LIST_MOST), default=100, metavar="N", help=about)
+    add("--json", action="store_true", help="write the answer of the monitor")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write the list that the options ask for; returns the exit code."""
+    return execute(arguments, _main)
+
+
+def _main(client: Client, arguments: argparse.Namespace) -> int:
+    require_rich(arguments)
+    query = {name: getattr(arguments, name) for name in _FILTERS}
+    return write_list(client, query, arguments.limit, sys.stdout, as_json=arguments.json)
 
 
 class Column(NamedTuple):
@@ -27,7 +81,9 @@ class Column(NamedTuple):
     right: bool = False
 
 
-def list_(client: Client, query: dict[str, str | None], limit: int, out: IO[str], *, as_json: bool = False) -> int:
+def write_list(
+    client: Client, query: Mapping[str, str | None], limit: int, out: IO[str], *, as_json: bool = False
+) -> int:
     """Write the list; returns the exit code.
 
     Raises:
@@ -104,61 +160,8 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     ]
 
 
-def icon(one: Snapshot) -> words.Span:
-    """The sign that the tree has for it."""
-    bad = words.trouble(one)
-    if bad is not None:
-        return words.UNKNOWN if one.health is Health.UNKNOWN else words.TROUBLE, f"bold {bad[1]}"
-    if one.status in words.ICONS:
-        return words.ICONS[one.status], words.STYLES.get(one.status, "yellow" if one.wait else "")
-    return words.STILL, "cyan"
-
-
-def state(one: Snapshot) -> words.Span:
-    """Its status, or what is wrong with it."""
-    bad = words.trouble(one)
-    if bad is not None:
-        return bad[0], f"bold {bad[1]}"
-    return one.status.value, words.STYLES.get(one.status, "yellow" if one.wait else "cyan")
-
-
-def percent(one: Snapshot) -> str:
-    """`45%`; 100% is only said of what is done."""
-    return "" if one.progress.ratio is None else f"{int(one.progress.ratio * 100)}%"
-
-
-def counted(one: Snapshot, row: Row) -> str:
-    """How much is done; of what ended without a count of its own, what its last stage had."""
-    own = words.counted(one.progress)
-    if own and (one.progress.completed or not one.status.final):
-        return own
-    return words.counted(stage_progress_of(row)) if one.status.final else own
-
-
-def ago(point: float | None, now: float) -> str:
-    """`3 m 12 s ago`."""
-    return "" if point is None else f"{seconds(max(0.0, now - point))} ago"
-
-
-def doing(one: Snapshot) -> words.Span:
-    """Why it is in trouble or over, what it waits for, or what it does."""
-    bad = words.trouble(one)
-    if bad is not None:
-        return (f"at {one.stuck_at}: " if one.stuck_at else "") + str(one.health_reason), bad[1]
-    if one.wait is not None:
-        return words.waiting(one.wait), "yellow"
-    if one.status.final:
-        return one.reason or "", words.STYLES.get(one.status, "")
-    return ("asked to stop; " if one.cancel_requested else "") + (one.message or ""), ""
-
-
 def _nothing(client: Client, *, filtered: bool) -> list[words.Line]:
     if filtered:
         return [(("nothing fits; `otel-progress list` shows all", "dim"),)]
     send = f"    OTEL_EXPORTER_OTLP_ENDPOINT={client.url} python job.py"
     return [((f"the monitor at {client.url} has heard of no operation yet; send some with", ""),), ((send, "bold"),)]
-
-
-def queried(status: str | None, verdict: str | None, name: str | None, search: str | None) -> dict[str, Any]:
-    """The filters as the API has them."""
-    return {"status": status, "verdict": verdict, "name": name, "search": search}
