@@ -24,7 +24,7 @@ def test_header(open_page):
         "atlas:",
         "45%",
         "452 of 1,000 files",
-        "38.1 files/s",
+        "38 files/s",
         "reading asyncio/base_events.py",
     ):
         expect(title).to_contain_text(words)
@@ -401,7 +401,7 @@ def test_feed_says_how_a_stage_ended(open_page, world):
     """The end of a stage is shown with its own status, even if only the text has it; else as a plain end."""
     now = time.time()
     world.put(base("ends", "ends", now - 40, now))
-    for number, text in enumerate(("ends: stage a cancelled after 1.0 s", "ends: stage a failed after 1.0 s: X", "")):
+    for number, text in enumerate(("ends: stage a cancelled after 1 s", "ends: stage a failed after 1 s: X", "")):
         world.say("ends", "progress.stage.ended", text, stage="a", timestamp=now - 9 + number)
     page = open_page("#/operations/ends", wait=".line")
     assert page.locator(".line-kind").all_inner_texts() == ["cancelled", "failed", "ended"]

@@ -277,7 +277,7 @@ def test_show(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:
     for part in (
         "! survey-1  STUCK",
         "no progress for 0:34, stall_after is 30 s",
-        "limit: stall_after of 30.0 s, learned from 41 runs",
+        "limit: stall_after of 30 s, learned from 41 runs",
         "last seen: parse, 12 of 50 file",
         "at agent.py:42 in fetch",
         "0af7651916cd43dd8448eb211c80319c",
@@ -287,7 +287,7 @@ def test_show(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:
         "0.12 USD",
         "✗ worker-1  failed",
         "OSError: disk",
-        "stall in parse for 5.0 s: no progress",
+        "stall in parse for 5 s: no progress",
         "owner  ada",
         "  agent.py:10 in main\n  agent.py:42 in fetch",
         "survey: parse began",
@@ -403,7 +403,7 @@ def test_show_what_ended(capsys: pytest.CaptureFixture[str], monitor: Stub) -> N
     monitor.note("a", "a: noted")
     _, told, _ = ask(capsys, "show", "a", "--url", monitor.url)
     assert ("a: noted" in told, "goes on" in told) == (True, False)
-    for part in ("✗ a  failed after 10.0 s, attempt 2", "ValueError: x", "✗ load", "50%", "E: x", "rows 7"):
+    for part in ("✗ a  failed after 10 s, attempt 2", "ValueError: x", "✗ load", "50%", "E: x", "rows 7"):
         assert part in told
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import semconv
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Status
-from otel_progress.model.summary import path_of, seconds
+from otel_progress.model.summary import path_of
+from otel_progress.model.units import amount, duration, rate, stopwatch
 from otel_progress.render import words
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def changed(event: Event) -> Line:
         text = f"{where}waits: {reason}"
     elif event.name == semconv.WAIT_ENDED:
         waited = event.attributes.get(semconv.WAIT_DURATION)
-        text = f"{where}waited {seconds(waited) if isinstance(waited, float) else ''}: {reason}"
+        text = f"{where}waited {duration(waited) if isinstance(waited, float) else ''}: {reason}"
     elif event.name == semconv.STAGE_ENDED:
         stage = event.about
         text = f"{where}ended" if stage is None else where + outcome(stage)
@@ -48,12 +49,12 @@ def verdict(event: Event) -> Line:
         where += f", at {words.clean(snapshot.stuck_at)}" if snapshot.stuck_at else ""
         return ((bad[0], f"bold {bad[1]}"), (f" {snapshot.health_reason}{where}", ""))
     stuck = event.attributes.get(semconv.STALL_DURATION)
-    return ((f"moving again after {seconds(stuck)}" if isinstance(stuck, float) else "in order again", "green"),)
+    return ((f"moving again after {duration(stuck)}" if isinstance(stuck, float) else "in order again", "green"),)
 
 
 def outcome(node: StageSnapshot | Snapshot) -> str:
-    """`completed in 2.0 s, 10 files`."""
-    text = f"{node.status.value} in {seconds(node.elapsed)}"
+    """`completed in 2 s, 10 files`."""
+    text = f"{node.status.value} in {duration(node.elapsed)}"
     if node.progress.completed:
         text += f", {words.counted(node.progress)}"
     return text + (f": {words.clean(node.reason)}" if node.reason else "")
@@ -68,13 +69,13 @@ def progressed(snapshot: Snapshot) -> str:
         parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
         whole = here.progress if whole.rate is None else whole
     if snapshot.health not in STUCK:
-        parts.extend((words.paced(whole.rate, whole.unit), words.remaining(snapshot.progress)))
+        parts.extend((rate(whole.rate, whole.unit), words.remaining(snapshot.progress)))
     idle = words.idling(snapshot.idle, snapshot.stall_after)
     if snapshot.wait is not None:
-        parts.append(f"waits {words.passed(snapshot.wait.elapsed)}: {words.clean(snapshot.wait.reason)}")
+        parts.append(f"waits {stopwatch(snapshot.wait.elapsed)}: {words.clean(snapshot.wait.reason)}")
     elif idle is not None:
         parts.append(idle[0])
-    parts.append(f"elapsed {words.passed(snapshot.elapsed)}")
+    parts.append(f"elapsed {stopwatch(snapshot.elapsed)}")
     said = f" - {words.clean(snapshot.message)}" if snapshot.message else ""
     return "  ".join(part for part in parts if part) + said
 
@@ -85,7 +86,7 @@ def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
     at = "" if ratio is None or snapshot.status is Status.COMPLETED else f" at {int(ratio * 100)}%"
     head: list[Span] = [
         (f"{words.ICONS[snapshot.status]} {label} ", style if "bold" in style else f"bold {style}"),
-        (f"{snapshot.status.value} after {seconds(snapshot.elapsed)}{at}", style),
+        (f"{snapshot.status.value} after {duration(snapshot.elapsed)}{at}", style),
     ]
     if snapshot.progress.completed:
         head.append((f"  {words.counted(snapshot.progress)}", ""))
@@ -138,7 +139,7 @@ def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: Stage
     about: Line = words.repeated(runs)[1:] if runs else (((_about(told[0]), "dim"),) if _about(told[0]) else ())
     line = (
         (f"  {words.ICONS[status]} ", style),
-        (f"{name}{seconds(spent):>10}  {share:4.0%} of the time  ", ""),
+        (f"{name}{duration(spent):>10}  {share:4.0%} of the time  ", ""),
         (bar, "cyan"),
         *(((gap, ""), *about) if about else ()),
     )
@@ -157,5 +158,5 @@ def _about(stage: StageSnapshot) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return words.amount(value)
+        return amount(value)
     return words.clean(", ".join(map(str, value)) if isinstance(value, tuple) else value)

@@ -9,7 +9,7 @@ from otel_progress.model.apart import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
-from otel_progress.model.summary import seconds
+from otel_progress.model.units import duration, rate, stopwatch
 from otel_progress.render import words
 
 if TYPE_CHECKING:
@@ -138,16 +138,16 @@ def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: Look) ->
         name,
         progress.ratio,
         words.counted(progress),
-        words.paced(progress.rate, progress.unit),
+        rate(progress.rate, progress.unit),
         words.remaining(progress),
-        words.passed(node.elapsed),
+        stopwatch(node.elapsed),
     )
 
 
 def _ended(node: Snapshot | StageSnapshot, name: str, depth: int) -> Row:
     rank = DONE if node.status is Status.COMPLETED else BAD
     row = Row(rank, depth, words.ICONS[node.status], words.STYLES[node.status], name)
-    return row._replace(amount=words.counted(node.progress), elapsed=seconds(node.elapsed))
+    return row._replace(amount=words.counted(node.progress), elapsed=duration(node.elapsed))
 
 
 def _done(text: str, depth: int) -> Row:
@@ -187,7 +187,7 @@ def _activities(snapshot: Snapshot, depth: int) -> list[Row]:
     running = [note for note in snapshot.notes if note.status in RUNNING_NOTES][-ACTIVITIES:]
     rows: list[Row] = []
     for note in running:
-        since = words.passed(max(0.0, snapshot.timestamp - note.timestamp))
+        since = stopwatch(max(0.0, snapshot.timestamp - note.timestamp))
         line = words.noted(note.status, note.text, note.attributes)
         rows.append(Row(MESSAGE, depth, free=(*line, (f"  {since}", "dim"))))
     return rows
@@ -283,7 +283,8 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look
     if status is Status.SKIPPED:
         return [Row(DONE, depth, icon, "dim", name, amount="skipped")]
     if status is Status.PENDING:
-        return [Row(PENDING, depth, icon, "dim", name, elapsed=f"~{seconds(stage.expected)}" if stage.expected else "")]
+        expected = f"~{duration(stage.expected)}" if stage.expected else ""
+        return [Row(PENDING, depth, icon, "dim", name, elapsed=expected)]
     if status.final:
         rows = [_ended(stage, name, depth)]
         if status is not Status.COMPLETED and stage.reason:
@@ -293,7 +294,7 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look
     if (style := _trouble_of(snapshot, stage)) is not None:
         row = _still(row)._replace(icon=words.TROUBLE, style=f"bold {style}")
     if stage.expected and stage.elapsed > stage.expected:
-        row = row._replace(eta=f"expected {words.passed(stage.expected)}")
+        row = row._replace(eta=f"expected {stopwatch(stage.expected)}")
     said = _said(depth + 1, stage.outcomes, stage.counters, stage.attributes)
     return [row, *_wait(stage, depth + 1), *_message(snapshot, stage, depth + 1), *said]
 

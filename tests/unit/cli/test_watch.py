@@ -310,7 +310,7 @@ def test_an_end_is_told_once(progress_capture: Capture) -> None:
     board.changed([row("a"), row("b", "completed")])
     board.changed([row("c", "failed", parent_id="a", reason="x"), row("a", revision=2)])
     board.changed([row("c", "failed", parent_id="a", reason="x"), row("a", revision=3)])
-    assert words(board.news()) == ["✓ b completed after 1.0 s"]
+    assert words(board.news()) == ["✓ b completed after 1 s"]
     branch = board.branches(0.0, 10)[0][0]
     assert [label for label, _ in branch.over] == ["c"]
 
@@ -429,7 +429,7 @@ def test_the_summary_comes_last(progress_capture: Capture) -> None:
     board.detail(row("a", "completed", revision=2, stages=[]))
     board.events([{"id": 1, "event": semconv.STAGE_ENDED, "text": "a: load completed"}])
     assert words(board.news()) == ["a: running", "a: load completed"]
-    assert words(board.summary) == ["✓ a completed after 1.0 s"]
+    assert words(board.summary) == ["✓ a completed after 1 s"]
     assert board.ended is not None
 
 

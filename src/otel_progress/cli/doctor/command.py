@@ -14,8 +14,9 @@ from otel_progress import clock
 from otel_progress.cli.doctor import configuration
 from otel_progress.cli.doctor.configuration import NOT_ASKED, Given, named, sent, settings_of, shown
 from otel_progress.cli.doctor.findings import Level, Line, Problem, problem
-from otel_progress.cli.doctor.report import Report, duration, tell_clock
+from otel_progress.cli.doctor.report import Report, tell_clock
 from otel_progress.cli.parsing import between, describe
+from otel_progress.model.units import duration
 from otel_progress.settings import PROTOCOLS, Settings
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from otel_progress.cli.doctor import configuration
 from otel_progress.cli.doctor.backends import Away, Backend, Trip, all_three
 from otel_progress.cli.doctor.configuration import NOT_ASKED, Given, sent, shown
 from otel_progress.cli.doctor.findings import Level, Line, Problem, problem
-from otel_progress.cli.doctor.report import SKEW_SECONDS, Report, duration, tell_clock
+from otel_progress.cli.doctor.report import SKEW_SECONDS, Report, tell_clock
+from otel_progress.model.units import duration
 from otel_progress.settings import Endpoint, Settings
 
 OPERATION: Final = "test operation"

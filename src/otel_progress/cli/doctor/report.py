@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final, TextIO
 
 from otel_progress.cli.doctor.findings import Level, Line, problem
+from otel_progress.model.units import duration
 
 SIGNS: Final = {Level.OK: "✓", Level.NOTE: "-", Level.WARNING: "!", Level.ERROR: "✗"}
 PLAIN_SIGNS: Final = {Level.OK: "ok", Level.NOTE: "-", Level.WARNING: "!", Level.ERROR: "x"}
@@ -113,15 +114,10 @@ def _can_show(out: TextIO, text: str) -> bool:
     return True
 
 
-def duration(seconds: float) -> str:
-    """A time for people."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
 def tell_clock(report: Report, whose: str, ahead: float) -> None:
     """Say whether another clock agrees with ours, which it is ahead of by so many seconds."""
     if abs(ahead) > SKEW_SECONDS:
-        text = f"the clock of {whose} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours"
+        text = f"the clock of {whose} is {duration(round(abs(ahead)))} {'ahead of' if ahead > 0 else 'behind'} ours"
         report.add(problem("clock_skew", text).line(CLOCK))
     else:
         report.add(Line(CLOCK, Level.OK, f"the clock of {whose} agrees with ours (to a second or two)"))

@@ -16,7 +16,7 @@ from otel_progress.cli.query.execution import execute
 from otel_progress.cli.query.exit_codes import BAD, OK
 from otel_progress.cli.query.options import ID_HELP, common_options
 from otel_progress.cli.query.rows import label_of, number, snapshot_of, text
-from otel_progress.model.summary import seconds
+from otel_progress.model.units import duration
 from otel_progress.render.diversion import on_terminal
 
 MARGIN: Final = 15.0
@@ -82,7 +82,7 @@ def cancel(
         done = f", {percent(one)}" if percent(one) else ""
         children = number(detail.get("children"))
         those = f" and what it started ({children:,})" if children else ""
-        question = f"cancel {label}{those} ({state(one)[0]} for {seconds(one.elapsed)}{done})? [y/N] "
+        question = f"cancel {label}{those} ({state(one)[0]} for {duration(one.elapsed)}{done})? [y/N] "
         if not _agreed(question, ask):
             return _tell(out, "left", "it goes on", BAD, as_json=as_json)
     query = urlencode({"wait": f"{wait:g}", **({"reason": reason} if reason else {})})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel_progress.cli.query.rows import Row, stage_progress_of
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
-from otel_progress.model.summary import seconds
+from otel_progress.model.units import duration
 from otel_progress.render import words
 
 
@@ -41,8 +41,8 @@ def counted(one: Snapshot, row: Row) -> str:
 
 
 def ago(point: float | None, now: float) -> str:
-    """`3 m 12 s ago`."""
-    return "" if point is None else f"{seconds(max(0.0, now - point))} ago"
+    """`3 min 12 s ago`."""
+    return "" if point is None else f"{duration(max(0.0, now - point))} ago"
 
 
 def doing(one: Snapshot) -> words.Span:

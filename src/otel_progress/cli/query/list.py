@@ -18,6 +18,7 @@ from otel_progress.cli.query.exit_codes import OK
 from otel_progress.cli.query.options import LIST_MOST, common_options
 from otel_progress.cli.query.rows import Row, items, number, snapshot_of
 from otel_progress.model.status import Status
+from otel_progress.model.units import stopwatch
 from otel_progress.render import words
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
@@ -151,7 +152,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("STATE", [state(one) for one in known], 2),
         Column("DONE", [(percent(one), "") for one in known], 3, right=True),
         Column("", [(counted(one, row), "dim") for one, row in zip(known, rows)], 8),
-        Column("TIME", [(words.passed(one.elapsed), "dim") for one in known], 4, right=True),
+        Column("TIME", [(stopwatch(one.elapsed), "dim") for one in known], 4, right=True),
         Column(
             "ETA", [(words.remaining(one.progress).removeprefix("ETA "), "magenta") for one in known], 6, right=True
         ),

@@ -17,8 +17,9 @@ from otel_progress.model.estimate import Estimate
 from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status, word
+from otel_progress.model.units import amount, stopwatch
 from otel_progress.model.values import Attributes
-from otel_progress.render.words import DOT, amount, clean, counted, passed, waiting
+from otel_progress.render.words import DOT, clean, counted, waiting
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
@@ -124,7 +125,7 @@ def _evidence(now: Snapshot, row: Row, since: float) -> str | None:
     least = now.idle if now.health is Health.SILENT and child is None else 0.0
 
     def clock(found: re.Match[str]) -> str:
-        return f"for {passed(max(least, int(found[1]) + since))}"
+        return f"for {stopwatch(max(least, int(found[1]) + since))}"
 
     return _SECONDS.sub(clock, reason, count=1)
 

@@ -32,7 +32,7 @@ from otel_progress.cli.query.rows import (
 from otel_progress.cli.query.view_model import event_line, stamp
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.model.summary import seconds
+from otel_progress.model.units import duration, stopwatch
 from otel_progress.render import words
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.plain import closing
@@ -145,7 +145,7 @@ def _head(one: Snapshot, detail: Row) -> Line:
     doing, colour = state(one)
     attempt = f", attempt {one.attempt}" if one.attempt > 1 else ""
     since = "after" if one.status.final else "for" if words.trouble(one) is None else "running for"
-    spent = f" {since} {seconds(one.elapsed) if one.status.final else words.passed(one.elapsed)}{attempt}"
+    spent = f" {since} {duration(one.elapsed) if one.status.final else stopwatch(one.elapsed)}{attempt}"
     asked = (("  asked to stop", "bold yellow"),) if one.cancel_requested and not one.status.final else ()
     return ((f"{sign} ", style), (label_of(detail), "bold"), ("  ", ""), (doing, colour), (spent, ""), *asked)
 
@@ -165,7 +165,7 @@ def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))
     if bad and limit and allowed is not None:
         source = text(verdict.get("source"))
-        lines.append(((f"  limit: {limit} of {seconds(allowed)}" + (f", {source}" if source else ""), "dim"),))
+        lines.append(((f"  limit: {limit} of {duration(allowed)}" + (f", {source}" if source else ""), "dim"),))
     if seen := text(verdict.get("seen")):
         lines.append(((f"  last seen: {seen}", "dim"),))
     if one.stuck_at:
@@ -188,7 +188,7 @@ def _facts(one: Snapshot, detail: Row, now: float) -> list[Line]:
     heard = number(process.get("heard_ago"))
     runs = " ".join(filter(None, (service, f"on {host}," if host else "", f"pid {pid}" if pid else "")))
     if heard is not None and not one.status.final:
-        runs += f", heard {seconds(heard)} ago"
+        runs += f", heard {duration(heard)} ago"
     trace_id = text(trace.get("trace_id"))
     if trace_id:
         trace_id += " (not sampled)" if trace.get("sampled") is False else ""
@@ -242,7 +242,7 @@ def _children(detail: Row, now: float) -> list[Line]:
         done = "" if child.progress.ratio is None else f"  {int(child.progress.ratio * 100)}%"
         why = child.health_reason if not child.status.final else child.reason
         earlier = "  earlier attempt" if _is_earlier(row, detail) else ""
-        spent = f"  {seconds(child.elapsed)}{done}{earlier}" + (f"  {why}" if why else "")
+        spent = f"  {duration(child.elapsed)}{done}{earlier}" + (f"  {why}" if why else "")
         lines.append(((f"  {sign} ", style), (f"{label}  ", ""), (doing, colour), (spent, "dim")))
     more = max(len(rows), int(number(detail.get("children")) or 0)) - len(lines)
     return [*lines, ((f"  + {more:,} more", "dim"),)] if more > 0 else lines
@@ -261,7 +261,7 @@ def _pauses(detail: Row, now: float) -> list[Line]:
         begun, over = number(pause.get("from")), number(pause.get("to"))
         if begun is None:
             continue
-        long = seconds(max(0.0, (now if over is None else over) - begun)) + (" so far" if over is None else "")
+        long = duration(max(0.0, (now if over is None else over) - begun)) + (" so far" if over is None else "")
         kind = text(pause.get("kind")) or "?"
         where = f" in {text(pause.get('stage'))}" if pause.get("stage") else ""
         why = f": {text(pause.get('reason'))}" if pause.get("reason") else ""

@@ -15,9 +15,10 @@ from otel_progress.cli.query.rows import GONE, Row, items, label_of, later_of, m
 from otel_progress.cli.query.subscription import Feed, Item
 from otel_progress.cli.query.view_model import STAGES, Board
 from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
+from otel_progress.model.units import stopwatch
 from otel_progress.render import plain
 from otel_progress.render.overlay import Overlay
-from otel_progress.render.words import DOT, Line, passed
+from otel_progress.render.words import DOT, Line
 
 if TYPE_CHECKING:
     from otel_progress.model.snapshot import Snapshot
@@ -177,7 +178,7 @@ class View(WatchView):
             line = ((self._lost(left), "bold yellow"), (f"  {self._down.reason}; the command goes on", "yellow"))
         else:
             runs = self._board.running
-            began = f"{passed(clock.monotonic() - self._began)}{DOT}no operation runs"
+            began = f"{stopwatch(clock.monotonic() - self._began)}{DOT}no operation runs"
             does = "cancels" if runs else "interrupts"
             line = self._board.state() if runs else ((began, "dim"),)
             line = (*line, (f"{DOT}{self._client.url}{DOT}Ctrl+C {does}", "dim"))

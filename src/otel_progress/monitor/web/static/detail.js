@@ -8,7 +8,7 @@ import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.j
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { GROUP, amount, apart, branchesOf, clockTime, duration, elapsedOf, estimate, faceOf, groupOf, idleOf, isFinal, left, money, number, paceOf, percent, safeLink, troubleOf } from "./words.js";
+import { GROUP, amount, apart, branchesOf, clockTime, duration, estimate, faceOf, groupOf, idleOf, isFinal, lasting, left, money, number, paceOf, percent, safeLink, spent, troubleOf } from "./words.js";
 
 export function Detail() {
   if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its time line and what it said.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
@@ -56,7 +56,7 @@ function Title({ shown }) {
     <dl class="facts">${facts.map(([word, value]) => html`<div key=${word}><dt>${word}</dt><dd>${value}</dd></div>`)}</dl>
     <div class="big"><div class="big-numbers">${(value != null || over) && html`<span class="big-percent">${over ? face.label : `${value}%`}</span>`}<span class="big-words"><span>${[over && value != null && `at ${value}%`, amount(shown.progress), paceOf(shown)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
         ${shown.progress?.current_step && !isFinal(shown) && html`<span class="dim step"><bdi>${shown.progress.current_step}</bdi></span>`}</span>
-      <span class="big-time"><span><b>${duration(elapsedOf(shown, now))}</b> <span class="dim">elapsed</span></span>${estimated ? html`<span class="eta" title=${left(shown, now)}><b>${estimated.split(" (")[0].split(",")[0]}</b> <span class="dim">left${estimated.replace(/^[^,(]*/, (head) => (head.endsWith(" ") ? " " : ""))}</span></span>` : value != null && shown.status === "running" && html`<span class="dim">no estimate</span>`}</span></div>
+      <span class="big-time"><span><b>${spent(shown, now)}</b> <span class="dim">elapsed</span></span>${estimated ? html`<span class="eta" title=${left(shown, now)}><b>${estimated.split(" (")[0].split(",")[0]}</b> <span class="dim">left${estimated.replace(/^[^,(]*/, (head) => (head.endsWith(" ") ? " " : ""))}</span></span>` : value != null && shown.status === "running" && html`<span class="dim">no estimate</span>`}</span></div>
       <${Bar} value=${value} tone=${face.tone} live=${!isFinal(shown) && shown.status !== "pending"} label=${`progress of ${shown.name}`} /></div>
   </header>`;
 }
@@ -98,7 +98,7 @@ function Trouble({ shown }) {
   const evidence = [
     GROUP[group].trouble && verdict.allowed != null && verdict.limit && `the limit is ${duration(verdict.allowed)} (${verdict.limit}${verdict.source ? `, ${verdict.source}` : ""})`,
     verdict.seen && `last seen: ${verdict.seen}`,
-    shown.process?.heard_ago != null && group !== "dead" && `its process was heard ${duration(shown.process.heard_ago + now - shown.seen_at)} ago`,
+    shown.process?.heard_ago != null && group !== "dead" && `its process was heard ${lasting(shown.process.heard_ago + now - shown.seen_at)} ago`,
   ].filter(Boolean);
   return html`<section class=${`trouble tone-${face.tone}`} aria-label=${HEADLINES[group] ?? face.label}>
     <h2><${Icon} name=${face.icon} />${HEADLINES[group] ?? face.label}</h2>
@@ -129,9 +129,9 @@ function Facts({ shown }) {
   const limit = (key) => limits[key] != null && [key, `${duration(limits[key])}${limits[`${key}_source`] ? `, ${limits[`${key}_source`]}` : ""}`];
   const process = shown.process ?? {};
   const life = [
-    shown.idle != null && !isFinal(shown) && ["idle", duration(idleOf(shown, now))],
+    shown.idle != null && !isFinal(shown) && ["idle", lasting(idleOf(shown, now))],
     limit("stall_after"), limit("slow_after"), limit("start_within"),
-    process.heard_ago != null && !isFinal(shown) && ["heard", `${duration(process.heard_ago + now - shown.seen_at)} ago`],
+    process.heard_ago != null && !isFinal(shown) && ["heard", `${lasting(process.heard_ago + now - shown.seen_at)} ago`],
     process.heartbeat != null && ["heartbeat", `each ${duration(process.heartbeat)}`],
     process.instance && ["instance", process.instance],
   ].filter(Boolean);

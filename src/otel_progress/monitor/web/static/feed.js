@@ -5,7 +5,7 @@ import { Icon } from "./icons.js";
 import { Agent, Avatar, Long, Value } from "./parts.js";
 import { feed, newest, older, selected, withUpdates } from "./selection.js";
 import { now } from "./state.js";
-import { STATUS, clockTime, duration, number, took } from "./words.js";
+import { STATUS, clockTime, duration, number } from "./words.js";
 
 const KINDS = {
   "progress.operation.started": { icon: "start", tone: "run", word: "started" },
@@ -135,7 +135,7 @@ function Line({ item, name }) {
   const stage = line.event.startsWith("progress.stage.");
   const word = plain ? html`<span class="sr">note: </span>` : html`<span class=${`line-kind tone-${kind.tone}`}>${kind.word}</span> `;
   return html`<div class=${`line${running ? " going" : ""}`}>${plain && line.agent ? html`<${Avatar} agent=${line.agent} />` : html`<${Icon} name=${kind.icon} size=${14} tone=${kind.tone} />`}
-    <div class="line-text">${stage ? html`<b><${Long} text=${words} /></b> ${count > 1 && html`<b>×${number(count)}</b> `}${word}` : html`${word}<${Long} text=${words} />`}${seconds != null && html` <span class="dim">${line.event === "progress.recovered" ? "after " : ""}${took(seconds)}${count > 1 ? " in all" : ""}</span>`}
+    <div class="line-text">${stage ? html`<b><${Long} text=${words} /></b> ${count > 1 && html`<b>×${number(count)}</b> `}${word}` : html`${word}<${Long} text=${words} />`}${seconds != null && html` <span class="dim">${line.event === "progress.recovered" ? "after " : ""}${duration(seconds)}${count > 1 ? " in all" : ""}</span>`}
     <${Said} attributes=${line.attributes} />
     <div class="line-foot">${line.agent && html`<${Agent} agent=${line.agent} />`}${line.stage && !stage && html`<span><bdi>${line.stage}</bdi></span>`}<time>${clockTime(line.timestamp, now())}</time></div></div></div>`;
 }

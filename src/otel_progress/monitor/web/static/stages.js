@@ -3,7 +3,7 @@ import { html, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { Agent, Bar, Go } from "./parts.js";
 import { rowOf, ticking } from "./state.js";
-import { GROUP, STATUS, STOPPED, amount, apart, branchesOf, duration, elapsedOf, faceOf, groupOf, isEarlier, isFinal, number, pace, paceOf, percent, since, took, troubleOf, waitOf } from "./words.js";
+import { GROUP, STATUS, STOPPED, amount, apart, branchesOf, duration, elapsedOf, faceOf, groupOf, isEarlier, isFinal, lasting, number, pace, paceOf, percent, since, spent, troubleOf, waitOf } from "./words.js";
 
 const CHILDREN = 50;
 const TOGETHER = 3; // runs of a stage that are one row
@@ -83,9 +83,12 @@ const place = (span, from, to) => {
   return { left: `${left}%`, width: `${Math.max(0.4, Math.min(100 - left, ((to - from) / all) * 100))}%` };
 };
 
+// How long a wait or a stall lasted, or lasts by now.
+const lasted = (mark, now) => (mark.to == null ? lasting(now - mark.from) : duration(mark.to - mark.from));
+
 function Lane({ span, from, to, tone, open, marks, runs = [] }) {
   return html`<div class="lane" aria-hidden="true">${runs.map((run, index) => html`<div key=${`run ${index}`} class=${`lane-bar tone-${STATUS[run.status].tone}`} style=${place(span, run.started_at, run.started_at + (run.elapsed ?? 0))}></div>`)}${from != null && html`<div class=${`lane-bar tone-${tone}${open ? " open" : ""}`} style=${place(span, from, to)}></div>`}
-    ${marks.map((mark, index) => html`<div key=${index} class=${`mark mark-${mark.kind}`} style=${place(span, mark.from, mark.to ?? span.now ?? span.to)} title=${`${mark.kind}: ${mark.reason ?? ""} (${duration((mark.to ?? span.to) - mark.from)})`}></div>`)}</div>`;
+    ${marks.map((mark, index) => html`<div key=${index} class=${`mark mark-${mark.kind}`} style=${place(span, mark.from, mark.to ?? span.now ?? span.to)} title=${`${mark.kind}: ${mark.reason ?? ""} (${lasted(mark, span.to)})`}></div>`)}</div>`;
 }
 
 export function Stages({ shown }) {
@@ -105,8 +108,8 @@ export function Stages({ shown }) {
   return html`<section class="stages" aria-labelledby="stages-title"><h2 id="stages-title">Stages and time line</h2>
     <div class="tree" role="table" aria-label="Stages and children"><div class="tree-head" role="row"><span role="columnheader">Stage</span><span role="columnheader">Progress</span><span role="columnheader" class="tree-time">Time</span>
       <span role="columnheader" class="axis"><span class="sr">When</span><span class="axis-start" aria-hidden="true">0</span>${ticksOf(span).map((at) => html`<span key=${at} class="tick" aria-hidden="true" style=${{ left: `${(at / (span.to - span.from)) * 100}%` }}>+${duration(at)}</span>`)}</span></div>
-      ${earlier(shown.folded ?? [], repeated).map(([status, count, seconds]) => html`<div class="tree-row folded" role="row" key=${`folded ${status}`}><span role="cell" class="tree-name"><${Icon} name="stage" size=${14} tone="dim" /><span class="dim">${count} earlier, ${STATUS[status]?.label ?? status}</span></span><span role="cell"></span><span role="cell" class="tree-time">${took(seconds)}</span><span role="cell" class="lane-cell"></span></div>`)}
-      ${(loose.length > 0 || !stages.length) && html`<div class="tree-row whole" role="row"><span role="cell" class="tree-name"><${Icon} name=${faceOf(shown).icon} size=${14} tone=${faceOf(shown).tone} /><span class="tree-label"><span class="tree-title"><bdi>${shown.name}</bdi><span class="sr">, the whole operation</span></span>${shown.wait && !(shown.stages ?? []).some((stage) => stage.wait) && !isFinal(shown) && html`<span class="tree-words tone-wait"><bdi>${waitOf(shown.wait, since(shown, now))}</bdi></span>`}</span></span><span role="cell" class="tree-bar"></span><span role="cell" class="tree-time">${duration(elapsedOf(shown, now))}</span>
+      ${earlier(shown.folded ?? [], repeated).map(([status, count, seconds]) => html`<div class="tree-row folded" role="row" key=${`folded ${status}`}><span role="cell" class="tree-name"><${Icon} name="stage" size=${14} tone="dim" /><span class="dim">${count} earlier, ${STATUS[status]?.label ?? status}</span></span><span role="cell"></span><span role="cell" class="tree-time">${duration(seconds)}</span><span role="cell" class="lane-cell"></span></div>`)}
+      ${(loose.length > 0 || !stages.length) && html`<div class="tree-row whole" role="row"><span role="cell" class="tree-name"><${Icon} name=${faceOf(shown).icon} size=${14} tone=${faceOf(shown).tone} /><span class="tree-label"><span class="tree-title"><bdi>${shown.name}</bdi><span class="sr">, the whole operation</span></span>${shown.wait && !(shown.stages ?? []).some((stage) => stage.wait) && !isFinal(shown) && html`<span class="tree-words tone-wait"><bdi>${waitOf(shown.wait, since(shown, now))}</bdi></span>`}</span></span><span role="cell" class="tree-bar"></span><span role="cell" class="tree-time">${spent(shown, now)}</span>
         <span role="cell" class="lane-cell"><${Lane} span=${span} from=${shown.started_at} to=${(shown.started_at ?? 0) + (elapsedOf(shown, now) ?? 0)} tone=${faceOf(shown).tone} open=${!isFinal(shown)} marks=${loose} /></span></div>`}
       ${keyed(rows).map(([key, row]) => (row.runs ? html`<${Runs} key=${key} row=${row} span=${span} marks=${marks.get(row.path) ?? []} />` : html`<${Stage} key=${key} stage=${row.stage} depth=${row.depth} shown=${shown} span=${span} now=${now} marks=${marksOf(marks, row.stage)} branches=${isOver(row.stage) ? [] : branches.filter((branch) => branch.path === row.stage.path)} />`))}
       ${children.length > 0 && html`<div class="tree-part" role="row"><span role="cell">${children.length === 1 ? "1 child operation" : `${children.length} child operations`}</span></div>`}
@@ -183,7 +186,7 @@ function Stage({ stage, depth, shown, span, now, marks, branches }) {
     <span role="cell" class="tree-name" style=${{ paddingInlineStart: `${depth * 16}px` }} title=${hints}><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="tree-label"><span class="tree-title"><bdi>${stage.name}</bdi><span class="sr">, ${depth > 0 ? `in ${stage.path.slice(0, stage.path.length - stage.name.length - 1)}, ` : ""}${face.label}</span>${stage.critical === false && html`<span class="tag">optional</span>`}</span>
       ${words.length > 0 && html`<span class=${`tree-words${said.length || waits.length ? ` tone-${face.tone}` : ""}`} title=${[...new Set(words)].join(" · ")}><bdi>${[...new Set(words)].join(" · ")}</bdi></span>`}</span></span>
     <span role="cell" class="tree-bar">${!pending && html`<${Bar} value=${value} tone=${face.tone} live=${live} label=${`progress of ${stage.name}`} /><span class="tree-amount"><span>${amount(stage.progress)}</span><span>${live && !standing ? pace(stage.progress) : ""}</span></span>`}</span>
-    <span role="cell" class="tree-time">${pending ? html`<span class="dim">${stage.expected ? `about ${duration(stage.expected)}` : "planned"}</span>` : live ? duration(elapsed) : took(elapsed)}</span>
+    <span role="cell" class="tree-time">${pending ? html`<span class="dim">${stage.expected ? `about ${duration(stage.expected)}` : "planned"}</span>` : live ? lasting(elapsed) : duration(elapsed)}</span>
     <span role="cell" class="lane-cell"><${Lane} span=${span} from=${stage.started_at} to=${(stage.started_at ?? 0) + (elapsed ?? 0)} tone=${face.tone} open=${live} marks=${marks} /></span></div>`;
 }
 
@@ -200,15 +203,15 @@ function Runs({ row, span, marks }) {
   const bad = Object.entries(counts).filter(([status]) => status !== "completed");
   const words = bad.map(([status, number_]) => `${number(number_)} ${STATUS[status]?.label ?? status}`).join(", ");
   const name = row.path.slice(row.path.lastIndexOf("/") + 1);
-  const times = `median ${took(median)} · 95% within ${took(p95)} · longest ${took(longest)}`;
+  const times = `median ${duration(median)} · 95% within ${duration(p95)} · longest ${duration(longest)}`;
   const face = STATUS[bad.length ? bad[0][0] : "completed"] ?? STATUS.completed;
   const label = html`<span class="turn ${open ? "open" : ""}"><${Icon} name="chevron" size=${11} /></span>`;
   return html`<div class="tree-row runs" role="row" data-depth=${depth}><span role="cell" class="tree-name" style=${{ paddingInlineStart: `${depth * 16}px` }}><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="tree-label"><span class="tree-title"><bdi>${name}</bdi><b>×${number(count)}</b>${runs.length > 0 && html`<button type="button" class="quiet icon-only" aria-expanded=${open} aria-label=${`The runs of ${name}`} onClick=${() => setOpen(!open)}>${label}</button>`}</span>
       ${words && html`<span class=${`tree-words tone-${face.tone}`}><bdi>${words}</bdi></span>`}</span></span>
-    <span role="cell" class=${`tree-bar${bad.length ? " some-bad" : ""}`}><${Bar} value=${Math.floor((100 * (counts.completed ?? 0)) / count)} tone="good" live=${false} label=${`runs of ${name} that completed`} /><span class="tree-amount" title=${times}><span>${took(median)} · p95 ${took(p95)}</span></span></span>
-    <span role="cell" class="tree-time" title="in all">${took(seconds)}</span>
+    <span role="cell" class=${`tree-bar${bad.length ? " some-bad" : ""}`}><${Bar} value=${Math.floor((100 * (counts.completed ?? 0)) / count)} tone="good" live=${false} label=${`runs of ${name} that completed`} /><span class="tree-amount" title=${times}><span>${duration(median)} · p95 ${duration(p95)}</span></span></span>
+    <span role="cell" class="tree-time" title="in all">${duration(seconds)}</span>
     <span role="cell" class="lane-cell"><${Lane} span=${span} marks=${marks} runs=${runs} /></span></div>
-    ${open && runs.map((stage, index) => html`<div class="tree-row run" role="row" key=${index}><span role="cell" class="tree-name" style=${{ paddingInlineStart: `${depth * 16 + 16}px` }}><${Icon} name=${STATUS[stage.status].icon} size=${12} tone=${STATUS[stage.status].tone} /><span class="tree-label"><span class="tree-words"><bdi>${[stage.reason, stage.message, outcomesOf(stage), valuesOf(stage.attributes)].filter(Boolean).join(" · ") || STATUS[stage.status].label}</bdi></span></span></span><span role="cell" class="tree-amount">${amount(stage.progress)}</span><span role="cell" class="tree-time">${took(stage.elapsed)}</span><span role="cell" class="lane-cell"></span></div>`)}`;
+    ${open && runs.map((stage, index) => html`<div class="tree-row run" role="row" key=${index}><span role="cell" class="tree-name" style=${{ paddingInlineStart: `${depth * 16 + 16}px` }}><${Icon} name=${STATUS[stage.status].icon} size=${12} tone=${STATUS[stage.status].tone} /><span class="tree-label"><span class="tree-words"><bdi>${[stage.reason, stage.message, outcomesOf(stage), valuesOf(stage.attributes)].filter(Boolean).join(" · ") || STATUS[stage.status].label}</bdi></span></span></span><span role="cell" class="tree-amount">${amount(stage.progress)}</span><span role="cell" class="tree-time">${duration(stage.elapsed)}</span><span role="cell" class="lane-cell"></span></div>`)}`;
 }
 
 function Child({ row, label, earlier, span, now }) {
@@ -218,7 +221,7 @@ function Child({ row, label, earlier, span, now }) {
   const words = [why || row.stage, !why && row.progress?.current_step].filter(Boolean).join(" · ");
   return html`<div class="tree-row child" role="row"><span role="cell" class="tree-name"><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="tree-label"><span class="tree-title"><${Go} id=${row.id}><bdi>${row.name}</bdi><//><span class="child-label" title=${row.id}><bdi>${label}</bdi></span>${earlier && html`<span class="tag">earlier attempt</span>`}<span class="sr">, ${face.label}</span></span>${(words || row.agent) && html`<span class="tree-words">${row.agent && html`<${Agent} agent=${row.agent} /> `}<bdi>${words}</bdi></span>`}</span></span>
     <span role="cell" class="tree-bar"><${Bar} value=${value} tone=${face.tone} live=${!isFinal(row)} label=${`progress of ${row.name}`} /><span class="tree-amount"><span>${amount(row.progress)}</span><span>${isFinal(row) ? face.label : paceOf(row)}</span></span></span>
-    <span role="cell" class="tree-time">${duration(elapsedOf(row, now))}</span>
+    <span role="cell" class="tree-time">${spent(row, now)}</span>
     <span role="cell" class="lane-cell"><${Lane} span=${span} from=${row.started_at} to=${(row.started_at ?? 0) + (elapsedOf(row, now) ?? 0)} tone=${face.tone} open=${!isFinal(row)} marks=${[]} /></span></div>`;
 }
 
@@ -226,5 +229,5 @@ function Marks({ marks, now }) {
   if (!marks.length) return null;
   const kinds = new Set(marks.map((mark) => mark.kind));
   return html`<div class="legend">${kinds.has("wait") && html`<span><i class="mark mark-wait"></i>wait</span>`}${kinds.has("stall") && html`<span><i class="mark mark-stall"></i>stall</span>`}
-    <ul class="sr">${marks.map((mark, index) => html`<li key=${index}>${mark.kind} in ${mark.stage ?? "the operation"}: ${mark.reason ?? ""}, ${duration((mark.to ?? now) - mark.from)}</li>`)}</ul></div>`;
+    <ul class="sr">${marks.map((mark, index) => html`<li key=${index}>${mark.kind} in ${mark.stage ?? "the operation"}: ${mark.reason ?? ""}, ${lasted(mark, now)}</li>`)}</ul></div>`;
 }

@@ -62,26 +62,25 @@ export const elapsedOf = (row, now) => (row.elapsed == null ? null : row.elapsed
 /** How long it has made no progress. */
 export const idleOf = (row, now) => (row.idle == null ? null : row.idle + since(row, now));
 
-/** How long something took, that may have been short: 3 ms, 2.4 s, else as `duration`. */
-export function took(seconds) {
-  if (seconds == null || !Number.isFinite(seconds)) return "";
-  if (seconds < 1) return `${Math.round(Math.max(0, seconds) * 1000)} ms`;
-  return seconds < 10 ? `${Math.floor(seconds * 10) / 10} s` : duration(seconds);
-}
-
-/** 7 s, 3 min 4 s, 2 h 5 min, 3 d 4 h. */
+/** A duration as the terminal says it (tests/words.json): 420 ms, 2.4 s, 45 s, 3 min 12 s, 2 h 5 min, 3 d 4 h. */
 export function duration(seconds) {
   if (seconds == null || !Number.isFinite(seconds)) return "";
-  const whole = Math.max(0, Math.floor(seconds));
-  if (whole < 60) return whole === 0 && seconds > 0 ? `${Math.round(seconds * 10) / 10} s` : `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
-  if (whole < 86400) {
-    const minutes = Math.floor((whole % 3600) / 60);
-    return `${Math.floor(whole / 3600)} h${minutes ? ` ${minutes} min` : ""}`;
+  if (seconds > 0 && seconds < 0.9995) {
+    const thousandths = seconds * 1000;
+    return `${thousandths < 9.95 ? Number(thousandths.toPrecision(2)) : Math.round(thousandths)} ms`;
   }
-  const hours = Math.floor((whole % 86400) / 3600);
-  return `${Math.floor(whole / 86400)} d${hours ? ` ${hours} h` : ""}`;
+  const tenths = Math.floor(Math.max(0, seconds) * 10 + 0.5);
+  if (tenths < 600) return `${tenths / 10} s`;
+  const whole = Math.floor(seconds + 0.5);
+  const [unit, size, smaller, part] = LARGER.find(([, size]) => whole >= size);
+  const rest = Math.floor((whole % size) / part);
+  return `${Math.floor(whole / size)} ${unit}${rest ? ` ${rest} ${smaller}` : ""}`;
 }
+const LARGER = [["d", 86400, "h", 3600], ["h", 3600, "min", 60], ["min", 60, "s", 1]];
+/** A duration that still grows: in whole seconds. */
+export const lasting = (seconds) => (seconds == null ? "" : duration(Math.floor(seconds)));
+/** How long a row has run, or ran. */
+export const spent = (row, now) => (isFinal(row) ? duration(row.elapsed) : lasting(elapsedOf(row, now)));
 
 /** A duration with one unit, as one says it: it does not jump about. */
 export function about(seconds) {
@@ -125,6 +124,7 @@ function between(low, high) {
 }
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const tenth = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const some = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 /** A number as one reads it: 1,200 or 0.31. */
 export const number = (value) => (Number.isInteger(value) || Math.abs(value) >= 1000 ? whole : some).format(value);
@@ -133,31 +133,40 @@ export const number = (value) => (Number.isInteger(value) || Math.abs(value) >= 
 export function amount(progress) {
   if (progress?.completed == null) return "";
   const { completed, total, unit } = progress;
-  if (unit === "By") return total == null ? bytes(completed) : `${bytes(completed)} of ${bytes(total)}`;
+  if (unit === "By") return total == null ? size(completed) : `${size(completed)} of ${size(total)}`;
   const numbers = total == null ? number(completed) : `${number(completed)} of ${number(total)}`;
   return unit && unit !== "1" ? `${numbers} ${plural(unit, total ?? completed)}` : numbers;
 }
 
-function bytes(value) {
+/** Bytes, with one decimal from 1 kB. */
+export function size(value) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let step = 0;
-  while (value >= 1000 && step < units.length - 1) [value, step] = [value / 1000, step + 1];
-  return `${some.format(value)} ${units[step]}`;
+  while (Math.abs(value) >= 1000 && step < units.length - 1) [value, step] = [value / 1000, step + 1];
+  return `${(step ? tenth : whole).format(value)} ${units[step]}`;
 }
 
-// English words alone; `By`, `{call}` and what is plural already stay as they are.
-function plural(unit, count) {
-  if (count === 1 || !/^[a-z]{3,}$/.test(unit) || /[^s]s$/.test(unit)) return unit;
+/** A unit in its plural; units of measurement, `{call}` and what is plural already stay as they are. */
+export function plural(unit, count) {
+  if (count === 1 || MEASURES.has(unit) || !/^[a-z]{3,}$/.test(unit) || /[^s]s$/.test(unit)) return unit;
   if (/[^aeiou]y$/.test(unit)) return `${unit.slice(0, -1)}ies`;
   return unit !== "epoch" && /(ss|x|ch|sh)$/.test(unit) ? `${unit}es` : `${unit}s`;
+}
+const MEASURES = new Set(["min", "mol", "rad", "deg", "cal", "bar", "sec"]);
+
+/** "143/s", or "8.4/min" and "3.6/h" if it is slow; empty if there is none. */
+export function rate(perSecond, unit) {
+  if (!perSecond) return "";
+  const [per, seconds] = [["s", 1], ["min", 60]].find(([, seconds]) => perSecond * seconds >= 1) ?? ["h", 3600];
+  const value = perSecond * seconds;
+  return `${unit === "By" ? size(value) : (value >= 10 ? whole : tenth).format(value)}/${per}`;
 }
 
 /** "38 files/s", or nothing. */
 export function pace(progress) {
-  if (!progress?.rate) return "";
-  const { rate, unit } = progress;
-  if (unit === "By") return `${bytes(rate)}/s`;
-  return rate >= 0.1 ? `${number(rate)} ${plural(unit ?? "", 2)}/s` : `${number(rate * 60)} ${plural(unit ?? "", 2)}/min`;
+  const said = rate(progress?.rate, progress?.unit);
+  const unit = progress?.unit === "By" ? "" : plural(progress?.unit ?? "", 2);
+  return unit && unit !== "1" ? said.replace("/", ` ${unit}/`) : said;
 }
 
 /** The pace of a row, unless it stands still. */
@@ -202,7 +211,7 @@ export function troubleOf(row, now) {
   if (verdict.child != null && group !== "ended" && group !== "pending") return later(verdict.reason ?? "", since(row, now));
   if (group === "stuck") {
     const idle = idleOf(row, now);
-    return idle == null ? verdict.reason ?? "no progress" : said(`no progress for ${duration(idle)}`);
+    return idle == null ? verdict.reason ?? "no progress" : said(`no progress for ${lasting(idle)}`);
   }
   if (group === "overdue" || group === "waiting") return row.wait ? said(waitOf(row.wait, since(row, now))) : verdict.reason ?? "";
   if (group === "ended") return row.reason ?? "";
@@ -210,11 +219,11 @@ export function troubleOf(row, now) {
 }
 
 // Evidence with its clock, which runs on.
-const later = (text, gone) => text.replace(/\bfor (\d+) s\b/, (_, told) => `for ${duration(Number(told) + gone)}`);
+const later = (text, gone) => text.replace(/\bfor (\d+) s\b/, (_, told) => `for ${lasting(Number(told) + gone)}`);
 
 /** "waits for approval for 36 s, of at most 6 s", so many seconds after it was said. */
 export function waitOf(wait, later) {
-  const waited = wait.elapsed == null ? "" : ` for ${duration(wait.elapsed + later)}`;
+  const waited = wait.elapsed == null ? "" : ` for ${lasting(wait.elapsed + later)}`;
   const limit = overdue(wait, later) ? `, of at most ${duration(wait.overdue_after)}` : "";
   return `waits for ${wait.reason || "something"}${waited}${limit}`;
 }
@@ -235,8 +244,8 @@ function wordsOf(branch, group, later) {
   if (branch.child != null && branch.reason) return branch.reason;
   if (group === "looping") return branch.loop?.reason ?? "the same again and again";
   const idle = branch.idle == null ? null : branch.idle + later;
-  if (group === "stuck") return idle == null ? "no progress" : `no progress for ${duration(idle)}${allowed(branch)}`;
-  return idle != null && idle >= 3 ? `idle for ${duration(idle)}${allowed(branch)}` : "";
+  if (group === "stuck") return idle == null ? "no progress" : `no progress for ${lasting(idle)}${allowed(branch)}`;
+  return idle != null && idle >= 3 ? `idle for ${lasting(idle)}${allowed(branch)}` : "";
 }
 const allowed = ({ stall_after: limit }) => (limit == null ? "" : ` of ${duration(limit)}`);
 
