@@ -165,11 +165,10 @@ def _forward(given: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[s
         raise InvalidArgument(f"--forward needs an address such as http://collector:4318, not {given.forward!r}")
     if is_loopback(parts.hostname) and at in (given.port, given.grpc_port):
         raise InvalidArgument("--forward names this monitor itself; name the Collector behind it")
-    signals = ("logs", "metrics", "traces")
-    named = {f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" for signal in signals}
+    named = {f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" for signal in settings.SIGNALS}
     mine = {key: value for key, value in environ.items() if key not in named}
     found = settings.read(environ={**mine, "OTEL_EXPORTER_OTLP_ENDPOINT": given.forward}).endpoints
-    return {signal: found[signal] for signal in signals}
+    return {signal: found[signal] for signal in settings.SIGNALS}
 
 
 def _greet(monitor: Monitor) -> None:

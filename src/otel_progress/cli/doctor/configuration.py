@@ -13,8 +13,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from otel_progress.cli.doctor.findings import Level, Line, problem
-from otel_progress.cli.run.environment import SIGNALS
-from otel_progress.settings import TIMEOUT_MOST, Endpoint, Settings, read
+from otel_progress.settings import SIGNALS, TIMEOUT_MOST, Endpoint, Settings, read
 
 STEP: Final = "settings"
 DISTRIBUTION: Final = "otel-progress"

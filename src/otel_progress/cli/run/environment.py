@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from otel_progress.settings import Endpoint, Settings, read
+from otel_progress.settings import SIGNALS, Endpoint, Settings, read
 
-SIGNALS: Final = ("logs", "metrics", "traces")
 _ALL: Final = "OTEL_EXPORTER_OTLP"
 _OURS: Final = (
     "ENDPOINT",

@@ -15,12 +15,12 @@ from otel_progress import procfs
 from otel_progress.cli.monitor import TOKEN, default_db
 from otel_progress.cli.query.client import Answered, Client, Lost, client_of, is_loopback
 from otel_progress.cli.query.exit_codes import Told
-from otel_progress.cli.run.environment import SIGNALS, listens
+from otel_progress.cli.run.environment import listens
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.monitor import auth
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.state.store import StoreError
-from otel_progress.settings import Endpoint
+from otel_progress.settings import SIGNALS, Endpoint
 
 START_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 8.0
