@@ -11,6 +11,7 @@ import os
 import re
 import select
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Final
 
 from otel_progress.render.screen import Screen
@@ -84,7 +85,7 @@ class Overlay(Screen):
             live, rest = self._live, self._pending
             super().take_down()
             if live and rest:
-                end = b"\n" if _CONTROL.sub("", shown(rest)).strip() else b""
+                end = b"\n" if is_text(rest) else b""
                 self._put(self._colours + rest + _RESET + end)
             self._colours = b""
             self._tree = []
@@ -136,6 +137,41 @@ class Overlay(Screen):
             self._gone = True
 
 
+class PlainOverlay(Screen):
+    """The same where nothing can be redrawn: each of our lines begins on a line of its own, and stays."""
+
+    def __init__(self, file: IO[str]) -> None:
+        """Nothing is written yet."""
+        super().__init__(file, draws=False)
+        self._file = file
+        self._pending = b""
+
+    def pass_on(self, data: bytes) -> None:
+        """What the command writes."""
+        with self._lock:
+            self._pending = split(self._pending + data)[1]
+            with suppress(OSError, ValueError):  # where the terminal is gone, it is of no use
+                write_all(self._file.fileno(), data)
+
+    def print(self, lines: Sequence[Line]) -> None:
+        """Lines that stay; one of the command's that has no end yet is ended before."""
+        with self._lock:
+            if lines:
+                self._end_line()
+            super().print(lines)
+
+    def take_down(self) -> None:
+        """End the command's last line, so that what comes next begins on its own."""
+        with self._lock:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        rest, self._pending = self._pending, b""
+        if is_text(rest):
+            self._file.write("\n")
+            self._file.flush()
+
+
 def write_all(file: int, data: bytes) -> None:
     """Write all of it, also where somebody made the file one that does not wait.
 
@@ -165,6 +201,11 @@ def shown(pending: bytes) -> str:
     text = _STRINGS.sub(b"", pending).decode("utf-8", "replace")
     lines = (_cells(part[-_SEEN:]) for part in _MOVES_OF_TEXT.split(text))
     return next((line for line in lines if _CONTROL.sub("", line).strip()), "")
+
+
+def is_text(pending: bytes) -> bool:
+    """Whether anything is seen of a line by now."""
+    return bool(_CONTROL.sub("", shown(pending)).strip())
 
 
 def _cells(text: str) -> str:

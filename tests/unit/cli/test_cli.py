@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from otel_progress.cli.query import view_model
 from otel_progress.cli.run import environment, monitor_host, py_spy
 from otel_progress.cli.run.environment import endpoints, mute, redirected
 from otel_progress.cli.run.supervisor import say
-from otel_progress.render import overlay
 
 OURS = "http://127.0.0.1:1"
 
@@ -90,50 +88,6 @@ def test_missing_packages_of_follow_are_named() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (125, "")
     assert 'pip install "otel-progress[monitor,console]"' in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("data", "whole", "rest"),
-    [
-        (b"one\ntwo", b"one\n", b"two"),
-        (b"one\r\n", b"one\r\n", b""),
-        (b"10%\r20%", b"", b"\r20%"),
-        (b"10%\r", b"", b"10%\r"),
-        (b"\x1b[1Aup\rnew", b"", b"\x1b[1Aup\rnew"),
-        (b"x" * (overlay.PENDING + 1), b"x" * (overlay.PENDING + 1) + b"\r\n", b""),
-    ],
-)
-def test_lines_of_a_command_are_told_from_what_has_no_end(data: bytes, whole: bytes, rest: bytes) -> None:
-    """What has no end is kept, short: what was written over is gone, unless the cursor left the line."""
-    assert overlay.split(data) == (whole, rest)
-
-
-@pytest.mark.parametrize(
-    ("pending", "seen"),
-    [
-        (b"\r\x1b[2K 20%", " 20%"),
-        (b"ab\b \bc", "ac"),
-        (b"long\rno", "nong"),
-        (b"long\rno\x1b[K", "no"),
-        (b"a\x1b[3Cb\x1b[1Gx", "x   b"),
-        (b"first\x1b[Asecond", "first"),
-        (b"\r\x1b[2K\x1b[1A\x1b[2Kline", "line"),
-        (b"\x1b]0;title\x07text\x00\x1b[?25l", "text"),
-        (b"\x1b[1A\x1b[2K\r", ""),
-        ("wide é 日".encode(), "wide é 日"),
-    ],
-)
-def test_line_without_an_end_as_it_looks(pending: bytes, seen: str) -> None:
-    """What is shown of it is what a terminal would show, whatever moves the cursor."""
-    assert re.sub("\x1b\\[[0-9;]*m", "", overlay.shown(pending)) == seen
-
-
-def test_colours_of_a_command_go_on_after_the_tree() -> None:
-    """Colours that hold at the end of what was written are known; what puts them back ends them."""
-    assert overlay.colours_after(b"", b"\x1b[1m\x1b[31mred") == b"\x1b[1m\x1b[31m"
-    assert overlay.colours_after(b"\x1b[1m", b"x\x1b[0my") == b""
-    assert overlay.colours_after(b"\x1b[1m", b"x\x1b[m\x1b[32my") == b"\x1b[32m"
-    assert len(overlay.colours_after(b"", b"\x1b[31m" * 10_000)) < 1_000
 
 
 def test_end_that_comes_twice_is_told_once() -> None:

@@ -17,7 +17,8 @@ from otel_progress.cli.query.view_model import STAGES, Board
 from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
 from otel_progress.model.units import stopwatch
 from otel_progress.render import plain
-from otel_progress.render.overlay import Overlay
+from otel_progress.render.diversion import on_terminal
+from otel_progress.render.overlay import Overlay, PlainOverlay
 from otel_progress.render.words import DOT, Line
 
 if TYPE_CHECKING:
@@ -85,9 +86,10 @@ class View(WatchView):
 
     def __init__(self, client: Client, out: IO[str], watcher: Watcher) -> None:
         """Nothing is shown yet; of what the monitor tells, only what the watcher heard of is shown."""
-        self.overlay = Overlay(out) if drawn_on(out) else None
+        self._draws = drawn_on(out)
+        self.overlay = Overlay(out) if self._draws else PlainOverlay(out) if on_terminal(out) else None
         self._heard = Heard(watcher)
-        super().__init__(client, out, screen=self.overlay, board=Seen(self._heard, draws=self.overlay is not None))
+        super().__init__(client, out, screen=self.overlay, board=Seen(self._heard, draws=self._draws))
         self._began = clock.monotonic()
         self._until: float | None = None
         self._failed = ""
