@@ -442,8 +442,8 @@ def test_other_signals_are_passed_on(place: Place, number: signal.Signals, code:
 
 READS = """
 import sys
-from otel_progress.cli.run.pty import Terminal
-terminal = Terminal([0, 1, 2], lambda data: None)
+from otel_progress.cli.run.pty import PseudoTerminal
+terminal = PseudoTerminal([0, 1, 2], lambda data: None)
 terminal.take_keys()
 print("asks", flush=True)
 terminal._read_keys()

@@ -18,7 +18,7 @@ from tests.terminal.screens import ROOT, Terminal, command, environment, wait_un
 from tests.terminal.stub import Stub
 
 from otel_progress.cli.query.client import Client
-from otel_progress.cli.query.subscription import PAUSES, Down, Feed
+from otel_progress.cli.query.subscription import PAUSES, Disconnected, Subscription
 
 
 def progress(completed: int, total: int, **more: Any) -> dict[str, Any]:
@@ -482,9 +482,9 @@ def test_ctrl_c_with_a_reader_that_does_not_read(monitor: Stub, size: int) -> No
 def test_pauses_grow_and_begin_anew(monitor: Stub) -> None:
     """Each try in vain makes the next pause longer, up to 5 s; after one that succeeded they begin anew."""
     begin(monitor)
-    feed = Feed(Client(monitor.url)).start()
+    feed = Subscription(Client(monitor.url)).start()
 
-    def next_down() -> Down:
+    def next_down() -> Disconnected:
         while True:
             for item in feed.take(10):
                 if item.kind == "down":

@@ -27,7 +27,7 @@ from otel_progress.model.status import Health, Status
 from otel_progress.render import plain
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
-from otel_progress.render.tree import Branch, Look, Sheet, nested, rows_of
+from otel_progress.render.tree import TreeLayout, TreeNode, TreeOptions, nested, rows_of
 from otel_progress.render.words import STYLES, clean
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Console(Outlet):
         wanted = on_terminal(file) and settings.attended() if self._wanted is None else self._wanted
         self._draws = wanted and self.verbosity != "quiet"
         self._screen = Screen(file, draws=self._draws)
-        self._sheet = Sheet()
+        self._sheet = TreeLayout()
         self._queue: deque[tuple[Event, bool, bool]] = deque()
         self._in_trouble: dict[str, Health] = {}
         self._seen: dict[str, tuple[float, int, Snapshot]] = {}
@@ -276,9 +276,9 @@ class Console(Outlet):
         shown, more = self._look(now, height - 1)
         for _, snapshot in shown:
             self._kin_of(snapshot)
-        look = Look(int(now * HERTZ), ALL if self.verbosity == "verbose" else NEWEST)
+        look = TreeOptions(int(now * HERTZ), ALL if self.verbosity == "verbose" else NEWEST)
         branches = [
-            Branch(depth, self._label(snapshot), snapshot, tuple(self._over.get(snapshot.operation_id, ())))
+            TreeNode(depth, self._label(snapshot), snapshot, tuple(self._over.get(snapshot.operation_id, ())))
             for depth, snapshot in shown
         ]
         return self._sheet.lines(rows_of(branches, look), width, max(2, height - 2), more)

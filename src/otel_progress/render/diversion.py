@@ -14,7 +14,7 @@ PARTIAL: Final = 65_536
 """Characters of an unfinished line that wait for its end."""
 
 
-class Proxy:
+class StreamProxy:
     """Stands for a stream: while `above` is set, whole lines go there; at other times all goes to the stream."""
 
     def __init__(self, stream: Any) -> None:
@@ -71,11 +71,11 @@ class Diversion:
         """For those standard streams that show on a terminal; files and pipes stay as they are."""
         self._above = above
         self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
-        self._proxies: dict[str, Proxy] = {}
+        self._proxies: dict[str, StreamProxy] = {}
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
-            if stream is not None and not isinstance(stream, Proxy) and (stream is file or on_terminal(stream)):
-                self._proxies[name] = Proxy(stream)
+            if stream is not None and not isinstance(stream, StreamProxy) and (stream is file or on_terminal(stream)):
+                self._proxies[name] = StreamProxy(stream)
 
     def on(self) -> None:
         """Lead it around from now on."""
@@ -100,7 +100,7 @@ class Diversion:
             if getattr(sys, name) is proxy:
                 setattr(sys, name, proxy.stream)
         for handler, stream in self._handlers:
-            if isinstance(handler.stream, Proxy):
+            if isinstance(handler.stream, StreamProxy):
                 handler.stream = stream
         self._handlers.clear()
         for proxy in self._proxies.values():

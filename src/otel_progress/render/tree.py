@@ -33,7 +33,7 @@ TROUBLED, ROOT, RUNNING, MESSAGE, BAD, COUNTS, PENDING, DONE = range(8)
 """Ranks: where there is no room, the highest goes first."""
 
 
-class Row(NamedTuple):
+class TreeRow(NamedTuple):
     """A line of the tree; with `free` it has no columns."""
 
     rank: int
@@ -49,14 +49,14 @@ class Row(NamedTuple):
     free: Line | None = None
 
 
-class Look(NamedTuple):
+class TreeOptions(NamedTuple):
     """How to show it: which picture it is, and how many of what ended is shown one by one."""
 
     frame: int
     newest: int
 
 
-class Branch(NamedTuple):
+class TreeNode(NamedTuple):
     """An operation under the name it is shown by, and its children that ended under theirs; a child has a depth."""
 
     depth: int
@@ -82,10 +82,10 @@ def nested(parents: Sequence[int | None]) -> list[tuple[int, int]]:
 # -- from snapshots to rows
 
 
-def rows_of(branches: Iterable[Branch], look: Look) -> list[Row]:
+def rows_of(branches: Iterable[TreeNode], look: TreeOptions) -> list[TreeRow]:
     """Operations, each with its stages and then its children; what is still to come stands below these."""
-    rows: list[Row] = []
-    to_come: list[tuple[int, list[Row]]] = []
+    rows: list[TreeRow] = []
+    to_come: list[tuple[int, list[TreeRow]]] = []
     for branch in branches:
         while to_come and to_come[-1][0] >= branch.depth:
             rows.extend(to_come.pop()[1])
@@ -97,20 +97,20 @@ def rows_of(branches: Iterable[Branch], look: Look) -> list[Row]:
     return rows + [row for _, left in reversed(to_come) for row in left]
 
 
-def _branch(branch: Branch, look: Look) -> list[Row]:
+def _branch(branch: TreeNode, look: TreeOptions) -> list[TreeRow]:
     snapshot, depth = branch.snapshot, 2 * branch.depth
     head = _head(snapshot, branch.label, depth, look)
     return [head, *_about(snapshot, depth + 1), *_stages(snapshot, depth + 1, look)]
 
 
-def _over(branch: Branch, look: Look) -> list[Row]:
+def _over(branch: TreeNode, look: TreeOptions) -> list[TreeRow]:
     """Its children that ended: how many, and the newest."""
     depth, over = 2 * branch.depth + 2, branch.over
     rows = [_ended(child, label, depth) for label, child in over[-look.newest :]]
     return [_done(f"{len(over) - len(rows)} more ended", depth - 1), *rows] if len(rows) < len(over) else rows
 
 
-def _head(snapshot: Snapshot, label: str, depth: int, look: Look) -> Row:
+def _head(snapshot: Snapshot, label: str, depth: int, look: TreeOptions) -> TreeRow:
     if snapshot.attempt > 1:
         label += f" (attempt {snapshot.attempt})"
     row, bad = _going(snapshot, label, depth, look), words.trouble(snapshot)
@@ -121,16 +121,16 @@ def _head(snapshot: Snapshot, label: str, depth: int, look: Look) -> Row:
     return row._replace(rank=ROOT, style=f"bold {row.style}")
 
 
-def _still(row: Row) -> Row:
+def _still(row: TreeRow) -> TreeRow:
     """Without a pace and an ETA, which say nothing of what stands still."""
     return row._replace(rate="", eta="")
 
 
-def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: Look) -> Row:
+def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOptions) -> TreeRow:
     """What runs, with all columns; its sign turns only while something gets done."""
     progress = node.progress
     icon = words.MOVING[look.frame % len(words.MOVING)] if node.idle < STILL_FROM else words.STILL
-    return Row(
+    return TreeRow(
         RUNNING,
         depth,
         words.ICONS[Status.WAITING] if node.wait else icon,
@@ -144,67 +144,67 @@ def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: Look) ->
     )
 
 
-def _ended(node: Snapshot | StageSnapshot, name: str, depth: int) -> Row:
+def _ended(node: Snapshot | StageSnapshot, name: str, depth: int) -> TreeRow:
     rank = DONE if node.status is Status.COMPLETED else BAD
-    row = Row(rank, depth, words.ICONS[node.status], words.STYLES[node.status], name)
+    row = TreeRow(rank, depth, words.ICONS[node.status], words.STYLES[node.status], name)
     return row._replace(amount=words.counted(node.progress), elapsed=duration(node.elapsed))
 
 
-def _done(text: str, depth: int) -> Row:
-    return Row(DONE, depth, free=((f"{words.ICONS[Status.COMPLETED]} {text}", "dim"),))
+def _done(text: str, depth: int) -> TreeRow:
+    return TreeRow(DONE, depth, free=((f"{words.ICONS[Status.COMPLETED]} {text}", "dim"),))
 
 
-def _about(snapshot: Snapshot, depth: int) -> list[Row]:
+def _about(snapshot: Snapshot, depth: int) -> list[TreeRow]:
     """What is wrong, what it waits for, its counts, and its message where no stage has one."""
-    rows: list[Row] = []
+    rows: list[TreeRow] = []
     bad = words.trouble(snapshot)
     if bad is not None:
         free = ((f" {bad[0]} ", f"bold white on {bad[1]}"), (f" {snapshot.health_reason}", bad[1]))
-        rows.append(Row(TROUBLED, depth, free=free))
+        rows.append(TreeRow(TROUBLED, depth, free=free))
         if snapshot.stuck_at:
-            rows.append(Row(TROUBLED, depth, free=((f"at {words.clean(snapshot.stuck_at)}", bad[1]),)))
+            rows.append(TreeRow(TROUBLED, depth, free=((f"at {words.clean(snapshot.stuck_at)}", bad[1]),)))
         rows.extend(_strands(snapshot, depth))
     told = bad is not None and snapshot.health is Health.WAITING  # its badge tells how long it waits, and for what
     if not told and not any(stage.wait for stage in snapshot.stages):
         rows.extend(_wait(snapshot, depth))
     if snapshot.cancel_requested:
-        rows.append(Row(ROOT, depth, free=(("asked to stop", "bold yellow"),)))
+        rows.append(TreeRow(ROOT, depth, free=(("asked to stop", "bold yellow"),)))
     if counts := words.tally(snapshot):
-        rows.append(Row(COUNTS, depth, free=counts))
+        rows.append(TreeRow(COUNTS, depth, free=counts))
     rows.extend(_said(depth, snapshot.attributes))
     rows.extend(_activities(snapshot, depth))
     return rows if snapshot.stage else [*rows, *_message(snapshot, snapshot, depth)]
 
 
-def _said(depth: int, *values: Mapping[str, object]) -> list[Row]:
+def _said(depth: int, *values: Mapping[str, object]) -> list[TreeRow]:
     """What was set or counted, in one line."""
     text = "  ".join(filter(None, map(words.said, values)))
-    return [Row(COUNTS, depth, free=((text, "dim"),))] if text else []
+    return [TreeRow(COUNTS, depth, free=((text, "dim"),))] if text else []
 
 
-def _activities(snapshot: Snapshot, depth: int) -> list[Row]:
+def _activities(snapshot: Snapshot, depth: int) -> list[TreeRow]:
     """The newest activities that were noted as running, and whose end was not told yet."""
     running = [note for note in snapshot.notes if note.status in RUNNING_NOTES][-ACTIVITIES:]
-    rows: list[Row] = []
+    rows: list[TreeRow] = []
     for note in running:
         since = stopwatch(max(0.0, snapshot.timestamp - note.timestamp))
         line = words.noted(note.status, note.text, note.attributes)
-        rows.append(Row(MESSAGE, depth, free=(*line, (f"  {since}", "dim"))))
+        rows.append(TreeRow(MESSAGE, depth, free=(*line, (f"  {since}", "dim"))))
     return rows
 
 
-def _wait(node: Snapshot | StageSnapshot, depth: int) -> list[Row]:
+def _wait(node: Snapshot | StageSnapshot, depth: int) -> list[TreeRow]:
     if node.wait is None:
         return []
-    return [Row(RUNNING, depth, free=((words.waiting(node.wait), "yellow"),))]
+    return [TreeRow(RUNNING, depth, free=((words.waiting(node.wait), "yellow"),))]
 
 
-def _strands(snapshot: Snapshot, depth: int) -> list[Row]:
+def _strands(snapshot: Snapshot, depth: int) -> list[TreeRow]:
     """Of several lines of work those in trouble, but for the worst, which the badge names; and which of them go on."""
     strands = [] if snapshot.status.final else [words.strand(branch) for branch in snapshot.branches]
     bad = [one for one in strands if one.troubled]
     rows = [
-        Row(
+        TreeRow(
             TROUBLED,
             depth,
             free=((f"{one.state.upper()} {one.label}", f"bold {one.style}"), (f"  {one.words}", one.style)),
@@ -215,20 +215,22 @@ def _strands(snapshot: Snapshot, depth: int) -> list[Row]:
     if bad and well:
         names = [f"{count} {label}" if count > 1 else label for label, count in well.most_common(NAMED)]
         others = f"{', '.join(names)}{', …' if len(well) > NAMED else ''}"
-        rows.append(Row(COUNTS, depth, free=((f"{sum(well.values()):,} beside it in no trouble: {others}", "dim"),)))
+        rows.append(
+            TreeRow(COUNTS, depth, free=((f"{sum(well.values()):,} beside it in no trouble: {others}", "dim"),))
+        )
     return rows
 
 
-def _message(snapshot: Snapshot, node: Snapshot | StageSnapshot, depth: int) -> list[Row]:
+def _message(snapshot: Snapshot, node: Snapshot | StageSnapshot, depth: int) -> list[TreeRow]:
     known = node.wait is not None or snapshot.health_reason is not None
     idle = None if known else words.idling(node.idle, node.stall_after or snapshot.stall_after)
     spans: list[Span] = [idle, ("  ", "")] if idle is not None else []
     if node.message:
         spans.append((words.clean(node.message), "dim"))
-    return [Row(MESSAGE, depth, free=tuple(spans))] if spans else []
+    return [TreeRow(MESSAGE, depth, free=tuple(spans))] if spans else []
 
 
-def _stages(snapshot: Snapshot, depth: int, look: Look) -> list[Row]:
+def _stages(snapshot: Snapshot, depth: int, look: TreeOptions) -> list[TreeRow]:
     """The stages, each below the one around it; of those that ended without a plan, the newest."""
     over = [stage for stage in snapshot.stages if stage.status.final]
     many = len(over) > look.newest
@@ -246,7 +248,7 @@ def _stages(snapshot: Snapshot, depth: int, look: Look) -> list[Row]:
     for at, stage in enumerate(shown):
         parents.append(newest.get(stage.path[: -len(stage.name) - 1]))
         newest[stage.path] = at
-    rows: list[Row] = []
+    rows: list[TreeRow] = []
     for level, at in nested(parents):
         name = words.clean(shown[at].name if level else shown[at].path) + names.get(id(shown[at]), "")
         rows.extend(_stage(snapshot, shown[at], name, depth + min(level, 8), look))
@@ -257,11 +259,11 @@ def _stages(snapshot: Snapshot, depth: int, look: Look) -> list[Row]:
     return [_done(f"{more:,} more stages", depth - 1), *rows] if more else rows
 
 
-def _repeated(runs: StageRuns, depth: int) -> Row:
+def _repeated(runs: StageRuns, depth: int) -> TreeRow:
     """A stage that ended more than once, in one line."""
     bad = any(status != Status.COMPLETED for status in runs.counts)
     icon = (f"{words.ICONS[Status.COMPLETED]} ", "yellow" if bad else "green")
-    return Row(DONE, depth, free=(icon, *words.repeated(runs)))
+    return TreeRow(DONE, depth, free=(icon, *words.repeated(runs)))
 
 
 def _apart(shown: Sequence[StageSnapshot]) -> dict[int, str]:
@@ -277,18 +279,18 @@ def _apart(shown: Sequence[StageSnapshot]) -> dict[int, str]:
     return found
 
 
-def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look: Look) -> list[Row]:
+def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look: TreeOptions) -> list[TreeRow]:
     status = stage.status
     icon = words.ICONS.get(status, "")
     if status is Status.SKIPPED:
-        return [Row(DONE, depth, icon, "dim", name, amount="skipped")]
+        return [TreeRow(DONE, depth, icon, "dim", name, amount="skipped")]
     if status is Status.PENDING:
         expected = f"~{duration(stage.expected)}" if stage.expected else ""
-        return [Row(PENDING, depth, icon, "dim", name, elapsed=expected)]
+        return [TreeRow(PENDING, depth, icon, "dim", name, elapsed=expected)]
     if status.final:
         rows = [_ended(stage, name, depth)]
         if status is not Status.COMPLETED and stage.reason:
-            rows.append(Row(BAD, depth + 1, free=((words.clean(stage.reason), words.STYLES[status]),)))
+            rows.append(TreeRow(BAD, depth + 1, free=((words.clean(stage.reason), words.STYLES[status]),)))
         return rows
     row = _going(stage, name, depth, look)
     if (style := _trouble_of(snapshot, stage)) is not None:
@@ -311,14 +313,14 @@ def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> str | None:
 # -- from rows to lines
 
 
-class Sheet:
+class TreeLayout:
     """Lays rows out; a column never gets narrower while something is shown, so nothing jitters."""
 
     def __init__(self) -> None:
         """Nothing laid out yet."""
         self._widths: dict[str, int] = {}
 
-    def lines(self, rows: Sequence[Row], width: int, height: int, more: int = 0) -> list[Line]:
+    def lines(self, rows: Sequence[TreeRow], width: int, height: int, more: int = 0) -> list[Line]:
         """At most `height` lines of at most `width` cells; what there is besides is a number."""
         if not rows:
             self._widths.clear()
@@ -332,7 +334,7 @@ class Sheet:
         lines = [_line(row, columns, width - 1) for row in shown]
         return [*lines, ((f"+ {more:,} more", "dim"),)] if more else lines
 
-    def _columns(self, rows: Sequence[Row], width: int) -> dict[str, int]:
+    def _columns(self, rows: Sequence[TreeRow], width: int) -> dict[str, int]:
         """How wide each column is; on a narrow terminal some are left out."""
         from rich.cells import cell_len
 
@@ -354,7 +356,7 @@ class Sheet:
         return columns
 
 
-def _line(row: Row, columns: dict[str, int], width: int) -> Line:
+def _line(row: TreeRow, columns: dict[str, int], width: int) -> Line:
     indent = "  " * row.depth
     if row.free is not None:
         return _fit(((f"{indent}  ", ""), *row.free), width)
@@ -374,7 +376,7 @@ def _line(row: Row, columns: dict[str, int], width: int) -> Line:
     return _fit(cells, width)
 
 
-def _bar(row: Row, size: int) -> Line:
+def _bar(row: TreeRow, size: int) -> Line:
     if row.ratio is None or not size:
         return ((" " * (size and size + 2), ""),)
     full, half = divmod(int(row.ratio * size * 2), 2)

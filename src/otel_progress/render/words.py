@@ -78,7 +78,7 @@ def trouble(snapshot: Snapshot) -> Span | None:
     return badge, "yellow" if snapshot.health in (Health.SLOW, Health.WAITING, Health.UNKNOWN) else "red"
 
 
-class Strand(NamedTuple):
+class BranchLine(NamedTuple):
     """One of several lines of work: how it is, in a word and a colour, and what there is to say of it."""
 
     label: str
@@ -88,13 +88,13 @@ class Strand(NamedTuple):
     troubled: bool
 
 
-def strand(branch: Branch) -> Strand:
+def strand(branch: Branch) -> BranchLine:
     """How a branch is, as people read it."""
     verdict = judge_branch(branch)
     state = "overdue" if verdict.overdue else word(verdict.health)
     mild = verdict.overdue or verdict.health in (Health.SLOW, Health.UNKNOWN)
     style = ("yellow" if mild else "red") if verdict.troubled else "yellow" if branch.wait else "dim"
-    return Strand(clean(branch.label), state, style, clean(_evidence(branch, verdict.health)), verdict.troubled)
+    return BranchLine(clean(branch.label), state, style, clean(_evidence(branch, verdict.health)), verdict.troubled)
 
 
 def _evidence(branch: Branch, health: Health) -> str:

@@ -111,7 +111,7 @@ def test_place_of_a_followed_command(tmp_path: Path) -> None:
         "OTEL_PROGRESS_TOKEN": "t0ken-of-this-test",
     }
     said: list[str] = []
-    place = monitor_host.Place(environ, said.append)
+    place = monitor_host.MonitorHost(environ, said.append)
     try:
         assert place.url == free
         assert "its page is" in said[0]
@@ -120,7 +120,7 @@ def test_place_of_a_followed_command(tmp_path: Path) -> None:
         here, port = free.replace("127.0.0.1", "localhost"), int(free.rpartition(":")[2])
         ways = {"logs": f"{here}/v1/logs", "traces": f"localhost:{port}", "metrics": f"http://localhost:{port + 1}"}
         assert list(place.others({key: settings.Endpoint("grpc", url) for key, url in ways.items()})) == ["metrics"]
-        again = monitor_host.Place(environ, said.append)  # it finds the first one
+        again = monitor_host.MonitorHost(environ, said.append)  # it finds the first one
         again.close()
         assert len(said) == 1
     finally:

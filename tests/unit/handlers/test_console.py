@@ -25,7 +25,7 @@ from otel_progress.handlers import console as module
 from otel_progress.handlers.console import Console
 from otel_progress.live import guard, hooks
 from otel_progress.live.engine import runtime
-from otel_progress.render.tree import Row, Sheet
+from otel_progress.render.tree import TreeLayout, TreeRow
 from otel_progress.render.words import ASCII, MOVING, clean
 from otel_progress.testing import Capture
 
@@ -616,7 +616,7 @@ texts = st.text(max_size=60)
 @given(
     rows=st.lists(
         st.builds(
-            Row,
+            TreeRow,
             st.integers(0, 9),
             st.integers(0, 12),
             st.sampled_from(MOVING),
@@ -635,11 +635,11 @@ texts = st.text(max_size=60)
     height=st.integers(2, 50),
     more=st.integers(0, 3),
 )
-def test_lines_always_fit(rows: list[Row], width: int, height: int, more: int) -> None:
+def test_lines_always_fit(rows: list[TreeRow], width: int, height: int, more: int) -> None:
     """Whatever the rows, there are at most `height` lines of at most `width` cells."""
     from rich.cells import cell_len
 
-    laid = Sheet().lines(rows, width, height, more)
+    laid = TreeLayout().lines(rows, width, height, more)
     assert len(laid) <= height
     for line in laid:
         shown = "".join(words for words, _ in line)

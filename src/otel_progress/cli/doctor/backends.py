@@ -25,7 +25,7 @@ AROUND: Final = 3600
 """How far around now is looked, in seconds: clocks may differ."""
 
 
-class Away(Exception):
+class BackendUnavailable(Exception):
     """The backend gave no answer that can be used."""
 
     def __init__(self, found: Problem, *, passing: bool = False) -> None:
@@ -36,7 +36,7 @@ class Away(Exception):
 
 
 @dataclass(frozen=True)
-class Trip:
+class ProbeIds:
     """The test operation, as its trail is looked for."""
 
     id: str
@@ -57,15 +57,15 @@ class Backend:
     ahead: float | None = None
     """By how many seconds its clock is ahead of ours, where it said its time."""
 
-    def look(self, trip: Trip) -> Problem | bool:
+    def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether it has arrived; a problem where it arrived, but not whole.
 
         Raises:
-            Away: where the backend can't be asked.
+            BackendUnavailable: where the backend can't be asked.
         """
         raise NotImplementedError
 
-    def missing(self, trip: Trip) -> Problem:
+    def missing(self, trip: ProbeIds) -> Problem:
         """Why it may not have arrived."""
         raise NotImplementedError
 
@@ -77,7 +77,7 @@ class Backend:
         """Whether this backend, and no other, answers at its address."""
         try:
             answer = self.get(self.health, FIND_SECONDS)
-        except Away:
+        except BackendUnavailable:
             return False
         return answer.status == 200 and self.knows(answer)
 
@@ -89,7 +89,7 @@ class Backend:
         """Ask it.
 
         Raises:
-            Away: where no answer comes, or one that forbids.
+            BackendUnavailable: where no answer comes, or one that forbids.
         """
         import requests
 
@@ -103,26 +103,26 @@ class Backend:
                 answer = session.ask("GET", address, timeout, ANSWER_BYTES, params=parameters, headers=wanted)
         except requests.Timeout:
             wrong = self._problem("backend_away", f"does not answer within {timeout:g} s")
-            raise Away(wrong, passing=True) from None
+            raise BackendUnavailable(wrong, passing=True) from None
         except (OSError, ValueError) as error:
-            raise Away(self._problem("backend_away", f"can't be reached ({_reason(error)})")) from None
+            raise BackendUnavailable(self._problem("backend_away", f"can't be reached ({_reason(error)})")) from None
         self._hear_time(answer.headers.get("Date"), (sent + clock.unix()) / 2)
         if answer.status in (401, 403):
-            raise Away(self._problem("backend_forbids", f"answers {answer.status}"))
+            raise BackendUnavailable(self._problem("backend_forbids", f"answers {answer.status}"))
         return answer
 
     def ask(self, path: str, **parameters: Any) -> Any:
         """Ask it for JSON; None while it is not ready.
 
         Raises:
-            Away: where it is no backend of this kind.
+            BackendUnavailable: where it is no backend of this kind.
         """
         answer = self.get(path, **parameters)
         found = _json(answer)
         if answer.status >= 500 or answer.status == 429:
             return None
         if answer.status != 200 or not isinstance(found, dict):
-            raise Away(self.wrong(f"answers {answer.status} to {path}"))
+            raise BackendUnavailable(self.wrong(f"answers {answer.status} to {path}"))
         return found
 
     def wrong(self, text: str) -> Problem:
@@ -140,11 +140,11 @@ class Backend:
 class Prometheus(Backend):
     """Has the run series."""
 
-    def look(self, trip: Trip) -> Problem | bool:
+    def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether the series of the operation are there."""
         return RUN_ACTIVE in self._names(f'{{{_label(s.OPERATION_ID)}="{trip.id}"}}')
 
-    def missing(self, trip: Trip) -> Problem:
+    def missing(self, trip: ProbeIds) -> Problem:
         """Names with dots, no OTLP receiver, or what lies before it."""
         try:
             dotted = self.get("/api/v1/series", **_matching(f'{{"{s.OPERATION_ID}"="{trip.id}"}}'))
@@ -153,13 +153,13 @@ class Prometheus(Backend):
             flags = (_json(self.get("/api/v1/status/flags")) or {}).get("data") or {}
             if flags.get("web.enable-otlp-receiver") == "false":
                 return self._problem("otlp_receiver_off", f"has no series {RUN_ACTIVE}, and takes no OTLP")
-        except Away as away:
+        except BackendUnavailable as away:
             return away.problem
         return self._problem("series_missing", f"has no series {RUN_ACTIVE} of the test operation")
 
     def advice(self) -> Problem | None:
         """Alerts whose `runbook_url` is still the placeholder."""
-        with suppress(Away):
+        with suppress(BackendUnavailable):
             if RUNBOOK_UNSET in _text(self.get("/api/v1/rules", type="alert")):
                 return self._problem("runbook_unset", f"has alerts with the placeholder {RUNBOOK_UNSET} as runbook_url")
         return None
@@ -177,7 +177,7 @@ class Prometheus(Backend):
 class Loki(Backend):
     """Has the log events."""
 
-    def look(self, trip: Trip) -> Problem | bool:
+    def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether the first event and the last are there, by name."""
         query = f'{{service_name=~".+"}} | {_label(s.OPERATION_ID)}="{trip.id}"'
         now = int(clock.unix())
@@ -190,7 +190,7 @@ class Loki(Backend):
             return self._problem("event_name_missing", "has the log events, but without their names")
         return {s.OPERATION_STARTED, s.OPERATION_ENDED} <= names
 
-    def missing(self, trip: Trip) -> Problem:
+    def missing(self, trip: ProbeIds) -> Problem:
         """What lies before it."""
         return self._problem("events_missing", f"has not all events of {trip.id}")
 
@@ -198,17 +198,17 @@ class Loki(Backend):
 class Tempo(Backend):
     """Has the trace."""
 
-    def look(self, trip: Trip) -> Problem | bool:
+    def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether the trace is there, with the operation's own span."""
         for version in ("/v2", ""):
             answer = self.get(f"/api{version}/traces/{trip.trace}")
             if answer.status == 200 and NAME in _text(answer):
                 return True
             if "html" in answer.headers.get("Content-Type", ""):
-                raise Away(self.wrong(f"answers {answer.status} with a web page"))
+                raise BackendUnavailable(self.wrong(f"answers {answer.status} with a web page"))
         return False
 
-    def missing(self, trip: Trip) -> Problem:
+    def missing(self, trip: ProbeIds) -> Problem:
         """What lies before it, or another server at its address."""
         if not self.is_it():
             return self.wrong("is no Tempo, or not ready")

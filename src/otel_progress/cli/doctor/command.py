@@ -12,15 +12,15 @@ from uuid import uuid4
 
 from otel_progress import clock
 from otel_progress.cli.doctor import configuration
-from otel_progress.cli.doctor.configuration import NOT_ASKED, Given, named, sent, settings_of, shown
-from otel_progress.cli.doctor.findings import Level, Line, Problem, problem
+from otel_progress.cli.doctor.configuration import NOT_ASKED, DoctorOptions, named, sent, settings_of, shown
+from otel_progress.cli.doctor.findings import Level, Problem, ReportLine, problem
 from otel_progress.cli.doctor.report import Report, tell_clock
 from otel_progress.cli.parsing import between, describe
 from otel_progress.model.units import duration
 from otel_progress.settings import PROTOCOLS, Settings
 
 if TYPE_CHECKING:
-    from otel_progress.cli.doctor.endpoint import Reached
+    from otel_progress.cli.doctor.endpoint import EndpointResult
 
 STEP: Final = "endpoint"
 REACH_SECONDS: Final = 10.0
@@ -52,7 +52,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         type=between(*TIMEOUT),
-        default=Given.timeout,
+        default=DoctorOptions.timeout,
         metavar="S",
         help="how long to wait, in seconds (default: %(default)g)",
     )
@@ -65,7 +65,7 @@ def main(arguments: argparse.Namespace) -> int:
     Raises:
         InvalidArgument: if an option is invalid.
     """
-    given = Given(
+    given = DoctorOptions(
         arguments.endpoint,
         arguments.protocol,
         arguments.prometheus,
@@ -79,7 +79,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 130
 
 
-def doctor(given: Given, environ: Mapping[str, str], out: TextIO, *, as_json: bool = False) -> int:
+def doctor(given: DoctorOptions, environ: Mapping[str, str], out: TextIO, *, as_json: bool = False) -> int:
     """Look at all, tell it, and return 0 where nothing is wrong, else 1.
 
     Raises:
@@ -102,7 +102,7 @@ def doctor(given: Given, environ: Mapping[str, str], out: TextIO, *, as_json: bo
 
 
 def _reach(
-    report: Report, settings: Settings, given: Given, environ: Mapping[str, str], deadline: float
+    report: Report, settings: Settings, given: DoctorOptions, environ: Mapping[str, str], deadline: float
 ) -> tuple[str, ...]:
     """Try the endpoint of each signal; returns the signals whose endpoint takes them."""
     signals = sent(settings)
@@ -115,7 +115,7 @@ def _reach(
             continue
         through = f" through the proxy {reached.through}" if reached.through else ""
         text = f"{shown(settings.endpoints[signal].url)} answers{through} ({duration(reached.seconds)})"
-        report.add(Line(STEP, Level.OK, text, signals=(signal,), seconds=reached.seconds))
+        report.add(ReportLine(STEP, Level.OK, text, signals=(signal,), seconds=reached.seconds))
     for one, of in problems.items():
         report.add(one.line(STEP, tuple(of), **_about(of[0], given, environ)))
     heard = [reached.ahead for reached in found.values() if reached.ahead is not None]
@@ -124,11 +124,13 @@ def _reach(
     return tuple(signal for signal, reached in found.items() if reached.problem is None)
 
 
-def _ask(settings: Settings, signals: Iterable[str], environ: Mapping[str, str], deadline: float) -> dict[str, Reached]:
+def _ask(
+    settings: Settings, signals: Iterable[str], environ: Mapping[str, str], deadline: float
+) -> dict[str, EndpointResult]:
     """Ask the endpoints of all signals at once."""
-    from otel_progress.cli.doctor.endpoint import Reached, reach
+    from otel_progress.cli.doctor.endpoint import EndpointResult, reach
 
-    found = {signal: Reached(problem("hangs", "no answer within the time")) for signal in signals}
+    found = {signal: EndpointResult(problem("hangs", "no answer within the time")) for signal in signals}
 
     def ask(signal: str) -> None:
         left = min(REACH_SECONDS, deadline - clock.monotonic())
@@ -142,7 +144,7 @@ def _ask(settings: Settings, signals: Iterable[str], environ: Mapping[str, str],
     return dict(found)
 
 
-def _about(signal: str, given: Given, environ: Mapping[str, str]) -> dict[str, str]:
+def _about(signal: str, given: DoctorOptions, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that a fix names."""
     prefix = "OTEL_EXPORTER_OTLP"
     return {

@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from otel_progress.cli.doctor.findings import Level, Line, problem
+from otel_progress.cli.doctor.findings import Level, ReportLine, problem
 from otel_progress.settings import SIGNALS, TIMEOUT_MOST, Endpoint, Settings, read
 
 STEP: Final = "settings"
@@ -36,7 +36,7 @@ _ALL: Final = "OTEL_EXPORTER_OTLP"
 
 
 @dataclass(frozen=True)
-class Given:
+class DoctorOptions:
     """What the command line says; None where it says nothing."""
 
     endpoint: str | None = None
@@ -47,7 +47,7 @@ class Given:
     timeout: float = 30.0
 
 
-def settings_of(given: Given, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+def settings_of(given: DoctorOptions, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
     """The settings as `configure()` would have them, and what it would say of variables that can't be meant.
 
     Raises:
@@ -100,7 +100,9 @@ def source(given: str | None, option: str, environ: Mapping[str, str], signal: s
     return name if environ.get(name, "").strip() else "default"
 
 
-def examine(settings: Settings, said: list[str], given: Given, environ: Mapping[str, str]) -> Iterator[Line]:
+def examine(
+    settings: Settings, said: list[str], given: DoctorOptions, environ: Mapping[str, str]
+) -> Iterator[ReportLine]:
     """All that can be told without sending anything."""
     yield from packages(settings)
     yield from _ways(settings, given, environ)
@@ -116,13 +118,15 @@ def examine(settings: Settings, said: list[str], given: Given, environ: Mapping[
     yield from _timeouts(environ)
 
 
-def packages(settings: Settings) -> Iterator[Line]:
+def packages(settings: Settings) -> Iterator[ReportLine]:
     """Versions, and what is missing or too old."""
     needed = {""} | {"grpc" for name in sent(settings) if settings.endpoints[name].protocol == "grpc"}
     found: dict[str, str | None] = {name: _version(name) for name, extra in PACKAGES.items() if extra in needed}
     ours = _version(DISTRIBUTION) or "?"
     versions = [f"{name} {version}" for name, version in found.items() if version and name.endswith(("sdk", "grpcio"))]
-    yield Line(STEP, Level.OK, ", ".join([f"Python {platform.python_version()}", f"otel-progress {ours}", *versions]))
+    yield ReportLine(
+        STEP, Level.OK, ", ".join([f"Python {platform.python_version()}", f"otel-progress {ours}", *versions])
+    )
     missing = [name for name, version in found.items() if version is None]
     for extra in ("", "grpc"):
         names = [name for name in missing if PACKAGES[name] == extra]
@@ -140,7 +144,7 @@ def _with(extra: str) -> str:
     return f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION
 
 
-def _ways(settings: Settings, given: Given, environ: Mapping[str, str]) -> Iterator[Line]:
+def _ways(settings: Settings, given: DoctorOptions, environ: Mapping[str, str]) -> Iterator[ReportLine]:
     """Where each signal goes, and who says so."""
     going = sent(settings)
     for signal in SIGNALS:
@@ -155,7 +159,7 @@ def _ways(settings: Settings, given: Given, environ: Mapping[str, str]) -> Itera
         headers = ", ".join(name for name, _ in endpoint.headers)
         more = f"; headers: {headers}" if headers else ""
         text = f"{shown(endpoint.url)} ({where}), {endpoint.protocol} ({how}){more}"
-        yield Line(STEP, Level.NOTE, text, signals=(signal,))
+        yield ReportLine(STEP, Level.NOTE, text, signals=(signal,))
     hosts = {
         signal: urlsplit(with_scheme(settings.endpoints[signal].url)).netloc.rpartition("@")[2] for signal in going
     }
@@ -165,7 +169,7 @@ def _ways(settings: Settings, given: Given, environ: Mapping[str, str]) -> Itera
         yield problem("endpoints_differ", text, variable=" and ".join(own)).line(STEP)
 
 
-def _timeouts(environ: Mapping[str, str]) -> Iterator[Line]:
+def _timeouts(environ: Mapping[str, str]) -> Iterator[ReportLine]:
     for name in (f"{_ALL}_TIMEOUT", *(f"{_ALL}_{signal.upper()}_TIMEOUT" for signal in SIGNALS)):
         try:
             seconds = float(environ.get(name, "").strip() or TIMEOUT_MOST)
@@ -177,7 +181,7 @@ def _timeouts(environ: Mapping[str, str]) -> Iterator[Line]:
             yield problem("timeout_short", f"{name}={seconds:g}: {seconds:g} s a request", variable=name).line(STEP)
         elif seconds > TIMEOUT_MOST:
             text = f"{name}={seconds:g}: requests of otel-progress take {TIMEOUT_MOST:g} s at the most all the same"
-            yield Line(STEP, Level.NOTE, text)
+            yield ReportLine(STEP, Level.NOTE, text)
 
 
 def with_scheme(url: str) -> str:
@@ -231,7 +235,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-class _Heard(logging.Handler):
+class _LogCollector(logging.Handler):
     def __init__(self, said: list[str]) -> None:
         super().__init__()
         self._said = said
@@ -244,7 +248,7 @@ class _Heard(logging.Handler):
 def _heard() -> Iterator[list[str]]:
     """What our own log says meanwhile; it goes nowhere else."""
     said: list[str] = []
-    log, handler = logging.getLogger("otel_progress"), _Heard(said)
+    log, handler = logging.getLogger("otel_progress"), _LogCollector(said)
     propagated, log.propagate = log.propagate, False
     log.addHandler(handler)
     try:

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from otel_progress import clock
 from otel_progress.cli.doctor import configuration
-from otel_progress.cli.doctor.backends import Away, Backend, Trip, all_three
-from otel_progress.cli.doctor.configuration import NOT_ASKED, Given, sent, shown
-from otel_progress.cli.doctor.findings import Level, Line, Problem, problem
+from otel_progress.cli.doctor.backends import Backend, BackendUnavailable, ProbeIds, all_three
+from otel_progress.cli.doctor.configuration import NOT_ASKED, DoctorOptions, sent, shown
+from otel_progress.cli.doctor.findings import Level, Problem, ReportLine, problem
 from otel_progress.cli.doctor.report import SKEW_SECONDS, Report, tell_clock
 from otel_progress.model.units import duration
 from otel_progress.settings import Endpoint, Settings
@@ -29,7 +29,7 @@ STOP_SECONDS: Final = 2.0
 
 
 @dataclass
-class Errand:
+class ProbeProcess:
     """The test operation's process, and what it said so far."""
 
     process: subprocess.Popen[str]
@@ -62,7 +62,7 @@ class Errand:
 def follow(
     report: Report,
     settings: Settings,
-    given: Given,
+    given: DoctorOptions,
     environ: Mapping[str, str],
     ways: tuple[str, ...],
     key: str,
@@ -70,11 +70,11 @@ def follow(
 ) -> None:
     """Send the test operation, and follow it to where it should arrive."""
     if not ways:
-        report.add(Line(OPERATION, Level.NOTE, "not sent: no signal has an endpoint that takes it"))
+        report.add(ReportLine(OPERATION, Level.NOTE, "not sent: no signal has an endpoint that takes it"))
         return
     backends = find(settings, given, all_three())
     errand = _start(given, environ, key)
-    trail = Trail(report, errand, ways, key, [backend for backend in backends if backend.signal in ways])
+    trail = Arrivals(report, errand, ways, key, [backend for backend in backends if backend.signal in ways])
     try:
         while trail.go_on() and clock.monotonic() < deadline:
             left = max(0.0, deadline - clock.monotonic())
@@ -91,11 +91,11 @@ def follow(
             tell_clock(report, backend.name, backend.ahead)
 
 
-class Trail:
+class Arrivals:
     """What is still awaited of the test operation, and what is known."""
 
     def __init__(
-        self, report: Report, errand: Errand, ways: tuple[str, ...], key: str, backends: Iterable[Backend]
+        self, report: Report, errand: ProbeProcess, ways: tuple[str, ...], key: str, backends: Iterable[Backend]
     ) -> None:
         """Follow it to these backends."""
         self._report = report
@@ -103,8 +103,8 @@ class Trail:
         self._ways = ways
         self._key = key
         self._pending = list(backends)
-        self._lines: list[Line] = []
-        self._silent: dict[str, Line] = {}
+        self._lines: list[ReportLine] = []
+        self._silent: dict[str, ReportLine] = {}
         self._told = False
 
     @property
@@ -119,9 +119,9 @@ class Trail:
         started = self._errand.of("started")
         for backend in list(self._pending) if started else ():
             try:
-                line = _look(backend, Trip(self._key, started[0]["trace"]), self._errand)
+                line = _look(backend, ProbeIds(self._key, started[0]["trace"]), self._errand)
                 self._silent.pop(backend.name, None)
-            except Away as away:
+            except BackendUnavailable as away:
                 line = away.problem.line(END_TO_END)
                 if away.passing:
                     self._silent[backend.name], line = line, None
@@ -139,7 +139,7 @@ class Trail:
         started = self._errand.of("started")
         for backend in self._pending if started else ():
             silent = self._silent.get(backend.name)
-            missing = silent or backend.missing(Trip(self._key, started[0]["trace"])).line(END_TO_END)
+            missing = silent or backend.missing(ProbeIds(self._key, started[0]["trace"])).line(END_TO_END)
             self._report.add(missing)
 
     def _tell(self) -> None:
@@ -149,7 +149,7 @@ class Trail:
         self._pending = [backend for backend in self._pending if backend.signal in accepted]
 
 
-def _look(backend: Backend, trip: Trip, errand: Errand) -> Line | None:
+def _look(backend: Backend, trip: ProbeIds, errand: ProbeProcess) -> ReportLine | None:
     """What a backend says, where it is time to say something."""
     since = errand.of("done") if backend.signal == "traces" else errand.of("started")
     if not since:
@@ -157,7 +157,7 @@ def _look(backend: Backend, trip: Trip, errand: Errand) -> Line | None:
     try:
         found = backend.look(trip)
     except (LookupError, TypeError, AttributeError):
-        raise Away(backend.wrong("gives an answer that can't be read")) from None
+        raise BackendUnavailable(backend.wrong("gives an answer that can't be read")) from None
     if isinstance(found, Problem):
         return found.line(END_TO_END)
     if not found:
@@ -165,10 +165,10 @@ def _look(backend: Backend, trip: Trip, errand: Errand) -> Line | None:
     last = errand.of("done") if backend.signal == "logs" else since
     delay = max(0.0, clock.unix() - (last or since)[0]["at"])
     text = f"{backend.name} at {shown(backend.url)} has {backend.what} (delay {duration(delay)})"
-    return Line(END_TO_END, Level.OK, text, seconds=delay)
+    return ReportLine(END_TO_END, Level.OK, text, seconds=delay)
 
 
-def find(settings: Settings, given: Given, known: Iterable[Backend]) -> list[Backend]:
+def find(settings: Settings, given: DoctorOptions, known: Iterable[Backend]) -> list[Backend]:
     """The backends that are named, and those at their own ports here where the endpoint is here; not those left out."""
     signals = sent(settings)
     local = any(_is_loopback(settings.endpoints[signal]) for signal in signals)
@@ -191,7 +191,7 @@ def _is_loopback(endpoint: Endpoint) -> bool:
         return False
 
 
-def _start(given: Given, environ: Mapping[str, str], key: str) -> Errand:
+def _start(given: DoctorOptions, environ: Mapping[str, str], key: str) -> ProbeProcess:
     command = [sys.executable, "-m", "otel_progress.cli.doctor.probe", key]
     for name in ("endpoint", "protocol"):
         value = getattr(given, name)
@@ -212,7 +212,7 @@ def _start(given: Given, environ: Mapping[str, str], key: str) -> Errand:
         text=True,
         errors="replace",
     )
-    errand = Errand(process)
+    errand = ProbeProcess(process)
 
     def hear() -> None:
         for line in process.stdout or ():
@@ -231,7 +231,7 @@ def _start(given: Given, environ: Mapping[str, str], key: str) -> Errand:
     return errand
 
 
-def _tell_sent(report: Report, errand: Errand, ways: tuple[str, ...]) -> set[str]:
+def _tell_sent(report: Report, errand: ProbeProcess, ways: tuple[str, ...]) -> set[str]:
     """Say for each signal what became of it; returns those that were accepted."""
     accepted: set[str] = set()
     started, ended = errand.of("started"), errand.of("ended")
@@ -253,7 +253,7 @@ def _tell_sent(report: Report, errand: Errand, ways: tuple[str, ...]) -> set[str
             slowest = max(answer["seconds"] for answer in delivered)
             count = len(delivered)
             text = f"accepted ({count} {'request' if count == 1 else 'requests'}, the slowest {duration(slowest)})"
-            report.add(Line(OPERATION, Level.OK, text, signals=(signal,), seconds=slowest))
+            report.add(ReportLine(OPERATION, Level.OK, text, signals=(signal,), seconds=slowest))
         elif bad is not None:
             text = f"not accepted: {bad['reason']}"
             report.add(problem("not_accepted", text).line(OPERATION, (signal,)))
@@ -265,10 +265,10 @@ def _tell_sent(report: Report, errand: Errand, ways: tuple[str, ...]) -> set[str
     return accepted
 
 
-def _tell_unfollowed(report: Report, given: Given, asked: list[Backend]) -> None:
+def _tell_unfollowed(report: Report, given: DoctorOptions, asked: list[Backend]) -> None:
     known = {backend.name for backend in asked}
     left = [one for one in all_three() if one.name not in known and getattr(given, one.option.strip("-")) is None]
     if left:
         names = ", ".join(backend.name for backend in left)
         options = ", ".join(f"{backend.option} URL" for backend in left)
-        report.add(Line(END_TO_END, Level.NOTE, f"not followed to {names}; name {options} to have it followed"))
+        report.add(ReportLine(END_TO_END, Level.NOTE, f"not followed to {names}; name {options} to have it followed"))

@@ -32,7 +32,7 @@ _EMPTY: Final = (400, 422)
 
 
 @dataclass(frozen=True)
-class Reached:
+class EndpointResult:
     """What came of it.
 
     Attributes:
@@ -48,24 +48,24 @@ class Reached:
     through: str = ""
 
 
-def reach(signal: str, endpoint: Endpoint, environ: Mapping[str, str], timeout: float) -> Reached:
+def reach(signal: str, endpoint: Endpoint, environ: Mapping[str, str], timeout: float) -> EndpointResult:
     """Send an empty export request as the SDK would send it; where it fails, find out why."""
     try:
         host, port = address(endpoint)
     except ValueError as error:
-        return Reached(problem("address", f"{shown(endpoint.url)} is no address: {error}"))
+        return EndpointResult(problem("address", f"{shown(endpoint.url)} is no address: {error}"))
     wrong = connection.files(endpoint, _PREFIX)
     proxy = proxy_of(endpoint, environ)
     if wrong is None and not proxy:
         wrong = connection.resolve(host, port, timeout)
     if wrong is not None:
-        return Reached(wrong, through=proxy)
+        return EndpointResult(wrong, through=proxy)
     ask = _ask_grpc if endpoint.protocol == "grpc" else _ask_http
     try:
-        reached: Reached = connection.bounded(lambda: ask(signal, endpoint, environ, proxy), timeout)
+        reached: EndpointResult = connection.bounded(lambda: ask(signal, endpoint, environ, proxy), timeout)
     except TimeoutError as error:
-        reached = Reached(problem("hangs", f"{shown(endpoint.url)}: {error}"))
-    return Reached(reached.problem, reached.seconds, reached.ahead, proxy)
+        reached = EndpointResult(problem("hangs", f"{shown(endpoint.url)}: {error}"))
+    return EndpointResult(reached.problem, reached.seconds, reached.ahead, proxy)
 
 
 def proxy_of(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
@@ -93,7 +93,7 @@ def _exempt(rule: str, host: str, port: int) -> bool:
         return name in ("*", host, f"{host}:{port}") or host.endswith(f".{name}")
 
 
-def _ask_http(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy: str) -> Reached:
+def _ask_http(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy: str) -> EndpointResult:
     from requests import exceptions
 
     from otel_progress.outbound.session import Session
@@ -118,17 +118,19 @@ def _ask_http(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy
                 verify=endpoint.certificate,
             )
             ahead = _ahead(reply.headers.get("Date"), sent, clock.unix())
-            return Reached(_judge(signal, endpoint, reply), clock.monotonic() - began, ahead)
+            return EndpointResult(_judge(signal, endpoint, reply), clock.monotonic() - began, ahead)
         except (exceptions.ProxyError, exceptions.InvalidProxyURL) as error:
-            return Reached(problem("proxy", f"the proxy {proxy} fails: {_short(error)}", host=address(endpoint)[0]))
+            return EndpointResult(
+                problem("proxy", f"the proxy {proxy} fails: {_short(error)}", host=address(endpoint)[0])
+            )
         except exceptions.ReadTimeout:
             took = f"{shown(endpoint.url)} takes the request, but does not answer within {endpoint.timeout:g} s"
-            return Reached(_why(endpoint, environ, proxy, took, ""))
+            return EndpointResult(_why(endpoint, environ, proxy, took, ""))
         except (OSError, ValueError) as error:  # the base of all exceptions of requests is an OSError
-            return Reached(_why(endpoint, environ, proxy, None, _short(error)))
+            return EndpointResult(_why(endpoint, environ, proxy, None, _short(error)))
 
 
-def _ask_grpc(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy: str) -> Reached:
+def _ask_grpc(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy: str) -> EndpointResult:
     began = clock.monotonic()
     transport = connect(signal, endpoint)
     try:
@@ -136,7 +138,7 @@ def _ask_grpc(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy
     finally:
         transport.close()
     seconds = clock.monotonic() - began
-    return Reached(None if answer.delivered else _judge_grpc(endpoint, environ, proxy, answer), seconds)
+    return EndpointResult(None if answer.delivered else _judge_grpc(endpoint, environ, proxy, answer), seconds)
 
 
 def _why(endpoint: Endpoint, environ: Mapping[str, str], proxy: str, hung: str | None, said: str) -> Problem:

@@ -241,7 +241,7 @@ KINDS: Final = {
 
 
 @dataclass(frozen=True)
-class Line:
+class ReportLine:
     """One line of the report.
 
     Attributes:
@@ -271,11 +271,11 @@ class Problem:
     text: str
     about: tuple[tuple[str, str], ...] = ()
 
-    def line(self, step: str, signals: tuple[str, ...] = (), **about: str) -> Line:
+    def line(self, step: str, signals: tuple[str, ...] = (), **about: str) -> ReportLine:
         """The line that tells it; `about` fills what the problem itself does not name."""
         kind = KINDS[self.code]
         fix = kind.fix.format(**{**about, **dict(self.about)})
-        return Line(step, kind.level, self.text, self.code, fix, signals)
+        return ReportLine(step, kind.level, self.text, self.code, fix, signals)
 
 
 def problem(code: str, text: str, **about: str) -> Problem:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Final, TextIO
 
-from otel_progress.cli.doctor.findings import Level, Line, problem
+from otel_progress.cli.doctor.findings import Level, ReportLine, problem
 from otel_progress.model.units import duration
 
 SIGNS: Final = {Level.OK: "✓", Level.NOTE: "-", Level.WARNING: "!", Level.ERROR: "✗"}
@@ -26,7 +26,7 @@ class Report:
 
     def __init__(self, out: TextIO, secrets: Iterable[str] = (), *, as_json: bool = False) -> None:
         """Show on this stream; colour, and what is waited for, on a terminal alone."""
-        self.lines: list[Line] = []
+        self.lines: list[ReportLine] = []
         self._out = out
         self._json = as_json
         self._secrets = sorted(_parts(secrets), key=len, reverse=True)
@@ -39,9 +39,9 @@ class Report:
         """Whether nothing is wrong so far."""
         return not any(line.level is Level.ERROR for line in self.lines)
 
-    def add(self, line: Line) -> None:
+    def add(self, line: ReportLine) -> None:
         """Take a line and show it."""
-        line = Line(
+        line = ReportLine(
             line.step,
             line.level,
             self.clean(line.text),
@@ -120,4 +120,4 @@ def tell_clock(report: Report, whose: str, ahead: float) -> None:
         text = f"the clock of {whose} is {duration(round(abs(ahead)))} {'ahead of' if ahead > 0 else 'behind'} ours"
         report.add(problem("clock_skew", text).line(CLOCK))
     else:
-        report.add(Line(CLOCK, Level.OK, f"the clock of {whose} agrees with ours (to a second or two)"))
+        report.add(ReportLine(CLOCK, Level.OK, f"the clock of {whose} agrees with ours (to a second or two)"))

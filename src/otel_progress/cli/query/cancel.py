@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from otel_progress import clock
 from otel_progress.cli.parsing import between
 from otel_progress.cli.query.cells import percent, state
-from otel_progress.cli.query.client import Answered, Client, path_of
+from otel_progress.cli.query.client import Client, ErrorResponse, path_of
 from otel_progress.cli.query.execution import execute
 from otel_progress.cli.query.exit_codes import BAD, OK
 from otel_progress.cli.query.options import ID_HELP, common_options
@@ -69,8 +69,8 @@ def cancel(
     """Ask it to stop; with `ask`, the terminal of a user, only where that one agrees. Returns the exit code.
 
     Raises:
-        Told: where it is not there, or the monitor lets nobody in.
-        Lost: where the monitor does not answer.
+        CommandError: where it is not there, or the monitor lets nobody in.
+        ConnectionLost: where the monitor does not answer.
     """
     client.check()
     detail = client.find(given)
@@ -89,7 +89,7 @@ def cancel(
     try:
         answer = client.ask(f"{path_of(one.operation_id)}?{query}", method="DELETE", timeout=wait + MARGIN)
         found, why = str(answer.get("state")), text(answer.get("detail"))
-    except Answered as error:
+    except ErrorResponse as error:
         if error.status not in (409, 504):
             raise
         found, why = ("timed out", None) if error.status == 504 else ("unreachable", str(error))

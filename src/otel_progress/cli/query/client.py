@@ -19,7 +19,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 
 from otel_progress import clock
-from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, USAGE, Told
+from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, USAGE, CommandError
 from otel_progress.cli.query.options import DEFAULT_URL, LIST_MOST
 from otel_progress.cli.tls import speaks_tls
 from otel_progress.outbound.deadline import Plain, Tls, within
@@ -45,11 +45,11 @@ _STARTS: Final = "start one with `otel-progress monitor`"
 _LETS_IN: Final = "give its token with --token-file FILE or OTEL_PROGRESS_TOKEN"
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The monitor did not answer, or the connection broke; trying again may help."""
 
 
-class Answered(Exception):
+class ErrorResponse(Exception):
     """An answer that is an error, with what the monitor says about it."""
 
     def __init__(self, status: int, body: Mapping[str, Any]) -> None:
@@ -73,8 +73,8 @@ class Client:
         """A page of the list: rows, how many there are in all, and the position of the stream.
 
         Raises:
-            Told: where the monitor lets nobody in.
-            Lost: where it does not answer.
+            CommandError: where the monitor lets nobody in.
+            ConnectionLost: where it does not answer.
         """
         given = {key: value for key, value in query.items() if value}
         return self.ask(f"/operations?{urlencode({**given, 'limit': limit})}")
@@ -83,8 +83,8 @@ class Client:
         """All that is known of one.
 
         Raises:
-            Told: where it is not there.
-            Lost: where the monitor does not answer.
+            CommandError: where it is not there.
+            ConnectionLost: where the monitor does not answer.
         """
         return self.ask(path_of(key))
 
@@ -94,12 +94,12 @@ class Client:
         Of a name it is the only one that runs, or where none does the one that ended last.
 
         Raises:
-            Told: where there is none, or more than one.
-            Lost: where the monitor does not answer.
+            CommandError: where there is none, or more than one.
+            ConnectionLost: where the monitor does not answer.
         """
         try:
             return self.operation(given)
-        except Told as error:
+        except CommandError as error:
             if error.code != NOT_FOUND:
                 raise
         rows = _rows(self.operations(limit=1000, search=given))
@@ -109,10 +109,12 @@ class Client:
         if len(fits) == 1:
             return self.operation(str(fits[0]["id"]))
         if not fits:
-            raise Told(f"no operation {clean(given)!r} at {self.url}; `otel-progress list` shows those there are", 4)
+            raise CommandError(
+                f"no operation {clean(given)!r} at {self.url}; `otel-progress list` shows those there are", 4
+            )
         ids = ", ".join(clean(row.get("id")) for row in fits[:CHOICES])
         more = f" and {len(fits) - CHOICES} more" if len(fits) > CHOICES else ""
-        raise Told(f"{clean(given)!r} may be {ids}{more}: give more of the id", USAGE)
+        raise CommandError(f"{clean(given)!r} may be {ids}{more}: give more of the id", USAGE)
 
     def _named(self, name: str) -> list[dict[str, Any]]:
         """Those of that name that run, else the one that ended last."""
@@ -124,22 +126,22 @@ class Client:
         """Find out that it is a monitor.
 
         Raises:
-            Told: where nobody answers, or something else does.
+            CommandError: where nobody answers, or something else does.
         """
         try:
             health = self.ask("/health")
-        except Lost as error:
+        except ConnectionLost as error:
             parts = urlsplit(self.url)
             if parts.scheme == "http" and speaks_tls(parts.hostname or "", parts.port or 80, TLS_SECONDS):
                 raise self._speaks("TLS", "https") from error
-            raise Told(f"no monitor answers at {self.url} ({error}): {_STARTS}", NO_MONITOR) from error
-        except (Told, Answered) as error:
-            if isinstance(error, Told) and error.code != NOT_FOUND:
+            raise CommandError(f"no monitor answers at {self.url} ({error}): {_STARTS}", NO_MONITOR) from error
+        except (CommandError, ErrorResponse) as error:
+            if isinstance(error, CommandError) and error.code != NOT_FOUND:
                 raise
             health = {}
         if health.get("product") != "otel-progress":
             text = f"what answers at {self.url} is no monitor (an OpenTelemetry Collector, maybe): {_STARTS} on"
-            raise Told(f"{text} another port, and name it by --url or OTEL_PROGRESS_MONITOR", NO_MONITOR)
+            raise CommandError(f"{text} another port, and name it by --url or OTEL_PROGRESS_MONITOR", NO_MONITOR)
 
     # -- how
 
@@ -147,28 +149,28 @@ class Client:
         """The JSON of an answer.
 
         Raises:
-            Told: where the operation is not there, or the monitor lets nobody in.
-            Answered: where the answer is another error.
-            Lost: where nothing, or no JSON, answers.
+            CommandError: where the operation is not there, or the monitor lets nobody in.
+            ErrorResponse: where the answer is another error.
+            ConnectionLost: where nothing, or no JSON, answers.
         """
         try:
             seconds = timeout or self.timeout
             with within(BODY_TIMES * seconds), self._open(path, method, seconds) as answer:
                 body = answer.read(BODY)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Lost(_reason(error)) from error
+            raise ConnectionLost(_reason(error)) from error
         found = _json(body)
         if found is None:
-            raise Answered(200, {"error": f"what answers at {self.url} is no monitor"})
+            raise ErrorResponse(200, {"error": f"what answers at {self.url} is no monitor"})
         return found
 
     def stream(self, path: str, last_id: str = "") -> Iterator[bytes]:
         """The bytes of a stream as they come; nothing for `SILENCE` seconds is a loss. The first item is empty.
 
         Raises:
-            Told: where the operation is not there, or the monitor lets nobody in.
-            Answered: where the answer is another error.
-            Lost: where the connection is lost.
+            CommandError: where the operation is not there, or the monitor lets nobody in.
+            ErrorResponse: where the answer is another error.
+            ConnectionLost: where the connection is lost.
         """
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
         try:
@@ -181,8 +183,8 @@ class Client:
                     if clock.monotonic() - heard > SILENCE:
                         raise TimeoutError
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Lost(_reason(error)) from error
-        raise Lost("the monitor closed the connection")
+            raise ConnectionLost(_reason(error)) from error
+        raise ConnectionLost("the monitor closed the connection")
 
     def _open(
         self,
@@ -206,21 +208,21 @@ class Client:
             if error.code == 400 and b"HTTPS" in raw.upper() and self.url.startswith("http:"):
                 raise self._speaks("TLS", "https") from error  # as Go and nginx say it
             body = _json(raw) or {}
-            answered = Answered(error.code, body)
+            answered = ErrorResponse(error.code, body)
             if error.code == 401:
                 wrong = "does not take this token" if self.token else "wants a token"
-                raise Told(f"the monitor at {self.url} {wrong}: {_LETS_IN}", NO_MONITOR) from answered
+                raise CommandError(f"the monitor at {self.url} {wrong}: {_LETS_IN}", NO_MONITOR) from answered
             if error.code in (403, 404):
-                raise Told(str(answered), NO_MONITOR if error.code == 403 else NOT_FOUND) from answered
+                raise CommandError(str(answered), NO_MONITOR if error.code == 403 else NOT_FOUND) from answered
             raise answered from error
         except URLError as error:
             if _speaks_no_tls(error.reason):
                 raise self._speaks("plain HTTP, not TLS", "http") from error
             raise
 
-    def _speaks(self, what: str, scheme: str) -> Told:
+    def _speaks(self, what: str, scheme: str) -> CommandError:
         there = self.url.partition("://")[2]
-        return Told(f"what listens at {there} speaks {what}: use {scheme}://{there}", NO_MONITOR)
+        return CommandError(f"what listens at {there} speaks {what}: use {scheme}://{there}", NO_MONITOR)
 
 
 def _rows(page: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -241,7 +243,7 @@ def client_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Client
     """The monitor that the options name, else the environment, else the one of this machine.
 
     Raises:
-        Told: where they can't be meant.
+        CommandError: where they can't be meant.
     """
     env = Environment(environ)
     given, name = (
@@ -252,11 +254,13 @@ def client_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Client
         try:
             token = _first_word(Path(options.token_file).read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise Told(f"the token file can't be read: {getattr(error, 'strerror', None) or error}", USAGE) from error
+            raise CommandError(
+                f"the token file can't be read: {getattr(error, 'strerror', None) or error}", USAGE
+            ) from error
         if not token:
-            raise Told(f"the token file {clean(options.token_file)} is empty", USAGE)
+            raise CommandError(f"the token file {clean(options.token_file)} is empty", USAGE)
     if not (token.isascii() and token.isprintable()):
-        raise Told("a token is plain ASCII; this one is not", USAGE)
+        raise CommandError("a token is plain ASCII; this one is not", USAGE)
     return Client(_address(given, name) if given else DEFAULT_URL, token or None)
 
 
@@ -270,22 +274,22 @@ def _address(given: str, name: str) -> str:
     """The URL of a monitor without its last slash.
 
     Raises:
-        Told: where it is none.
+        CommandError: where it is none.
     """
     example, shown = f"as in {DEFAULT_URL}", clean(given)
     try:
         parts = urlsplit(given)
         wrong = not parts.hostname or parts.port == 0
     except ValueError:
-        raise Told(f"{name} has no host and port that can be meant, {example}: {shown!r}", USAGE) from None
+        raise CommandError(f"{name} has no host and port that can be meant, {example}: {shown!r}", USAGE) from None
     if parts.scheme not in ("http", "https"):
-        raise Told(f"{name} must begin with http:// or https://, {example}, not {shown!r}", USAGE)
+        raise CommandError(f"{name} must begin with http:// or https://, {example}, not {shown!r}", USAGE)
     if parts.username is not None or parts.password is not None:
-        raise Told(f"{name} must not hold a password; {_LETS_IN}", USAGE)
+        raise CommandError(f"{name} must not hold a password; {_LETS_IN}", USAGE)
     if wrong or not given.isprintable() or " " in given:
-        raise Told(f"{name} has no host and port that can be meant, {example}: {shown!r}", USAGE)
+        raise CommandError(f"{name} has no host and port that can be meant, {example}: {shown!r}", USAGE)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise Told(f"{name} must end after the port: {parts.scheme}://{parts.netloc}, not {shown!r}", USAGE)
+        raise CommandError(f"{name} must end after the port: {parts.scheme}://{parts.netloc}, not {shown!r}", USAGE)
     return f"{parts.scheme}://{parts.netloc}"
 
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
-from otel_progress.cli.query.client import Answered, Client, Lost, client_of
-from otel_progress.cli.query.exit_codes import BAD, INTERRUPTED, NO_MONITOR, USAGE, Told
+from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse, client_of
+from otel_progress.cli.query.exit_codes import BAD, INTERRUPTED, NO_MONITOR, USAGE, CommandError
 from otel_progress.errors import MissingDependency
 
 _ENDINGS: Final = ("SIGTERM", "SIGHUP")
 
 
-class _Ended(BaseException):
+class _Terminated(BaseException):
     """A signal that ends the command."""
 
     def __init__(self, number: int) -> None:
@@ -37,13 +37,13 @@ def execute(arguments: argparse.Namespace, command: Callable[[Client, argparse.N
             code = command(client_of(arguments, dict(os.environ)), arguments)
             sys.stdout.flush()
             return code
-    except Told as error:
+    except CommandError as error:
         return _fail(str(error), error.code)
     except MissingDependency as error:
         return _fail(str(error), USAGE)
-    except Lost as error:
+    except ConnectionLost as error:
         return _fail(f"the monitor does not answer: {error}", NO_MONITOR)
-    except Answered as error:
+    except ErrorResponse as error:
         return _fail(f"the monitor answers: {error}", BAD)
     except BrokenPipeError:
         _discard_output()
@@ -51,7 +51,7 @@ def execute(arguments: argparse.Namespace, command: Callable[[Client, argparse.N
     except KeyboardInterrupt:
         _discard_output()
         return INTERRUPTED
-    except _Ended as error:
+    except _Terminated as error:
         _discard_output()
         return 128 + error.number
 
@@ -74,7 +74,7 @@ def _ended_by_signals() -> Iterator[None]:
 
     def end(number: int, _: object) -> NoReturn:
         signal.signal(number, signal.SIG_DFL)
-        raise _Ended(number)
+        raise _Terminated(number)
 
     def interrupt(number: int, _: object) -> NoReturn:
         signal.signal(number, signal.SIG_DFL)

@@ -26,7 +26,7 @@ def of_status(status: Status) -> int:
     return BAD if status.final and status is not Status.COMPLETED else OK
 
 
-class Told(ProgressError):
+class CommandError(ProgressError):
     """Why a command ends early, in words for its user, and its exit code."""
 
     def __init__(self, text: str, code: int) -> None:

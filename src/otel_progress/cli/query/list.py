@@ -88,8 +88,8 @@ def write_list(
     """Write the list; returns the exit code.
 
     Raises:
-        Told: where the monitor lets nobody in.
-        Lost: where it does not answer.
+        CommandError: where the monitor lets nobody in.
+        ConnectionLost: where it does not answer.
     """
     client.check()
     page = client.operations(limit=limit, **query)

@@ -41,14 +41,14 @@ _MADE_UP: Final = re.compile(r"[0-9a-f]{16}-\d+")
 
 
 @dataclass(frozen=True)
-class Observed(Snapshot):
+class ObservedSnapshot(Snapshot):
     """An operation as somebody outside its process sees it; `frozen` where that is proven to be stopped."""
 
     frozen: bool = False
 
 
 @dataclass(frozen=True)
-class Named(Branch):
+class NamedBranch(Branch):
     """A line of work under the name that the monitor gives it."""
 
     name: str | None = None
@@ -73,7 +73,7 @@ def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
         message = DOT.join(filter(None, (within, "" if message == stage else message))) or None
         stage = None
     limits = mapping(row.get("limits"))
-    found = Observed(
+    found = ObservedSnapshot(
         text(row.get("id")) or "?",
         text(row.get("name")) or "?",
         status_of(row),
@@ -137,7 +137,7 @@ def _branches(given: object) -> tuple[Branch, ...]:
 
 
 def _branch(one: Row) -> Branch:
-    return Named(
+    return NamedBranch(
         text(one.get("path")),
         text(one.get("lane")),
         text(one.get("child")),

@@ -37,7 +37,7 @@ from otel_progress.render import words
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.plain import closing
 from otel_progress.render.screen import Screen
-from otel_progress.render.tree import TROUBLED, Branch, Look, Sheet, rows_of
+from otel_progress.render.tree import TROUBLED, TreeLayout, TreeNode, TreeOptions, rows_of
 from otel_progress.render.words import Line, clean
 
 EVENTS: Final = 20
@@ -89,8 +89,8 @@ def show(client: Client, given: str, out: IO[str], *, events: int = EVENTS, as_j
     """Write it; returns the exit code.
 
     Raises:
-        Told: where it is not there, or the monitor lets nobody in.
-        Lost: where the monitor does not answer.
+        CommandError: where it is not there, or the monitor lets nobody in.
+        ConnectionLost: where the monitor does not answer.
     """
     client.check()
     detail = client.find(given)
@@ -216,9 +216,9 @@ def _closing(one: Snapshot, detail: Row) -> list[Line]:
 
 def _tree(one: Snapshot, width: int) -> list[Line]:
     apart, together = _together(one)
-    rows = rows_of([Branch(0, one.name, apart)], Look(0, STAGES))
+    rows = rows_of([TreeNode(0, one.name, apart)], TreeOptions(0, STAGES))
     # Its verdict stands above already.
-    tree = Sheet().lines([row for row in rows if row.rank != TROUBLED or row.free is None], width, 1_000)
+    tree = TreeLayout().lines([row for row in rows if row.rank != TROUBLED or row.free is None], width, 1_000)
     return [*tree, *together]
 
 

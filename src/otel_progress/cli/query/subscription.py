@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from otel_progress import clock
-from otel_progress.cli.query.client import Answered, Client, Lost, path_of
-from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, Told
+from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse, path_of
+from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, CommandError
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
 
 PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 5.0)
@@ -28,7 +28,7 @@ class Item(NamedTuple):
     data: Any = None
 
 
-class Down(NamedTuple):
+class Disconnected(NamedTuple):
     """The connection is lost: why, and when (monotonic) the next try is."""
 
     reason: str
@@ -36,7 +36,7 @@ class Down(NamedTuple):
     until: float
 
 
-class Feed:
+class Subscription:
     """Reads `/stream`, or the stream of one operation, until it is stopped; what is lost is caught up."""
 
     def __init__(self, client: Client, key: str | None = None) -> None:
@@ -46,7 +46,7 @@ class Feed:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="otel-progress-feed", daemon=True)
 
-    def start(self) -> Feed:
+    def start(self) -> Subscription:
         """Begin to read."""
         self._thread.start()
         return self
@@ -79,21 +79,21 @@ class Feed:
                     if frame.event == "ended" and self._key is not None:
                         return  # the stream of one operation ends with it
                 reason = "the monitor closed the connection"
-            except Told as error:
+            except CommandError as error:
                 # Where the way there is, but not the operation, it is gone.
                 gone = error.code == NOT_FOUND and self._key is not None
                 self._put(Item("gone") if gone else Item("over", error))
                 return
-            except Lost as error:
+            except ConnectionLost as error:
                 reason = str(error)
-            except Answered as error:
+            except ErrorResponse as error:
                 reason = f"the monitor answers: {error}"
             except Exception as error:
-                self._put(Item("over", Told(f"the stream can't be read: {error!r}", NO_MONITOR)))
+                self._put(Item("over", CommandError(f"the stream can't be read: {error!r}", NO_MONITOR)))
                 return
             pause = PAUSES[min(tries, len(PAUSES) - 1)]
             tries += 1
-            self._put(Item("down", Down(reason, pause, clock.monotonic() + pause)))
+            self._put(Item("down", Disconnected(reason, pause, clock.monotonic() + pause)))
             self._stop.wait(pause)
 
     def _frames(self, last_id: str) -> Iterator[Frame]:
@@ -107,7 +107,7 @@ class Feed:
             try:
                 yield from parser.feed(more)
             except TooLong as error:
-                raise Lost(str(error)) from error
+                raise ConnectionLost(str(error)) from error
 
     def _frame(self, frame: Frame) -> str:
         """Pass it on; returns the position after it."""
@@ -117,7 +117,7 @@ class Feed:
         try:
             data = json.loads(frame.data)
         except (ValueError, RecursionError) as error:
-            raise Lost("what came is no JSON") from error
+            raise ConnectionLost("what came is no JSON") from error
         self._put(Item(frame.event, data))
         return frame.id
 

@@ -26,7 +26,7 @@ from otel_progress.cli.query.rows import plain as plain_values
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.render import plain
-from otel_progress.render.tree import Branch, nested
+from otel_progress.render.tree import TreeNode, nested
 from otel_progress.render.words import DOT, STYLES, Line, clean
 
 OVER: Final = 64
@@ -52,7 +52,7 @@ _UNTOLD: Final = {
 """Events that rows tell better."""
 
 
-class Known(NamedTuple):
+class Observation(NamedTuple):
     """The last that was said of an operation; it was `age` seconds old at `at` (monotonic)."""
 
     row: Row
@@ -65,7 +65,7 @@ class Known(NamedTuple):
         return snapshot_of(self.row, self.age + since, since)
 
 
-class Board:
+class ViewModel:
     """Takes what the stream says, gives lines that stay and branches of the tree.
 
     `draws` tells whether there is a tree: then only endings and trouble are lines, else each change of state is one.
@@ -75,7 +75,7 @@ class Board:
     def __init__(self, *, draws: bool, root: str | None = None, everything: bool = False) -> None:
         """Nothing known yet."""
         self._draws, self._root, self._everything = draws, root, everything
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, Observation] = {}
         self._over: dict[str, deque[tuple[str, Snapshot]]] = {}
         self._marks: dict[str, str] = {}
         self._told: dict[str, Health | None] = {}
@@ -162,7 +162,7 @@ class Board:
         label = label_of(self._known[key].row) if key in self._known else clean(key)
         return ((f"{label} is gone: the monitor does not keep it any more", "yellow"),)
 
-    def _row(self, row: Row, before: Known | None) -> None:
+    def _row(self, row: Row, before: Observation | None) -> None:
         key, status = str(row.get("id")), status_of(row)
         again = before is not None and (row.get("attempt") or 1) != (before.row.get("attempt") or 1)
         now, said = clock.monotonic(), number(row.get("timestamp"))
@@ -170,9 +170,9 @@ class Board:
             self._end(row, before)
             return
         if before is not None and said == number(before.row.get("timestamp")):
-            known = Known(row, before.at, before.age)
+            known = Observation(row, before.at, before.age)
         else:
-            known = Known(row, now, max(0.0, clock.unix() + self._ahead - said) if said else 0.0)
+            known = Observation(row, now, max(0.0, clock.unix() + self._ahead - said) if said else 0.0)
         self._known[key] = known
         mark = mark_of(row)
         if mark is not None:
@@ -185,7 +185,7 @@ class Board:
             self._told.pop(key, None)
         self._turn(row, before if not again else None, known)
 
-    def _turn(self, row: Row, before: Known | None, known: Known) -> None:
+    def _turn(self, row: Row, before: Observation | None, known: Observation) -> None:
         """Tell what is new about one that runs."""
         label, when = self._label(row), _stamp(number(row.get("timestamp")))
         if before is None and not self._draws:
@@ -206,7 +206,7 @@ class Board:
         if stage and stage != text(before.row.get("stage")):
             self._say(when, ((f"{label}: ", "bold"), (stage, "")))
 
-    def _end(self, row: Row, before: Known | None) -> None:
+    def _end(self, row: Row, before: Observation | None) -> None:
         key, snapshot = str(row.get("id")), snapshot_of(row)
         parent = snapshot.parent_id if snapshot.parent_id in self._known else None
         label = self._label(row)
@@ -282,7 +282,7 @@ class Board:
 
     # -- the tree
 
-    def branches(self, now: float, room: int) -> tuple[list[Branch], int]:
+    def branches(self, now: float, room: int) -> tuple[list[TreeNode], int]:
         """What runs and fits, trouble first, each below the one it is part of; and how many there are besides."""
         order = self._ordered()
         chosen: Sequence[int] = range(len(order))
@@ -294,7 +294,7 @@ class Board:
         for at in chosen:
             depth, key = order[at]
             known = self._known[key]
-            branches.append(Branch(depth, self._label(known.row), known.now(now), tuple(self._over.get(key, ()))))
+            branches.append(TreeNode(depth, self._label(known.row), known.now(now), tuple(self._over.get(key, ()))))
         return branches, len(order) - len(branches)
 
     def _ordered(self) -> list[tuple[int, str]]:

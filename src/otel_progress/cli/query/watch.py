@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
-from otel_progress.cli.query.client import Answered, Client, Lost
+from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse
 from otel_progress.cli.query.execution import execute, require_rich
-from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, Told, of_status
+from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, CommandError, of_status
 from otel_progress.cli.query.options import ID_HELP, common_options
 from otel_progress.cli.query.rows import number, status_of
-from otel_progress.cli.query.subscription import Feed, Item
+from otel_progress.cli.query.subscription import Item, Subscription
 from otel_progress.cli.query.watch_view import HERTZ, WatchView, reader_left
 from otel_progress.model.status import Status
 
@@ -52,15 +52,15 @@ def watch(client: Client, given: str | None, out: IO[str], *, as_json: bool = Fa
     """Show what runs until Ctrl+C, or one operation until it ends; returns the exit code.
 
     Raises:
-        Told: where there is no monitor, no such operation, or it is gone.
+        CommandError: where there is no monitor, no such operation, or it is gone.
         BrokenPipeError: where nobody reads any more.
     """
     client.check()
     try:
         first = client.find(given) if given is not None else None
         before = _ended_before(client) if everything and given is None else []
-    except (Lost, Answered) as error:
-        raise Told(f"the monitor at {client.url} does not answer: {error}", NO_MONITOR) from error
+    except (ConnectionLost, ErrorResponse) as error:
+        raise CommandError(f"the monitor at {client.url} does not answer: {error}", NO_MONITOR) from error
     key = str(first["id"]) if first is not None else None
     if as_json:
         return _lines(client, key, first, before, out)
@@ -84,7 +84,7 @@ def _lines(
         _write(out, row)
     if first is not None and status_of(first).final:
         return of_status(status_of(first))
-    feed = Feed(client, key).start()
+    feed = Subscription(client, key).start()
     last: dict[str, float] = {str(key): number((first or {}).get("revision")) or -1.0}
     try:
         while True:
@@ -105,7 +105,7 @@ def _objects(item: Item, key: str | None) -> Iterator[dict[str, Any]]:
     if item.kind == "over":
         raise item.data
     if item.kind == "gone":
-        raise Told(f"{key} is gone: the monitor does not keep it any more", NOT_FOUND)
+        raise CommandError(f"{key} is gone: the monitor does not keep it any more", NOT_FOUND)
     data = item.data
     if item.kind in ("operation", "loaded"):
         yield from [data] if isinstance(data, dict) else data

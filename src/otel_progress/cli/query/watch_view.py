@@ -6,16 +6,16 @@ import select
 from typing import IO, Any, Final
 
 from otel_progress import clock, settings
-from otel_progress.cli.query.client import Answered, Client, Lost
-from otel_progress.cli.query.exit_codes import NOT_FOUND, Told
+from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse
+from otel_progress.cli.query.exit_codes import NOT_FOUND, CommandError
 from otel_progress.cli.query.rows import items, label_of, mapping, number, snapshot_of, text
-from otel_progress.cli.query.subscription import Down, Feed, Item
-from otel_progress.cli.query.view_model import STAGES, Board
+from otel_progress.cli.query.subscription import Disconnected, Item, Subscription
+from otel_progress.cli.query.view_model import STAGES, ViewModel
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.render import plain
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
-from otel_progress.render.tree import Look, Sheet, rows_of
+from otel_progress.render.tree import TreeLayout, TreeOptions, rows_of
 from otel_progress.render.words import DOT, Line, clean
 
 HERTZ: Final = 8
@@ -38,14 +38,14 @@ class WatchView:
         *,
         everything: bool = False,
         screen: Screen | None = None,
-        board: Board | None = None,
+        board: ViewModel | None = None,
     ) -> None:
         """Of the operation with that id, or of all; on a screen and a board of its own, unless they are given."""
         self._client, self._key, self._out = client, key, out
         self._draws = drawn_on(out)
-        self._screen, self._sheet = screen or Screen(out, draws=self._draws), Sheet()
-        self._board = board or Board(draws=self._draws, root=key, everything=everything)
-        self._down: Down | None = None
+        self._screen, self._sheet = screen or Screen(out, draws=self._draws), TreeLayout()
+        self._board = board or ViewModel(draws=self._draws, root=key, everything=everything)
+        self._down: Disconnected | None = None
         self._blind = 0.0
         self._told: str | None = None
         self._listed = False
@@ -55,9 +55,9 @@ class WatchView:
         """Follow to the end of that operation, or for ever.
 
         Raises:
-            Told: where it can't go on.
+            CommandError: where it can't go on.
         """
-        feed = Feed(self._client, self._key)
+        feed = Subscription(self._client, self._key)
         try:
             for row in before:
                 self._screen.print(plain.closing(snapshot_of(row), label_of(row), STAGES))
@@ -75,7 +75,7 @@ class WatchView:
             feed.stop()
             self._leave()
 
-    def _follow(self, feed: Feed) -> None:
+    def _follow(self, feed: Subscription) -> None:
         while self._board.ended is None:
             self._show()
             for item in feed.take(1 / HERTZ):
@@ -95,7 +95,7 @@ class WatchView:
         elif kind == "over":
             raise data
         elif kind == "gone":
-            raise Told("".join(words for words, _ in self._board.gone(self._key or "")), NOT_FOUND)
+            raise CommandError("".join(words for words, _ in self._board.gone(self._key or "")), NOT_FOUND)
         elif kind == "loaded":
             self._loaded(data)
         elif kind == "trouble":
@@ -111,7 +111,7 @@ class WatchView:
         elif kind == "events":
             self._board.events(items(mapping(data).get("events")))
 
-    def _connection(self, down: Down | None) -> None:
+    def _connection(self, down: Disconnected | None) -> None:
         """Lost, or there again; told once where there is no tree, or each try where the wait is another."""
         now, before = clock.monotonic(), self._down
         self._down = down
@@ -141,10 +141,10 @@ class WatchView:
         for key in missing[:LOOKUPS]:
             try:
                 self._board.changed([self._client.operation(key)])
-            except (Told, Answered):
+            except (CommandError, ErrorResponse):
                 self._screen.print([self._board.gone(key)])
                 self._board.removed([key])
-            except Lost:
+            except ConnectionLost:
                 return
         self._board.removed(missing[LOOKUPS:])
 
@@ -162,7 +162,7 @@ class WatchView:
         foot = self._foot()
         width, height = self._screen.rich.size
         branches, more = self._board.branches(now, height - 2)
-        rows = rows_of(branches, Look(int(now * HERTZ), NEWEST))
+        rows = rows_of(branches, TreeOptions(int(now * HERTZ), NEWEST))
         tree = self._sheet.lines(rows, width, max(2, height - 2 - len(foot)), more)
         self._screen.put_up()
         self._screen.draw([*tree, *foot], news)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from otel_progress import clock
-from otel_progress.cli.query.client import Answered, Lost, path_of
-from otel_progress.cli.query.exit_codes import Told
+from otel_progress.cli.query.client import ConnectionLost, ErrorResponse, path_of
+from otel_progress.cli.query.exit_codes import CommandError
 from otel_progress.cli.query.rows import label_of
-from otel_progress.cli.run.live_view import View
-from otel_progress.cli.run.monitor_host import Place
-from otel_progress.cli.run.pty import Terminal
+from otel_progress.cli.run.live_view import LiveView
+from otel_progress.cli.run.monitor_host import MonitorHost
+from otel_progress.cli.run.pty import PseudoTerminal
 from otel_progress.outbound.queue import Forwarder
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.overlay import write_all
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from otel_progress.cli.query.client import Client
     from otel_progress.cli.run.child import Child
-    from otel_progress.cli.run.signals import Came
+    from otel_progress.cli.run.signals import ReceivedSignal
     from otel_progress.monitor.state.ledger import Entry
     from otel_progress.monitor.state.watcher import Watcher
 
@@ -44,7 +44,7 @@ ANEW: Final = 10.0
 ASKED, TAKEN, ENDED, AWAY = "asking", "received", "obeyed", "can't be reached"
 
 
-class Following:
+class Follower:
     """All that `--follow` adds to a run; used with `with`, which gives the terminal back however it ends."""
 
     def __init__(self, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
@@ -54,15 +54,15 @@ class Following:
             ProgressError: where there is none to be had.
         """
         self._say = say
-        self.place = Place(environ, say)
+        self.place = MonitorHost(environ, say)
         try:
             self.forwarder = Forwarder(self.place.endpoints)
         except BaseException:
             self.place.close()
             raise
-        self._terminal: Terminal | None = None
-        self._view: View | None = None
-        self._stop: Stop | None = None
+        self._terminal: PseudoTerminal | None = None
+        self._view: LiveView | None = None
+        self._stop: CtrlC | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -78,13 +78,13 @@ class Following:
 
     def begin(self, watcher: Watcher) -> tuple[list[Any], Callable[[bytes], None] | None]:
         """Show from now on; returns what is done to the command's files, and who takes its stderr."""
-        self._view = View(self.place.client, sys.stderr, watcher)
-        self._stop = Stop(self.place, watcher, self._say)
+        self._view = LiveView(self.place.client, sys.stderr, watcher)
+        self._stop = CtrlC(self.place, watcher, self._say)
         self._view.asked = self._stop.said
         slots = [number for number in (0, 1, 2) if os.isatty(number)]
         overlay = self._view.overlay
         show = overlay.pass_on if overlay is not None else _writer(slots)
-        self._terminal = Terminal(slots, show) if slots else None
+        self._terminal = PseudoTerminal(slots, show) if slots else None
         return [] if self._terminal is None else self._terminal.actions, None if overlay is None else overlay.pass_on
 
     def started(self) -> None:
@@ -94,7 +94,7 @@ class Following:
         assert self._view is not None
         self._view.start()
 
-    def came(self, came: Came, child: Child) -> None:
+    def came(self, came: ReceivedSignal, child: Child) -> None:
         """A signal came: Ctrl+C is for the operations first; the rest is for the command."""
         assert self._stop is not None
         if came.number == signal.SIGINT:
@@ -149,10 +149,10 @@ class Following:
             view.finish()
 
 
-class Stop:
+class CtrlC:
     """Ctrl+C: the first asks the operations to stop, the second interrupts the command, the third kills it."""
 
-    def __init__(self, place: Place, watcher: Watcher, say: Callable[[str], None]) -> None:
+    def __init__(self, place: MonitorHost, watcher: Watcher, say: Callable[[str], None]) -> None:
         """Nobody was asked."""
         self._place, self._watcher, self._say = place, watcher, say
         self._states: dict[str, str] = {}
@@ -262,7 +262,7 @@ def _ask(client: Client, key: str) -> str:
     query = urlencode({"wait": 0, "reason": "Ctrl+C"})
     try:
         answer = client.ask(f"{path_of(key)}?{query}", method="DELETE", timeout=ASK_SECONDS)
-    except (Told, Answered, Lost):
+    except (CommandError, ErrorResponse, ConnectionLost):
         return AWAY
     return {"received": TAKEN, "obeyed": ENDED}.get(str(answer.get("state")), AWAY)
 

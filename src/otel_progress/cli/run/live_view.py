@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from otel_progress import clock
 from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.rows import GONE, Row, items, label_of, later_of, mapping
-from otel_progress.cli.query.subscription import Feed, Item
-from otel_progress.cli.query.view_model import STAGES, Board
+from otel_progress.cli.query.subscription import Item, Subscription
+from otel_progress.cli.query.view_model import STAGES, ViewModel
 from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
 from otel_progress.model.units import stopwatch
 from otel_progress.render import plain
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from otel_progress.model.snapshot import Snapshot
     from otel_progress.monitor.state.ledger import Entry
     from otel_progress.monitor.state.watcher import Watcher
-    from otel_progress.render.tree import Branch
+    from otel_progress.render.tree import TreeNode
 
 SETTLE: Final = 1.5
 """Seconds that the end is held for what the monitor still has to tell; what it does not tell is told from here."""
@@ -33,7 +33,7 @@ ENDINGS: Final = 50
 """Operations of which the end is told from here."""
 
 
-class Heard:
+class OwnOperations:
     """The operations of one command, as we heard of them ourselves."""
 
     def __init__(self, watcher: Watcher) -> None:
@@ -51,15 +51,15 @@ class Heard:
         return None if entry is None or entry.head.attempt != attempt else entry.snapshot
 
 
-class Seen(Board):
+class FollowedViewModel(ViewModel):
     """What the monitor says, with the stages that only we know of; a monitor gives them for one operation at a time."""
 
-    def __init__(self, heard: Heard, *, draws: bool) -> None:
+    def __init__(self, heard: OwnOperations, *, draws: bool) -> None:
         """Nothing known yet."""
         super().__init__(draws=draws)
         self._heard = heard
 
-    def branches(self, now: float, room: int) -> tuple[list[Branch], int]:
+    def branches(self, now: float, room: int) -> tuple[list[TreeNode], int]:
         """The tree, with all stages."""
         found, more = super().branches(now, room)
         return [branch._replace(snapshot=self._whole(branch.snapshot)) for branch in found], more
@@ -81,15 +81,15 @@ class Seen(Board):
         return super()._closing(row, own if own is not None and own.status.final else snapshot)
 
 
-class View(WatchView):
+class LiveView(WatchView):
     """Follows the operations of one command by a monitor, in a thread of its own, until it is told to end."""
 
     def __init__(self, client: Client, out: IO[str], watcher: Watcher) -> None:
         """Nothing is shown yet; of what the monitor tells, only what the watcher heard of is shown."""
         self._draws = drawn_on(out)
         self.overlay = Overlay(out) if self._draws else PlainOverlay(out) if on_terminal(out) else None
-        self._heard = Heard(watcher)
-        super().__init__(client, out, screen=self.overlay, board=Seen(self._heard, draws=self._draws))
+        self._heard = OwnOperations(watcher)
+        super().__init__(client, out, screen=self.overlay, board=FollowedViewModel(self._heard, draws=self._draws))
         self._began = clock.monotonic()
         self._until: float | None = None
         self._failed = ""
@@ -124,7 +124,7 @@ class View(WatchView):
     # -- in its thread
 
     def _run(self) -> None:
-        feed = Feed(self._client).start()
+        feed = Subscription(self._client).start()
         try:
             while not self._stops.is_set() and not self._is_over():
                 with self._frame:

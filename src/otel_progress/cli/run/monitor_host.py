@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from otel_progress import procfs
 from otel_progress.cli.monitor import TOKEN, default_db
-from otel_progress.cli.query.client import Answered, Client, Lost, client_of, is_loopback
-from otel_progress.cli.query.exit_codes import Told
+from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse, client_of, is_loopback
+from otel_progress.cli.query.exit_codes import CommandError
 from otel_progress.cli.run.environment import listens
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.monitor import auth
@@ -29,7 +29,7 @@ CONTROL: Final = "OTEL_PROGRESS_CONTROL"
 Say = Callable[[str], None]
 
 
-class Hosted:
+class MonitorThread:
     """A monitor in a thread of its own, from `start()` to `stop()`."""
 
     def __init__(self, monitor: Monitor) -> None:
@@ -69,7 +69,7 @@ class Hosted:
             self._ready.set()
 
 
-class Place:
+class MonitorHost:
     """Where the command is seen: a monitor, and what is to be let go at the end."""
 
     def __init__(self, environ: Mapping[str, str], say: Say) -> None:
@@ -80,7 +80,7 @@ class Place:
         """
         self._say = say
         self._environ = environ
-        self._hosted: Hosted | None = None
+        self._hosted: MonitorThread | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.client = client_of(argparse.Namespace(url=None, token_file=None), environ)
         try:
@@ -134,14 +134,14 @@ class Place:
         try:
             self.client.check()
             self.client.operations(limit=1)
-        except (Told, Lost, Answered) as error:
+        except (CommandError, ConnectionLost, ErrorResponse) as error:
             return str(error)
         return None
 
     def _asked_pid(self) -> int | None:
         try:
             pid = self.client.ask("/health").get("pid")
-        except (Told, Lost, Answered):
+        except (CommandError, ConnectionLost, ErrorResponse):
             return None
         return pid if isinstance(pid, int) else None
 
@@ -167,7 +167,7 @@ class Place:
         monitor = self._made(0 if taken else _address(self.url)[1])
         if monitor is None:
             return
-        self._hosted = Hosted(monitor)
+        self._hosted = MonitorThread(monitor)
         self._hosted.start()
         self.client = Client(monitor.url, self.client.token)
         link = monitor.auth.link() if monitor.auth.needs_token else ""

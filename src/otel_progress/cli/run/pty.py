@@ -35,7 +35,7 @@ DRAIN_SECONDS: Final = 1.0
 LOOK: Final = 0.25
 
 
-class Terminal:
+class PseudoTerminal:
     """Stands for ours at those of the command's stdin, stdout and stderr that are a terminal here."""
 
     def __init__(self, slots: list[int], show: Callable[[bytes], None]) -> None:

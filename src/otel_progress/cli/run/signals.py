@@ -24,7 +24,7 @@ OF_A_TERMINAL: Final = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 """What concerns us, too, where the command does not have our terminal."""
 
 
-class Came(NamedTuple):
+class ReceivedSignal(NamedTuple):
     """A signal, and whether the terminal (or the kernel) sent it to the whole group, not somebody to us alone."""
 
     number: int
@@ -49,12 +49,12 @@ class Signals:
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
-    def next(self, timeout: float) -> Came | None:
+    def next(self, timeout: float) -> ReceivedSignal | None:
         """Wait for a signal so many seconds; None where there is none, or a child has ended."""
         came = signal.sigtimedwait(self._all, timeout)
         if came is None or came.si_signo == signal.SIGCHLD:
             return None
-        return Came(came.si_signo, came.si_code > 0)
+        return ReceivedSignal(came.si_signo, came.si_code > 0)
 
     def wait(self, timeout: float) -> int | None:
         """Wait for a signal so many seconds; returns one that is to be passed on."""

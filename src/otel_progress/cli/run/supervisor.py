@@ -24,7 +24,7 @@ from otel_progress.outbound.certificate import Exit
 from otel_progress.outbound.queue import Forwarder, bare
 
 if TYPE_CHECKING:
-    from otel_progress.cli.run.follow import Following
+    from otel_progress.cli.run.follow import Follower
     from otel_progress.settings import Endpoint
 
 TICK: Final = 0.25
@@ -63,17 +63,17 @@ def run(
         signals = stack.enter_context(Signals(terminal=follow))
         following = None
         if follow:
-            from otel_progress.cli.run.follow import Following
+            from otel_progress.cli.run.follow import Follower
 
-            following = stack.enter_context(Following(environ, say))
-        return Run(command, environ, signals, following).to_its_end(stderr_tail, verbose=verbose)
+            following = stack.enter_context(Follower(environ, say))
+        return Supervisor(command, environ, signals, following).to_its_end(stderr_tail, verbose=verbose)
 
 
-class Run:
+class Supervisor:
     """One command, and what stands between it and where its telemetry goes."""
 
     def __init__(
-        self, command: list[str], environ: Mapping[str, str], signals: Signals, following: Following | None
+        self, command: list[str], environ: Mapping[str, str], signals: Signals, following: Follower | None
     ) -> None:
         """Nothing is started yet."""
         self._command, self._environ = command, environ
