@@ -250,7 +250,7 @@ def test_unknown_id(monitor: Stub) -> None:
 
 @pytest.mark.parametrize("away", [False, True])
 def test_operation_that_is_gone(monitor: Stub, away: bool) -> None:
-    """When the monitor does not keep it any more the command ends with 4 and says so; also after a lost connection."""
+    """When the monitor no longer keeps it, the command ends with 4 and says so; also after a lost connection."""
     begin(monitor)
     with watch(monitor, "survey-1") as terminal:
         terminal.see("survey-1")
@@ -263,7 +263,7 @@ def test_operation_that_is_gone(monitor: Stub, away: bool) -> None:
         else:
             monitor.forget("survey-1")
         assert terminal.exit_code() == 4
-        assert "survey-1 is gone: the monitor does not keep it any more" in terminal.text
+        assert "survey-1 is gone: the monitor no longer keeps it" in terminal.text
         assert terminal.cursor_visible
 
 

@@ -85,7 +85,7 @@ class Console(Outlet):
         every: seconds between two plain lines of progress of an operation; they get rarer as it gets older.
 
     Raises:
-        MissingDependency: where Rich is not installed.
+        MissingDependency: if Rich is not installed.
     """
 
     _name = "console"

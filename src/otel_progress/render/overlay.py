@@ -176,7 +176,7 @@ def write_all(file: int, data: bytes) -> None:
     """Write all of it, also where somebody made the file one that does not wait.
 
     Raises:
-        OSError: where it can't be written.
+        OSError: if it can't be written.
     """
     rest = memoryview(data)
     while rest:

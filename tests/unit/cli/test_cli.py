@@ -51,7 +51,7 @@ def test_command_is_told_from_our_options(given: list[str], ours: list[str], com
 
 @pytest.mark.parametrize("given", [[], ["run"], ["run", "--"], ["run", "--stderr-tail", "x", "--", "a"], ["fly"]])
 def test_wrong_use_is_told(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A command line that can't be meant ends with 2 and says why."""
+    """An invalid command line ends with 2 and says why."""
     with pytest.raises(SystemExit) as ended:
         main(given)
     assert ended.value.code == 2
@@ -92,7 +92,7 @@ def test_missing_packages_of_follow_are_named() -> None:
 
 def test_end_that_comes_twice_is_told_once() -> None:
     """After a gap the same end may come by two ways; another end of it, or one of a new attempt, is told."""
-    seen = view_model.Board(draws=True)
+    seen = view_model.ViewModel(draws=True)
     row = {"id": "survey-1", "name": "survey", "status": "lost", "ended": True, "elapsed": 1.0}
     told = []
     for change in (row, row, {**row, "status": "completed"}, {**row, "status": "completed", "attempt": 2}):

@@ -307,7 +307,7 @@ def test_quiet_draws_no_tree(progress_capture: Capture, show: Show) -> None:
 
 
 def test_a_wrong_verbosity_is_told() -> None:
-    """A verbosity that can't be meant is an error that names the right ones."""
+    """An invalid verbosity is an error that names the valid ones."""
     with pytest.raises(progress.InvalidArgument, match="'quiet', 'normal' or 'verbose'"):
         Console("loud")  # type: ignore[arg-type]
 

@@ -61,7 +61,7 @@ class Backend:
         """Whether it has arrived; a problem where it arrived, but not whole.
 
         Raises:
-            BackendUnavailable: where the backend can't be asked.
+            BackendUnavailable: if the backend can't be asked.
         """
         raise NotImplementedError
 
@@ -89,7 +89,7 @@ class Backend:
         """Ask it.
 
         Raises:
-            BackendUnavailable: where no answer comes, or one that forbids.
+            BackendUnavailable: if no answer comes, or one that forbids.
         """
         import requests
 
@@ -115,7 +115,7 @@ class Backend:
         """Ask it for JSON; None while it is not ready.
 
         Raises:
-            BackendUnavailable: where it is no backend of this kind.
+            BackendUnavailable: if it is no backend of this kind.
         """
         answer = self.get(path, **parameters)
         found = _json(answer)

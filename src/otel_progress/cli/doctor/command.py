@@ -83,7 +83,7 @@ def doctor(given: DoctorOptions, environ: Mapping[str, str], out: TextIO, *, as_
     """Look at all, tell it, and return 0 where nothing is wrong, else 1.
 
     Raises:
-        InvalidArgument: where an option can't be meant.
+        InvalidArgument: if an option can't be meant.
     """
     deadline = clock.monotonic() + given.timeout
     settings, said = settings_of(given, environ)

@@ -51,7 +51,7 @@ def settings_of(given: DoctorOptions, environ: Mapping[str, str]) -> tuple[Setti
     """The settings as `configure()` would have them, and what it would say of variables that can't be meant.
 
     Raises:
-        InvalidArgument: where the command line names what can't be meant.
+        InvalidArgument: if the command line names what can't be meant.
     """
     with _heard() as said:
         settings = read(endpoint=given.endpoint, protocol=given.protocol, environ=environ)
@@ -193,7 +193,7 @@ def address(endpoint: Endpoint) -> tuple[str, int]:
     """Host and port.
 
     Raises:
-        ValueError: where it names none.
+        ValueError: if it names none.
     """
     parts = urlsplit(with_scheme(endpoint.url) if endpoint.protocol == "grpc" else endpoint.url)
     if not parts.hostname:

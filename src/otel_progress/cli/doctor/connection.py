@@ -35,7 +35,7 @@ def bounded(call: Callable[[], Any], timeout: float) -> Any:
     """What the call returns or raises; it is left alone where it takes longer.
 
     Raises:
-        TimeoutError: where it does.
+        TimeoutError: if it does.
     """
     done: list[tuple[bool, Any]] = []
 

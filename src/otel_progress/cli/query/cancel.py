@@ -1,4 +1,4 @@
-"""`otel-progress cancel`: ask an operation to stop, and tell what became of it."""
+"""`otel-progress cancel`: asks an operation to stop, and reports whether it did."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from otel_progress.model.units import duration
 from otel_progress.render.diversion import on_terminal
 
 MARGIN: Final = 15.0
-"""Seconds that the answer may take beside the wait that was asked for."""
+"""Seconds that the answer may take in addition to the requested wait."""
 
 
 WAIT_MOST: Final = 3600.0
-"""The most seconds that may be waited for the end."""
+"""The longest wait for the end, in seconds."""
 _ABOUT: Final = """\
-Ask an operation to stop, and tell what became of it: it has stopped, its process took the request, or its process
-can't be reached. On a terminal it asks before. It exits with 0 where the operation has stopped within the wait."""
+Ask an operation to stop, and report the result: it has stopped, its process received the request, or its process
+can't be reached. On a terminal it asks for confirmation. The exit code is 0 if the operation stopped in time."""
 _EXAMPLE: Final = """\
 example:
   otel-progress cancel survey-1 --reason "wrong input"
@@ -39,10 +39,16 @@ def options(parser: argparse.ArgumentParser) -> None:
     common_options(parser, _ABOUT, _EXAMPLE)
     add = parser.add_argument
     add("id", metavar="ID", help=ID_HELP)
-    add("--reason", metavar="TEXT", help="why; its process is told")
-    add("--wait", type=between(0, WAIT_MOST), default=5.0, metavar="S", help="for its end (default: %(default)g)")
-    add("--yes", action="store_true", help="do not ask")
-    add("--json", action="store_true", help="write the answer as JSON")
+    add("--reason", metavar="TEXT", help="the reason, which its process receives")
+    add(
+        "--wait",
+        type=between(0, WAIT_MOST),
+        default=5.0,
+        metavar="S",
+        help="wait S seconds for its end (default: %(default)g)",
+    )
+    add("--yes", action="store_true", help="do not ask for confirmation")
+    add("--json", action="store_true", help="write the result as JSON")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -66,11 +72,11 @@ def cancel(
     wait: float = 5.0,
     as_json: bool = False,
 ) -> int:
-    """Ask it to stop; with `ask`, the terminal of a user, only where that one agrees. Returns the exit code.
+    """Ask it to stop; `ask` is the terminal of a user who must confirm first. Returns the exit code.
 
     Raises:
-        CommandError: where it is not there, or the monitor lets nobody in.
-        ConnectionLost: where the monitor does not answer.
+        CommandError: if it is not there, or if the monitor denies access.
+        ConnectionLost: if the monitor does not answer.
     """
     client.check()
     detail = client.find(given)
@@ -103,10 +109,10 @@ def _said(state: str, why: str | None, label: str, key: str, wait: float) -> str
         return f"{label} has stopped"
     if state == "received":
         within = f" within {wait:g} s" if wait else " yet"
-        return f"{label} was told to stop and has not ended{within}; `otel-progress watch {key}` shows whether it does"
+        return f"{label} was asked to stop and has not ended{within}; `otel-progress watch {key}` shows whether it does"
     if state == "timed out":
         return f"the process of {label} did not answer: it may be gone, stopped, or busy in code that never pauses"
-    return f"{label} can't be told to stop: {why or state}"
+    return f"{label} can't be asked to stop: {why or state}"
 
 
 def _agreed(question: str, ask: IO[str]) -> bool:

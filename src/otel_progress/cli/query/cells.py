@@ -10,7 +10,7 @@ from otel_progress.render import words
 
 
 def icon(one: Snapshot) -> words.Span:
-    """The sign that the tree has for it."""
+    """Its sign in the tree."""
     bad = words.trouble(one)
     if bad is not None:
         return words.UNKNOWN if one.health is Health.UNKNOWN else words.TROUBLE, f"bold {bad[1]}"
@@ -20,7 +20,7 @@ def icon(one: Snapshot) -> words.Span:
 
 
 def state(one: Snapshot) -> words.Span:
-    """Its status, or what is wrong with it."""
+    """Its status, or its trouble."""
     bad = words.trouble(one)
     if bad is not None:
         return bad[0], f"bold {bad[1]}"
@@ -28,12 +28,12 @@ def state(one: Snapshot) -> words.Span:
 
 
 def percent(one: Snapshot) -> str:
-    """`45%`; 100% is only said of what is done."""
+    """`45%`; rounded down, so that 100% means done."""
     return "" if one.progress.ratio is None else f"{int(one.progress.ratio * 100)}%"
 
 
 def counted(one: Snapshot, row: Row) -> str:
-    """How much is done; of what ended without a count of its own, what its last stage had."""
+    """How much is done; if it ended without a count of its own, the count of its last stage."""
     own = words.counted(one.progress)
     if own and (one.progress.completed or not one.status.final):
         return own
@@ -46,7 +46,7 @@ def ago(point: float | None, now: float) -> str:
 
 
 def doing(one: Snapshot) -> words.Span:
-    """Why it is in trouble or over, what it waits for, or what it does."""
+    """Why it is in trouble or ended, what it waits for, or what it does."""
     bad = words.trouble(one)
     if bad is not None:
         return (f"at {one.stuck_at}: " if one.stuck_at else "") + str(one.health_reason), bad[1]

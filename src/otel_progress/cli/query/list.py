@@ -1,4 +1,4 @@
-"""`otel-progress list`: the operations that the monitor knows, those in trouble first."""
+"""`otel-progress list`: lists the operations that the monitor knows, those in trouble first."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ VERDICTS: Final = (
     "trouble",
 )
 STUCK: Final = {"stuck": "silent"}
-"""What people say, and what the wire says."""
+"""What people say, and its word on the wire."""
 _FILTERS: Final = ("status", "verdict", "name", "search")
-_ABOUT: Final = "List operations: in trouble first, then those that run, then those that ended, the newest first."
+_ABOUT: Final = "List operations: those in trouble first, then the running ones, then the ended ones, newest first."
 _EXAMPLE: Final = """\
 example:
   otel-progress list --status running,waiting
@@ -51,15 +51,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `list`."""
     common_options(parser, _ABOUT, _EXAMPLE)
     add = parser.add_argument
-    add("--status", type=some_of(STATUSES), metavar="A,B", help=f"only with these: {', '.join(STATUSES)}")
+    add("--status", type=some_of(STATUSES), metavar="A,B", help=f"only these: {', '.join(STATUSES)}")
     verdicts = ", ".join(("stuck", *VERDICTS[1:-1]))
-    about = f"only with these: {verdicts}; `trouble` is all that is marked"
+    about = f"only these: {verdicts}; `trouble` stands for all that are marked"
     add("--verdict", type=some_of(VERDICTS, STUCK), metavar="A,B", help=about)
-    add("--name", metavar="NAME", help="only of this name")
-    add("--search", metavar="TEXT", help="only where this stands in the id or the name")
-    about = "at most N, from 1 to 10000 (default: %(default)s)"
+    add("--name", metavar="NAME", help="only operations of this name")
+    add("--search", metavar="TEXT", help="only if the id or the name contains this text")
+    about = "at most N operations, from 1 to 10000 (default: %(default)s)"
     add("--limit", type=whole(1, LIST_MOST), default=100, metavar="N", help=about)
-    add("--json", action="store_true", help="write the answer of the monitor")
+    add("--json", action="store_true", help="write the monitor's answer as JSON")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -74,7 +74,7 @@ def _main(client: Client, arguments: argparse.Namespace) -> int:
 
 
 class Column(NamedTuple):
-    """A heading, its cells, and how it is laid out; the highest rank goes first where they do not fit."""
+    """A heading with its cells; if the columns do not fit, the one with the highest rank is dropped first."""
 
     head: str
     cells: Sequence[words.Span]
@@ -88,8 +88,8 @@ def write_list(
     """Write the list; returns the exit code.
 
     Raises:
-        CommandError: where the monitor lets nobody in.
-        ConnectionLost: where it does not answer.
+        CommandError: if the monitor denies access.
+        ConnectionLost: if it does not answer.
     """
     client.check()
     page = client.operations(limit=limit, **query)
@@ -99,8 +99,10 @@ def write_list(
     screen, rows = Screen(out, draws=False), items(page.get("operations"))
     loading = page.get("loading")
     if isinstance(loading, dict):
-        counts = f": {loading['loaded']:,} of {loading['of']:,} are" if {"loaded", "of"} <= loading.keys() else ""
-        screen.print([((f"the monitor has just started, and not all that ran before is there{counts}", "yellow"),)])
+        counts = (
+            f": {loading['loaded']:,} of {loading['of']:,} are loaded" if {"loaded", "of"} <= loading.keys() else ""
+        )
+        screen.print([((f"the monitor has just started and still loads what ran before{counts}", "yellow"),)])
     if not rows:
         screen.print(_nothing(client, filtered=any(query.values())))
         return OK
@@ -113,7 +115,7 @@ def write_list(
 
 
 def table(columns: Sequence[Column], width: int | None) -> list[words.Line]:
-    """The columns side by side with their headings; where a width is given some go, and the last one is cut to fit."""
+    """Lay the columns out with their headings; to fit a width, columns are dropped and the last one is cut."""
     from rich.cells import cell_len, set_cell_size
 
     def wide(column: Column) -> int:
@@ -163,6 +165,6 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
 
 def _nothing(client: Client, *, filtered: bool) -> list[words.Line]:
     if filtered:
-        return [(("nothing fits; `otel-progress list` shows all", "dim"),)]
+        return [(("nothing matches; `otel-progress list` shows all", "dim"),)]
     send = f"    OTEL_EXPORTER_OTLP_ENDPOINT={client.url} python job.py"
-    return [((f"the monitor at {client.url} has heard of no operation yet; send some with", ""),), ((send, "bold"),)]
+    return [((f"the monitor at {client.url} knows no operation yet; send some with", ""),), ((send, "bold"),)]

@@ -14,10 +14,10 @@ LIST_MOST: Final = 10_000
 ID_HELP: Final = "its id, the beginning of it, or its name"
 _EXIT_CODES: Final = """
 exit codes:
-  0 it was told (of one operation: it completed,   1 it failed, was lost, cancelled or interrupted
-    or is shown while it runs)
-  2 the command line can't be meant                3 no monitor answers, or it lets nobody in
-  4 no such operation, or none any more            130 Ctrl+C"""
+  0 success (one operation: it completed, or it     1 the operation failed, was lost, cancelled or
+    is shown while it runs)                           interrupted
+  2 the command line is invalid                     3 no monitor answers, or it denies access
+  4 there is no such operation, or no longer        130 Ctrl+C"""
 
 
 def common_options(parser: argparse.ArgumentParser, about: str, example: str) -> None:

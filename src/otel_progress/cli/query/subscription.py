@@ -1,4 +1,4 @@
-"""A stream of the monitor that comes back by itself, read in a thread of its own."""
+"""A subscription to a stream of the monitor: read in its own thread, reconnects by itself."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, CommandErr
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
 
 PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 5.0)
-"""Seconds before each new try; the last one again and again."""
+"""Seconds before each retry; the last one repeats."""
 AHEAD: Final = 256
-"""Items that may wait to be shown; then the monitor waits, too, or closes, and we catch up."""
+"""The most items that wait to be shown; then the monitor waits too, or closes, and we catch up."""
 PAGES: Final = 10
 RUNNING: Final = "pending,running,waiting"
 
 
 class Item(NamedTuple):
-    """Something that came: `kind` is the event's name, `loaded` (a list or an operation anew), `up`, `down`, `over`."""
+    """What was received: `kind` is the name of an event, or `loaded`, `up`, `down`, `gone` or `over`."""
 
     kind: str
     data: Any = None
 
 
 class Disconnected(NamedTuple):
-    """The connection is lost: why, and when (monotonic) the next try is."""
+    """The connection is lost: why, and when (monotonic) the next attempt is."""
 
     reason: str
     pause: float
@@ -37,26 +37,26 @@ class Disconnected(NamedTuple):
 
 
 class Subscription:
-    """Reads `/stream`, or the stream of one operation, until it is stopped; what is lost is caught up."""
+    """Reads `/stream`, or the stream of one operation, until it is stopped; gaps are filled after a reconnect."""
 
     def __init__(self, client: Client, key: str | None = None) -> None:
-        """Not started yet; `key` is the id of the only operation to follow."""
+        """Create it, not started yet; `key` is the id of the only operation to follow."""
         self._client, self._key = client, key
         self._items: queue.Queue[Item] = queue.Queue(AHEAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="otel-progress-feed", daemon=True)
 
     def start(self) -> Subscription:
-        """Begin to read."""
+        """Start reading."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Read no more; a read that waits for the monitor is left to itself."""
+        """Stop reading; a read that is blocked ends by itself."""
         self._stop.set()
 
     def take(self, timeout: float) -> Iterator[Item]:
-        """What came: waits so long for the first, and gives as many as there are then."""
+        """Yield the items received: wait `timeout` seconds for the first, then take those that are there."""
         try:
             yield self._items.get(timeout=timeout)
             for _ in range(AHEAD):
@@ -80,7 +80,7 @@ class Subscription:
                         return  # the stream of one operation ends with it
                 reason = "the monitor closed the connection"
             except CommandError as error:
-                # Where the way there is, but not the operation, it is gone.
+                # The monitor answers and does not know the operation: it is gone.
                 gone = error.code == NOT_FOUND and self._key is not None
                 self._put(Item("gone") if gone else Item("over", error))
                 return
@@ -110,19 +110,19 @@ class Subscription:
                 raise ConnectionLost(str(error)) from error
 
     def _frame(self, frame: Frame) -> str:
-        """Pass it on; returns the position after it."""
+        """Queue an event; returns the position after it."""
         if frame.event == "reset":
             position = self._load()
             return frame.id or position
         try:
             data = json.loads(frame.data)
         except (ValueError, RecursionError) as error:
-            raise ConnectionLost("what came is no JSON") from error
+            raise ConnectionLost("an event holds no JSON") from error
         self._put(Item(frame.event, data))
         return frame.id
 
     def _load(self) -> str:
-        """All anew; returns the position of the stream from which to go on."""
+        """Load everything again; returns the position from which the stream continues."""
         if self._key is not None:
             self._put(Item("loaded", self._client.operation(self._key)))
             return ""

@@ -1,4 +1,4 @@
-"""`otel-progress watch`: what runs, live; or one operation until it ends."""
+"""`otel-progress watch`: shows what runs, live; or one operation until it ends."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from otel_progress.cli.query.watch_view import HERTZ, WatchView, reader_left
 from otel_progress.model.status import Status
 
 BEFORE: Final = 20
-"""Operations that ended before, with `--all`."""
+"""The most operations that had ended before, shown with `--all`."""
 _ABOUT: Final = """\
-Show what runs as a live tree, or one operation until it ends. What ended stays above the tree as a summary. A lost
-connection comes back by itself, and nothing is missed. Where the output is no terminal it is plain lines."""
+Show what runs as a live tree, or one operation until it ends. A summary of what ended stays above the tree. After a
+lost connection it reconnects by itself and misses nothing. If the output is not a terminal, it writes plain lines."""
 _EXAMPLE: Final = """\
 example:
   otel-progress watch
@@ -33,9 +33,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `watch`."""
     common_options(parser, _ABOUT, _EXAMPLE)
     add = parser.add_argument
-    add("id", nargs="?", metavar="ID", help=f"only this one, until it ends: {ID_HELP}")
-    add("--all", action="store_true", help="tell of what ended before and of completed children, too")
-    add("--json", action="store_true", help="write a JSON object a line")
+    add("id", nargs="?", metavar="ID", help=f"only this operation, until it ends: {ID_HELP}")
+    add("--all", action="store_true", help="also show what ended before, and completed children")
+    add("--json", action="store_true", help="write one JSON object per line")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -52,8 +52,8 @@ def watch(client: Client, given: str | None, out: IO[str], *, as_json: bool = Fa
     """Show what runs until Ctrl+C, or one operation until it ends; returns the exit code.
 
     Raises:
-        CommandError: where there is no monitor, no such operation, or it is gone.
-        BrokenPipeError: where nobody reads any more.
+        CommandError: if there is no monitor, no such operation, or it is gone.
+        BrokenPipeError: if the reader is gone.
     """
     client.check()
     try:
@@ -68,7 +68,7 @@ def watch(client: Client, given: str | None, out: IO[str], *, as_json: bool = Fa
 
 
 def _ended_before(client: Client) -> list[dict[str, Any]]:
-    """Those that ended last, oldest first."""
+    """The operations that ended last, oldest first."""
     over = ",".join(one.value for one in Status if one.final and one is not Status.SKIPPED)
     return list(reversed(client.operations(limit=BEFORE, status=over)["operations"]))
 
@@ -79,7 +79,7 @@ def _ended_before(client: Client) -> list[dict[str, Any]]:
 def _lines(
     client: Client, key: str | None, first: dict[str, Any] | None, before: list[dict[str, Any]], out: IO[str]
 ) -> int:
-    """A JSON object a line: rows as they change, or an operation and its events."""
+    """Write one JSON object per line: rows as they change, or an operation and its events."""
     for row in (*before, *([first] if first is not None else [])):
         _write(out, row)
     if first is not None and status_of(first).final:
@@ -105,7 +105,7 @@ def _objects(item: Item, key: str | None) -> Iterator[dict[str, Any]]:
     if item.kind == "over":
         raise item.data
     if item.kind == "gone":
-        raise CommandError(f"{key} is gone: the monitor does not keep it any more", NOT_FOUND)
+        raise CommandError(f"{key} is gone: the monitor no longer keeps it", NOT_FOUND)
     data = item.data
     if item.kind in ("operation", "loaded"):
         yield from [data] if isinstance(data, dict) else data
@@ -117,7 +117,7 @@ def _objects(item: Item, key: str | None) -> Iterator[dict[str, Any]]:
 
 
 def _newer(one: dict[str, Any], last: dict[str, float]) -> bool:
-    """Whether a row was not written yet: after a gap the list comes anew."""
+    """Whether a row is new: after a gap the whole list comes again."""
     key, revision = str(one.get("id")), number(one.get("revision"))
     if "event" in one or revision is None:
         return True

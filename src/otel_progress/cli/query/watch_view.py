@@ -1,4 +1,4 @@
-"""What runs, live: a tree on a terminal, plain lines elsewhere; or one operation until it ends."""
+"""The live view of `watch`: a tree on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from otel_progress.render.words import DOT, Line, clean
 
 HERTZ: Final = 8
 LINGER: Final = 0.2
-"""Seconds for what is still on its way when the operation has ended."""
+"""Seconds to wait for late events when the operation has ended."""
 NEWEST: Final = 3
-"""Ended stages without a plan, and ended children, that the tree shows one by one."""
+"""The most ended unplanned stages, and ended children, that the tree shows one by one."""
 LOOKUPS: Final = 50
-"""Operations that are asked for one by one after a gap, when they run no longer."""
+"""The most operations that are looked up after a gap because they no longer run."""
 
 
 class WatchView:
-    """A tree on a terminal, plain lines elsewhere, fed by the monitor."""
+    """Shows what a subscription delivers: a tree on a terminal, plain lines elsewhere."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class WatchView:
         screen: Screen | None = None,
         board: ViewModel | None = None,
     ) -> None:
-        """Of the operation with that id, or of all; on a screen and a board of its own, unless they are given."""
+        """Show one operation, or all; on a screen and with a view model of its own unless they are given."""
         self._client, self._key, self._out = client, key, out
         self._draws = drawn_on(out)
         self._screen, self._sheet = screen or Screen(out, draws=self._draws), TreeLayout()
@@ -49,13 +49,13 @@ class WatchView:
         self._blind = 0.0
         self._told: str | None = None
         self._listed = False
-        """Whether it is known what runs."""
+        """Whether the first list has arrived."""
 
     def run(self, first: dict[str, Any] | None, before: list[dict[str, Any]]) -> Snapshot:
-        """Follow to the end of that operation, or for ever.
+        """Run until that operation ends, or until interrupted; returns its last state.
 
         Raises:
-            CommandError: where it can't go on.
+            CommandError: if the subscription ends.
         """
         feed = Subscription(self._client, self._key)
         try:
@@ -112,7 +112,7 @@ class WatchView:
             self._board.events(items(mapping(data).get("events")))
 
     def _connection(self, down: Disconnected | None) -> None:
-        """Lost, or there again; told once where there is no tree, or each try where the wait is another."""
+        """The connection was lost or restored; without a tree, print that once, and each change of the pause."""
         now, before = clock.monotonic(), self._down
         self._down = down
         if down is not None and before is None:
@@ -125,11 +125,11 @@ class WatchView:
             self._screen.print([(("connected again", "green"),)])
 
     def _trouble(self, given: object) -> None:
-        """What is wrong with the monitor itself, once."""
+        """Print a problem of the monitor itself, once."""
         words = text(given)
         if words != self._told:
             self._told = words
-            line = f"the monitor has a problem: {words}" if words else "the monitor is well again"
+            line = f"the monitor has a problem: {words}" if words else "the monitor has recovered"
             self._screen.print([((line, "yellow" if words else "green"),)])
 
     def _loaded(self, data: Any) -> None:
@@ -151,7 +151,7 @@ class WatchView:
     # -- what is shown
 
     def _show(self) -> None:
-        # While nothing is heard the clocks stand: nobody knows whether they go on.
+        # Clocks stop while the connection is lost: nothing is known of what runs.
         now = self._blind if self._down is not None else clock.monotonic()
         news = self._board.news()
         if not self._draws:
@@ -168,7 +168,7 @@ class WatchView:
         self._screen.draw([*tree, *foot], news)
 
     def _foot(self) -> list[Line]:
-        """How many run, or how to make some; and whether we still hear of them."""
+        """How many run, or how to send some; and whether the connection is lost."""
         if self._down is not None:
             left = self._down.until - clock.monotonic()
             line: Line = ((self._lost(left), "bold yellow"), (f"  {self._down.reason}", "yellow"))
@@ -191,24 +191,24 @@ class WatchView:
         return f"connection lost, retrying in {max(1, round(pause))} s"
 
     def _goes_on(self) -> None:
-        """Say that to look away ends nothing."""
+        """Print that the operation goes on."""
         if self._draws and self._key is not None:
             self._screen.take_down()
             self._screen.print([((f"{clean(self._key)} goes on; `otel-progress cancel` ends it", "dim"),)])
 
     def _leave(self) -> None:
-        """What is left to tell, and the terminal as it was."""
+        """Print what is left, and restore the terminal."""
         self._screen.take_down()
         self._screen.print([*self._board.news(), *self._board.summary])
 
 
 def drawn_on(out: IO[str]) -> bool:
-    """Whether it is a terminal whose user sees it redrawn."""
+    """Whether it is a terminal on which a tree can be redrawn."""
     return on_terminal(out) and settings.attended()
 
 
 def reader_left(out: IO[str]) -> bool:
-    """Whether it is a pipe that nobody reads any more; without writing to it."""
+    """Whether it is a pipe whose reader is gone; found out without writing to it."""
     try:
         poll = select.poll()
         poll.register(out.fileno(), 0)
@@ -218,7 +218,7 @@ def reader_left(out: IO[str]) -> bool:
 
 
 def cut(line: Line, width: int) -> Line:
-    """As much of a line as fits, so that it never breaks."""
+    """Cut a line to the width, so that it never wraps."""
     cut: list[tuple[str, str]] = []
     left = width - 1
     for words, style in line:

@@ -85,7 +85,7 @@ def start(
         write: takes its stderr, where that comes by us.
 
     Raises:
-        NotStarted: where there is no such command, or it can't be executed.
+        NotStarted: if there is no such command, or it can't be executed.
     """
     tail = Tail(stderr_tail, write or _write) if stderr_tail else None
     files = [*(actions or ()), *([(os.POSIX_SPAWN_DUP2, tail.write_end, 2)] if tail is not None else [])]

@@ -51,7 +51,7 @@ class Follower:
         """Find the monitor, or start one.
 
         Raises:
-            ProgressError: where there is none to be had.
+            ProgressError: if there is none to be had.
         """
         self._say = say
         self.place = MonitorHost(environ, say)

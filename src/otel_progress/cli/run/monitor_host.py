@@ -43,7 +43,7 @@ class MonitorThread:
         """Wait until it answers.
 
         Raises:
-            ProgressError: where it does not.
+            ProgressError: if it does not.
         """
         self._thread.start()
         if not self._ready.wait(START_SECONDS) or self._error is not None:
@@ -76,7 +76,7 @@ class MonitorHost:
         """Find the monitor, or start one.
 
         Raises:
-            ProgressError: where the one that is named can't be had; the text says what to do.
+            ProgressError: if the one that is named can't be had; the text says what to do.
         """
         self._say = say
         self._environ = environ

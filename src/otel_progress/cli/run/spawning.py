@@ -36,7 +36,7 @@ def spawn(command: list[str], environ: Mapping[str, str], **how: Any) -> int:
         how: more for `os.posix_spawn`.
 
     Raises:
-        NotStarted: where there is no such command, or it can't be executed.
+        NotStarted: if there is no such command, or it can't be executed.
     """
     name = command[0]
     if not name:

@@ -54,8 +54,8 @@ def run(
         follow: show its operations while it runs.
 
     Raises:
-        MissingDependency: where the endpoint needs a client that is not installed.
-        ProgressError: where this system can't wait for signals, or there is no monitor to follow by.
+        MissingDependency: if the endpoint needs a client that is not installed.
+        ProgressError: if this system can't wait for signals, or there is no monitor to follow by.
     """
     if not hasattr(signal, "sigtimedwait"):
         raise ProgressError("run works on Linux only, so far")
