@@ -413,7 +413,7 @@ def test_ctrl_c_without_an_operation_interrupts(place: Place) -> None:
         terminal.type("\x03")
         assert terminal.exit_code(30) == 7
         assert "interrupted" in terminal.text.splitlines()
-        assert "no operation was heard of" in terminal.text
+        assert "no operation was reported" in terminal.text
 
 
 def test_ctrl_c_interrupts_who_can_not_be_asked(place: Place) -> None:
@@ -643,4 +643,4 @@ def test_three_spellings(place: Place, spelling: str) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, "no operation was heard of" in done.stderr) == (0, True)
+    assert (done.returncode, "no operation was reported" in done.stderr) == (0, True)

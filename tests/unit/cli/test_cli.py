@@ -111,20 +111,20 @@ def test_place_of_a_followed_command(tmp_path: Path) -> None:
         "OTEL_PROGRESS_TOKEN": "t0ken-of-this-test",
     }
     said: list[str] = []
-    place = monitor_host.MonitorHost(environ, said.append)
+    host = monitor_host.MonitorHost(environ, said.append)
     try:
-        assert place.url == free
+        assert host.url == free
         assert "its page is" in said[0]
-        assert place.headers == {"Otel-Progress-Control": f"{free}/control"}
-        assert place.endpoints["logs"].headers == (("authorization", "Bearer t0ken-of-this-test"),)
+        assert host.headers == {"Otel-Progress-Control": f"{free}/control"}
+        assert host.endpoints["logs"].headers == (("authorization", "Bearer t0ken-of-this-test"),)
         here, port = free.replace("127.0.0.1", "localhost"), int(free.rpartition(":")[2])
         ways = {"logs": f"{here}/v1/logs", "traces": f"localhost:{port}", "metrics": f"http://localhost:{port + 1}"}
-        assert list(place.others({key: settings.Endpoint("grpc", url) for key, url in ways.items()})) == ["metrics"]
+        assert list(host.others({key: settings.Endpoint("grpc", url) for key, url in ways.items()})) == ["metrics"]
         again = monitor_host.MonitorHost(environ, said.append)  # it finds the first one
         again.close()
         assert len(said) == 1
     finally:
-        place.close()
+        host.close()
     assert (tmp_path / "otel-progress" / "monitor.db").exists()
     assert not environment.listens(free)
 
@@ -288,10 +288,10 @@ def test_kills_for_want_of_memory_are_counted(tmp_path: Path, groups: str, file:
     """Both versions of control groups are read, by their path, or at the root inside a container."""
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "cgroup").write_text(groups)
-    place = tmp_path / "groups" / file
-    place.parent.mkdir(parents=True)
+    host = tmp_path / "groups" / file
+    host.parent.mkdir(parents=True)
     assert procfs.memory_kills(tmp_path, tmp_path / "groups") is None
-    place.write_text(text)
+    host.write_text(text)
     assert procfs.memory_kills(tmp_path, tmp_path / "groups") == 2
 
 

@@ -14,10 +14,10 @@ from otel_progress.errors import InvalidArgument, ProgressError
 FAILED: Final = 125
 """The exit code if we failed and not the command, as `env`, `timeout` and `nohup` have it."""
 _ABOUT: Final = """\
-Run a command and watch its operations from outside. When its process - or one of its worker processes - is gone while
-operations were running, they are closed: an event with status `lost`, and the spans that could not come any more.
-All its telemetry goes on to the endpoint that OTEL_EXPORTER_OTLP_ENDPOINT names. The exit code is the command's.
-With -f it is seen while it runs: here, and on the page of the monitor, which is started where none runs."""
+Run a command and watch its operations from outside. If its process, or one of its worker processes, dies while
+operations run, they are closed: by an event with status `lost`, and by the spans that it could no longer send.
+All its telemetry is forwarded to the endpoint in OTEL_EXPORTER_OTLP_ENDPOINT. The exit code is the command's.
+With -f you see its operations while they run: here, and on the monitor's page; a monitor is started if none runs."""
 _EXAMPLE: Final = """\
 example:
   otel-progress run -- python train.py --epochs 20
@@ -33,17 +33,17 @@ def options(parser: argparse.ArgumentParser) -> None:
         type=whole(0, 1000),
         default=0,
         metavar="N",
-        help="send the last N lines of stderr along when it is lost, secrets masked where known (default: none)",
+        help="send the last N lines of stderr if it is lost, with known secrets masked (default: none)",
     )
     parser.add_argument(
         "-f",
         "--follow",
         "--monitor",
         action="store_true",
-        help="show its operations below what it writes; Ctrl+C cancels them, a second one interrupts the command "
+        help="show its operations below its output; Ctrl+C cancels them, a second one interrupts the command "
         "(SIGINT), a third one kills it",
     )
-    parser.add_argument("--verbose", action="store_true", help="say more: where telemetry goes, why nothing was heard")
+    parser.add_argument("--verbose", action="store_true", help="print more: where telemetry goes, why none arrived")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")
 
 

@@ -1,4 +1,4 @@
-"""`otel-progress run`: a command, its telemetry on its way through us, and a certificate for what it left open."""
+"""Runs a command to its end: forwards its telemetry, and certifies the loss of the operations that it left open."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 TICK: Final = 0.25
 FLUSH_SECONDS: Final = 2.5
 GRACE_SECONDS: Final = 1.0
-"""How long the end is held for processes of the command that are about to end, too."""
+"""Seconds that we wait at the end for processes of the command that are about to end."""
 BYTES: Final = 20 * 1024 * 1024
-"""What one request may hold: as much as a Collector takes, as we stand in its place for a command of the user's own."""
+"""The largest request: as large as a Collector takes, since we stand in for one."""
 LINES: Final = 5
 
 
@@ -44,59 +44,59 @@ def run(
     verbose: bool = False,
     follow: bool = False,
 ) -> int:
-    """Run a command to its end; returns its exit code, 128 + n where signal n killed it.
+    """Run a command to its end; returns its exit code, or 128 + n if signal n killed it.
 
     Args:
-        command: what to run.
+        command: the command and its arguments.
         environ: its environment.
-        stderr_tail: so many last lines of its stderr go along with the end of what it lost.
-        verbose: say more.
-        follow: show its operations while it runs.
+        stderr_tail: the number of last lines of stderr to send with the end of a lost operation.
+        verbose: print more.
+        follow: show its operations while they run.
 
     Raises:
-        MissingDependency: if the endpoint needs a client that is not installed.
-        ProgressError: if this system can't wait for signals, or there is no monitor to follow by.
+        MissingDependency: if the endpoint needs a package that is not installed.
+        ProgressError: if this system can't wait for signals, or no monitor can be had.
     """
     if not hasattr(signal, "sigtimedwait"):
-        raise ProgressError("run works on Linux only, so far")
+        raise ProgressError("run works on Linux only")
     with ExitStack() as stack:
         signals = stack.enter_context(Signals(terminal=follow))
-        following = None
+        follower = None
         if follow:
             from otel_progress.cli.run.follow import Follower
 
-            following = stack.enter_context(Follower(environ, say))
-        return Supervisor(command, environ, signals, following).to_its_end(stderr_tail, verbose=verbose)
+            follower = stack.enter_context(Follower(environ, say))
+        return Supervisor(command, environ, signals, follower).to_its_end(stderr_tail, verbose=verbose)
 
 
 class Supervisor:
-    """One command, and what stands between it and where its telemetry goes."""
+    """Stands between one command and the receivers of its telemetry."""
 
     def __init__(
-        self, command: list[str], environ: Mapping[str, str], signals: Signals, following: Follower | None
+        self, command: list[str], environ: Mapping[str, str], signals: Signals, follower: Follower | None
     ) -> None:
-        """Nothing is started yet."""
+        """Prepare; nothing is started yet."""
         self._command, self._environ = command, environ
-        self._signals, self._following = signals, following
-        self._ways, self._guessed = endpoints(environ)
+        self._signals, self._follower = signals, follower
+        self._endpoints, self._guessed = endpoints(environ)
         self._forwarders: list[Forwarder] = []
-        if following is not None:
-            self._ways = following.place.others(self._ways)
-            self._forwarders.append(following.forwarder)
-        self._forwarders.append(Forwarder(self._ways))
+        if follower is not None:
+            self._endpoints = follower.host.others(self._endpoints)
+            self._forwarders.append(follower.forwarder)
+        self._forwarders.append(Forwarder(self._endpoints))
         self._redact = _redaction(environ)
         self._watcher = Watcher(self._put, say, look_into=self._look_into)
 
     def to_its_end(self, stderr_tail: int, *, verbose: bool) -> int:
         """Run it; returns the exit code."""
-        _greet(self._ways, guessed=self._guessed, verbose=verbose, followed=self._following is not None)
-        place = None if self._following is None else self._following.place
-        intake = Intake(self._take, most_bytes=BYTES, headers=None if place is None else place.headers)
+        _greet(self._endpoints, guessed=self._guessed, verbose=verbose, followed=self._follower is not None)
+        host = None if self._follower is None else self._follower.host
+        intake = Intake(self._take, most_bytes=BYTES, headers=None if host is None else host.headers)
         self._watcher.settled = intake.settled
         intake.start()
         environ = redirected(self._environ, intake.endpoint)
         try:
-            child = self._started(environ if place is None else place.environment(environ), stderr_tail)
+            child = self._started(environ if host is None else host.environment(environ), stderr_tail)
         except NotStarted as error:
             intake.stop()
             say(str(error))
@@ -112,11 +112,11 @@ class Supervisor:
         py_spy.tell(pid, lambda text: tell(self._redact("stack", text)))
 
     def _started(self, environ: Mapping[str, str], stderr_tail: int) -> Child:
-        if self._following is None:
+        if self._follower is None:
             return start(self._command, environ, stderr_tail)
-        actions, write = self._following.begin(self._watcher)
+        actions, write = self._follower.begin(self._watcher)
         child = start(self._command, environ, stderr_tail, actions=actions, write=write)
-        self._following.started()
+        self._follower.started()
         return child
 
     def _put(self, signal: str, body: bytes) -> None:
@@ -124,29 +124,29 @@ class Supervisor:
             forwarder.put(signal, body)
 
     def _take(self, parcel: records.Parcel) -> records.Taken:
-        # First here: what the monitor tells of is known to be ours.
+        # The watcher first: what the monitor then reports is known to be ours.
         try:
             if parcel.signal == "logs":
                 self._watcher.hear(records.groups(parcel))
-        except Exception as error:  # what was said goes on all the same
+        except Exception as error:  # the request is forwarded all the same
             say(f"an event could not be read ({type(error).__name__}: {error})")
         self._put(parcel.signal, parcel.body)
         return records.Taken()
 
     def _attend(self, child: Child) -> None:
-        """Pass signals on, and look, until the command is gone and what it left open is closed."""
+        """Pass signals on and watch, until the command is gone and what it left open is closed."""
         watcher = self._watcher
         while not child.ended():
-            came = self._signals.next(TICK)
-            if self._following is not None:
-                if came is not None:
-                    self._following.came(came, child)
-                self._following.tick(child)
-            elif came is not None and not came.typed:
-                child.send(came.number)
+            received = self._signals.next(TICK)
+            if self._follower is not None:
+                if received is not None:
+                    self._follower.received(received, child)
+                self._follower.tick(child)
+            elif received is not None and not received.typed:
+                child.send(received.number)
             watcher.tick()
-        if self._following is not None:
-            self._following.ended()
+        if self._follower is not None:
+            self._follower.ended()
         tail = child.tail()
         watcher.ended(Exit(child.code, child.signal, None, tail and self._redact("stderr", tail)))
         grace = clock.monotonic() + GRACE_SECONDS
@@ -163,23 +163,23 @@ class Supervisor:
             forwarder.flush(max(0.0, deadline - clock.monotonic()))
 
     def _report(self, *, verbose: bool) -> None:
-        followed = self._following is not None
-        if self._following is not None:
-            self._following.finish()
+        followed = self._follower is not None
+        if self._follower is not None:
+            self._follower.finish()
         told = any(forwarder.lanes for forwarder in self._forwarders)
         _tell_losses(self._watcher, told=told)
         for line in (line for forwarder in self._forwarders for line in forwarder.losses()):
             say(line)
         if (verbose or followed) and not self._watcher.heard:
             why = mute(self._environ) or "the command must call otel_progress.configure()"
-            say(f"no operation was heard of; {why}")
+            say(f"no operation was reported; {why}")
 
 
 def _redaction(environ: Mapping[str, str]) -> Redact:
-    """How what is told of the command is redacted: as its processes do it, by `OTEL_PROGRESS_REDACT`."""
+    """The redaction of stacks and stderr, by `OTEL_PROGRESS_REDACT` as in the command's own processes."""
     named = environ.get("OTEL_PROGRESS_REDACT", "").strip() or "secrets"
     if ":" in named and "" not in sys.path:
-        sys.path.insert(0, "")  # the function stands where the command finds it
+        sys.path.insert(0, "")  # the function is looked up as the command does
     try:
         return guarded(by_name(named))
     except ValueError as error:
@@ -187,16 +187,16 @@ def _redaction(environ: Mapping[str, str]) -> Redact:
         return mask_secrets
 
 
-def _greet(ways: Mapping[str, Endpoint], *, guessed: bool, verbose: bool, followed: bool) -> None:
-    """Say where telemetry goes, where nobody said it, or it is asked for."""
-    if guessed and ways:
-        say(f"no endpoint is configured; telemetry goes to {_where(ways)}, where something listens")
-    elif verbose and (ways or not followed):
-        say(f"telemetry goes to {_where(ways)}" if ways else "no endpoint is configured, and none is found")
+def _greet(targets: Mapping[str, Endpoint], *, guessed: bool, verbose: bool, followed: bool) -> None:
+    """Print where telemetry goes, if that was guessed, or if more output is wanted."""
+    if guessed and targets:
+        say(f"no endpoint is configured; telemetry goes to {_where(targets)}, where something listens")
+    elif verbose and (targets or not followed):
+        say(f"telemetry goes to {_where(targets)}" if targets else "no endpoint is configured, and none is found")
 
 
 def say(line: str) -> None:
-    """Tell a human, on stderr; what can't be shown in a terminal is left out."""
+    """Print a line to stderr, without characters that a terminal can't show."""
     lines = ("".join(letter if letter.isprintable() else " " for letter in part) for part in line.split("\n"))
     try:
         sys.stderr.write("otel-progress: " + "\n    ".join(lines) + "\n")
@@ -205,18 +205,18 @@ def say(line: str) -> None:
         pass
 
 
-def _where(ways: Mapping[str, Endpoint]) -> str:
-    return ", ".join(dict.fromkeys(bare(way.url).partition("/v1/")[0] for way in ways.values()))
+def _where(targets: Mapping[str, Endpoint]) -> str:
+    return ", ".join(dict.fromkeys(bare(way.url).partition("/v1/")[0] for way in targets.values()))
 
 
 def _tell_losses(watcher: Watcher, *, told: bool) -> None:
-    """What was lost, in a few lines; nothing where all went well."""
-    untold = "" if told else " (no endpoint is configured: nobody else was told)"
+    """Print the losses, if there are any."""
+    untold = "" if told else " (no endpoint is configured: it is reported here only)"
     for loss in watcher.losses[:LINES]:
         say(f"lost: {words(loss.snapshot)} - {loss.exit.reason}{untold}")
     if len(watcher.losses) > LINES:
-        say(f"lost: {len(watcher.losses) - LINES} operations more")
+        say(f"lost: {len(watcher.losses) - LINES} more operations")
     left = watcher.left()
     if left:
         pids = ", ".join(str(process.pid or process.instance) for process in left[:LINES])
-        say(f"these processes still run operations, and are not watched any more: {pids}")
+        say(f"these processes still run operations and are no longer watched: {pids}")
