@@ -1,4 +1,4 @@
-"""From events and snapshots to lines that stay: what changed, how far it is, what became of it."""
+"""Renders events and snapshots as lines that stay: changes, progress, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHARE: Final = 20
 
 
 def changed(event: Event) -> Line:
-    """A change of state, or a note, in words."""
+    """A change of state, or a note, as text."""
     where = f"{words.clean(event.stage)} " if event.stage else ""
     reason = words.clean(event.attributes.get(semconv.WAIT_REASON, ""))
     text = f"{where}started"
@@ -42,7 +42,7 @@ def changed(event: Event) -> Line:
 
 
 def verdict(event: Event) -> Line:
-    """Trouble with its evidence, or that it is over."""
+    """Trouble with its evidence, or a recovery."""
     snapshot, bad = event.snapshot, words.trouble(event.snapshot)
     if bad is not None:
         where = f" in {words.clean(snapshot.stage)}" if snapshot.stage else ""
@@ -61,7 +61,7 @@ def outcome(node: StageSnapshot | Snapshot) -> str:
 
 
 def progressed(snapshot: Snapshot) -> str:
-    """A line of progress: the whole, and the stage that runs."""
+    """A line of progress: the whole, and the running stage."""
     whole = snapshot.progress
     parts = [f"{int(whole.ratio * 100)}%" if whole.ratio is not None else "", words.counted(whole)]
     here = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
@@ -81,7 +81,7 @@ def progressed(snapshot: Snapshot) -> str:
 
 
 def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
-    """What became of an operation: status, time, progress, its stages with their share of the time, results."""
+    """The summary of an ended operation: status, time, progress, its stages with their share of the time, results."""
     style, ratio = words.STYLES[snapshot.status], snapshot.progress.ratio
     at = "" if ratio is None or snapshot.status is Status.COMPLETED else f" at {int(ratio * 100)}%"
     head: list[Span] = [
@@ -104,7 +104,7 @@ def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
 
 
 def _stages(snapshot: Snapshot, room: int) -> list[Line]:
-    """A line for each path: how often it ran, how long, and its share of the whole."""
+    """One line per stage path: how often it ran, how long, and its share of the time."""
     repeated = {runs.path: runs for runs in snapshot.repeated}
     ran: dict[str, list[StageSnapshot]] = {path: [] for path in repeated}
     for stage in snapshot.stages:
@@ -149,7 +149,7 @@ def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: Stage
 
 
 def _about(stage: StageSnapshot) -> str:
-    """What a stage counted, its other counters and its attributes, and what it said at its end."""
+    """The count of a stage, its other counters and attributes, and its result."""
     counted = words.counted(stage.progress) if stage.progress.completed else ""
     said = stage.reason if stage.status is Status.COMPLETED else None
     parts = (counted, words.said(stage.counters), words.said(stage.attributes), words.clean(said or ""))

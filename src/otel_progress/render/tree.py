@@ -1,4 +1,4 @@
-"""From snapshots to the lines of the tree: rows first, then columns in the room that there is."""
+"""Renders snapshots as the lines of a tree: first rows, then columns that fit the terminal."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from otel_progress.render.words import Line, Span
 
 STILL_FROM: Final = 1.5
-"""Idle time at which the sign of what runs stands still."""
+"""Idle seconds after which the spinner stands still."""
 REPEATED: Final = 5
-"""Stages that ended more than once and have a line of their own; those with the most runs."""
+"""The most repeated stages with a line of their own; those with the most runs."""
 ACTIVITIES: Final = 3
-"""Activities that run, told by notes, and have a line of their own."""
+"""The most running activities (notes) with a line of their own."""
 NAMED: Final = 3
-"""Lines of work in no trouble that are named beside one that is."""
+"""The most healthy branches that are named beside a troubled one."""
 STANDING: Final = STUCK | {Health.DEAD, Health.UNKNOWN}
-"""The pace of what is one of these says nothing."""
+"""In these states, rate and ETA mean nothing."""
 TROUBLED, ROOT, RUNNING, MESSAGE, BAD, COUNTS, PENDING, DONE = range(8)
-"""Ranks: where there is no room, the highest goes first."""
+"""Ranks: if there is no room, the highest is dropped first."""
 
 
 class TreeRow(NamedTuple):
-    """A line of the tree; with `free` it has no columns."""
+    """A line of the tree; one with `free` has no columns."""
 
     rank: int
     depth: int
@@ -50,14 +50,14 @@ class TreeRow(NamedTuple):
 
 
 class TreeOptions(NamedTuple):
-    """How to show it: which picture it is, and how many of what ended is shown one by one."""
+    """The number of the frame, and how many ended items are shown one by one."""
 
     frame: int
     newest: int
 
 
 class TreeNode(NamedTuple):
-    """An operation under the name it is shown by, and its children that ended under theirs; a child has a depth."""
+    """An operation with its label and depth, and its ended children with their labels."""
 
     depth: int
     label: str
@@ -66,7 +66,7 @@ class TreeNode(NamedTuple):
 
 
 def nested(parents: Sequence[int | None]) -> list[tuple[int, int]]:
-    """Depth and place of each, after the one that it is part of; that one's place is given, or None."""
+    """Depth and index of each item in the order of a tree; `parents` holds the index of each parent, or None."""
     below: dict[int | None, list[int]] = defaultdict(list)
     for place, parent in enumerate(parents):
         below[parent].append(place)
@@ -83,7 +83,7 @@ def nested(parents: Sequence[int | None]) -> list[tuple[int, int]]:
 
 
 def rows_of(branches: Iterable[TreeNode], look: TreeOptions) -> list[TreeRow]:
-    """Operations, each with its stages and then its children; what is still to come stands below these."""
+    """The rows of operations, each with its stages, then its children, then its pending stages."""
     rows: list[TreeRow] = []
     to_come: list[tuple[int, list[TreeRow]]] = []
     for branch in branches:
@@ -104,7 +104,7 @@ def _branch(branch: TreeNode, look: TreeOptions) -> list[TreeRow]:
 
 
 def _over(branch: TreeNode, look: TreeOptions) -> list[TreeRow]:
-    """Its children that ended: how many, and the newest."""
+    """Its ended children: their number, and the newest."""
     depth, over = 2 * branch.depth + 2, branch.over
     rows = [_ended(child, label, depth) for label, child in over[-look.newest :]]
     return [_done(f"{len(over) - len(rows)} more ended", depth - 1), *rows] if len(rows) < len(over) else rows
@@ -122,12 +122,12 @@ def _head(snapshot: Snapshot, label: str, depth: int, look: TreeOptions) -> Tree
 
 
 def _still(row: TreeRow) -> TreeRow:
-    """Without a pace and an ETA, which say nothing of what stands still."""
+    """Remove rate and ETA, which mean nothing for what stands still."""
     return row._replace(rate="", eta="")
 
 
 def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOptions) -> TreeRow:
-    """What runs, with all columns; its sign turns only while something gets done."""
+    """A running item with all columns; its spinner turns only while it makes progress."""
     progress = node.progress
     icon = words.MOVING[look.frame % len(words.MOVING)] if node.idle < STILL_FROM else words.STILL
     return TreeRow(
@@ -155,7 +155,7 @@ def _done(text: str, depth: int) -> TreeRow:
 
 
 def _about(snapshot: Snapshot, depth: int) -> list[TreeRow]:
-    """What is wrong, what it waits for, its counts, and its message where no stage has one."""
+    """Trouble, waits, counts, and the message if no stage has one."""
     rows: list[TreeRow] = []
     bad = words.trouble(snapshot)
     if bad is not None:
@@ -164,7 +164,7 @@ def _about(snapshot: Snapshot, depth: int) -> list[TreeRow]:
         if snapshot.stuck_at:
             rows.append(TreeRow(TROUBLED, depth, free=((f"at {words.clean(snapshot.stuck_at)}", bad[1]),)))
         rows.extend(_strands(snapshot, depth))
-    told = bad is not None and snapshot.health is Health.WAITING  # its badge tells how long it waits, and for what
+    told = bad is not None and snapshot.health is Health.WAITING  # its badge says how long it waits, and for what
     if not told and not any(stage.wait for stage in snapshot.stages):
         rows.extend(_wait(snapshot, depth))
     if snapshot.cancel_requested:
@@ -177,13 +177,13 @@ def _about(snapshot: Snapshot, depth: int) -> list[TreeRow]:
 
 
 def _said(depth: int, *values: Mapping[str, object]) -> list[TreeRow]:
-    """What was set or counted, in one line."""
+    """Attributes and counters on one line."""
     text = "  ".join(filter(None, map(words.said, values)))
     return [TreeRow(COUNTS, depth, free=((text, "dim"),))] if text else []
 
 
 def _activities(snapshot: Snapshot, depth: int) -> list[TreeRow]:
-    """The newest activities that were noted as running, and whose end was not told yet."""
+    """The newest activities that were noted as running and have not ended."""
     running = [note for note in snapshot.notes if note.status in RUNNING_NOTES][-ACTIVITIES:]
     rows: list[TreeRow] = []
     for note in running:
@@ -200,7 +200,7 @@ def _wait(node: Snapshot | StageSnapshot, depth: int) -> list[TreeRow]:
 
 
 def _strands(snapshot: Snapshot, depth: int) -> list[TreeRow]:
-    """Of several lines of work those in trouble, but for the worst, which the badge names; and which of them go on."""
+    """The troubled branches except the worst, which the badge names; and the healthy ones."""
     strands = [] if snapshot.status.final else [words.strand(branch) for branch in snapshot.branches]
     bad = [one for one in strands if one.troubled]
     rows = [
@@ -231,7 +231,7 @@ def _message(snapshot: Snapshot, node: Snapshot | StageSnapshot, depth: int) -> 
 
 
 def _stages(snapshot: Snapshot, depth: int, look: TreeOptions) -> list[TreeRow]:
-    """The stages, each below the one around it; of those that ended without a plan, the newest."""
+    """The stages, nested; of ended unplanned ones, the newest."""
     over = [stage for stage in snapshot.stages if stage.status.final]
     many = len(over) > look.newest
     together = snapshot.repeated if many or snapshot.folded else ()
@@ -260,14 +260,14 @@ def _stages(snapshot: Snapshot, depth: int, look: TreeOptions) -> list[TreeRow]:
 
 
 def _repeated(runs: StageRuns, depth: int) -> TreeRow:
-    """A stage that ended more than once, in one line."""
+    """A repeated stage on one line."""
     bad = any(status != Status.COMPLETED for status in runs.counts)
     icon = (f"{words.ICONS[Status.COMPLETED]} ", "yellow" if bad else "green")
     return TreeRow(DONE, depth, free=(icon, *words.repeated(runs)))
 
 
 def _apart(shown: Sequence[StageSnapshot]) -> dict[int, str]:
-    """What sets running stages of one path apart: ` (url=/1)`."""
+    """What tells running stages of one path apart: ` (url=/1)`."""
     by_path: dict[str, list[StageSnapshot]] = defaultdict(list)
     for stage in shown:
         if not stage.status.final:
@@ -302,7 +302,7 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look
 
 
 def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> str | None:
-    """The colour of a stage in trouble: beside others by its own branch, else as the innermost of a stuck operation."""
+    """The colour of a troubled stage: by its own branch, else as the innermost stage of a stuck operation."""
     if not snapshot.branches:
         bad = words.trouble(snapshot)
         return bad[1] if bad is not None and snapshot.health in STUCK and stage.path == snapshot.stage else None
@@ -314,14 +314,14 @@ def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> str | None:
 
 
 class TreeLayout:
-    """Lays rows out; a column never gets narrower while something is shown, so nothing jitters."""
+    """Lays rows out; a column never gets narrower while something is shown, so that nothing jitters."""
 
     def __init__(self) -> None:
-        """Nothing laid out yet."""
+        """Start with empty columns."""
         self._widths: dict[str, int] = {}
 
     def lines(self, rows: Sequence[TreeRow], width: int, height: int, more: int = 0) -> list[Line]:
-        """At most `height` lines of at most `width` cells; what there is besides is a number."""
+        """At most `height` lines of at most `width` cells; the rest is counted on the last line."""
         if not rows:
             self._widths.clear()
             return []
@@ -335,7 +335,7 @@ class TreeLayout:
         return [*lines, ((f"+ {more:,} more", "dim"),)] if more else lines
 
     def _columns(self, rows: Sequence[TreeRow], width: int) -> dict[str, int]:
-        """How wide each column is; on a narrow terminal some are left out."""
+        """The width of each column; 0 for those that a narrow terminal leaves out."""
         from rich.cells import cell_len
 
         widths = self._widths
@@ -385,7 +385,7 @@ def _bar(row: TreeRow, size: int) -> Line:
 
 
 def _fit(spans: Iterable[Span], size: int, *, pad: bool = False) -> Line:
-    """The spans in so many cells, cut with a sign if need be."""
+    """The spans cut to a number of cells, with `…` at the cut."""
     from rich.cells import cell_len, set_cell_size
 
     line: list[Span] = []

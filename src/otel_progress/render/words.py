@@ -1,4 +1,4 @@
-"""Names, numbers, durations and signs as people read them."""
+"""The words, signs and styles that the terminal uses for snapshots."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ OUTCOMES: Final = {
     "completed": "green",
 }
 ASCII: Final = str.maketrans("✓✗⊘■‖\u2013·…━╾─▪⠿" + MOVING, "+x/#=-.~=>-#*" + "|/-\\|/-\\|/")
-"""What stands for each sign where the encoding has none."""
+"""ASCII replacements for the signs, for encodings without them."""
 
 NOTED: Final = {
     "failed": "✗",
@@ -65,11 +65,11 @@ NOTED: Final = {
 """The sign of a note by its status."""
 
 IDLE_FROM: Final = 3.0
-"""Idle time shorter than that is not worth a word."""
+"""Idle seconds from which on idle time is shown."""
 
 
 def trouble(snapshot: Snapshot) -> Span | None:
-    """A badge and its colour for what somebody should look at: `STUCK`."""
+    """The badge and colour of an operation in trouble, such as `STUCK`; else None."""
     if snapshot.health_reason is None or snapshot.status.final:
         return None
     if snapshot.health is Health.DEAD and getattr(snapshot, "frozen", False):
@@ -79,7 +79,7 @@ def trouble(snapshot: Snapshot) -> Span | None:
 
 
 class BranchLine(NamedTuple):
-    """One of several lines of work: how it is, in a word and a colour, and what there is to say of it."""
+    """One of several branches: its label, its state with a colour, and the evidence."""
 
     label: str
     state: str
@@ -89,7 +89,7 @@ class BranchLine(NamedTuple):
 
 
 def strand(branch: Branch) -> BranchLine:
-    """How a branch is, as people read it."""
+    """The line of a branch."""
     verdict = judge_branch(branch)
     state = "overdue" if verdict.overdue else word(verdict.health)
     mild = verdict.overdue or verdict.health in (Health.SLOW, Health.UNKNOWN)
@@ -117,7 +117,7 @@ def waiting(wait: Wait) -> str:
 
 
 def clean(words: object) -> str:
-    """The text on one line, without control characters or signs that turn its direction."""
+    """The text on one line, without control characters or signs that change its direction."""
     text = str(words)
     return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
 
@@ -135,7 +135,7 @@ def counted(progress: Progress) -> str:
 
 
 def remaining(progress: Progress) -> str:
-    """`ETA 0:07`, with the interval where it says something else: `ETA 0:05-0:12`."""
+    """`ETA 0:07`, or the interval if that is wide: `ETA 0:05-0:12`."""
     eta = progress.eta
     if eta is None:
         return ""
@@ -145,7 +145,7 @@ def remaining(progress: Progress) -> str:
 
 
 def idling(idle: float, limit: float | None) -> Span | None:
-    """`idle 0:12 of 0:30`, redder as it comes near the limit."""
+    """`idle 0:12 of 0:30`, coloured as it approaches the limit."""
     if idle < IDLE_FROM:
         return None
     if limit is None:
@@ -155,7 +155,7 @@ def idling(idle: float, limit: float | None) -> Span | None:
 
 
 def tally(snapshot: Snapshot) -> Line:
-    """Outcomes, counts in other units, tokens and money: `1,099 ok · 3 failed · 20,400 input tokens`."""
+    """Outcomes, other counters, tokens and cost: `1,099 ok · 3 failed · 20,400 input tokens`."""
     spans = [(f"{amount(n)} {clean(key)}", OUTCOMES.get(key, "dim")) for key, n in _numbers(snapshot.outcomes)]
     for key, n in _numbers(snapshot.counters):
         spans.append((amount(n, key) + ("" if key == "By" else f" {plural(clean(key), n)}"), "dim"))
@@ -175,12 +175,12 @@ def repeated(runs: StageRuns) -> Line:
 
 
 def said(values: Mapping[str, object]) -> str:
-    """Attributes in one line: `root=/usr, depth=3`."""
+    """Attributes on one line: `root=/usr, depth=3`."""
     return clean(pairs(values))
 
 
 def noted(status: str | None, text: object, attributes: Mapping[str, object]) -> Line:
-    """A note with its sign or status, its text, and what goes with it."""
+    """A note with its sign or status, its text, and its attributes."""
     sign = NOTED.get(status or "")
     words = clean(text)
     mark = "" if sign is None else f"{sign} "

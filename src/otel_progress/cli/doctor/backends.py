@@ -1,4 +1,4 @@
-"""Where the test operation should arrive: Prometheus, Loki and Tempo, asked until they have it."""
+"""The backends in which the test operation should arrive: Prometheus, Loki and Tempo."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ASK_SECONDS: Final = 2.0
 ANSWER_BYTES: Final = 16 * 1024 * 1024
 FIND_SECONDS: Final = 0.5
 AROUND: Final = 3600
-"""How far around now is looked, in seconds: clocks may differ."""
+"""Seconds before and after now that are searched: clocks may differ."""
 
 
 class BackendUnavailable(Exception):
-    """The backend gave no answer that can be used."""
+    """The backend gave no usable answer."""
 
     def __init__(self, found: Problem, *, passing: bool = False) -> None:
-        """For this reason; `passing` where it may answer the next time."""
+        """Create it with the problem; `passing` if a retry may help."""
         super().__init__(found.text)
         self.problem = found
         self.passing = passing
@@ -37,7 +37,7 @@ class BackendUnavailable(Exception):
 
 @dataclass(frozen=True)
 class ProbeIds:
-    """The test operation, as its trail is looked for."""
+    """The ids by which the test operation is searched."""
 
     id: str
     trace: str | None = None
@@ -45,7 +45,7 @@ class ProbeIds:
 
 @dataclass
 class Backend:
-    """One backend; `look` tells whether all is there, and `missing` why it may not be."""
+    """One backend: `look` checks whether everything has arrived, `missing` explains why it may not have."""
 
     name: str
     option: str
@@ -55,13 +55,13 @@ class Backend:
     health: str
     url: str = ""
     ahead: float | None = None
-    """By how many seconds its clock is ahead of ours, where it said its time."""
+    """The seconds by which its clock is ahead of ours, if it sent its time."""
 
     def look(self, trip: ProbeIds) -> Problem | bool:
-        """Whether it has arrived; a problem where it arrived, but not whole.
+        """Whether it has arrived; a problem if it arrived incomplete.
 
         Raises:
-            BackendUnavailable: if the backend can't be asked.
+            BackendUnavailable: if the backend can't be queried.
         """
         raise NotImplementedError
 
@@ -70,7 +70,7 @@ class Backend:
         raise NotImplementedError
 
     def advice(self) -> Problem | None:
-        """What is worth a look there, beside the test operation."""
+        """Another problem of the backend, independent of the test operation."""
         return None
 
     def is_it(self) -> bool:
@@ -82,14 +82,14 @@ class Backend:
         return answer.status == 200 and self.knows(answer)
 
     def knows(self, answer: Reply) -> bool:
-        """Whether an answer to the question of health is of this backend."""
+        """Whether an answer to the health request comes from this kind of backend."""
         return isinstance(_json(answer), dict)
 
     def get(self, path: str, timeout: float = ASK_SECONDS, **parameters: Any) -> Reply:
-        """Ask it.
+        """Send it a GET request.
 
         Raises:
-            BackendUnavailable: if no answer comes, or one that forbids.
+            BackendUnavailable: if there is no answer, or access is denied.
         """
         import requests
 
@@ -112,10 +112,10 @@ class Backend:
         return answer
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        """Ask it for JSON; None while it is not ready.
+        """Query it for JSON; None while it is not ready.
 
         Raises:
-            BackendUnavailable: if it is no backend of this kind.
+            BackendUnavailable: if it is not a backend of this kind.
         """
         answer = self.get(path, **parameters)
         found = _json(answer)
@@ -126,7 +126,7 @@ class Backend:
         return found
 
     def wrong(self, text: str) -> Problem:
-        """It is no backend of this kind."""
+        """The problem that something else answers."""
         return self._problem("backend_wrong", text)
 
     def _problem(self, code: str, text: str) -> Problem:
@@ -138,14 +138,14 @@ class Backend:
 
 
 class Prometheus(Backend):
-    """Has the run series."""
+    """Receives the run series."""
 
     def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether the series of the operation are there."""
         return RUN_ACTIVE in self._names(f'{{{_label(s.OPERATION_ID)}="{trip.id}"}}')
 
     def missing(self, trip: ProbeIds) -> Problem:
-        """Names with dots, no OTLP receiver, or what lies before it."""
+        """Names with dots, a missing OTLP receiver, or a problem on the way."""
         try:
             dotted = self.get("/api/v1/series", **_matching(f'{{"{s.OPERATION_ID}"="{trip.id}"}}'))
             if dotted.status == 200 and (_json(dotted) or {}).get("data"):
@@ -165,7 +165,7 @@ class Prometheus(Backend):
         return None
 
     def knows(self, answer: Reply) -> bool:
-        """Its own answers have a status and data."""
+        """Its answers have a status and data."""
         found = _json(answer)
         return isinstance(found, dict) and found.get("status") == "success"
 
@@ -175,7 +175,7 @@ class Prometheus(Backend):
 
 
 class Loki(Backend):
-    """Has the log events."""
+    """Receives the log events."""
 
     def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether the first event and the last are there, by name."""
@@ -191,12 +191,12 @@ class Loki(Backend):
         return {s.OPERATION_STARTED, s.OPERATION_ENDED} <= names
 
     def missing(self, trip: ProbeIds) -> Problem:
-        """What lies before it."""
+        """A problem on the way."""
         return self._problem("events_missing", f"has not all events of {trip.id}")
 
 
 class Tempo(Backend):
-    """Has the trace."""
+    """Receives the trace."""
 
     def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether the trace is there, with the operation's own span."""
@@ -209,13 +209,13 @@ class Tempo(Backend):
         return False
 
     def missing(self, trip: ProbeIds) -> Problem:
-        """What lies before it, or another server at its address."""
+        """A problem on the way, or another server at its address."""
         if not self.is_it():
             return self.wrong("is no Tempo, or not ready")
         return self._problem("trace_missing", f"has no trace {trip.trace}")
 
     def knows(self, answer: Reply) -> bool:
-        """It says `echo`."""
+        """It answers `echo`."""
         return bool(_text(answer).strip() == "echo")
 
 

@@ -1,4 +1,4 @@
-"""`otel-progress doctor`: what is wrong with a set-up, step by step, and how to put it right."""
+"""`otel-progress doctor`: examines a set-up step by step, and says how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ STEP: Final = "endpoint"
 REACH_SECONDS: Final = 10.0
 TIMEOUT: Final = (1.0, 600.0)
 _UNUSABLE: Final = frozenset({"package_missing", "package_old", "disabled"})
-"""With these there is no use in going on."""
+"""Findings after which the next steps are pointless."""
 _ABOUT: Final = """\
-Find out what is wrong with a set-up. It reads what configure() reads, looks at the endpoint, sends a test operation
-(otel_progress.doctor) and follows it to Prometheus, Loki and Tempo, where they are named or run beside the endpoint
-on this machine. Each finding comes with its fix. The exit code is 0 where nothing is wrong, else 1."""
+Find out what is wrong with a set-up. It reads the settings as configure() does, checks the endpoint, sends a test
+operation (otel_progress.doctor) and follows it to Prometheus, Loki and Tempo if you name them or they run beside the
+endpoint on this machine. Each finding comes with its fix. The exit code is 0 if nothing is wrong, else 1."""
 _EXAMPLE: Final = """\
 example:
   OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 otel-progress doctor
@@ -47,7 +47,7 @@ def options(parser: argparse.ArgumentParser) -> None:
             f"--{name.lower()}",
             type=_store,
             metavar="URL",
-            help=f"follow the test operation to this {name}; none: to no {name}",
+            help=f"follow the test operation to this {name} (none: to no {name})",
         )
     parser.add_argument(
         "--timeout",
@@ -80,10 +80,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def doctor(given: DoctorOptions, environ: Mapping[str, str], out: TextIO, *, as_json: bool = False) -> int:
-    """Look at all, tell it, and return 0 where nothing is wrong, else 1.
+    """Examine everything and report it; returns 0 if nothing is wrong, else 1.
 
     Raises:
-        InvalidArgument: if an option can't be meant.
+        InvalidArgument: if an option is invalid.
     """
     deadline = clock.monotonic() + given.timeout
     settings, said = settings_of(given, environ)
@@ -104,7 +104,7 @@ def doctor(given: DoctorOptions, environ: Mapping[str, str], out: TextIO, *, as_
 def _reach(
     report: Report, settings: Settings, given: DoctorOptions, environ: Mapping[str, str], deadline: float
 ) -> tuple[str, ...]:
-    """Try the endpoint of each signal; returns the signals whose endpoint takes them."""
+    """Check the endpoint of each signal; returns the signals whose endpoint accepts them."""
     signals = sent(settings)
     report.waiting("waiting for the endpoint")
     found = _ask(settings, signals, environ, deadline)
@@ -127,7 +127,7 @@ def _reach(
 def _ask(
     settings: Settings, signals: Iterable[str], environ: Mapping[str, str], deadline: float
 ) -> dict[str, EndpointResult]:
-    """Ask the endpoints of all signals at once."""
+    """Check the endpoints of all signals concurrently."""
     from otel_progress.cli.doctor.endpoint import EndpointResult, reach
 
     found = {signal: EndpointResult(problem("hangs", "no answer within the time")) for signal in signals}
@@ -145,7 +145,7 @@ def _ask(
 
 
 def _about(signal: str, given: DoctorOptions, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a fix names."""
+    """The variables for a fix."""
     prefix = "OTEL_EXPORTER_OTLP"
     return {
         "signal": signal,

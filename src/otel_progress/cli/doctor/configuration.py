@@ -1,4 +1,4 @@
-"""What `doctor` reads: packages, variables, where each signal goes, and where each value comes from."""
+"""Examines the configuration: packages, variables, where each signal goes, and where each value comes from."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ PACKAGES: Final = {
     "opentelemetry-exporter-otlp-proto-grpc": "grpc",
     "grpcio": "grpc",
 }
-"""What sending needs, and the extra that brings it; `""` is the package without any."""
+"""The packages that sending needs, with the extra that installs them; `""` for no extra."""
 NOT_ASKED: Final = "none"
-"""In place of a backend's address: it is not looked for, not even at its usual port."""
+"""Stands for a backend that is not looked for, not even at its usual port."""
 BLIND_SECONDS: Final = 180
 SHORT_SECONDS: Final = 0.1
 LONG_SECONDS: Final = 600
-"""No one waits that long for an answer: such a timeout was meant in milliseconds."""
+"""A timeout from this many seconds was surely intended in milliseconds."""
 _ALL: Final = "OTEL_EXPORTER_OTLP"
 
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """What the command line says; None where it says nothing."""
+    """The options of the command line; None for those not given."""
 
     endpoint: str | None = None
     protocol: str | None = None
@@ -48,10 +48,10 @@ class DoctorOptions:
 
 
 def settings_of(given: DoctorOptions, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """The settings as `configure()` would have them, and what it would say of variables that can't be meant.
+    """The settings as `configure()` would read them, and its warnings about invalid variables.
 
     Raises:
-        InvalidArgument: if the command line names what can't be meant.
+        InvalidArgument: if an option is invalid.
     """
     with _heard() as said:
         settings = read(endpoint=given.endpoint, protocol=given.protocol, environ=environ)
@@ -59,12 +59,12 @@ def settings_of(given: DoctorOptions, environ: Mapping[str, str]) -> tuple[Setti
 
 
 def sent(settings: Settings) -> tuple[str, ...]:
-    """The signals that go out over OTLP."""
+    """The signals that are sent over OTLP."""
     return tuple(name for name in SIGNALS if "otlp" in getattr(settings, name))
 
 
 def secrets(settings: Settings, environ: Mapping[str, str], *addresses: str | None) -> Iterator[str]:
-    """What must not be shown: values of headers, and passwords in addresses."""
+    """The values to hide: those of headers, and passwords in addresses."""
     for endpoint in settings.endpoints.values():
         yield from (value for _, value in endpoint.headers)
     for name, value in environ.items():
@@ -80,20 +80,20 @@ def secrets(settings: Settings, environ: Mapping[str, str], *addresses: str | No
 
 
 def shown(url: str) -> str:
-    """An address without name, password and query."""
+    """An address without user, password and query."""
     parts = urlsplit(url)
     netloc = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{netloc}{parts.path}" if netloc else url.partition("?")[0]
 
 
 def named(environ: Mapping[str, str], signal: str, what: str) -> str:
-    """The variable of a signal that stands, or the one that would hold for all."""
+    """The variable of a signal if it is set, else the one for all signals."""
     own, shared = f"{_ALL}_{signal.upper()}_{what}", f"{_ALL}_{what}"
     return own if environ.get(own, "").strip() else shared
 
 
 def source(given: str | None, option: str, environ: Mapping[str, str], signal: str, what: str) -> str:
-    """Where a value comes from, in words."""
+    """The origin of a value: an option, a variable, or `default`."""
     if given is not None:
         return option
     name = named(environ, signal, what)
@@ -103,7 +103,7 @@ def source(given: str | None, option: str, environ: Mapping[str, str], signal: s
 def examine(
     settings: Settings, said: list[str], given: DoctorOptions, environ: Mapping[str, str]
 ) -> Iterator[ReportLine]:
-    """All that can be told without sending anything."""
+    """The findings that need no request."""
     yield from packages(settings)
     yield from _ways(settings, given, environ)
     for text in said:
@@ -119,7 +119,7 @@ def examine(
 
 
 def packages(settings: Settings) -> Iterator[ReportLine]:
-    """Versions, and what is missing or too old."""
+    """Versions, and packages that are missing or too old."""
     needed = {""} | {"grpc" for name in sent(settings) if settings.endpoints[name].protocol == "grpc"}
     found: dict[str, str | None] = {name: _version(name) for name, extra in PACKAGES.items() if extra in needed}
     ours = _version(DISTRIBUTION) or "?"
@@ -145,7 +145,7 @@ def _with(extra: str) -> str:
 
 
 def _ways(settings: Settings, given: DoctorOptions, environ: Mapping[str, str]) -> Iterator[ReportLine]:
-    """Where each signal goes, and who says so."""
+    """The endpoint of each signal, and where it is configured."""
     going = sent(settings)
     for signal in SIGNALS:
         if signal not in going:
@@ -185,7 +185,7 @@ def _timeouts(environ: Mapping[str, str]) -> Iterator[ReportLine]:
 
 
 def with_scheme(url: str) -> str:
-    """The address as a URL; gRPC needs no scheme in it."""
+    """The address as a URL; an address for gRPC may lack the scheme."""
     return url if "://" in url else f"http://{url}"
 
 
@@ -193,7 +193,7 @@ def address(endpoint: Endpoint) -> tuple[str, int]:
     """Host and port.
 
     Raises:
-        ValueError: if it names none.
+        ValueError: if there is no host.
     """
     parts = urlsplit(with_scheme(endpoint.url) if endpoint.protocol == "grpc" else endpoint.url)
     if not parts.hostname:
@@ -202,7 +202,7 @@ def address(endpoint: Endpoint) -> tuple[str, int]:
 
 
 def _set_name(text: str, environ: Mapping[str, str]) -> str:
-    """What was said of a variable of one signal is about that of all, where only that one is set."""
+    """Name the variable for all signals in a warning, if only that one is set."""
     name, equals, rest = text.partition("=")
     for signal in SIGNALS:
         shared = name.replace(f"{_ALL}_{signal.upper()}_", f"{_ALL}_")
@@ -219,7 +219,7 @@ def _version(name: str) -> str | None:
 
 
 def _least(name: str) -> str | None:
-    """The oldest version of a package that ours says it needs."""
+    """The oldest version of a package that ours requires."""
     try:
         required = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
@@ -246,7 +246,7 @@ class _LogCollector(logging.Handler):
 
 @contextmanager
 def _heard() -> Iterator[list[str]]:
-    """What our own log says meanwhile; it goes nowhere else."""
+    """Collect our own log messages, instead of logging them."""
     said: list[str] = []
     log, handler = logging.getLogger("otel_progress"), _LogCollector(said)
     propagated, log.propagate = log.propagate, False

@@ -1,4 +1,4 @@
-"""The test operation of `doctor`: sent by a process of its own, and followed to where it should arrive."""
+"""Sends the test operation of `doctor` from its own process, and follows it to the backends."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ STOP_SECONDS: Final = 2.0
 
 @dataclass
 class ProbeProcess:
-    """The test operation's process, and what it said so far."""
+    """The process of the test operation, and what it reported so far."""
 
     process: subprocess.Popen[str]
     said: list[dict[str, Any]] = field(default_factory=list)
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     threads: list[threading.Thread] = field(default_factory=list)
     cut: bool = False
-    """Whether its time was over before it ended."""
+    """Whether it was stopped before it ended."""
 
     def of(self, event: str, **about: Any) -> list[dict[str, Any]]:
-        """What it said of one kind."""
+        """Its reports of one kind."""
         return [one for one in list(self.said) if one["event"] == event and about.items() <= one.items()]
 
     def running(self) -> bool:
-        """Whether it runs, or not all that it said was read."""
+        """Whether it runs, or its reports are still being read."""
         return self.process.poll() is None or any(thread.is_alive() for thread in self.threads)
 
     def stop(self) -> None:
@@ -68,7 +68,7 @@ def follow(
     key: str,
     deadline: float,
 ) -> None:
-    """Send the test operation, and follow it to where it should arrive."""
+    """Send the test operation, and follow it to the backends."""
     if not ways:
         report.add(ReportLine(OPERATION, Level.NOTE, "not sent: no signal has an endpoint that takes it"))
         return
@@ -92,12 +92,12 @@ def follow(
 
 
 class Arrivals:
-    """What is still awaited of the test operation, and what is known."""
+    """Where the test operation has arrived, and where it is still awaited."""
 
     def __init__(
         self, report: Report, errand: ProbeProcess, ways: tuple[str, ...], key: str, backends: Iterable[Backend]
     ) -> None:
-        """Follow it to these backends."""
+        """Await it at these backends."""
         self._report = report
         self._errand = errand
         self._ways = ways
@@ -109,11 +109,11 @@ class Arrivals:
 
     @property
     def awaited(self) -> str:
-        """In words."""
+        """What is awaited, as text."""
         return ", ".join(backend.name for backend in self._pending) if self._told else "the test operation"
 
     def go_on(self) -> bool:
-        """Look once; whether there is anything left to wait for."""
+        """Check once; returns whether anything is still awaited."""
         if not self._told and not self._errand.running():
             self._tell()
         started = self._errand.of("started")
@@ -131,7 +131,7 @@ class Arrivals:
         return not self._told or bool(self._pending)
 
     def end(self) -> None:
-        """Tell what came, and what did not."""
+        """Report what arrived and what did not."""
         if not self._told:
             self._tell()
         for line in self._lines:
@@ -143,14 +143,14 @@ class Arrivals:
             self._report.add(missing)
 
     def _tell(self) -> None:
-        """Say what was accepted; what was not is not looked for."""
+        """Report what was accepted; the rest is not awaited."""
         self._told = True
         accepted = _tell_sent(self._report, self._errand, self._ways)
         self._pending = [backend for backend in self._pending if backend.signal in accepted]
 
 
 def _look(backend: Backend, trip: ProbeIds, errand: ProbeProcess) -> ReportLine | None:
-    """What a backend says, where it is time to say something."""
+    """The line for a backend, or None if it is too early."""
     since = errand.of("done") if backend.signal == "traces" else errand.of("started")
     if not since:
         return None
@@ -169,7 +169,7 @@ def _look(backend: Backend, trip: ProbeIds, errand: ProbeProcess) -> ReportLine 
 
 
 def find(settings: Settings, given: DoctorOptions, known: Iterable[Backend]) -> list[Backend]:
-    """The backends that are named, and those at their own ports here where the endpoint is here; not those left out."""
+    """The backends that were named; if the endpoint is local, also those that answer at their usual local ports."""
     signals = sent(settings)
     local = any(_is_loopback(settings.endpoints[signal]) for signal in signals)
     found = []
@@ -203,7 +203,7 @@ def _start(given: DoctorOptions, environ: Mapping[str, str], key: str) -> ProbeP
         "OTEL_PROGRESS_HISTORY": "",
         "PYTHONSAFEPATH": "1",
     }
-    process = subprocess.Popen(  # noqa: S603  # ourselves
+    process = subprocess.Popen(  # noqa: S603  # this program
         command,
         env={**environ, **own},
         stdin=subprocess.DEVNULL,
@@ -232,7 +232,7 @@ def _start(given: DoctorOptions, environ: Mapping[str, str], key: str) -> ProbeP
 
 
 def _tell_sent(report: Report, errand: ProbeProcess, ways: tuple[str, ...]) -> set[str]:
-    """Say for each signal what became of it; returns those that were accepted."""
+    """Report the result of each signal; returns the accepted ones."""
     accepted: set[str] = set()
     started, ended = errand.of("started"), errand.of("ended")
     if not errand.cut and not (started and ended):
@@ -258,7 +258,7 @@ def _tell_sent(report: Report, errand: ProbeProcess, ways: tuple[str, ...]) -> s
             text = f"not accepted: {bad['reason']}"
             report.add(problem("not_accepted", text).line(OPERATION, (signal,)))
         elif signal == "traces" and started and not started[0]["sampled"]:
-            text = "the sampler left the test operation out"
+            text = "the sampler dropped the test operation"
             report.add(problem("not_sampled", text).line(OPERATION, (signal,)))
         else:
             report.add(problem("not_sent", "nothing was sent within the time").line(OPERATION, (signal,)))
