@@ -1,4 +1,4 @@
-// The operation that is looked at: what it is, how far, why it is stuck, and what it said.
+// The selected operation: what it is, its progress, why it is stuck, and its events.
 import { mayControl } from "./api.js";
 import { html, useEffect, useRef } from "./html.js";
 import { askCancel } from "./dialogs.js";
@@ -35,7 +35,7 @@ function Title({ shown }) {
   const face = faceOf(shown);
   const heading = useRef(null);
   useEffect(() => {
-    // On a narrow screen the list is gone when the detail comes: readers and keys go on here.
+    // On a narrow screen the detail replaces the list: screen readers and keys continue here.
     if (matchMedia("(max-width: 820px)").matches) heading.current.focus({ preventScroll: true });
   }, [shown.id]);
   const value = shown.status === "completed" ? 100 : percent(shown);

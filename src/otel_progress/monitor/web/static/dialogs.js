@@ -1,4 +1,4 @@
-// The dialogs: cancel, help, the token. And what an empty monitor says.
+// The dialogs: cancel, help and token; and the page of an empty monitor.
 import { logIn, logOut, pathOf, request, session } from "./api.js";
 import { html, signal, useEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
@@ -14,7 +14,7 @@ const helping = signal(false);
 
 export const askCancel = (row) => (cancelling.value = row);
 export const askHelp = () => (helping.value = true);
-/** Whether a dialog is open: then the keys are its own. */
+/** Whether a dialog is open; it then receives the keys. */
 export const isOpen = () => cancelling.peek() != null || helping.peek();
 
 function Dialog({ title, onClose, children }) {
@@ -53,7 +53,7 @@ function Cancel() {
     }
   };
   const close = () => (cancelling.value = null);
-  // It may end a moment after its process answered, or without an answer at all: then that is what counts.
+  // It may end just after its process answered, or without an answer: then the end is shown.
   const shown = ANSWERS[state] && isFinal(rowOf(row.id)?.value ?? row) ? "obeyed" : state;
   const answer = shown === "failed" ? ["bad", "failed", problem] : ANSWERS[shown];
   return html`<${Dialog} title=${html`Cancel <bdi>${row.name}</bdi>?`} onClose=${close}>
@@ -91,7 +91,7 @@ const Help = () => html`<${Dialog} title="Keys and words" onClose=${() => (helpi
 
 export const Dialogs = () => html`${cancelling.value && html`<${Cancel} key=${cancelling.value.id} />`}${helping.value && html`<${Help} />`}`;
 
-/** The form that a 401 brings up. */
+/** The form that a 401 opens. */
 export function Login() {
   const [problem, setProblem] = useState("");
   const [busy, setBusy] = useState(false);
@@ -114,11 +114,11 @@ export function Login() {
     <p id="token-problem" class="tone-bad" role="alert">${problem}</p><button type="submit" class="solid" disabled=${busy}>Open</button></form></main>`;
 }
 
-/** Ends the session, where there is one. */
+/** The button that ends the session, if there is one. */
 export const LogOut = () =>
   session.value?.needs_token ? html`<button type="button" class="quiet" onClick=${() => void logOut()}><${Icon} name="logout" /><span class="wide">Log out</span></button>` : null;
 
-/** What to do where nothing was ever sent. */
+/** What to do if nothing was ever received. */
 export function Empty() {
   const origin = location.origin;
   const program = `import otel_progress as progress\n\nprogress.configure()\nwith progress.operation("import", total=100) as job:\n    for row in range(100):\n        job.advance()`;

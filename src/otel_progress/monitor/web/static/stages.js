@@ -1,4 +1,4 @@
-// The tree of stages and children, each with its bar, beside the time line that shows when it ran.
+// The tree of stages and children, each with its bar and its place on the timeline.
 import { html, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { Agent, Bar, Go } from "./parts.js";
@@ -9,7 +9,7 @@ const CHILDREN = 50;
 const TOGETHER = 3; // runs of a stage that are one row
 const BAD = 5; // of these, runs that did not complete and are shown all the same
 
-/** Stages with their depth; a name may hold a slash, so that the depth comes from the paths that exist. */
+/** Stages with their depth, derived from the existing paths because a name may contain a slash. */
 export function depths(stages) {
   const known = new Map();
   return stages.map((stage) => {
@@ -26,7 +26,7 @@ export function depths(stages) {
   });
 }
 
-/** Stages as rows: the ended runs of one that came again and again are one row, `{runs}`, the bad ones below it. */
+/** Stages as rows: the ended runs of a repeated stage are one row, `{runs}`, with the failed ones below it. */
 export function rowsOf(stages, repeated) {
   const ended = new Map();
   for (const one of stages) if (isOver(one.stage)) ended.set(one.stage.path, [...(ended.get(one.stage.path) ?? []), one]);
@@ -51,7 +51,7 @@ export function rowsOf(stages, repeated) {
 const isOver = ({ status }) => STATUS[status] && !["pending", "running", "waiting", "skipped"].includes(status);
 const countOf = (told) => Object.values(told?.counts ?? {}).reduce((sum, count) => sum + count, 0);
 
-// Counts by status and durations: of all runs where the monitor has them, else of those that are here.
+// Counts by status, and durations: from the monitor if it sends them, else from the loaded runs.
 function sumOf(runs, told) {
   if (told) return { ...told, count: countOf(told) };
   const counts = {};
@@ -61,7 +61,7 @@ function sumOf(runs, told) {
   return { counts, count: runs.length, seconds: seconds.reduce((sum, one) => sum + one, 0), median: at(0.5), p95: at(0.95), longest: seconds.at(-1) };
 }
 
-/** The span of time that is shown. */
+/** The time span of the timeline. */
 function spanOf(shown, children, now) {
   const from = shown.started_at ?? shown.timestamp;
   const ends = [from + (elapsedOf(shown, now) ?? 0), ...children.map((row) => (row.started_at ?? from) + (elapsedOf(row, now) ?? 0))];
@@ -83,7 +83,7 @@ const place = (span, from, to) => {
   return { left: `${left}%`, width: `${Math.max(0.4, Math.min(100 - left, ((to - from) / all) * 100))}%` };
 };
 
-// How long a wait or a stall lasted, or lasts by now.
+// The duration of a wait or a stall, up to now if it goes on.
 const lasted = (mark, now) => (mark.to == null ? lasting(now - mark.from) : duration(mark.to - mark.from));
 
 function Lane({ span, from, to, tone, open, marks, runs = [] }) {
@@ -127,13 +127,13 @@ function grouped(marks) {
   return found;
 }
 
-// Of the row in the detail and the one of the stream the newer counts.
+// The newer of the row in the detail and the row from the stream.
 function newest(row) {
   const live = rowOf(row.id)?.value;
   return live && (live.revision ?? 0) > (row.revision ?? 0) ? { ...row, ...live } : row;
 }
 
-// A path may have run more than once.
+// A path may have several runs.
 function keyed(rows) {
   const seen = new Map();
   return rows.map((row) => {
@@ -143,14 +143,14 @@ function keyed(rows) {
   });
 }
 
-// Those of this run: a stage may have waited in an earlier one.
+// Only those of this run: an earlier run of the stage may have waited, too.
 function marksOf(marks, stage) {
   const from = stage.started_at ?? 0;
   const to = isOver(stage) ? from + (stage.elapsed ?? 0) + 1 : Infinity;
   return (marks.get(stage.path) ?? []).filter((mark) => mark.from <= to && (mark.to ?? Infinity) >= from);
 }
 
-// What was counted of earlier stages, less those that stand in a row of their name.
+// Folded stages, without those counted in a row of repeated runs.
 function earlier(folded, repeated) {
   const named = repeated.reduce((sum, one) => sum + (one.folded ?? 0), 0);
   const lists = folded.filter(Array.isArray);
@@ -164,7 +164,7 @@ function stageFace(stage, shown, branches) {
   if (stage.status === "running" && stage.wait && groupOf(shown) !== "overdue") return STATUS.waiting;
   if (stage.status === "running" && !shown.branches?.length && shown.status !== "pending" && !isFinal(shown)) {
     const group = groupOf(shown);
-    // The trouble is that of the innermost running stage: the others only wait for it.
+    // The trouble belongs to the innermost running stage; the others wait for it.
     if (shown.stage === stage.path && GROUP[group].tone !== "run" && group !== "waiting") return GROUP[group];
   }
   return STATUS[stage.status] ?? STATUS.running;
@@ -190,7 +190,7 @@ function Stage({ stage, depth, shown, span, now, marks, branches }) {
     <span role="cell" class="lane-cell"><${Lane} span=${span} from=${stage.started_at} to=${(stage.started_at ?? 0) + (elapsed ?? 0)} tone=${face.tone} open=${live} marks=${marks} /></span></div>`;
 }
 
-// What is recorded of a stage, in few words: outcomes, and counts in other units.
+// The outcomes and other counters of a stage, as a short text.
 function outcomesOf({ outcomes, counters }) {
   const counted = Object.entries(counters ?? {}).map(([unit, completed]) => amount({ completed, unit }));
   return [...Object.entries(outcomes ?? {}).map(([key, count]) => `${number(count)} ${key}`), ...counted].join(", ");

@@ -1,8 +1,8 @@
-// Numbers and states in words. Pure: the time is given.
+// Numbers and states as text. Pure: the time is an argument.
 
 const FINAL = new Set(["completed", "failed", "cancelled", "lost", "interrupted"]);
 
-/** The groups of the list, those in trouble first: the header counts these. `tone` is a colour, never the only sign. */
+/** The groups of the list, troubled ones first, which the header counts. `tone` is a colour, never the only sign. */
 export const GROUPS = [
   { key: "stuck", label: "Stuck", tone: "bad", icon: "stuck", trouble: true },
   { key: "looping", label: "Looping", tone: "bad", icon: "loop", trouble: true },
@@ -30,10 +30,10 @@ export const STATUS = {
   skipped: { label: "skipped", tone: "dim", icon: "cancelled" },
 };
 
-/** Whether it is over. */
+/** Whether a row has ended. */
 export const isFinal = (row) => row.ended === true || FINAL.has(row.status);
 
-/** The group of the list where a row belongs: the monitor's own word for it, where it says one. */
+/** The group of a row: the monitor's own word for it, if there is one. */
 export function groupOf(row) {
   if (isFinal(row)) return "ended";
   if (GROUP[row.state]) return row.state;
@@ -49,17 +49,17 @@ function groupFor(health, overdue, waits) {
   return health === "waiting" || waits ? "waiting" : "progressing";
 }
 
-/** Icon, word and colour of a row: its end, or what the monitor makes of it. */
+/** Icon, word and colour of a row: its final status, or the monitor's verdict. */
 export function faceOf(row) {
   return isFinal(row) ? STATUS[row.status] ?? STATUS.completed : GROUP[groupOf(row)];
 }
 
-/** Seconds since a row was last said, where it still runs: its clocks end with the last sign of life. */
+/** Seconds since the timestamp of a running row; 0 if its clocks stand still. */
 export const since = (row, now) => (isFinal(row) || GONE.has(groupOf(row)) || row.timestamp == null ? 0 : Math.max(0, now - row.timestamp));
 const GONE = new Set(["dead", "frozen", "unknown"]);
-/** How long it has run. */
+/** Its elapsed seconds. */
 export const elapsedOf = (row, now) => (row.elapsed == null ? null : row.elapsed + since(row, now));
-/** How long it has made no progress. */
+/** Its seconds without progress. */
 export const idleOf = (row, now) => (row.idle == null ? null : row.idle + since(row, now));
 
 /** A duration as the terminal says it (tests/words.json): 420 ms, 2.4 s, 45 s, 3 min 12 s, 2 h 5 min, 3 d 4 h. */
@@ -79,10 +79,10 @@ export function duration(seconds) {
 const LARGER = [["d", 86400, "h", 3600], ["h", 3600, "min", 60], ["min", 60, "s", 1]];
 /** A duration that still grows: in whole seconds. */
 export const lasting = (seconds) => (seconds == null ? "" : duration(Math.floor(seconds)));
-/** How long a row has run, or ran. */
+/** The elapsed time of a row. */
 export const spent = (row, now) => (isFinal(row) ? duration(row.elapsed) : lasting(elapsedOf(row, now)));
 
-/** A duration with one unit, as one says it: it does not jump about. */
+/** A rounded duration in one unit, which changes rarely. */
 export function about(seconds) {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
@@ -90,7 +90,7 @@ export function about(seconds) {
   return `${Math.round(seconds / 86400)} d`;
 }
 
-/** "about 14 s left", or nothing where there is no estimate, or its time is over. */
+/** "about 14 s left"; empty without an estimate, or if its time is over. */
 export function left(row, now) {
   const rest = restOf(row, now);
   return rest > 0 ? `about ${about(rest)} left` : "";
@@ -100,7 +100,7 @@ function restOf(row, now) {
   const eta = row.progress?.eta;
   return eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row)) ? 0 : eta.seconds - since(row, now);
 }
-// What was estimated before says nothing of one that stands still.
+// In these groups, earlier estimates mean nothing.
 export const STOPPED = new Set(["stuck", "looping", "frozen", "dead", "unknown"]);
 
 const SOURCES = { rate: "from the pace so far", plan: "from the expected durations" };
@@ -126,7 +126,7 @@ function between(low, high) {
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const some = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
-/** A number as one reads it: 1,200 or 0.31. */
+/** A number with grouped digits, three of them if it is small: 1,200 or 0.31. */
 export const number = (value) => (Number.isInteger(value) || Math.abs(value) >= 1000 ? whole : some).format(value);
 
 /** An amount in a unit: "452 of 1,000 files", "7.3 MB". */
@@ -162,20 +162,20 @@ export function rate(perSecond, unit) {
   return `${unit === "By" ? size(value) : (value >= 10 ? whole : tenth).format(value)}/${per}`;
 }
 
-/** "38 files/s", or nothing. */
+/** "38 files/s"; empty without a rate. */
 export function pace(progress) {
   const said = rate(progress?.rate, progress?.unit);
   const unit = progress?.unit === "By" ? "" : plural(progress?.unit ?? "", 2);
   return unit && unit !== "1" ? said.replace("/", ` ${unit}/`) : said;
 }
 
-/** The pace of a row, unless it stands still. */
+/** The rate of a row, unless it stands still. */
 export const paceOf = (row) => (isFinal(row) || STOPPED.has(groupOf(row)) ? "" : pace(row.progress));
 /** Whether a child began before this attempt of its parent. */
 export const isEarlier = (child, parent) => (parent.attempt ?? 1) > 1 && child.started_at != null && child.started_at < parent.started_at - SKEW;
 const SKEW = 1; // seconds that the clocks of two machines may be apart
 
-/** The percentage, whole and never rounded up to 100. */
+/** The whole percentage, never rounded up to 100. */
 export function percent(row) {
   const progress = row.progress;
   const value = progress?.percentage ?? (progress?.ratio == null ? null : progress.ratio * 100);
@@ -192,7 +192,7 @@ export function money(value, currency) {
   }
 }
 
-/** The time of day, with the date where it is another day. */
+/** The time of day, with the date if that is not today. */
 export function clockTime(seconds, now) {
   const at = new Date(seconds * 1000);
   const time = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
@@ -200,10 +200,10 @@ export function clockTime(seconds, now) {
 }
 const two = (value) => String(value).padStart(2, "0");
 
-/** The end of an id where it is long: what tells it from its like. */
+/** The end of a long id, which tells it apart. */
 export const shortId = (id) => (id.length <= 14 ? id : `…${id.slice(-10)}`);
 
-/** Why a row needs a look, with the time that runs on. */
+/** The trouble of a row, with its clock advanced. */
 export function troubleOf(row, now) {
   const group = groupOf(row);
   const verdict = row.verdict ?? {};
@@ -218,10 +218,10 @@ export function troubleOf(row, now) {
   return group === "progressing" || group === "pending" ? "" : verdict.reason ?? "";
 }
 
-// Evidence with its clock, which runs on.
+// Evidence with its clock advanced.
 const later = (text, gone) => text.replace(/\bfor (\d+) s\b/, (_, told) => `for ${lasting(Number(told) + gone)}`);
 
-/** "waits for approval for 36 s, of at most 6 s", so many seconds after it was said. */
+/** "waits for approval for 36 s, of at most 6 s", `later` seconds after its timestamp. */
 export function waitOf(wait, later) {
   const waited = wait.elapsed == null ? "" : ` for ${lasting(wait.elapsed + later)}`;
   const limit = overdue(wait, later) ? `, of at most ${duration(wait.overdue_after)}` : "";
@@ -229,7 +229,7 @@ export function waitOf(wait, later) {
 }
 const overdue = (wait, later) => wait.overdue_after != null && (wait.elapsed ?? 0) + later >= wait.overdue_after;
 
-/** The lines of work that run side by side, each with the group it is in and what there is to say of it. */
+/** The parallel branches of a row, each with its group and its evidence. */
 export function branchesOf(row, now) {
   if (isFinal(row) || !Array.isArray(row.branches) || row.branches.length < 2) return [];
   const later = since(row, now);
@@ -249,7 +249,7 @@ function wordsOf(branch, group, later) {
 }
 const allowed = ({ stall_after: limit }) => (limit == null ? "" : ` of ${duration(limit)}`);
 
-/** What tells siblings of one name apart: an attribute in which they differ, their description, else a short id. */
+/** Labels that tell siblings of one name apart: a differing attribute, their description, else a short id. */
 export function apart(rows) {
   const found = new Map();
   const names = new Map();
@@ -276,7 +276,7 @@ function tellingKey(rows) {
   return best?.key ?? null;
 }
 
-/** A link that may be followed, or nothing: what telemetry says may be `javascript:`. */
+/** A safe link, or null: telemetry may contain `javascript:`. */
 export function safeLink(value) {
   if (typeof value !== "string" || !/^https?:\/\//i.test(value) || value.length > 4000) return null;
   try {
@@ -287,5 +287,5 @@ export function safeLink(value) {
   }
 }
 
-/** The path of the page's address for an operation. */
+/** The fragment of the page's address for an operation. */
 export const hashOf = (id) => `#/operations/${encodeURIComponent(id)}`;
