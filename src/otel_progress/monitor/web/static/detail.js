@@ -11,7 +11,7 @@ import { ticking } from "./state.js";
 import { GROUP, amount, apart, branchesOf, clockTime, duration, estimate, faceOf, groupOf, idleOf, isFinal, lasting, left, money, number, paceOf, percent, safeLink, spent, troubleOf } from "./words.js";
 
 export function Detail() {
-  if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its time line and what it said.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
+  if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its timeline and its events.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
   if (trouble.value && !detail.value) return html`<${Gone} />`;
   const shown = detail.value;
   if (!shown) return html`<main class="detail none" aria-label="Operation" aria-busy="true"><${Back} /><p class="dim">Loading…</p></main>`;
@@ -26,7 +26,7 @@ function Gone() {
   const { status, message } = trouble.value;
   return html`<main class="detail none" aria-label="Operation"><${Back} />
     <h1>${status === 404 ? "This operation is not known" : "The monitor could not show this operation"}</h1>
-    <p>${status === 404 ? html`The monitor holds nothing of <code><bdi>${selected.value}</bdi></code>. It may be over for long and forgotten, or its program has sent nothing yet.` : message}</p>
+    <p>${status === 404 ? html`The monitor knows nothing of <code><bdi>${selected.value}</bdi></code>. It may have been deleted long after its end, or its program has sent nothing yet.` : message}</p>
     <button type="button" onClick=${() => select(null)}>Back to the operations</button></main>`;
 }
 
@@ -63,7 +63,7 @@ function Title({ shown }) {
 
 function CancelButton({ shown }) {
   if (isFinal(shown)) return null;
-  const why = !mayControl() ? "You may look, but not cancel: this token has no right to control." : shown.control === false ? "Its process can't be reached: it holds no control channel to this monitor." : "";
+  const why = !mayControl() ? "This token may read, but not cancel." : shown.control === false ? "Its process can't be reached: it has no control channel to this monitor." : "";
   const asked = shown.cancel === "requested";
   return html`<span class="cancel">${asked && html`<span class="tag">asked to stop</span>`}<button type="button" class="danger" disabled=${Boolean(why)} aria-describedby=${why ? "cancel-why" : undefined} title=${why || "Cancel (c)"} onClick=${() => askCancel(shown)}><${Icon} name="stop" size=${14} /><span>Cancel</span></button>
     ${why && html`<span id="cancel-why" class="cancel-why dim">${why}</span>`}</span>`;
@@ -78,11 +78,11 @@ function Trace({ trace }) {
 const HEADLINES = {
   stuck: "Stuck",
   frozen: "Frozen: its process is stopped",
-  looping: "Going round in a loop",
-  dead: "Dead: its process is unheard of",
-  overdue: "Waits longer than it may",
-  slow: "Slower than it should be",
-  unknown: "Not known whether it is well",
+  looping: "Repeating itself in a loop",
+  dead: "Dead: its process is no longer heard",
+  overdue: "Waits longer than allowed",
+  slow: "Slower than expected",
+  unknown: "Its state is unknown",
   waiting: "Waiting",
 };
 

@@ -30,8 +30,8 @@ function Dialog({ title, onClose, children }) {
 
 const ANSWERS = {
   obeyed: ["good", "done", "It has ended."],
-  received: ["wait", "wait", "Its process took the request, but has not ended yet. It stops when it next looks."],
-  "timed out": ["warn", "overdue", "Its process did not answer. It may be stuck in code that does not look, or cut off."],
+  received: ["wait", "wait", "Its process received the request, but has not ended yet. It stops at its next check."],
+  "timed out": ["warn", "overdue", "Its process did not answer. It may be stuck in code that does not check, or cut off."],
 };
 
 function Cancel() {
@@ -58,7 +58,7 @@ function Cancel() {
   const answer = shown === "failed" ? ["bad", "failed", problem] : ANSWERS[shown];
   return html`<${Dialog} title=${html`Cancel <bdi>${row.name}</bdi>?`} onClose=${close}>
     <p class="dim id"><bdi>${row.id}</bdi></p>
-    ${!answer && html`<form onSubmit=${go}><p>Its process is told to stop. Open stages end as cancelled; what is done stays done.</p>
+    ${!answer && html`<form onSubmit=${go}><p>Its process is asked to stop. Open stages end as cancelled; completed work stays.</p>
       <label for="reason">Reason (optional)</label><input id="reason" autofocus maxlength="200" autocomplete="off" value=${reason} onInput=${(event) => setReason(event.currentTarget.value)} disabled=${state === "asking"} />
       <div class="dialog-foot"><button type="button" onClick=${close}>Keep it running</button><button type="submit" class="danger solid" disabled=${state === "asking"}>${state === "asking" ? "Asking its process…" : "Cancel operation"}</button></div></form>`}
     ${answer && html`<div role="status"><p class=${`answer tone-${answer[0]}`}><${Icon} name=${answer[1]} /><span><b>${shown === "failed" ? "Not cancelled" : shown[0].toUpperCase() + shown.slice(1)}.</b> ${answer[2]}</span></p></div><div class="dialog-foot"><button type="button" onClick=${close}>Close</button></div>`}
@@ -109,7 +109,7 @@ export function Login() {
       field.current.select();
     }
   };
-  return html`<main class="login"><form onSubmit=${go}><h1>otel-progress</h1><p>This monitor asks for a token. It stands in the file that <code>--token-file</code> names.</p>
+  return html`<main class="login"><form onSubmit=${go}><h1>otel-progress</h1><p>This monitor requires a token. It is in the file that <code>--token-file</code> names.</p>
     <label for="token">Token</label><input id="token" type="password" required autocomplete="current-password" ref=${field} aria-invalid=${problem ? "true" : undefined} aria-describedby="token-problem" />
     <p id="token-problem" class="tone-bad" role="alert">${problem}</p><button type="submit" class="solid" disabled=${busy}>Open</button></form></main>`;
 }
@@ -127,6 +127,6 @@ export function Empty() {
     ["A command, as it is", "otel-progress run -- python job.py"],
     ["In Python", program],
   ];
-  return html`<main class="empty" aria-label="How to begin"><h1>Nothing has been sent yet</h1><p>As soon as a program sends its progress here, it shows up. Nothing needs to be reloaded.</p>
+  return html`<main class="empty" aria-label="How to begin"><h1>Nothing has been sent yet</h1><p>Operations appear here as soon as a program sends them, without a reload.</p>
     ${parts.map(([title, text]) => html`<section key=${title}><div class="empty-head"><h2>${title}</h2><${Copy} text=${text} words="Copy" /></div><pre tabindex="0">${text}</pre></section>`)}</main>`;
 }

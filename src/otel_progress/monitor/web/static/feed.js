@@ -119,7 +119,7 @@ export function Feed({ shown: { name, stages = [] } }) {
       <input type="search" aria-label="Text in the activity" placeholder="Filter" autocomplete="off" value=${wanted.text} onInput=${(event) => want({ ...wanted, text: event.currentTarget.value.trim().toLowerCase() })} /></div>
     <div class="feed-box" ref=${box} onScroll=${see} tabindex="0" role="log" aria-label="Activity" aria-live="off">
       ${ready && !start && html`<button type="button" class="quiet feed-older" onClick=${older}>Older</button>`}
-      ${ready && !shown.length && html`<p class="nothing">${filtered ? "Nothing of what is loaded fits." : "Nothing was said yet."}</p>`}
+      ${ready && !shown.length && html`<p class="nothing">${filtered ? "No loaded event matches." : "No events yet."}</p>`}
       ${shown.map((item) => html`<${Line} key=${item.key} item=${item} name=${name} />`)}
     </div>
     ${(missed > 0 || !end) && html`<button type="button" class="feed-new" onClick=${follow}><${Icon} name="down" size=${13} />${missed > 0 ? `${missed} new` : "Newest"}</button>`}

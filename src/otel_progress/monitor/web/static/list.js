@@ -223,4 +223,4 @@ export function Filters() {
 }
 
 /** The message if nothing matches. */
-export const Nothing = () => (loaded.value && plan.value.parts.length === 0 && isFiltered(filter.value) ? html`<p class="nothing">Nothing fits this filter.</p>` : null);
+export const Nothing = () => (loaded.value && plan.value.parts.length === 0 && isFiltered(filter.value) ? html`<p class="nothing">Nothing matches this filter.</p>` : null);

@@ -105,7 +105,7 @@ export function Stages({ shown }) {
   if (shown.started_at == null && !stages.length) return null;
   const known = new Set(stages.map(({ stage }) => stage.path));
   const loose = (shown.timeline ?? []).filter((mark) => !known.has(mark.stage ?? ""));
-  return html`<section class="stages" aria-labelledby="stages-title"><h2 id="stages-title">Stages and time line</h2>
+  return html`<section class="stages" aria-labelledby="stages-title"><h2 id="stages-title">Stages and timeline</h2>
     <div class="tree" role="table" aria-label="Stages and children"><div class="tree-head" role="row"><span role="columnheader">Stage</span><span role="columnheader">Progress</span><span role="columnheader" class="tree-time">Time</span>
       <span role="columnheader" class="axis"><span class="sr">When</span><span class="axis-start" aria-hidden="true">0</span>${ticksOf(span).map((at) => html`<span key=${at} class="tick" aria-hidden="true" style=${{ left: `${(at / (span.to - span.from)) * 100}%` }}>+${duration(at)}</span>`)}</span></div>
       ${earlier(shown.folded ?? [], repeated).map(([status, count, seconds]) => html`<div class="tree-row folded" role="row" key=${`folded ${status}`}><span role="cell" class="tree-name"><${Icon} name="stage" size=${14} tone="dim" /><span class="dim">${count} earlier, ${STATUS[status]?.label ?? status}</span></span><span role="cell"></span><span role="cell" class="tree-time">${duration(seconds)}</span><span role="cell" class="lane-cell"></span></div>`)}
