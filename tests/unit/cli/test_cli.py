@@ -306,15 +306,13 @@ def script(folder: Path, text: str) -> str:
     return str(file)
 
 
-def test_stack_is_bounded_in_lines_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stack_is_bounded_in_lines_and_time(tmp_path: Path) -> None:
     """Many lines are cut, a program that hangs is given up, and a refusal is told."""
     long = py_spy.dump(1, script(tmp_path, "seq 500")).splitlines()
     assert (len(long), long[-1]) == (py_spy.LINES + 1, "…")
     assert "no right" in py_spy.dump(1, script(tmp_path, "echo no right >&2; exit 1"))
-    monkeypatch.setattr(py_spy, "SECONDS", 0.05)
-    assert "TimeoutExpired" in py_spy.dump(1, script(tmp_path, "exec sleep 60"))
-    monkeypatch.setattr(py_spy, "find", lambda: None)
-    assert "otel-progress[stacks]" in py_spy.dump(1)
+    assert "TimeoutExpired" in py_spy.dump(1, script(tmp_path, "exec sleep 60"), 0.05)
+    assert "otel-progress[stacks]" in py_spy.dump(1, None)
 
 
 @linux
@@ -326,7 +324,7 @@ def test_stack_of_a_real_process(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.read(1)
-        said = py_spy.dump(child.pid)
+        said = py_spy.dump(child.pid, py_spy.find())
         child.kill()
     if "could not read" in said:
         pytest.skip(said)

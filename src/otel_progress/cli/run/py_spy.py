@@ -21,9 +21,8 @@ def find() -> str | None:
     return str(beside) if beside.exists() else shutil.which("py-spy")
 
 
-def dump(pid: int, program: str | None = None) -> str:
-    """The stacks of all threads, or why they can't be read. The process is not stopped."""
-    program = program or find()
+def dump(pid: int, program: str | None, timeout: float = SECONDS) -> str:
+    """The stacks of all threads as `program` prints them, or why they can't be read. The process is not stopped."""
     if program is None:
         return 'its stack is not known; for that: pip install "otel-progress[stacks]"'
     try:
@@ -31,7 +30,7 @@ def dump(pid: int, program: str | None = None) -> str:
             [program, "dump", "--nonblocking", "--pid", str(pid)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=SECONDS,
+            timeout=timeout,
             check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
@@ -45,4 +44,4 @@ def dump(pid: int, program: str | None = None) -> str:
 
 def tell(pid: int, say: Callable[[str], None]) -> None:
     """Read the stacks in a new thread, and pass them to `say`."""
-    threading.Thread(target=lambda: say(dump(pid)), name="otel-progress-stack", daemon=True).start()
+    threading.Thread(target=lambda: say(dump(pid, find())), name="otel-progress-stack", daemon=True).start()
