@@ -23,10 +23,10 @@ import otel_progress as progress
 from benchmarks.attacks import attack, attacks, hold
 from benchmarks.attacks import zoo as z
 from otel_progress import semconv as s
-from otel_progress.cli.doctor.backends import Away, all_three
+from otel_progress.cli.doctor.backends import BackendUnavailable, all_three
 from otel_progress.cli.doctor.endpoint import reach
-from otel_progress.cli.query.client import BODY_TIMES, Answered, Client, Lost
-from otel_progress.cli.query.exit_codes import Told
+from otel_progress.cli.query.client import BODY_TIMES, Client, ConnectionLost, ErrorResponse
+from otel_progress.cli.query.exit_codes import CommandError
 from otel_progress.monitor.outlets.relay import DiskLane
 from otel_progress.monitor.state.saved import Batch
 from otel_progress.monitor.state.store import Store
@@ -325,7 +325,7 @@ def commands() -> None:
         clients = {name: Client(bad.url, "let-me-in", TIMEOUT) for name, bad in bads.items()}
         every = [(word, name) for word in calls for name in clients]
         came = at_once({f"{word}, {name}": partial(calls[word], clients[name]) for word, name in every})
-    good = (Told, Lost, Answered)
+    good = (CommandError, ConnectionLost, ErrorResponse)
     held = [f"{name} ({took:.1f} s)" for name, (took, _) in came.items() if took > HELD + BODY_TIMES * TIMEOUT]
     hold(not held, f"it was held by: {', '.join(held)}")
     odd = [f"{name} ({found!r})" for name, (_, found) in came.items() if not isinstance(found, (*good, bytes))]
@@ -360,7 +360,9 @@ def backends() -> None:
         came = at_once({name: partial(backend.get, "/api", TIMEOUT) for name, backend in asked.items()})
     held = [f"{name} ({took:.1f} s)" for name, (took, _) in came.items() if took > HELD]
     hold(not held, f"it was held by: {', '.join(held)}")
-    odd = [f"{name} ({found!r})" for name, (_, found) in came.items() if not isinstance(found, (Away, tuple))]
+    odd = [
+        f"{name} ({found!r})" for name, (_, found) in came.items() if not isinstance(found, (BackendUnavailable, tuple))
+    ]
     hold(not odd, f"it fails on: {', '.join(odd)}")
 
 

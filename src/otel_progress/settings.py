@@ -24,6 +24,7 @@ INTERVAL: Final = (0.01, 3600.0)
 """From the shortest to the longest time between two looks, and between two heartbeats, in seconds."""
 MOST: Final = 1e9
 TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
+SIGNALS: Final = ("logs", "metrics", "traces")
 PROTOCOLS: Final = ("http/protobuf", "grpc")
 NAMED_PROTOCOLS: Final = {"otlp_proto_http": "http/protobuf", "otlp_proto_grpc": "grpc"}
 """Names of exporters that say a protocol, as `OTEL_TRACES_EXPORTER` may have them."""

@@ -173,7 +173,7 @@ def test_search_asks_the_monitor_too(open_page, world):
     expect(row(page, "batch-01499")).to_be_visible()
     assert any("search=batch-01499" in line for line in world.requests)
     page.locator("#search").fill("nothing of this kind")
-    expect(page.locator(".nothing").first).to_have_text("Nothing fits this filter.")
+    expect(page.locator(".nothing").first).to_have_text("Nothing matches this filter.")
     page.get_by_role("button", name="Clear filter").click()
     expect(row(page, "crawl-7f3a")).to_be_visible()
 

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from otel_progress.cli.doctor.backends import Away, Trip, all_three
+from otel_progress.cli.doctor.backends import BackendUnavailable, ProbeIds, all_three
 
 from . import build
 from .grafana_queries import interpolate
@@ -264,9 +264,9 @@ def asked_by_doctor() -> Iterator[Query]:
             thread = threading.Thread(target=server.serve_forever, daemon=True)
             thread.start()
             backend.url = f"http://127.0.0.1:{server.server_port}"
-            with suppress(Away):
-                backend.look(Trip("some-id", "0" * 32))
-            backend.missing(Trip("some-id", "0" * 32))
+            with suppress(BackendUnavailable):
+                backend.look(ProbeIds("some-id", "0" * 32))
+            backend.missing(ProbeIds("some-id", "0" * 32))
             server.shutdown()
             thread.join(10)
             for parameters in server.asked:  # type: ignore[attr-defined]

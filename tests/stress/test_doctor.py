@@ -24,8 +24,8 @@ import trustme
 from otel_progress.cli.doctor import connection
 from otel_progress.cli.doctor.backends import all_three
 from otel_progress.cli.doctor.command import doctor
-from otel_progress.cli.doctor.configuration import Given, settings_of
-from otel_progress.cli.doctor.end_to_end import Errand, _tell_sent, find
+from otel_progress.cli.doctor.configuration import DoctorOptions, settings_of
+from otel_progress.cli.doctor.end_to_end import ProbeProcess, _tell_sent, find
 from otel_progress.cli.doctor.findings import KINDS
 from otel_progress.cli.doctor.report import Report
 
@@ -53,7 +53,7 @@ def examine(endpoint: str, protocol: str = HTTP, timeout: float = 20.0, **more: 
     options |= {key: value for key, value in more.items() if key.islower()}
     env = {key: str(value) for key, value in more.items() if key.isupper()}
     env = {ENDPOINT: endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol, **env}
-    code = doctor(Given(timeout=timeout, **options), environment(**env), out, as_json=True)
+    code = doctor(DoctorOptions(timeout=timeout, **options), environment(**env), out, as_json=True)
     report: dict[str, Any] = json.loads(out.getvalue())
     assert code == (0 if report["ok"] else 1)
     assert TOKEN not in out.getvalue()
@@ -529,7 +529,7 @@ def test_signal_of_which_nothing_was_sent() -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"], text=True)
     process.wait()
     report = Report(io.StringIO(), as_json=True)
-    assert not _tell_sent(report, Errand(process, said), ("traces",))
+    assert not _tell_sent(report, ProbeProcess(process, said), ("traces",))
     assert [line.code for line in report.lines] == ["not_sent"]
 
 
@@ -550,7 +550,10 @@ def test_secrets_are_not_shown_to_a_person() -> None:
             "OTEL_EXPORTER_OTLP_HEADERS": f"x-key=Bearer%20{TOKEN}",
             "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"ftp://me:{TOKEN}@{where}",
         }
-        assert doctor(Given(prometheus="none", loki="none", tempo="none", timeout=10), environment(**env), out) == 1
+        assert (
+            doctor(DoctorOptions(prometheus="none", loki="none", tempo="none", timeout=10), environment(**env), out)
+            == 1
+        )
     assert TOKEN not in out.getvalue()
     assert "x-key" in out.getvalue()
     assert "***" in out.getvalue()
@@ -773,19 +776,20 @@ def test_backends_beside_the_endpoint_are_found() -> None:
     answers = {"/loki/api/v1/status/buildinfo": b'{"version":"3"}', "/api/echo": b"echo"}
     with web(body=answers) as where, web(404) as other:
         here, elsewhere = (
-            settings_of(Given(), {ENDPOINT: url})[0] for url in ("http://localhost:4318", "http://collector:4318")
+            settings_of(DoctorOptions(), {ENDPOINT: url})[0]
+            for url in ("http://localhost:4318", "http://collector:4318")
         )
         prometheus, loki, tempo = known = all_three()
         loki.port = tempo.port = int(where.rpartition(":")[2])
         prometheus.port = int(other.rpartition(":")[2])
-        assert [backend.name for backend in find(here, Given(), known)] == ["Loki", "Tempo"]
-        assert find(elsewhere, Given(), known) == []
-        assert [backend.url for backend in find(elsewhere, Given(loki="http://l:1"), known)] == ["http://l:1"]
+        assert [backend.name for backend in find(here, DoctorOptions(), known)] == ["Loki", "Tempo"]
+        assert find(elsewhere, DoctorOptions(), known) == []
+        assert [backend.url for backend in find(elsewhere, DoctorOptions(loki="http://l:1"), known)] == ["http://l:1"]
         loki.port, prometheus.port = prometheus.port, tempo.port
-        assert [backend.name for backend in find(here, Given(), known)] == ["Tempo"]
+        assert [backend.name for backend in find(here, DoctorOptions(), known)] == ["Tempo"]
 
 
 def test_every_finding_is_tested() -> None:
     """Each code has a test that names it."""
-    texts = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].glob("*/test_doctor.py"))
+    texts = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("test_doctor.py"))
     assert [code for code in KINDS if f'"{code}"' not in texts] == []

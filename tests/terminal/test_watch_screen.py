@@ -18,7 +18,7 @@ from tests.terminal.screens import ROOT, Terminal, command, environment, wait_un
 from tests.terminal.stub import Stub
 
 from otel_progress.cli.query.client import Client
-from otel_progress.cli.query.subscription import PAUSES, Down, Feed
+from otel_progress.cli.query.subscription import PAUSES, Disconnected, Subscription
 
 
 def progress(completed: int, total: int, **more: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_what_ended_stays_above_the_tree(monitor: Stub) -> None:
         assert text.count("load-1") == 1
         assert text.index("load-1 failed") < text.index("survey-1")
         end(monitor, "quick-1", name="quick", elapsed=1.0)
-        assert terminal.see("✓ quick-1 completed after 1.0 s").count("quick-1") == 1
+        assert terminal.see("✓ quick-1 completed after 1 s").count("quick-1") == 1
 
 
 def test_an_ended_child_stays_in_the_tree(monitor: Stub) -> None:
@@ -87,7 +87,7 @@ def test_an_ended_child_stays_in_the_tree(monitor: Stub) -> None:
         terminal.see("3 running")
         end(monitor, "worker-1", elapsed=3.0)
         end(monitor, "worker-2", "failed", elapsed=4.0, reason="OSError: disk")
-        text = terminal.see("✓ worker-1", "✗ worker-2", "worker-2: failed in 4.0 s: OSError: disk")
+        text = terminal.see("✓ worker-1", "✗ worker-2", "worker-2: failed in 4 s: OSError: disk")
         assert "worker-1: completed" not in text
 
 
@@ -154,7 +154,7 @@ def test_connection_lost_and_back(monitor: Stub) -> None:
         end(monitor, "load-1", elapsed=12.0)
         begin(monitor, progress=progress(80, 100))
         monitor.up()
-        text = terminal.see("load-1 completed after 12.0 s", "80%", "1 running")
+        text = terminal.see("load-1 completed after 12 s", "80%", "1 running")
         assert "connection lost" not in text
         assert terminal.history.count("load-1") == 1
     assert monitor.headers[-1].get("last-event-id", "").startswith("e1-")
@@ -228,8 +228,8 @@ def test_one_operation_to_its_end(monitor: Stub, status: str, code: int) -> None
         terminal.see("found 12 files")
         end(monitor, status=status, stages=stages[:1], reason="ValueError: x" if status == "failed" else None)
         assert terminal.exit_code() == code
-        assert f"survey-1 {status} after 10.0 s" in terminal.text
-        assert "✓ load     2.0 s" in terminal.text
+        assert f"survey-1 {status} after 10 s" in terminal.text
+        assert "✓ load       2 s" in terminal.text
         assert terminal.cursor_visible
 
 
@@ -238,7 +238,7 @@ def test_one_that_ended_already(monitor: Stub) -> None:
     end(monitor, name="survey", elapsed=3.0)
     with watch(monitor, "survey") as terminal:
         assert terminal.exit_code() == 0
-        assert "✓ survey-1 completed after 3.0 s" in terminal.text
+        assert "✓ survey-1 completed after 3 s" in terminal.text
 
 
 def test_unknown_id(monitor: Stub) -> None:
@@ -250,7 +250,7 @@ def test_unknown_id(monitor: Stub) -> None:
 
 @pytest.mark.parametrize("away", [False, True])
 def test_operation_that_is_gone(monitor: Stub, away: bool) -> None:
-    """When the monitor does not keep it any more the command ends with 4 and says so; also after a lost connection."""
+    """When the monitor no longer keeps it, the command ends with 4 and says so; also after a lost connection."""
     begin(monitor)
     with watch(monitor, "survey-1") as terminal:
         terminal.see("survey-1")
@@ -263,7 +263,7 @@ def test_operation_that_is_gone(monitor: Stub, away: bool) -> None:
         else:
             monitor.forget("survey-1")
         assert terminal.exit_code() == 4
-        assert "survey-1 is gone: the monitor does not keep it any more" in terminal.text
+        assert "survey-1 is gone: the monitor no longer keeps it" in terminal.text
         assert terminal.cursor_visible
 
 
@@ -398,7 +398,7 @@ def test_plain_lines_where_there_is_no_terminal(monitor: Stub) -> None:
     begin(monitor, progress=progress(25, 100), stages=stages)
     process = start(monitor, "survey-1")
     monitor.wait_for_stream()
-    monitor.note("survey-1", "survey: load completed in 2.0 s", event="progress.stage.ended", stage="load")
+    monitor.note("survey-1", "survey: load completed in 2 s", event="progress.stage.ended", stage="load")
     verdict = {"health": "silent", "reason": "no progress for 34 s", "overdue": False}
     begin(monitor, verdict=verdict)
     monitor.down()
@@ -411,11 +411,11 @@ def test_plain_lines_where_there_is_no_terminal(monitor: Stub) -> None:
     assert "\x1b" not in told
     for line in (
         "survey-1: running",
-        "survey: load completed in 2.0 s",
+        "survey: load completed in 2 s",
         "survey-1: STUCK no progress for 0:34",
         "connection lost, retrying in 1 s (the monitor closed the connection)",
         "connected again",
-        "✓ survey-1 completed after 10.0 s  25/100 files",
+        "✓ survey-1 completed after 10 s  25/100 files",
     ):
         assert line in lines
     assert lines.index("survey-1: running") < lines.index("connected again")
@@ -482,9 +482,9 @@ def test_ctrl_c_with_a_reader_that_does_not_read(monitor: Stub, size: int) -> No
 def test_pauses_grow_and_begin_anew(monitor: Stub) -> None:
     """Each try in vain makes the next pause longer, up to 5 s; after one that succeeded they begin anew."""
     begin(monitor)
-    feed = Feed(Client(monitor.url)).start()
+    feed = Subscription(Client(monitor.url)).start()
 
-    def next_down() -> Down:
+    def next_down() -> Disconnected:
         while True:
             for item in feed.take(10):
                 if item.kind == "down":

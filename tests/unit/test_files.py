@@ -248,7 +248,7 @@ OWN_WAY = {
     "cli/assets.py": "files for others: dashboards and rules, where somebody asks for them",
     "cli/doctor/connection.py": "reads a certificate",
     "cli/query/client.py": "opens addresses",
-    "cli/query/options.py": "the null device",
+    "cli/query/execution.py": "the null device",
     "cli/streams.py": "the null device",
     "cli/run/spawning.py": "reads the first line of a command",
     "handlers/jsonlines.py": "a log that somebody names, for whoever reads logs there",

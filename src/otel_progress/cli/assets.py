@@ -1,4 +1,4 @@
-"""`otel-progress assets`: copies docs, dashboards, alert rules and Collector configurations out of the package."""
+"""`otel-progress assets`: copies documentation, dashboards, alert rules and Collector configurations to a folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 PARTS: Final = (
     "collector-config",
@@ -19,23 +19,21 @@ PARTS: Final = (
     "grafana/loopback.env",
     "grafana/provisioning",
 )
-"""What is copied; in a checkout these lie in its root, in an installed package below `assets/`."""
+"""What is copied: from the root of a checkout, or from `assets/` of an installed package."""
 RULES: Final = "grafana/alerts/rules.yaml"
 RUNBOOK_UNSET: Final = "https://runbook.invalid"
-"""The address before the anchors in the `runbook_url` of each alert, until it is set."""
+"""The placeholder for the runbook's address in the `runbook_url` of each alert."""
 _FAILED: Final = 1
 _ABOUT: Final = """\
 Copy what comes with the package into a folder: the documentation (docs/), Grafana dashboards and provisioning, alert
-rules, Collector configurations, and compose.yaml. Files that are there are kept, unless --force is given."""
+rules, Collector configurations, and compose.yaml. Existing files are kept, unless --force is given."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the options of this command to the parser of all."""
-    parser = commands.add_parser(
-        "assets", help="copy docs, dashboards, alert rules and Collector configurations out", description=_ABOUT
-    )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="where to; made when it is missing")
-    parser.add_argument("--force", action="store_true", help="overwrite files that are there")
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `assets`."""
+    parser.description = _ABOUT
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the target; created if it is missing")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
     parser.add_argument(
         "--runbook",
         type=_address,
@@ -44,32 +42,32 @@ def add_to(commands: Any) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
-    """Copy all; returns the exit code."""
-    source, target = root(), options.folder
+def main(arguments: argparse.Namespace) -> int:
+    """Copy the files; returns the exit code."""
+    source, target = root(), arguments.folder
     if source is None:
         return _fail("this installation has no assets: install the package from a wheel, or run it in a checkout")
     wanted = {file.relative_to(source): file for file in _files(source)}
     there = [target / name for name in wanted if (target / name).exists()]
-    if there and not options.force:
-        return _fail(f"{there[0]} is there already: name another folder, or overwrite with --force")
+    if there and not arguments.force:
+        return _fail(f"{there[0]} exists: name another folder, or overwrite it with --force")
     try:
         for name, file in wanted.items():
-            place = target / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
-        if options.runbook:
-            _set_runbook(target / RULES, options.runbook)
+            copy = target / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        if arguments.runbook:
+            _set_runbook(target / RULES, arguments.runbook)
     except OSError as error:
         return _fail(f"{error.filename or target}: {error.strerror or error}")
     sys.stdout.write(f"{len(wanted)} files are in {target}; start with {target / 'docs' / 'guide.md'}\n")
-    if not options.runbook:
+    if not arguments.runbook:
         sys.stdout.write(f"The alerts' runbook_url is a placeholder, {RUNBOOK_UNSET}: --runbook URL sets it.\n")
     return 0
 
 
 def root() -> Path | None:
-    """The folder that has all parts: that of the installed package, or of the checkout; None where there is neither."""
+    """The folder that holds all parts, of the installed package or of the checkout; None if there is neither."""
     package = Path(__file__).parents[1]
     found = (package / "assets", package.parents[1])
     return next((folder for folder in found if all((folder / part).exists() for part in PARTS)), None)

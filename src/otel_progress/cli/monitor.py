@@ -1,9 +1,10 @@
-"""`otel-progress monitor`: the embedded monitor, from the command line."""
+"""`otel-progress monitor`: runs the built-in monitor."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import threading
 import webbrowser
@@ -11,26 +12,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from otel_progress.cli.parsing import between
-from otel_progress.cli.query.exit_codes import USAGE
+from otel_progress.cli.parsing import between, describe
 from otel_progress.errors import InvalidArgument, ProgressError
 
 if TYPE_CHECKING:
     from otel_progress.monitor.app import Monitor, Options
     from otel_progress.settings import Endpoint
 
+USAGE: Final = 2
+"""The exit code for an invalid command line."""
 TOKEN: Final = "OTEL_PROGRESS_TOKEN"
 SECRET: Final = "OTEL_PROGRESS_WEBHOOK_SECRET"
 _ABOUT: Final = """\
-Take OpenTelemetry (OTLP) on this machine, and show in a browser what runs, waits, is slow, stuck, looping or lost,
-while it runs. Nothing else is needed. State and history are kept in a file and survive a restart."""
+Receive OpenTelemetry data (OTLP) and show in a browser what runs, waits, is slow, stuck, looping or lost, while it
+runs. Nothing else is needed. State and history are kept in a file and survive a restart."""
 _EXAMPLE: Final = f"""\
 example:
   otel-progress monitor --open
   OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 python job.py      (in another terminal)
   otel-progress watch                                                  (the same, in the terminal)
 
-  otel-progress monitor --forward http://collector:4318                pass everything on to a Collector
+  otel-progress monitor --forward http://collector:4318                forward everything to a Collector
   otel-progress monitor --host 0.0.0.0 --token-file tokens.txt         for a team; each line of the file is
                                                                        TOKEN [rights=read,control,send] [owner=NAME]
 environment:
@@ -38,26 +40,20 @@ environment:
   {SECRET}   what --webhook signs with (HMAC-SHA256)"""
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "monitor",
-        help="take OTLP and show what runs, in a browser and for `watch`",
-        description=_ABOUT,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `monitor`."""
+    describe(parser, _ABOUT, _EXAMPLE)
     add = parser.add_argument
-    add("--port", type=port, default=4318, help="of OTLP over HTTP, the page and the API (default 4318; 0: any)")
-    add("--grpc-port", type=port_or_none, default=4317, help="of OTLP over gRPC (default 4317; none: no gRPC)")
+    add("--port", type=port, default=4318, help="for OTLP over HTTP, the page and the API (default 4318; 0: any)")
+    add("--grpc-port", type=port_or_none, default=4317, help="for OTLP over gRPC (default 4317; none: no gRPC)")
     add("--host", default="127.0.0.1", help="the address to listen on (default 127.0.0.1; others need a token)")
-    add("--db", type=Path, help="the file that keeps state and history (default: in the user's state folder)")
+    add("--db", type=Path, help="the file for state and history (default: in the user's state folder)")
     add(
         "--keep-days",
         type=between(0.001, 36_500, "days"),
         default=30.0,
         metavar="N",
-        help="keep what is over for N days (default 30)",
+        help="keep ended operations for N days (default 30)",
     )
     add(
         "--keep-mb",
@@ -67,31 +63,37 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="let the file grow to N MB (default 1024)",
     )
     add("--interval", type=between(0.02, 10), default=0.1, metavar="S", help="seconds between updates (default 0.1)")
-    add("--forward", metavar="URL", help="pass all OTLP on to this endpoint; what can't be sent waits on disk")
-    add("--redis", metavar="URL", help="share state with other monitors by a Redis Stream")
+    add("--forward", metavar="URL", help="forward all OTLP to this endpoint; what can't be sent waits on disk")
+    add("--redis", metavar="URL", help="share state with other monitors through a Redis Stream")
     add("--webhook", metavar="URL", help="post ended, failed, stalled, recovered and lost operations as JSON")
-    add("--token-file", type=Path, metavar="FILE", help="tokens, one a line; then each request needs one")
-    add("--allowed-host", action="append", default=[], metavar="NAME", help="a name by which browsers know it, too")
-    add("--trace-url", metavar="URL", help="where traces are shown, with {trace_id} in it")
+    add("--token-file", type=Path, metavar="FILE", help="tokens, one per line; each request then needs one")
+    add(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another host name that browsers may use for it",
+    )
+    add("--trace-url", metavar="URL", help="the address of a trace in your tracing backend, with {trace_id} in it")
     add("--open", action="store_true", help="open the page in a browser")
-    add("--quiet", action="store_true", help="say nothing but what is wrong")
+    add("--quiet", action="store_true", help="print problems only")
 
 
-def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Run the monitor until it is told to stop; returns the exit code."""
+def main(arguments: argparse.Namespace) -> int:
+    """Run the monitor until it is interrupted; returns the exit code."""
     try:
-        monitor = make(options, environ)
+        monitor = make(arguments, dict(os.environ))
     except InvalidArgument as error:
         return _fail(str(error), USAGE)
-    except ProgressError as error:  # first, as a missing dependency is an ImportError as well, and says what is missing
+    except ProgressError as error:  # before ImportError: MissingDependency is both, and says what to install
         return _fail(str(error))
     except ImportError as error:
         return _fail(f'monitor needs more packages ({error}): pip install "otel-progress[monitor]"')
 
     def ready() -> None:
-        if not options.quiet:
+        if not arguments.quiet:
             _greet(monitor)
-        if options.open:
+        if arguments.open:
             link = monitor.auth.link() if monitor.auth.needs_token else ""
             threading.Thread(target=webbrowser.open, args=(monitor.url + link,), daemon=True).start()
 
@@ -103,10 +105,10 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def make(given: argparse.Namespace, environ: Mapping[str, str]) -> Monitor:
-    """The monitor that these options ask for; it holds its ports and its file.
+    """Make the monitor that these options describe; it holds its ports and its file.
 
     Raises:
-        ProgressError: where it can't be had; the text says what to do.
+        ProgressError: if that fails; the text says what to do.
     """
     from otel_progress.monitor.app import Monitor
 
@@ -123,10 +125,10 @@ def _options(given: argparse.Namespace, environ: Mapping[str, str]) -> Options:
     if environ.get(TOKEN):
         tokens[auth.checked(environ[TOKEN], TOKEN)] = auth.ANYBODY
     if given.trace_url is not None and "{trace_id}" not in given.trace_url:
-        raise InvalidArgument("--trace-url needs {trace_id} where the id of the trace stands")
+        raise InvalidArgument("--trace-url needs {trace_id} in place of the trace id")
     secret = environ.get(SECRET)
     if secret == "":
-        raise InvalidArgument(f"{SECRET} is empty: give it what to sign with, or remove it")
+        raise InvalidArgument(f"{SECRET} is empty: set the key to sign with, or unset it")
     return Options(
         db=given.db or default_db(environ),
         host=given.host,
@@ -145,14 +147,14 @@ def _options(given: argparse.Namespace, environ: Mapping[str, str]) -> Options:
 
 
 def default_db(environ: Mapping[str, str]) -> Path:
-    """Where state is kept unless somebody says otherwise: in the user's state folder."""
+    """The default file for state: in the user's state folder."""
     state = environ.get("XDG_STATE_HOME")
     folder = Path(state) if state else Path(environ.get("HOME") or "~").expanduser() / ".local" / "state"
     return folder / "otel-progress" / "monitor.db"
 
 
 def _forward(given: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Endpoint]:
-    """Where to pass on to; headers, certificates and compression are those of the environment."""
+    """The endpoints to forward to; headers, certificates and compression come from the environment."""
     from urllib.parse import urlsplit
 
     from otel_progress import settings
@@ -164,16 +166,15 @@ def _forward(given: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[s
     try:
         at = parts.port
     except ValueError:
-        raise InvalidArgument(f"--forward {given.forward!r} is no address") from None
+        raise InvalidArgument(f"--forward {given.forward!r} is not a valid address") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidArgument(f"--forward needs an address such as http://collector:4318, not {given.forward!r}")
     if is_loopback(parts.hostname) and at in (given.port, given.grpc_port):
         raise InvalidArgument("--forward names this monitor itself; name the Collector behind it")
-    signals = ("logs", "metrics", "traces")
-    named = {f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" for signal in signals}
+    named = {f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" for signal in settings.SIGNALS}
     mine = {key: value for key, value in environ.items() if key not in named}
     found = settings.read(environ={**mine, "OTEL_EXPORTER_OTLP_ENDPOINT": given.forward}).endpoints
-    return {signal: found[signal] for signal in signals}
+    return {signal: found[signal] for signal in settings.SIGNALS}
 
 
 def _greet(monitor: Monitor) -> None:
@@ -186,7 +187,7 @@ def _greet(monitor: Monitor) -> None:
         f"  OTLP     {monitor.url} (http/protobuf and JSON){grpc}",
         f"  kept in  {monitor.path}",
         f"  send     OTEL_EXPORTER_OTLP_ENDPOINT={monitor.url} python job.py",
-        "Ctrl+C ends it; what it knows is kept.",
+        "Ctrl+C ends it; its state is kept.",
     ]
     if monitor.auth.needs_token:
         lines.insert(2, "           (this link works once, within five minutes; later: the page asks for a token)")
@@ -195,7 +196,7 @@ def _greet(monitor: Monitor) -> None:
 
 
 def say(line: str) -> None:
-    """Tell a human, on stderr."""
+    """Print a line to stderr."""
     sys.stderr.write(f"otel-progress: {line}\n")
     sys.stderr.flush()
 
@@ -206,12 +207,12 @@ def _fail(reason: str, code: int = 1) -> int:
 
 
 def port(text: str) -> int:
-    """A port, from the command line."""
+    """Parse a port."""
     if not text.isdecimal() or not 0 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text!r}")
     return int(text)
 
 
 def port_or_none(text: str) -> int | None:
-    """A port or `none`, from the command line."""
+    """Parse a port, or `none`."""
     return None if text == "none" else port(text)

@@ -1,18 +1,19 @@
-"""The command line: values that are checked, and a guess where a word is mistyped."""
+"""Parsing of the command line: checked values, and a suggestion for a mistyped word."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 CLOSE: Final = 0.6
-"""How alike two words are, from 0 to 1, before one is taken for the other."""
+"""The similarity, from 0 to 1, from which on one word is suggested for another."""
 
 
 def guess(given: str, known: Iterable[str]) -> str:
-    """`; did you mean 'watch'?`, or nothing where no known word is alike."""
+    """`; did you mean 'watch'?`, or an empty text if no known word is similar."""
     words = list(known)
     found = difflib.get_close_matches(given.lower(), words, 1, CLOSE)
     begins = [word for word in words if len(given) > 1 and word.startswith(given.lower())]
@@ -20,16 +21,27 @@ def guess(given: str, known: Iterable[str]) -> str:
     return f"; did you mean {alike[0]!r}?" if alike else ""
 
 
+def describe(parser: argparse.ArgumentParser, about: str, example: str) -> None:
+    """Set the text above and below the options; its line breaks are kept."""
+    parser.description, parser.epilog = about, example
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def first_word(given: Sequence[str]) -> str | None:
+    """The first argument that is not an option: the command."""
+    return next((word for word in given if not word.startswith("-")), None)
+
+
 def parse(
     parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser], given: Sequence[str]
 ) -> Any:
-    """The options of a command line; ends with 2 and a guess where a command or an option does not exist."""
-    first = next((word for word in given if not word.startswith("-")), None)
+    """Parse a command line; exits with 2 and a suggestion if a command or an option does not exist."""
+    first = first_word(given)
     if first is not None and first not in commands:
         parser.error(f"there is no command {first!r}{guess(first, commands)} (there are {', '.join(commands)})")
     options, extra = parser.parse_known_args(given)
     if extra:
-        _refuse(commands[options.doing], extra)
+        _refuse(commands[options.command_name], extra)
     return options
 
 
@@ -38,11 +50,13 @@ def _refuse(parser: argparse.ArgumentParser, extra: Sequence[str]) -> NoReturn:
     if option is None:
         parser.error(f"does not take {extra[0]!r} as well")
     name = option.partition("=")[0]
-    parser.error(f"there is no option {name!r}{guess(name, parser._option_string_actions)}")
+    lines = re.findall(r"^  (-\S.*?)(?:  |$)", parser.format_help(), re.MULTILINE)
+    known = re.findall(r"(?<!\S)-[\w-]+", " ".join(lines))
+    parser.error(f"there is no option {name!r}{guess(name, known)}")
 
 
 def whole(low: int, high: int, what: str = "") -> Callable[[str], int]:
-    """A check for whole numbers in a range."""
+    """Make a check for whole numbers in a range."""
 
     def check(text: str) -> int:
         sign, digits = text[:1] == "-", text.removeprefix("-")
@@ -55,7 +69,7 @@ def whole(low: int, high: int, what: str = "") -> Callable[[str], int]:
 
 
 def between(low: float, high: float, unit: str = "seconds") -> Callable[[str], float]:
-    """A check for numbers in a range, both ends included."""
+    """Make a check for numbers in a range, both ends included."""
 
     def check(text: str) -> float:
         try:
@@ -70,7 +84,7 @@ def between(low: float, high: float, unit: str = "seconds") -> Callable[[str], f
 
 
 def words(known: Sequence[str], synonyms: Mapping[str, str] | None = None) -> Callable[[str], str]:
-    """A check for some of these words with commas between them; a synonym becomes the word that it stands for."""
+    """Make a check for a comma-separated list of known words; a synonym becomes the word that it stands for."""
 
     def check(text: str) -> str:
         meant = [

@@ -1,8 +1,8 @@
-"""The console: what runs, as a live tree in the terminal; plain lines where there is no terminal.
+"""The console: shows what runs as a live tree in the terminal, or as plain lines without a terminal.
 
-A thread of its own looks at the operations eight times a second and draws what fits the terminal. What ended, what
-is in trouble and what was noted comes from the ticker over a bounded queue, and stays above the tree. Prints and log
-lines pass between two drawings. The job never waits for a drawing, except where it prints itself.
+Its own thread looks at the operations eight times a second and draws what fits the terminal. Ends, trouble and notes
+come from the ticker through a bounded queue, and stay above the tree. Prints and log lines are written between two
+frames. The job never waits for a frame, except when it prints.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from otel_progress.model.status import Health, Status
 from otel_progress.render import plain
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
-from otel_progress.render.tree import Branch, Look, Sheet, nested, rows_of
+from otel_progress.render.tree import TreeLayout, TreeNode, TreeOptions, nested, rows_of
 from otel_progress.render.words import STYLES, clean
 
 if TYPE_CHECKING:
@@ -40,21 +40,21 @@ Verbosity = Literal["quiet", "normal", "verbose"]
 
 HERTZ: Final = 8
 QUEUE: Final = 1_000
-"""Events that may wait for the console, and as many endings again."""
+"""The most events that wait for the console; as many ends may wait in addition."""
 LINES: Final = 40
-"""Lines above the tree, or plain lines, a look; trouble and what did not complete always comes through."""
+"""The most lines between two frames; trouble and ends other than `completed` are always shown."""
 RUNS: Final = 10
-"""Operations that tell their progress in plain lines at a time."""
+"""The most operations whose progress is printed as plain lines at a time."""
 NEWEST: Final = 3
-"""Ended stages without a plan, and ended children, that the tree shows one by one."""
+"""The most ended unplanned stages, and ended children, that the tree shows one by one."""
 STAGES: Final = 15
-"""Stages that a summary shows one by one."""
+"""The most stages that a summary shows one by one."""
 ALL: Final = 64
-"""What both are when verbose: all that a snapshot has."""
+"""Both limits if verbose: all that a snapshot holds."""
 KIN: Final = 16
-"""Operations of one name that are told apart."""
+"""The most operations of one name that are labelled apart."""
 NAMES: Final = 200
-"""Names of operations for which that is known."""
+"""The most names of operations whose labels are kept."""
 _PAIRS: Final = {
     semconv.STAGE_STARTED: semconv.STAGE_ENDED,
     semconv.WAIT_STARTED: semconv.WAIT_ENDED,
@@ -71,21 +71,21 @@ _TOLD: Final = {
 
 
 class Console(Outlet):
-    """Shows every operation of this process in the terminal; for `with`, or `start()` and `stop()`.
+    """Shows every operation of this process in the terminal; use it with `with`, or with `start()` and `stop()`.
 
-    Where the file is no terminal, `TERM` is `dumb`, or `CI` is set, it writes plain lines instead: one for each
-    change of state, and for each operation a line of progress every few seconds. A forked child shows nothing.
-    Prints and log lines of this process pass above the tree; what other processes write to the terminal may tear it.
+    If the file is not a terminal, `TERM` is `dumb`, or `CI` is set, it writes plain lines instead: one for each
+    change of state, and a line of progress for each operation every few seconds. A forked child shows nothing.
+    Prints and log lines of this process appear above the tree; output of other processes may tear it.
 
     Args:
         verbosity: `quiet` for endings and trouble only; `normal` for notes, warnings and failed items too; `verbose`
             for all stages, and for children that completed.
-        file: where to show it; standard error unless given, so that `> out.txt` takes the job's own output only.
-        live: whether to draw a tree; found out unless given.
-        every: seconds between two plain lines of progress of an operation; they get rarer as it gets older.
+        file: the output; standard error by default, so that `> out.txt` receives the job's own output only.
+        live: whether to draw a tree; detected by default.
+        every: seconds between two plain lines of progress of an operation; older operations print less often.
 
     Raises:
-        MissingDependency: where Rich is not installed.
+        MissingDependency: if Rich is not installed.
     """
 
     _name = "console"
@@ -98,7 +98,7 @@ class Console(Outlet):
         live: bool | None = None,
         every: float = 5.0,
     ) -> None:
-        """A console that shows nothing yet."""
+        """Create a console; it shows nothing before `start()`."""
         if verbosity not in ("quiet", "normal", "verbose"):
             raise InvalidArgument(f"verbosity must be 'quiet', 'normal' or 'verbose', not {verbosity!r}")
         if importlib.util.find_spec("rich") is None:
@@ -109,14 +109,14 @@ class Console(Outlet):
         self._every = every
         self._lock, self._stopping = threading.RLock(), threading.Event()
 
-    # -- its life
+    # -- life cycle
 
     def _begin(self) -> None:
         file = self._file or sys.stderr
         wanted = on_terminal(file) and settings.attended() if self._wanted is None else self._wanted
         self._draws = wanted and self.verbosity != "quiet"
         self._screen = Screen(file, draws=self._draws)
-        self._sheet = Sheet()
+        self._sheet = TreeLayout()
         self._queue: deque[tuple[Event, bool, bool]] = deque()
         self._in_trouble: dict[str, Health] = {}
         self._seen: dict[str, tuple[float, int, Snapshot]] = {}
@@ -146,7 +146,7 @@ class Console(Outlet):
             tell_once("the terminal could not be given back; the job goes on")
 
     def _exit(self, _: float) -> None:
-        """Tell what ended, and leave the terminal as it was; if this was not the end, the next drawing goes on."""
+        """Print the ends and restore the terminal; if the process goes on, the next frame draws again."""
         try:
             with self._lock:
                 news = self._news()
@@ -156,15 +156,15 @@ class Console(Outlet):
             tell_once("the console failed at the end; the job goes on")
 
     def _after_fork_in_child(self) -> None:
-        """The tree is the parent's: show nothing, and give the child plain streams."""
+        """Restore the streams in the child; the tree is the parent's."""
         self._lock, self._stopping = threading.RLock(), threading.Event()
         self._screen.forget()
         super()._after_fork_in_child()
 
-    # -- what happens, from the ticker's thread
+    # -- events, in the ticker's thread
 
     def _take(self, event: Event, operation: OperationState) -> None:
-        """Keep what is worth a line; the console's own thread writes it."""
+        """Queue an event that is worth a line; the console's own thread prints it."""
         snapshot, key = event.snapshot, event.snapshot.operation_id
         before = self._in_trouble.pop(key, None)
         verdict = None if snapshot.health_reason is None or snapshot.status.final else snapshot.health
@@ -185,7 +185,7 @@ class Console(Outlet):
     # -- drawing
 
     def refresh(self) -> None:
-        """Draw once; the thread calls it. An error is logged once, and the console stops."""
+        """Draw one frame; called by the thread. After an error, which is logged once, the console stops."""
         try:
             with self._lock:
                 if self._running:
@@ -208,7 +208,7 @@ class Console(Outlet):
     # -- lines that stay
 
     def _news(self) -> list[Line]:
-        """What happened since the last look; of what is too much only the number."""
+        """The lines since the last frame; those beyond the limit are only counted."""
         lines: list[Line] = []
         told = more = 0
         news = [self._queue.popleft() for _ in range(len(self._queue))]
@@ -230,7 +230,7 @@ class Console(Outlet):
         return lines
 
     def _change(self, event: Event) -> list[Line]:
-        """The line for a change of state; with a tree most of them are seen there."""
+        """The line for a change of state; a tree shows most of them itself."""
         if event.name not in _TOLD or self.verbosity == "quiet":
             return []
         goes_on = event.attributes.get(semconv.NOTE_STATUS) in RUNNING
@@ -257,7 +257,7 @@ class Console(Outlet):
         return ((f"{when:%H:%M:%S} ", "dim"), (f"{label or self._label(event.snapshot)}: ", "bold"), *line)
 
     def _progress(self, now: float) -> list[Line]:
-        """A plain line of progress for each operation whose turn it is."""
+        """A plain line of progress for each operation that is due."""
         lines: list[Line] = []
         before, self._told_at = self._told_at, {}
         for _, snapshot in self._look(now, RUNS)[0]:
@@ -276,17 +276,17 @@ class Console(Outlet):
         shown, more = self._look(now, height - 1)
         for _, snapshot in shown:
             self._kin_of(snapshot)
-        look = Look(int(now * HERTZ), ALL if self.verbosity == "verbose" else NEWEST)
+        look = TreeOptions(int(now * HERTZ), ALL if self.verbosity == "verbose" else NEWEST)
         branches = [
-            Branch(depth, self._label(snapshot), snapshot, tuple(self._over.get(snapshot.operation_id, ())))
+            TreeNode(depth, self._label(snapshot), snapshot, tuple(self._over.get(snapshot.operation_id, ())))
             for depth, snapshot in shown
         ]
         return self._sheet.lines(rows_of(branches, look), width, max(2, height - 2), more)
 
     def _look(self, now: float, room: int) -> tuple[list[tuple[int, Snapshot]], int]:
-        """Depth and snapshot of what runs and fits, trouble first; and how many there are besides.
+        """Depth and snapshot of the operations that fit, trouble first; and the number of the others.
 
-        What just ended is there as it was until the ticker tells of it, so that nothing blinks.
+        An operation that just ended stays until the ticker reports its end, so that nothing flickers.
         """
         running = [one for one in registry.operations() if not one.status.final]
         running.sort(key=lambda one: one._started or now)
@@ -301,7 +301,7 @@ class Console(Outlet):
         return shown + [(depth, snapshot) for _, depth, snapshot in left.values()], len(order) - len(shown)
 
     def _label(self, snapshot: Snapshot) -> str:
-        """The name, with the id where the caller gave one; else what sets it apart from others of its name."""
+        """The name with the id if the caller gave one; else with what tells it apart from others of its name."""
         name, (prefix, _, number) = clean(snapshot.name), snapshot.operation_id.rpartition("-")
         if prefix != registry.prefix:
             return f"{name} {clean(snapshot.operation_id)}"
@@ -312,7 +312,7 @@ class Console(Outlet):
         return f"{name} ({clean(differs)})" if differs else f"{name} #{number}"
 
     def _kin_of(self, snapshot: Snapshot) -> dict[str, Known]:
-        """The newest operations of its name, itself among them, with what may set them apart."""
+        """The newest operations of its name, including itself, with what may tell them apart."""
         kin = self._kin.pop(snapshot.name, {})
         kin.pop(snapshot.operation_id, None)
         kin[snapshot.operation_id] = (snapshot.attributes, snapshot.description)
@@ -325,7 +325,7 @@ class Console(Outlet):
 
 
 def _paired(news: list[tuple[Event, bool, bool]]) -> list[tuple[Event, bool, bool]]:
-    """Leave out the start of what ended in the same look: the line of its end says all."""
+    """Drop the start of what ended within the same frame: the line of its end is enough."""
     ends: Counter[tuple[object, ...]] = Counter()
     kept: list[tuple[Event, bool, bool]] = []
     for one in reversed(news):

@@ -1,4 +1,4 @@
-"""JSON lines: one JSON object for each event, to a file that stays small, or to a stream."""
+"""JSON lines: writes one JSON object per event, to a file of bounded size or to a stream."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["JsonLines", "line_of"]
 
 QUEUE: Final = 10_000
-"""Events that may wait for the disk."""
+"""The most events that wait for the disk."""
 MAX_BYTES: Final = 100_000_000
 EXIT_SECONDS: Final = 1.0
 
 
 def line_of(event: Event) -> str:
-    """The event as one line of JSON, without its end."""
+    """The event as one line of JSON, without a line end."""
     when = datetime.fromtimestamp(event.timestamp // 1000 / 1e6, timezone.utc)
     return json.dumps(
         {
@@ -45,28 +45,28 @@ def line_of(event: Event) -> str:
 
 
 class JsonLines(Outlet):
-    """Writes every event of every operation of this process; for `with`, or `start()` and `stop()`.
+    """Writes every event of every operation of this process; use it with `with`, or with `start()` and `stop()`.
 
-    Each line is flushed, so a killed process leaves what it had said. A file named by its path is appended to;
-    before it would grow beyond `max_bytes` it becomes `<path>.1`, in place of the one before, so both together
-    never hold more than twice that. A stream is the caller's: it is neither bounded nor closed.
+    Each line is flushed, so that the events of a killed process are there. A file given by its path is appended to;
+    before it would exceed `max_bytes`, it is renamed to `<path>.1`, replacing the previous one, so that both together
+    never hold more than twice that. A stream belongs to the caller: it is neither bounded nor closed.
 
-    What can't be written (the disk is full, the stream is closed) is logged once, counted as dropped, and
-    tried anew with the next event; the job never feels it. One file belongs to one process: a forked child writes
-    nothing until it starts a JsonLines of its own.
+    A failed write (the disk is full, the stream is closed) is logged once and counted as dropped; the next event is
+    written again, and the job is never affected. A file belongs to one process: a forked child writes nothing until
+    it starts a JsonLines of its own.
 
     Args:
-        target: a path, or a stream for text.
-        max_bytes: the size at which a file named by its path is put aside.
+        target: a path, or a text stream.
+        max_bytes: the size at which a file given by its path is renamed.
 
     Raises:
-        InvalidArgument: for a `max_bytes` that is not above 0.
+        InvalidArgument: if `max_bytes` is not above 0.
     """
 
     _name = "jsonlines"
 
     def __init__(self, target: str | os.PathLike[str] | IO[str], *, max_bytes: int = MAX_BYTES) -> None:
-        """Nothing is opened before the first event."""
+        """Create it; nothing is opened before the first event."""
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes <= 0:
             raise InvalidArgument(f"max_bytes must be a whole number above 0, not {max_bytes!r}")
         self._stream: IO[str] | None = None
@@ -81,7 +81,7 @@ class JsonLines(Outlet):
         self._torn = False
         self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
 
-    # -- its life
+    # -- life cycle
 
     def _begin(self) -> None:
         self._queue = queue.SimpleQueue()
@@ -96,21 +96,21 @@ class JsonLines(Outlet):
             thread.join(EXIT_SECONDS)
 
     def _exit(self, left: float) -> None:
-        """Have all that waits written; what comes later is written too."""
+        """Wait until all queued events are written; later ones are written, too."""
         if self._thread is not None:
             written = threading.Event()
             self._queue.put(written)
             written.wait(min(left, EXIT_SECONDS))
 
     def _after_fork_in_child(self) -> None:
-        """The file is the parent's, too."""
+        """Drop the file, which is the parent's."""
         super()._after_fork_in_child()
         self._file = None
 
     # -- from the ticker to the file
 
     def _take(self, event: Event, _: OperationState) -> None:
-        """The sink of the ticker: it must not wait for a disk."""
+        """Queue an event; called by the ticker, which must not wait for a disk."""
         if self._thread is None:
             self._write(event)
         elif self._queue.qsize() >= QUEUE:
@@ -137,10 +137,10 @@ class JsonLines(Outlet):
                 self._append(line.encode("utf-8", "replace"))
         except Exception:
             drops.add(semconv.DROP_LISTENER_ERROR)
-            tell_once("JsonLines could not write an event; the job goes on, and the next event is tried anew")
+            tell_once("JsonLines could not write an event; the job goes on, and the next event is tried again")
 
     def _append(self, line: bytes) -> None:
-        """One write for a line; what a full disk cut off does not run into the next line."""
+        """Append a line by one write; after a line that a full disk cut off, begin a new one."""
         if self._torn:
             line = b"\n" + line
         if self._file is not None and self._size and self._size + len(line) > self._max_bytes:
@@ -154,7 +154,7 @@ class JsonLines(Outlet):
         self._size += written
         self._torn = written < len(line)
         if self._torn:
-            raise OSError(f"only {written} of {len(line)} bytes fitted")
+            raise OSError(f"only {written} of {len(line)} bytes were written")
 
     def _open(self) -> None:
         assert self._path is not None

@@ -1,4 +1,4 @@
-"""What all outlets share: how one is started and stopped, and what it hears of."""
+"""The base of all outlets: start, stop, and the hooks for events, exit and fork."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Outlet:
-    """Hears of every event of this process, of its end, and of a fork; has a thread of its own."""
+    """Receives every event of this process, its exit and its forks; has its own thread."""
 
     _name: ClassVar[str]
     _begin: Callable[[], None]
@@ -27,7 +27,7 @@ class Outlet:
     _thread: threading.Thread | None = None
 
     def start(self) -> Self:
-        """Go on from now, until `stop()` or the end of the process; it may be called twice."""
+        """Start, until `stop()` or the end of the process; it may be called twice."""
         if self._running:
             return self
         self._begin()
@@ -42,21 +42,21 @@ class Outlet:
         return self
 
     def stop(self) -> None:
-        """Tell what happened so far, and give everything back; it may be called twice."""
+        """Show or write what happened so far, and release everything; it may be called twice."""
         if self._running:
             runtime.ticker.ask(runtime.ticker.round, 0.5)
             self._finish()
 
     def __enter__(self) -> Self:
-        """Go on from now."""
+        """Start."""
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        """Tell what happened so far, and give everything back."""
+        """Stop, as `stop()` does."""
         self.stop()
 
     def _places(self) -> tuple[tuple[list[Any], Any], ...]:
-        """Where it is hooked in."""
+        """The lists of callbacks, each with ours."""
         return (
             (sinks, self._take),
             (process.at_exit, self._exit),
@@ -64,7 +64,7 @@ class Outlet:
         )
 
     def _leave(self) -> None:
-        """Hear of nothing any more."""
+        """Remove the callbacks."""
         self._running = False
         for place, call in self._places():
             if call in place:
@@ -72,6 +72,6 @@ class Outlet:
         runtime.unwant()
 
     def _after_fork_in_child(self) -> None:
-        """The outlet is the parent's; a forked child is silent until it starts one of its own."""
+        """Stop in a forked child, until that starts an outlet of its own."""
         Outlet._leave(self)
         self._thread = None

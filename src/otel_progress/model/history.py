@@ -24,6 +24,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from otel_progress.model.units import duration
+
 FULL: Final = 5_000.0
 """Counts that a histogram holds before it forgets half."""
 PRIOR: Final = 1_800.0
@@ -223,7 +225,7 @@ class Learned:
             return f"{_count(seen.units, 'unit')} so far, longest gap {_seconds(seen.longest)}"
         said = self.runs_source(stage)
         if self.gaps.total < 1:
-            return f"{said}, none longer than {self.durations.longest:.2g} s"
+            return f"{said}, none longer than {duration(self.durations.longest)}"
         return f"{said}, longest gap {_seconds(self.longest.longest)}"
 
     def runs_source(self, stage: str = "") -> str:
@@ -274,9 +276,7 @@ def _count(number: float, what: str) -> str:
 
 
 def _seconds(longest: float) -> str:
-    if longest < SHORT:
-        return f"under {SHORT:g} s"
-    return f"{longest:.2g} s" if longest < 100 else f"{longest:.0f} s"
+    return f"under {duration(SHORT)}" if longest < SHORT else duration(longest)
 
 
 def _plain(durations: Durations) -> dict[str, float]:

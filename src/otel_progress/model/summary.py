@@ -11,7 +11,7 @@ from otel_progress.model.feed import BAD
 from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
 from otel_progress.model.status import Status, word
-from otel_progress.model.units import units
+from otel_progress.model.units import duration, units
 
 NOTES: Final = 5
 """Notes that a summary shows: those that tell of trouble before others."""
@@ -23,21 +23,6 @@ _KEYS: Final = (
 )
 
 
-def seconds(value: float) -> str:
-    """A duration as people say it: `0.4 s`, `3 m 12 s`, `2 h 05 m`."""
-    if value < 60:
-        return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 3600:
-        return f"{whole // 60} m {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} m"
-
-
-def short(value: float) -> str:
-    """A duration that may be very short: `12 ms`, `0.4 s`, `3 m 12 s`."""
-    return f"{value * 1000:.2g} ms" if 0 < value < 0.0995 else seconds(value)
-
-
 def summary_dict(snapshot: Snapshot) -> dict[str, Any]:
     """What a summary tells, as plain JSON under the keys of `Snapshot.to_dict()`."""
     whole = keys.of_snapshot(snapshot)
@@ -47,7 +32,7 @@ def summary_dict(snapshot: Snapshot) -> dict[str, Any]:
 
 def summary(snapshot: Snapshot) -> str:
     """Status, time, progress, stages, outcomes, usage, results, attributes and notes, a line each."""
-    head = f"{snapshot.name}: {snapshot.status.value} after {seconds(snapshot.elapsed)}"
+    head = f"{snapshot.name}: {snapshot.status.value} after {duration(snapshot.elapsed)}"
     if snapshot.progress.percentage is not None:
         head += f", {snapshot.progress.percentage:g}%"
     if snapshot.reason:
@@ -93,15 +78,15 @@ def _stages(snapshot: Snapshot) -> list[str]:
 def _more(snapshot: Snapshot) -> list[str]:
     """The folded stages that no line before has counted."""
     if not any(runs.folded for runs in snapshot.repeated):
-        return [f"  {count} more stages {status} in {seconds(spent)}" for status, count, spent in snapshot.folded]
+        return [f"  {count} more stages {status} in {duration(spent)}" for status, count, spent in snapshot.folded]
     left = sum(count for _, count, _ in snapshot.folded) - sum(runs.folded for runs in snapshot.repeated)
     return [f"  {left} more stages"] if left > 0 else []
 
 
 def _runs(runs: StageRuns) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in runs.counts.items())
-    spread = f"median {short(runs.median)}, p95 {short(runs.p95)}, longest {short(runs.longest)}"
-    return f"  {path_of(runs)} x {runs.count:,}: {counts} in {seconds(runs.seconds)}; {spread}"
+    spread = f"median {duration(runs.median)}, p95 {duration(runs.p95)}, longest {duration(runs.longest)}"
+    return f"  {path_of(runs)} x {runs.count:,}: {counts} in {duration(runs.seconds)}; {spread}"
 
 
 def path_of(runs: StageRuns) -> str:
@@ -112,7 +97,7 @@ def path_of(runs: StageRuns) -> str:
 def _stage(stage: StageSnapshot, planned: bool) -> str:
     line = f"  {stage.path}: {stage.status.value}"
     if stage.started_at is not None:
-        line += f" in {seconds(stage.elapsed)}"
+        line += f" in {duration(stage.elapsed)}"
     done, total = stage.progress.completed, stage.progress.total
     if done is not None:
         line += f", {units(done, None if total == done else total, stage.progress.unit)}"

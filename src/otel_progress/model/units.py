@@ -1,4 +1,9 @@
-"""Counts with their unit, as people read them."""
+"""Durations, counts, sizes, rates and units as people read them.
+
+The page's `words.js` says them in the same way; `tests/words.json` holds the cases that both must pass. In a sentence
+a duration is `3 min 12 s`. Figures that tick on the terminal (elapsed time, idle time, waits, ETAs) are `3:12`, which
+keeps its width. Evidence on the wire stays in whole seconds, so that a reader can let it tick.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,57 @@ if TYPE_CHECKING:
     from otel_progress.model.values import Number
 
 _MEASURES: Final = frozenset({"min", "mol", "rad", "deg", "cal", "bar", "sec"})
+_LARGER: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1))
+
+
+def duration(seconds: float) -> str:
+    """A duration in a sentence: `420 ms`, `2.4 s`, `45 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`."""
+    if 0 < seconds < 0.9995:
+        thousandths = seconds * 1000
+        return f"{thousandths:.2g} ms" if thousandths < 9.95 else f"{thousandths:.0f} ms"
+    tenths = int(max(0.0, seconds) * 10 + 0.5)
+    if tenths < 600:
+        return f"{tenths / 10:g} s"
+    whole = int(seconds + 0.5)
+    unit, size, smaller, part = next(larger for larger in _LARGER if whole >= larger[1])
+    rest = whole % size // part
+    return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+
+
+def stopwatch(seconds: float) -> str:
+    """A duration that ticks on the terminal: `0:07`, `12:30`, `1:02:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def count(value: float) -> str:
+    """A number with grouped digits, three of them if it is small: `1,102`, `12.3`, `0.5`."""
+    if isinstance(value, int) or value.is_integer() or abs(value) >= 999.5:
+        return f"{value:,.0f}" if isinstance(value, float) else f"{value:,}"
+    return f"{value:.3g}"
+
+
+def size(value: float) -> str:
+    """Bytes, with one decimal from 1 kB: `999 B`, `3.2 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def amount(value: float, unit: str = "") -> str:
+    """A count, or a size if the unit is `By`."""
+    return size(value) if unit == "By" else count(value)
+
+
+def rate(per_second: float | None, unit: str = "") -> str:
+    """`143/s`, or `8.4/min` and `3.6/h` if it is slow; empty if there is none."""
+    if not per_second:
+        return ""
+    per, seconds = next(((per, n) for per, n in (("s", 1), ("min", 60)) if per_second * n >= 1), ("h", 3600))
+    value = per_second * seconds
+    return f"{size(value) if unit == 'By' else f'{value:,.0f}' if value >= 10 else f'{value:.1f}'}/{per}"
 
 
 def plural(unit: str, count: float = 2) -> str:
@@ -17,10 +73,11 @@ def plural(unit: str, count: float = 2) -> str:
         return unit
     if unit.endswith("y") and unit[-2] not in "aeiou":
         return f"{unit[:-1]}ies"
-    return unit + ("es" if unit.endswith(("tch", "sh", "ss", "x")) else "s")
+    return unit + ("es" if unit.endswith(("ch", "sh", "ss", "x")) and unit != "epoch" else "s")
 
 
 def units(completed: Number, total: Number | None, unit: str) -> str:
-    """`3 of 10 files`."""
-    whole = "" if total is None else f" of {total:g}"
-    return f"{completed:g}{whole} {plural(unit, completed if total is None else total)}"
+    """How much is done, in a sentence: `3 of 10 files`, `1.2 kB of 3.0 MB`."""
+    whole = "" if total is None else f" of {amount(total, unit)}"
+    named = "" if unit == "By" else f" {plural(unit, completed if total is None else total)}"
+    return f"{amount(completed, unit)}{whole}{named}"

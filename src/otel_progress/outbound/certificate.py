@@ -14,8 +14,7 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, StageSnapshot
 from otel_progress.model.status import Status
-from otel_progress.model.summary import seconds
-from otel_progress.model.units import units
+from otel_progress.model.units import duration, units
 from otel_progress.model.values import TEXT_LENGTH, Drops, Value, value
 from otel_progress.outbound import otlp
 
@@ -122,7 +121,7 @@ def _sentence(lost: Snapshot) -> str:
         done += f", {progress.percentage:g}%"
     if isinstance(about, StageSnapshot) and done:
         done += f" in {about.path}"
-    return f"{lost.name} {lost.status.value} after {seconds(lost.elapsed)}{done} ({lost.reason})"
+    return f"{lost.name} {lost.status.value} after {duration(lost.elapsed)}{done} ({lost.reason})"
 
 
 def _counted(lost: Snapshot) -> Snapshot | StageSnapshot:

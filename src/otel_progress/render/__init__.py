@@ -1,1 +1,1 @@
-"""Turns snapshots into words, bars and trees for a terminal."""
+"""Renders snapshots as words, bars and trees for a terminal."""

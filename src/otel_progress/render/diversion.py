@@ -1,4 +1,4 @@
-"""Leads prints and log lines around what is drawn, so that neither tears the other."""
+"""Diverts prints and log lines above what is drawn, so that neither tears the other."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 PARTIAL: Final = 65_536
-"""Characters of an unfinished line that wait for its end."""
+"""The most characters that are kept of an unfinished line."""
 
 
-class Proxy:
-    """Stands for a stream: while `above` is set, whole lines go there; at other times all goes to the stream."""
+class StreamProxy:
+    """Stands in for a stream: while `above` is set, whole lines go there, otherwise everything goes to the stream."""
 
     def __init__(self, stream: Any) -> None:
-        """Lead nothing around yet."""
+        """Wrap a stream; nothing is diverted yet."""
         self.stream = stream
         self.above: Callable[[Sequence[str]], None] | None = None
         self.forget()
@@ -27,12 +27,12 @@ class Proxy:
         return getattr(self.stream, name)
 
     def forget(self) -> None:
-        """Start anew; in a forked child what waits is the parent's, and so may be the lock."""
+        """Reset; in a forked child, the unfinished line and the lock are the parent's."""
         self._guard = threading.RLock()
         self._partial = ""
 
     def write(self, text: str) -> int:
-        """Pass whole lines on; where a carriage return wrote over a line, what was written last."""
+        """Pass whole lines on; of a line overwritten after a carriage return, the last text."""
         above = self.above
         if above is None:
             return int(self.stream.write(text) or 0)
@@ -47,17 +47,17 @@ class Proxy:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write them one after the other."""
+        """Write the lines one after the other."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Only a line that has no end yet may wait here."""
+        """Flush the stream; an unfinished line stays."""
         if self.above is None:
             self.stream.flush()
 
     def end(self) -> None:
-        """Let go of the line that has no end."""
+        """Write the unfinished line to the stream."""
         rest, self._partial = self._partial, ""
         if rest:
             self.stream.write(rest)
@@ -65,20 +65,20 @@ class Proxy:
 
 
 class Diversion:
-    """Puts a proxy in the place of standard streams, and into handlers of logging that keep one of them."""
+    """Replaces standard streams by proxies, also in logging handlers that hold one of them."""
 
     def __init__(self, above: Callable[[Sequence[str]], None], file: IO[str]) -> None:
-        """For those standard streams that show on a terminal; files and pipes stay as they are."""
+        """Prepare proxies for the standard streams that are terminals; files and pipes stay as they are."""
         self._above = above
         self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
-        self._proxies: dict[str, Proxy] = {}
+        self._proxies: dict[str, StreamProxy] = {}
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
-            if stream is not None and not isinstance(stream, Proxy) and (stream is file or on_terminal(stream)):
-                self._proxies[name] = Proxy(stream)
+            if stream is not None and not isinstance(stream, StreamProxy) and (stream is file or on_terminal(stream)):
+                self._proxies[name] = StreamProxy(stream)
 
     def on(self) -> None:
-        """Lead it around from now on."""
+        """Start diverting."""
         for name, proxy in self._proxies.items():
             proxy.above = self._above
             if getattr(sys, name) is proxy.stream:
@@ -92,7 +92,7 @@ class Diversion:
                     handler.setStream(stand_in)
 
     def off(self, *, forked: bool = False) -> None:
-        """Put the streams back, and let go of lines that have no end; a forked child forgets them."""
+        """Restore the streams and write unfinished lines; a forked child drops them."""
         for name, proxy in self._proxies.items():
             if forked:
                 proxy.forget()
@@ -100,7 +100,7 @@ class Diversion:
             if getattr(sys, name) is proxy:
                 setattr(sys, name, proxy.stream)
         for handler, stream in self._handlers:
-            if isinstance(handler.stream, Proxy):
+            if isinstance(handler.stream, StreamProxy):
                 handler.stream = stream
         self._handlers.clear()
         for proxy in self._proxies.values():
@@ -108,7 +108,7 @@ class Diversion:
 
 
 def on_terminal(stream: Any) -> bool:
-    """Whether it says so; one that is closed does not."""
+    """Whether a stream is a terminal; a closed one is not."""
     try:
         return bool(stream.isatty())
     except Exception:

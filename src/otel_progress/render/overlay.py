@@ -1,8 +1,8 @@
-"""A tree below what a command writes itself.
+"""A tree below the output of a command.
 
-What the command writes goes to the terminal as it is, with its colours and its own moves of the cursor; the tree is
-taken away before and drawn again after it, in one write. The line that has no end yet, as a prompt or the bar of the
-command's own, stands above the tree, and is written when its end comes.
+The command's output goes to the terminal unchanged, with its colours and cursor movements; the tree is erased before
+and redrawn after it, in one write. An unfinished line, such as a prompt or the command's own progress bar, is shown
+above the tree, and is written when it ends.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import re
 import select
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Final
 
 from otel_progress.render.screen import Screen
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PENDING: Final = 65_536
-"""Bytes of a line without an end that are kept; a longer one is broken."""
+"""The most bytes of an unfinished line; a longer one is broken."""
 _LEAVES: Final = r"\x1b(?:\[[0-9;?]*[ABEFHJLMSTdfrsu]|[78DMEc])"
-"""The cursor goes to another line, or all of the terminal changes."""
+"""Sequences that move the cursor to another line, or change the whole terminal."""
 _MOVES: Final = re.compile(_LEAVES.encode())
 _MOVES_OF_TEXT: Final = re.compile(_LEAVES)
 _STRINGS: Final = re.compile(rb"\x1b[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)?")
-"""Titles, links and the like: no text."""
+"""Titles, links and the like, which show no text."""
 _PARTS: Final = re.compile(
     r"(?P<text>[^\x00-\x1f\x7f]+)|\x1b\[(?P<many>[0-9;:?]*)(?P<code>[^0-9;:?])?|\x1b[^\[]?|[\x00-\x1f\x7f]"
 )
@@ -34,11 +35,11 @@ _CONTROL: Final = re.compile(r"\x1b\[[0-9;:]*m")
 _COLOURS: Final = re.compile(rb"\x1b\[([0-9;:]*)m")
 _RESET: Final = b"\x1b[0m"
 _SEEN: Final = 4_096
-"""Bytes at the end of what was written, in which its colours are looked for."""
+"""The bytes at the end of the output that are searched for colours."""
 
 
 class Overlay(Screen):
-    """A screen that a command shares; what it writes is given to `pass_on`, by any thread."""
+    """A screen shared with a command; any thread may give the command's output to `pass_on`."""
 
     def __init__(self, file: IO[str]) -> None:
         """Nothing is written yet."""
@@ -47,13 +48,13 @@ class Overlay(Screen):
         self._pending = b""
         self._colours = b""
         self._begun = False
-        """Whether the terminal shows that line already, at the cursor."""
+        """Whether the terminal shows the unfinished line already, at the cursor."""
         self._gone = False
         self._tree: list[Line] = []
         self._picture: tuple[list[Line], int, str] = ([], 0, "")
 
     def pass_on(self, data: bytes) -> None:
-        """What the command writes."""
+        """Write the command's output."""
         with self._lock:
             whole, self._pending = split(self._pending + data)
             if not self._live:
@@ -70,7 +71,7 @@ class Overlay(Screen):
             self._put(erase.encode() + back + whole + end + picture)
 
     def draw(self, lines: list[Line], above: Sequence[Line] = ()) -> None:
-        """Lines in the place of those before, below what the command writes."""
+        """Redraw the lines below the command's output."""
         with self._lock:
             self._tree = lines
             if self._live and self._begun:
@@ -79,12 +80,12 @@ class Overlay(Screen):
             super().draw(self._with_pending(), above)
 
     def take_down(self) -> None:
-        """Take away what is drawn, and write what the command's last line has by now."""
+        """Erase what is drawn, and write the command's unfinished line."""
         with self._lock:
             live, rest = self._live, self._pending
             super().take_down()
             if live and rest:
-                end = b"\n" if _CONTROL.sub("", shown(rest)).strip() else b""
+                end = b"\n" if is_text(rest) else b""
                 self._put(self._colours + rest + _RESET + end)
             self._colours = b""
             self._tree = []
@@ -95,7 +96,7 @@ class Overlay(Screen):
         return [self._line(self._pending), *self._tree]
 
     def _line(self, pending: bytes) -> Line:
-        """A line without an end, as it would look; cut where there is no room."""
+        """The unfinished line as it looks on a terminal, cut to the width."""
         from rich.text import Text
 
         text = Text.from_ansi(shown(self._colours + pending), no_wrap=True)
@@ -114,7 +115,7 @@ class Overlay(Screen):
         self._put(told.encode(self._encoding, "replace"))
 
     def _rendered(self, drawn: list[Line]) -> str:
-        """The picture; the last one is kept, as what is written above it changes more often."""
+        """The drawn lines as text; cached, because the output above them changes more often."""
         known, width, picture = self._picture
         if known != drawn or width != self.rich.width:
             picture = self._captured(lambda: self.rich.print(self._text(drawn, no_wrap=True), end="")) if drawn else ""
@@ -127,7 +128,7 @@ class Overlay(Screen):
         return held.get()
 
     def _put(self, data: bytes) -> None:
-        """Write all of it; where the terminal is gone, it is of no use."""
+        """Write all of it, unless the terminal is gone."""
         try:
             if not self._gone:
                 self._file.flush()
@@ -136,11 +137,46 @@ class Overlay(Screen):
             self._gone = True
 
 
+class PlainOverlay(Screen):
+    """The same on a terminal that can't be redrawn: our lines stay, and each begins on a new line."""
+
+    def __init__(self, file: IO[str]) -> None:
+        """Nothing is written yet."""
+        super().__init__(file, draws=False)
+        self._file = file
+        self._pending = b""
+
+    def pass_on(self, data: bytes) -> None:
+        """Write the command's output."""
+        with self._lock:
+            self._pending = split(self._pending + data)[1]
+            with suppress(OSError, ValueError):  # the terminal may be gone
+                write_all(self._file.fileno(), data)
+
+    def print(self, lines: Sequence[Line]) -> None:
+        """Print lines that stay, after ending the command's unfinished line."""
+        with self._lock:
+            if lines:
+                self._end_line()
+            super().print(lines)
+
+    def take_down(self) -> None:
+        """End the command's unfinished line."""
+        with self._lock:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        rest, self._pending = self._pending, b""
+        if is_text(rest):
+            self._file.write("\n")
+            self._file.flush()
+
+
 def write_all(file: int, data: bytes) -> None:
-    """Write all of it, also where somebody made the file one that does not wait.
+    """Write all of it, even if the file was made non-blocking.
 
     Raises:
-        OSError: where it can't be written.
+        OSError: if it can't be written.
     """
     rest = memoryview(data)
     while rest:
@@ -151,7 +187,7 @@ def write_all(file: int, data: bytes) -> None:
 
 
 def split(data: bytes) -> tuple[bytes, bytes]:
-    """Whole lines, and the rest without what was written over by now."""
+    """Split output into whole lines and the unfinished one, without text that was overwritten."""
     cut = data.rfind(b"\n") + 1
     whole, rest = data[:cut], data[cut:]
     again = rest.rstrip(b"\r").rfind(b"\r")
@@ -161,14 +197,19 @@ def split(data: bytes) -> tuple[bytes, bytes]:
 
 
 def shown(pending: bytes) -> str:
-    """What is seen of a line by now, with its colours: of several lines the first that has any text."""
+    """What a terminal shows of an unfinished line, with colours; of several lines, the first with any text."""
     text = _STRINGS.sub(b"", pending).decode("utf-8", "replace")
     lines = (_cells(part[-_SEEN:]) for part in _MOVES_OF_TEXT.split(text))
     return next((line for line in lines if _CONTROL.sub("", line).strip()), "")
 
 
+def is_text(pending: bytes) -> bool:
+    """Whether a terminal shows any text of an unfinished line."""
+    return bool(_CONTROL.sub("", shown(pending)).strip())
+
+
 def _cells(text: str) -> str:
-    """A line as a terminal leaves it, with what was written over and erased."""
+    """A line as a terminal shows it, after overwriting and erasing."""
     cells: list[str] = []
     at, colour = 0, ""
     for part in _PARTS.finditer(text.expandtabs()):
@@ -192,7 +233,7 @@ def _cells(text: str) -> str:
 
 
 def colours_after(before: bytes, data: bytes) -> bytes:
-    """The colours that hold after it: those since they were last put back."""
+    """The colours in effect after the data: those since the last reset."""
     found = before
     for colour in _COLOURS.finditer(data[-_SEEN:]):
         found = b"" if colour[1].strip(b"0;:") == b"" else (found + colour[0])[-_SEEN // 8 :]

@@ -1,4 +1,4 @@
-"""From events and snapshots to lines that stay: what changed, how far it is, what became of it."""
+"""Renders events and snapshots as lines that stay: changes, progress, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import semconv
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Status
-from otel_progress.model.summary import path_of, seconds
+from otel_progress.model.summary import path_of
+from otel_progress.model.units import amount, duration, rate, stopwatch
 from otel_progress.render import words
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ SHARE: Final = 20
 
 
 def changed(event: Event) -> Line:
-    """A change of state, or a note, in words."""
+    """A change of state, or a note, as text."""
     where = f"{words.clean(event.stage)} " if event.stage else ""
     reason = words.clean(event.attributes.get(semconv.WAIT_REASON, ""))
     text = f"{where}started"
@@ -33,7 +34,7 @@ def changed(event: Event) -> Line:
         text = f"{where}waits: {reason}"
     elif event.name == semconv.WAIT_ENDED:
         waited = event.attributes.get(semconv.WAIT_DURATION)
-        text = f"{where}waited {seconds(waited) if isinstance(waited, float) else ''}: {reason}"
+        text = f"{where}waited {duration(waited) if isinstance(waited, float) else ''}: {reason}"
     elif event.name == semconv.STAGE_ENDED:
         stage = event.about
         text = f"{where}ended" if stage is None else where + outcome(stage)
@@ -41,26 +42,26 @@ def changed(event: Event) -> Line:
 
 
 def verdict(event: Event) -> Line:
-    """Trouble with its evidence, or that it is over."""
+    """Trouble with its evidence, or a recovery."""
     snapshot, bad = event.snapshot, words.trouble(event.snapshot)
     if bad is not None:
         where = f" in {words.clean(snapshot.stage)}" if snapshot.stage else ""
         where += f", at {words.clean(snapshot.stuck_at)}" if snapshot.stuck_at else ""
         return ((bad[0], f"bold {bad[1]}"), (f" {snapshot.health_reason}{where}", ""))
     stuck = event.attributes.get(semconv.STALL_DURATION)
-    return ((f"moving again after {seconds(stuck)}" if isinstance(stuck, float) else "in order again", "green"),)
+    return ((f"moving again after {duration(stuck)}" if isinstance(stuck, float) else "in order again", "green"),)
 
 
 def outcome(node: StageSnapshot | Snapshot) -> str:
-    """`completed in 2.0 s, 10 files`."""
-    text = f"{node.status.value} in {seconds(node.elapsed)}"
+    """`completed in 2 s, 10 files`."""
+    text = f"{node.status.value} in {duration(node.elapsed)}"
     if node.progress.completed:
         text += f", {words.counted(node.progress)}"
     return text + (f": {words.clean(node.reason)}" if node.reason else "")
 
 
 def progressed(snapshot: Snapshot) -> str:
-    """A line of progress: the whole, and the stage that runs."""
+    """A line of progress: the whole, and the running stage."""
     whole = snapshot.progress
     parts = [f"{int(whole.ratio * 100)}%" if whole.ratio is not None else "", words.counted(whole)]
     here = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
@@ -68,24 +69,24 @@ def progressed(snapshot: Snapshot) -> str:
         parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
         whole = here.progress if whole.rate is None else whole
     if snapshot.health not in STUCK:
-        parts.extend((words.paced(whole.rate, whole.unit), words.remaining(snapshot.progress)))
+        parts.extend((rate(whole.rate, whole.unit), words.remaining(snapshot.progress)))
     idle = words.idling(snapshot.idle, snapshot.stall_after)
     if snapshot.wait is not None:
-        parts.append(f"waits {words.passed(snapshot.wait.elapsed)}: {words.clean(snapshot.wait.reason)}")
+        parts.append(f"waits {stopwatch(snapshot.wait.elapsed)}: {words.clean(snapshot.wait.reason)}")
     elif idle is not None:
         parts.append(idle[0])
-    parts.append(f"elapsed {words.passed(snapshot.elapsed)}")
+    parts.append(f"elapsed {stopwatch(snapshot.elapsed)}")
     said = f" - {words.clean(snapshot.message)}" if snapshot.message else ""
     return "  ".join(part for part in parts if part) + said
 
 
 def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
-    """What became of an operation: status, time, progress, its stages with their share of the time, results."""
+    """The summary of an ended operation: status, time, progress, its stages with their share of the time, results."""
     style, ratio = words.STYLES[snapshot.status], snapshot.progress.ratio
     at = "" if ratio is None or snapshot.status is Status.COMPLETED else f" at {int(ratio * 100)}%"
     head: list[Span] = [
         (f"{words.ICONS[snapshot.status]} {label} ", style if "bold" in style else f"bold {style}"),
-        (f"{snapshot.status.value} after {seconds(snapshot.elapsed)}{at}", style),
+        (f"{snapshot.status.value} after {duration(snapshot.elapsed)}{at}", style),
     ]
     if snapshot.progress.completed:
         head.append((f"  {words.counted(snapshot.progress)}", ""))
@@ -103,7 +104,7 @@ def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
 
 
 def _stages(snapshot: Snapshot, room: int) -> list[Line]:
-    """A line for each path: how often it ran, how long, and its share of the whole."""
+    """One line per stage path: how often it ran, how long, and its share of the time."""
     repeated = {runs.path: runs for runs in snapshot.repeated}
     ran: dict[str, list[StageSnapshot]] = {path: [] for path in repeated}
     for stage in snapshot.stages:
@@ -138,7 +139,7 @@ def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: Stage
     about: Line = words.repeated(runs)[1:] if runs else (((_about(told[0]), "dim"),) if _about(told[0]) else ())
     line = (
         (f"  {words.ICONS[status]} ", style),
-        (f"{name}{seconds(spent):>10}  {share:4.0%} of the time  ", ""),
+        (f"{name}{duration(spent):>10}  {share:4.0%} of the time  ", ""),
         (bar, "cyan"),
         *(((gap, ""), *about) if about else ()),
     )
@@ -148,7 +149,7 @@ def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: Stage
 
 
 def _about(stage: StageSnapshot) -> str:
-    """What a stage counted, its other counters and its attributes, and what it said at its end."""
+    """The count of a stage, its other counters and attributes, and its result."""
     counted = words.counted(stage.progress) if stage.progress.completed else ""
     said = stage.reason if stage.status is Status.COMPLETED else None
     parts = (counted, words.said(stage.counters), words.said(stage.attributes), words.clean(said or ""))
@@ -157,5 +158,5 @@ def _about(stage: StageSnapshot) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return words.amount(value)
+        return amount(value)
     return words.clean(", ".join(map(str, value)) if isinstance(value, tuple) else value)

@@ -1,4 +1,4 @@
-"""Rich on one file: lines that stay, and below them lines that are drawn anew."""
+"""A terminal screen made with Rich: lines that stay, and below them lines that are redrawn."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Screen:
-    """Writes lines with their styles, and no markup; what the encoding can't say is said in ASCII.
+    """Writes styled lines, without markup; signs that the encoding lacks are replaced by ASCII.
 
-    Each picture is one write, so that neither a reader nor an interrupt ever finds half of it. The cursor is never
-    hidden, as a process that is killed could not give it back.
+    Each frame is one write, so that neither a reader nor an interrupt sees half of it. The cursor is never hidden,
+    because a killed process could not show it again.
     """
 
     def __init__(self, file: IO[str], *, draws: bool) -> None:
-        """Nothing is written yet."""
+        """Create it; nothing is written yet."""
         from rich.console import Console
 
         self._draws = draws
@@ -37,13 +37,13 @@ class Screen:
         self._width = 0
 
     def print(self, lines: Sequence[Line]) -> None:
-        """Lines that stay, above those that are drawn."""
+        """Print lines that stay, above the drawn ones."""
         if lines:
             with self._lock:
                 self._write(self._drawn, [self._text(lines)], soft=not self._draws)
 
     def draw(self, lines: list[Line], above: Sequence[Line] = ()) -> None:
-        """Lines in the place of those before, as far as they are new; and lines that stay above them."""
+        """Redraw the lines if they changed, and print lines that stay above them."""
         if not self._live:
             self.print(above)
         elif above or lines != self._drawn or self.rich.width != self._width:
@@ -51,13 +51,13 @@ class Screen:
                 self._write(lines, [self._text(above)] if above else [])
 
     def put_up(self) -> None:
-        """Begin to draw; only while something runs, so that the terminal is the job's own for the rest."""
+        """Start drawing; only while something runs, so that the terminal is the job's own otherwise."""
         if not self._live:
             self._live = True
             self._diversion.on()
 
     def take_down(self) -> None:
-        """Take away what is drawn, and give the terminal back."""
+        """Erase what is drawn, and restore the terminal."""
         live, self._live = self._live, False
         if live:
             try:
@@ -69,7 +69,7 @@ class Screen:
                 self._diversion.off()
 
     def forget(self) -> None:
-        """In a forked child: what is drawn is the parent's, and so may be the lock."""
+        """Reset in a forked child: what is drawn, and the lock, are the parent's."""
         self._lock = threading.RLock()
         self._live, self._drawn = False, []
         self._diversion.off(forked=True)
@@ -81,7 +81,7 @@ class Screen:
             self._write(self._drawn, [Text.from_ansi(line) for line in lines], soft=True)
 
     def _write(self, drawn: list[Line], above: Sequence[Text] = (), *, soft: bool = False) -> None:
-        """Take away what is drawn, write what stays, and draw."""
+        """Erase what is drawn, print what stays, and draw."""
         with self.rich.capture() as held:
             self._erase()
             for text in above:
@@ -94,7 +94,7 @@ class Screen:
         file.flush()
 
     def _erase(self) -> None:
-        """Go back to where the first line of what is drawn began, and leave nothing of it."""
+        """Erase the drawn lines, and move the cursor to where the first one began."""
         from rich.control import Control
         from rich.segment import ControlType
 
@@ -104,7 +104,7 @@ class Screen:
             self.rich.control(Control(ControlType.CARRIAGE_RETURN, *erase, *above))
 
     def _rows(self, lines: Sequence[Line]) -> int:
-        """How many rows they take by now: a terminal that got narrower has broken the longer ones."""
+        """The rows that the lines occupy: a terminal that was made narrower has wrapped longer ones."""
         from rich.cells import cell_len
 
         width = max(1, self.rich.width)

@@ -1,4 +1,4 @@
-"""From snapshots to the lines of the tree: rows first, then columns in the room that there is."""
+"""Renders snapshots as the lines of a tree: first rows, then columns that fit the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from otel_progress.model.apart import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
-from otel_progress.model.summary import seconds
+from otel_progress.model.units import duration, rate, stopwatch
 from otel_progress.render import words
 
 if TYPE_CHECKING:
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from otel_progress.render.words import Line, Span
 
 STILL_FROM: Final = 1.5
-"""Idle time at which the sign of what runs stands still."""
+"""Idle seconds after which the spinner stands still."""
 REPEATED: Final = 5
-"""Stages that ended more than once and have a line of their own; those with the most runs."""
+"""The most repeated stages with a line of their own; those with the most runs."""
 ACTIVITIES: Final = 3
-"""Activities that run, told by notes, and have a line of their own."""
+"""The most running activities (notes) with a line of their own."""
 NAMED: Final = 3
-"""Lines of work in no trouble that are named beside one that is."""
+"""The most healthy branches that are named beside a troubled one."""
 STANDING: Final = STUCK | {Health.DEAD, Health.UNKNOWN}
-"""The pace of what is one of these says nothing."""
+"""In these states, rate and ETA mean nothing."""
 TROUBLED, ROOT, RUNNING, MESSAGE, BAD, COUNTS, PENDING, DONE = range(8)
-"""Ranks: where there is no room, the highest goes first."""
+"""Ranks: if there is no room, the highest is dropped first."""
 
 
-class Row(NamedTuple):
-    """A line of the tree; with `free` it has no columns."""
+class TreeRow(NamedTuple):
+    """A line of the tree; one with `free` has no columns."""
 
     rank: int
     depth: int
@@ -49,15 +49,15 @@ class Row(NamedTuple):
     free: Line | None = None
 
 
-class Look(NamedTuple):
-    """How to show it: which picture it is, and how many of what ended is shown one by one."""
+class TreeOptions(NamedTuple):
+    """The number of the frame, and how many ended items are shown one by one."""
 
     frame: int
     newest: int
 
 
-class Branch(NamedTuple):
-    """An operation under the name it is shown by, and its children that ended under theirs; a child has a depth."""
+class TreeNode(NamedTuple):
+    """An operation with its label and depth, and its ended children with their labels."""
 
     depth: int
     label: str
@@ -66,7 +66,7 @@ class Branch(NamedTuple):
 
 
 def nested(parents: Sequence[int | None]) -> list[tuple[int, int]]:
-    """Depth and place of each, after the one that it is part of; that one's place is given, or None."""
+    """Depth and index of each item in the order of a tree; `parents` holds the index of each parent, or None."""
     below: dict[int | None, list[int]] = defaultdict(list)
     for place, parent in enumerate(parents):
         below[parent].append(place)
@@ -82,10 +82,10 @@ def nested(parents: Sequence[int | None]) -> list[tuple[int, int]]:
 # -- from snapshots to rows
 
 
-def rows_of(branches: Iterable[Branch], look: Look) -> list[Row]:
-    """Operations, each with its stages and then its children; what is still to come stands below these."""
-    rows: list[Row] = []
-    to_come: list[tuple[int, list[Row]]] = []
+def rows_of(branches: Iterable[TreeNode], look: TreeOptions) -> list[TreeRow]:
+    """The rows of operations, each with its stages, then its children, then its pending stages."""
+    rows: list[TreeRow] = []
+    to_come: list[tuple[int, list[TreeRow]]] = []
     for branch in branches:
         while to_come and to_come[-1][0] >= branch.depth:
             rows.extend(to_come.pop()[1])
@@ -97,20 +97,20 @@ def rows_of(branches: Iterable[Branch], look: Look) -> list[Row]:
     return rows + [row for _, left in reversed(to_come) for row in left]
 
 
-def _branch(branch: Branch, look: Look) -> list[Row]:
+def _branch(branch: TreeNode, look: TreeOptions) -> list[TreeRow]:
     snapshot, depth = branch.snapshot, 2 * branch.depth
     head = _head(snapshot, branch.label, depth, look)
     return [head, *_about(snapshot, depth + 1), *_stages(snapshot, depth + 1, look)]
 
 
-def _over(branch: Branch, look: Look) -> list[Row]:
-    """Its children that ended: how many, and the newest."""
+def _over(branch: TreeNode, look: TreeOptions) -> list[TreeRow]:
+    """Its ended children: their number, and the newest."""
     depth, over = 2 * branch.depth + 2, branch.over
     rows = [_ended(child, label, depth) for label, child in over[-look.newest :]]
     return [_done(f"{len(over) - len(rows)} more ended", depth - 1), *rows] if len(rows) < len(over) else rows
 
 
-def _head(snapshot: Snapshot, label: str, depth: int, look: Look) -> Row:
+def _head(snapshot: Snapshot, label: str, depth: int, look: TreeOptions) -> TreeRow:
     if snapshot.attempt > 1:
         label += f" (attempt {snapshot.attempt})"
     row, bad = _going(snapshot, label, depth, look), words.trouble(snapshot)
@@ -121,16 +121,16 @@ def _head(snapshot: Snapshot, label: str, depth: int, look: Look) -> Row:
     return row._replace(rank=ROOT, style=f"bold {row.style}")
 
 
-def _still(row: Row) -> Row:
-    """Without a pace and an ETA, which say nothing of what stands still."""
+def _still(row: TreeRow) -> TreeRow:
+    """Remove rate and ETA, which mean nothing for what stands still."""
     return row._replace(rate="", eta="")
 
 
-def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: Look) -> Row:
-    """What runs, with all columns; its sign turns only while something gets done."""
+def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOptions) -> TreeRow:
+    """A running item with all columns; its spinner turns only while it makes progress."""
     progress = node.progress
     icon = words.MOVING[look.frame % len(words.MOVING)] if node.idle < STILL_FROM else words.STILL
-    return Row(
+    return TreeRow(
         RUNNING,
         depth,
         words.ICONS[Status.WAITING] if node.wait else icon,
@@ -138,73 +138,73 @@ def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: Look) ->
         name,
         progress.ratio,
         words.counted(progress),
-        words.paced(progress.rate, progress.unit),
+        rate(progress.rate, progress.unit),
         words.remaining(progress),
-        words.passed(node.elapsed),
+        stopwatch(node.elapsed),
     )
 
 
-def _ended(node: Snapshot | StageSnapshot, name: str, depth: int) -> Row:
+def _ended(node: Snapshot | StageSnapshot, name: str, depth: int) -> TreeRow:
     rank = DONE if node.status is Status.COMPLETED else BAD
-    row = Row(rank, depth, words.ICONS[node.status], words.STYLES[node.status], name)
-    return row._replace(amount=words.counted(node.progress), elapsed=seconds(node.elapsed))
+    row = TreeRow(rank, depth, words.ICONS[node.status], words.STYLES[node.status], name)
+    return row._replace(amount=words.counted(node.progress), elapsed=duration(node.elapsed))
 
 
-def _done(text: str, depth: int) -> Row:
-    return Row(DONE, depth, free=((f"{words.ICONS[Status.COMPLETED]} {text}", "dim"),))
+def _done(text: str, depth: int) -> TreeRow:
+    return TreeRow(DONE, depth, free=((f"{words.ICONS[Status.COMPLETED]} {text}", "dim"),))
 
 
-def _about(snapshot: Snapshot, depth: int) -> list[Row]:
-    """What is wrong, what it waits for, its counts, and its message where no stage has one."""
-    rows: list[Row] = []
+def _about(snapshot: Snapshot, depth: int) -> list[TreeRow]:
+    """Trouble, waits, counts, and the message if no stage has one."""
+    rows: list[TreeRow] = []
     bad = words.trouble(snapshot)
     if bad is not None:
         free = ((f" {bad[0]} ", f"bold white on {bad[1]}"), (f" {snapshot.health_reason}", bad[1]))
-        rows.append(Row(TROUBLED, depth, free=free))
+        rows.append(TreeRow(TROUBLED, depth, free=free))
         if snapshot.stuck_at:
-            rows.append(Row(TROUBLED, depth, free=((f"at {words.clean(snapshot.stuck_at)}", bad[1]),)))
+            rows.append(TreeRow(TROUBLED, depth, free=((f"at {words.clean(snapshot.stuck_at)}", bad[1]),)))
         rows.extend(_strands(snapshot, depth))
-    told = bad is not None and snapshot.health is Health.WAITING  # its badge tells how long it waits, and for what
+    told = bad is not None and snapshot.health is Health.WAITING  # its badge says how long it waits, and for what
     if not told and not any(stage.wait for stage in snapshot.stages):
         rows.extend(_wait(snapshot, depth))
     if snapshot.cancel_requested:
-        rows.append(Row(ROOT, depth, free=(("asked to stop", "bold yellow"),)))
+        rows.append(TreeRow(ROOT, depth, free=(("asked to stop", "bold yellow"),)))
     if counts := words.tally(snapshot):
-        rows.append(Row(COUNTS, depth, free=counts))
+        rows.append(TreeRow(COUNTS, depth, free=counts))
     rows.extend(_said(depth, snapshot.attributes))
     rows.extend(_activities(snapshot, depth))
     return rows if snapshot.stage else [*rows, *_message(snapshot, snapshot, depth)]
 
 
-def _said(depth: int, *values: Mapping[str, object]) -> list[Row]:
-    """What was set or counted, in one line."""
+def _said(depth: int, *values: Mapping[str, object]) -> list[TreeRow]:
+    """Attributes and counters on one line."""
     text = "  ".join(filter(None, map(words.said, values)))
-    return [Row(COUNTS, depth, free=((text, "dim"),))] if text else []
+    return [TreeRow(COUNTS, depth, free=((text, "dim"),))] if text else []
 
 
-def _activities(snapshot: Snapshot, depth: int) -> list[Row]:
-    """The newest activities that were noted as running, and whose end was not told yet."""
+def _activities(snapshot: Snapshot, depth: int) -> list[TreeRow]:
+    """The newest activities that were noted as running and have not ended."""
     running = [note for note in snapshot.notes if note.status in RUNNING_NOTES][-ACTIVITIES:]
-    rows: list[Row] = []
+    rows: list[TreeRow] = []
     for note in running:
-        since = words.passed(max(0.0, snapshot.timestamp - note.timestamp))
+        since = stopwatch(max(0.0, snapshot.timestamp - note.timestamp))
         line = words.noted(note.status, note.text, note.attributes)
-        rows.append(Row(MESSAGE, depth, free=(*line, (f"  {since}", "dim"))))
+        rows.append(TreeRow(MESSAGE, depth, free=(*line, (f"  {since}", "dim"))))
     return rows
 
 
-def _wait(node: Snapshot | StageSnapshot, depth: int) -> list[Row]:
+def _wait(node: Snapshot | StageSnapshot, depth: int) -> list[TreeRow]:
     if node.wait is None:
         return []
-    return [Row(RUNNING, depth, free=((words.waiting(node.wait), "yellow"),))]
+    return [TreeRow(RUNNING, depth, free=((words.waiting(node.wait), "yellow"),))]
 
 
-def _strands(snapshot: Snapshot, depth: int) -> list[Row]:
-    """Of several lines of work those in trouble, but for the worst, which the badge names; and which of them go on."""
+def _strands(snapshot: Snapshot, depth: int) -> list[TreeRow]:
+    """The troubled branches except the worst, which the badge names; and the healthy ones."""
     strands = [] if snapshot.status.final else [words.strand(branch) for branch in snapshot.branches]
     bad = [one for one in strands if one.troubled]
     rows = [
-        Row(
+        TreeRow(
             TROUBLED,
             depth,
             free=((f"{one.state.upper()} {one.label}", f"bold {one.style}"), (f"  {one.words}", one.style)),
@@ -215,21 +215,23 @@ def _strands(snapshot: Snapshot, depth: int) -> list[Row]:
     if bad and well:
         names = [f"{count} {label}" if count > 1 else label for label, count in well.most_common(NAMED)]
         others = f"{', '.join(names)}{', …' if len(well) > NAMED else ''}"
-        rows.append(Row(COUNTS, depth, free=((f"{sum(well.values()):,} beside it in no trouble: {others}", "dim"),)))
+        rows.append(
+            TreeRow(COUNTS, depth, free=((f"{sum(well.values()):,} beside it in no trouble: {others}", "dim"),))
+        )
     return rows
 
 
-def _message(snapshot: Snapshot, node: Snapshot | StageSnapshot, depth: int) -> list[Row]:
+def _message(snapshot: Snapshot, node: Snapshot | StageSnapshot, depth: int) -> list[TreeRow]:
     known = node.wait is not None or snapshot.health_reason is not None
     idle = None if known else words.idling(node.idle, node.stall_after or snapshot.stall_after)
     spans: list[Span] = [idle, ("  ", "")] if idle is not None else []
     if node.message:
         spans.append((words.clean(node.message), "dim"))
-    return [Row(MESSAGE, depth, free=tuple(spans))] if spans else []
+    return [TreeRow(MESSAGE, depth, free=tuple(spans))] if spans else []
 
 
-def _stages(snapshot: Snapshot, depth: int, look: Look) -> list[Row]:
-    """The stages, each below the one around it; of those that ended without a plan, the newest."""
+def _stages(snapshot: Snapshot, depth: int, look: TreeOptions) -> list[TreeRow]:
+    """The stages, nested; of ended unplanned ones, the newest."""
     over = [stage for stage in snapshot.stages if stage.status.final]
     many = len(over) > look.newest
     together = snapshot.repeated if many or snapshot.folded else ()
@@ -246,7 +248,7 @@ def _stages(snapshot: Snapshot, depth: int, look: Look) -> list[Row]:
     for at, stage in enumerate(shown):
         parents.append(newest.get(stage.path[: -len(stage.name) - 1]))
         newest[stage.path] = at
-    rows: list[Row] = []
+    rows: list[TreeRow] = []
     for level, at in nested(parents):
         name = words.clean(shown[at].name if level else shown[at].path) + names.get(id(shown[at]), "")
         rows.extend(_stage(snapshot, shown[at], name, depth + min(level, 8), look))
@@ -257,15 +259,15 @@ def _stages(snapshot: Snapshot, depth: int, look: Look) -> list[Row]:
     return [_done(f"{more:,} more stages", depth - 1), *rows] if more else rows
 
 
-def _repeated(runs: StageRuns, depth: int) -> Row:
-    """A stage that ended more than once, in one line."""
+def _repeated(runs: StageRuns, depth: int) -> TreeRow:
+    """A repeated stage on one line."""
     bad = any(status != Status.COMPLETED for status in runs.counts)
     icon = (f"{words.ICONS[Status.COMPLETED]} ", "yellow" if bad else "green")
-    return Row(DONE, depth, free=(icon, *words.repeated(runs)))
+    return TreeRow(DONE, depth, free=(icon, *words.repeated(runs)))
 
 
 def _apart(shown: Sequence[StageSnapshot]) -> dict[int, str]:
-    """What sets running stages of one path apart: ` (url=/1)`."""
+    """What tells running stages of one path apart: ` (url=/1)`."""
     by_path: dict[str, list[StageSnapshot]] = defaultdict(list)
     for stage in shown:
         if not stage.status.final:
@@ -277,29 +279,30 @@ def _apart(shown: Sequence[StageSnapshot]) -> dict[int, str]:
     return found
 
 
-def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look: Look) -> list[Row]:
+def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look: TreeOptions) -> list[TreeRow]:
     status = stage.status
     icon = words.ICONS.get(status, "")
     if status is Status.SKIPPED:
-        return [Row(DONE, depth, icon, "dim", name, amount="skipped")]
+        return [TreeRow(DONE, depth, icon, "dim", name, amount="skipped")]
     if status is Status.PENDING:
-        return [Row(PENDING, depth, icon, "dim", name, elapsed=f"~{seconds(stage.expected)}" if stage.expected else "")]
+        expected = f"~{duration(stage.expected)}" if stage.expected else ""
+        return [TreeRow(PENDING, depth, icon, "dim", name, elapsed=expected)]
     if status.final:
         rows = [_ended(stage, name, depth)]
         if status is not Status.COMPLETED and stage.reason:
-            rows.append(Row(BAD, depth + 1, free=((words.clean(stage.reason), words.STYLES[status]),)))
+            rows.append(TreeRow(BAD, depth + 1, free=((words.clean(stage.reason), words.STYLES[status]),)))
         return rows
     row = _going(stage, name, depth, look)
     if (style := _trouble_of(snapshot, stage)) is not None:
         row = _still(row)._replace(icon=words.TROUBLE, style=f"bold {style}")
     if stage.expected and stage.elapsed > stage.expected:
-        row = row._replace(eta=f"expected {words.passed(stage.expected)}")
+        row = row._replace(eta=f"expected {stopwatch(stage.expected)}")
     said = _said(depth + 1, stage.outcomes, stage.counters, stage.attributes)
     return [row, *_wait(stage, depth + 1), *_message(snapshot, stage, depth + 1), *said]
 
 
 def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> str | None:
-    """The colour of a stage in trouble: beside others by its own branch, else as the innermost of a stuck operation."""
+    """The colour of a troubled stage: by its own branch, else as the innermost stage of a stuck operation."""
     if not snapshot.branches:
         bad = words.trouble(snapshot)
         return bad[1] if bad is not None and snapshot.health in STUCK and stage.path == snapshot.stage else None
@@ -310,15 +313,15 @@ def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> str | None:
 # -- from rows to lines
 
 
-class Sheet:
-    """Lays rows out; a column never gets narrower while something is shown, so nothing jitters."""
+class TreeLayout:
+    """Lays rows out; a column never gets narrower while something is shown, so that nothing jitters."""
 
     def __init__(self) -> None:
-        """Nothing laid out yet."""
+        """Start with empty columns."""
         self._widths: dict[str, int] = {}
 
-    def lines(self, rows: Sequence[Row], width: int, height: int, more: int = 0) -> list[Line]:
-        """At most `height` lines of at most `width` cells; what there is besides is a number."""
+    def lines(self, rows: Sequence[TreeRow], width: int, height: int, more: int = 0) -> list[Line]:
+        """At most `height` lines of at most `width` cells; the rest is counted on the last line."""
         if not rows:
             self._widths.clear()
             return []
@@ -331,8 +334,8 @@ class Sheet:
         lines = [_line(row, columns, width - 1) for row in shown]
         return [*lines, ((f"+ {more:,} more", "dim"),)] if more else lines
 
-    def _columns(self, rows: Sequence[Row], width: int) -> dict[str, int]:
-        """How wide each column is; on a narrow terminal some are left out."""
+    def _columns(self, rows: Sequence[TreeRow], width: int) -> dict[str, int]:
+        """The width of each column; 0 for those that a narrow terminal leaves out."""
         from rich.cells import cell_len
 
         widths = self._widths
@@ -353,7 +356,7 @@ class Sheet:
         return columns
 
 
-def _line(row: Row, columns: dict[str, int], width: int) -> Line:
+def _line(row: TreeRow, columns: dict[str, int], width: int) -> Line:
     indent = "  " * row.depth
     if row.free is not None:
         return _fit(((f"{indent}  ", ""), *row.free), width)
@@ -373,7 +376,7 @@ def _line(row: Row, columns: dict[str, int], width: int) -> Line:
     return _fit(cells, width)
 
 
-def _bar(row: Row, size: int) -> Line:
+def _bar(row: TreeRow, size: int) -> Line:
     if row.ratio is None or not size:
         return ((" " * (size and size + 2), ""),)
     full, half = divmod(int(row.ratio * size * 2), 2)
@@ -382,7 +385,7 @@ def _bar(row: Row, size: int) -> Line:
 
 
 def _fit(spans: Iterable[Span], size: int, *, pad: bool = False) -> Line:
-    """The spans in so many cells, cut with a sign if need be."""
+    """The spans cut to a number of cells, with `…` at the cut."""
     from rich.cells import cell_len, set_cell_size
 
     line: list[Span] = []

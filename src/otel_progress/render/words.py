@@ -1,4 +1,4 @@
-"""Names, numbers, durations and signs as people read them."""
+"""The words, signs and styles that the terminal uses for snapshots."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_progress.model.feed import RUNNING
 from otel_progress.model.health import judge_branch
 from otel_progress.model.status import Health, Status, word
-from otel_progress.model.summary import pairs, path_of, short
-from otel_progress.model.units import plural
+from otel_progress.model.summary import pairs, path_of
+from otel_progress.model.units import amount, duration, plural, stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ OUTCOMES: Final = {
     "completed": "green",
 }
 ASCII: Final = str.maketrans("✓✗⊘■‖\u2013·…━╾─▪⠿" + MOVING, "+x/#=-.~=>-#*" + "|/-\\|/-\\|/")
-"""What stands for each sign where the encoding has none."""
+"""ASCII replacements for the signs, for encodings without them."""
 
 NOTED: Final = {
     "failed": "✗",
@@ -65,11 +65,11 @@ NOTED: Final = {
 """The sign of a note by its status."""
 
 IDLE_FROM: Final = 3.0
-"""Idle time shorter than that is not worth a word."""
+"""Idle seconds from which on idle time is shown."""
 
 
 def trouble(snapshot: Snapshot) -> Span | None:
-    """A badge and its colour for what somebody should look at: `STUCK`."""
+    """The badge and colour of an operation in trouble, such as `STUCK`; else None."""
     if snapshot.health_reason is None or snapshot.status.final:
         return None
     if snapshot.health is Health.DEAD and getattr(snapshot, "frozen", False):
@@ -78,8 +78,8 @@ def trouble(snapshot: Snapshot) -> Span | None:
     return badge, "yellow" if snapshot.health in (Health.SLOW, Health.WAITING, Health.UNKNOWN) else "red"
 
 
-class Strand(NamedTuple):
-    """One of several lines of work: how it is, in a word and a colour, and what there is to say of it."""
+class BranchLine(NamedTuple):
+    """One of several branches: its label, its state with a colour, and the evidence."""
 
     label: str
     state: str
@@ -88,17 +88,17 @@ class Strand(NamedTuple):
     troubled: bool
 
 
-def strand(branch: Branch) -> Strand:
-    """How a branch is, as people read it."""
+def strand(branch: Branch) -> BranchLine:
+    """The line of a branch."""
     verdict = judge_branch(branch)
     state = "overdue" if verdict.overdue else word(verdict.health)
     mild = verdict.overdue or verdict.health in (Health.SLOW, Health.UNKNOWN)
     style = ("yellow" if mild else "red") if verdict.troubled else "yellow" if branch.wait else "dim"
-    return Strand(clean(branch.label), state, style, clean(_evidence(branch, verdict.health)), verdict.troubled)
+    return BranchLine(clean(branch.label), state, style, clean(_evidence(branch, verdict.health)), verdict.troubled)
 
 
 def _evidence(branch: Branch, health: Health) -> str:
-    limit = f" of {passed(branch.stall_after)}" if branch.stall_after is not None else ""
+    limit = f" of {stopwatch(branch.stall_after)}" if branch.stall_after is not None else ""
     if branch.wait is not None and health is Health.WAITING:
         return waiting(branch.wait)
     if branch.child is not None:
@@ -106,37 +106,20 @@ def _evidence(branch: Branch, health: Health) -> str:
     if branch.loop is not None and health is Health.LOOPING:
         return branch.loop.reason
     if health is Health.SILENT:
-        return f"no progress for {passed(branch.idle)}{limit}"
-    return f"idle {passed(branch.idle)}{limit}" if branch.idle >= IDLE_FROM else ""
+        return f"no progress for {stopwatch(branch.idle)}{limit}"
+    return f"idle {stopwatch(branch.idle)}{limit}" if branch.idle >= IDLE_FROM else ""
 
 
 def waiting(wait: Wait) -> str:
     """`waits for 0:36 of 0:06: approval`."""
-    limit = f" of {passed(wait.overdue_after)}" if wait.overdue_after is not None else ""
-    return f"waits for {passed(wait.elapsed)}{limit}: {clean(wait.reason)}"
+    limit = f" of {stopwatch(wait.overdue_after)}" if wait.overdue_after is not None else ""
+    return f"waits for {stopwatch(wait.elapsed)}{limit}: {clean(wait.reason)}"
 
 
 def clean(words: object) -> str:
-    """The text on one line, without control characters or signs that turn its direction."""
+    """The text on one line, without control characters or signs that change its direction."""
     text = str(words)
     return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
-
-
-def passed(time: float) -> str:
-    """A duration as on a clock: `0:07`, `12:30`, `1:02:03`."""
-    minutes, seconds = divmod(int(time), 60)
-    return f"{minutes}:{seconds:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-
-
-def amount(value: float, unit: str = "") -> str:
-    """A number for people: `1,102`, `0.5`, `3.2 MB`."""
-    if unit == "By":
-        for size in ("B", "kB", "MB", "GB"):
-            if abs(value) < 1000:
-                return f"{value:.0f} {size}" if size == "B" else f"{value:.1f} {size}"
-            value /= 1000
-        return f"{value:,.1f} TB"
-    return f"{value:,}" if isinstance(value, int) else f"{round(value, 2):,g}" if value < 1e5 else f"{value:,.0f}"
 
 
 def counted(progress: Progress) -> str:
@@ -151,37 +134,28 @@ def counted(progress: Progress) -> str:
     return text + unit
 
 
-def paced(rate: float | None, unit: str) -> str:
-    """`143/s`, or `8.4/min` where it is slow."""
-    if not rate:
-        return ""
-    value, per = (rate, "s") if rate >= 1 else (rate * 60, "min") if rate * 60 >= 1 else (rate * 3600, "h")
-    shown = amount(value, unit) if unit == "By" else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-    return f"{shown}/{per}"
-
-
 def remaining(progress: Progress) -> str:
-    """`ETA 0:07`, with the interval where it says something else: `ETA 0:05-0:12`."""
+    """`ETA 0:07`, or the interval if that is wide: `ETA 0:05-0:12`."""
     eta = progress.eta
     if eta is None:
         return ""
-    low, high = passed(eta.low), passed(eta.high)
+    low, high = stopwatch(eta.low), stopwatch(eta.high)
     wide = eta.high - eta.low > max(5.0, 0.5 * eta.eta) and low != high
-    return f"ETA {low}{DASH}{high}" if wide else f"ETA {passed(eta.eta)}"
+    return f"ETA {low}{DASH}{high}" if wide else f"ETA {stopwatch(eta.eta)}"
 
 
 def idling(idle: float, limit: float | None) -> Span | None:
-    """`idle 0:12 of 0:30`, redder as it comes near the limit."""
+    """`idle 0:12 of 0:30`, coloured as it approaches the limit."""
     if idle < IDLE_FROM:
         return None
     if limit is None:
-        return f"idle {passed(idle)}", "dim"
+        return f"idle {stopwatch(idle)}", "dim"
     part = idle / limit
-    return f"idle {passed(idle)} of {passed(limit)}", "red" if part >= 0.8 else "yellow" if part >= 0.5 else "dim"
+    return f"idle {stopwatch(idle)} of {stopwatch(limit)}", "red" if part >= 0.8 else "yellow" if part >= 0.5 else "dim"
 
 
 def tally(snapshot: Snapshot) -> Line:
-    """Outcomes, counts in other units, tokens and money: `1,099 ok · 3 failed · 20,400 input tokens`."""
+    """Outcomes, other counters, tokens and cost: `1,099 ok · 3 failed · 20,400 input tokens`."""
     spans = [(f"{amount(n)} {clean(key)}", OUTCOMES.get(key, "dim")) for key, n in _numbers(snapshot.outcomes)]
     for key, n in _numbers(snapshot.counters):
         spans.append((amount(n, key) + ("" if key == "By" else f" {plural(clean(key), n)}"), "dim"))
@@ -193,20 +167,20 @@ def tally(snapshot: Snapshot) -> Line:
 
 
 def repeated(runs: StageRuns) -> Line:
-    """`fetch x 400  median 0.2 s  p95 0.9 s  3 failed`."""
+    """`fetch x 400  median 212 ms  p95 900 ms  3 failed`."""
     bad = [(status, count) for status, count in runs.counts.items() if status != Status.COMPLETED]
     ended = tuple((f"  {count:,} {status}", STYLES.get(Status(status), "")) for status, count in bad)
-    spread = f"  median {short(runs.median)}  p95 {short(runs.p95)}"
+    spread = f"  median {duration(runs.median)}  p95 {duration(runs.p95)}"
     return ((f"{clean(path_of(runs))} x {runs.count:,}", ""), (spread, "dim"), *ended)
 
 
 def said(values: Mapping[str, object]) -> str:
-    """Attributes in one line: `root=/usr, depth=3`."""
+    """Attributes on one line: `root=/usr, depth=3`."""
     return clean(pairs(values))
 
 
 def noted(status: str | None, text: object, attributes: Mapping[str, object]) -> Line:
-    """A note with its sign or status, its text, and what goes with it."""
+    """A note with its sign or status, its text, and its attributes."""
     sign = NOTED.get(status or "")
     words = clean(text)
     mark = "" if sign is None else f"{sign} "

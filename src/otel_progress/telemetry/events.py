@@ -16,8 +16,7 @@ from otel_progress.live.registry import registry
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status, word
-from otel_progress.model.summary import seconds
-from otel_progress.model.units import units
+from otel_progress.model.units import duration, units
 from otel_progress.model.values import EMPTY, Value
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.outbox import Letter
@@ -187,14 +186,14 @@ def _started(event: Event) -> str:
 
 def _ended(event: Event) -> str:
     snapshot = event.snapshot
-    return f" {snapshot.status.value} after {seconds(snapshot.elapsed)}{_percent(snapshot)}{_because(snapshot.reason)}"
+    return f" {snapshot.status.value} after {duration(snapshot.elapsed)}{_percent(snapshot)}{_because(snapshot.reason)}"
 
 
 def _stage_ended(event: Event) -> str:
     stage = event.about
     if stage is None:
         return f": stage {event.stage} ended"
-    what = f": stage {stage.path} {stage.status.value} after {seconds(stage.elapsed)}"
+    what = f": stage {stage.path} {stage.status.value} after {duration(stage.elapsed)}"
     return f"{what}{_count(stage)}{_because(stage.reason)}"
 
 
@@ -204,7 +203,7 @@ def _updated(event: Event) -> str:
     counted = snapshot if stage is None or stage.progress.completed is None else stage
     whole = counted if snapshot.progress.ratio is None else snapshot
     eta = whole.progress.eta
-    left = f", about {seconds(eta.eta)} left" if eta is not None else ""
+    left = f", about {duration(eta.eta)} left" if eta is not None else ""
     said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{left}".removeprefix(", ") or "goes on"
     if snapshot.health_reason:
         said += f" ({word(snapshot.health)}: {snapshot.health_reason})"
@@ -225,11 +224,11 @@ def _troubled(event: Event) -> str:
 
 
 def _recovered(event: Event) -> str:
-    return f": moves again after {seconds(_number(event, s.STALL_DURATION))}"
+    return f": moves again after {duration(_number(event, s.STALL_DURATION))}"
 
 
 def _wait_ended(event: Event) -> str:
-    return f": waited {seconds(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}"
+    return f": waited {duration(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}"
 
 
 _TROUBLE: Final = frozenset({s.STALLED, s.OVERDUE, s.SLOW})

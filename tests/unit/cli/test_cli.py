@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -18,9 +17,8 @@ from otel_progress import cli, procfs, settings
 from otel_progress.cli import main
 from otel_progress.cli.query import view_model
 from otel_progress.cli.run import environment, monitor_host, py_spy
-from otel_progress.cli.run.command import say
 from otel_progress.cli.run.environment import endpoints, mute, redirected
-from otel_progress.render import overlay
+from otel_progress.cli.run.supervisor import say
 
 OURS = "http://127.0.0.1:1"
 
@@ -53,7 +51,7 @@ def test_command_is_told_from_our_options(given: list[str], ours: list[str], com
 
 @pytest.mark.parametrize("given", [[], ["run"], ["run", "--"], ["run", "--stderr-tail", "x", "--", "a"], ["fly"]])
 def test_wrong_use_is_told(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A command line that can't be meant ends with 2 and says why."""
+    """An invalid command line ends with 2 and says why."""
     with pytest.raises(SystemExit) as ended:
         main(given)
     assert ended.value.code == 2
@@ -92,53 +90,9 @@ def test_missing_packages_of_follow_are_named() -> None:
     assert 'pip install "otel-progress[monitor,console]"' in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("data", "whole", "rest"),
-    [
-        (b"one\ntwo", b"one\n", b"two"),
-        (b"one\r\n", b"one\r\n", b""),
-        (b"10%\r20%", b"", b"\r20%"),
-        (b"10%\r", b"", b"10%\r"),
-        (b"\x1b[1Aup\rnew", b"", b"\x1b[1Aup\rnew"),
-        (b"x" * (overlay.PENDING + 1), b"x" * (overlay.PENDING + 1) + b"\r\n", b""),
-    ],
-)
-def test_lines_of_a_command_are_told_from_what_has_no_end(data: bytes, whole: bytes, rest: bytes) -> None:
-    """What has no end is kept, short: what was written over is gone, unless the cursor left the line."""
-    assert overlay.split(data) == (whole, rest)
-
-
-@pytest.mark.parametrize(
-    ("pending", "seen"),
-    [
-        (b"\r\x1b[2K 20%", " 20%"),
-        (b"ab\b \bc", "ac"),
-        (b"long\rno", "nong"),
-        (b"long\rno\x1b[K", "no"),
-        (b"a\x1b[3Cb\x1b[1Gx", "x   b"),
-        (b"first\x1b[Asecond", "first"),
-        (b"\r\x1b[2K\x1b[1A\x1b[2Kline", "line"),
-        (b"\x1b]0;title\x07text\x00\x1b[?25l", "text"),
-        (b"\x1b[1A\x1b[2K\r", ""),
-        ("wide é 日".encode(), "wide é 日"),
-    ],
-)
-def test_line_without_an_end_as_it_looks(pending: bytes, seen: str) -> None:
-    """What is shown of it is what a terminal would show, whatever moves the cursor."""
-    assert re.sub("\x1b\\[[0-9;]*m", "", overlay.shown(pending)) == seen
-
-
-def test_colours_of_a_command_go_on_after_the_tree() -> None:
-    """Colours that hold at the end of what was written are known; what puts them back ends them."""
-    assert overlay.colours_after(b"", b"\x1b[1m\x1b[31mred") == b"\x1b[1m\x1b[31m"
-    assert overlay.colours_after(b"\x1b[1m", b"x\x1b[0my") == b""
-    assert overlay.colours_after(b"\x1b[1m", b"x\x1b[m\x1b[32my") == b"\x1b[32m"
-    assert len(overlay.colours_after(b"", b"\x1b[31m" * 10_000)) < 1_000
-
-
 def test_end_that_comes_twice_is_told_once() -> None:
     """After a gap the same end may come by two ways; another end of it, or one of a new attempt, is told."""
-    seen = view_model.Board(draws=True)
+    seen = view_model.ViewModel(draws=True)
     row = {"id": "survey-1", "name": "survey", "status": "lost", "ended": True, "elapsed": 1.0}
     told = []
     for change in (row, row, {**row, "status": "completed"}, {**row, "status": "completed", "attempt": 2}):
@@ -157,20 +111,20 @@ def test_place_of_a_followed_command(tmp_path: Path) -> None:
         "OTEL_PROGRESS_TOKEN": "t0ken-of-this-test",
     }
     said: list[str] = []
-    place = monitor_host.Place(environ, said.append)
+    host = monitor_host.MonitorHost(environ, said.append)
     try:
-        assert place.url == free
+        assert host.url == free
         assert "its page is" in said[0]
-        assert place.headers == {"Otel-Progress-Control": f"{free}/control"}
-        assert place.endpoints["logs"].headers == (("authorization", "Bearer t0ken-of-this-test"),)
+        assert host.headers == {"Otel-Progress-Control": f"{free}/control"}
+        assert host.endpoints["logs"].headers == (("authorization", "Bearer t0ken-of-this-test"),)
         here, port = free.replace("127.0.0.1", "localhost"), int(free.rpartition(":")[2])
         ways = {"logs": f"{here}/v1/logs", "traces": f"localhost:{port}", "metrics": f"http://localhost:{port + 1}"}
-        assert list(place.others({key: settings.Endpoint("grpc", url) for key, url in ways.items()})) == ["metrics"]
-        again = monitor_host.Place(environ, said.append)  # it finds the first one
+        assert list(host.others({key: settings.Endpoint("grpc", url) for key, url in ways.items()})) == ["metrics"]
+        again = monitor_host.MonitorHost(environ, said.append)  # it finds the first one
         again.close()
         assert len(said) == 1
     finally:
-        place.close()
+        host.close()
     assert (tmp_path / "otel-progress" / "monitor.db").exists()
     assert not environment.listens(free)
 
@@ -334,10 +288,10 @@ def test_kills_for_want_of_memory_are_counted(tmp_path: Path, groups: str, file:
     """Both versions of control groups are read, by their path, or at the root inside a container."""
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "cgroup").write_text(groups)
-    place = tmp_path / "groups" / file
-    place.parent.mkdir(parents=True)
+    host = tmp_path / "groups" / file
+    host.parent.mkdir(parents=True)
     assert procfs.memory_kills(tmp_path, tmp_path / "groups") is None
-    place.write_text(text)
+    host.write_text(text)
     assert procfs.memory_kills(tmp_path, tmp_path / "groups") == 2
 
 
@@ -352,15 +306,13 @@ def script(folder: Path, text: str) -> str:
     return str(file)
 
 
-def test_stack_is_bounded_in_lines_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stack_is_bounded_in_lines_and_time(tmp_path: Path) -> None:
     """Many lines are cut, a program that hangs is given up, and a refusal is told."""
     long = py_spy.dump(1, script(tmp_path, "seq 500")).splitlines()
     assert (len(long), long[-1]) == (py_spy.LINES + 1, "…")
     assert "no right" in py_spy.dump(1, script(tmp_path, "echo no right >&2; exit 1"))
-    monkeypatch.setattr(py_spy, "SECONDS", 0.05)
-    assert "TimeoutExpired" in py_spy.dump(1, script(tmp_path, "exec sleep 60"))
-    monkeypatch.setattr(py_spy, "find", lambda: None)
-    assert "otel-progress[stacks]" in py_spy.dump(1)
+    assert "TimeoutExpired" in py_spy.dump(1, script(tmp_path, "exec sleep 60"), 0.05)
+    assert "otel-progress[stacks]" in py_spy.dump(1, None)
 
 
 @linux
@@ -372,7 +324,7 @@ def test_stack_of_a_real_process(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.read(1)
-        said = py_spy.dump(child.pid)
+        said = py_spy.dump(child.pid, py_spy.find())
         child.kill()
     if "could not read" in said:
         pytest.skip(said)
@@ -391,7 +343,7 @@ def test_who_listens_on_a_port_is_named() -> None:
 
 def test_list_tells_what_the_stage_had_of_one_that_ended() -> None:
     """A lost operation that counted nothing itself shows 12 of 20 in its last stage, and no 0%."""
-    from otel_progress.cli.query.list_ import counted, percent
+    from otel_progress.cli.query.cells import counted, percent
     from otel_progress.cli.query.rows import snapshot_of
 
     stage = {"completed": 12, "total": 20, "unit": "row", "ratio": 0.6}
@@ -404,7 +356,8 @@ def test_list_tells_what_the_stage_had_of_one_that_ended() -> None:
 
 def test_list_is_cut_on_a_terminal_alone() -> None:
     """What it is doing is whole in a pipe; the line of code comes first, so that it is there where it is cut."""
-    from otel_progress.cli.query.list_ import Column, doing, table
+    from otel_progress.cli.query.cells import doing
+    from otel_progress.cli.query.list import Column, table
     from otel_progress.cli.query.rows import snapshot_of
 
     verdict = {"health": "stuck", "reason": "no progress for 34 s, stall_after is 4 s, learned from 41 runs" + 40 * "."}

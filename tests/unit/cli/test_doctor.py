@@ -11,25 +11,25 @@ from pathlib import Path
 import pytest
 
 from otel_progress import cli
-from otel_progress.cli.doctor.configuration import Given, examine, secrets, settings_of, shown
+from otel_progress.cli.doctor.configuration import DoctorOptions, examine, secrets, settings_of, shown
 from otel_progress.cli.doctor.endpoint import proxy_of
-from otel_progress.cli.doctor.findings import KINDS, Level, Line, problem
+from otel_progress.cli.doctor.findings import KINDS, Level, ReportLine, problem
 from otel_progress.cli.doctor.report import Report
 from otel_progress.settings import Endpoint, read
 
 ROOT = Path(__file__).parents[3]
 ALL = "OTEL_EXPORTER_OTLP"
-NOTHING = Given()
+NOTHING = DoctorOptions()
 SIGN = {Level.ERROR: "✗", Level.WARNING: "!"}
 
 
-def lines(given: Given = NOTHING, **environ: str) -> list[Line]:
+def lines(given: DoctorOptions = NOTHING, **environ: str) -> list[ReportLine]:
     """What is said of these variables."""
     settings, said = settings_of(given, environ)
     return list(examine(settings, said, given, environ))
 
 
-def codes(given: Given = NOTHING, **environ: str) -> list[str]:
+def codes(given: DoctorOptions = NOTHING, **environ: str) -> list[str]:
     """The findings in these variables."""
     return [line.code for line in lines(given, **environ) if line.code]
 
@@ -85,7 +85,9 @@ def test_source_of_each_value_is_told() -> None:
     told = {line.signals[0]: line.text for line in lines(**environ) if line.signals}
     assert told["logs"].startswith(f"http://a:4318/logs ({ALL}_LOGS_ENDPOINT), http/protobuf (default)")
     assert told["traces"].startswith(f"http://a:4318/v1/traces ({ALL}_ENDPOINT)")
-    told = {line.signals[0]: line.text for line in lines(Given("http://b:1", "grpc"), **environ) if line.signals}
+    told = {
+        line.signals[0]: line.text for line in lines(DoctorOptions("http://b:1", "grpc"), **environ) if line.signals
+    }
     assert told["logs"].startswith("http://b:1 (--endpoint), grpc (--protocol)")
 
 
@@ -105,7 +107,7 @@ def test_secrets_are_known() -> None:
         f"{ALL}_LOGS_ENDPOINT": "http://me:pass%21word@a:4318",
         "https_proxy": "http://me:proxypass@p:3128",
     }
-    settings, _ = settings_of(Given(), environ)
+    settings, _ = settings_of(DoctorOptions(), environ)
     report = Report(io.StringIO(), secrets(settings, environ, "http://me:lokipass@l:3100"))
     for secret in ("abcd!", "abcd%21", "Bearer abcd!", "pass%21word", "pass!word", "proxypass", "lokipass"):
         assert secret not in report.clean(f"it says {secret}.")
@@ -164,7 +166,7 @@ def test_report_for_a_person() -> None:
     """Steps are headed once; a finding has a sign, its signals, and its fix; what a terminal would obey is left out."""
     out = io.StringIO()
     report = Report(out)
-    for line in (Line("endpoint", Level.OK, "fine"), LINE):
+    for line in (ReportLine("endpoint", Level.OK, "fine"), LINE):
         report.add(line)
     report.waiting("waiting for it")
     report.end()
@@ -242,7 +244,7 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 def test_settings_are_those_of_configure() -> None:
     """It reads what `configure()` reads."""
     environ = {f"{ALL}_ENDPOINT": "http://a:1", "OTEL_TRACES_EXPORTER": "none"}
-    assert settings_of(Given(protocol="grpc"), environ)[0] == read(protocol="grpc", environ=environ)
+    assert settings_of(DoctorOptions(protocol="grpc"), environ)[0] == read(protocol="grpc", environ=environ)
 
 
 # -- the page
@@ -273,7 +275,7 @@ def test_every_finding_comes_from_the_code() -> None:
     """No kind of finding is left that nothing makes."""
     texts = "".join(
         path.read_text(encoding="utf-8")
-        for path in (ROOT / "src/otel_progress/cli").glob("*.py")
+        for path in (ROOT / "src/otel_progress/cli/doctor").glob("*.py")
         if path.name != "findings.py"
     )
     assert [code for code in KINDS if f'"{code}"' not in texts] == []

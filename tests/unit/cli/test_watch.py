@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from otel_progress import semconv
 from otel_progress.cli.query.client import Client, is_loopback
-from otel_progress.cli.query.rows import Named, label_of, labels_of, shown, snapshot_of
+from otel_progress.cli.query.rows import NamedBranch, label_of, labels_of, shown, snapshot_of
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
 from otel_progress.cli.query.subscription import Item
-from otel_progress.cli.query.view_model import LINES, Board, event_line
-from otel_progress.cli.query.watch import Watch
-from otel_progress.model.snapshot import Branch as ModelBranch
+from otel_progress.cli.query.view_model import LINES, ViewModel, event_line
+from otel_progress.cli.query.watch_view import WatchView
+from otel_progress.model.snapshot import Branch
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.web.detail_json import branch_json
 from otel_progress.render import words as words_of_handlers
 from otel_progress.render.plain import progressed
-from otel_progress.render.tree import Branch, Look, Sheet, rows_of
+from otel_progress.render.tree import TreeLayout, TreeNode, TreeOptions, rows_of
 from otel_progress.render.words import Line
 from otel_progress.testing import Capture
 
@@ -205,7 +205,7 @@ def test_one_clock_in_one_format() -> None:
     verdict = {"health": "waiting", "overdue": True, "reason": "waiting for 36 s, overdue_after is 6 s"}
     late = snapshot_of({**ROW, "status": "waiting", "wait": waits, "verdict": verdict}, 5.0)
     assert late.health_reason == "waits for 0:41 of 0:06: ada"
-    lines = words(Sheet().lines(rows_of([Branch(0, "a", late)], Look(0, 3)), 100, 20))
+    lines = words(TreeLayout().lines(rows_of([TreeNode(0, "a", late)], TreeOptions(0, 3)), 100, 20))
     assert sum("0:41" in line for line in lines) == 1
     verdict = {"health": "silent", "branch": "b", "reason": "b: no progress for 34 s, stall_after is 30 s"}
     assert snapshot_of({**ROW, "idle": 34.0, "verdict": verdict}, 5.0).health_reason == (
@@ -229,7 +229,7 @@ def test_branches_in_trouble_are_named() -> None:
     ]
     verdict = {"health": "silent", "branch": "search", "reason": "search: no progress for 34 s, stall_after is 4 s"}
     found = snapshot_of({**ROW, "idle": 34.0, "verdict": verdict, "branches": branches})
-    lines = Sheet().lines(rows_of([Branch(0, "a", found)], Look(0, 3)), 100, 20)
+    lines = TreeLayout().lines(rows_of([TreeNode(0, "a", found)], TreeOptions(0, 3)), 100, 20)
     text = "\n".join("".join(part for part, _ in line) for line in lines)
     assert "STUCK  search: no progress for 0:34, stall_after is 4 s" in text
     assert "OVERDUE ask  waits for 0:09 of 0:06: ada" in text
@@ -243,15 +243,15 @@ def test_branches_in_trouble_are_named() -> None:
 def test_line_of_work_has_the_name_that_the_monitor_gives() -> None:
     """What the API says of a line of work is read back whole: its stage, its thread, its child have one name."""
     given = (
-        ModelBranch("k", idle=5.0, stall_after=4.0, health=Health.SILENT, stuck_at="a.py:6 in f"),
-        ModelBranch("k", lane="worker-1"),
-        ModelBranch(child="sub-1", child_name="sub"),
+        Branch("k", idle=5.0, stall_after=4.0, health=Health.SILENT, stuck_at="a.py:6 in f"),
+        Branch("k", lane="worker-1"),
+        Branch(child="sub-1", child_name="sub"),
     )
     rests_on = (None, "far-1", None)
     found = snapshot_of({**ROW, "branches": [branch_json(*both) for both in zip(given, rests_on)]}).branches
     assert [one.label for one in found] == ["k", "k in worker-1", "child sub"]
     assert [one.child for one in found] == [None, "far-1", "sub-1"]
-    assert found[0] == Named(**{**vars(given[0]), "name": "k"})
+    assert found[0] == NamedBranch(**{**vars(given[0]), "name": "k"})
 
 
 def test_nested_values_are_json() -> None:
@@ -288,7 +288,7 @@ def test_what_is_counted_is_what_is_marked(progress_capture: Capture) -> None:
         "f": {"health": "waiting"},
         "g": {"health": "progressing"},
     }
-    board = Board(draws=True)
+    board = ViewModel(draws=True)
     board.changed([row(key, verdict=verdict) for key, verdict in verdicts.items()])
     marked = {branch.label for branch in board.branches(0.0, 10)[0] if words_of_handlers.trouble(branch.snapshot)}
     assert marked == {"a", "b", "c", "d", "e"}
@@ -298,7 +298,7 @@ def test_what_is_counted_is_what_is_marked(progress_capture: Capture) -> None:
 
 def test_older_rows_change_nothing(progress_capture: Capture) -> None:
     """Of two rows of an id the one with the higher revision holds, whichever comes last."""
-    board = Board(draws=True)
+    board = ViewModel(draws=True)
     board.changed([row(revision=5, progress={"ratio": 0.5})])
     board.changed([row(revision=4, progress={"ratio": 0.1})])
     assert board.branches(0.0, 10)[0][0].snapshot.progress.ratio == 0.5
@@ -306,18 +306,18 @@ def test_older_rows_change_nothing(progress_capture: Capture) -> None:
 
 def test_an_end_is_told_once(progress_capture: Capture) -> None:
     """Each end is told, also of what began and ended between two frames; ended children of a row are told once."""
-    board = Board(draws=True)
+    board = ViewModel(draws=True)
     board.changed([row("a"), row("b", "completed")])
     board.changed([row("c", "failed", parent_id="a", reason="x"), row("a", revision=2)])
     board.changed([row("c", "failed", parent_id="a", reason="x"), row("a", revision=3)])
-    assert words(board.news()) == ["✓ b completed after 1.0 s"]
+    assert words(board.news()) == ["✓ b completed after 1 s"]
     branch = board.branches(0.0, 10)[0][0]
     assert [label for label, _ in branch.over] == ["c"]
 
 
 def test_no_end_is_left_out_but_counted(progress_capture: Capture) -> None:
     """Of very many endings those that completed become a number; what failed always comes through."""
-    board = Board(draws=True)
+    board = ViewModel(draws=True)
     board.changed([row(f"n{number}", "completed") for number in range(3 * LINES)])
     board.changed([row(f"f{number}", "failed") for number in range(3)])
     news = words(board.news())
@@ -329,7 +329,7 @@ def test_no_end_is_left_out_but_counted(progress_capture: Capture) -> None:
 
 def test_what_is_missing_after_a_gap(progress_capture: Capture) -> None:
     """A list that is loaded anew names those that ran before and do no longer."""
-    board = Board(draws=True)
+    board = ViewModel(draws=True)
     board.loaded([row("a"), row("b")])
     assert board.loaded([row("b", revision=2), row("c")]) == ["a"]
 
@@ -338,7 +338,7 @@ def test_the_clock_of_the_monitor_is_used(progress_capture: Capture) -> None:
     """How old a row is follows from the monitor's clock, then from our own monotonic one."""
     from otel_progress import clock
 
-    board = Board(draws=True)
+    board = ViewModel(draws=True)
     board.server_time(clock.unix() + 1000.0)
     board.changed([row(timestamp=clock.unix() + 990.0, elapsed=5.0)])
     progress_capture.clock.sleep(3)
@@ -361,7 +361,7 @@ def test_what_is_stuck_has_a_sign_and_no_pace() -> None:
     given = {**ROW, "idle": 0.0, "stage": "s", "stages": [stage], "progress": counted}
     for health, signs, pace in (("looping", "!!", False), ("progressing", "⠋⠋", True)):
         found = snapshot_of({**given, "verdict": {"health": health, "reason": "the same again and again"}})
-        rows = [row for row in rows_of([Branch(0, "a", found)], Look(0, 3)) if row.free is None]
+        rows = [row for row in rows_of([TreeNode(0, "a", found)], TreeOptions(0, 3)) if row.free is None]
         assert "".join(row.icon for row in rows) == signs
         assert all(bool(row.rate) is pace for row in rows)
         assert ("/s" in progressed(found)) is pace
@@ -386,7 +386,7 @@ def test_name_that_is_also_the_agent_is_told_once() -> None:
 
 def test_nothing_is_said_before_the_list_is_there() -> None:
     """That nothing runs is said once the monitor told it, not before."""
-    seen = Watch(Client("http://127.0.0.1:1"), StringIO())
+    seen = WatchView(Client("http://127.0.0.1:1"), StringIO())
     assert seen._foot() == []
     seen._take(Item("loaded", []))
     assert "nothing runs yet" in seen._foot()[0][0][0]
@@ -394,7 +394,7 @@ def test_nothing_is_said_before_the_list_is_there() -> None:
 
 def test_trouble_fits_first(progress_capture: Capture) -> None:
     """Of more than fit, those in trouble are shown, in their place."""
-    board = Board(draws=True)
+    board = ViewModel(draws=True)
     rows = [row(f"n{number}", started_at=float(number)) for number in range(20)]
     rows[15]["verdict"] = {"health": "silent", "reason": "x"}
     board.changed(rows)
@@ -405,7 +405,7 @@ def test_trouble_fits_first(progress_capture: Capture) -> None:
 
 def test_parents_in_a_circle(progress_capture: Capture) -> None:
     """Operations that name each other as parent break nothing."""
-    board = Board(draws=True)
+    board = ViewModel(draws=True)
     board.changed([row("a", parent_id="b"), row("b", parent_id="a"), row("c", parent_id="c"), row("d")])
     branches, more = board.branches(0.0, 10)
     assert more + len(branches) == 4
@@ -414,7 +414,7 @@ def test_parents_in_a_circle(progress_capture: Capture) -> None:
 def test_events_are_told_once(progress_capture: Capture) -> None:
     """An event that comes again, as after a lost connection, is not told again; a tree shows notes alone."""
     for draws, told in ((False, ["a: began", "x"]), (True, ["x"])):
-        board = Board(draws=draws, root="a")
+        board = ViewModel(draws=draws, root="a")
         first = {"id": 1, "event": semconv.STAGE_STARTED, "text": "a: began"}
         note = {"id": 2, "event": semconv.NOTE, "text": "a: x", "attributes": {semconv.NOTE_TEXT: "x"}}
         board.events([first, note, {"id": 3, "event": semconv.UPDATED, "text": "no"}])
@@ -424,12 +424,12 @@ def test_events_are_told_once(progress_capture: Capture) -> None:
 
 def test_the_summary_comes_last(progress_capture: Capture) -> None:
     """What is heard of the only operation after its end is told before its summary."""
-    board = Board(draws=False, root="a")
+    board = ViewModel(draws=False, root="a")
     board.detail(row("a", stages=[]))
     board.detail(row("a", "completed", revision=2, stages=[]))
     board.events([{"id": 1, "event": semconv.STAGE_ENDED, "text": "a: load completed"}])
     assert words(board.news()) == ["a: running", "a: load completed"]
-    assert words(board.summary) == ["✓ a completed after 1.0 s"]
+    assert words(board.summary) == ["✓ a completed after 1 s"]
     assert board.ended is not None
 
 
@@ -445,7 +445,7 @@ def test_what_is_unknown_is_no_news(progress_capture: Capture) -> None:
     """While the monitor is blind the last verdict stands: neither the blindness nor its end is told."""
     silent = {"health": "silent", "reason": "no progress"}
     turns = (silent, {"health": "unknown", "reason": "just started"}, silent, {"health": "progressing"})
-    board = Board(draws=True)
+    board = ViewModel(draws=True)
     for revision, verdict in enumerate(turns):
         board.changed([row(revision=revision, verdict=verdict)])
     assert words(board.news()) == ["a: STUCK no progress", "a: in order again"]

@@ -18,7 +18,7 @@ from monitor_parts import Parts, Recorder, event_of, fake_time, open_in, parts, 
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.cli.query.client import Client
-from otel_progress.cli.query.list_ import list_
+from otel_progress.cli.query.list import write_list
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
@@ -329,5 +329,5 @@ def test_list_says_so_to_people(counts: dict[str, int], said: str) -> None:
             return {"operations": [{"id": "a", "name": "a", "status": "running"}], "total": 1, "loading": counts}
 
     out = io.StringIO()
-    list_(Few(), {}, 10, out)
+    write_list(Few(), {}, 10, out)
     assert out.getvalue().startswith(f"the monitor has just started, and not all that ran before is there{said}\n")

@@ -14,7 +14,7 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, SpanIds
 from otel_progress.model.status import Status
-from otel_progress.model.summary import seconds
+from otel_progress.model.units import duration
 from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.state.watcher import Watcher
 from otel_progress.outbound import otlp
@@ -302,14 +302,14 @@ def test_silence_is_told_once_and_the_return_too(scene: Scene) -> None:
     scene.run(0.25)
     (told,) = scene.told
     assert told.startswith("frozen: nothing was heard of pid 1")
-    assert "15.0 s" in told
+    assert "15 s" in told
     assert "stopped (T, in pipe_read)" in told
     assert "work [o1]: reading" in told
     assert scene.looked == [1]
     scene.run(60)
     assert len(scene.told) == 1
     scene.say(1, sequence=2)
-    assert scene.told[1:] == [f"pid 1 is heard again, after {seconds(75)}"]
+    assert scene.told[1:] == [f"pid 1 is heard again, after {duration(75)}"]
     scene.run(20)
     assert len(scene.told) == 3
     assert scene.lost == []

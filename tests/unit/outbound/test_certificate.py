@@ -85,7 +85,7 @@ def test_event_is_one_of_ours() -> None:
     message = ExportLogsServiceRequest.FromString(made().logs)
     log = message.resource_logs[0].scope_logs[0].log_records[0]
     assert log.severity_text == "ERROR"
-    assert log.body.string_value == "read lost after 5.0 s, 4 of 10 files (its process was killed by SIGKILL)"
+    assert log.body.string_value == "read lost after 5 s, 4 of 10 files (its process was killed by SIGKILL)"
     assert log.observed_time_unix_nano == 111 * 10**9
 
 
@@ -237,7 +237,7 @@ def test_certificate_tells_what_the_stage_had() -> None:
     lost = lose(known, KILLED.reason)
     certificate = certify(lost, KILLED, RESOURCE, 1)
     record = ExportLogsServiceRequest.FromString(certificate.logs).resource_logs[0].scope_logs[0].log_records[0]
-    said = "read lost after 0.0 s, 12 of 20 rows, 60% in load (its process was killed by SIGKILL)"
+    said = "read lost after 0 s, 12 of 20 rows, 60% in load (its process was killed by SIGKILL)"
     assert record.body.string_value == said
     assert s.RATIO not in {pair.key for pair in record.attributes}
     about = {pair.key: pair.value for pair in spans(certificate)["read"].attributes}

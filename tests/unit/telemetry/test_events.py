@@ -569,25 +569,25 @@ EXAMPLES = [
     (event(semconv.OPERATION_STARTED, attempt=2), "survey started, attempt 2", otlp.INFO),
     (
         event(semconv.OPERATION_ENDED, status=Status.COMPLETED, elapsed=192.0, progress=progress.Progress(ratio=1.0)),
-        "survey completed after 3 m 12 s, 100%",
+        "survey completed after 3 min 12 s, 100%",
         otlp.INFO,
     ),
     (
         event(semconv.OPERATION_ENDED, status=Status.FAILED, elapsed=2.0, reason="ValueError: no"),
-        "survey failed after 2.0 s (ValueError: no)",
+        "survey failed after 2 s (ValueError: no)",
         otlp.ERROR,
     ),
-    (event(semconv.OPERATION_ENDED, status=Status.INTERRUPTED), "survey interrupted after 0.0 s", otlp.ERROR),
-    (event(semconv.OPERATION_ENDED, status=Status.CANCELLED), "survey cancelled after 0.0 s", otlp.INFO),
+    (event(semconv.OPERATION_ENDED, status=Status.INTERRUPTED), "survey interrupted after 0 s", otlp.ERROR),
+    (event(semconv.OPERATION_ENDED, status=Status.CANCELLED), "survey cancelled after 0 s", otlp.INFO),
     (event(semconv.STAGE_STARTED, stage="parse", stages=(PARSE,)), "survey: stage parse started", otlp.INFO),
     (
         event(semconv.STAGE_ENDED, stage="parse", stages=(PARSE,)),
-        "survey: stage parse running after 1 m 15 s, 3 of 10 files",
+        "survey: stage parse running after 1 min 15 s, 3 of 10 files",
         otlp.INFO,
     ),
     (
         event(semconv.STAGE_ENDED, stage="parse", stages=(FAILED,)),
-        "survey: stage parse failed after 2.0 s (ValueError: no)",
+        "survey: stage parse failed after 2 s (ValueError: no)",
         otlp.WARN,
     ),
     (event(semconv.STAGE_ENDED, stage="gone"), "survey: stage gone ended", otlp.INFO),
@@ -602,7 +602,7 @@ EXAMPLES = [
             semconv.UPDATED,
             progress=progress.Progress(1, 2, "page", 0.5, 0.5, 0.1, Estimate(90.0, 60.0, 120.0, "rate")),
         ),
-        "survey: 1 of 2 pages, 50%, about 1 m 30 s left",
+        "survey: 1 of 2 pages, 50%, about 1 min 30 s left",
         otlp.INFO,
     ),
     (event(semconv.UPDATED, progress=progress.Progress(7)), "survey: 7 items", otlp.INFO),
@@ -630,7 +630,7 @@ EXAMPLES = [
     ),
     (
         event(semconv.WAIT_ENDED, attributes={semconv.WAIT_REASON: "approval", semconv.WAIT_DURATION: 40.0}),
-        "survey: waited 40.0 s for approval",
+        "survey: waited 40 s for approval",
         otlp.INFO,
     ),
     (
@@ -640,7 +640,7 @@ EXAMPLES = [
     ),
     (
         event(semconv.RECOVERED, attributes={semconv.STALL_DURATION: 43.0}),
-        "survey: moves again after 43.0 s",
+        "survey: moves again after 43 s",
         otlp.INFO,
     ),
 ]

@@ -1,4 +1,4 @@
-"""Where the test operation should arrive: Prometheus, Loki and Tempo, asked until they have it."""
+"""The backends in which the test operation should arrive: Prometheus, Loki and Tempo."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ ASK_SECONDS: Final = 2.0
 ANSWER_BYTES: Final = 16 * 1024 * 1024
 FIND_SECONDS: Final = 0.5
 AROUND: Final = 3600
-"""How far around now is looked, in seconds: clocks may differ."""
+"""Seconds before and after now that are searched: clocks may differ."""
 
 
-class Away(Exception):
-    """The backend gave no answer that can be used."""
+class BackendUnavailable(Exception):
+    """The backend gave no usable answer."""
 
     def __init__(self, found: Problem, *, passing: bool = False) -> None:
-        """For this reason; `passing` where it may answer the next time."""
+        """Create it with the problem; `passing` if a retry may help."""
         super().__init__(found.text)
         self.problem = found
         self.passing = passing
 
 
 @dataclass(frozen=True)
-class Trip:
-    """The test operation, as its trail is looked for."""
+class ProbeIds:
+    """The ids by which the test operation is searched."""
 
     id: str
     trace: str | None = None
@@ -45,7 +45,7 @@ class Trip:
 
 @dataclass
 class Backend:
-    """One backend; `look` tells whether all is there, and `missing` why it may not be."""
+    """One backend: `look` checks whether everything has arrived, `missing` explains why it may not have."""
 
     name: str
     option: str
@@ -55,41 +55,41 @@ class Backend:
     health: str
     url: str = ""
     ahead: float | None = None
-    """By how many seconds its clock is ahead of ours, where it said its time."""
+    """The seconds by which its clock is ahead of ours, if it sent its time."""
 
-    def look(self, trip: Trip) -> Problem | bool:
-        """Whether it has arrived; a problem where it arrived, but not whole.
+    def look(self, trip: ProbeIds) -> Problem | bool:
+        """Whether it has arrived; a problem if it arrived incomplete.
 
         Raises:
-            Away: where the backend can't be asked.
+            BackendUnavailable: if the backend can't be queried.
         """
         raise NotImplementedError
 
-    def missing(self, trip: Trip) -> Problem:
+    def missing(self, trip: ProbeIds) -> Problem:
         """Why it may not have arrived."""
         raise NotImplementedError
 
     def advice(self) -> Problem | None:
-        """What is worth a look there, beside the test operation."""
+        """Another problem of the backend, independent of the test operation."""
         return None
 
     def is_it(self) -> bool:
         """Whether this backend, and no other, answers at its address."""
         try:
             answer = self.get(self.health, FIND_SECONDS)
-        except Away:
+        except BackendUnavailable:
             return False
         return answer.status == 200 and self.knows(answer)
 
     def knows(self, answer: Reply) -> bool:
-        """Whether an answer to the question of health is of this backend."""
+        """Whether an answer to the health request comes from this kind of backend."""
         return isinstance(_json(answer), dict)
 
     def get(self, path: str, timeout: float = ASK_SECONDS, **parameters: Any) -> Reply:
-        """Ask it.
+        """Send it a GET request.
 
         Raises:
-            Away: where no answer comes, or one that forbids.
+            BackendUnavailable: if there is no answer, or access is denied.
         """
         import requests
 
@@ -103,30 +103,30 @@ class Backend:
                 answer = session.ask("GET", address, timeout, ANSWER_BYTES, params=parameters, headers=wanted)
         except requests.Timeout:
             wrong = self._problem("backend_away", f"does not answer within {timeout:g} s")
-            raise Away(wrong, passing=True) from None
+            raise BackendUnavailable(wrong, passing=True) from None
         except (OSError, ValueError) as error:
-            raise Away(self._problem("backend_away", f"can't be reached ({_reason(error)})")) from None
+            raise BackendUnavailable(self._problem("backend_away", f"can't be reached ({_reason(error)})")) from None
         self._hear_time(answer.headers.get("Date"), (sent + clock.unix()) / 2)
         if answer.status in (401, 403):
-            raise Away(self._problem("backend_forbids", f"answers {answer.status}"))
+            raise BackendUnavailable(self._problem("backend_forbids", f"answers {answer.status}"))
         return answer
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        """Ask it for JSON; None while it is not ready.
+        """Query it for JSON; None while it is not ready.
 
         Raises:
-            Away: where it is no backend of this kind.
+            BackendUnavailable: if it is not a backend of this kind.
         """
         answer = self.get(path, **parameters)
         found = _json(answer)
         if answer.status >= 500 or answer.status == 429:
             return None
         if answer.status != 200 or not isinstance(found, dict):
-            raise Away(self.wrong(f"answers {answer.status} to {path}"))
+            raise BackendUnavailable(self.wrong(f"answers {answer.status} to {path}"))
         return found
 
     def wrong(self, text: str) -> Problem:
-        """It is no backend of this kind."""
+        """The problem that something else answers."""
         return self._problem("backend_wrong", text)
 
     def _problem(self, code: str, text: str) -> Problem:
@@ -138,14 +138,14 @@ class Backend:
 
 
 class Prometheus(Backend):
-    """Has the run series."""
+    """Receives the run series."""
 
-    def look(self, trip: Trip) -> Problem | bool:
+    def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether the series of the operation are there."""
         return RUN_ACTIVE in self._names(f'{{{_label(s.OPERATION_ID)}="{trip.id}"}}')
 
-    def missing(self, trip: Trip) -> Problem:
-        """Names with dots, no OTLP receiver, or what lies before it."""
+    def missing(self, trip: ProbeIds) -> Problem:
+        """Names with dots, a missing OTLP receiver, or a problem on the way."""
         try:
             dotted = self.get("/api/v1/series", **_matching(f'{{"{s.OPERATION_ID}"="{trip.id}"}}'))
             if dotted.status == 200 and (_json(dotted) or {}).get("data"):
@@ -153,19 +153,19 @@ class Prometheus(Backend):
             flags = (_json(self.get("/api/v1/status/flags")) or {}).get("data") or {}
             if flags.get("web.enable-otlp-receiver") == "false":
                 return self._problem("otlp_receiver_off", f"has no series {RUN_ACTIVE}, and takes no OTLP")
-        except Away as away:
+        except BackendUnavailable as away:
             return away.problem
         return self._problem("series_missing", f"has no series {RUN_ACTIVE} of the test operation")
 
     def advice(self) -> Problem | None:
         """Alerts whose `runbook_url` is still the placeholder."""
-        with suppress(Away):
+        with suppress(BackendUnavailable):
             if RUNBOOK_UNSET in _text(self.get("/api/v1/rules", type="alert")):
                 return self._problem("runbook_unset", f"has alerts with the placeholder {RUNBOOK_UNSET} as runbook_url")
         return None
 
     def knows(self, answer: Reply) -> bool:
-        """Its own answers have a status and data."""
+        """Its answers have a status and data."""
         found = _json(answer)
         return isinstance(found, dict) and found.get("status") == "success"
 
@@ -175,9 +175,9 @@ class Prometheus(Backend):
 
 
 class Loki(Backend):
-    """Has the log events."""
+    """Receives the log events."""
 
-    def look(self, trip: Trip) -> Problem | bool:
+    def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether the first event and the last are there, by name."""
         query = f'{{service_name=~".+"}} | {_label(s.OPERATION_ID)}="{trip.id}"'
         now = int(clock.unix())
@@ -190,32 +190,32 @@ class Loki(Backend):
             return self._problem("event_name_missing", "has the log events, but without their names")
         return {s.OPERATION_STARTED, s.OPERATION_ENDED} <= names
 
-    def missing(self, trip: Trip) -> Problem:
-        """What lies before it."""
+    def missing(self, trip: ProbeIds) -> Problem:
+        """A problem on the way."""
         return self._problem("events_missing", f"has not all events of {trip.id}")
 
 
 class Tempo(Backend):
-    """Has the trace."""
+    """Receives the trace."""
 
-    def look(self, trip: Trip) -> Problem | bool:
+    def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether the trace is there, with the operation's own span."""
         for version in ("/v2", ""):
             answer = self.get(f"/api{version}/traces/{trip.trace}")
             if answer.status == 200 and NAME in _text(answer):
                 return True
             if "html" in answer.headers.get("Content-Type", ""):
-                raise Away(self.wrong(f"answers {answer.status} with a web page"))
+                raise BackendUnavailable(self.wrong(f"answers {answer.status} with a web page"))
         return False
 
-    def missing(self, trip: Trip) -> Problem:
-        """What lies before it, or another server at its address."""
+    def missing(self, trip: ProbeIds) -> Problem:
+        """A problem on the way, or another server at its address."""
         if not self.is_it():
             return self.wrong("is no Tempo, or not ready")
         return self._problem("trace_missing", f"has no trace {trip.trace}")
 
     def knows(self, answer: Reply) -> bool:
-        """It says `echo`."""
+        """It answers `echo`."""
         return bool(_text(answer).strip() == "echo")
 
 

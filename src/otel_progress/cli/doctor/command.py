@@ -1,49 +1,45 @@
-"""`otel-progress doctor`: what is wrong with a set-up, step by step, and how to put it right."""
+"""`otel-progress doctor`: examines a set-up step by step, and says how to fix what is wrong."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 from uuid import uuid4
 
 from otel_progress import clock
 from otel_progress.cli.doctor import configuration
-from otel_progress.cli.doctor.configuration import NOT_ASKED, Given, named, sent, settings_of, shown
-from otel_progress.cli.doctor.findings import Level, Line, Problem, problem
-from otel_progress.cli.doctor.report import Report, duration, tell_clock
-from otel_progress.cli.parsing import between
+from otel_progress.cli.doctor.configuration import NOT_ASKED, DoctorOptions, named, sent, settings_of, shown
+from otel_progress.cli.doctor.findings import Level, Problem, ReportLine, problem
+from otel_progress.cli.doctor.report import Report, tell_clock
+from otel_progress.cli.parsing import between, describe
+from otel_progress.model.units import duration
 from otel_progress.settings import PROTOCOLS, Settings
 
 if TYPE_CHECKING:
-    from otel_progress.cli.doctor.endpoint import Reached
+    from otel_progress.cli.doctor.endpoint import EndpointResult
 
 STEP: Final = "endpoint"
 REACH_SECONDS: Final = 10.0
 TIMEOUT: Final = (1.0, 600.0)
 _UNUSABLE: Final = frozenset({"package_missing", "package_old", "disabled"})
-"""With these there is no use in going on."""
+"""Findings after which the next steps are pointless."""
 _ABOUT: Final = """\
-Find out what is wrong with a set-up. It reads what configure() reads, looks at the endpoint, sends a test operation
-(otel_progress.doctor) and follows it to Prometheus, Loki and Tempo, where they are named or run beside the endpoint
-on this machine. Each finding comes with its fix. The exit code is 0 where nothing is wrong, else 1."""
+Find out what is wrong with a set-up. It reads the settings as configure() does, checks the endpoint, sends a test
+operation (otel_progress.doctor) and follows it to Prometheus, Loki and Tempo if you name them or they run beside the
+endpoint on this machine. Each finding comes with its fix. The exit code is 0 if nothing is wrong, else 1."""
 _EXAMPLE: Final = """\
 example:
   OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 otel-progress doctor
   otel-progress doctor --endpoint http://localhost:4318 --loki http://localhost:3100"""
 
 
-def add_to(commands: Any) -> None:
-    """Add the options of this command to the parser of all."""
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = commands.add_parser(
-        "doctor",
-        help="find out what is wrong with a set-up",
-        description=_ABOUT,
-        epilog=_EXAMPLE,
-        formatter_class=plain,
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `doctor`."""
+    describe(parser, _ABOUT, _EXAMPLE)
     parser.add_argument("--endpoint", metavar="URL", help="instead of OTEL_EXPORTER_OTLP_ENDPOINT")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="instead of OTEL_EXPORTER_OTLP_PROTOCOL")
     for name in ("Prometheus", "Loki", "Tempo"):
@@ -51,30 +47,43 @@ def add_to(commands: Any) -> None:
             f"--{name.lower()}",
             type=_store,
             metavar="URL",
-            help=f"follow the test operation to this {name}; none: to no {name}",
+            help=f"follow the test operation to this {name} (none: to no {name})",
         )
     parser.add_argument(
         "--timeout",
         type=between(*TIMEOUT),
-        default=Given.timeout,
+        default=DoctorOptions.timeout,
         metavar="S",
         help="how long to wait, in seconds (default: %(default)g)",
     )
     parser.add_argument("--json", action="store_true", help="write the report as JSON")
 
 
-def given_by(options: argparse.Namespace) -> Given:
-    """What the options say."""
-    return Given(
-        options.endpoint, options.protocol, options.prometheus, options.loki, options.tempo, timeout=options.timeout
-    )
-
-
-def doctor(given: Given, environ: Mapping[str, str], out: TextIO, *, as_json: bool = False) -> int:
-    """Look at all, tell it, and return 0 where nothing is wrong, else 1.
+def main(arguments: argparse.Namespace) -> int:
+    """Examine the set-up that the options and the environment describe; returns the exit code.
 
     Raises:
-        InvalidArgument: where an option can't be meant.
+        InvalidArgument: if an option is invalid.
+    """
+    given = DoctorOptions(
+        arguments.endpoint,
+        arguments.protocol,
+        arguments.prometheus,
+        arguments.loki,
+        arguments.tempo,
+        timeout=arguments.timeout,
+    )
+    try:
+        return doctor(given, dict(os.environ), sys.stdout, as_json=arguments.json)
+    except KeyboardInterrupt:
+        return 130
+
+
+def doctor(given: DoctorOptions, environ: Mapping[str, str], out: TextIO, *, as_json: bool = False) -> int:
+    """Examine everything and report it; returns 0 if nothing is wrong, else 1.
+
+    Raises:
+        InvalidArgument: if an option is invalid.
     """
     deadline = clock.monotonic() + given.timeout
     settings, said = settings_of(given, environ)
@@ -93,9 +102,9 @@ def doctor(given: Given, environ: Mapping[str, str], out: TextIO, *, as_json: bo
 
 
 def _reach(
-    report: Report, settings: Settings, given: Given, environ: Mapping[str, str], deadline: float
+    report: Report, settings: Settings, given: DoctorOptions, environ: Mapping[str, str], deadline: float
 ) -> tuple[str, ...]:
-    """Try the endpoint of each signal; returns the signals whose endpoint takes them."""
+    """Check the endpoint of each signal; returns the signals whose endpoint accepts them."""
     signals = sent(settings)
     report.waiting("waiting for the endpoint")
     found = _ask(settings, signals, environ, deadline)
@@ -106,7 +115,7 @@ def _reach(
             continue
         through = f" through the proxy {reached.through}" if reached.through else ""
         text = f"{shown(settings.endpoints[signal].url)} answers{through} ({duration(reached.seconds)})"
-        report.add(Line(STEP, Level.OK, text, signals=(signal,), seconds=reached.seconds))
+        report.add(ReportLine(STEP, Level.OK, text, signals=(signal,), seconds=reached.seconds))
     for one, of in problems.items():
         report.add(one.line(STEP, tuple(of), **_about(of[0], given, environ)))
     heard = [reached.ahead for reached in found.values() if reached.ahead is not None]
@@ -115,11 +124,13 @@ def _reach(
     return tuple(signal for signal, reached in found.items() if reached.problem is None)
 
 
-def _ask(settings: Settings, signals: Iterable[str], environ: Mapping[str, str], deadline: float) -> dict[str, Reached]:
-    """Ask the endpoints of all signals at once."""
-    from otel_progress.cli.doctor.endpoint import Reached, reach
+def _ask(
+    settings: Settings, signals: Iterable[str], environ: Mapping[str, str], deadline: float
+) -> dict[str, EndpointResult]:
+    """Check the endpoints of all signals concurrently."""
+    from otel_progress.cli.doctor.endpoint import EndpointResult, reach
 
-    found = {signal: Reached(problem("hangs", "no answer within the time")) for signal in signals}
+    found = {signal: EndpointResult(problem("hangs", "no answer within the time")) for signal in signals}
 
     def ask(signal: str) -> None:
         left = min(REACH_SECONDS, deadline - clock.monotonic())
@@ -133,8 +144,8 @@ def _ask(settings: Settings, signals: Iterable[str], environ: Mapping[str, str],
     return dict(found)
 
 
-def _about(signal: str, given: Given, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a fix names."""
+def _about(signal: str, given: DoctorOptions, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables for a fix."""
     prefix = "OTEL_EXPORTER_OTLP"
     return {
         "signal": signal,

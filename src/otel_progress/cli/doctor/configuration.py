@@ -1,4 +1,4 @@
-"""What `doctor` reads: packages, variables, where each signal goes, and where each value comes from."""
+"""Examines the configuration: packages, variables, where each signal goes, and where each value comes from."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from importlib import metadata
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from otel_progress.cli.doctor.findings import Level, Line, problem
-from otel_progress.cli.run.environment import SIGNALS
-from otel_progress.settings import TIMEOUT_MOST, Endpoint, Settings, read
+from otel_progress.cli.doctor.findings import Level, ReportLine, problem
+from otel_progress.settings import SIGNALS, TIMEOUT_MOST, Endpoint, Settings, read
 
 STEP: Final = "settings"
 DISTRIBUTION: Final = "otel-progress"
@@ -26,19 +25,19 @@ PACKAGES: Final = {
     "opentelemetry-exporter-otlp-proto-grpc": "grpc",
     "grpcio": "grpc",
 }
-"""What sending needs, and the extra that brings it; `""` is the package without any."""
+"""The packages that sending needs, with the extra that installs them; `""` for no extra."""
 NOT_ASKED: Final = "none"
-"""In place of a backend's address: it is not looked for, not even at its usual port."""
+"""Stands for a backend that is not looked for, not even at its usual port."""
 BLIND_SECONDS: Final = 180
 SHORT_SECONDS: Final = 0.1
 LONG_SECONDS: Final = 600
-"""No one waits that long for an answer: such a timeout was meant in milliseconds."""
+"""A timeout from this many seconds was surely intended in milliseconds."""
 _ALL: Final = "OTEL_EXPORTER_OTLP"
 
 
 @dataclass(frozen=True)
-class Given:
-    """What the command line says; None where it says nothing."""
+class DoctorOptions:
+    """The options of the command line; None for those not given."""
 
     endpoint: str | None = None
     protocol: str | None = None
@@ -48,11 +47,11 @@ class Given:
     timeout: float = 30.0
 
 
-def settings_of(given: Given, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """The settings as `configure()` would have them, and what it would say of variables that can't be meant.
+def settings_of(given: DoctorOptions, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """The settings as `configure()` would read them, and its warnings about invalid variables.
 
     Raises:
-        InvalidArgument: where the command line names what can't be meant.
+        InvalidArgument: if an option is invalid.
     """
     with _heard() as said:
         settings = read(endpoint=given.endpoint, protocol=given.protocol, environ=environ)
@@ -60,12 +59,12 @@ def settings_of(given: Given, environ: Mapping[str, str]) -> tuple[Settings, lis
 
 
 def sent(settings: Settings) -> tuple[str, ...]:
-    """The signals that go out over OTLP."""
+    """The signals that are sent over OTLP."""
     return tuple(name for name in SIGNALS if "otlp" in getattr(settings, name))
 
 
 def secrets(settings: Settings, environ: Mapping[str, str], *addresses: str | None) -> Iterator[str]:
-    """What must not be shown: values of headers, and passwords in addresses."""
+    """The values to hide: those of headers, and passwords in addresses."""
     for endpoint in settings.endpoints.values():
         yield from (value for _, value in endpoint.headers)
     for name, value in environ.items():
@@ -81,28 +80,30 @@ def secrets(settings: Settings, environ: Mapping[str, str], *addresses: str | No
 
 
 def shown(url: str) -> str:
-    """An address without name, password and query."""
+    """An address without user, password and query."""
     parts = urlsplit(url)
     netloc = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{netloc}{parts.path}" if netloc else url.partition("?")[0]
 
 
 def named(environ: Mapping[str, str], signal: str, what: str) -> str:
-    """The variable of a signal that stands, or the one that would hold for all."""
+    """The variable of a signal if it is set, else the one for all signals."""
     own, shared = f"{_ALL}_{signal.upper()}_{what}", f"{_ALL}_{what}"
     return own if environ.get(own, "").strip() else shared
 
 
 def source(given: str | None, option: str, environ: Mapping[str, str], signal: str, what: str) -> str:
-    """Where a value comes from, in words."""
+    """The origin of a value: an option, a variable, or `default`."""
     if given is not None:
         return option
     name = named(environ, signal, what)
     return name if environ.get(name, "").strip() else "default"
 
 
-def examine(settings: Settings, said: list[str], given: Given, environ: Mapping[str, str]) -> Iterator[Line]:
-    """All that can be told without sending anything."""
+def examine(
+    settings: Settings, said: list[str], given: DoctorOptions, environ: Mapping[str, str]
+) -> Iterator[ReportLine]:
+    """The findings that need no request."""
     yield from packages(settings)
     yield from _ways(settings, given, environ)
     for text in said:
@@ -117,13 +118,15 @@ def examine(settings: Settings, said: list[str], given: Given, environ: Mapping[
     yield from _timeouts(environ)
 
 
-def packages(settings: Settings) -> Iterator[Line]:
-    """Versions, and what is missing or too old."""
+def packages(settings: Settings) -> Iterator[ReportLine]:
+    """Versions, and packages that are missing or too old."""
     needed = {""} | {"grpc" for name in sent(settings) if settings.endpoints[name].protocol == "grpc"}
     found: dict[str, str | None] = {name: _version(name) for name, extra in PACKAGES.items() if extra in needed}
     ours = _version(DISTRIBUTION) or "?"
     versions = [f"{name} {version}" for name, version in found.items() if version and name.endswith(("sdk", "grpcio"))]
-    yield Line(STEP, Level.OK, ", ".join([f"Python {platform.python_version()}", f"otel-progress {ours}", *versions]))
+    yield ReportLine(
+        STEP, Level.OK, ", ".join([f"Python {platform.python_version()}", f"otel-progress {ours}", *versions])
+    )
     missing = [name for name, version in found.items() if version is None]
     for extra in ("", "grpc"):
         names = [name for name in missing if PACKAGES[name] == extra]
@@ -141,8 +144,8 @@ def _with(extra: str) -> str:
     return f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION
 
 
-def _ways(settings: Settings, given: Given, environ: Mapping[str, str]) -> Iterator[Line]:
-    """Where each signal goes, and who says so."""
+def _ways(settings: Settings, given: DoctorOptions, environ: Mapping[str, str]) -> Iterator[ReportLine]:
+    """The endpoint of each signal, and where it is configured."""
     going = sent(settings)
     for signal in SIGNALS:
         if signal not in going:
@@ -156,7 +159,7 @@ def _ways(settings: Settings, given: Given, environ: Mapping[str, str]) -> Itera
         headers = ", ".join(name for name, _ in endpoint.headers)
         more = f"; headers: {headers}" if headers else ""
         text = f"{shown(endpoint.url)} ({where}), {endpoint.protocol} ({how}){more}"
-        yield Line(STEP, Level.NOTE, text, signals=(signal,))
+        yield ReportLine(STEP, Level.NOTE, text, signals=(signal,))
     hosts = {
         signal: urlsplit(with_scheme(settings.endpoints[signal].url)).netloc.rpartition("@")[2] for signal in going
     }
@@ -166,7 +169,7 @@ def _ways(settings: Settings, given: Given, environ: Mapping[str, str]) -> Itera
         yield problem("endpoints_differ", text, variable=" and ".join(own)).line(STEP)
 
 
-def _timeouts(environ: Mapping[str, str]) -> Iterator[Line]:
+def _timeouts(environ: Mapping[str, str]) -> Iterator[ReportLine]:
     for name in (f"{_ALL}_TIMEOUT", *(f"{_ALL}_{signal.upper()}_TIMEOUT" for signal in SIGNALS)):
         try:
             seconds = float(environ.get(name, "").strip() or TIMEOUT_MOST)
@@ -178,11 +181,11 @@ def _timeouts(environ: Mapping[str, str]) -> Iterator[Line]:
             yield problem("timeout_short", f"{name}={seconds:g}: {seconds:g} s a request", variable=name).line(STEP)
         elif seconds > TIMEOUT_MOST:
             text = f"{name}={seconds:g}: requests of otel-progress take {TIMEOUT_MOST:g} s at the most all the same"
-            yield Line(STEP, Level.NOTE, text)
+            yield ReportLine(STEP, Level.NOTE, text)
 
 
 def with_scheme(url: str) -> str:
-    """The address as a URL; gRPC needs no scheme in it."""
+    """The address as a URL; an address for gRPC may lack the scheme."""
     return url if "://" in url else f"http://{url}"
 
 
@@ -190,7 +193,7 @@ def address(endpoint: Endpoint) -> tuple[str, int]:
     """Host and port.
 
     Raises:
-        ValueError: where it names none.
+        ValueError: if there is no host.
     """
     parts = urlsplit(with_scheme(endpoint.url) if endpoint.protocol == "grpc" else endpoint.url)
     if not parts.hostname:
@@ -199,7 +202,7 @@ def address(endpoint: Endpoint) -> tuple[str, int]:
 
 
 def _set_name(text: str, environ: Mapping[str, str]) -> str:
-    """What was said of a variable of one signal is about that of all, where only that one is set."""
+    """Name the variable for all signals in a warning, if only that one is set."""
     name, equals, rest = text.partition("=")
     for signal in SIGNALS:
         shared = name.replace(f"{_ALL}_{signal.upper()}_", f"{_ALL}_")
@@ -216,7 +219,7 @@ def _version(name: str) -> str | None:
 
 
 def _least(name: str) -> str | None:
-    """The oldest version of a package that ours says it needs."""
+    """The oldest version of a package that ours requires."""
     try:
         required = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
@@ -232,7 +235,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-class _Heard(logging.Handler):
+class _LogCollector(logging.Handler):
     def __init__(self, said: list[str]) -> None:
         super().__init__()
         self._said = said
@@ -243,9 +246,9 @@ class _Heard(logging.Handler):
 
 @contextmanager
 def _heard() -> Iterator[list[str]]:
-    """What our own log says meanwhile; it goes nowhere else."""
+    """Collect our own log messages, instead of logging them."""
     said: list[str] = []
-    log, handler = logging.getLogger("otel_progress"), _Heard(said)
+    log, handler = logging.getLogger("otel_progress"), _LogCollector(said)
     propagated, log.propagate = log.propagate, False
     log.addHandler(handler)
     try:

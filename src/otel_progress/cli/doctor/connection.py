@@ -1,4 +1,4 @@
-"""Why a request got no answer: names, connections, TLS, and what speaks there, looked at with plain sockets."""
+"""Finds out with plain sockets why a request got no answer: name, connection, TLS, protocol."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from otel_progress.cli.doctor.configuration import address, shown
 from otel_progress.cli.doctor.findings import Problem, problem
+from otel_progress.cli.tls import speaks_tls
 from otel_progress.settings import Endpoint
 
 HTTP_1: Final = "HTTP/1"
 HTTP_2: Final = "HTTP/2"
 TLS: Final = "TLS"
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-"""How a client of HTTP/2 begins: the preface, and empty settings."""
+"""The start of an HTTP/2 connection: the preface, and empty settings."""
 _SETTINGS: Final = 4
 _ALERT: Final = 0x15
 _EXPIRED: Final = (9, 10)
@@ -31,10 +32,10 @@ _FILES: Final = (
 
 
 def bounded(call: Callable[[], Any], timeout: float) -> Any:
-    """What the call returns or raises; it is left alone where it takes longer.
+    """Call in a thread; returns or raises what the call does, and abandons it after the timeout.
 
     Raises:
-        TimeoutError: where it does.
+        TimeoutError: if the call takes longer.
     """
     done: list[tuple[bool, Any]] = []
 
@@ -56,7 +57,7 @@ def bounded(call: Callable[[], Any], timeout: float) -> Any:
 
 
 def resolve(host: str, port: int, timeout: float) -> Problem | None:
-    """Whether the name is known."""
+    """Check that the name resolves."""
     try:
         bounded(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout)
     except TimeoutError:
@@ -67,7 +68,7 @@ def resolve(host: str, port: int, timeout: float) -> Problem | None:
 
 
 def files(endpoint: Endpoint, prefix: str) -> Problem | None:
-    """Whether the files of certificates can be read, where TLS needs them."""
+    """Check that the certificate files that TLS needs can be read."""
     if not endpoint.url.startswith("https"):
         return None
     for what, field in _FILES:
@@ -84,7 +85,7 @@ def files(endpoint: Endpoint, prefix: str) -> Problem | None:
 
 
 def look(endpoint: Endpoint, authorities: str, timeout: float) -> Problem | None:
-    """Why no request gets through; None where the sockets see nothing wrong."""
+    """Why no request gets through; None if the sockets show nothing wrong."""
     host, port = address(endpoint)
     where = f"{host}:{port}"
     try:
@@ -112,7 +113,7 @@ def _plain(endpoint: Endpoint, host: str, port: int, timeout: float) -> Problem 
 
 
 def speaker(host: str, port: int, timeout: float) -> str | None:
-    """What is spoken on a port: HTTP/1, HTTP/2, TLS, or None where it can't be told."""
+    """The protocol of a port: HTTP/1, HTTP/2, TLS, or None if unknown."""
     first = _say(host, port, _PREFACE, timeout)
     if len(first) >= 9 and first[3] == _SETTINGS and first[5:9] == bytes(4):
         return HTTP_2
@@ -122,20 +123,6 @@ def speaker(host: str, port: int, timeout: float) -> str | None:
         if answer.startswith(b"HTTP/1"):
             return HTTP_1
     return None
-
-
-def speaks_tls(host: str, port: int, timeout: float) -> bool:
-    """Whether a handshake works, or is refused in the words of TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, port), timeout) as raw, context.wrap_socket(raw):
-            return True
-    except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")
-    except (OSError, ValueError):
-        return False
 
 
 def _say(host: str, port: int, text: bytes, timeout: float) -> bytes:

@@ -1,4 +1,4 @@
-"""The test operation of `doctor`: sent by a process of its own, and followed to where it should arrive."""
+"""Sends the test operation of `doctor` from its own process, and follows it to the backends."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from otel_progress import clock
 from otel_progress.cli.doctor import configuration
-from otel_progress.cli.doctor.backends import Away, Backend, Trip, all_three
-from otel_progress.cli.doctor.configuration import NOT_ASKED, Given, sent, shown
-from otel_progress.cli.doctor.findings import Level, Line, Problem, problem
-from otel_progress.cli.doctor.report import SKEW_SECONDS, Report, duration, tell_clock
+from otel_progress.cli.doctor.backends import Backend, BackendUnavailable, ProbeIds, all_three
+from otel_progress.cli.doctor.configuration import NOT_ASKED, DoctorOptions, sent, shown
+from otel_progress.cli.doctor.findings import Level, Problem, ReportLine, problem
+from otel_progress.cli.doctor.report import SKEW_SECONDS, Report, tell_clock
+from otel_progress.model.units import duration
 from otel_progress.settings import Endpoint, Settings
 
 OPERATION: Final = "test operation"
@@ -28,22 +29,22 @@ STOP_SECONDS: Final = 2.0
 
 
 @dataclass
-class Errand:
-    """The test operation's process, and what it said so far."""
+class ProbeProcess:
+    """The process of the test operation, and what it reported so far."""
 
     process: subprocess.Popen[str]
     said: list[dict[str, Any]] = field(default_factory=list)
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     threads: list[threading.Thread] = field(default_factory=list)
     cut: bool = False
-    """Whether its time was over before it ended."""
+    """Whether it was stopped before it ended."""
 
     def of(self, event: str, **about: Any) -> list[dict[str, Any]]:
-        """What it said of one kind."""
+        """Its reports of one kind."""
         return [one for one in list(self.said) if one["event"] == event and about.items() <= one.items()]
 
     def running(self) -> bool:
-        """Whether it runs, or not all that it said was read."""
+        """Whether it runs, or its reports are still being read."""
         return self.process.poll() is None or any(thread.is_alive() for thread in self.threads)
 
     def stop(self) -> None:
@@ -61,19 +62,19 @@ class Errand:
 def follow(
     report: Report,
     settings: Settings,
-    given: Given,
+    given: DoctorOptions,
     environ: Mapping[str, str],
     ways: tuple[str, ...],
     key: str,
     deadline: float,
 ) -> None:
-    """Send the test operation, and follow it to where it should arrive."""
+    """Send the test operation, and follow it to the backends."""
     if not ways:
-        report.add(Line(OPERATION, Level.NOTE, "not sent: no signal has an endpoint that takes it"))
+        report.add(ReportLine(OPERATION, Level.NOTE, "not sent: no signal has an endpoint that takes it"))
         return
     backends = find(settings, given, all_three())
     errand = _start(given, environ, key)
-    trail = Trail(report, errand, ways, key, [backend for backend in backends if backend.signal in ways])
+    trail = Arrivals(report, errand, ways, key, [backend for backend in backends if backend.signal in ways])
     try:
         while trail.go_on() and clock.monotonic() < deadline:
             left = max(0.0, deadline - clock.monotonic())
@@ -90,37 +91,37 @@ def follow(
             tell_clock(report, backend.name, backend.ahead)
 
 
-class Trail:
-    """What is still awaited of the test operation, and what is known."""
+class Arrivals:
+    """Where the test operation has arrived, and where it is still awaited."""
 
     def __init__(
-        self, report: Report, errand: Errand, ways: tuple[str, ...], key: str, backends: Iterable[Backend]
+        self, report: Report, errand: ProbeProcess, ways: tuple[str, ...], key: str, backends: Iterable[Backend]
     ) -> None:
-        """Follow it to these backends."""
+        """Await it at these backends."""
         self._report = report
         self._errand = errand
         self._ways = ways
         self._key = key
         self._pending = list(backends)
-        self._lines: list[Line] = []
-        self._silent: dict[str, Line] = {}
+        self._lines: list[ReportLine] = []
+        self._silent: dict[str, ReportLine] = {}
         self._told = False
 
     @property
     def awaited(self) -> str:
-        """In words."""
+        """What is awaited, as text."""
         return ", ".join(backend.name for backend in self._pending) if self._told else "the test operation"
 
     def go_on(self) -> bool:
-        """Look once; whether there is anything left to wait for."""
+        """Check once; returns whether anything is still awaited."""
         if not self._told and not self._errand.running():
             self._tell()
         started = self._errand.of("started")
         for backend in list(self._pending) if started else ():
             try:
-                line = _look(backend, Trip(self._key, started[0]["trace"]), self._errand)
+                line = _look(backend, ProbeIds(self._key, started[0]["trace"]), self._errand)
                 self._silent.pop(backend.name, None)
-            except Away as away:
+            except BackendUnavailable as away:
                 line = away.problem.line(END_TO_END)
                 if away.passing:
                     self._silent[backend.name], line = line, None
@@ -130,7 +131,7 @@ class Trail:
         return not self._told or bool(self._pending)
 
     def end(self) -> None:
-        """Tell what came, and what did not."""
+        """Report what arrived and what did not."""
         if not self._told:
             self._tell()
         for line in self._lines:
@@ -138,25 +139,25 @@ class Trail:
         started = self._errand.of("started")
         for backend in self._pending if started else ():
             silent = self._silent.get(backend.name)
-            missing = silent or backend.missing(Trip(self._key, started[0]["trace"])).line(END_TO_END)
+            missing = silent or backend.missing(ProbeIds(self._key, started[0]["trace"])).line(END_TO_END)
             self._report.add(missing)
 
     def _tell(self) -> None:
-        """Say what was accepted; what was not is not looked for."""
+        """Report what was accepted; the rest is not awaited."""
         self._told = True
         accepted = _tell_sent(self._report, self._errand, self._ways)
         self._pending = [backend for backend in self._pending if backend.signal in accepted]
 
 
-def _look(backend: Backend, trip: Trip, errand: Errand) -> Line | None:
-    """What a backend says, where it is time to say something."""
+def _look(backend: Backend, trip: ProbeIds, errand: ProbeProcess) -> ReportLine | None:
+    """The line for a backend, or None if it is too early."""
     since = errand.of("done") if backend.signal == "traces" else errand.of("started")
     if not since:
         return None
     try:
         found = backend.look(trip)
     except (LookupError, TypeError, AttributeError):
-        raise Away(backend.wrong("gives an answer that can't be read")) from None
+        raise BackendUnavailable(backend.wrong("gives an answer that can't be read")) from None
     if isinstance(found, Problem):
         return found.line(END_TO_END)
     if not found:
@@ -164,11 +165,11 @@ def _look(backend: Backend, trip: Trip, errand: Errand) -> Line | None:
     last = errand.of("done") if backend.signal == "logs" else since
     delay = max(0.0, clock.unix() - (last or since)[0]["at"])
     text = f"{backend.name} at {shown(backend.url)} has {backend.what} (delay {duration(delay)})"
-    return Line(END_TO_END, Level.OK, text, seconds=delay)
+    return ReportLine(END_TO_END, Level.OK, text, seconds=delay)
 
 
-def find(settings: Settings, given: Given, known: Iterable[Backend]) -> list[Backend]:
-    """The backends that are named, and those at their own ports here where the endpoint is here; not those left out."""
+def find(settings: Settings, given: DoctorOptions, known: Iterable[Backend]) -> list[Backend]:
+    """The backends that were named; if the endpoint is local, also those that answer at their usual local ports."""
     signals = sent(settings)
     local = any(_is_loopback(settings.endpoints[signal]) for signal in signals)
     found = []
@@ -190,7 +191,7 @@ def _is_loopback(endpoint: Endpoint) -> bool:
         return False
 
 
-def _start(given: Given, environ: Mapping[str, str], key: str) -> Errand:
+def _start(given: DoctorOptions, environ: Mapping[str, str], key: str) -> ProbeProcess:
     command = [sys.executable, "-m", "otel_progress.cli.doctor.probe", key]
     for name in ("endpoint", "protocol"):
         value = getattr(given, name)
@@ -202,7 +203,7 @@ def _start(given: Given, environ: Mapping[str, str], key: str) -> Errand:
         "OTEL_PROGRESS_HISTORY": "",
         "PYTHONSAFEPATH": "1",
     }
-    process = subprocess.Popen(  # noqa: S603  # ourselves
+    process = subprocess.Popen(  # noqa: S603  # this program
         command,
         env={**environ, **own},
         stdin=subprocess.DEVNULL,
@@ -211,7 +212,7 @@ def _start(given: Given, environ: Mapping[str, str], key: str) -> Errand:
         text=True,
         errors="replace",
     )
-    errand = Errand(process)
+    errand = ProbeProcess(process)
 
     def hear() -> None:
         for line in process.stdout or ():
@@ -230,8 +231,8 @@ def _start(given: Given, environ: Mapping[str, str], key: str) -> Errand:
     return errand
 
 
-def _tell_sent(report: Report, errand: Errand, ways: tuple[str, ...]) -> set[str]:
-    """Say for each signal what became of it; returns those that were accepted."""
+def _tell_sent(report: Report, errand: ProbeProcess, ways: tuple[str, ...]) -> set[str]:
+    """Report the result of each signal; returns the accepted ones."""
     accepted: set[str] = set()
     started, ended = errand.of("started"), errand.of("ended")
     if not errand.cut and not (started and ended):
@@ -252,22 +253,22 @@ def _tell_sent(report: Report, errand: Errand, ways: tuple[str, ...]) -> set[str
             slowest = max(answer["seconds"] for answer in delivered)
             count = len(delivered)
             text = f"accepted ({count} {'request' if count == 1 else 'requests'}, the slowest {duration(slowest)})"
-            report.add(Line(OPERATION, Level.OK, text, signals=(signal,), seconds=slowest))
+            report.add(ReportLine(OPERATION, Level.OK, text, signals=(signal,), seconds=slowest))
         elif bad is not None:
             text = f"not accepted: {bad['reason']}"
             report.add(problem("not_accepted", text).line(OPERATION, (signal,)))
         elif signal == "traces" and started and not started[0]["sampled"]:
-            text = "the sampler left the test operation out"
+            text = "the sampler dropped the test operation"
             report.add(problem("not_sampled", text).line(OPERATION, (signal,)))
         else:
             report.add(problem("not_sent", "nothing was sent within the time").line(OPERATION, (signal,)))
     return accepted
 
 
-def _tell_unfollowed(report: Report, given: Given, asked: list[Backend]) -> None:
+def _tell_unfollowed(report: Report, given: DoctorOptions, asked: list[Backend]) -> None:
     known = {backend.name for backend in asked}
     left = [one for one in all_three() if one.name not in known and getattr(given, one.option.strip("-")) is None]
     if left:
         names = ", ".join(backend.name for backend in left)
         options = ", ".join(f"{backend.option} URL" for backend in left)
-        report.add(Line(END_TO_END, Level.NOTE, f"not followed to {names}; name {options} to have it followed"))
+        report.add(ReportLine(END_TO_END, Level.NOTE, f"not followed to {names}; name {options} to have it followed"))

@@ -1,4 +1,4 @@
-"""Whether the endpoint of a signal takes OTLP: one empty request, and what its answer, or its absence, means."""
+"""Checks whether an endpoint accepts OTLP: sends one empty request and interprets the answer, or its absence."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from otel_progress.outbound.session import Reply
 
 ANSWER_BYTES: Final = 1024 * 1024
-"""A web page is read, too: what it says is told."""
+"""The most bytes of an answer; large enough for a web page."""
 LOOK_SECONDS: Final = 1.5
 _PREFIX: Final = "OTEL_EXPORTER_OTLP"
 _BUSY: Final = (429, 503)
 _BEHIND: Final = (502, 504)
 _NO_PATH: Final = (404, 405)
 _EMPTY: Final = (400, 422)
-"""Some receivers refuse a request that holds nothing; the test operation tells."""
+"""Some receivers refuse an empty request; then the test operation decides."""
 
 
 @dataclass(frozen=True)
-class Reached:
-    """What came of it.
+class EndpointResult:
+    """The result for one endpoint.
 
     Attributes:
-        problem: what is wrong, or None.
+        problem: the problem, or None.
         seconds: how long the answer took.
-        ahead: by how many seconds the receiver's clock is ahead of ours, where it said its time.
+        ahead: the seconds by which the receiver's clock is ahead of ours, if it sent its time.
         through: the proxy on the way, or empty.
     """
 
@@ -48,28 +48,28 @@ class Reached:
     through: str = ""
 
 
-def reach(signal: str, endpoint: Endpoint, environ: Mapping[str, str], timeout: float) -> Reached:
-    """Send an empty export request as the SDK would send it; where it fails, find out why."""
+def reach(signal: str, endpoint: Endpoint, environ: Mapping[str, str], timeout: float) -> EndpointResult:
+    """Send an empty export request as the SDK would; if it fails, find out why."""
     try:
         host, port = address(endpoint)
     except ValueError as error:
-        return Reached(problem("address", f"{shown(endpoint.url)} is no address: {error}"))
+        return EndpointResult(problem("address", f"{shown(endpoint.url)} is not a valid address: {error}"))
     wrong = connection.files(endpoint, _PREFIX)
     proxy = proxy_of(endpoint, environ)
     if wrong is None and not proxy:
         wrong = connection.resolve(host, port, timeout)
     if wrong is not None:
-        return Reached(wrong, through=proxy)
+        return EndpointResult(wrong, through=proxy)
     ask = _ask_grpc if endpoint.protocol == "grpc" else _ask_http
     try:
-        reached: Reached = connection.bounded(lambda: ask(signal, endpoint, environ, proxy), timeout)
+        reached: EndpointResult = connection.bounded(lambda: ask(signal, endpoint, environ, proxy), timeout)
     except TimeoutError as error:
-        reached = Reached(problem("hangs", f"{shown(endpoint.url)}: {error}"))
-    return Reached(reached.problem, reached.seconds, reached.ahead, proxy)
+        reached = EndpointResult(problem("hangs", f"{shown(endpoint.url)}: {error}"))
+    return EndpointResult(reached.problem, reached.seconds, reached.ahead, proxy)
 
 
 def proxy_of(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
-    """The proxy that clients take to this endpoint, without its password; empty where they go straight."""
+    """The proxy for this endpoint, without its password; empty if there is none."""
     host, port = address(endpoint)
     scheme = "https" if endpoint.url.startswith("https") else "http"
     names = (
@@ -83,7 +83,7 @@ def proxy_of(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
 
 
 def _exempt(rule: str, host: str, port: int) -> bool:
-    """Whether a part of NO_PROXY is about this host."""
+    """Whether an entry of NO_PROXY covers this host."""
     name = rule.lstrip(".").lower()
     if not name:
         return False
@@ -93,7 +93,7 @@ def _exempt(rule: str, host: str, port: int) -> bool:
         return name in ("*", host, f"{host}:{port}") or host.endswith(f".{name}")
 
 
-def _ask_http(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy: str) -> Reached:
+def _ask_http(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy: str) -> EndpointResult:
     from requests import exceptions
 
     from otel_progress.outbound.session import Session
@@ -118,17 +118,19 @@ def _ask_http(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy
                 verify=endpoint.certificate,
             )
             ahead = _ahead(reply.headers.get("Date"), sent, clock.unix())
-            return Reached(_judge(signal, endpoint, reply), clock.monotonic() - began, ahead)
+            return EndpointResult(_judge(signal, endpoint, reply), clock.monotonic() - began, ahead)
         except (exceptions.ProxyError, exceptions.InvalidProxyURL) as error:
-            return Reached(problem("proxy", f"the proxy {proxy} fails: {_short(error)}", host=address(endpoint)[0]))
+            return EndpointResult(
+                problem("proxy", f"the proxy {proxy} fails: {_short(error)}", host=address(endpoint)[0])
+            )
         except exceptions.ReadTimeout:
             took = f"{shown(endpoint.url)} takes the request, but does not answer within {endpoint.timeout:g} s"
-            return Reached(_why(endpoint, environ, proxy, took, ""))
+            return EndpointResult(_why(endpoint, environ, proxy, took, ""))
         except (OSError, ValueError) as error:  # the base of all exceptions of requests is an OSError
-            return Reached(_why(endpoint, environ, proxy, None, _short(error)))
+            return EndpointResult(_why(endpoint, environ, proxy, None, _short(error)))
 
 
-def _ask_grpc(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy: str) -> Reached:
+def _ask_grpc(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy: str) -> EndpointResult:
     began = clock.monotonic()
     transport = connect(signal, endpoint)
     try:
@@ -136,7 +138,7 @@ def _ask_grpc(signal: str, endpoint: Endpoint, environ: Mapping[str, str], proxy
     finally:
         transport.close()
     seconds = clock.monotonic() - began
-    return Reached(None if answer.delivered else _judge_grpc(endpoint, environ, proxy, answer), seconds)
+    return EndpointResult(None if answer.delivered else _judge_grpc(endpoint, environ, proxy, answer), seconds)
 
 
 def _why(endpoint: Endpoint, environ: Mapping[str, str], proxy: str, hung: str | None, said: str) -> Problem:
@@ -150,7 +152,7 @@ def _why(endpoint: Endpoint, environ: Mapping[str, str], proxy: str, hung: str |
 
 
 def _look(endpoint: Endpoint, environ: Mapping[str, str]) -> Problem | None:
-    """What sockets say, with the authorities that the client trusts; that of HTTP has variables of its own."""
+    """Examine the connection with the certificate authorities that the client trusts."""
     import requests
 
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if endpoint.protocol != "grpc" else ()
@@ -163,7 +165,7 @@ def _look(endpoint: Endpoint, environ: Mapping[str, str]) -> Problem | None:
 
 
 def _judge(signal: str, endpoint: Endpoint, response: Reply) -> Problem | None:
-    """What an answer over HTTP means; the first that fits."""
+    """The problem that an HTTP response shows, or None."""
     status, body = response.status, response.body
     url = shown(endpoint.url)
     said = f"{url} answers {status} {response.reason}".rstrip()
@@ -178,7 +180,7 @@ def _judge(signal: str, endpoint: Endpoint, response: Reply) -> Problem | None:
     if status in (401, 403):
         return _judge_refusal(status, said, endpoint, response.headers.get("WWW-Authenticate", ""))
     if status == 407:
-        return problem("proxy", f"the proxy answers {status}: it wants to know who you are", host=address(endpoint)[0])
+        return problem("proxy", f"the proxy answers {status}: it requires authentication", host=address(endpoint)[0])
     if status in _NO_PATH:
         return problem("path", f"{said}: it takes no {signal} there")
     if status == 413:
@@ -196,7 +198,7 @@ def _judge(signal: str, endpoint: Endpoint, response: Reply) -> Problem | None:
 
 
 def _judge_taken(url: str, kind: str, body: bytes) -> Problem | None:
-    """Whether what came with a 2xx is an answer of OTLP."""
+    """Check that a 2xx response is an OTLP response."""
     start = body.lstrip()[:1]
     if "html" in kind.lower() or start == b"<":
         return problem("web_page", f"{url} answers with a web page")
@@ -253,7 +255,7 @@ def _judge_grpc(endpoint: Endpoint, environ: Mapping[str, str], proxy: str, answ
 
 
 def _ahead(date: str | None, sent: float, came: float) -> float | None:
-    """By how much the other clock is ahead; its time is cut to whole seconds, so half of one is added."""
+    """The seconds by which the other clock is ahead; half a second is added, as its time is truncated."""
     try:
         return parsedate_to_datetime(date or "").timestamp() + 0.5 - (sent + came) / 2
     except (ValueError, TypeError):
@@ -261,6 +263,6 @@ def _ahead(date: str | None, sent: float, came: float) -> float | None:
 
 
 def _short(error: BaseException) -> str:
-    """What an exception says, without the objects that it names."""
+    """The message of an exception, without object names."""
     text = str(error)
     return (text.partition("Caused by ")[2] or text)[:160] or type(error).__name__

@@ -1,6 +1,6 @@
-"""What `doctor` can find, each with its fix, and the lines of its report.
+"""The findings of `doctor`, each with its fix, and the lines of its report.
 
-The table is the same as the one in `docs/doctor.md`; a test holds the two together.
+The table is the same as in `docs/doctor.md`; a test compares the two.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 
 class Level(str, Enum):
-    """How a line of the report is meant."""
+    """The severity of a line of the report."""
 
     OK = "ok"
     NOTE = "note"
@@ -20,7 +20,7 @@ class Level(str, Enum):
 
 
 class Kind(NamedTuple):
-    """One thing that can be found: how bad it is, what it means, and how to put it right."""
+    """A kind of finding: its severity, its meaning, and its fix."""
 
     level: Level
     meaning: str
@@ -35,16 +35,16 @@ KINDS: Final = {
         _ERROR, "a package is older than what otel-progress needs", 'Run: pip install --upgrade "{package}"'
     ),
     "value_ignored": Kind(
-        _WARNING, "a variable holds what can't be meant, so a default stands", "Correct the variable, or unset it."
+        _WARNING, "a variable is invalid, so the default is used", "Correct the variable, or unset it."
     ),
     "disabled": Kind(_ERROR, "`OTEL_SDK_DISABLED` turns all telemetry off", "Unset OTEL_SDK_DISABLED."),
     "exporter_off": Kind(
-        _WARNING, "a signal is not sent over OTLP", "Unset {variable}, or set it to otlp, unless it is meant."
+        _WARNING, "a signal is not sent over OTLP", "Unset {variable}, or set it to otlp, unless this is intended."
     ),
     "endpoints_differ": Kind(
         _WARNING,
         "the signals go to different receivers",
-        "Unset {variable} and set OTEL_EXPORTER_OTLP_ENDPOINT alone, unless it is meant.",
+        "Unset {variable} and set OTEL_EXPORTER_OTLP_ENDPOINT alone, unless this is intended.",
     ),
     "interval_blind": Kind(
         _ERROR,
@@ -57,10 +57,10 @@ KINDS: Final = {
         "Set {variable} in seconds, or unset it.",
     ),
     "timeout_short": Kind(
-        _WARNING, "a timeout is so short that requests may be given up too early", "Unset {variable}, or set it to 1."
+        _WARNING, "a timeout is so short that requests may fail too early", "Unset {variable}, or set it to 1."
     ),
     # endpoint
-    "address": Kind(_ERROR, "the endpoint is no address", "Write it as in http://localhost:4318."),
+    "address": Kind(_ERROR, "the endpoint is not a valid address", "Write it as in http://localhost:4318."),
     "name_unknown": Kind(
         _ERROR,
         "the name of the endpoint does not resolve",
@@ -75,12 +75,12 @@ KINDS: Final = {
     "unreachable": Kind(
         _ERROR,
         "no connection can be made",
-        "Look at firewalls, the network, and the address in {variable}.",
+        "Check firewalls, the network, and the address in {variable}.",
     ),
     "hangs": Kind(
         _ERROR,
         "a connection is made, but no answer comes in time",
-        "Look whether what listens there is overloaded or stopped, or is no OTLP receiver at all.",
+        "Check whether the receiver is overloaded or stopped, or is not an OTLP receiver at all.",
     ),
     "port_of_grpc": Kind(
         _ERROR,
@@ -98,7 +98,7 @@ KINDS: Final = {
         "Give {shared} without a path and {own} with /v1/{signal}; or add a pipeline for {signal} to the Collector.",
     ),
     "tls_needed": Kind(_ERROR, "plain text is sent to a port that speaks TLS", "Write https:// in {variable}."),
-    "tls_not_spoken": Kind(_ERROR, "TLS is spoken to a port that has none", "Write http:// in {variable}."),
+    "tls_not_spoken": Kind(_ERROR, "TLS is used with a port that does not speak it", "Write http:// in {variable}."),
     "certificate_untrusted": Kind(
         _ERROR,
         "the receiver's certificate comes from an authority that is not trusted",
@@ -115,27 +115,27 @@ KINDS: Final = {
         "Name the receiver in {variable} as its certificate does, or have it made for this name.",
     ),
     "certificate_file": Kind(
-        _ERROR, "a file with a certificate or key can't be used", "Correct the path in {variable}, and who may read it."
+        _ERROR, "a file with a certificate or key is unusable", "Correct the path in {variable}, and its permissions."
     ),
     "client_certificate": Kind(
         _ERROR,
-        "the receiver wants a certificate of the client, or refuses the one it got",
+        "the receiver requires a client certificate, or refuses the one it got",
         "Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY to files that it accepts.",
     ),
     "unauthorized": Kind(
         _ERROR,
-        "the receiver wants to know who you are (401)",
-        "Set OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20TOKEN, or what your receiver asks for.",
+        "the receiver requires authentication (401)",
+        "Set OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20TOKEN, or what your receiver requires.",
     ),
     "forbidden": Kind(
         _ERROR,
-        "the receiver knows who you are and does not let you (403)",
-        "Ask for the right to write {signal}, or use another token in OTEL_EXPORTER_OTLP_HEADERS.",
+        "the receiver denies access (403)",
+        "Ask for permission to write {signal}, or use another token in OTEL_EXPORTER_OTLP_HEADERS.",
     ),
-    "redirected": Kind(_ERROR, "the receiver sends requests elsewhere", "Name the address it points to in {variable}."),
+    "redirected": Kind(_ERROR, "the receiver redirects requests", "Name the address it points to in {variable}."),
     "proxy": Kind(
         _ERROR,
-        "the proxy can't be reached, or wants to know who you are",
+        "the proxy can't be reached, or requires authentication",
         "Correct the proxy's variable, or add {host} to NO_PROXY.",
     ),
     "too_large": Kind(
@@ -143,13 +143,13 @@ KINDS: Final = {
     ),
     "busy": Kind(
         _ERROR,
-        "the receiver asks to come again later (429, 503)",
-        "Look at its own metrics and log: a full queue, a rate limit, or a backend that is away.",
+        "the receiver asks to retry later (429, 503)",
+        "Check its own metrics and log: a full queue, a rate limit, or an unreachable backend.",
     ),
     "gateway": Kind(
         _ERROR,
         "a gateway answers, but the receiver behind it does not (502, 504)",
-        "Start what is behind the gateway, or correct where it points to.",
+        "Start the receiver behind the gateway, or correct the gateway's target.",
     ),
     "refused_data": Kind(
         _ERROR,
@@ -157,37 +157,37 @@ KINDS: Final = {
         "Name an OTLP receiver in {variable}; unset OTEL_EXPORTER_OTLP_COMPRESSION if it can't read gzip.",
     ),
     "web_page": Kind(
-        _ERROR, "a web page answers, no OTLP receiver", "Name the receiver's own address and port in {variable}."
+        _ERROR, "a web page answers, not an OTLP receiver", "Name the receiver's own address and port in {variable}."
     ),
-    "not_otlp": Kind(_ERROR, "what answers speaks no OTLP", "Name an OTLP receiver in {variable}."),
-    "failed": Kind(_ERROR, "a request failed in another way", "Look at what is said, and at the receiver's log."),
+    "not_otlp": Kind(_ERROR, "what answers is not an OTLP receiver", "Name an OTLP receiver in {variable}."),
+    "failed": Kind(_ERROR, "a request failed in another way", "Read the message above, and the receiver's log."),
     # clock
     "clock_skew": Kind(
         _WARNING,
-        "two clocks differ by more than 10 s, so alerts come early or late, and events of machines get out of order",
-        "Have both clocks set by NTP (timedatectl set-ntp true).",
+        "two clocks differ by more than 10 s, so alerts fire early or late, and events of machines get out of order",
+        "Synchronise both clocks by NTP (timedatectl set-ntp true).",
     ),
     # test operation
     "operation_failed": Kind(
         _ERROR,
         "the test operation could not run",
-        "Look at what is said; `python -c 'import otel_progress'` must work.",
+        "Read the message above; `python -c 'import otel_progress'` must work.",
     ),
     "not_sent": Kind(
         _ERROR,
         "nothing was sent for a signal within the time",
-        "Give it more time with --timeout; for spans look at OTEL_TRACES_SAMPLER.",
+        "Give it more time with --timeout; for spans, check OTEL_TRACES_SAMPLER.",
     ),
     "not_sampled": Kind(
         _WARNING,
-        "the sampler left the test operation's trace out",
+        "the sampler dropped the trace of the test operation",
         "Raise OTEL_TRACES_SAMPLER_ARG, or set OTEL_TRACES_SAMPLER=parentbased_always_on.",
     ),
-    "not_accepted": Kind(_ERROR, "what was sent was not accepted", "Look at what is said, and at the receiver's log."),
+    "not_accepted": Kind(_ERROR, "what was sent was not accepted", "Read the message above, and the receiver's log."),
     "partly_rejected": Kind(
         _ERROR,
-        "the receiver took a request, but refused some of what it held (partial success)",
-        "Look at what is said: the receiver's limits or rules refuse it.",
+        "the receiver took a request, but rejected some of its items (partial success)",
+        "Read the message above: the receiver's limits or rules reject them.",
     ),
     "no_run_series": Kind(
         _WARNING,
@@ -197,18 +197,18 @@ KINDS: Final = {
     # end to end
     "backend_away": Kind(_ERROR, "a backend can't be reached", "Start it, or correct {option}."),
     "backend_forbids": Kind(
-        _ERROR, "a backend does not let us look (401, 403)", "Write {option} http://user:password@host:port."
+        _ERROR, "a backend denies access (401, 403)", "Write {option} http://user:password@host:port."
     ),
-    "backend_wrong": Kind(_ERROR, "something else answers than this backend", "Name its own address in {option}."),
+    "backend_wrong": Kind(_ERROR, "something other than this backend answers", "Name its own address in {option}."),
     "series_missing": Kind(
         _ERROR,
         "the run series did not arrive in Prometheus",
-        "Add a metrics pipeline to Prometheus in the Collector and look at its log; allow old samples by "
+        "Add a metrics pipeline to Prometheus in the Collector and check its log; allow old samples by "
         "tsdb: {{out_of_order_time_window: 30m}}.",
     ),
     "otlp_receiver_off": Kind(
         _ERROR,
-        "the run series did not arrive, and Prometheus takes no OTLP",
+        "the run series did not arrive, and Prometheus does not accept OTLP",
         "Start Prometheus with --web.enable-otlp-receiver, or have the Collector write to it by remote write.",
     ),
     "names_unescaped": Kind(
@@ -218,39 +218,39 @@ KINDS: Final = {
     ),
     "runbook_unset": Kind(
         _WARNING,
-        "the alert rules in Prometheus name no runbook that can be opened",
+        "the alert rules in Prometheus link to no runbook",
         "Put the address of your copy of docs/runbook.md into rules.yaml: "
         "sed -i 's,https://runbook.invalid,ADDRESS,' rules.yaml (or `otel-progress assets DIR --runbook ADDRESS`).",
     ),
     "events_missing": Kind(
         _ERROR,
         "the log events did not arrive in Loki",
-        "Add a logs pipeline to Loki (otlp_http to http://loki:3100/otlp) in the Collector, and look at its log.",
+        "Add a logs pipeline to Loki (otlp_http to http://loki:3100/otlp) in the Collector, and check its log.",
     ),
     "event_name_missing": Kind(
         _ERROR,
         "the log events arrived in Loki without their event names",
-        "Leave the attribute event.name of log records in the Collector: no processor may drop it.",
+        "Keep the attribute event.name of log records in the Collector: no processor may drop it.",
     ),
     "trace_missing": Kind(
         _ERROR,
         "the trace did not arrive in Tempo",
-        "Add a traces pipeline to Tempo in the Collector, leave operations out of tail sampling, and look at its log.",
+        "Add a traces pipeline to Tempo in the Collector, exclude operations from tail sampling, and check its log.",
     ),
 }
 
 
 @dataclass(frozen=True)
-class Line:
+class ReportLine:
     """One line of the report.
 
     Attributes:
-        step: the part of the way it belongs to.
-        level: how it is meant.
+        step: the step of the examination.
+        level: its severity.
         text: what was found.
-        code: which of `KINDS` it is; empty where nothing is wrong.
-        fix: how to put it right.
-        signals: the signals it holds for.
+        code: its key in `KINDS`; empty if nothing is wrong.
+        fix: how to fix it.
+        signals: the signals that it concerns.
         seconds: how long it took, or the delay.
     """
 
@@ -265,19 +265,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong: a code of `KINDS`, in words, and what its fix is about."""
+    """A problem: its key in `KINDS`, its description, and the values for its fix."""
 
     code: str
     text: str
     about: tuple[tuple[str, str], ...] = ()
 
-    def line(self, step: str, signals: tuple[str, ...] = (), **about: str) -> Line:
-        """The line that tells it; `about` fills what the problem itself does not name."""
+    def line(self, step: str, signals: tuple[str, ...] = (), **about: str) -> ReportLine:
+        """Its line in the report; `about` supplies values for the fix that the problem lacks."""
         kind = KINDS[self.code]
         fix = kind.fix.format(**{**about, **dict(self.about)})
-        return Line(step, kind.level, self.text, self.code, fix, signals)
+        return ReportLine(step, kind.level, self.text, self.code, fix, signals)
 
 
 def problem(code: str, text: str, **about: str) -> Problem:
-    """Something is wrong."""
+    """Make a problem; `about` holds the values for its fix."""
     return Problem(code, text, tuple(about.items()))

@@ -1,6 +1,6 @@
-"""The test operation of `doctor`, in a process of its own: configured and sent as a user's would be.
+"""The test operation of `doctor`, in its own process: configured and sent like a user's operation.
 
-What it sends, and what became of it, is written to stdout as JSON lines. `python -m otel_progress.cli.doctor.probe ID`.
+It writes what it sends, and the results, to stdout as JSON lines. Run `python -m otel_progress.cli.doctor.probe ID`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from otel_progress.outbound.transport import Answer, Transport
 
 NAME: Final = "otel_progress.doctor"
 STEP_SECONDS: Final = 0.8
-"""Between two things that it does: long enough that each is seen and sent by itself."""
+"""Seconds between two steps: long enough that each is sampled and sent by itself."""
 FLUSH_SECONDS: Final = 4.0
 
 
 class Recorder:
-    """A transport that says what became of each request."""
+    """A transport that reports the result of each request."""
 
     def __init__(self, signal: str, inner: Transport) -> None:
-        """Carry by another transport."""
+        """Wrap another transport."""
         self._signal = signal
         self._inner = inner
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
-        """Send, and say how it went."""
+        """Send, and report the result."""
         began = clock.monotonic()
         answer = self._inner.send(body, timeout)
         say(
@@ -44,7 +44,7 @@ class Recorder:
         return answer
 
     def close(self) -> None:
-        """Let connections go."""
+        """Close connections."""
         self._inner.close()
 
 
@@ -52,20 +52,20 @@ _writing = threading.Lock()
 
 
 def say(event: str, **about: Any) -> None:
-    """Tell the doctor."""
+    """Report to the doctor."""
     with _writing:
         sys.stdout.write(json.dumps({"event": event, **about}) + "\n")
         sys.stdout.flush()
 
 
 def record() -> None:
-    """Have every transport that is made from now on say what becomes of its requests."""
+    """Make every new transport report the results of its requests."""
     make = transport.connect
     transport.connect = lambda signal, endpoint: Recorder(signal, make(signal, endpoint))
 
 
 def work(key: str) -> None:
-    """Start, do two steps, and end."""
+    """Run the test operation: start it, take two steps, end it."""
     import otel_progress
 
     pause = threading.Event().wait

@@ -1,4 +1,4 @@
-"""The report of `doctor`: lines as they come, for a person, or all at the end, for a program."""
+"""The report of `doctor`: text line by line, or JSON at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable
 from typing import Final, TextIO
 
-from otel_progress.cli.doctor.findings import Level, Line, problem
+from otel_progress.cli.doctor.findings import Level, ReportLine, problem
+from otel_progress.model.units import duration
 
 SIGNS: Final = {Level.OK: "✓", Level.NOTE: "-", Level.WARNING: "!", Level.ERROR: "✗"}
 PLAIN_SIGNS: Final = {Level.OK: "ok", Level.NOTE: "-", Level.WARNING: "!", Level.ERROR: "x"}
@@ -17,15 +18,15 @@ CLOCK: Final = "clock"
 SKEW_SECONDS: Final = 10.0
 HIDDEN: Final = "***"
 SECRET: Final = 4
-"""Parts of a secret that are shorter than this are words like any other."""
+"""Parts of a secret shorter than this are not hidden: they are ordinary words."""
 
 
 class Report:
-    """Takes lines, hides secrets in them, and shows them."""
+    """Takes lines, hides secrets in them, and prints them."""
 
     def __init__(self, out: TextIO, secrets: Iterable[str] = (), *, as_json: bool = False) -> None:
-        """Show on this stream; colour, and what is waited for, on a terminal alone."""
-        self.lines: list[Line] = []
+        """Print to this stream; colours and waiting messages are for terminals only."""
+        self.lines: list[ReportLine] = []
         self._out = out
         self._json = as_json
         self._secrets = sorted(_parts(secrets), key=len, reverse=True)
@@ -38,9 +39,9 @@ class Report:
         """Whether nothing is wrong so far."""
         return not any(line.level is Level.ERROR for line in self.lines)
 
-    def add(self, line: Line) -> None:
-        """Take a line and show it."""
-        line = Line(
+    def add(self, line: ReportLine) -> None:
+        """Add a line and print it."""
+        line = ReportLine(
             line.step,
             line.level,
             self.clean(line.text),
@@ -62,12 +63,12 @@ class Report:
             self._write(f"      fix: {line.fix}\n")
 
     def waiting(self, what: str) -> None:
-        """What is waited for now; only on a terminal, on a line that is written over."""
+        """Show what is being waited for; only on a terminal, on a line that is overwritten."""
         if self._tty:
             self._write(f"\r\x1b[2K{f'  … {what}' if what else ''}")
 
     def end(self, **about: object) -> None:
-        """Say how it stands at the end; `about` goes to programs."""
+        """Print the conclusion; `about` is added to the JSON."""
         errors = sum(line.level is Level.ERROR for line in self.lines)
         warnings = sum(line.level is Level.WARNING for line in self.lines)
         if self._json:
@@ -82,7 +83,7 @@ class Report:
         self._write(f"{wrong}{look}\n")
 
     def clean(self, text: str) -> str:
-        """The text without secrets, and without what a terminal would take for a command."""
+        """The text without secrets and control characters."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
@@ -101,7 +102,7 @@ class Report:
 
 
 def _parts(secrets: Iterable[str]) -> set[str]:
-    """Each secret, and its parts: a scheme may stand before a token."""
+    """Each secret, and its parts: a token may follow a scheme."""
     return {part for secret in secrets for part in (secret, *re.split(r"\s+|%20", secret)) if len(part) >= SECRET}
 
 
@@ -113,15 +114,10 @@ def _can_show(out: TextIO, text: str) -> bool:
     return True
 
 
-def duration(seconds: float) -> str:
-    """A time for people."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
 def tell_clock(report: Report, whose: str, ahead: float) -> None:
-    """Say whether another clock agrees with ours, which it is ahead of by so many seconds."""
+    """Report whether another clock, which is ahead of ours by `ahead` seconds, agrees with it."""
     if abs(ahead) > SKEW_SECONDS:
-        text = f"the clock of {whose} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours"
+        text = f"the clock of {whose} is {duration(round(abs(ahead)))} {'ahead of' if ahead > 0 else 'behind'} ours"
         report.add(problem("clock_skew", text).line(CLOCK))
     else:
-        report.add(Line(CLOCK, Level.OK, f"the clock of {whose} agrees with ours (to a second or two)"))
+        report.add(ReportLine(CLOCK, Level.OK, f"the clock of {whose} agrees with ours (to a second or two)"))

@@ -1,6 +1,6 @@
-"""A client of the monitor's API, with nothing but the standard library.
+"""A client of the monitor's API; it needs only the standard library.
 
-Redirects are not followed, as a token would go with them; a monitor on this machine is never asked through a proxy.
+It follows no redirects, which would take the token along, and uses no proxy for a monitor on this machine.
 """
 
 from __future__ import annotations
@@ -19,42 +19,41 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 
 from otel_progress import clock
-from otel_progress.cli.doctor.connection import speaks_tls
-from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, USAGE, Told
-from otel_progress.cli.query.options import DEFAULT
+from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, USAGE, CommandError
+from otel_progress.cli.query.options import DEFAULT_URL, LIST_MOST
+from otel_progress.cli.tls import speaks_tls
 from otel_progress.outbound.deadline import Plain, Tls, within
 from otel_progress.render.words import clean
 from otel_progress.settings import Environment
 
 TIMEOUT: Final = 10.0
-"""How long the head of an answer may take, in seconds."""
+"""Seconds until the head of a response must have arrived."""
 BODY_TIMES: Final = 6
-"""How many times longer than its head a whole answer may take: a list may be large, and the line slow."""
+"""A whole response may take this many times longer than its head: a list may be large, and the line slow."""
 SILENCE: Final = 25.0
-"""Seconds without a byte after which a stream is given up; a monitor sends a comment every 10."""
+"""Seconds without a byte after which a stream counts as lost; a monitor sends a comment every 10."""
 TLS_SECONDS: Final = 2.0
-"""How long it is looked whether a port that gives no answer speaks TLS."""
+"""Seconds to find out whether a port that does not answer speaks TLS."""
 CHUNK: Final = 65_536
 BODY: Final = 256 * 1024 * 1024
-"""Bytes that an answer may have."""
+"""The most bytes that a response may have."""
 ERROR_BYTES: Final = 1024 * 1024
-"""Bytes that are read of an error."""
+"""The most bytes that are read of an error response."""
 CHOICES: Final = 8
-"""Ids that are named where a prefix fits more than one."""
-LIST: Final = 10_000
+"""The most ids that an error names if a prefix is ambiguous."""
 _STARTS: Final = "start one with `otel-progress monitor`"
 _LETS_IN: Final = "give its token with --token-file FILE or OTEL_PROGRESS_TOKEN"
 
 
-class Lost(Exception):
-    """The monitor did not answer, or the connection broke; trying again may help."""
+class ConnectionLost(Exception):
+    """The monitor did not answer, or the connection broke; a retry may help."""
 
 
-class Answered(Exception):
-    """An answer that is an error, with what the monitor says about it."""
+class ErrorResponse(Exception):
+    """The monitor answered with an error."""
 
     def __init__(self, status: int, body: Mapping[str, Any]) -> None:
-        """With the status and the JSON."""
+        """Create it with the HTTP status and the JSON body."""
         super().__init__(clean(body.get("error") or f"HTTP status {status}"))
         self.status = status
         self.body = body
@@ -62,45 +61,45 @@ class Answered(Exception):
 
 @dataclass(frozen=True)
 class Client:
-    """Asks one monitor."""
+    """Queries one monitor."""
 
-    url: str = DEFAULT
+    url: str = DEFAULT_URL
     token: str | None = field(default=None, repr=False)
     timeout: float = TIMEOUT
 
-    # -- what can be asked
+    # -- requests
 
-    def operations(self, *, limit: int = LIST, **query: str | None) -> dict[str, Any]:
-        """A page of the list: rows, how many there are in all, and the position of the stream.
+    def operations(self, *, limit: int = LIST_MOST, **query: str | None) -> dict[str, Any]:
+        """A page of the list: its rows, the total, and the position in the stream.
 
         Raises:
-            Told: where the monitor lets nobody in.
-            Lost: where it does not answer.
+            CommandError: if the monitor denies access.
+            ConnectionLost: if it does not answer.
         """
         given = {key: value for key, value in query.items() if value}
         return self.ask(f"/operations?{urlencode({**given, 'limit': limit})}")
 
     def operation(self, key: str) -> dict[str, Any]:
-        """All that is known of one.
+        """All that the monitor knows of one operation.
 
         Raises:
-            Told: where it is not there.
-            Lost: where the monitor does not answer.
+            CommandError: if it does not exist.
+            ConnectionLost: if the monitor does not answer.
         """
         return self.ask(path_of(key))
 
     def find(self, given: str) -> dict[str, Any]:
-        """The operation with that id, else the only one whose id begins so, else the one of that name.
+        """Find an operation by its id, by the beginning of its id if only one fits, or by its name.
 
-        Of a name it is the only one that runs, or where none does the one that ended last.
+        A name stands for the only one that runs, or if none does, for the one that ended last.
 
         Raises:
-            Told: where there is none, or more than one.
-            Lost: where the monitor does not answer.
+            CommandError: if there is none, or more than one.
+            ConnectionLost: if the monitor does not answer.
         """
         try:
             return self.operation(given)
-        except Told as error:
+        except CommandError as error:
             if error.code != NOT_FOUND:
                 raise
         rows = _rows(self.operations(limit=1000, search=given))
@@ -110,66 +109,68 @@ class Client:
         if len(fits) == 1:
             return self.operation(str(fits[0]["id"]))
         if not fits:
-            raise Told(f"no operation {clean(given)!r} at {self.url}; `otel-progress list` shows those there are", 4)
+            raise CommandError(
+                f"no operation {clean(given)!r} at {self.url}; `otel-progress list` shows those there are", 4
+            )
         ids = ", ".join(clean(row.get("id")) for row in fits[:CHOICES])
         more = f" and {len(fits) - CHOICES} more" if len(fits) > CHOICES else ""
-        raise Told(f"{clean(given)!r} may be {ids}{more}: give more of the id", USAGE)
+        raise CommandError(f"{clean(given)!r} may be {ids}{more}: give more of the id", USAGE)
 
     def _named(self, name: str) -> list[dict[str, Any]]:
-        """Those of that name that run, else the one that ended last."""
+        """The running operations of a name, else the one that ended last."""
         rows = [row for row in _rows(self.operations(limit=1000, name=name)) if row.get("name") == name]
         running = [row for row in rows if not row.get("ended")]
         return running or sorted(rows, key=_ended_at)[-1:]
 
     def check(self) -> None:
-        """Find out that it is a monitor.
+        """Check that a monitor answers.
 
         Raises:
-            Told: where nobody answers, or something else does.
+            CommandError: if nothing answers, or something else does.
         """
         try:
             health = self.ask("/health")
-        except Lost as error:
+        except ConnectionLost as error:
             parts = urlsplit(self.url)
             if parts.scheme == "http" and speaks_tls(parts.hostname or "", parts.port or 80, TLS_SECONDS):
                 raise self._speaks("TLS", "https") from error
-            raise Told(f"no monitor answers at {self.url} ({error}): {_STARTS}", NO_MONITOR) from error
-        except (Told, Answered) as error:
-            if isinstance(error, Told) and error.code != NOT_FOUND:
+            raise CommandError(f"no monitor answers at {self.url} ({error}): {_STARTS}", NO_MONITOR) from error
+        except (CommandError, ErrorResponse) as error:
+            if isinstance(error, CommandError) and error.code != NOT_FOUND:
                 raise
             health = {}
         if health.get("product") != "otel-progress":
             text = f"what answers at {self.url} is no monitor (an OpenTelemetry Collector, maybe): {_STARTS} on"
-            raise Told(f"{text} another port, and name it by --url or OTEL_PROGRESS_MONITOR", NO_MONITOR)
+            raise CommandError(f"{text} another port, and name it by --url or OTEL_PROGRESS_MONITOR", NO_MONITOR)
 
-    # -- how
+    # -- transport
 
     def ask(self, path: str, *, method: str = "GET", timeout: float | None = None) -> dict[str, Any]:
-        """The JSON of an answer.
+        """Send a request and return the JSON of the response.
 
         Raises:
-            Told: where the operation is not there, or the monitor lets nobody in.
-            Answered: where the answer is another error.
-            Lost: where nothing, or no JSON, answers.
+            CommandError: if the operation does not exist, or if the monitor denies access.
+            ErrorResponse: if the response is another error.
+            ConnectionLost: if nothing answers.
         """
         try:
             seconds = timeout or self.timeout
             with within(BODY_TIMES * seconds), self._open(path, method, seconds) as answer:
                 body = answer.read(BODY)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Lost(_reason(error)) from error
+            raise ConnectionLost(_reason(error)) from error
         found = _json(body)
         if found is None:
-            raise Answered(200, {"error": f"what answers at {self.url} is no monitor"})
+            raise ErrorResponse(200, {"error": f"what answers at {self.url} is no monitor"})
         return found
 
     def stream(self, path: str, last_id: str = "") -> Iterator[bytes]:
-        """The bytes of a stream as they come; nothing for `SILENCE` seconds is a loss. The first item is empty.
+        """The bytes of a stream as they come; `SILENCE` seconds without any is a loss. The first item is empty.
 
         Raises:
-            Told: where the operation is not there, or the monitor lets nobody in.
-            Answered: where the answer is another error.
-            Lost: where the connection is lost.
+            CommandError: if the operation does not exist, or if the monitor denies access.
+            ErrorResponse: if the response is another error.
+            ConnectionLost: if the connection is lost.
         """
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
         try:
@@ -182,8 +183,8 @@ class Client:
                     if clock.monotonic() - heard > SILENCE:
                         raise TimeoutError
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Lost(_reason(error)) from error
-        raise Lost("the monitor closed the connection")
+            raise ConnectionLost(_reason(error)) from error
+        raise ConnectionLost("the monitor closed the connection")
 
     def _open(
         self,
@@ -194,7 +195,7 @@ class Client:
         *,
         silence: float | None = None,
     ) -> Any:
-        """The answer, its head read within the timeout; `silence` may pass between two bytes of its body."""
+        """Open a response: its head within the timeout, `silence` seconds at most between two bytes of its body."""
         request = urllib.request.Request(self.url + path, method=method, headers=dict(headers or {}))  # noqa: S310
         if self.token:
             request.add_unredirected_header("Authorization", f"Bearer {self.token}")
@@ -207,21 +208,21 @@ class Client:
             if error.code == 400 and b"HTTPS" in raw.upper() and self.url.startswith("http:"):
                 raise self._speaks("TLS", "https") from error  # as Go and nginx say it
             body = _json(raw) or {}
-            answered = Answered(error.code, body)
+            answered = ErrorResponse(error.code, body)
             if error.code == 401:
                 wrong = "does not take this token" if self.token else "wants a token"
-                raise Told(f"the monitor at {self.url} {wrong}: {_LETS_IN}", NO_MONITOR) from answered
+                raise CommandError(f"the monitor at {self.url} {wrong}: {_LETS_IN}", NO_MONITOR) from answered
             if error.code in (403, 404):
-                raise Told(str(answered), NO_MONITOR if error.code == 403 else NOT_FOUND) from answered
+                raise CommandError(str(answered), NO_MONITOR if error.code == 403 else NOT_FOUND) from answered
             raise answered from error
         except URLError as error:
             if _speaks_no_tls(error.reason):
                 raise self._speaks("plain HTTP, not TLS", "http") from error
             raise
 
-    def _speaks(self, what: str, scheme: str) -> Told:
+    def _speaks(self, what: str, scheme: str) -> CommandError:
         there = self.url.partition("://")[2]
-        return Told(f"what listens at {there} speaks {what}: use {scheme}://{there}", NO_MONITOR)
+        return CommandError(f"what listens at {there} speaks {what}: use {scheme}://{there}", NO_MONITOR)
 
 
 def _rows(page: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -234,15 +235,15 @@ def _ended_at(row: Mapping[str, Any]) -> float:
 
 
 def path_of(key: str) -> str:
-    """The path of an operation; whatever its id holds, it is one segment."""
+    """The path of an operation; its id is one segment, whatever characters it holds."""
     return f"/operations/{quote(key, safe='').replace('.', '%2E')}"
 
 
 def client_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Client:
-    """The monitor that the options name, else the environment, else the one of this machine.
+    """A client for the monitor of the options, else of the environment, else of this machine.
 
     Raises:
-        Told: where they can't be meant.
+        CommandError: if an option or a variable is invalid.
     """
     env = Environment(environ)
     given, name = (
@@ -253,45 +254,47 @@ def client_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Client
         try:
             token = _first_word(Path(options.token_file).read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise Told(f"the token file can't be read: {getattr(error, 'strerror', None) or error}", USAGE) from error
+            raise CommandError(
+                f"the token file can't be read: {getattr(error, 'strerror', None) or error}", USAGE
+            ) from error
         if not token:
-            raise Told(f"the token file {clean(options.token_file)} is empty", USAGE)
+            raise CommandError(f"the token file {clean(options.token_file)} is empty", USAGE)
     if not (token.isascii() and token.isprintable()):
-        raise Told("a token is plain ASCII; this one is not", USAGE)
-    return Client(_address(given, name) if given else DEFAULT, token or None)
+        raise CommandError("a token must be printable ASCII; this one is not", USAGE)
+    return Client(_address(given, name) if given else DEFAULT_URL, token or None)
 
 
 def _first_word(content: str) -> str:
-    """The first token of a file that a monitor reads: what stands behind it in its line is not the client's."""
+    """The first token of a token file; the rest of its line is for the monitor."""
     lines = (line.split() for line in content.splitlines() if not line.lstrip().startswith("#"))
     return next((line[0] for line in lines if line), "")
 
 
 def _address(given: str, name: str) -> str:
-    """The URL of a monitor without its last slash.
+    """The URL of a monitor, without a trailing slash.
 
     Raises:
-        Told: where it is none.
+        CommandError: if it is invalid.
     """
-    example, shown = f"as in {DEFAULT}", clean(given)
+    example, shown = f"as in {DEFAULT_URL}", clean(given)
     try:
         parts = urlsplit(given)
         wrong = not parts.hostname or parts.port == 0
     except ValueError:
-        raise Told(f"{name} has no host and port that can be meant, {example}: {shown!r}", USAGE) from None
+        raise CommandError(f"{name} has no valid host and port, {example}: {shown!r}", USAGE) from None
     if parts.scheme not in ("http", "https"):
-        raise Told(f"{name} must begin with http:// or https://, {example}, not {shown!r}", USAGE)
+        raise CommandError(f"{name} must begin with http:// or https://, {example}, not {shown!r}", USAGE)
     if parts.username is not None or parts.password is not None:
-        raise Told(f"{name} must not hold a password; {_LETS_IN}", USAGE)
+        raise CommandError(f"{name} must not hold a password; {_LETS_IN}", USAGE)
     if wrong or not given.isprintable() or " " in given:
-        raise Told(f"{name} has no host and port that can be meant, {example}: {shown!r}", USAGE)
+        raise CommandError(f"{name} has no valid host and port, {example}: {shown!r}", USAGE)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise Told(f"{name} must end after the port: {parts.scheme}://{parts.netloc}, not {shown!r}", USAGE)
+        raise CommandError(f"{name} must end after the port: {parts.scheme}://{parts.netloc}, not {shown!r}", USAGE)
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def _read_error(error: HTTPError) -> bytes:
-    """What an error says, as far as it comes."""
+    """The body of an error response, as far as it arrives."""
     try:
         return error.read(ERROR_BYTES)
     except (OSError, http.client.HTTPException):
@@ -319,7 +322,7 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it names this machine."""
+    """Whether a host name or address is this machine's loopback."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -341,7 +344,7 @@ def _speaks_no_tls(reason: object) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Why it failed, in a few words."""
+    """The cause of a failure, in a few words."""
     if isinstance(error, URLError) and isinstance(error.reason, BaseException):
         return _reason(error.reason)
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -8,28 +8,28 @@ from otel_progress.errors import ProgressError
 from otel_progress.model.status import Status
 
 OK: Final = 0
-"""It was told; of one operation: it completed, or it obeyed."""
+"""Success; for one operation: it completed, or it stopped when asked to."""
 BAD: Final = 1
-"""The operation failed, was lost, cancelled or interrupted; it was not cancelled."""
+"""The operation failed, was lost, cancelled or interrupted; for `cancel`: it did not stop."""
 USAGE: Final = 2
-"""The command line can't be meant."""
+"""The command line is invalid."""
 NO_MONITOR: Final = 3
-"""No monitor answers there, or it does not let us in."""
+"""No monitor answers, or it denies access."""
 NOT_FOUND: Final = 4
-"""No such operation, or none any more."""
+"""There is no such operation, or no longer."""
 INTERRUPTED: Final = 130
 """Ctrl+C; 128 + n for other signals."""
 
 
 def of_status(status: Status) -> int:
-    """Of a command that tells of one operation: 1 where it is over and did not complete."""
+    """The exit code of a command about one operation: 1 if it ended and did not complete."""
     return BAD if status.final and status is not Status.COMPLETED else OK
 
 
-class Told(ProgressError):
-    """Why a command ends early, in words for its user, and its exit code."""
+class CommandError(ProgressError):
+    """A command ends early: the message for its user, and the exit code."""
 
     def __init__(self, text: str, code: int) -> None:
-        """With the exit code of the command."""
+        """Create it with the message and the exit code."""
         super().__init__(text)
         self.code = code

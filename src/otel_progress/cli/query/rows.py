@@ -1,6 +1,6 @@
-"""What a monitor says of an operation, as the snapshot that the tree, the summary and the plain lines show.
+"""Converts the rows of a monitor into snapshots, which the tree, the summary and the plain lines show.
 
-Everything comes from elsewhere: what has the wrong type is left out, and texts are cleaned here, once for all.
+The input is untrusted: values of a wrong type are left out, and texts are cleaned here, once.
 """
 
 from __future__ import annotations
@@ -17,51 +17,52 @@ from otel_progress.model.estimate import Estimate
 from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status, word
+from otel_progress.model.units import amount, stopwatch
 from otel_progress.model.values import Attributes
-from otel_progress.render.words import DOT, amount, clean, counted, passed, waiting
+from otel_progress.render.words import DOT, clean, counted, waiting
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
 
 STAGES: Final = 1_000
-"""Stages that are read of one operation."""
+"""The most stages that are read of one operation."""
 BRANCHES: Final = 16
 TEXT: Final = 1_024
 CALM: Final = (Health.PROGRESSING, Health.WAITING)
 GONE: Final = (Health.DEAD, Health.UNKNOWN)
-"""While it is one of these, its clocks end with the last sign of life."""
+"""In these states, clocks stop at the last sign of life."""
 STOPPED: Final = (Health.SILENT, Health.LOOPING, *GONE)
-"""While it is one of these, its pace and what was estimated before say nothing."""
+"""In these states, rate and ETA mean nothing."""
 TROUBLE: Final = frozenset({"stuck", "looping", "frozen", "dead", "overdue", "slow"})
-"""What is marked as trouble, and counted; `unknown` is marked, too, and counted by itself."""
+"""The words that count as trouble; `unknown` is marked as well, but counted apart."""
 UNKNOWN: Final = "unknown"
 _SECONDS: Final = re.compile(r"\bfor (\d+) s\b")
 _MADE_UP: Final = re.compile(r"[0-9a-f]{16}-\d+")
 
 
 @dataclass(frozen=True)
-class Observed(Snapshot):
-    """An operation as somebody outside its process sees it; `frozen` where that is proven to be stopped."""
+class ObservedSnapshot(Snapshot):
+    """An operation as observed from outside its process; `frozen` if that process is stopped."""
 
     frozen: bool = False
 
 
 @dataclass(frozen=True)
-class Named(Branch):
-    """A line of work under the name that the monitor gives it."""
+class NamedBranch(Branch):
+    """A branch with the name that the monitor gives it."""
 
     name: str | None = None
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """Its name, or what the branch itself calls it."""
         return self.name or super().label
 
 
 def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
-    """The operation as it is `later` seconds after it was said; of a row its stage is told in the message.
+    """The operation as it is `later` seconds after its timestamp; in a row without stages, the message names one.
 
-    `since` is how long the row is here: its evidence is of the moment when the monitor gave it.
+    `since` is the age of the row in seconds: its evidence was true when the monitor sent it.
     """
     stages = tuple(_stage(one) for one in items(row.get("stages"))[:STAGES])
     health, reason = verdict_of(row)
@@ -72,7 +73,7 @@ def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
         message = DOT.join(filter(None, (within, "" if message == stage else message))) or None
         stage = None
     limits = mapping(row.get("limits"))
-    found = Observed(
+    found = ObservedSnapshot(
         text(row.get("id")) or "?",
         text(row.get("name")) or "?",
         status_of(row),
@@ -113,30 +114,30 @@ def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
 
 
 def _evidence(now: Snapshot, row: Row, since: float) -> str | None:
-    """Why it is in trouble, with the clock that runs on, in the format of all clocks here."""
+    """Why it is in trouble, with its clock advanced and in the format of the terminal."""
     reason = now.health_reason
     if reason is None:
         return None
     if now.health is Health.WAITING and now.wait is not None and "child" not in mapping(row.get("verdict")):
         branch = text(mapping(row.get("verdict")).get("branch"))
         return f"{branch}: {waiting(now.wait)}" if branch else waiting(now.wait)
-    child = mapping(row.get("verdict")).get("child")  # its evidence has a clock of its own
+    child = mapping(row.get("verdict")).get("child")  # that evidence has a clock of its own
     least = now.idle if now.health is Health.SILENT and child is None else 0.0
 
     def clock(found: re.Match[str]) -> str:
-        return f"for {passed(max(least, int(found[1]) + since))}"
+        return f"for {stopwatch(max(least, int(found[1]) + since))}"
 
     return _SECONDS.sub(clock, reason, count=1)
 
 
 def _branches(given: object) -> tuple[Branch, ...]:
-    """Its lines of work, where more than one runs; the worst first."""
+    """Its branches, if there is more than one; the worst first."""
     found = tuple(_branch(one) for one in items(given)[:BRANCHES])
     return found if len(found) > 1 else ()
 
 
 def _branch(one: Row) -> Branch:
-    return Named(
+    return NamedBranch(
         text(one.get("path")),
         text(one.get("lane")),
         text(one.get("child")),
@@ -161,9 +162,9 @@ def _runs(one: Row) -> StageRuns:
 
 
 def trouble_of(row: Row) -> str | None:
-    """The word for what the screens mark and count: `stuck`, `looping`, `frozen`, `dead`, `overdue`, `slow`; or None.
+    """The trouble that is marked and counted: `stuck`, `looping`, `frozen`, `dead`, `overdue`, `slow`; or None.
 
-    Whatever counts trouble asks here, so that a count is of what is marked.
+    Every count of trouble uses this function, so that counts and marks agree.
     """
     if status_of(row).final:
         return None
@@ -177,18 +178,18 @@ def trouble_of(row: Row) -> str | None:
 
 
 def mark_of(row: Row) -> str | None:
-    """The word for what is marked: trouble, or `unknown` where the monitor itself can't say how it is."""
+    """The mark of a row: its trouble, or `unknown` if the monitor itself can't tell."""
     unknown = not status_of(row).final and verdict_of(row)[0] is Health.UNKNOWN
     return UNKNOWN if unknown else trouble_of(row)
 
 
 def stage_progress_of(row: Row) -> Progress:
-    """How far the innermost stage of a row is, or was."""
+    """The progress of the innermost stage of a row."""
     return _progress(mapping(row.get("stage_progress")))
 
 
 def verdict_of(row: Row) -> tuple[Health, str | None]:
-    """What the monitor concludes, and why; no reason where nobody needs to look."""
+    """The monitor's verdict and its reason; no reason if all is well."""
     verdict = mapping(row.get("verdict"))
     health = _one_of(Health, verdict.get("health"), Health.PROGRESSING)
     if health in CALM and not verdict.get("overdue"):
@@ -197,12 +198,12 @@ def verdict_of(row: Row) -> tuple[Health, str | None]:
 
 
 def status_of(row: Row) -> Status:
-    """What happened to it; a word we don't know is one that runs, unless it ended."""
+    """Its status; an unknown word means running, unless the row has ended."""
     return _one_of(Status, row.get("status"), Status.FAILED if row.get("ended") else Status.RUNNING)
 
 
 def label_of(row: Row, *, child: bool = False) -> str:
-    """Its name and its id; of an id that nobody gave, a child shows the number alone."""
+    """Its name and id; for a child with a generated id, only the number of it."""
     name, key = text(row.get("name")) or "?", text(row.get("id")) or "?"
     if child and _MADE_UP.fullmatch(key):
         return f"{name} #{key.rpartition('-')[2]}"
@@ -210,7 +211,7 @@ def label_of(row: Row, *, child: bool = False) -> str:
 
 
 def labels_of(rows: Sequence[Row]) -> list[str]:
-    """What tells siblings apart: an attribute in which those of one name differ, their description, else the id."""
+    """Labels that tell siblings apart: by a differing attribute, by their description, else by id."""
     by_name: dict[object, list[int]] = {}
     for place, row in enumerate(rows):
         by_name.setdefault(row.get("name"), []).append(place)
@@ -224,7 +225,7 @@ def labels_of(rows: Sequence[Row]) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """A value as people read it; what is nested as JSON."""
+    """A value as text; a nested one as JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
@@ -233,7 +234,7 @@ def shown(value: object) -> str:
 
 
 def later_of(found: Snapshot, later: float) -> Snapshot:
-    """With clocks that went on, as far as they do."""
+    """The operation with its running clocks advanced."""
     gone = found.health in STOPPED
     later = 0.0 if found.health in GONE else later
     now = found.at(found.timestamp + later)
@@ -253,7 +254,7 @@ def _left(progress: Progress, later: float, *, gone: bool) -> Progress:
     eta = progress.eta
     if gone:
         return replace(progress, eta=None, rate=None)
-    if eta is None or eta.eta <= later:  # its time is over, and nothing was heard since
+    if eta is None or eta.eta <= later:  # the estimated time is over
         return replace(progress, eta=None)
     low, high = max(0.0, eta.low - later), max(0.0, eta.high - later)
     return replace(progress, eta=replace(eta, eta=eta.eta - later, low=low, high=high))
@@ -312,7 +313,7 @@ def _wait(given: object) -> Wait | None:
 
 
 def _usage(row: Row) -> Attributes:
-    """Cost and tokens with those of its children, else its own."""
+    """Cost and tokens including those of its children, else its own."""
     found: dict[str, Any] = {f"{key}_tokens": value for key, value in numbers(row.get("tokens")).items()}
     found.update({f"cost.{key}": value for key, value in numbers(row.get("cost")).items()})
     return Attributes(found) if found else numbers(row.get("usage"))
@@ -342,12 +343,12 @@ def number(value: object) -> int | float | None:
 
 
 def numbers(value: object) -> Attributes:
-    """Those of a mapping's values that are numbers."""
+    """The values of a mapping that are numbers."""
     return Attributes({clean(key): item for key, item in mapping(value).items() if number(item) is not None})
 
 
 def plain(value: object) -> Attributes:
-    """A mapping's values in the types that attributes have."""
+    """The values of a mapping, converted to types of attributes."""
     return Attributes({clean(key): _plain(item) for key, item in mapping(value).items()})
 
 
@@ -357,7 +358,7 @@ def mapping(value: object) -> Row:
 
 
 def items(value: object) -> list[Row]:
-    """Those of a list's items that are mappings."""
+    """The items of a list that are mappings."""
     return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 

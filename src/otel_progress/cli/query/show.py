@@ -1,8 +1,10 @@
-"""`otel-progress show`: all that is known of one operation."""
+"""`otel-progress show`: shows all that the monitor knows of one operation."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,9 +12,12 @@ from typing import IO, Any, Final
 from urllib.parse import urlencode
 
 from otel_progress import clock, semconv
+from otel_progress.cli.parsing import whole
+from otel_progress.cli.query.cells import ago, icon, state
 from otel_progress.cli.query.client import Client, path_of
+from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import of_status
-from otel_progress.cli.query.list_ import ago, icon, state
+from otel_progress.cli.query.options import ID_HELP, LIST_MOST, common_options
 from otel_progress.cli.query.rows import (
     Row,
     items,
@@ -27,37 +32,65 @@ from otel_progress.cli.query.rows import (
 from otel_progress.cli.query.view_model import event_line, stamp
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.model.summary import seconds
+from otel_progress.model.units import duration, stopwatch
 from otel_progress.render import words
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.plain import closing
 from otel_progress.render.screen import Screen
-from otel_progress.render.tree import TROUBLED, Branch, Look, Sheet, rows_of
+from otel_progress.render.tree import TROUBLED, TreeLayout, TreeNode, TreeOptions, rows_of
 from otel_progress.render.words import Line, clean
 
 EVENTS: Final = 20
 """Events that are shown unless another number is given."""
 STAGES: Final = 64
 TOGETHER: Final = 3
-"""Runs of a stage that are one line."""
+"""A stage that ran at least this often gets one line for all its runs."""
 CHILDREN: Final = 50
 SKEW: Final = 1.0
-"""Seconds that the clocks of two machines may be apart."""
+"""Seconds by which the clocks of two machines may differ."""
 PAUSES: Final = 20
 TOLD: Final = sorted(semconv.EVENTS - {semconv.UPDATED, semconv.HEARTBEAT, semconv.PROCESS_HEARTBEAT})
-"""Events that are shown: what changed, not that it went on."""
+"""The events that are shown: changes of state, no plain updates."""
 STACK: Final = 60
-"""Lines of the stack, the innermost."""
+"""The most lines of a call stack, the innermost ones."""
 WIDE: Final = 120
-"""Cells of a line where there is no terminal."""
+"""The width of a line if there is no terminal."""
+
+
+_ABOUT: Final = """\
+Show all that is known of one operation: its verdict with the evidence, where it is stuck, its stages and children,
+waits and stalls, cost, the last events, its trace, and if it was lost, how its process ended."""
+_EXAMPLE: Final = """\
+example:
+  otel-progress show survey-1
+  otel-progress show survey-1 --events 100"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `show`."""
+    common_options(parser, _ABOUT, _EXAMPLE)
+    parser.add_argument("id", metavar="ID", help=ID_HELP)
+    about = "the last N events (default: %(default)s; 0: none)"
+    parser.add_argument("--events", type=whole(0, LIST_MOST), default=EVENTS, metavar="N", help=about)
+    parser.add_argument("--json", action="store_true", help="write JSON")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write all that is known of the operation; returns the exit code."""
+    return execute(arguments, _main)
+
+
+def _main(client: Client, arguments: argparse.Namespace) -> int:
+    require_rich(arguments)
+    return show(client, arguments.id, sys.stdout, events=arguments.events, as_json=arguments.json)
 
 
 def show(client: Client, given: str, out: IO[str], *, events: int = EVENTS, as_json: bool = False) -> int:
-    """Write it; returns the exit code.
+    """Write all that is known of it; returns the exit code.
 
     Raises:
-        Told: where it is not there, or the monitor lets nobody in.
-        Lost: where the monitor does not answer.
+        CommandError: if it is not there, or if the monitor denies access.
+        ConnectionLost: if the monitor does not answer.
     """
     client.check()
     detail = client.find(given)
@@ -77,13 +110,13 @@ def show(client: Client, given: str, out: IO[str], *, events: int = EVENTS, as_j
 
 
 def _history(client: Client, detail: Row, limit: int, names: list[str]) -> list[Any]:
-    """The last events of an operation that bear these names."""
+    """The newest events of an operation that have one of these names."""
     query = urlencode({"limit": limit, "before": 2**53, "event": ",".join(names)})
     return client.ask(f"{path_of(str(detail.get('id')))}/events?{query}").get("events") or []
 
 
 def sections(detail: Row, events: list[Row], width: int, ends: list[Row]) -> Iterable[list[Line]]:
-    """What there is to say, part by part; a part without a content is left out."""
+    """The sections, one after the other; an empty one is left out."""
     now = clock.unix()
     later = max(0.0, now - (number(detail.get("timestamp")) or now))
     one = snapshot_of(detail, later)
@@ -94,7 +127,7 @@ def sections(detail: Row, events: list[Row], width: int, ends: list[Row]) -> Ite
     yield from _titled("children", _children(detail, now))
     yield from _titled("waits and stalls", _pauses(detail, now))
     yield from _titled("attributes", _pairs(one.attributes))
-    if not one.status.final:  # else it stands above
+    if not one.status.final:  # otherwise it is above
         yield from _titled("result", _pairs(one.result))
     yield from _titled("where it is stuck" if not one.status.final else "where it was stuck", _stack(one))
     if one.status.final:
@@ -112,19 +145,19 @@ def _head(one: Snapshot, detail: Row) -> Line:
     doing, colour = state(one)
     attempt = f", attempt {one.attempt}" if one.attempt > 1 else ""
     since = "after" if one.status.final else "for" if words.trouble(one) is None else "running for"
-    spent = f" {since} {seconds(one.elapsed) if one.status.final else words.passed(one.elapsed)}{attempt}"
+    spent = f" {since} {duration(one.elapsed) if one.status.final else stopwatch(one.elapsed)}{attempt}"
     asked = (("  asked to stop", "bold yellow"),) if one.cancel_requested and not one.status.final else ()
     return ((f"{sign} ", style), (label_of(detail), "bold"), ("  ", ""), (doing, colour), (spent, ""), *asked)
 
 
 def _verdict(one: Snapshot, detail: Row) -> list[Line]:
-    """What is concluded, with its evidence; of what is over, why it ended so."""
+    """The verdict with its evidence; of an ended operation, the reason for its end."""
     if one.status.final:
         said = [one.reason] if one.reason else []
         said += [f"was stuck at {one.stuck_at}"] if one.stuck_at else []
         return [((f"  {line}", words.STYLES.get(one.status, "")),) for line in said]
     verdict, bad = mapping(detail.get("verdict")), words.trouble(one)
-    # Of one in no trouble, only how the child is that it waits for.
+    # Without trouble, only the state of the child that it waits for.
     reason = one.health_reason or (text(verdict.get("reason")) if verdict.get("child") else None)
     lines: list[Line] = []
     if reason:
@@ -132,7 +165,7 @@ def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))
     if bad and limit and allowed is not None:
         source = text(verdict.get("source"))
-        lines.append(((f"  limit: {limit} of {seconds(allowed)}" + (f", {source}" if source else ""), "dim"),))
+        lines.append(((f"  limit: {limit} of {duration(allowed)}" + (f", {source}" if source else ""), "dim"),))
     if seen := text(verdict.get("seen")):
         lines.append(((f"  last seen: {seen}", "dim"),))
     if one.stuck_at:
@@ -155,7 +188,7 @@ def _facts(one: Snapshot, detail: Row, now: float) -> list[Line]:
     heard = number(process.get("heard_ago"))
     runs = " ".join(filter(None, (service, f"on {host}," if host else "", f"pid {pid}" if pid else "")))
     if heard is not None and not one.status.final:
-        runs += f", heard {seconds(heard)} ago"
+        runs += f", heard {duration(heard)} ago"
     trace_id = text(trace.get("trace_id"))
     if trace_id:
         trace_id += " (not sampled)" if trace.get("sampled") is False else ""
@@ -175,7 +208,7 @@ def _facts(one: Snapshot, detail: Row, now: float) -> list[Line]:
 
 
 def _closing(one: Snapshot, detail: Row) -> list[Line]:
-    """Its stages with their share of the time, counts and results, as they are told at its end."""
+    """Its stages with their share of the time, counts and results, as in the summary at its end."""
     counted = words.counted(one.progress) if one.progress.completed else ""
     head: list[Line] = [((f"  {counted}", ""),)] if counted else []
     return [*head, *closing(one, label_of(detail), STAGES)[1:]]
@@ -183,14 +216,14 @@ def _closing(one: Snapshot, detail: Row) -> list[Line]:
 
 def _tree(one: Snapshot, width: int) -> list[Line]:
     apart, together = _together(one)
-    rows = rows_of([Branch(0, one.name, apart)], Look(0, STAGES))
-    # Its verdict stands above already.
-    tree = Sheet().lines([row for row in rows if row.rank != TROUBLED or row.free is None], width, 1_000)
+    rows = rows_of([TreeNode(0, one.name, apart)], TreeOptions(0, STAGES))
+    # The verdict is already above.
+    tree = TreeLayout().lines([row for row in rows if row.rank != TROUBLED or row.free is None], width, 1_000)
     return [*tree, *together]
 
 
 def _together(one: Snapshot) -> tuple[Snapshot, list[Line]]:
-    """The operation without the runs of stages that completed again and again, and a line for each of these stages."""
+    """The operation without the runs of repeated stages, and one line for each of these stages."""
     many = {runs.path: runs for runs in one.repeated if runs.count >= TOGETHER}
     kept = tuple(stage for stage in one.stages if stage.path not in many or stage.status is not Status.COMPLETED)
     lines = [((f"  {words.ICONS[Status.COMPLETED]} ", "green"), *words.repeated(runs)) for runs in many.values()]
@@ -209,7 +242,7 @@ def _children(detail: Row, now: float) -> list[Line]:
         done = "" if child.progress.ratio is None else f"  {int(child.progress.ratio * 100)}%"
         why = child.health_reason if not child.status.final else child.reason
         earlier = "  earlier attempt" if _is_earlier(row, detail) else ""
-        spent = f"  {seconds(child.elapsed)}{done}{earlier}" + (f"  {why}" if why else "")
+        spent = f"  {duration(child.elapsed)}{done}{earlier}" + (f"  {why}" if why else "")
         lines.append(((f"  {sign} ", style), (f"{label}  ", ""), (doing, colour), (spent, "dim")))
     more = max(len(rows), int(number(detail.get("children")) or 0)) - len(lines)
     return [*lines, ((f"  + {more:,} more", "dim"),)] if more > 0 else lines
@@ -228,7 +261,7 @@ def _pauses(detail: Row, now: float) -> list[Line]:
         begun, over = number(pause.get("from")), number(pause.get("to"))
         if begun is None:
             continue
-        long = seconds(max(0.0, (now if over is None else over) - begun)) + (" so far" if over is None else "")
+        long = duration(max(0.0, (now if over is None else over) - begun)) + (" so far" if over is None else "")
         kind = text(pause.get("kind")) or "?"
         where = f" in {text(pause.get('stage'))}" if pause.get("stage") else ""
         why = f": {text(pause.get('reason'))}" if pause.get("reason") else ""
@@ -243,7 +276,7 @@ def _pairs(values: Row) -> list[Line]:
 
 
 def _strands(one: Snapshot, detail: Row) -> list[Line]:
-    """Its lines of work, each with how it is; the worst first."""
+    """Its branches with their states, the worst first."""
     rows = items(detail.get("children_rows"))
     apart = {text(row.get("id")): f"child {label}" for row, label in zip(rows, labels_of(rows))}
     strands = [(words.strand(branch), branch) for branch in one.branches]
@@ -270,7 +303,7 @@ def _stack(one: Snapshot) -> list[Line]:
 
 
 def _exit(ends: list[Row], detail: Row) -> list[Line]:
-    """What `run` or a monitor saw of the process: its exit code or signal, and the end of its error output."""
+    """How the process ended, as `run` or a monitor saw it: exit code or signal, and the end of its stderr."""
     found = [mapping(end.get("attributes")) for end in ends if end.get("attempt") == detail.get("attempt")]
     said = found[-1] if found else {}
     facts = [(name, said[key]) for key, name in _EXIT if said.get(key) not in (None, False)]

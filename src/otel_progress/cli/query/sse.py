@@ -1,4 +1,4 @@
-"""Server-sent events out of bytes, as the HTML standard has them; each line and each event has a limit."""
+"""A parser of server-sent events, as the HTML standard defines them; events are limited in size."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 FRAME: Final = 32 * 1024 * 1024
-"""Characters that one event may hold."""
+"""The most characters of one event."""
 
 
 class Frame(NamedTuple):
-    """One event; `id` is the last id that was named, here or before."""
+    """One event; `id` is the newest id so far, of this event or of one before."""
 
     event: str
     data: str
@@ -19,14 +19,14 @@ class Frame(NamedTuple):
 
 
 class TooLong(ValueError):
-    """An event without an end in sight: whoever sends it is no monitor."""
+    """An event is larger than any that a monitor sends."""
 
 
 class Parser:
-    """Fed with bytes cut anywhere, gives whole events; what has no end yet waits."""
+    """Turns chunks of bytes, cut anywhere, into whole events; an incomplete one is kept."""
 
     def __init__(self, last_id: str = "", *, limit: int = FRAME) -> None:
-        """For one connection; `last_id` is the last of the one before."""
+        """Start a connection; `last_id` is the newest id of the connection before."""
         self.last_id = last_id
         self._limit = limit
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
@@ -36,10 +36,10 @@ class Parser:
         self._data: list[str] = []
 
     def feed(self, more: bytes) -> Iterator[Frame]:
-        """The events that end in these bytes.
+        """Take a chunk and yield the events that it completes.
 
         Raises:
-            TooLong: where an event is longer than the limit.
+            TooLong: if an event exceeds the limit.
         """
         text = self._decode(more)
         if self._after_cr and text:

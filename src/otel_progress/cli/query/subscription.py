@@ -1,4 +1,4 @@
-"""A stream of the monitor that comes back by itself, read in a thread of its own."""
+"""A subscription to a stream of the monitor: read in its own thread, reconnects by itself."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from otel_progress import clock
-from otel_progress.cli.query.client import Answered, Client, Lost, path_of
-from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, Told
+from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse, path_of
+from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, CommandError
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
 
 PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 5.0)
-"""Seconds before each new try; the last one again and again."""
+"""Seconds before each retry; the last one repeats."""
 AHEAD: Final = 256
-"""Items that may wait to be shown; then the monitor waits, too, or closes, and we catch up."""
+"""The most items that wait to be shown; then the monitor waits too, or closes, and we catch up."""
 PAGES: Final = 10
 RUNNING: Final = "pending,running,waiting"
 
 
 class Item(NamedTuple):
-    """Something that came: `kind` is the event's name, `loaded` (a list or an operation anew), `up`, `down`, `over`."""
+    """What was received: `kind` is the name of an event, or `loaded`, `up`, `down`, `gone` or `over`."""
 
     kind: str
     data: Any = None
 
 
-class Down(NamedTuple):
-    """The connection is lost: why, and when (monotonic) the next try is."""
+class Disconnected(NamedTuple):
+    """The connection is lost: why, and when (monotonic) the next attempt is."""
 
     reason: str
     pause: float
     until: float
 
 
-class Feed:
-    """Reads `/stream`, or the stream of one operation, until it is stopped; what is lost is caught up."""
+class Subscription:
+    """Reads `/stream`, or the stream of one operation, until it is stopped; gaps are filled after a reconnect."""
 
     def __init__(self, client: Client, key: str | None = None) -> None:
-        """Not started yet; `key` is the id of the only operation to follow."""
+        """Create it, not started yet; `key` is the id of the only operation to follow."""
         self._client, self._key = client, key
         self._items: queue.Queue[Item] = queue.Queue(AHEAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="otel-progress-feed", daemon=True)
 
-    def start(self) -> Feed:
-        """Begin to read."""
+    def start(self) -> Subscription:
+        """Start reading."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Read no more; a read that waits for the monitor is left to itself."""
+        """Stop reading; a read that is blocked ends by itself."""
         self._stop.set()
 
     def take(self, timeout: float) -> Iterator[Item]:
-        """What came: waits so long for the first, and gives as many as there are then."""
+        """Yield the items received: wait `timeout` seconds for the first, then take those that are there."""
         try:
             yield self._items.get(timeout=timeout)
             for _ in range(AHEAD):
@@ -79,21 +79,21 @@ class Feed:
                     if frame.event == "ended" and self._key is not None:
                         return  # the stream of one operation ends with it
                 reason = "the monitor closed the connection"
-            except Told as error:
-                # Where the way there is, but not the operation, it is gone.
+            except CommandError as error:
+                # The monitor answers and does not know the operation: it is gone.
                 gone = error.code == NOT_FOUND and self._key is not None
                 self._put(Item("gone") if gone else Item("over", error))
                 return
-            except Lost as error:
+            except ConnectionLost as error:
                 reason = str(error)
-            except Answered as error:
+            except ErrorResponse as error:
                 reason = f"the monitor answers: {error}"
             except Exception as error:
-                self._put(Item("over", Told(f"the stream can't be read: {error!r}", NO_MONITOR)))
+                self._put(Item("over", CommandError(f"the stream can't be read: {error!r}", NO_MONITOR)))
                 return
             pause = PAUSES[min(tries, len(PAUSES) - 1)]
             tries += 1
-            self._put(Item("down", Down(reason, pause, clock.monotonic() + pause)))
+            self._put(Item("down", Disconnected(reason, pause, clock.monotonic() + pause)))
             self._stop.wait(pause)
 
     def _frames(self, last_id: str) -> Iterator[Frame]:
@@ -107,22 +107,22 @@ class Feed:
             try:
                 yield from parser.feed(more)
             except TooLong as error:
-                raise Lost(str(error)) from error
+                raise ConnectionLost(str(error)) from error
 
     def _frame(self, frame: Frame) -> str:
-        """Pass it on; returns the position after it."""
+        """Queue an event; returns the position after it."""
         if frame.event == "reset":
             position = self._load()
             return frame.id or position
         try:
             data = json.loads(frame.data)
         except (ValueError, RecursionError) as error:
-            raise Lost("what came is no JSON") from error
+            raise ConnectionLost("an event holds no JSON") from error
         self._put(Item(frame.event, data))
         return frame.id
 
     def _load(self) -> str:
-        """All anew; returns the position of the stream from which to go on."""
+        """Load everything again; returns the position from which the stream continues."""
         if self._key is not None:
             self._put(Item("loaded", self._client.operation(self._key)))
             return ""

@@ -1,4 +1,4 @@
-"""What a watcher knows: which operations run, what there is to tell of them, and their tree."""
+"""The state behind a live view: the running operations, the lines to print about them, and their tree."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from otel_progress.cli.query.rows import plain as plain_values
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.render import plain
-from otel_progress.render.tree import Branch, nested
+from otel_progress.render.tree import TreeNode, nested
 from otel_progress.render.words import DOT, STYLES, Line, clean
 
 OVER: Final = 64
-"""Ended children that are kept of an operation that runs."""
+"""The most ended children that are kept of a running operation."""
 STAGES: Final = 15
-"""Stages that a summary shows one by one."""
+"""The most stages that a summary shows one by one."""
 HAD: Final = 20_000
-"""Ended children that are known to be told, when they are named again."""
+"""The most ended operations that are remembered, so that no end is printed twice."""
 RUNS: Final = 10
-"""Operations that tell their progress in plain lines at a time."""
+"""The most operations whose progress is printed as plain lines at a time."""
 LINES: Final = 100
-"""Lines a look; what did not complete always comes through."""
+"""The most lines between two frames; an end other than `completed` is always printed."""
 EVERY: Final = 5.0
 _UNTOLD: Final = {
     semconv.UPDATED,
@@ -49,33 +49,33 @@ _UNTOLD: Final = {
     semconv.STALLED,
     semconv.RECOVERED,
 }
-"""Events that rows tell better."""
+"""Events that are not printed, because rows show them better."""
 
 
-class Known(NamedTuple):
-    """The last that was said of an operation; it was `age` seconds old at `at` (monotonic)."""
+class Observation(NamedTuple):
+    """The newest row of an operation; it was `age` seconds old at `at` (monotonic)."""
 
     row: Row
     at: float
     age: float
 
     def now(self, now: float) -> Snapshot:
-        """The operation as it is now."""
+        """The operation as it is at `now` (monotonic)."""
         since = max(0.0, now - self.at)
         return snapshot_of(self.row, self.age + since, since)
 
 
-class Board:
-    """Takes what the stream says, gives lines that stay and branches of the tree.
+class ViewModel:
+    """Takes the events of a stream; gives lines to print and the nodes of the tree.
 
-    `draws` tells whether there is a tree: then only endings and trouble are lines, else each change of state is one.
-    `root` is the id of the only operation to watch. `everything` tells of completed children, too.
+    With `draws` there is a tree, and only ends and trouble are lines; without it, each change of state is a line.
+    `root` is the id of the only operation to watch. With `everything`, completed children get a line, too.
     """
 
     def __init__(self, *, draws: bool, root: str | None = None, everything: bool = False) -> None:
-        """Nothing known yet."""
+        """Start without any operation."""
         self._draws, self._root, self._everything = draws, root, everything
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, Observation] = {}
         self._over: dict[str, deque[tuple[str, Snapshot]]] = {}
         self._marks: dict[str, str] = {}
         self._told: dict[str, Health | None] = {}
@@ -87,29 +87,29 @@ class Board:
         self._last_event = 0.0
         self._ahead = 0.0
         self.over: dict[str, tuple[int, Status]] = {}
-        """Attempt and status of those of which the end is known, the latest of them."""
+        """Attempt and status of the operations that ended last."""
         self.ended: Snapshot | None = None
-        """The only operation to watch, once it ended."""
+        """The only operation to watch, once it has ended."""
         self.summary: list[Line] = []
-        """And what is to be told of it at last."""
+        """Its summary, which is printed last."""
 
     @property
     def running(self) -> int:
-        """How many run."""
+        """The number of running operations."""
         return len(self._known)
 
     @property
     def troubled(self) -> int:
-        """How many of them are marked as in trouble."""
+        """The number of operations in trouble."""
         return sum(mark != UNKNOWN for mark in self._marks.values())
 
     @property
     def unknown(self) -> int:
-        """Of how many the monitor can't say how they are."""
+        """The number of operations of which the monitor knows nothing now."""
         return sum(mark == UNKNOWN for mark in self._marks.values())
 
     def state(self) -> Line:
-        """How many run, how many of these are in trouble, and of how many nothing is known."""
+        """The line with the numbers of running, troubled and unknown operations."""
         bad, unknown = self.troubled, self.unknown
         trouble = (f"{DOT}{bad:,} in trouble", "red") if bad else ("", "")
         return (
@@ -118,36 +118,36 @@ class Board:
             (f"{DOT}{unknown:,} unknown" if unknown else "", "yellow"),
         )
 
-    # -- what comes
+    # -- input
 
     def server_time(self, now: float) -> None:
-        """The monitor's clock, in seconds since 1970."""
+        """Take the monitor's clock, in seconds since 1970."""
         self._ahead = now - clock.unix()
 
     def loaded(self, rows: Sequence[Row]) -> list[str]:
-        """All that run, anew; returns the ids of those that ran before and do no longer."""
+        """Take a complete list of what runs; returns the ids of those that no longer do."""
         names = {str(row.get("id")) for row in rows}
         self.changed(rows)
         return [key for key in self._known if key not in names]
 
     def changed(self, rows: Sequence[Row]) -> None:
-        """Rows that are new or not as before; older ones than those known are left out."""
+        """Take new or changed rows; older revisions than the known ones are ignored."""
         for row in rows:
             before = self._known.get(str(row.get("id")))
             if before is None or (number(row.get("revision")) or 0) >= (number(before.row.get("revision")) or 0):
                 self._row(row, before)
 
     def removed(self, keys: Sequence[object]) -> None:
-        """The monitor does not keep these any more."""
+        """Remove operations that the monitor no longer keeps."""
         for key in keys:
             self._forget(str(key))
 
     def detail(self, detail: Row) -> None:
-        """All of the only operation, with its children."""
+        """Take the only operation, with its children."""
         self.changed([detail, *items(detail.get("children_rows"))] if not status_of(detail).final else [detail])
 
     def events(self, events: Sequence[Row]) -> None:
-        """What happened to the only operation, as a feed; what was told already is not told again."""
+        """Take events of the only operation; each is printed once."""
         for event in events:
             number_of = number(event.get("id")) or 0
             if number_of <= self._last_event:
@@ -158,11 +158,11 @@ class Board:
                 self._say(_stamp(number(event.get("timestamp"))), event_line(event))
 
     def gone(self, key: str) -> Line:
-        """That the monitor does not keep it any more."""
+        """The line for an operation that the monitor no longer keeps."""
         label = label_of(self._known[key].row) if key in self._known else clean(key)
-        return ((f"{label} is gone: the monitor does not keep it any more", "yellow"),)
+        return ((f"{label} is gone: the monitor no longer keeps it", "yellow"),)
 
-    def _row(self, row: Row, before: Known | None) -> None:
+    def _row(self, row: Row, before: Observation | None) -> None:
         key, status = str(row.get("id")), status_of(row)
         again = before is not None and (row.get("attempt") or 1) != (before.row.get("attempt") or 1)
         now, said = clock.monotonic(), number(row.get("timestamp"))
@@ -170,9 +170,9 @@ class Board:
             self._end(row, before)
             return
         if before is not None and said == number(before.row.get("timestamp")):
-            known = Known(row, before.at, before.age)
+            known = Observation(row, before.at, before.age)
         else:
-            known = Known(row, now, max(0.0, clock.unix() + self._ahead - said) if said else 0.0)
+            known = Observation(row, now, max(0.0, clock.unix() + self._ahead - said) if said else 0.0)
         self._known[key] = known
         mark = mark_of(row)
         if mark is not None:
@@ -185,14 +185,14 @@ class Board:
             self._told.pop(key, None)
         self._turn(row, before if not again else None, known)
 
-    def _turn(self, row: Row, before: Known | None, known: Known) -> None:
-        """Tell what is new about one that runs."""
+    def _turn(self, row: Row, before: Observation | None, known: Observation) -> None:
+        """Print what is new about a running operation."""
         label, when = self._label(row), _stamp(number(row.get("timestamp")))
         if before is None and not self._draws:
             runs = status_of(row).value + (f", attempt {row['attempt']}" if (row.get("attempt") or 1) != 1 else "")
             self._say(when, ((f"{label}: ", "bold"), (runs, "")))
         key, badge = str(row.get("id")), _badge(row)
-        # Where the monitor itself knows nothing, what was told stands until it does.
+        # While the monitor itself knows nothing, the last verdict stands.
         if badge is not Health.UNKNOWN and badge is not self._told.get(key):
             self._told[key] = badge
             event = Event(semconv.UPDATED, 0, known.now(known.at))
@@ -206,7 +206,7 @@ class Board:
         if stage and stage != text(before.row.get("stage")):
             self._say(when, ((f"{label}: ", "bold"), (stage, "")))
 
-    def _end(self, row: Row, before: Known | None) -> None:
+    def _end(self, row: Row, before: Observation | None) -> None:
         key, snapshot = str(row.get("id")), snapshot_of(row)
         parent = snapshot.parent_id if snapshot.parent_id in self._known else None
         label = self._label(row)
@@ -215,11 +215,11 @@ class Board:
         if len(self.over) > HAD:
             del self.over[next(iter(self.over))]
         if key == self._root:
-            # What happened before may come after it: its summary is told at last.
+            # Earlier events may still arrive: the summary is printed last.
             self.ended, self.summary = snapshot, plain.closing(snapshot, label_of(row), STAGES)
             return
         if parent is None:
-            # After a gap an end may come twice: in the list anew, and by the stream.
+            # After a gap an end may come twice: in the list and in the stream.
             if before is None and told == self.over[key]:
                 return
             self._tell(self._closing(row, snapshot), must=snapshot.status is not Status.COMPLETED)
@@ -230,7 +230,7 @@ class Board:
         if len(self._had) > HAD:
             del self._had[next(iter(self._had))]
         self._over.setdefault(parent, deque(maxlen=OVER)).append((label, snapshot))
-        # One that had ended when we came is in the tree; that is enough.
+        # If it had ended before we connected, its row in the tree is enough.
         if before is not None and (snapshot.status is not Status.COMPLETED or self._everything or not self._draws):
             line = ((f"{label}: ", "bold"), (plain.outcome(snapshot), STYLES[snapshot.status]))
             self._say(_stamp(snapshot.timestamp), line, must=snapshot.status is not Status.COMPLETED)
@@ -249,10 +249,10 @@ class Board:
         parent = row.get("parent_id")
         return label_of(row, child=isinstance(parent, str) and parent in self._known)
 
-    # -- lines that stay
+    # -- output: lines
 
     def news(self) -> list[Line]:
-        """What there is to tell since the last look."""
+        """The lines since the last call."""
         news, self._news = self._news, []
         if self._more:
             news.append(((f"+ {self._more:,} more that ended or changed", "dim"),))
@@ -260,7 +260,7 @@ class Board:
         return news
 
     def progress(self, now: float) -> list[Line]:
-        """A plain line of progress for each operation whose turn it is; they get rarer as it gets older."""
+        """A line of progress for each operation that is due; older operations are due less often."""
         lines: list[Line] = []
         for _, key in self._ordered()[:RUNS]:
             known = self._known[key]
@@ -280,10 +280,10 @@ class Board:
         else:
             self._news.extend(lines)
 
-    # -- the tree
+    # -- output: the tree
 
-    def branches(self, now: float, room: int) -> tuple[list[Branch], int]:
-        """What runs and fits, trouble first, each below the one it is part of; and how many there are besides."""
+    def branches(self, now: float, room: int) -> tuple[list[TreeNode], int]:
+        """The nodes that fit, trouble first, each below its parent; and how many more there are."""
         order = self._ordered()
         chosen: Sequence[int] = range(len(order))
         if len(order) > room:
@@ -294,17 +294,17 @@ class Board:
         for at in chosen:
             depth, key = order[at]
             known = self._known[key]
-            branches.append(Branch(depth, self._label(known.row), known.now(now), tuple(self._over.get(key, ()))))
+            branches.append(TreeNode(depth, self._label(known.row), known.now(now), tuple(self._over.get(key, ()))))
         return branches, len(order) - len(branches)
 
     def _ordered(self) -> list[tuple[int, str]]:
-        """Depth and id of all that run: the newest last, as in the terminal of the process itself."""
+        """Depth and id of all that run, newest last, as in the process's own terminal."""
         if self._order is None:
             keys = sorted(self._known, key=lambda key: number(self._known[key].row.get("started_at")) or 0.0)
             places = {key: place for place, key in enumerate(keys)}
             parents = [places.get(str(self._known[key].row.get("parent_id"))) for key in keys]
             order = nested(parents)
-            if len(order) < len(keys):  # some name each other as parent
+            if len(order) < len(keys):  # a cycle of parents
                 reached = {place for _, place in order}
                 order = nested([parent if at in reached else None for at, parent in enumerate(parents)])
             self._order = [(depth, keys[place]) for depth, place in order]
@@ -312,7 +312,7 @@ class Board:
 
 
 def event_line(event: Row) -> Line:
-    """An event in words, a note in the colour of its status."""
+    """An event as text; a note in the colour of its status."""
     words = text(event.get("text")) or str(event.get("event"))
     attributes = event.get("attributes")
     status = str(event.get("status"))
@@ -323,18 +323,18 @@ def event_line(event: Row) -> Line:
         words = text(attributes.get(semconv.NOTE_TEXT)) or words
         given = {key: value for key, value in plain_values(attributes).items() if not key.startswith("progress.")}
         said = "".join(f"  {key}={shown(value)}" for key, value in given.items())
-    if agent and words.startswith((f"{agent}: ", f"{agent} ")):  # the operation has the name of its agent
+    if agent and words.startswith((f"{agent}: ", f"{agent} ")):  # the operation is named after its agent
         agent = None
     return ((f"{agent}: ", "bold") if agent else ("", ""), (words, style), (said, "dim"))
 
 
 def _stamp(seconds: float | None) -> str:
-    """The time of day, here."""
+    """The local time of day."""
     return stamp(clock.unix() if seconds is None else seconds)
 
 
 def stamp(seconds: float, *, day: bool = False) -> str:
-    """Unix seconds as the time of day here, with its day where asked."""
+    """Unix seconds as the local time of day, with the date if `day`."""
     try:
         when = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
     except (ValueError, OverflowError, OSError):
@@ -348,7 +348,7 @@ def _waits(row: Row) -> str | None:
 
 
 def _badge(row: Row) -> Health | None:
-    """What is wrong with it."""
+    """The health that is shown as a badge, or None."""
     health, reason = verdict_of(row)
     return None if reason is None else health
 

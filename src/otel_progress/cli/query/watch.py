@@ -1,266 +1,76 @@
-"""`otel-progress watch`: what runs, live; or one operation until it ends."""
+"""`otel-progress watch`: shows what runs, live; or one operation until it ends."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import select
+import sys
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
-from otel_progress import clock, settings
-from otel_progress.cli.query import exit_codes
-from otel_progress.cli.query.client import Answered, Client, Lost
-from otel_progress.cli.query.exit_codes import NOT_FOUND, Told
-from otel_progress.cli.query.rows import items, label_of, mapping, number, snapshot_of, status_of, text
-from otel_progress.cli.query.subscription import Down, Feed, Item
-from otel_progress.cli.query.view_model import STAGES, Board
-from otel_progress.model.snapshot import Snapshot
+from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse
+from otel_progress.cli.query.execution import execute, require_rich
+from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, CommandError, of_status
+from otel_progress.cli.query.options import ID_HELP, common_options
+from otel_progress.cli.query.rows import number, status_of
+from otel_progress.cli.query.subscription import Item, Subscription
+from otel_progress.cli.query.watch_view import HERTZ, WatchView, reader_left
 from otel_progress.model.status import Status
-from otel_progress.render import plain
-from otel_progress.render.diversion import on_terminal
-from otel_progress.render.screen import Screen
-from otel_progress.render.tree import Look, Sheet, rows_of
-from otel_progress.render.words import DOT, Line, clean
 
-HERTZ: Final = 8
-LINGER: Final = 0.2
-"""Seconds for what is still on its way when the operation has ended."""
-NEWEST: Final = 3
-"""Ended stages without a plan, and ended children, that the tree shows one by one."""
 BEFORE: Final = 20
-"""Operations that ended before, with `--all`."""
-LOOKUPS: Final = 50
-"""Operations that are asked for one by one after a gap, when they run no longer."""
+"""The most operations that had ended before, shown with `--all`."""
+_ABOUT: Final = """\
+Show what runs as a live tree, or one operation until it ends. A summary of what ended stays above the tree. After a
+lost connection it reconnects by itself and misses nothing. If the output is not a terminal, it writes plain lines."""
+_EXAMPLE: Final = """\
+example:
+  otel-progress watch
+  otel-progress watch survey-1 && echo completed
+  otel-progress watch --json | jq -r .id"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `watch`."""
+    common_options(parser, _ABOUT, _EXAMPLE)
+    add = parser.add_argument
+    add("id", nargs="?", metavar="ID", help=f"only this operation, until it ends: {ID_HELP}")
+    add("--all", action="store_true", help="also show what ended before, and completed children")
+    add("--json", action="store_true", help="write one JSON object per line")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Show what runs until Ctrl+C, or one operation until it ends; returns the exit code."""
+    return execute(arguments, _main)
+
+
+def _main(client: Client, arguments: argparse.Namespace) -> int:
+    require_rich(arguments)
+    return watch(client, arguments.id, sys.stdout, as_json=arguments.json, everything=arguments.all)
 
 
 def watch(client: Client, given: str | None, out: IO[str], *, as_json: bool = False, everything: bool = False) -> int:
     """Show what runs until Ctrl+C, or one operation until it ends; returns the exit code.
 
     Raises:
-        Told: where there is no monitor, no such operation, or it is gone.
-        BrokenPipeError: where nobody reads any more.
+        CommandError: if there is no monitor, no such operation, or it is gone.
+        BrokenPipeError: if the reader is gone.
     """
     client.check()
     try:
         first = client.find(given) if given is not None else None
         before = _ended_before(client) if everything and given is None else []
-    except (Lost, Answered) as error:
-        raise Told(f"the monitor at {client.url} does not answer: {error}", exit_codes.NO_MONITOR) from error
+    except (ConnectionLost, ErrorResponse) as error:
+        raise CommandError(f"the monitor at {client.url} does not answer: {error}", NO_MONITOR) from error
     key = str(first["id"]) if first is not None else None
     if as_json:
         return _lines(client, key, first, before, out)
-    return Watch(client, out, key, everything=everything).run(first, before)
-
-
-class Watch:
-    """A tree on a terminal, plain lines elsewhere, fed by the monitor."""
-
-    def __init__(
-        self,
-        client: Client,
-        out: IO[str],
-        key: str | None = None,
-        *,
-        everything: bool = False,
-        screen: Screen | None = None,
-        board: Board | None = None,
-    ) -> None:
-        """Of the operation with that id, or of all; on a screen and a board of its own, unless they are given."""
-        self._client, self._key, self._out = client, key, out
-        self._draws = drawn_on(out)
-        self._screen, self._sheet = screen or Screen(out, draws=self._draws), Sheet()
-        self._board = board or Board(draws=self._draws, root=key, everything=everything)
-        self._down: Down | None = None
-        self._blind = 0.0
-        self._told: str | None = None
-        self._listed = False
-        """Whether it is known what runs."""
-
-    def run(self, first: dict[str, Any] | None, before: list[dict[str, Any]]) -> int:
-        """Follow to the end of that operation, or for ever.
-
-        Raises:
-            Told: where it can't go on.
-        """
-        feed = Feed(self._client, self._key)
-        try:
-            for row in before:
-                self._screen.print(plain.closing(snapshot_of(row), label_of(row), STAGES))
-            if first is not None:
-                self._board.detail(first)
-            if self._board.ended is None:
-                feed.start()
-                self._follow(feed)
-            assert self._board.ended is not None
-            return exit_code(self._board.ended)
-        except KeyboardInterrupt:
-            self._goes_on()
-            raise
-        finally:
-            feed.stop()
-            self._leave()
-
-    def _follow(self, feed: Feed) -> None:
-        while self._board.ended is None:
-            self._show()
-            for item in feed.take(1 / HERTZ):
-                self._take(item)
-            if reader_left(self._out):
-                raise BrokenPipeError
-        until = clock.monotonic() + LINGER
-        while (left := until - clock.monotonic()) > 0:
-            for item in feed.take(left):
-                if item.kind == "events":
-                    self._take(item)
-
-    def _take(self, item: Item) -> None:
-        kind, data = item
-        if kind in ("up", "down"):
-            self._connection(data)
-        elif kind == "over":
-            raise data
-        elif kind == "gone":
-            raise Told("".join(words for words, _ in self._board.gone(self._key or "")), NOT_FOUND)
-        elif kind == "loaded":
-            self._loaded(data)
-        elif kind == "trouble":
-            self._trouble(mapping(data).get("text"))
-        elif kind == "hello":
-            self._trouble(mapping(data).get("trouble"))
-            self._board.server_time(number(mapping(data).get("server_time")) or clock.unix())
-        elif kind == "changes":
-            self._board.changed(items(mapping(data).get("rows")))
-            self._board.removed(mapping(data).get("removed") or [])
-        elif kind == "operation":
-            self._board.detail(mapping(data))
-        elif kind == "events":
-            self._board.events(items(mapping(data).get("events")))
-
-    def _connection(self, down: Down | None) -> None:
-        """Lost, or there again; told once where there is no tree, or each try where the wait is another."""
-        now, before = clock.monotonic(), self._down
-        self._down = down
-        if down is not None and before is None:
-            self._blind = now
-        if self._draws:
-            return
-        if down is not None and (before is None or before.pause != down.pause):
-            self._screen.print([((f"{self._lost(down.pause)} ({down.reason})", "yellow"),)])
-        elif down is None and before is not None:
-            self._screen.print([(("connected again", "green"),)])
-
-    def _trouble(self, given: object) -> None:
-        """What is wrong with the monitor itself, once."""
-        words = text(given)
-        if words != self._told:
-            self._told = words
-            line = f"the monitor has a problem: {words}" if words else "the monitor is well again"
-            self._screen.print([((line, "yellow" if words else "green"),)])
-
-    def _loaded(self, data: Any) -> None:
-        if self._key is not None:
-            self._board.detail(data)
-            return
-        self._listed = True
-        missing = self._board.loaded(items(data))
-        for key in missing[:LOOKUPS]:
-            try:
-                self._board.changed([self._client.operation(key)])
-            except (Told, Answered):
-                self._screen.print([self._board.gone(key)])
-                self._board.removed([key])
-            except Lost:
-                return
-        self._board.removed(missing[LOOKUPS:])
-
-    # -- what is shown
-
-    def _show(self) -> None:
-        # While nothing is heard the clocks stand: nobody knows whether they go on.
-        now = self._blind if self._down is not None else clock.monotonic()
-        news = self._board.news()
-        if not self._draws:
-            if self._down is None:
-                news.extend(self._board.progress(now))
-            self._screen.print(news)
-            return
-        foot = self._foot()
-        width, height = self._screen.rich.size
-        branches, more = self._board.branches(now, height - 2)
-        rows = rows_of(branches, Look(int(now * HERTZ), NEWEST))
-        tree = self._sheet.lines(rows, width, max(2, height - 2 - len(foot)), more)
-        self._screen.put_up()
-        self._screen.draw([*tree, *foot], news)
-
-    def _foot(self) -> list[Line]:
-        """How many run, or how to make some; and whether we still hear of them."""
-        if self._down is not None:
-            left = self._down.until - clock.monotonic()
-            line: Line = ((self._lost(left), "bold yellow"), (f"  {self._down.reason}", "yellow"))
-        elif self._key is not None or not self._listed:
-            return []
-        elif not self._board.running:
-            line = (("nothing runs yet", "bold"), (f"{DOT}Ctrl+C leaves", "dim"))
-            how = f"OTEL_EXPORTER_OTLP_ENDPOINT={self._client.url} python job.py"
-            return [
-                cut(line, self._screen.rich.width),
-                cut((("send with  ", "dim"), (how, "")), self._screen.rich.width),
-            ]
-        else:
-            line = (*self._board.state(), (f"{DOT}{self._client.url}{DOT}Ctrl+C leaves", "dim"))
-        return [cut(line, self._screen.rich.width)]
-
-    def _lost(self, pause: float) -> str:
-        if pause <= 0:
-            return "connection lost, retrying"
-        return f"connection lost, retrying in {max(1, round(pause))} s"
-
-    def _goes_on(self) -> None:
-        """Say that to look away ends nothing."""
-        if self._draws and self._key is not None:
-            self._screen.take_down()
-            self._screen.print([((f"{clean(self._key)} goes on; `otel-progress cancel` ends it", "dim"),)])
-
-    def _leave(self) -> None:
-        """What is left to tell, and the terminal as it was."""
-        self._screen.take_down()
-        self._screen.print([*self._board.news(), *self._board.summary])
-
-
-def drawn_on(out: IO[str]) -> bool:
-    """Whether it is a terminal whose user sees it redrawn."""
-    return on_terminal(out) and settings.attended()
-
-
-def exit_code(ended: Snapshot) -> int:
-    """Of a command that followed this one to its end."""
-    return exit_codes.OK if ended.status is Status.COMPLETED else exit_codes.BAD
-
-
-def reader_left(out: IO[str]) -> bool:
-    """Whether it is a pipe that nobody reads any more; without writing to it."""
-    try:
-        poll = select.poll()
-        poll.register(out.fileno(), 0)
-        return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
-    except (AttributeError, OSError, ValueError):
-        return False
+    return of_status(WatchView(client, out, key, everything=everything).run(first, before).status)
 
 
 def _ended_before(client: Client) -> list[dict[str, Any]]:
-    """Those that ended last, oldest first."""
+    """The operations that ended last, oldest first."""
     over = ",".join(one.value for one in Status if one.final and one is not Status.SKIPPED)
     return list(reversed(client.operations(limit=BEFORE, status=over)["operations"]))
-
-
-def cut(line: Line, width: int) -> Line:
-    """As much of a line as fits, so that it never breaks."""
-    cut: list[tuple[str, str]] = []
-    left = width - 1
-    for words, style in line:
-        cut.append((words[:left], style))
-        left -= len(words[:left])
-    return tuple(cut)
 
 
 # -- as JSON
@@ -269,12 +79,12 @@ def cut(line: Line, width: int) -> Line:
 def _lines(
     client: Client, key: str | None, first: dict[str, Any] | None, before: list[dict[str, Any]], out: IO[str]
 ) -> int:
-    """A JSON object a line: rows as they change, or an operation and its events."""
+    """Write one JSON object per line: rows as they change, or an operation and its events."""
     for row in (*before, *([first] if first is not None else [])):
         _write(out, row)
     if first is not None and status_of(first).final:
-        return exit_code(snapshot_of(first))
-    feed = Feed(client, key).start()
+        return of_status(status_of(first))
+    feed = Subscription(client, key).start()
     last: dict[str, float] = {str(key): number((first or {}).get("revision")) or -1.0}
     try:
         while True:
@@ -284,7 +94,7 @@ def _lines(
                         continue
                     _write(out, one)
                     if key is not None and "event" not in one and status_of(one).final:
-                        return exit_code(snapshot_of(one))
+                        return of_status(status_of(one))
             if reader_left(out):
                 raise BrokenPipeError
     finally:
@@ -295,7 +105,7 @@ def _objects(item: Item, key: str | None) -> Iterator[dict[str, Any]]:
     if item.kind == "over":
         raise item.data
     if item.kind == "gone":
-        raise Told(f"{key} is gone: the monitor does not keep it any more", NOT_FOUND)
+        raise CommandError(f"{key} is gone: the monitor no longer keeps it", NOT_FOUND)
     data = item.data
     if item.kind in ("operation", "loaded"):
         yield from [data] if isinstance(data, dict) else data
@@ -307,7 +117,7 @@ def _objects(item: Item, key: str | None) -> Iterator[dict[str, Any]]:
 
 
 def _newer(one: dict[str, Any], last: dict[str, float]) -> bool:
-    """Whether a row was not written yet: after a gap the list comes anew."""
+    """Whether a row is new: after a gap the whole list comes again."""
     key, revision = str(one.get("id")), number(one.get("revision"))
     if "event" in one or revision is None:
         return True

@@ -1,1 +1,1 @@
-"""The command `run`: starts a command, relays its telemetry and reports what it left open."""
+"""The command `run`: starts a command, forwards its telemetry, and closes the operations that it left open."""

@@ -1,6 +1,6 @@
 """The watched command: a child in our own process group, so that it keeps the terminal and job control.
 
-One that is followed has a session of its own instead: what is typed in our terminal comes to us.
+A followed command has its own session instead, so that we receive what is typed in our terminal.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from otel_progress.cli.run.spawning import spawn
 RESTORED: Final = tuple(
     getattr(signal, name) for name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ", "SIGCHLD") if hasattr(signal, name)
 )
-"""What Python ignores, and a command must not inherit."""
+"""Signals that Python ignores; a command must not inherit that."""
 LINE: Final = 4_096
-"""The most characters that are kept of a line of stderr."""
+"""The most bytes that are kept of a line of stderr."""
 TAIL_SECONDS: Final = 0.5
+"""Seconds to wait for the rest of stderr when the command has ended."""
 
 
 class Child:
-    """A command that was started."""
+    """A started command."""
 
     def __init__(self, pid: int, tail: Tail | None = None) -> None:
-        """It runs, as far as is known."""
+        """Create it for a process that was just started."""
         self.pid = pid
         self.code: int | None = None
         self.signal: str | None = None
@@ -47,22 +48,22 @@ class Child:
         return self._status is not None
 
     def send(self, number: int) -> None:
-        """Pass a signal on, while it runs."""
+        """Send it a signal if it still runs."""
         if not self.ended():
             os.kill(self.pid, number)
 
     def send_all(self, number: int) -> None:
-        """Send a signal to the whole group of one that has a session of its own, while it runs."""
+        """Send a signal to its whole process group, if it still runs; for a command with its own session."""
         if not self.ended():
             os.killpg(self.pid, number)
 
     def tail(self) -> str | None:
-        """The last lines of its stderr, where they were to be kept."""
+        """The last lines of its stderr, if they were kept."""
         return None if self._tail is None else self._tail.text()
 
     @property
     def exit_code(self) -> int:
-        """As a shell has it: 128 + n where signal n killed it."""
+        """Its exit code as a shell reports it: 128 + n if signal n killed it."""
         assert self._status is not None
         return self._status if self._status >= 0 else 128 - self._status
 
@@ -75,17 +76,17 @@ def start(
     actions: Sequence[Any] | None = None,
     write: Callable[[bytes], None] | None = None,
 ) -> Child:
-    """Start a command with our stdin and stdout, and our stderr unless its last lines are to be kept.
+    """Start a command on our standard streams; stderr passes through a pipe if its last lines are kept.
 
     Args:
-        command: what to start.
+        command: the command and its arguments.
         environ: its environment.
-        stderr_tail: so many last lines of its stderr are kept.
-        actions: what is done to its files before; where they are given, it gets a session of its own.
-        write: takes its stderr, where that comes by us.
+        stderr_tail: the number of last lines of stderr to keep.
+        actions: file actions of `posix_spawn`; with these, the command gets its own session.
+        write: receives its stderr if that passes through a pipe.
 
     Raises:
-        NotStarted: where there is no such command, or it can't be executed.
+        NotStarted: if there is no such command, or it can't be executed.
     """
     tail = Tail(stderr_tail, write or _write) if stderr_tail else None
     files = [*(actions or ()), *([(os.POSIX_SPAWN_DUP2, tail.write_end, 2)] if tail is not None else [])]
@@ -102,10 +103,10 @@ def start(
 
 
 class Tail:
-    """A pipe for stderr: all that comes is written to ours, and the last lines are kept."""
+    """A pipe for stderr: passes everything on and keeps the last lines."""
 
     def __init__(self, lines: int, write: Callable[[bytes], None]) -> None:
-        """Keep so many lines, and have all of it written."""
+        """Keep the last `lines` lines; `write` receives everything."""
         self._write = write
         self._read_end, self.write_end = os.pipe()
         self._lines: deque[bytes] = deque(maxlen=lines)
@@ -113,17 +114,17 @@ class Tail:
         self._thread = threading.Thread(target=self._run, name="otel-progress-stderr", daemon=True)
 
     def start(self) -> None:
-        """The child has the write end now."""
+        """Start reading; the child has the write end now."""
         os.close(self.write_end)
         self._thread.start()
 
     def close(self) -> None:
-        """There is no child."""
+        """Close the pipe; the child could not be started."""
         os.close(self.write_end)
         os.close(self._read_end)
 
     def text(self) -> str:
-        """The last lines, when all was read, or after a moment where others still hold the pipe."""
+        """The last lines: after the end of the pipe, or after `TAIL_SECONDS` if other processes still hold it."""
         self._thread.join(TAIL_SECONDS)
         lines = [*tuple(self._lines), *([self._rest] if self._rest else [])][-(self._lines.maxlen or 0) :]
         return b"\n".join(lines).decode("utf-8", "replace")
@@ -144,7 +145,7 @@ class Tail:
 
 
 def _write(part: bytes) -> None:
-    """Write all of it to our stderr; where nobody reads that any more, it is of no use."""
+    """Write all of it to our stderr, if that is still open."""
     try:
         while part:
             part = part[os.write(2, part) :]

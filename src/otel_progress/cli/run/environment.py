@@ -1,4 +1,4 @@
-"""The environment of a watched command, whose telemetry comes to us, and where it would have gone."""
+"""The environment of a watched command: its telemetry is sent to us instead of to the configured endpoints."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from otel_progress.settings import Endpoint, Settings, read
+from otel_progress.settings import SIGNALS, Endpoint, Settings, read
 
-SIGNALS: Final = ("logs", "metrics", "traces")
 _ALL: Final = "OTEL_EXPORTER_OTLP"
 _OURS: Final = (
     "ENDPOINT",
@@ -21,13 +20,13 @@ _OURS: Final = (
     "CLIENT_CERTIFICATE",
     "INSECURE",
 )
-"""What says how to reach an endpoint; it holds for the real one, which only we talk to."""
+"""Variables that describe the endpoint; they apply to the real one, which only we talk to."""
 _PROXIES: Final = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 LISTEN_SECONDS: Final = 0.5
 
 
 def redirected(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
-    """The same environment, but OTLP goes to this endpoint over http/protobuf."""
+    """The environment changed so that OTLP goes to this endpoint over http/protobuf."""
     out = dict(environ)
     for signal in ("", *SIGNALS):
         prefix = f"{_ALL}_{signal.upper()}" if signal else _ALL
@@ -45,9 +44,9 @@ def redirected(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
 
 
 def endpoints(environ: Mapping[str, str]) -> tuple[dict[str, Endpoint], bool]:
-    """Where each signal went before, and whether that was a guess.
+    """The endpoint of each signal, and whether one was guessed.
 
-    Where no endpoint is named, it is the default one, if something listens there; else the signal goes nowhere.
+    Without a configured endpoint it is the default one if something listens there, else the signal is not forwarded.
     """
     settings = read(environ=environ)
     found: dict[str, Endpoint] = {}
@@ -64,12 +63,12 @@ def endpoints(environ: Mapping[str, str]) -> tuple[dict[str, Endpoint], bool]:
 
 
 def mute(environ: Mapping[str, str]) -> str:
-    """Why the command's operations can't be heard; empty where they can."""
+    """Why the command can't report its operations; empty if it can."""
     settings: Settings = read(environ=environ)
     if settings.disabled:
         return "OTEL_SDK_DISABLED is set"
     if not any(part.strip().startswith("otlp") for part in settings.logs.split(",")):
-        return f"OTEL_LOGS_EXPORTER={settings.logs} keeps log events from us"
+        return f"OTEL_LOGS_EXPORTER={settings.logs} keeps its log events from us"
     return ""
 
 
@@ -78,7 +77,7 @@ def _named(environ: Mapping[str, str], signal: str) -> bool:
 
 
 def listens(url: str) -> bool:
-    """Whether a connection can be made."""
+    """Whether something accepts connections there."""
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         with socket.create_connection((parts.hostname, parts.port or 80), LISTEN_SECONDS):

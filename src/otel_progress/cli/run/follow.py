@@ -1,4 +1,4 @@
-"""`otel-progress run --follow`: the command in a terminal of its own, its operations below, and what Ctrl+C does."""
+"""`otel-progress run --follow`: the command in its own terminal, its operations below its output, and Ctrl+C."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from otel_progress import clock
-from otel_progress.cli.query.client import Answered, Lost, path_of
-from otel_progress.cli.query.exit_codes import Told
+from otel_progress.cli.query.client import ConnectionLost, ErrorResponse, path_of
+from otel_progress.cli.query.exit_codes import CommandError
 from otel_progress.cli.query.rows import label_of
-from otel_progress.cli.run.live_view import View
-from otel_progress.cli.run.monitor_host import Place
-from otel_progress.cli.run.pty import Terminal
+from otel_progress.cli.run.live_view import LiveView
+from otel_progress.cli.run.monitor_host import MonitorHost
+from otel_progress.cli.run.pty import PseudoTerminal
 from otel_progress.outbound.queue import Forwarder
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.overlay import write_all
@@ -28,41 +28,41 @@ if TYPE_CHECKING:
 
     from otel_progress.cli.query.client import Client
     from otel_progress.cli.run.child import Child
-    from otel_progress.cli.run.signals import Came
+    from otel_progress.cli.run.signals import ReceivedSignal
     from otel_progress.monitor.state.ledger import Entry
     from otel_progress.monitor.state.watcher import Watcher
 
 AT_ONCE: Final = 16
-"""Requests to stop that are under way at the same time."""
+"""The most concurrent cancel requests."""
 ASK_SECONDS: Final = 6.0
 AGAIN: Final = (0.2, 0.4, 0.6)
-"""Pauses before an operation is asked again whose process can't be reached: it may have begun only now."""
+"""Seconds before each retry if a process can't be reached: it may have just begun."""
 TWICE: Final = 2.0
-"""So many seconds after all that were asked have ended, Ctrl+C is for others again."""
+"""Seconds after the end of all cancelled operations until Ctrl+C starts over."""
 ANEW: Final = 10.0
-"""And so many after it was typed where no operation ran: an interpreter's prompt is interrupted often."""
+"""Seconds after Ctrl+C without any operation until it starts over: an interpreter's prompt is interrupted often."""
 ASKED, TAKEN, ENDED, AWAY = "asking", "received", "obeyed", "can't be reached"
 
 
-class Following:
-    """All that `--follow` adds to a run; used with `with`, which gives the terminal back however it ends."""
+class Follower:
+    """What `--follow` adds to a run; a context manager, which always restores the terminal."""
 
     def __init__(self, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
         """Find the monitor, or start one.
 
         Raises:
-            ProgressError: where there is none to be had.
+            ProgressError: if there is none and none can be started.
         """
         self._say = say
-        self.place = Place(environ, say)
+        self.host = MonitorHost(environ, say)
         try:
-            self.forwarder = Forwarder(self.place.endpoints)
+            self.forwarder = Forwarder(self.host.endpoints)
         except BaseException:
-            self.place.close()
+            self.host.close()
             raise
-        self._terminal: Terminal | None = None
-        self._view: View | None = None
-        self._stop: Stop | None = None
+        self._terminal: PseudoTerminal | None = None
+        self._view: LiveView | None = None
+        self._stop: CtrlC | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -72,54 +72,54 @@ class Following:
             self.ended()
             self.finish()
         finally:
-            self.place.close()
+            self.host.close()
 
     # -- the command
 
     def begin(self, watcher: Watcher) -> tuple[list[Any], Callable[[bytes], None] | None]:
-        """Show from now on; returns what is done to the command's files, and who takes its stderr."""
-        self._view = View(self.place.client, sys.stderr, watcher)
-        self._stop = Stop(self.place, watcher, self._say)
+        """Prepare the view; returns the file actions for the command, and the function that receives its stderr."""
+        self._view = LiveView(self.host.client, sys.stderr, watcher)
+        self._stop = CtrlC(self.host, watcher, self._say)
         self._view.asked = self._stop.said
         slots = [number for number in (0, 1, 2) if os.isatty(number)]
         overlay = self._view.overlay
         show = overlay.pass_on if overlay is not None else _writer(slots)
-        self._terminal = Terminal(slots, show) if slots else None
+        self._terminal = PseudoTerminal(slots, show) if slots else None
         return [] if self._terminal is None else self._terminal.actions, None if overlay is None else overlay.pass_on
 
     def started(self) -> None:
-        """The command runs."""
+        """Start the terminal and the view; the command runs."""
         if self._terminal is not None:
             self._terminal.start()
         assert self._view is not None
         self._view.start()
 
-    def came(self, came: Came, child: Child) -> None:
-        """A signal came: Ctrl+C is for the operations first; the rest is for the command."""
+    def received(self, received: ReceivedSignal, child: Child) -> None:
+        """Handle a signal: Ctrl+C is for the operations first; the others are for the command."""
         assert self._stop is not None
-        if came.number == signal.SIGINT:
+        if received.number == signal.SIGINT:
             self._stop.press(child)
-        elif came.number == signal.SIGTSTP:
+        elif received.number == signal.SIGTSTP:
             self._pause(child)
-        elif came.number == signal.SIGCONT:
+        elif received.number == signal.SIGCONT:
             self._go_on()
-        elif came.number == signal.SIGWINCH:
+        elif received.number == signal.SIGWINCH:
             self._go_on()
             child.send_all(signal.SIGWINCH)
-        elif came.typed:
-            child.send_all(came.number)
+        elif received.typed:
+            child.send_all(received.number)
         else:
-            child.send(came.number)
+            child.send(received.number)
 
     def tick(self, child: Child) -> None:
-        """Look whether we are in the foreground by now, and what became of Ctrl+C."""
+        """Check for the foreground, and for the results of Ctrl+C."""
         assert self._stop is not None
         if self._terminal is not None:
             self._terminal.take_keys()
         self._stop.tick(child)
 
     def _pause(self, child: Child) -> None:
-        """Stop with the command, and give the terminal to the shell; go on together."""
+        """Ctrl+Z: stop together with the command and give the terminal to the shell; continue together."""
         assert self._view is not None
         with self._view.paused():
             if self._terminal is not None:
@@ -137,24 +137,24 @@ class Following:
     # -- the end
 
     def ended(self) -> None:
-        """The command is gone: all that it wrote is shown."""
+        """The command has ended: show the rest of its output."""
         terminal, self._terminal = self._terminal, None
         if terminal is not None:
             terminal.close()
 
     def finish(self) -> None:
-        """All that was heard is told."""
+        """Print the ends that are still missing; it may be called twice."""
         view, self._view = self._view, None
         if view is not None:
             view.finish()
 
 
-class Stop:
-    """Ctrl+C: the first asks the operations to stop, the second interrupts the command, the third kills it."""
+class CtrlC:
+    """Ctrl+C: the first cancels the operations, the second interrupts the command, the third kills it."""
 
-    def __init__(self, place: Place, watcher: Watcher, say: Callable[[str], None]) -> None:
-        """Nobody was asked."""
-        self._place, self._watcher, self._say = place, watcher, say
+    def __init__(self, host: MonitorHost, watcher: Watcher, say: Callable[[str], None]) -> None:
+        """Create it; nothing was pressed yet."""
+        self._host, self._watcher, self._say = host, watcher, say
         self._states: dict[str, str] = {}
         self._labels: dict[str, str] = {}
         self._pressed = 0
@@ -164,7 +164,7 @@ class Stop:
         self._told = not on_terminal(sys.stderr)
 
     def press(self, child: Child) -> None:
-        """Somebody typed Ctrl+C."""
+        """Handle Ctrl+C."""
         self._pressed += 1
         self._pressed_at = clock.monotonic()
         if self._pressed == 1:
@@ -177,7 +177,7 @@ class Stop:
             self._say(self.said())
 
     def tick(self, child: Child) -> None:
-        """Where nobody can be asked, the command is interrupted; where it goes on, Ctrl+C may begin anew."""
+        """Interrupt the command if no operation can be reached; start over if the command goes on."""
         found = set(self._now().values())
         if found == {ENDED}:
             self._ended_at = self._ended_at or clock.monotonic()
@@ -191,7 +191,7 @@ class Stop:
             self._forget()
 
     def said(self) -> str:
-        """What became of it and what Ctrl+C does next, in words; empty before the first."""
+        """The result so far and what the next Ctrl+C does, as text; empty before the first."""
         if not self._pressed:
             return ""
         if self._pressed > 2:
@@ -210,7 +210,7 @@ class Stop:
         return f"asked {len(states):,} operations to stop: {told}"
 
     def _begin(self, child: Child) -> None:
-        """Ask all that run; where none does, the command gets what Ctrl+C is without us."""
+        """Cancel all that run; if none does, interrupt the command, as Ctrl+C would without us."""
         running = self._running()
         self._states = {entry.head.operation_id: ASKED for entry in running}
         self._labels = {entry.head.operation_id: _label(entry) for entry in running}
@@ -228,7 +228,7 @@ class Stop:
         self._pressed, self._interrupted, self._ended_at, self._states = 0, False, None, {}
 
     def _ask(self, waiting: deque[str]) -> None:
-        client, states = self._place.client, self._states
+        client, states = self._host.client, self._states
         while True:
             try:
                 key = waiting.popleft()
@@ -242,7 +242,7 @@ class Stop:
             states[key] = found
 
     def _now(self) -> dict[str, str]:
-        """Each that was asked, and what became of it; an end is known here first."""
+        """The state of each cancelled operation; we know of an end before the monitor does."""
         operations = self._watcher.ledger.operations
         found = {}
         for key, state in list(self._states.items()):
@@ -251,18 +251,18 @@ class Stop:
         return found
 
     def _running(self) -> list[Entry]:
-        """Operations that run and are not part of one that does."""
+        """The running operations without a running parent."""
         entries = [entry for entry in self._watcher.operations() if entry.open]
         names = {entry.head.operation_id for entry in entries}
         return [entry for entry in entries if entry.head.parent_id not in names]
 
 
 def _ask(client: Client, key: str) -> str:
-    """Ask one to stop, and see whether its process takes it."""
+    """Ask one operation to stop; returns what its process answered."""
     query = urlencode({"wait": 0, "reason": "Ctrl+C"})
     try:
         answer = client.ask(f"{path_of(key)}?{query}", method="DELETE", timeout=ASK_SECONDS)
-    except (Told, Answered, Lost):
+    except (CommandError, ErrorResponse, ConnectionLost):
         return AWAY
     return {"received": TAKEN, "obeyed": ENDED}.get(str(answer.get("state")), AWAY)
 
@@ -272,7 +272,7 @@ def _label(entry: Entry) -> str:
 
 
 def _writer(slots: Sequence[int]) -> Callable[[bytes], None]:
-    """Writes to our terminal; where it is gone, that is of no use."""
+    """Make a function that writes to our terminal as long as it is there."""
 
     def write(data: bytes) -> None:
         with suppress(OSError):

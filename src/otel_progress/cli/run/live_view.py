@@ -1,4 +1,4 @@
-"""What a followed command does, as a tree below what it writes itself; and at last what became of it."""
+"""The live view of `run -f`: the command's operations below its own output, and their ends."""
 
 from __future__ import annotations
 
@@ -12,58 +12,60 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from otel_progress import clock
 from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.rows import GONE, Row, items, label_of, later_of, mapping
-from otel_progress.cli.query.subscription import Feed, Item
-from otel_progress.cli.query.view_model import STAGES, Board
-from otel_progress.cli.query.watch import HERTZ, Watch, cut, drawn_on
+from otel_progress.cli.query.subscription import Item, Subscription
+from otel_progress.cli.query.view_model import STAGES, ViewModel
+from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
+from otel_progress.model.units import stopwatch
 from otel_progress.render import plain
-from otel_progress.render.overlay import Overlay
-from otel_progress.render.words import DOT, Line, passed
+from otel_progress.render.diversion import on_terminal
+from otel_progress.render.overlay import Overlay, PlainOverlay
+from otel_progress.render.words import DOT, Line
 
 if TYPE_CHECKING:
     from otel_progress.model.snapshot import Snapshot
     from otel_progress.monitor.state.ledger import Entry
     from otel_progress.monitor.state.watcher import Watcher
-    from otel_progress.render.tree import Branch
+    from otel_progress.render.tree import TreeNode
 
 SETTLE: Final = 1.5
-"""Seconds that the end is held for what the monitor still has to tell; what it does not tell is told from here."""
+"""Seconds to wait at the end for the monitor's last events; what is missing then is printed from our own."""
 ENDINGS: Final = 50
-"""Operations of which the end is told from here."""
+"""The most ends that are printed from our own events."""
 
 
-class Heard:
-    """The operations of one command, as we heard of them ourselves."""
+class OwnOperations:
+    """The operations of the command, as it reported them to us."""
 
     def __init__(self, watcher: Watcher) -> None:
-        """From its watcher."""
+        """Read them from the watcher."""
         self.all: Final = watcher.operations
         self._operations = watcher.ledger.operations
 
     def has(self, key: object) -> bool:
-        """Whether it is one of them."""
+        """Whether an operation is one of them."""
         return key in self._operations
 
     def of(self, key: str, attempt: int) -> Snapshot | None:
-        """All that is known of that attempt."""
+        """All that we know of an attempt."""
         entry = self._operations.get(key)
         return None if entry is None or entry.head.attempt != attempt else entry.snapshot
 
 
-class Seen(Board):
-    """What the monitor says, with the stages that only we know of; a monitor gives them for one operation at a time."""
+class FollowedViewModel(ViewModel):
+    """The monitor's rows with the stages from our own events: a monitor sends stages for one operation at a time."""
 
-    def __init__(self, heard: Heard, *, draws: bool) -> None:
+    def __init__(self, heard: OwnOperations, *, draws: bool) -> None:
         """Nothing known yet."""
         super().__init__(draws=draws)
         self._heard = heard
 
-    def branches(self, now: float, room: int) -> tuple[list[Branch], int]:
-        """The tree, with all stages."""
+    def branches(self, now: float, room: int) -> tuple[list[TreeNode], int]:
+        """The nodes of the tree, with all stages."""
         found, more = super().branches(now, room)
         return [branch._replace(snapshot=self._whole(branch.snapshot)) for branch in found], more
 
     def _whole(self, told: Snapshot) -> Snapshot:
-        """As we heard it, with what the monitor makes of it: its verdict, and sums over its children."""
+        """Our own snapshot with the monitor's verdict, and its sums over children."""
         own = self._heard.of(told.operation_id, told.attempt)
         if own is None or own.status.final:
             return told
@@ -79,36 +81,37 @@ class Seen(Board):
         return super()._closing(row, own if own is not None and own.status.final else snapshot)
 
 
-class View(Watch):
-    """Follows the operations of one command by a monitor, in a thread of its own, until it is told to end."""
+class LiveView(WatchView):
+    """Follows the operations of one command through a monitor, in its own thread, until `finish()`."""
 
     def __init__(self, client: Client, out: IO[str], watcher: Watcher) -> None:
-        """Nothing is shown yet; of what the monitor tells, only what the watcher heard of is shown."""
-        self.overlay = Overlay(out) if drawn_on(out) else None
-        self._heard = Heard(watcher)
-        super().__init__(client, out, screen=self.overlay, board=Seen(self._heard, draws=self.overlay is not None))
+        """Create it, not shown yet; of the monitor's operations it shows those that the watcher knows."""
+        self._draws = drawn_on(out)
+        self.overlay = Overlay(out) if self._draws else PlainOverlay(out) if on_terminal(out) else None
+        self._heard = OwnOperations(watcher)
+        super().__init__(client, out, screen=self.overlay, board=FollowedViewModel(self._heard, draws=self._draws))
         self._began = clock.monotonic()
         self._until: float | None = None
         self._failed = ""
         self._frame = threading.Lock()
         self._stops = threading.Event()
         self.asked: Callable[[], str] = lambda: ""
-        """What became of Ctrl+C, in words."""
+        """Returns the result of Ctrl+C as text."""
         self._thread = threading.Thread(target=self._run, name="otel-progress-view", daemon=True)
 
     def start(self) -> None:
-        """Show from now on."""
+        """Start showing."""
         self._thread.start()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Nothing is drawn, and the terminal is as it was."""
+        """Draw nothing meanwhile; the terminal is as it was."""
         with self._frame:
             self._screen.take_down()
             yield
 
     def finish(self) -> None:
-        """The command is over: show what is still to come, then the rest of the endings; it may be called twice."""
+        """The command has ended: show the last events, then the missing ends; it may be called twice."""
         if self._thread.is_alive():
             self._until = clock.monotonic() + SETTLE
             self._thread.join(2 * SETTLE)
@@ -121,15 +124,15 @@ class View(Watch):
     # -- in its thread
 
     def _run(self) -> None:
-        feed = Feed(self._client).start()
+        feed = Subscription(self._client).start()
         try:
             while not self._stops.is_set() and not self._is_over():
                 with self._frame:
                     self._show()
                 for item in feed.take(1 / HERTZ):
                     self._take(item)
-        except Exception as error:  # the command goes on, and its end is told all the same
-            self._failed = f"it is not followed any more ({type(error).__name__}: {error})"
+        except Exception as error:  # the command goes on, and its end is printed all the same
+            self._failed = f"it is no longer followed ({type(error).__name__}: {error})"
             with self._frame:
                 self._screen.take_down()
                 self._screen.print([((self._failed, "yellow"),)])
@@ -166,7 +169,7 @@ class View(Watch):
             super()._show()
 
     def _foot(self) -> list[Line]:
-        """How many run, what Ctrl+C does or did; and whether we still hear of them."""
+        """How many run, what Ctrl+C does or did, and whether the connection is lost."""
         said = self.asked()
         if said:
             line: Line = ((said, "bold yellow"),)
@@ -177,7 +180,7 @@ class View(Watch):
             line = ((self._lost(left), "bold yellow"), (f"  {self._down.reason}; the command goes on", "yellow"))
         else:
             runs = self._board.running
-            began = f"{passed(clock.monotonic() - self._began)}{DOT}no operation runs"
+            began = f"{stopwatch(clock.monotonic() - self._began)}{DOT}no operation runs"
             does = "cancels" if runs else "interrupts"
             line = self._board.state() if runs else ((began, "dim"),)
             line = (*line, (f"{DOT}{self._client.url}{DOT}Ctrl+C {does}", "dim"))
@@ -186,7 +189,7 @@ class View(Watch):
     # -- at the end
 
     def _untold(self) -> Iterator[Entry]:
-        """Operations that ended, of which the monitor did not tell it; those that are part of another are left out."""
+        """Operations without a parent whose end the monitor did not report."""
         for entry in self._heard.all():
             head = entry.head
             part = head.parent_id is not None and self._heard.has(head.parent_id)
@@ -194,7 +197,7 @@ class View(Watch):
                 yield entry
 
     def _endings(self) -> list[Line]:
-        """What the command's operations came to, as far as it was not told."""
+        """The summaries that were not printed yet."""
         lines: list[Line] = []
         untold = list(self._untold())
         for entry in untold[:ENDINGS]:
@@ -206,7 +209,7 @@ class View(Watch):
 
 
 def _in_front(out: IO[str]) -> bool:
-    """Whether we are not in the background of the terminal."""
+    """Whether we are in the foreground of the terminal."""
     try:
         return os.tcgetpgrp(out.fileno()) == os.getpgrp()
     except (OSError, ValueError):

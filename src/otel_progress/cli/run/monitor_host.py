@@ -1,4 +1,4 @@
-"""The monitor that a followed command is seen by: the one that runs, else one in a thread of ours."""
+"""The monitor of a followed command: one that runs already, else one in a thread of this process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 from otel_progress import procfs
 from otel_progress.cli.monitor import TOKEN, default_db
-from otel_progress.cli.query.client import Answered, Client, Lost, client_of, is_loopback
-from otel_progress.cli.query.exit_codes import Told
-from otel_progress.cli.run.environment import SIGNALS, listens
+from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse, client_of, is_loopback
+from otel_progress.cli.query.exit_codes import CommandError
+from otel_progress.cli.run.environment import listens
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.monitor import auth
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.state.store import StoreError
-from otel_progress.settings import Endpoint
+from otel_progress.settings import SIGNALS, Endpoint
 
 START_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 8.0
@@ -29,28 +29,28 @@ CONTROL: Final = "OTEL_PROGRESS_CONTROL"
 Say = Callable[[str], None]
 
 
-class Hosted:
-    """A monitor in a thread of its own, from `start()` to `stop()`."""
+class MonitorThread:
+    """A monitor in its own thread, from `start()` to `stop()`."""
 
     def __init__(self, monitor: Monitor) -> None:
-        """It holds its port and its file already."""
+        """Create it for a monitor that holds its port and its file."""
         self.monitor = monitor
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="otel-progress-monitor", daemon=True)
 
     def start(self) -> None:
-        """Wait until it answers.
+        """Start it and wait until it answers.
 
         Raises:
-            ProgressError: where it does not.
+            ProgressError: if it does not.
         """
         self._thread.start()
         if not self._ready.wait(START_SECONDS) or self._error is not None:
             raise ProgressError(f"the monitor could not be started ({self._error or 'it takes too long'})")
 
     def stop(self) -> None:
-        """What it took is stored."""
+        """Stop it; what it accepted is stored."""
         if self._thread.is_alive():
             self.monitor.stop()
             self._thread.join(STOP_SECONDS)
@@ -69,18 +69,18 @@ class Hosted:
             self._ready.set()
 
 
-class Place:
-    """Where the command is seen: a monitor, and what is to be let go at the end."""
+class MonitorHost:
+    """The monitor that `run -f` uses; it is stopped at the end if it is ours."""
 
     def __init__(self, environ: Mapping[str, str], say: Say) -> None:
         """Find the monitor, or start one.
 
         Raises:
-            ProgressError: where the one that is named can't be had; the text says what to do.
+            ProgressError: if the named one can't be used; the text says what to do.
         """
         self._say = say
         self._environ = environ
-        self._hosted: Hosted | None = None
+        self._hosted: MonitorThread | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.client = client_of(argparse.Namespace(url=None, token_file=None), environ)
         try:
@@ -99,54 +99,54 @@ class Place:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What our intake's answers bear, so that the command's processes ask that monitor for commands."""
+        """Headers for the responses of our intake, so that the command's processes fetch commands from that monitor."""
         return {"Otel-Progress-Control": f"{self.url}/control"} if is_loopback(_host_of(self.url)) else {}
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
-        """Where telemetry is to go, so that the monitor has it."""
+        """The endpoints that send telemetry to the monitor."""
         token = self.client.token
         headers = (("authorization", f"Bearer {token}"),) if token else ()
         return {signal: Endpoint("http/protobuf", f"{self.url}/v1/{signal}", headers) for signal in SIGNALS}
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
-        """With what its processes need to ask for commands: the token, and that they may ask there."""
+        """Add what the command's processes need to fetch commands: the token, and the permission."""
         token = self.client.token
         asked = {CONTROL: self.url} if self.headers and not given.get(CONTROL) else {}
         known = {"OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{token}"} if token else {}
         return {**given, **asked, **known}
 
     def others(self, ways: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
-        """Those endpoints that are not this monitor."""
+        """The endpoints that are not this monitor."""
         return {signal: way for signal, way in ways.items() if not self._is_here(way.url)}
 
     def close(self) -> None:
-        """End the monitor, where it is ours; what it knows is kept."""
+        """Stop the monitor if it is ours; its state is kept."""
         if self._hosted is not None:
             self._hosted.stop()
         if self._folder is not None:
             self._folder.cleanup()
 
-    # -- one that runs
+    # -- a monitor that runs already
 
     def _why_not(self) -> str | None:
-        """Why the monitor that is meant can't be had; None where it can."""
+        """Why the monitor can't be used; None if it can."""
         try:
             self.client.check()
             self.client.operations(limit=1)
-        except (Told, Lost, Answered) as error:
+        except (CommandError, ConnectionLost, ErrorResponse) as error:
             return str(error)
         return None
 
     def _asked_pid(self) -> int | None:
         try:
             pid = self.client.ask("/health").get("pid")
-        except (Told, Lost, Answered):
+        except (CommandError, ConnectionLost, ErrorResponse):
             return None
         return pid if isinstance(pid, int) else None
 
     def _is_here(self, url: str) -> bool:
-        """Whether it is this monitor, by address, or as the same process of this machine listens there."""
+        """Whether a URL is this monitor: by its address, or because the same process listens there."""
         there, here = _address(url), _address(self.url)
         if there == here:
             return True
@@ -167,7 +167,7 @@ class Place:
         monitor = self._made(0 if taken else _address(self.url)[1])
         if monitor is None:
             return
-        self._hosted = Hosted(monitor)
+        self._hosted = MonitorThread(monitor)
         self._hosted.start()
         self.client = Client(monitor.url, self.client.token)
         link = monitor.auth.link() if monitor.auth.needs_token else ""
@@ -189,7 +189,7 @@ class Place:
         try:
             return Monitor(Options(default_db(self._environ), port=port, grpc_port=None, tokens=tokens), self._say)
         except StoreError as error:
-            self._say(f"{error}; what this run tells the page is not kept after it")
+            self._say(f"{error}; the history of this run is not kept")
         self._folder = tempfile.TemporaryDirectory(prefix="otel-progress-")
         path = Path(self._folder.name) / "monitor.db"
         return Monitor(Options(path, port=port, grpc_port=None, tokens=tokens), self._say)
@@ -203,7 +203,7 @@ def _host_of(url: str) -> str:
 
 
 def _address(url: str) -> tuple[str, int]:
-    """Host and port; all names of this machine are empty."""
+    """Host and port; the host is empty for all names of this machine."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     host = _host_of(url).lower()
     try:

@@ -1,8 +1,8 @@
-"""A terminal for a command that we follow: it sees one, and what it writes comes to us.
+"""A pseudo-terminal for a followed command: the command sees a terminal, and we receive what it writes.
 
-It is not the command's controlling terminal, so the end of the command hangs nobody up; `/dev/tty` can't be opened
-there, and who asks for a password turns to stdin. Ctrl+C, Ctrl+Z and the like come to us as signals; all other keys
-go to the command.
+It is not the command's controlling terminal, so the end of the command sends no SIGHUP; `/dev/tty` can't be opened
+there, and password prompts read stdin. We receive Ctrl+C, Ctrl+Z and the like as signals; all other keys go to the
+command.
 """
 
 from __future__ import annotations
@@ -21,63 +21,63 @@ from otel_progress import clock
 
 SIZE: Final = b"\0" * 8
 IUTF8: Final = 0o40000
-"""Letters are erased whole; Python has no name for it."""
+"""The termios flag for erasing whole UTF-8 characters, which Python does not name."""
 EOF: Final = b"\x04"
 CHUNK: Final = 65_536
 GATHER: Final = 0.025
-"""Seconds from one picture to the next: what comes between is shown at once, so that a flood costs little."""
+"""Seconds between two frames: output in between is shown together, so that a flood costs little."""
 MOST: Final = 1024 * 1024
-"""And so many bytes at the most."""
+"""The most bytes of one frame."""
 TYPED: Final = 4_096
-"""Typed bytes that wait for the command to read; then the terminal waits."""
+"""The most typed bytes that wait for the command; then the terminal waits."""
 DRAIN_SECONDS: Final = 1.0
-"""How long the end waits for what others of the command's processes hold open."""
+"""Seconds to wait at the end for other processes of the command that hold the terminal."""
 LOOK: Final = 0.25
 
 
-class Terminal:
-    """Stands for ours at those of the command's stdin, stdout and stderr that are a terminal here."""
+class PseudoTerminal:
+    """Takes the place of our terminal in the command's stdin, stdout and stderr."""
 
     def __init__(self, slots: list[int], show: Callable[[bytes], None]) -> None:
-        """For these of 0, 1 and 2; `show` takes what the command writes."""
+        """Create it for these of 0, 1 and 2; `show` receives what the command writes."""
         self._slots, self._show = slots, show
         self._real = slots[-1]
         self._master, self._slave = os.openpty()
         self._before: list[Any] | None = None
         self._typed = b""
         self._deaf = False
-        """Whether our terminal is gone: nobody types any more."""
+        """Whether our terminal is gone: no more keys come."""
         self._shown = 0.0
         self._lock = threading.Lock()
         self._stop_read, self._stop_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="otel-progress-terminal", daemon=True)
-        # Not all as in ours: a shell that waits for its next line has that in a mode of its own.
+        # Only some modes are copied: a shell that waits for its next line has set ours for itself.
         modes, ours = termios.tcgetattr(self._slave), termios.tcgetattr(self._real)
         modes[0] |= ours[0] & IUTF8
-        modes[1] &= ~termios.OPOST  # ours does that to what is shown
+        modes[1] &= ~termios.OPOST  # our terminal processes the output
         modes[6][termios.VERASE] = ours[6][termios.VERASE]
         termios.tcsetattr(self._slave, termios.TCSANOW, modes)
         self.resize()
 
     @property
     def actions(self) -> list[Any]:
-        """What gives it to a process that is started."""
+        """The file actions of `posix_spawn` that give it to a process."""
         return [(os.POSIX_SPAWN_DUP2, self._slave, slot) for slot in self._slots]
 
     def start(self) -> None:
-        """The command has it: pass on what is written and typed."""
+        """Pass on what is written and typed; the command has been started."""
         self.take_keys()
         self._thread.start()
 
     def resize(self) -> None:
-        """As large as ours."""
+        """Copy the size of our terminal."""
         with suppress(OSError):
             size = fcntl.ioctl(self._real, termios.TIOCGWINSZ, SIZE)
             if struct.unpack("HHHH", size)[0]:
                 fcntl.ioctl(self._slave, termios.TIOCSWINSZ, size)
 
     def take_keys(self) -> None:
-        """Each key comes at once, and is shown by the command's terminal alone; only in the foreground."""
+        """Read our keys unbuffered and without echo; only in the foreground."""
         with self._lock, suppress(OSError, termios.error):
             if 0 not in self._slots or self._before is not None or os.tcgetpgrp(0) != os.getpgrp():
                 return
@@ -85,20 +85,20 @@ class Terminal:
             modes = [*before[:6], list(before[6])]
             modes[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR)
             modes[3] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
-            # A key that stands for a signal empties the queue of those typed before: a read must not wait for them.
+            # A signal key discards the keys typed before it: a read must not block on them.
             modes[6][termios.VMIN], modes[6][termios.VTIME] = 0, 0
             termios.tcsetattr(0, termios.TCSADRAIN, modes)
             self._before = before
 
     def give_back(self) -> None:
-        """Our terminal as it was; it may be called twice."""
+        """Restore our terminal; it may be called twice."""
         with self._lock, suppress(OSError, termios.error):
             before, self._before = self._before, None
             if before is not None and os.tcgetpgrp(0) == os.getpgrp():
                 termios.tcsetattr(0, termios.TCSADRAIN, before)
 
     def close(self) -> None:
-        """The command has ended: show what it wrote at last, and give our terminal back."""
+        """The command has ended: show its last output, and restore our terminal."""
         os.close(self._slave)
         if self._thread.ident is not None:
             self._thread.join(DRAIN_SECONDS)
@@ -143,7 +143,7 @@ class Terminal:
             self._typed += keys
 
     def _read(self) -> bool:
-        """Show what there is by now; whether there may be more."""
+        """Show the output that is there; returns whether there may be more."""
         parts: list[bytes] = []
         size, more, until = 0, True, self._shown + GATHER
         while more and size < MOST:
@@ -166,7 +166,7 @@ class Terminal:
 
 
 def _is_gone(file: int) -> bool:
-    """Whether nobody types there any more."""
+    """Whether the other side of the file is closed."""
     asked = select.poll()
     asked.register(file, 0)
     return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in asked.poll(0))

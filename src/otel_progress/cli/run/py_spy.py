@@ -1,4 +1,4 @@
-"""The Python stack of another process, by py-spy where it is installed."""
+"""The Python call stacks of another process, read by py-spy if it is installed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ BYTES: Final = 8_192
 
 
 def find() -> str | None:
-    """Where py-spy is: beside this Python, or in the path."""
+    """The path of py-spy: beside this Python, or in PATH."""
     beside = Path(sys.executable).with_name("py-spy")
     return str(beside) if beside.exists() else shutil.which("py-spy")
 
 
-def dump(pid: int, program: str | None = None) -> str:
-    """The stacks of all threads; why not, where it can't be had. The process is not stopped for it."""
-    program = program or find()
+def dump(pid: int, program: str | None, timeout: float = SECONDS) -> str:
+    """The stacks of all threads as `program` prints them, or why they can't be read. The process is not stopped."""
     if program is None:
         return 'its stack is not known; for that: pip install "otel-progress[stacks]"'
     try:
-        done = subprocess.run(  # noqa: S603  # a program of that name, with a number
+        done = subprocess.run(  # noqa: S603  # py-spy, with a pid
             [program, "dump", "--nonblocking", "--pid", str(pid)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=SECONDS,
+            timeout=timeout,
             check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
@@ -44,5 +43,5 @@ def dump(pid: int, program: str | None = None) -> str:
 
 
 def tell(pid: int, say: Callable[[str], None]) -> None:
-    """Have the stack told when it was read, by a thread of its own."""
-    threading.Thread(target=lambda: say(dump(pid)), name="otel-progress-stack", daemon=True).start()
+    """Read the stacks in a new thread, and pass them to `say`."""
+    threading.Thread(target=lambda: say(dump(pid, find())), name="otel-progress-stack", daemon=True).start()

@@ -1,7 +1,7 @@
-"""Signals that are meant for the watched command.
+"""Signals for the watched command.
 
-They are blocked and waited for, so each comes with its sender: one from the terminal went to the whole process group,
-so the command has it already; one from another process came to us alone, and is passed on.
+They are blocked and waited for, so that each comes with its sender: a signal from the terminal went to the whole
+process group, so the command has it already; one from another process came to us alone, and is passed on.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ PASSED_ON: Final = (
     signal.SIGUSR2,
 )
 OF_A_TERMINAL: Final = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
-"""What concerns us, too, where the command does not have our terminal."""
+"""Signals that we handle as well if the command does not have our terminal."""
 
 
-class Came(NamedTuple):
-    """A signal, and whether the terminal (or the kernel) sent it to the whole group, not somebody to us alone."""
+class ReceivedSignal(NamedTuple):
+    """A signal; `typed` if the terminal or the kernel sent it to the whole process group."""
 
     number: int
     typed: bool
 
 
 class Signals:
-    """Holds signals back while it is entered; only in the main thread, before others are started."""
+    """A context manager that blocks signals; enter it in the main thread, before other threads are started."""
 
     def __init__(self, *, terminal: bool = False) -> None:
-        """Those that are passed on; with `terminal` those that stop and change a terminal, too."""
+        """Block the signals that are passed on; with `terminal`, also those of stopping and resizing."""
         more = OF_A_TERMINAL if terminal else ()
         self._all: Final = frozenset({*PASSED_ON, *more, signal.SIGCHLD})
 
@@ -49,14 +49,14 @@ class Signals:
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
-    def next(self, timeout: float) -> Came | None:
-        """Wait for a signal so many seconds; None where there is none, or a child has ended."""
+    def next(self, timeout: float) -> ReceivedSignal | None:
+        """Wait up to `timeout` seconds for a signal; None if there is none, or if a child has ended."""
         came = signal.sigtimedwait(self._all, timeout)
         if came is None or came.si_signo == signal.SIGCHLD:
             return None
-        return Came(came.si_signo, came.si_code > 0)
+        return ReceivedSignal(came.si_signo, came.si_code > 0)
 
     def wait(self, timeout: float) -> int | None:
-        """Wait for a signal so many seconds; returns one that is to be passed on."""
+        """Wait up to `timeout` seconds; returns a signal that must be passed on, or None."""
         came = self.next(timeout)
         return None if came is None or came.typed else came.number

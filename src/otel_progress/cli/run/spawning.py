@@ -1,4 +1,4 @@
-"""A command is started as a shell starts it, and what stands in the way is told as a shell tells it."""
+"""Starts a command as a shell does, and reports failures as a shell does."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 SHELL: Final = "/bin/sh"
 HEAD: Final = 128
-"""Bytes read at the beginning of a file to tell a script from a program."""
+"""Bytes read from the start of a file to tell a script from a binary."""
 NAME: Final = 200
-"""Characters of a command's name that are told."""
+"""The most characters of a command's name in a message."""
 
 
 class NotStarted(Exception):
-    """A command that can't be started: why, in words, and the exit code that a shell has for it."""
+    """A command can't be started: the reason, and the exit code that a shell uses for it."""
 
     def __init__(self, name: str, why: str, code: int) -> None:
-        """For the command of this name."""
+        """Create it for the command of this name."""
         shown = "".join(letter if letter.isprintable() else "?" for letter in name[:NAME])
         super().__init__(f"{shown or repr(name)}: {why}")
         self.code = code
 
 
 def spawn(command: list[str], environ: Mapping[str, str], **how: Any) -> int:
-    """Start a command; returns its pid. A script that names no interpreter is run by the shell.
+    """Start a command; returns its pid. A script without a `#!` line is run by the shell.
 
     Args:
         command: its name, or a path, and its arguments.
         environ: its environment.
-        how: more for `os.posix_spawn`.
+        how: further arguments of `os.posix_spawn`.
 
     Raises:
-        NotStarted: where there is no such command, or it can't be executed.
+        NotStarted: if there is no such command, or it can't be executed.
     """
     name = command[0]
     if not name:
@@ -47,7 +47,7 @@ def spawn(command: list[str], environ: Mapping[str, str], **how: Any) -> int:
         path = _path_of(name)
         if error.errno != errno.ENOEXEC or not _is_text(path):
             raise _told(name, path, error) from None
-    except ValueError as error:  # such as a NUL in an argument, where it is not the system that passes them
+    except ValueError as error:  # such as a NUL in an argument
         raise NotStarted(name, str(error), NOT_EXECUTABLE) from None
     try:
         return os.posix_spawn(SHELL, [SHELL, path, *command[1:]], environ, **how)
@@ -59,19 +59,19 @@ def _told(name: str, path: str, error: OSError) -> NotStarted:
     if isinstance(error, FileNotFoundError) and not os.path.exists(path):
         return NotStarted(name, "command not found", NOT_FOUND)
     if isinstance(error, FileNotFoundError):
-        return NotStarted(name, "the interpreter that its first line names is not there", NOT_EXECUTABLE)
+        return NotStarted(name, "the interpreter in its first line does not exist", NOT_EXECUTABLE)
     if os.path.isdir(path):
         return NotStarted(name, "it is a directory", NOT_EXECUTABLE)
     return NotStarted(name, error.strerror or str(error), NOT_EXECUTABLE)
 
 
 def _path_of(name: str) -> str:
-    """The file that a name means."""
+    """The file that a command's name stands for."""
     return name if os.sep in name else shutil.which(name) or name
 
 
 def _is_text(path: str) -> bool:
-    """Whether a file looks like a script, and not like a program of another machine."""
+    """Whether a file looks like a script, and not like a binary for another machine."""
     try:
         with open(path, "rb") as file:
             return b"\0" not in (head := file.read(HEAD)) and not head.startswith(b"\x7fELF")

@@ -15,8 +15,7 @@ from typing import Any, Final, Protocol
 from otel_progress import clock, procfs
 from otel_progress.model.health import BEATS
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.summary import seconds
-from otel_progress.model.units import units
+from otel_progress.model.units import duration, units
 from otel_progress.monitor.state.ledger import Entry, Ledger, Process, lose
 from otel_progress.outbound.certificate import Exit, certify
 
@@ -317,7 +316,7 @@ class Watcher:
         state = procfs.STATES.get(seen.state, "in an unknown state")
         self._say(
             f"{'frozen' if seen.state in STOPPED else 'dead'}: nothing was heard of pid {seen.pid} for "
-            f"{seconds(now - process.heard_at)}; "
+            f"{duration(now - process.heard_at)}; "
             f"it is {state} ({seen.state}{f', in {where}' if where else ''}); running: {running}"
         )
         if self._look_into is not None:
@@ -327,7 +326,7 @@ class Watcher:
         assert known.silent_since is not None
         after = process.heard_at - known.silent_since
         known.silent_since = None
-        self._say(f"pid {known.seen.pid} is heard again, after {seconds(after)}")
+        self._say(f"pid {known.seen.pid} is heard again, after {duration(after)}")
 
 
 def _is_here(process: Process) -> bool:

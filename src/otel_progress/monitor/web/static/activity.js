@@ -1,12 +1,11 @@
-// The lines of a feed as people read them: an activity that runs turns into the one that is over, and what repeats is
-// one line. Pure.
+// Turns events into the lines of the feed: the start and the end of an activity are one line, and so are repeats. Pure.
 const ENDS = {
   "progress.stage.ended": "progress.stage.started",
   "progress.wait.ended": "progress.wait.started",
   "progress.recovered": "progress.stalled",
 };
 const BEGINS = new Set(Object.values(ENDS));
-// A note of such a status tells of an activity that goes on; a later one of the same text tells its end.
+// A note with one of these statuses starts an activity; a later note of the same text ends it.
 const GOES_ON = new Set(["running", "started", "in progress", "in_progress"]);
 const isNote = (line) => line.event === "progress.note";
 const begins = (line) => BEGINS.has(line.event) || (isNote(line) && GOES_ON.has(line.status));
@@ -15,9 +14,9 @@ const keyOf = (event, line) => `${event}\n${line.stage ?? ""}\n${textOf(line)}`;
 const startOf = (line) => ENDS[line.event] ?? (isNote(line) && line.status ? line.event : null);
 
 /**
- * Items, oldest first: `{key, line, running, seconds, count}`. The line is the newest of the item. `running` tells that
- * its end has not come; `seconds` is how long it took, of several in all; `count` is how many it stands for. `stages`
- * are the paths of the stages that run.
+ * Items, oldest first: `{key, line, running, seconds, count}`. `line` is the newest event of the item; `running`: it has
+ * not ended; `seconds`: its duration, or the sum of several; `count`: the number of events. `stages` holds the paths of
+ * the running stages.
  */
 export function activities(lines, stages) {
   const items = [];
@@ -40,7 +39,7 @@ export function activities(lines, stages) {
   return together(items.filter((item) => !item.over));
 }
 
-// After an end nothing of that attempt runs.
+// After its end, nothing of that attempt runs.
 function stop(open) {
   for (const items of open.values()) for (const item of items) item.running = false;
   open.clear();
@@ -67,7 +66,7 @@ const same = (one, other) =>
   one.line.event === "progress.stage.ended" && other.line.event === one.line.event && one.line.stage === other.line.stage && one.line.agent === other.line.agent && isWell(one.line) && isWell(other.line);
 const isWell = (line) => (statusOf(line) ?? "completed") === "completed";
 
-/** How what a line tells of ended: of a stage it stands in the words, `stage fetch cancelled after 3 s`. */
+/** How a stage ended, read from the text of its event: `stage fetch cancelled after 3 s`. */
 export function statusOf({ event, status, stage, text }) {
   if (status != null || event !== "progress.stage.ended" || !stage || !text) return status;
   const words = `stage ${stage} `;
@@ -75,7 +74,7 @@ export function statusOf({ event, status, stage, text }) {
   return at < 0 ? undefined : /^\w*/.exec(text.slice(at + words.length))[0];
 }
 
-/** What kinds of lines one may ask for. */
+/** The kinds of lines that can be filtered. */
 export const CHOICES = [
   ["", "everything"],
   ["note", "notes"],
@@ -84,7 +83,7 @@ export const CHOICES = [
   ["problem", "problems"],
 ];
 
-/** Whether an item is of a kind, an agent, and holds a text; `tone` is the colour that it is shown in. */
+/** Whether an item matches a kind, an agent and a text; `tone` is its colour. */
 export function fits(item, tone, { kind, agent, text }) {
   const { line } = item;
   if (agent && line.agent !== agent) return false;

@@ -1,11 +1,11 @@
-// Requests to the monitor. Paths are relative, so the page works below a prefix too.
+// Requests to the monitor. Paths are relative, so that the page works below a prefix.
 import { signal } from "./html.js";
 
-/** What the one at the page may do; null before it is known. `denied`: a token is needed. */
+/** The rights of the user; null until known. `denied`: a token is required. */
 export const session = signal(null);
 export const denied = signal(false);
 
-/** An answer that is not a success: `status` (0 without an answer) and what the monitor says. */
+/** A failed request: `status` (0 without a response) and the monitor's message. */
 export class ApiError extends Error {
   constructor(status, message, body) {
     super(message);
@@ -14,7 +14,7 @@ export class ApiError extends Error {
   }
 }
 
-/** A request whose answer is JSON; raises ApiError. A 401 brings up the form for the token. */
+/** Send a request for JSON; raises ApiError. A 401 opens the token form. */
 export async function request(path, { method = "GET", body, signal: abort, accept } = {}) {
   let answer;
   try {
@@ -38,7 +38,7 @@ export async function request(path, { method = "GET", body, signal: abort, accep
 /** The path of an operation in the API. */
 export const pathOf = (id, rest = "") => `operations/${encodeURIComponent(id)}${rest}`;
 
-/** Ask who is at the page; false where a token is needed first. */
+/** Fetch the rights of the user; false if a token is required. */
 export async function whoAmI() {
   try {
     session.value = (await request("session")).body;
@@ -50,13 +50,13 @@ export async function whoAmI() {
   }
 }
 
-/** Show a token; raises ApiError where it is not taken. */
+/** Sign in with a token; raises ApiError if it is refused. */
 export async function logIn(token) {
   await request("session", { method: "POST", body: { token } });
   await whoAmI();
 }
 
-/** End the session of this browser; nothing of what it saw stays. */
+/** End the session of this browser and forget what it showed. */
 export async function logOut() {
   await request("session", { method: "DELETE" });
   location.reload();

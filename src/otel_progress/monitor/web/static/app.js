@@ -72,7 +72,7 @@ effect(() => {
   document.title = `${count > 0 ? `(${count} in trouble) ` : ""}${name}otel-progress`;
 });
 
-// What is asked for is under way while the first frame is drawn.
+// The requests are sent while the first frame is drawn.
 connect();
 void whoAmI();
 setInterval(() => (document.hidden ? null : (tick.value += 1)), 1000);

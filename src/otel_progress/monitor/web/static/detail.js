@@ -1,4 +1,4 @@
-// The operation that is looked at: what it is, how far, why it is stuck, and what it said.
+// The selected operation: what it is, its progress, why it is stuck, and its events.
 import { mayControl } from "./api.js";
 import { html, useEffect, useRef } from "./html.js";
 import { askCancel } from "./dialogs.js";
@@ -8,10 +8,10 @@ import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.j
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { GROUP, amount, apart, branchesOf, clockTime, duration, elapsedOf, estimate, faceOf, groupOf, idleOf, isFinal, left, money, number, paceOf, percent, safeLink, troubleOf } from "./words.js";
+import { GROUP, amount, apart, branchesOf, clockTime, duration, estimate, faceOf, groupOf, idleOf, isFinal, lasting, left, money, number, paceOf, percent, safeLink, spent, troubleOf } from "./words.js";
 
 export function Detail() {
-  if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its time line and what it said.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
+  if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its timeline and its events.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
   if (trouble.value && !detail.value) return html`<${Gone} />`;
   const shown = detail.value;
   if (!shown) return html`<main class="detail none" aria-label="Operation" aria-busy="true"><${Back} /><p class="dim">Loading…</p></main>`;
@@ -26,7 +26,7 @@ function Gone() {
   const { status, message } = trouble.value;
   return html`<main class="detail none" aria-label="Operation"><${Back} />
     <h1>${status === 404 ? "This operation is not known" : "The monitor could not show this operation"}</h1>
-    <p>${status === 404 ? html`The monitor holds nothing of <code><bdi>${selected.value}</bdi></code>. It may be over for long and forgotten, or its program has sent nothing yet.` : message}</p>
+    <p>${status === 404 ? html`The monitor knows nothing of <code><bdi>${selected.value}</bdi></code>. It may have been deleted long after its end, or its program has sent nothing yet.` : message}</p>
     <button type="button" onClick=${() => select(null)}>Back to the operations</button></main>`;
 }
 
@@ -35,7 +35,7 @@ function Title({ shown }) {
   const face = faceOf(shown);
   const heading = useRef(null);
   useEffect(() => {
-    // On a narrow screen the list is gone when the detail comes: readers and keys go on here.
+    // On a narrow screen the detail replaces the list: screen readers and keys continue here.
     if (matchMedia("(max-width: 820px)").matches) heading.current.focus({ preventScroll: true });
   }, [shown.id]);
   const value = shown.status === "completed" ? 100 : percent(shown);
@@ -56,14 +56,14 @@ function Title({ shown }) {
     <dl class="facts">${facts.map(([word, value]) => html`<div key=${word}><dt>${word}</dt><dd>${value}</dd></div>`)}</dl>
     <div class="big"><div class="big-numbers">${(value != null || over) && html`<span class="big-percent">${over ? face.label : `${value}%`}</span>`}<span class="big-words"><span>${[over && value != null && `at ${value}%`, amount(shown.progress), paceOf(shown)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
         ${shown.progress?.current_step && !isFinal(shown) && html`<span class="dim step"><bdi>${shown.progress.current_step}</bdi></span>`}</span>
-      <span class="big-time"><span><b>${duration(elapsedOf(shown, now))}</b> <span class="dim">elapsed</span></span>${estimated ? html`<span class="eta" title=${left(shown, now)}><b>${estimated.split(" (")[0].split(",")[0]}</b> <span class="dim">left${estimated.replace(/^[^,(]*/, (head) => (head.endsWith(" ") ? " " : ""))}</span></span>` : value != null && shown.status === "running" && html`<span class="dim">no estimate</span>`}</span></div>
+      <span class="big-time"><span><b>${spent(shown, now)}</b> <span class="dim">elapsed</span></span>${estimated ? html`<span class="eta" title=${left(shown, now)}><b>${estimated.split(" (")[0].split(",")[0]}</b> <span class="dim">left${estimated.replace(/^[^,(]*/, (head) => (head.endsWith(" ") ? " " : ""))}</span></span>` : value != null && shown.status === "running" && html`<span class="dim">no estimate</span>`}</span></div>
       <${Bar} value=${value} tone=${face.tone} live=${!isFinal(shown) && shown.status !== "pending"} label=${`progress of ${shown.name}`} /></div>
   </header>`;
 }
 
 function CancelButton({ shown }) {
   if (isFinal(shown)) return null;
-  const why = !mayControl() ? "You may look, but not cancel: this token has no right to control." : shown.control === false ? "Its process can't be reached: it holds no control channel to this monitor." : "";
+  const why = !mayControl() ? "This token may read, but not cancel." : shown.control === false ? "Its process can't be reached: it has no control channel to this monitor." : "";
   const asked = shown.cancel === "requested";
   return html`<span class="cancel">${asked && html`<span class="tag">asked to stop</span>`}<button type="button" class="danger" disabled=${Boolean(why)} aria-describedby=${why ? "cancel-why" : undefined} title=${why || "Cancel (c)"} onClick=${() => askCancel(shown)}><${Icon} name="stop" size=${14} /><span>Cancel</span></button>
     ${why && html`<span id="cancel-why" class="cancel-why dim">${why}</span>`}</span>`;
@@ -78,11 +78,11 @@ function Trace({ trace }) {
 const HEADLINES = {
   stuck: "Stuck",
   frozen: "Frozen: its process is stopped",
-  looping: "Going round in a loop",
-  dead: "Dead: its process is unheard of",
-  overdue: "Waits longer than it may",
-  slow: "Slower than it should be",
-  unknown: "Not known whether it is well",
+  looping: "Repeating itself in a loop",
+  dead: "Dead: its process is no longer heard",
+  overdue: "Waits longer than allowed",
+  slow: "Slower than expected",
+  unknown: "Its state is unknown",
   waiting: "Waiting",
 };
 
@@ -98,7 +98,7 @@ function Trouble({ shown }) {
   const evidence = [
     GROUP[group].trouble && verdict.allowed != null && verdict.limit && `the limit is ${duration(verdict.allowed)} (${verdict.limit}${verdict.source ? `, ${verdict.source}` : ""})`,
     verdict.seen && `last seen: ${verdict.seen}`,
-    shown.process?.heard_ago != null && group !== "dead" && `its process was heard ${duration(shown.process.heard_ago + now - shown.seen_at)} ago`,
+    shown.process?.heard_ago != null && group !== "dead" && `its process was heard ${lasting(shown.process.heard_ago + now - shown.seen_at)} ago`,
   ].filter(Boolean);
   return html`<section class=${`trouble tone-${face.tone}`} aria-label=${HEADLINES[group] ?? face.label}>
     <h2><${Icon} name=${face.icon} />${HEADLINES[group] ?? face.label}</h2>
@@ -129,9 +129,9 @@ function Facts({ shown }) {
   const limit = (key) => limits[key] != null && [key, `${duration(limits[key])}${limits[`${key}_source`] ? `, ${limits[`${key}_source`]}` : ""}`];
   const process = shown.process ?? {};
   const life = [
-    shown.idle != null && !isFinal(shown) && ["idle", duration(idleOf(shown, now))],
+    shown.idle != null && !isFinal(shown) && ["idle", lasting(idleOf(shown, now))],
     limit("stall_after"), limit("slow_after"), limit("start_within"),
-    process.heard_ago != null && !isFinal(shown) && ["heard", `${duration(process.heard_ago + now - shown.seen_at)} ago`],
+    process.heard_ago != null && !isFinal(shown) && ["heard", `${lasting(process.heard_ago + now - shown.seen_at)} ago`],
     process.heartbeat != null && ["heartbeat", `each ${duration(process.heartbeat)}`],
     process.instance && ["instance", process.instance],
   ].filter(Boolean);

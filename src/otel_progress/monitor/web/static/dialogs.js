@@ -1,4 +1,4 @@
-// The dialogs: cancel, help, the token. And what an empty monitor says.
+// The dialogs: cancel, help and token; and the page of an empty monitor.
 import { logIn, logOut, pathOf, request, session } from "./api.js";
 import { html, signal, useEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
@@ -14,7 +14,7 @@ const helping = signal(false);
 
 export const askCancel = (row) => (cancelling.value = row);
 export const askHelp = () => (helping.value = true);
-/** Whether a dialog is open: then the keys are its own. */
+/** Whether a dialog is open; it then receives the keys. */
 export const isOpen = () => cancelling.peek() != null || helping.peek();
 
 function Dialog({ title, onClose, children }) {
@@ -30,8 +30,8 @@ function Dialog({ title, onClose, children }) {
 
 const ANSWERS = {
   obeyed: ["good", "done", "It has ended."],
-  received: ["wait", "wait", "Its process took the request, but has not ended yet. It stops when it next looks."],
-  "timed out": ["warn", "overdue", "Its process did not answer. It may be stuck in code that does not look, or cut off."],
+  received: ["wait", "wait", "Its process received the request, but has not ended yet. It stops at its next check."],
+  "timed out": ["warn", "overdue", "Its process did not answer. It may be stuck in code that does not check, or cut off."],
 };
 
 function Cancel() {
@@ -53,12 +53,12 @@ function Cancel() {
     }
   };
   const close = () => (cancelling.value = null);
-  // It may end a moment after its process answered, or without an answer at all: then that is what counts.
+  // It may end just after its process answered, or without an answer: then the end is shown.
   const shown = ANSWERS[state] && isFinal(rowOf(row.id)?.value ?? row) ? "obeyed" : state;
   const answer = shown === "failed" ? ["bad", "failed", problem] : ANSWERS[shown];
   return html`<${Dialog} title=${html`Cancel <bdi>${row.name}</bdi>?`} onClose=${close}>
     <p class="dim id"><bdi>${row.id}</bdi></p>
-    ${!answer && html`<form onSubmit=${go}><p>Its process is told to stop. Open stages end as cancelled; what is done stays done.</p>
+    ${!answer && html`<form onSubmit=${go}><p>Its process is asked to stop. Open stages end as cancelled; completed work stays.</p>
       <label for="reason">Reason (optional)</label><input id="reason" autofocus maxlength="200" autocomplete="off" value=${reason} onInput=${(event) => setReason(event.currentTarget.value)} disabled=${state === "asking"} />
       <div class="dialog-foot"><button type="button" onClick=${close}>Keep it running</button><button type="submit" class="danger solid" disabled=${state === "asking"}>${state === "asking" ? "Asking its process…" : "Cancel operation"}</button></div></form>`}
     ${answer && html`<div role="status"><p class=${`answer tone-${answer[0]}`}><${Icon} name=${answer[1]} /><span><b>${shown === "failed" ? "Not cancelled" : shown[0].toUpperCase() + shown.slice(1)}.</b> ${answer[2]}</span></p></div><div class="dialog-foot"><button type="button" onClick=${close}>Close</button></div>`}
@@ -91,7 +91,7 @@ const Help = () => html`<${Dialog} title="Keys and words" onClose=${() => (helpi
 
 export const Dialogs = () => html`${cancelling.value && html`<${Cancel} key=${cancelling.value.id} />`}${helping.value && html`<${Help} />`}`;
 
-/** The form that a 401 brings up. */
+/** The form that a 401 opens. */
 export function Login() {
   const [problem, setProblem] = useState("");
   const [busy, setBusy] = useState(false);
@@ -109,16 +109,16 @@ export function Login() {
       field.current.select();
     }
   };
-  return html`<main class="login"><form onSubmit=${go}><h1>otel-progress</h1><p>This monitor asks for a token. It stands in the file that <code>--token-file</code> names.</p>
+  return html`<main class="login"><form onSubmit=${go}><h1>otel-progress</h1><p>This monitor requires a token. It is in the file that <code>--token-file</code> names.</p>
     <label for="token">Token</label><input id="token" type="password" required autocomplete="current-password" ref=${field} aria-invalid=${problem ? "true" : undefined} aria-describedby="token-problem" />
     <p id="token-problem" class="tone-bad" role="alert">${problem}</p><button type="submit" class="solid" disabled=${busy}>Open</button></form></main>`;
 }
 
-/** Ends the session, where there is one. */
+/** The button that ends the session, if there is one. */
 export const LogOut = () =>
   session.value?.needs_token ? html`<button type="button" class="quiet" onClick=${() => void logOut()}><${Icon} name="logout" /><span class="wide">Log out</span></button>` : null;
 
-/** What to do where nothing was ever sent. */
+/** What to do if nothing was ever received. */
 export function Empty() {
   const origin = location.origin;
   const program = `import otel_progress as progress\n\nprogress.configure()\nwith progress.operation("import", total=100) as job:\n    for row in range(100):\n        job.advance()`;
@@ -127,6 +127,6 @@ export function Empty() {
     ["A command, as it is", "otel-progress run -- python job.py"],
     ["In Python", program],
   ];
-  return html`<main class="empty" aria-label="How to begin"><h1>Nothing has been sent yet</h1><p>As soon as a program sends its progress here, it shows up. Nothing needs to be reloaded.</p>
+  return html`<main class="empty" aria-label="How to begin"><h1>Nothing has been sent yet</h1><p>Operations appear here as soon as a program sends them, without a reload.</p>
     ${parts.map(([title, text]) => html`<section key=${title}><div class="empty-head"><h2>${title}</h2><${Copy} text=${text} words="Copy" /></div><pre tabindex="0">${text}</pre></section>`)}</main>`;
 }

@@ -1,11 +1,11 @@
-// The activity feed: what happened, newest last; it follows its end unless one scrolled up.
+// The activity feed: events, newest last; it follows the end unless the user scrolled up.
 import { CHOICES, activities, fits, statusOf } from "./activity.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { Agent, Avatar, Long, Value } from "./parts.js";
 import { feed, newest, older, selected, withUpdates } from "./selection.js";
 import { now } from "./state.js";
-import { STATUS, clockTime, duration, number, took } from "./words.js";
+import { STATUS, clockTime, duration, number } from "./words.js";
 
 const KINDS = {
   "progress.operation.started": { icon: "start", tone: "run", word: "started" },
@@ -37,7 +37,7 @@ function kindOf({ line, running }) {
   return status ? { icon: status.icon, tone: status.tone, word: status.label } : kind;
 }
 
-// The monitor's own words begin with the name of the operation, which stands above the feed already.
+// The monitor's texts begin with the name of the operation, which is above the feed already.
 const bare = (text, name) => (text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text);
 
 function wordsOf(line, name) {
@@ -67,7 +67,7 @@ function wordsOf(line, name) {
   }
 }
 
-// How long it took; of a wait and a stall the event itself may say it.
+// Its duration; the event of a wait or a stall may contain it.
 function secondsOf({ line, seconds }) {
   const said = line.attributes ?? {};
   return said["progress.wait.duration"] != null && line.event.endsWith(".ended") ? said["progress.wait.duration"] : said["progress.stall.duration"] ?? seconds;
@@ -82,7 +82,7 @@ export function Feed({ shown: { name, stages = [] } }) {
   const [missed, setMissed] = useState(0);
   const [wanted, want] = useState(NOTHING);
   const agents = [...new Set(lines.map((line) => line.agent).filter(Boolean))].sort();
-  // What runs is known: of one whose end was thinned out only the start came.
+  // The running stages are known: a stage without an end here may have ended unreported.
   const runs = stages.filter(({ status }) => status === "running" || status === "waiting").map(({ path }) => path).join("\n");
   const items = useMemo(() => activities(lines, new Set(runs.split("\n"))), [lines, runs]);
   const filtered = Boolean(wanted.kind || wanted.agent || wanted.text);
@@ -119,7 +119,7 @@ export function Feed({ shown: { name, stages = [] } }) {
       <input type="search" aria-label="Text in the activity" placeholder="Filter" autocomplete="off" value=${wanted.text} onInput=${(event) => want({ ...wanted, text: event.currentTarget.value.trim().toLowerCase() })} /></div>
     <div class="feed-box" ref=${box} onScroll=${see} tabindex="0" role="log" aria-label="Activity" aria-live="off">
       ${ready && !start && html`<button type="button" class="quiet feed-older" onClick=${older}>Older</button>`}
-      ${ready && !shown.length && html`<p class="nothing">${filtered ? "Nothing of what is loaded fits." : "Nothing was said yet."}</p>`}
+      ${ready && !shown.length && html`<p class="nothing">${filtered ? "No loaded event matches." : "No events yet."}</p>`}
       ${shown.map((item) => html`<${Line} key=${item.key} item=${item} name=${name} />`)}
     </div>
     ${(missed > 0 || !end) && html`<button type="button" class="feed-new" onClick=${follow}><${Icon} name="down" size=${13} />${missed > 0 ? `${missed} new` : "Newest"}</button>`}
@@ -135,12 +135,12 @@ function Line({ item, name }) {
   const stage = line.event.startsWith("progress.stage.");
   const word = plain ? html`<span class="sr">note: </span>` : html`<span class=${`line-kind tone-${kind.tone}`}>${kind.word}</span> `;
   return html`<div class=${`line${running ? " going" : ""}`}>${plain && line.agent ? html`<${Avatar} agent=${line.agent} />` : html`<${Icon} name=${kind.icon} size=${14} tone=${kind.tone} />`}
-    <div class="line-text">${stage ? html`<b><${Long} text=${words} /></b> ${count > 1 && html`<b>×${number(count)}</b> `}${word}` : html`${word}<${Long} text=${words} />`}${seconds != null && html` <span class="dim">${line.event === "progress.recovered" ? "after " : ""}${took(seconds)}${count > 1 ? " in all" : ""}</span>`}
+    <div class="line-text">${stage ? html`<b><${Long} text=${words} /></b> ${count > 1 && html`<b>×${number(count)}</b> `}${word}` : html`${word}<${Long} text=${words} />`}${seconds != null && html` <span class="dim">${line.event === "progress.recovered" ? "after " : ""}${duration(seconds)}${count > 1 ? " in all" : ""}</span>`}
     <${Said} attributes=${line.attributes} />
     <div class="line-foot">${line.agent && html`<${Agent} agent=${line.agent} />`}${line.stage && !stage && html`<span><bdi>${line.stage}</bdi></span>`}<time>${clockTime(line.timestamp, now())}</time></div></div></div>`;
 }
 
-// What a note was given; the rest of an event is in its words already.
+// The attributes of a note; those of other events are in their texts already.
 function Said({ attributes }) {
   const given = Object.entries(attributes ?? {}).filter(([key]) => !/^(progress|exception|gen_ai|process)\./.test(key));
   if (!given.length) return null;

@@ -4,6 +4,6 @@ import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } fr
 import { batch, computed, effect, signal } from "./vendor/signals.js";
 import htm from "./vendor/htm.js";
 
-/** Makes elements; what is put in is always text, never HTML. */
+/** Makes elements; inserted values are always text, never HTML. */
 export const html = htm.bind(h);
 export { Fragment, batch, computed, effect, h, render, signal, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState };

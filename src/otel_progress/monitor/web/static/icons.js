@@ -1,4 +1,4 @@
-// The icons: 16 by 16, drawn with lines in the colour of the text. They always stand beside a word.
+// The icons: 16 by 16, drawn with lines in the colour of the text, always beside a word.
 import { html } from "./html.js";
 
 const PATHS = {
@@ -43,7 +43,7 @@ const PATHS = {
   spans: "M2 4h7M4 8h8M7 12h7",
 };
 
-/** One icon, hidden from readers: the word beside it says the same. */
+/** One icon, hidden from screen readers: the word beside it says the same. */
 export function Icon({ name, size = 16, tone }) {
   return html`<svg class=${tone ? `icon tone-${tone}` : "icon"} width=${size} height=${size} viewBox="0 0 16 16" aria-hidden="true"><path d=${PATHS[name] ?? PATHS.note} /></svg>`;
 }

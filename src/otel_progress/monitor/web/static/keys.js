@@ -11,7 +11,7 @@ const THEMES = ["system", "light", "dark"];
 /** system, light or dark. */
 export const theme = signal(document.documentElement.dataset.theme ?? "system");
 
-/** The next theme; kept for the next visit. */
+/** Switch to the next theme, and remember it. */
 export function nextTheme() {
   theme.value = THEMES[(THEMES.indexOf(theme.peek()) + 1) % THEMES.length];
   if (theme.peek() === "system") delete document.documentElement.dataset.theme;
@@ -19,7 +19,7 @@ export function nextTheme() {
   try {
     localStorage.setItem("otel-progress.theme", theme.peek());
   } catch {
-    // Storage may be forbidden: the theme holds for this visit.
+    // Storage may be forbidden: the theme lasts for this visit.
   }
 }
 
@@ -52,7 +52,7 @@ const ACTIONS = {
     if (shown && !isFinal(shown) && shown.control !== false && mayControl()) askCancel(shown);
   },
 };
-// These scroll or press what has the focus, unless that is the list.
+// These keys act on the focused element, unless that is the list.
 const IN_LIST = {
   ArrowDown: () => moveCursor(1),
   ArrowUp: () => moveCursor(-1),

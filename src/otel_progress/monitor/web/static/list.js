@@ -1,23 +1,23 @@
-// The operations: a tree grid of which only the lines in view exist.
+// The list of operations: a tree grid that renders only the visible lines.
 import { html, signal, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { filterChanged, link, loadMore, loaded } from "./live.js";
 import { Agent, RowBar, State, Why } from "./parts.js";
 import { select, selected } from "./selection.js";
 import { counts, filter, isFiltered, knownNames, layout, mayHoldMore, plan, rowOf, setFilter, ticking, toggleFold, unloaded } from "./state.js";
-import { GROUPS, STATUS, about, duration, elapsedOf, faceOf, groupOf, hashOf, left, number, percent, shortId, troubleOf } from "./words.js";
+import { GROUPS, STATUS, about, faceOf, groupOf, hashOf, left, number, percent, shortId, spent, troubleOf } from "./words.js";
 
 const ROW = 60;
 const HEAD = 34;
 const MARGIN = 5; // lines beyond the edges, so that scrolling shows no gap
 
-/** The id under the cursor of the keyboard; `head:KEY` for the head of a group. */
+/** The id under the keyboard cursor; `head:KEY` for the head of a group. */
 export const cursor = signal(null);
 
 const view = signal({ top: 0, height: 800 });
 let box = null;
 
-/** Where each part begins, in pixels. */
+/** The offset of each part, in pixels. */
 function measure() {
   let top = 0;
   return plan.value.parts.map((part) => {
@@ -74,7 +74,7 @@ export function List() {
     </div></div>`;
 }
 
-// Rows that come or go above must not move what one is reading.
+// Rows that appear or vanish above must not move the visible ones.
 function useAnchor(ref, parts) {
   const anchor = useRef(null);
   useLayoutEffect(() => {
@@ -127,7 +127,7 @@ function Row({ entry, at, line }) {
         <span class="id" title=${row.id}><bdi>${shortId(row.id)}</bdi></span>${row.source === "spans" && html`<span class="tag" title="known from its spans alone">spans</span>`}${row.attempt > 1 && html`<span class="tag">attempt ${row.attempt}</span>`}${row.cancel && !row.ended && html`<span class="tag">cancelling</span>`}</span>
       <span class="row-bar">${row.ended ? html`<span class="dim">${face.label}</span>` : html`<${RowBar} row=${row} /><span class="percent">${value == null ? "" : `${value}%`}</span>`}</span></span>
       <span class="row-line"><span class="row-what">${row.agent && html`<${Agent} agent=${row.agent} />`}${why && html`<span class=${`tone-${face.tone} why`}><${Why} text=${why} child=${row.verdict?.child} /></span>`}${step && !(why && row.ended) && html`<span class="dim"><bdi>${step}</bdi></span>`}</span>
-      <span class="row-time">${calm && left(row, now) && html`<span>${left(row, now)}</span>`}${row.ended && row.timestamp != null ? html`<span class="dim" title=${`took ${duration(elapsedOf(row, now))}`}>${about(Math.max(1, now - row.timestamp))} ago</span>` : html`<span class="dim" title="elapsed">${duration(elapsedOf(row, now))}</span>`}</span></span>
+      <span class="row-time">${calm && left(row, now) && html`<span>${left(row, now)}</span>`}${row.ended && row.timestamp != null ? html`<span class="dim" title=${`took ${spent(row, now)}`}>${about(Math.max(1, now - row.timestamp))} ago</span>` : html`<span class="dim" title="elapsed">${spent(row, now)}</span>`}</span></span>
     </div></div>`;
 }
 
@@ -138,7 +138,7 @@ function open(event, id) {
   select(id);
 }
 
-// What the keyboard walks over, without building it: the heads, and the rows of the groups that are open.
+// The lines that the keyboard visits, without building them: heads, and rows of open groups.
 function keyAt(index) {
   const part = plan.peek().parts.findLast((one) => one.first <= index);
   if (!part) return null;
@@ -154,7 +154,7 @@ function indexOf(key) {
   return -1;
 }
 
-/** Move the cursor by so many lines; with `end` to the first (-1) or the last (1). */
+/** Move the cursor by a number of lines; with `end`, to the first (-1) or the last (1). */
 export function moveCursor(by, end = 0) {
   const { lines: count } = plan.peek();
   if (!count) return;
@@ -175,7 +175,7 @@ function reveal(key) {
   else if (bottom > box.scrollTop + box.clientHeight) box.scrollTop = bottom - box.clientHeight;
 }
 
-/** Open what is under the cursor; a head is folded. */
+/** Open the operation under the cursor, or fold the group. */
 export function openCursor() {
   const key = cursor.peek();
   if (!key) return;
@@ -194,7 +194,7 @@ export function foldCursor(fold) {
   reveal(cursor.value);
 }
 
-/** Search and chips. */
+/** The search field and the filter chips. */
 export function Filters() {
   const [shown, setShown] = useState(false);
   const { text, verdict, status, name } = filter.value;
@@ -222,5 +222,5 @@ export function Filters() {
   </div>`;
 }
 
-/** What stands where nothing is found. */
-export const Nothing = () => (loaded.value && plan.value.parts.length === 0 && isFiltered(filter.value) ? html`<p class="nothing">Nothing fits this filter.</p>` : null);
+/** The message if nothing matches. */
+export const Nothing = () => (loaded.value && plan.value.parts.length === 0 && isFiltered(filter.value) ? html`<p class="nothing">Nothing matches this filter.</p>` : null);

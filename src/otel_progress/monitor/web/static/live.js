@@ -1,5 +1,5 @@
-// The list, loaded once and then kept up by one stream. Read by fetch and not by EventSource: so a status of 401
-// is seen, Last-Event-ID can be sent, and the beats, which are comments, tell a dead connection from a quiet one.
+// The list: loaded once, then updated by one stream. It uses fetch instead of EventSource, because only fetch shows a
+// status of 401, sends Last-Event-ID, and reads the heartbeat comments that tell a dead connection from a quiet one.
 import { ApiError, denied, request } from "./api.js";
 import { signal } from "./html.js";
 import { apply, beginLoad, countKnown, endLoad, filter, foundBySearch, isFiltered, mayHoldMore, setServerTime, inTrouble, unloaded } from "./state.js";
@@ -12,17 +12,17 @@ const SHORTEST = 0.25;
 const LONGEST = 5;
 const QUIET = 25_000; // the monitor beats each 10 s
 
-/** The light: `phase` is connecting, open, retrying, paused or off; `at`: when it tries again (ms); `since`: when it broke. */
+/** The connection: `phase` is connecting, open, retrying, paused or off; `at`: the next attempt (ms); `since`: when it broke. */
 export const link = signal({ phase: "connecting" });
-/** Stuck operations as seen while the tab was hidden, else null. */
+/** The number of stuck operations, counted while the tab is hidden; else null. */
 export const troubleWhileHidden = signal(null);
-/** What is wrong with the monitor itself, in its words, or null. */
+/** A problem of the monitor itself, or null. */
 export const trouble = signal(null);
-/** After a start of the monitor: how many of those that ran before it has loaded ({loaded, of}, or {}), or null. */
+/** After a start of the monitor, its progress in loading what ran before ({loaded, of}, or {}); else null. */
 export const filling = signal(null);
-/** Whether the first rows are here. */
+/** Whether the first rows have arrived. */
 export const loaded = signal(false);
-/** Listeners that hear the ids of each change; with null: anything may have changed. */
+/** Listeners that receive the ids of each change; null means that anything may have changed. */
 export const onChange = new Set();
 
 let position = null;
@@ -34,7 +34,7 @@ let waiting = null;
 let loading = 0;
 let lostAt = null;
 
-/** Begin, or begin again at once. */
+/** Connect, or reconnect at once. */
 export function connect() {
   disconnect();
   const abort = new AbortController();
@@ -42,7 +42,7 @@ export function connect() {
   void keepUp(abort);
 }
 
-/** Close the stream; what is shown stays. */
+/** Close the stream; the rows stay. */
 export function disconnect(phase = "off") {
   running?.abort();
   running = null;
@@ -75,7 +75,7 @@ async function keepUp(abort) {
   }
 }
 
-/** Try now instead of later. */
+/** Retry now. */
 export function retryNow() {
   clearTimeout(waiting?.timer);
   waiting?.go();
@@ -94,12 +94,12 @@ async function loadList(abort) {
   void loadRest(body, mine, abort).catch(() => {
     if (abort.aborted || mine !== loading) return;
     stale = true;
-    // Not at once: an answer that always fails must not be asked for without end.
+    // Not at once: a request that always fails must not be repeated in a loop.
     setTimeout(() => abort.aborted || connect(), LONGEST * 1000);
   });
 }
 
-// All that run are loaded, however many; those that ended come when one scrolls to them.
+// All running operations are loaded; ended ones are loaded when the user scrolls to them.
 async function loadRest(first, mine, abort) {
   let page = first;
   while (page.next && !isFinal(page.operations.at(-1) ?? { ended: true })) {
@@ -142,7 +142,7 @@ async function follow(abort) {
   }
 }
 
-/** Reads server-sent events: a function that takes text as it comes and calls `hear(event, data, id)`. */
+/** A parser of server-sent events: takes chunks of text and calls `hear(event, data, id)`. */
 export function frames(hear) {
   let rest = "";
   return (text) => {
@@ -193,7 +193,7 @@ function heard(event, data, id) {
   }
 }
 
-// What comes within a frame of the screen is painted at once; of many rows of one id the last counts.
+// Events within one frame are painted together; of several rows of one id, the last wins.
 let rows = new Map();
 let removed = new Set();
 let planned = false;
@@ -220,26 +220,26 @@ function flush() {
   for (const hear of onChange) hear(ids);
 }
 
-// Those that ended: the next page, of what the filter lets through.
+// Load the next page of ended operations that match the filter.
 let asked = { key: "", cursor: null, done: false };
 let asking = false;
 const queryOf = ({ text, verdict, status, name }) => {
   const query = new URLSearchParams();
   if (text) query.set("search", text);
   if (name) query.set("name", name);
-  // The monitor takes both together, the page either: where both are chosen it asks for more than is shown.
+  // The monitor requires both filters to match, the page either: if both are set, it requests more than it shows.
   if (status.size && !verdict.size) query.set("status", [...status].join(","));
   return query.toString();
 };
 
-/** Ask for more of those that ended, if there are any. */
+/** Load more ended operations, if there are any. */
 export async function loadMore() {
   if (asking || !unloaded.peek() || link.peek().phase !== "open") return;
   const wanted = filter.peek();
   const filtered = isFiltered(wanted);
   const key = filtered ? queryOf(wanted) : "";
   if (filtered && asked.key !== key) asked = { key, cursor: null, done: false };
-  // All that run are here already: of a choice of groups the monitor holds no more.
+  // All running operations are loaded already: the monitor has no more of these groups.
   const complete = filtered ? asked.done || (wanted.verdict.size > 0 && !wanted.status.size) : cursor == null;
   mayHoldMore.value = !complete;
   if (!mayHoldMore.peek()) return;
@@ -262,20 +262,20 @@ export async function loadMore() {
       if (wanted.text) foundBySearch(body.operations.map((row) => row.id));
     }
   } catch {
-    // The next scroll asks again.
+    // The next scroll retries.
   } finally {
     asking = false;
   }
 }
 
-/** A filter was set: the monitor may know more that fits. */
+/** The filter changed: the monitor may have more matches. */
 let pause = null;
 export function filterChanged() {
   clearTimeout(pause);
   pause = setTimeout(() => isFiltered(filter.peek()) && void loadMore(), 250);
 }
 
-// A hidden tab holds no connection (a browser has six for all tabs), but its title goes on to tell who is in trouble.
+// A hidden tab holds no connection (a browser has six for all tabs), but its title still counts troubled operations.
 let hide = null;
 let poll = null;
 document.addEventListener("visibilitychange", seen);
@@ -301,6 +301,6 @@ async function countTrouble() {
   try {
     troubleWhileHidden.value = (await request("operations?limit=1&verdict=trouble")).body.total;
   } catch {
-    // It is counted again in a while.
+    // The next count follows later.
   }
 }

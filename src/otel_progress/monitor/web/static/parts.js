@@ -1,9 +1,9 @@
-// Small parts that several others show.
+// Small components that others share.
 import { html, useEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { faceOf, hashOf, number, percent, safeLink } from "./words.js";
 
-/** A bar. Without a percentage it shows work whose end nobody knows: a calm pattern, not a wrong number. */
+/** A progress bar; without a percentage it shows a calm pattern instead of a number. */
 export function Bar({ value, tone = "run", live = true, label }) {
   const known = value != null;
   return html`<div class=${`bar tone-${tone}${known ? "" : live ? " bar-open" : " bar-none"}`} role="progressbar" aria-label=${label ?? "progress"}
@@ -23,7 +23,7 @@ export function State({ face, children }) {
   return html`<span class=${`state tone-${face.tone}`}><${Icon} name=${face.icon} />${children ?? face.label}</span>`;
 }
 
-/** A button that copies a text, and says that it did. */
+/** A button that copies a text and confirms it. */
 export function Copy({ text, label = "copy", words }) {
   const [done, setDone] = useState(false);
   const timer = useRef();
@@ -43,7 +43,7 @@ export function Copy({ text, label = "copy", words }) {
     <span class="sr" aria-live="polite">${done ? "copied" : ""}</span></button>`;
 }
 
-// Over plain http the clipboard is closed to pages of other hosts than localhost.
+// Over plain HTTP, browsers allow the clipboard for localhost only.
 function copyOldWay(text) {
   const field = document.createElement("textarea");
   field.value = text;
@@ -57,7 +57,7 @@ function copyOldWay(text) {
 /** A link to an operation of the monitor. */
 export const Go = ({ id, children, ...rest }) => html`<a href=${hashOf(id)} ...${rest}>${children}</a>`;
 
-/** Why a row needs a look; the child that is the cause is a link. */
+/** The trouble of a row; the child that causes it is a link. */
 export function Why({ text, child }) {
   if (child == null || !text) return html`<bdi>${text}</bdi>`;
   const found = /\bchild (.+?) in another process/s.exec(text);
@@ -67,7 +67,7 @@ export function Why({ text, child }) {
 }
 
 const LONG = 280;
-/** A text of which the rest is shown when asked for. */
+/** A long text, cut until it is expanded. */
 export function Long({ text, most = LONG }) {
   const [open, setOpen] = useState(false);
   const all = asText(text);
@@ -75,13 +75,13 @@ export function Long({ text, most = LONG }) {
   return html`<bdi>${open ? all : `${all.slice(0, most).trimEnd()}…`}</bdi> <button type="button" class="more-text" aria-expanded=${open} onClick=${() => setOpen(!open)}>${open ? "less" : "more"}</button>`;
 }
 
-/** A value of whatever kind, as text: what is nested as JSON. */
+/** Any value as text; a nested one as JSON. */
 export function asText(value) {
   if (value == null) return "–";
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/** A value as one reads it: links can be followed, numbers have separators, what is nested is laid out. */
+/** A formatted value: links, grouped digits, nested values laid out. */
 export function Value({ value }) {
   const link = safeLink(value);
   if (link) return html`<a href=${link} target="_blank" rel="noopener noreferrer"><bdi>${value}</bdi></a>`;
@@ -92,7 +92,7 @@ export function Value({ value }) {
   return short.length <= 40 ? html`<code><bdi>${short}</bdi></code>` : html`<pre class="json" tabindex="0">${JSON.stringify(nested, null, 2)}</pre>`;
 }
 
-// An attribute holds no nested values: they come as JSON text.
+// Attributes hold no nested values: those arrive as JSON text.
 function nestedIn(value) {
   if (value != null && typeof value === "object") return value;
   if (typeof value !== "string" || !/^\s*[[{]/.test(value) || value.length > 20_000) return null;
@@ -105,7 +105,7 @@ function nestedIn(value) {
 
 const COLOURS = 8;
 const colours = new Map();
-/** The colour of an agent, the same as long as the page is open; another's is taken only where none is left. */
+/** The colour of an agent, fixed while the page is open; colours are shared only if none is left. */
 export function colourOf(agent) {
   if (!colours.has(agent)) {
     let at = 0;
@@ -118,8 +118,8 @@ export function colourOf(agent) {
   return colours.get(agent);
 }
 
-/** The sign of an agent: its first letter in its colour. It always stands beside a word. */
+/** The avatar of an agent: its first letter in its colour, always beside its name. */
 export const Avatar = ({ agent, size = "" }) => html`<span class=${`avatar who-${colourOf(agent)} ${size}`} aria-hidden="true">${[...agent][0]?.toUpperCase() ?? "?"}</span>`;
 
-/** An agent's sign and name. */
+/** An agent's avatar and name. */
 export const Agent = ({ agent }) => html`<span class=${`agent who-${colourOf(agent)}`}><${Avatar} agent=${agent} size="small" /><bdi>${agent}</bdi></span>`;

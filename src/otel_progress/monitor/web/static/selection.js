@@ -1,4 +1,4 @@
-// The operation that is looked at: its detail and its feed, asked for anew when the stream names it.
+// The selected operation: its detail and its feed, fetched again when the stream names it.
 import { denied, pathOf, request } from "./api.js";
 import { batch, effect, signal } from "./html.js";
 import { link, onChange } from "./live.js";
@@ -10,9 +10,9 @@ const LINES = 400;
 const PAGE = 100;
 const NEWEST = Number.MAX_SAFE_INTEGER;
 
-/** The id in the address, or null. */
+/** The id in the page's address, or null. */
 export const selected = signal(fromAddress());
-/** Its detail, or null until it is here. */
+/** Its detail, or null until loaded. */
 export const detail = signal(null);
 /** Why there is no detail: `{status, message}`, or null. */
 export const trouble = signal(null);
@@ -36,7 +36,7 @@ function fromAddress() {
 }
 addEventListener("hashchange", () => (selected.value = fromAddress()));
 
-/** Look at an operation, or with null at none. */
+/** Select an operation, or none with null. */
 export function select(id) {
   const hash = id == null ? "#/" : `#/operations/${encodeURIComponent(id)}`;
   if (location.hash !== hash) location.hash = hash;
@@ -64,17 +64,17 @@ effect(() => {
 });
 
 onChange.add((ids) => {
-  // Its children need no question: their rows come by the stream, and a new one changes its parent's row.
+  // Its children need no request: their rows arrive in the stream, and a new child changes its parent's row.
   if (selected.peek() != null && (ids === null || ids.has(selected.peek()))) refresh();
 });
 
-// A stuck operation changes nothing, yet its process goes on to beat: when it was heard is asked for now and then.
+// A stuck operation does not change, but its process keeps sending heartbeats: refresh when it was last heard.
 setInterval(() => {
   const shown = detail.peek();
   if (shown && !isFinal(shown) && !document.hidden && link.peek().phase === "open") refresh();
 }, 5000);
 
-// One request at a time, the last wish is never lost, and never more than four a second.
+// One request at a time, at most four per second; the last change is never dropped.
 function refresh() {
   again = true;
   if (!busy) void work();
@@ -95,7 +95,7 @@ async function work() {
       if (mine === abort) batch(() => ((detail.value = { ...found.body, seen_at: now() }), (trouble.value = null)));
     } catch (problem) {
       if (mine === abort && problem.name !== "AbortError" && problem.status !== 401) {
-        // Without an answer what is shown stays: the light says that it is old.
+        // Without a response the old detail stays; the connection status says that it is old.
         if (problem.status !== 0 || !detail.peek()) trouble.value = { status: problem.status, message: problem.message };
         if (problem.status === 404) detail.value = null;
       }
@@ -118,14 +118,14 @@ async function newer(id, mine) {
   if (!first && body.events.length === PAGE) again = true;
 }
 
-// Nothing twice, whatever was asked for.
+// No event twice, whichever request delivered it.
 function join(lines, more) {
   const known = new Set(lines.map((line) => line.id));
   return [...lines, ...more.filter((line) => !known.has(line.id))];
 }
 
 let going = false;
-/** Older lines; the newest go where there are too many. */
+/** Load older lines; beyond the bound, the newest are dropped. */
 export async function older() {
   const { lines, start } = feed.peek();
   if (start || going || !lines.length) return;
@@ -137,13 +137,13 @@ export async function older() {
     const all = join(body.events, feed.peek().lines);
     feed.value = { lines: all.slice(0, LINES), start: body.events.length < PAGE, end: feed.peek().end && all.length <= LINES, ready: true };
   } catch {
-    // The next scroll asks again.
+    // The next scroll retries.
   } finally {
     going = false;
   }
 }
 
-/** Back to the newest lines. */
+/** Return to the newest lines. */
 export function newest() {
   if (feed.peek().end) return;
   feed.value = { lines: [], start: false, end: true, ready: false };

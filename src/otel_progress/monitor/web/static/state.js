@@ -1,8 +1,8 @@
-// All operations that the page knows: merged by revision, grouped and sorted as they change, never all at once.
+// All operations that the page knows: merged by revision, grouped and sorted incrementally.
 import { batch, computed, signal } from "./html.js";
 import { GROUP, GROUPS, groupOf, isFinal } from "./words.js";
 
-/** So many rows are kept; of more, those that ended longest ago go, and are asked for again when one scrolls there. */
+/** The most rows that are kept; the oldest ended ones are dropped, and loaded again on scrolling. */
 const MOST = 20_000;
 
 const entries = new Map();
@@ -12,46 +12,46 @@ const extra = new Set(); // found by the monitor's own search, which looks into 
 let generation = 0;
 let gone = null; // ids that were removed while the list is loaded: a page that is older may still name them
 
-/** Rises when rows came, went, or changed their place. */
+/** Incremented when rows are added, removed or moved. */
 export const layout = signal(0);
-/** Operations that the monitor holds and the page has not asked for. */
+/** The number of operations that the page has not loaded. */
 export const unloaded = signal(0);
-/** Whether the monitor may hold more of what the filter lets through. */
+/** Whether the monitor may have more matches of the filter. */
 export const mayHoldMore = signal(false);
-/** What is to be seen. `status` and `verdict` are sets of keys; `name` is one name. */
+/** The filter: `status` and `verdict` are sets of keys; `name` is one name. */
 export const filter = signal({ text: "", verdict: new Set(), status: new Set(), name: "" });
 /** Groups that are folded. */
 export const folded = signal(new Set());
-/** What is said to readers of the screen. */
+/** The announcement for screen readers. */
 export const announcement = signal("");
-/** Rises each second: what ticks reads it. */
+/** Incremented every second, for clocks. */
 export const tick = signal(0);
 
 let skew = 0;
-/** The monitor's clock, which may not be the browser's. */
+/** The time by the monitor's clock, which may differ from the browser's. */
 export const now = () => Date.now() / 1000 + skew;
 export function setServerTime(seconds) {
   if (!Number.isFinite(seconds)) return;
   skew = seconds - Date.now() / 1000;
   tick.value += 1;
 }
-/** The time for what ticks: reading it renders again each second. */
+/** The same, for clocks: a component that reads it renders every second. */
 export const ticking = () => (tick.value, now());
 
-/** How many there are in each group, without any filter. */
+/** The number of operations per group, without filter. */
 export const counts = computed(() => (layout.value, { ...tally, ended: tally.ended + unloaded.value }));
 const sum = (take) => GROUPS.reduce((all, group) => all + (take(group) ? counts.value[group.key] : 0), 0);
-/** How many the list marks as in trouble. */
+/** The number of operations in trouble. */
 export const inTrouble = computed(() => sum((group) => group.trouble));
-/** How many run, well or not. */
+/** The number of running operations, troubled or not. */
 export const running = computed(() => sum(({ key }) => key !== "ended" && key !== "pending"));
 /** The signal of a row, or undefined. */
 export const rowOf = (id) => entries.get(id)?.row;
-/** How many rows are here. */
+/** The number of loaded rows. */
 export const countKnown = () => entries.size;
-/** Whether anything is known at all. */
+/** Whether the page knows no operation at all. */
 export const isEmpty = () => entries.size === 0 && unloaded.value === 0;
-/** Names of operations, for the filter; at most a hundred. */
+/** Names of operations for the filter, a hundred at most. */
 export function knownNames() {
   const found = new Set();
   for (const entry of entries.values()) {
@@ -72,7 +72,7 @@ function matches(row, group) {
   return words.some((word) => word && String(word).toLowerCase().includes(text));
 }
 
-// Within a group the newest is first; those that ended, by their end.
+// Within a group, newest first; ended operations by their end.
 const rank = (row, group) => (group === "ended" ? row.timestamp : row.started_at) ?? row.timestamp ?? 0;
 const compare = (a, b) => b.rank - a.rank || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
 
@@ -112,7 +112,7 @@ function merge(row, fresh) {
     if (!fresh && GROUP[group].trouble) announce(row, group);
     return true;
   }
-  // After a reset the numbers may count anew: the first row of an id holds, whatever its revision.
+  // After a reset, revisions may start over: the first row of an id is taken, whatever its revision.
   if (entry.generation === generation && !(row.revision > (entry.row.peek().revision ?? -1))) return false;
   entry.generation = generation;
   const group = groupOf(row);
@@ -149,7 +149,7 @@ function announce(row, group) {
   if (words) announcement.value = `${row.name} ${words}`;
 }
 
-/** Take in what changed. Rows that are not newer than what is known change nothing. */
+/** Merge changed rows; rows that are not newer are ignored. */
 export function apply(rows, removed = [], { fresh = false } = {}) {
   batch(() => {
     let changed = false;
@@ -158,7 +158,7 @@ export function apply(rows, removed = [], { fresh = false } = {}) {
       gone?.delete(row.id);
       const before = entries.size;
       changed = merge(row, fresh) || changed;
-      // One that ended before the page was opened was counted as not asked for.
+      // If it ended before the page was opened, it was counted as not loaded.
       if (!fresh && entries.size > before && isFinal(row) && unloaded.peek() && row.started_at < opened) unloaded.value -= 1;
     }
     for (const id of removed) {
@@ -177,18 +177,18 @@ function shed() {
   const over = [...entries.values()].filter((entry) => entry.group === "ended").sort(compare).slice(MOST - 2000);
   for (const entry of over) drop(entry.id);
   unloaded.value += over.length;
-  // What went lies behind the cursor: it is found again by a search, or when the list is loaded anew.
+  // The dropped rows are behind the cursor: a search, or loading the list again, finds them.
   return over.length > 0;
 }
 
-/** Begin to load the list anew: what the monitor doesn't name again is gone at the end. */
+/** Start loading the list again; rows that the monitor no longer names are removed at the end. */
 export function beginLoad() {
   generation += 1;
   gone = new Set();
   opened = now();
 }
 
-/** All that run are here; `total` is what the monitor holds in all. */
+/** All running operations are loaded; `total` is the number that the monitor has. */
 export function endLoad(total) {
   gone = null;
   batch(() => {
@@ -199,7 +199,7 @@ export function endLoad(total) {
   });
 }
 
-/** Show other rows. */
+/** Change the filter. */
 export function setFilter(changes) {
   batch(() => {
     const next = { ...filter.peek(), ...changes };
@@ -210,7 +210,7 @@ export function setFilter(changes) {
   });
 }
 
-/** Rows that the monitor's own search found. */
+/** Add rows that the monitor's search found. */
 export function foundBySearch(ids) {
   for (const id of ids) extra.add(id);
   refilter();
@@ -233,7 +233,7 @@ export function toggleFold(key) {
   folded.value = next;
 }
 
-/** What the list shows, without copying any row: groups with their first line, and the number of lines. */
+/** The layout of the list, without copying rows: groups with their first line, and the number of lines. */
 export const plan = computed(() => {
   void layout.value;
   let line = 0;

@@ -4,6 +4,6 @@
     const theme = localStorage.getItem("otel-progress.theme");
     if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   } catch {
-    // Storage may be forbidden: the system's theme holds.
+    // Storage may be forbidden: the system's theme is used.
   }
 })();

@@ -1,8 +1,8 @@
-// Numbers and states in words. Pure: the time is given.
+// Numbers and states as text. Pure: the time is an argument.
 
 const FINAL = new Set(["completed", "failed", "cancelled", "lost", "interrupted"]);
 
-/** The groups of the list, those in trouble first: the header counts these. `tone` is a colour, never the only sign. */
+/** The groups of the list, troubled ones first, which the header counts. `tone` is a colour, never the only sign. */
 export const GROUPS = [
   { key: "stuck", label: "Stuck", tone: "bad", icon: "stuck", trouble: true },
   { key: "looping", label: "Looping", tone: "bad", icon: "loop", trouble: true },
@@ -30,10 +30,10 @@ export const STATUS = {
   skipped: { label: "skipped", tone: "dim", icon: "cancelled" },
 };
 
-/** Whether it is over. */
+/** Whether a row has ended. */
 export const isFinal = (row) => row.ended === true || FINAL.has(row.status);
 
-/** The group of the list where a row belongs: the monitor's own word for it, where it says one. */
+/** The group of a row: the monitor's own word for it, if there is one. */
 export function groupOf(row) {
   if (isFinal(row)) return "ended";
   if (GROUP[row.state]) return row.state;
@@ -49,41 +49,40 @@ function groupFor(health, overdue, waits) {
   return health === "waiting" || waits ? "waiting" : "progressing";
 }
 
-/** Icon, word and colour of a row: its end, or what the monitor makes of it. */
+/** Icon, word and colour of a row: its final status, or the monitor's verdict. */
 export function faceOf(row) {
   return isFinal(row) ? STATUS[row.status] ?? STATUS.completed : GROUP[groupOf(row)];
 }
 
-/** Seconds since a row was last said, where it still runs: its clocks end with the last sign of life. */
+/** Seconds since the timestamp of a running row; 0 if its clocks stand still. */
 export const since = (row, now) => (isFinal(row) || GONE.has(groupOf(row)) || row.timestamp == null ? 0 : Math.max(0, now - row.timestamp));
 const GONE = new Set(["dead", "frozen", "unknown"]);
-/** How long it has run. */
+/** Its elapsed seconds. */
 export const elapsedOf = (row, now) => (row.elapsed == null ? null : row.elapsed + since(row, now));
-/** How long it has made no progress. */
+/** Its seconds without progress. */
 export const idleOf = (row, now) => (row.idle == null ? null : row.idle + since(row, now));
 
-/** How long something took, that may have been short: 3 ms, 2.4 s, else as `duration`. */
-export function took(seconds) {
-  if (seconds == null || !Number.isFinite(seconds)) return "";
-  if (seconds < 1) return `${Math.round(Math.max(0, seconds) * 1000)} ms`;
-  return seconds < 10 ? `${Math.floor(seconds * 10) / 10} s` : duration(seconds);
-}
-
-/** 7 s, 3 min 4 s, 2 h 5 min, 3 d 4 h. */
+/** A duration as the terminal says it (tests/words.json): 420 ms, 2.4 s, 45 s, 3 min 12 s, 2 h 5 min, 3 d 4 h. */
 export function duration(seconds) {
   if (seconds == null || !Number.isFinite(seconds)) return "";
-  const whole = Math.max(0, Math.floor(seconds));
-  if (whole < 60) return whole === 0 && seconds > 0 ? `${Math.round(seconds * 10) / 10} s` : `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
-  if (whole < 86400) {
-    const minutes = Math.floor((whole % 3600) / 60);
-    return `${Math.floor(whole / 3600)} h${minutes ? ` ${minutes} min` : ""}`;
+  if (seconds > 0 && seconds < 0.9995) {
+    const thousandths = seconds * 1000;
+    return `${thousandths < 9.95 ? Number(thousandths.toPrecision(2)) : Math.round(thousandths)} ms`;
   }
-  const hours = Math.floor((whole % 86400) / 3600);
-  return `${Math.floor(whole / 86400)} d${hours ? ` ${hours} h` : ""}`;
+  const tenths = Math.floor(Math.max(0, seconds) * 10 + 0.5);
+  if (tenths < 600) return `${tenths / 10} s`;
+  const whole = Math.floor(seconds + 0.5);
+  const [unit, size, smaller, part] = LARGER.find(([, size]) => whole >= size);
+  const rest = Math.floor((whole % size) / part);
+  return `${Math.floor(whole / size)} ${unit}${rest ? ` ${rest} ${smaller}` : ""}`;
 }
+const LARGER = [["d", 86400, "h", 3600], ["h", 3600, "min", 60], ["min", 60, "s", 1]];
+/** A duration that still grows: in whole seconds. */
+export const lasting = (seconds) => (seconds == null ? "" : duration(Math.floor(seconds)));
+/** The elapsed time of a row. */
+export const spent = (row, now) => (isFinal(row) ? duration(row.elapsed) : lasting(elapsedOf(row, now)));
 
-/** A duration with one unit, as one says it: it does not jump about. */
+/** A rounded duration in one unit, which changes rarely. */
 export function about(seconds) {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
@@ -91,7 +90,7 @@ export function about(seconds) {
   return `${Math.round(seconds / 86400)} d`;
 }
 
-/** "about 14 s left", or nothing where there is no estimate, or its time is over. */
+/** "about 14 s left"; empty without an estimate, or if its time is over. */
 export function left(row, now) {
   const rest = restOf(row, now);
   return rest > 0 ? `about ${about(rest)} left` : "";
@@ -101,7 +100,7 @@ function restOf(row, now) {
   const eta = row.progress?.eta;
   return eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row)) ? 0 : eta.seconds - since(row, now);
 }
-// What was estimated before says nothing of one that stands still.
+// In these groups, earlier estimates mean nothing.
 export const STOPPED = new Set(["stuck", "looping", "frozen", "dead", "unknown"]);
 
 const SOURCES = { rate: "from the pace so far", plan: "from the expected durations" };
@@ -125,48 +124,58 @@ function between(low, high) {
 }
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const tenth = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const some = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
-/** A number as one reads it: 1,200 or 0.31. */
+/** A number with grouped digits, three of them if it is small: 1,200 or 0.31. */
 export const number = (value) => (Number.isInteger(value) || Math.abs(value) >= 1000 ? whole : some).format(value);
 
 /** An amount in a unit: "452 of 1,000 files", "7.3 MB". */
 export function amount(progress) {
   if (progress?.completed == null) return "";
   const { completed, total, unit } = progress;
-  if (unit === "By") return total == null ? bytes(completed) : `${bytes(completed)} of ${bytes(total)}`;
+  if (unit === "By") return total == null ? size(completed) : `${size(completed)} of ${size(total)}`;
   const numbers = total == null ? number(completed) : `${number(completed)} of ${number(total)}`;
   return unit && unit !== "1" ? `${numbers} ${plural(unit, total ?? completed)}` : numbers;
 }
 
-function bytes(value) {
+/** Bytes, with one decimal from 1 kB. */
+export function size(value) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let step = 0;
-  while (value >= 1000 && step < units.length - 1) [value, step] = [value / 1000, step + 1];
-  return `${some.format(value)} ${units[step]}`;
+  while (Math.abs(value) >= 1000 && step < units.length - 1) [value, step] = [value / 1000, step + 1];
+  return `${(step ? tenth : whole).format(value)} ${units[step]}`;
 }
 
-// English words alone; `By`, `{call}` and what is plural already stay as they are.
-function plural(unit, count) {
-  if (count === 1 || !/^[a-z]{3,}$/.test(unit) || /[^s]s$/.test(unit)) return unit;
+/** A unit in its plural; units of measurement, `{call}` and what is plural already stay as they are. */
+export function plural(unit, count) {
+  if (count === 1 || MEASURES.has(unit) || !/^[a-z]{3,}$/.test(unit) || /[^s]s$/.test(unit)) return unit;
   if (/[^aeiou]y$/.test(unit)) return `${unit.slice(0, -1)}ies`;
   return unit !== "epoch" && /(ss|x|ch|sh)$/.test(unit) ? `${unit}es` : `${unit}s`;
 }
+const MEASURES = new Set(["min", "mol", "rad", "deg", "cal", "bar", "sec"]);
 
-/** "38 files/s", or nothing. */
-export function pace(progress) {
-  if (!progress?.rate) return "";
-  const { rate, unit } = progress;
-  if (unit === "By") return `${bytes(rate)}/s`;
-  return rate >= 0.1 ? `${number(rate)} ${plural(unit ?? "", 2)}/s` : `${number(rate * 60)} ${plural(unit ?? "", 2)}/min`;
+/** "143/s", or "8.4/min" and "3.6/h" if it is slow; empty if there is none. */
+export function rate(perSecond, unit) {
+  if (!perSecond) return "";
+  const [per, seconds] = [["s", 1], ["min", 60]].find(([, seconds]) => perSecond * seconds >= 1) ?? ["h", 3600];
+  const value = perSecond * seconds;
+  return `${unit === "By" ? size(value) : (value >= 10 ? whole : tenth).format(value)}/${per}`;
 }
 
-/** The pace of a row, unless it stands still. */
+/** "38 files/s"; empty without a rate. */
+export function pace(progress) {
+  const said = rate(progress?.rate, progress?.unit);
+  const unit = progress?.unit === "By" ? "" : plural(progress?.unit ?? "", 2);
+  return unit && unit !== "1" ? said.replace("/", ` ${unit}/`) : said;
+}
+
+/** The rate of a row, unless it stands still. */
 export const paceOf = (row) => (isFinal(row) || STOPPED.has(groupOf(row)) ? "" : pace(row.progress));
 /** Whether a child began before this attempt of its parent. */
 export const isEarlier = (child, parent) => (parent.attempt ?? 1) > 1 && child.started_at != null && child.started_at < parent.started_at - SKEW;
 const SKEW = 1; // seconds that the clocks of two machines may be apart
 
-/** The percentage, whole and never rounded up to 100. */
+/** The whole percentage, never rounded up to 100. */
 export function percent(row) {
   const progress = row.progress;
   const value = progress?.percentage ?? (progress?.ratio == null ? null : progress.ratio * 100);
@@ -183,7 +192,7 @@ export function money(value, currency) {
   }
 }
 
-/** The time of day, with the date where it is another day. */
+/** The time of day, with the date if that is not today. */
 export function clockTime(seconds, now) {
   const at = new Date(seconds * 1000);
   const time = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
@@ -191,10 +200,10 @@ export function clockTime(seconds, now) {
 }
 const two = (value) => String(value).padStart(2, "0");
 
-/** The end of an id where it is long: what tells it from its like. */
+/** The end of a long id, which tells it apart. */
 export const shortId = (id) => (id.length <= 14 ? id : `…${id.slice(-10)}`);
 
-/** Why a row needs a look, with the time that runs on. */
+/** The trouble of a row, with its clock advanced. */
 export function troubleOf(row, now) {
   const group = groupOf(row);
   const verdict = row.verdict ?? {};
@@ -202,25 +211,25 @@ export function troubleOf(row, now) {
   if (verdict.child != null && group !== "ended" && group !== "pending") return later(verdict.reason ?? "", since(row, now));
   if (group === "stuck") {
     const idle = idleOf(row, now);
-    return idle == null ? verdict.reason ?? "no progress" : said(`no progress for ${duration(idle)}`);
+    return idle == null ? verdict.reason ?? "no progress" : said(`no progress for ${lasting(idle)}`);
   }
   if (group === "overdue" || group === "waiting") return row.wait ? said(waitOf(row.wait, since(row, now))) : verdict.reason ?? "";
   if (group === "ended") return row.reason ?? "";
   return group === "progressing" || group === "pending" ? "" : verdict.reason ?? "";
 }
 
-// Evidence with its clock, which runs on.
-const later = (text, gone) => text.replace(/\bfor (\d+) s\b/, (_, told) => `for ${duration(Number(told) + gone)}`);
+// Evidence with its clock advanced.
+const later = (text, gone) => text.replace(/\bfor (\d+) s\b/, (_, told) => `for ${lasting(Number(told) + gone)}`);
 
-/** "waits for approval for 36 s, of at most 6 s", so many seconds after it was said. */
+/** "waits for approval for 36 s, of at most 6 s", `later` seconds after its timestamp. */
 export function waitOf(wait, later) {
-  const waited = wait.elapsed == null ? "" : ` for ${duration(wait.elapsed + later)}`;
+  const waited = wait.elapsed == null ? "" : ` for ${lasting(wait.elapsed + later)}`;
   const limit = overdue(wait, later) ? `, of at most ${duration(wait.overdue_after)}` : "";
   return `waits for ${wait.reason || "something"}${waited}${limit}`;
 }
 const overdue = (wait, later) => wait.overdue_after != null && (wait.elapsed ?? 0) + later >= wait.overdue_after;
 
-/** The lines of work that run side by side, each with the group it is in and what there is to say of it. */
+/** The parallel branches of a row, each with its group and its evidence. */
 export function branchesOf(row, now) {
   if (isFinal(row) || !Array.isArray(row.branches) || row.branches.length < 2) return [];
   const later = since(row, now);
@@ -235,12 +244,12 @@ function wordsOf(branch, group, later) {
   if (branch.child != null && branch.reason) return branch.reason;
   if (group === "looping") return branch.loop?.reason ?? "the same again and again";
   const idle = branch.idle == null ? null : branch.idle + later;
-  if (group === "stuck") return idle == null ? "no progress" : `no progress for ${duration(idle)}${allowed(branch)}`;
-  return idle != null && idle >= 3 ? `idle for ${duration(idle)}${allowed(branch)}` : "";
+  if (group === "stuck") return idle == null ? "no progress" : `no progress for ${lasting(idle)}${allowed(branch)}`;
+  return idle != null && idle >= 3 ? `idle for ${lasting(idle)}${allowed(branch)}` : "";
 }
 const allowed = ({ stall_after: limit }) => (limit == null ? "" : ` of ${duration(limit)}`);
 
-/** What tells siblings of one name apart: an attribute in which they differ, their description, else a short id. */
+/** Labels that tell siblings of one name apart: a differing attribute, their description, else a short id. */
 export function apart(rows) {
   const found = new Map();
   const names = new Map();
@@ -267,7 +276,7 @@ function tellingKey(rows) {
   return best?.key ?? null;
 }
 
-/** A link that may be followed, or nothing: what telemetry says may be `javascript:`. */
+/** A safe link, or null: telemetry may contain `javascript:`. */
 export function safeLink(value) {
   if (typeof value !== "string" || !/^https?:\/\//i.test(value) || value.length > 4000) return null;
   try {
@@ -278,5 +287,5 @@ export function safeLink(value) {
   }
 }
 
-/** The path of the page's address for an operation. */
+/** The fragment of the page's address for an operation. */
 export const hashOf = (id) => `#/operations/${encodeURIComponent(id)}`;

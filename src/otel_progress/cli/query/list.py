@@ -1,25 +1,80 @@
-"""`otel-progress list`: what the monitor knows, in trouble first."""
+"""`otel-progress list`: lists the operations that the monitor knows, those in trouble first."""
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Sequence
-from typing import IO, Any, NamedTuple
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, Final, NamedTuple
 
 from otel_progress import clock
+from otel_progress.cli.parsing import whole
+from otel_progress.cli.parsing import words as some_of
+from otel_progress.cli.query.cells import ago, counted, doing, icon, percent, state
 from otel_progress.cli.query.client import Client
+from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import OK
-from otel_progress.cli.query.rows import Row, items, number, snapshot_of, stage_progress_of
-from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.status import Health
-from otel_progress.model.summary import seconds
+from otel_progress.cli.query.options import LIST_MOST, common_options
+from otel_progress.cli.query.rows import Row, items, number, snapshot_of
+from otel_progress.model.status import Status
+from otel_progress.model.units import stopwatch
 from otel_progress.render import words
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
 
+STATUSES: Final = tuple(status.value for status in Status if status is not Status.SKIPPED)
+VERDICTS: Final = (
+    "silent",
+    "looping",
+    "frozen",
+    "dead",
+    "overdue",
+    "slow",
+    "unknown",
+    "waiting",
+    "pending",
+    "progressing",
+    "trouble",
+)
+STUCK: Final = {"stuck": "silent"}
+"""What people say, and its word on the wire."""
+_FILTERS: Final = ("status", "verdict", "name", "search")
+_ABOUT: Final = "List operations: those in trouble first, then the running ones, then the ended ones, newest first."
+_EXAMPLE: Final = """\
+example:
+  otel-progress list --status running,waiting
+  otel-progress list --verdict stuck,dead --json"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `list`."""
+    common_options(parser, _ABOUT, _EXAMPLE)
+    add = parser.add_argument
+    add("--status", type=some_of(STATUSES), metavar="A,B", help=f"only these: {', '.join(STATUSES)}")
+    verdicts = ", ".join(("stuck", *VERDICTS[1:-1]))
+    about = f"only these: {verdicts}; `trouble` stands for all that are marked"
+    add("--verdict", type=some_of(VERDICTS, STUCK), metavar="A,B", help=about)
+    add("--name", metavar="NAME", help="only operations of this name")
+    add("--search", metavar="TEXT", help="only if the id or the name contains this text")
+    about = "at most N operations, from 1 to 10000 (default: %(default)s)"
+    add("--limit", type=whole(1, LIST_MOST), default=100, metavar="N", help=about)
+    add("--json", action="store_true", help="write the monitor's answer as JSON")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write the list that the options ask for; returns the exit code."""
+    return execute(arguments, _main)
+
+
+def _main(client: Client, arguments: argparse.Namespace) -> int:
+    require_rich(arguments)
+    query = {name: getattr(arguments, name) for name in _FILTERS}
+    return write_list(client, query, arguments.limit, sys.stdout, as_json=arguments.json)
+
 
 class Column(NamedTuple):
-    """A heading, its cells, and how it is laid out; the highest rank goes first where they do not fit."""
+    """A heading with its cells; if the columns do not fit, the one with the highest rank is dropped first."""
 
     head: str
     cells: Sequence[words.Span]
@@ -27,12 +82,14 @@ class Column(NamedTuple):
     right: bool = False
 
 
-def list_(client: Client, query: dict[str, str | None], limit: int, out: IO[str], *, as_json: bool = False) -> int:
+def write_list(
+    client: Client, query: Mapping[str, str | None], limit: int, out: IO[str], *, as_json: bool = False
+) -> int:
     """Write the list; returns the exit code.
 
     Raises:
-        Told: where the monitor lets nobody in.
-        Lost: where it does not answer.
+        CommandError: if the monitor denies access.
+        ConnectionLost: if it does not answer.
     """
     client.check()
     page = client.operations(limit=limit, **query)
@@ -42,8 +99,10 @@ def list_(client: Client, query: dict[str, str | None], limit: int, out: IO[str]
     screen, rows = Screen(out, draws=False), items(page.get("operations"))
     loading = page.get("loading")
     if isinstance(loading, dict):
-        counts = f": {loading['loaded']:,} of {loading['of']:,} are" if {"loaded", "of"} <= loading.keys() else ""
-        screen.print([((f"the monitor has just started, and not all that ran before is there{counts}", "yellow"),)])
+        counts = (
+            f": {loading['loaded']:,} of {loading['of']:,} are loaded" if {"loaded", "of"} <= loading.keys() else ""
+        )
+        screen.print([((f"the monitor has just started and still loads what ran before{counts}", "yellow"),)])
     if not rows:
         screen.print(_nothing(client, filtered=any(query.values())))
         return OK
@@ -56,7 +115,7 @@ def list_(client: Client, query: dict[str, str | None], limit: int, out: IO[str]
 
 
 def table(columns: Sequence[Column], width: int | None) -> list[words.Line]:
-    """The columns side by side with their headings; where a width is given some go, and the last one is cut to fit."""
+    """Lay the columns out with their headings; to fit a width, columns are dropped and the last one is cut."""
     from rich.cells import cell_len, set_cell_size
 
     def wide(column: Column) -> int:
@@ -95,7 +154,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("STATE", [state(one) for one in known], 2),
         Column("DONE", [(percent(one), "") for one in known], 3, right=True),
         Column("", [(counted(one, row), "dim") for one, row in zip(known, rows)], 8),
-        Column("TIME", [(words.passed(one.elapsed), "dim") for one in known], 4, right=True),
+        Column("TIME", [(stopwatch(one.elapsed), "dim") for one in known], 4, right=True),
         Column(
             "ETA", [(words.remaining(one.progress).removeprefix("ETA "), "magenta") for one in known], 6, right=True
         ),
@@ -104,61 +163,8 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     ]
 
 
-def icon(one: Snapshot) -> words.Span:
-    """The sign that the tree has for it."""
-    bad = words.trouble(one)
-    if bad is not None:
-        return words.UNKNOWN if one.health is Health.UNKNOWN else words.TROUBLE, f"bold {bad[1]}"
-    if one.status in words.ICONS:
-        return words.ICONS[one.status], words.STYLES.get(one.status, "yellow" if one.wait else "")
-    return words.STILL, "cyan"
-
-
-def state(one: Snapshot) -> words.Span:
-    """Its status, or what is wrong with it."""
-    bad = words.trouble(one)
-    if bad is not None:
-        return bad[0], f"bold {bad[1]}"
-    return one.status.value, words.STYLES.get(one.status, "yellow" if one.wait else "cyan")
-
-
-def percent(one: Snapshot) -> str:
-    """`45%`; 100% is only said of what is done."""
-    return "" if one.progress.ratio is None else f"{int(one.progress.ratio * 100)}%"
-
-
-def counted(one: Snapshot, row: Row) -> str:
-    """How much is done; of what ended without a count of its own, what its last stage had."""
-    own = words.counted(one.progress)
-    if own and (one.progress.completed or not one.status.final):
-        return own
-    return words.counted(stage_progress_of(row)) if one.status.final else own
-
-
-def ago(point: float | None, now: float) -> str:
-    """`3 m 12 s ago`."""
-    return "" if point is None else f"{seconds(max(0.0, now - point))} ago"
-
-
-def doing(one: Snapshot) -> words.Span:
-    """Why it is in trouble or over, what it waits for, or what it does."""
-    bad = words.trouble(one)
-    if bad is not None:
-        return (f"at {one.stuck_at}: " if one.stuck_at else "") + str(one.health_reason), bad[1]
-    if one.wait is not None:
-        return words.waiting(one.wait), "yellow"
-    if one.status.final:
-        return one.reason or "", words.STYLES.get(one.status, "")
-    return ("asked to stop; " if one.cancel_requested else "") + (one.message or ""), ""
-
-
 def _nothing(client: Client, *, filtered: bool) -> list[words.Line]:
     if filtered:
-        return [(("nothing fits; `otel-progress list` shows all", "dim"),)]
+        return [(("nothing matches; `otel-progress list` shows all", "dim"),)]
     send = f"    OTEL_EXPORTER_OTLP_ENDPOINT={client.url} python job.py"
-    return [((f"the monitor at {client.url} has heard of no operation yet; send some with", ""),), ((send, "bold"),)]
-
-
-def queried(status: str | None, verdict: str | None, name: str | None, search: str | None) -> dict[str, Any]:
-    """The filters as the API has them."""
-    return {"status": status, "verdict": verdict, "name": name, "search": search}
+    return [((f"the monitor at {client.url} knows no operation yet; send some with", ""),), ((send, "bold"),)]

@@ -1,0 +1,57 @@
+"""What tables and headings show of one operation: its sign, state, percentage, counts and age."""
+
+from __future__ import annotations
+
+from otel_progress.cli.query.rows import Row, stage_progress_of
+from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Health
+from otel_progress.model.units import duration
+from otel_progress.render import words
+
+
+def icon(one: Snapshot) -> words.Span:
+    """Its sign in the tree."""
+    bad = words.trouble(one)
+    if bad is not None:
+        return words.UNKNOWN if one.health is Health.UNKNOWN else words.TROUBLE, f"bold {bad[1]}"
+    if one.status in words.ICONS:
+        return words.ICONS[one.status], words.STYLES.get(one.status, "yellow" if one.wait else "")
+    return words.STILL, "cyan"
+
+
+def state(one: Snapshot) -> words.Span:
+    """Its status, or its trouble."""
+    bad = words.trouble(one)
+    if bad is not None:
+        return bad[0], f"bold {bad[1]}"
+    return one.status.value, words.STYLES.get(one.status, "yellow" if one.wait else "cyan")
+
+
+def percent(one: Snapshot) -> str:
+    """`45%`; rounded down, so that 100% means done."""
+    return "" if one.progress.ratio is None else f"{int(one.progress.ratio * 100)}%"
+
+
+def counted(one: Snapshot, row: Row) -> str:
+    """How much is done; if it ended without a count of its own, the count of its last stage."""
+    own = words.counted(one.progress)
+    if own and (one.progress.completed or not one.status.final):
+        return own
+    return words.counted(stage_progress_of(row)) if one.status.final else own
+
+
+def ago(point: float | None, now: float) -> str:
+    """`3 min 12 s ago`."""
+    return "" if point is None else f"{duration(max(0.0, now - point))} ago"
+
+
+def doing(one: Snapshot) -> words.Span:
+    """Why it is in trouble or ended, what it waits for, or what it does."""
+    bad = words.trouble(one)
+    if bad is not None:
+        return (f"at {one.stuck_at}: " if one.stuck_at else "") + str(one.health_reason), bad[1]
+    if one.wait is not None:
+        return words.waiting(one.wait), "yellow"
+    if one.status.final:
+        return one.reason or "", words.STYLES.get(one.status, "")
+    return ("asked to stop; " if one.cancel_requested else "") + (one.message or ""), ""

@@ -1,0 +1,222 @@
+"""Runs a command to its end: forwards its telemetry, and certifies the loss of the operations that it left open."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+from otel_progress import clock
+from otel_progress.cli.run import py_spy
+from otel_progress.cli.run.child import Child, start
+from otel_progress.cli.run.environment import endpoints, mute, redirected
+from otel_progress.cli.run.signals import Signals
+from otel_progress.cli.run.spawning import NotStarted
+from otel_progress.errors import ProgressError
+from otel_progress.model.redact import Redact, by_name, guarded
+from otel_progress.model.secrets import mask_secrets
+from otel_progress.monitor.intake import records, requests
+from otel_progress.monitor.intake.server import Intake
+from otel_progress.monitor.state.watcher import Watcher, words
+from otel_progress.outbound.certificate import Exit
+from otel_progress.outbound.queue import Forwarder, bare
+
+if TYPE_CHECKING:
+    from otel_progress.cli.run.follow import Follower
+    from otel_progress.settings import Endpoint
+
+TICK: Final = 0.25
+FLUSH_SECONDS: Final = 2.5
+GRACE_SECONDS: Final = 1.0
+"""Seconds that we wait at the end for processes of the command that are about to end."""
+BYTES: Final = 20 * 1024 * 1024
+"""The largest request: as large as a Collector takes, since we stand in for one."""
+LINES: Final = 5
+
+
+def run(
+    command: list[str],
+    environ: Mapping[str, str],
+    *,
+    stderr_tail: int = 0,
+    verbose: bool = False,
+    follow: bool = False,
+) -> int:
+    """Run a command to its end; returns its exit code, or 128 + n if signal n killed it.
+
+    Args:
+        command: the command and its arguments.
+        environ: its environment.
+        stderr_tail: the number of last lines of stderr to send with the end of a lost operation.
+        verbose: print more.
+        follow: show its operations while they run.
+
+    Raises:
+        MissingDependency: if the endpoint needs a package that is not installed.
+        ProgressError: if this system can't wait for signals, or no monitor can be had.
+    """
+    if not hasattr(signal, "sigtimedwait"):
+        raise ProgressError("run works on Linux only")
+    with ExitStack() as stack:
+        signals = stack.enter_context(Signals(terminal=follow))
+        follower = None
+        if follow:
+            from otel_progress.cli.run.follow import Follower
+
+            follower = stack.enter_context(Follower(environ, say))
+        return Supervisor(command, environ, signals, follower).to_its_end(stderr_tail, verbose=verbose)
+
+
+class Supervisor:
+    """Stands between one command and the receivers of its telemetry."""
+
+    def __init__(
+        self, command: list[str], environ: Mapping[str, str], signals: Signals, follower: Follower | None
+    ) -> None:
+        """Prepare; nothing is started yet."""
+        self._command, self._environ = command, environ
+        self._signals, self._follower = signals, follower
+        self._endpoints, self._guessed = endpoints(environ)
+        self._forwarders: list[Forwarder] = []
+        if follower is not None:
+            self._endpoints = follower.host.others(self._endpoints)
+            self._forwarders.append(follower.forwarder)
+        self._forwarders.append(Forwarder(self._endpoints))
+        self._redact = _redaction(environ)
+        self._watcher = Watcher(self._put, say, look_into=self._look_into)
+
+    def to_its_end(self, stderr_tail: int, *, verbose: bool) -> int:
+        """Run it; returns the exit code."""
+        _greet(self._endpoints, guessed=self._guessed, verbose=verbose, followed=self._follower is not None)
+        host = None if self._follower is None else self._follower.host
+        intake = Intake(self._take, most_bytes=BYTES, headers=None if host is None else host.headers)
+        self._watcher.settled = intake.settled
+        intake.start()
+        environ = redirected(self._environ, intake.endpoint)
+        try:
+            child = self._started(environ if host is None else host.environment(environ), stderr_tail)
+        except NotStarted as error:
+            intake.stop()
+            say(str(error))
+            return error.code
+        self._watcher.adopt(child.pid)
+        self._attend(child)
+        self._flush()
+        intake.stop()
+        self._report(verbose=verbose)
+        return child.exit_code
+
+    def _look_into(self, pid: int, tell: Callable[[str], None]) -> None:
+        py_spy.tell(pid, lambda text: tell(self._redact("stack", text)))
+
+    def _started(self, environ: Mapping[str, str], stderr_tail: int) -> Child:
+        if self._follower is None:
+            return start(self._command, environ, stderr_tail)
+        actions, write = self._follower.begin(self._watcher)
+        child = start(self._command, environ, stderr_tail, actions=actions, write=write)
+        self._follower.started()
+        return child
+
+    def _put(self, signal: str, body: bytes) -> None:
+        for forwarder in self._forwarders:
+            forwarder.put(signal, body)
+
+    def _take(self, parcel: requests.Parcel) -> requests.Accepted:
+        # The watcher first: what the monitor then reports is known to be ours.
+        try:
+            if parcel.signal == "logs":
+                self._watcher.hear(records.groups(parcel))
+        except Exception as error:  # the request is forwarded all the same
+            say(f"an event could not be read ({type(error).__name__}: {error})")
+        self._put(parcel.signal, parcel.body)
+        return requests.Accepted()
+
+    def _attend(self, child: Child) -> None:
+        """Pass signals on and watch, until the command is gone and what it left open is closed."""
+        watcher = self._watcher
+        while not child.ended():
+            received = self._signals.next(TICK)
+            if self._follower is not None:
+                if received is not None:
+                    self._follower.received(received, child)
+                self._follower.tick(child)
+            elif received is not None and not received.typed:
+                child.send(received.number)
+            watcher.tick()
+        if self._follower is not None:
+            self._follower.ended()
+        tail = child.tail()
+        watcher.ended(Exit(child.code, child.signal, None, tail and self._redact("stderr", tail)))
+        grace = clock.monotonic() + GRACE_SECONDS
+        watcher.tick()
+        while watcher.waiting or (watcher.left() and clock.monotonic() < grace):
+            self._signals.next(TICK / 5)
+            watcher.tick()
+
+    def _flush(self) -> None:
+        deadline = clock.monotonic() + FLUSH_SECONDS
+        for forwarder in self._forwarders:
+            forwarder.hurry(deadline)
+        for forwarder in self._forwarders:
+            forwarder.flush(max(0.0, deadline - clock.monotonic()))
+
+    def _report(self, *, verbose: bool) -> None:
+        followed = self._follower is not None
+        if self._follower is not None:
+            self._follower.finish()
+        told = any(forwarder.lanes for forwarder in self._forwarders)
+        _tell_losses(self._watcher, told=told)
+        for line in (line for forwarder in self._forwarders for line in forwarder.losses()):
+            say(line)
+        if (verbose or followed) and not self._watcher.heard:
+            why = mute(self._environ) or "the command must call otel_progress.configure()"
+            say(f"no operation was reported; {why}")
+
+
+def _redaction(environ: Mapping[str, str]) -> Redact:
+    """The redaction of stacks and stderr, by `OTEL_PROGRESS_REDACT` as in the command's own processes."""
+    named = environ.get("OTEL_PROGRESS_REDACT", "").strip() or "secrets"
+    if ":" in named and "" not in sys.path:
+        sys.path.insert(0, "")  # the function is looked up as the command does
+    try:
+        return guarded(by_name(named))
+    except ValueError as error:
+        say(f"OTEL_PROGRESS_REDACT={named!r} is not used, secrets are masked: {error}")
+        return mask_secrets
+
+
+def _greet(targets: Mapping[str, Endpoint], *, guessed: bool, verbose: bool, followed: bool) -> None:
+    """Print where telemetry goes, if that was guessed, or if more output is wanted."""
+    if guessed and targets:
+        say(f"no endpoint is configured; telemetry goes to {_where(targets)}, where something listens")
+    elif verbose and (targets or not followed):
+        say(f"telemetry goes to {_where(targets)}" if targets else "no endpoint is configured, and none is found")
+
+
+def say(line: str) -> None:
+    """Print a line to stderr, without characters that a terminal can't show."""
+    lines = ("".join(letter if letter.isprintable() else " " for letter in part) for part in line.split("\n"))
+    try:
+        sys.stderr.write("otel-progress: " + "\n    ".join(lines) + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def _where(targets: Mapping[str, Endpoint]) -> str:
+    return ", ".join(dict.fromkeys(bare(way.url).partition("/v1/")[0] for way in targets.values()))
+
+
+def _tell_losses(watcher: Watcher, *, told: bool) -> None:
+    """Print the losses, if there are any."""
+    untold = "" if told else " (no endpoint is configured: it is reported here only)"
+    for loss in watcher.losses[:LINES]:
+        say(f"lost: {words(loss.snapshot)} - {loss.exit.reason}{untold}")
+    if len(watcher.losses) > LINES:
+        say(f"lost: {len(watcher.losses) - LINES} more operations")
+    left = watcher.left()
+    if left:
+        pids = ", ".join(str(process.pid or process.instance) for process in left[:LINES])
+        say(f"these processes still run operations and are no longer watched: {pids}")

@@ -1,0 +1,23 @@
+"""The page's words: durations, counts, sizes and rates as the terminal says them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="run `pip install playwright`")
+
+CASES = json.loads((Path(__file__).parents[1] / "words.json").read_text(encoding="utf-8"))
+SAID = """async (cases) => {
+    const { duration, number, plural, rate, size } = await import("/static/words.js");
+    const said = { duration, count: number, size, rate, plural };
+    const row = (name, given) => [...given.slice(0, -1), said[name](...given.slice(0, -1))];
+    return Object.fromEntries(Object.entries(cases).map(([name, rows]) => [name, rows.map((given) => row(name, given))]));
+}"""
+
+
+def test_words_are_those_of_the_terminal(open_page):
+    """Each shared case has the text that `otel_progress.model.units` gives for it."""
+    assert open_page().evaluate(SAID, CASES) == CASES

@@ -1,0 +1,85 @@
+"""Durations, counts, sizes and rates in words: the cases that the page must pass as well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from otel_progress.model import units
+from otel_progress.model.snapshot import Progress
+from otel_progress.model.units import amount, rate, stopwatch
+from otel_progress.render.words import counted
+
+CASES: Final[dict[str, list[list[Any]]]] = json.loads(
+    (Path(__file__).parents[2] / "words.json").read_text(encoding="utf-8")
+)
+FUNCTIONS: Final[dict[str, Callable[..., str]]] = {
+    "duration": units.duration,
+    "count": units.count,
+    "size": units.size,
+    "rate": units.rate,
+    "plural": units.plural,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_words_are_those_of_the_page(name: str) -> None:
+    """Each shared case has the text that the page shows for it."""
+    assert [[*given, FUNCTIONS[name](*given)] for *given, _ in CASES[name]] == CASES[name]
+
+
+def test_every_function_has_shared_cases() -> None:
+    """The file of cases covers what both sides say."""
+    assert set(CASES) == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (90061, "25:01:01")],
+)
+def test_stopwatch(seconds: float, shown: str) -> None:
+    """What ticks on the terminal is shown as on a stopwatch."""
+    assert stopwatch(seconds) == shown
+
+
+def test_bytes_are_scaled() -> None:
+    """The unit `By` makes a size of a count."""
+    assert (amount(3_200_000, "By"), amount(3_200_000, "row")) == ("3.2 MB", "3,200,000")
+
+
+def test_no_rate_is_empty() -> None:
+    """Without a rate nothing is said."""
+    assert rate(None, "file") == ""
+
+
+@pytest.mark.parametrize(
+    ("completed", "total", "unit", "text"),
+    [
+        (3, 10, "file", "3 of 10 files"),
+        (1, None, "file", "1 file"),
+        (1_234_567, 2_000_000, "row", "1,234,567 of 2,000,000 rows"),
+        (1_200, 3_000_000, "By", "1.2 kB of 3.0 MB"),
+    ],
+)
+def test_units_in_a_sentence(completed: int, total: int | None, unit: str, text: str) -> None:
+    """A sentence says how much of how much, in the plural of the unit."""
+    assert units.units(completed, total, unit) == text
+
+
+def test_one_has_no_plural() -> None:
+    """What follows a single one is singular: of `1/1,812` the last number counts."""
+    assert [counted(Progress(done, total, "url")) for done, total in ((1, None), (1, 1), (1, 20), (2, None))] == (
+        ["1 url", "1 url", "1/20 urls", "2 urls"]
+    )
+
+
+def test_counts_in_a_column() -> None:
+    """A count says its total while that is not reached."""
+    assert counted(Progress(3, 10, "file")) == "3/10 files"
+    assert counted(Progress(10, 10, "file")) == "10 files"
+    assert counted(Progress(3, None)) == "3"
+    assert counted(Progress()) == ""
