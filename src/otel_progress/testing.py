@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from otel_progress import clock
+from otel_progress import clock, forks
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -205,7 +205,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         hooks.on_change,
         hooks.on_tick,
         runtime.at_exit,
-        runtime.in_child,
+        forks.in_child,
         listeners._all,
         listeners._verdicts,
     )

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from otel_progress import __version__
 from otel_progress.cli import assets, monitor, streams
 from otel_progress.cli.doctor import command as doctor
 from otel_progress.cli.parsing import parse, whole
 from otel_progress.cli.query import options as query
 from otel_progress.errors import InvalidArgument, ProgressError
+from otel_progress.version import VERSION
 
 FAILED: Final = 125
 """Our own exit code where we failed and not the command, as `env`, `timeout` and `nohup` have it."""
@@ -92,7 +92,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     """The parser of all, and that of each command."""
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("otel-progress", description="Long-running work, seen while it runs.")
-    parser.add_argument("--version", action="version", version=f"otel-progress {__version__}")
+    parser.add_argument("--version", action="version", version=f"otel-progress {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="doing")
     run = commands.add_parser(
         "run", help="run a command and watch it", description=_RUN, epilog=_EXAMPLE, formatter_class=plain

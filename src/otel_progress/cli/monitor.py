@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress.cli.parsing import between
 from otel_progress.cli.query.exit_codes import USAGE
 from otel_progress.errors import InvalidArgument, ProgressError
+from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
     from otel_progress.monitor.app import Monitor, Options
@@ -177,11 +178,9 @@ def _forward(given: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[s
 
 
 def _greet(monitor: Monitor) -> None:
-    from otel_progress import __version__
-
     grpc = f", and {monitor.host}:{monitor.grpc_port} (gRPC)" if monitor.grpc_port else ""
     lines = [
-        f"otel-progress monitor {__version__}",
+        f"otel-progress monitor {VERSION}",
         f"  page     {monitor.url}{monitor.auth.link() if monitor.auth.needs_token else ''}",
         f"  OTLP     {monitor.url} (http/protobuf and JSON){grpc}",
         f"  kept in  {monitor.path}",

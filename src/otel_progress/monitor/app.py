@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from otel_progress import __version__, procfs
+from otel_progress import procfs
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.auth import Auth, Guard, Identity, is_loopback
@@ -43,6 +43,7 @@ from otel_progress.monitor.web.publish import Publisher
 from otel_progress.monitor.web.routes import Api, about
 from otel_progress.monitor.web.stream import Hub
 from otel_progress.monitor.web.views import Views
+from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.ledger import Entry, Head
@@ -136,7 +137,7 @@ class Monitor:
         )
         self.integrity = Integrity(self._store, self._found)
         self.relay = Relay(options.forward, self._store, self.core.forget) if options.forward else None
-        self.hub = Hub(options.interval, __version__)
+        self.hub = Hub(options.interval, VERSION)
         self.hub.valid = self.auth.is_open
         self.views = Views(self.core, self._store, trace_url=options.trace_url)
         self.control = Control()
@@ -196,7 +197,7 @@ class Monitor:
             self.publisher,
             self.control,
             self.auth,
-            about(__version__),
+            about(VERSION),
             self._details,
         )
         intake = http.routes(self.take, headers={CONTROL_HEADER: CONTROL_PATH})

@@ -18,6 +18,7 @@ from otel_progress.model.summary import seconds
 from otel_progress.model.units import units
 from otel_progress.model.values import TEXT_LENGTH, Drops, Value, value
 from otel_progress.outbound import otlp
+from otel_progress.version import VERSION
 
 STDERR: Final = 16_384
 """The most characters that are kept of what was last said on stderr."""
@@ -82,18 +83,12 @@ def certify(lost: Snapshot, exit: Exit, resource: Mapping[str, Any], now: int) -
     that is not sampled would be the only ones of it, so there are none.
     """
     about = otlp.resource(_known(resource))
-    scope = otlp.scope(s.SCOPE, _version())
+    scope = otlp.scope(s.SCOPE, VERSION)
     span = lost.span
     traces = b""
     if span is not None and span.sampled:
         traces = otlp.envelope(about, scope, _spans(lost, exit))
     return Certificate(otlp.envelope(about, scope, [_event(lost, exit, now)]), traces)
-
-
-def _version() -> str:
-    from otel_progress import __version__
-
-    return __version__
 
 
 def _event(lost: Snapshot, exit: Exit, now: int) -> bytes:

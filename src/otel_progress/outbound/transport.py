@@ -16,9 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from otel_progress import clock
+from otel_progress import clock, forks
 from otel_progress.errors import MissingDependency
-from otel_progress.live.engine import runtime
 from otel_progress.outbound import trouble
 from otel_progress.outbound.deadline import seconds_of
 from otel_progress.outbound.otlp import rejected, retry_delay
@@ -259,10 +258,10 @@ def _after_fork_in_child() -> None:
 
 def _guard_forks() -> None:
     """Once, when gRPC is used first."""
-    if _before_fork not in runtime.before_fork:
-        runtime.before_fork.append(_before_fork)
-        runtime.after_fork.append(_after_fork)
-        runtime.in_child.insert(0, _after_fork_in_child)
+    if _before_fork not in forks.before:
+        forks.before.append(_before_fork)
+        forks.after.append(_after_fork)
+        forks.in_child.insert(0, _after_fork_in_child)
 
 
 def _same(body: Any) -> Any:

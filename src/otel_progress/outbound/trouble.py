@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from otel_progress import clock
-from otel_progress.live.engine import runtime
+from otel_progress import clock, forks
 from otel_progress.settings import Endpoint
 
 log = logging.getLogger("otel_progress")
@@ -220,4 +219,4 @@ def _after_fork_in_child() -> None:
     teller.after_fork_in_child()
 
 
-runtime.in_child.append(_after_fork_in_child)
+forks.in_child.append(_after_fork_in_child)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress import clock, procfs
+from otel_progress import clock, forks, procfs
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
 from otel_progress.live import hooks, preload, redaction
@@ -203,7 +203,7 @@ def configure(
         runtime.set_pace(settings.interval, settings.event_budget)
         if not _hooked:
             _hooked = True
-            runtime.in_child.append(_after_fork)
+            forks.in_child.append(_after_fork)
         runtime.want()
         if handle_sigterm:
             _chain_sigterm()

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_progress import semconv
+from otel_progress import forks, semconv
 from otel_progress.errors import InvalidState
 from otel_progress.live import hooks
 from otel_progress.live.drops import drops
@@ -299,5 +299,5 @@ def _drain(timeout: float) -> None:
     teller.drain(timeout)
 
 
-runtime.in_child.append(after_fork_in_child)
+forks.in_child.append(after_fork_in_child)
 runtime.after_flush.append(_drain)

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress import clock
+from otel_progress import clock, forks
 from otel_progress.live import context, hooks
 from otel_progress.live.diagnosis import vitals
 from otel_progress.live.diagnosis.loop_lag import Lag
@@ -46,12 +46,6 @@ at_last: list[Callable[[bool], None]] = []
 take no lock for long, and never raise."""
 all_sent: list[Callable[[], bool]] = []
 """Say whether what they were given was sent; they take no lock."""
-before_fork: list[Callable[[], None]] = []
-"""Called in a thread that forks, before it does; 50 ms at the most, all together."""
-after_fork: list[Callable[[], None]] = []
-"""Called in that thread after it."""
-in_child: list[Callable[[], None]] = []
-"""Called in a forked child, before any code of the user."""
 
 lag = Lag()
 loops: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -213,7 +207,7 @@ def _before_fork() -> None:
     deadline = clock.monotonic() + FORK_WAIT
     if parking.acquire(timeout=FORK_WAIT):
         _parked_by = threading.get_ident()
-    for call in tuple(before_fork):
+    for call in tuple(forks.before):
         call()
     registry.before_fork(max(0.0, deadline - clock.monotonic()))
 
@@ -221,7 +215,7 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     global _parked_by
     registry.after_fork_in_parent()
-    for call in tuple(after_fork):
+    for call in tuple(forks.after):
         call()
     if _parked_by == threading.get_ident():
         _parked_by = None
@@ -240,7 +234,7 @@ def _after_fork_in_child() -> None:
     learning.learning.after_fork_in_child()
     registry.after_fork_in_child()
     ticker = Ticker(ticker.interval, ticker.budget)
-    for call in tuple(in_child):
+    for call in tuple(forks.in_child):
         try:
             call()
         except Exception:
