@@ -14,20 +14,18 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from otel_progress import clock
+from otel_progress.outbound.backoff import STANDARD, Backoff
 from otel_progress.outbound.transport import Answer, Transport, connect
 from otel_progress.settings import Endpoint
 
 BYTES: Final = 32 * 1024 * 1024
 """The most that waits of one signal."""
-BACKOFF_FIRST: Final = 0.25
-BACKOFF_MOST: Final = 5.0
-PAUSE_MOST: Final = 60.0
 
 
 class Way(ABC):
     """The way of one signal: a thread that sends what waits, in order, and pauses where the receiver is away."""
 
-    def __init__(self, signal: str, url: str, transport: Transport) -> None:
+    def __init__(self, signal: str, url: str, transport: Transport, backoff: Backoff = STANDARD) -> None:
         """Nothing is opened before the first request; who inherits starts the thread."""
         self.signal = signal
         self.url = bare(url)
@@ -36,7 +34,8 @@ class Way(ABC):
         self.reason = ""
         self._transport = transport
         self._sending = self._stopped = False
-        self._backoff = BACKOFF_FIRST
+        self._backoff = backoff
+        self._failures = 0
         self._not_before = 0.0
         self._last_chance: float | None = None
         self._ready = threading.Condition()
@@ -46,7 +45,7 @@ class Way(ABC):
         """Pauses are short from now on, as nothing is sent after the deadline."""
         with self._ready:
             self._last_chance = deadline
-            self._not_before = min(self._not_before, clock.monotonic() + BACKOFF_FIRST)
+            self._not_before = min(self._not_before, clock.monotonic() + self._backoff.first)
             self._ready.notify_all()
 
     def wait(self, deadline: float) -> bool:
@@ -113,25 +112,27 @@ class Way(ABC):
         self.refused += answer.rejected
         if answer.delivered or self._worthless(answer):
             self._pop(answer.delivered)
-            self._backoff, self._not_before = BACKOFF_FIRST, 0.0
+            self._failures, self._not_before = 0, 0.0
         else:
             self._pause(answer.after)
         self._ready.notify_all()
 
     def _pause(self, after: float | None = None) -> None:
-        pause = self._backoff if after is None else min(after, PAUSE_MOST)
+        self._failures += 1
+        pause = self._backoff.pause(self._failures, after)
         if self._last_chance is not None:
-            pause = min(pause, BACKOFF_FIRST)
+            pause = min(pause, self._backoff.first)
         self._not_before = clock.monotonic() + pause
-        self._backoff = min(self._backoff * 2, BACKOFF_MOST)
 
 
 class Lane(Way):
     """A way whose requests wait in memory."""
 
-    def __init__(self, signal: str, url: str, transport: Transport, most_bytes: int = BYTES) -> None:
+    def __init__(
+        self, signal: str, url: str, transport: Transport, most_bytes: int = BYTES, backoff: Backoff = STANDARD
+    ) -> None:
         """Nothing is opened before the first request."""
-        super().__init__(signal, url, transport)
+        super().__init__(signal, url, transport, backoff)
         self._most = most_bytes
         self._waiting: deque[bytes] = deque()
         self._bytes = 0

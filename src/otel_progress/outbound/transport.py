@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from otel_progress import clock, forks
 from otel_progress.errors import MissingDependency
 from otel_progress.outbound import trouble
+from otel_progress.outbound.backoff import STANDARD
 from otel_progress.outbound.deadline import seconds_of
 from otel_progress.outbound.otlp import rejected, retry_delay
 from otel_progress.outbound.trouble import Trouble
@@ -37,7 +38,10 @@ SERVICES: Final = {
 }
 ABOUT_DATA: Final = frozenset({400, 413, 415, 422})
 TOO_LARGE: Final = 413
-RECONNECT: Final = {"grpc.initial_reconnect_backoff_ms": 250, "grpc.max_reconnect_backoff_ms": 5000}
+RECONNECT: Final = {
+    "grpc.initial_reconnect_backoff_ms": round(STANDARD.first * 1000),
+    "grpc.max_reconnect_backoff_ms": round(STANDARD.longest * 1000),
+}
 """The pauses between attempts to connect; else gRPC makes them 2 minutes long in a long outage."""
 FORK_WAIT: Final = 0.04
 """How long a fork waits for calls under way, in seconds."""

@@ -17,7 +17,7 @@ import ssl
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -26,6 +26,7 @@ from urllib.parse import quote, unquote, urlsplit
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument
 from otel_progress.model.status import Status
+from otel_progress.outbound.backoff import Backoff
 from otel_progress.outbound.deadline import HEAD_BYTES, Plain, Tls, seconds_of, within
 
 log = logging.getLogger("otel_progress")
@@ -40,10 +41,8 @@ BODY_BYTES: Final = 256 * 1024
 """The most that one of them holds."""
 TIMEOUT: Final = 5.0
 TIMEOUT_MOST: Final = 60.0
-PAUSE_FIRST: Final = 0.5
-PAUSE_MOST: Final = 60.0
-AFTER_MOST: Final = 600.0
-"""The longest pause that a receiver may ask for, in seconds."""
+PATIENT: Final = Backoff(first=0.5, longest=60.0, longest_asked=600.0, jitter=random.random)
+"""The pauses between tries of a delivery."""
 GIVE_UP: Final = 24 * 3600.0
 """After so many seconds a delivery is given up."""
 TOLERANCE: Final = 300.0
@@ -133,12 +132,12 @@ class Deliveries:
     knocked at once for each delivery.
     """
 
-    def __init__(self, *, most: int = WAITING, most_bytes: int = BYTES, jitter: Callable[[], float] = random.random):
-        """With limits, and where chance comes from (0 to 1)."""
+    def __init__(self, *, most: int = WAITING, most_bytes: int = BYTES, backoff: Backoff = PATIENT) -> None:
+        """With limits, and the pauses between tries."""
         self.dropped: Counter[str] = Counter()
         self._most = most
         self._most_bytes = most_bytes
-        self._jitter = jitter
+        self._backoff = backoff
         self._waiting: dict[str, Delivery] = {}
         self._bytes = 0
         self._failures = 0
@@ -185,11 +184,11 @@ class Deliveries:
         """It failed, and may go again: after a pause, and not before the seconds that the receiver asked for."""
         one, self._sending = self._sending, None
         self._failures += 1
-        asked = min(after or 0.0, AFTER_MOST)
-        self._quiet_until = now + max(asked, self._pause(self._failures))
+        asked = self._backoff.bounded(after)
+        self._quiet_until = now + max(asked, self._backoff.pause(self._failures))
         if one is not None:
             one.tries += 1
-            one.not_before = now + max(asked, self._pause(one.tries))
+            one.not_before = now + max(asked, self._backoff.pause(one.tries))
 
     def hurry(self, now: float) -> None:
         """Forget all pauses: the end is near."""
@@ -202,11 +201,6 @@ class Deliveries:
         """Nothing goes any more."""
         for one in list(self._waiting.values()):
             self._remove(one, "not sent at the end")
-
-    def _pause(self, failures: int) -> float:
-        """From the shortest pause to one that doubles with each failure, by chance."""
-        longest = min(PAUSE_MOST, PAUSE_FIRST * 2.0 ** min(failures, 20))
-        return PAUSE_FIRST + (longest - PAUSE_FIRST) * self._jitter()
 
     def _heads(self) -> Iterator[Delivery]:
         """The oldest of each operation."""
@@ -316,7 +310,9 @@ class Webhook:
     in which order, is as `Deliveries` says. What waits when the process ends is lost.
     """
 
-    def __init__(self, url: str, secret: bytes | None = None, *, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, url: str, secret: bytes | None = None, *, timeout: float = TIMEOUT, backoff: Backoff = PATIENT
+    ) -> None:
         """To this address, signed with this secret, each try within so many seconds; it begins at once.
 
         Raises:
@@ -330,7 +326,8 @@ class Webhook:
         self._receiver = Receiver(url)
         self._secret = secret
         self._timeout = timeout
-        self._deliveries = Deliveries()
+        self._backoff = backoff
+        self._deliveries = Deliveries(backoff=backoff)
         self._reason = ""
         self._told: set[int] = set()
         self._away = self._stopped = False
@@ -422,7 +419,7 @@ class Webhook:
             self._reason = answer.reason
             self._deliveries.again(now, answer.after)
             if self._last_chance is not None:
-                self._deliveries.hurry(now + PAUSE_FIRST)
+                self._deliveries.hurry(now + self._backoff.first)
             elif not self._away:
                 log.warning("the webhook at %s does not take deliveries (%s); they wait", where, answer.reason)
             self._away = True

@@ -26,6 +26,7 @@ from otel_progress.live.engine import runtime
 from otel_progress.live.engine.commands import Commands
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import registry
+from otel_progress.outbound.backoff import STANDARD, Backoff
 from otel_progress.settings import Endpoint
 
 log = logging.getLogger("otel_progress")
@@ -36,8 +37,6 @@ GRACE: Final = 5.0
 CONNECT: Final = 1.5
 IDLE: Final = 60.0
 """So long without any operation, and nobody is asked any more."""
-BACKOFF_FIRST: Final = 0.25
-BACKOFF_MOST: Final = 5.0
 QUICK: Final = 1.0
 """An answer without a command that comes sooner than this counts as a failure, lest we ask in circles."""
 STREAK: Final = 3
@@ -143,17 +142,32 @@ def _is_authorized(endpoint: Endpoint, base: SplitResult) -> bool:
 class Channel:
     """Asks for commands where the receiver of our events says, and obeys them."""
 
-    def __init__(self, endpoint: Endpoint, instance: str, where: bool | str = False) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        instance: str,
+        where: bool | str = False,
+        *,
+        wait: float = WAIT,
+        idle: float = IDLE,
+        backoff: Backoff = STANDARD,
+    ) -> None:
         """Nothing is opened or started before a channel is offered.
 
         Args:
             endpoint: where log events go.
             instance: the `service.instance.id` under which they go.
             where: follow whatever URL is offered, or to this address too.
+            wait: how long a receiver may hold a request, in seconds.
+            idle: how long it is asked on after the last operation ended, in seconds.
+            backoff: the pauses after requests that failed.
         """
         self._endpoint = endpoint
         self._instance = instance
         self._where = where
+        self._wait = wait
+        self._idle = idle
+        self._backoff = backoff
         self._commands = Commands()
         self._answers: list[dict[str, str]] = []
         self._offer: str | None = None
@@ -227,7 +241,7 @@ class Channel:
                 return
             if _in_flight():
                 busy_at = now
-            elif now - busy_at >= IDLE:
+            elif now - busy_at >= self._idle:
                 return
             reason = self._ask(session, way)
             if reason is None:
@@ -238,7 +252,7 @@ class Channel:
             if failures == STREAK and reason:
                 text = "the control channel at %s does not answer (%s); nobody can ask an operation to stop from there"
                 self._tell("failed", text, way.shown, reason)
-            self._stopped.wait(min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(failures - 1, 10)))
+            self._stopped.wait(self._backoff.pause(failures))
 
     def _ask(self, session: Any, way: Way) -> str | None:
         """Ask once, and obey; returns why it failed, empty where it only came too soon, or None."""
@@ -276,11 +290,11 @@ class Channel:
         headers = dict(endpoint.headers) if way.trusted else {}
         headers |= {"content-type": "application/json", "user-agent": "otel-progress"}
         certificate = endpoint.client_certificate if way.trusted else None
-        about = {"instance": self._instance, "pid": os.getpid(), "answers": answers, "wait": WAIT}
+        about = {"instance": self._instance, "pid": os.getpid(), "answers": answers, "wait": self._wait}
         reply = session.ask(
             "POST",
             way.url,
-            WAIT + GRACE,
+            self._wait + GRACE,
             ANSWER_BYTES,
             connect=CONNECT,
             data=json.dumps(about).encode(),

@@ -17,14 +17,11 @@ from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
 from otel_progress.outbound import otlp
+from otel_progress.outbound.backoff import STANDARD
 from otel_progress.outbound.transport import Answer, Said, Transport
 from otel_progress.outbound.trouble import Trouble
 from otel_progress.telemetry.outbox import REQUEST_BYTES, Letter, Outbox, Unsent
 
-BACKOFF_FIRST: Final = 0.25
-BACKOFF_MOST: Final = 5.0
-AFTER_MOST: Final = 60.0
-"""The longest pause that a receiver may ask for, in seconds: what changes state is to arrive while it is of use."""
 LEAST: Final = 0.05
 """The shortest time that a request is given, in seconds."""
 LOCK_SECONDS: Final = 0.1
@@ -45,7 +42,7 @@ class Way:
         self.most_bytes = REQUEST_BYTES
         """The most that a request holds; less where the receiver said that one was too large."""
         self.said = Said(name)
-        self._backoff = BACKOFF_FIRST
+        self._failures = 0
 
     def send(self, body: bytes, deadline: float) -> Answer:
         """Send a request by then; after a failure there is a pause, longer each time. The first of them is told."""
@@ -53,13 +50,12 @@ class Way:
         answer = self.transport.send(body, max(LEAST, left) if math.isfinite(left) else None)
         self.said.answered(answer)
         if answer.delivered:
-            self._backoff, self.not_before = BACKOFF_FIRST, 0.0
+            self._failures, self.not_before = 0, 0.0
             self.most_bytes = min(2 * self.most_bytes, REQUEST_BYTES)
             return answer
         if answer.retry or not answer.about_data:
-            pause = self._backoff if answer.after is None else min(answer.after, AFTER_MOST)
-            self.not_before = clock.monotonic() + pause
-            self._backoff = min(self._backoff * 2, BACKOFF_MOST)
+            self._failures += 1
+            self.not_before = clock.monotonic() + STANDARD.pause(self._failures, answer.after)
         return answer
 
 

@@ -35,13 +35,12 @@ from otel_progress.live import hooks
 from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
+from otel_progress.outbound.backoff import STANDARD
 from otel_progress.outbound.transport import OTLP, Answer, Said, Transport, connect
 from otel_progress.outbound.trouble import Trouble
 from otel_progress.settings import Endpoint, Settings
 from otel_progress.telemetry.outbox import REQUEST_BYTES
-from otel_progress.telemetry.pipeline import AFTER_MOST
 
-RETRY_SECONDS: Final = 0.25
 SPAN_REQUESTS: Final = 64
 """Requests of spans (512 at the most in each) that wait for a receiver that is away."""
 _DELTA: Final[dict[type, AggregationTemporality]] = {
@@ -120,11 +119,11 @@ class Otlp:
             self._transport = connect(self._signal, self._endpoint)
         answer = self._transport.send(body)
         if answer.unclear and answer.after is None and not self._failed:
-            threading.Event().wait(RETRY_SECONDS)
+            threading.Event().wait(STANDARD.pause(1))
             answer = self._transport.send(body)
         self._failed = not answer.delivered
         if answer.after is not None:
-            self._not_before = clock.monotonic() + min(answer.after, AFTER_MOST)
+            self._not_before = clock.monotonic() + STANDARD.bounded(answer.after)
         self.said.answered(answer)
         return answer
 

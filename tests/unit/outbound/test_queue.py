@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from otel_progress import clock
-from otel_progress.outbound import queue
+from otel_progress.outbound.backoff import Backoff
 from otel_progress.outbound.queue import Lane, bare
 from otel_progress.outbound.transport import Answer
 
@@ -47,7 +47,7 @@ def far() -> Far:
 @pytest.fixture
 def lane(far: Far) -> Iterator[Lane]:
     """A way there, with room for ten bytes."""
-    made = Lane("logs", "http://user:secret@there:4318/v1/logs", far, 10)
+    made = Lane("logs", "http://user:secret@there:4318/v1/logs", far, 10, Backoff(first=0.01, longest=0.01))
     yield made
     far.may.set()
     made.stop()
@@ -68,10 +68,8 @@ def test_all_is_sent_in_order(lane: Lane, far: Far) -> None:
     assert (lane.lost, lane.refused) == (0, 0)
 
 
-def test_what_may_be_tried_again_is(lane: Lane, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_be_tried_again_is(lane: Lane, far: Far) -> None:
     """A failure in passing delays a request, and loses none."""
-    monkeypatch.setattr(queue, "BACKOFF_MOST", 0.01)
-    lane._backoff = 0.01
     far.answer = lambda tried: Answer(tried > 3, retry=True)
     lane.put(b"a")
     lane.put(b"b")

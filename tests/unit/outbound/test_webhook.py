@@ -7,11 +7,13 @@ import hmac
 import json
 import logging
 import math
+import random
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,7 @@ import trustme
 from otel_progress import semconv
 from otel_progress.errors import InvalidArgument
 from otel_progress.outbound import webhook
+from otel_progress.outbound.backoff import Backoff
 from otel_progress.outbound.webhook import (
     Deliveries,
     Delivery,
@@ -112,13 +115,12 @@ def hook() -> Iterator[Hook]:
     made.stop()
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses are short."""
-    monkeypatch.setattr(webhook, "PAUSE_FIRST", 0.01)
-    monkeypatch.setattr(webhook, "PAUSE_MOST", 0.05)
+def patient(chance: float) -> Backoff:
+    """The pauses of a webhook, without chance."""
+    return replace(webhook.PATIENT, jitter=lambda: chance)
 
 
+QUICK = Backoff(first=0.01, longest=0.05, longest_asked=600.0, jitter=random.random)
 Make = Callable[..., Webhook]
 
 
@@ -260,14 +262,13 @@ def test_what_does_not_fit_is_left_out_or_counted(hook: Hook, make: Make) -> Non
 # -- retry
 
 
-@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_the_same_delivery_comes_again(hook: Hook, make: Make, caplog: pytest.LogCaptureFixture, status: int) -> None:
     """A refusal for now is tried again with the same id and body, and told once."""
     caplog.set_level(logging.INFO, "otel_progress")
     answers = iter([status, status, 200])
     hook.answer = lambda post: (next(answers), {})
-    made = make(hook.url, SECRET)
+    made = make(hook.url, SECRET, backoff=QUICK)
     made.put("failed", "survey-1", ROW)
     posts = hook.wait(3)
     until(lambda: made.delivered == 1)
@@ -291,7 +292,6 @@ def test_the_same_delivery_comes_again(hook: Hook, make: Make, caplog: pytest.Lo
     ]
 
 
-@pytest.mark.usefixtures("short")
 def test_retry_after_is_heard(hook: Hook, make: Make) -> None:
     """A receiver that asks for a second has it."""
     answers = iter([(429, {"Retry-After": "1"}), (200, {})])
@@ -302,7 +302,7 @@ def test_retry_after_is_heard(hook: Hook, make: Make) -> None:
         return next(answers)
 
     hook.answer = answer
-    make(hook.url).put("ended", "a", ROW)
+    make(hook.url, backoff=QUICK).put("ended", "a", ROW)
     hook.wait(2)
     until(lambda: len(times) == 2)
     assert times[1] - times[0] >= 1.0
@@ -325,12 +325,11 @@ def test_a_final_refusal_drops_it_and_is_told_once(
     assert ("give the address that it points to" in caplog.text) == (status < 400)
 
 
-@pytest.mark.usefixtures("short")
 def test_what_the_receiver_chokes_on_holds_nobody_else_up(hook: Hook, make: Make) -> None:
     """While one delivery fails again and again those of other operations arrive, and those of its own wait behind it."""
     healed = threading.Event()
     hook.answer = lambda post: (200 if post.said["operation"]["id"] != "bad" or healed.is_set() else 500, {})
-    made = make(hook.url)
+    made = make(hook.url, backoff=QUICK)
     made.put("stalled", "bad", {"id": "bad"})
     made.put("recovered", "bad", {"id": "bad"})
     for number in range(5):
@@ -343,13 +342,12 @@ def test_what_the_receiver_chokes_on_holds_nobody_else_up(hook: Hook, make: Make
     assert made.losses() == []
 
 
-@pytest.mark.usefixtures("short")
 def test_a_receiver_that_was_away_gets_all(make: Make) -> None:
     """What was said while nobody listened arrives when somebody does, in its order."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-        made = make(f"http://127.0.0.1:{port}/hook")
+        made = make(f"http://127.0.0.1:{port}/hook", backoff=QUICK)
         for kind in ("stalled", "recovered", "ended"):
             made.put(kind, "a", ROW)
         until(lambda: made._away)
@@ -362,11 +360,10 @@ def test_a_receiver_that_was_away_gets_all(make: Make) -> None:
         hook.stop()
 
 
-@pytest.mark.usefixtures("short")
 def test_a_slow_receiver_is_cut_off(make: Make) -> None:
     """A receiver that dribbles its answer, a byte long before any pause is too long, gets no more than the time of a try."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        made = make(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.3)
+        made = make(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.3, backoff=QUICK)
         made.put("ended", "a", ROW)
         connection, _ = server.accept()
         with connection:
@@ -394,7 +391,7 @@ def taken(deliveries: Deliveries, now: float) -> str | None:
 def test_pauses_double_up_to_a_minute() -> None:
     """Pauses are from half a second to one that doubles with each failure, 60 s at the most."""
     for chance, pauses in [(0.0, [0.5] * 10), (1.0, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60])]:
-        deliveries = Deliveries(jitter=lambda chance=chance: chance)
+        deliveries = Deliveries(backoff=patient(chance))
         deliveries.put(delivery("a"))
         now = 100.0
         for pause in pauses:
@@ -411,7 +408,7 @@ def test_pauses_double_up_to_a_minute() -> None:
 
 def test_a_pause_that_was_asked_for_holds_for_all_and_has_a_limit() -> None:
     """Retry-After holds everything back, ten minutes at the most; an answer ends the pause of failures."""
-    deliveries = Deliveries(jitter=lambda: 0.0)
+    deliveries = Deliveries(backoff=patient(0.0))
     deliveries.put(delivery("a"))
     deliveries.put(delivery("b"))
     assert taken(deliveries, 0.0) == "a"
@@ -431,7 +428,7 @@ def test_a_pause_that_was_asked_for_holds_for_all_and_has_a_limit() -> None:
 
 def test_an_answer_makes_pauses_short_again() -> None:
     """Once something arrives the next failure holds others back as the first did, not as the tenth."""
-    deliveries = Deliveries(jitter=lambda: 1.0)
+    deliveries = Deliveries(backoff=patient(1.0))
     deliveries.put(delivery("a"))
     for now in range(0, 600, 60):
         assert taken(deliveries, now) == "a"
@@ -452,7 +449,7 @@ def test_an_answer_makes_pauses_short_again() -> None:
 
 def test_a_receiver_that_is_down_is_not_knocked_at_for_each() -> None:
     """With many waiting, tries become rare as with one: the pause grows with the failures in a row."""
-    deliveries = Deliveries(jitter=lambda: 1.0)
+    deliveries = Deliveries(backoff=patient(1.0))
     for number in range(500):
         deliveries.put(delivery(str(number)))
     now, tries = 0.0, 0

@@ -37,6 +37,7 @@ from otel_progress.live.engine import runtime
 from otel_progress.live.engine.commands import Commands
 from otel_progress.monitor.web import cancel as monitor
 from otel_progress.monitor.web.cancel import Answer, Control, Outcome, TooMany, answers_of
+from otel_progress.outbound.backoff import Backoff
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry import control_channel
 from otel_progress.telemetry.control_channel import Channel, follow
@@ -1196,6 +1197,9 @@ def running() -> Iterator[progress.Operation]:
     remove()
 
 
+QUICK = Backoff(first=0.01, longest=0.05)
+
+
 @contextlib.contextmanager
 def opened(endpoint: Endpoint, offer: str = "/control", **options: Any) -> Iterator[Channel]:
     """A channel to which something was offered."""
@@ -1229,12 +1233,9 @@ def test_it_says_who_it_is(server: Monitor, running: progress.Operation, monkeyp
     assert server.headers[0]["content-type"] == "application/json"
 
 
-def test_a_monitor_that_moved_is_followed(
-    server: Monitor, running: progress.Operation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_monitor_that_moved_is_followed(server: Monitor, running: progress.Operation) -> None:
     """When another URL is offered, the next request goes there."""
-    monkeypatch.setattr(control_channel, "WAIT", 0.1)
-    with Monitor() as other, opened(at(server), where=True) as made:
+    with Monitor() as other, opened(at(server), where=True, wait=0.1) as made:
         until(lambda: server.asked, "it asks")
         made.offered(f"{other.url}/control")
         until(lambda: other.asked, "it asks there")
@@ -1304,12 +1305,11 @@ def test_who_says_no_is_not_asked_again(
 
 
 def test_a_failure_is_told_once_a_streak(
-    server: Monitor, running: progress.Operation, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    server: Monitor, running: progress.Operation, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that does not answer is asked again with pauses, and told once until it answers."""
-    monkeypatch.setattr(control_channel, "BACKOFF_MOST", 0.01)
     server.status = 503
-    with opened(at(server)):
+    with opened(at(server), backoff=QUICK):
         until(lambda: len(server.headers) > 10, "it is asked again and again")
         assert len(caplog.records) == 1
         assert "HTTP 503" in caplog.text
@@ -1327,13 +1327,10 @@ def test_a_moment_without_an_answer_is_not_told(
     assert caplog.records == []
 
 
-def test_an_answer_is_kept_until_it_is_delivered(
-    server: Monitor, running: progress.Operation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_is_kept_until_it_is_delivered(server: Monitor, running: progress.Operation) -> None:
     """An answer that could not be delivered goes with the next request that can be."""
-    monkeypatch.setattr(control_channel, "BACKOFF_MOST", 0.05)
     server.where[running.id] = "instance-1"
-    with opened(at(server)):
+    with opened(at(server), backoff=QUICK):
         until(lambda: server.control.connected("instance-1"), "it asks")
         server.status = 503
         asking = server.start_cancel(running.id, wait=0.1)
@@ -1344,9 +1341,7 @@ def test_an_answer_is_kept_until_it_is_delivered(
     assert server.asked[before].answers[0].state == "received"
 
 
-def test_nobody_is_asked_in_circles(
-    server: Monitor, running: progress.Operation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_is_asked_in_circles(server: Monitor, running: progress.Operation) -> None:
     """A receiver that holds no request is asked with growing pauses, without a word."""
     waits: list[float] = []
 
@@ -1355,8 +1350,7 @@ def test_nobody_is_asked_in_circles(
             waits.append(timeout or 0.0)
             return super().wait(0.001)
 
-    monkeypatch.setattr(control_channel, "WAIT", 0)
-    made = Channel(at(server), "instance-1")
+    made = Channel(at(server), "instance-1", wait=0)
     made._stopped = Stopped()
     made.offered("/control")
     until(lambda: len(waits) > 7, "it pauses")
@@ -1364,12 +1358,10 @@ def test_nobody_is_asked_in_circles(
     assert waits[:7] == [0.25, 0.5, 1, 2, 4, 5, 5]
 
 
-def test_it_rests_while_nothing_runs(server: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_rests_while_nothing_runs(server: Monitor) -> None:
     """After a time without any operation nobody is asked, until one runs and the channel is offered again."""
-    monkeypatch.setattr(control_channel, "IDLE", 0.0)
-    monkeypatch.setattr(control_channel, "WAIT", 0.1)
     remove = progress.add_listener(lambda snapshot: None)
-    made = Channel(at(server), "instance-1")
+    made = Channel(at(server), "instance-1", wait=0.1, idle=0.0)
     with progress.operation("one"):
         made.offered("/control")
         until(lambda: server.asked, "it asks")
@@ -1442,16 +1434,13 @@ def certified(path: Path) -> tuple[Canned, Endpoint]:
 
 
 @pytest.mark.parametrize("what", ["all", "certificate", "client_certificate"])
-def test_both_sides_of_tls_are_checked(
-    what: str, tmp_path: Path, running: progress.Operation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_sides_of_tls_are_checked(what: str, tmp_path: Path, running: progress.Operation) -> None:
     """A receiver must be known by its certificate, and gets ours; without the one or the other nothing is said."""
-    monkeypatch.setattr(control_channel, "BACKOFF_MOST", 0.01)
     canned, endpoint = certified(tmp_path)
     if what != "all":
         endpoint = dataclasses.replace(endpoint, **{what: None})
     canned.start()
-    with opened(endpoint):
+    with opened(endpoint, backoff=QUICK):
         until(lambda: canned.count if what == "all" else canned.failed > 4, "it asks")
     canned.close()
     assert (canned.count > 0) is (what == "all")
@@ -1463,16 +1452,12 @@ def test_both_sides_of_tls_are_checked(
     ids=["nothing", "text", "list", "number", "deep", "endless"],
 )
 def test_an_answer_that_can_not_be_read_is_a_failure(
-    answer: bytes,
-    running: progress.Operation,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    answer: bytes, running: progress.Operation, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever a receiver answers, the channel only tries again."""
-    monkeypatch.setattr(control_channel, "BACKOFF_MOST", 0.01)
     canned = Canned(answer)
     canned.start()
-    with opened(Endpoint("http/protobuf", canned.url)) as made:
+    with opened(Endpoint("http/protobuf", canned.url), backoff=QUICK) as made:
         until(lambda: canned.count > 4, "it asks again")
         assert thread_of(made).is_alive()
     canned.close()

@@ -12,9 +12,10 @@ from otel_progress import clock
 from otel_progress.cli.query.client import Answered, Client, Lost, path_of
 from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, Told
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
+from otel_progress.outbound.backoff import Backoff
 
-PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 5.0)
-"""Seconds before each new try; the last one again and again."""
+BACKOFF: Final = Backoff(first=0.5)
+"""The pauses before the stream is opened again: 0.5 s, doubling up to 5 s."""
 AHEAD: Final = 256
 """Items that may wait to be shown; then the monitor waits, too, or closes, and we catch up."""
 PAGES: Final = 10
@@ -91,8 +92,8 @@ class Feed:
             except Exception as error:
                 self._put(Item("over", Told(f"the stream can't be read: {error!r}", NO_MONITOR)))
                 return
-            pause = PAUSES[min(tries, len(PAUSES) - 1)]
             tries += 1
+            pause = BACKOFF.pause(tries)
             self._put(Item("down", Down(reason, pause, clock.monotonic() + pause)))
             self._stop.wait(pause)
 

@@ -18,6 +18,7 @@ from otel_progress import clock
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor.intake.records import BYTES as ENTRY_BYTES
 from otel_progress.monitor.intake.records import Refused
+from otel_progress.outbound.backoff import Backoff
 
 log = logging.getLogger("otel_progress")
 
@@ -36,8 +37,7 @@ READ_ENTRIES: Final = 32
 BLOCK_SECONDS: Final = 1.0
 SOCKET_SECONDS: Final = 5.0
 """The longest that Redis may say nothing; above the time for which a read blocks."""
-BACKOFF_FIRST: Final = 0.25
-BACKOFF_MOST: Final = 5.0
+BACKOFF: Final = Backoff(longest_asked=5.0)
 LOOK_EVERY: Final = 1.0
 """From one look at how far the stream is to the next, in seconds."""
 STRIKES: Final = 3
@@ -255,7 +255,7 @@ class Stream:
             self.dropped["too many waited"] += 1
 
     def _write(self) -> None:
-        backoff = BACKOFF_FIRST
+        failures = 0
         while batch := self._batch():
             try:
                 failed = self._send(batch)
@@ -266,10 +266,10 @@ class Stream:
                 self._sent(failed)
             if error is None:
                 self._well("writer")
-                backoff = BACKOFF_FIRST
+                failures = 0
             else:
                 self._trouble("writer", error)
-                backoff = self._pause(backoff)
+                failures = self._pause(failures + 1)
 
     def _batch(self) -> list[Item]:
         """Wait for entries; nothing at the end."""
@@ -332,7 +332,7 @@ class Stream:
     # -- reading
 
     def _read(self) -> None:
-        backoff = BACKOFF_FIRST
+        failures = 0
         while not self._stopped:
             try:
                 self._look_now_and_then()
@@ -341,10 +341,10 @@ class Stream:
             except Exception as error:
                 self._trouble("reader", error)
                 self._step_over(error)
-                backoff, self._look_at = self._pause(backoff), 0.0
+                failures, self._look_at = self._pause(failures + 1), 0.0
                 continue
             self._well("reader")
-            backoff, self._refusals, self._narrow = BACKOFF_FIRST, 0, max(0, self._narrow - 1)
+            failures, self._refusals, self._narrow = 0, 0, max(0, self._narrow - 1)
             for _, entries in answer or ():
                 for id, fields in entries:
                     if not self._entry(fields or {}):
@@ -399,7 +399,7 @@ class Stream:
         """Give an entry on, once there is room for it; whether to go on."""
         if fields.get(b"origin") == self._origin:
             return True
-        backoff = BACKOFF_FIRST
+        failures = 0
         while not self._stopped:
             try:
                 if fields.get(b"v") != VERSION or not fields.get(b"otlp"):
@@ -410,7 +410,7 @@ class Stream:
                 self._give(fields[b"otlp"])
             except Refused as refused:
                 if refused.status in (429, 503):
-                    backoff = self._pause(max(backoff, min(refused.retry_after or 0, BACKOFF_MOST)))
+                    failures = self._pause(failures + 1, refused.retry_after)
                     continue
                 self._skip(refused)
             except Exception as error:
@@ -433,13 +433,14 @@ class Stream:
 
     # -- both
 
-    def _pause(self, backoff: float) -> float:
-        """Wait, for a moment only when the end is near; returns the next pause."""
+    def _pause(self, failures: int, asked: float | None = None) -> int:
+        """Wait after failures in a row, only briefly when the end is near; returns the count to continue from."""
+        pause = max(BACKOFF.pause(failures), BACKOFF.bounded(asked))
         with self._ready:
-            if not self._ready.wait_for(lambda: self._stopped or self._last_chance is not None, backoff):
-                return min(backoff * 2, BACKOFF_MOST)
-            self._ready.wait_for(lambda: self._stopped, BACKOFF_FIRST)
-        return BACKOFF_FIRST
+            if not self._ready.wait_for(lambda: self._stopped or self._last_chance is not None, pause):
+                return failures
+            self._ready.wait_for(lambda: self._stopped, BACKOFF.first)
+        return 0
 
     def _trouble(self, who: str, error: Exception) -> None:
         with self._ready:

@@ -13,6 +13,7 @@ from typing import Final
 
 from otel_progress import clock
 from otel_progress.monitor.state.store import Store, StoreError
+from otel_progress.outbound.backoff import STANDARD, Backoff
 from otel_progress.outbound.queue import Way
 from otel_progress.outbound.transport import Answer, Transport, connect
 from otel_progress.settings import TIMEOUT_MOST, Endpoint
@@ -32,10 +33,17 @@ class DiskLane(Way):
     """A way whose requests wait in the store; `_seen` is the id up to which they were read, so none is read twice."""
 
     def __init__(
-        self, signal: str, url: str, transport: Transport, store: Store, delete: Delete, most_bytes: int = BYTES
+        self,
+        signal: str,
+        url: str,
+        transport: Transport,
+        store: Store,
+        delete: Delete,
+        most_bytes: int = BYTES,
+        backoff: Backoff = STANDARD,
     ) -> None:
         """What waits from an earlier run is sent first."""
-        super().__init__(signal, url, transport)
+        super().__init__(signal, url, transport, backoff)
         self._store = store
         self._delete = delete
         self._most = most_bytes
@@ -149,7 +157,13 @@ class Relay:
     """One way a signal; requests of a signal without an endpoint should not be put into the store."""
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], store: Store, delete: Delete, *, most_bytes: int = BYTES
+        self,
+        endpoints: Mapping[str, Endpoint],
+        store: Store,
+        delete: Delete,
+        *,
+        most_bytes: int = BYTES,
+        backoff: Backoff = STANDARD,
     ) -> None:
         """To these endpoints, by signal (`logs`, `metrics`, `traces`); what waits is sent from now on.
 
@@ -158,13 +172,14 @@ class Relay:
             store: where requests wait.
             delete: is told by threads of the relay which of them wait no more; a later batch has them in `sent`.
             most_bytes: the most that waits of one signal.
+            backoff: the pauses between tries.
 
         Raises:
             MissingDependency: where the client for a protocol is not installed.
         """
         transports = {signal: connect(signal, endpoint) for signal, endpoint in endpoints.items()}
         self.lanes = {
-            signal: DiskLane(signal, endpoints[signal].url, transport, store, delete, most_bytes)
+            signal: DiskLane(signal, endpoints[signal].url, transport, store, delete, most_bytes, backoff)
             for signal, transport in transports.items()
         }
 
