@@ -787,5 +787,5 @@ def test_backends_beside_the_endpoint_are_found() -> None:
 
 def test_every_finding_is_tested() -> None:
     """Each code has a test that names it."""
-    texts = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].glob("*/test_doctor.py"))
+    texts = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("test_doctor.py"))
     assert [code for code in KINDS if f'"{code}"' not in texts] == []

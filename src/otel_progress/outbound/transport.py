@@ -309,8 +309,8 @@ class _Grpc:
 
     def _open(self) -> Any:
         grpc, endpoint = self._grpc, self._endpoint
-        scheme, found, target = endpoint.url.partition("://")
-        target = (target if found else endpoint.url).rstrip("/")
+        scheme, _, rest = endpoint.url.partition("://")
+        target = rest.rstrip("/")
         options = tuple(RECONNECT.items())
         zip_it = grpc.Compression.Gzip if endpoint.compression == "gzip" else grpc.Compression.NoCompression
         if scheme == "https":

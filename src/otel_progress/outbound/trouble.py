@@ -130,9 +130,7 @@ def _made(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") -> Tr
 
 def address_of(endpoint: Endpoint) -> str:
     """Scheme, host and port."""
-    scheme, found, rest = endpoint.url.partition("://")
-    if not found:
-        scheme, rest = "http", endpoint.url
+    scheme, _, rest = endpoint.url.partition("://")
     return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}"
 
 

@@ -78,7 +78,7 @@ def follow(offer: str, endpoint: Endpoint, where: bool | str = False) -> Way:
     """
     if len(offer) > URL_LENGTH or not offer.isascii() or not offer.isprintable() or "\\" in offer or " " in offer:
         raise ValueError("it is no URL")
-    base = urlsplit(endpoint.url if "://" in endpoint.url else f"http://{endpoint.url}")
+    base = urlsplit(endpoint.url)
     whole = offer.lower().startswith(("http://", "https://"))
     if not whole and (endpoint.protocol == "grpc" or not offer.startswith("/") or offer.startswith("//")):
         raise ValueError("it is neither a path nor an http(s) URL" if "://" in offer else "a whole URL is needed")

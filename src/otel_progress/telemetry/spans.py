@@ -5,7 +5,6 @@ Spans come from the tracer provider that the application set up. Without one not
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, MutableMapping
 from contextvars import Token
 from itertools import islice
@@ -16,6 +15,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
 from otel_progress import semconv as s
+from otel_progress import settings
 from otel_progress.live import context, hooks, preload, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.drops import drops
@@ -45,7 +45,6 @@ OPERATION_NAME: Final = s.OPERATION_NAME
 _ORDER: Final = {s.OPERATION_STARTED: 0, s.OPERATION_ENDED: 2}
 ATTRIBUTES: Final = 128
 """Attributes of a span; the SDK keeps no more unless told."""
-_ENVIRONMENT: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
 class Spans:
@@ -54,7 +53,7 @@ class Spans:
     def __init__(self) -> None:
         """Find the tracer when the first span is needed."""
         self._tracer: Tracer | None = None
-        self._named = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+        self._named = settings.names_tracer_provider()
 
     def use(self, provider: TracerProvider) -> None:
         """Make spans by this provider."""
@@ -302,7 +301,7 @@ def extract(carrier: Mapping[str, str] | None = None) -> Parent:
     Without a carrier the environment is read. Headers that can't be read make a parent that names nothing.
     """
     if carrier is None:
-        carrier = {key.lower(): os.environ[key] for key in _ENVIRONMENT if key in os.environ}
+        carrier = settings.propagated()
     try:
         plain = {str(key).lower(): str(value) for key, value in carrier.items()}
         found = propagate.extract(plain, Context())

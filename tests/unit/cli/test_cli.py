@@ -241,7 +241,7 @@ def test_telemetry_goes_on_to_where_it_went() -> None:
 def test_default_endpoint_counts_only_where_something_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an endpoint the default one is a guess, made only where something listens."""
     with listening() as endpoint:
-        monkeypatch.setitem(settings.DEFAULT_PORTS, "http/protobuf", endpoint)
+        monkeypatch.setitem(settings.DEFAULT_ENDPOINTS, "http/protobuf", endpoint)
         found, guessed = endpoints({})
         assert (sorted(found), guessed) == (["logs", "metrics", "traces"], True)
         one, guessed = endpoints({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://far/v1/logs"})

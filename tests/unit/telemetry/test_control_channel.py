@@ -1092,7 +1092,7 @@ KNOWN = Endpoint("http/protobuf", "http://far.example:4318/v1/logs", (("authoriz
 SAFE = Endpoint("http/protobuf", "https://far.example/v1/logs", (("authorization", "Bearer x"),))
 CERTIFIED = Endpoint("http/protobuf", "https://far.example/v1/logs", client_certificate="/c.pem")
 NAMED = Endpoint("http/protobuf", "https://me:secret@far.example/v1/logs")
-GRPC = Endpoint("grpc", "localhost:4317")
+GRPC = Endpoint("grpc", "http://localhost:4317")
 GRPC_SAFE = Endpoint("grpc", "https://far.example:4317", (("authorization", "Bearer x"),))
 
 FOLLOWED = [
@@ -1118,7 +1118,7 @@ NOT_FOLLOWED = [
     (LOCAL, "http://127.0.0.1/control"),
     (NAMED, "https://far.example:8443/control"),
     (GRPC, "http://127.0.0.1:9/control"),
-    (Endpoint("grpc", "localhost:9317"), "http://127.0.0.1:4318/control"),
+    (Endpoint("grpc", "http://localhost:9317"), "http://127.0.0.1:4318/control"),
     (KNOWN, "http://other.example/control"),
     (KNOWN, "http://127.0.0.1/control"),
     (SAFE, "http://far.example/control"),
