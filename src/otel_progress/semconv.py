@@ -104,6 +104,8 @@ GEN_AI_USAGE: Final = "gen_ai.usage"
 GEN_AI_INVOKE_AGENT: Final = "invoke_agent"
 
 # From the conventions of OpenTelemetry for processes and hosts
+SERVICE_NAME: Final = "service.name"
+SERVICE_INSTANCE_ID: Final = "service.instance.id"
 PROCESS_PID: Final = "process.pid"
 PROCESS_CREATED: Final = "process.creation.time"
 PROCESS_CPU: Final = "process.cpu.utilization"
@@ -261,6 +263,9 @@ METRICS: Final = (
     RUN_PENDING,
     RUN_START_WITHIN,
 )
+
+CONTROL_HEADER: Final = "Otel-Progress-Control"
+"""The header of responses to OTLP logs that names the control channel; in gRPC, metadata in lower case."""
 
 OTHER_STAGE: Final = "_other"
 """The label of stage names after the first 100 of an operation's name, and of operation names after the first 1000."""

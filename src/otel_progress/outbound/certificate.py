@@ -24,9 +24,6 @@ STDERR: Final = 16_384
 """The most characters that are kept of what was last said on stderr."""
 _FIELD: Final = 6
 _KINDS: Final = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
-_ERROR: Final = 2
-_PARENT_KNOWN: Final = 0x100
-_PARENT_REMOTE: Final = 0x200
 
 
 @dataclass(frozen=True)
@@ -230,18 +227,15 @@ def _span(
     remote: bool = False,
 ) -> bytes:
     """A Span message with its tag, as a ScopeSpans message holds it; times in ns."""
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span
-    from opentelemetry.proto.trace.v1.trace_pb2 import Status as SpanStatus
-
-    head = Span(
-        trace_id=bytes.fromhex(trace_id),
-        span_id=bytes.fromhex(span_id),
-        parent_span_id=bytes.fromhex(parent_id or ""),
-        name=name,
-        kind=kind,  # type: ignore[arg-type]
-        start_time_unix_nano=start,
-        end_time_unix_nano=max(start, end),
-        flags=_PARENT_KNOWN | (_PARENT_REMOTE if remote else 0),
-        status=SpanStatus(code=_ERROR, message=reason or Status.LOST.value),  # type: ignore[arg-type]
+    return otlp.error_span(
+        trace_id,
+        span_id,
+        parent_id,
+        name,
+        kind,
+        start,
+        max(start, end),
+        otlp.attributes(otlp.SPAN_ATTRIBUTES, about),
+        reason or Status.LOST.value,
+        parent_remote=remote,
     )
-    return otlp.chunk(2, head.SerializeToString() + otlp.attributes(9, about))

@@ -16,6 +16,7 @@ from otel_progress.semconv import EVENT_NAME
 
 _double = struct.Struct("<d").pack
 _fixed64 = struct.Struct("<Q").pack
+_fixed32 = struct.Struct("<I").pack
 _point = struct.Struct("<d").pack
 
 INFO: Final = 9
@@ -24,6 +25,11 @@ ERROR: Final = 17
 REJECTED_MOST: Final = 1_000_000
 """More items than this no request of ours holds; a receiver that refuses more is not believed."""
 _FIXED: Final = {1: 8, 5: 4}
+SPAN_ATTRIBUTES: Final = 9
+"""The number of the field that holds a span's attributes."""
+_STATUS_ERROR: Final = 2
+_PARENT_REMOTENESS_KNOWN: Final = 0x100
+_PARENT_IS_REMOTE: Final = 0x200
 _SEVERITY: Final = {INFO: "INFO", WARN: "WARN", ERROR: "ERROR"}
 
 
@@ -128,6 +134,36 @@ def log_record(
         parts += (chunk(9, bytes.fromhex(trace_id)), chunk(10, bytes.fromhex(span_id)))
     record = b"".join(parts)
     return chunk(2, record) if tagged else record
+
+
+def error_span(
+    trace_id: str,
+    span_id: str,
+    parent_id: str | None,
+    name: str,
+    kind: int,
+    start: int,
+    end: int,
+    encoded_attributes: bytes,
+    message: str,
+    *,
+    parent_remote: bool,
+) -> bytes:
+    """A Span whose status is an error, with its tag, as a ScopeSpans message holds it; times in ns."""
+    flags = _PARENT_REMOTENESS_KNOWN | (_PARENT_IS_REMOTE if parent_remote else 0)
+    parts = [
+        chunk(1, bytes.fromhex(trace_id)),
+        chunk(2, bytes.fromhex(span_id)),
+        chunk(4, bytes.fromhex(parent_id)) if parent_id else b"",
+        chunk(5, name.encode("utf-8", "replace")),
+        b"\x30" + varint(kind),
+        b"\x39" + _fixed64(start),
+        b"\x41" + _fixed64(end),
+        encoded_attributes,
+        chunk(15, chunk(2, message.encode("utf-8", "replace")) + b"\x18" + varint(_STATUS_ERROR)),
+        b"\x85\x01" + _fixed32(flags),
+    ]
+    return chunk(2, b"".join(parts))
 
 
 def envelope(resource: bytes, scope: bytes, items: Iterable[bytes]) -> bytes:

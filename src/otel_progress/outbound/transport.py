@@ -23,6 +23,7 @@ from otel_progress.outbound.backoff import STANDARD
 from otel_progress.outbound.deadline import seconds_of
 from otel_progress.outbound.otlp import rejected, retry_delay
 from otel_progress.outbound.trouble import Trouble
+from otel_progress.semconv import CONTROL_HEADER
 from otel_progress.settings import Endpoint, quiet_grpc
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ CUT_WAIT: Final = 0.01
 """How long it waits for the threads of those that it cut off."""
 ANSWER_BYTES: Final = 64 * 1024
 """The most of an answer that is read."""
-CONTROL: Final = "Otel-Progress-Control"
-"""The header by which a receiver says where it passes commands on."""
 _RETRYABLE_CODES: Final = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED"}
 )
@@ -169,7 +168,7 @@ class _Http:
         page = trouble.web_page(self._endpoint, body)
         if 200 <= status < 300 and page is None:
             refused, why = rejected(body)
-            return Answer(True, rejected=refused, reason=trouble.plain(why), control=reply.headers.get(CONTROL))
+            return Answer(True, rejected=refused, reason=trouble.plain(why), control=reply.headers.get(CONTROL_HEADER))
         said = body[:200].decode("utf-8", "replace")
         reason = trouble.plain(f"HTTP {status} {said}")
         wrong = trouble.of_status(self._endpoint, self._signal, status, "" if page else said)
@@ -284,7 +283,7 @@ def _asked(error: Any) -> float | None:
 def _control(call: Any) -> str | None:
     """What the initial metadata of an answer says of a control channel."""
     try:
-        found = next((value for key, value in call.initial_metadata() or () if key == CONTROL.lower()), None)
+        found = next((value for key, value in call.initial_metadata() or () if key == CONTROL_HEADER.lower()), None)
     except Exception:
         return None
     return found if isinstance(found, str) else None

@@ -98,7 +98,7 @@ class Memory:
         self.logs_receiver = Receiver()
         self.metrics_receiver = Receiver()
         self._spans = InMemorySpanExporter()
-        resource = Resource({"service.name": "test", "service.instance.id": "test"})
+        resource = Resource({s.SERVICE_NAME: "test", s.SERVICE_INSTANCE_ID: "test"})
         self.tracer_provider = TracerProvider(resource=resource, id_generator=_Counting(), shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self._reader = InMemoryMetricReader()
@@ -106,7 +106,7 @@ class Memory:
         self.pipeline = Pipeline(
             self.logs_receiver,
             self.metrics_receiver,
-            otlp.resource({"service.name": "test"}),
+            otlp.resource({s.SERVICE_NAME: "test"}),
             "test",
             settings.outbox,
         )

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from otel_progress.telemetry.metrics import ByName
 
 log = logging.getLogger("otel_progress")
-_INSTANCE = "service.instance.id"
 _OF_PROCESS: Final = (s.PROCESS_PID, s.PROCESS_CREATED)
 PARK_SECONDS: Final = 1.0
 
@@ -64,8 +63,8 @@ class Configured:
         logs, metrics = (_transport(name, settings) for name in ("logs", "metrics"))
         resource = Resource.create(self.resource).merge(Resource(_process()))
         resource = Resource({s.HOST_NAME: socket.gethostname()}).merge(resource)
-        if forked or _INSTANCE not in resource.attributes:
-            resource = resource.merge(Resource({_INSTANCE: _instance()}))
+        if forked or s.SERVICE_INSTANCE_ID not in resource.attributes:
+            resource = resource.merge(Resource({s.SERVICE_INSTANCE_ID: _instance()}))
         resource = Resource(redaction.attributes(resource.attributes))
         self.exporter = Exporter(settings, forked=forked)
         meters = self.exporter.meter_provider(settings, resource)
@@ -77,7 +76,9 @@ class Configured:
         about = _resource_of(tracers, resource, forked=forked)
         offered = None
         if settings.control is not False:
-            self.channel = Channel(settings.endpoints["logs"], str(about[_INSTANCE]), settings.control or False)
+            self.channel = Channel(
+                settings.endpoints["logs"], str(about[s.SERVICE_INSTANCE_ID]), settings.control or False
+            )
             offered = self.channel.offered
         self.pipeline = Pipeline(logs, metrics, otlp.resource(about), VERSION, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
@@ -192,7 +193,7 @@ def configure(
     _check(settings)
     about = dict(resource or {})
     if service_name is not None:
-        about["service.name"] = service_name
+        about[s.SERVICE_NAME] = service_name
     if handle_sigterm and threading.current_thread() is not threading.main_thread():
         raise InvalidState("handle_sigterm=True needs the main thread, as signal handlers can be set only there")
     learned = _learning(settings, named=history is not None)
@@ -302,7 +303,7 @@ def _instance() -> str:
     try:
         from opentelemetry.sdk.resources import ServiceInstanceIdResourceDetector
 
-        return str(ServiceInstanceIdResourceDetector().detect().attributes[_INSTANCE])
+        return str(ServiceInstanceIdResourceDetector().detect().attributes[s.SERVICE_INSTANCE_ID])
     except (ImportError, KeyError):
         return str(uuid.uuid4())
 
@@ -353,8 +354,8 @@ def _resource_of(tracers: Any, resource: Any, *, forked: bool) -> dict[str, Valu
     found = getattr(tracers, "resource", None) or resource
     given = {s.HOST_NAME: resource.attributes[s.HOST_NAME], **found.attributes}
     given |= {key: resource.attributes[key] for key in _OF_PROCESS if key in resource.attributes}
-    if forked or _INSTANCE not in given:
-        given[_INSTANCE] = resource.attributes[_INSTANCE]
+    if forked or s.SERVICE_INSTANCE_ID not in given:
+        given[s.SERVICE_INSTANCE_ID] = resource.attributes[s.SERVICE_INSTANCE_ID]
     return dict(redaction.attributes(given))
 
 

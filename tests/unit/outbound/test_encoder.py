@@ -23,6 +23,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, Instr
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
 from otel_progress.model.values import INT_MAX, INT_MIN
 from otel_progress.outbound import otlp
@@ -201,6 +202,58 @@ def test_a_request_of_gauges_means_what_was_given(
 
 
 # -- what a receiver answers
+
+
+@given(
+    st.binary(min_size=16, max_size=16),
+    st.binary(min_size=8, max_size=8),
+    st.none() | st.binary(min_size=8, max_size=8),
+    TEXTS,
+    st.integers(1, 5),
+    TIMES,
+    TIMES,
+    ATTRIBUTES,
+    TEXTS,
+    st.booleans(),
+)
+def test_a_failed_span_means_what_was_given(
+    trace: bytes,
+    span: bytes,
+    parent: bytes | None,
+    name: str,
+    kind: Any,
+    start: int,
+    end: int,
+    attributes: dict[str, Any],
+    message: str,
+    remote: bool,
+) -> None:
+    """The span reads back as the official class has it, in the place of a ScopeSpans message."""
+    encoded = otlp.error_span(
+        trace.hex(),
+        span.hex(),
+        None if parent is None else parent.hex(),
+        name,
+        kind,
+        start,
+        end,
+        otlp.attributes(otlp.SPAN_ATTRIBUTES, attributes),
+        message,
+        parent_remote=remote,
+    )
+    expected = Span(
+        trace_id=trace,
+        span_id=span,
+        parent_span_id=parent or b"",
+        name=name,
+        kind=kind,
+        start_time_unix_nano=start,
+        end_time_unix_nano=end,
+        attributes=pairs(attributes),
+        status=Status(code=Status.STATUS_CODE_ERROR, message=message),
+        flags=0x300 if remote else 0x100,
+    )
+    assert ScopeSpans.FromString(encoded) == ScopeSpans(spans=[expected])
 
 
 @given(st.integers(0, 1_000_000), TEXTS)

@@ -20,6 +20,7 @@ from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.monitor import auth
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.state.store import StoreError
+from otel_progress.semconv import CONTROL_HEADER
 from otel_progress.settings import Endpoint
 
 START_SECONDS: Final = 15.0
@@ -100,7 +101,7 @@ class Place:
     @property
     def headers(self) -> dict[str, str]:
         """What our intake's answers bear, so that the command's processes ask that monitor for commands."""
-        return {"Otel-Progress-Control": f"{self.url}/control"} if is_loopback(_host_of(self.url)) else {}
+        return {CONTROL_HEADER: f"{self.url}/control"} if is_loopback(_host_of(self.url)) else {}
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
