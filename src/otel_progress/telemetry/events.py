@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,10 +14,9 @@ from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
 from otel_progress.model import wire
-from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
-from otel_progress.model.status import Health, Status, word
-from otel_progress.model.summary import seconds
-from otel_progress.model.units import units
+from otel_progress.model.sentences import sentence
+from otel_progress.model.snapshot import Event, Snapshot
+from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Value
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.outbox import Letter
@@ -30,6 +29,7 @@ BYTES: Final = 256 * 1024
 """The most that a snapshot takes on the wire, and what goes with one event likewise; receivers take 4 MiB a request."""
 _FIELD: Final = 6
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})
+_TROUBLE: Final = frozenset({s.STALLED, s.OVERDUE, s.SLOW})
 _BAD_NOTES: Final = frozenset({"failed", "error", "warning"})
 
 
@@ -172,101 +172,3 @@ def severity(event: Event) -> int:
         stage = event.about
         return otlp.WARN if stage is not None and stage.status in _BAD_ENDS else otlp.INFO
     return otlp.INFO
-
-
-def sentence(event: Event) -> str:
-    """The event in words, for those who read logs."""
-    return f"{event.snapshot.name}{SENTENCES[event.name](event)}"
-
-
-def _started(event: Event) -> str:
-    attempt = event.snapshot.attempt
-    about = f": {event.snapshot.description}" if event.snapshot.description else ""
-    return " started" + (f", attempt {attempt}" if attempt > 1 else "") + about
-
-
-def _ended(event: Event) -> str:
-    snapshot = event.snapshot
-    return f" {snapshot.status.value} after {seconds(snapshot.elapsed)}{_percent(snapshot)}{_because(snapshot.reason)}"
-
-
-def _stage_ended(event: Event) -> str:
-    stage = event.about
-    if stage is None:
-        return f": stage {event.stage} ended"
-    what = f": stage {stage.path} {stage.status.value} after {seconds(stage.elapsed)}"
-    return f"{what}{_count(stage)}{_because(stage.reason)}"
-
-
-def _updated(event: Event) -> str:
-    snapshot = event.snapshot
-    stage = event.about
-    counted = snapshot if stage is None or stage.progress.completed is None else stage
-    whole = counted if snapshot.progress.ratio is None else snapshot
-    eta = whole.progress.eta
-    left = f", about {seconds(eta.eta)} left" if eta is not None else ""
-    said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{left}".removeprefix(", ") or "goes on"
-    if snapshot.health_reason:
-        said += f" ({word(snapshot.health)}: {snapshot.health_reason})"
-    return f": {said}" + (f": {snapshot.message}" if snapshot.message else "")
-
-
-def _stalled(event: Event) -> str:
-    snapshot = event.snapshot
-    where = f" in {event.stage}" if event.stage else ""
-    at = f", at {snapshot.stuck_at}" if snapshot.stuck_at else ""
-    what = "looping" if snapshot.health is Health.LOOPING else "stuck"
-    return f": {what}{where}{at}: {event.attributes.get(s.HEALTH_REASON) or snapshot.health_reason}"
-
-
-def _troubled(event: Event) -> str:
-    kind = "a wait is overdue" if event.name == s.OVERDUE else "slow"
-    return f": {kind}: {event.attributes.get(s.HEALTH_REASON) or event.snapshot.health_reason}"
-
-
-def _recovered(event: Event) -> str:
-    return f": moves again after {seconds(_number(event, s.STALL_DURATION))}"
-
-
-def _wait_ended(event: Event) -> str:
-    return f": waited {seconds(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}"
-
-
-_TROUBLE: Final = frozenset({s.STALLED, s.OVERDUE, s.SLOW})
-
-SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
-    s.OVERDUE: _troubled,
-    s.SLOW: _troubled,
-    s.OPERATION_STARTED: _started,
-    s.OPERATION_ENDED: _ended,
-    s.STAGE_STARTED: lambda event: f": stage {event.stage} started",
-    s.STAGE_ENDED: _stage_ended,
-    s.UPDATED: _updated,
-    s.HEARTBEAT: lambda event: ": the work gave a heartbeat" + (f" in {event.stage}" if event.stage else ""),
-    s.NOTE: lambda event: f": {event.attributes.get(s.NOTE_TEXT, '')}",
-    s.WAIT_STARTED: lambda event: f": waits for {event.attributes.get(s.WAIT_REASON, '')}",
-    s.WAIT_ENDED: _wait_ended,
-    s.STALLED: _stalled,
-    s.RECOVERED: _recovered,
-}
-
-
-def _number(event: Event, key: str) -> float:
-    value = event.attributes.get(key)
-    return float(value) if isinstance(value, (int, float)) else 0.0
-
-
-def _count(about: Snapshot | StageSnapshot) -> str:
-    progress = about.progress
-    if progress.completed is None:
-        return ""
-    return f", {units(progress.completed, progress.total, progress.unit)}"
-
-
-def _percent(about: Snapshot | StageSnapshot) -> str:
-    percent = about.progress.percentage
-    return "" if percent is None else f", {percent:g}%"
-
-
-def _because(reason: str | None) -> str:
-    return f" ({reason})" if reason else ""

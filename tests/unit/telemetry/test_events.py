@@ -18,11 +18,12 @@ from otel_progress.live.engine import runtime
 from otel_progress.live.registry import CHANGES, registry
 from otel_progress.model import wire
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.sentences import SENTENCES, sentence
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.outbound import otlp
-from otel_progress.telemetry.events import BYTES, SENTENCES, sentence, severity
+from otel_progress.telemetry.events import BYTES, severity
 from otel_progress.telemetry.memory import Log
 from otel_progress.testing import START, Capture, capture
 

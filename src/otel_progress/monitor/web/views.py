@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from otel_progress import clock
+from otel_progress import semconv as s
 from otel_progress.model import keys
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import STUCK, Verdict
