@@ -31,8 +31,9 @@ from otel_progress.monitor.outlets.relay import DiskLane
 from otel_progress.monitor.state.saved import Batch
 from otel_progress.monitor.state.store import Store
 from otel_progress.outbound import otlp
+from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.queue import Lane, Way
-from otel_progress.outbound.transport import Answer, Transport, connect
+from otel_progress.outbound.transport import Transport, connect
 from otel_progress.outbound.webhook import Webhook
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry.control_channel import Channel

@@ -219,14 +219,14 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     runtime.threads_allowed, hooks.wanted = False, False
     runtime.ticker, listeners.teller = Ticker(), listeners.Teller()
     learned, learning.learning = learning.learning, learning.Learning()
-    troubles, trouble.teller = trouble.teller, trouble.Teller()
+    reporter, trouble.reporter = trouble.reporter, trouble.Reporter()
     token = context.innermost.set(None)
     before = clock.install(fake)
     try:
         yield
     finally:
         clock.install(before)
-        learning.learning, trouble.teller = learned, troubles
+        learning.learning, trouble.reporter = learned, reporter
         context.innermost.reset(token)
         generation = registry.generation
         vars(registry).update(state[0])

@@ -14,8 +14,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from otel_progress import clock
+from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.backoff import STANDARD, Backoff
-from otel_progress.outbound.transport import Answer, Transport, connect
+from otel_progress.outbound.transport import Transport, connect
 from otel_progress.settings import Endpoint
 
 BYTES: Final = 32 * 1024 * 1024

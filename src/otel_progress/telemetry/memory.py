@@ -20,7 +20,7 @@ from otel_progress import semconv as s
 from otel_progress.live import hooks
 from otel_progress.live.engine import runtime
 from otel_progress.outbound import otlp
-from otel_progress.outbound.transport import Answer
+from otel_progress.outbound.answer import Answer
 from otel_progress.settings import Settings
 from otel_progress.telemetry.events import Events
 from otel_progress.telemetry.metrics import ByName

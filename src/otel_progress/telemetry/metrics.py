@@ -50,6 +50,11 @@ class ByName:
         _observe(meter.create_observable_counter, s.DROPS, _drops)
         _observe(meter.create_observable_gauge, s.STALL_RATIO, _stall_ratio)
 
+    def restart(self) -> None:
+        """Count from zero in a forked child."""
+        self._units.clear()
+        self._units_seen.clear()
+
     def on_change(self, change: Change) -> None:
         """Record the duration, and keep the units, of what ended."""
         event, operation, node = change[:3]

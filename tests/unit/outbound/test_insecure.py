@@ -12,7 +12,8 @@ import grpc
 import pytest
 import trustme
 
-from otel_progress.outbound.transport import SERVICES, connect
+from otel_progress.outbound.grpc_transport import METHODS
+from otel_progress.outbound.transport import connect
 from otel_progress.settings import read
 
 SECURE, PLAIN = True, False
@@ -88,7 +89,7 @@ def test_insecure_decides_only_without_a_scheme(
             answer = transport.send(b"")
             transport.close()
             assert answer.delivered is (server is speaks)
-            assert called == [SERVICES["logs"]] * answer.delivered
+            assert called == [METHODS["logs"]] * answer.delivered
 
 
 @pytest.mark.parametrize("signal", ["traces", "metrics", "logs"])
@@ -100,7 +101,7 @@ def test_each_signal_has_a_variable_of_its_own(signal: str, tmp_path: Path, auth
         transport = connect(signal, read(environ=environ).endpoints[signal])
         assert transport.send(b"").delivered
         transport.close()
-        assert called == [SERVICES[signal]]
+        assert called == [METHODS[signal]]
 
 
 def test_tls_to_a_plain_server_says_what_to_do(tmp_path: Path, authority: trustme.CA) -> None:

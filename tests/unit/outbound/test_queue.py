@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from otel_progress import clock
+from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.backoff import Backoff
 from otel_progress.outbound.queue import Lane, bare
-from otel_progress.outbound.transport import Answer
 
 
 class Far:

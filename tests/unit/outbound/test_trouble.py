@@ -17,8 +17,9 @@ import grpc
 import pytest
 
 from otel_progress.outbound import trouble
-from otel_progress.outbound.transport import Answer, Said, connect
-from otel_progress.outbound.trouble import Teller, Trouble
+from otel_progress.outbound.answer import Answer, SignalStatus
+from otel_progress.outbound.transport import connect
+from otel_progress.outbound.trouble import Reporter, Trouble
 from otel_progress.settings import Endpoint, read
 
 PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>It works!</body></html>"
@@ -182,7 +183,7 @@ def test_what_a_receiver_says_controls_no_terminal(web: ThreadingHTTPServer) -> 
     found = answer(f"http://127.0.0.1:{web.server_port}")
     assert found.reason.isprintable()
     assert text(found).isprintable()
-    assert len(found.reason) <= trouble.SAID
+    assert len(found.reason) <= trouble.SHOWN
     assert "HTTP 400" in text(found)
 
 
@@ -220,30 +221,28 @@ REFUSED = Answer(False, retry=True, trouble=Trouble("http://x:1", "refused", "no
 GOOD = Answer(True)
 
 
-def test_three_signals_tell_one_trouble(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_three_signals_tell_one_trouble(caplog: pytest.LogCaptureFixture) -> None:
     """All signals that meet the same trouble tell it once, and once that it is over."""
-    monkeypatch.setattr(trouble, "teller", Teller())
-    signals = [Said(name) for name in ("logs", "metrics", "traces")]
+    reporter = Reporter()
+    signals = [SignalStatus(name, reporter) for name in ("logs", "metrics", "traces")]
     with caplog.at_level(logging.WARNING, "otel_progress"):
         for came in (REFUSED, REFUSED, GOOD, GOOD):
             for signal in signals:
-                signal.answered(came)
+                signal.update(came)
     assert [record.getMessage() for record in caplog.records] == [
         "nothing listens at http://x:1; the job goes on",
         "http://x:1 takes telemetry now",
     ]
 
 
-def test_a_receiver_that_comes_and_goes_does_not_flood(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_receiver_that_comes_and_goes_does_not_flood(caplog: pytest.LogCaptureFixture) -> None:
     """The same trouble is told at most once in ten seconds."""
-    monkeypatch.setattr(trouble, "teller", Teller())
-    signal = Said("logs")
+    reporter = Reporter()
+    signal = SignalStatus("logs", reporter)
     with caplog.at_level(logging.WARNING, "otel_progress"):
         for _ in range(100):
-            signal.answered(REFUSED)
-            signal.answered(GOOD)
+            signal.update(REFUSED)
+            signal.update(GOOD)
     assert len(caplog.records) == 2
 
 

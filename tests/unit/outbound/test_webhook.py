@@ -25,16 +25,10 @@ from otel_progress import semconv
 from otel_progress.errors import InvalidArgument
 from otel_progress.outbound import webhook
 from otel_progress.outbound.backoff import Backoff
-from otel_progress.outbound.webhook import (
-    Deliveries,
-    Delivery,
-    Receiver,
-    Webhook,
-    kind_of,
-    seconds_of,
-    sign,
-    verify,
-)
+from otel_progress.outbound.deadline import seconds_of
+from otel_progress.outbound.deliveries import PATIENT, Deliveries, Delivery
+from otel_progress.outbound.webhook import Webhook, kind_of, sign, verify
+from otel_progress.outbound.webhook_endpoint import WebhookEndpoint
 
 SECRET = b"it is not known"
 ROW = {"id": "survey-1", "name": "survey", "status": "failed"}
@@ -117,7 +111,7 @@ def hook() -> Iterator[Hook]:
 
 def patient(chance: float) -> Backoff:
     """The pauses of a webhook, without chance."""
-    return replace(webhook.PATIENT, jitter=lambda: chance)
+    return replace(PATIENT, jitter=lambda: chance)
 
 
 QUICK = Backoff(first=0.01, longest=0.05, longest_asked=600.0, jitter=random.random)
@@ -616,15 +610,15 @@ def test_https_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     hook = Hook(tls=tls)
     try:
         url = f"https://localhost:{hook.port}/hook"
-        answer = Receiver(url).post(b"{}", {}, 5.0)
+        answer = WebhookEndpoint(url).post(b"{}", {}, 5.0)
         assert answer.status == 0
         assert answer.retry
         assert "CERTIFICATE_VERIFY_FAILED" in answer.reason
         assert hook.posts == []
         authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-        assert Receiver(url).post(b"{}", {}, 5.0).arrived
-        assert not Receiver(f"https://127.0.0.1:{hook.port}/").post(b"{}", {}, 5.0).arrived
+        assert WebhookEndpoint(url).post(b"{}", {}, 5.0).arrived
+        assert not WebhookEndpoint(f"https://127.0.0.1:{hook.port}/").post(b"{}", {}, 5.0).arrived
     finally:
         hook.stop()
 
@@ -633,6 +627,6 @@ def test_a_handshake_that_never_ends_is_cut_off() -> None:
     """The limit of a try holds before TLS is there, too."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         begun = time.monotonic()
-        answer = Receiver(f"https://127.0.0.1:{server.getsockname()[1]}/").post(b"{}", {}, 0.3)
+        answer = WebhookEndpoint(f"https://127.0.0.1:{server.getsockname()[1]}/").post(b"{}", {}, 0.3)
         assert answer.retry
         assert time.monotonic() - begun < 5

@@ -13,7 +13,7 @@ from otel_progress import Operation, semconv
 from otel_progress.live import hooks
 from otel_progress.live.engine import runtime
 from otel_progress.outbound import otlp
-from otel_progress.outbound.transport import Answer
+from otel_progress.outbound.answer import Answer
 from otel_progress.telemetry.memory import Receiver
 from otel_progress.telemetry.outbox import Letter
 from otel_progress.telemetry.pipeline import Pipeline

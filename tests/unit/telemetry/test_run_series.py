@@ -14,7 +14,7 @@ import otel_progress as progress
 from otel_progress import Operation, semconv
 from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
-from otel_progress.outbound.transport import Answer
+from otel_progress.outbound.answer import Answer
 from otel_progress.settings import read
 from otel_progress.telemetry.memory import Point
 from otel_progress.telemetry.run_series import Runs

@@ -14,7 +14,8 @@ from otel_progress import clock
 from otel_progress.cli.doctor import connection
 from otel_progress.cli.doctor.configuration import address, shown
 from otel_progress.cli.doctor.findings import Problem, problem
-from otel_progress.outbound.transport import Answer, connect
+from otel_progress.outbound.answer import Answer
+from otel_progress.outbound.transport import connect
 from otel_progress.settings import Endpoint
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from typing import Final
 
 from otel_progress import clock
 from otel_progress.monitor.state.store import Store, StoreError
+from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.backoff import STANDARD, Backoff
 from otel_progress.outbound.queue import Way
-from otel_progress.outbound.transport import Answer, Transport, connect
+from otel_progress.outbound.transport import Transport, connect
 from otel_progress.settings import TIMEOUT_MOST, Endpoint
 
 BYTES: Final = 256 * 1024 * 1024
