@@ -15,7 +15,7 @@ from otel_progress import clock
 from otel_progress.monitor.state.store import Store, StoreError
 from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.backoff import STANDARD, Backoff
-from otel_progress.outbound.queue import Way
+from otel_progress.outbound.queue import SignalQueue
 from otel_progress.outbound.transport import Transport, connect
 from otel_progress.settings import TIMEOUT_MOST, Endpoint
 
@@ -30,8 +30,8 @@ Delete = Callable[[list[int]], None]
 """Takes the ids of requests that wait no more; called by any thread."""
 
 
-class DiskLane(Way):
-    """A way whose requests wait in the store; `_seen` is the id up to which they were read, so none is read twice."""
+class DiskQueue(SignalQueue):
+    """A queue in the store; `_seen` is the id of the last request that was read, so none is read twice."""
 
     def __init__(
         self,
@@ -78,12 +78,12 @@ class DiskLane(Way):
             return None
         return f"{self.signal} wait to be passed on to {self.url} ({self.reason[:200] or 'no answer'})"
 
-    # -- what `Way` asks for
+    # -- what `SignalQueue` asks for
 
     def _is_waiting(self) -> bool:
         return bool(self._loaded) or self._more or self._reading
 
-    def _stirred(self) -> bool:
+    def _has_more(self) -> bool:
         return self._more and not self._loaded
 
     def _head(self) -> bytes | None:
@@ -180,7 +180,7 @@ class Relay:
         """
         transports = {signal: connect(signal, endpoint) for signal, endpoint in endpoints.items()}
         self.lanes = {
-            signal: DiskLane(signal, endpoints[signal].url, transport, store, delete, most_bytes, backoff)
+            signal: DiskQueue(signal, endpoints[signal].url, transport, store, delete, most_bytes, backoff)
             for signal, transport in transports.items()
         }
 
@@ -212,7 +212,7 @@ class Relay:
 
     def losses(self) -> list[str]:
         """What could not be passed on, in words; a line for each signal."""
-        return [line for lane in self.lanes.values() for line in lane.told()]
+        return [line for lane in self.lanes.values() for line in lane.losses()]
 
     def troubles(self) -> list[str]:
         """What does not get through just now, in words; it waits."""
