@@ -37,7 +37,7 @@ from otel_progress.outbound.transport import Transport, connect
 from otel_progress.outbound.webhook import Webhook
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry.control_channel import Channel
-from otel_progress.telemetry.outbox import Letter, Unsent
+from otel_progress.telemetry.outbox import EncodedEvent, Unsent
 from otel_progress.telemetry.pipeline import Pipeline
 
 TIMEOUT: Final = 0.4
@@ -117,10 +117,10 @@ def zoo(kinds: Mapping[str, z.Kind], **given: Any) -> Iterator[dict[str, z.Bad]]
         hold(not witness.heard, f"another host was sent {witness.heard[:1]}")
 
 
-def letters(name: str) -> list[Letter]:
+def letters(name: str) -> list[EncodedEvent]:
     """The start and the end of an operation."""
     return [
-        Letter(event, name, otlp.log_record(event, 1, 1, otlp.INFO, name, b"", None, None, False))
+        EncodedEvent(event, name, otlp.log_record(event, 1, 1, otlp.INFO, name, b"", None, None, False))
         for event in (s.OPERATION_STARTED, s.OPERATION_ENDED)
     ]
 

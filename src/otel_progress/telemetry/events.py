@@ -1,4 +1,4 @@
-"""Log events: each carries the snapshot of its operation, so a reader that joins late is right after the next one."""
+"""Log events; each carries the snapshot of its operation, so a reader that joins late is up to date after one event."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Value
 from otel_progress.outbound import otlp
-from otel_progress.telemetry.outbox import Letter
+from otel_progress.telemetry.outbox import EncodedEvent
 
 if TYPE_CHECKING:
     from otel_progress.live.operation import Operation
     from otel_progress.telemetry.pipeline import Pipeline
 
 BYTES: Final = 256 * 1024
-"""The most that a snapshot takes on the wire, and what goes with one event likewise; receivers take 4 MiB a request."""
+"""The largest encoded snapshot, and the largest event beside it; receivers accept requests of 4 MiB."""
 _FIELD: Final = 6
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})
 _TROUBLE: Final = frozenset({s.STALLED, s.OVERDUE, s.SLOW})
@@ -34,10 +34,10 @@ _BAD_NOTES: Final = frozenset({"failed", "error", "warning"})
 
 
 class Events:
-    """Encodes events and posts them; lives in the ticker's thread."""
+    """Encodes events and posts them; called in the ticker's thread."""
 
     def __init__(self, pipeline: Pipeline, heartbeat: float) -> None:
-        """Post to a pipeline; the process gives a heartbeat each so many seconds."""
+        """Post to a pipeline; `heartbeat` is the time between heartbeats of the process, in seconds."""
         self._pipeline = pipeline
         self._heartbeat = heartbeat
         self._next_beat = 0.0
@@ -64,10 +64,10 @@ class Events:
             span.span_id if span else None,
             bool(span and span.sampled),
         )
-        self._pipeline.post(Letter(event.name, operation.id, body))
+        self._pipeline.post(EncodedEvent(event.name, operation.id, body))
 
     def _encode(self, snapshot: Snapshot) -> None:
-        """Encode a snapshot; of one that is too large, what can be left out is."""
+        """Encode a snapshot, without details if it is too large."""
         for lighten in (None, _light, _bare):
             keys = wire.to_attributes(snapshot if lighten is None else lighten(snapshot))
             keys.pop(s.SEQUENCE, None)
@@ -77,9 +77,9 @@ class Events:
             drops.add(s.DROP_ATTRIBUTE)
 
     def _encode_own(self, event: Event) -> bytes:
-        """What goes with this event alone, the sequence first: the monitor knows by it in which order the rest comes.
+        """Encode what this event adds to the snapshot; the sequence comes first, as the monitor orders events by it.
 
-        It never says otherwise than the snapshot, whatever names the user chose.
+        Attributes of the user never override those of the snapshot.
         """
         own: dict[str, Value] = {s.SEQUENCE: event.sequence}
         if event.stage is not None:
@@ -101,7 +101,7 @@ class Events:
         return otlp.attributes(_FIELD, own) + encoded
 
     def on_tick(self, now: float) -> None:
-        """Give the process's heartbeat when it is time, and have everything sent."""
+        """Post the heartbeat of the process when it is due, and send everything."""
         if now >= self._next_beat:
             self._next_beat = now + self._heartbeat
             self._beat()
@@ -123,11 +123,11 @@ class Events:
         body = otlp.log_record(
             s.PROCESS_HEARTBEAT, now, now, otlp.INFO, text, otlp.attributes(_FIELD, about), None, None, False
         )
-        self._pipeline.post(Letter(s.PROCESS_HEARTBEAT, "", body))
+        self._pipeline.post(EncodedEvent(s.PROCESS_HEARTBEAT, "", body))
 
 
 def _light(snapshot: Snapshot) -> Snapshot:
-    """The same with nothing of its stages but how they stand."""
+    """The snapshot, with only the state of its stages."""
     return replace(
         snapshot,
         stages=tuple(
@@ -147,7 +147,7 @@ def _light(snapshot: Snapshot) -> Snapshot:
 
 
 def _bare(snapshot: Snapshot) -> Snapshot:
-    """The same with nothing that may be large."""
+    """The snapshot without anything that may be large."""
     return replace(
         snapshot,
         stages=(),
@@ -163,7 +163,7 @@ def _bare(snapshot: Snapshot) -> Snapshot:
 
 
 def severity(event: Event) -> int:
-    """WARN for what somebody should look at, ERROR for a bad end, else INFO."""
+    """ERROR for a bad end, WARN for what needs attention, otherwise INFO."""
     if event.name == s.OPERATION_ENDED and event.snapshot.status in _BAD_ENDS:
         return otlp.ERROR
     if event.name in _TROUBLE or event.attributes.get(s.NOTE_STATUS) in _BAD_NOTES:

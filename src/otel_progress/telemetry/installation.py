@@ -22,7 +22,7 @@ from otel_progress.telemetry.metrics import ByName
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.providers import Exporter, tracer_provider, unsent_spans
 from otel_progress.telemetry.resource import detect, exported
-from otel_progress.telemetry.run_series import Runs
+from otel_progress.telemetry.run_series import RunSeries
 from otel_progress.version import VERSION
 
 _instruments: weakref.WeakKeyDictionary[Any, ByName] = weakref.WeakKeyDictionary()
@@ -72,7 +72,7 @@ class Installation:
     def _hook_pipeline(self, pipeline: Pipeline) -> None:
         settings = self.settings
         events = Events(pipeline, settings.heartbeat)
-        runs = Runs(pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
+        runs = RunSeries(pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
         self._hook(hooks.sinks, events.on_event)
         self._hook(hooks.on_change, runs.on_change)
         self._hook(hooks.on_tick, runs.on_tick)

@@ -21,7 +21,7 @@ from otel_progress.outbound.answer import Answer, SignalStatus
 from otel_progress.outbound.backoff import STANDARD
 from otel_progress.outbound.transport import Transport
 from otel_progress.outbound.trouble import Trouble
-from otel_progress.telemetry.outbox import REQUEST_BYTES, Letter, Outbox, Unsent
+from otel_progress.telemetry.outbox import REQUEST_BYTES, EncodedEvent, Outbox, Unsent
 
 LEAST: Final = 0.05
 """The shortest timeout of a request, in seconds."""
@@ -99,11 +99,11 @@ class Pipeline:
 
     # -- for the ticker
 
-    def post(self, letter: Letter) -> None:
+    def post(self, event: EncodedEvent) -> None:
         """Put an event into the outbox."""
         if self._logs is not None:
             with self._lock:
-                self._outbox.add(letter)
+                self._outbox.add(event)
 
     def post_series(self, requests: list[tuple[bytes, Delivered]]) -> None:
         """Send these metrics next; they replace those that were not sent yet."""
@@ -218,10 +218,10 @@ class Pipeline:
         """Send one request of events; return whether to go on."""
         with self._lock:
             batch = self._outbox.take(paced.most_bytes)
-            new = self._outbox.suppose(batch)
+            new = self._outbox.assume_known(batch)
         if not batch:
             return False
-        answer = paced.send(self._request(letter.body for letter in batch.values()), deadline)
+        answer = paced.send(self._request(event.body for event in batch.values()), deadline)
         if answer.control is not None and self._offered is not None:
             self._offered(answer.control)
         with self._lock:
@@ -230,13 +230,13 @@ class Pipeline:
                 self._outbox.refused(min(answer.rejected, len(batch)))
                 return True
             if not answer.unclear:
-                self._outbox.unhear(new)
+                self._outbox.assume_unknown(new)
             if answer.retry:
                 self._outbox.keep(batch)
                 return False
             if answer.too_large and len(batch) > 1:
                 self._outbox.keep(batch)
-                paced.most_bytes = sum(len(letter.body) for letter in batch.values()) // 2
+                paced.most_bytes = sum(len(event.body) for event in batch.values()) // 2
                 return True
             kept = self._outbox.discard(batch, ends=answer.about_data)
         return not kept and answer.about_data

@@ -76,7 +76,7 @@ def configure(
         MissingDependency: if the SDK or an exporter is not installed.
 
     Example:
-        >>> configure("backup", endpoint="http://localhost:4318")  # doctest: +SKIP
+        `configure("backup", endpoint="http://localhost:4318")`
     """
     global _hears_of_forks
     preload.load()

@@ -284,7 +284,7 @@ def test_process_is_known_by_pid_and_start() -> None:
 def test_nothing_is_known_where_there_is_no_proc(tmp_path: Path) -> None:
     """On a system without /proc all answers are that nothing is known."""
     assert procfs.look(1, tmp_path) is None
-    assert procfs.created(procfs.Seen(1, 1, "S"), tmp_path) is None
+    assert procfs.created(procfs.ProcessStat(1, 1, "S"), tmp_path) is None
     assert procfs.waits_in(1, tmp_path) == ""
     assert procfs.memory_kills(tmp_path, tmp_path) is None
 
@@ -295,7 +295,7 @@ def test_name_of_a_process_may_be_anything(tmp_path: Path) -> None:
     folder.mkdir()
     fields = ["T", *["0"] * 18, "777", "0"]
     folder.joinpath("stat").write_text(f"5 (a) R 1 () {' '.join(fields)}\n")
-    assert procfs.look(5, tmp_path) == procfs.Seen(5, 777, "T")
+    assert procfs.look(5, tmp_path) == procfs.ProcessStat(5, 777, "T")
     folder.joinpath("stat").write_text("5 (a")
     assert procfs.look(5, tmp_path) is None
 

@@ -1515,7 +1515,7 @@ def test_a_body_is_read() -> None:
     ],
 )
 def test_a_bad_body_is_refused_in_words(body: bytes) -> None:
-    """What can't be meant raises ValueError, and nothing else."""
+    """An invalid offer raises ValueError, and nothing else."""
     with pytest.raises(ValueError, match=r"\w"):
         answers_of(body)
 

@@ -15,7 +15,7 @@ from otel_progress.live.engine import runtime
 from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer
 from otel_progress.telemetry.memory import Receiver
-from otel_progress.telemetry.outbox import Letter
+from otel_progress.telemetry.outbox import EncodedEvent
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.testing import Capture, FakeClock, capture
 
@@ -263,7 +263,7 @@ def pipeline(logs: Receiver | None, metrics: Receiver | None, outbox: int = 100)
 def test_a_signal_that_is_turned_off_costs_nothing(progress_capture: Capture) -> None:
     """Without a receiver for a signal its events are not even kept."""
     silent = pipeline(None, None)
-    silent.post(Letter(semconv.NOTE, "a", b"x"))
+    silent.post(EncodedEvent(semconv.NOTE, "a", b"x"))
     silent.post_series([(b"x", lambda: None)])
     silent.poke()
     assert silent.flush(0.1)
@@ -296,7 +296,7 @@ def test_flush_gives_up_at_its_deadline(progress_capture: Capture) -> None:
     receiver.answer = slow
     sender = pipeline(receiver, None, 10_000)
     for _ in range(20):
-        sender.post(Letter(semconv.OPERATION_ENDED, "a", b"x" * 600_000))
+        sender.post(EncodedEvent(semconv.OPERATION_ENDED, "a", b"x" * 600_000))
     began = fake.monotonic()
     assert not sender.flush(2.0)
     assert fake.monotonic() - began <= 2.5

@@ -17,7 +17,7 @@ from otel_progress.live.registry import registry
 from otel_progress.outbound.answer import Answer
 from otel_progress.settings import read
 from otel_progress.telemetry.memory import Point
-from otel_progress.telemetry.run_series import Runs
+from otel_progress.telemetry.run_series import RunSeries
 from otel_progress.testing import START, Capture, capture
 
 MIB = 1024 * 1024
@@ -360,10 +360,10 @@ def test_three_thousand_ids_one_after_the_other() -> None:
         assert len(runs._finals) == len(runs._left_out) == 0
 
 
-def _runs() -> Runs:
+def _runs() -> RunSeries:
     from otel_progress.live import hooks
 
-    return next(call.__self__ for call in hooks.on_tick if isinstance(getattr(call, "__self__", None), Runs))
+    return next(call.__self__ for call in hooks.on_tick if isinstance(getattr(call, "__self__", None), RunSeries))
 
 
 def test_the_maker_keeps_nothing_of_what_is_over() -> None:
