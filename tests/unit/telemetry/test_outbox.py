@@ -212,12 +212,12 @@ class Outage(RuleBasedStateMachine):
         self.over: set[str] = set()
         self.taken: list[str] = []
 
-    def say(self, event: str, owner: str, size: int) -> None:
+    def say(self, name: str, owner: str, size: int) -> None:
         self.said += 1
         before, lost = len(self.outbox), self.lost()
-        self.outbox.add(event(event, owner, self.said.to_bytes(4, "big") + b"x" * size))
+        self.outbox.add(event(name, owner, self.said.to_bytes(4, "big") + b"x" * size))
         gone = before + 1 - len(self.outbox) - (self.lost() - lost)
-        assert gone in ((0, 1) if event in (s.UPDATED, s.PROCESS_HEARTBEAT) else (0,))
+        assert gone in ((0, 1) if name in (s.UPDATED, s.PROCESS_HEARTBEAT) else (0,))
         self.replaced += gone
 
     def lost(self) -> int:
