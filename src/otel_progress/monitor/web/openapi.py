@@ -278,7 +278,7 @@ def _programs() -> Json:
             }
             for status in (400, 401, 403, 408, 413, 415, 429, 503)
         }
-        told = {s.CONTROL_HEADER: "Where the control channel is."} if signal == "logs" else {}
+        told = {"Otel-Progress-Control": "Where the control channel is."} if signal == "logs" else {}
         good = {
             "description": "It is stored; `partialSuccess` tells what was not.",
             "content": {

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from otel_progress import clock
-from otel_progress import semconv as s
 from otel_progress.model import keys
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import STUCK, Verdict
@@ -435,7 +434,7 @@ def _row(
             "attempt": entry.number,
             "parent_id": seen.parent_id,
             "agent": _text(seen.agent),
-            "service": _text(about.get(s.SERVICE_NAME)),
+            "service": _text(about.get("service.name")),
             "host": process.host if process is not None else None,
             "pid": process.pid if process is not None else None,
             "started_at": seen.started_at,
@@ -682,7 +681,7 @@ def _process(process: Process | None, now: float) -> Json | None:
             "instance": process.instance,
             "pid": process.pid,
             "host": process.host,
-            "service": _text(process.resource.get(s.SERVICE_NAME)),
+            "service": _text(process.resource.get("service.name")),
             "heard_ago": round(max(0.0, now - process.heard_at), 3),
             "heartbeat": process.interval if process.beats else None,
             "resource": dict(process.resource),
