@@ -263,7 +263,7 @@ class Channel:
         except Exception as error:
             return f"{type(error).__name__}: {error}"[:200]
         if self._stopped.is_set():
-            return ""  # the commands are not obeyed: the monitor sends them again to whoever asks next
+            return ""  # the commands are not obeyed: the monitor sends them again to the next one that asks
         if status in _NO_CHANNEL or status in _NO_RIGHT:
             if len(self._refused) < REFUSALS:
                 self._refused.add(address.url)

@@ -105,7 +105,7 @@ def test_each_signal_has_a_variable_of_its_own(signal: str, tmp_path: Path, auth
 
 
 def test_tls_to_a_plain_server_says_what_to_do(tmp_path: Path, authority: trustme.CA) -> None:
-    """Who left the scheme out, and has a receiver without TLS, reads the cure."""
+    """The log names the cure if an address without a scheme meets a receiver without TLS."""
     with receiver(None) as (port, _):
         endpoint = read(environ=variables("logs", port, "", tmp_path, authority)).endpoints["logs"]
         transport = connect("logs", endpoint)

@@ -14,7 +14,7 @@ from otel_progress.outbound.queue import MemoryQueue, without_credentials
 
 
 class Far:
-    """A transport whose other end is in memory; it answers as it is told, and only when it may."""
+    """A transport in memory whose answers, and their time, a test decides."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -46,7 +46,7 @@ def far() -> Far:
 
 @pytest.fixture
 def queue(far: Far) -> Iterator[MemoryQueue]:
-    """A way there, with room for ten bytes."""
+    """A queue with room for ten bytes."""
     made = MemoryQueue("logs", "http://user:secret@there:4318/v1/logs", far, 10, Backoff(first=0.01, longest=0.01))
     yield made
     far.may.set()
@@ -60,7 +60,7 @@ def soon() -> float:
 
 
 def test_all_is_sent_in_order(queue: MemoryQueue, far: Far) -> None:
-    """What is put in arrives once, unchanged, in order."""
+    """Requests arrive once, unchanged, in order."""
     for part in (b"a", b"b", b"c"):
         queue.put(part)
     assert queue.wait(soon())
@@ -69,7 +69,7 @@ def test_all_is_sent_in_order(queue: MemoryQueue, far: Far) -> None:
 
 
 def test_what_may_be_tried_again_is(queue: MemoryQueue, far: Far) -> None:
-    """A failure in passing delays a request, and loses none."""
+    """A temporary failure delays a request, and loses none."""
     far.answer = lambda tried: Answer(tried > 3, retry=True)
     queue.put(b"a")
     queue.put(b"b")
@@ -79,7 +79,7 @@ def test_what_may_be_tried_again_is(queue: MemoryQueue, far: Far) -> None:
 
 
 def test_what_is_refused_is_counted(queue: MemoryQueue, far: Far) -> None:
-    """A final refusal loses that request alone; items that were refused of one that was taken count, too."""
+    """A final refusal loses one request; rejected items of an accepted request are counted, too."""
     far.answer = lambda tried: Answer(tried != 1, reason="HTTP 400", rejected=2 if tried == 2 else 0)
     for part in (b"a", b"b", b"c"):
         queue.put(part)
@@ -89,7 +89,7 @@ def test_what_is_refused_is_counted(queue: MemoryQueue, far: Far) -> None:
 
 
 def test_who_puts_never_waits_and_the_oldest_go_first(queue: MemoryQueue, far: Far) -> None:
-    """While the endpoint hangs all that finds no room is dropped, the oldest first, but not what is on its way."""
+    """While the endpoint hangs, the oldest requests are dropped for lack of room, except the one in flight."""
     far.may.clear()
     queue.put(b"first")
     assert far.busy.wait(20)

@@ -174,7 +174,7 @@ def test_delivery_arrives_signed(hook: Hook, make: Make) -> None:
 
 
 def test_without_a_secret_nothing_is_signed(hook: Hook, make: Make) -> None:
-    """Without a secret there is no signature, and the timestamp all the same."""
+    """Without a secret a delivery has a timestamp, but no signature."""
     make(hook.url).put("ended", "a", ROW)
     (post,) = hook.wait(1)
     assert "otel-progress-signature" not in post.headers
@@ -230,7 +230,7 @@ def test_signature_holds_for_this_body_time_and_secret_alone() -> None:
     ],
 )
 def test_an_end_is_told_once_by_its_kind(event: str, status: str | None, kind: str | None) -> None:
-    """An end that failed or was lost is told as that, and not as an end, too; most events are not told."""
+    """A failed or lost operation has only that kind, not `ended`; most events have none."""
     assert kind_of(event, status) == kind
 
 
@@ -258,7 +258,7 @@ def test_what_does_not_fit_is_left_out_or_counted(hook: Hook, make: Make) -> Non
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_the_same_delivery_comes_again(hook: Hook, make: Make, caplog: pytest.LogCaptureFixture, status: int) -> None:
-    """A refusal for now is tried again with the same id and body, and told once."""
+    """A temporary refusal is retried with the same id and body, and logged once."""
     caplog.set_level(logging.INFO, "otel_progress")
     answers = iter([status, status, 200])
     hook.answer = lambda post: (next(answers), {})
@@ -287,7 +287,7 @@ def test_the_same_delivery_comes_again(hook: Hook, make: Make, caplog: pytest.Lo
 
 
 def test_retry_after_is_heard(hook: Hook, make: Make) -> None:
-    """A receiver that asks for a second has it."""
+    """A receiver that asks for a pause of a second gets it."""
     answers = iter([(429, {"Retry-After": "1"}), (200, {})])
     times: list[float] = []
 
@@ -306,7 +306,7 @@ def test_retry_after_is_heard(hook: Hook, make: Make) -> None:
 def test_a_final_refusal_drops_it_and_is_told_once(
     hook: Hook, make: Make, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    """A final refusal, or a redirect, is not tried again, counts as lost, and is told once; the next one goes."""
+    """A final refusal or a redirect is not retried, counts as lost, and is logged once; the next delivery is sent."""
     hook.answer = lambda post: (200 if post.said["kind"] == "lost" else status, {"Location": "/elsewhere"})
     made = make(hook.url)
     for kind in ("ended", "failed", "lost"):
@@ -337,7 +337,7 @@ def test_what_the_receiver_chokes_on_holds_nobody_else_up(hook: Hook, make: Make
 
 
 def test_a_receiver_that_was_away_gets_all(make: Make) -> None:
-    """What was said while nobody listened arrives when somebody does, in its order."""
+    """Deliveries of an outage arrive after it, in order."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -421,7 +421,7 @@ def test_a_pause_that_was_asked_for_holds_for_all_and_has_a_limit() -> None:
 
 
 def test_an_answer_makes_pauses_short_again() -> None:
-    """Once something arrives the next failure holds others back as the first did, not as the tenth."""
+    """After a success, the pause of the next failure is short again."""
     deliveries = Deliveries(backoff=patient(1.0))
     deliveries.put(delivery("a"))
     for now in range(0, 600, 60):
@@ -442,7 +442,7 @@ def test_an_answer_makes_pauses_short_again() -> None:
 
 
 def test_a_receiver_that_is_down_is_not_knocked_at_for_each() -> None:
-    """With many waiting, tries become rare as with one: the pause grows with the failures in a row."""
+    """With many deliveries waiting, tries become as rare as with one: the pause grows with the failures in a row."""
     deliveries = Deliveries(backoff=patient(1.0))
     for number in range(500):
         deliveries.put(delivery(str(number)))
@@ -467,7 +467,7 @@ def test_a_delivery_is_given_up_after_its_time() -> None:
 
 
 def test_the_oldest_make_room_but_not_the_one_on_its_way() -> None:
-    """Both limits drop the oldest first, and count them; the one on its way stays."""
+    """Both limits drop and count the oldest deliveries, except the one in flight."""
     deliveries = Deliveries(most=3, most_bytes=100)
     for id in "abc":
         deliveries.put(delivery(id))
@@ -498,7 +498,7 @@ def test_the_oldest_make_room_but_not_the_one_on_its_way() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str, seconds: float | None) -> None:
-    """Both forms are read; what is neither is as if it were not there."""
+    """Seconds and dates are read; anything else is ignored."""
     assert seconds_of(text, 1000.0) == seconds
 
 
@@ -526,7 +526,7 @@ def test_who_puts_never_waits(hook: Hook, make: Make) -> None:
 
 
 def test_close_tries_what_waits(hook: Hook, make: Make) -> None:
-    """At the end what waits is sent at once, in spite of a pause that was asked for; then nothing is taken any more."""
+    """`close` sends what waits at once, despite a requested pause; later deliveries are refused."""
     answers = iter([(503, {"Retry-After": "500"})])
     hook.answer = lambda post: next(answers, (200, {}))
     made = make(hook.url)
@@ -542,7 +542,7 @@ def test_close_tries_what_waits(hook: Hook, make: Make) -> None:
 
 
 def test_close_does_not_wait_longer_than_it_was_told(make: Make) -> None:
-    """A receiver that takes connections and says nothing holds the end up for the given time only; that is counted."""
+    """A silent receiver delays the end only for the given time; the loss is counted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         made = make(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=1)
         made.put("ended", "a", ROW)
@@ -624,7 +624,7 @@ def test_https_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_handshake_that_never_ends_is_cut_off() -> None:
-    """The limit of a try holds before TLS is there, too."""
+    """The timeout of a try includes the TLS handshake."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         begun = time.monotonic()
         answer = WebhookEndpoint(f"https://127.0.0.1:{server.getsockname()[1]}/").post(b"{}", {}, 0.3)

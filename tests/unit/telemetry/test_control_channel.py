@@ -165,7 +165,7 @@ class Monitor:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """Who wanted events in this process wants none after the test, and its ticker rests again."""
+    """After the test nobody takes events, and the ticker rests."""
     wanted, sinks = hooks.wanted, list(hooks.sinks)
     yield
     hooks.wanted, hooks.sinks[:] = wanted, sinks
@@ -333,7 +333,7 @@ with progress.operation("work", id="w"):
 
 
 def test_a_monitor_that_comes_back_is_asked_again() -> None:
-    """When the monitor is away and comes back, its commands arrive again, without a word from the job."""
+    """After an outage of the monitor its commands arrive again, and the job logs nothing."""
     with Monitor() as first:
         program = Program(SYNC, first.url)
         until(lambda: "w" in first.where and first.control.connected(first.where["w"]), "it asks")
@@ -411,7 +411,7 @@ def test_an_operation_that_is_not_here_is_unknown(progress_capture: Capture) -> 
 
 @pytest.mark.parametrize("given", ["mine", None])
 def test_one_that_has_ended_is_refused(given: str | None, progress_capture: Capture) -> None:
-    """Whoever asks too late hears that it has ended, whether the id was given or made."""
+    """A late request is answered that the operation has ended, whether its id was given or generated."""
     with progress.operation("work", id=given) as op:
         pass
     assert obey(op.id) == ("refused", "it has ended")
@@ -504,7 +504,7 @@ def test_a_warning_is_logged_once_and_asks_for_nothing(
 
 
 def test_an_end_in_another_process_is_that_of_another_run() -> None:
-    """An id may run twice: who asks one run to stop is not told that it did when the other one ends."""
+    """If an id runs twice, the end of one run does not answer the request to stop the other."""
 
     async def scene() -> tuple[str, str]:
         control = Control()
@@ -524,7 +524,7 @@ def test_an_end_in_another_process_is_that_of_another_run() -> None:
 
 
 def test_a_command_of_another_kind_is_refused(progress_capture: Capture) -> None:
-    """What a later version may ask is refused in words."""
+    """An unknown command, as of a later version, is refused with a message."""
     assert Commands().obey({"id": "c", "kind": "pause", "operation_id": "w"}) == {
         "command": "c",
         "state": "refused",
@@ -1155,14 +1155,14 @@ def test_urls_that_are_followed(endpoint: Endpoint, offer: str, url: str) -> Non
 
 @pytest.mark.parametrize(("endpoint", "offer"), NOT_FOLLOWED)
 def test_urls_that_are_not_followed(endpoint: Endpoint, offer: str) -> None:
-    """A receiver sends us nowhere else: neither to another host, nor to a port of this machine, nor without TLS."""
+    """A receiver can't send us elsewhere: to another host, another port of this machine, or without TLS."""
     with pytest.raises(ValueError):
         follow(offer, endpoint)
 
 
 @pytest.mark.parametrize(("endpoint", "offer"), UNREADABLE)
 def test_what_is_no_url_is_never_followed(endpoint: Endpoint, offer: str) -> None:
-    """Not even where any URL may be."""
+    """Invalid URLs are refused even with control=True."""
     with pytest.raises(ValueError):
         follow(offer, endpoint, True)
 
@@ -1181,7 +1181,7 @@ def test_another_port_can_be_set() -> None:
     ("endpoint", "offer"), [(FAR, "/control"), (LOCAL, "https://far.example/c"), (SAFE, "http://far.example/c")]
 )
 def test_any_url_where_the_user_said_so(endpoint: Endpoint, offer: str) -> None:
-    """With control=True any URL is followed, but another host, or one without TLS, does not learn who we are."""
+    """With control=True any URL is followed, but credentials go neither to another host nor without TLS."""
     assert follow(offer, endpoint, True).trusted is (endpoint is FAR)
 
 
@@ -1253,7 +1253,7 @@ def test_an_answer_goes_with_the_next_request(server: Monitor, running: progress
 
 
 def test_what_comes_after_the_close_is_not_obeyed(server: Monitor, running: progress.Operation) -> None:
-    """A command that reaches a closed channel is left to the one that takes its place."""
+    """A closed channel obeys no command, so its successor gets it."""
     server.where[running.id] = "instance-1"
     with opened(at(server)) as first:
         until(lambda: server.asked, "it asks")
@@ -1267,7 +1267,7 @@ def test_what_comes_after_the_close_is_not_obeyed(server: Monitor, running: prog
 
 
 def test_a_url_that_is_not_followed_is_told_once(caplog: pytest.LogCaptureFixture, running: progress.Operation) -> None:
-    """A receiver elsewhere may offer what it wants: nobody asks there, and one line says why."""
+    """An offer that must not be followed is not followed, and one log line says why."""
     with opened(FAR) as made:
         for number in range(5):
             made.offered(f"http://127.0.0.1:{number + 1}/control")
@@ -1279,7 +1279,7 @@ def test_a_url_that_is_not_followed_is_told_once(caplog: pytest.LogCaptureFixtur
 def test_at_the_end_of_the_interpreter_nothing_is_opened(
     server: Monitor, running: progress.Operation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where no thread can be started any more, nothing is said of it."""
+    """Nothing is logged if no thread can be started any more."""
 
     def no_thread(_: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -1293,7 +1293,7 @@ def test_at_the_end_of_the_interpreter_nothing_is_opened(
 def test_who_says_no_is_not_asked_again(
     status: int, lines: int, server: Monitor, running: progress.Operation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A receiver without a channel, or that refuses us, is asked once; a refusal is told once."""
+    """A receiver without a channel, or that refuses us, is asked once; a refusal is logged once."""
     server.status = status
     with opened(at(server)) as made:
         thread_of(made).join(20)
@@ -1307,7 +1307,7 @@ def test_who_says_no_is_not_asked_again(
 def test_a_failure_is_told_once_a_streak(
     server: Monitor, running: progress.Operation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that does not answer is asked again with pauses, and told once until it answers."""
+    """A channel that does not answer is asked again after pauses, and logged once until it answers."""
     server.status = 503
     with opened(at(server), backoff=QUICK):
         until(lambda: len(server.headers) > 10, "it is asked again and again")
@@ -1320,7 +1320,7 @@ def test_a_failure_is_told_once_a_streak(
 def test_a_moment_without_an_answer_is_not_told(
     server: Monitor, running: progress.Operation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A monitor that was only started anew is no trouble."""
+    """A restart of the monitor is not logged."""
     server.failures = control_channel.STREAK - 1
     with opened(at(server)):
         until(lambda: server.asked, "it goes on")
@@ -1342,7 +1342,7 @@ def test_an_answer_is_kept_until_it_is_delivered(server: Monitor, running: progr
 
 
 def test_nobody_is_asked_in_circles(server: Monitor, running: progress.Operation) -> None:
-    """A receiver that holds no request is asked with growing pauses, without a word."""
+    """A receiver that does not hold requests is polled with growing pauses, and nothing is logged."""
     waits: list[float] = []
 
     class Stopped(threading.Event):
@@ -1435,7 +1435,7 @@ def certified(path: Path) -> tuple[Canned, Endpoint]:
 
 @pytest.mark.parametrize("what", ["all", "certificate", "client_certificate"])
 def test_both_sides_of_tls_are_checked(what: str, tmp_path: Path, running: progress.Operation) -> None:
-    """A receiver must be known by its certificate, and gets ours; without the one or the other nothing is said."""
+    """The receiver's certificate is verified, and it gets ours; without either, nothing is sent."""
     canned, endpoint = certified(tmp_path)
     if what != "all":
         endpoint = dataclasses.replace(endpoint, **{what: None})

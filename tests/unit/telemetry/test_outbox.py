@@ -95,7 +95,7 @@ def test_an_update_on_its_way_is_not_replaced() -> None:
 
 @pytest.mark.parametrize("plain", ["updated", "note", "heartbeat", "process.heartbeat"])
 def test_plain_events_go_first_then_steps_then_starts(plain: str) -> None:
-    """When there is no room, plain events go first, then stages and waits, then other changes, then unheard ends."""
+    """Without room, plain events are dropped first, then stages and waits, then other changes, then ends of unknown operations."""
     outbox = Outbox(5)
     hear(outbox, "known")
     for name, owner in (
@@ -159,7 +159,7 @@ def test_what_is_dropped_on_its_way_and_arrives_was_not_dropped() -> None:
 
 
 def test_what_is_refused_is_counted_once() -> None:
-    """Letters that the receiver will never take are let go and counted; one dropped before is not counted again."""
+    """Events that the receiver refuses for good are dropped and counted, each once."""
     outbox = Outbox(2)
     outbox.add(event("note", "a"))
     outbox.add(event("note", "b"))
@@ -291,7 +291,7 @@ class Outage(RuleBasedStateMachine):
 
     @invariant()
     def no_operation_looks_lost(self) -> None:
-        """The end of each operation that the receiver has heard of has arrived, or waits."""
+        """The end of each operation that the receiver knows has arrived, or waits."""
         waiting = {item.owner for item in self.outbox.take(10**9).values() if item.name == s.OPERATION_ENDED}
         self.outbox.keep(self.outbox.take(10**9))
         assert (self.heard & self.over) <= (self.ended | waiting)
@@ -302,7 +302,7 @@ TestOutage = Outage.TestCase
 
 
 def test_what_is_unsent_is_counted_by_ends_and_others() -> None:
-    """What waits and what was dropped is unsent; a heartbeat of the process is not worth a word at its end."""
+    """Waiting and dropped events are unsent, except heartbeats of the process."""
     outbox = Outbox(2)
     for name in ("operation.started", "note", "stage.started", "operation.ended", "process.heartbeat"):
         outbox.add(event(name))
@@ -314,7 +314,7 @@ def test_what_is_unsent_is_counted_by_ends_and_others() -> None:
 
 
 def test_what_is_given_up_on_its_way_may_arrive() -> None:
-    """A batch that is on its way when all is given up is lost once, whatever becomes of it."""
+    """A batch in flight when everything is given up counts as lost once, whatever its outcome."""
     outbox = Outbox()
     outbox.add(event("operation.ended"))
     batch = outbox.take()

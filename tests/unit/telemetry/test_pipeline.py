@@ -54,7 +54,7 @@ def names(captured: Capture, operation: Operation | None = None) -> list[str]:
 
 
 def test_a_failure_is_tried_again_with_longer_pauses(progress_capture: Capture) -> None:
-    """After each failure the pause doubles, from 0.25 s to 5 s; one success, and it starts from the beginning."""
+    """After each failure the pause doubles, from 0.25 s to 5 s; a success resets it."""
     script = progress_capture.logs_receiver.answer = Script(*[BUSY] * 8, GOOD, BUSY)
     op = progress.operation("survey").start()
     progress_capture.advance(23)
@@ -272,7 +272,7 @@ def test_a_signal_that_is_turned_off_costs_nothing(progress_capture: Capture) ->
 
 
 def test_flush_sends_at_once_whatever_pause_was_asked_for(progress_capture: Capture) -> None:
-    """At the end of a process what waits is tried at once; whether all went is what flush returns."""
+    """`flush` tries at once to send what waits, and returns whether everything was sent."""
     receiver = progress_capture.logs_receiver
     receiver.answer = lambda _: Answer(False, retry=True, after=60.0)
     op = progress.operation("survey").start()
@@ -415,7 +415,7 @@ def test_garbage_in_one_operation_harms_no_other(make: Callable[[Operation], Non
 
 
 def test_a_sink_that_fails_stops_no_other(progress_capture: Capture) -> None:
-    """An outlet, a metric or a tick of ours that raises is told once; all the others get everything."""
+    """A listener of ours that raises is logged once; all others get everything."""
 
     def fail(*_: object) -> None:
         raise RuntimeError("broken")
