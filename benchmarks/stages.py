@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 import otel_progress as progress
 from benchmarks.harness import Row, compare, full_or_short, microseconds, scaled, tell
 from otel_progress import semconv
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process
 from otel_progress.live.registry import registry
 
 TIMES = 200
@@ -99,7 +99,7 @@ def main() -> None:
     provider = TracerProvider()
     provider.add_span_processor(processor())
     trace.set_tracer_provider(provider)
-    runtime.threads_allowed = False
+    process.threads_allowed = False
     with progress.operation("survey") as operation:
         rows = [row("stage enter + exit, recording", operation, None)]
         with progress.stage("outer"):

@@ -42,8 +42,8 @@ from otel_progress.errors import (
 from otel_progress.live.boundary import public as _public
 from otel_progress.live.context import carry
 from otel_progress.live.guard import swallow as _swallow
-from otel_progress.live.operation import Operation, Parent
-from otel_progress.live.stage import Stage
+from otel_progress.live.handles import Operation, Stage
+from otel_progress.live.records import Parent
 from otel_progress.model.plan import Plan, StagePlan
 from otel_progress.model.plan import phases as _phases
 from otel_progress.model.repeats import StageRuns

@@ -14,17 +14,17 @@ from otel_progress.errors import InvalidArgument, NoOperation
 from otel_progress.live import context, hooks, preload
 from otel_progress.live.boundary import public
 from otel_progress.live.guard import NOTHING_LEFT, swallow
-from otel_progress.live.handle import NO_WAIT, AsyncTracked, Tracked, listening, nothing, tracked
-from otel_progress.live.operation import Operation
+from otel_progress.live.handle import NO_WAIT, listening, nothing
+from otel_progress.live.handles import Operation, Stage, running_here
 from otel_progress.live.registry import registry
-from otel_progress.live.stage import Stage
+from otel_progress.live.track import AsyncTracked, Tracked, tracked
 from otel_progress.model.values import Number, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from otel_progress.live.engine.listeners import Callback, OnVerdict
-    from otel_progress.live.operation import OperationGiven
+    from otel_progress.live.handle import Callback, OnVerdict
+    from otel_progress.live.handles import OperationGiven
     from otel_progress.live.stage import StageGiven
     from otel_progress.live.waits import Waiting
 
@@ -178,7 +178,7 @@ def current(*, required: bool = False) -> Operation | None:
     Raises:
         NoOperation: If `required` is true and no operation is current.
     """
-    node = context.running_here()
+    node = running_here()
     if node is None and required:
         raise NoOperation("no operation is running here; use 'with operation(...)' first")
     return None if node is None else node.operation
@@ -192,13 +192,13 @@ def operations() -> list[Operation]:
 
     Example: `[one.snapshot().progress.percentage for one in operations()]`
     """
-    return registry.in_flight()
+    return registry.in_flight(Operation)
 
 
 @public()
 def get(id: str) -> Operation | None:
     """Return the operation with this id that runs in this process, or None."""
-    return next((one for one in registry.in_flight() if one.id == id), None)
+    return next((one for one in registry.in_flight(Operation) if one.id == id), None)
 
 
 @overload
@@ -226,7 +226,7 @@ def track(iterable: Any, *, unit: str | None = None, total: Number | None = None
     """
     node = None
     try:
-        node = context.running_here()
+        node = running_here()
         if node is None:
             context.outside("track")
     except BaseException as error:
@@ -247,7 +247,7 @@ def advance(n: Number = 1, unit: str | None = None) -> None:
     Example: `advance(120, unit="token")`
     """
     try:
-        node = context.running_here()
+        node = running_here()
         if node is None:
             context.outside("advance")
         else:
@@ -277,7 +277,7 @@ def update(
 
     Example: `update(completed=3, total=12, message="reading c.py")`
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("update")
     else:
@@ -290,7 +290,7 @@ def set(**attributes: object) -> None:
 
     Example: `set(root="/srv", parser="ast")`
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("set")
     else:
@@ -308,7 +308,7 @@ def heartbeat(**details: object) -> None:
 
     Example: `heartbeat(batch=7)`
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("heartbeat")
     else:
@@ -327,7 +327,7 @@ def waiting(reason: object, *, overdue_after: float | None = None) -> Waiting:
 
     Example: `with waiting("rate limit", overdue_after=60): print("paused")`
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("waiting")
         return NO_WAIT
@@ -346,7 +346,7 @@ def note(text: object, /, status: str | None = None, **attributes: object) -> No
 
     Example: `note("draft is done", "ok", files=3)`
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("note")
     else:
@@ -367,7 +367,7 @@ def record(outcome: str, *, item: object = None, component: object = None) -> No
 
     Example: `record("failed", item="ast.py", component="parser")`
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("record")
     else:
@@ -383,7 +383,7 @@ def step(key: object, /) -> None:
 
     Example: `step("search cats")`
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("step")
     else:
@@ -408,7 +408,7 @@ def usage(
 
     Example: `usage(input_tokens=812, output_tokens=96, cost=0.004)`
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("usage")
     else:
@@ -421,7 +421,7 @@ def result(**results: object) -> None:
 
     Example: `result(verdict="promising", files=3)`
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("result")
     else:
@@ -437,7 +437,7 @@ def request_cancel(reason: str | None = None) -> None:
 
     Example: `request_cancel("not needed any more")`
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("request_cancel")
     else:
@@ -447,7 +447,7 @@ def request_cancel(reason: str | None = None) -> None:
 @public(False)
 def cancel_requested() -> bool:
     """Return whether the current operation was asked to stop."""
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("cancel_requested")
         return False
@@ -461,7 +461,7 @@ def raise_if_cancelled() -> None:
     Raises:
         OperationCancelled: If it was; the exception has the reason.
     """
-    node = context.running_here()
+    node = running_here()
     if node is None:
         context.outside("raise_if_cancelled")
     else:

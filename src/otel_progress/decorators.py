@@ -11,6 +11,7 @@ import importlib
 import inspect
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import wrapt
@@ -18,12 +19,11 @@ import wrapt
 from otel_progress import clock
 from otel_progress.errors import InvalidArgument
 from otel_progress.live import context, hooks
+from otel_progress.live.context import Use
 from otel_progress.live.guard import NOTHING_LEFT, swallow
-from otel_progress.live.operation import Operation
+from otel_progress.live.handles import Operation, Stage, fresh_operation, fresh_stage, quiet_operation
 from otel_progress.live.outcome import ending, words
 from otel_progress.live.registry import registry
-from otel_progress.live.stage import Stage
-from otel_progress.live.use import Use
 from otel_progress.model.status import Status
 from otel_progress.model.values import shown
 
@@ -77,7 +77,7 @@ def wrap(fn: Any, template: Operation | Stage) -> Any:
         raise InvalidArgument(f"{shown(fn)} is a class: decorate the method that does the work instead")
     if not callable(fn) and not isinstance(fn, (classmethod, staticmethod)):
         raise InvalidArgument(f"only functions can be decorated, not {shown(fn)}")
-    make: Maker = template._fresh if isinstance(template, Stage) else _maker(template)
+    make: Maker = partial(fresh_stage, template) if isinstance(template, Stage) else _maker(template)
     inner = fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else fn
     # A wrapper may return something else than what it wraps, so the function is not unwrapped.
     kinds = (inner, getattr(inner, "__call__", None))
@@ -93,7 +93,7 @@ def wrap(fn: Any, template: Operation | Stage) -> Any:
 
 
 def _maker(template: Operation) -> Maker:
-    fresh = type(template)._fresh
+    fresh = fresh_operation
 
     def make() -> Operation:
         try:
@@ -115,7 +115,7 @@ def _function(make: Maker) -> Any:
 
 def _watched_or_not(make: Maker, template: Operation) -> Any:
     """Wrap a function as `_function` does, with a fast path for processes without any observer."""
-    quiet = Operation._quiet
+    quiet = quiet_operation
     enter, leave = context.innermost.set, context.innermost.reset
     absent = hooks.tracing.absent
     if template._opts.id is not None:

@@ -95,10 +95,10 @@ class Capture:
     def look(self) -> None:
         """Let the ticker sample now, and call the listeners."""
         from otel_progress.live.engine import runtime
-        from otel_progress.live.engine.listeners import teller
+        from otel_progress.live.engine.listeners import dispatcher
 
         runtime.ticker.round(sample=True)
-        teller.drain(5.0)
+        dispatcher.drain(5.0)
 
     # -- signals
 
@@ -147,7 +147,7 @@ class Capture:
     @property
     def drops(self) -> dict[str, int]:
         """How much was dropped, by drop reason."""
-        from otel_progress.live.drops import drops
+        from otel_progress.live.guard import drops
 
         return dict(drops)
 
@@ -192,9 +192,9 @@ def capture(**settings: Any) -> Iterator[Capture]:
 def _apart(fake: FakeClock) -> Iterator[None]:
     """Isolate a process within the process: its own registry, ticker, hooks and clock."""
     from otel_progress.live import context, hooks
-    from otel_progress.live.drops import drops
-    from otel_progress.live.engine import learning, listeners, runtime
+    from otel_progress.live.engine import learning, listeners, process, runtime
     from otel_progress.live.engine.ticker import Ticker
+    from otel_progress.live.guard import drops
     from otel_progress.live.registry import registry
     from otel_progress.outbound import trouble
 
@@ -204,20 +204,27 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         hooks.verdicts,
         hooks.on_change,
         hooks.on_tick,
-        runtime.at_exit,
+        process.at_exit,
         forks.in_child,
-        listeners._all,
-        listeners._verdicts,
+        listeners.to_all,
+        listeners.to_all_verdicts,
     )
     go_on = runtime.ticker.park()
     kept = [list(items) for items in lists]
-    state = dict(vars(registry)), dict(drops), hooks.wanted, runtime.ticker, runtime.threads_allowed, listeners.teller
+    state = (
+        dict(vars(registry)),
+        dict(drops),
+        hooks.wanted,
+        runtime.ticker,
+        process.threads_allowed,
+        listeners.dispatcher,
+    )
     tracing = dict(vars(hooks.tracing))
     for items in lists:
         items.clear()
     registry.after_fork_in_child()
-    runtime.threads_allowed, hooks.wanted = False, False
-    runtime.ticker, listeners.teller = Ticker(), listeners.Teller()
+    process.threads_allowed, hooks.wanted = False, False
+    runtime.ticker, listeners.dispatcher = Ticker(), listeners.Dispatcher()
     learned, learning.learning = learning.learning, learning.Learning()
     reporter, trouble.reporter = trouble.reporter, trouble.Reporter()
     token = context.innermost.set(None)
@@ -233,7 +240,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         registry.generation = generation if not state[0]["live"] else state[0]["generation"]
         drops.clear()
         drops.update(state[1])
-        hooks.wanted, runtime.ticker, runtime.threads_allowed, listeners.teller = state[2:]
+        hooks.wanted, runtime.ticker, process.threads_allowed, listeners.dispatcher = state[2:]
         for items, before_items in zip(lists, kept):
             items[:] = before_items
         vars(hooks.tracing).update(tracing)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Event, Health, Operation, Stage, Status, api, semconv
-from otel_progress.live.drops import drops
 from otel_progress.live.engine import runtime
-from otel_progress.live.engine.listeners import QUEUE, Listener, Teller
+from otel_progress.live.engine.listeners import QUEUE, Dispatcher, Listener
+from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.testing import Capture, capture
 
@@ -780,7 +780,7 @@ def test_listeners_run_in_a_thread_of_their_own() -> None:
         threads.append(threading.current_thread())
         told.set()
 
-    Teller().put(Listener(callback), Event(semconv.UPDATED, 0, progress.operation("work").snapshot()))
+    Dispatcher().put(Listener(callback), Event(semconv.UPDATED, 0, progress.operation("work").snapshot()))
     assert told.wait(30)
     assert threads[0] is not threading.current_thread()
     assert threads[0].name == "otel-progress-listeners"
@@ -796,12 +796,12 @@ def test_listeners_that_hang_harm_nobody() -> None:
         go_on.wait(60)
 
     before = drops.get(semconv.DROP_LISTENER, 0)
-    teller, listener = Teller(), Listener(callback)
+    dispatcher, listener = Dispatcher(), Listener(callback)
     event = Event(semconv.UPDATED, 0, progress.operation("work").snapshot())
-    teller.put(listener, event)
+    dispatcher.put(listener, event)
     assert hanging.wait(30)
     for _ in range(QUEUE + 7):
-        teller.put(listener, event)
+        dispatcher.put(listener, event)
     assert drops[semconv.DROP_LISTENER] - before == 7
     go_on.set()
 

@@ -13,7 +13,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Health, StagePlan, Status, semconv
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process
 from otel_progress.model import wire
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.events import severity
@@ -115,7 +115,7 @@ def test_statuses_healths_and_reasons_are_those_of_the_code() -> None:
 def work(captured: Capture) -> None:
     """Run an operation with every feature."""
     loop = _Loop()
-    runtime.loops.add(loop)
+    process.loops.add(loop)
     plan = [StagePlan("first", weight=2, expected=30, total=10, unit="file", description="begin"), StagePlan("never")]
     about = {"root": "/usr"}
     with progress.operation("outer"):

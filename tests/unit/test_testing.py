@@ -11,8 +11,8 @@ import pytest
 import otel_progress as progress
 from otel_progress import clock, semconv
 from otel_progress.live import hooks
-from otel_progress.live.drops import drops
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process, runtime
+from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.testing import START, Capture, FakeClock, capture
 
@@ -119,7 +119,7 @@ def test_a_capture_leaves_everything_as_it_was() -> None:
             list(hooks.on_change),
             dict(vars(hooks.tracing)),
             runtime.ticker,
-            runtime.threads_allowed,
+            process.threads_allowed,
             registry.live,
             dict(drops),
             progress.current(),
@@ -187,7 +187,7 @@ def test_the_pytest_plugin_is_there_by_itself(tmp_path: object) -> None:
 def test_capture_is_apart_from_a_ticker_that_runs() -> None:
     """A capture samples only its own operations, although the process's ticker has a thread."""
     with capture():
-        runtime.threads_allowed = True
+        process.threads_allowed = True
         runtime.want()
         runtime.ensure()
         outside = runtime.ticker

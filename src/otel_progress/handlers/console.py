@@ -17,10 +17,9 @@ from typing import IO, TYPE_CHECKING, Final, Literal
 from otel_progress import clock, semconv, settings
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.handlers.outlet import Outlet
-from otel_progress.live.drops import drops
-from otel_progress.live.guard import tell_once
-from otel_progress.live.handle import Handle
+from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
+from otel_progress.live.state import HandleState
 from otel_progress.model.apart import Known, apart
 from otel_progress.model.feed import RUNNING
 from otel_progress.model.snapshot import Event, Snapshot
@@ -32,7 +31,7 @@ from otel_progress.render.tree import Branch, Look, Sheet, nested, rows_of
 from otel_progress.render.words import STYLES, clean
 
 if TYPE_CHECKING:
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import OperationState
     from otel_progress.render.words import Line
 
 __all__ = ["Console"]
@@ -164,7 +163,7 @@ class Console(Outlet):
 
     # -- what happens, from the ticker's thread
 
-    def _take(self, event: Event, operation: Operation) -> None:
+    def _take(self, event: Event, operation: OperationState) -> None:
         """Keep what is worth a line; the console's own thread writes it."""
         snapshot, key = event.snapshot, event.snapshot.operation_id
         before = self._in_trouble.pop(key, None)
@@ -178,7 +177,9 @@ class Console(Outlet):
         if len(self._queue) >= QUEUE * (1 + ended):
             drops.add(semconv.DROP_LISTENER)
             return
-        child = isinstance(operation._opts.parent or operation._parent, Handle) or snapshot.parent_id in registry.live
+        child = (
+            isinstance(operation._opts.parent or operation._parent, HandleState) or snapshot.parent_id in registry.live
+        )
         self._queue.append((event, turned, child))
 
     # -- drawing

@@ -12,11 +12,10 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from otel_progress import semconv
 from otel_progress.errors import InvalidArgument
 from otel_progress.handlers.outlet import Outlet
-from otel_progress.live.drops import drops
-from otel_progress.live.guard import tell_once
+from otel_progress.live.guard import drops, tell_once
 
 if TYPE_CHECKING:
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import OperationState
     from otel_progress.model.snapshot import Event
 
 __all__ = ["JsonLines", "line_of"]
@@ -110,7 +109,7 @@ class JsonLines(Outlet):
 
     # -- from the ticker to the file
 
-    def _take(self, event: Event, _: Operation) -> None:
+    def _take(self, event: Event, _: OperationState) -> None:
         """The sink of the ticker: it must not wait for a disk."""
         if self._thread is None:
             self._write(event)

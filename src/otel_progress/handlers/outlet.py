@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from otel_progress import forks
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process, runtime
 from otel_progress.live.hooks import sinks
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Outlet:
             place.append(call)
         runtime.want()
         runtime.ensure()
-        if runtime.threads_allowed:
+        if process.threads_allowed:
             self._thread = threading.Thread(target=self._run, name=f"otel-progress-{self._name}", daemon=True)
             self._thread.start()
         return self
@@ -60,7 +60,7 @@ class Outlet:
         """Where it is hooked in."""
         return (
             (sinks, self._take),
-            (runtime.at_exit, self._exit),
+            (process.at_exit, self._exit),
             (forks.in_child, self._after_fork_in_child),
         )
 

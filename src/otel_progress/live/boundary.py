@@ -1,4 +1,4 @@
-"""The guard around every public function that is not counted in nanoseconds; those have a `try` of their own."""
+"""The guard around public functions; functions measured in nanoseconds have a `try` of their own instead."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from typing import Any, Final, TypeVar
 from typing_extensions import ParamSpec
 
 from otel_progress.errors import InvalidArgument, ProgressError
-from otel_progress.live import callsite, preload
+from otel_progress.live import misuse, preload
 from otel_progress.live.guard import NOTHING_LEFT, swallow
 from otel_progress.model.values import shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _GIVES_UP: Final = (*NOTHING_LEFT, AttributeError, TypeError, NameError)
-"""What the guard itself may meet: nothing is left, or its globals are gone, at the end of the interpreter."""
+"""Errors of the guard itself: no memory or frame is left, or its globals are gone at interpreter shutdown."""
 _KEYWORDS: Final = 0x08
 
 
 def public(
     returns: Any = None, *, makes: Callable[..., Any] | None = None, strict: bool = False, name: str | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Guard a public function: no error of ours leaves it.
+    """Guard a public function, so that no error of ours leaves it.
 
     Args:
-        returns: what it returns after an error.
-        makes: makes what it returns after an error, from what the function got; a callable written in C, which works
-            where no frame is left.
-        strict: whether arguments that the function does not have raise `InvalidArgument`; else the call is ignored,
-            with a warning, as a method of a running job never raises.
-        name: what users call it; the name of the function unless said.
+        returns: the return value after an error.
+        makes: makes the return value after an error, from the arguments; written in C, so that it needs no frame.
+        strict: whether unknown arguments raise `InvalidArgument`; otherwise the call is ignored with a warning, as a
+            method of a running job never raises.
+        name: the name that users know; that of the function by default.
+
+    Example: `@public(returns=False)`
     """
 
     def decorate(fn: Callable[P, R]) -> Callable[P, R]:
@@ -66,7 +67,7 @@ def public(
 
 
 def _misused(fn: Callable[..., Any], call: str, error: TypeError, given: dict[str, Any], strict: bool) -> None:
-    """The function does not take these arguments."""
+    """Report arguments that the function does not take."""
     code: CodeType = fn.__code__
     known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     wrong = "" if code.co_flags & _KEYWORDS else next((key for key in given if key not in known), "")
@@ -78,4 +79,4 @@ def _misused(fn: Callable[..., Any], call: str, error: TypeError, given: dict[st
         text = str(error).partition("() ")[2] or str(error)
     if strict:
         raise InvalidArgument(f"{call}(): {text}")
-    callsite.warn(call, "is ignored: %s", text)
+    misuse.warn(call, "is ignored: %s", text)

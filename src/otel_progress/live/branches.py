@@ -1,7 +1,7 @@
-"""The lines of work that run side by side inside an operation, each with its own idle clock.
+"""The branches of an operation: what runs side by side in it, each with its own idle time.
 
-A branch is an innermost running stage, a `track` loop of its own thread or task, or a running child operation. The
-place (thread and task) in which a child was started waits for that child, so it is not judged apart.
+A branch is an innermost running stage, a `track` loop in a thread or task of its own, or a running child operation. The
+place (thread and task) that started a child waits for it, so it is no branch of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_progress.live.running import STAGES, innermost, is_inside
+from otel_progress.live.running import STAGES, children, host_of, innermost, is_inside
 from otel_progress.model.snapshot import Wait
 from otel_progress.model.status import Status
 
@@ -17,25 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from otel_progress.live.diagnosis.places import Place
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
-    from otel_progress.live.stage import Stage
-    from otel_progress.live.track import Lane
-    from otel_progress.live.waits import Waiting
+    from otel_progress.live.lane import Lane
+    from otel_progress.live.records import DeclaredWait
+    from otel_progress.live.state import HandleState, OperationState, StageState
     from otel_progress.model.loop import Loop
 
 Key = tuple[int, int]
 DEPTH: Final = 32
-"""The deepest that children are asked whether they wait."""
+"""The deepest level of children that is searched for waits."""
 NOWHERE: Final = -1.0
-"""No limit was named for a handle, nor around it."""
+"""Neither a handle nor anything around it names a limit."""
 NOTICED: Final = 2.0
-"""Seconds after which it is noticed that a loop took its next item, at the most."""
+"""Seconds within which the ticker notices that a loop took its next item."""
 CONSUMER: Final = "its consumer"
-"""What a suspended generator waits for."""
+"""The reason of the wait of a suspended generator."""
 
 
-class Line(NamedTuple):
+class LiveBranch(NamedTuple):
     """A branch as it is now.
 
     Attributes:
@@ -46,28 +44,28 @@ class Line(NamedTuple):
         wait: the declared wait that stops its clock.
     """
 
-    node: Handle
+    node: HandleState
     moved_at: float
     lane: Lane | None = None
-    child: Operation | None = None
-    wait: Waiting | None = None
+    child: OperationState | None = None
+    wait: DeclaredWait | None = None
 
     @property
     def key(self) -> object:
-        """What tells it from others as long as it runs; it keeps no child alive."""
+        """Identifies it while it runs; keeps no child alive."""
         return self.child.id if self.child is not None else self.lane or self.node
 
     @property
     def limit(self) -> float | None:
-        """The idle time that is allowed, in seconds."""
+        """The allowed idle time, in seconds."""
         return stall_after(self.node)
 
     def idle(self, now: float) -> float:
-        """Since when it made no progress, in seconds; a wait stops the clock."""
+        """Seconds without progress, not counting a declared wait."""
         return max(0.0, (now if self.wait is None else min(now, self.wait.since)) - self.moved_at)
 
     def waits(self, now: float) -> Wait | None:
-        """What it waits for: a declared wait, or of a suspended generator that is idle, its consumer."""
+        """What it waits for: a declared wait, or the consumer of an idle suspended generator."""
         if self.wait is not None:
             return self.wait.seen(now)
         limit, idle = self.limit, now - self.moved_at
@@ -76,41 +74,41 @@ class Line(NamedTuple):
         return None
 
 
-def lines(operation: Operation) -> list[Line]:
-    """The branches of an operation that run now; at least one while it runs."""
-    only = only_line(operation)
+def live_branches(operation: OperationState) -> list[LiveBranch]:
+    """The running branches of an operation; at least one while it runs."""
+    only = only_branch(operation)
     if only is not None:
         return [only]
     found = _Look(operation, tuple(operation._running or ())).found
     return [_alone(found[0])] if len(found) == 1 and found[0].child is None else found
 
 
-def only_line(operation: Operation) -> Line | None:
-    """The branch of an operation that plainly has only one; None where that takes a closer look."""
+def only_branch(operation: OperationState) -> LiveBranch | None:
+    """The only branch of an operation, if it obviously has only one; None if that needs a closer look."""
     running = operation._running
     if operation._children or operation._lanes is not None:
         return None
     if not running:
         waits = operation._waits
-        return Line(operation, operation._moved_at, wait=_most_overdue(waits) if waits else None)
+        return LiveBranch(operation, operation._moved_at, wait=_most_overdue(waits) if waits else None)
     if len(running) > 1 or operation._waits:
         return None
     stage = innermost(operation)
     if stage is operation or stage._lanes is not None or stage._waits:
         return None
-    return Line(stage, _moved_around(stage, _moved_at(stage)))
+    return LiveBranch(stage, _moved_around(stage, _moved_at(stage)))
 
 
-def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
-    """The wait of an operation: that of the branch that is due first, where all of them wait."""
+def find_wait(operation: OperationState, now: float, depth: int = 0) -> Wait | None:
+    """The wait that is due first, if all branches of an operation wait; else None."""
     found = None
     if depth > DEPTH:
         return None
     if _plainly_works(operation) or (operation._children and _newest_works(operation)):
         return None
-    for line in lines(operation):
-        own = line.child is None or line.wait is not None
-        wait = line.waits(now) if own else find_wait(line.child, now, depth + 1)  # type: ignore[arg-type]
+    for live in live_branches(operation):
+        own = live.child is None or live.wait is not None
+        wait = live.waits(now) if own else find_wait(live.child, now, depth + 1)  # type: ignore[arg-type]
         if wait is None:
             return None
         if found is None or _left(wait) < _left(found):
@@ -118,11 +116,11 @@ def find_wait(operation: Operation, now: float, depth: int = 0) -> Wait | None:
     return found
 
 
-def _plainly_works(operation: Operation) -> bool:
-    """Whether the branch of the stage that started last certainly waits for nothing; no other is looked at."""
+def _plainly_works(operation: OperationState) -> bool:
+    """Whether the branch of the newest stage certainly does not wait; looks at no other."""
     if operation._children:
         return False
-    node: Handle | None = innermost(operation)
+    node: HandleState | None = innermost(operation)
     while node is not None:
         if node._waits or node._suspended:
             return False
@@ -130,8 +128,8 @@ def _plainly_works(operation: Operation) -> bool:
     return True
 
 
-def _newest_works(operation: Operation) -> bool:
-    """Whether the child that started last certainly waits for nothing, nor is waited for by a declared wait."""
+def _newest_works(operation: OperationState) -> bool:
+    """Whether the newest child certainly does not wait, and no declared wait is open around it."""
     if operation._pauses:
         return False
     child = operation._children.newest() if operation._children else None
@@ -139,28 +137,28 @@ def _newest_works(operation: Operation) -> bool:
 
 
 class Lookup:
-    """The branches of an operation at one moment, looked up when they are asked for first."""
+    """The branches of one operation at one moment, found on first use."""
 
     __slots__ = ("_lines",)
 
     def __init__(self) -> None:
-        """Not looked up yet."""
-        self._lines: list[Line] | None = None
+        """Nothing is looked up yet."""
+        self._lines: list[LiveBranch] | None = None
 
-    def lines(self, operation: Operation) -> list[Line]:
-        """The branches of the operation that run; it has to be the same one each time."""
+    def live_branches(self, operation: OperationState) -> list[LiveBranch]:
+        """The running branches of the operation, which must be the same in each call."""
         if self._lines is None:
-            self._lines = lines(operation)
+            self._lines = live_branches(operation)
         return self._lines
 
 
-def paused_since(node: Handle, now: float, lookup: Lookup | None = None) -> float | None:
-    """The monotonic time since which every branch in a handle waits and none moved; None while any of them works.
+def paused_since(node: HandleState, now: float, lookup: Lookup | None = None) -> float | None:
+    """Since when every branch in a handle waits (s, monotonic); None while any of them works.
 
     Args:
         node: the handle.
         now: the monotonic time.
-        lookup: the branches of its operation, where several handles are asked about in one look.
+        lookup: the branches of its operation, if several handles of it are asked about at one moment.
     """
     operation = node.operation
     if not operation._children and not operation._pauses:
@@ -168,20 +166,20 @@ def paused_since(node: Handle, now: float, lookup: Lookup | None = None) -> floa
     if len(operation._running or ()) > STAGES:  # too many to look at for each of them
         return max(node._moved_at, _most_overdue(node._waits).since) if node._waits else None
     since: float | None = None
-    for line in lines(operation) if lookup is None else lookup.lines(operation):
-        if line.node is node or (line.node is not operation and is_inside(line.node, node)):
-            began = _waits_since(line, now)
+    for live in live_branches(operation) if lookup is None else lookup.live_branches(operation):
+        if live.node is node or (live.node is not operation and is_inside(live.node, node)):
+            began = _waits_since(live, now)
             if began is None:
                 return None
             since = max(began, node._moved_at if since is None else since)
     return since
 
 
-def _waits_since(line: Line, now: float) -> float | None:
-    """The monotonic time since which a branch waits, or the child does that it waits for."""
-    if line.child is None:
-        return None if line.wait is None else line.wait.since
-    wait = find_wait(line.child, now)
+def _waits_since(live: LiveBranch, now: float) -> float | None:
+    """Since when a branch, or the child it stands for, waits (s, monotonic)."""
+    if live.child is None:
+        return None if live.wait is None else live.wait.since
+    wait = find_wait(live.child, now)
     return None if wait is None else now - wait.elapsed
 
 
@@ -189,27 +187,22 @@ def _left(wait: Wait) -> float:
     return math.inf if wait.overdue_after is None else wait.overdue_after - wait.elapsed
 
 
-def children(operation: Operation) -> list[Operation]:
-    """The child operations that were started in this process and still run."""
-    return operation._children.alive() if operation._children else []
-
-
 class _Look:
     """One look at the handles of an operation."""
 
-    def __init__(self, operation: Operation, stages: tuple[Stage, ...]) -> None:
+    def __init__(self, operation: OperationState, stages: tuple[StageState, ...]) -> None:
         self.operation = operation
-        nodes: tuple[Handle, ...] = (operation, *stages)
-        self.outer: set[Handle | None] = {stage._parent for stage in stages} if stages else set()
+        nodes: tuple[HandleState, ...] = (operation, *stages)
+        self.outer: set[HandleState | None] = {stage._parent for stage in stages} if stages else set()
         self.lanes = {node: found for node in nodes if node._lanes and (found := open_lanes(node))}
         self.latest = self._latest(stages)
-        self.children: dict[Handle, list[Operation]] = {}
+        self.children: dict[HandleState, list[OperationState]] = {}
         for child in children(operation):
-            host = child._host()
+            host = host_of(child)
             while host is not None and host is not operation and host._status.final:
                 host = host._parent
             self.children.setdefault(host or operation, []).append(child)
-        self.found: list[Line] = []
+        self.found: list[LiveBranch] = []
         for node in reversed(nodes):
             leaf = node not in self.outer and (node is not operation or not stages)
             self.found += self._of_leaf(node) if leaf else self._of_outer(node)
@@ -217,8 +210,8 @@ class _Look:
             if node._waits and (node in self.outer or node in self.children):
                 self._add_waits(node)
 
-    def _latest(self, stages: tuple[Stage, ...]) -> dict[Key, float]:
-        """When the work of each place last moved, by its loops and its stages entered by `with`."""
+    def _latest(self, stages: tuple[StageState, ...]) -> dict[Key, float]:
+        """When each place last made progress, by its loops and by stages entered with `with`."""
         latest: dict[Key, float] = {}
         for node in self.lanes:
             for lane in tuple(node._lanes or ()):
@@ -233,7 +226,7 @@ class _Look:
 
     # -- an innermost one
 
-    def _of_leaf(self, node: Handle) -> Iterator[Line]:
+    def _of_leaf(self, node: HandleState) -> Iterator[LiveBranch]:
         lanes, hosted = self.lanes.get(node, {}), self.children.get(node, [])
         for child in hosted:
             yield self._child(node, child)
@@ -249,19 +242,19 @@ class _Look:
             return  # a child of a place without a loop of its own: any of the loops may wait for it
         for key, lane in lanes.items():
             if key not in places:
-                yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
+                yield LiveBranch(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
 
-    def _whole(self, node: Handle) -> Line:
-        """An innermost one that is a single branch."""
+    def _whole(self, node: HandleState) -> LiveBranch:
+        """An innermost handle that is a single branch."""
         moved_at, key = _moved_at(node), _entered_at(node)
         if key is not None:
             moved_at = max(moved_at, self.latest.get(key, 0.0))
-        return Line(node, moved_at, wait=self._wait(node, key, {}))
+        return LiveBranch(node, moved_at, wait=self._wait(node, key, {}))
 
     # -- one with stages inside
 
-    def _of_outer(self, node: Handle) -> Iterator[Line]:
-        """Its children, and its loops in places that no stage below it belongs to."""
+    def _of_outer(self, node: HandleState) -> Iterator[LiveBranch]:
+        """The children of an outer handle, and its loops in places where no stage inside it runs."""
         hosted = self.children.get(node, [])
         for child in hosted:
             yield self._child(node, child)
@@ -275,16 +268,16 @@ class _Look:
             # A stage that started since, elsewhere, may be a part of the item in hand.
             theirs = any((stage._started or 0.0) >= lane.moved_at - NOTICED for stage in strangers)
             if key not in busy and not theirs and not hosted:
-                yield Line(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
+                yield LiveBranch(node, max(lane.moved_at, self.latest[key]), lane, wait=self._wait(node, key, lanes))
 
-    def _child(self, node: Handle, child: Operation) -> Line:
-        """A child; a wait that was declared where it was started is a wait for it."""
-        return Line(node, child._moved_at, child=child, wait=self._wait(node, key_of(child._place), {}))
+    def _child(self, node: HandleState, child: OperationState) -> LiveBranch:
+        """The branch of a child; a wait declared where it was started is a wait for it."""
+        return LiveBranch(node, child._moved_at, child=child, wait=self._wait(node, key_of(child._place), {}))
 
     # -- waits
 
-    def _wait(self, node: Handle, key: Key | None, lanes: dict[Key, Lane]) -> Waiting | None:
-        """The wait that stops the clock of a branch: its own, else one around it that was declared at its place."""
+    def _wait(self, node: HandleState, key: Key | None, lanes: dict[Key, Lane]) -> DeclaredWait | None:
+        """The wait that applies to a branch: its own, else one declared around it at its place."""
         own = [wait for wait in node._waits or () if not lanes or key_of(wait.place) == key]
         own = own or [wait for wait in node._waits or () if key_of(wait.place) not in lanes]  # it may be any of them
         if own:
@@ -297,14 +290,16 @@ class _Look:
             above = above._parent if above is not self.operation else None
         return None
 
-    def _add_waits(self, node: Handle) -> None:
-        """Waits that were declared where no branch is: each is one of its own."""
-        taken = {line.wait for line in self.found}
-        self.found += [Line(node, node._moved_at, wait=wait) for wait in tuple(node._waits or ()) if wait not in taken]
+    def _add_waits(self, node: HandleState) -> None:
+        """Add a branch for each wait that was declared where no branch is."""
+        taken = {live.wait for live in self.found}
+        self.found += [
+            LiveBranch(node, node._moved_at, wait=wait) for wait in tuple(node._waits or ()) if wait not in taken
+        ]
 
 
 def key_of(place: Place | None) -> Key | None:
-    """What tells a thread and task from others while they run; None of those that are gone."""
+    """Identifies a thread and task while they run; None once they are gone."""
     if place is None or place.alive() is None:
         return None
     if place.task is None:
@@ -319,13 +314,13 @@ def _never() -> bool:
     return False
 
 
-def _entered_at(node: Handle) -> Key | None:
-    """Where a handle was entered by `with`; None of one that was only started, as its work may be anywhere."""
+def _entered_at(node: HandleState) -> Key | None:
+    """Where a handle was entered with `with`; None if it was only started, as its work may be anywhere."""
     return None if node._context is None else key_of(node._place)
 
 
-def open_lanes(node: Handle) -> dict[Key, Lane]:
-    """The loops of a node that run, by the place that runs them; a place that is gone loops no longer."""
+def open_lanes(node: HandleState) -> dict[Key, Lane]:
+    """The running loops of a handle, by place."""
     found: dict[Key, Lane] = {}
     for lane in tuple(node._lanes or ()):
         if lane.closed or lane.nested:
@@ -336,11 +331,11 @@ def open_lanes(node: Handle) -> dict[Key, Lane]:
     return found
 
 
-def touch_lanes(around: Handle | None, at: Place | None, now: float) -> None:
-    """What ran at a place is progress of the loop around it there; without one there, of all of them."""
+def touch_lanes(around: HandleState | None, at: Place | None, now: float) -> None:
+    """Record progress at a place for the loop around it there, or for all loops if there is none."""
     if around is None:
         return
-    node: Handle | None = around
+    node: HandleState | None = around
     operation, place = around.operation, key_of(at)
     while node is not None:
         if node._lanes is not None:
@@ -351,22 +346,22 @@ def touch_lanes(around: Handle | None, at: Place | None, now: float) -> None:
         node = node._parent if node is not operation else None
 
 
-def _counts_otherwise(node: Handle) -> bool:
-    """Whether its code counts more than its loops do: nothing tells which of them that belongs to."""
+def _counts_otherwise(node: HandleState) -> bool:
+    """Whether it counts beside its loops, so that the counts belong to none of them."""
     return bool(node._own or node._advanced or node._recorded or node._bumps or (node._more and node._more.units))
 
 
-def _moved_at(node: Handle) -> float:
-    """When the work of an innermost one moved: by its own counts, or by those that others made on its behalf."""
+def _moved_at(node: HandleState) -> float:
+    """When an innermost handle moved: by its own counts, or by those made around it on its behalf."""
     return max(node._moved_at, node._counted_at)
 
 
-def _alone(line: Line) -> Line:
-    """The only branch there is: what is counted around it counts for it, whatever it counts itself."""
-    return line._replace(moved_at=_moved_around(line.node, line.moved_at))
+def _alone(live: LiveBranch) -> LiveBranch:
+    """The only branch: counts made around it count for it, whatever it counts itself."""
+    return live._replace(moved_at=_moved_around(live.node, live.moved_at))
 
 
-def _moved_around(node: Handle, latest: float) -> float:
+def _moved_around(node: HandleState, latest: float) -> float:
     """When a handle moved, or anything was counted around it."""
     operation = node.operation
     above = node._parent if node is not operation else None
@@ -376,28 +371,28 @@ def _moved_around(node: Handle, latest: float) -> float:
     return latest
 
 
-def _is_suspended(node: Handle) -> bool:
-    """Whether it belongs to a generator that waits until somebody asks for more."""
-    around: Handle | None = node
+def _is_suspended(node: HandleState) -> bool:
+    """Whether it belongs to a suspended generator."""
+    around: HandleState | None = node
     while around is not None and not around._suspended:
         around = around._parent if around is not around.operation else None
     return around is not None
 
 
-def _most_overdue(waits: Iterable[Waiting]) -> Waiting:
-    """The one that is due first; of those without a limit, the newest."""
+def _most_overdue(waits: Iterable[DeclaredWait]) -> DeclaredWait:
+    """The wait that is due first; without limits, the newest."""
     return min(reversed(tuple(waits)), key=lambda wait: wait.due)
 
 
-def loop_of(node: Handle) -> Loop | None:
-    """What a branch in this handle repeats, or what the stage around it does."""
+def loop_of(node: HandleState) -> Loop | None:
+    """The loop of a branch in this handle, or of a handle around it."""
     repeats = who_loops(node)
     return None if repeats is None else repeats._loop
 
 
-def who_loops(node: Handle) -> Handle | None:
-    """The nearest handle, from this one outward, that repeats something."""
-    around: Handle | None = node
+def who_loops(node: HandleState) -> HandleState | None:
+    """The nearest handle, from this one outward, that is caught in a loop."""
+    around: HandleState | None = node
     while around is not None and around._loop is None:
         around = around._parent if around is not around.operation else None
     return around
@@ -406,8 +401,8 @@ def who_loops(node: Handle) -> Handle | None:
 # -- limits
 
 
-def stall_after(node: Handle) -> float | None:
-    """The idle time that counts for a branch that runs in this handle: the one that was named, else the learned one."""
+def stall_after(node: HandleState) -> float | None:
+    """The allowed idle time of a branch in this handle: the named limit, else the learned one."""
     named = named_stall_after(node)
     if named is not None:
         return None if math.isinf(named) else named
@@ -415,16 +410,16 @@ def stall_after(node: Handle) -> float | None:
     return None if learned is None else learned.stall_after
 
 
-def named_stall_after(node: Handle) -> float | None:
-    """The limit that was named for it, else for what is around it; infinity where it may idle."""
+def named_stall_after(node: HandleState) -> float | None:
+    """The named limit of a handle or the nearest one around it; infinity if it may idle."""
     operation, passed = node.operation, []
-    around: Handle | None = node
+    around: HandleState | None = node
     limit: float | None = None
     while around is not None and limit is None:
         limit = around._named
         if limit is None:
             passed.append(around)
-            limit = around._opts.stall_after  # type: ignore[attr-defined]
+            limit = around._opts.stall_after
             around = around._parent if around is not operation else None
     if node._status is not Status.PENDING:  # what is around it is known for good
         for each in passed:

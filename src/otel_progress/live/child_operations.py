@@ -1,51 +1,62 @@
-"""The child operations that an operation started in this process."""
+"""Child operations in the same process: when one starts its parent adopts it, when one ends its counts stay there."""
 
 from __future__ import annotations
 
-import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from otel_progress import clock
+from otel_progress.live.branches import touch_lanes
+from otel_progress.live.counting import begin_in, plain_advanced
+from otel_progress.live.nested_counts import add, nested_in, outer_of, take
+from otel_progress.live.records import NestedCounts
+from otel_progress.live.registry import registry
+from otel_progress.live.running import host_of, touch
+from otel_progress.live.state import ChildOperations
+from otel_progress.live.survey import settled
+from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
-    from otel_progress.live.operation import Operation
-
-PRUNE: Final = 64
-"""Children from which on those that were dropped without an end are looked for."""
+    from otel_progress.live.state import HandleState, OperationState
 
 
-class ChildOperations(dict["weakref.ref[Operation]", None]):
-    """The children that run, in the order of their start; each leaves in one step.
+def adopt(parent: OperationState, child: OperationState) -> None:
+    """A child started: the branch that started it waits for it."""
+    if child is parent or not registry.owns(parent):
+        return
+    children = parent._children
+    if children is None:
+        # one step, so that two threads get the same
+        children = vars(parent).setdefault("_children", ChildOperations())
+    children.take(child)
+    begin_in(child, host_of(child) or parent)
+    parent._check_at = 0.0
 
-    Written by the threads in which children start and end, read by the ticker; no step needs a lock.
-    """
 
-    __slots__ = ("_prune_at",)
+def let_go(parent: OperationState, child: OperationState) -> None:
+    """A child ended, which is progress of the branch that waited for it."""
+    if parent._children is not None:
+        parent._children.leave(child)
+    host = host_of(child) or parent
+    _leave(child, host)
+    if parent._status is Status.RUNNING:
+        ended = child._ended or clock.monotonic()
+        touch(parent, host, ended)
+        if parent._tracks:
+            touch_lanes(host, child._place, ended)
+        parent._check_at = 0.0
 
-    def __init__(self) -> None:
-        """No child yet."""
-        self._prune_at = PRUNE
 
-    def take(self, child: Operation) -> None:
-        """A child started."""
-        self[weakref.ref(child)] = None
-        if len(self) >= self._prune_at:
-            for ref in tuple(self):
-                if ref() is None:
-                    self.pop(ref, None)
-            self._prune_at = max(PRUNE, 2 * len(self))
-
-    def leave(self, child: Operation) -> None:
-        """A child ended."""
-        self.pop(weakref.ref(child), None)
-
-    def alive(self) -> list[Operation]:
-        """Those that run now."""
-        found = [child for ref in tuple(self) if (child := ref()) is not None]
-        return [child for child in found if not child._status.final]
-
-    def newest(self) -> Operation | None:
-        """The one that started last, if it runs still."""
-        try:
-            child = next(reversed(self))()
-        except (StopIteration, RuntimeError):  # it changes in another thread
-            return None
-        return None if child is None or child._status.final else child
+def _leave(child: OperationState, host: HandleState) -> None:
+    """Leave the counts of a child that ended to the stage or operation it ran in."""
+    kept = nested_in(host if host._status is Status.RUNNING or host.operation is host else outer_of(host))
+    plan = host._opts.plan
+    if plan is not None and plan.index(child.name) is not None:
+        done = child._status is Status.COMPLETED
+        kept.planned[child.name] = 1.0 if done else settled(child).raw or 0.0
+    plain_advanced(child)
+    units = NestedCounts()
+    take(units, child, child._nested)
+    with registry.lock:
+        add(kept.child_sums, units.sums)
+        kept.children += 1
+        kept.ended += 1

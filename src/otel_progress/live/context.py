@@ -1,7 +1,7 @@
-"""Which handle is current; across tasks, threads and processes.
+"""The current handle, across tasks and threads.
 
-A context variable holds the innermost handle. Tasks and `asyncio.to_thread` carry it on by themselves;
-pool threads need `carry`, other processes `inject` and `extract`.
+A context variable holds the innermost handle. Tasks and `asyncio.to_thread` inherit it; pool threads need `carry`,
+other processes `inject` and `extract`.
 """
 
 from __future__ import annotations
@@ -9,37 +9,43 @@ from __future__ import annotations
 import contextvars
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import ParamSpec
 
 from otel_progress import semconv
-from otel_progress.live import callsite, hooks
+from otel_progress.live import hooks, misuse
 from otel_progress.live.diagnosis.places import here
-from otel_progress.live.drops import drops
-from otel_progress.live.guard import NOTHING_LEFT, swallow
+from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
+from otel_progress.live.registry import registry
 from otel_progress.model.origin import of_the_job
+from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
     from otel_progress.live.diagnosis.places import Place
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.use import Use
+    from otel_progress.live.state import HandleState
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-innermost: contextvars.ContextVar[Handle | None] = contextvars.ContextVar("otel_progress", default=None)
+innermost: contextvars.ContextVar[HandleState | None] = contextvars.ContextVar("otel_progress", default=None)
 
 
-def running_here() -> Handle | None:
+def running_here() -> HandleState | None:
     """The innermost handle that still runs and belongs to this process, or None."""
     node = innermost.get()
-    while node is not None and not node._alive:
+    while node is not None and not is_alive(node):
         node = node._parent
     return node
 
 
-def enter(node: Handle) -> None:
+def is_alive(node: HandleState) -> bool:
+    """Whether a handle runs, in this process."""
+    return node._status is Status.RUNNING and registry.owns(node.operation)
+
+
+def enter(node: HandleState) -> None:
     """Make a handle and its span current."""
     node._context = innermost.set(node)
     if node._place is not None:
@@ -48,8 +54,8 @@ def enter(node: Handle) -> None:
         node._token = hooks.tracing.attach(node)
 
 
-def leave(node: Handle | Use) -> None:
-    """Make current again what was before; left in another context, there is nothing to undo."""
+def leave(node: HandleState | Use) -> None:
+    """Restore what was current before; in another context there is nothing to restore."""
     token, node._context = node._context, None
     span_token, node._token = node._token, None
     if token is None:
@@ -65,14 +71,65 @@ def leave(node: Handle | Use) -> None:
 
 
 def is_elsewhere(error: BaseException) -> bool:
-    """Whether a token could not be reset, as it is of another context; not where a signal handler raised the like."""
+    """Whether the error says that a token belongs to another context, and no signal handler raised it."""
     return isinstance(error, (ValueError, RuntimeError, LookupError)) and not of_the_job(error)
 
 
+class Use:
+    """Makes a started handle current, for `with` and `async with`; ends nothing."""
+
+    def __init__(self, node: HandleState) -> None:
+        """Of a started handle."""
+        self._node = node
+        self._context: Any = None
+        self._token: Any = None
+        self._places: tuple[Place, Place] | None = None
+
+    def __enter__(self) -> Any:
+        """Make the handle current."""
+        self._context = innermost.set(self._node)
+        try:
+            before = self._node._place
+            if before is not None:
+                self._node._place = place = here()
+                self._places = before, place
+            self._token = hooks.tracing.attach(self._node) if self._node._span is not None else None
+        except BaseException as error:
+            try:
+                swallow(error, "use")
+            except NOTHING_LEFT:
+                pass
+        return self._node
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore what was current before."""
+        try:
+            if self._places is not None and self._node._place is self._places[1]:
+                self._node._place = self._places[0]  # where its work goes on
+            leave(self)
+        except BaseException as broken:
+            try:
+                swallow(broken, "use")
+            except NOTHING_LEFT:
+                pass
+
+    async def __aenter__(self) -> Any:
+        """Make the handle current."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore what was current before."""
+        self.__exit__(kind, error, trace)
+
+
 def outside(what: str) -> None:
-    """A module function was called where nothing runs: count it, and say so once for each call site."""
+    """Count a call outside of any operation, and log it once for each call site."""
     drops.add(semconv.DROP_OUTSIDE)
-    callsite.warn(
+    misuse.warn(
         what,
         "does nothing: no operation is running here. Open one with 'with operation(...)'; "
         "in a pool's thread, submit carry(fn) or use CarryingExecutor.",
@@ -80,10 +137,11 @@ def outside(what: str) -> None:
 
 
 def carry(fn: Callable[P, R]) -> Callable[P, R]:
-    """A function that runs in the context of here, wherever it is called.
+    """Return a function that runs `fn` in the current context, in whatever thread it is called.
 
-    For the threads of a pool, which don't take the context along by themselves:
-    `pool.submit(carry(work), item)`. It may be called many times, and in many threads at once.
+    Pool threads don't inherit the context. The function may be called many times, and in many threads at once.
+
+    Example: `pool.submit(carry(work), item)`
     """
     context = contextvars.copy_context()
 

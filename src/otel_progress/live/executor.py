@@ -1,4 +1,4 @@
-"""A thread pool whose tasks know the operation they belong to."""
+"""A thread pool whose tasks run in the context in which they were submitted."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ class CarryingExecutor(ThreadPoolExecutor):
     """A ThreadPoolExecutor whose tasks run in the context in which they were submitted."""
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Submit the function together with the context of here."""
+        """Submit the function together with the current context."""
         run: Any = contextvars.copy_context().run
         return super().submit(run, fn, *args, **kwargs)

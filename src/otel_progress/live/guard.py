@@ -1,7 +1,7 @@
-"""Keeps our own errors away from the job.
+"""The guard: errors of ours never reach the job; they are counted and logged once, as is what limits drop.
 
-What passes is an exception of the job's own (`model/origin.py`), and a `ProgressError`, which is documented where it is
-raised. Anything else is counted (`semconv.DROP_ERROR`) and logged once.
+Only the job's own exceptions (`model/origin.py`) and documented `ProgressError`s propagate. Any other error is counted
+as `semconv.DROP_ERROR`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from typing import Final
 
 from otel_progress import semconv
 from otel_progress.errors import ProgressError
-from otel_progress.live.drops import drops
 from otel_progress.model.origin import of_the_job
+from otel_progress.model.values import Drops
 
 log = logging.getLogger("otel_progress")
+drops: Final = Drops()
+"""What the limits of this process dropped, by reason; a metric and the process's heartbeat report it."""
 NOTHING_LEFT: Final = (MemoryError, RecursionError)
-"""What even `swallow` may meet: no memory, or no frame, is left."""
+"""Errors that even `swallow` may raise: no memory, or no frame, is left."""
 KINDS: Final = 1_000
 """Kinds of errors that are logged; beyond this number they are only counted."""
 _told: set[str] = set()
 
 
 def say(text: str, *args: object, exc_info: bool = False) -> None:
-    """Log a warning; what a handler of the user's raises reaches neither the job nor a thread of ours."""
+    """Log a warning; errors of the user's logging handlers reach neither the job nor our threads."""
     try:
         log.warning(text, *args, exc_info=exc_info or None)
     except BaseException as error:
@@ -33,7 +35,7 @@ def say(text: str, *args: object, exc_info: bool = False) -> None:
 
 
 def tell_once(what: str, *args: object) -> None:
-    """Count the exception that is being handled, and log it once for each kind of text; the job's own goes on."""
+    """Count the exception being handled, and log it once for each text; raise it if it is the job's own."""
     error = sys.exc_info()[1]
     if error is not None and of_the_job(error):
         raise error
@@ -44,9 +46,9 @@ def tell_once(what: str, *args: object) -> None:
 
 
 def swallow(error: BaseException, call: str) -> None:
-    """Count an error of ours in a call, and log it once a call; raise the job's own, and documented ones, again.
+    """Count an error of ours in a public call, and log it once for each call; raise the job's own and documented ones.
 
-    It never raises anything else, even where no frame or no memory is left.
+    It never raises anything else, even if no frame or memory is left.
     """
     if isinstance(error, ProgressError):
         raise error

@@ -1,10 +1,10 @@
-"""Which status an exception means."""
+"""The outcome of an exception: the status it means, and its text."""
 
 from __future__ import annotations
 
 from otel_progress.errors import OperationCancelled
 from otel_progress.live import redaction
-from otel_progress.live.drops import drops
+from otel_progress.live.guard import drops
 from otel_progress.model import values
 from otel_progress.model.origin import of_the_job
 from otel_progress.model.status import Status
@@ -20,7 +20,7 @@ _CANCELLED = frozenset(
 
 
 def ending(error: BaseException | None) -> Status:
-    """The status of something that was left with this exception, or without one; whatever the exception does."""
+    """The status of a block left with this exception, or without one; safe for any exception."""
     if error is None:
         return Status.COMPLETED
     try:
@@ -45,7 +45,7 @@ def _ending(error: BaseException) -> Status:
 
 
 def message(error: BaseException, limit: int = values.MESSAGE_LENGTH) -> str:
-    """What the exception says, at most `limit` characters; empty where it says nothing or can't be asked."""
+    """The text of an exception, at most `limit` characters; empty if it has none or its `str` fails."""
     try:
         said = str.__str__(str(error))
     except BaseException as broken:
@@ -56,7 +56,7 @@ def message(error: BaseException, limit: int = values.MESSAGE_LENGTH) -> str:
 
 
 def words(error: BaseException | None) -> str | None:
-    """The exception in a line."""
+    """An exception as one line."""
     if error is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Parts that cost too much to import with the package, and that no call of a running job may import.
+"""Late imports: modules that are too slow to import with the package, and that no call of a running job may import.
 
-They are imported together when the first operation or a decorator is made, or by `configure()`. Where that fails, as no
-file descriptor or no memory is left, the job goes on without them, the failure is counted and logged once, and a later
+They are imported together when the first operation or decorator is created, or by `configure()`. If that fails, as no
+file descriptor or memory is left, the job goes on without them, the failure is counted and logged once, and a later
 call tries again, at most once a second.
 """
 
@@ -15,7 +15,7 @@ from otel_progress import clock
 from otel_progress.live.guard import swallow
 
 PAUSE: Final = 1.0
-"""Seconds from one failed import to the next."""
+"""Seconds from a failed import to the next try."""
 modules: Final = [
     "live.engine.loops",
     "live.engine.sampling",
@@ -25,20 +25,20 @@ modules: Final = [
     "live.executor",
     "model.summary",
 ]
-"""What is imported; `api.py` puts in the decorators."""
+"""The modules to import; `api.py` adds the decorators."""
 _found: dict[str, Any] = {}
 _loading: set[int] = set()
 _again_at = 0.0
 
 
 class NotImported(Exception):
-    """A part is not there, and can't be imported now; the guard counts it."""
+    """A module is not imported, and can't be imported now; the guard counts it."""
 
 
 def load() -> bool:
-    """Import all parts, where that was not done yet; returns whether they are there.
+    """Import all modules if that was not done yet; returns whether they are imported.
 
-    A signal handler may come in the middle of it: its own calls then do without.
+    A signal handler may interrupt this; its own calls then work without the modules.
     """
     global _again_at
     if _found:
@@ -60,10 +60,10 @@ def load() -> bool:
 
 
 def get(module: str) -> Any:
-    """A part by the name of its module, such as `live.engine.loops`.
+    """A module by its name, such as `live.engine.loops`.
 
     Raises:
-        NotImported: where it is not there.
+        NotImported: if it can't be imported now.
     """
     if not _found and not load():
         raise NotImported(module)
@@ -71,7 +71,7 @@ def get(module: str) -> Any:
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word that a mistyped one most likely stands for, or None."""
+    """The known word nearest to a mistyped one, or None."""
     if not _found and not load():
         return None
     close = _found["difflib"].get_close_matches(word, known, 1)
@@ -79,7 +79,7 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
 
 
 def _imported() -> dict[str, Any]:
-    """All parts, whole: an import that was interrupted leaves none of them half initialised here."""
+    """Import all modules; an interrupted import keeps none of them half initialised here."""
     import difflib
     from importlib import import_module
 

@@ -1,8 +1,8 @@
-"""The one hook through which every text goes before it is kept: what it masks leaves by no way, and lies in no memory.
+"""The redaction hook: every text passes it before it is stored, so that a masked secret is neither sent nor kept.
 
-Texts are redacted when they come in, not when they go out: there are many ways out, and some of them (spans) are taken
-in the caller's thread by providers of others. What is said before a start (the options of an operation, a stage or a
-decorator) is redacted at the start, so that a hook given to `configure()` holds for decorators above it, too.
+Texts are redacted on input, not on output: there are many outputs, and some (spans) are read in the caller's thread by
+providers of others. Options given before a start (of an operation, a stage or a decorator) are redacted at the start,
+so that a hook given to `configure()` also applies to decorators above that call.
 """
 
 from __future__ import annotations
@@ -10,22 +10,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from otel_progress import semconv
 from otel_progress.errors import InvalidArgument
-from otel_progress.live.drops import drops
-from otel_progress.live.guard import say, tell_once
+from otel_progress.live.guard import drops, say, tell_once
 from otel_progress.model import values
 from otel_progress.model.redact import Redact, by_name, guarded
 from otel_progress.model.secrets import mask_secrets
 from otel_progress.model.values import EMPTY, MESSAGE_LENGTH, VALUE_LENGTH, Attributes, Value
 
-if TYPE_CHECKING:
-    from otel_progress.live.handle import Handle
-
 MARGIN: Final = 256
-"""Characters looked at beyond a limit, so that a secret that the limit cuts in two is still known as one."""
+"""Characters read beyond a limit, so that a secret cut in two by the limit is still recognised."""
 
 
 def _failed(what: str) -> None:
@@ -34,15 +30,15 @@ def _failed(what: str) -> None:
 
 
 masked: Redact = guarded(mask_secrets, _failed)
-"""What a text is, and the text as it may leave."""
+"""Redact a text: takes what kind of text it is and the text, returns the redacted text."""
 
 
 given: Redact | None = None
-"""The hook that code named last, until `shutdown()`."""
+"""The hook last given in code, until `shutdown()`."""
 
 
 def use(redact: Redact | None) -> None:
-    """Redact by this function from now on; None is the default, `mask_secrets`."""
+    """Use this hook from now on; None is the default, `mask_secrets`."""
     global masked, given
     given = redact
     masked = guarded(redact or mask_secrets, _failed)
@@ -50,11 +46,12 @@ def use(redact: Redact | None) -> None:
 
 
 def chosen(redact: object, named: str) -> Redact:
-    """The hook that `configure()` was given, now or before, else the one that `OTEL_PROGRESS_REDACT` names.
+    """The hook given to `configure()`, now or before, else the one that `OTEL_PROGRESS_REDACT` names.
+
+    An invalid `OTEL_PROGRESS_REDACT` is logged, and secrets are masked: a typo must neither stop a job nor open a leak.
 
     Raises:
-        InvalidArgument: where what was given is no such function. What the environment names wrong is told in the log,
-            and secrets are masked: a typo must neither stop a job nor open a leak.
+        InvalidArgument: if the given hook is not a function of two texts, or an unknown name.
     """
     if isinstance(redact, str):
         try:
@@ -78,7 +75,7 @@ def chosen(redact: object, named: str) -> Redact:
 
 
 def _takes_two(redact: object) -> bool:
-    """Whether it can be called with two arguments, as far as that can be told."""
+    """Whether it accepts two arguments, as far as its signature says."""
     try:
         inspect.signature(redact).bind("", "")  # type: ignore[arg-type]
     except ValueError:  # written in C
@@ -89,7 +86,7 @@ def _takes_two(redact: object) -> bool:
 
 
 def text(what: str, given: object, limit: int = MESSAGE_LENGTH) -> str:
-    """What the job said, as a text of at most `limit` characters that may leave."""
+    """Redact a text of the job, and shorten it to `limit` characters."""
     whole = values.text(given, drops, limit + MARGIN)
     found = masked(what, whole)
     if found is not whole and not found.isascii():
@@ -102,27 +99,18 @@ def text(what: str, given: object, limit: int = MESSAGE_LENGTH) -> str:
 
 
 def attributes(given: Mapping[str, object], before: Mapping[str, Value] = EMPTY) -> Attributes:
-    """`before` with `given` laid over it, as far as it may leave."""
+    """Redact attributes, and merge them into `before`."""
     return values.attributes(given, drops, before, VALUE_LENGTH + MARGIN, _value)
-
-
-def of_start(node: Handle) -> None:
-    """What was said of an operation or a stage before it starts may leave from now on."""
-    if node._message is not None:
-        node._message = text("message", node._message)
-    more = node._more
-    if more is not None and more.attributes:
-        more.attributes = attributes(more.attributes)
 
 
 @functools.lru_cache(256)
 def described(given: str | None) -> str | None:
-    """A description as it may leave."""
+    """Redact a description."""
     return None if given is None else text("description", given)
 
 
 def _value(key: str, given: Value) -> Value:
-    """The value of an attribute as it may leave; a number that is masked becomes a text."""
+    """Redact the value of an attribute; a masked number becomes a text."""
     if isinstance(given, tuple):
         return _values(key, given)
     if isinstance(given, str):
@@ -135,7 +123,7 @@ def _value(key: str, given: Value) -> Value:
 
 
 def _values(key: str, given: tuple[values.Scalar, ...]) -> Value:
-    """A list of values; an option of a command line and its value are looked at together."""
+    """Redact a list of values; an option of a command line and its value are redacted together."""
     found = tuple(str(_value(key, each)) for each in given)
     if all(isinstance(each, str) for each in given):
         line = masked(key, "\n".join(found)).split("\n")

@@ -1,4 +1,4 @@
-"""Who is in flight in this process, and what happened to them since the ticker last looked."""
+"""The running operations of this process, and the changes that wait for the ticker."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ import os
 import threading
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from otel_progress import semconv
 from otel_progress.errors import DuplicateOperation
 from otel_progress.live import hooks
-from otel_progress.live.drops import drops
+from otel_progress.live.guard import drops
 from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import Change, HandleState, OperationState
 
 log = logging.getLogger("otel_progress")
 
@@ -33,17 +32,37 @@ ATTEMPTS: Final = 10_000
 NAMES: Final = 1_000
 """Operation names that are counted one by one; the rest are `_other`."""
 PRUNE: Final = 1_000
-"""Live operations from which on those that are gone without an end are looked for."""
+"""Live operations from which on those dropped without an end are removed."""
 FORK_WAIT: Final = 0.05
+"""Seconds that a fork waits for the lock, at most."""
 
-Change = tuple[str, "Operation", "Handle", int, Attributes]
+OperationT = TypeVar("OperationT", bound="OperationState")
 
 
 class Registry:
-    """The operations of this process; after a fork the child's is empty."""
+    """The operations of this process; after a fork the child's is empty.
+
+    Attributes:
+        generation: rises at each fork in the child. Written: fork. Read: all.
+        pid: of this process. Written: fork. Read: runtime.
+        lock: guards what several threads change in more than one step; never held across I/O.
+        live: running operations that somebody watches, or whose id was given, by id. Written: job. Read: all.
+        pending: operations with `start_within` that have not started. Written: job, ticker. Read: ticker, commands.
+        changes: changes for the ticker, in order. Written: job. Read: ticker.
+        dropped: handles that finalizers found without an end, with status and reason. Written: job. Read: ticker.
+        listed: all running operations, once `in_flight` was called. Written: job. Read: job.
+        attempts: the last attempt of each given id that ended. Written: job. Read: job, commands.
+        begun: attempts of given ids that began and are not saved. Written: job. Read: ticker (learning).
+        keeps_attempts: whether `begun` is kept. Written: learning. Read: job.
+        started: number of started operations by name. Written: job. Read: metrics.
+        ended: number of ended operations by name and status. Written: job. Read: metrics.
+        usage: tokens and money by operation name. Written: job. Read: metrics.
+        prefix: random beginning of the ids of this process. Written: fork. Read: job, commands.
+        numbers: numbers the ids. Written and read: job.
+    """
 
     def __init__(self) -> None:
-        """Nothing in flight."""
+        """No operation runs."""
         self.generation = 0
         self.keeps_attempts = False
         self._reset()
@@ -51,25 +70,25 @@ class Registry:
     def _reset(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.RLock()
-        self.pending: weakref.WeakSet[Operation] = weakref.WeakSet()
-        self.live: dict[str, weakref.ref[Operation]] = {}
+        self.pending: weakref.WeakSet[OperationState] = weakref.WeakSet()
+        self.live: dict[str, weakref.ref[OperationState]] = {}
         self.changes: deque[Change] = deque()
-        self.dropped: deque[tuple[Handle, Status, str | None]] = deque()
+        self.dropped: deque[tuple[HandleState, Status, str | None]] = deque()
         self._prune_at = PRUNE
         self.attempts: dict[str, int] = {}
         self.begun: dict[str, int] = {}
         self.started: dict[str, int] = {}
         self.ended: dict[tuple[str, str], int] = {}
         self.usage: dict[tuple[str, str], float] = {}
-        self.listed: weakref.WeakSet[Operation] | None = None
+        self.listed: weakref.WeakSet[OperationState] | None = None
         self.prefix = os.urandom(8).hex()
         self.numbers = itertools.count(1)
 
-    def add(self, operation: Operation) -> None:
-        """Take an operation in; its attempt follows from the ids that ended before.
+    def add(self, operation: OperationState) -> None:
+        """Register an operation; its attempt follows from earlier ones with its id.
 
         Raises:
-            DuplicateOperation: while another with the same id is alive here.
+            DuplicateOperation: if another operation with its id runs in this process.
         """
         key = operation.id
         if key in self.live:
@@ -97,25 +116,25 @@ class Registry:
             self.started[name] = self.started.get(name, 0) + 1
 
     def know_attempts(self, attempts: Mapping[str, int]) -> None:
-        """Go on counting from what earlier processes did."""
+        """Continue the attempts of earlier processes."""
         with self.lock:
             for key, number in attempts.items():
                 self.attempts[key] = max(number, self.attempts.get(key, 0))
 
     def take_begun(self) -> dict[str, int]:
-        """The attempts of given ids that began since this was called last, for the history file."""
+        """The attempts of given ids that began since the last call, for the history file."""
         with self.lock:
             begun, self.begun = self.begun, {}
         return begun
 
-    def expect(self, operation: Operation) -> None:
-        """Remember one that should start within a limit."""
+    def expect(self, operation: OperationState) -> None:
+        """Watch a pending operation that has `start_within`."""
         self.pending.add(operation)
         if hooks.wanted:
             hooks.on_expect()
 
-    def remove(self, operation: Operation, *, given: bool) -> None:
-        """Let an ended operation go; the attempts of ids that callers gave are remembered."""
+    def remove(self, operation: OperationState, *, given: bool) -> None:
+        """Remove an ended operation; the attempts of given ids are remembered."""
         with self.lock:
             known = self.live.get(operation.id)
             if known is not None and known() is operation:
@@ -129,37 +148,43 @@ class Registry:
             self.ended[key] = self.ended.get(key, 0) + 1
 
     def _prune(self) -> None:
-        """Forget ids of operations that are gone, so that unwatched ones with an id don't add up."""
+        """Forget the ids of operations that no longer exist."""
         for key in [key for key, ref in self.live.items() if ref() is None]:
             del self.live[key]
         self._prune_at = max(PRUNE, 2 * len(self.live))
 
-    def name_of(self, operation: Operation) -> str:
-        """The name under which it is counted: its own, or `_other` where there are too many names."""
+    def name_of(self, operation: OperationState) -> str:
+        """The name under which an operation is counted: its own, or `_other` if there are too many names."""
         return operation.name if operation.name in self.started else semconv.OTHER_STAGE
 
-    def operations(self) -> list[Operation]:
-        """Those that run now."""
+    def operations(self) -> list[OperationState]:
+        """The running operations that somebody watches."""
         return [operation for ref in list(self.live.values()) if (operation := ref()) is not None]
 
-    def in_flight(self) -> list[Operation]:
-        """Those that run now, also those that nobody watches.
+    def in_flight(self, kind: type[OperationT]) -> list[OperationT]:
+        """The running operations of this class, those that nobody watches included.
 
-        An operation that nobody watches stands nowhere, so that it costs nothing. The first call looks for them among
-        all objects of the process; from then on each one is noted when it starts.
+        An operation that nobody watches is not registered, so that it costs nothing. The first call searches all
+        objects of the process for them; from then on each is listed when it starts.
         """
         listed = self.listed
         if listed is None:
             listed = self.listed = weakref.WeakSet()
             for one in gc.get_objects():
-                if type(one) is self.kind:
+                if type(one) is kind:
                     listed.add(one)
-        known = {id(one): one for one in (*self.operations(), *listed.copy())}
-        found = [one for one in known.values() if one._status is Status.RUNNING and one._ours]
+        known = {id(one): one for one in (*self.operations(), *listed.copy()) if isinstance(one, kind)}
+        found = [one for one in known.values() if one._status is Status.RUNNING and self.owns(one)]
         return sorted(found, key=lambda one: one._started or 0.0)
 
-    def report(self, event: str, operation: Operation, node: Handle, now: int, attributes: Attributes) -> None:
-        """Leave a change for the ticker; there is always room for an end, so that nothing looks lost that is not."""
+    def owns(self, operation: OperationState) -> bool:
+        """Whether an operation was started in this process, not in the one that this was forked from."""
+        return operation._generation == self.generation
+
+    def report(
+        self, event: str, operation: OperationState, node: HandleState, now: int, attributes: Attributes
+    ) -> None:
+        """Queue a change for the ticker; ends have room of their own, so that no ended operation looks lost."""
         if len(self.changes) >= (CHANGES if event != semconv.OPERATION_ENDED else 2 * CHANGES):
             drops.add(semconv.DROP_QUEUE)
         else:
@@ -174,7 +199,7 @@ class Registry:
             self.usage[name, key] = self.usage.get((name, key), 0) + amount
 
     def end_dropped(self) -> None:
-        """End what was dropped without an end; a finalizer only left it here."""
+        """End the handles that finalizers left here: they were dropped without an end."""
         while self.dropped:
             node, status, reason = self.dropped.popleft()
             node._finish(status, reason, None)
@@ -182,18 +207,18 @@ class Registry:
     # -- fork
 
     def before_fork(self, timeout: float = FORK_WAIT) -> None:
-        """Hold the lock for the fork, so that no change is cut in two; 50 ms at the most."""
+        """Hold the lock for the fork, so that no change is cut in two; waits at most 50 ms."""
         if self.lock.acquire(timeout=timeout):
             self._held_by = threading.get_ident()
 
     def after_fork_in_parent(self) -> None:
-        """Go on; another thread may be forking too, and only the one that holds the lock lets it go."""
+        """Release the lock if this thread holds it; another thread may be forking too."""
         if self._held_by == threading.get_ident():
             self._held_by = None
             self.lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Start from nothing: what ran belongs to the parent."""
+        """Start empty: what ran belongs to the parent."""
         self.generation += 1
         self._held_by = None
         self._reset()
@@ -202,15 +227,13 @@ class Registry:
     # -- the end
 
     def free(self, timeout: float) -> None:
-        """Go on with a fresh lock if the old one can't be had: a signal may have come while its thread held it."""
+        """Replace the lock if it can't be acquired: a signal handler may have interrupted the thread that holds it."""
         if self.lock.acquire(timeout=timeout):
             self.lock.release()
         else:
             self.lock = threading.RLock()
 
     _held_by: int | None = None
-    kind: type[Operation]
-    """The class of operations; `operation.py` puts it here."""
 
 
 registry = Registry()

@@ -1,29 +1,32 @@
-"""The stages of an operation that run now, and how many are kept."""
+"""What runs inside and around a handle: stages, children, parents; and how many stages are kept."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from otel_progress.live.records import Parent
 from otel_progress.live.registry import registry
+from otel_progress.live.state import HandleState, StageState
 from otel_progress.model.repeats import FoldedRuns
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
-    from otel_progress.live.stage import Stage
+    from otel_progress.live.state import OperationState
 
-NEAR: Final = 8
-"""Handles around one that hear of its steps, beside the operation."""
+STEPS_NEAR: Final = 8
+"""Handles around one that record its steps, beside the operation."""
+MOVES_NEAR: Final = 64
+"""Handles around one whose progress its own thread records; the ticker does so for those farther out."""
+_MOVES_NEAR: Final = range(MOVES_NEAR)
 STAGES: Final = 64
-"""Stages that a snapshot tells one by one."""
+"""Stages that a snapshot lists."""
 KEPT_BAD: Final = 32
-"""Stages that did not complete and are told one by one before any other that ended."""
+"""Stages that did not complete and are listed before any other that ended."""
 
 
-def innermost(operation: Operation) -> Handle:
-    """The stage that started last and still runs, else the operation."""
+def innermost(operation: OperationState) -> HandleState:
+    """The running stage that started last, else the operation."""
     running = operation._running
     if not running:
         return operation
@@ -34,17 +37,17 @@ def innermost(operation: Operation) -> Handle:
         return known[-1] if known else operation
 
 
-def around(node: Handle) -> list[Handle]:
-    """A handle and what it runs in: the nearest ones, and the operation."""
+def around(node: HandleState) -> list[HandleState]:
+    """A handle and those around it: the nearest ones, and the operation."""
     operation, found = node.operation, [node]
     while found[-1] is not operation:
-        above = found[-1]._parent if len(found) < NEAR else operation
+        above = found[-1]._parent if len(found) < STEPS_NEAR else operation
         found.append(operation if above is None else above)
     return found
 
 
-def is_inside(stage: Handle, outer: Handle) -> bool:
-    """Whether a stage runs below another handle, at any depth."""
+def is_inside(stage: HandleState, outer: HandleState) -> bool:
+    """Whether a stage is inside another handle, at any depth."""
     operation = stage.operation
     above = stage._parent
     while above is not None and above is not outer and above is not operation:
@@ -52,11 +55,47 @@ def is_inside(stage: Handle, outer: Handle) -> bool:
     return above is outer
 
 
-def fold(operation: Operation) -> None:
-    """Keep `STAGES` stages; of the others only counts and time, by status and by path.
+def children(operation: OperationState) -> list[OperationState]:
+    """The running child operations that were started in this process."""
+    return operation._children.alive() if operation._children else []
 
-    Those that run stay. Of those that ended the oldest go first: runs of a path that comes again, then others that
-    completed, then those that did not; of these the newest `KEPT_BAD` stay to the last.
+
+def host_of(operation: OperationState) -> HandleState | None:
+    """The operation or stage of this process in which an operation was started, if any."""
+    given = operation._opts.parent
+    host = given if isinstance(given, HandleState) else operation._parent if given is None else None
+    return None if isinstance(host, StageState) and host._op is None else host
+
+
+def parent_of(operation: OperationState) -> OperationState | None:
+    """The operation of this process that an operation is a part of, if any."""
+    host = host_of(operation)
+    if host is not None:
+        return host.operation
+    given = operation._opts.parent
+    key = given.operation_id if isinstance(given, Parent) else given
+    known = registry.live.get(key) if key is not None else None
+    return None if known is None else known()
+
+
+def touch(operation: OperationState, node: HandleState | None, now: float) -> None:
+    """Record progress of an operation, of a handle in it, and of the handles around that one.
+
+    Of very deep stages the ticker records it for those farther out.
+    """
+    operation._moved_at = now
+    for _ in _MOVES_NEAR:
+        if node is None or node is operation:
+            return
+        node._moved_at = now
+        node = node._parent
+
+
+def fold(operation: OperationState) -> None:
+    """Keep `STAGES` stages, and of the others only number and time, by status and by path.
+
+    Running stages stay. Of those that ended, the oldest go first: runs of a path that was run again, then other
+    completed ones, then the rest; the newest `KEPT_BAD` of those go last.
     """
     with registry.lock:
         stages = operation._stages or []
@@ -75,8 +114,8 @@ def fold(operation: Operation) -> None:
             del stages[position]
 
 
-def _order(stages: list[Stage], runs: FoldedRuns) -> list[int]:
-    """The places of the stages that ended, first those that are folded first."""
+def _order(stages: list[StageState], runs: FoldedRuns) -> list[int]:
+    """The indices of ended stages, in the order in which they are folded."""
     ended = [(place, stage) for place, stage in enumerate(stages) if stage._status.final]
     bad = [place for place, stage in ended if stage._status is not Status.COMPLETED]
     kept = frozenset(bad[-KEPT_BAD:])

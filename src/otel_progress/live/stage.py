@@ -1,46 +1,48 @@
-"""A named step inside an operation or another stage."""
+"""The life of a stage: its options, its start and its end, counted in nanoseconds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, InvalidState
-from otel_progress.live import context, hooks, preload, redaction
-from otel_progress.live.below import leave
+from otel_progress.live import context, hooks, misuse
 from otel_progress.live.boundary import public
+from otel_progress.live.counting import begin_in
 from otel_progress.live.diagnosis.places import here as this_place
-from otel_progress.live.drops import drops
-from otel_progress.live.guard import NOTHING_LEFT, swallow
-from otel_progress.live.handle import Handle
-from otel_progress.live.operation import PLAIN as NO_OPTIONS
-from otel_progress.live.operation import UNSAID, Operation, decorate, idle_limit
+from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
+from otel_progress.live.handle import Handle, redact_options
+from otel_progress.live.nested_counts import leave
 from otel_progress.live.outcome import ending, words
+from otel_progress.live.records import PLAIN as NO_OPTIONS
+from otel_progress.live.records import PLAIN_STAGE, UNSAID, StageOptions, idle_limit
 from otel_progress.live.registry import CHANGES, registry
+from otel_progress.live.running import fold, touch
+from otel_progress.live.state import HandleState, OperationState, StageState
+from otel_progress.live.track import close_lanes
 from otel_progress.model import values
-from otel_progress.model.snapshot import StageSnapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     class StageGiven(TypedDict, total=False):
-        """What may be said of a stage.
+        """The options of a stage.
 
         Attributes:
-            weight: its share of the whole, where the operation has a plan; else that of the plan.
-            total: how many units it has.
-            unit: what is counted, in UCUM or a plain word (`file`, `By`).
+            weight: its share of the whole, if the operation has a plan; by default that of the plan.
+            total: units in all.
+            unit: what is counted, as a UCUM unit or a plain word (`By`, `file`).
             description: what it does, in words.
             message: the current step in words.
-            expected: how long it is expected to take, in seconds.
-            stall_after: seconds without progress after which it counts as stuck; None, said so, lets it idle.
-            critical: shown; changes no outcome.
-            depends_on: names of stages that it needs; shown.
-            attributes: what else is known of it.
+            expected: the expected duration, in seconds.
+            stall_after: seconds without progress after which it is stuck; an explicit None lets it idle.
+            critical: whether it is critical; shown only.
+            depends_on: names of stages that it needs; shown only.
+            attributes: further attributes.
         """
 
         weight: float | None
@@ -55,60 +57,38 @@ if TYPE_CHECKING:
         attributes: Mapping[str, object] | None
 
 
-F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 RUNNING: Final = Status.RUNNING
 COMPLETED: Final = Status.COMPLETED
-NOTHING: Final = Handle._advanced
+NOTHING: Final = HandleState._advanced
 STAGE_STARTED: Final = semconv.STAGE_STARTED
 STAGE_ENDED: Final = semconv.STAGE_ENDED
 innermost: Final = context.innermost
 KNOWN_NAMES: Final = 1_000
-"""Names that are remembered as good."""
+"""Valid names that are remembered."""
 _names: Final[set[str]] = set()
 MANY: Final = 256
-"""Stages that ended and that an unwatched operation keeps before it folds the older ones."""
+"""Ended stages that an unwatched operation keeps before it folds the older ones."""
+WEIGHED: Final = 1_000
+"""Stage names that may take part in the ratio."""
 
 
-class StageOptions(NamedTuple):
-    """What was said of a stage when it was made."""
-
-    weight: float | None = None
-    description: str | None = None
-    expected: float | None = None
-    stall_after: float | None = None
-    critical: bool = True
-    depends_on: tuple[str, ...] = ()
-
-
-PLAIN = StageOptions()
-_BLANK: Final = StageSnapshot("", "", Status.PENDING)
-
-
-class Stage(Handle):
-    """A named step of what runs here: a decorator, for `with` and `async with`, or `start()` and `complete()`.
-
-    It nests to any depth. Outside an operation it does nothing, and says so once in the log.
-    """
-
-    _opts: StageOptions = PLAIN
-    _op: Operation | None = None
-    _full_path: str | None = None
-    _ended_ns = 0
+class StageLife(Handle, StageState):
+    """A stage from its creation to its end; `handles.Stage` adds what users get from it."""
 
     def __init__(self, name: str, *, parent: Handle | None = None, **options: Unpack[StageGiven]) -> None:
         """A stage that has not started.
 
         Args:
-            name: the step; few values, as it is a label of metrics.
-            parent: what it is a part of; what runs here unless said.
-            options: what else is said of it, see `StageGiven`: `weight`, `total`, `unit`, `description`, `message`,
+            name: the name, of few values, as it is a label of metrics.
+            parent: the handle around it; by default the one that runs here.
+            options: see `StageGiven`: `weight`, `total`, `unit`, `description`, `message`,
                 `expected`, `stall_after`, `critical`, `depends_on`, `attributes`.
 
         Raises:
-            InvalidArgument: for a weight or total below 0, a time that is not above 0, or what is no number.
+            InvalidArgument: if an option is invalid: a negative weight or total, a time that is not above 0.
         """
         if parent is not None:
-            if not issubclass(type(parent), Handle):
+            if not issubclass(type(parent), HandleState):
                 raise InvalidArgument(f"parent is an operation or a stage, not {values.shown(parent)}")
             self._parent = parent
         try:
@@ -146,17 +126,10 @@ class Stage(Handle):
             bool(critical),
             values.names("depends_on", depends_on, drops),
         )
-        if options != PLAIN:
+        if options != PLAIN_STAGE:
             self._opts = options
         if attributes:
             self._with_more().attributes = values.attributes(attributes, drops)
-
-    @property
-    def operation(self) -> Operation:
-        """The operation that it belongs to."""
-        if self._op is None:
-            return Operation("nowhere")  # a new one each time, so that nothing said to it reaches anybody
-        return self._op
 
     @property
     def _path(self) -> str | None:
@@ -164,7 +137,7 @@ class Stage(Handle):
         if path is None:
             above = self._parent
             path = self.name
-            while isinstance(above, Stage) and len(path) <= values.MESSAGE_LENGTH:
+            while isinstance(above, StageState) and len(path) <= values.MESSAGE_LENGTH:
                 known = above._full_path
                 path = f"{known or above.name}/{path}"
                 above = None if known is not None else above._parent
@@ -175,7 +148,7 @@ class Stage(Handle):
 
     # -- its life
 
-    def start(self) -> Stage:
+    def start(self) -> Self:
         """Start it below its parent, without making it current.
 
         Raises:
@@ -183,7 +156,7 @@ class Stage(Handle):
         """
         return self.__enter__(False)
 
-    def __enter__(self, current: bool = True) -> Stage:  # noqa: C901, PLR0915 - in one piece, as it is counted in ns
+    def __enter__(self, current: bool = True) -> Self:  # noqa: C901, PLR0915 - in one piece, as it is counted in ns
         """Start it, and make it current."""
         if self._started is not None:
             raise InvalidState(f"stage {self.name!r} was started before; make a new stage(...) for each run")
@@ -196,10 +169,8 @@ class Stage(Handle):
             if parent is None:
                 self._nowhere(given)
                 return self
-            operation = (
-                parent if type(parent) is Operation else parent._op if type(parent) is Stage else parent.operation
-            )
-            if operation is None or operation._generation != registry.generation:
+            operation: OperationState = parent if parent._op is None else parent._op  # type: ignore[assignment]
+            if operation._generation != registry.generation:
                 self._nowhere(None)
                 return self
             self._parent = parent
@@ -208,24 +179,24 @@ class Stage(Handle):
             self._started_ns = now_ns = clock.time_ns()
             self._status = RUNNING
             if self._more is not None or self._message is not None:
-                redaction.of_start(self)
+                redact_options(self)
             if current:
                 self._context = innermost.set(self)
-            if parent._advanced is not NOTHING or parent._base or parent._below is not None:
-                self._begin_in(parent)
+            if parent._advanced is not NOTHING or parent._base or parent._nested is not None:
+                begin_in(self, parent)
             if operation._span is not None:
                 hooks.tracing.start_stage(self, parent is here, current, now_ns)
             stages = operation._stages
             if stages is None:
-                stages = operation._first(self)
+                stages = begin_stages(operation, self)
             stages.append(self)
             operation._running[self] = None  # type: ignore[index]
             operation._moved_at = now
             if parent is not operation:
-                operation._touch(parent, now)
+                touch(operation, parent, now)
             options = operation._opts
             if options is not NO_OPTIONS and options.plan is not None:
-                operation._weigh(self)
+                _weigh(operation, self)
             if hooks.wanted:
                 self._place = this_place()
                 changes = registry.changes
@@ -243,10 +214,10 @@ class Stage(Handle):
                 raise
         return self
 
-    def _nowhere(self, parent: Handle | None) -> None:
-        """Say that nothing runs that it could be a part of."""
+    def _nowhere(self, parent: HandleState | None) -> None:
+        """Warn that no operation runs that it could be part of."""
         if parent is not None and parent._status is Status.PENDING and parent._started is None:
-            parent._too_early("stage")
+            misuse.too_early(parent, "stage")
         else:
             context.outside("stage")
         self._unheard = True
@@ -264,12 +235,12 @@ class Stage(Handle):
             if operation._generation != registry.generation:
                 return
             if self._lanes is not None:
-                self._close_lanes()
+                close_lanes(self)
             silent = (
                 self._more is None
                 and self._lanes is None
                 and not self._own
-                and self._below is None
+                and self._nested is None
                 and not self._advanced
             )
             if not silent:
@@ -284,7 +255,7 @@ class Stage(Handle):
             ran = running is not None and running.pop(self, self) is None  # not where the whole operation ends
             operation._moved_at = now
             if self._parent is not operation:
-                operation._touch(self._parent, now)
+                touch(operation, self._parent, now)
             if hooks.wanted:
                 changes = registry.changes
                 if len(changes) < CHANGES:
@@ -292,7 +263,7 @@ class Stage(Handle):
                 else:
                     drops.add(semconv.DROP_QUEUE)
             elif ran and len(operation._stages) > MANY + len(running):  # type: ignore[arg-type]
-                operation._fold()
+                fold(operation)
         except BaseException as broken:
             if self._status is RUNNING:
                 if operation._seen_by_ticker and not self._left:
@@ -305,42 +276,12 @@ class Stage(Handle):
             except NOTHING_LEFT:
                 pass
 
-    def snapshot(self) -> StageSnapshot:
-        """Everything that is known of it now, as an immutable value; before its start it is pending."""
-        try:
-            found: StageSnapshot = preload.get("live.engine.capture").capture_stage(self, clock.monotonic())
-        except BaseException as error:
-            try:
-                swallow(error, "snapshot")
-            except NOTHING_LEFT:
-                pass
-            try:
-                found = object.__new__(StageSnapshot)
-                vars(found).update(vars(_BLANK), name=self.name, path=self.name, status=self._status)
-            except NOTHING_LEFT:
-                found = _BLANK
-        return found
-
-    def _fresh(self) -> Stage:
-        """Another stage with the same options."""
-        more = self._more
-        stage = Stage(
-            self.name,
-            parent=self._parent,
-            total=self._total,
-            unit=self._unit if self._unit_named else None,
-            message=self._message,
-            attributes=None if more is None else more.attributes,
-        )
-        stage._opts = self._opts
-        return stage
-
     # -- with and async with
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it with what happened; an exception passes unchanged."""
+        """End it; an exception passes unchanged."""
         token = self._context
         try:
             if token is not None:
@@ -352,7 +293,7 @@ class Stage(Handle):
                     hooks.tracing.detach(token)
         except BaseException as broken:
             try:
-                if not context.is_elsewhere(broken):  # left in another context: there is nothing to undo
+                if not context.is_elsewhere(broken):  # left in another context: there is nothing to restore
                     swallow(broken, "the end of a stage")
             except NOTHING_LEFT:
                 pass
@@ -370,26 +311,57 @@ class Stage(Handle):
                 except NOTHING_LEFT:
                     pass
 
-    def __call__(self, fn: F) -> F:
-        """Decorate a function: each call of it is a stage of its own."""
-        return decorate(self, fn)
-
-    async def __aenter__(self) -> Stage:
+    async def __aenter__(self) -> Self:
         """Start it, and make it current."""
         return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it with what happened."""
+        """End it."""
         self.__exit__(kind, error, trace)
 
 
-Handle._stage_kind = Stage
+def begin_stages(operation: OperationState, stage: StageLife) -> list[StageState]:
+    """Create the list of stages; returns the one of another thread if that came first."""
+    with registry.lock:
+        if operation._stages is None:
+            operation._first_stage = stage
+            operation._running = {}
+            operation._stages = []
+        return operation._stages
+
+
+def _weigh(operation: OperationState, stage: StageLife) -> None:
+    """Let a stage take part in the ratio if it is planned or names a weight."""
+    plan = operation._opts.plan
+    if stage._parent is not operation or plan is None:
+        return
+    if operation._weighed is None:
+        operation._weighed = {}
+    position = plan.index(stage.name)
+    if position is not None:
+        planned = plan.stages[position]
+        if stage._total is None and planned.total is not None:
+            stage._total = planned.total
+        if not stage._unit_named and planned.unit is not None:
+            stage._unit = planned.unit
+    if position is not None or (stage._opts.weight is not None and len(operation._weighed) < WEIGHED):
+        operation._weighed[stage.name] = stage
+    elif stage._opts.weight is None:
+        known = ", ".join(planned.name for planned in plan.stages[:5]) + (", …" if len(plan.stages) > 5 else "")
+        misuse.warn(
+            "stage",
+            "opens %r, which is not in the plan of operation %r (%s), so it doesn't move the percentage; "
+            "name it there, or give stage(..., weight=)",
+            stage.name,
+            operation.name,
+            known,
+        )
 
 
 def _name(name: object) -> str:
-    """The name as a text that is short and printable; good ones are remembered."""
+    """The name as a short, printable text; valid names are remembered."""
     if type(name) is not str or len(name) > values.NAME_LENGTH or not name.isprintable():
         return values.text(name, drops, values.NAME_LENGTH)
     if len(_names) < KNOWN_NAMES:

@@ -1,286 +1,219 @@
-"""The hot path: counting what a loop does without running a line of Python in it.
-
-`track` hands the loop an iterator whose `__next__` is inherited from `itertools` and written in C. How
-far the loop is, the ticker reads from outside: the length hint of the inner iterator tells how many
-items are left. The end of the items is seen because `chain` asks the lane, as its second iterable, for
-more; a loop that is left early drops its iterator, whose `__del__` says so. Both hooks only set
-fields of the lane: a `__del__` may run at any line, even while a lock of ours is held.
-
-A loop is stopped from outside by giving its iterator another class, whose `__next__` raises: the interpreter looks
-`__next__` up for each item, so a loop that nobody stops pays nothing for it.
-"""
+"""`track`: the iterables it returns, and the lane that each loop over one opens in its handle."""
 
 from __future__ import annotations
 
-import itertools
-import operator
-import sys
-import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from otel_progress.errors import OperationCancelled
+from otel_progress import clock
+from otel_progress.live import lane, redaction
+from otel_progress.live.counting import has_counted
+from otel_progress.live.diagnosis.places import here
+from otel_progress.live.diagnosis.reading import is_task
+from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
+from otel_progress.live.lane import Lane
+from otel_progress.live.misuse import accepted
+from otel_progress.live.registry import registry
+from otel_progress.model import values
+from otel_progress.model.origin import of_the_job
 
 if TYPE_CHECKING:
     from otel_progress.live.diagnosis.places import Place
+    from otel_progress.live.lane import Request
+    from otel_progress.live.state import HandleState
+    from otel_progress.model.values import Number
 
 T = TypeVar("T")
-_MANY: Final = sys.maxsize
-_NOTHING: Final = iter(())
-_POSITIONED: Final = frozenset({list, tuple, range})
-"""Types whose own iterator tells its position, whatever the loop does to them."""
+LANES: Final = 16
+"""Lanes that a handle keeps one by one; beyond this number, closed ones are summed up by unit."""
 
 
-class Request:
-    """A request to stop that came from outside, and whether a loop has raised it already."""
+class _Tracked:
+    """An iterable that `track` returns: each loop over it opens a lane of its own."""
 
-    __slots__ = ("text", "told")
+    __slots__ = ("_desc", "_iterable", "_iterator", "_node", "_total", "_unit")
 
-    def __init__(self, text: str) -> None:
-        """With the text of the error."""
-        self.text = text
-        self.told = False
+    def __init__(
+        self, iterable: Any, node: HandleState | None, unit: str | None, total: Number | None, desc: object
+    ) -> None:
+        """An iterable for loops of a handle; without a handle nothing is counted."""
+        self._iterable = iterable
+        self._node = node
+        self._unit = unit
+        self._total = total
+        self._desc = desc
+        self._iterator: Any = None
 
-    def error(self) -> OperationCancelled:
-        """The error that a loop raises; loops that are opened later, to clean up, run to their end."""
-        self.told = True
-        return OperationCancelled(self.text)
+    def _lane(self) -> Lane | None:
+        """A lane for a new loop, or None if no running handle takes it."""
+        node = self._node
+        try:
+            if node is not None and not node._status.final:
+                return open_lane(node, self._iterable, self._unit, self._total, self._desc)
+        except BaseException as error:
+            try:
+                swallow(error, "track")
+            except NOTHING_LEFT:
+                pass
+        return None
 
-
-class Lane:
-    """One loop over one iterable: how many items it handed out, and whether it is over.
-
-    `total` is its length or None, `unit` what it counts (None: the unit of its stage), `nested` whether it
-    runs inside another lane of the same thread and task. `named` tells that somebody gave the total, `desc` what the
-    loop does in words, and `over` the message of the stage that it stands over.
-    """
-
-    __slots__ = (
-        *("_length", "_loop", "_source", "before", "calls", "closed", "desc", "ended", "moved_at", "named", "nested"),
-        *("over", "place", "request", "seen", "unit"),
-    )
-
-    def __init__(self, total: int | None, unit: str | None, place: Place, nested: bool, now: float = 0.0) -> None:
-        """Open a lane at a place (thread and task), at a monotonic time."""
-        self.moved_at = self.before = now
-        self.seen = 0
-        self._length = total
-        self.unit = unit
-        self.place = place
-        self.nested = nested
-        self.ended = False
-        self.closed = False
-        self.calls = 0
-        self.named = False
-        self.desc: str | None = None
-        self.over: str | None = None
-        self._source: Any = None
-        self._loop: weakref.ref[Any] | None = None
-        self.request: Request | None = None
-
-    def begun(self, loop: Any) -> None:
-        """The iterator that the loop has from now on."""
-        self._loop = weakref.ref(loop)
-        if self.request is not None:
-            self.stop(self.request)
-
-    def stop(self, request: Request) -> None:
-        """Make the loop raise at its next item, which stays in its source; from any thread."""
-        self.request = request
-        loop = None if self._loop is None else self._loop()
-        if loop is not None and not self.closed:
-            loop.__class__ = _STOPPED.get(type(loop), type(loop))
-
-    def __iter__(self) -> Iterator[Any]:
-        """Asked for more after the last item: note the end, and have nothing."""
-        self.finish()
-        return _NOTHING
-
-    def finish(self) -> None:
-        """All items were taken."""
-        if not self.closed:
-            self.ended = True
-            self.close()
-
-    def close(self) -> None:
-        """No more items count: keep what was counted, and let the source go."""
-        if not self.closed:
-            self.calls, self._length = self._handed(), self.total
-            self._source = None
-            self.closed = True
-
-    @property
-    def total(self) -> int | None:
-        """The items there are in all, or None where that is not known; of a closed lane those that it took."""
-        source = self._source
-        if type(source) is tuple and not self.named:
-            return len(source[0])  # a list may grow while the loop runs
-        if self._length is None and self.closed:
-            return self.completed
-        return self._length
-
-    @property
-    def completed(self) -> int:
-        """The items handed out, less the one in hand."""
-        handed = self._handed()
-        return handed if self.ended or not handed else handed - 1
-
-    def _handed(self) -> int:
-        source = self._source
-        if source is None:
-            return self.calls
-        if type(source) is tuple:
-            items, rest = source
-            return len(items) if self.ended else len(items) - operator.length_hint(rest)
-        return _MANY - operator.length_hint(source)
+    def __len__(self) -> int:
+        """The length of the iterable, else the given total."""
+        if type(self._total) is int and not hasattr(self._iterable, "__len__"):
+            return self._total
+        return len(self._iterable)
 
 
-if TYPE_CHECKING:
-    _Compress = itertools.compress[T]
-else:
-    _Compress = itertools.compress
-
-
-# The slots stand in a base of their own: only then may an iterator change from one class to the other.
-class _PositionedBase(itertools.chain[T]):
-    __slots__ = ("__weakref__", "_lane")
-    _lane: Lane
-
-    def __del__(self) -> None:
-        self._lane.close()
-
-
-class _Positioned(_PositionedBase[T]):
-    """A loop over a list, tuple or range."""
+class Tracked(_Tracked, Generic[T]):
+    """An iterable for `for` loops: each opens a lane of its own; one begun with `next` continues."""
 
     __slots__ = ()
 
-
-class _CountedBase(_Compress):  # type: ignore[type-arg]
-    __slots__ = ("__weakref__", "_lane")
-    _lane: Lane
-
-    def __del__(self) -> None:
-        self._lane.close()
-
-
-class _Counted(_CountedBase):
-    """A loop over anything else."""
-
-    __slots__ = ()
-
-
-class _PlainBase(Iterator[T]):
-    __slots__ = ("__weakref__", "_lane", "_next")
-
-    def __init__(self, iterable: Iterable[T], lane: Lane) -> None:
-        self._lane = lane
-        self._next = iter(iterable).__next__
-
-    def __del__(self) -> None:
-        self._lane.close()
-
-
-class _Plain(_PlainBase[T]):
-    """The same for interpreters whose `itertools` can't be read from outside."""
-
-    __slots__ = ()
+    def __iter__(self) -> Iterator[T]:
+        """Begin a loop over the items, or continue the one begun with `next`."""
+        begun: Iterator[T] | None = self._iterator
+        if begun is not None:
+            return begun
+        opened = self._lane()
+        return iter(self._iterable) if opened is None else lane.loop(self._iterable, opened)
 
     def __next__(self) -> T:
+        """The next item of a loop by hand."""
+        if self._iterator is None:
+            self._iterator = iter(self)
         try:
-            item = self._next()
+            item: T = next(self._iterator)
         except StopIteration:
-            self._lane.finish()
+            self._iterator = None
             raise
-        if not self._lane.closed:
-            self._lane.calls += 1
         return item
 
 
-def loop(iterable: Iterable[T], lane: Lane) -> Iterator[T]:
-    """An iterator over the iterable that the lane can be read from."""
-    if sys.implementation.name != "cpython":
-        plain = _Plain(iterable, lane)
-        lane.begun(plain)
-        return plain
-    if type(iterable) in _POSITIONED:
-        rest = iter(iterable)
-        lane._source = (iterable, rest)
-        positioned = _Positioned(rest, lane)
-        positioned._lane = lane
-        lane.begun(positioned)
-        return positioned
-    lane._source = selectors = itertools.repeat(True, _MANY)
-    counted = _Counted(itertools.chain(iterable, lane), selectors)
-    counted._lane = lane
-    lane.begun(counted)
-    return counted
-
-
-class _AsyncBase(AsyncIterator[T]):
-    __slots__ = ("__weakref__", "_lane", "_next")
-
-    def __init__(self, iterable: AsyncIterable[T], lane: Lane) -> None:
-        self._lane = lane
-        self._next = iterable.__aiter__().__anext__
-
-    def __del__(self) -> None:
-        self._lane.close()
-
-
-class _AsyncLoop(_AsyncBase[T]):
-    """A loop over an async iterable: counts the calls, and passes on what it was asked for.
-
-    The call that finds the end is one more than the items, so the item in hand is always the last call.
-    """
+class AsyncTracked(_Tracked, Generic[T]):
+    """An iterable for `async for` loops: each opens a lane of its own; one begun with `anext` continues."""
 
     __slots__ = ()
 
-    def __anext__(self) -> Any:
-        lane = self._lane
-        if not lane.closed:
-            lane.calls += 1
-        return self._next()
+    def __aiter__(self) -> AsyncIterator[T]:
+        """Begin an async loop over the items, or continue the one begun with `anext`."""
+        begun: AsyncIterator[T] | None = self._iterator
+        if begun is not None:
+            return begun
+        opened = self._lane()
+        if opened is None:
+            plain: AsyncIterator[T] = self._iterable.__aiter__()
+            return plain
+        return lane.async_loop(self._iterable, opened)
+
+    async def __anext__(self) -> T:
+        """The next item of a loop by hand."""
+        if self._iterator is None:
+            self._iterator = self.__aiter__()
+        try:
+            item: T = await self._iterator.__anext__()
+        except StopAsyncIteration:
+            self._iterator = None
+            raise
+        return item
 
 
-def async_loop(iterable: AsyncIterable[T], lane: Lane) -> AsyncIterator[T]:
-    """An async iterator over the iterable that the lane can be read from."""
-    counted = _AsyncLoop(iterable, lane)
-    lane.begun(counted)
-    return counted
+class _Both(Tracked[T], AsyncTracked[T]):
+    """An iterable for both kinds of loops."""
 
-
-# -- loops that were stopped
-
-
-def _raise(self: Any) -> NoReturn:
-    request: Request = self._lane.request
-    raise request.error()
-
-
-class _StoppedPositioned(_PositionedBase[T]):
     __slots__ = ()
-    __next__ = _raise
 
 
-class _StoppedCounted(_CountedBase):
-    __slots__ = ()
-    __next__ = _raise
+def tracked(
+    iterable: Any, node: HandleState | None, unit: str | None, total: Number | None = None, desc: object = None
+) -> Any:
+    """The iterable for loops of a handle over anything iterable."""
+    try:
+        if total is not None:
+            total = accepted("track", "total", total)
+        many, later = hasattr(iterable, "__iter__"), hasattr(iterable, "__aiter__")
+        kind = (_Both if many else AsyncTracked) if later else Tracked
+        if many or later:
+            return kind(iterable, node, unit, total, desc)
+    except BaseException as error:
+        try:
+            swallow(error, "track")
+        except NOTHING_LEFT:
+            pass
+        return iterable
+    iter(iterable)
+    return Tracked(iterable, node, unit, total, desc)
 
 
-class _StoppedPlain(_PlainBase[T]):
-    __slots__ = ()
-    __next__ = _raise
+def length(iterable: object) -> int | None:
+    """The length or length hint of an iterable, or None."""
+    hint = getattr(type(iterable), "__len__", None) or getattr(type(iterable), "__length_hint__", None)
+    try:
+        result = hint(iterable) if hint else None
+    except BaseException as error:
+        if of_the_job(error):
+            raise
+        return None
+    return result if isinstance(result, int) and 0 <= result <= values.INT_MAX else None
 
 
-class _StoppedAsync(_AsyncBase[T]):
-    __slots__ = ()
-    __anext__ = _raise
+# -- lanes
 
 
-_STOPPED: Final[dict[type, type]] = {
-    _Positioned: _StoppedPositioned,
-    _Counted: _StoppedCounted,
-    _Plain: _StoppedPlain,
-    _AsyncLoop: _StoppedAsync,
-}
+def open_lane(
+    node: HandleState, iterable: object, unit: str | None, total: Number | None = None, desc: object = None
+) -> Lane:
+    """Open a lane for a new loop over an iterable."""
+    place = here()
+    lanes = node._lanes
+    known = None if unit is None else values.text(unit, drops, values.NAME_LENGTH)
+    if lanes is None:
+        if known is not None and not node._unit_named and not has_counted(node):
+            node._unit = known  # nobody named the unit before
+        lanes = vars(node).setdefault("_lanes", [])  # one step, so that two threads get the same
+    nested = any(not each.closed and each.place == place for each in lanes)
+    opened = Lane(length(iterable) if total is None else int(total), known, place, nested, clock.monotonic())
+    if total is not None:
+        opened.named = True
+    if desc is not None:
+        opened.desc, opened.over = redaction.text("message", desc), node._message
+    if len(lanes) >= LANES:
+        _fold_lanes(node)
+    lanes.append(opened)
+    operation = node.operation
+    operation._said += 1
+    operation._tracks = True
+    request = operation._request
+    if request is not None and not request.told and not _ends_with_task(place):
+        opened.request = request
+    return opened
+
+
+def stop_loops(node: HandleState, request: Request) -> None:
+    """Make the open loops of a handle raise at their next item; loops of an asyncio task end with the task."""
+    for each in list(node._lanes or ()):
+        if not _ends_with_task(each.place):
+            each.stop(request)
+
+
+def _fold_lanes(node: HandleState) -> None:
+    """Sum up closed lanes by unit, so that their number is bounded."""
+    with registry.lock:
+        sums = node._with_more().sums
+        for closed in [each for each in node._lanes or () if each.closed]:
+            key = None if closed.nested else closed.unit or node._unit
+            if key not in sums and len(sums) >= values.ATTRIBUTE_COUNT:
+                key = None
+            done, total = sums.get(key, (0, 0))
+            sums[key] = (done + closed.completed, total + (closed.total or 0))
+            node._lanes.remove(closed)  # type: ignore[union-attr]
+
+
+def close_lanes(node: HandleState) -> None:
+    """Close the lanes of a handle that ends."""
+    for each in list(node._lanes or ()):
+        each.close()
+
+
+def _ends_with_task(place: Place) -> bool:
+    """Whether a place is an asyncio task, which is cancelled itself."""
+    return place.task is not None and is_task(place.task())

@@ -1,31 +1,29 @@
-"""What happened to a handle, kept until its span ends; bounded, and thinned where it is too much."""
+"""The events of a handle that are kept until its span ends; bounded, and thinned out from the middle."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress import semconv as s
-from otel_progress.live.drops import drops
+from otel_progress.live.guard import drops
 
 if TYPE_CHECKING:
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.records import TrailEntry
+    from otel_progress.live.state import HandleState, OperationState
     from otel_progress.model.snapshot import Progress, Snapshot
     from otel_progress.model.values import Number
 
 MOST: Final = 64
 """Span events of one span."""
 SHARE: Final = 0.05
-"""From one update in a span to the next the ratio rises by so much."""
+"""Rise of the ratio from one update in a span to the next."""
 GROWTH: Final = 1.5
-"""Without a ratio, the time since the start grows by this factor from one update to the next."""
-Kept = tuple[str, int, Any]
-"""A name, a time in ns, and what it is about: attributes, a stage, or how far it was."""
+"""Without a ratio: growth of the time since the start from one update to the next."""
 _STAGES: Final = frozenset({s.STAGE_STARTED, s.STAGE_ENDED})
 
 
-class Reached(NamedTuple):
-    """How far a handle was; smaller than the attributes that it becomes at the end of the span."""
+class ReachedProgress(NamedTuple):
+    """The progress of a handle at one time; smaller than the attributes made of it at the end of the span."""
 
     completed: Number | None
     total: Number | None
@@ -41,8 +39,8 @@ class Reached(NamedTuple):
         return {key: value for key, value in said.items() if value is not None}
 
 
-def follow(operation: Operation, snapshot: Snapshot, now: int) -> None:
-    """Keep how far the operation and its running stages are, where their spans have not said so for a while."""
+def follow(operation: OperationState, snapshot: Snapshot, now: int) -> None:
+    """Keep the progress of an operation and its running stages, if their spans have not recorded it for a while."""
     if operation._span is None:
         return
     _follow(operation, snapshot.progress, operation._message, now)
@@ -53,13 +51,13 @@ def follow(operation: Operation, snapshot: Snapshot, now: int) -> None:
             _follow(stage, seen.progress, seen.message, now)
 
 
-def _follow(node: Handle, progress: Progress, message: str | None, now: int) -> None:
-    reached = Reached(progress.completed, progress.total, progress.unit, progress.ratio, message)
+def _follow(node: HandleState, progress: Progress, message: str | None, now: int) -> None:
+    reached = ReachedProgress(progress.completed, progress.total, progress.unit, progress.ratio, message)
     if reached.completed is None and reached.ratio is None and message is None:
         return
     before = next((event for event in reversed(node._trail or ()) if event[0] == s.UPDATED), None)
     if before is not None:
-        was: Reached = before[2]
+        was: ReachedProgress = before[2]
         if reached.ratio is not None:
             due = reached.ratio >= (was.ratio or 0.0) + SHARE
         else:
@@ -69,7 +67,7 @@ def _follow(node: Handle, progress: Progress, message: str | None, now: int) -> 
     keep(node, s.UPDATED, now, reached)
 
 
-def keep(node: Handle, event: str, now: int, about: Any) -> None:
+def keep(node: HandleState, event: str, now: int, about: Any) -> None:
     """Keep an event for the end of the node's span."""
     trail = node._trail
     if trail is None:
@@ -80,14 +78,14 @@ def keep(node: Handle, event: str, now: int, about: Any) -> None:
         node._trail = thin(trail, MOST)
 
 
-def thin(kept: list[Kept], most: int) -> list[Kept]:
-    """Leave out what is too much, from the middle: plain events first, then those of stages, never the ends."""
+def thin(kept: list[TrailEntry], most: int) -> list[TrailEntry]:
+    """Thin out the events from the middle: plain ones first, then those of stages; the first and last stay."""
     for kind in (s.RATIONED, _STAGES, s.EVENTS):
         excess = len(kept) - most
         if excess <= 0:
             break
-        spots = [spot for spot in range(1, len(kept) - 1) if kept[spot][0] in kind]
-        begin = max(0, (len(spots) - excess) // 2)
-        cut = frozenset(spots[begin : begin + excess])
-        kept = [event for spot, event in enumerate(kept) if spot not in cut]
+        found = [index for index in range(1, len(kept) - 1) if kept[index][0] in kind]
+        begin = max(0, (len(found) - excess) // 2)
+        cut = frozenset(found[begin : begin + excess])
+        kept = [event for index, event in enumerate(kept) if index not in cut]
     return kept

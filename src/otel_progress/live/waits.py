@@ -1,53 +1,37 @@
-"""Declared pauses: a human, a rate limit, a child, a back-off."""
+"""Declared waits: for a human, a rate limit, a child, a back-off."""
 
 from __future__ import annotations
 
-import math
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from otel_progress import clock, semconv
 from otel_progress.live.branches import Lookup, paused_since, touch_lanes
 from otel_progress.live.diagnosis.places import here
-from otel_progress.live.drops import drops
-from otel_progress.live.guard import NOTHING_LEFT, swallow
+from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
+from otel_progress.live.records import DeclaredWait
+from otel_progress.live.reporting import report
+from otel_progress.live.running import touch
 from otel_progress.model import values
-from otel_progress.model.snapshot import Wait
 from otel_progress.model.values import Attributes, Value
 
 if TYPE_CHECKING:
-    from otel_progress.live.diagnosis.places import Place
-    from otel_progress.live.handle import Handle
+    from otel_progress.live.state import HandleState
 
 
-class Waiting:
-    """A pause of an operation or a stage, for `with` or `async with`; it may be entered once."""
+class Waiting(DeclaredWait):
+    """A wait of an operation or a stage, for `with` or `async with`; it may be entered once."""
 
-    __slots__ = ("_node", "_overdue_after", "_reason", "place", "since")
+    __slots__ = ("_node",)
 
-    place: Place | None
-    """The thread and task in which it was declared."""
-
-    def __init__(self, node: Handle | None, reason: str, overdue_after: float | None) -> None:
-        """A pause that has not begun; without a node it does nothing."""
-        self._node = node
-        self._reason = reason
+    def __init__(self, node: HandleState | None, reason: str, overdue_after: float | None) -> None:
+        """A wait that has not begun; without a node it does nothing."""
         known = None if overdue_after is None else values.number(overdue_after, drops)
-        self._overdue_after = float(known) if known is not None and known > 0 else None
-        self.since = 0.0
-        self.place = None
-
-    @property
-    def due(self) -> float:
-        """The monotonic time at which it is overdue; infinity without a limit."""
-        return math.inf if self._overdue_after is None else self.since + self._overdue_after
-
-    def seen(self, now: float) -> Wait:
-        """What a snapshot says of it at a monotonic time."""
-        return Wait(self._reason, max(0.0, now - self.since), self._overdue_after)
+        super().__init__(reason, float(known) if known is not None and known > 0 else None)
+        self._node = node
 
     def __enter__(self) -> Waiting:
-        """The pause begins."""
+        """Begin the wait."""
         try:
             self._begin()
         except BaseException as error:
@@ -70,12 +54,12 @@ class Waiting:
             node._waits = []
         node._waits.append(self)
         vars(node.operation).setdefault("_pauses", {})[self] = None
-        node.operation._report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self._reason}))
+        report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self.reason}))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The pause is over; the idle time starts at zero."""
+        """End the wait; the idle time restarts at zero."""
         try:
             self._end()
         except BaseException as broken:
@@ -97,29 +81,29 @@ class Waiting:
         if node.operation._pauses is not None:
             node.operation._pauses.pop(self, None)
         node._waited += now - self.since
-        node.operation._touch(node, now)
+        touch(node.operation, node, now)
         if node.operation._tracks:
             touch_lanes(node, self.place, now)
         about: dict[str, Value] = {
-            semconv.WAIT_REASON: self._reason,
+            semconv.WAIT_REASON: self.reason,
             semconv.WAIT_DURATION: round(now - self.since, 3),
         }
-        node.operation._report(semconv.WAIT_ENDED, node, Attributes(about))
+        report(semconv.WAIT_ENDED, node, Attributes(about))
 
     async def __aenter__(self) -> Waiting:
-        """The pause begins."""
+        """Begin the wait."""
         return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The pause is over."""
+        """End the wait."""
         self.__exit__(kind, error, trace)
 
 
-def _leave_out(node: Handle, now: float) -> None:
-    """A wait of a handle ends: it says nothing of the pace of those of which every branch waited."""
-    pausing: Handle | None = node
+def _leave_out(node: HandleState, now: float) -> None:
+    """Leave a wait that ends out of the pace of each handle in which every branch waited."""
+    pausing: HandleState | None = node
     lookup = Lookup()
     while pausing is not None:
         if pausing._pace is not None:

@@ -21,10 +21,9 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
-from otel_progress.live.drops import drops
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process
 from otel_progress.live.engine.commands import Commands
-from otel_progress.live.guard import tell_once
+from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
 from otel_progress.outbound.backoff import STANDARD, Backoff
 from otel_progress.settings import Endpoint
@@ -210,7 +209,7 @@ class Channel:
 
     def _may_start(self, address: ChannelAddress) -> bool:
         running = self._thread is not None and self._thread.is_alive()
-        wanted = runtime.threads_allowed and not self._stopped.is_set() and address.url not in self._refused
+        wanted = process.threads_allowed and not self._stopped.is_set() and address.url not in self._refused
         return not running and wanted and _in_flight()
 
     def _warn(self, what: str, text: str, *args: object) -> None:

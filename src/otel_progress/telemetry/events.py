@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live.diagnosis.vitals import vitals
-from otel_progress.live.drops import drops
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process
+from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.model import wire
 from otel_progress.model.sentences import sentence
@@ -22,7 +22,7 @@ from otel_progress.outbound import otlp
 from otel_progress.telemetry.outbox import EncodedEvent
 
 if TYPE_CHECKING:
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import OperationState
     from otel_progress.telemetry.pipeline import Pipeline
 
 BYTES: Final = 256 * 1024
@@ -45,7 +45,7 @@ class Events:
         self._keys: Mapping[str, object] = {}
         self._encoded = b""
 
-    def on_event(self, event: Event, operation: Operation) -> None:
+    def on_event(self, event: Event, operation: OperationState) -> None:
         """Post an event of an operation."""
         snapshot = event.snapshot
         if snapshot is not self._last:
@@ -112,7 +112,7 @@ class Events:
             s.HEARTBEAT_INTERVAL: self._heartbeat,
             s.PROCESS_IN_FLIGHT: len(registry.live),
         }
-        lag = runtime.lag.worst(runtime.loops)
+        lag = process.lag.worst(process.loops)
         if lag is not None:
             about[s.PROCESS_LOOP_LAG] = lag
         about |= vitals()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.live import redaction
-from otel_progress.live.drops import drops
+from otel_progress.live.guard import drops
 from otel_progress.live.outcome import message, words
 from otel_progress.model import values
 from otel_progress.model.origin import of_the_job

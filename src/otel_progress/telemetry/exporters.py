@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
-from otel_progress.live.drops import drops
+from otel_progress.live.guard import drops
 from otel_progress.outbound.answer import Answer, SignalStatus
 from otel_progress.outbound.backoff import STANDARD
 from otel_progress.outbound.transport import OTLP, Transport, connect

@@ -10,7 +10,7 @@ from typing import Any
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live import hooks
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process
 from otel_progress.outbound import otlp
 from otel_progress.outbound.transport import OTLP, Transport, connect
 from otel_progress.settings import Settings
@@ -63,10 +63,10 @@ class Installation:
         self.pipeline = Pipeline(logs, metrics, otlp.resource(about), VERSION, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
         self.farewell = Farewell(self.pipeline, unsent_spans)
-        self._hook(runtime.at_last, self.farewell.say)
-        self._hook(runtime.at_exit, self.flush)
-        self._hook(runtime.in_haste, self.pipeline.flush)
-        self._hook(runtime.all_sent, self.pipeline.all_sent)
+        self._hook(process.at_last, self.farewell.say)
+        self._hook(process.at_exit, self.flush)
+        self._hook(process.in_haste, self.pipeline.flush)
+        self._hook(process.all_sent, self.pipeline.all_sent)
         self.exporter.start()
 
     def _hook_pipeline(self, pipeline: Pipeline) -> None:

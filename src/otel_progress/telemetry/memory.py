@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 from otel_progress import semconv as s
 from otel_progress.live import hooks
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process, runtime
 from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer
 from otel_progress.settings import Settings
@@ -121,7 +121,7 @@ class Memory:
         hooks.on_change += [by_name.on_change, runs.on_change]
         hooks.on_tick += [runs.on_tick, events.on_tick]
         hooks.tracing.use(self.tracer_provider)
-        runtime.at_exit.append(self.pipeline.flush)
+        process.at_exit.append(self.pipeline.flush)
         runtime.set_pace(settings.interval, settings.event_budget)
 
     @property

@@ -14,14 +14,15 @@ from opentelemetry.trace import set_span_in_context
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live.drops import drops
-from otel_progress.live.engine.parallel import figures
-from otel_progress.live.registry import Change, registry
-from otel_progress.live.stage import Stage
+from otel_progress.live.counting import own_progress
+from otel_progress.live.engine.branch_verdicts import figures
+from otel_progress.live.guard import drops
+from otel_progress.live.registry import registry
+from otel_progress.live.state import Change, StageState
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
-    from otel_progress.live.handle import Handle
+    from otel_progress.live.state import HandleState
 
 STAGE_NAMES: Final = 100
 """Stage names for each operation name that have a label of their own; the rest share `_other`."""
@@ -71,7 +72,7 @@ class ByName:
         for key, amount in self._units_of(name, node):
             self._units[key] = self._units.get(key, 0) + amount
 
-    def _record(self, histogram: Histogram, node: Handle, labels: dict[str, Any]) -> None:
+    def _record(self, histogram: Histogram, node: HandleState, labels: dict[str, Any]) -> None:
         if node._ended is None or node._started is None:
             return
         labels[s.STATUS] = node._status.value
@@ -87,9 +88,9 @@ class ByName:
         known.add(stage)
         return stage
 
-    def _units_of(self, name: str, node: Handle) -> Iterable[tuple[tuple[str, str, str], float]]:
-        done, _, others = node._progress()
-        stage = self._stage_name(name, node.name) if isinstance(node, Stage) else ""
+    def _units_of(self, name: str, node: HandleState) -> Iterable[tuple[tuple[str, str, str], float]]:
+        done, _, others = own_progress(node)
+        stage = self._stage_name(name, node.name) if isinstance(node, StageState) else ""
         if done:
             yield (name, stage, node._unit), done
         for unit, count in others.items():

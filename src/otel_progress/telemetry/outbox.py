@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
-from otel_progress.live.drops import drops
+from otel_progress.live.guard import drops
 
 REQUEST_BYTES: Final = 900_000
 """The largest request; receivers accept 4 MiB by default."""

@@ -13,9 +13,8 @@ from typing import Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live.drops import drops
-from otel_progress.live.engine import runtime
-from otel_progress.live.guard import tell_once
+from otel_progress.live.engine import process
+from otel_progress.live.guard import drops, tell_once
 from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer, SignalStatus
 from otel_progress.outbound.backoff import STANDARD
@@ -138,7 +137,7 @@ class Pipeline:
         if not self._outbox and not self._series:
             return
         if self._thread is None:
-            if not runtime.threads_allowed:
+            if not process.threads_allowed:
                 self.pump()
                 return
             self._thread = threading.Thread(target=self._run, name="otel-progress-sender", daemon=True)

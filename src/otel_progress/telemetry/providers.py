@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from otel_progress import semconv as s
 from otel_progress.live import hooks
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process
 from otel_progress.live.guard import tell_once
 from otel_progress.outbound.trouble import Trouble
 from otel_progress.settings import Settings
@@ -143,7 +143,7 @@ class Exporter:
 
     def start(self) -> None:
         """Start the thread if there is anything to export."""
-        if self._thread is None and runtime.threads_allowed and (self._makers or _switch.to):
+        if self._thread is None and process.threads_allowed and (self._makers or _switch.to):
             self._thread = threading.Thread(target=self._run, name="otel-progress-exporter", daemon=True)
             self._thread.start()
 
@@ -181,7 +181,7 @@ class Exporter:
 
     def _read(self) -> Iterator[MetricsData]:
         """Read our instruments, and the application's if it uses our provider."""
-        with runtime.parking:
+        with process.parking:
             own = self._reader.get_metrics_data() if self._reader is not None else None
             other = None
             if _global_reader is not None and _global_reader is not self._reader:

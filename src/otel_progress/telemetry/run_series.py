@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, Union
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live.drops import drops
 from otel_progress.live.engine import limits, progress
-from otel_progress.live.engine.parallel import Figures, figures
-from otel_progress.live.guard import tell_once
-from otel_progress.live.registry import Change, registry
+from otel_progress.live.engine.branch_verdicts import Figures, figures
+from otel_progress.live.guard import drops, tell_once
+from otel_progress.live.registry import registry
+from otel_progress.live.state import Change
+from otel_progress.live.survey import Survey
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.outbox import REQUEST_BYTES
 
 if TYPE_CHECKING:
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import OperationState
     from otel_progress.telemetry.pipeline import Pipeline
 
 FINALS: Final = 10_000
@@ -131,7 +132,7 @@ class RunSeries:
         for chosen in _batches(self._choose(now), self._size):
             yield self._request(chosen, now), _nothing
 
-    def _size(self, operation: Operation) -> int:
+    def _size(self, operation: OperationState) -> int:
         """The largest size of the points of an operation."""
         return (len(self._shown[operation.id].active_head) + POINT_BYTES) * (len(_SERIES) + 2) + LABEL_BYTES
 
@@ -153,7 +154,7 @@ class RunSeries:
             if self._finals.get(key) is head:
                 del self._finals[key]
 
-    def _choose(self, now: float) -> Iterator[Operation]:
+    def _choose(self, now: float) -> Iterator[OperationState]:
         """The operations that have series: old enough, and up to the limit."""
         operations = registry.operations()
         alive = {operation.id for operation in operations}
@@ -175,7 +176,7 @@ class RunSeries:
                 self._shown[key] = _encode(operation)
             yield operation
 
-    def _request(self, operations: list[Operation], now: float) -> bytes:
+    def _request(self, operations: list[OperationState], now: float) -> bytes:
         time = otlp.point_time(clock.time_ns())
         one, encode = otlp.point_value(1.0), otlp.point_value
         points: list[list[bytes]] = [[] for _ in _SERIES]
@@ -204,7 +205,7 @@ class RunSeries:
         metrics = [_gauge(metric, encoded) for metric, encoded in zip(_SERIES, points) if encoded]
         return self._pipeline.request([*metrics, _gauge(s.RUN_HEALTH, healths)])
 
-    def _health_head(self, operation: Operation, seen: Figures) -> Cached:
+    def _health_head(self, operation: OperationState, seen: Figures) -> Cached:
         cached = self._shown[operation.id]
         verdict, name = operation._health, None if seen.node is operation else seen.node.name
         at = seen.stuck_at if verdict in STUCK else None
@@ -235,9 +236,9 @@ _GONE: Final = ((_SERIES.index(s.RUN_WAIT_REMAINING), 0.0), (_SERIES.index(s.RUN
 """The value of a series that had one and has none now, so that a query over time does not find the old one."""
 
 
-def _values(operation: Operation, seen: Figures, now: float) -> tuple[float | None, ...]:
+def _values(operation: OperationState, seen: Figures, now: float) -> tuple[float | None, ...]:
     """The values of an operation, in the order of `_SERIES`; None without one."""
-    survey = progress.Survey(operation)
+    survey = Survey(operation)
     found = survey.of(operation)
     eta = progress.eta(operation, found, now, survey)
     return (
@@ -270,11 +271,11 @@ def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T
         yield batch
 
 
-def _labels(operation: Operation) -> bytes:
+def _labels(operation: OperationState) -> bytes:
     return otlp.attributes(_FIELD, {s.OPERATION_NAME: operation.name, s.OPERATION_ID: operation.id})
 
 
-def _encode(operation: Operation) -> Cached:
+def _encode(operation: OperationState) -> Cached:
     labels = _labels(operation)
     parent = operation.parent_id
     of = b"" if parent is None else otlp.attributes(_FIELD, {s.OPERATION_PARENT_ID: parent})

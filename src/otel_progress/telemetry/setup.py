@@ -14,7 +14,7 @@ from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
 from otel_progress.live import preload, redaction
 from otel_progress.live.boundary import public
-from otel_progress.live.engine import learning, runtime
+from otel_progress.live.engine import learning, process, runtime
 from otel_progress.model.redact import Redact
 from otel_progress.settings import Settings, read
 from otel_progress.telemetry import sigterm
@@ -158,7 +158,7 @@ def _replace(new: Installation | None, timeout: float, redact: Redact | None = N
     old, deadline = _installed, clock.monotonic() + timeout
     if old is not None:
         runtime.finish(timeout, "telemetry was shut down" if new is None else None)
-    parked = runtime.parking.acquire(timeout=PARK_SECONDS)
+    parked = process.parking.acquire(timeout=PARK_SECONDS)
     try:
         processors = detach_spans()
         if old is not None:
@@ -177,7 +177,7 @@ def _replace(new: Installation | None, timeout: float, redact: Redact | None = N
         raise
     finally:
         if parked:
-            runtime.parking.release()
+            process.parking.release()
         if old is not None:
             old.close(max(0.0, deadline - clock.monotonic()))
         shut_down(processors, max(0.0, deadline - clock.monotonic()))

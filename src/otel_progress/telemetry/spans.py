@@ -18,13 +18,12 @@ from otel_progress import semconv as s
 from otel_progress import settings
 from otel_progress.live import context, hooks, preload, redaction
 from otel_progress.live.boundary import public
-from otel_progress.live.drops import drops
-from otel_progress.live.engine.progress import settled
-from otel_progress.live.guard import tell_once
-from otel_progress.live.handle import Handle
-from otel_progress.live.operation import Operation, Parent
-from otel_progress.live.stage import Stage
-from otel_progress.live.trail import MOST, Kept, Reached, thin
+from otel_progress.live.counting import own_progress
+from otel_progress.live.guard import drops, tell_once
+from otel_progress.live.records import Parent, TrailEntry
+from otel_progress.live.state import HandleState, OperationState, StageState
+from otel_progress.live.survey import settled
+from otel_progress.live.trail import MOST, ReachedProgress, thin
 from otel_progress.model import values
 from otel_progress.model.origin import of_the_job
 from otel_progress.model.snapshot import SpanIds
@@ -63,7 +62,7 @@ class HandleSpans:
         """Whether no SDK was set up; called with each decorated function, so it must be cheap."""
         return self._tracer is None and getattr(trace, "_TRACER_PROVIDER", self) is None and not self._named
 
-    def start(self, operation: Operation, parent: object, now: int) -> None:
+    def start(self, operation: OperationState, parent: object, now: int) -> None:
         """Start the span of an operation as a child of its parent's; without an SDK there is none."""
         if self._tracer is None:
             if self.absent():
@@ -79,9 +78,9 @@ class HandleSpans:
         elif span.get_span_context().is_valid:
             operation._span = span
 
-    def start_stage(self, stage: Stage, inside: bool, current: bool, now: int) -> None:
+    def start_stage(self, stage: StageState, inside: bool, current: bool, now: int) -> None:
         """Start the span of a stage; it has the operation's id and name, so that it is found without the root span."""
-        operation: Operation = stage._op  # type: ignore[assignment]
+        operation: OperationState = stage._op  # type: ignore[assignment]
         attributes: dict[str, Any] = {OPERATION_ID: operation._id, OPERATION_NAME: operation.name}
         if stage._parent is not operation:
             attributes[s.STAGE_PATH] = stage._full_path or stage._path
@@ -94,7 +93,7 @@ class HandleSpans:
         if current:
             stage._token = attach(Context({**(around if inside else get_current()), _KEY: span}))
 
-    def attach(self, node: Handle) -> Any:
+    def attach(self, node: HandleState) -> Any:
         """Make the handle's span current."""
         span = node._span
         return attach(set_span_in_context(span))
@@ -107,7 +106,7 @@ class HandleSpans:
         else:
             detach(token)
 
-    def end(self, node: Handle, status: Ending, reason: str | None, error: BaseException | None, now: int) -> None:
+    def end(self, node: HandleState, status: Ending, reason: str | None, error: BaseException | None, now: int) -> None:
         """End the span with its status, exception, attributes and events."""
         span: Span = node._span
         if (
@@ -118,8 +117,8 @@ class HandleSpans:
             or node._trail is not None
             or node._own
             or node._advanced
-            or node._below is not None
-            or type(node) is not Stage
+            or node._nested is not None
+            or not isinstance(node, StageState)
         ):
             try:
                 _record_end(span, node, status, reason, error, now)
@@ -127,7 +126,7 @@ class HandleSpans:
                 tell_once("the end of a span could not be recorded completely; it ends all the same")
         span.end(now)
 
-    def ids(self, node: Handle) -> SpanIds | None:
+    def ids(self, node: HandleState) -> SpanIds | None:
         """The ids of the handle's span."""
         span: Span | None = node._span
         if span is None:
@@ -149,13 +148,13 @@ def _above(parent: object) -> Context | None:
     if isinstance(parent, Parent):
         found: Context | None = parent.context
         return found
-    if isinstance(parent, Handle) and parent is not context.innermost.get() and parent._span is not None:
+    if isinstance(parent, HandleState) and parent is not context.innermost.get() and parent._span is not None:
         return set_span_in_context(parent._span)
     return None
 
 
 def _record_end(
-    span: Span, node: Handle, status: Ending, reason: str | None, error: BaseException | None, now: int
+    span: Span, node: HandleState, status: Ending, reason: str | None, error: BaseException | None, now: int
 ) -> None:
     """Set the attributes and status that are known at the end, and add the events."""
     span.set_attributes(_at_end(node, status))
@@ -169,13 +168,13 @@ def _record_end(
         span.set_status(Status(StatusCode.ERROR, reason or status.value))
 
 
-def _of_operation(operation: Operation) -> dict[str, Any]:
+def _of_operation(operation: OperationState) -> dict[str, Any]:
     """The attributes at the start."""
     given = EMPTY if operation._more is None else operation._more.attributes
     return {**given, **_identity(operation)}
 
 
-def _identity(operation: Operation) -> dict[str, Any]:
+def _identity(operation: OperationState) -> dict[str, Any]:
     """The attributes that identify the operation."""
     options = operation._opts
     attributes: dict[str, Any] = {
@@ -194,11 +193,11 @@ def _identity(operation: Operation) -> dict[str, Any]:
     return attributes
 
 
-def _at_end(node: Handle, status: Ending) -> dict[str, Any]:
+def _at_end(node: HandleState, status: Ending) -> dict[str, Any]:
     """The attributes at the end; the identity comes last, as a span with too many attributes drops the oldest."""
     found = settled(node)
     done, total = found.completed, found.total
-    if isinstance(node, Operation):
+    if isinstance(node, OperationState):
         ours = _identity(node)
     else:
         ours = {s.OPERATION_ID: node.operation.id, s.OPERATION_NAME: node.operation.name, s.STAGE_PATH: node._path}
@@ -216,7 +215,7 @@ def _at_end(node: Handle, status: Ending) -> dict[str, Any]:
     return {**dict(islice(given.items(), room)), **ours}
 
 
-def _given(node: Handle) -> dict[str, Any]:
+def _given(node: HandleState) -> dict[str, Any]:
     """The user's data: attributes, usage, results, outcomes."""
     more = node._more
     if more is None:
@@ -229,11 +228,11 @@ def _given(node: Handle) -> dict[str, Any]:
     return given
 
 
-def _events(node: Handle, most: int) -> list[Kept]:
+def _events(node: HandleState, most: int) -> list[TrailEntry]:
     """The events of the span, with the starts and ends of its stages; at most `most`."""
-    kept: list[Kept] = list(node._trail or ())
+    kept: list[TrailEntry] = list(node._trail or ())
     lost = 0
-    if isinstance(node, Operation) and node._stages is not None:
+    if isinstance(node, OperationState) and node._stages is not None:
         stages = list(node._stages)
         lost = 2 * sum(count for count, _ in (node._folded or {}).values())
         if node._first_stage is not None and node._first_stage not in stages:
@@ -252,16 +251,16 @@ def _events(node: Handle, most: int) -> list[Kept]:
 
 def _event(name: str, about: Any) -> Mapping[str, Any]:
     """The attributes of a span event: those given, or those of the stage or progress it is about."""
-    if isinstance(about, Reached):
+    if isinstance(about, ReachedProgress):
         return about.attributes()
-    if not isinstance(about, Stage):
+    if not isinstance(about, StageState):
         return about if about is not None else EMPTY
     attributes: dict[str, Any] = {s.STAGE_NAME: about.name, s.STAGE_PATH: about._path}
     if name != s.STAGE_ENDED:
         return attributes  # its end was not known yet
     attributes[s.STATUS] = about._status.value
-    done, total, _ = about._progress()
-    reached = Reached(done, total, about._unit, None, about._message)
+    done, total, _ = own_progress(about)
+    reached = ReachedProgress(done, total, about._unit, None, about._message)
     return {**attributes, **reached.attributes()}
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import otel_progress
 from otel_progress.live.diagnosis import call_stack
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process
 from otel_progress.live.registry import registry
 
 faulthandler.enable()
@@ -39,8 +39,8 @@ def watch():
             operation = known()
             if operation is None:
                 continue
-            runtime.lag.worst(runtime.loops)
-            found = call_stack.where(list(places(operation)), blocked=runtime.lag.blocked())
+            process.lag.worst(process.loops)
+            found = call_stack.where(list(places(operation)), blocked=process.lag.blocked())
             at = found.at if found is not None else "nowhere"
             times[operation.name] = times.get(operation.name, 0) + 1 if last.get(operation.name) == at else 1
             last[operation.name] = at

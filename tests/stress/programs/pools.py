@@ -14,9 +14,9 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 import otel_progress as progress
-from otel_progress.live.engine import children
+from otel_progress.live.engine import termination
 
-children.SECONDS = float(os.environ.get("STRESS_HAND_OVER", children.SECONDS))
+termination.SECONDS = float(os.environ.get("STRESS_HAND_OVER", termination.SECONDS))
 sys.stdout.reconfigure(line_buffering=True)
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import otel_progress as progress
-from otel_progress.live.engine import children
+from otel_progress.live.engine import termination
 
 sys.stdout.reconfigure(line_buffering=True)
 
@@ -48,7 +48,7 @@ def chained(old):
 
 def child(state, ready):
     """Reach the state, and report it."""
-    children.SECONDS = 10.0  # this machine may be busy
+    termination.SECONDS = 10.0  # this machine may be busy
     progress.configure()
     if state == "theirs before":
         signal.signal(signal.SIGTERM, theirs)

@@ -19,7 +19,7 @@ import otel_progress as progress
 from otel_progress.handlers import jsonlines as module
 from otel_progress.handlers.jsonlines import JsonLines
 from otel_progress.live import guard, hooks
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process, runtime
 from otel_progress.testing import Capture
 
 
@@ -187,7 +187,7 @@ def test_a_hanging_disk_is_not_felt(progress_capture: Capture, monkeypatch: pyte
 
     monkeypatch.setattr(module, "QUEUE", 5)
     with monkeypatch.context() as patch:  # undone here, before the capture ends and puts back what it found
-        patch.setattr(runtime, "threads_allowed", True)
+        patch.setattr(process, "threads_allowed", True)
         patch.setattr(runtime, "ensure", lambda: None)
         stream = Hanging()
         writer = JsonLines(stream).start()

@@ -34,7 +34,7 @@ WAIT = 30.0
 def at(marker: str) -> str:
     """The place of the line that ends with this marker, without the name of the function."""
     (number,) = (number for number, line in enumerate(LINES, 1) if line.endswith(f"# {marker}"))
-    return f"test_stack.py:{number} in "
+    return f"test_call_stack.py:{number} in "
 
 
 def text(found: Where | None) -> str:
@@ -241,7 +241,7 @@ def test_deep_stacks_are_cut_in_the_middle() -> None:
 
     with Job(outermost) as place:
         found = until_at(place, "deep")
-    assert len([line for line in found.stack.split("\n") if "test_stack.py:" in line]) <= 30
+    assert len([line for line in found.stack.split("\n") if "test_call_stack.py:" in line]) <= 30
     assert "in outermost" in found.stack
     assert len(found.stack) <= STACK_LENGTH
     assert "frames left out …" in found.stack
@@ -536,7 +536,7 @@ def test_a_task_at_hand_is_not_awaited(tasks: Tasks) -> None:
 def test_the_whole_chain_of_a_task(tasks: Tasks) -> None:
     """The await chain is told from the inside out."""
     found = until_at(tasks.start(nested), "nested")
-    lines = [line.strip().rpartition(" in ")[2] for line in found.stack.split("\n") if "test_stack.py" in line]
+    lines = [line.strip().rpartition(" in ")[2] for line in found.stack.split("\n") if "test_call_stack.py" in line]
     assert lines == ["five", "five", "nested", "run"]
     assert "… the same 4 times more" in found.stack
 
@@ -991,7 +991,7 @@ BROKEN = {
 def test_vitals_without_psutil(kind: str) -> None:
     """Without psutil, or with one that fails, there are no vitals, and that is remembered."""
     program = f"""{BROKEN[kind]}
-from otel_progress.live import vitals
+from otel_progress.live.diagnosis import vitals
 vitals.prepare()
 print(vitals.vitals())
 sys = __import__("sys")
@@ -1003,6 +1003,6 @@ print(vitals.vitals())"""
 
 def test_psutil_is_not_imported_before_it_is_needed() -> None:
     """Importing costs nothing: psutil comes with the first who asks."""
-    program = "import sys; from otel_progress.live import vitals, stack; print('psutil' in sys.modules)"
+    program = "import sys; from otel_progress.live.diagnosis import call_stack, vitals; print('psutil' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["False"]

@@ -18,9 +18,9 @@ from benchmarks.attacks.programs import every
 
 import otel_progress as progress
 from otel_progress import InvalidArgument, semconv
-from otel_progress.live import callsite, guard, preload
+from otel_progress.live import guard, misuse, preload
 from otel_progress.live.boundary import public
-from otel_progress.live.drops import drops
+from otel_progress.live.guard import drops
 from otel_progress.testing import Capture
 
 PACKAGE = Path(progress.__file__).parent
@@ -29,7 +29,7 @@ PACKAGE = Path(progress.__file__).parent
 @pytest.fixture(autouse=True)
 def _nothing_told() -> None:
     guard._told.clear()
-    callsite._told.clear()
+    misuse._told.clear()
 
 
 ALLOWED = {
@@ -81,10 +81,10 @@ def test_parts_are_imported_with_the_first_operation() -> None:
     code = """
 import sys
 import otel_progress
-from otel_progress.live import parts
-before = [name for name in parts.modules if f"otel_progress.{name}" in sys.modules]
+from otel_progress.live import preload
+before = [name for name in preload.modules if f"otel_progress.{name}" in sys.modules]
 otel_progress.operation("x")
-after = [name for name in parts.modules if f"otel_progress.{name}" not in sys.modules]
+after = [name for name in preload.modules if f"otel_progress.{name}" not in sys.modules]
 print(before, after)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -94,7 +94,8 @@ print(before, after)
 FAILS_ONCE = """
 import sys, logging
 import otel_progress as progress
-from otel_progress.live import drops, parts
+from otel_progress.live import preload
+from otel_progress.live.guard import drops
 
 class Finder:
     def find_spec(self, name, path, target=None):
@@ -104,12 +105,12 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 with progress.operation("x") as op:
     progress.step("a")
-    counted = drops.drops["internal_error"]
-    assert counted, drops.drops
+    counted = drops["internal_error"]
+    assert counted, drops
     sys.meta_path.pop(0)
     progress.step("b")
-    assert drops.drops["internal_error"] > counted  # not tried again yet
-    parts._again_at = 0.0
+    assert drops["internal_error"] > counted  # not tried again yet
+    preload._again_at = 0.0
     progress.step("c")
     assert op._loops is not None
 """

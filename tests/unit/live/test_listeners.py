@@ -14,9 +14,9 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Event, Snapshot, Status, semconv
-from otel_progress.live.drops import drops
 from otel_progress.live.engine import listeners
-from otel_progress.live.engine.listeners import AsyncListener, Listener, Teller
+from otel_progress.live.engine.listeners import AsyncListener, Dispatcher, Listener
+from otel_progress.live.guard import drops
 from otel_progress.testing import Capture
 
 
@@ -141,14 +141,14 @@ def test_no_exception_of_a_listener_stops_the_others(
     def broken(_: Snapshot) -> None:
         raise error("listener")
 
-    heard, teller = Heard(), Teller()
+    heard, dispatcher = Heard(), Dispatcher()
     first, second = Listener(broken), Listener(heard)
     told = Event(semconv.UPDATED, 0, progress.operation("work").snapshot())
     with caplog.at_level(logging.WARNING, "otel_progress"):
         for _ in range(2):
-            teller.put(first, told)
-            teller.put(second, told)
-        teller.drain(30)
+            dispatcher.put(first, told)
+            dispatcher.put(second, told)
+        dispatcher.drain(30)
     assert len(heard.snapshots) == 2
     assert drops[semconv.DROP_LISTENER_ERROR] == 2
     assert len(caplog.records) == 1
@@ -397,14 +397,14 @@ def test_async_listener_needs_a_loop(progress_capture: Capture) -> None:
 def test_teller_drains_and_goes_on() -> None:
     """drain() waits until all that was queued is told, in order; what comes later is told, too."""
     heard = Heard()
-    teller, listener = Teller(), Listener(heard)
+    dispatcher, listener = Dispatcher(), Listener(heard)
     events = [Event(semconv.UPDATED, 0, progress.operation(f"o{n}").snapshot()) for n in range(100)]
     for event in events:
-        teller.put(listener, event)
-    teller.drain(30)
+        dispatcher.put(listener, event)
+    dispatcher.drain(30)
     assert heard.snapshots == [event.snapshot for event in events]
-    teller.put(listener, events[0])
-    teller.drain(30)
+    dispatcher.put(listener, events[0])
+    dispatcher.drain(30)
     assert len(heard.snapshots) == 101
 
 
@@ -416,17 +416,17 @@ def test_drain_gives_up_on_one_that_hangs() -> None:
         hanging.set()
         go_on.wait(60)
 
-    teller = Teller()
-    teller.put(Listener(callback), Event(semconv.UPDATED, 0, progress.operation("work").snapshot()))
+    dispatcher = Dispatcher()
+    dispatcher.put(Listener(callback), Event(semconv.UPDATED, 0, progress.operation("work").snapshot()))
     assert hanging.wait(30)
-    teller.drain(0)
+    dispatcher.drain(0)
     go_on.set()
 
 
 def test_a_forked_child_tells_nothing_of_its_parent(progress_capture: Capture) -> None:
     """After a fork the queue is empty, and the thread a new one."""
-    before = listeners.teller
+    before = listeners.dispatcher
     before.put(Listener(Heard()), Event(semconv.UPDATED, 0, progress.operation("work").snapshot()))
     listeners.after_fork_in_child()
-    assert listeners.teller is not before
-    listeners.teller.drain(0)
+    assert listeners.dispatcher is not before
+    listeners.dispatcher.drain(0)

@@ -13,7 +13,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import InvalidArgument, Operation, StagePlan, phases, semconv
-from otel_progress.live import callsite
+from otel_progress.live import misuse
 from otel_progress.model import values
 from otel_progress.model.values import INT_MAX
 from otel_progress.testing import Capture
@@ -21,7 +21,7 @@ from otel_progress.testing import Capture
 
 @pytest.fixture(autouse=True)
 def _nothing_told() -> None:
-    callsite._told.clear()
+    misuse._told.clear()
 
 
 Call = Callable[[Operation], object]
@@ -306,8 +306,8 @@ def test_a_stage_outside_is_told_once(progress_capture: Capture, caplog: pytest.
 
 def test_warnings_are_bounded(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
     """After so many places one line says that no more are named."""
-    for number in range(callsite.SITES + 10):
-        callsite.warn_of("test", f"n{number}", "place %d", number)
-    assert len(caplog.records) == callsite.SITES + 1
-    assert "no more of them are named" in caplog.records[-1].getMessage()
-    callsite._told.clear()
+    for number in range(misuse.SITES + 10):
+        misuse.warn_of("test", f"n{number}", "place %d", number)
+    assert len(caplog.records) == misuse.SITES + 1
+    assert "no more of them are logged" in caplog.records[-1].getMessage()
+    misuse._told.clear()

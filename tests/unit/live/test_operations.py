@@ -23,6 +23,7 @@ import pytest
 import otel_progress as progress
 from otel_progress import Operation, OperationCancelled, Stage, Status, semconv
 from otel_progress.live.running import STAGES
+from otel_progress.live.stage import begin_stages
 from otel_progress.testing import Capture
 
 FORMS = {"operation": progress.operation, "stage": progress.stage}
@@ -854,7 +855,7 @@ def test_stages_begun_by_many_threads_at_once(progress_capture: Capture) -> None
     assert {s.status for s in op.snapshot().stages} == {Status.COMPLETED}
     assert len(op.snapshot().stages) == 8
     first, second = progress.stage("a"), progress.stage("b")
-    assert op._first(first) is op._first(second)
+    assert begin_stages(op, first) is begin_stages(op, second)
     assert op._first_stage is not second
 
 

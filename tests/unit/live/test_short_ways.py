@@ -8,9 +8,11 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import clock
-from otel_progress.live.branches import find_wait, lines
-from otel_progress.live.engine import parallel
+from otel_progress.live.branches import find_wait, live_branches
+from otel_progress.live.counting import own_progress
+from otel_progress.live.engine import branch_verdicts
 from otel_progress.live.engine import progress as far
+from otel_progress.live.survey import Survey
 from otel_progress.model.health import judge, plainly_moves
 from otel_progress.model.status import Health
 from otel_progress.testing import Capture
@@ -76,20 +78,20 @@ def test_the_short_ways_find_what_the_long_ones_find(seed: int, progress_capture
         if plainly_moves(snapshot):
             assert verdict.health is Health.PROGRESSING
             assert not verdict.overdue
-        calm = parallel._calm(operation, now)
+        calm = branch_verdicts._calm(operation, now)
         if calm is not None:
-            (found,) = parallel.examine(operation, now)
-            assert found.line == calm
+            (found,) = branch_verdicts.examine(operation, now)
+            assert found.live == calm
             assert found.verdict.health is Health.PROGRESSING
             assert found.branch.idle == calm.idle(now)
         waits = [
-            line.waits(now) if line.child is None or line.wait else find_wait(line.child, now)
-            for line in lines(operation)
+            live.waits(now) if live.child is None or live.wait else find_wait(live.child, now)
+            for live in live_branches(operation)
         ]
         assert (find_wait(operation, now) is not None) is all(wait is not None for wait in waits)
         for node in (operation, *job.stages):
             if far._is_alone(node):
-                found_by = far.Survey(operation).of(node)
-                reached = node._progress()[0]
+                found_by = Survey(operation).of(node)
+                reached = own_progress(node)[0]
                 assert reached == (found_by.reached if far._by_count(node, found_by) else reached)
     job.end()

@@ -16,8 +16,8 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Operation, Stage
-from otel_progress.live.handle import LANES
-from otel_progress.live.track import Lane, _Plain
+from otel_progress.live.lane import Lane, _Plain
+from otel_progress.live.track import LANES
 from otel_progress.testing import Capture
 
 
@@ -645,10 +645,10 @@ def test_a_count_below_the_highest_is_handed_to_the_loops(progress_capture: Capt
     seen: list[Any] = []
 
     class Watched(Operation):
-        def _again(self, completed: Any) -> None:
-            seen.append(completed)
+        def _step(self, key: str) -> None:
+            seen.append(key)
 
     with Watched("work") as op:
         for completed in (3, 4, 3, 4, 3, 3):
             op.update(completed=completed)
-    assert seen == [3, 3, 3]
+    assert seen == ["completed 3"] * 3

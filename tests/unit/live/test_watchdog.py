@@ -13,7 +13,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Health, OperationCancelled, Snapshot, Status, semconv
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process
 from otel_progress.model.health import hold
 from otel_progress.testing import Capture
 
@@ -84,7 +84,7 @@ def test_an_asyncio_operation_names_the_line_of_its_task(progress_capture: Captu
     async def main() -> None:
         task = asyncio.create_task(job())
         await asyncio.sleep(0.01)
-        runtime.loops.clear()  # a real loop can't answer in the time of a fake clock
+        process.loops.clear()  # a real loop can't answer in the time of a fake clock
         await asyncio.to_thread(progress_capture.advance, 12)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Operation, Stage, semconv
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import process, runtime
 from otel_progress.live.registry import CHANGES, registry
 from otel_progress.model import wire
 from otel_progress.model.estimate import Estimate
@@ -513,7 +513,7 @@ def lags(captured: Capture) -> list[float | None]:
 def test_the_heartbeat_tells_how_late_the_event_loop_is(progress_capture: Capture) -> None:
     """A loop that answers late is told with that delay; one that does not answer, with the time since it was asked."""
     loop = Loop()
-    runtime.loops.add(loop)
+    process.loops.add(loop)
     progress.operation("survey").start()
     progress_capture.advance(0.25)  # asked
     progress_capture.advance(2)
@@ -530,7 +530,7 @@ def test_the_heartbeat_tells_how_late_the_event_loop_is(progress_capture: Captur
 def test_a_loop_that_is_over_is_not_late(progress_capture: Capture) -> None:
     """A loop that was closed, or that nobody runs, has no lag, whatever was asked of it before."""
     loop = Loop()
-    runtime.loops.add(loop)
+    process.loops.add(loop)
     progress.operation("survey").start()
     progress_capture.advance(0.25)
     loop.closed = True

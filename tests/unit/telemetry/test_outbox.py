@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from otel_progress import semconv as s
-from otel_progress.live.drops import drops
+from otel_progress.live.guard import drops
 from otel_progress.telemetry.outbox import BYTES, EncodedEvent, Outbox, Unsent
 
 

@@ -1,7 +1,7 @@
 """What an asyncio task awaits: the chain of coroutines, and the tasks and futures behind it.
 
-It looks from another thread while the loop runs on, reads only attributes that asyncio and the interpreter made, and
-never asks an object of the user for one.
+Read from another thread while the loop runs, and only from attributes that asyncio and the interpreter created, never
+from objects of the user.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from otel_progress.live.diagnosis.reading import field, is_task, module_of, type
 from otel_progress.live.diagnosis.source_lines import Spot, printable, spot
 
 NODES: Final = 5000
-"""Frames, or steps of an await chain, that are looked at."""
+"""Frames, or links of an await chain, that are read."""
 NEAR: Final = 64
-"""Objects looked at that one object refers to."""
+"""Referents of one object that are examined."""
 TASKS: Final = 512
-"""Tasks of an event loop that are looked at."""
+"""Tasks of an event loop that are examined."""
 DEPTH: Final = 8
-"""Futures that stand for each other, one after another."""
+"""Length of a chain of futures that stand for each other."""
 
 
 def is_future(thing: Any) -> bool:
@@ -86,12 +86,12 @@ def shown(links: Iterable[Link]) -> list[Spot]:
 
 
 def libraries(links: Iterable[Link]) -> Iterator[Link]:
-    """The innermost links, as far as they are of libraries."""
+    """The innermost links that belong to libraries."""
     return takewhile(lambda link: link.spot.file.library, links)
 
 
 def variables(thing: Any) -> list[Any]:
-    """What the local variables of a suspended coroutine or generator hold, and what it has at hand otherwise."""
+    """The values of the local variables of a suspended coroutine or generator, and its other referents."""
     near = gc.get_referents(thing)[:NEAR]
     # Until 3.10 they are the frame's, not the coroutine's own.
     return near + [each for frame in near if type(frame) is FrameType for each in gc.get_referents(frame)[:NEAR]]
@@ -101,7 +101,7 @@ def variables(thing: Any) -> list[Any]:
 
 
 def awaited(task: Any, links: Sequence[Link]) -> list[Any]:
-    """The tasks, the futures of pools, and the threads, for which a task waits that is at these links."""
+    """The tasks, futures of pools, and threads for which a task with this await chain waits."""
     waiter = field(task, "_fut_waiter")
     found = list(_expand(waiter, 0))
     if not found:
@@ -146,7 +146,7 @@ def _is_working(thing: Any) -> bool:
 
 
 def source(future: Any) -> Any:
-    """The task of an event loop that ends this future of a thread; None if it is none such."""
+    """The task of an event loop that resolves this future of a thread, if any."""
     for callback in (field(future, "_done_callbacks") or ())[:NEAR]:
         inner = _captured(callback)
         if is_task(inner):
@@ -155,13 +155,13 @@ def source(future: Any) -> Any:
 
 
 def is_ready(task: Any) -> bool:
-    """Whether the loop has only to run it."""
+    """Whether it is ready to run."""
     waiter = field(task, "_fut_waiter")
     return waiter is None or field(waiter, "_state") != "PENDING"
 
 
 def wakes_at(links: Sequence[Link]) -> float | None:
-    """When a task wakes up by itself that only sleeps, by the clock of its loop; None if it does not."""
+    """When a sleeping task wakes up, by the clock of its loop; None if it does not only sleep."""
     inner = links[0] if links else None
     if inner is None or (inner.spot.file.name, inner.spot.code.co_name) != ("asyncio/tasks.py", "sleep"):
         return None
@@ -190,7 +190,7 @@ def _members(thing: Any) -> Iterable[Any]:
 
 
 def _to_complete(links: Sequence[Link]) -> list[Any]:
-    """What `as_completed` still waits for, which until 3.12 only its generator knows, in the loop around this await."""
+    """What `as_completed` still waits for; until 3.12 only its generator, in the loop around this await, knows it."""
     position = next(number for number, link in enumerate(links) if link.spot.code.co_name == "_wait_for_one")
     near = [thing for link in links[position + 1 : position + 3] for thing in variables(link.thing)]
     for _ in range(3):
@@ -202,7 +202,7 @@ def _to_complete(links: Sequence[Link]) -> list[Any]:
 
 
 def _is_iterator(thing: Any) -> bool:
-    """Whether it hands on the items of another iterator, as far as that can be known."""
+    """Whether it forwards the items of another iterator, as far as that can be known."""
     kind = type(thing)
     return kind is GeneratorType or (
         module_of(kind).partition(".")[0] in ("builtins", "itertools", "otel_progress") and hasattr(kind, "__next__")
@@ -210,7 +210,7 @@ def _is_iterator(thing: Any) -> bool:
 
 
 def _starting(things: list[Any]) -> list[Any]:
-    """Of an AnyIO task group that starts a task: that task."""
+    """The task that an AnyIO task group is starting."""
     known = [thing for thing in things if is_task(thing)]
     handles = [thing for thing in things if type(thing).__name__ == "TaskHandle"]
     if known or not handles:
@@ -223,14 +223,14 @@ _MANY: Final = (set, list, tuple)
 
 
 def _first_of_tasks(thing: Any) -> Any:
-    """A collection of tasks that this holds under whatever name."""
+    """A collection of tasks that this holds, under any name."""
     near = gc.get_referents(thing)[:NEAR]
     near += [each for found in near if type(found) is dict for each in gc.get_referents(found)[:NEAR]]
     return next((each for each in near if type(each) in _MANY and any(map(is_task, list(each)[:NEAR]))), ())
 
 
 def _expand(future: Any, depth: int) -> Iterator[Any]:
-    """The tasks, and the futures of pools, that end this future."""
+    """The tasks, and futures of pools, that resolve this future."""
     if is_task(future):
         yield future
     elif is_future(future) and depth < DEPTH:
@@ -246,7 +246,7 @@ def _expand(future: Any, depth: int) -> Iterator[Any]:
 
 
 _CAPTURES: Final = {"_outer_done_callback": "inner", "_call_check_cancel": "source"}
-"""Callbacks of asyncio that know the future behind another one: of shield, and of pools."""
+"""Callbacks of asyncio (of `shield` and of pools) that hold the future behind another one."""
 
 
 def _captured(callback: Any) -> Any:

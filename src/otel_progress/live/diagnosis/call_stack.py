@@ -1,8 +1,7 @@
 """Where an operation is stuck: the stack of its thread, or the await chain of its task.
 
-Called in our own thread while the job runs on. It reads frames, coroutines and futures as they are; it calls no code
-of the user, waits for nothing, and keeps no frame. What it shows are file names, line numbers, functions and source
-lines, never a value.
+Called in a thread of ours while the job runs. It reads frames, coroutines and futures as they are; it runs no code of
+the user, never blocks, and keeps no frame. It shows file names, line numbers, functions and source lines, never values.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from otel_progress.live import packages, redaction
-from otel_progress.live.diagnosis import holders, tasks, trio_tasks
+from otel_progress.live import redaction
+from otel_progress.live.diagnosis import holders, packages, tasks, trio_tasks
 from otel_progress.live.diagnosis.awaits import Link, shown, source
 from otel_progress.live.diagnosis.event_loops import EventLoops
 from otel_progress.live.diagnosis.places import Place, current, here
@@ -26,35 +25,35 @@ from otel_progress.live.guard import tell_once
 __all__ = ["AT_LENGTH", "FRAMES", "LOOKED", "PLACES", "STACK_LENGTH", "Place", "Where", "here", "where"]
 
 LOOKED: Final = 16
-"""Places looked at."""
+"""Places that are examined."""
 PLACES: Final = 4
-"""Places told of, and tasks or threads told of that one waits for."""
+"""Places shown, and tasks or threads shown for which one of them waits."""
 FRAMES: Final = 30
 """Frames shown."""
 STACK_LENGTH: Final = 4096
 """Characters of a stack."""
 AT_LENGTH: Final = 200
-"""Characters of the line at which it hangs."""
+"""Characters of the line at which it is stuck."""
 DEPTH: Final = 8
-"""Tasks and threads that wait for each other, one after another."""
+"""Length of a chain of tasks and threads that wait for each other."""
 FUTURES: Final = 256
-"""Futures for which one thread waits, of which those are looked for that a thread works for."""
+"""Futures for which one thread waits that are examined."""
 
 
 class Where(NamedTuple):
     """Where it is stuck."""
 
     stack: str
-    """The stack in words, innermost first: the user's lines, with libraries condensed."""
+    """The stack as text, innermost first: the user's lines, with libraries condensed."""
     at: str
-    """The innermost line of the user's code, as `worker.py:12 in fetch`; of a library, where it has none."""
+    """The innermost line of the user's code, as `worker.py:12 in fetch`; of a library if there is none."""
 
 
 def where(places: Sequence[Place], *, blocked: Collection[Any] = ()) -> Where | None:
-    """Where the work of these places is now, or None where it can't be seen: it ended, or its thread did.
+    """The stack of the work at these places, or None if it ended or its thread did.
 
-    Places that say more go first; else they stay in the order given. What a place waits for, if it is another task or
-    thread, comes before it. `blocked` are event loops known to give no answer.
+    Places that show for whom they wait go first; otherwise they keep their order. The task or thread for which a place
+    waits is shown before it. `blocked` are event loops known not to respond.
     """
     found = _seen(places, blocked)
     if found is not None and not found.mine and packages.find():
@@ -65,11 +64,11 @@ def where(places: Sequence[Place], *, blocked: Collection[Any] = ()) -> Where | 
 
 
 class _Seen(NamedTuple):
-    """What a look found."""
+    """The result of a look."""
 
     where: Where
     mine: bool
-    """Whether there is a line of the user."""
+    """Whether it has a line of the user's code."""
 
 
 def _seen(places: Sequence[Place], blocked: Collection[Any]) -> _Seen | None:
@@ -92,7 +91,7 @@ class _Section(NamedTuple):
     title: str
     spots: list[Spot]
     said: bool = False
-    """Whether its title alone is worth telling, without a line of the user."""
+    """Whether its title is worth showing even without a line of the user's code."""
 
     @property
     def mine(self) -> Spot | None:
@@ -104,7 +103,7 @@ class _Look:
     """One look at the threads as they are now."""
 
     def __init__(self, blocked: Collection[Any], plain: bool) -> None:
-        """Without what others do for these places where it is `plain`."""
+        """With `plain`, only the places themselves, not what they wait for."""
         self.plain = plain
         current(None)  # so that asyncio is known
         self.frames = sys._current_frames()
@@ -113,7 +112,7 @@ class _Look:
         self.seen: set[int] = set()
 
     def clear(self) -> None:
-        """Let go of all that was seen."""
+        """Release all frames."""
         self.frames.clear()
         self.workers.clear()
 
@@ -135,7 +134,7 @@ class _Look:
         return _Seen(Where(text, printable(at, AT_LENGTH)), mine is not None)
 
     def leading(self, places: Sequence[Place]) -> list[Place]:
-        """The places in their order, but those first that tell for whom they wait."""
+        """The places in their order, but first those that show for whom they wait."""
 
         def waits(place: Place) -> bool:
             self.seen = set()
@@ -146,7 +145,7 @@ class _Look:
         return ordered
 
     def place(self, place: Place) -> list[_Section]:
-        """What is to be told of a place."""
+        """The sections of a place."""
         if place.task is None:
             return [] if place.alive() is None else self.thread(place.thread)
         task = place.task()
@@ -156,7 +155,7 @@ class _Look:
         return sections and self.with_loop(task, place.thread, sections)
 
     def first(self, key: int) -> bool:
-        """Whether this was not looked at before."""
+        """Whether this was not examined before."""
         if key in self.seen:
             return False
         self.seen.add(key)
@@ -195,7 +194,7 @@ class _Look:
         return [own] if self.plain or innermost is None else [own, *self.lock_owner(innermost, ident)]
 
     def lead(self, frame: FrameType, thread: int, depth: int) -> list[_Section]:
-        """What a thread waits for that is in this function of a library."""
+        """What a thread in this function of a library waits for."""
         kind, name = _lead(frame) or ("", "")
         found = frame.f_locals.get(name)
         if kind == "pool":
@@ -215,7 +214,7 @@ class _Look:
         return sections
 
     def behind(self, thing: Any, thread: int, depth: int) -> list[_Section]:
-        """The thread or task that works for this future, or is this."""
+        """The sections of the thread or task that works for a future, or is this thing."""
         if tasks.is_task(thing):
             return self.task(thing, thread, depth + 1)
         if issubclass(type(thing), threading.Thread):
@@ -231,7 +230,7 @@ class _Look:
         return self.threads(working, depth)
 
     def threads(self, idents: Sequence[int], depth: int) -> list[_Section]:
-        """Some threads, for which another waits."""
+        """The sections of threads for which another waits."""
         sections: list[_Section] = []
         for ident in idents[:PLACES]:
             sections += self.thread(ident, depth + 1)
@@ -277,7 +276,7 @@ class _Look:
         return [_Section(f"task {tasks.name(owner)}{_HOLDS}", shown(tasks.links(owner)))]
 
     def with_loop(self, task: Any, thread: int, sections: list[_Section]) -> list[_Section]:
-        """The same with what else the thread of the event loop runs: before it, where it blocks the loop."""
+        """Add what else the thread of the event loop runs; first if that blocks the loop."""
         busy, runs = self.loops.busy(thread), self.loops.running(task, thread)
         if not busy or id(runs) in self.seen or not self.first(-thread):
             return sections
@@ -321,7 +320,7 @@ def _lead(frame: FrameType) -> tuple[str, str] | None:
 
 
 def _after(sections: list[_Section], title: str, spots: list[Spot], more: str = "") -> list[_Section]:
-    """What one waits for, and then itself; what has no line of the user is left out where something has."""
+    """What a thread or task waits for, then itself; without sections that have no line of the user, if others do."""
     own = _Section(title + _AWAITS + more, spots)
     mine = [section for section in sections if section.mine or section.said]
     if mine:

@@ -1,4 +1,4 @@
-"""What the thread of an event loop runs, and whether that blocks the loop."""
+"""Event loops: what the thread of one runs, and whether that blocks the loop."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from otel_progress.live.diagnosis.source_lines import file
 from otel_progress.live.diagnosis.workers import THREADS, outward
 
 LATE: Final = 0.1
-"""Seconds by which a timer is due before its event loop counts as blocked."""
+"""Seconds by which a timer is overdue before its event loop counts as blocked."""
 
 
 class EventLoops:
     """The event loops of these threads at one moment."""
 
     def __init__(self, frames: Mapping[int, FrameType], blocked: Collection[Any]) -> None:
-        """`blocked` are those known to give no answer."""
+        """`blocked` are loops known not to respond."""
         self._frames = frames
         self._blocked = blocked
 
@@ -41,7 +41,7 @@ class EventLoops:
         return [] if loops_own else frames
 
     def thread_of(self, task: Any, thread: int) -> int:
-        """The thread in which the loop of this task runs; the one given where that can't be known."""
+        """The thread in which the loop of this task runs; the given one if that is unknown."""
         if not trio_tasks.is_task(task):
             ident = field(field(task, "_loop"), "_thread_id")
             return ident if type(ident) is int else thread
@@ -49,20 +49,20 @@ class EventLoops:
         return next((ident for ident in (thread, *islice(self._frames, THREADS)) if self._trio(ident) is mine), thread)
 
     def running(self, task: Any, thread: int) -> Any:
-        """The task that runs in the loop of this one; None without one."""
+        """The task that runs now in the loop of this one, if any."""
         if not trio_tasks.is_task(task):
             return current(field(task, "_loop"))
         return trio_tasks.running(self._trio(thread))
 
     def is_late(self, task: Any, thread: int) -> bool:
-        """Whether the loop of this task has not come round for long."""
+        """Whether the loop of this task is late."""
         if trio_tasks.is_task(task):
             return trio_tasks.is_late(self._trio(thread))
         loop = field(task, "_loop")
         return any(known is loop for known in self._blocked) or _is_late(loop)
 
     def is_blocked_for(self, task: Any, thread: int) -> bool:
-        """Whether the loop does not come to run this task, though it could."""
+        """Whether the loop does not run this task although it could."""
         return tasks.is_ready(task) or self.is_late(task, thread)
 
     def _trio(self, thread: int) -> Any:
@@ -77,7 +77,7 @@ _LOOPS_OWN: Final = ("asyncio/", "selectors.", "trio/_core/")
 
 
 def _is_late(loop: Any) -> bool:
-    """Whether a timer of an asyncio loop is long due: then it has not come round since."""
+    """Whether a timer of an asyncio loop is long overdue, so that the loop is blocked."""
     timers = field(loop, "_scheduled")
     for asyncio in types_of("asyncio", "BaseEventLoop"):
         try:

@@ -1,4 +1,4 @@
-"""Who holds the lock that a thread or a task waits for, where that can be known."""
+"""The holder of a lock, or the consumers of a queue, for which a thread or a task waits, if that can be known."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _inner(lock: Any) -> Any:
 
 
 def _waits_for(lock: Any, links: Sequence[Link]) -> bool:
-    """Whether a task waits to get the lock, or in a condition that has let go of it."""
+    """Whether a task waits to acquire the lock, or in a condition that released it."""
     return any(
         link.spot.code.co_name in ("acquire", "wait") and any(_inner(thing) is lock for thing in variables(link.thing))
         for link in libraries(links)
@@ -77,7 +77,7 @@ def _waits_for(lock: Any, links: Sequence[Link]) -> bool:
 
 
 def _has_exit(near: list[Any], lock: Any) -> bool:
-    """Whether a suspended coroutine has the lock's `__aexit__` at hand."""
+    """Whether a suspended coroutine holds the `__aexit__` of the lock."""
     if any(type(thing) is MethodType and _is_exit(thing.__func__) and _inner(thing.__self__) is lock for thing in near):
         return True
     # From 3.14 on the function and what it is bound to are two.
@@ -91,10 +91,10 @@ def _is_exit(thing: Any) -> bool:
 
 
 def consumers(task: Any, links: Sequence[Link]) -> list[Any]:
-    """The tasks that work on an item of the queue that a task waits to see empty.
+    """The tasks that work on an item of the queue that a task joins.
 
-    A task does if it has the queue in a variable of a function that calls `task_done`, and doesn't wait for the next
-    item.
+    A task does if a function of it that calls `task_done` has the queue in a variable, and it does not wait for the
+    next item.
     """
     kinds = types_of("asyncio.queues", "Queue")
     queue = None
@@ -136,7 +136,7 @@ def _is_condition(frame: FrameType) -> bool:
 
 
 def _lock_entered(frame: FrameType) -> Any:
-    """What a frame enters by `with` now, or acquires, if that is a variable or an attribute of one."""
+    """What a frame enters with `with` now, or acquires, if that is a variable or an attribute of one."""
     steps = [step for step in dis.get_instructions(frame.f_code) if step.offset <= frame.f_lasti]
     names = _path(steps)
     if not names:

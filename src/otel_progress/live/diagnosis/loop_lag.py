@@ -1,4 +1,4 @@
-"""How late the event loops of this process are."""
+"""The lag of the event loops of this process."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, Final
 from otel_progress import clock
 
 BLOCKED: Final = 1.0
-"""Seconds without an answer after which a loop counts as blocked."""
+"""Seconds without a response after which a loop counts as blocked."""
 
 
-class Lag:
-    """Asks each loop to answer, and measures how long that takes."""
+class LoopLag:
+    """Measures the lag: schedules a callback on each loop, and times it."""
 
     def __init__(self) -> None:
-        """No loop was asked yet."""
+        """No loop is measured yet."""
         self._lags: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
 
     def worst(self, loops: weakref.WeakSet[Any]) -> float | None:
-        """The worst of all, in seconds: the answer to the last question, or how long it is due; None without a loop."""
+        """The worst lag in seconds: of the last response, or how long one is overdue; None without a loop."""
         now, worst = clock.monotonic(), None
         for loop in list(loops):
             if loop.is_closed() or not loop.is_running():
@@ -37,7 +37,7 @@ class Lag:
         return worst
 
     def blocked(self) -> list[Any]:
-        """The loops whose answer is due for more than a second."""
+        """The loops whose response is overdue by more than a second."""
         now = clock.monotonic()
         return [loop for loop, lag in list(self._lags.items()) if lag < 0 and now + lag > BLOCKED]
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class _Alive:
-    """Lives as long as its thread: idents are used again, these are not."""
+    """Lives as long as its thread; unlike idents, these are never reused."""
 
     __slots__ = ("__weakref__",)
 
@@ -42,7 +42,7 @@ _new, _ref = tuple.__new__, weakref.ref
 
 
 def _without_asyncio() -> Any:
-    """Take asyncio's own functions once somebody has imported it; this module never does."""
+    """Use asyncio's own functions once it was imported; this module never imports it."""
     global _running_loop, _current_task
     asyncio = _modules.get("asyncio")
     current_task, running_loop = getattr(asyncio, "current_task", None), getattr(asyncio, "_get_running_loop", None)
@@ -53,7 +53,7 @@ def _without_asyncio() -> Any:
 
 
 def _without_trio() -> Any:
-    """Take trio's own function once somebody has imported it; this module never does."""
+    """Use trio's own function once it was imported; this module never imports it."""
     global _trio_task
     lowlevel = getattr(_modules.get("trio"), "lowlevel", None)
     current_task, in_task = getattr(lowlevel, "current_task", None), getattr(lowlevel, "in_trio_task", None)
@@ -76,7 +76,7 @@ _trio_task: Callable[[], Any] = _without_trio
 
 
 def here() -> Place:
-    """The place of the caller: this thread, and the task that runs in it."""
+    """The place of the caller: this thread, and the task running in it."""
     loop = _running_loop()
     task = None if loop is None else _current_task(loop)
     if task is None and "trio" in _modules:
@@ -86,7 +86,7 @@ def here() -> Place:
 
 
 def current(loop: Any) -> Any:
-    """The task that runs in this asyncio event loop; None without one."""
+    """The task running in this asyncio event loop, if any."""
     _running_loop()  # so that asyncio is known
     try:
         return _current_task(loop)

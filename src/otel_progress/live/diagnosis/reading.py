@@ -1,4 +1,4 @@
-"""Reads objects of others without running code of theirs."""
+"""Reading objects of other code without running that code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def field(thing: Any, name: str) -> Any:
-    """An attribute of a task, future or thread, past what a subclass made of attributes."""
+    """An attribute of a task, future or thread, bypassing attribute hooks of a subclass; None without it."""
     try:
         return object.__getattribute__(thing, name)
     except Exception:
@@ -15,7 +15,7 @@ def field(thing: Any, name: str) -> Any:
 
 
 def module_of(kind: type) -> str:
-    """The module of a class, past what its own class made of attributes."""
+    """The module of a class, bypassing attribute hooks of its metaclass."""
     try:
         name = type.__getattribute__(kind, "__module__")
     except Exception:
@@ -24,7 +24,7 @@ def module_of(kind: type) -> str:
 
 
 def types_of(module: str, *names: str) -> tuple[type, ...]:
-    """These classes, as far as somebody imported their module."""
+    """These classes, if their module was imported."""
     loaded = sys.modules.get(module)
     found = (getattr(loaded, name, None) for name in names)
     return tuple(kind for kind in found if isinstance(kind, type))

@@ -1,4 +1,4 @@
-"""Lines of code as text: short file names, and source lines without the secrets that may stand in them."""
+"""Lines of code as text: short file names, and source lines with literals masked, as they may hold secrets."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
-from otel_progress.live import packages
+from otel_progress.live.diagnosis import packages
 
 LINE_LENGTH: Final = 120
 """Characters shown of a source line, and of a file's name."""
 NAME_LENGTH: Final = 80
 """Characters shown of a function's name."""
 FILE_SIZE: Final = 1 << 20
-"""Bytes; of larger files no line is shown."""
+"""Bytes; lines of larger files are not shown."""
 
 LIBRARY_FRAMES: Final = 6
-"""Frames shown of a stack that has none of the user."""
+"""Frames shown of a stack without a frame of the user."""
 
 _OURS: Final = str(Path(__file__).parents[2]) + os.sep
 _STDLIB: Final = str(Path(os.__file__).parent) + os.sep
@@ -46,7 +46,7 @@ class File(NamedTuple):
 
 
 class Spot(NamedTuple):
-    """A line of code that is being run."""
+    """A line of code that is running."""
 
     code: CodeType
     line: int
@@ -67,22 +67,22 @@ class Spot(NamedTuple):
         return f"{self.file.name}:{self.line} in {printable(self.code.co_name, NAME_LENGTH)}"
 
     def source(self) -> str:
-        """Its line of source, with secrets masked; empty where it is not at hand.
+        """Its source line, with literals masked; empty if it can't be read.
 
-        Comments are left out. String literals are shown as "…", and numbers of five digits or more as "…" too: any
-        of them may be a password, a key, or somebody's address.
+        Comments are removed. String literals and numbers of five digits or more are shown as "…": any of them may be a
+        password, a key, or an address.
         """
         lines = _lines(self.code.co_filename)
         return printable(lines[self.line - 1].strip(), LINE_LENGTH) if 0 < self.line <= len(lines) else ""
 
 
 def spot(frame: FrameType) -> Spot:
-    """Where this frame is now; it does not keep the frame."""
+    """The line of a frame; it does not keep the frame."""
     return Spot(frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno)
 
 
 def printable(text: str, limit: int) -> str:
-    """At most `limit` characters of it on one line, none of which can't be printed or sent."""
+    """The text on one line, with at most `limit` characters, all of them printable."""
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
@@ -90,7 +90,7 @@ def printable(text: str, limit: int) -> str:
 
 @lru_cache(maxsize=2048)
 def file(path: str) -> File:
-    """What a code object's file name tells; the name shown is relative to where Python or the user looks for it."""
+    """How a code object's file is shown: relative to `sys.path` or the working directory; and whose it is."""
     if path.startswith(_OURS):
         return File("otel_progress", library=True, ours=True)
     if path.startswith("<"):
@@ -106,7 +106,7 @@ def file(path: str) -> File:
 
 
 def forget() -> None:
-    """Judge files anew: more packages are known to be the user's."""
+    """Forget whose files are whose, as more packages are known to be the user's."""
     file.cache_clear()
 
 
@@ -160,7 +160,7 @@ def _mask(found: re.Match[str]) -> str:
 def told(spots: Sequence[Spot], most: int) -> list[str]:
     """The lines for a stack, innermost first: the user's frames with their source, those of libraries condensed.
 
-    At most `most` frames are shown; what is more is cut out of the middle.
+    At most `most` frames are shown; the middle is cut out.
     """
     entries = _entries(spots)
     if not entries:
@@ -173,7 +173,7 @@ def told(spots: Sequence[Spot], most: int) -> list[str]:
 
 
 def _entries(spots: Sequence[Spot]) -> list[list[str]]:
-    """The lines for each frame of the user: where, the source, and the libraries that it called."""
+    """The lines for each frame of the user: position, source, and the libraries that it called."""
     entries: list[list[str]] = []
     before: Spot | None = None
     libraries: list[Spot] = []
@@ -199,7 +199,7 @@ def _entries(spots: Sequence[Spot]) -> list[list[str]]:
 
 
 def _libraries(spots: Sequence[Spot], word: str) -> str:
-    """Frames of libraries in a line."""
+    """Frames of libraries as one line."""
     if len(spots) == 1:
         return f"{word} {spots[0]}"
     more = f" (+{len(spots) - 2})" if len(spots) > 2 else ""

@@ -1,4 +1,4 @@
-"""Tasks of asyncio and of trio as one thing: what they are called, what they do, and what they wait for."""
+"""Tasks of asyncio and trio behind one interface: their name, state, and what they wait for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from otel_progress.live.diagnosis.places import current
 from otel_progress.live.diagnosis.reading import field
 
 RANKED: Final = 256
-"""Tasks that one waits for, of which it is looked at whether they move by themselves."""
+"""Awaited tasks that are ranked by whether they move by themselves."""
 
 
 def is_task(thing: Any) -> bool:
@@ -40,17 +40,17 @@ def runs(task: Any) -> bool:
 
 
 def is_ready(task: Any) -> bool:
-    """Whether its event loop has only to run it."""
+    """Whether it is ready to run."""
     return trio_tasks.is_ready(task) if trio_tasks.is_task(task) else awaits.is_ready(task)
 
 
 def behind(task: Any, chained: Sequence[Link]) -> list[Any]:
-    """The tasks, and the futures that threads work for, for which a task waits that is at these links."""
+    """The tasks, and futures of threads, for which a task with this await chain waits."""
     return trio_tasks.children(task, chained) if trio_tasks.is_task(task) else awaits.awaited(task, chained)
 
 
 def ranked(things: Sequence[Any], is_blocked: Callable[[Any], bool]) -> list[Any]:
-    """Tasks and futures for which one waits: first those that won't move by themselves."""
+    """Awaited tasks and futures, first those that will not move by themselves."""
     if len(things) < 2:
         return list(things)
     seen: set[int] = set()
@@ -58,7 +58,7 @@ def ranked(things: Sequence[Any], is_blocked: Callable[[Any], bool]) -> list[Any
 
 
 def _patience(thing: Any, is_blocked: Callable[[Any], bool], seen: set[int]) -> tuple[int, float]:
-    """Where it comes: what blocks its event loop, what waits, what sleeps (the longest first), and last what moves."""
+    """The rank: what blocks its event loop, what waits, what sleeps (longest first), then what moves."""
     if not is_task(thing):
         return 1, 0.0
     if runs(thing):

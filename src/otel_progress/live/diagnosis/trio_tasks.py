@@ -1,6 +1,6 @@
-"""What a trio task waits for: its children in a nursery, or a thread.
+"""Tasks of trio: what one waits for, such as its children in a nursery, or a thread.
 
-Like the look at asyncio's tasks it comes from another thread, and reads only what trio and the interpreter made.
+Read from another thread, and only from objects that trio and the interpreter created.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from otel_progress.live.diagnosis.source_lines import file, printable
 RUN: Final = "trio/_core/_run.py"
 """The file of trio's event loop."""
 LATE: Final = 0.1
-"""Seconds by which a deadline is over before the loop counts as blocked."""
+"""Seconds by which a deadline is overdue before the loop counts as blocked."""
 
 
 def is_task(thing: Any) -> bool:
@@ -42,12 +42,12 @@ def is_running(task: Any) -> bool:
 
 
 def is_ready(task: Any) -> bool:
-    """Whether the loop has only to run it."""
+    """Whether it is ready to run."""
     return field(task, "_next_send_fn") is not None
 
 
 def children(task: Any, links: Sequence[Link]) -> list[Any]:
-    """The tasks of the nursery at whose end a task waits; none if it waits for something else."""
+    """The tasks of the nursery whose end a task awaits; none if it waits for something else."""
     nurseries = field(task, "child_nurseries")
     if not nurseries or all((link.spot.code.co_name, link.spot.file.name) != _END for link in libraries(links)):
         return []
@@ -67,7 +67,7 @@ def in_thread(links: Sequence[Link]) -> bool:
 
 
 def wakes_at(links: Sequence[Link]) -> float | None:
-    """When a task wakes up by itself that only sleeps, by the clock of its loop; None if it does not."""
+    """When a sleeping task wakes up, by the clock of its loop; None if it does not only sleep."""
     for link in libraries(links):
         if link.spot.file.name == "trio/_timeouts.py" and link.spot.code.co_name == "sleep_until":
             times = [thing for thing in variables(link.thing) if type(thing) is float]
@@ -76,7 +76,7 @@ def wakes_at(links: Sequence[Link]) -> float | None:
 
 
 def runner(frame: FrameType) -> Any:
-    """The loop that runs in a frame; None where the frame is of another function."""
+    """The loop that runs in a frame; None if the frame belongs to another function."""
     name, variable = (frame.f_code.co_name, "runner")
     if name not in ("run", "guest_tick") or file(frame.f_code.co_filename).name != RUN:
         return None
@@ -86,7 +86,7 @@ def runner(frame: FrameType) -> Any:
 
 
 def running(loop: Any) -> Any:
-    """The task that a loop runs now; None if it is between two."""
+    """The task that a loop runs now, if any."""
     found = field(loop, "tasks")
     if type(found) is not set:
         return None
@@ -94,7 +94,7 @@ def running(loop: Any) -> Any:
 
 
 def is_late(loop: Any) -> bool:
-    """Whether a deadline of this loop is long over: then it has not come round since."""
+    """Whether a deadline of this loop is long overdue, so that the loop is blocked."""
     clock, heap = field(loop, "clock"), field(field(loop, "deadlines"), "_heap")
     if module_of(type(clock)) != "trio._core._run" or type(heap) is not list:
         return False

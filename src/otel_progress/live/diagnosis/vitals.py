@@ -1,4 +1,4 @@
-"""CPU and memory of this process, as evidence; a busy CPU is no proof of life."""
+"""CPU and memory of this process, as evidence; a busy CPU does not prove progress."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Final
 from otel_progress import clock, semconv
 
 APART: Final = 1.0
-"""Seconds from one measurement of the CPU to the next, at least."""
+"""Seconds between two measurements of the CPU, at least."""
 
 
 class _Meter:
-    """Measures one process; a forked child takes a new one."""
+    """Measures one process; a forked child gets a new one."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.measured: tuple[float, float] | None = None
-        """When the CPU was read last, and how many seconds of it were used until then."""
+        """When the CPU time was read last (s, monotonic), and the seconds used until then."""
         self.utilization: float | None = None
         try:
             self.process: Any = sys.modules["psutil"].Process()
@@ -45,7 +45,7 @@ _meter: _Meter | None = None
 
 
 def prepare() -> None:
-    """Import psutil, where it is installed: not in a thread, as a fork in that moment would harm the child."""
+    """Import psutil, if it is installed; not in a thread, as a fork during the import would break the child."""
     try:
         importlib.import_module("psutil")
     except Exception:
@@ -53,9 +53,9 @@ def prepare() -> None:
 
 
 def vitals() -> dict[str, float]:
-    """CPU (1.0 is a core) since the last call that measured it, at least a second before, and memory in bytes.
+    """CPU utilisation since the last measurement (1.0 is one core), and memory in bytes.
 
-    Empty without psutil, or once it fails. The first call has no CPU yet.
+    Empty without psutil, or once that fails. The first call has no CPU utilisation.
     """
     global _meter
     meter = _meter

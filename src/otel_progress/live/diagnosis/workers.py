@@ -1,4 +1,4 @@
-"""Which threads work for a future, a task or a job of a pool, and which work for a queue."""
+"""Worker threads: which of them work for a future, a task, a job of a pool, or a queue."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from otel_progress.live.diagnosis.reading import field, module_of
 from otel_progress.live.diagnosis.source_lines import file
 
 THREADS: Final = 256
-"""Threads among which those are looked for that do what another waits for."""
+"""Threads that are searched."""
 HELD: Final = 400
-"""Objects looked at that a thread was given."""
+"""Objects given to a thread that are examined."""
 SMALL: Final = 64
-"""Entries of a dictionary that is looked into."""
+"""Entries of a dictionary that is searched."""
 
 _POOL: Final = "concurrent/futures/thread.py"
 
@@ -35,7 +35,7 @@ def outward(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def is_frame(frame: FrameType, name: str, function: str) -> bool:
-    """Whether it is of this function of a library's file."""
+    """Whether it belongs to this function in this file of a library."""
     code = frame.f_code
     if code.co_name != function:
         return False
@@ -47,12 +47,12 @@ class Workers:
     """The threads of pools at one moment, and what each works for."""
 
     def __init__(self, frames: Mapping[int, FrameType]) -> None:
-        """Of these threads; nothing is read before it is asked for."""
+        """Of these threads, read on first use."""
         self._frames = frames
         self._works: list[tuple[Any, int]] | None = None
 
     def clear(self) -> None:
-        """Let go of all that was seen."""
+        """Release all references."""
         self._works = None
 
     def of(self, thing: Any) -> list[int]:
@@ -64,7 +64,7 @@ class Workers:
         return [each for each, worker in self._read() if worker == ident]
 
     def of_queue_with(self, future: Any) -> list[int]:
-        """The busy threads of the pool in whose queue this future still is."""
+        """The busy threads of the pool in whose queue this future waits."""
         queues = field(getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", None), "data")
         if type(queues) is not dict:
             return []
@@ -74,7 +74,7 @@ class Workers:
         return self.among({thread for thread, queue in known if id(queue) in holding and thread is not None})
 
     def among(self, threads: Any) -> list[int]:
-        """The idents of those of these Thread objects that work for something."""
+        """The idents of those of these Thread objects that are busy."""
         if type(threads) not in (set, list):
             return []
         mine = {field(thread, "_ident") for thread in list(threads)[:NODES]}
@@ -106,14 +106,14 @@ def _work_of(frame: FrameType) -> Any:
 
 
 def _is_inside_worker(innermost: FrameType) -> bool:
-    """Whether a thread of a ThreadPool does something; one that waits for work is in `worker` itself."""
+    """Whether a thread of a ThreadPool is busy; an idle one is in `worker` itself."""
     return innermost.f_code.co_name != "worker" and any(
         is_frame(frame, "multiprocessing/pool.py", "worker") for frame in outward(innermost)
     )
 
 
 def _holds_work(queue: Any, future: Any) -> bool:
-    """Whether a queue of a pool has the work of this future."""
+    """Whether a queue of a pool holds the work of this future."""
     for near in gc.get_referents(queue)[:NODES]:
         for item in near[:NODES] if type(near) is list else (near,):
             if module_of(type(item)) == "concurrent.futures.thread" and field(item, "future") is future:
@@ -127,8 +127,8 @@ def _holds_work(queue: Any, future: Any) -> bool:
 def consumers(queue: Any, frames: Mapping[int, FrameType], joining: int) -> list[int]:
     """The threads that work on an item of this queue.
 
-    A thread does if it was given the queue, or finds it in a global variable; if a function that it is in calls
-    `task_done`; and if it isn't waiting for the next item.
+    A thread does if it was given the queue or has it in a global variable, one of its functions calls `task_done`, and
+    it does not wait for the next item.
     """
     found = []
     for ident, innermost in islice(frames.items(), THREADS):
@@ -156,7 +156,7 @@ def _consumes(queue: Any, ident: int, innermost: FrameType) -> bool:
 
 
 def known(frame: FrameType) -> list[Any]:
-    """What a running function of the user knows by name: global variables, and its own where reading is harmless."""
+    """The variables of a running function: global ones, and its own if reading them is harmless."""
     names, variables = frame.f_code.co_names, frame.f_globals
     found = [variables[name] for name in names if name in variables] if type(variables) is dict else []
     if sys.version_info >= (3, 13):
@@ -193,4 +193,4 @@ def _inside(thing: Any) -> list[Any]:
 
 
 _CLOSED: Final = frozenset({"builtins", "_thread", "asyncio", "contextvars", "_contextvars", "weakref", "collections"})
-"""Modules into whose objects nobody looks."""
+"""Modules whose objects are not searched."""

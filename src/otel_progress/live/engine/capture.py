@@ -1,4 +1,4 @@
-"""From handles to a snapshot: a stage becomes a value, and the tree of them stays small."""
+"""Capture: turns handles into snapshots; the one place where handles become values."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_progress.live import hooks, redaction
-from otel_progress.live.engine import parallel
+from otel_progress.live.counting import plain_advanced
+from otel_progress.live.engine import branch_verdicts
 from otel_progress.live.engine.limits import slow_limit
-from otel_progress.live.engine.progress import Survey, begun, passed, progress_of
+from otel_progress.live.engine.progress import progress_of
 from otel_progress.live.engine.sampling import sample
 from otel_progress.live.registry import registry
 from otel_progress.live.running import STAGES, fold, innermost
+from otel_progress.live.survey import Survey, begun, passed
 from otel_progress.model.health import STUCK, judge, plainly_moves
 from otel_progress.model.plan import StagePlan
 from otel_progress.model.repeats import Runs, StageRuns
@@ -21,12 +23,10 @@ from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Attributes
 
 if TYPE_CHECKING:
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
-    from otel_progress.live.stage import Stage
+    from otel_progress.live.state import HandleState, OperationState, StageState
 
 
-def capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
+def capture(operation: OperationState, now: float, now_ns: int) -> Snapshot:
     """The snapshot of an operation at a monotonic time (s) and a timestamp (ns)."""
     survey = Survey(operation)  # it may run code of the user's number, which must not hold the lock
     with registry.lock:
@@ -41,7 +41,7 @@ def capture(operation: Operation, now: float, now_ns: int) -> Snapshot:
 
 
 def _without_eta(snapshot: Snapshot) -> Snapshot:
-    """Of what is stuck there is no telling when it will be done; other stages that move keep their estimate."""
+    """Remove the ETA and rate of what is stuck; other stages that move keep theirs."""
     stuck = f"{snapshot.stage}/" if snapshot.stage is not None else ""
     stages = tuple(
         replace(stage, progress=replace(stage.progress, eta=None, rate=None))
@@ -52,14 +52,14 @@ def _without_eta(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, progress=replace(snapshot.progress, eta=None, rate=None), stages=stages)
 
 
-def _capture(operation: Operation, now: float, now_ns: int, survey: Survey) -> Snapshot:
+def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey) -> Snapshot:
     if operation._stages is not None and len(operation._stages) > STAGES:
         fold(operation)
     end = now if operation._ended is None else operation._ended
     start = operation._created if operation._started is None else operation._started
     options = operation._opts
     more = operation._more
-    seen = parallel.see(operation, end)
+    seen = branch_verdicts.see(operation, end)
     current = seen.node if seen.troubled else innermost(operation)
     others = survey.of(operation).others
     status = operation._status
@@ -100,17 +100,17 @@ def _capture(operation: Operation, now: float, now_ns: int, survey: Survey) -> S
     )
 
 
-def capture_stage(stage: Stage, now: float) -> StageSnapshot:
+def capture_stage(stage: StageState, now: float) -> StageSnapshot:
     """The snapshot of one stage at a monotonic time (s)."""
     operation = stage._op
     if operation is not None and not operation._seen_by_ticker and not operation._status.final:
         sample(operation, now)  # nobody else looks
-    stage._plain_advanced()
+    plain_advanced(stage)
     with registry.lock:
         return _stage(stage, now, Survey(operation))
 
 
-def _message(node: Handle | None) -> str | None:
+def _message(node: HandleState | None) -> str | None:
     while node is not None:
         if node._words is not None:
             return node._words
@@ -123,12 +123,12 @@ def _message(node: Handle | None) -> str | None:
 # -- stages
 
 
-def _stages(operation: Operation, now: float, survey: Survey) -> tuple[StageSnapshot, ...]:
-    """Those that ran, then the planned ones that did not, at most `STAGES` in all."""
+def _stages(operation: OperationState, now: float, survey: Survey) -> tuple[StageSnapshot, ...]:
+    """The stages that started, then planned ones that did not; at most `STAGES` in all."""
     ran = [_stage(stage, now, survey) for stage in list(operation._stages or ())[-STAGES:]]
     plan = operation._opts.plan
     if plan is not None:
-        known = begun(operation)  # those that run as child operations are shown as such
+        known = begun(operation)  # those that run as child operations are shown there
         furthest = passed(plan, known)
         for position, stage in enumerate(plan.stages):
             if stage.name not in known and len(ran) < STAGES:
@@ -137,8 +137,8 @@ def _stages(operation: Operation, now: float, survey: Survey) -> tuple[StageSnap
     return tuple(ran)
 
 
-def _folded(operation: Operation, now: float) -> tuple[tuple[str, int, float], ...]:
-    """Count and seconds, by status, of the stages that are not told one by one; of those that run, the oldest."""
+def _folded(operation: OperationState, now: float) -> tuple[tuple[str, int, float], ...]:
+    """Number and seconds, by status, of the stages that are not listed."""
     folded = dict(operation._folded or {})
     for stage in (operation._stages or ())[:-STAGES]:
         count, seconds = folded.get(stage.status.value, (0, 0.0))
@@ -146,10 +146,10 @@ def _folded(operation: Operation, now: float) -> tuple[tuple[str, int, float], .
     return tuple((status, count, round(seconds, 3)) for status, (count, seconds) in sorted(folded.items()))
 
 
-def _repeated(operation: Operation) -> tuple[StageRuns, ...]:
+def _repeated(operation: OperationState) -> tuple[StageRuns, ...]:
     """The ended runs of each path that has more than one, in the order of their first run."""
     folded = operation._runs
-    by_path: dict[str, list[Stage]] = {path: [] for path in folded or ()}
+    by_path: dict[str, list[StageState]] = {path: [] for path in folded or ()}
     ended = [stage for stage in list(operation._stages or ()) if stage._status.final]
     for stage in ended:
         by_path.setdefault(stage._path or stage.name, []).append(stage)
@@ -183,7 +183,7 @@ def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:
     )
 
 
-def _stage(stage: Stage, now: float, survey: Survey) -> StageSnapshot:
+def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
     end = now if stage._ended is None else stage._ended
     started = now if stage._started is None else stage._started
     others = survey.of(stage).others
@@ -220,7 +220,7 @@ def _stage(stage: Stage, now: float, survey: Survey) -> StageSnapshot:
     )
 
 
-def _span_id(stage: Stage) -> str | None:
+def _span_id(stage: StageState) -> str | None:
     if stage._span is None or stage._status.final:
         return None
     ids = hooks.tracing.ids(stage)

@@ -1,10 +1,10 @@
-"""Commands from outside the process: find the operation they name, and ask it to stop.
+"""Commands from outside the process: they ask an operation to cancel, or log a warning.
 
-Asking is all that is done: code finds out by `raise_if_cancelled`, a loop over `track` by `OperationCancelled` at its
-next item, and the asyncio task in which the operation is current is cancelled at its next await. Nothing is killed, and
-an answer says only what is known: that it was asked.
-A command of the kind `warn` asks for nothing: its reason is logged as a warning. One of the kind `cancel-owned` names
-an owner, and reaches nothing that names another; a version that does not know the kind refuses it.
+Cancelling is cooperative: code checks `raise_if_cancelled`, a `track` loop raises `OperationCancelled` at its next
+item, and the asyncio task in which the operation is current is cancelled at its next await. Nothing is killed, and an
+answer only says that the operation was asked.
+A command of the kind `warn` is logged as a warning. One of the kind `cancel-owned` names an owner, and reaches nothing
+that names another owner; a version that does not know the kind refuses it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from otel_progress import semconv
 from otel_progress.live.context import innermost
 from otel_progress.live.diagnosis.reading import is_task
 from otel_progress.live.diagnosis.source_lines import printable
-from otel_progress.live.drops import drops
 from otel_progress.live.engine.reach import DEPTH, Reach
-from otel_progress.live.handle import Handle, asked_to_stop
+from otel_progress.live.guard import drops
+from otel_progress.live.handle import asked_to_stop
+from otel_progress.live.lane import Request
 from otel_progress.live.registry import registry
-from otel_progress.live.track import Request
+from otel_progress.live.state import HandleState
+from otel_progress.live.track import stop_loops
 from otel_progress.model import values
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import OperationState
 
 log = logging.getLogger("otel_progress")
 
@@ -40,24 +42,26 @@ UNKNOWN: Final = "unknown"
 CANCEL: Final = "cancel"
 CANCEL_OWNED: Final = "cancel-owned"
 REMEMBERED: Final = 1_000
-"""Commands whose answers are remembered, for those that come twice."""
+"""Commands whose answers are remembered, for repeated deliveries."""
 ID_LENGTH: Final = 200
-"""Characters that the id of a command may have."""
+"""Characters of a command's id, at most."""
 AGAIN_FIRST: Final = 0.05
+"""Seconds to the second search for the task in which the operation is current."""
 AGAIN_MOST: Final = 1.0
-"""Seconds from one look for the task to the next, while the operation is current in none."""
+"""Seconds between two searches, at most."""
 LOOKS: Final = 100
+"""Searches, at most."""
 
 
 class Commands:
-    """Obeys each command once, however often it comes."""
+    """Executes each command once, however often it is delivered."""
 
     def __init__(self) -> None:
-        """No command came yet."""
+        """No command was received yet."""
         self._answers: dict[str, dict[str, str]] = {}
 
     def obey(self, command: object) -> dict[str, str] | None:
-        """Do what a command says; returns the answer to it, or None where it can't be read (which is counted)."""
+        """Execute a command; returns the answer, or None if the command is invalid (which is counted)."""
         try:
             return self._obey(command)
         except Exception:
@@ -79,10 +83,10 @@ class Commands:
 
 
 def obey(command: Mapping[str, Any]) -> tuple[str, str]:
-    """Do what a command says; returns what became of it, and why.
+    """Execute a command; returns the state of the answer, and its reason.
 
     Raises:
-        ValueError: where it can't be read; nothing is done then.
+        ValueError: if the command is invalid; nothing is done then.
     """
     key, attempt, reason = command["operation_id"], command.get("attempt"), command.get("reason")
     if type(command["kind"]) is not str or type(key) is not str or type(attempt) not in (int, type(None)):
@@ -109,10 +113,10 @@ def obey(command: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _reach(command: Mapping[str, Any]) -> Reach:
-    """What a command may stop.
+    """What a command may cancel.
 
     Raises:
-        ValueError: where it is to be limited to an owner, and names none.
+        ValueError: if it is limited to an owner but names none.
     """
     if command["kind"] == CANCEL:
         return Reach()
@@ -122,58 +126,62 @@ def _reach(command: Mapping[str, Any]) -> Reach:
     return Reach(owner)
 
 
-def _stop_loops(operation: Operation, reason: str, *, in_tasks: bool) -> None:
-    """Make its `track` loops raise at their next item; those of asyncio tasks only where the task is spared."""
+def _stop_loops(operation: OperationState, reason: str, *, in_tasks: bool) -> None:
+    """Make the `track` loops of an operation raise at their next item; loops of asyncio tasks only with `in_tasks`."""
     request = operation._request = Request(asked_to_stop(operation.name, reason))
     for node in (operation, *(operation._running or ())):
-        node._stop_loops(request)
+        stop_loops(node, request)
         for lane in list(node._lanes or ()) if in_tasks else ():
             lane.stop(request)
 
 
 def said(reason: str | None) -> str:
-    """A reason that came from outside, as it may be shown: short, on one line, without control characters."""
+    """Sanitise a reason from outside: short, on one line, without control characters."""
     known = printable(" ".join(values.text(reason or "", drops).split()), values.MESSAGE_LENGTH)
     return known or "requested"
 
 
 def stop(
-    operation: Operation, reason: str, *, below: Reach | None = None, still: Callable[[Operation], bool] | None = None
-) -> list[Operation]:
-    """Ask the work to cancel: its code finds out when it asks, the asyncio task that runs it at its next await.
+    operation: OperationState,
+    reason: str,
+    *,
+    below: Reach | None = None,
+    still: Callable[[OperationState], bool] | None = None,
+) -> list[OperationState]:
+    """Ask an operation to cancel: its code sees it when it checks, its asyncio task at the next await.
 
     Args:
-        operation: what is asked.
-        reason: why, as it is shown.
-        below: ask the operations of this process that are a part of it, too, as far as this reaches.
-        still: says on the event loop whether the task is still to be cancelled.
+        operation: the operation.
+        reason: the reason, as it is shown.
+        below: also ask the operations below it in this process, as far as this reaches.
+        still: decides on the event loop whether the task is still to be cancelled.
 
     Returns:
-        Those that were asked, itself first.
+        The operations that were asked, this one first.
     """
     cancelled: weakref.WeakSet[Any] = weakref.WeakSet()
     asked = [operation, *(() if below is None else below.below(operation))]
     for each in asked:
         each.request_cancel(reason)
     for each in asked:  # the outermost first: what it started in a task group is then cancelled in the group's own way
-        _Hand(each, reason, still, cancelled, below or Reach(), inner=each is not operation).reach()
+        _TaskCancellation(each, reason, still, cancelled, below or Reach(), inner=each is not operation).reach()
     return asked
 
 
-class _Hand:
-    """Reaches for the task of one operation, until it is cancelled or the operation is over."""
+class _TaskCancellation:
+    """Tries to cancel the task of one operation, until that succeeds or the operation is over."""
 
     def __init__(
         self,
-        operation: Operation,
+        operation: OperationState,
         reason: str,
-        still: Callable[[Operation], bool] | None,
+        still: Callable[[OperationState], bool] | None,
         cancelled: weakref.WeakSet[Any],
         limits: Reach,
         *,
         inner: bool,
     ) -> None:
-        self._operation = weakref.ref(operation)  # so that one that is dropped meanwhile is seen to be
+        self._operation = weakref.ref(operation)  # so that a dropped one is noticed
         self._reason = reason
         self._still = still
         self._cancelled = cancelled
@@ -183,7 +191,7 @@ class _Hand:
         self._looks = 0
 
     def reach(self) -> None:
-        """Go on in the loop of the task."""
+        """Continue in the event loop of the task."""
         operation = self._operation()
         task = None if operation is None else _task(operation)
         if task is None:
@@ -194,7 +202,7 @@ class _Hand:
             return  # its loop is closed
 
     def _on_loop(self) -> None:
-        """The operation may have ended, or gone on in another task, meanwhile."""
+        """Cancel the task, unless the operation ended or continued in another task meanwhile."""
         operation = self._operation()
         if operation is None or operation._status is not Status.RUNNING:
             return
@@ -219,8 +227,8 @@ class _Hand:
             self._looks += 1
             loop.call_later(min(AGAIN_MOST, AGAIN_FIRST * self._looks), self._on_loop)
 
-    def _spares(self, operation: Operation, task: Any) -> bool:
-        """Whether to cancel the task now would cancel what belongs to others, as what it waits for goes with it."""
+    def _spares(self, operation: OperationState, task: Any) -> bool:
+        """Whether cancelling the task now would also cancel operations of other owners that it waits for."""
         inside = any(self._limits.names_another(each) for each in _within(operation, task))
         return inside or self._limits.holds_others(operation)
 
@@ -234,8 +242,8 @@ class _Hand:
         task.cancel(self._reason)
 
 
-def _task(operation: Operation) -> Any:
-    """The asyncio task in which it was started, or made current last, if that is not done."""
+def _task(operation: OperationState) -> Any:
+    """The asyncio task in which the operation was started or made current last, unless that is done."""
     place = operation._place
     task = place.task() if place is not None and place.task is not None else None
     # A task of trio can't be cancelled from outside: it hears of it at `raise_if_cancelled` and in `track`.
@@ -249,19 +257,19 @@ def _runs_here(loop: Any) -> bool:
     return asyncio._get_running_loop() is loop
 
 
-def _is_current(operation: Operation, task: Any) -> bool:
-    """Whether a task that waits at an await is inside the operation, and not before, behind or beside it."""
+def _is_current(operation: OperationState, task: Any) -> bool:
+    """Whether a task suspended at an await is inside the operation."""
     return any(node is operation for node in _entered(task))
 
 
-def _within(operation: Operation, task: Any) -> list[Operation]:
-    """The operations that a task entered inside of an operation."""
+def _within(operation: OperationState, task: Any) -> list[OperationState]:
+    """The operations that a task entered inside an operation."""
     inner = takewhile(lambda node: node is not operation, _entered(task))
-    return [node.operation for node in inner if isinstance(node, Handle) and node.operation is not operation]
+    return [node.operation for node in inner if isinstance(node, HandleState) and node.operation is not operation]
 
 
 def _entered(task: Any) -> Iterator[Any]:
-    """The handles that a task is inside of, from the innermost one on."""
+    """The handles that a task has entered, the innermost first."""
     context = _context(task)
     node: Any = None if context is None else context.get(innermost)
     for _ in range(DEPTH):
@@ -270,7 +278,7 @@ def _entered(task: Any) -> Iterator[Any]:
         yield node
         token = node._context
         before = None if token is None else token.old_value
-        node = before if isinstance(before, Handle) else node._parent
+        node = before if isinstance(before, HandleState) else node._parent
 
 
 def _context(task: Any) -> Context | None:
@@ -284,8 +292,8 @@ def _context(task: Any) -> Context | None:
     return named or next((found for found in gc.get_referents(task) if type(found) is Context), None)
 
 
-def _find(key: str) -> Operation | None:
-    """The operation of this id that runs here, or waits to be started."""
+def _find(key: str) -> OperationState | None:
+    """The running or pending operation of this id in this process."""
     ref = registry.live.get(key)
     found = None if ref is None else ref()
     if found is None:

@@ -1,6 +1,6 @@
-"""What the runs of each operation and stage name taught, in memory, and in a file where one is named.
+"""Learning: limits from the earlier runs of each operation and stage name, kept in memory and optionally in a file.
 
-The file also keeps which attempt of each given id began last: a process that is started again goes on counting.
+The file also keeps the last attempt of each given id, so that a restarted process continues to count.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import os
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import files
+from otel_progress.live.counting import own_progress
+from otel_progress.live.engine import process
 from otel_progress.live.guard import tell_once
+from otel_progress.live.records import Gaps, LearnedLimits
 from otel_progress.live.registry import registry
 from otel_progress.model.history import EVERY, SHORT, Learned, Seen
 from otel_progress.model.status import Status
@@ -21,84 +24,45 @@ from otel_progress.model.status import Status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import HandleState, OperationState
+
 
 KEYS: Final = 2_000
-"""Names of operations and stages that are learned about."""
+"""Names of operations and stages that are learned."""
 STEADY: Final = SHORT
-"""Shorter gaps are not counted one by one, in seconds."""
+"""Seconds; shorter gaps are not counted one by one."""
 SAVE_EVERY: Final = 60.0
+"""Seconds between two saves."""
 SOON: Final = 2.0
-"""Seconds within which an attempt that began is saved, as one that is killed never ends."""
+"""Seconds within which a new attempt is saved, as a killed one never ends."""
 IDS: Final = 2_000
-"""Ids whose attempts are kept in the file; the ones that began last stay."""
+"""Ids whose attempts the file keeps; the newest stay."""
 SLOW_PLAN: Final = 2.0
-"""A run is slow past so many times what its plan expects."""
+"""A run is slow after this many times the duration that its plan expects."""
 KEPT_MODE: Final = 0o664
-"""The bits of a file's mode that stay when it is written anew: who is let read it still may."""
+"""The permission bits that are kept when the file is rewritten."""
 _VERSION: Final = 1
 _MOST_ATTEMPTS: Final = 1_000_000_000
 Key = tuple[str, str]
-"""The name of an operation, and the path of a stage in it, or nothing."""
-
-
-class Limits(NamedTuple):
-    """The limits that count for an operation that did not name them, in seconds, and where they come from."""
-
-    stall_after: float | None = None
-    stall_source: str | None = None
-    slow_after: float | None = None
-    slow_source: str | None = None
-
-
-class Lived:
-    """The gaps of one run of a handle; written by the ticker's thread.
-
-    Attributes:
-        gaps: how many were seen one by one.
-        seconds: how long they took in all.
-        longest: the longest of them; one that was told as a stall counts as its limit.
-        between: the longest time between its stages in which it counted nothing and did not wait, in seconds.
-        until: when the last of its stages ended.
-        count: what it had counted then.
-        waited: how long it had waited until then, in seconds.
-    """
-
-    __slots__ = ("between", "count", "gaps", "longest", "seconds", "until", "waited")
-
-    def __init__(self) -> None:
-        """None yet."""
-        self.gaps = 0
-        self.seconds = self.longest = self.between = self.waited = 0.0
-        self.until: float | None = None
-        self.count: Any = 0
-
-    def stage(self, node: Handle, start: float, end: float) -> None:
-        """A stage of the handle ran."""
-        before = node._started if self.until is None else self.until
-        if before is not None and node._seen == self.count:
-            self.between = max(self.between, start - before - (node._waited - self.waited))
-        self.until = end if self.until is None else max(self.until, end)
-        self.count, self.waited = node._seen, node._waited
+"""The name of an operation, and the path of a stage in it or an empty text."""
 
 
 class Learning:
-    """All that is learned in this process; used by the ticker's thread."""
+    """Everything learned in this process; used by the ticker's thread."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Keep it in memory, and in this file too.
+        """Keep it in memory, and in this file.
 
         Raises:
-            OSError: where the file can't be read, or its folder is not there.
-            ValueError: where it is something else.
+            OSError: if the file can't be read, or its folder does not exist.
+            ValueError: if the file is no history.
         """
         self._path = path
         self._known: dict[Key, Learned] = {}
         self._news: dict[Key, Learned] = {}
         self._save_at = 0.0
         self._saving: threading.Thread | None = None
-        self._limits: dict[Key, tuple[Any, Limits]] = {}
+        self._limits: dict[Key, tuple[Any, LearnedLimits]] = {}
         if path is not None:
             if not path.parent.is_dir():
                 raise FileNotFoundError(f"the folder {path.parent} does not exist")
@@ -108,31 +72,31 @@ class Learning:
 
     # -- what the ticker tells
 
-    def gap(self, operation: Operation, node: Handle, seconds: float, limit: float | None = None) -> None:
-        """Progress of a handle, or of one of its lanes, came after so many seconds without.
+    def gap(self, operation: OperationState, node: HandleState, seconds: float, limit: float | None = None) -> None:
+        """Learn a gap: seconds without progress of a handle or one of its loops.
 
         Args:
-            operation: which the handle is, or belongs to.
+            operation: the operation of the handle.
             node: the handle.
             seconds: how long it was idle.
-            limit: the idle time that was allowed. A longer gap was told as a stall and counts as the limit only:
-                one incident teaches little, gaps that come again and again raise the limit step by step.
+            limit: the allowed idle time. A longer gap was reported as a stall and counts as the limit: one incident
+                teaches little, repeated gaps raise the limit step by step.
         """
-        lived = _lived(node)
-        lived.gaps += 1
-        lived.seconds += seconds
+        kept = _gaps(node)
+        kept.gaps += 1
+        kept.seconds += seconds
         taught = seconds if limit is None else min(seconds, limit)
-        lived.longest = max(lived.longest, taught)
+        kept.longest = max(kept.longest, taught)
         for learned in self._both(_key(operation, node)):
             learned.gaps.add(taught)
 
-    def ended(self, operation: Operation, node: Handle) -> None:
-        """An operation or a stage completed; what ends otherwise teaches nothing of healthy ones."""
+    def ended(self, operation: OperationState, node: HandleState) -> None:
+        """Learn from an operation or a stage that ended; only completed ones teach about healthy runs."""
         if node._started is None or node._ended is None:
             return
         if node is not operation:
             around = node._parent or operation
-            _lived(around).stage(around, node._started, node._ended)
+            _note_stage(around, node._started, node._ended)
         if node._status is not Status.COMPLETED:
             return
         duration, last = node._ended - node._started, node._ended - _moved_at(node)
@@ -153,11 +117,11 @@ class Learning:
 
     # -- what it asks
 
-    def limits(self, operation: Operation, node: Handle) -> Limits:
-        """The limits of a handle where nobody named them, by the plan, by history and by the run so far."""
+    def limits(self, operation: OperationState, node: HandleState) -> LearnedLimits:
+        """The limits of a handle that names none: by its plan, by history, and by the run so far."""
         key = _key(operation, node)
         learned, seen = self._known.get(key, _NOTHING), seen_of(node)
-        about = 1 << int(seen.steady).bit_length() >> 1  # to within a doubling, so that many share what is found
+        about = 1 << int(seen.steady).bit_length() >> 1  # rounded to a power of two, so that handles share the result
         whole = self._known.get((operation.name, ""))
         state = about, _state(learned), _state(whole), operation._opts.plan
         cached = self._limits.get(key)
@@ -171,8 +135,8 @@ class Learning:
         stall_after = learned.mixed(found.stall_after, seen)
         return found._replace(stall_after=stall_after, stall_source=learned.source(key[1], seen))
 
-    def slow(self, operation: Operation) -> Limits:
-        """The run time of an operation where nobody named it; for one whose idle time was named."""
+    def slow(self, operation: OperationState) -> LearnedLimits:
+        """The run time limit of an operation that names only its idle time."""
         whole, plan = self._known.get((operation.name, "")), operation._opts.plan
         state = _state(whole), plan
         key = operation.name, _SLOW
@@ -183,35 +147,33 @@ class Learning:
             cached = self._limits[key] = state, _limits(None, whole, _planned(operation))
         return cached[1]
 
-    def longest(self, operation: Operation, node: Handle) -> float:
-        """The longest time without progress of a handle of this name that ended well, in seconds."""
+    def longest(self, operation: OperationState, node: HandleState) -> float:
+        """The longest gap, in seconds, of completed handles of this name."""
         learned = self._known.get(_key(operation, node))
         return 0.0 if learned is None else learned.gaps.longest
 
     # -- the file
 
     def on_tick(self, now: float) -> None:
-        """Save what is new, once a minute, in a thread that may hang."""
+        """Save new knowledge once a minute, in a thread that may hang."""
         due = self._save_at - (SAVE_EVERY - SOON if registry.begun else 0.0)
         if self._path is None or not (self._news or registry.begun) or now < due:
             return
-        from otel_progress.live.engine import runtime
-
         self._save_at = now + SAVE_EVERY
-        if not runtime.threads_allowed:
+        if not process.threads_allowed:
             self.save()
         elif self._saving is None or not self._saving.is_alive():
             self._saving = threading.Thread(target=self.save, name="otel-progress-history", daemon=True)
             self._saving.start()
 
     def finish(self, timeout: float) -> None:
-        """Save what is new at the end, within about so many seconds."""
+        """Save new knowledge at the end, within about `timeout` seconds."""
         if self._saving is not None:
             self._saving.join(timeout)
         self.save()
 
     def save(self) -> None:
-        """Add what is new to the file; another process may have added to it meanwhile."""
+        """Merge new knowledge into the file, to which other processes may have added."""
         path, news = self._path, self._news
         if path is None or not (news or registry.begun):
             return
@@ -223,101 +185,111 @@ class Learning:
                 write(path, whole, _joined(read_attempts(path), begun))
             return
         except BlockingIOError:
-            pass  # another process is at it
+            pass  # another process is saving
         except Exception:
             tell_once(f"what was learned could not be saved to {path}; the job goes on")
-        _merge(self._news, news)  # another time
+        _merge(self._news, news)  # for the next save
         with registry.lock:
             registry.begun = {**begun, **registry.begun}
 
     def after_fork_in_child(self) -> None:
-        """What the parent did not save yet, it saves itself."""
+        """Forget what is not saved yet; the parent saves it."""
         self._news = {}
 
 
 def _merge(into: dict[Key, Learned], news: dict[Key, Learned]) -> None:
-    """Add what is new, as far as there is room for names."""
+    """Merge new knowledge, up to the number of names."""
     for key, learned in news.items():
         if key in into or len(into) < KEYS:
             into.setdefault(key, Learned()).merge(learned)
 
 
 def _joined(kept: dict[str, int], begun: dict[str, int]) -> dict[str, int]:
-    """The attempts of both, those that began last at the end, as far as there is room."""
+    """The attempts of both, the newest last, up to the number of ids."""
     whole = {key: number for key, number in kept.items() if key not in begun}
     whole |= {key: max(number, kept.get(key, 0)) for key, number in begun.items()}
     return dict(list(whole.items())[-IDS:])
 
 
 def _state(learned: Learned | None) -> tuple[float, ...]:
-    """What changes when it learned enough to matter."""
+    """A value that changes whenever enough was learned to matter."""
     if learned is None:
         return ()
     return learned.runs, int(learned.gaps.total).bit_length(), learned.gaps.longest
 
 
-def _limits(bound: float | None, whole: Learned | None, planned: float | None) -> Limits:
-    """What changes only when more was learned; the limit before it is mixed with the prior."""
+def _limits(bound: float | None, whole: Learned | None, planned: float | None) -> LearnedLimits:
+    """The limits that change only when more is learned; the idle limit is not yet mixed with the prior."""
     slow, slow_source = planned, "from the plan"
     if slow is None and whole is not None:
         slow, slow_source = whole.slow_after(), whole.runs_source()
-    return Limits(bound, None, slow, slow_source if slow is not None else None)
+    return LearnedLimits(bound, None, slow, slow_source if slow is not None else None)
 
 
 _SLOW: Final = "\0"
-"""Stands for a stage in the key of what is known of the run time alone; no stage has this name."""
+"""Marks the key of a cached run time limit; no stage has this name."""
 
 
-def _key(operation: Operation, node: Handle) -> Key:
+def _key(operation: OperationState, node: HandleState) -> Key:
     return operation.name, "" if node is operation else node._path or node.name
 
 
-def steady(node: Handle) -> float:
-    """How long a handle moved without gaps that can be told apart, in seconds; 0 before it completed anything."""
+def steady(node: HandleState) -> float:
+    """Seconds in which a handle moved steadily, gaps excluded; 0 before it completed anything."""
     if not node._counted_at or node._started is None:
         return 0.0
-    gaps = 0.0 if node._lived is None else node._lived.seconds
+    gaps = 0.0 if node._gaps is None else node._gaps.seconds
     return max(0.0, _moved_at(node) - node._started - gaps)
 
 
-def seen_of(node: Handle) -> Seen:
-    """What a handle showed so far in its run."""
-    lived, moved = node._lived, steady(node)
-    if lived is None and not moved:
+def seen_of(node: HandleState) -> Seen:
+    """What the current run of a handle has shown so far."""
+    gaps, moved = node._gaps, steady(node)
+    if gaps is None and not moved:
         return Seen()
     units = _units(node)
-    return Seen(units, moved) if lived is None else Seen(units, moved, lived.gaps, lived.longest)
+    return Seen(units, moved) if gaps is None else Seen(units, moved, gaps.gaps, gaps.longest)
 
 
-def _units(node: Handle) -> float:
-    """What it counted, else what is around it, on its behalf."""
-    counting: Handle | None = node
+def _units(node: HandleState) -> float:
+    """Its count, else that of the nearest counting handle around it."""
+    counting: HandleState | None = node
     while counting is not None and not counting._seen:
         counting = counting._parent if counting is not node.operation else None
-    done = None if counting is None else counting._progress()[0]
+    done = None if counting is None else own_progress(counting)[0]
     return 0.0 if done is None else float(done)
 
 
-def _moved_at(node: Handle) -> float:
+def _moved_at(node: HandleState) -> float:
     return max(node._moved_at, node._counted_at)
 
 
-def _lived(node: Handle) -> Lived:
-    if node._lived is None:
-        node._lived = Lived()
-    return node._lived
+def _gaps(node: HandleState) -> Gaps:
+    if node._gaps is None:
+        node._gaps = Gaps()
+    return node._gaps
 
 
-def _longest(node: Handle, duration: float, last: float) -> float:
-    """The longest time without progress of a run; of one that counted nothing and has no stages, all of it."""
-    lived = node._lived or _NONE
-    if not node._counted_at and lived.until is None:
+def _note_stage(node: HandleState, start: float, end: float) -> None:
+    """Note that a stage of the handle ran from `start` to `end` (s, monotonic)."""
+    kept = _gaps(node)
+    before = node._started if kept.until is None else kept.until
+    if before is not None and node._seen == kept.count:
+        kept.between = max(kept.between, start - before - (node._waited - kept.waited))
+    kept.until = end if kept.until is None else max(kept.until, end)
+    kept.count, kept.waited = node._seen, node._waited
+
+
+def _longest(node: HandleState, duration: float, last: float) -> float:
+    """The longest gap of a run, in seconds; all of a run that has no counts and no stages."""
+    gaps = node._gaps or _NONE
+    if not node._counted_at and gaps.until is None:
         return max(0.0, duration - node._waited)
-    return max(lived.longest, lived.between, last)
+    return max(gaps.longest, gaps.between, last)
 
 
-def _planned(operation: Operation) -> float | None:
-    """What the plan of an operation allows, where it names a time for each stage; in seconds."""
+def _planned(operation: OperationState) -> float | None:
+    """The run time that the plan allows, in seconds, if it names a time for each stage."""
     plan = operation._opts.plan
     if plan is None or not plan.stages or any(stage.expected is None for stage in plan.stages):
         return None
@@ -325,11 +297,11 @@ def _planned(operation: Operation) -> float | None:
 
 
 def read(path: Path) -> dict[Key, Learned]:
-    """What a file holds; nothing where there is none yet.
+    """Read a history file; empty if it does not exist yet.
 
     Raises:
-        OSError: where it can't be read.
-        ValueError: where it is something else.
+        OSError: if it can't be read.
+        ValueError: if it is no history.
     """
     try:
         text = files.read_private(path).decode("utf-8")
@@ -354,10 +326,10 @@ def _read_key(item: Any) -> Key:
 
 
 def read_attempts(path: Path) -> dict[str, int]:
-    """The number of the last attempt of each id that a file knows; nothing where it has none.
+    """Read the last attempt of each id from a history file; empty if it has none.
 
     Raises:
-        OSError, ValueError: where the file can't be read.
+        OSError, ValueError: if the file can't be read.
     """
     try:
         found = json.loads(files.read_private(path)).get("attempts", {})
@@ -368,12 +340,12 @@ def read_attempts(path: Path) -> dict[str, int]:
 
 
 def write(path: Path, learned: dict[Key, Learned], attempts: dict[str, int] | None = None) -> None:
-    """Put it into the file, whole or not at all."""
+    """Write the history file atomically."""
     items: list[dict[str, Any]] = [
         {"operation": operation, "stage": stage, **what.to_dict()}
         for (operation, stage), what in sorted(learned.items())
     ]
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # keep a symbolic link
     handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with open(handle, "w", encoding="utf-8") as file:
@@ -386,8 +358,8 @@ def write(path: Path, learned: dict[Key, Learned], attempts: dict[str, int] | No
 
 
 _NOTHING: Final = Learned()
-"""What is known of a name that never ran; nothing is added to it."""
-_NONE: Final = Lived()
-"""The gaps of a run that had none."""
+"""The knowledge about a name that never ran; never modified."""
+_NONE: Final = Gaps()
+"""The gaps of a run without any; never modified."""
 
 learning = Learning()

@@ -1,4 +1,4 @@
-"""Which limits a snapshot shows, and where they come from."""
+"""The limits that apply, named or learned, and where they come from."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any
 from otel_progress.live.branches import named_stall_after
 
 if TYPE_CHECKING:
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import HandleState, OperationState
 
 
-def stall_limit(node: Handle) -> tuple[float | None, str | None]:
-    """The idle time that is allowed for a branch in this handle, in seconds, and its source where nobody named it."""
+def stall_limit(node: HandleState) -> tuple[float | None, str | None]:
+    """The allowed idle time of a branch in this handle, in seconds, and the source of a learned one."""
     named, learned = named_stall_after(node), node._learned
     if named is not None:
         return (None if math.isinf(named) else named), None
     return (None, None) if learned is None else (learned.stall_after, learned.stall_source)
 
 
-def slow_after(operation: Operation) -> float | None:
-    """The run time that counts: the limit that was named, else that of the plan, else the learned one."""
+def slow_after(operation: OperationState) -> float | None:
+    """The allowed run time: the named limit, else that of the plan, else the learned one."""
     named, learned = operation._opts.slow_after, operation._learned
     return named if named is not None or learned is None else learned.slow_after
 
 
-def slow_limit(operation: Operation) -> dict[str, Any]:
-    """The run time that is allowed, and its source where nobody named it, as a snapshot has them."""
+def slow_limit(operation: OperationState) -> dict[str, Any]:
+    """The allowed run time and the source of a learned one, as fields of a snapshot."""
     said, learned = operation._opts.slow_after, operation._learned
     if said is not None or learned is None:
         return {"slow_after": said}

@@ -1,6 +1,6 @@
-"""Callbacks of the user, in a thread of their own behind a bounded queue.
+"""Listeners: the user's callbacks, called in a thread of their own behind a bounded queue.
 
-One that hangs stops only the other listeners; what then no longer fits the queue is counted.
+A callback that hangs blocks only the other listeners; calls that exceed the queue are dropped and counted.
 """
 
 from __future__ import annotations
@@ -16,46 +16,45 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from otel_progress import forks, semconv
 from otel_progress.errors import InvalidState
 from otel_progress.live import hooks
-from otel_progress.live.drops import drops
-from otel_progress.live.engine import runtime
-from otel_progress.live.guard import say
+from otel_progress.live.engine import process, runtime
+from otel_progress.live.guard import drops, say
+from otel_progress.live.reporting import announce
 from otel_progress.model.status import Health, Status
 
 if TYPE_CHECKING:
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.handle import Callback, OnVerdict
+    from otel_progress.live.state import OperationState
     from otel_progress.model.snapshot import Event, Snapshot
 
-    OnVerdict = Callable[[Health, Health, Snapshot], object]
-    Callback = Callable[[Snapshot], object] | Callable[[Snapshot, Event], object]
 
 QUEUE: Final = 10_000
-"""Calls that may wait: of all listeners, and once more of each async one. Ends find room in twice as many."""
+"""Calls that may wait, of all listeners, and of each async one; ends may fill twice as many."""
 
 
 class Listener:
-    """A callback, and what it is told of."""
+    """A callback, and the events that it gets."""
 
     __slots__ = ("_gets_event", "broken", "callback", "only")
 
     def __init__(self, callback: Callable[..., Any], only: str | None = None) -> None:
-        """Decide by its signature what it gets; `only` is the one event that it is told of."""
+        """Decide by its signature what it gets; `only` names the one event that it gets."""
         self.callback: Callable[..., Any] = callback
         self.only = only
         self.broken = False
         self._gets_event = _takes_two(callback)
 
     def wants(self, event: Event) -> bool:
-        """Whether it is told of this event.
+        """Whether it gets this event.
 
-        Events that happened close together share a snapshot. A callback that gets nothing else would see the end
-        several times, so it is told of a final snapshot only by the end.
+        Events close together share a snapshot. A callback that gets only snapshots would see the end several times, so
+        it gets a final snapshot with the end only.
         """
         if self.only is not None:
             return self.only == event.name
         return self._gets_event or event.name == semconv.OPERATION_ENDED or not event.snapshot.status.final
 
     def tell(self, event: Event) -> None:
-        """Call it; what it raises, be it SystemExit, is logged once and counted."""
+        """Call it; an error, even SystemExit, is logged once and counted."""
         try:
             result = self._call(event)
             if inspect.iscoroutine(result):
@@ -71,10 +70,10 @@ class Listener:
         drops.add(semconv.DROP_LISTENER_ERROR)
         if not self.broken:
             self.broken = True
-            say("listener %r failed; it is told of every change all the same", self.callback, exc_info=True)
+            say("listener %r failed; it still gets every change", self.callback, exc_info=True)
 
 
-class Change(NamedTuple):
+class VerdictChange(NamedTuple):
     """The verdict on an operation changed."""
 
     old: Health
@@ -84,7 +83,7 @@ class Change(NamedTuple):
 
 
 class VerdictListener(Listener):
-    """A callback that is told of changed verdicts: the old health, the new one, and the snapshot as evidence."""
+    """A callback for changed verdicts: it gets the old health, the new one, and the snapshot as evidence."""
 
     __slots__ = ()
 
@@ -98,10 +97,10 @@ class AsyncListener(Listener):
     __slots__ = ("_loop", "_pid", "_queue", "_task")
 
     def __init__(self, callback: Callable[..., Any], only: str | None = None) -> None:
-        """Take the loop of here along.
+        """Bind it to the running loop.
 
         Raises:
-            InvalidState: where no loop runs.
+            InvalidState: if no loop runs.
         """
         super().__init__(callback, only)
         try:
@@ -113,7 +112,7 @@ class AsyncListener(Listener):
         self._task: asyncio.Task[None] | None = None
 
     def tell(self, event: Event) -> None:
-        """Queue the event for its loop; a forked child has not got that loop."""
+        """Queue the event for its loop, which a forked child does not have."""
         if os.getpid() != self._pid:
             return
         if _is_full(self._queue, event):
@@ -151,13 +150,13 @@ class AsyncListener(Listener):
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody cancels this task; Python 3.10 can't tell it from a future of the callback's own."""
+    """Whether this task is being cancelled; Python 3.10 can't distinguish that from a future of the callback."""
     cancelling = getattr(asyncio.current_task(), "cancelling", None)
     return cancelling is None or bool(cancelling())
 
 
 def _takes_two(callback: Callable[..., Any]) -> bool:
-    """Whether it can only be called with two arguments; a second one with a default belongs to the callback itself."""
+    """Whether it requires two arguments; a second one with a default belongs to the callback itself."""
     try:
         parameters = inspect.signature(callback).parameters.values()
     except (TypeError, ValueError):
@@ -170,15 +169,17 @@ def _is_full(queue: deque[Any], event: Event) -> bool:
     return len(queue) >= (2 * QUEUE if event.name == semconv.OPERATION_ENDED else QUEUE)
 
 
-_all: list[Listener] = []
-_verdicts: list[Listener] = []
+to_all: list[Listener] = []
+"""Listeners to the changes of all operations."""
+to_all_verdicts: list[Listener] = []
+"""Listeners to the verdicts on all operations."""
 
 
-class Teller:
-    """The thread that calls the listeners."""
+class Dispatcher:
+    """Calls the listeners, in a thread."""
 
     def __init__(self) -> None:
-        """Nothing to tell yet."""
+        """Nothing is queued."""
         self._queue: deque[tuple[Listener, Event]] = deque()
         self._ready = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -192,7 +193,7 @@ class Teller:
         with self._ready:
             self._queue.append((listener, event))
             self._ready.notify()
-            if self._thread is None and runtime.threads_allowed:
+            if self._thread is None and process.threads_allowed:
                 self._thread = threading.Thread(target=self._run, name="otel-progress-listeners", daemon=True)
                 self._thread.start()
 
@@ -208,7 +209,7 @@ class Teller:
             listener.tell(event)
 
     def drain(self, timeout: float) -> None:
-        """Wait until all were told, or call them here where there is no thread."""
+        """Wait until all were called, or call them here if there is no thread."""
         if self._thread is None:
             while self._queue:
                 listener, event = self._queue.popleft()
@@ -218,17 +219,17 @@ class Teller:
             self._ready.wait_for(lambda: not self._queue and not self._busy, timeout)
 
 
-teller = Teller()
+dispatcher = Dispatcher()
 
 
-def listen(callback: Callback, operation: Operation | None, only: str | None = None) -> Callable[[], None]:
-    """Tell the callback of every change of one operation, or of all; returns what takes it out again.
+def listen(callback: Callback, operation: OperationState | None, only: str | None = None) -> Callable[[], None]:
+    """Call `callback` on every change of one operation, or of all; returns a function that removes it.
 
-    With `only`, it is told of the changes with this event's name alone.
+    With `only`, it gets only events of this name.
     """
     listener = (AsyncListener if _is_async(callback) else Listener)(callback, only)
     if operation is None:
-        where = _all
+        where = to_all
     else:
         where = operation._listeners = operation._listeners or []
     if tell_all not in hooks.sinks:
@@ -236,12 +237,12 @@ def listen(callback: Callback, operation: Operation | None, only: str | None = N
     return _added(listener, where, operation)
 
 
-def _added(listener: Listener, where: list[Listener], operation: Operation | None) -> Callable[[], None]:
-    """Add a listener, and have its operation watched; returns what takes it out again."""
+def _added(listener: Listener, where: list[Listener], operation: OperationState | None) -> Callable[[], None]:
+    """Add a listener, and have its operation watched; returns a function that removes it."""
     where.append(listener)
     runtime.want()
     if operation is not None and operation._status is Status.RUNNING and not operation._seen_by_ticker:
-        operation._announce()
+        announce(operation)
 
     def remove() -> None:
         if listener in where:
@@ -251,7 +252,7 @@ def _added(listener: Listener, where: list[Listener], operation: Operation | Non
 
 
 class AsyncVerdictListener(AsyncListener):
-    """The same for an async callback."""
+    """An async callback for changed verdicts."""
 
     __slots__ = ()
 
@@ -259,11 +260,11 @@ class AsyncVerdictListener(AsyncListener):
         return self.callback(event.old, event.new, event.snapshot)
 
 
-def listen_to_verdicts(callback: OnVerdict, operation: Operation | None) -> Callable[[], None]:
-    """Tell the callback of each change of the verdict on one operation, or on all; returns what takes it out again."""
+def listen_to_verdicts(callback: OnVerdict, operation: OperationState | None) -> Callable[[], None]:
+    """Call `callback` on each change of the verdict on one operation, or on all; returns a function that removes it."""
     listener = (AsyncVerdictListener if _is_async(callback) else VerdictListener)(callback)
     if operation is None:
-        where = _verdicts
+        where = to_all_verdicts
     else:
         where = operation._verdict_listeners = operation._verdict_listeners or []
     if tell_verdict not in hooks.verdicts:
@@ -271,33 +272,33 @@ def listen_to_verdicts(callback: OnVerdict, operation: Operation | None) -> Call
     return _added(listener, where, operation)
 
 
-def tell_verdict(about: Operation, old: Health, new: Health, snapshot: Snapshot) -> None:
-    """The ticker's word that the verdict on an operation changed."""
-    for listener in (*_verdicts, *(about._verdict_listeners or ())):
-        teller.put(listener, Change(old, new, snapshot))
+def tell_verdict(about: OperationState, old: Health, new: Health, snapshot: Snapshot) -> None:
+    """Queue the calls for a changed verdict; a hook of the ticker."""
+    for listener in (*to_all_verdicts, *(about._verdict_listeners or ())):
+        dispatcher.put(listener, VerdictChange(old, new, snapshot))
 
 
 def _is_async(callback: object) -> bool:
     return any(map(inspect.iscoroutinefunction, (callback, getattr(callback, "__call__", None))))
 
 
-def tell_all(event: Event, operation: Operation | None) -> None:
-    """The sink of the ticker."""
-    for listener in (*_all, *((operation._listeners or ()) if operation is not None else ())):
+def tell_all(event: Event, operation: OperationState | None) -> None:
+    """Queue the calls for an event; a hook of the ticker."""
+    for listener in (*to_all, *((operation._listeners or ()) if operation is not None else ())):
         if listener.wants(event):
-            teller.put(listener, event)
+            dispatcher.put(listener, event)
 
 
 def after_fork_in_child() -> None:
-    """The thread is gone, and what was queued is the parent's."""
-    global teller
-    teller = Teller()
+    """Start anew: the thread is gone, and the queue is the parent's."""
+    global dispatcher
+    dispatcher = Dispatcher()
 
 
 def _drain(timeout: float) -> None:
-    """Of the teller of now, which is another one in a forked child."""
-    teller.drain(timeout)
+    """Drain the current queue, which is another one in a forked child."""
+    dispatcher.drain(timeout)
 
 
 forks.in_child.append(after_fork_in_child)
-runtime.after_flush.append(_drain)
+process.after_flush.append(_drain)

@@ -1,12 +1,15 @@
-"""What an operation or a stage does again and again, from its steps, its stages and what it spends; the ticker asks."""
+"""The detection of loops: steps, stages or spending that repeat without progress."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress.live import below, redaction
+from otel_progress import clock
+from otel_progress.live import redaction
 from otel_progress.live.branches import named_stall_after, stall_after
+from otel_progress.live.counting import life
 from otel_progress.live.engine import learning
+from otel_progress.live.nested_counts import outer_of
 from otel_progress.live.running import STAGES, around
 from otel_progress.model.health import STUCK
 from otel_progress.model.loop import Loop, Steps
@@ -16,24 +19,42 @@ from otel_progress.model.values import Attributes, Number
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import HandleState, OperationState
+
 
 LOOP_AFTER: Final = 10
-"""Repeats of a step, of a failing stage, or of a cycle of steps, where nothing else was said."""
+"""Repeats of a step, of a cycle of steps, or of a failing stage that make a loop; the default of `loop_after`."""
 STAGES_AFTER: Final = 20
-"""Repeats of stages that complete: they prove less, as a stage may well come once for each part of a unit."""
+"""Repeats of completed stages that make a loop; more, as a stage may be one part of a unit."""
 QUIET: Final = 5.0
-"""No loop is told of before so many seconds without new progress, where nothing was said."""
+"""Seconds without progress before a loop is reported, without `loop_after`."""
 STAGES_QUIET: Final = 300.0
+"""The same for completed stages, if no limit is named."""
 KNOWN: Final = 3
-"""Units completed without a loop from which on it is known how long one takes."""
+"""Units completed without a loop after which the time that one takes is known."""
 GROWN: Final = 3
-"""So many times tokens or cost must have grown since the last progress."""
+"""Times that tokens or cost must have grown since the last progress."""
+
+
+def loops_of(node: HandleState, now: float) -> Loops:
+    """The memory of the steps of a handle, created on first use, at a monotonic time."""
+    loops: Loops | None = node._loops
+    if loops is None:
+        loops = vars(node).setdefault("_loops", Loops(node, now))  # one step, so that two threads get the same
+    return loops
+
+
+def step(node: HandleState, key: str) -> None:
+    """The work of a handle took a step; those around it record it too."""
+    now = clock.monotonic()
+    loops_of(node, now)
+    lives = Lives(node.operation)
+    for each in around(node):
+        loops_of(each, now).step(each, key, now, lives)
 
 
 class Loops:
-    """The memory of one operation or stage: steps, stages and spending since the last unit completed in it."""
+    """The steps, stages and spending of one handle since the last unit was completed in it."""
 
     __slots__ = (
         "_base",
@@ -45,20 +66,20 @@ class Loops:
         "_grows_each",
         "_last_at",
         "_life",
-        "_longest",
         "_since",
         "_spent",
+        "longest",
         "stages",
         "steps",
     )
 
-    def __init__(self, node: Handle, now: float) -> None:
-        """Nothing seen yet, at a monotonic time."""
+    def __init__(self, node: HandleState, now: float) -> None:
+        """Nothing is recorded yet, at a monotonic time."""
         self.steps: Steps | None = None
         self.stages = Steps()
         self._life: Any = None
         self._since = node._moved_at
-        self._longest = learning.learning.longest(node.operation, node)
+        self.longest = learning.learning.longest(node.operation, node)
         self._clean = 0
         self._last_at = now
         self._failed: str | None = None
@@ -69,28 +90,23 @@ class Loops:
         self._grown_at = now
         self._grows_each = 0.0
 
-    def step(self, node: Handle, key: str, now: float, lives: Lives) -> None:
-        """The work took a step, in its own thread; with what was completed meanwhile, it is the first of a new row."""
-        life, steps = lives.of(node, self._since), self.steps
-        if steps is None or life != self._life:
-            self._life = life
+    def step(self, node: HandleState, key: str, now: float, lives: Lives) -> None:
+        """Record a step, in the job's thread; if anything was completed since, a new sequence begins."""
+        completed, steps = lives.of(node, self._since), self.steps
+        if steps is None or completed != self._life:
+            self._life = completed
             steps = self.steps = Steps()
         self._last_at = now
         steps.add(key)
 
-    @staticmethod
-    def lives(operation: Operation) -> Lives:
-        """What was completed in an operation up to now, for the steps of its handles."""
-        return Lives(operation)
-
-    def stage_started(self, stage: Handle, now: float) -> None:
-        """A stage started."""
+    def stage_started(self, stage: HandleState, now: float) -> None:
+        """Record the start of a stage."""
         self._last_at = now
         self.stages.add(_what(stage))
 
-    def stage_ended(self, node: Handle, stage: Handle, now: float) -> None:
-        """A stage inside the node ended; what it completed is progress."""
-        if stage._life() != stage._failures:
+    def stage_ended(self, node: HandleState, stage: HandleState, now: float) -> None:
+        """Record the end of a stage inside the node; what it completed is progress."""
+        if life(stage) != stage._failures:
             self.progressed(node, now)
         what = _what(stage)
         if stage._status is Status.FAILED:
@@ -99,8 +115,8 @@ class Loops:
         elif stage._status is Status.COMPLETED and what == self._failed:
             self._failed, self._fails = None, 0
 
-    def progressed(self, node: Handle, now: float) -> None:
-        """A unit was completed: all repeats so far were work."""
+    def progressed(self, node: HandleState, now: float) -> None:
+        """Forget all repeats, as a unit was completed."""
         self._took(node, now - self._since)
         self._since = now
         self.stages = Steps()
@@ -110,21 +126,21 @@ class Loops:
         if node._more is not None:
             self._base = dict(node._more.usage)
 
-    def _took(self, node: Handle, seconds: float) -> None:
-        """A unit took so long: repeats within it were work, also where they were called a loop.
+    def _took(self, node: HandleState, seconds: float) -> None:
+        """Learn how long a unit takes; repeats within it were work, even if they were reported as a loop.
 
-        Once units are known, such a one counts as the limit that it broke: an incident is not the norm at once.
+        Once that is known, a unit reported as a loop counts as the limit it broke: one incident is not the norm.
         """
         if node._loop is None and node.operation._health not in STUCK:
             self._clean += 1
         elif node._loop is None and node.operation._health is Health.SILENT:
             return
         elif self._clean >= KNOWN:
-            seconds = min(seconds, max(QUIET, 2 * self._longest))
-        self._longest = max(self._longest, seconds)
+            seconds = min(seconds, max(QUIET, 2 * self.longest))
+        self.longest = max(self.longest, seconds)
 
-    def look(self, node: Handle, now: float) -> None:
-        """Take note of what it spends."""
+    def look(self, node: HandleState, now: float) -> None:
+        """Record tokens and cost."""
         more = node._more
         if more is None or not more.usage:
             return
@@ -136,11 +152,11 @@ class Loops:
             self._grown += 1
             self._grown_at = now
 
-    def found(self, node: Handle, now: float) -> Loop | None:
-        """What repeats now."""
+    def found(self, node: HandleState, now: float) -> Loop | None:
+        """The loop it is in now, if any."""
         said = node.operation._opts.loop_after
         quiet = now - self._since
-        longest = max(loops._longest for each in around(node) if (loops := each._loops) is not None)
+        longest = max(loops.longest for each in around(node) if (loops := each._loops) is not None)
         if not said and quiet < max(QUIET, 2 * longest):
             return None
         limit = stall_after(node)
@@ -169,7 +185,9 @@ class Loops:
         found = self.stages.found(after)
         return self._loop("stage", *found, after, quiet, node) if found else None
 
-    def _loop(self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float, node: Handle) -> Loop:
+    def _loop(
+        self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float, node: HandleState
+    ) -> Loop:
         usage = node._more.usage if node._more is not None else {}
         spent = {key: amount - self._base.get(key, 0) for key, amount in tuple(usage.items())}
         shown = tuple(redaction.masked("step", key) for key in keys)
@@ -177,54 +195,54 @@ class Loops:
 
 
 class Lives:
-    """What was completed in the handles of an operation, read once: values that change with each completed unit.
+    """What was completed in the handles of an operation, read once, as values that change with each completed unit.
 
-    Of an operation in which many stages run side by side only what is near a handle is read: this is called in the
-    job's thread. Progress farther away is seen at the ticker's next look.
+    If many stages run side by side, only handles near the given one are read, as the job's thread calls this. The
+    ticker sees progress farther away at its next sample.
     """
 
     __slots__ = ("_many", "_operation", "_within")
 
-    def __init__(self, operation: Operation) -> None:
-        """Read what runs in an operation now."""
+    def __init__(self, operation: OperationState) -> None:
+        """Read the running stages of an operation."""
         running = tuple(operation._running or ())
         self._operation = operation
         self._many = len(running) > STAGES
-        self._within: dict[Handle, Any] = {}
+        self._within: dict[HandleState, Any] = {}
         if not self._many:
             within = self._within
             for stage in reversed(running):  # a stage starts after the one around it
-                outer = below.around(stage)
+                outer = outer_of(stage)
                 within[outer] = within.get(outer, 0) + within.get(stage, 0) + _own(stage)
 
-    def of(self, node: Handle, since: float) -> Any:
-        """Of a handle that made progress at a monotonic time: what it did, with what runs below and around it."""
-        own = node._life()
-        life: Any = own - node._failures + self._within.get(node, 0)
+    def of(self, node: HandleState, since: float) -> Any:
+        """What a handle that last moved at `since` completed, with what runs inside and around it."""
+        own = life(node)
+        completed: Any = own - node._failures + self._within.get(node, 0)
         if not own and node is not self._operation:
             for outer in around(node)[1:] if self._many else _all_around(node):
-                life += _own(outer)
-        return (life, since) if self._many else life
+                completed += _own(outer)
+        return (completed, since) if self._many else completed
 
 
-def _own(node: Handle) -> Any:
-    """What was completed in a handle itself; what failed is over, but nothing that was got done."""
-    return node._life() - node._failures
+def _own(node: HandleState) -> Any:
+    """What was completed in a handle itself, without failures."""
+    return life(node) - node._failures
 
 
-def _all_around(node: Handle) -> Iterator[Handle]:
+def _all_around(node: HandleState) -> Iterator[HandleState]:
     operation, outer = node.operation, node._parent
     while outer is not None:
         yield outer
         outer = outer._parent if outer is not operation else None
 
 
-def _what(stage: Handle) -> str:
-    """A stage as a step: its path, and its message, which may say on what it works."""
+def _what(stage: HandleState) -> str:
+    """A stage as a step: its path and its message, which may name what it works on."""
     path = stage._path or stage.name
     return path if stage._message is None else f"{path}: {stage._message}"
 
 
-def _counts(node: Handle) -> bool:
-    """Whether units are counted at all, so that none completed means something."""
+def _counts(node: HandleState) -> bool:
+    """Whether units are counted at all, so that their absence means something."""
     return bool(node._seen) or node._total is not None or node.operation._total is not None

@@ -1,24 +1,23 @@
-"""Reading the counts: what was completed since the last look, by which branch, and when."""
+"""Sampling: reads what was completed since the last sample, by which branch, and when."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_progress.live.below import around
 from otel_progress.live.branches import Lookup, named_stall_after, paused_since, stall_after
+from otel_progress.live.counting import life
 from otel_progress.live.engine import learning, progress
-from otel_progress.live.operation import NEAR
+from otel_progress.live.nested_counts import outer_of
+from otel_progress.live.running import MOVES_NEAR
 
 if TYPE_CHECKING:
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
-    from otel_progress.live.stage import Stage
+    from otel_progress.live.state import HandleState, OperationState, StageState
 
 STEADY = learning.STEADY
 
 
-def sample(operation: Operation, now: float) -> bool:
-    """Whether any unit was completed since the last sample; remembers when, and by which branch."""
+def sample(operation: OperationState, now: float) -> bool:
+    """Sample an operation: returns whether any unit was completed, and records when and by which branch."""
     running = operation._running
     if running:
         return _sample_with_stages(operation, tuple(running), now)
@@ -33,11 +32,11 @@ def sample(operation: Operation, now: float) -> bool:
     return moved
 
 
-def _sample_with_stages(operation: Operation, running: tuple[Stage, ...], now: float) -> bool:
-    """The same for an operation with running stages."""
-    if len(running) > NEAR:
+def _sample_with_stages(operation: OperationState, running: tuple[StageState, ...], now: float) -> bool:
+    """Sample an operation with running stages."""
+    if len(running) > MOVES_NEAR:
         _move_outer(operation, running)
-    counted: dict[Handle, float] = {}
+    counted: dict[HandleState, float] = {}
     due = []
     for node in (operation, *running):
         before = node._moved_at
@@ -58,8 +57,8 @@ def _sample_with_stages(operation: Operation, running: tuple[Stage, ...], now: f
     return bool(counted)
 
 
-def _tell_one(operation: Operation, stage: Stage, counted: dict[Handle, float], now: float) -> None:
-    """What was counted by an operation and its only stage, as `_tell_many` does it."""
+def _tell_one(operation: OperationState, stage: StageState, counted: dict[HandleState, float], now: float) -> None:
+    """Record what an operation and its only stage counted, as `_tell_many` does."""
     done = operation in counted and not operation._only_failed
     if stage in counted:
         stage._moved_at = now
@@ -78,10 +77,12 @@ def _tell_one(operation: Operation, stage: Stage, counted: dict[Handle, float], 
         operation._loops.progressed(operation, now)
 
 
-def _tell_many(operation: Operation, running: tuple[Stage, ...], counted: dict[Handle, float], now: float) -> None:
-    """What was counted is progress of all that is around it, and of stages below that count nothing of their own.
+def _tell_many(
+    operation: OperationState, running: tuple[StageState, ...], counted: dict[HandleState, float], now: float
+) -> None:
+    """Record counts as progress of the handles around, and of stages inside that count nothing themselves.
 
-    One pass each way is enough: a stage starts after the one around it.
+    One pass in each direction is enough: a stage starts after the one around it.
 
     Args:
         operation: whose stages they are.
@@ -89,11 +90,11 @@ def _tell_many(operation: Operation, running: tuple[Stage, ...], counted: dict[H
         counted: those that counted since the last look, and when they had moved before.
         now: the monotonic time.
     """
-    above = {stage: around(stage) for stage in running}
+    above = {stage: outer_of(stage) for stage in running}
     outer = {stage._parent for stage in running}
-    moved: set[Handle] = set()
-    done: set[Handle] = {node for node in counted if not node._only_failed}
-    speaks: set[Handle] = set()  # has a branch inside that counts nothing: what it counts is that branch's
+    moved: set[HandleState] = set()
+    done: set[HandleState] = {node for node in counted if not node._only_failed}
+    speaks: set[HandleState] = set()  # has a branch inside that counts nothing: what it counts is that branch's
     for stage in reversed(running):
         if stage in counted or stage in moved:
             stage._moved_at = now
@@ -107,8 +108,8 @@ def _tell_many(operation: Operation, running: tuple[Stage, ...], counted: dict[H
             _learn(operation, node, before, now)
     for node in done:
         _progressed(node, now)
-    fed: set[Handle] = set()
-    fed_done: set[Handle] = set()
+    fed: set[HandleState] = set()
+    fed_done: set[HandleState] = set()
     for stage in running:
         from_above = above[stage]
         if from_above not in counted and from_above not in fed:
@@ -122,38 +123,38 @@ def _tell_many(operation: Operation, running: tuple[Stage, ...], counted: dict[H
                 _progressed(stage, now)
 
 
-def _feed(operation: Operation, stage: Stage, now: float, *, learns: bool = True) -> None:
+def _feed(operation: OperationState, stage: StageState, now: float, *, learns: bool = True) -> None:
     """Others counted on behalf of a stage."""
     if learns:
         _learn(operation, stage, max(stage._moved_at, stage._counted_at), now)
     stage._counted_at = now
 
 
-def _progressed(node: Handle, now: float) -> None:
+def _progressed(node: HandleState, now: float) -> None:
     if node._loops is not None:
         node._loops.progressed(node, now)
 
 
-def _move_outer(operation: Operation, running: tuple[Stage, ...]) -> None:
-    """What is around a stage moved when it did: of very deep ones its own thread tells only the nearest."""
+def _move_outer(operation: OperationState, running: tuple[StageState, ...]) -> None:
+    """Record progress for the outer handles of deep stages; their own thread does so for the nearest ones only."""
     for stage in reversed(running):
         outer = stage._parent
         if outer is not None and outer is not operation and outer._moved_at < stage._moved_at:
             outer._moved_at = stage._moved_at
 
 
-def _counted(node: Handle, now: float) -> bool:
-    """Whether a handle itself counted anything since the last look; its loops are looked at one by one."""
+def _counted(node: HandleState, now: float) -> bool:
+    """Whether a handle itself counted anything since the last sample; its `track` loops are sampled one by one."""
     advanced = node._advanced
     if type(advanced) is int and node._lanes is None and node._more is None:
-        life = advanced + node._bumps
+        units = advanced + node._bumps
     else:
-        life = node._life()
-    if life == node._seen or life != life:  # NaN differs from itself for ever
+        units = life(node)
+    if units == node._seen or units != units:  # NaN differs from itself for ever
         return False
-    done, node._done = node._done, life - node._failures
+    done, node._done = node._done, units - node._failures
     node._only_failed = done == node._done
-    node._seen = life
+    node._seen = units
     node._counted_at = now
     if node._lanes is not None:
         for lane in tuple(node._lanes):
@@ -163,10 +164,10 @@ def _counted(node: Handle, now: float) -> bool:
     return True
 
 
-def _learn(operation: Operation, node: Handle, before: float, now: float) -> None:
-    """Progress came, the last before it at `before`: worth to learn where it was not steady.
+def _learn(operation: OperationState, node: HandleState, before: float, now: float) -> None:
+    """Learn the gap between the progress at `before` and now, unless it is too short to matter.
 
-    Where several loops run side by side, each is judged by itself, and so the gaps of each are learned.
+    Loops that run side by side are judged one by one, so the gaps of each are learned.
     """
     if node._lanes is None and now - before < STEADY:
         return
@@ -181,8 +182,8 @@ def _learn(operation: Operation, node: Handle, before: float, now: float) -> Non
         learning.learning.gap(operation, node, seconds, stall_after(node))
 
 
-def _observe(node: Handle, now: float, lookup: Lookup | None = None) -> None:
-    """Feed the estimate: often at first, every 10 s in a long run; never with a time in which all of it waits."""
+def _observe(node: HandleState, now: float, lookup: Lookup | None = None) -> None:
+    """Feed the estimate: often at first, every 10 s in a long run, never while all of the handle waits."""
     operation = node.operation
     if lookup is not None or operation._children or operation._pauses:
         since = paused_since(node, now, lookup)

@@ -1,8 +1,7 @@
-"""The one thread that looks: reads counts, judges, and turns changes into events.
+"""The ticker: the one thread that samples counts, judges operations, and turns changes into events.
 
-A round takes what was reported since the last one; every third round also samples the counts of all
-operations. Three quarters of an interval for that leave the last quarter for sending, so that what left the process is
-never older than the interval.
+A round takes the changes reported since the last one; every third round also samples the counts of all operations.
+That leaves the last quarter of an interval for sending, so that what was sent is never older than the interval.
 """
 
 from __future__ import annotations
@@ -10,80 +9,74 @@ from __future__ import annotations
 import queue
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock, semconv
 from otel_progress.live import hooks
-from otel_progress.live.branches import DEPTH, lines, loop_of, named_stall_after, touch_lanes
-from otel_progress.live.drops import drops
-from otel_progress.live.engine import learning, limits, watchdog
-from otel_progress.live.engine.parallel import Judged, examine, kept
+from otel_progress.live.branches import DEPTH, touch_lanes
+from otel_progress.live.engine import learning, process, watchdog
+from otel_progress.live.engine.branch_verdicts import Judged, examine, kept
+from otel_progress.live.engine.budget import Budget, may_send_stage, safely
+from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
+from otel_progress.live.engine.loops import loops_of
 from otel_progress.live.engine.sampling import sample as look_at
-from otel_progress.live.guard import tell_once
-from otel_progress.live.registry import Change, registry
-from otel_progress.live.running import around, innermost
-from otel_progress.live.trail import follow
+from otel_progress.live.guard import drops, tell_once
+from otel_progress.live.registry import registry
+from otel_progress.live.running import around, host_of, innermost, parent_of
+from otel_progress.live.state import Change
+from otel_progress.live.trail import follow, keep
 from otel_progress.model.health import STUCK, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
 
 if TYPE_CHECKING:
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import HandleState, OperationState
 
 ROUNDS: Final = 4
-"""Rounds an interval."""
+"""Rounds in an interval."""
 SAMPLE_EVERY: Final = 3
 """Rounds from one sample of all counts to the next."""
-STAGE_EVENTS: Final = 50.0
-"""Stage events a second of one operation; more are folded into the snapshots."""
 SOON: Final = 10.0
-"""Whose limit may be reached within so many seconds is looked at in each round, and so are those that may loop."""
+"""Operations that may reach a limit within this many seconds, or may loop, are sampled in each round."""
 SOON_MOST: Final = 500
+"""The most operations that are sampled in each round."""
 STALLS: Final = 500
-"""Operations found stuck in one round; where it is more, the others are told in the next ones."""
+"""Operations reported as stuck in one round; further ones follow in the next rounds."""
 ESTIMATE_ENDS: Final = 5.0
-"""Seconds without a unit after which those who were told a rate or an ETA hear whether it still holds."""
+"""Seconds without a unit after which an update reports whether the rate or ETA still holds."""
 BACKLOG: Final = 8_000
-"""Changes in the last round from which on the stages of an operation that ended are told by its end alone."""
+"""Changes in the last round from which on an ended operation sends no stage events, only its end."""
 WAKES: Final = 0.02
-"""Seconds from one round that somebody asked for to the next such."""
-RATIONED_EACH: Final = 200
-"""Notes and heartbeats of one operation that may wait for the budget."""
-STEADY: Final = learning.STEADY
+"""Seconds between two requested rounds, at least."""
 FOREVER: Final = float("inf")
 
 
 class Ticker:
-    """Looks at all operations; `round` is one look, the thread does it again and again."""
+    """Watches all operations; `round` does so once, the thread again and again."""
 
     def __init__(self, interval: float = 1.0, budget: float = 200.0) -> None:
-        """Look so that nothing is older than `interval` (s); pass on `budget` rationed events a second."""
+        """Send nothing older than `interval` (s), and at most `budget` rationed events a second."""
         self.interval = interval
-        self.budget = budget
-        self._left = 0
-        self._paid: deque[tuple[float, int]] = deque()
+        self.budget = Budget(budget)
         self._rounds = 0
         self._looked_at = FOREVER
         self._stalls = 0
-        self._soon: list[weakref.ref[Operation]] = []
-        self._waiting: dict[Operation, int] = {}
+        self._soon: list[weakref.ref[OperationState]] = []
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.hurries = False
-        """Whether the process ends: what matters most has to go first."""
+        """Whether the process ends, so that the most important events go first."""
         self._woken = False
         self._wake_at = 0.0
-        self._snapshots: dict[Operation, Snapshot] = {}
+        self._snapshots: dict[OperationState, Snapshot] = {}
 
     # -- the thread
 
     def start(self) -> None:
-        """Start the thread, if it does not run."""
+        """Start the thread if it does not run."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="otel-progress-ticker", daemon=True)
             self._thread.start()
@@ -99,7 +92,7 @@ class Ticker:
         return self._thread is not None and self._thread.is_alive()
 
     def wake(self) -> None:
-        """Have the thread look now, not only when its turn comes; it takes no lock, and never waits."""
+        """Request a round now; this takes no lock and never blocks."""
         if not self._woken and self._thread is not None:
             self._woken = True
             self._asked.put(self._look_now)
@@ -113,11 +106,11 @@ class Ticker:
         self._wake_at = clock.monotonic() + WAKES
 
     def stop(self) -> None:
-        """Let the thread end; it may be called twice."""
+        """Let the thread end; may be called twice."""
         self._asked.put(None)
 
     def park(self) -> Callable[[], None]:
-        """Have the thread stand still between two rounds, until what is returned is called."""
+        """Stop the thread between two rounds until the returned function is called."""
         parked, release = threading.Event(), threading.Event()
         if self._thread is None or not self._thread.is_alive() or self._thread is threading.current_thread():
             return release.set
@@ -143,9 +136,9 @@ class Ticker:
             task()
 
     def ask(self, task: Callable[[], None], timeout: float) -> bool:
-        """Have the thread do this next, and wait for it; done here where there is no thread.
+        """Have the thread run a task next, and wait for it; without a thread it runs here.
 
-        It takes no lock, so a signal handler may call it.
+        Takes no lock, so a signal handler may call it.
         """
         if self._thread is None or not self._thread.is_alive() or self._thread is threading.current_thread():
             task()
@@ -166,10 +159,8 @@ class Ticker:
     # -- one round
 
     def round(self, *, sample: bool = False) -> None:
-        """Look once; `sample` reads the counts even when it is not their turn."""
-        from otel_progress.live.engine import runtime
-
-        with runtime.parking:
+        """Run one round; `sample` samples all counts even if it is not their turn."""
+        with process.parking:
             self._round(sample)
 
     def _round(self, sample: bool) -> None:
@@ -182,24 +173,23 @@ class Ticker:
             registry.end_dropped()
             if registry.pending:
                 self._look_at_pending(now)
-            self._left = allowance = self._allowance(now)
+            self.budget.begin_round(now)
             self._take_changes(now)
             if sample or self._rounds % SAMPLE_EVERY == 0:
                 self._sample_all(now)
             else:
                 self._sample(self._soon_due(), now)
-            self._pay()
-            if self._left < allowance:
-                self._paid.append((now, allowance - self._left))
+            self.budget.pay(self._rounds, self._emit, self._update)
+            self.budget.end_round(now)
         except Exception:
             tell_once("a round of the ticker failed; the job goes on")
         for call in tuple(hooks.on_tick):
-            _safely(call, now)
-        _safely(learning.learning.on_tick, now)
+            safely(call, now)
+        safely(learning.learning.on_tick, now)
         self._snapshots.clear()
 
     def _notice_sleep(self, now: float) -> None:
-        """What passed while this thread could not look (stopped, frozen, no GIL) is no idle time of anybody."""
+        """Subtract the time in which this thread could not run (stopped, frozen, no GIL) from all idle times."""
         slept = now - self._looked_at - self.interval / ROUNDS
         self._looked_at = now
         if slept <= 2 * self.interval + 1.0:
@@ -219,26 +209,26 @@ class Ticker:
         taken = [changes.popleft() for _ in range(len(changes))]
         for see in tuple(hooks.on_change):
             for change in taken:
-                _safely(see, change)
+                safely(see, change)
         ended = {change[1] for change in taken if change[0] == semconv.OPERATION_ENDED}
         for change in taken:
             if self.hurries and len(taken) > BACKLOG and change[0] in _STAGE and change[1] in ended:
                 drops.add(semconv.DROP_FOLDED)
-                _safely(_note_stage, change[0], change[1], change[2], now)
+                safely(_note_stage, change[0], change[1], change[2], now)
             else:
-                _safely(self._tell, change, now)
+                safely(self._tell, change, now)
 
     def _tell(self, change: Change, now: float) -> None:
-        """Make the event of a change: at once where it changes state, else when the budget allows."""
+        """Send the event of a change: at once if it changes state, else when the budget allows."""
         event, operation, node, when, attributes = change
         if operation._over:
             return
         if event in semconv.RATIONED:
-            self._ration(change)
+            self.budget.queue(change, self._rounds)
             return
         operation._check_at = 0.0  # another limit may apply from here on
         if event == semconv.OPERATION_ENDED:
-            self._pay_all(operation)
+            self.budget.pay_all(operation, self._emit)
             closed = watchdog.closed(operation)
             if closed is not None:
                 self._emit(semconv.RECOVERED, operation, operation, when, closed)
@@ -246,17 +236,11 @@ class Ticker:
             learning.learning.ended(operation, operation)
         elif event in _STAGE:
             _note_stage(event, operation, node, now)
-        if event in _STAGE and not self._may_tell_stage(operation, now):
+        if event in _STAGE and not may_send_stage(operation, now):
             drops.add(semconv.DROP_FOLDED)
-            self._waiting.setdefault(operation, self._rounds)
+            self.budget.waiting.setdefault(operation, self._rounds)
             return
         self._emit(event, operation, node, when, attributes)
-
-    def _may_tell_stage(self, operation: Operation, now: float) -> bool:
-        tokens, then = operation._stage_tokens or (STAGE_EVENTS, now)
-        tokens = min(STAGE_EVENTS, tokens + (now - then) * STAGE_EVENTS)
-        operation._stage_tokens = (tokens - 1 if tokens >= 1 else tokens, now)
-        return bool(tokens >= 1)
 
     # -- sampling
 
@@ -264,15 +248,15 @@ class Ticker:
         operations = registry.operations()
         self._sample(operations, now)
         soon = now + SOON
-        found = (operation for operation in operations if operation._check_at < soon or _may_loop(operation))
+        found = (operation for operation in operations if operation._check_at < soon or may_loop(operation))
         self._soon = [weakref.ref(operation) for operation in islice(found, SOON_MOST)]
 
-    def _soon_due(self) -> list[Operation]:
-        """Those whose limit may be reached before all are looked at again, or that may loop."""
+    def _soon_due(self) -> list[OperationState]:
+        """Operations that may reach a limit before the next sample of all, or may loop."""
         return [operation for ref in self._soon if (operation := ref()) is not None]
 
-    def _sample(self, operations: list[Operation], now: float) -> None:
-        waiting, number, skipped = self._waiting, self._rounds, 0
+    def _sample(self, operations: list[OperationState], now: float) -> None:
+        waiting, number, skipped = self.budget.waiting, self._rounds, 0
         for operation in operations:
             try:
                 moved = look_at(operation, now)
@@ -285,34 +269,34 @@ class Ticker:
                 if operation._loops is not None:
                     due = watchdog.look(operation, now) or due
                 health = operation._health
-                if operation._troubles and health is Health.PROGRESSING:
+                if operation._stuck_branches and health is Health.PROGRESSING:
                     due = True  # what was stuck is over, and has to stay so for a while
                 elif health is not Health.PROGRESSING:
-                    due = due or moved or (health in STUCK and _may_be_released(operation))
-                if due and self._stalls < STALLS and not _postponed(operation, now):
+                    due = due or moved or (health in STUCK and may_be_released(operation))
+                if due and self._stalls < STALLS and not postponed(operation, now):
                     self._judge(operation, now)
             except Exception:
                 tell_once("an operation could not be sampled; the others are")
         if skipped:
             drops.add(semconv.DROP_BUDGET, skipped)
 
-    def _wait_with_parents(self, operation: Operation) -> None:
-        """What moved moves those that it is a part of: they have an update to tell, too."""
+    def _wait_with_parents(self, operation: OperationState) -> None:
+        """The operations around one that moved have an update to send, too."""
         if operation._parent is None and operation._opts.parent is None:
             return
-        parent = operation._parent_here() if operation._host() is not None else None
+        parent = parent_of(operation) if host_of(operation) is not None else None
         depth = 0
         while parent is not None and depth < DEPTH and not parent._status.final:
-            self._waiting.setdefault(parent, self._rounds)
-            parent, depth = parent._parent_here() if parent._host() is not None else None, depth + 1
+            self.budget.waiting.setdefault(parent, self._rounds)
+            parent, depth = parent_of(parent) if host_of(parent) is not None else None, depth + 1
 
-    def _judge(self, operation: Operation, now: float) -> None:
-        """Compare the verdict with the last one; each branch that gets stuck, and each other change, is told once."""
+    def _judge(self, operation: OperationState, now: float) -> None:
+        """Judge an operation; report each branch that gets stuck, and each other change of the verdict, once."""
         if operation._status is not Status.RUNNING:
             return
         before, overdue = operation._health, operation._overdue
         told = (
-            operation in self._snapshots and not operation._troubles
+            operation in self._snapshots and not operation._stuck_branches
         )  # an event of this round has the verdict already
         if not told:
             self._snapshots.pop(operation, None)
@@ -322,9 +306,9 @@ class Ticker:
         found = examine(operation, now)
         operation._worst = kept(found[0])
         operation._health, operation._overdue = verdict.health, verdict.overdue
-        operation._check_at = _next_check(operation, found, verdict.health, now)
-        troubles = operation._troubles or {}
-        fresh = [one for one in found if one.verdict.health in STUCK and one.line.key not in troubles]
+        operation._check_at = next_check(operation, found, verdict.health, now)
+        stuck_branches = operation._stuck_branches or {}
+        fresh = [one for one in found if one.verdict.health in STUCK and one.live.key not in stuck_branches]
         renamed = watchdog.renamed(operation, found, now)
         changed = verdict.health is not before or verdict.overdue is not overdue
         if changed:
@@ -334,7 +318,7 @@ class Ticker:
             self._change(semconv.STALLED, operation, fresh[0], watchdog.stalled(operation, fresh, now))
             if operation._opts.cancels:
                 watchdog.ask_to_stop(operation, verdict.reason or verdict.health.value)
-        elif operation._stalled_at is not None and not troubles:
+        elif operation._stalled_at is not None and not stuck_branches:
             self._change(semconv.RECOVERED, operation, found[0], watchdog.recovered(operation, moved_at, now))
         elif verdict.overdue and not overdue:
             self._change(semconv.OVERDUE, operation, found[0], _because(verdict))
@@ -343,20 +327,20 @@ class Ticker:
             self._change(semconv.SLOW, operation, found[0], _because(verdict))
         elif renamed or moved_at is not None or verdict.health is not before or (overdue and not verdict.overdue):
             if not told or renamed:
-                self._waiting.setdefault(operation, self._rounds)
+                self.budget.waiting.setdefault(operation, self._rounds)
         if changed and hooks.verdicts:
             seen = self._snapshot(operation)
             for tell in tuple(hooks.verdicts):
-                _safely(tell, operation, before, verdict.health, seen)
+                safely(tell, operation, before, verdict.health, seen)
 
-    def _tell_parent(self, operation: Operation) -> None:
-        """The verdict on a child changed: that on its parent may change, too."""
-        parent = operation._parent_here()
+    def _tell_parent(self, operation: OperationState) -> None:
+        """Have the parent judged, as the verdict on its child changed."""
+        parent = parent_of(operation)
         if parent is not None:
             parent._check_at = 0.0
 
     def _look_at_pending(self, now: float) -> None:
-        """Tell once of each that should have started by now."""
+        """Report each operation once that should have started by now."""
         for operation in list(registry.pending):
             if operation._status is not Status.PENDING:
                 registry.pending.discard(operation)
@@ -364,74 +348,18 @@ class Ticker:
                 operation._late = True
                 self._emit(semconv.UPDATED, operation, operation, clock.time_ns(), EMPTY)
 
-    def _change(self, event: str, operation: Operation, judged: Judged, attributes: Attributes) -> None:
-        from otel_progress.live.trail import keep
-
+    def _change(self, event: str, operation: OperationState, judged: Judged, attributes: Attributes) -> None:
         self._snapshots.pop(operation, None)  # it was made before the evidence was there
         when = clock.time_ns()
-        node = judged.line.node
+        node = judged.live.node
         for about in {node, operation}:
             if about._span is not None:
                 keep(about, event, when, attributes)
         self._emit(event, operation, node, when, attributes)
 
-    # -- the budget
-
-    def _ration(self, change: Change) -> None:
-        operation = change[1]
-        queue = operation._rationed
-        if queue is None:
-            queue = operation._rationed = deque()
-        if len(queue) >= RATIONED_EACH:
-            queue.popleft()
-            drops.add(semconv.DROP_BUDGET)
-        queue.append(change)
-        self._waiting.setdefault(operation, self._rounds)
-
-    def _allowance(self, now: float) -> int:
-        """How many rationed events may go in this round, so that no second holds more than the budget."""
-        most = max(1, int(self.budget))
-        paid = self._paid
-        while paid and now - paid[0][0] >= most / self.budget:
-            paid.popleft()
-        return max(0, most - sum(count for _, count in paid))
-
-    def _pay(self) -> None:
-        """Pass on what the budget allows, one event an operation in turn; an update stands for all before it."""
-        waiting = self._waiting
-        while self._left >= 1 and waiting:
-            operation = next(iter(waiting))
-            del waiting[operation]
-            _safely(self._pay_one, operation)
-
-    def _pay_one(self, operation: Operation) -> None:
-        queue = operation._rationed
-        if queue:
-            event, _, node, when, attributes = queue.popleft()
-            if queue:
-                self._waiting[operation] = self._rounds
-            self._left -= 1
-            self._emit(event, operation, node, when, attributes)
-        elif not operation._status.final:
-            self._left -= 1
-            when = clock.time_ns()
-            self._emit(semconv.UPDATED, operation, innermost(operation), when, EMPTY)
-            follow(operation, self._snapshots[operation], when)
-
-    def _pay_all(self, operation: Operation) -> None:
-        """Before the end of an operation, pass on what still waits of it, as far as the budget goes."""
-        self._waiting.pop(operation, None)
-        queue, operation._rationed = operation._rationed, None
-        for event, _, node, when, attributes in queue or ():
-            if self._left < 1:
-                drops.add(semconv.DROP_BUDGET)
-                continue
-            self._left -= 1
-            self._emit(event, operation, node, when, attributes)
-
     # -- events
 
-    def _snapshot(self, operation: Operation) -> Snapshot:
+    def _snapshot(self, operation: OperationState) -> Snapshot:
         snapshot = self._snapshots.get(operation)
         if snapshot is None:
             operation._sequence += 1
@@ -444,7 +372,15 @@ class Ticker:
             operation._sequence += 1
         return snapshot
 
-    def _emit(self, event: str, operation: Operation, node: Handle, when: int, attributes: Attributes) -> None:
+    def _update(self, operation: OperationState) -> None:
+        """Send an update of an operation, and keep its progress for the spans."""
+        when = clock.time_ns()
+        self._emit(semconv.UPDATED, operation, innermost(operation), when, EMPTY)
+        follow(operation, self._snapshots[operation], when)
+
+    def _emit(
+        self, event: str, operation: OperationState, node: HandleState, when: int, attributes: Attributes
+    ) -> None:
         snapshot = self._snapshot(operation)
         told = Event(event, when, snapshot, operation._sequence, node._path, attributes)
         for sink in tuple(hooks.sinks):
@@ -457,18 +393,10 @@ class Ticker:
 _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
 
 
-def _safely(call: Callable[..., None], *args: Any) -> None:
-    """Call it; what fails for one operation, or in one part of ours, stops no other."""
-    try:
-        call(*args)
-    except Exception:
-        tell_once(f"{getattr(call, '__qualname__', call)!s} failed; the job goes on")
-
-
-def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> None:
-    """What a stage's start or end says of loops around it, and its end of healthy ones."""
+def _note_stage(event: str, operation: OperationState, stage: HandleState, now: float) -> None:
+    """Note the start or end of a stage for the detection of loops, and an end for learning."""
     for node in around(stage)[1:]:
-        loops = node._with_loops(now)
+        loops = loops_of(node, now)
         if event == semconv.STAGE_STARTED:
             loops.stage_started(stage, now)
         else:
@@ -477,66 +405,6 @@ def _note_stage(event: str, operation: Operation, stage: Handle, now: float) -> 
         learning.learning.ended(operation, stage)
     if operation._tracks:
         touch_lanes(stage._parent, stage._place, now)
-
-
-def _may_loop(operation: Operation) -> bool:
-    """Whether it names its steps, or how often one may come."""
-    loops = operation._loops
-    return loops is not None and (loops.steps is not None or operation._opts.loop_after is not None)
-
-
-def _may_be_released(operation: Operation) -> bool:
-    """Whether a branch that is stuck began to move again, or to loop no longer, or a child did."""
-    return any(
-        trouble.again is not None or trouble.health is Health.LOOPING
-        for trouble in (operation._troubles or {}).values()
-    )
-
-
-def _postponed(operation: Operation, now: float) -> bool:
-    """Whether no limit can be reached yet, as it moved since the last look; then it is looked at later."""
-    options = operation._opts
-    if options.slow_after is None:
-        named = named_stall_after(operation) is not None
-        known = learning.learning
-        operation._learned = known.slow(operation) if named else known.limits(operation, operation)
-    found = lines(operation)
-    for line in found:
-        if line.child is None and (line.node is not operation or options.slow_after is not None):
-            if named_stall_after(line.node) is None:
-                line.node._learned = learning.learning.limits(operation, line.node)
-    if operation._health is not Health.PROGRESSING or operation._troubles:
-        return False
-    if any(line.wait is not None or line.child is not None or loop_of(line.node) is not None for line in found):
-        return False
-    slow_after = limits.slow_after(operation)
-    started = operation._started or now
-    if slow_after is not None and now >= started + slow_after:
-        return False
-    due = [line.moved_at + limit for line in found if (limit := line.limit) is not None]
-    if slow_after is not None:
-        due.append(started + slow_after)
-    operation._check_at = min(*due, now + 60.0) if due else now + 60.0
-    return operation._check_at > now
-
-
-def _next_check(operation: Operation, found: list[Judged], health: Health, now: float) -> float:
-    """The monotonic time at which the verdict may change if nothing moves."""
-    due = [now + 60.0] if health in STUCK else [FOREVER]  # one that is stuck is looked at sooner when it moves
-    for line, branch, verdict, _ in found:
-        if verdict.health in STUCK or line.child is not None:
-            continue
-        wait, limit = branch.wait, branch.stall_after
-        if wait is not None:
-            left = 1.0 if wait.overdue_after is None else wait.overdue_after - wait.elapsed
-            due.append(now + (min(left, 1.0) if left > 0 else 1.0))
-        elif limit is not None:
-            due.append(line.moved_at + limit)
-    slow_after, started = limits.slow_after(operation), operation._started or now
-    if slow_after is not None and now < started + slow_after:
-        due.append(started + slow_after)
-    soonest = min(due)
-    return max(now, soonest) if soonest < FOREVER else now + 1.0
 
 
 def _because(verdict: Verdict) -> Attributes:

@@ -1,14 +1,16 @@
-"""What follows when an operation is found stuck, or moves again: evidence, events, a request to stop."""
+"""The watchdog: what follows when an operation is found stuck or moves again: evidence, events, a cancel request."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
-from otel_progress.live.branches import Line, key_of, lines, loop_of, open_lanes, who_loops
+from otel_progress.live.branches import LiveBranch, key_of, live_branches, loop_of, open_lanes, who_loops
 from otel_progress.live.diagnosis import call_stack, vitals
-from otel_progress.live.engine import commands
+from otel_progress.live.engine import commands, process
+from otel_progress.live.engine.stuck_branches import ended_at, follows, is_next, label_of
 from otel_progress.live.guard import tell_once
+from otel_progress.live.state import Movement, StuckBranch
 from otel_progress.model.health import STUCK, hold
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Value
@@ -16,72 +18,22 @@ from otel_progress.model.values import Attributes, Value
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from otel_progress.live.diagnosis.call_stack import Place, Where
-    from otel_progress.live.engine.parallel import Judged
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.diagnosis.call_stack import Where
+    from otel_progress.live.diagnosis.places import Place
+    from otel_progress.live.engine.branch_verdicts import Judged
+    from otel_progress.live.state import HandleState, OperationState
 
 
 MOVES: Final = 3
-"""So many movements within the limit, and one that was stuck moves again."""
+"""Movements within the limit after which a stuck branch counts as moving."""
 SOON: Final = 2.0
-"""Seconds within which a stage that follows on one that was in trouble may have started before that was noticed."""
+"""Seconds by which the next stage may have started before the end of a stuck one was noticed."""
 TOLD: Final = 16
-"""Branches that one event names."""
+"""Branches listed in one event."""
 
 
-class Trouble:
-    """A branch that is stuck: since when, where, and how it moves again."""
-
-    __slots__ = (
-        "again",
-        "eased",
-        "found_at",
-        "gone_at",
-        "health",
-        "hold",
-        "label",
-        "loops",
-        "since",
-        "told_at",
-        "where",
-    )
-
-    def __init__(self, health: Health, since: float, now: float, label: str, hold: float) -> None:
-        """It is silent or looping, without progress since a monotonic time; it needs to be over for `hold` seconds."""
-        self.label = label
-        self.hold = hold
-        self.gone_at: float | None = None
-        self.health = health
-        self.since = since
-        self.found_at = self.told_at = now
-        self.again: Again | None = None
-        self.eased = False
-        """Whether its stage was over at a look: the next one of that path is stuck at its own limit, not before."""
-        self.where: Where | None = None
-        self.loops: Handle | None = None
-        """Who repeats something: itself, or what is around it."""
-
-    @property
-    def shown(self) -> Health:
-        """What is said of its branch: stuck until it has moved for long enough, but not again without new evidence."""
-        return Health.PROGRESSING if self.eased else self.health
-
-
-class Again:
-    """How one that was stuck moves again: since when, how often, and since when it was never idle for long."""
-
-    __slots__ = ("calm", "last", "moves", "since")
-
-    def __init__(self, moved_at: float, moves: int = 1) -> None:
-        """It moved at this monotonic time, for the first time; no move where its stage only ended."""
-        self.since = self.last = moved_at
-        self.calm: float | None = moved_at
-        self.moves = moves
-
-
-def look(operation: Operation, now: float) -> bool:
-    """Take note of what repeats, or spends; whether that began or ended a loop anywhere."""
+def look(operation: OperationState, now: float) -> bool:
+    """Detect loops in all handles of an operation; returns whether one began or ended."""
     changed = False
     for node in (operation, *(operation._running or ())):
         loops, before = node._loops, node._loop
@@ -93,234 +45,211 @@ def look(operation: Operation, now: float) -> bool:
     return changed
 
 
-def release(operation: Operation, now: float) -> float | None:
-    """Let go of branches that are gone, or have moved for long enough; since when the last of them moves."""
-    troubles = operation._troubles
-    if not troubles:
+def release(operation: OperationState, now: float) -> float | None:
+    """Release branches that are gone or have moved for long enough; returns since when the last of them moves."""
+    stuck_branches = operation._stuck_branches
+    if not stuck_branches:
         return None
     since = None
-    running = {line.key: line for line in lines(operation)}
-    _hand_over(troubles, running, now)
-    for key, trouble in tuple(troubles.items()):
-        moves_since = _moves_since(trouble, running.get(key), now)
+    running = {live.key: live for live in live_branches(operation)}
+    _hand_over(stuck_branches, running, now)
+    for key, stuck in tuple(stuck_branches.items()):
+        moves_since = _moves_since(stuck, running.get(key), now)
         if moves_since is not None:
             since = moves_since
-            del troubles[key]
+            del stuck_branches[key]
     return since
 
 
-def _hand_over(troubles: dict[object, Trouble], running: dict[object, Line], now: float) -> None:
-    """Hand troubles whose branches are gone to those that follow."""
-    for key, trouble in tuple(troubles.items()):
+def _hand_over(stuck_branches: dict[object, StuckBranch], running: dict[object, LiveBranch], now: float) -> None:
+    """Hand the troubles of branches that are gone to the stages that continue them."""
+    for key, stuck in tuple(stuck_branches.items()):
         if key in running:
-            trouble.gone_at = None
+            stuck.gone_at = None
             continue
-        line = _goes_on(key, trouble, running, troubles, now)
-        if line is not None:
-            del troubles[key]
-            troubles[line.key] = trouble
+        live = _goes_on(key, stuck, running, stuck_branches, now)
+        if live is not None:
+            del stuck_branches[key]
+            stuck_branches[live.key] = stuck
 
 
-def _moves_since(trouble: Trouble, line: Line | None, now: float) -> float | None:
-    """Since when a branch moves again, where that is long enough; None while it is in trouble."""
-    if line is None:
-        since = _again(trouble, now).since
-        return since if now - since >= trouble.hold else None
-    child = line.child
+def _moves_since(stuck: StuckBranch, live: LiveBranch | None, now: float) -> float | None:
+    """Since when a branch moves again, if that is long enough; None while it is stuck."""
+    if live is None:
+        since = _again(stuck, now).since
+        return since if now - since >= stuck.hold else None
+    child = live.child
     if child is not None:
-        return None if child._health in STUCK or child._troubles else max(child._moved_at, trouble.since)
-    if not _released(line, trouble, now):
+        return None if child._health in STUCK or child._stuck_branches else max(child._moved_at, stuck.since)
+    if not _released(live, stuck, now):
         return None
-    moved_at = line.moved_at if line.moved_at > trouble.since else now
-    return moved_at if trouble.again is None else trouble.again.since
+    moved_at = live.moved_at if live.moved_at > stuck.since else now
+    return moved_at if stuck.again is None else stuck.again.since
 
 
 def _goes_on(
-    key: object, trouble: Trouble, running: dict[object, Line], troubles: dict[object, Trouble], now: float
-) -> Line | None:
-    """The next stage of the same path, which takes the trouble over: what failed ten times fails again.
+    key: object,
+    stuck: StuckBranch,
+    running: dict[object, LiveBranch],
+    stuck_branches: dict[object, StuckBranch],
+    now: float,
+) -> LiveBranch | None:
+    """The next stage of the same path, which takes over the trouble: what failed ten times fails again.
 
-    How the trouble moves again runs on. Where the next stage was there at once, in the same place, nobody saw the
-    trouble gone.
+    Its movement is kept. If the next stage started at once in the same place, the trouble was never seen gone.
     """
-    free = [line for at, line in running.items() if at not in troubles]
-    found = next((line for line in free if follows(line, key, trouble) or _same_loop(line, trouble)), None)
+    free = [live for at, live in running.items() if at not in stuck_branches]
+    found = next((live for live in free if follows(live, key, stuck) or _same_loop(live, stuck)), None)
     if found is None:
-        trouble.eased = True
-        gone_at = trouble.gone_at = trouble.gone_at or now
-        found = next((line for line in free if _is_next(line, trouble, ended_at(key) or gone_at - SOON)), None)
+        stuck.eased = True
+        gone_at = stuck.gone_at = stuck.gone_at or now
+        found = next((live for live in free if is_next(live, stuck, ended_at(key) or gone_at - SOON)), None)
     if found is not None:
-        trouble.gone_at = None
-        if trouble.again is not None and not trouble.again.moves:
-            trouble.again = None  # it begins with the next stage: one that hangs at once did not move again
+        stuck.gone_at = None
+        if stuck.again is not None and not stuck.again.moves:
+            stuck.again = None  # it begins with the next stage: one that hangs at once did not move again
     return found
 
 
-def follows(line: Line, key: object, trouble: Trouble) -> bool:
-    """Whether a branch is the next stage at the place of one that was stuck and ended since the last look."""
-    ended = ended_at(key)
-    if ended is None or trouble.gone_at is not None or not _is_next(line, trouble, ended):
-        return False
-    place = key_of(line.node._place)
-    return place is not None and place == key_of(key._place)  # type: ignore[attr-defined]
+def _same_loop(live: LiveBranch, stuck: StuckBranch) -> bool:
+    """Whether a branch is part of a loop that was already reported; a loop continues between its stages."""
+    return stuck.loops is not None and live.child is None and who_loops(live.node) is stuck.loops
 
 
-def _same_loop(line: Line, trouble: Trouble) -> bool:
-    """Whether a branch is part of the loop that is told already: it goes on between its stages, too."""
-    return trouble.loops is not None and line.child is None and who_loops(line.node) is trouble.loops
+def _again(stuck: StuckBranch, now: float) -> Movement:
+    """The movement of a branch whose stage is over: from its end on, unless another stage follows."""
+    if stuck.again is None:
+        stuck.again = Movement(now, moves=0)
+    return stuck.again
 
 
-def ended_at(key: object) -> float | None:
-    """When the stage ended that a trouble is held under (s, monotonic); None while it runs, and of what is no stage."""
-    return getattr(key, "_ended", None)
+def _released(live: LiveBranch, stuck: StuckBranch, now: float) -> bool:
+    """Whether a stuck branch has moved for long enough to count as moving.
 
-
-def _is_next(line: Line, trouble: Trouble, after: float) -> bool:
-    started = line.node._started or 0.0
-    return line.child is None and started >= after and label_of(line) == trouble.label
-
-
-def _again(trouble: Trouble, now: float) -> Again:
-    """How one moves again whose stage is over: from its end on, unless another stage follows."""
-    if trouble.again is None:
-        trouble.again = Again(now, moves=0)
-    return trouble.again
-
-
-def label_of(line: Line) -> str:
-    """The path of the stage in which a branch runs, or nothing."""
-    return "" if line.node is line.node.operation else line.node._path or line.node.name
-
-
-def _released(line: Line, trouble: Trouble, now: float) -> bool:
-    """Whether a branch that was stuck has moved long enough to count as moving.
-
-    It needs to move for the hold, and meanwhile either never be idle for half its limit, or move three times
-    without reaching the limit.
+    It must move for the hold time, and in it either never be idle for half its limit, or move three times without
+    reaching the limit.
     """
-    limit, loop = line.limit, loop_of(line.node)
+    limit, loop = live.limit, loop_of(live.node)
     needed = hold(limit)
-    if trouble.health is Health.LOOPING:
+    if stuck.health is Health.LOOPING:
         if loop is not None:
-            _stuck_again(trouble, line)
-            trouble.found_at = now
-        return loop is None and now - trouble.found_at >= needed
-    if line.waits(now) is not None:
+            _stuck_again(stuck, live)
+            stuck.found_at = now
+        return loop is None and now - stuck.found_at >= needed
+    if live.waits(now) is not None:
         return True
-    idle = now - line.moved_at
+    idle = now - live.moved_at
     if limit is not None and idle >= limit:
-        _stuck_again(trouble, line)
+        _stuck_again(stuck, live)
         return False
-    again = trouble.again
+    again = stuck.again
     if again is None:
-        if line.moved_at <= trouble.since:
+        if live.moved_at <= stuck.since:
             return False
-        again = trouble.again = Again(line.moved_at)
-    elif line.moved_at != again.last:
-        again.last = line.moved_at
+        again = stuck.again = Movement(live.moved_at)
+    elif live.moved_at != again.last:
+        again.last = live.moved_at
         again.moves += 1
     if limit is not None and idle >= limit / 2:
         again.calm = None
     elif again.calm is None:
-        again.calm = line.moved_at
+        again.calm = live.moved_at
     if now - again.since < needed:
         return False
     return again.moves >= MOVES or (again.calm is not None and now - again.calm >= needed)
 
 
-def _stuck_again(trouble: Trouble, line: Line) -> None:
-    """It moved, but not for long enough: it is the same trouble still, maybe at another line."""
-    trouble.again = None
-    if trouble.eased:
-        trouble.eased, trouble.where = False, _where(line, ())
+def _stuck_again(stuck: StuckBranch, live: LiveBranch) -> None:
+    """It moved, but not for long enough: the same trouble continues, maybe at another line."""
+    stuck.again = None
+    if stuck.eased:
+        stuck.eased, stuck.where = False, _where(live, ())
 
 
-def stalled(operation: Operation, judged: list[Judged], now: float) -> Attributes:
-    """Branches are stuck from now on, the worst first: what goes with the event."""
-    from otel_progress.live.engine import runtime
-
-    troubles = operation._troubles
-    if troubles is None:
-        troubles = operation._troubles = {}
+def stalled(operation: OperationState, judged: list[Judged], now: float) -> Attributes:
+    """Record that branches are stuck, the worst first; returns the attributes of the event."""
+    stuck_branches = operation._stuck_branches
+    if stuck_branches is None:
+        stuck_branches = operation._stuck_branches = {}
     blocked: Collection[Any] = ()
     about: dict[str, Value] = {semconv.HEALTH_REASON: judged[0].verdict.reason or ""}
     try:
-        about |= _vitals(runtime.lag.worst(runtime.loops))
-        blocked = runtime.lag.blocked()
+        about |= _vitals(process.lag.worst(process.loops))
+        blocked = process.lag.blocked()
     except Exception:
-        tell_once("how the process is could not be found; that an operation is stuck is told")
-    for line, _, verdict, _ in judged:
-        since = line.moved_at if verdict.health is Health.SILENT else now - verdict.seconds
-        trouble = troubles[line.key] = Trouble(verdict.health, since, now, label_of(line), hold(line.limit))
+        tell_once("the vitals of the process could not be read; the stuck operation is reported without them")
+    for live, _, verdict, _ in judged:
+        since = live.moved_at if verdict.health is Health.SILENT else now - verdict.seconds
+        stuck = stuck_branches[live.key] = StuckBranch(verdict.health, since, now, label_of(live), hold(live.limit))
         if operation._stalled_at is None or since < operation._stalled_at:
             operation._stalled_at = since
-        if verdict.health is Health.LOOPING and line.child is None:
-            trouble.loops = who_loops(line.node)
-        if len(troubles) <= TOLD:
-            trouble.where = _where(line, blocked)
-    where = troubles[judged[0].line.key].where
+        if verdict.health is Health.LOOPING and live.child is None:
+            stuck.loops = who_loops(live.node)
+        if len(stuck_branches) <= TOLD:
+            stuck.where = _where(live, blocked)
+    where = stuck_branches[judged[0].live.key].where
     if where is not None:
         about |= {semconv.STACK: where.stack, semconv.STUCK_AT: where.at}
-    if any(line.node is not operation or line.lane or line.child for line, *_ in judged):
+    if any(live.node is not operation or live.lane or live.child for live, *_ in judged):
         about[semconv.STUCK_BRANCHES] = tuple(branch.label for _, branch, *_ in judged[:TOLD])
     return Attributes(about)
 
 
-def renamed(operation: Operation, judged: list[Judged], now: float) -> bool:
-    """Whether the trouble of a branch goes on under another name; its evidence is taken anew."""
-    troubles = operation._troubles or {}
+def renamed(operation: OperationState, judged: list[Judged], now: float) -> bool:
+    """Whether a stuck branch changed between silent and looping; its evidence is taken again."""
+    stuck_branches = operation._stuck_branches or {}
     changed = False
-    for line, _, verdict, _ in judged:
-        trouble = troubles.get(line.key)
-        if trouble is not None and verdict.health in STUCK and trouble.health is not verdict.health:
-            trouble.health, trouble.found_at, trouble.again, changed = verdict.health, now, None, True
-            trouble.eased = False
-            trouble.loops = who_loops(line.node) if verdict.health is Health.LOOPING else None
+    for live, _, verdict, _ in judged:
+        stuck = stuck_branches.get(live.key)
+        if stuck is not None and verdict.health in STUCK and stuck.health is not verdict.health:
+            stuck.health, stuck.found_at, stuck.again, changed = verdict.health, now, None, True
+            stuck.eased = False
+            stuck.loops = who_loops(live.node) if verdict.health is Health.LOOPING else None
     return changed
 
 
-def recovered(operation: Operation, moved_at: float | None, now: float) -> Attributes:
-    """No branch is stuck any more: what goes with the event."""
+def recovered(operation: OperationState, moved_at: float | None, now: float) -> Attributes:
+    """Record that no branch is stuck any more; returns the attributes of the event."""
     since = operation._stalled_at or now
     until = moved_at if moved_at is not None and moved_at > since else now
     operation._stalled_at = None
     return Attributes({semconv.STALL_DURATION: max(0.0, until - since)})
 
 
-def closed(operation: Operation) -> Attributes | None:
-    """One that was stuck completed before a recovery was told: what goes with it; None of others."""
+def closed(operation: OperationState) -> Attributes | None:
+    """The attributes of the recovery of a stuck operation that completed before it was reported; None for others."""
     if operation._stalled_at is None or operation._status is not Status.COMPLETED:
         return None
     ended = operation._ended or operation._stalled_at
     again = [
-        ended if trouble.again is None else trouble.again.since for trouble in (operation._troubles or {}).values()
+        ended if stuck.again is None else stuck.again.since for stuck in (operation._stuck_branches or {}).values()
     ]
     return recovered(operation, max(again, default=ended), ended)
 
 
-def ask_to_stop(operation: Operation, reason: str) -> None:
-    """Ask the work to cancel; its task only where it is still stuck when its event loop comes to it."""
+def ask_to_stop(operation: OperationState, reason: str) -> None:
+    """Ask the operation to cancel; its task is cancelled only if it is still stuck when its event loop gets to it."""
     commands.stop(operation, reason, still=lambda operation: operation._stalled_at is not None)
 
 
-def _where(line: Line, blocked: Collection[Any]) -> Where | None:
-    """Where the work of a branch is; of a child, where that one is stuck."""
+def _where(live: LiveBranch, blocked: Collection[Any]) -> Where | None:
+    """The call stack of a branch; of a child, where that is stuck."""
     try:
-        if line.child is not None:
-            return next((it.where for it in (line.child._troubles or {}).values() if it.where is not None), None)
-        return call_stack.where(list(_places(line)), blocked=blocked)
+        if live.child is not None:
+            return next((it.where for it in (live.child._stuck_branches or {}).values() if it.where is not None), None)
+        return call_stack.where(list(_places(live)), blocked=blocked)
     except Exception:
-        tell_once("it could not be found where an operation is stuck; that it is stuck is told")
+        tell_once("the line at which an operation is stuck could not be found; it is reported without it")
         return None
 
 
-def _places(line: Line) -> Iterator[Place]:
-    """Where a branch runs: the threads that carry its work, then its own; those around it where that is not known."""
-    if line.lane is not None:
-        yield line.lane.place
+def _places(live: LiveBranch) -> Iterator[Place]:
+    """The places of a branch: threads that carry its work, then its own; those around it if that is unknown."""
+    if live.lane is not None:
+        yield live.lane.place
         return
     seen: list[Place] = []  # no set: a reference to a task that is gone has no hash
-    node: Handle | None = line.node
+    node: HandleState | None = live.node
     while node is not None:
         known = node._context is not None and key_of(node._place) is not None
         for place in (*(node._carried or ()), *(lane.place for lane in open_lanes(node).values()), node._place):
@@ -331,7 +260,7 @@ def _places(line: Line) -> Iterator[Place]:
 
 
 def _vitals(lag: float | None) -> dict[str, Value]:
-    """How the process is, as evidence."""
+    """The vitals of the process, as evidence."""
     about: dict[str, Value] = dict(vitals.vitals())
     if lag is not None:
         about[semconv.PROCESS_LOOP_LAG] = lag

@@ -1,4 +1,4 @@
-"""The branches of an operation as values, and which of them speaks for it."""
+"""The verdicts on the branches of an operation, and which branch determines that of the operation."""
 
 from __future__ import annotations
 
@@ -7,101 +7,99 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_progress.live.branches import DEPTH, Line, children, find_wait, lines, loop_of, only_line, stall_after
-from otel_progress.live.engine import watchdog
+from otel_progress.live.branches import DEPTH, LiveBranch, find_wait, live_branches, loop_of, only_branch, stall_after
 from otel_progress.live.engine.limits import stall_limit
-from otel_progress.live.running import innermost
+from otel_progress.live.engine.stuck_branches import follows
+from otel_progress.live.running import children, innermost
 from otel_progress.model.health import STUCK, judge_branch, rank
 from otel_progress.model.snapshot import Branch
 from otel_progress.model.status import Health
 
 if TYPE_CHECKING:
     from otel_progress.live.diagnosis.places import Place
-    from otel_progress.live.engine.watchdog import Trouble
-    from otel_progress.live.handle import Handle
-    from otel_progress.live.operation import Operation
+    from otel_progress.live.state import HandleState, OperationState, StuckBranch
     from otel_progress.model.health import Verdict
 
 MOST: Final = 16
-"""Branches that a snapshot holds: the worst, and one that moves where any does."""
+"""Branches that a snapshot holds: the worst, and one that moves if any does."""
 _TROUBLED: Final = 2
-"""The rank from which on somebody should look."""
+"""The rank from which on a branch needs attention."""
 
 
 class Judged(NamedTuple):
-    """A branch, as a handle, as a value, and the verdict on it."""
+    """A branch, its value, and the verdict on it."""
 
-    line: Line
+    live: LiveBranch
     branch: Branch
     verdict: Verdict
     told_at: float = 0.0
-    """When it was told that it is stuck (s, monotonic); infinity where it is stuck and was not told yet."""
+    """When it was reported as stuck (s, monotonic); infinity if it is stuck and not yet reported."""
 
     @property
     def weight(self) -> tuple[int, float, float]:
-        """How bad it is; of those that are stuck, the one that got stuck last speaks; then how near to its limit."""
+        """How bad it is: by the verdict; of stuck ones, the last one reported is worst; then by the pressure."""
         return rank(self.verdict), self.told_at, self.pressure
 
     @property
     def pressure(self) -> float:
-        """How near to its limit it is; from 1 on it is stuck."""
+        """The idle time as a part of its limit; from 1 on it is stuck."""
         limit = self.branch.stall_after
         return self.branch.idle / limit if limit and self.branch.wait is None else 0.0
 
 
 def kept(judged: Judged) -> Judged:
-    """The same without the child, which may be dropped meanwhile."""
-    return judged._replace(line=judged.line._replace(child=None))
+    """The same without the child, so that it is not kept alive."""
+    return judged._replace(live=judged.live._replace(child=None))
 
 
-class Seen(NamedTuple):
-    """What a snapshot says of the branches."""
+class BranchSummary(NamedTuple):
+    """The parts of a snapshot that come from the branches."""
 
-    node: Handle
+    node: HandleState
     troubled: bool
     waiting: bool
     shown: dict[str, Any]
     branches: tuple[Branch, ...] = ()
 
 
-def examine(operation: Operation, now: float) -> list[Judged]:
+def examine(operation: OperationState, now: float) -> list[Judged]:
     """All branches of an operation with their verdicts, the worst first."""
     found = []
-    for line in lines(operation):
-        branch = _value(operation, line, now)
+    for live in live_branches(operation):
+        branch = _value(operation, live, now)
         verdict = judge_branch(branch)
-        found.append(Judged(line, branch, verdict, _told_at(operation, line, verdict)))
+        found.append(Judged(live, branch, verdict, _told_at(operation, live, verdict)))
     found.sort(key=lambda judged: judged.weight, reverse=True)
     return found
 
 
-def _calm(operation: Operation, now: float) -> Line | None:
-    """The only branch of an operation, where it plainly moves: no wait, no loop, no trouble, its limit not reached.
+def _calm(operation: OperationState, now: float) -> LiveBranch | None:
+    """The only branch of an operation, if it obviously moves: no wait, no loop, no trouble, below its limit.
 
-    Most looks end here. The verdict on it is progressing, as `examine` finds it.
+    This is the usual case. The verdict is progressing, as `examine` would find.
     """
-    line = only_line(operation)
-    if line is None or line.wait is not None or operation._troubles or loop_of(line.node) is not None:
+    live = only_branch(operation)
+    if live is None or live.wait is not None or operation._stuck_branches or loop_of(live.node) is not None:
         return None
-    limit = line.limit
-    return line if limit is None or now - line.moved_at < limit else None
+    limit = live.limit
+    return live if limit is None or now - live.moved_at < limit else None
 
 
-def see(operation: Operation, now: float) -> Seen:
-    """What the snapshot of an operation says of its branches at a monotonic time."""
+def see(operation: OperationState, now: float) -> BranchSummary:
+    """The parts of a snapshot that come from the branches, at a monotonic time."""
     calm = _calm(operation, now)
     if calm is not None:
         limit, source = stall_limit(calm.node)
-        return Seen(calm.node, False, False, _fields(calm.idle(now), limit, source))
+        return BranchSummary(calm.node, False, False, _fields(calm.idle(now), limit, source))
     found = examine(operation, now)
     worst = found[0]
-    line = worst.line
+    live = worst.live
     troubled = rank(worst.verdict) >= _TROUBLED
     waiting = all(judged.branch.wait is not None for judged in found)
-    if len(found) == 1 and line.lane is None and line.child is None:
-        return Seen(line.node, troubled, waiting, _shown(operation, worst))
+    if len(found) == 1 and live.lane is None and live.child is None:
+        return BranchSummary(live.node, troubled, waiting, _shown(operation, worst))
     if not troubled and worst.pressure == 0.0 and not waiting:  # without limits, the one that moved last
-        worst = max(found, key=lambda judged: judged.line.moved_at if judged.branch.wait is None else 0.0)
+        worst = max(found, key=lambda judged: judged.live.moved_at if judged.branch.wait is None else 0.0)
     if waiting and not troubled:
         worst = min(found, key=lambda judged: _due(judged.branch))
     chosen = found[:MOST]
@@ -110,24 +108,24 @@ def see(operation: Operation, now: float) -> Seen:
             (judged for judged in found[MOST:] if judged.verdict.health is Health.PROGRESSING), chosen[-1]
         )
     told = tuple(_told(judged) for judged in chosen)
-    return Seen(line.node, troubled, waiting, _shown(operation, worst), told)
+    return BranchSummary(live.node, troubled, waiting, _shown(operation, worst), told)
 
 
-def _shown(operation: Operation, judged: Judged) -> dict[str, Any]:
-    """The branch that speaks for the operation, as the fields of its snapshot."""
+def _shown(operation: OperationState, judged: Judged) -> dict[str, Any]:
+    """The determining branch, as fields of the snapshot."""
     branch = judged.branch
-    trouble = _trouble(operation, judged.line)
+    stuck = _stuck(operation, judged.live)
     shown = _fields(branch.idle, branch.stall_after, branch.stall_after_source)
     shown |= {"loop": branch.loop, "wait": branch.wait}
-    if trouble is not None and not trouble.eased:
-        shown["health"] = trouble.health
-        if trouble.where is not None:
-            shown |= {"stuck_at": trouble.where.at, "stack": trouble.where.stack}
+    if stuck is not None and not stuck.eased:
+        shown["health"] = stuck.health
+        if stuck.where is not None:
+            shown |= {"stuck_at": stuck.where.at, "stack": stuck.where.stack}
     return shown
 
 
 def _fields(idle: float, limit: float | None, source: str | None) -> dict[str, Any]:
-    """The fields of a snapshot that tell of a branch that moves."""
+    """The fields of a snapshot for a branch that moves."""
     return {
         "idle": idle,
         "stall_after": limit,
@@ -139,24 +137,24 @@ def _fields(idle: float, limit: float | None, source: str | None) -> dict[str, A
 
 
 class Figures(NamedTuple):
-    """What the series of an operation say of its own branches; a child has series of its own."""
+    """The values for the run series of an operation, from its own branches; children have series of their own."""
 
     idle: float
     stall_after: float | None
     wait_remaining: float | None
-    node: Handle
+    node: HandleState
     stuck_at: str | None
 
 
-def figures(operation: Operation, now: float) -> Figures:
-    """The figures of the worst branch that is no child, and of the wait that is due first (all in seconds)."""
+def figures(operation: OperationState, now: float) -> Figures:
+    """The values of the worst branch that is no child, and of the wait that is due first (in seconds)."""
     calm = _calm(operation, now)
     if calm is not None:
         return Figures(calm.idle(now), calm.limit, None, innermost(operation), None)
     found = examine(operation, now)
-    own = [judged for judged in found if judged.line.child is None]
+    own = [judged for judged in found if judged.live.child is None]
     if not own:
-        return Figures(0.0, stall_after(operation), None, found[0].line.node, found[0].branch.stuck_at)
+        return Figures(0.0, stall_after(operation), None, found[0].live.node, found[0].branch.stuck_at)
     worst = max(own, key=lambda judged: (rank(judged.verdict), judged.pressure))
     left = min(_due(judged.branch) for judged in own)
     troubled = rank(found[0].verdict) >= _TROUBLED
@@ -164,7 +162,7 @@ def figures(operation: Operation, now: float) -> Figures:
         0.0 if worst.branch.wait is not None else worst.branch.idle,
         worst.branch.stall_after,
         left if left < math.inf else None,
-        found[0].line.node if troubled else innermost(operation),
+        found[0].live.node if troubled else innermost(operation),
         found[0].branch.stuck_at,
     )
 
@@ -176,30 +174,30 @@ def _told(judged: Judged) -> Branch:
     return replace(judged.branch, health=verdict.health, reason=reason)
 
 
-def _value(operation: Operation, line: Line, now: float) -> Branch:
-    node = line.node
+def _value(operation: OperationState, live: LiveBranch, now: float) -> Branch:
+    node = live.node
     path = None if node is operation else node._path
-    if line.child is not None:
-        found = _child(line.child, path, now)
-        return found if line.wait is None else replace(found, wait=line.wait.seen(now))
+    if live.child is not None:
+        found = _child(live.child, path, now)
+        return found if live.wait is None else replace(found, wait=live.wait.seen(now))
     limit, source = stall_limit(node)
-    trouble = _trouble(operation, line)
-    where = None if trouble is None or trouble.eased else trouble.where
+    stuck = _stuck(operation, live)
+    where = None if stuck is None or stuck.eased else stuck.where
     return Branch(
         path=path,
-        lane=None if line.lane is None else place_name(line.lane.place),
-        idle=line.idle(now),
+        lane=None if live.lane is None else place_name(live.lane.place),
+        idle=live.idle(now),
         stall_after=limit,
         stall_after_source=source,
-        health=Health.PROGRESSING if trouble is None else trouble.shown,
-        wait=line.waits(now) if operation._ended is None else None,
+        health=Health.PROGRESSING if stuck is None else stuck.shown,
+        wait=live.waits(now) if operation._ended is None else None,
         loop=loop_of(node),
         stuck_at=None if where is None else where.at,
     )
 
 
-def _child(child: Operation, path: str | None, now: float, depth: int = 0) -> Branch:
-    """The branch that waits for a child, which is as well as that child was at the last look at it."""
+def _child(child: OperationState, path: str | None, now: float, depth: int = 0) -> Branch:
+    """The branch that waits for a child; its health is that of the child when last judged."""
     worst = child._worst
     if worst is None or child._health is Health.PROGRESSING:
         return Branch(path, None, child.id, child.name, max(0.0, now - child._moved_at), wait=find_wait(child, now))
@@ -220,31 +218,31 @@ def _child(child: Operation, path: str | None, now: float, depth: int = 0) -> Br
     )
 
 
-def _now(child: Operation, worst: Judged, now: float, depth: int) -> Branch:
-    """The branch that spoke for a child at the last look at it, as it is now."""
+def _now(child: OperationState, worst: Judged, now: float, depth: int) -> Branch:
+    """The branch that determined the verdict on a child last time, as it is now."""
     below = worst.branch.child
     if below is None:
-        return _value(child, worst.line, now)
+        return _value(child, worst.live, now)
     found = next((each for each in children(child) if each.id == below), None) if depth < DEPTH else None
     return worst.branch if found is None else _child(found, worst.branch.path, now, depth + 1)
 
 
-def _trouble(operation: Operation, line: Line) -> Trouble | None:
-    """What a branch is in, or was left by the stage before it; the next look hands that over."""
-    troubles = operation._troubles
-    if not troubles or operation._ended is not None:
+def _stuck(operation: OperationState, live: LiveBranch) -> StuckBranch | None:
+    """The trouble of a branch, or of the stage before it that the next look hands over."""
+    stuck_branches = operation._stuck_branches
+    if not stuck_branches or operation._ended is not None:
         return None
-    found = troubles.get(line.key)
+    found = stuck_branches.get(live.key)
     if found is not None:
         return found
-    return next((trouble for key, trouble in tuple(troubles.items()) if watchdog.follows(line, key, trouble)), None)
+    return next((stuck for key, stuck in tuple(stuck_branches.items()) if follows(live, key, stuck)), None)
 
 
-def _told_at(operation: Operation, line: Line, verdict: Verdict) -> float:
+def _told_at(operation: OperationState, live: LiveBranch, verdict: Verdict) -> float:
     if verdict.health not in STUCK:
         return 0.0
-    trouble = _trouble(operation, line)
-    return math.inf if trouble is None else trouble.told_at
+    stuck = _stuck(operation, live)
+    return math.inf if stuck is None else stuck.told_at
 
 
 def _due(branch: Branch) -> float:
@@ -253,7 +251,7 @@ def _due(branch: Branch) -> float:
 
 
 def place_name(place: Place) -> str:
-    """A thread or task as people call it."""
+    """The display name of a thread or task."""
     task = None if place.task is None else place.task()
     name = getattr(task, "get_name", None)
     if name is not None:

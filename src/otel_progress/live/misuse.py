@@ -1,16 +1,20 @@
-"""Warnings about wrong use: in the log, once for each place in the user's code.
+"""Warnings about wrong use, logged once for each line of the user's code.
 
-Methods of a running job never raise. What they can't use they leave out, and say so here.
+Methods of a running job never raise. They ignore what they can't use, and log it here.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from otel_progress.live import redaction
-from otel_progress.live.guard import say
-from otel_progress.model.values import shown
+from otel_progress.live.guard import drops, say
+from otel_progress.model import values
+from otel_progress.model.values import Number, shown
+
+if TYPE_CHECKING:
+    from otel_progress.live.state import HandleState
 
 SITES: Final = 1000
 """Call sites that are remembered; beyond this number no more warnings are logged."""
@@ -33,13 +37,32 @@ def warn(call: str, text: str, *args: object) -> None:
 
 
 def warn_of(kind: str, name: str, text: str, *args: object) -> None:
-    """Log a warning about an operation or a stage, once for each kind and name, where no line of code is known."""
+    """Log a warning about an operation or a stage, once for each kind and name; for when no line of code is known."""
     _once((kind, name, 0), text, *args)
 
 
 def refused(call: str, option: str, value: object, wanted: str = "a number of at least 0") -> None:
-    """Warn of a value that a method of a running job can't use."""
+    """Warn about an invalid value given to a method of a running job."""
     warn(call, "is ignored: %s must be %s, not %s", option, wanted, redaction.masked("value", shown(value)))
+
+
+def too_early(node: HandleState, call: str) -> None:
+    """Warn that a handle was used before its start, unless it started outside of any operation."""
+    if node._started is None and not node._unheard:
+        warn(
+            call,
+            "comes before the start of %s %r, so nobody sees it; call start() first, or open it with 'with'",
+            node._kind,
+            node.name,
+        )
+
+
+def accepted(call: str, option: str, value: object) -> Number | None:
+    """A number of at least 0 given to a method of a running job; None, with a warning, if it is anything else."""
+    known = values.count(value, drops)
+    if known is None:
+        refused(call, option, value)
+    return known
 
 
 def _once(site: tuple[str, str, int], text: str, *args: object) -> None:
@@ -47,6 +70,6 @@ def _once(site: tuple[str, str, int], text: str, *args: object) -> None:
         return
     _told.add(site)
     if len(_told) > SITES:
-        say("wrong use at more than %d places: no more of them are named", SITES)
+        say("wrong use at more than %d places: no more of them are logged", SITES)
     else:
         say(text, *args)

@@ -1,12 +1,12 @@
-"""Children of multiprocessing: what ended in one is handed over before its parent can terminate it.
+"""SIGTERM in children of multiprocessing: it waits until the ends of operations have been sent.
 
 `Pool.__exit__` sends SIGTERM as soon as all results are back. In such a child each end of an operation wakes the ticker
-at once, and from then on SIGTERM waits for the sender. When an operation starts, and all that ended before has been
-sent, the signal does again what it did before.
+at once, and from then on SIGTERM waits for the sender. When an operation starts after everything was sent, the default
+action of the signal is restored.
 
-Python runs a handler in the main thread alone, and not while that one is blocked: a signal that comes just before a
-system call does not interrupt it. The default action ends the process all the same, so ours must, too. The wakeup
-descriptor tells a thread of ours, which interrupts the main thread, or kills the process where that is of no use.
+Python runs a handler in the main thread only, and not while that thread is blocked: a signal just before a system call
+does not interrupt it. The default action would end the process, so ours must, too. The wakeup descriptor notifies a
+thread of ours, which interrupts the main thread, or kills the process if that has no effect.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from otel_progress import procfs
 from otel_progress.live import hooks
 
 SECONDS: Final = 0.2
-"""The most that SIGTERM waits for the sender."""
+"""Seconds that SIGTERM waits for the sender, at most."""
 POKE: Final = 0.01
+"""Seconds between two interruptions of a main thread that does not handle SIGTERM."""
 POKES: Final = 20
-"""Seconds between two interruptions of a main thread that does not heed SIGTERM, and how many there are."""
+"""Interruptions of the main thread before the process is killed."""
 
 
 class Termination:
-    """What SIGTERM does in this process, where it is a child of multiprocessing; a forked child gets a new one.
+    """The handling of SIGTERM in a child of multiprocessing; a forked child gets a new one.
 
-    Only the main thread arms and disarms it, as Python allows nobody else to set a handler.
+    Only the main thread arms and disarms it, as Python allows no other thread to set a handler.
     """
 
     def __init__(
@@ -40,9 +41,9 @@ class Termination:
         """Nothing is changed yet.
 
         Args:
-            wake: has the ticker look at once.
+            wake: requests a round of the ticker.
             hand_over: waits for the sender.
-            all_sent: whether all that was reported was sent.
+            all_sent: whether everything reported was sent.
         """
         self._wake = wake
         self._all_sent = all_sent
@@ -52,7 +53,7 @@ class Termination:
         self._pipe: tuple[int, int] | None = None
 
     def begin(self) -> None:
-        """This process is a child of multiprocessing: take part in each end from now on."""
+        """Handle each end of an operation from now on, as this is a child of multiprocessing."""
         hooks.on_end = self.ended
 
     def ended(self) -> None:
@@ -75,7 +76,7 @@ class Termination:
             self.disarm()
 
     def _arm(self) -> None:
-        """Have SIGTERM wait for the sender, unless somebody else handles it, or listens for signals."""
+        """Have SIGTERM wait for the sender, unless other code handles it or uses the wakeup descriptor."""
         if self._may_arm is None:  # a handler that was set in C is unknown to Python
             self._may_arm = sys.platform != "win32" and not procfs.catches(signal.SIGTERM)
         if not self._may_arm or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -90,7 +91,7 @@ class Termination:
         self._armed = True
 
     def disarm(self) -> None:
-        """Have SIGTERM do what it did before."""
+        """Restore the default action of SIGTERM."""
         if self._armed and _is_main_thread():
             self._armed = False
             if self._is_ours():
@@ -100,7 +101,7 @@ class Termination:
                 signal.set_wakeup_fd(other)
 
     def close(self) -> None:
-        """In a forked child: change nothing of the parent's."""
+        """Release everything, in a forked child."""
         self.disarm()
         for descriptor in self._pipe or ():
             os.close(descriptor)
@@ -123,7 +124,7 @@ class Termination:
     # -- the thread
 
     def _listen(self) -> tuple[int, int]:
-        """Have a thread hear of signals; returns the pipe by which it does."""
+        """Start a thread that is notified of signals; returns its pipe."""
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         threading.Thread(target=self._hear, args=(reading,), name="otel-progress-sigterm", daemon=True).start()
@@ -136,7 +137,7 @@ class Termination:
                 self._insist(main)
 
     def _insist(self, main: int) -> None:
-        """See to it that the process ends, whatever its main thread is at."""
+        """End the process, whatever its main thread does."""
         for _ in range(POKES):
             threading.Event().wait(POKE)
             if self._waiting or not self._is_ours():

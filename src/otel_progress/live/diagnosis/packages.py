@@ -1,6 +1,6 @@
-"""Which installed packages are the user's: those that use this library.
+"""The installed packages that are the user's code: those that use this library.
 
-A job is often deployed as a wheel; its code then lies where libraries do.
+A job is often deployed as a wheel, so that its code is installed beside the libraries.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any, Final
 from otel_progress.live.diagnosis.reading import field, module_of
 
 PACKAGES: Final = re.compile(r".*[/\\](?:site|dist)-packages[/\\]", re.DOTALL)
-"""The folder of installed packages, at the beginning of a path."""
+"""A path up to the folder of installed packages."""
 MODULES: Final = 10_000
-"""Modules that are looked at."""
+"""Modules that are examined."""
 NAMES: Final = 500
-"""Names of a module that are looked at."""
+"""Names of a module that are examined."""
 
 using: set[str] = set()
-"""The installed packages and modules that are known to use this library."""
+"""The installed packages and modules known to use this library."""
 _looked: set[str] = set()
 
 
 def find() -> bool:
-    """Look at the modules that were imported since the last time; whether more packages are found to use us."""
+    """Examine the modules imported since the last call; returns whether more packages are found."""
     before = len(using)
     for name, module in islice(tuple(sys.modules.items()), MODULES):
         if name in _looked or type(module) is not ModuleType:
@@ -44,19 +44,19 @@ def find() -> bool:
 
 
 def package_of(path: str) -> str | None:
-    """The installed package or module to which a file belongs; None of other files."""
+    """The installed package or module of a file; None for other files."""
     found = PACKAGES.match(path)
     return None if found is None else re.split(r"[/\\.]", path[found.end() :], maxsplit=1)[0]
 
 
 def is_script(path: str) -> bool:
-    """Whether a file is a command that an installed package brought."""
+    """Whether a file is a command of an installed package."""
     folder, name = os.path.split(path)
     return "." not in name and folder == os.path.dirname(sys.executable)
 
 
 def _is_ours(thing: Any) -> bool:
-    """Whether a global variable of a module is of this library."""
+    """Whether a global variable of a module comes from this library."""
     kind = type(thing)
     if kind is ModuleType:
         name = field(thing, "__name__")

@@ -1,0 +1,184 @@
+"""The counts of a handle itself: from `advance`, `update`, `record` and its `track` loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import semconv
+from otel_progress.live import misuse
+from otel_progress.live.guard import drops
+from otel_progress.model import values
+
+if TYPE_CHECKING:
+    from otel_progress.live.state import HandleState
+    from otel_progress.model.values import Number
+
+_ABOUT_ONE: Final = 1.001
+"""A ratio up to here is 1 with a rounding error; a larger one is a percentage, or a mistake."""
+_NO_COUNTS: Final[Mapping[str, Number]] = {}
+
+
+def plain_advanced(node: HandleState) -> Number:
+    """The sum of `advance`, as a finite number."""
+    raw, sound = node._advanced, node._sound
+    if type(raw) is int:
+        if raw > values.INT_MAX:
+            drops.add(semconv.DROP_VALUE)
+            raw = node._advanced = values.INT_MAX
+        if raw < sound:
+            _fell(node, sound, raw)
+        node._sound = raw
+        return raw
+    if raw is node._sound_raw:
+        return sound  # type: ignore[no-any-return]
+    known = values.number(raw, drops)
+    if getattr(raw, "itemsize", 8) < 8:
+        _narrow(node, raw)
+    if known is None:
+        _fell(node, sound, raw)
+        known = node._advanced = sound  # the value before an invalid one came
+    elif known < sound:
+        _fell(node, sound, known)
+    node._sound, node._sound_raw = known, raw
+    return known
+
+
+def _fell(node: HandleState, before: object, now: object) -> None:
+    """Warn once that `advance` lowered the count; the call itself does not check, for speed."""
+    misuse.warn_of(
+        "fell",
+        f"{node.operation.name}/{node._path or ''}",
+        "the count of %s %r went from %s to %s: advance() takes numbers of at least 0; update(completed=) sets a count",
+        node._kind,
+        node.name,
+        values.shown(before),
+        values.shown(now),
+    )
+
+
+def _narrow(node: HandleState, raw: object) -> None:
+    """Warn once that sums of this type of number overflow."""
+    misuse.warn_of(
+        "narrow",
+        f"{node.operation.name}/{node._path or ''}",
+        "%s %r counts in %s, whose sums lose what does not fit; call advance(int(n)) or advance(float(n))",
+        node._kind,
+        node.name,
+        type(raw).__name__,
+    )
+
+
+def add(node: HandleState, n: object) -> None:
+    """Add a number that is large, or of another type (a Decimal to a float); refuse anything else."""
+    known = values.count(n, drops)
+    if known is None:
+        misuse.refused("advance", "n", n)
+        return
+    if known >= values.INT_MAX:
+        misuse.refused("advance", "n", n, "below 2**63")
+        return
+    try:
+        node._advanced += known
+    except TypeError:  # a Decimal and a float
+        node._advanced = plain_advanced(node) + known
+
+
+def set_completed(node: HandleState, completed: object) -> Number | None:
+    """Set completed units; only a count above the highest so far is progress.
+
+    Returns:
+        A count below the highest so far, as that is work done again; else None.
+    """
+    done = misuse.accepted("update", "completed", completed)
+    if done is None:
+        return None
+    highest = max(node._highest, counted(node))
+    node._base = done - plain_advanced(node)
+    node._ratio = None
+    node._own = node._said_done = True
+    node._bumps += done > highest
+    node._highest = max(done, highest)
+    return done if done < highest else None
+
+
+def set_ratio(node: HandleState, ratio: object) -> None:
+    """Set the ratio; only one above the highest so far is progress."""
+    part = misuse.accepted("update", "ratio", ratio)
+    if part is None:
+        return
+    if part > _ABOUT_ONE:
+        misuse.refused("update", "ratio", ratio, "a number from 0 to 1")
+        return
+    node._own, node._ratio = True, min(1.0, float(part))
+    if node._ratio > node._highest_ratio:
+        node._bumps += 1
+        node._highest_ratio = node._ratio
+
+
+def begin_in(node: HandleState, outer: HandleState) -> None:
+    """Remember what the handle around it had counted, and what had ended in it, at its start."""
+    node._began = outer._advanced, outer._base, 0 if outer._nested is None else outer._nested.ended
+
+
+def counted(node: HandleState) -> Number:
+    """Its own count, from 0 to the largest 64-bit integer."""
+    return max(0, min(node._base + plain_advanced(node), values.INT_MAX))
+
+
+def has_counted(node: HandleState) -> bool:
+    """Whether it counted units itself: by `advance`, `update(completed=)` or `record`."""
+    return node._said_done or bool(plain_advanced(node)) or bool(node._recorded)
+
+
+def _lane_counts(node: HandleState) -> dict[str | None, tuple[Number, Number | None]]:
+    """Completed and total of its lanes, by unit; nested ones under None."""
+    counts: dict[str | None, tuple[Number, Number | None]] = {}
+    if node._more is not None:
+        counts.update(node._more.sums)
+    for lane in list(node._lanes or ()):
+        key = None if lane.nested else lane.unit or node._unit
+        done, total = counts.get(key, (0, 0))
+        size = lane.total
+        counts[key] = (done + lane.completed, None if total is None or size is None else total + size)
+    return counts
+
+
+def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mapping[str, Number]]:
+    """What it counted itself: completed (None if nothing), total, and the counts in other units."""
+    total, more = node._total, node._more
+    done: Number | None = None
+    others = _NO_COUNTS if more is None or not more.units else dict(more.units)
+    if node._lanes is not None:
+        lanes = _lane_counts(node)
+        in_unit = lanes.pop(node._unit, None)
+        lanes.pop(None, None)
+        if lanes:
+            others = dict(others)
+            for unit, (amount, _) in lanes.items():
+                others[unit] = others.get(unit, 0) + amount  # type: ignore[index, arg-type]
+        if in_unit is not None and not node._own:
+            done, total = in_unit[0], in_unit[1] if total is None else total
+    if node._said_done or plain_advanced(node):
+        return counted(node), node._total, others
+    if done is None and node._recorded and node._ratio is None and node._lanes is None:
+        done = node._recorded
+    elif done is None and node._own and node._ratio is None and node._lanes is not None:
+        done = 0  # it named a total, so its loops do not count
+    return done, total, others
+
+
+def life(node: HandleState) -> Any:
+    """A value that changes with each unit that it completes, in any unit."""
+    advanced = node._advanced
+    units = (advanced if type(advanced) is int else plain_advanced(node)) + node._bumps
+    if node._lanes:
+        units += sum(lane.completed for lane in list(node._lanes))
+    more = node._more
+    if more is not None:
+        units += node._recorded
+        if more.sums:
+            units += sum(done for done, _ in more.sums.values())
+        if more.units:
+            units += sum(tuple(more.units.values()))
+    return units

@@ -1,0 +1,205 @@
+"""The small records that fields of handles hold; `state.py` says which field holds which."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from otel_progress.model.snapshot import Wait
+from otel_progress.model.values import EMPTY, Attributes, Number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_progress.live.diagnosis.places import Place
+    from otel_progress.model.plan import Plan
+
+UnitCounts: TypeAlias = "dict[str | None, Number]"
+"""Counts by unit; None is the unit of those that name none."""
+TrailEntry = tuple[str, int, Any]
+"""An event kept for a span: its name, its time in ns, and its content (attributes, a stage, or the progress)."""
+
+
+# -- options
+
+
+class Parent(NamedTuple):
+    """An operation elsewhere, as `extract` found it: its id, and its OpenTelemetry context."""
+
+    operation_id: str | None
+    context: Any = None
+
+
+class OperationOptions(NamedTuple):
+    """The options of an operation, validated; `stall_after` is infinity where the operation may idle."""
+
+    id: str | None = None
+    plan: Plan | None = None
+    description: str | None = None
+    agent: str | None = None
+    parent: Any = None
+    stall_after: float | None = None
+    slow_after: float | None = None
+    start_within: float | None = None
+    heartbeat_counts: bool = False
+    loop_after: int | None = None
+    cancels: bool = False
+
+
+class StageOptions(NamedTuple):
+    """The options of a stage, validated; `stall_after` is infinity where the stage may idle."""
+
+    weight: float | None = None
+    description: str | None = None
+    expected: float | None = None
+    stall_after: float | None = None
+    critical: bool = True
+    depends_on: tuple[str, ...] = ()
+
+    @property
+    def plan(self) -> None:
+        """A stage has no plan; an operation may."""
+
+
+PLAIN: Final = OperationOptions()
+PLAIN_STAGE: Final = StageOptions()
+
+
+UNSAID: Final[Any] = object()
+"""The default of `stall_after`: the limit is inherited, or learned."""
+
+
+def idle_limit(given: float | None, check: Callable[[str, float | None], float | None]) -> float | None:
+    """`stall_after` as options hold it: None if it was not given, infinity for `None`, which lets it idle."""
+    if given is UNSAID:
+        return None
+    return math.inf if given is None else check("stall_after", given)
+
+
+# -- counts
+
+
+class Extras:
+    """What only few handles have; created on first use.
+
+    Attributes:
+        attributes: given to the constructor or to `set`.
+        beats: heartbeats of the work.
+        beat_at: the time of the last one (s, Unix).
+        outcomes: records by outcome.
+        result: given to `result`.
+        sums: completed and total of closed `track` loops, by unit; None is for nested ones.
+        units: units counted with `advance(unit=)`.
+        usage: tokens and cost.
+    """
+
+    __slots__ = ("attributes", "beat_at", "beats", "outcomes", "result", "sums", "units", "usage")
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.attributes: Attributes = EMPTY
+        # `counts[key] += n` is one step for other threads, `counts[key] = counts.get(key, 0) + n` is not.
+        self.outcomes: defaultdict[str, Number] = defaultdict(int)
+        self.usage: defaultdict[str, Number] = defaultdict(int)
+        self.result: Attributes = EMPTY
+        self.sums: dict[str | None, tuple[Number, Number]] = {}
+        self.units: defaultdict[str, Number] = defaultdict(int)
+        self.beats = 0
+        self.beat_at: float | None = None
+
+
+class NestedCounts:
+    """What ended stages and child operations left to the handle around them.
+
+    Attributes:
+        sums: units that stages counted.
+        ended: ended stages that counted or said anything, and ended child operations.
+        counted: stages that counted at all.
+        largest: the largest total of a stage.
+        bare: whether a stage counted by `advance` alone, without a total of its own.
+        child_sums: units that child operations counted.
+        children: ended child operations.
+        kinds: names of stages that counted, without digits; at most 16.
+        again: whether a name came a second time.
+        planned: the ratio of ended child operations that the plan names; the newest run of each name.
+    """
+
+    __slots__ = ("again", "bare", "child_sums", "children", "counted", "ended", "kinds", "largest", "planned", "sums")
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.sums: UnitCounts = {}
+        self.counted = 0
+        self.ended = 0
+        self.largest: Number = 0
+        self.bare = False
+        self.kinds: set[str] = set()
+        self.again = False
+        self.child_sums: UnitCounts = {}
+        self.children = 0
+        self.planned: dict[str, float] = {}
+
+
+# -- time
+
+
+class DeclaredWait:
+    """A wait that the job declared with `waiting`; see `waits.py`.
+
+    Attributes:
+        reason: what the job waits for.
+        overdue_after: seconds after which the wait is overdue; None without a limit.
+        place: the thread and task that declared it.
+        since: when it began (s, monotonic).
+    """
+
+    __slots__ = ("overdue_after", "place", "reason", "since")
+
+    def __init__(self, reason: str, overdue_after: float | None) -> None:
+        """A wait that has not begun."""
+        self.reason = reason
+        self.overdue_after = overdue_after
+        self.since = 0.0
+        self.place: Place | None = None
+
+    @property
+    def due(self) -> float:
+        """When it is overdue (s, monotonic); infinity without a limit."""
+        return math.inf if self.overdue_after is None else self.since + self.overdue_after
+
+    def seen(self, now: float) -> Wait:
+        """The wait as a value, at a monotonic time."""
+        return Wait(self.reason, max(0.0, now - self.since), self.overdue_after)
+
+
+class LearnedLimits(NamedTuple):
+    """The limits, in seconds, of a handle whose code names none, and where each comes from."""
+
+    stall_after: float | None = None
+    stall_source: str | None = None
+    slow_after: float | None = None
+    slow_source: str | None = None
+
+
+class Gaps:
+    """The gaps (times without progress) in one run of a handle; read and written by the ticker.
+
+    Attributes:
+        gaps: how many were seen one by one.
+        seconds: their sum.
+        longest: the longest; a gap reported as a stall counts as its limit.
+        between: the longest time between two stages without a count and without a wait, in seconds.
+        until: the end of the last stage (s, monotonic).
+        count: what the handle had counted then.
+        waited: seconds the handle had waited until then.
+    """
+
+    __slots__ = ("between", "count", "gaps", "longest", "seconds", "until", "waited")
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.gaps = 0
+        self.seconds = self.longest = self.between = self.waited = 0.0
+        self.until: float | None = None
+        self.count: Any = 0
