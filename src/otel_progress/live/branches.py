@@ -348,7 +348,13 @@ def touch_lanes(around: HandleState | None, at: Place | None, now: float) -> Non
 
 def _counts_otherwise(node: HandleState) -> bool:
     """Whether it counts beside its loops, so that the counts belong to none of them."""
-    return bool(node._own or node._advanced or node._recorded or node._bumps or (node._more and node._more.units))
+    return bool(
+        node._counts_itself
+        or node._advanced
+        or node._recorded
+        or node._uncounted
+        or (node._extras and node._extras.units)
+    )
 
 
 def _moved_at(node: HandleState) -> float:
@@ -416,12 +422,12 @@ def named_stall_after(node: HandleState) -> float | None:
     around: HandleState | None = node
     limit: float | None = None
     while around is not None and limit is None:
-        limit = around._named
+        limit = around._named_limit
         if limit is None:
             passed.append(around)
             limit = around._opts.stall_after
             around = around._parent if around is not operation else None
     if node._status is not Status.PENDING:  # what is around it is known for good
         for each in passed:
-            each._named = NOWHERE if limit is None else limit
+            each._named_limit = NOWHERE if limit is None else limit
     return None if limit is None or limit == NOWHERE else limit

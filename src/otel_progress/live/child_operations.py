@@ -41,7 +41,7 @@ def let_go(parent: OperationState, child: OperationState) -> None:
     if parent._status is Status.RUNNING:
         ended = child._ended or clock.monotonic()
         touch(parent, host, ended)
-        if parent._tracks:
+        if parent._has_tracked:
             touch_lanes(host, child._place, ended)
         parent._check_at = 0.0
 

@@ -21,16 +21,16 @@ _NO_COUNTS: Final[Mapping[str, Number]] = {}
 
 def plain_advanced(node: HandleState) -> Number:
     """The sum of `advance`, as a finite number."""
-    raw, sound = node._advanced, node._sound
+    raw, sound = node._advanced, node._valid_count
     if type(raw) is int:
         if raw > values.INT_MAX:
             drops.add(semconv.DROP_VALUE)
             raw = node._advanced = values.INT_MAX
         if raw < sound:
             _fell(node, sound, raw)
-        node._sound = raw
+        node._valid_count = raw
         return raw
-    if raw is node._sound_raw:
+    if raw is node._valid_raw:
         return sound  # type: ignore[no-any-return]
     known = values.number(raw, drops)
     if getattr(raw, "itemsize", 8) < 8:
@@ -40,7 +40,7 @@ def plain_advanced(node: HandleState) -> Number:
         known = node._advanced = sound  # the value before an invalid one came
     elif known < sound:
         _fell(node, sound, known)
-    node._sound, node._sound_raw = known, raw
+    node._valid_count, node._valid_raw = known, raw
     return known
 
 
@@ -96,8 +96,8 @@ def set_completed(node: HandleState, completed: object) -> Number | None:
     highest = max(node._highest, counted(node))
     node._base = done - plain_advanced(node)
     node._ratio = None
-    node._own = node._said_done = True
-    node._bumps += done > highest
+    node._counts_itself = node._completed_set = True
+    node._uncounted += done > highest
     node._highest = max(done, highest)
     return done if done < highest else None
 
@@ -110,15 +110,15 @@ def set_ratio(node: HandleState, ratio: object) -> None:
     if part > _ABOUT_ONE:
         misuse.refused("update", "ratio", ratio, "a number from 0 to 1")
         return
-    node._own, node._ratio = True, min(1.0, float(part))
+    node._counts_itself, node._ratio = True, min(1.0, float(part))
     if node._ratio > node._highest_ratio:
-        node._bumps += 1
+        node._uncounted += 1
         node._highest_ratio = node._ratio
 
 
 def begin_in(node: HandleState, outer: HandleState) -> None:
     """Remember what the handle around it had counted, and what had ended in it, at its start."""
-    node._began = outer._advanced, outer._base, 0 if outer._nested is None else outer._nested.ended
+    node._outer_at_start = outer._advanced, outer._base, 0 if outer._nested is None else outer._nested.ended
 
 
 def counted(node: HandleState) -> Number:
@@ -128,14 +128,14 @@ def counted(node: HandleState) -> Number:
 
 def has_counted(node: HandleState) -> bool:
     """Whether it counted units itself: by `advance`, `update(completed=)` or `record`."""
-    return node._said_done or bool(plain_advanced(node)) or bool(node._recorded)
+    return node._completed_set or bool(plain_advanced(node)) or bool(node._recorded)
 
 
 def _lane_counts(node: HandleState) -> dict[str | None, tuple[Number, Number | None]]:
     """Completed and total of its lanes, by unit; nested ones under None."""
     counts: dict[str | None, tuple[Number, Number | None]] = {}
-    if node._more is not None:
-        counts.update(node._more.sums)
+    if node._extras is not None:
+        counts.update(node._extras.sums)
     for lane in list(node._lanes or ()):
         key = None if lane.nested else lane.unit or node._unit
         done, total = counts.get(key, (0, 0))
@@ -146,7 +146,7 @@ def _lane_counts(node: HandleState) -> dict[str | None, tuple[Number, Number | N
 
 def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mapping[str, Number]]:
     """What it counted itself: completed (None if nothing), total, and the counts in other units."""
-    total, more = node._total, node._more
+    total, more = node._total, node._extras
     done: Number | None = None
     others = _NO_COUNTS if more is None or not more.units else dict(more.units)
     if node._lanes is not None:
@@ -157,13 +157,13 @@ def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mappi
             others = dict(others)
             for unit, (amount, _) in lanes.items():
                 others[unit] = others.get(unit, 0) + amount  # type: ignore[index, arg-type]
-        if in_unit is not None and not node._own:
+        if in_unit is not None and not node._counts_itself:
             done, total = in_unit[0], in_unit[1] if total is None else total
-    if node._said_done or plain_advanced(node):
+    if node._completed_set or plain_advanced(node):
         return counted(node), node._total, others
     if done is None and node._recorded and node._ratio is None and node._lanes is None:
         done = node._recorded
-    elif done is None and node._own and node._ratio is None and node._lanes is not None:
+    elif done is None and node._counts_itself and node._ratio is None and node._lanes is not None:
         done = 0  # it named a total, so its loops do not count
     return done, total, others
 
@@ -171,10 +171,10 @@ def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mappi
 def life(node: HandleState) -> Any:
     """A value that changes with each unit that it completes, in any unit."""
     advanced = node._advanced
-    units = (advanced if type(advanced) is int else plain_advanced(node)) + node._bumps
+    units = (advanced if type(advanced) is int else plain_advanced(node)) + node._uncounted
     if node._lanes:
         units += sum(lane.completed for lane in list(node._lanes))
-    more = node._more
+    more = node._extras
     if more is not None:
         units += node._recorded
         if more.sums:

@@ -68,7 +68,7 @@ def redact_options(node: HandleState) -> None:
     """Redact the message and the attributes that were given before the start."""
     if node._message is not None:
         node._message = redaction.text("message", node._message)
-    more = node._more
+    more = node._extras
     if more is not None and more.attributes:
         more.attributes = redaction.attributes(more.attributes)
 
@@ -128,12 +128,12 @@ class Handle(HandleState):
         if key == self._unit and self._unit_named:
             self.advance(known)
             return
-        units = self._with_more().units
+        units = self._with_extras().units
         if key not in units and len(units) >= values.ATTRIBUTE_COUNT:
             drops.add(semconv.DROP_ATTRIBUTE)
             return
         units[key] += known
-        self.operation._said += 1
+        self.operation._revision += 1
 
     @overload
     def track(
@@ -175,7 +175,7 @@ class Handle(HandleState):
         if total is not None:
             known = accepted("update", "total", total)
             if known is not None:
-                self._total, self._own = known, True
+                self._total, self._counts_itself = known, True
         if completed is not None or ratio is not None:
             if self._status is Status.PENDING:
                 too_early(self, "update")
@@ -184,7 +184,7 @@ class Handle(HandleState):
                 self._step(f"completed {again:g}")
             if ratio is not None:
                 set_ratio(self, ratio)
-        self.operation._said += 1
+        self.operation._revision += 1
 
     @public()
     def set(self, /, **attributes: object) -> None:
@@ -192,20 +192,20 @@ class Handle(HandleState):
 
         Example: `op.set(root="/srv", parser="ast")`
         """
-        more = self._with_more()
+        more = self._with_extras()
         more.attributes = redaction.attributes(attributes, more.attributes)
-        self.operation._said += 1
+        self.operation._revision += 1
 
     @public()
     def heartbeat(self, /, **details: object) -> None:
         """Report that the work is alive. It resets the idle time only with `heartbeat_counts=True`."""
         if self._status is Status.PENDING:
             too_early(self, "heartbeat")
-        more = self.operation._with_more()
+        more = self.operation._with_extras()
         more.beats += 1
         more.beat_at = clock.unix()
         if self.operation._opts.heartbeat_counts:
-            self._bumps += 1
+            self._uncounted += 1
         self._say(semconv.HEARTBEAT, redaction.attributes(details) if details else EMPTY)
 
     @public()
@@ -238,14 +238,14 @@ class Handle(HandleState):
             too_early(self, "record")
         key = values.text(outcome, drops, values.NAME_LENGTH)
         for node in {self, self.operation}:
-            outcomes = node._with_more().outcomes
+            outcomes = node._with_extras().outcomes
             if key in outcomes or len(outcomes) < values.ATTRIBUTE_COUNT:
                 outcomes[key] += 1
             else:
                 drops.add(semconv.DROP_ATTRIBUTE)
         self._recorded += 1
         self._failures += key == "failed"
-        self.operation._said += 1
+        self.operation._revision += 1
         if key == "failed":
             thing = None if item is None else redaction.text("item", item, values.NAME_LENGTH)
             about = {semconv.OUTCOME: key, semconv.ITEM: thing, semconv.COMPONENT: component}
@@ -287,7 +287,7 @@ class Handle(HandleState):
             about["cost." + values.text(currency, drops, 8)] = cost  # type: ignore[assignment]
         if self.operation._loops is None:
             preload.get("live.engine.loops").loops_of(self.operation, clock.monotonic())
-        usage = self.operation._with_more().usage
+        usage = self.operation._with_extras().usage
         for key, raw in about.items():
             amount = accepted("usage", key.partition(".")[0], raw) if raw is not None else None
             if not amount:
@@ -296,7 +296,7 @@ class Handle(HandleState):
                 usage[key] += amount
                 if usage[key] > values.INT_MAX:  # noqa: PLR1730 - min() would lose what another thread adds meanwhile
                     usage[key] = values.INT_MAX
-                self.operation._said += 1
+                self.operation._revision += 1
                 if hooks.wanted:
                     registry.used(self.operation.name, key, amount)
             else:
@@ -308,9 +308,9 @@ class Handle(HandleState):
 
         Example: `op.result(rows=1_200, best=0.93)`
         """
-        more = self.operation._with_more()
+        more = self.operation._with_extras()
         more.result = redaction.attributes(results, more.result)
-        self.operation._said += 1
+        self.operation._revision += 1
 
     @public(NO_WAIT)
     def waiting(self, reason: object, *, overdue_after: float | None = None) -> Waiting:
@@ -397,7 +397,7 @@ class Handle(HandleState):
         """
         operation = self.operation
         operation._cancel_reason = (redaction.text("reason", reason) if reason is not None else "") or "requested"
-        operation._said += 1
+        operation._revision += 1
 
     @public(False)
     def cancel_requested(self) -> bool:

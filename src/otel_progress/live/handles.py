@@ -91,7 +91,7 @@ class Operation(OperationLife):
         """
         try:
             now = clock.monotonic()
-            if not self._seen_by_ticker and self._status is Status.RUNNING:
+            if not self._announced and self._status is Status.RUNNING:
                 preload.get("live.engine.sampling").sample(self, now)  # nobody else looks
             found: Snapshot = preload.get("live.engine.capture").capture(self, now, clock.time_ns())
         except BaseException as error:
@@ -193,9 +193,9 @@ def fresh_operation(template: Operation) -> Operation:
     if template._total is not None:
         operation._total = template._total
     operation._unit = template._unit
-    more = template._more
+    more = template._extras
     if more is not None:
-        operation._with_more().attributes = more.attributes
+        operation._with_extras().attributes = more.attributes
     if template._opts.start_within is not None:
         operation._created = clock.monotonic()
     return operation
@@ -212,16 +212,16 @@ def quiet_operation(template: Operation) -> Operation:
     operation._status = Status.RUNNING
     if registry.listed is not None:
         registry.listed.add(operation)
-    if template._more is not None or template._total is not None or template._unit_named:
+    if template._extras is not None or template._total is not None or template._unit_named:
         operation._total, operation._unit = template._total, template._unit
-        if template._more is not None:
-            operation._with_more().attributes = template._more.attributes
+        if template._extras is not None:
+            operation._with_extras().attributes = template._extras.attributes
     return operation
 
 
 def fresh_stage(template: Stage) -> Stage:
     """Another stage with the same options."""
-    more = template._more
+    more = template._extras
     stage = Stage(
         template.name,
         parent=template._parent,  # type: ignore[arg-type]
@@ -234,32 +234,9 @@ def fresh_stage(template: Stage) -> Stage:
     return stage
 
 
-share_keys(
-    Operation,
-    (
-        *(
-            "name",
-            "_opts",
-            "_parent",
-            "_generation",
-            "_started",
-            "_moved_at",
-            "_started_ns",
-            "_status",
-            "_total",
-            "_unit",
-        ),
-        *(
-            "_created",
-            "_observe_at",
-            "_id",
-            "_span",
-            "_seen_by_ticker",
-            "_trail",
-            "_advanced",
-            "_check_at",
-            "_sequence",
-        ),
-        *("_told", "_sound", "_shown", "_seen", "_pace", "_gaps", "_more", "_context", "_place", "_learned"),
-    ),
-)
+_STORED: Final = """
+    name _opts _parent _generation _started _moved_at _started_ns _status _total _unit _created _observe_at _id
+    _span _announced _trail _advanced _check_at _sequence _sent_revision _valid_count _shown _sampled _pace
+    _gaps _extras _context _place _learned
+"""
+share_keys(Operation, _STORED.split())

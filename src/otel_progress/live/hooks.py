@@ -39,7 +39,7 @@ class Tracing(Protocol):
         """End the span of a handle with what happened, at a time in ns."""
 
     def ids(self, node: HandleState) -> SpanIds | None:
-        """The ids of the handle's span, or None where it has none."""
+        """The ids of the handle's span, or None without one."""
 
 
 class NoTracing:

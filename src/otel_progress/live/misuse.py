@@ -48,7 +48,7 @@ def refused(call: str, option: str, value: object, wanted: str = "a number of at
 
 def too_early(node: HandleState, call: str) -> None:
     """Warn that a handle was used before its start, unless it started outside of any operation."""
-    if node._started is None and not node._unheard:
+    if node._started is None and not node._warned_outside:
         warn(
             call,
             "comes before the start of %s %r, so nobody sees it; call start() first, or open it with 'with'",

@@ -78,7 +78,7 @@ class OperationLife(Handle, OperationState):
         if total is not None or unit is not None:
             self._measure(total, unit, None)
         if attributes:
-            self._with_more().attributes = values.attributes(attributes, drops)
+            self._with_extras().attributes = values.attributes(attributes, drops)
         self._created = clock.monotonic()
         if options.start_within is not None:
             redact_options(self)
@@ -174,8 +174,8 @@ class OperationLife(Handle, OperationState):
         try:
             self._end(status, reason, error)
         except BaseException as broken:
-            if self._seen_by_ticker and not self._left and self._status is Status.RUNNING:
-                self._left = True
+            if self._announced and not self._end_deferred and self._status is Status.RUNNING:
+                self._end_deferred = True
                 registry.dropped.append((self, status, reason))  # the ticker ends it
             try:
                 swallow(broken, "the end of an operation")
@@ -202,9 +202,9 @@ class OperationLife(Handle, OperationState):
         parent = parent_of(self)
         if parent is not None:
             let_go(parent, self)
-        if self._seen_by_ticker or self._opts.id is not None:
+        if self._announced or self._opts.id is not None:
             registry.remove(self, given=self._opts.id is not None)
-        if self._seen_by_ticker:
+        if self._announced:
             report(semconv.OPERATION_ENDED, self, EMPTY)
         if self._span is not None:
             hooks.tracing.end(self, status, reason, error, clock.time_ns())
@@ -259,7 +259,7 @@ class OperationLife(Handle, OperationState):
         self.__exit__(kind, error, trace)
 
     def __del__(self) -> None:
-        if self._status is Status.RUNNING and self._seen_by_ticker:
+        if self._status is Status.RUNNING and self._announced:
             registry.dropped.append((self, Status.INTERRUPTED, "dropped without an end"))
 
 

@@ -30,7 +30,7 @@ def announce(operation: OperationState) -> None:
     """Register an operation with the ticker, as events are wanted, and report its start."""
     if operation._opts.id is None:
         registry.add(operation)
-    operation._seen_by_ticker = True
+    operation._announced = True
     for prepare in hooks.on_operation:
         prepare(operation)
     report(semconv.OPERATION_STARTED, operation, EMPTY)

@@ -129,7 +129,7 @@ class StageLife(Handle, StageState):
         if options != PLAIN_STAGE:
             self._opts = options
         if attributes:
-            self._with_more().attributes = values.attributes(attributes, drops)
+            self._with_extras().attributes = values.attributes(attributes, drops)
 
     @property
     def _path(self) -> str | None:
@@ -178,7 +178,7 @@ class StageLife(Handle, StageState):
             self._started = self._moved_at = now = clock.monotonic()
             self._started_ns = now_ns = clock.time_ns()
             self._status = RUNNING
-            if self._more is not None or self._message is not None:
+            if self._extras is not None or self._message is not None:
                 redact_options(self)
             if current:
                 self._context = innermost.set(self)
@@ -220,7 +220,7 @@ class StageLife(Handle, StageState):
             misuse.too_early(parent, "stage")
         else:
             context.outside("stage")
-        self._unheard = True
+        self._warned_outside = True
 
     def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         operation = self._op
@@ -237,9 +237,9 @@ class StageLife(Handle, StageState):
             if self._lanes is not None:
                 close_lanes(self)
             silent = (
-                self._more is None
+                self._extras is None
                 and self._lanes is None
-                and not self._own
+                and not self._counts_itself
                 and self._nested is None
                 and not self._advanced
             )
@@ -266,8 +266,8 @@ class StageLife(Handle, StageState):
                 fold(operation)
         except BaseException as broken:
             if self._status is RUNNING:
-                if operation._seen_by_ticker and not self._left:
-                    self._left = True
+                if operation._announced and not self._end_deferred:
+                    self._end_deferred = True
                     registry.dropped.append((self, status, reason))  # the ticker ends it
                 else:
                     self._status = status

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ITEM: Final = str(b"item", "ascii")
 """The unit where none was named; an object of its own, so that `unit="item"` is another."""
 PRUNE: Final = 64
-"""Children from which on those that were dropped without an end are looked for."""
+"""Children from which on those dropped without an end are removed."""
 
 
 class HandleState:
@@ -55,9 +55,9 @@ class HandleState:
     """Its options. Written: job, once. Read: all."""
     _op: OperationState | None = None
     """The operation a stage belongs to; None for an operation. Written: job, at the start. Read: all."""
-    _unheard = False
-    """Whether it started where no operation runs, and that was logged. Written and read: job."""
-    _left = False
+    _warned_outside = False
+    """Whether it started outside of any operation, which was logged. Written and read: job."""
+    _end_deferred = False
     """Whether its end failed in the job's thread and is left to the ticker. Written and read: job."""
 
     # -- status and time
@@ -89,14 +89,14 @@ class HandleState:
     # -- counts
     _advanced: Any = 0
     """Units completed by `advance`: its own count. Written: job. Read: ticker (sampling), look."""
-    _sound: Any = 0
+    _valid_count: Any = 0
     """The last valid value of `_advanced`. Written and read: job, ticker (counting)."""
-    _sound_raw: Any = None
-    """The object in `_advanced` that `_sound` was read from. Written and read: job, ticker (counting)."""
+    _valid_raw: Any = None
+    """The object in `_advanced` that `_valid_count` was read from. Written and read: job, ticker (counting)."""
     _base: Number = 0
     """What to add to `_advanced` since `update(completed=)`. Written: job. Read: ticker, look."""
-    _bumps = 0
-    """Progress that no count shows: higher `update`s, heartbeats that count. Written: job. Read: ticker."""
+    _uncounted = 0
+    """Progress that no count shows: `update`s above the highest, heartbeats that count. Written: job. Read: ticker."""
     _recorded = 0
     """Calls of `record`. Written: job. Read: ticker, look."""
     _failures = 0
@@ -105,9 +105,9 @@ class HandleState:
     """The highest `update(completed=)`. Written and read: job."""
     _highest_ratio = 0.0
     """The highest `update(ratio=)`. Written and read: job."""
-    _own = False
-    """Whether it said its progress; then `track` only proves that it is alive. Written: job. Read: ticker, look."""
-    _said_done = False
+    _counts_itself = False
+    """Whether it reports its progress itself; then `track` only proves life. Written: job. Read: ticker, look."""
+    _completed_set = False
     """Whether `update(completed=)` was called. Written: job. Read: ticker, look."""
     _total: Number | None = None
     """Units in all. Written: job. Read: ticker, look."""
@@ -117,14 +117,14 @@ class HandleState:
     """Its `track` loops, open and closed ones. Written: job; folding under the registry's lock. Read: ticker, look."""
     _nested: NestedCounts | None = None
     """What ended stages and children left. Written: job, under the registry's lock. Read: ticker, look."""
-    _began: tuple[Any, Number, int] = (0, 0, 0)
+    _outer_at_start: tuple[Any, Number, int] = (0, 0, 0)
     """What the handle around it had counted by `advance` and `update`, and what had ended in it, at its start.
     Written: job. Read: ticker, look (survey)."""
-    _more: Extras | None = None
+    _extras: Extras | None = None
     """What only few handles have. Written: job. Read: ticker, look, spans."""
-    _seen: Any = 0
+    _sampled: Any = 0
     """All that was completed, at the last sample. Written and read: ticker (sampling)."""
-    _done: Any = 0
+    _sampled_done: Any = 0
     """The same without failures. Written and read: ticker (sampling)."""
     _only_failed = False
     """Whether only failures were new at the last sample. Written and read: ticker (sampling)."""
@@ -132,7 +132,7 @@ class HandleState:
     # -- ratio and estimate
     _ratio: float | None = None
     """The ratio that `update` named. Written: job. Read: ticker, look."""
-    _part: tuple[Number, float] = (0, 0.0)
+    _partial_unit: tuple[Number, float] = (0, 0.0)
     """Its count, and how much of the next units was done inside it since. Written and read: ticker, look (survey)."""
     _shown: float | None = None
     """The ratio last shown, which never falls. Written and read: ticker, look (progress)."""
@@ -141,7 +141,7 @@ class HandleState:
     _pace: Pace | None = None
     """Recent counts with their times. Written: ticker; the job skips waits. Read: ticker, look."""
 
-    # -- told: what people and spans get
+    # -- told: what people and spans see
     _message: str | None = None
     """The current step in words. Written: job. Read: look."""
     _span: Any = None
@@ -155,11 +155,11 @@ class HandleState:
 
     # -- stuck
     _place: Place | None = None
-    """The thread and task where it was entered or made current last. Written: job. Read: ticker."""
+    """The thread and task that entered it or made it current last. Written: job. Read: ticker."""
     _carried: set[Place] | None = None
     """Other threads that run its work by `carry`. Written: job. Read: ticker."""
-    _named: float | None = None
-    """The named limit that applies, found once; negative where there is none. Written and read: ticker, look."""
+    _named_limit: float | None = None
+    """The named limit that applies, found once; negative for none. Written and read: ticker, look."""
     _learned: LearnedLimits | None = None
     """The learned limits that apply. Written: ticker. Read: ticker, look."""
     _gaps: Gaps | None = None
@@ -188,22 +188,22 @@ class HandleState:
 
     @property
     def _unit_named(self) -> bool:
-        """Whether somebody said what is counted."""
+        """Whether the unit was named."""
         return self._unit is not ITEM
 
     @property
-    def _words(self) -> str | None:
+    def _current_step(self) -> str | None:
         """The current step in words: from `update(message=)`, or the `desc` of a loop opened after it."""
         for lane in reversed(self._lanes or ()):
             if lane.desc is not None and not lane.closed:
                 return lane.desc if lane.over is self._message else self._message
         return self._message
 
-    def _with_more(self) -> Extras:
+    def _with_extras(self) -> Extras:
         """Its extras, created on first use."""
-        if self._more is None:
-            vars(self).setdefault("_more", Extras())  # one step, so that two threads get the same
-        more: Extras = vars(self)["_more"]
+        if self._extras is None:
+            vars(self).setdefault("_extras", Extras())  # one step, so that two threads get the same
+        more: Extras = vars(self)["_extras"]
         return more
 
     def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
@@ -223,10 +223,10 @@ class OperationState(HandleState):
     _opts: OperationOptions = PLAIN
     _generation = -1
     """The registry's generation at its start; another one belongs to a process that forked. Written: job. Read: all."""
-    _seen_by_ticker = False
+    _announced = False
     """Whether it was announced to the ticker. Written: job. Read: job, ticker."""
-    _over = False
-    """Whether the ticker told its end. Written and read: ticker."""
+    _end_sent = False
+    """Whether the ticker reported its end. Written and read: ticker."""
 
     # -- its stages and children
     _stages: list[StageState] | None = None
@@ -245,14 +245,14 @@ class OperationState(HandleState):
     """Its child operations that run in this process. Written: job. Read: ticker, look."""
     _pauses: dict[DeclaredWait, None] | None = None
     """All declared waits that are open in it or its stages. Written: job. Read: ticker, look."""
-    _tracks = False
+    _has_tracked = False
     """Whether a `track` loop was opened anywhere in it. Written: job. Read: job, ticker."""
 
     # -- told
-    _said = 0
-    """Changes that no count shows and an update should carry. Written: job. Read: ticker."""
-    _told = 0
-    """The value of `_said` at the last snapshot that was sent. Written and read: ticker."""
+    _revision = 0
+    """Rises with each change that no count shows and the next update should carry. Written: job. Read: ticker."""
+    _sent_revision = 0
+    """The value of `_revision` at the last snapshot that was sent. Written and read: ticker."""
     _sequence = 0
     """The number of its last event. Written: ticker. Read: ticker, look."""
     _notes: deque[Note] | None = None
@@ -269,7 +269,7 @@ class OperationState(HandleState):
     """When to report whether the reported rate or ETA still holds (s, monotonic). Written and read: ticker."""
     _surveyed: tuple[float, Any] | None = None
     """The survey of one moment (`survey.py: Survey`), shared by its stages. Written and read: ticker, look."""
-    _late = False
+    _late_reported = False
     """Whether its missed start was reported. Written and read: ticker."""
 
     # -- stuck
@@ -277,7 +277,7 @@ class OperationState(HandleState):
     """The verdict that stands. Written: ticker. Read: ticker, look."""
     _overdue = False
     """Whether a wait is overdue, by the same verdict. Written and read: ticker."""
-    _slow = False
+    _slow_reported = False
     """Whether it was reported as slow. Written and read: ticker."""
     _check_at = 0.0
     """When the verdict may change next (s, monotonic); 0 is now. Written: job, ticker. Read: ticker."""
@@ -288,7 +288,7 @@ class OperationState(HandleState):
     _worst: Any = None
     """The branch that spoke for it last (`engine/branch_verdicts.py: Judged`). Written: ticker. Read: ticker, look."""
     _cancel_reason: str | None = None
-    """Why somebody asked it to stop. Written: job, ticker, control channel. Read: all."""
+    """Why it was asked to stop. Written: job, ticker, control channel. Read: all."""
     _request: Request | None = None
     """What its `track` loops raise then. Written: control channel. Read: job."""
 

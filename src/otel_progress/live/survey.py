@@ -95,7 +95,7 @@ class Survey:
                 self._open(outer_of(host) if final else host).kids.append(child)
         for stage in reversed(tuple(operation._running or ())):
             outer = outer_of(stage)
-            if id(stage) not in self._inside and says_nothing(stage) and not outer._part[1]:
+            if id(stage) not in self._inside and says_nothing(stage) and not outer._partial_unit[1]:
                 continue
             self._measures[id(stage)] = measure = self._measure(stage)
             inside = self._open(outer)
@@ -166,10 +166,10 @@ def says_nothing(stage: HandleState) -> bool:
         stage._advanced is NOTHING
         and stage._nested is None
         and stage._lanes is None
-        and stage._more is None
+        and stage._extras is None
         and stage._total is None
         and stage._ratio is None
-        and not stage._own
+        and not stage._counts_itself
         and not stage._recorded
     )
 
@@ -184,7 +184,7 @@ def _is_inner(inner: HandleState, outer: HandleState) -> bool:
 
     It is not if the outer one counted more units since then than others ended in it: then both count the same units.
     """
-    advanced, base, ended = inner._began
+    advanced, base, ended = inner._outer_at_start
     over = 0 if outer._nested is None else outer._nested.ended
     try:
         return bool(outer._advanced + outer._base - advanced - base <= over - ended)
@@ -254,10 +254,10 @@ def _same(total: Number | None, done: Number, inside: _Inside) -> bool:
 def _part(node: HandleState, done: Number, total: Number, inside: _Inside) -> float:
     """The completed part of the next units; it does not fall until they are counted."""
     fraction = min(inside.fraction, max(1, inside.running + len(inside.kids)))
-    if node._part[0] == done:
-        fraction = max(fraction, node._part[1])
+    if node._partial_unit[0] == done:
+        fraction = max(fraction, node._partial_unit[1])
     if fraction:
-        node._part = (done, fraction)
+        node._partial_unit = (done, fraction)
     return max(0.0, min(fraction, total - done))
 
 

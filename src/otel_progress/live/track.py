@@ -180,8 +180,8 @@ def open_lane(
         _fold_lanes(node)
     lanes.append(opened)
     operation = node.operation
-    operation._said += 1
-    operation._tracks = True
+    operation._revision += 1
+    operation._has_tracked = True
     request = operation._request
     if request is not None and not request.told and not _ends_with_task(place):
         opened.request = request
@@ -198,7 +198,7 @@ def stop_loops(node: HandleState, request: Request) -> None:
 def _fold_lanes(node: HandleState) -> None:
     """Sum up closed lanes by unit, so that their number is bounded."""
     with registry.lock:
-        sums = node._with_more().sums
+        sums = node._with_extras().sums
         for closed in [each for each in node._lanes or () if each.closed]:
             key = None if closed.nested else closed.unit or node._unit
             if key not in sums and len(sums) >= values.ATTRIBUTE_COUNT:

@@ -82,7 +82,7 @@ class Waiting(DeclaredWait):
             node.operation._pauses.pop(self, None)
         node._waited += now - self.since
         touch(node.operation, node, now)
-        if node.operation._tracks:
+        if node.operation._has_tracked:
             touch_lanes(node, self.place, now)
         about: dict[str, Value] = {
             semconv.WAIT_REASON: self.reason,

@@ -245,7 +245,7 @@ def _values(operation: OperationState, seen: Figures, now: float) -> tuple[float
         1.0,
         operation._started_ns / 1e9,
         seen.idle,
-        operation._more.beat_at if operation._more is not None else None,
+        operation._extras.beat_at if operation._extras is not None else None,
         seen.stall_after,
         limits.slow_after(operation),
         eta.eta if eta is not None else None,

@@ -84,8 +84,8 @@ class HandleSpans:
         attributes: dict[str, Any] = {OPERATION_ID: operation._id, OPERATION_NAME: operation.name}
         if stage._parent is not operation:
             attributes[s.STAGE_PATH] = stage._full_path or stage._path
-        if stage._more is not None:
-            attributes = {**stage._more.attributes, **attributes}
+        if stage._extras is not None:
+            attributes = {**stage._extras.attributes, **attributes}
         around: Any = get_current() if inside else _above(stage._parent)
         stage._span = span = self._tracer.start_span(  # type: ignore[union-attr]
             stage.name, around, _KIND, attributes, None, now, False, False
@@ -112,10 +112,10 @@ class HandleSpans:
         if (
             status is not Ending.COMPLETED
             or node._lanes is not None
-            or node._more is not None
+            or node._extras is not None
             or node._message is not None
             or node._trail is not None
-            or node._own
+            or node._counts_itself
             or node._advanced
             or node._nested is not None
             or not isinstance(node, StageState)
@@ -170,7 +170,7 @@ def _record_end(
 
 def _of_operation(operation: OperationState) -> dict[str, Any]:
     """The attributes at the start."""
-    given = EMPTY if operation._more is None else operation._more.attributes
+    given = EMPTY if operation._extras is None else operation._extras.attributes
     return {**given, **_identity(operation)}
 
 
@@ -217,7 +217,7 @@ def _at_end(node: HandleState, status: Ending) -> dict[str, Any]:
 
 def _given(node: HandleState) -> dict[str, Any]:
     """The user's data: attributes, usage, results, outcomes."""
-    more = node._more
+    more = node._extras
     if more is None:
         return {}
     given: dict[str, Any] = dict(more.attributes)

@@ -182,8 +182,8 @@ def test_the_limit_can_be_said(progress_capture: Capture) -> None:
 
 @pytest.mark.parametrize("bad", [1, 0, -3, 2.5, "3", True])
 def test_a_bad_limit_says_what_is_right(bad: object) -> None:
-    """A limit that can't be meant is refused where it is written."""
-    with pytest.raises(progress.InvalidArgument, match="whole number from 2 on"):
+    """An invalid limit is refused where it is given."""
+    with pytest.raises(progress.InvalidArgument, match="whole number of at least 2"):
         progress.operation("x", loop_after=bad)  # type: ignore[call-overload]
 
 

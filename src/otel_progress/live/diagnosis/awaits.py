@@ -126,7 +126,7 @@ def awaited(task: Any, links: Sequence[Link]) -> list[Any]:
 
 
 def tasks_of(loop: Any) -> list[Any]:
-    """The tasks of an event loop that are not done, some hundred at the most."""
+    """The pending tasks of an event loop, at most some hundred."""
     asyncio = sys.modules.get("asyncio.tasks")
     found: list[Any] = []
     for name in ("_all_tasks", "_scheduled_tasks", "_eager_tasks"):

@@ -58,7 +58,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey)
     end = now if operation._ended is None else operation._ended
     start = operation._created if operation._started is None else operation._started
     options = operation._opts
-    more = operation._more
+    more = operation._extras
     seen = branch_verdicts.see(operation, end)
     current = seen.node if seen.troubled else innermost(operation)
     others = survey.of(operation).others
@@ -103,7 +103,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey)
 def capture_stage(stage: StageState, now: float) -> StageSnapshot:
     """The snapshot of one stage at a monotonic time (s)."""
     operation = stage._op
-    if operation is not None and not operation._seen_by_ticker and not operation._status.final:
+    if operation is not None and not operation._announced and not operation._status.final:
         sample(operation, now)  # nobody else looks
     plain_advanced(stage)
     with registry.lock:
@@ -112,8 +112,8 @@ def capture_stage(stage: StageState, now: float) -> StageSnapshot:
 
 def _message(node: HandleState | None) -> str | None:
     while node is not None:
-        if node._words is not None:
-            return node._words
+        if node._current_step is not None:
+            return node._current_step
         if node.operation is node:
             return None
         node = node._parent
@@ -187,7 +187,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
     end = now if stage._ended is None else stage._ended
     started = now if stage._started is None else stage._started
     others = survey.of(stage).others
-    options, more = stage._opts, stage._more
+    options, more = stage._opts, stage._extras
     plan = stage.operation._opts.plan
     planned_stage = None
     if plan is not None and stage._parent is stage._op:
@@ -208,7 +208,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         idle=max(0.0, (end if wait is None else end - wait.elapsed) - max(started, stage._moved_at, stage._counted_at)),
         stall_after=None if options.stall_after is None or math.isinf(options.stall_after) else options.stall_after,
         description=redaction.described(options.description or (planned_stage.description if planned_stage else None)),
-        message=stage._words,
+        message=stage._current_step,
         reason=stage._reason,
         critical=options.critical and (planned_stage is None or planned_stage.critical),
         depends_on=options.depends_on or (planned_stage.depends_on if planned_stage else ()),

@@ -254,7 +254,7 @@ def seen_of(node: HandleState) -> Seen:
 def _units(node: HandleState) -> float:
     """Its count, else that of the nearest counting handle around it."""
     counting: HandleState | None = node
-    while counting is not None and not counting._seen:
+    while counting is not None and not counting._sampled:
         counting = counting._parent if counting is not node.operation else None
     done = None if counting is None else own_progress(counting)[0]
     return 0.0 if done is None else float(done)
@@ -274,10 +274,10 @@ def _note_stage(node: HandleState, start: float, end: float) -> None:
     """Note that a stage of the handle ran from `start` to `end` (s, monotonic)."""
     kept = _gaps(node)
     before = node._started if kept.until is None else kept.until
-    if before is not None and node._seen == kept.count:
+    if before is not None and node._sampled == kept.count:
         kept.between = max(kept.between, start - before - (node._waited - kept.waited))
     kept.until = end if kept.until is None else max(kept.until, end)
-    kept.count, kept.waited = node._seen, node._waited
+    kept.count, kept.waited = node._sampled, node._waited
 
 
 def _longest(node: HandleState, duration: float, last: float) -> float:

@@ -241,7 +241,7 @@ def _added(listener: Listener, where: list[Listener], operation: OperationState 
     """Add a listener, and have its operation watched; returns a function that removes it."""
     where.append(listener)
     runtime.want()
-    if operation is not None and operation._status is Status.RUNNING and not operation._seen_by_ticker:
+    if operation is not None and operation._status is Status.RUNNING and not operation._announced:
         announce(operation)
 
     def remove() -> None:

@@ -123,8 +123,8 @@ class Loops:
         if self.steps is not None and Lives(node.operation).of(node, now) != self._life:
             self.steps = Steps()  # else they came after it
         self._failed, self._fails, self._grown, self._grows_each = None, 0, 0, 0.0
-        if node._more is not None:
-            self._base = dict(node._more.usage)
+        if node._extras is not None:
+            self._base = dict(node._extras.usage)
 
     def _took(self, node: HandleState, seconds: float) -> None:
         """Learn how long a unit takes; repeats within it were work, even if they were reported as a loop.
@@ -141,7 +141,7 @@ class Loops:
 
     def look(self, node: HandleState, now: float) -> None:
         """Record tokens and cost."""
-        more = node._more
+        more = node._extras
         if more is None or not more.usage:
             return
         spent = sum(tuple(more.usage.values()))
@@ -188,7 +188,7 @@ class Loops:
     def _loop(
         self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float, node: HandleState
     ) -> Loop:
-        usage = node._more.usage if node._more is not None else {}
+        usage = node._extras.usage if node._extras is not None else {}
         spent = {key: amount - self._base.get(key, 0) for key, amount in tuple(usage.items())}
         shown = tuple(redaction.masked("step", key) for key in keys)
         return Loop(kind, shown, repeats, after, quiet, Attributes({key: n for key, n in spent.items() if n > 0}))
@@ -245,4 +245,4 @@ def _what(stage: HandleState) -> str:
 
 def _counts(node: HandleState) -> bool:
     """Whether units are counted at all, so that their absence means something."""
-    return bool(node._seen) or node._total is not None or node.operation._total is not None
+    return bool(node._sampled) or node._total is not None or node.operation._total is not None

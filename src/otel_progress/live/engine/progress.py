@@ -88,7 +88,7 @@ def _is_alone(node: HandleState) -> bool:
 
 
 def _runs_one_that_says_nothing(operation: OperationState, running: Collection[StageState]) -> bool:
-    return len(running) == 1 and not operation._part[1] and says_nothing(innermost(operation))
+    return len(running) == 1 and not operation._partial_unit[1] and says_nothing(innermost(operation))
 
 
 def _surveyed(operation: OperationState, now: float) -> Survey:
@@ -119,7 +119,7 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey) -> Estima
     now = min(now, paused_since(node, now, survey.lookup) or now)
     options = node._opts
     plan = options.plan
-    if plan is not None and not node._own and not found.total:
+    if plan is not None and not node._counts_itself and not found.total:
         by_plan = _plan_eta(plan, node, now, survey)
         if by_plan is not None:
             return by_plan if by_plan.eta > 0 else None

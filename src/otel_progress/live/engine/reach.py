@@ -80,7 +80,7 @@ class Reach:
 
 def owner_of(operation: OperationState) -> str | None:
     """The owner that an operation names."""
-    more = operation._more
+    more = operation._extras
     named = None if more is None else more.attributes.get(semconv.OWNER)
     return named if isinstance(named, str) else None
 

@@ -51,7 +51,7 @@ def want() -> None:
             around.append(here.operation)
         here = here._parent
     for operation in reversed(around):
-        if not operation._seen_by_ticker:
+        if not operation._announced:
             announce(operation)
     if registry.live or registry.pending:
         ensure()

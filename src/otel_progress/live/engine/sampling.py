@@ -67,7 +67,7 @@ def _tell_one(operation: OperationState, stage: StageState, counted: dict[Handle
             _progressed(stage, now)
             done = True
     if operation in counted:
-        if stage._seen:
+        if stage._sampled:
             _learn(operation, operation, counted[operation], now)
         else:
             _feed(operation, stage, now)
@@ -101,7 +101,7 @@ def _tell_many(
             moved.add(above[stage])
         if stage in done:
             done.add(above[stage])
-        if stage in speaks or not (stage._seen or stage in outer):
+        if stage in speaks or not (stage._sampled or stage in outer):
             speaks.add(above[stage])
     for node, before in counted.items():
         if node not in speaks:
@@ -117,7 +117,7 @@ def _tell_many(
         fed.add(stage)
         if from_above in fed_done or (from_above in counted and not from_above._only_failed):
             fed_done.add(stage)
-        if not stage._seen:
+        if not stage._sampled:
             _feed(operation, stage, now, learns=stage not in outer)
             if stage in fed_done:
                 _progressed(stage, now)
@@ -146,15 +146,15 @@ def _move_outer(operation: OperationState, running: tuple[StageState, ...]) -> N
 def _counted(node: HandleState, now: float) -> bool:
     """Whether a handle itself counted anything since the last sample; its `track` loops are sampled one by one."""
     advanced = node._advanced
-    if type(advanced) is int and node._lanes is None and node._more is None:
-        units = advanced + node._bumps
+    if type(advanced) is int and node._lanes is None and node._extras is None:
+        units = advanced + node._uncounted
     else:
         units = life(node)
-    if units == node._seen or units != units:  # NaN differs from itself for ever
+    if units == node._sampled or units != units:  # NaN differs from itself for ever
         return False
-    done, node._done = node._done, units - node._failures
-    node._only_failed = done == node._done
-    node._seen = units
+    done, node._sampled_done = node._sampled_done, units - node._failures
+    node._only_failed = done == node._sampled_done
+    node._sampled = units
     node._counted_at = now
     if node._lanes is not None:
         for lane in tuple(node._lanes):
@@ -171,7 +171,7 @@ def _learn(operation: OperationState, node: HandleState, before: float, now: flo
     """
     if node._lanes is None and now - before < STEADY:
         return
-    if not operation._seen_by_ticker:
+    if not operation._announced:
         return
     lanes = [lane for lane in node._lanes or () if not lane.closed and not lane.nested]
     befores = [lane.before for lane in lanes if lane.moved_at == now] if len(lanes) > 1 else [before]
@@ -191,5 +191,5 @@ def _observe(node: HandleState, now: float, lookup: Lookup | None = None) -> Non
             return
     progress.observe(node, now)
     node._observe_at = now + min(10.0, (now - (node._started or now)) / 5)
-    if node._learned is not None and operation._seen_by_ticker and named_stall_after(node) is None:
+    if node._learned is not None and operation._announced and named_stall_after(node) is None:
         node._learned = learning.learning.limits(operation, node)  # it falls while more is seen

@@ -221,7 +221,7 @@ class Ticker:
     def _tell(self, change: Change, now: float) -> None:
         """Send the event of a change: at once if it changes state, else when the budget allows."""
         event, operation, node, when, attributes = change
-        if operation._over:
+        if operation._end_sent:
             return
         if event in semconv.RATIONED:
             self.budget.queue(change, self._rounds)
@@ -232,7 +232,7 @@ class Ticker:
             closed = watchdog.closed(operation)
             if closed is not None:
                 self._emit(semconv.RECOVERED, operation, operation, when, closed)
-            operation._over = True
+            operation._end_sent = True
             learning.learning.ended(operation, operation)
         elif event in _STAGE:
             _note_stage(event, operation, node, now)
@@ -263,7 +263,7 @@ class Ticker:
                 if moved:
                     self._wait_with_parents(operation)
                     skipped += waiting.setdefault(operation, number) != number
-                elif operation._said != operation._told or now >= operation._estimate_ends:
+                elif operation._revision != operation._sent_revision or now >= operation._estimate_ends:
                     waiting.setdefault(operation, number)
                 due = now >= operation._check_at
                 if operation._loops is not None:
@@ -322,8 +322,8 @@ class Ticker:
             self._change(semconv.RECOVERED, operation, found[0], watchdog.recovered(operation, moved_at, now))
         elif verdict.overdue and not overdue:
             self._change(semconv.OVERDUE, operation, found[0], _because(verdict))
-        elif verdict.health is Health.SLOW and not operation._slow:
-            operation._slow = True
+        elif verdict.health is Health.SLOW and not operation._slow_reported:
+            operation._slow_reported = True
             self._change(semconv.SLOW, operation, found[0], _because(verdict))
         elif renamed or moved_at is not None or verdict.health is not before or (overdue and not verdict.overdue):
             if not told or renamed:
@@ -344,8 +344,8 @@ class Ticker:
         for operation in list(registry.pending):
             if operation._status is not Status.PENDING:
                 registry.pending.discard(operation)
-            elif not operation._late and now - operation._created >= (operation._opts.start_within or FOREVER):
-                operation._late = True
+            elif not operation._late_reported and now - operation._created >= (operation._opts.start_within or FOREVER):
+                operation._late_reported = True
                 self._emit(semconv.UPDATED, operation, operation, clock.time_ns(), EMPTY)
 
     def _change(self, event: str, operation: OperationState, judged: Judged, attributes: Attributes) -> None:
@@ -363,7 +363,7 @@ class Ticker:
         snapshot = self._snapshots.get(operation)
         if snapshot is None:
             operation._sequence += 1
-            operation._told = operation._said
+            operation._sent_revision = operation._revision
             snapshot = self._snapshots[operation] = operation.snapshot()
             progress = snapshot.progress
             estimated = progress.rate is not None or progress.eta is not None
@@ -403,7 +403,7 @@ def _note_stage(event: str, operation: OperationState, stage: HandleState, now: 
             loops.stage_ended(node, stage, now)
     if event == semconv.STAGE_ENDED:
         learning.learning.ended(operation, stage)
-    if operation._tracks:
+    if operation._has_tracked:
         touch_lanes(stage._parent, stage._place, now)
 
 
