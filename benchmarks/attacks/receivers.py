@@ -27,16 +27,17 @@ from otel_progress.cli.doctor.backends import BackendUnavailable, all_three
 from otel_progress.cli.doctor.endpoint import reach
 from otel_progress.cli.query.client import BODY_TIMES, Client, ConnectionLost, ErrorResponse
 from otel_progress.cli.query.exit_codes import CommandError
-from otel_progress.monitor.outlets.relay import DiskLane
+from otel_progress.monitor.outlets.relay import DiskQueue
 from otel_progress.monitor.state.saved import Batch
 from otel_progress.monitor.state.store import Store
 from otel_progress.outbound import otlp
-from otel_progress.outbound.queue import Lane, Way
-from otel_progress.outbound.transport import Answer, Transport, connect
+from otel_progress.outbound.answer import Answer
+from otel_progress.outbound.queue import MemoryQueue, SignalQueue
+from otel_progress.outbound.transport import Transport, connect
 from otel_progress.outbound.webhook import Webhook
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry.control_channel import Channel
-from otel_progress.telemetry.outbox import Letter, Unsent
+from otel_progress.telemetry.outbox import EncodedEvent, Unsent
 from otel_progress.telemetry.pipeline import Pipeline
 
 TIMEOUT: Final = 0.4
@@ -116,10 +117,10 @@ def zoo(kinds: Mapping[str, z.Kind], **given: Any) -> Iterator[dict[str, z.Bad]]
         hold(not witness.heard, f"another host was sent {witness.heard[:1]}")
 
 
-def letters(name: str) -> list[Letter]:
+def letters(name: str) -> list[EncodedEvent]:
     """The start and the end of an operation."""
     return [
-        Letter(event, name, otlp.log_record(event, 1, 1, otlp.INFO, name, b"", None, None, False))
+        EncodedEvent(event, name, otlp.log_record(event, 1, 1, otlp.INFO, name, b"", None, None, False))
         for event in (s.OPERATION_STARTED, s.OPERATION_ENDED)
     ]
 
@@ -205,7 +206,7 @@ def grpc_events() -> None:
     against(z.KINDS_OF_GRPC, "grpc")
 
 
-def lanes(make: Callable[[z.Bad, Timed, Path], Way]) -> None:
+def lanes(make: Callable[[z.Bad, Timed, Path], SignalQueue]) -> None:
     """Pass a request on to each bad receiver of HTTP, then make them honest: as with a process's own events."""
     with zoo(z.KINDS) as bads, tempfile.TemporaryDirectory() as folder:
         timed = {name: Timed(connect("logs", endpoint_of(bad, "logs", "http/protobuf"))) for name, bad in bads.items()}
@@ -228,7 +229,7 @@ def lanes(make: Callable[[z.Bad, Timed, Path], Way]) -> None:
         hold(not late, f"what was to be passed on was neither delivered nor counted: {', '.join(late)}")
 
 
-def passed(bad: z.Bad, way: Way) -> bool:
+def passed(bad: z.Bad, way: SignalQueue) -> bool:
     """Whether the request is there, or given up and counted."""
     came = bool(bad.bodies)
     return {z.KEPT: came and not way.lost, z.REFUSED: way.lost == 1 and not came, z.TAKEN: not way.lost}[bad.kind.fate]
@@ -245,11 +246,11 @@ def forwarded() -> None:
     """What the monitor passes on from its file."""
     stores: list[Store] = []
 
-    def make(bad: z.Bad, timed: Timed, path: Path) -> Way:
+    def make(bad: z.Bad, timed: Timed, path: Path) -> SignalQueue:
         store = Store(path)
         stores.append(store)
         store.write(Batch(outgoing=(("logs", request()),)))
-        return DiskLane("logs", bad.url, timed, store, lambda _: None)
+        return DiskQueue("logs", bad.url, timed, store, lambda _: None)
 
     try:
         lanes(make)
@@ -262,8 +263,8 @@ def forwarded() -> None:
 def certificates() -> None:
     """What `otel-progress run` passes on, certificates among it."""
 
-    def make(bad: z.Bad, timed: Timed, _: Path) -> Way:
-        lane = Lane("logs", bad.url, timed)
+    def make(bad: z.Bad, timed: Timed, _: Path) -> SignalQueue:
+        lane = MemoryQueue("logs", bad.url, timed)
         lane.put(request())
         return lane
 

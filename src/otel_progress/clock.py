@@ -1,7 +1,7 @@
-"""The only reader of time.
+"""The clock; no other module reads the time.
 
-Durations come from the monotonic clock, timestamps from the wall clock, so a jump of the wall clock
-never makes a duration. `otel_progress.testing` puts a fake clock here.
+Durations come from the monotonic clock and timestamps from the wall clock, so that a jump of the wall clock never shows
+up in a duration. `otel_progress.testing` installs a fake clock here.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where time comes from."""
+    """A source of time."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back; their zero has no meaning."""
+        """Seconds that never go backwards, from an arbitrary zero."""
 
     def time_ns(self) -> int:
-        """Nanoseconds since 1970, as the wall clock has it."""
+        """Nanoseconds since 1970, by the wall clock."""
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of the machine."""
 
     monotonic = staticmethod(time.monotonic)
     time_ns = staticmethod(time.time_ns)
@@ -30,13 +30,13 @@ class SystemClock:
 
 _clock: Clock = SystemClock()
 monotonic: Callable[[], float] = time.monotonic
-"""Seconds that never go back; their zero has no meaning."""
+"""Seconds that never go backwards, from an arbitrary zero."""
 time_ns: Callable[[], int] = time.time_ns
-"""Nanoseconds since 1970, as the wall clock has it."""
+"""Nanoseconds since 1970, by the wall clock."""
 
 
 def install(clock: Clock) -> Clock:
-    """Take time from this clock from now on; returns the one before."""
+    """Use another clock from now on; returns the previous one."""
     global _clock, monotonic, time_ns
     before, _clock = _clock, clock
     monotonic, time_ns = clock.monotonic, clock.time_ns
@@ -44,5 +44,5 @@ def install(clock: Clock) -> Clock:
 
 
 def unix() -> float:
-    """Seconds since 1970."""
+    """Seconds since 1970, by the wall clock."""
     return time_ns() / 1e9

@@ -2,8 +2,8 @@
 
 Exception
 └── ProgressError
-    ├── InvalidArgument (also a ValueError)   an option that can't be meant
-    ├── NoOperation (also a RuntimeError)     nothing is running here
+    ├── InvalidArgument (also a ValueError)   an invalid option
+    ├── NoOperation (also a RuntimeError)     no operation runs here
     ├── InvalidState (also a RuntimeError)    started twice, ended before the start
     │   └── DuplicateOperation                the id is alive in this process
     ├── MissingDependency (also an ImportError)  an extra is not installed
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 
 class ProgressError(Exception):
-    """The root of every error that otel-progress raises by itself."""
+    """The base class of all errors that otel-progress raises."""
 
 
 class InvalidArgument(ProgressError, ValueError):
-    """An option has a value that can't be meant; the text says which would do."""
+    """An option has an invalid value; the message says what is allowed."""
 
 
 class NoOperation(ProgressError, RuntimeError):
@@ -34,7 +34,7 @@ class DuplicateOperation(InvalidState):
 
 
 class MissingDependency(ProgressError, ImportError):
-    """A feature needs a package that is not installed; the text names the extra."""
+    """A feature needs a package that is not installed; the message names the extra."""
 
 
 class OperationCancelled(ProgressError):

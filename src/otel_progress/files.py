@@ -1,8 +1,8 @@
-"""Private files: how all that the product keeps for itself is opened, made and locked.
+"""Private files: how the product's own files are created, opened and locked.
 
-Whoever else can write such a file, or the folder that it is in, could have us read what they like, or write where they
-like. So a file must be ours, and nobody else may write it; a link is not followed; and whatever the umask, nobody else
-may read what we make. Access control lists are not looked at. Where files have no owners, nothing is refused.
+Another user who can write such a file, or its folder, could make us read or overwrite anything. So a file must be ours,
+and no other user may write it; links are not followed; and whatever the umask, no other user may read the files that we
+create. Access control lists are not checked. On systems without file owners, nothing is refused.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ _FLOCK: Final = "@hhqqi4x"
 
 
 class Unsafe(PermissionError):
-    """Somebody else could have written it, or could read it; the text says what to do."""
+    """Another user could write or read the file; the message says what to do."""
 
     def __init__(self, path: str | os.PathLike[str], why: str) -> None:
-        """With the path, what is wrong with it, and what to do."""
+        """Combine the path with what is wrong, and what to do."""
         super().__init__(errno.EPERM, f"{os.fspath(path)} {why}")
 
     def __str__(self) -> str:
-        """The text alone."""
+        """The message without the error number."""
         return str(self.strerror)
 
 
 class Held(BlockingIOError):
-    """Another program holds the lock; `pid` is its number, where it is known."""
+    """Another program holds the lock; `pid` is its process, if known."""
 
     def __init__(self, pid: int | None) -> None:
-        """With the number of its process."""
+        """Name the process that holds the lock."""
         super().__init__(errno.EAGAIN, "another program holds it")
         self.pid = pid
 
 
 def open_private(path: str | os.PathLike[str], flags: int = os.O_RDWR | os.O_CREAT) -> int:
-    """A descriptor of a file of ours that nobody else may read or write; it is made where there is none.
+    """Open or create a file of ours that no other user may read or write; returns the descriptor.
 
-    Nothing of it is changed but its mode. The folder is not looked at; see `check_folder`.
+    Only its mode is changed. The folder is not checked; see `check_folder`.
 
     Raises:
-        Unsafe: where it is a link, no plain file, or belongs to somebody else.
-        OSError: where it can't be opened.
+        Unsafe: if it is a link, no regular file, or belongs to another user.
+        OSError: if it can't be opened.
     """
     fd = _open(path, flags | _NOFOLLOW)
     try:
@@ -72,13 +72,13 @@ def open_private(path: str | os.PathLike[str], flags: int = os.O_RDWR | os.O_CRE
 
 
 def read_private(path: str | os.PathLike[str], *, secret: bool = False) -> bytes:
-    """What is in a file that nobody else may write, and, where it is a secret, that not everybody may read.
+    """Read a file that no other user may write and, if it is a secret, that not everybody may read.
 
-    A link is followed, as secrets are often mounted so; what counts is the file that is found. It may be a pipe.
+    Links are followed, as secrets are often mounted that way, and their target is checked. It may be a pipe.
 
     Raises:
-        Unsafe: where others may write it, everybody may read it, or it belongs to somebody but us and root.
-        OSError: where it can't be read.
+        Unsafe: if others may write it, everybody may read a secret, or it belongs to a user other than us and root.
+        OSError: if it can't be read.
     """
     fd = _open(path, os.O_RDONLY)
     with open(fd, "rb") as file:
@@ -92,11 +92,11 @@ def read_private(path: str | os.PathLike[str], *, secret: bool = False) -> bytes
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that is for us alone, with those above it, and check it where it is there.
+    """Create a private folder, with its parents, or check an existing one.
 
     Raises:
-        Unsafe: where somebody else can write it.
-        OSError: where it can't be made.
+        Unsafe: if another user can write it.
+        OSError: if it can't be created.
     """
     missing = []
     at = path
@@ -106,17 +106,17 @@ def make_folder(path: Path) -> None:
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(FOLDER_MODE)
-            folder.chmod(FOLDER_MODE)  # whatever the umask took away
+            folder.chmod(FOLDER_MODE)  # whatever the umask
     check_folder(path)
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a folder in which somebody else could replace our files.
+    """Refuse a folder in which another user could replace our files.
 
     Raises:
-        Unsafe: where it belongs to somebody but us and root, or others can write it and it has no sticky bit; or where
-            everybody can write one above it.
-        OSError: where it can't be looked at.
+        Unsafe: if it belongs to a user other than us and root, if others can write it and it has no sticky bit, or if
+            everybody can write one of its parents.
+        OSError: if it can't be examined.
     """
     if not _has_owners():
         return
@@ -133,10 +133,10 @@ def check_folder(path: Path) -> None:
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """The file that is meant, through links that nobody else can have made.
+    """Resolve links, except those of other users.
 
     Raises:
-        Unsafe: where it is a link that belongs to somebody but us and root.
+        Unsafe: if the path is a link that belongs to a user other than us and root.
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         found = os.lstat(path)
@@ -146,30 +146,30 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 
 
 def tighten(path: str | os.PathLike[str]) -> None:
-    """See that a file of ours is for us alone, if there is one; another process may have made it.
+    """Make a file of ours private, if it exists; another process may have created it.
 
-    It opens and closes the file, which ends the POSIX locks that this process has on it.
+    This opens and closes the file, which releases the POSIX locks that this process has on it.
 
     Raises:
-        Unsafe: as `open_private`.
-        OSError: where it can't be opened.
+        Unsafe: see `open_private`.
+        OSError: if it can't be opened.
     """
     with contextlib.suppress(FileNotFoundError):
         os.close(open_private(path, os.O_RDWR))
 
 
 class Lock:
-    """A file that one holder at a time has, until it lets go or its process ends, however that ends.
+    """A lock file with one holder at a time, until it is released or its process ends, however that happens.
 
-    Only who may write the file can hold it. Nothing of it is changed before it is held.
+    Only users who may write the file can hold the lock. The file is not changed before the lock is held.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Hold it.
+        """Acquire the lock.
 
         Raises:
-            Held: while another one does.
-            OSError: where the file can't be had, `Unsafe` among them.
+            Held: if another process holds it.
+            OSError: if the file can't be opened; `Unsafe` is one.
         """
         self._path = os.fspath(path)
         self._fd: int | None = None
@@ -181,7 +181,7 @@ class Lock:
             return
         fd = open_private(self._path)
         try:
-            if os.fstat(fd).st_nlink > 1:  # it may be a file of ours that somebody gave this name
+            if os.fstat(fd).st_nlink > 1:  # another user may have given this name to another file of ours
                 raise Unsafe(self._path, "has a second name (a hard link): remove it")
             try:
                 if sys.platform == "linux":
@@ -211,11 +211,11 @@ class Lock:
         self._held = held
 
     def renew(self) -> None:
-        """Hold the file that is at the path now, too, where it is another one: someone removed or replaced ours.
+        """Lock the file that is at the path now, if ours was removed or replaced.
 
         Raises:
-            Held: where another one came first.
-            OSError: where it can't be had.
+            Held: if another process holds it.
+            OSError: if it can't be opened.
         """
         before = self._fd
         if before is None:
@@ -228,7 +228,7 @@ class Lock:
         os.close(before)
 
     def release(self) -> None:
-        """Let it go; its file stays, as to delete it would let two hold it. It may be called twice."""
+        """Release the lock; may be called twice. The file stays, as deleting it would allow two holders."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
@@ -237,21 +237,21 @@ class Lock:
             held.close()
 
     def __enter__(self) -> Lock:
-        """It is held."""
+        """Return the lock, which is held already."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let it go."""
+        """Release the lock."""
         self.release()
 
 
 def is_same(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether both are of one file."""
+    """Whether both describe the same file."""
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
 def _open(path: str | os.PathLike[str], flags: int) -> int:
-    """Open it without waiting for somebody at the other end of a pipe."""
+    """Open a file without waiting for the other end of a pipe."""
     try:
         return os.open(path, flags | _FLAGS, MODE)
     except OSError as error:
@@ -274,14 +274,14 @@ def _check_file(path: str | os.PathLike[str], found: os.stat_result, *, alone: b
 
 
 def _is_written_by_others(found: os.stat_result) -> bool:
-    """Whether somebody else may write; a group that has no other member than us is nobody else."""
+    """Whether another user may write; a group with no other member does not count."""
     if found.st_mode & stat.S_IWOTH:
         return True
     return bool(found.st_mode & stat.S_IWGRP) and not _is_own_group(found.st_gid)
 
 
 def _is_own_group(gid: int) -> bool:
-    """Whether a group is that of this user alone, as many systems make one for each user."""
+    """Whether a group is the private group of this user, which many systems create for each user."""
     import grp
     import pwd
 

@@ -1,4 +1,4 @@
-"""What the system says of processes; the only reader of `/proc`. Where there is no `/proc`, nothing is known."""
+"""Processes as the system sees them; the only reader of `/proc`. Without `/proc` nothing is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROC: Final = Path("/proc")
 CGROUPS: Final = Path("/sys/fs/cgroup")
 _ISO: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 GONE: Final = "ZX"
-"""The states of one that is dead, but that its parent did not ask about yet."""
+"""The states of a dead process whose parent has not collected it yet."""
 STATES: Final = {
     "R": "running",
     "S": "sleeping",
@@ -27,12 +27,12 @@ STATES: Final = {
 
 
 @dataclass(frozen=True)
-class Seen:
+class ProcessStat:
     """A process at one moment.
 
     Attributes:
-        pid: its number, which another one may have later.
-        ticks: its start in clock ticks since the boot; with the pid it means this process and no other.
+        pid: its number, which the system may reuse later.
+        ticks: its start in clock ticks since boot; with the pid, it identifies the process.
         state: one letter, a key of `STATES`.
     """
 
@@ -41,21 +41,21 @@ class Seen:
     state: str
 
 
-def look(pid: int, proc: Path = PROC) -> Seen | None:
-    """The process with this pid; None where none is alive, or where nothing can be known."""
+def look(pid: int, proc: Path = PROC) -> ProcessStat | None:
+    """The process with this pid; None if none is alive, or nothing is known."""
     try:
         said = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
         fields = said.rpartition(")")[2].split()
-        seen = Seen(pid, int(fields[19]), fields[0])
+        seen = ProcessStat(pid, int(fields[19]), fields[0])
         threads = len(os.listdir(proc / str(pid) / "task")) if seen.state in GONE else 0
     except (OSError, ValueError, IndexError):
         return None
-    # Where the first thread is dead but others are not, the process lives on.
+    # A process whose first thread is dead lives on with its other threads.
     return None if seen.state in GONE and threads <= 1 else seen
 
 
-def created(seen: Seen, proc: Path = PROC) -> float | None:
-    """When it was created, in seconds since 1970."""
+def created(seen: ProcessStat, proc: Path = PROC) -> float | None:
+    """The creation time, in seconds since 1970, or None."""
     try:
         with (proc / "stat").open(encoding="ascii", errors="replace") as lines:
             boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
@@ -65,7 +65,7 @@ def created(seen: Seen, proc: Path = PROC) -> float | None:
 
 
 def catches(number: int, proc: Path = PROC) -> bool:
-    """Whether this process handles a signal, as the system sees it; False where that can't be known."""
+    """Whether this process has a handler for a signal, as the system sees it; False if that is unknown."""
     try:
         lines = (proc / "self" / "status").read_text(encoding="ascii", errors="replace").splitlines()
         caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
@@ -75,13 +75,13 @@ def catches(number: int, proc: Path = PROC) -> bool:
 
 
 def iso(moment: float) -> str:
-    """Seconds since 1970 in ISO 8601."""
+    """Format seconds since 1970 as ISO 8601."""
     text = datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 
 def from_iso(text: str) -> float | None:
-    """Seconds since 1970 from ISO 8601; None where it is none."""
+    """Parse ISO 8601 into seconds since 1970; None if it is invalid."""
     parts = _ISO.fullmatch(text)
     if parts is None:
         return None
@@ -94,7 +94,7 @@ def from_iso(text: str) -> float | None:
 
 
 def waits_in(pid: int, proc: Path = PROC) -> str:
-    """The function of the kernel in which it waits, where the system tells."""
+    """The kernel function in which the process waits; empty if that is unknown."""
     try:
         text = (proc / str(pid) / "wchan").read_text(encoding="ascii", errors="replace").strip()
     except OSError:
@@ -103,7 +103,7 @@ def waits_in(pid: int, proc: Path = PROC) -> str:
 
 
 def memory_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
-    """How often the kernel killed for want of memory in our control group; None where that can't be read."""
+    """How often the kernel killed for lack of memory in our control group; None if that is unknown."""
     try:
         lines = (proc / "self" / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -126,7 +126,7 @@ def memory_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
 
 
 def _number(path: Path, key: str) -> int | None:
-    """The number behind a key, from lines of a key and a number."""
+    """The number after a key, in a file with a key and a number in each line."""
     try:
         pairs = dict(line.split(None, 1) for line in path.read_text(encoding="ascii").splitlines() if " " in line)
         return int(pairs[key])
@@ -143,7 +143,7 @@ class Holder:
 
 
 def listener(port: int, proc: Path = PROC) -> Holder | None:
-    """Who listens on a TCP port of this machine; None where nobody does, or it is another user's and can't be known."""
+    """The process that listens on a TCP port of this machine; None if there is none, or it is another user's."""
     sockets = {f"socket:[{inode}]" for name in ("tcp", "tcp6") for inode in _listening(proc / "net" / name, port)}
     if not sockets:
         return None
@@ -153,7 +153,7 @@ def listener(port: int, proc: Path = PROC) -> Holder | None:
                 name = (folder.parent / "comm").read_text(encoding="utf-8", errors="replace").strip()
                 return Holder(int(folder.parent.name), name)
         except (OSError, ValueError):
-            continue  # it ended, or is not ours to look at
+            continue  # it ended, or belongs to another user
     return None
 
 

@@ -1,6 +1,6 @@
-"""Every attribute, event, span and metric name, written here and nowhere else.
+"""The names of all attributes, events, spans and metrics; no other module writes them.
 
-`docs/semantic-conventions.md` is the same list for readers; a test holds the two together.
+`docs/semantic-conventions.md` is the same list for readers; a test compares the two.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ STUCK_AT: Final = "progress.stuck_at"
 BRANCHES: Final = "progress.branches"
 STUCK_BRANCHES: Final = "progress.stuck_branches"
 
-# What an operation may say of itself, in its attributes
+# Attributes that the user sets and the product reads
 OWNER: Final = "owner"
 
-# What goes with one kind of event
+# Attributes of some events
 NOTE_TEXT: Final = "progress.note.text"
 NOTE_STATUS: Final = "progress.note.status"
 OUTCOME: Final = "progress.outcome"
@@ -74,18 +74,18 @@ ITEM: Final = "progress.item"
 COMPONENT: Final = "progress.component"
 STALL_DURATION: Final = "progress.stall.duration"
 
-# The process's own heartbeat
+# Attributes of the heartbeat of a process
 HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"
 PROCESS_IN_FLIGHT: Final = "progress.process.in_flight"
 PROCESS_LOOP_LAG: Final = "progress.process.loop_lag"
 
-# What the one who saw the process go says at the end
+# How a lost process ended, as its watcher saw it
 EXIT_CODE: Final = "progress.exit.code"
 EXIT_SIGNAL: Final = "progress.exit.signal"
 EXIT_OUT_OF_MEMORY: Final = "progress.exit.out_of_memory"
 EXIT_STDERR: Final = "progress.exit.stderr"
 
-# What a watcher needs to close a trace whose process is gone
+# What a watcher needs to complete the trace of a lost process
 SPAN_PARENT_ID: Final = "progress.span.parent_id"
 SPAN_PARENT_REMOTE: Final = "progress.span.parent_remote"
 SPAN_START_TIME: Final = "progress.span.start_time"
@@ -121,7 +121,7 @@ EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 
-# Events; log events and span events bear the same names
+# Events; log events and span events have the same names
 OPERATION_STARTED: Final = "progress.operation.started"
 OPERATION_ENDED: Final = "progress.operation.ended"
 STAGE_STARTED: Final = "progress.stage.started"
@@ -135,7 +135,7 @@ WAIT_ENDED: Final = "progress.wait.ended"
 STALLED: Final = "progress.stalled"
 RECOVERED: Final = "progress.recovered"
 OVERDUE: Final = "progress.overdue"
-"""Also the attribute that says so, while it is."""
+"""Also the name of an attribute, which is present while a wait is overdue."""
 SLOW: Final = "progress.slow"
 
 EVENTS: Final = frozenset(
@@ -157,7 +157,7 @@ EVENTS: Final = frozenset(
     }
 )
 
-# What an event says beside its snapshot; other names that begin with PREFIX are not the user's to give
+# Attributes of an event beside its snapshot; users can't set other names that begin with PREFIX
 EVENT_ATTRIBUTES: Final = frozenset(
     {
         NOTE_TEXT,
@@ -176,10 +176,10 @@ EVENT_ATTRIBUTES: Final = frozenset(
     }
 )
 
-# Events that a budget may hold back; all others change state and always go
+# Events that the budget may hold back; all others change the state, and are always sent
 RATIONED: Final = frozenset({UPDATED, HEARTBEAT, NOTE})
 
-# What was lost to a limit, as the values of DROP_REASON
+# The values of DROP_REASON
 DROP_OUTSIDE: Final = "outside_operation"
 DROP_BUDGET: Final = "event_budget"
 DROP_FOLDED: Final = "stage_events_folded"

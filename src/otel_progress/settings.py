@@ -1,6 +1,7 @@
-"""The only reader of the environment: the standard `OTEL_*` variables, and a few of ours.
+"""Settings from arguments and the environment: the standard `OTEL_*` variables, and a few of our own.
 
-A value that can't be meant is told in the log, and the default stands: a typo in a variable must not stop a job.
+No other module reads `os.environ`; commands get it from `environment` and hand it on as a mapping. An invalid value is
+logged, and the default is used: a typo in a variable must not stop a job.
 """
 
 from __future__ import annotations
@@ -21,19 +22,20 @@ log = logging.getLogger("otel_progress")
 TIMEOUT_MOST: Final = 1.5
 """The longest that one request of ours may take, in seconds."""
 INTERVAL: Final = (0.01, 3600.0)
-"""From the shortest to the longest time between two looks, and between two heartbeats, in seconds."""
+"""The shortest and the longest interval between two samples, and between two heartbeats, in seconds."""
 MOST: Final = 1e9
 TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
 SIGNALS: Final = ("logs", "metrics", "traces")
 PROTOCOLS: Final = ("http/protobuf", "grpc")
 NAMED_PROTOCOLS: Final = {"otlp_proto_http": "http/protobuf", "otlp_proto_grpc": "grpc"}
-"""Names of exporters that say a protocol, as `OTEL_TRACES_EXPORTER` may have them."""
-DEFAULT_PORTS: Final = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
+"""The protocols that the exporter names in `OTEL_TRACES_EXPORTER` and its like imply."""
+_PROPAGATED: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
+DEFAULT_ENDPOINTS: Final = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where one signal goes, and how."""
+    """Where one signal goes, and how; the URL always has a scheme, and `https` means TLS for gRPC too."""
 
     protocol: str
     url: str
@@ -43,25 +45,29 @@ class Endpoint:
     certificate: str | None = None
     client_key: str | None = None
     client_certificate: str | None = None
-    insecure: bool = False
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `configure` and the environment said together; times in seconds.
+    """The settings of one `configure()` call, with the environment taken into account; times in seconds.
 
     Attributes:
-        interval: what left the process is never older than this.
-        metric_interval: from one export of the run series, and of our own metric reader, to the next.
-        heartbeat: from one heartbeat of the process to the next.
-        run_series_after: an operation has series of its own when it is older than this.
-        run_series_max: so many operations have series of their own at once.
-        event_budget: updates, notes and heartbeats of the work a second, of the whole process.
-        outbox: events that are kept for a Collector that does not answer.
+        disabled: `configure()` does nothing.
+        interval: the longest time from a change to its export.
+        metric_interval: time between two exports of the run series and of our own metric reader.
+        heartbeat: time between two heartbeats of the process.
+        run_series_after: the age from which an operation has series of its own.
+        run_series_max: operations that may have series of their own at the same time.
+        event_budget: updates, notes and heartbeats of operations per second, for the whole process.
+        outbox: events that are kept while the receiver does not answer.
         history: the file in which learned limits are kept, or None.
-        redact: how what leaves is redacted: `secrets`, `off`, or `module:function`.
-        control: whether commands are taken from where events go: never, from any URL that is named there, or from this
-            address too; None: from the endpoint's own host and port, if that is this machine or we are authorized.
+        redact: how outgoing text is redacted: `secrets`, `off`, or `module:function`.
+        control: whose commands are obeyed. False: nobody's. True: those from any URL that the receiver names. A URL:
+            also those from that address. None: those from the endpoint's own host and port, if it is on this machine or
+            gets our credentials.
+        traces: the exporters for spans, as `OTEL_TRACES_EXPORTER` lists them; likewise `metrics` and `logs`.
+        temporality: the aggregation temporality of counters and histograms.
+        endpoints: the endpoint of each signal: `traces`, `metrics`, `logs`.
     """
 
     disabled: bool = False
@@ -79,90 +85,101 @@ class Settings:
     metrics: str = "otlp"
     logs: str = "otlp"
     temporality: str = "cumulative"
-    explicit: bool = False
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
 
 class Environment:
-    """Reads variables, and tells of those that can't be read."""
+    """Reads variables from a mapping, and logs invalid values, each once."""
 
     def __init__(self, given: Mapping[str, str]) -> None:
         """Read from a mapping like `os.environ`."""
         self._given = given
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
-    def text(self, *names: str, otherwise: str = "") -> str:
-        """The first variable that is set to something."""
+    def text(self, *names: str, default: str = "") -> str:
+        """The first of the variables that is set and not empty."""
         for name in names:
             value = self._given.get(name, "").strip()
             if value:
                 return value
-        return otherwise
+        return default
 
-    def number(self, name: str, otherwise: float, least: float, most: float = MOST, scale: float = 1.0) -> float:
-        """A number from `least` to `most`; both, and what is returned, in units that are `scale` of the variable's."""
+    def number(self, name: str, default: float, least: float, most: float = MOST, scale: float = 1.0) -> float:
+        """A number from `least` to `most`, multiplied by `scale`; the limits and the default are scaled already."""
         given = self.text(name)
         if not given:
-            return otherwise
+            return default
         try:
             value = float(given) * scale
         except ValueError:
             value = math.nan
         if least <= value <= most:
             return value
-        log.warning(
-            "%s=%r is not a number from %g to %g; %g is used",
-            name,
-            given,
-            least / scale,
-            most / scale,
-            otherwise / scale,
-        )
-        return otherwise
+        limits = f"from {least / scale:g} to {most / scale:g}"
+        self._warn(f"{name}={given!r} is not a number {limits}; {default / scale:g} is used")
+        return default
 
-    def choice(self, names: tuple[str, ...], allowed: tuple[str, ...], otherwise: str) -> str:
-        """One of the allowed words."""
+    def choice(self, names: tuple[str, ...], allowed: tuple[str, ...], default: str) -> str:
+        """One of the allowed words, in any case."""
         given = self.text(*names).lower()
         if given in allowed or not given:
-            return given or otherwise
-        log.warning("%s=%r is not one of %s; %s is used", names[0], given, ", ".join(allowed), otherwise)
-        return otherwise
+            return given or default
+        self._warn(f"{names[0]}={given!r} is not one of {', '.join(allowed)}; {default} is used")
+        return default
 
-    def endpoint(self, name: str, protocol: str, otherwise: str) -> str:
-        """An address; gRPC needs no scheme in it."""
+    def endpoint(self, name: str, protocol: str, default: str) -> str:
+        """An address; for gRPC the scheme may be missing."""
         given = self.text(name)
         if not given or _is_url(given) or (protocol == "grpc" and "://" not in given):
-            return given or otherwise
-        if name not in self._told:  # it is asked for each signal
-            self._told.add(name)
-            log.warning("%s=%r is no address that begins with http:// or https://; %s is used", name, given, otherwise)
-        return otherwise
+            return given or default
+        self._warn(f"{name}={given!r} is not an address that begins with http:// or https://; {default} is used")
+        return default
 
     def flag(self, name: str) -> bool:
-        """Whether it is set to `true`."""
+        """Whether the variable is `true`."""
         return self.text(name).lower() == "true"
 
     def control(self, name: str) -> bool | str | None:
-        """True, false, an address, or None where it is not set, or to `auto`."""
+        """True, False, an address, or None if the variable is `auto` or not set."""
         given = self.text(name)
         if is_address(given):
             return given
         return {"true": True, "false": False}.get(self.choice((name,), ("true", "false", "auto"), "auto"))
 
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            log.warning("%s", text)
+
+
+def environment() -> dict[str, str]:
+    """A copy of the environment of this process."""
+    return dict(os.environ)
+
 
 def attended() -> bool:
-    """Whether a human may look at the terminal who can see it redrawn: not in CI, nor where `TERM` is `dumb`."""
+    """Whether the terminal can be redrawn for a human: false in CI, and if `TERM` is `dumb` or `unknown`."""
     return os.environ.get("TERM") not in ("dumb", "unknown") and not os.environ.get("CI")
 
 
 def quiet_grpc() -> None:
-    """Keep the lines of gRPC's C++ code off stderr, unless the user wants them; of use before it is imported."""
+    """Keep gRPC's C++ code from logging to stderr, unless the user set `GRPC_VERBOSITY`; call before importing grpc."""
     if "grpc" not in sys.modules:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
+def names_tracer_provider() -> bool:
+    """Whether `OTEL_PYTHON_TRACER_PROVIDER` names a provider, which the API then loads at its first use."""
+    return "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+
+
+def propagated() -> dict[str, str]:
+    """The trace context and baggage that the parent process passed on in the environment, as headers."""
+    return {name.lower(): os.environ[name] for name in _PROPAGATED if name in os.environ}
+
+
 def parse_headers(given: str) -> tuple[tuple[str, str], ...]:
-    """`key=value,key=value` with percent-encoding, as OpenTelemetry writes headers."""
+    """Parse `key=value,key=value` with percent-encoding, the form of `OTEL_EXPORTER_OTLP_HEADERS`."""
     pairs = []
     for part in given.split(","):
         key, equals, value = part.partition("=")
@@ -170,17 +187,17 @@ def parse_headers(given: str) -> tuple[tuple[str, str], ...]:
         if equals and name and _sendable(name + content):
             pairs.append((name, content))
         elif part.strip():
-            log.warning("a header of OTEL_EXPORTER_OTLP_HEADERS is not a key=value of plain ASCII; it is left out")
+            log.warning("a header in OTEL_EXPORTER_OTLP_HEADERS is not key=value in printable ASCII; it is left out")
     return tuple(pairs)
 
 
 def _sendable(text: str) -> bool:
-    """Whether every client can send it in a header."""
+    """Whether every HTTP and gRPC client accepts the text in a header."""
     return text.isascii() and text.isprintable()
 
 
 def is_address(text: str) -> bool:
-    """Whether it is http(s)://HOST, maybe with a port, and nothing else."""
+    """Whether the text is `http(s)://HOST[:PORT]` and nothing else."""
     try:
         parts = urlsplit(text)
         rest = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
@@ -200,7 +217,10 @@ def _is_url(target: str) -> bool:
 def _endpoint(
     env: Environment, signal: str, url: str | None, headers: tuple[tuple[str, str], ...] | None, protocol: str | None
 ) -> Endpoint:
-    """Where a signal (`TRACES`, `METRICS`, `LOGS`) goes: what is given, its own variables, those of all."""
+    """The endpoint of a signal (`TRACES`, `METRICS`, `LOGS`): arguments first, its own variables, then the shared ones.
+
+    https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+    """
 
     def names(what: str) -> tuple[str, str]:
         return f"OTEL_EXPORTER_OTLP_{signal}_{what}", f"OTEL_EXPORTER_OTLP_{what}"
@@ -208,11 +228,14 @@ def _endpoint(
     named = NAMED_PROTOCOLS.get(env.text(f"OTEL_{signal}_EXPORTER").lower())
     spoken = protocol or named or env.choice(names("PROTOCOL"), PROTOCOLS, "http/protobuf")
     own, shared = names("ENDPOINT")
-    target = url or env.endpoint(shared, spoken, DEFAULT_PORTS[spoken])
+    target = url or env.endpoint(shared, spoken, DEFAULT_ENDPOINTS[spoken])
     if spoken == "http/protobuf":
         target = f"{target.rstrip('/')}/v1/{signal.lower()}"
     if url is None:
         target = env.endpoint(own, spoken, target)
+    insecure = env.choice(names("INSECURE"), ("true", "false"), "false") == "true"
+    if spoken == "grpc" and "://" not in target:  # a scheme takes precedence over INSECURE
+        target = f"http://{target}" if insecure else f"https://{target}"
     own_timeout, timeout = names("TIMEOUT")
     seconds = env.number(own_timeout, env.number(timeout, TIMEOUT_MOST, 0.001), 0.001)
     return Endpoint(
@@ -224,7 +247,6 @@ def _endpoint(
         env.text(*names("CERTIFICATE")) or None,
         env.text(*names("CLIENT_KEY")) or None,
         env.text(*names("CLIENT_CERTIFICATE")) or None,
-        env.text(*names("INSECURE")).lower() == "true",
     )
 
 
@@ -238,10 +260,10 @@ def read(
     control: bool | str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings: what is given here, else the environment, else the defaults.
+    """Combine the arguments, the environment and the defaults, in this order of precedence.
 
     Raises:
-        InvalidArgument: where a given value can't be meant.
+        InvalidArgument: if an argument has an invalid value; variables never raise.
     """
     env = Environment(os.environ if environ is None else environ)
     if protocol is not None and protocol not in PROTOCOLS:
@@ -273,15 +295,14 @@ def read(
         event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),
         outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox, 1)),
         history=env.text("OTEL_PROGRESS_HISTORY") or None if history is None else os.fspath(history),
-        redact=env.text("OTEL_PROGRESS_REDACT", otherwise=defaults.redact),
+        redact=env.text("OTEL_PROGRESS_REDACT", default=defaults.redact),
         control=env.control("OTEL_PROGRESS_CONTROL") if control is None else control,
-        traces=env.text("OTEL_TRACES_EXPORTER", otherwise=defaults.traces).lower(),
-        metrics=env.text("OTEL_METRICS_EXPORTER", otherwise=defaults.metrics).lower(),
-        logs=env.text("OTEL_LOGS_EXPORTER", otherwise=defaults.logs).lower(),
+        traces=env.text("OTEL_TRACES_EXPORTER", default=defaults.traces).lower(),
+        metrics=env.text("OTEL_METRICS_EXPORTER", default=defaults.metrics).lower(),
+        logs=env.text("OTEL_LOGS_EXPORTER", default=defaults.logs).lower(),
         temporality=env.choice(
             ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",), TEMPORALITIES, defaults.temporality
         ),
-        explicit=endpoint is not None,
         endpoints={
             signal.lower(): _endpoint(env, signal, endpoint, pairs, protocol)
             for signal in ("TRACES", "METRICS", "LOGS")

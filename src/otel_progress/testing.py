@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from otel_progress import clock
+from otel_progress import clock, forks
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -205,7 +205,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         hooks.on_change,
         hooks.on_tick,
         process.at_exit,
-        process.in_child,
+        forks.in_child,
         listeners.to_all,
         listeners.to_all_verdicts,
     )
@@ -226,14 +226,14 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     process.threads_allowed, hooks.wanted = False, False
     runtime.ticker, listeners.dispatcher = Ticker(), listeners.Dispatcher()
     learned, learning.learning = learning.learning, learning.Learning()
-    troubles, trouble.teller = trouble.teller, trouble.Teller()
+    reporter, trouble.reporter = trouble.reporter, trouble.Reporter()
     token = context.innermost.set(None)
     before = clock.install(fake)
     try:
         yield
     finally:
         clock.install(before)
-        learning.learning, trouble.teller = learned, troubles
+        learning.learning, trouble.reporter = learned, reporter
         context.innermost.reset(token)
         generation = registry.generation
         vars(registry).update(state[0])

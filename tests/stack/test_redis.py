@@ -19,6 +19,7 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.intake.requests import Refused
 from otel_progress.monitor.outlets import redis as shared
 from otel_progress.monitor.outlets.redis import ReadPosition, Stream, StreamEntry
+from otel_progress.outbound.backoff import Backoff
 
 from .ports import free_ports
 
@@ -490,12 +491,12 @@ def test_close_cuts_a_long_pause_short(
     server: Server, monitor: Callable[..., Monitor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If Redis returns in the pause between two attempts, the queue is still written at the end."""
-    monkeypatch.setattr(shared, "BACKOFF_FIRST", 60.0)
+    monkeypatch.setattr(shared, "BACKOFF", Backoff(first=60.0, longest=60.0))
     one = monitor("one")
     one.say(1, 2)
     until(lambda: "writer" in one.stream._troubled)
     server.start()
-    monkeypatch.setattr(shared, "BACKOFF_FIRST", 0.1)
+    monkeypatch.setattr(shared, "BACKOFF", Backoff(first=0.1))
     one.stream.close(20)
     assert server("XLEN", "otel-progress") == 2
     assert one.stream.losses() == []

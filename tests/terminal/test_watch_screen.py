@@ -18,7 +18,7 @@ from tests.terminal.screens import ROOT, Terminal, command, environment, wait_un
 from tests.terminal.stub import Stub
 
 from otel_progress.cli.query.client import Client
-from otel_progress.cli.query.subscription import PAUSES, Disconnected, Subscription
+from otel_progress.cli.query.subscription import BACKOFF, Disconnected, Subscription
 
 
 def progress(completed: int, total: int, **more: Any) -> dict[str, Any]:
@@ -499,5 +499,5 @@ def test_pauses_grow_and_begin_anew(monitor: Stub) -> None:
     wait_until(lambda: any(item.kind == "changes" for item in feed.take(1)))
     monitor.drop()
     assert next_down().pause == 0.5
-    assert PAUSES[-1] == 5.0
+    assert BACKOFF.longest == 5.0
     feed.stop()

@@ -253,7 +253,7 @@ OWN_WAY = {
     "cli/run/spawning.py": "reads the first line of a command",
     "handlers/jsonlines.py": "a log that somebody names, for whoever reads logs there",
     "live/engine/learning.py": "a new file beside the history, which then takes its place",
-    "outbound/transport.py": "reads certificates",
+    "outbound/grpc_transport.py": "reads certificates",
     "procfs.py": "reads what the kernel says",
 }
 """Modules that open files in another way, and why they may."""

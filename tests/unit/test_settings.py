@@ -100,7 +100,7 @@ def test_every_variable_that_the_module_names_is_tested() -> None:
         and id(node) not in docs
         and re.fullmatch(r"OTEL_[A-Z_]*[A-Z]", node.value)
     }
-    assert named == set(STANDARD)
+    assert named == set(STANDARD) | {"OTEL_PYTHON_TRACER_PROVIDER"}
 
 
 WHAT: dict[str, tuple[str, str, Any]] = {
@@ -110,7 +110,6 @@ WHAT: dict[str, tuple[str, str, Any]] = {
     "COMPRESSION": ("gzip", "compression", "gzip"),
     "HEADERS": ("a=b", "headers", (("a", "b"),)),
     "TIMEOUT": ("0.5", "timeout", 0.5),
-    "INSECURE": ("true", "insecure", True),
     "PROTOCOL": ("grpc", "protocol", "grpc"),
 }
 
@@ -147,12 +146,29 @@ def test_each_option_of_otlp_for_all_signals_and_for_one(what: str, signal: str)
         ({"ENDPOINT": "http://collector:4318", "TRACES_ENDPOINT": "http://x:1/y"}, "http://collector:4318/v1/logs"),
         ({"PROTOCOL": "grpc"}, "http://localhost:4317"),
         ({"PROTOCOL": "grpc", "ENDPOINT": "http://collector:4317"}, "http://collector:4317"),
-        ({"PROTOCOL": "grpc", "ENDPOINT": "collector:4317"}, "collector:4317"),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "collector:4317"}, "https://collector:4317"),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "collector:4317", "INSECURE": "true"}, "http://collector:4317"),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "collector:4317", "INSECURE": "TRUE"}, "http://collector:4317"),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "collector:4317", "INSECURE": "false"}, "https://collector:4317"),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "collector:4317", "LOGS_INSECURE": "true"}, "http://collector:4317"),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "collector:4317", "TRACES_INSECURE": "true"}, "https://collector:4317"),
+        (
+            {"PROTOCOL": "grpc", "ENDPOINT": "collector:4317", "INSECURE": "true", "LOGS_INSECURE": "false"},
+            "https://collector:4317",
+        ),
+        ({"PROTOCOL": "grpc", "LOGS_ENDPOINT": "logs:1", "INSECURE": "true"}, "http://logs:1"),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "https://collector:4317", "INSECURE": "true"}, "https://collector:4317"),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "http://collector:4317", "INSECURE": "false"}, "http://collector:4317"),
+        ({"PROTOCOL": "grpc", "INSECURE": "false"}, "http://localhost:4317"),
+        ({"ENDPOINT": "https://collector:4318", "INSECURE": "true"}, "https://collector:4318/v1/logs"),
         ({"LOGS_PROTOCOL": "grpc", "LOGS_ENDPOINT": "https://logs:4317"}, "https://logs:4317"),
     ],
 )
 def test_endpoints_follow_the_rules_of_otlp(variables: dict[str, str], url: str) -> None:
-    """A signal's own endpoint is used as it is; to the common one HTTP adds `/v1/logs`, gRPC nothing."""
+    """A signal's own endpoint is taken as it is; to the shared one HTTP adds `/v1/logs`, gRPC nothing.
+
+    A gRPC endpoint without a scheme means TLS, unless `INSECURE` is true; a scheme takes precedence.
+    """
     assert endpoint("logs", **variables).url == url
 
 
@@ -178,7 +194,7 @@ def test_what_configure_was_told_wins() -> None:
     assert found.endpoints["logs"].url == "http://mine:4318/v1/logs"
     assert found.endpoints["traces"].url == "http://mine:4318/v1/traces"
     assert found.endpoints["logs"].headers == (("x-key", "1"),)
-    assert (found.interval, found.explicit) == (0.2, True)
+    assert found.interval == 0.2
     grpc = read(endpoint="http://mine:4317", environ=environ)
     assert (grpc.endpoints["logs"].url, grpc.endpoints["logs"].headers) == ("http://mine:4317", (("a", "b"),))
 

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from otel_progress import __version__
 from otel_progress.cli import streams
 from otel_progress.cli.parsing import first_word, parse
 from otel_progress.errors import InvalidArgument
+from otel_progress.version import VERSION
 
 
 class Command(NamedTuple):
@@ -66,7 +66,7 @@ def _split(given: list[str]) -> tuple[list[str], list[str]]:
 def _parsers(given: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The main parser, and one for each command; only the command that was given has its options loaded."""
     parser = argparse.ArgumentParser("otel-progress", description="Long-running work, seen while it runs.")
-    parser.add_argument("--version", action="version", version=f"otel-progress {__version__}")
+    parser.add_argument("--version", action="version", version=f"otel-progress {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command_name")
     chosen = first_word(given)
     for name, command in COMMANDS.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import threading
 import webbrowser
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress.cli.parsing import between, describe
 from otel_progress.errors import InvalidArgument, ProgressError
+from otel_progress.settings import environment
+from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
     from otel_progress.monitor.app import Monitor, Options
@@ -82,7 +83,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run the monitor until it is interrupted; returns the exit code."""
     try:
-        monitor = make(arguments, dict(os.environ))
+        monitor = make(arguments, environment())
     except InvalidArgument as error:
         return _fail(str(error), USAGE)
     except ProgressError as error:  # before ImportError: MissingDependency is both, and says what to install
@@ -178,11 +179,9 @@ def _forward(given: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[s
 
 
 def _greet(monitor: Monitor) -> None:
-    from otel_progress import __version__
-
     grpc = f", and {monitor.host}:{monitor.grpc_port} (gRPC)" if monitor.grpc_port else ""
     lines = [
-        f"otel-progress monitor {__version__}",
+        f"otel-progress monitor {VERSION}",
         f"  page     {monitor.url}{monitor.auth.link() if monitor.auth.needs_token else ''}",
         f"  OTLP     {monitor.url} (http/protobuf and JSON){grpc}",
         f"  kept in  {monitor.path}",

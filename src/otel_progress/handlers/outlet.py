@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from otel_progress import forks
 from otel_progress.live.engine import process, runtime
 from otel_progress.live.hooks import sinks
 
@@ -60,7 +61,7 @@ class Outlet:
         return (
             (sinks, self._take),
             (process.at_exit, self._exit),
-            (process.in_child, self._after_fork_in_child),
+            (forks.in_child, self._after_fork_in_child),
         )
 
     def _leave(self) -> None:

@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from otel_progress import __version__
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.auth import Auth, Guard, Identity, is_loopback
@@ -44,6 +43,7 @@ from otel_progress.monitor.web.publish import Publisher
 from otel_progress.monitor.web.routes import Api
 from otel_progress.monitor.web.stream import Hub
 from otel_progress.monitor.web.views import Views
+from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
     from otel_progress.settings import Endpoint
@@ -126,7 +126,7 @@ class Monitor:
         self.core = Core(self._store, forwards=options.forward, presume_after=options.presume_after)
         self.integrity = Integrity(self._store, self.core.faults.found_damage)
         self.relay = Relay(options.forward, self._store, self.core.journal.sent) if options.forward else None
-        self.hub = Hub(options.interval, __version__)
+        self.hub = Hub(options.interval, VERSION)
         self.hub.valid = self.auth.is_open
         self.views = Views(self.core, self._store, trace_url=options.trace_url)
         self.control = Control()
@@ -189,7 +189,7 @@ class Monitor:
             self.publisher,
             self.control,
             self.auth,
-            __version__,
+            VERSION,
             (self._intake_health, self.integrity.health, self.outlets.health, *relay),
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})

@@ -1,7 +1,7 @@
 """The death certificate: what a watcher sends for an operation whose process is proven to be gone.
 
-One log event, and the spans that can't come any more: that of the operation and one for each of its open stages, under
-the original ids, so that the trace is whole. Nobody else may send a span under the id of another process.
+It consists of one log event, and of the spans that the process can no longer send: the operation's, and one for each
+open stage, under the original ids, so that the trace is complete. Nothing else sends spans for another process.
 """
 
 from __future__ import annotations
@@ -17,25 +17,23 @@ from otel_progress.model.status import Status
 from otel_progress.model.units import duration, units
 from otel_progress.model.values import TEXT_LENGTH, Drops, Value, value
 from otel_progress.outbound import otlp
+from otel_progress.version import VERSION
 
 STDERR: Final = 16_384
-"""The most characters that are kept of what was last said on stderr."""
+"""Characters of the last stderr output that are kept."""
 _FIELD: Final = 6
 _KINDS: Final = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
-_ERROR: Final = 2
-_PARENT_KNOWN: Final = 0x100
-_PARENT_REMOTE: Final = 0x200
 
 
 @dataclass(frozen=True)
 class Exit:
-    """How a process came to its end, as far as it was seen.
+    """How a process ended, as far as it is known.
 
     Attributes:
-        code: what it returned.
-        signal: what killed it, such as `SIGKILL`.
-        out_of_memory: whether the kernel killed it for want of memory; None where that can't be told.
-        stderr: the last lines that it wrote there, where that was asked for.
+        code: its exit code.
+        signal: the signal that killed it, such as `SIGKILL`.
+        out_of_memory: whether the kernel killed it for lack of memory; None if that is unknown.
+        stderr: the last lines of its stderr, if they were asked for.
     """
 
     code: int | None = None
@@ -45,7 +43,7 @@ class Exit:
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """The end in words."""
         if self.signal is not None:
             said = f"its process was killed by {self.signal}"
         elif self.code is not None:
@@ -56,7 +54,7 @@ class Exit:
 
     @property
     def attributes(self) -> dict[str, Value]:
-        """As they go with the event and the spans; what is not known is left out."""
+        """The attributes of the event and the spans; unknown ones are left out."""
         said: dict[str, Value | None] = {
             s.EXIT_CODE: self.code,
             s.EXIT_SIGNAL: self.signal,
@@ -68,31 +66,25 @@ class Exit:
 
 @dataclass(frozen=True)
 class Certificate:
-    """Two finished OTLP requests; `traces` is empty where no span may be sent."""
+    """Two complete OTLP requests; `traces` is empty if no span may be sent."""
 
     logs: bytes
     traces: bytes = b""
 
 
 def certify(lost: Snapshot, exit: Exit, resource: Mapping[str, Any], now: int) -> Certificate:
-    """Close an operation that was lost at its snapshot's time; `now` is in ns since 1970.
+    """Close an operation that was lost at the time of its snapshot; `now` is in ns since 1970.
 
-    The resource is that of the process that is gone, so all backends file the end with the rest. Spans of a trace
-    that is not sampled would be the only ones of it, so there are none.
+    The resource is that of the lost process, so that backends store the end with the rest. A trace that is not sampled
+    gets no spans, as they would be its only ones.
     """
     about = otlp.resource(_known(resource))
-    scope = otlp.scope(s.SCOPE, _version())
+    scope = otlp.scope(s.SCOPE, VERSION)
     span = lost.span
     traces = b""
     if span is not None and span.sampled:
         traces = otlp.envelope(about, scope, _spans(lost, exit))
     return Certificate(otlp.envelope(about, scope, [_event(lost, exit, now)]), traces)
-
-
-def _version() -> str:
-    from otel_progress import __version__
-
-    return __version__
 
 
 def _event(lost: Snapshot, exit: Exit, now: int) -> bytes:
@@ -112,7 +104,7 @@ def _event(lost: Snapshot, exit: Exit, now: int) -> bytes:
 
 
 def _sentence(lost: Snapshot) -> str:
-    """The end in words, with how far it was: as the operation counted, else as its innermost stage did."""
+    """The end in words, with the progress of the operation, or else of its innermost stage."""
     about = _counted(lost)
     progress, done = about.progress, ""
     if progress.completed is not None:
@@ -125,7 +117,7 @@ def _sentence(lost: Snapshot) -> str:
 
 
 def _counted(lost: Snapshot) -> Snapshot | StageSnapshot:
-    """What tells how far it was: the operation, unless it counted nothing and its innermost stage did."""
+    """Whose progress is shown: the operation's, unless only its innermost stage counted."""
     if lost.progress.completed or lost.progress.ratio:
         return lost
     stage = next((stage for stage in reversed(lost.stages) if stage.path == lost.stage), None)
@@ -134,7 +126,7 @@ def _counted(lost: Snapshot) -> Snapshot | StageSnapshot:
 
 
 def _spans(lost: Snapshot, exit: Exit) -> list[bytes]:
-    """The spans that can't come any more: stages that were open when the process went, then the operation itself."""
+    """The spans that the process can no longer send: those of its open stages, then that of the operation."""
     span = lost.span
     assert span is not None
     end = round(lost.timestamp * 1e9)
@@ -161,7 +153,7 @@ def _spans(lost: Snapshot, exit: Exit) -> list[bytes]:
 
 
 def _above(stage: StageSnapshot, stages: list[StageSnapshot]) -> str | None:
-    """The span of the innermost open stage around this one; of several with one path, the one that started last."""
+    """The span of the innermost open stage around this one; of several with the same path, the newest."""
     path = stage.path.removesuffix(f"/{stage.name}") if stage.path != stage.name else ""
     around = [
         other
@@ -172,7 +164,7 @@ def _above(stage: StageSnapshot, stages: list[StageSnapshot]) -> str | None:
 
 
 def _of_operation(lost: Snapshot) -> dict[str, Value]:
-    """What the real span would have said."""
+    """The attributes that the process would have set."""
     said = {
         **lost.attributes,
         **{f"{s.RESULT}.{key}": item for key, item in lost.result.items()},
@@ -217,7 +209,7 @@ def _count(about: Snapshot | StageSnapshot) -> dict[str, Any]:
 
 
 def _known(said: Mapping[str, Any]) -> dict[str, Value]:
-    """What may be sent of it: a sender of any kind may have said anything."""
+    """The attributes with valid values, as senders are untrusted."""
     return {str(key): value(item, Drops(), TEXT_LENGTH) for key, item in said.items() if item is not None}
 
 
@@ -233,19 +225,16 @@ def _span(
     reason: str | None,
     remote: bool = False,
 ) -> bytes:
-    """A Span message with its tag, as a ScopeSpans message holds it; times in ns."""
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span
-    from opentelemetry.proto.trace.v1.trace_pb2 import Status as SpanStatus
-
-    head = Span(
-        trace_id=bytes.fromhex(trace_id),
-        span_id=bytes.fromhex(span_id),
-        parent_span_id=bytes.fromhex(parent_id or ""),
-        name=name,
-        kind=kind,  # type: ignore[arg-type]
-        start_time_unix_nano=start,
-        end_time_unix_nano=max(start, end),
-        flags=_PARENT_KNOWN | (_PARENT_REMOTE if remote else 0),
-        status=SpanStatus(code=_ERROR, message=reason or Status.LOST.value),  # type: ignore[arg-type]
+    """An encoded span that ends as lost; times in ns."""
+    return otlp.error_span(
+        trace_id,
+        span_id,
+        parent_id,
+        name,
+        kind,
+        start,
+        max(start, end),
+        otlp.attributes(otlp.SPAN_ATTRIBUTES, about),
+        reason or Status.LOST.value,
+        parent_remote=remote,
     )
-    return otlp.chunk(2, head.SerializeToString() + otlp.attributes(9, about))

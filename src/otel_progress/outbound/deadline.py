@@ -1,15 +1,15 @@
 """One deadline for a whole HTTP exchange, however slowly the other side sends.
 
-The timeouts of sockets, http.client and requests count from one byte to the next, so a receiver that sends a byte now
-and then holds a request for ever; nor do they bound how much comes before an answer's body. Connections made of
-`Limited` obey the deadline of the thread that uses them:
+The timeouts of sockets, http.client and requests apply to each read, so a receiver that sends a byte now and then holds
+a request for ever; nor do they bound what comes before the body of an answer. Connections that derive from `Limited`
+obey the deadline of the thread that uses them:
 
     with within(1.5, most_bytes=65_536):
-        ...     # connect, send, read: TimeoutError once it is over, TooMuch once more has come
+        ...     # connect, send, read: raises TimeoutError after 1.5 s, and TooMuch beyond 65,536 bytes
 
-No thread watches: each read and each write is given the time that is left. What the operating system does in one call
-of its own can't be shortened: resolving a name takes as long as the resolver does, and each address of a name may take
-the whole time to connect.
+No thread watches: each read and write gets the time that is left. A single call of the operating system can't be
+shortened: resolving a name takes as long as the resolver takes, and each address of a name may take the whole time to
+connect.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from typing import Any, Final
 from otel_progress import clock
 
 HEAD_BYTES: Final = 64 * 1024
-"""The most that comes before an answer's body, interim answers (100 Continue) included."""
+"""The largest head of an answer, including interim answers (100 Continue)."""
 DIGITS: Final = 10
+"""Digits of a `Retry-After` that are read."""
 
 
 class TooMuch(http.client.HTTPException):
-    """More came than was to be read."""
+    """An answer is larger than allowed."""
 
 
 class _Limit:
-    """What is left to the exchanges of one thread."""
+    """The time and bytes left to one thread."""
 
     def __init__(self, seconds: float, most_bytes: float) -> None:
         self._until = clock.monotonic() + seconds
@@ -44,17 +45,17 @@ class _Limit:
         self._most = most_bytes
 
     def left(self) -> float:
-        """Seconds; raises TimeoutError where none are left."""
+        """Seconds left; raises TimeoutError if there are none."""
         left = self._until - clock.monotonic()
         if left <= 0:
-            raise TimeoutError(f"no whole answer within {self._seconds:g} s")
+            raise TimeoutError(f"no complete answer within {self._seconds:g} s")
         return left
 
     def take(self, count: int) -> None:
-        """Count bytes that came; raises TooMuch beyond the limit."""
+        """Count received bytes; raises TooMuch beyond the limit."""
         self._most -= count
         if self._most < 0:
-            raise TooMuch("the answer is larger than any that is expected")
+            raise TooMuch("the answer is too large")
 
 
 class _OfThread(threading.local):
@@ -66,7 +67,7 @@ _here = _OfThread()
 
 @contextmanager
 def within(seconds: float, most_bytes: float = math.inf) -> Iterator[None]:
-    """Limit what this thread does with `Limited` connections, and how many bytes it reads from them, heads included."""
+    """Limit how long this thread uses `Limited` connections, and the bytes that it reads from them, heads included."""
     before, _here.limit = _here.limit, _Limit(seconds, most_bytes)
     try:
         yield
@@ -75,13 +76,13 @@ def within(seconds: float, most_bytes: float = math.inf) -> Iterator[None]:
 
 
 class _Bytes(io.RawIOBase):
-    """The bytes of one answer, as the limits let them through."""
+    """The bytes of an answer, within the limits."""
 
     def __init__(self, sock: Any, raw: Any) -> None:
         self._sock = sock
         self._raw = raw
         self.head: float = HEAD_BYTES
-        """Bytes that may still come before the body."""
+        """Bytes that may still precede the body."""
 
     def readable(self) -> bool:
         return True
@@ -95,7 +96,7 @@ class _Bytes(io.RawIOBase):
         try:
             return self._count(self._raw.readinto(buffer), limit)
         finally:
-            with suppress(OSError):  # it may be closed by now
+            with suppress(OSError):  # it may be closed already
                 self._sock.settimeout(before)
 
     def _count(self, count: int | None, limit: _Limit | None) -> int | None:
@@ -113,10 +114,10 @@ class _Bytes(io.RawIOBase):
 
 
 class Response(http.client.HTTPResponse):
-    """An answer that is read within the limits."""
+    """A response that is read within the limits."""
 
     def __init__(self, sock: Any, *args: Any, **more: Any) -> None:
-        """Of this socket, as http.client makes it."""
+        """Read from a socket, as http.client does."""
         super().__init__(sock, *args, **more)
         self._bytes = _Bytes(sock, self.fp.detach())
         self.fp = io.BufferedReader(self._bytes)
@@ -128,19 +129,19 @@ class Response(http.client.HTTPResponse):
 
 
 def _seconds(timeout: Any, otherwise: Any = math.inf) -> Any:
-    """The timeout of a connection, where it is a number; None and urllib3's word for the default are not."""
+    """The timeout of a connection if it is a number; None and urllib3's default marker are not."""
     return timeout if isinstance(timeout, (int, float)) else otherwise
 
 
 class Limited:
-    """Makes a connection of http.client or urllib3 obey the limits; it stands before that class among the bases."""
+    """Makes a connection of http.client or urllib3 obey the limits; a mixin that precedes that class."""
 
     response_class: type[http.client.HTTPResponse] = Response
     sock: socket.socket | None
     timeout: Any
 
     def connect(self) -> None:
-        """Connect, and shake hands, in the time that is left."""
+        """Connect, with the TLS handshake, in the time left."""
         limit, before = _here.limit, self.timeout
         if limit is None:
             super().connect()  # type: ignore[misc]
@@ -150,15 +151,15 @@ class Limited:
             super().connect()  # type: ignore[misc]
         finally:
             self.timeout = before
-        self._calm()
+        self._restore_timeout()
 
-    def _calm(self) -> None:
-        """Give the socket the timeout of the connection again."""
+    def _restore_timeout(self) -> None:
+        """Restore the timeout of the connection."""
         if self.sock is not None:
             self.sock.settimeout(_seconds(self.timeout, None))
 
     def send(self, data: Any) -> None:
-        """Send in the time that is left."""
+        """Send in the time left."""
         limit = _here.limit
         if limit is not None and self.sock is None:
             self.connect()
@@ -166,23 +167,27 @@ class Limited:
             self.sock.settimeout(limit.left())
         super().send(data)  # type: ignore[misc]
         if limit is not None:
-            self._calm()
+            self._restore_timeout()
 
 
 class Plain(Limited, http.client.HTTPConnection):
-    """HTTP."""
+    """An HTTP connection."""
 
 
 class Tls(Limited, http.client.HTTPSConnection):
-    """HTTPS."""
+    """An HTTPS connection."""
 
 
 def seconds_of(retry_after: str, now: float) -> float | None:
-    """The seconds that a Retry-After asks for, written as seconds or as a date; None where it can't be read.
+    """Parse a `Retry-After` header, which holds seconds or a date; None if it is invalid.
 
     Args:
         retry_after: the header.
         now: Unix seconds.
+
+    Example:
+        >>> seconds_of("120", now=0.0)
+        120.0
     """
     text = retry_after.strip()
     if text.isascii() and text.isdecimal():

@@ -1,7 +1,7 @@
-"""The few protobuf messages that leave by our own pipeline, written straight to bytes.
+"""The encoder: the few OTLP messages that we send, written directly as protobuf.
 
-What does not change during a run (who the operation is) is written once; a new point or event costs only
-what is new in it. The field numbers are those of opentelemetry-proto 1.x, which never change.
+What does not change during a run is encoded once, so a new point or event costs only what is new in it. The field
+numbers are those of opentelemetry-proto 1.x, which never change.
 """
 
 from __future__ import annotations
@@ -16,24 +16,29 @@ from otel_progress.semconv import EVENT_NAME
 
 _double = struct.Struct("<d").pack
 _fixed64 = struct.Struct("<Q").pack
-_point = struct.Struct("<d").pack
+_fixed32 = struct.Struct("<I").pack
 
 INFO: Final = 9
 WARN: Final = 13
 ERROR: Final = 17
 REJECTED_MOST: Final = 1_000_000
-"""More items than this no request of ours holds; a receiver that refuses more is not believed."""
+"""More items than any request of ours holds; a receiver that claims to have rejected more is ignored."""
 _FIXED: Final = {1: 8, 5: 4}
+SPAN_ATTRIBUTES: Final = 9
+"""The number of the field that holds a span's attributes."""
+_STATUS_ERROR: Final = 2
+_PARENT_REMOTENESS_KNOWN: Final = 0x100
+_PARENT_IS_REMOTE: Final = 0x200
 _SEVERITY: Final = {INFO: "INFO", WARN: "WARN", ERROR: "ERROR"}
 
 
 _BYTE: Final = tuple(bytes((value,)) for value in range(256))
 _SHORT: Final = 31
-"""Texts below this length have lengths of one byte, even where each character takes four."""
+"""Texts below this length have a length of one byte, even if each character takes four."""
 
 
 def varint(value: int) -> bytes:
-    """A number of at least 0 in base 128."""
+    """A non-negative integer in base 128."""
     if value < 0x80:
         return _BYTE[value]
     out = bytearray()
@@ -69,7 +74,7 @@ def _key(key: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _float_head(field: int, key: str) -> bytes:
-    """All of a KeyValue with a float but its eight bytes."""
+    """A KeyValue with a float, without the eight bytes of the float."""
     pair = _key(key) + b"\x12\x09\x21"
     return bytes((field << 3 | 2,)) + varint(len(pair) + 8) + pair
 
@@ -96,7 +101,7 @@ def attributes(field: int, given: Mapping[str, Value]) -> bytes:
 
 @lru_cache(maxsize=64)
 def _event_name(name: str) -> bytes:
-    """The name as such, and as the attribute that went before it: not every store keeps the former."""
+    """The event name, as a field and as the older attribute, since not every store keeps the field."""
     return chunk(12, name.encode()) + attributes(6, {EVENT_NAME: name})
 
 
@@ -113,7 +118,7 @@ def log_record(
     *,
     tagged: bool = True,
 ) -> bytes:
-    """A LogRecord, with its tag, as a ScopeLogs message holds it, or by itself; times in ns."""
+    """A LogRecord, with the tag it has in a ScopeLogs message unless `tagged` is false; times in ns."""
     parts = [
         b"\x09" + _fixed64(time),
         bytes((0x10, severity)),
@@ -130,8 +135,38 @@ def log_record(
     return chunk(2, record) if tagged else record
 
 
+def error_span(
+    trace_id: str,
+    span_id: str,
+    parent_id: str | None,
+    name: str,
+    kind: int,
+    start: int,
+    end: int,
+    encoded_attributes: bytes,
+    message: str,
+    *,
+    parent_remote: bool,
+) -> bytes:
+    """A Span with the status error, with the tag it has in a ScopeSpans message; times in ns."""
+    flags = _PARENT_REMOTENESS_KNOWN | (_PARENT_IS_REMOTE if parent_remote else 0)
+    parts = [
+        chunk(1, bytes.fromhex(trace_id)),
+        chunk(2, bytes.fromhex(span_id)),
+        chunk(4, bytes.fromhex(parent_id)) if parent_id else b"",
+        chunk(5, name.encode("utf-8", "replace")),
+        b"\x30" + varint(kind),
+        b"\x39" + _fixed64(start),
+        b"\x41" + _fixed64(end),
+        encoded_attributes,
+        chunk(15, chunk(2, message.encode("utf-8", "replace")) + b"\x18" + varint(_STATUS_ERROR)),
+        b"\x85\x01" + _fixed32(flags),
+    ]
+    return chunk(2, b"".join(parts))
+
+
 def envelope(resource: bytes, scope: bytes, items: Iterable[bytes]) -> bytes:
-    """An export request: items (tagged 2) of one scope of one resource. Logs and metrics have the same form."""
+    """An export request with items (tagged 2) of one scope of one resource; all signals have this form."""
     scoped = chunk(2, chunk(1, scope) + b"".join(items))
     return chunk(1, resource + scoped)
 
@@ -147,27 +182,27 @@ def scope(name: str, version: str) -> bytes:
 
 
 def gauge(name: str, unit: str, description: str, points: Iterable[bytes]) -> bytes:
-    """A Metric message of kind gauge, with its tag, as a ScopeMetrics message holds it."""
+    """A Metric message of kind gauge, with the tag it has in a ScopeMetrics message."""
     head = chunk(1, name.encode()) + chunk(2, description.encode()) + chunk(3, unit.encode())
     return chunk(2, head + chunk(5, b"".join(points)))
 
 
 def point_head(encoded_attributes: bytes) -> bytes:
-    """The begin of a NumberDataPoint of a double: its tag, its length, its attributes (field 7)."""
+    """The start of a NumberDataPoint with a double: tag, length and attributes (field 7)."""
     return b"\x0a" + varint(len(encoded_attributes) + 18) + encoded_attributes
 
 
 def point_time(time: int) -> bytes:
-    """What stands between the head of a point and its value; the same for a whole export. Time in ns."""
+    """What comes between the head of a point and its value, the same for a whole export; time in ns."""
     return b"\x19" + _fixed64(time) + b"\x21"
 
 
-point_value = _point
+point_value = _double
 """A point is `point_head(...) + point_time(...) + point_value(...)`."""
 
 
 def rejected(answer: bytes) -> tuple[int, str]:
-    """How many items a receiver refused (partial success), and why, from its answer."""
+    """The number of items that a receiver rejected (partial success), and why, from its answer."""
     body = _field(answer, 1)
     if not isinstance(body, bytes) or not body:
         return 0, ""
@@ -177,7 +212,7 @@ def rejected(answer: bytes) -> tuple[int, str]:
 
 
 def retry_delay(status: bytes) -> float | None:
-    """The seconds that a `google.rpc.Status` (of gRPC) asks to wait by a RetryInfo among its details, or None."""
+    """The pause that the RetryInfo in a `google.rpc.Status` asks for, in seconds, or None."""
     detail = _field(status, 3)
     kind, value = (_field(detail, 1), _field(detail, 2)) if isinstance(detail, bytes) else (None, None)
     if not (isinstance(kind, bytes) and kind.endswith(b"google.rpc.RetryInfo") and isinstance(value, bytes)):
@@ -190,7 +225,7 @@ def retry_delay(status: bytes) -> float | None:
 
 
 def _field(message: bytes, wanted: int) -> int | bytes | None:
-    """The value of a varint or length-delimited field of a small message; None where there is none."""
+    """The value of a varint or length-delimited field of a small message, or None."""
     at = 0
     try:
         while at < len(message):

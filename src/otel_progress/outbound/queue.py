@@ -1,7 +1,7 @@
-"""Passes OTLP requests on to the endpoint of each signal; whoever gives them never waits.
+"""Forwards OTLP requests to the endpoint of each signal, from queues.
 
-Each signal has a queue with a limit and a thread of its own, so a receiver that takes one signal and not another holds
-nothing else up. What finds no room is dropped, the oldest first, and counted.
+Each signal has a bounded queue and a thread, so a receiver that accepts one signal but not another delays only the
+latter. Enqueuing never blocks; without room the oldest request is dropped, and counted.
 """
 
 from __future__ import annotations
@@ -14,50 +14,53 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from otel_progress import clock
-from otel_progress.outbound.transport import Answer, Transport, connect
+from otel_progress.outbound.answer import Answer
+from otel_progress.outbound.backoff import STANDARD, Backoff
+from otel_progress.outbound.transport import Transport, connect
 from otel_progress.settings import Endpoint
 
 BYTES: Final = 32 * 1024 * 1024
-"""The most that waits of one signal."""
-BACKOFF_FIRST: Final = 0.25
-BACKOFF_MOST: Final = 5.0
-PAUSE_MOST: Final = 60.0
+"""The size of all waiting requests of a signal."""
 
 
-class Way(ABC):
-    """The way of one signal: a thread that sends what waits, in order, and pauses where the receiver is away."""
+class SignalQueue(ABC):
+    """The queue of one signal, and a thread that sends its requests in order, with pauses after failures."""
 
-    def __init__(self, signal: str, url: str, transport: Transport) -> None:
-        """Nothing is opened before the first request; who inherits starts the thread."""
+    def __init__(self, signal: str, url: str, transport: Transport, backoff: Backoff = STANDARD) -> None:
+        """Prepare the thread, which the subclass starts; nothing is opened before the first request."""
         self.signal = signal
-        self.url = bare(url)
+        self.url = without_credentials(url)
         self.lost = 0
+        """Requests that were given up."""
         self.refused = 0
+        """Items that the receiver rejected from requests that it accepted."""
         self.reason = ""
+        """What the receiver last answered to a request that it did not accept, or why there was no answer."""
         self._transport = transport
         self._sending = self._stopped = False
-        self._backoff = BACKOFF_FIRST
+        self._backoff = backoff
+        self._failures = 0
         self._not_before = 0.0
         self._last_chance: float | None = None
         self._ready = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"otel-progress-{signal}", daemon=True)
 
     def hurry(self, deadline: float) -> None:
-        """Pauses are short from now on, as nothing is sent after the deadline."""
+        """Keep pauses short from now on, as nothing is sent after the deadline."""
         with self._ready:
             self._last_chance = deadline
-            self._not_before = min(self._not_before, clock.monotonic() + BACKOFF_FIRST)
+            self._not_before = min(self._not_before, clock.monotonic() + self._backoff.first)
             self._ready.notify_all()
 
     def wait(self, deadline: float) -> bool:
-        """Wait until all was sent, or until the deadline; whether all was."""
+        """Wait for all requests to be sent, at most until the deadline; return whether they were."""
         with self._ready:
             while self._is_waiting() and (left := deadline - clock.monotonic()) > 0:
                 self._ready.wait(left)
             return not self._is_waiting()
 
-    def told(self) -> list[str]:
-        """What could not be passed on, in words."""
+    def losses(self) -> list[str]:
+        """Say what could not be forwarded, in at most one line."""
         if not self.lost and not self.refused:
             return []
         what = f"{self.lost + self.refused} {'requests' if self.lost else 'items'} of {self.signal}"
@@ -65,25 +68,25 @@ class Way(ABC):
 
     @abstractmethod
     def _is_waiting(self) -> bool:
-        """Whether anything is to be sent."""
+        """Whether a request waits."""
 
     @abstractmethod
     def _head(self) -> bytes | None:
-        """What is sent next."""
+        """The next request."""
 
     @abstractmethod
     def _pop(self, delivered: bool) -> None:
-        """The head was sent, or is given up."""
+        """Remove the head, which was delivered or is given up."""
 
     @abstractmethod
     def _worthless(self, answer: Answer) -> bool:
-        """Whether a request that was not delivered is given up."""
+        """Whether a request with this answer is given up, rather than retried."""
 
-    def _fill(self) -> None:  # noqa: B027  # what waits in memory needs none
-        """Get more to send; the lock is not held."""
+    def _fill(self) -> None:  # noqa: B027  # a queue in memory has nothing to load
+        """Load more requests; the lock is not held."""
 
-    def _stirred(self) -> bool:
-        """Whether there may be more than `_fill` saw."""
+    def _has_more(self) -> bool:
+        """Whether requests may have come since `_fill` looked."""
         return False
 
     def _run(self) -> None:
@@ -92,7 +95,7 @@ class Way(ABC):
             with self._ready:
                 body = self._head()
                 if body is None or self._not_before > clock.monotonic():
-                    if not self._stopped and not self._stirred():
+                    if not self._stopped and not self._has_more():
                         self._ready.wait(self._pause_left(body))
                     continue
                 last = self._last_chance
@@ -113,32 +116,34 @@ class Way(ABC):
         self.refused += answer.rejected
         if answer.delivered or self._worthless(answer):
             self._pop(answer.delivered)
-            self._backoff, self._not_before = BACKOFF_FIRST, 0.0
+            self._failures, self._not_before = 0, 0.0
         else:
             self._pause(answer.after)
         self._ready.notify_all()
 
     def _pause(self, after: float | None = None) -> None:
-        pause = self._backoff if after is None else min(after, PAUSE_MOST)
+        self._failures += 1
+        pause = self._backoff.pause(self._failures, after)
         if self._last_chance is not None:
-            pause = min(pause, BACKOFF_FIRST)
+            pause = min(pause, self._backoff.first)
         self._not_before = clock.monotonic() + pause
-        self._backoff = min(self._backoff * 2, BACKOFF_MOST)
 
 
-class Lane(Way):
-    """A way whose requests wait in memory."""
+class MemoryQueue(SignalQueue):
+    """A queue in memory."""
 
-    def __init__(self, signal: str, url: str, transport: Transport, most_bytes: int = BYTES) -> None:
-        """Nothing is opened before the first request."""
-        super().__init__(signal, url, transport)
+    def __init__(
+        self, signal: str, url: str, transport: Transport, most_bytes: int = BYTES, backoff: Backoff = STANDARD
+    ) -> None:
+        """Start the thread; nothing is opened before the first request."""
+        super().__init__(signal, url, transport, backoff)
         self._most = most_bytes
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._thread.start()
 
     def put(self, body: bytes) -> None:
-        """Send this after what waits."""
+        """Enqueue a request."""
         with self._ready:
             self._waiting.append(body)
             self._bytes += len(body)
@@ -153,7 +158,7 @@ class Lane(Way):
             self._ready.notify_all()
 
     def stop(self) -> None:
-        """Send no more; what waits is lost."""
+        """Send no more; waiting requests are lost."""
         with self._ready:
             self._stopped = True
             self.lost += len(self._waiting)
@@ -168,7 +173,7 @@ class Lane(Way):
         return self._waiting[0] if self._waiting else None
 
     def _pop(self, delivered: bool) -> None:
-        if self._waiting:  # else it was given up while it was on its way
+        if self._waiting:  # else it was given up while in flight
             self._bytes -= len(self._waiting.popleft())
             self.lost += not delivered
 
@@ -177,46 +182,46 @@ class Lane(Way):
 
 
 class Forwarder:
-    """One lane a signal; a signal without an endpoint goes nowhere."""
+    """A queue in memory for each signal; requests of a signal without an endpoint are discarded."""
 
     def __init__(self, endpoints: Mapping[str, Endpoint], most_bytes: int = BYTES) -> None:
-        """To these endpoints, by signal (`logs`, `metrics`, `traces`).
+        """Forward to these endpoints, by signal (`logs`, `metrics`, `traces`).
 
         Raises:
-            MissingDependency: where the client for a protocol is not installed.
+            MissingDependency: if the client for a protocol is not installed.
         """
         transports = {signal: connect(signal, endpoint) for signal, endpoint in endpoints.items()}
-        self.lanes = {
-            signal: Lane(signal, endpoints[signal].url, transport, most_bytes)
+        self.queues = {
+            signal: MemoryQueue(signal, endpoints[signal].url, transport, most_bytes)
             for signal, transport in transports.items()
         }
 
     def put(self, signal: str, body: bytes) -> None:
-        """Pass a request on."""
-        lane = self.lanes.get(signal)
-        if lane is not None:
-            lane.put(body)
+        """Enqueue a request for its endpoint."""
+        queue = self.queues.get(signal)
+        if queue is not None:
+            queue.put(body)
 
     def hurry(self, deadline: float) -> None:
-        """Pauses are short from now on, as nothing is sent after the deadline."""
-        for lane in self.lanes.values():
-            lane.hurry(deadline)
+        """Keep pauses short from now on, as nothing is sent after the deadline."""
+        for queue in self.queues.values():
+            queue.hurry(deadline)
 
     def flush(self, timeout: float) -> None:
-        """Send what waits, within so many seconds, and stop."""
+        """Send what waits within the timeout (seconds), and stop."""
         deadline = clock.monotonic() + timeout
         self.hurry(deadline)
-        for lane in self.lanes.values():
-            lane.wait(deadline)
-        for lane in self.lanes.values():
-            lane.stop()
+        for queue in self.queues.values():
+            queue.wait(deadline)
+        for queue in self.queues.values():
+            queue.stop()
 
     def losses(self) -> list[str]:
-        """What could not be passed on, in words; a line for each signal."""
-        return [line for lane in self.lanes.values() for line in lane.told()]
+        """Say what could not be forwarded; a line for each signal."""
+        return [line for queue in self.queues.values() for line in queue.losses()]
 
 
-def bare(url: str) -> str:
-    """An address without the name and password that may stand in it."""
+def without_credentials(url: str) -> str:
+    """The address without the user name and password in it."""
     parts = urlsplit(url)
     return url.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else url

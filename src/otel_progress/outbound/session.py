@@ -1,4 +1,4 @@
-"""Sessions of requests whose exchanges have one deadline and one size; importing this imports requests."""
+"""Sessions of requests with a deadline and a size limit for each exchange; importing this imports requests."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from requests.adapters import HTTPAdapter
 from otel_progress import clock
 from otel_progress.outbound.deadline import HEAD_BYTES, Limited, TooMuch, within
 
-PIECE = 8192
+CHUNK_BYTES = 8192
 
 
 class Reply(NamedTuple):
-    """A whole answer; the body is as it came, unpacked by nobody."""
+    """A complete answer; the body is not decompressed."""
 
     status: int
     reason: str
@@ -26,32 +26,32 @@ class Reply(NamedTuple):
 
 
 class Session(requests.Session):
-    """A session that asks for answers that are not packed, and obeys `within`."""
+    """A session that asks for uncompressed answers, and obeys `within`."""
 
     def __init__(self) -> None:
-        """Nothing is opened."""
+        """Prepare the session; nothing is opened."""
         super().__init__()
         self.headers["Accept-Encoding"] = "identity"
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # kept, they would pile up
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # cookies would pile up
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter())
 
     def ask(
         self, method: str, url: str, seconds: float, most_bytes: int, *, connect: float | None = None, **about: Any
     ) -> Reply:
-        """Send a request and read all of its answer; redirects are not followed.
+        """Send a request and read its whole answer; redirects are not followed.
 
         Args:
             method: such as `POST`.
             url: where to.
-            seconds: how long all of it may take.
+            seconds: how long the exchange may take.
             most_bytes: how large the body may be.
-            connect: how long of it connecting may take; all of it unless said.
-            about: what `requests.Session.request` takes.
+            connect: how long connecting may take; as long as the exchange by default.
+            about: arguments of `requests.Session.request`.
 
         Raises:
-            requests.Timeout: where no whole answer came in that time.
-            requests.RequestException: where none came for another reason, or a larger one.
+            requests.Timeout: if no complete answer came in time.
+            requests.RequestException: if none came for another reason, or it was too large.
         """
         end = clock.monotonic() + seconds
         try:
@@ -71,12 +71,12 @@ class Session(requests.Session):
             within(seconds, most_bytes + HEAD_BYTES),
             self.request(method, url, timeout=timeout, allow_redirects=False, stream=True, **about) as response,
         ):
-            response.raw.headers.pop("Content-Encoding", None)  # lest it is unpacked
+            response.raw.headers.pop("Content-Encoding", None)  # so that it is not decompressed
             body = b""
-            for part in response.iter_content(PIECE):
+            for part in response.iter_content(CHUNK_BYTES):
                 body += part
                 if len(body) > most_bytes:
-                    raise requests.ConnectionError(TooMuch("the answer is larger than any that is expected"))
+                    raise requests.ConnectionError(TooMuch("the answer is too large"))
             return Reply(response.status_code, response.reason or "", response.headers, body)
 
 
@@ -97,7 +97,7 @@ def _limited(manager: Any) -> dict[str, type]:
 
 @cache
 def _limited_pool(pool: Any) -> type:
-    """The class of pools with connections that obey the limits."""
+    """The pool class whose connections obey the limits."""
     if issubclass(pool.ConnectionCls, Limited):
         return pool  # type: ignore[no-any-return]
     connection = type(pool.ConnectionCls.__name__, (Limited, pool.ConnectionCls), {})

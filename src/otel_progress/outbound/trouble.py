@@ -1,4 +1,4 @@
-"""Why nothing is delivered, in one line, with the cure; said once, and once more when it is over."""
+"""Why requests fail, in one line with the cure; logged once when it begins, and once when it is over."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from otel_progress import clock
-from otel_progress.live.engine import process
+from otel_progress import clock, forks
 from otel_progress.settings import Endpoint
 
 log = logging.getLogger("otel_progress")
 
-AGAIN: Final = 10.0
-"""The same trouble is told at most once in so many seconds."""
-SAID: Final = 200
-"""The most characters of what a receiver said that are told."""
+REPEAT_AFTER: Final = 10.0
+"""The shortest time between two log lines about the same trouble, in seconds."""
+SHOWN: Final = 200
+"""Characters of a receiver's answer that are logged."""
 KNOWN: Final = 100
 """Troubles that are remembered."""
 DOCTOR: Final = "run `otel-progress doctor`"
 _SETTINGS: Final = "\x04"
-"""The type of a frame of HTTP/2, its fourth byte, with which a server begins."""
+"""The type of the HTTP/2 frame that a server sends first; it is the fourth byte."""
 _LOOPBACK: Final = ("localhost", "::1")
 _HTML: Final = re.compile(rb"\s*(<!doctype\s+html|<html)", re.IGNORECASE)
 _CERTIFICATE: Final = re.compile(r"certificate verify failed: ([^(\]]+)")
@@ -31,13 +30,13 @@ _CERTIFICATE: Final = re.compile(r"certificate verify failed: ([^(\]]+)")
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why an endpoint does not take what it is sent.
+    """Why an endpoint does not accept requests; equal if address, kind and signal are.
 
     Attributes:
         address: scheme, host and port, without credentials.
-        kind: which trouble; with the address, and the signal where it is about that, it means the same trouble.
+        kind: the kind of trouble.
         text: what is wrong and what to do, in words.
-        signal: the signal that it is about; empty where it concerns all that goes there.
+        signal: the only signal concerned; empty if everything sent to the address is.
     """
 
     address: str
@@ -47,64 +46,64 @@ class Trouble:
 
 
 def of_error(endpoint: Endpoint, error: BaseException) -> Trouble:
-    """What an exception of a request over HTTP means."""
+    """Explain an exception of a request over HTTP."""
     names = {type(part).__name__ for part in _chain(error)}
     said = " ".join(str(part) for part in _chain(error))
     if "ReadTimeout" in names or "ReadTimeoutError" in names:
-        return _made(endpoint, "silent")
+        return _trouble(endpoint, "silent")
     if "ConnectTimeoutError" in names or "ConnectTimeout" in names:
-        return _made(endpoint, "unreachable")
+        return _trouble(endpoint, "unreachable")
     if any(str(getattr(part, "line", ""))[3:4] == _SETTINGS for part in _chain(error)):
-        return _made(endpoint, "port_of_grpc")
-    return _of_words(endpoint, said) or _made(endpoint, "failed", f"{type(error).__name__}: {_last(error)}")
+        return _trouble(endpoint, "port_of_grpc")
+    return _of_words(endpoint, said) or _trouble(endpoint, "failed", f"{type(error).__name__}: {_last(error)}")
 
 
 def of_grpc(endpoint: Endpoint, signal: str, code: str, details: str) -> Trouble:
-    """What a status of gRPC means."""
+    """Explain a gRPC status."""
     if code == "DEADLINE_EXCEEDED":
-        return _made(endpoint, "silent")
+        return _trouble(endpoint, "silent")
     if "Expected SETTINGS frame" in details or "http1" in details.lower():
-        return _made(endpoint, "port_of_http")
+        return _trouble(endpoint, "port_of_http")
     if "http2 header with status" in details or "content-type: text/html" in details:
-        return _made(endpoint, "web_page")
+        return _trouble(endpoint, "web_page")
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-        return _made(endpoint, "refused_us", f"gRPC {code}")
+        return _trouble(endpoint, "refused_us", f"gRPC {code}")
     if code == "UNIMPLEMENTED":
-        return _made(endpoint, "no_service", f"gRPC {code}", signal)
-    return _of_words(endpoint, details) or _made(endpoint, code, f"gRPC {code}: {details}", signal)
+        return _trouble(endpoint, "no_service", f"gRPC {code}", signal)
+    return _of_words(endpoint, details) or _trouble(endpoint, code, f"gRPC {code}: {details}", signal)
 
 
 def of_status(endpoint: Endpoint, signal: str, status: int, said: str) -> Trouble:
-    """What a status of HTTP means."""
+    """Explain an HTTP status."""
     if status in (401, 403):
-        return _made(endpoint, "refused_us", f"HTTP {status}")
+        return _trouble(endpoint, "refused_us", f"HTTP {status}")
     if status in (404, 405):
-        return _made(endpoint, "no_service", f"HTTP {status}", signal)
-    return _made(endpoint, str(status), f"HTTP {status} {said}".rstrip(), signal)
+        return _trouble(endpoint, "no_service", f"HTTP {status}", signal)
+    return _trouble(endpoint, str(status), f"HTTP {status} {said}".rstrip(), signal)
 
 
 def web_page(endpoint: Endpoint, body: bytes) -> Trouble | None:
-    """The trouble where an answer is a web page: no receiver of OTLP sends one, whatever its status."""
-    return _made(endpoint, "web_page") if _HTML.match(body.removeprefix(b"\xef\xbb\xbf")) else None
+    """The trouble if an answer is a web page, which no OTLP receiver sends, whatever the status."""
+    return _trouble(endpoint, "web_page") if _HTML.match(body.removeprefix(b"\xef\xbb\xbf")) else None
 
 
 def _of_words(endpoint: Endpoint, said: str) -> Trouble | None:
-    """By what OpenSSL, the system and gRPC say."""
+    """Explain a message of OpenSSL, the operating system or gRPC."""
     certificate = _CERTIFICATE.search(said)
     if certificate or "CERTIFICATE_VERIFY_FAILED" in said:
-        return _made(endpoint, "certificate", certificate[1].strip() if certificate else "it can't be verified")
+        return _trouble(endpoint, "certificate", certificate[1].strip() if certificate else "it can't be verified")
     if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
-        return _made(endpoint, "no_tls")
+        return _trouble(endpoint, "no_tls")
     if "NameResolutionError" in said or "Failed to resolve" in said or "errors resolving" in said:
-        return _made(endpoint, "name")
+        return _trouble(endpoint, "name")
     if "Connection refused" in said or "ConnectionRefused" in said:
-        return _made(endpoint, "refused")
+        return _trouble(endpoint, "refused")
     if "unreachable" in said or "No route to host" in said:
-        return _made(endpoint, "unreachable")
+        return _trouble(endpoint, "unreachable")
     return None
 
 
-def _made(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") -> Trouble:
+def _trouble(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") -> Trouble:
     address, said = address_of(endpoint), plain(said)
     host = urlsplit(address).hostname or ""
     wrong, cure = {
@@ -130,17 +129,15 @@ def _made(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") -> Tr
 
 
 def address_of(endpoint: Endpoint) -> str:
-    """Scheme, host and port."""
-    scheme, found, rest = endpoint.url.partition("://")
-    if not found:
-        scheme, rest = "http", endpoint.url
+    """Scheme, host and port, without credentials."""
+    scheme, _, rest = endpoint.url.partition("://")
     return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}"
 
 
 def plain(said: str) -> str:
-    """What a receiver said, as it may stand in a line of the log: short, and without what would control a terminal."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in said[: 2 * SAID])
-    return " ".join(shown.split())[:SAID]
+    """Make text of a receiver fit for a log line: short, and free of control characters."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in said[: 2 * SHOWN])
+    return " ".join(shown.split())[:SHOWN]
 
 
 def _start(endpoint: Endpoint, address: str, host: str) -> str:
@@ -153,7 +150,7 @@ def _start(endpoint: Endpoint, address: str, host: str) -> str:
 
 
 def _other_port(address: str, port: int) -> str:
-    """The likely cure, where the other protocol has its usual port."""
+    """The likely cure if the address has the usual port of the other protocol."""
     usual = {4318: 4317, 4317: 4318}[port]
     return f"use port {port}, or " if address.endswith(f":{usual}") else ""
 
@@ -171,18 +168,19 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _last(error: BaseException) -> str:
-    """What the innermost exception says, shortly."""
+    """The message of the innermost exception, shortened."""
     return str(_chain(error)[-1])[:200]
 
 
-class Teller:
-    """Tells of each trouble once, whichever signal meets it first, and once when it is over."""
+class Reporter:
+    """Logs each trouble once, whichever signal meets it first, and once when it is over."""
 
     def __init__(self) -> None:
-        """Nothing is wrong."""
+        """Start without trouble."""
         self._lock = threading.Lock()
         self._open: dict[Trouble, bool] = {}
-        self._told_at: dict[Trouble, float] = {}
+        """The troubles of now, and whether they were logged."""
+        self._logged_at: dict[Trouble, float] = {}
 
     def begin(self, trouble: Trouble) -> None:
         """Something was not delivered for this reason."""
@@ -190,34 +188,34 @@ class Teller:
             if trouble in self._open or len(self._open) >= KNOWN:
                 return
             now = clock.monotonic()
-            tell = now - self._told_at.get(trouble, -AGAIN) >= AGAIN
-            self._open[trouble] = tell
-            if tell:
-                self._told_at.pop(trouble, None)
-                self._told_at[trouble] = now
-            if len(self._told_at) > KNOWN:
-                del self._told_at[next(iter(self._told_at))]
-        if tell:
+            due = now - self._logged_at.get(trouble, -REPEAT_AFTER) >= REPEAT_AFTER
+            self._open[trouble] = due
+            if due:
+                self._logged_at.pop(trouble, None)
+                self._logged_at[trouble] = now
+            if len(self._logged_at) > KNOWN:
+                del self._logged_at[next(iter(self._logged_at))]
+        if due:
             log.warning("%s; the job goes on", trouble.text)
 
     def over(self, trouble: Trouble, *, replaced: bool = False) -> None:
-        """Something was delivered after this trouble, or another one took its place."""
+        """Something was delivered after this trouble, or another trouble took its place."""
         with self._lock:
-            told = self._open.pop(trouble, False)
-        if told and not replaced:
+            logged = self._open.pop(trouble, False)
+        if logged and not replaced:
             log.warning("%s takes %s now", trouble.address, trouble.signal or "telemetry")
 
     def after_fork_in_child(self) -> None:
-        """What the parent told is known here; its lock may be held."""
+        """Keep quiet about what the parent logged; its lock may be held."""
         self._lock = threading.Lock()
         self._open = dict.fromkeys(self._open, False)
 
 
-teller = Teller()
+reporter = Reporter()
 
 
 def _after_fork_in_child() -> None:
-    teller.after_fork_in_child()
+    reporter.after_fork_in_child()
 
 
-process.in_child.append(_after_fork_in_child)
+forks.in_child.append(_after_fork_in_child)

@@ -1,11 +1,11 @@
-"""The control channel: a monitor that takes our events may ask operations to stop.
+"""The control channel: a monitor that receives our events may ask operations to stop.
 
-A receiver that has one names its URL in the answers to our log events. One thread then asks there for commands, in
-requests that the receiver holds until it has something to say. It runs only while operations do, never holds the end
-of the process, and what it can't reach it tries again: nothing of it reaches the job but what a command asks for.
+Such a monitor names the URL of its channel in the answers to our log events. One thread then asks there for commands by
+long polling. It runs only while operations do, never delays the end of the process, and retries what fails; only the
+commands themselves reach the job.
 
-Who may command is decided by where events are sent: a monitor on this machine, or one to which we show who we are. It
-names its channel on the host and port that events are sent to; another one has to be set.
+Where events are sent decides who may command: a monitor on this machine, or one that gets our credentials. The channel
+must be on the host and port that events are sent to; any other has to be configured.
 """
 
 from __future__ import annotations
@@ -25,60 +25,60 @@ from otel_progress.live.engine import process
 from otel_progress.live.engine.commands import Commands
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
+from otel_progress.outbound.backoff import STANDARD, Backoff
 from otel_progress.settings import Endpoint
 
 log = logging.getLogger("otel_progress")
 WAIT: Final = 20.0
 """How long a receiver may hold a request, in seconds."""
 GRACE: Final = 5.0
-"""How much longer its answer may take."""
+"""Seconds that the answer may take beyond that."""
 CONNECT: Final = 1.5
+"""How long connecting may take, in seconds."""
 IDLE: Final = 60.0
-"""So long without any operation, and nobody is asked any more."""
-BACKOFF_FIRST: Final = 0.25
-BACKOFF_MOST: Final = 5.0
+"""How long the channel is polled after the last operation ended, in seconds."""
 QUICK: Final = 1.0
-"""An answer without a command that comes sooner than this counts as a failure, lest we ask in circles."""
+"""An empty answer sooner than this (seconds) counts as a failure, so that polling never becomes a busy loop."""
 STREAK: Final = 3
-"""So many failures in a row are told."""
+"""The number of failures in a row that is logged."""
 ANSWER_BYTES: Final = 1024 * 1024
 COMMANDS: Final = 1_000
-"""Commands taken from one answer."""
+"""Commands that are taken from one answer."""
 URL_LENGTH: Final = 2_000
 OTLP_GRPC: Final = 4317
 OTLP_HTTP: Final = 4318
-OTHERS: Final = 100
-"""URLs that said no, and are not asked again."""
+REFUSALS: Final = 100
+"""URLs that are remembered as having refused us, and are not asked again."""
 _NO_CHANNEL: Final = frozenset({404, 405, 410})
 _NO_RIGHT: Final = frozenset({401, 403})
 _ABOUT_BODY: Final = frozenset({400, 413, 422})
 _NO_PROXY: Final[Any] = {"http": None, "https": None, "all": None}
 
 
-class Way(NamedTuple):
-    """Where to ask, and whether who we are may be shown there."""
+class ChannelAddress(NamedTuple):
+    """Where to ask for commands, and whether credentials may be sent there."""
 
     url: str
     shown: str
-    """The URL as it may be logged."""
+    """The URL for logs, without credentials."""
     local: bool
     trusted: bool
 
 
-def follow(offer: str, endpoint: Endpoint, where: bool | str = False) -> Way:
-    """The way to the channel that the receiver at an endpoint offers: a path there, or an http(s) URL.
+def follow(offer: str, endpoint: Endpoint, where: bool | str = False) -> ChannelAddress:
+    """Resolve the channel that a receiver offers: a path on the endpoint, or an http(s) URL.
 
     Args:
-        offer: what it says.
+        offer: the channel, as the receiver names it.
         endpoint: where events are sent.
-        where: follow it to any URL, or to this address (scheme, host and port) too.
+        where: True follows any URL, an address (scheme, host and port) also one there.
 
     Raises:
-        ValueError: where it is not to be followed, or can't be read; the text says why.
+        ValueError: if the offer is invalid or must not be followed; the message says why.
     """
     if len(offer) > URL_LENGTH or not offer.isascii() or not offer.isprintable() or "\\" in offer or " " in offer:
         raise ValueError("it is no URL")
-    base = urlsplit(endpoint.url if "://" in endpoint.url else f"http://{endpoint.url}")
+    base = urlsplit(endpoint.url)
     whole = offer.lower().startswith(("http://", "https://"))
     if not whole and (endpoint.protocol == "grpc" or not offer.startswith("/") or offer.startswith("//")):
         raise ValueError("it is neither a path nor an http(s) URL" if "://" in offer else "a whole URL is needed")
@@ -96,7 +96,7 @@ def follow(offer: str, endpoint: Endpoint, where: bool | str = False) -> Way:
     shown = parts._replace(netloc=host, query="", fragment="").geturl()
     user = base.netloc.rpartition("@")[0]
     netloc = f"{user}@{host}" if secret and user else host
-    return Way(parts._replace(netloc=netloc, fragment="").geturl(), shown, local, secret)
+    return ChannelAddress(parts._replace(netloc=netloc, fragment="").geturl(), shown, local, secret)
 
 
 def _is_local(host: str | None) -> bool:
@@ -111,7 +111,7 @@ def _port(parts: SplitResult) -> int:
 
 
 def _own_ports(endpoint: Endpoint, base: SplitResult) -> tuple[int, ...]:
-    """The port that events are sent to; to that of OTLP over gRPC belongs that of OTLP over HTTP."""
+    """The port that events are sent to; the standard port of gRPC includes that of HTTP."""
     own = _port(base)
     return (own, OTLP_HTTP) if endpoint.protocol == "grpc" and own == OTLP_GRPC else (own,)
 
@@ -121,53 +121,68 @@ def _address(parts: SplitResult) -> str:
 
 
 def _is_there(parts: SplitResult, address: str) -> bool:
-    """Whether it is at the address that was set."""
+    """Whether the URL is at the configured address."""
     there = urlsplit(address)
     return (parts.scheme, parts.hostname, _port(parts)) == (there.scheme, there.hostname, _port(there))
 
 
 def _is_same_host(parts: SplitResult, base: SplitResult) -> bool:
-    """Whether both are of one host."""
+    """Whether both URLs name the same host."""
     if not parts.hostname or parts.port == 0:
         raise ValueError("it names no host")
     return parts.hostname == base.hostname or (_is_local(parts.hostname) and _is_local(base.hostname))
 
 
 def _is_authorized(endpoint: Endpoint, base: SplitResult) -> bool:
-    """Whether requests to it say who we are."""
+    """Whether requests to the endpoint carry credentials."""
     named = any(key.lower() == "authorization" for key, _ in endpoint.headers)
     return named or "@" in base.netloc or bool(endpoint.client_certificate)
 
 
 class Channel:
-    """Asks for commands where the receiver of our events says, and obeys them."""
+    """Polls the channel that the receiver of our events offers, and obeys its commands."""
 
-    def __init__(self, endpoint: Endpoint, instance: str, where: bool | str = False) -> None:
-        """Nothing is opened or started before a channel is offered.
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        instance: str,
+        where: bool | str = False,
+        *,
+        wait: float = WAIT,
+        idle: float = IDLE,
+        backoff: Backoff = STANDARD,
+    ) -> None:
+        """Prepare; nothing is opened or started before a channel is offered.
 
         Args:
-            endpoint: where log events go.
-            instance: the `service.instance.id` under which they go.
-            where: follow whatever URL is offered, or to this address too.
+            endpoint: where log events are sent.
+            instance: their `service.instance.id`.
+            where: True follows any offered URL, an address also one there.
+            wait: how long a receiver may hold a request, in seconds.
+            idle: how long the channel is polled after the last operation ended, in seconds.
+            backoff: the pauses after requests that failed.
         """
         self._endpoint = endpoint
         self._instance = instance
         self._where = where
+        self._wait = wait
+        self._idle = idle
+        self._backoff = backoff
         self._commands = Commands()
         self._answers: list[dict[str, str]] = []
         self._offer: str | None = None
-        self._way: Way | None = None
-        self._over: set[str] = set()
-        self._told: set[str] = set()
+        self._address: ChannelAddress | None = None
+        self._refused: set[str] = set()
+        self._warned: set[str] = set()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
     def offered(self, offer: str) -> None:
-        """The receiver says where it passes commands on; called for each of its answers, and never raises."""
+        """Take an offer of the receiver; called with each of its answers, never raises."""
         try:
             if offer != self._offer:
-                self._way, self._offer = self._follow(offer), offer
-            if self._way is not None and self._may_start(self._way):
+                self._address, self._offer = self._follow(offer), offer
+            if self._address is not None and self._may_start(self._address):
                 thread = threading.Thread(target=self._run, name="otel-progress-control", daemon=True)
                 thread.start()
                 self._thread = thread
@@ -177,14 +192,14 @@ class Channel:
             tell_once("the control channel could not be opened; the job goes on")
 
     def close(self) -> None:
-        """Ask no more; a request that is under way is left to end by itself. It may be called twice."""
+        """Stop polling; a request in flight ends by itself. May be called twice."""
         self._stopped.set()
 
-    def _follow(self, offer: str) -> Way | None:
+    def _follow(self, offer: str) -> ChannelAddress | None:
         try:
             return follow(offer, self._endpoint, self._where)
         except ValueError as error:
-            self._tell(
+            self._warn(
                 "refused",
                 "the control channel %r is not followed: %s. OTEL_PROGRESS_CONTROL=true follows any, false none",
                 offer[:200],
@@ -192,15 +207,15 @@ class Channel:
             )
             return None
 
-    def _may_start(self, way: Way) -> bool:
+    def _may_start(self, address: ChannelAddress) -> bool:
         running = self._thread is not None and self._thread.is_alive()
-        wanted = process.threads_allowed and not self._stopped.is_set() and way.url not in self._over
+        wanted = process.threads_allowed and not self._stopped.is_set() and address.url not in self._refused
         return not running and wanted and _in_flight()
 
-    def _tell(self, what: str, text: str, *args: object) -> None:
-        """Log it as a warning, once for each kind."""
-        if what not in self._told:
-            self._told.add(what)
+    def _warn(self, what: str, text: str, *args: object) -> None:
+        """Log a warning, once for each kind."""
+        if what not in self._warned:
+            self._warned.add(what)
             log.warning(text, *args)
 
     # -- the thread
@@ -210,51 +225,51 @@ class Channel:
             from otel_progress.outbound.session import Session
 
             with Session() as session:
-                self._ask_on(session)
+                self._poll(session)
         except ImportError:
             self._stopped.set()
-            self._tell("missing", "%s", MissingDependency("commands need: pip install otel-progress"))
+            self._warn("missing", "%s", MissingDependency("commands need: pip install otel-progress"))
         except Exception:
             tell_once("the control channel failed; the job goes on")
 
-    def _ask_on(self, session: Any) -> None:
-        """Ask again and again, while operations run."""
+    def _poll(self, session: Any) -> None:
+        """Poll while operations run."""
         busy_at, failures = clock.monotonic(), 0
         while not self._stopped.is_set():
-            way, now = self._way, clock.monotonic()
-            if way is None or way.url in self._over:
+            address, now = self._address, clock.monotonic()
+            if address is None or address.url in self._refused:
                 return
             if _in_flight():
                 busy_at = now
-            elif now - busy_at >= IDLE:
+            elif now - busy_at >= self._idle:
                 return
-            reason = self._ask(session, way)
+            reason = self._ask(session, address)
             if reason is None:
                 failures = 0
-                self._told.discard("failed")
+                self._warned.discard("failed")
                 continue
             failures += 1
             if failures == STREAK and reason:
                 text = "the control channel at %s does not answer (%s); nobody can ask an operation to stop from there"
-                self._tell("failed", text, way.shown, reason)
-            self._stopped.wait(min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(failures - 1, 10)))
+                self._warn("failed", text, address.shown, reason)
+            self._stopped.wait(self._backoff.pause(failures))
 
-    def _ask(self, session: Any, way: Way) -> str | None:
-        """Ask once, and obey; returns why it failed, empty where it only came too soon, or None."""
+    def _ask(self, session: Any, address: ChannelAddress) -> str | None:
+        """Ask once, and obey; returns why that failed (empty if the answer only came too soon), or None."""
         answers, began = self._answers, clock.monotonic()
         try:
-            status, body = self._post(session, way, answers)
+            status, body = self._post(session, address, answers)
         except Exception as error:
             return f"{type(error).__name__}: {error}"[:200]
         if self._stopped.is_set():
-            return ""  # what came is not obeyed: whoever asks in our place gets it again
+            return ""  # the commands are not obeyed: the monitor sends them again to the next one that asks
         if status in _NO_CHANNEL or status in _NO_RIGHT:
-            if len(self._over) < OTHERS:
-                self._over.add(way.url)
+            if len(self._refused) < REFUSALS:
+                self._refused.add(address.url)
             else:
                 self.close()
             if status in _NO_RIGHT:
-                self._tell("right", "the control channel at %s refuses us (HTTP %d)", way.shown, status)
+                self._warn("right", "the control channel at %s refuses us (HTTP %d)", address.shown, status)
             return ""
         if status in _ABOUT_BODY and answers:
             self._answers = []
@@ -269,28 +284,28 @@ class Channel:
         soon = not self._answers and clock.monotonic() - began < QUICK
         return "" if soon and not answers else None
 
-    def _post(self, session: Any, way: Way, answers: list[dict[str, str]]) -> tuple[int, bytes]:
-        """Send a request as log events are sent, and wait for what it is answered."""
+    def _post(self, session: Any, address: ChannelAddress, answers: list[dict[str, str]]) -> tuple[int, bytes]:
+        """Post a request with the settings of log events, and wait for its answer."""
         endpoint = self._endpoint
-        headers = dict(endpoint.headers) if way.trusted else {}
+        headers = dict(endpoint.headers) if address.trusted else {}
         headers |= {"content-type": "application/json", "user-agent": "otel-progress"}
-        certificate = endpoint.client_certificate if way.trusted else None
-        about = {"instance": self._instance, "pid": os.getpid(), "answers": answers, "wait": WAIT}
+        certificate = endpoint.client_certificate if address.trusted else None
+        about = {"instance": self._instance, "pid": os.getpid(), "answers": answers, "wait": self._wait}
         reply = session.ask(
             "POST",
-            way.url,
-            WAIT + GRACE,
+            address.url,
+            self._wait + GRACE,
             ANSWER_BYTES,
             connect=CONNECT,
             data=json.dumps(about).encode(),
             headers=headers,
             verify=endpoint.certificate,
             cert=(certificate, endpoint.client_key) if certificate and endpoint.client_key else certificate,
-            proxies=_NO_PROXY if way.local else None,
+            proxies=_NO_PROXY if address.local else None,
         )
         return reply.status, reply.body
 
 
 def _in_flight() -> bool:
-    """Whether anything runs, or waits for its start, that could be asked to stop."""
+    """Whether any operation runs or waits for its start."""
     return bool(registry.operations() or registry.pending)

@@ -1,9 +1,9 @@
-"""Log events: each carries the snapshot of its operation, so a reader that joins late is right after the next one."""
+"""Log events; each carries the snapshot of its operation, so a reader that joins late is up to date after one event."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,29 +14,30 @@ from otel_progress.live.engine import process
 from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.model import wire
-from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
-from otel_progress.model.status import Health, Status, word
-from otel_progress.model.units import duration, units
+from otel_progress.model.sentences import sentence
+from otel_progress.model.snapshot import Event, Snapshot
+from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Value
 from otel_progress.outbound import otlp
-from otel_progress.telemetry.outbox import Letter
+from otel_progress.telemetry.outbox import EncodedEvent
 
 if TYPE_CHECKING:
     from otel_progress.live.state import OperationState
     from otel_progress.telemetry.pipeline import Pipeline
 
 BYTES: Final = 256 * 1024
-"""The most that a snapshot takes on the wire, and what goes with one event likewise; receivers take 4 MiB a request."""
+"""The largest encoded snapshot, and the largest event beside it; receivers accept requests of 4 MiB."""
 _FIELD: Final = 6
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})
+_TROUBLE: Final = frozenset({s.STALLED, s.OVERDUE, s.SLOW})
 _BAD_NOTES: Final = frozenset({"failed", "error", "warning"})
 
 
 class Events:
-    """Encodes events and posts them; lives in the ticker's thread."""
+    """Encodes events and posts them; called in the ticker's thread."""
 
     def __init__(self, pipeline: Pipeline, heartbeat: float) -> None:
-        """Post to a pipeline; the process gives a heartbeat each so many seconds."""
+        """Post to a pipeline; `heartbeat` is the time between heartbeats of the process, in seconds."""
         self._pipeline = pipeline
         self._heartbeat = heartbeat
         self._next_beat = 0.0
@@ -63,10 +64,10 @@ class Events:
             span.span_id if span else None,
             bool(span and span.sampled),
         )
-        self._pipeline.post(Letter(event.name, operation.id, body))
+        self._pipeline.post(EncodedEvent(event.name, operation.id, body))
 
     def _encode(self, snapshot: Snapshot) -> None:
-        """Encode a snapshot; of one that is too large, what can be left out is."""
+        """Encode a snapshot, without details if it is too large."""
         for lighten in (None, _light, _bare):
             keys = wire.to_attributes(snapshot if lighten is None else lighten(snapshot))
             keys.pop(s.SEQUENCE, None)
@@ -76,9 +77,9 @@ class Events:
             drops.add(s.DROP_ATTRIBUTE)
 
     def _encode_own(self, event: Event) -> bytes:
-        """What goes with this event alone, the sequence first: the monitor knows by it in which order the rest comes.
+        """Encode what this event adds to the snapshot; the sequence comes first, as the monitor orders events by it.
 
-        It never says otherwise than the snapshot, whatever names the user chose.
+        Attributes of the user never override those of the snapshot.
         """
         own: dict[str, Value] = {s.SEQUENCE: event.sequence}
         if event.stage is not None:
@@ -100,7 +101,7 @@ class Events:
         return otlp.attributes(_FIELD, own) + encoded
 
     def on_tick(self, now: float) -> None:
-        """Give the process's heartbeat when it is time, and have everything sent."""
+        """Post the heartbeat of the process when it is due, and send everything."""
         if now >= self._next_beat:
             self._next_beat = now + self._heartbeat
             self._beat()
@@ -122,11 +123,11 @@ class Events:
         body = otlp.log_record(
             s.PROCESS_HEARTBEAT, now, now, otlp.INFO, text, otlp.attributes(_FIELD, about), None, None, False
         )
-        self._pipeline.post(Letter(s.PROCESS_HEARTBEAT, "", body))
+        self._pipeline.post(EncodedEvent(s.PROCESS_HEARTBEAT, "", body))
 
 
 def _light(snapshot: Snapshot) -> Snapshot:
-    """The same with nothing of its stages but how they stand."""
+    """The snapshot, with only the state of its stages."""
     return replace(
         snapshot,
         stages=tuple(
@@ -146,7 +147,7 @@ def _light(snapshot: Snapshot) -> Snapshot:
 
 
 def _bare(snapshot: Snapshot) -> Snapshot:
-    """The same with nothing that may be large."""
+    """The snapshot without anything that may be large."""
     return replace(
         snapshot,
         stages=(),
@@ -162,7 +163,7 @@ def _bare(snapshot: Snapshot) -> Snapshot:
 
 
 def severity(event: Event) -> int:
-    """WARN for what somebody should look at, ERROR for a bad end, else INFO."""
+    """ERROR for a bad end, WARN for what needs attention, otherwise INFO."""
     if event.name == s.OPERATION_ENDED and event.snapshot.status in _BAD_ENDS:
         return otlp.ERROR
     if event.name in _TROUBLE or event.attributes.get(s.NOTE_STATUS) in _BAD_NOTES:
@@ -171,101 +172,3 @@ def severity(event: Event) -> int:
         stage = event.about
         return otlp.WARN if stage is not None and stage.status in _BAD_ENDS else otlp.INFO
     return otlp.INFO
-
-
-def sentence(event: Event) -> str:
-    """The event in words, for those who read logs."""
-    return f"{event.snapshot.name}{SENTENCES[event.name](event)}"
-
-
-def _started(event: Event) -> str:
-    attempt = event.snapshot.attempt
-    about = f": {event.snapshot.description}" if event.snapshot.description else ""
-    return " started" + (f", attempt {attempt}" if attempt > 1 else "") + about
-
-
-def _ended(event: Event) -> str:
-    snapshot = event.snapshot
-    return f" {snapshot.status.value} after {duration(snapshot.elapsed)}{_percent(snapshot)}{_because(snapshot.reason)}"
-
-
-def _stage_ended(event: Event) -> str:
-    stage = event.about
-    if stage is None:
-        return f": stage {event.stage} ended"
-    what = f": stage {stage.path} {stage.status.value} after {duration(stage.elapsed)}"
-    return f"{what}{_count(stage)}{_because(stage.reason)}"
-
-
-def _updated(event: Event) -> str:
-    snapshot = event.snapshot
-    stage = event.about
-    counted = snapshot if stage is None or stage.progress.completed is None else stage
-    whole = counted if snapshot.progress.ratio is None else snapshot
-    eta = whole.progress.eta
-    left = f", about {duration(eta.eta)} left" if eta is not None else ""
-    said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{left}".removeprefix(", ") or "goes on"
-    if snapshot.health_reason:
-        said += f" ({word(snapshot.health)}: {snapshot.health_reason})"
-    return f": {said}" + (f": {snapshot.message}" if snapshot.message else "")
-
-
-def _stalled(event: Event) -> str:
-    snapshot = event.snapshot
-    where = f" in {event.stage}" if event.stage else ""
-    at = f", at {snapshot.stuck_at}" if snapshot.stuck_at else ""
-    what = "looping" if snapshot.health is Health.LOOPING else "stuck"
-    return f": {what}{where}{at}: {event.attributes.get(s.HEALTH_REASON) or snapshot.health_reason}"
-
-
-def _troubled(event: Event) -> str:
-    kind = "a wait is overdue" if event.name == s.OVERDUE else "slow"
-    return f": {kind}: {event.attributes.get(s.HEALTH_REASON) or event.snapshot.health_reason}"
-
-
-def _recovered(event: Event) -> str:
-    return f": moves again after {duration(_number(event, s.STALL_DURATION))}"
-
-
-def _wait_ended(event: Event) -> str:
-    return f": waited {duration(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}"
-
-
-_TROUBLE: Final = frozenset({s.STALLED, s.OVERDUE, s.SLOW})
-
-SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
-    s.OVERDUE: _troubled,
-    s.SLOW: _troubled,
-    s.OPERATION_STARTED: _started,
-    s.OPERATION_ENDED: _ended,
-    s.STAGE_STARTED: lambda event: f": stage {event.stage} started",
-    s.STAGE_ENDED: _stage_ended,
-    s.UPDATED: _updated,
-    s.HEARTBEAT: lambda event: ": the work gave a heartbeat" + (f" in {event.stage}" if event.stage else ""),
-    s.NOTE: lambda event: f": {event.attributes.get(s.NOTE_TEXT, '')}",
-    s.WAIT_STARTED: lambda event: f": waits for {event.attributes.get(s.WAIT_REASON, '')}",
-    s.WAIT_ENDED: _wait_ended,
-    s.STALLED: _stalled,
-    s.RECOVERED: _recovered,
-}
-
-
-def _number(event: Event, key: str) -> float:
-    value = event.attributes.get(key)
-    return float(value) if isinstance(value, (int, float)) else 0.0
-
-
-def _count(about: Snapshot | StageSnapshot) -> str:
-    progress = about.progress
-    if progress.completed is None:
-        return ""
-    return f", {units(progress.completed, progress.total, progress.unit)}"
-
-
-def _percent(about: Snapshot | StageSnapshot) -> str:
-    percent = about.progress.percentage
-    return "" if percent is None else f", {percent:g}%"
-
-
-def _because(reason: str | None) -> str:
-    return f" ({reason})" if reason else ""

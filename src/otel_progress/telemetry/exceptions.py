@@ -1,8 +1,8 @@
 """An exception as OpenTelemetry records it: type, message, and the text of its traceback.
 
 An exception that passes through nested stages is recorded on the span of each. So the cost of one record is bounded:
-of a long traceback the outer and the inner frames are shown, of a long chain the root and the newest exceptions, of a
-large group the first members. The text of a frame is made once for each place in the code, and kept.
+a long traceback is cut to its outer and inner frames, a long chain to its root and newest exceptions, a large group to
+its first members. The text of a frame is formatted once for each place in the code, and kept.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ if TYPE_CHECKING:
     from otel_progress.model.redact import Redact
 
 STACKTRACE: Final = 16_384
-"""Characters kept of a stack trace."""
+"""Characters of a stack trace."""
 OUTER: Final = 24
-"""Frames shown of a traceback, from the outermost on."""
+"""The outermost frames of a traceback that are shown."""
 INNER: Final = 48
-"""Frames shown of a traceback, up to the one that raised."""
+"""The innermost frames of a traceback that are shown."""
 ROOTS: Final = 4
-"""Exceptions shown of a chain, from its root on."""
+"""The first exceptions of a chain that are shown."""
 NEWEST: Final = 8
-"""Exceptions shown of a chain, up to the one that is recorded."""
+"""The last exceptions of a chain that are shown."""
 LINKS: Final = 10_000
 """Exceptions of a chain that are followed."""
 MEMBERS: Final = 15
-"""Exceptions shown of a group and the groups in it."""
+"""Exceptions of a group and its nested groups that are shown."""
 DEPTH: Final = 8
-"""The deepest that groups in groups are shown."""
-SAID: Final = 4_096
-"""Characters kept of a message within a stack trace."""
+"""The depth to which nested groups are shown."""
+MESSAGE: Final = 4_096
+"""Characters of a message within a stack trace."""
 NOTES: Final = 8
-"""Notes shown of an exception."""
+"""Notes of an exception that are shown."""
 REPEATED: Final = 3
-"""A line of a recursion is shown so often."""
+"""How often a line of a recursion is shown."""
 PLACES: Final = 2_048
-"""Places in the code of which the text is kept."""
+"""Places in the code whose text is kept."""
 MESSAGES: Final = 64
-"""Messages of which the text is kept."""
+"""Messages whose redacted text is kept."""
 
 _CAUSE: Final = "The above exception was the direct cause of the following exception:"
 _CONTEXT: Final = "During handling of the above exception, another exception occurred:"
 
-# The exception's own; a class may hide them behind properties that do anything.
+# The attributes of BaseException itself; a class may hide them behind properties with any effect.
 _traceback: Final = BaseException.__dict__["__traceback__"].__get__
 _cause: Final = BaseException.__dict__["__cause__"].__get__
 _context: Final = BaseException.__dict__["__context__"].__get__
 _hides_context: Final = BaseException.__dict__["__suppress_context__"].__get__
 
 _places: Final[dict[tuple[int, int], tuple[CodeType, Redact, str]]] = {}
-"""The text of a frame, by its code and the instruction; the code is kept so that its id stays its own."""
+"""The text of a frame, by code and instruction; the code object is kept so that its id stays unique."""
 _known: Final[dict[tuple[Redact, int, int], str]] = {}
-"""The newest messages as they may leave, by hash and length: what is redacted lies in no memory."""
+"""Redacted messages, by hash and length, so that no secret stays in memory."""
 
 
 def attributes(error: BaseException) -> dict[str, str]:
-    """The attributes of the span event; nothing in them is too long, or can't be encoded."""
+    """The attributes of the span event, bounded and encodable."""
     return {
         s.EXCEPTION_TYPE: type_name(error),
         s.EXCEPTION_MESSAGE: (words(error) or "").removeprefix(type(error).__name__).removeprefix(": "),
@@ -76,13 +76,13 @@ def attributes(error: BaseException) -> dict[str, str]:
 
 
 def type_name(error: BaseException) -> str:
-    """The qualified name of its class, without `builtins`."""
+    """The qualified name of the class, without `builtins`."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def stacktrace(error: BaseException) -> str:
-    """What the interpreter would print of it, at most `STACKTRACE` characters and 3; what is left out is named.
+    """What the interpreter would print, in at most `STACKTRACE` characters and 3; omissions are marked.
 
     Frames and messages are redacted one by one, so that an exception that passes through many spans is redacted once.
     """
@@ -103,7 +103,7 @@ def stacktrace(error: BaseException) -> str:
 
 
 class _Writer:
-    """Puts the text together, as `traceback.format_exception` does."""
+    """Writes the text, in the format of `traceback.format_exception`."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -118,7 +118,7 @@ class _Writer:
             self.parts += [margin + line for line in text.splitlines(keepends=True)]
 
     def chain(self, error: BaseException, depth: int) -> None:
-        """An exception after those that led to it, the root first."""
+        """Write an exception after those that led to it, the root first."""
         links = _chain(error)
         left_out = len(links) - ROOTS - NEWEST
         for position, (one, why) in enumerate(reversed(links)):
@@ -164,7 +164,7 @@ class _Writer:
 
 
 def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
-    """The exception and those that led to it, the newest first; each with how the one before it came of it."""
+    """The exception and those that led to it, the newest first, each with how it led to the one before."""
     links, seen, why = [(error, "")], {id(error)}, ""
     while len(links) < LINKS:
         above = _cause(error)
@@ -180,7 +180,7 @@ def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...] | None:
-    """The exceptions of a group, also one of the backport for Python 3.10; None of others."""
+    """The exceptions of a group, including those of the backport for Python 3.10; None if it is no group."""
     if not any(cls.__name__ == "BaseExceptionGroup" for cls in type(error).__mro__):
         return None
     try:
@@ -216,7 +216,7 @@ def _first(trace: TracebackType | None, most: int) -> tuple[list[TracebackType],
 
 
 def _unrepeated(traces: list[TracebackType]) -> Iterator[str]:
-    """The frames as texts; of a line that calls itself again and again the first ones, and a count."""
+    """The frames as texts; a line that recurs is shown a few times, then counted."""
     for _, same in itertools.groupby(traces, lambda trace: (id(trace.tb_frame.f_code), trace.tb_lineno)):
         frames = list(same)
         yield from map(_frame, frames[:REPEATED])
@@ -253,24 +253,24 @@ def _said(error: BaseException) -> str:
             return _redacted(_of_syntax(error)) + _notes(error)
         except Exception as broken:
             if of_the_job(broken):
-                raise  # else it is told as others are
-    said = _redacted(message(error, SAID + redaction.MARGIN + 1))
+                raise  # else it is formatted like other exceptions
+    said = _redacted(message(error, MESSAGE + redaction.MARGIN + 1))
     return f"{type_name(error)}: {said}\n{_notes(error)}" if said else f"{type_name(error)}\n{_notes(error)}"
 
 
 def _of_syntax(error: SyntaxError) -> str:
-    """The line that is wrong, and where; of a copy, as what led to the error would be formatted, too."""
+    """The invalid line, with the position; made of a copy, as the causes of the error would be formatted, too."""
     copy = SyntaxError(*error.args)
     text = "".join(traceback.format_exception_only(SyntaxError, copy))
     return text.replace("SyntaxError:", f"{type_name(error)}:")
 
 
 def _redacted(said: str) -> str:
-    """A message as it may leave, at most `SAID` characters."""
+    """A redacted message, of at most `MESSAGE` characters."""
     key = redaction.masked, hash(said), len(said)
     known = _known.get(key)
     if known is None:
-        known = redaction.text("exception", said, SAID)
+        known = redaction.text("exception", said, MESSAGE)
         if len(_known) >= MESSAGES:
             _known.clear()
         _known[key] = known
@@ -278,7 +278,7 @@ def _redacted(said: str) -> str:
 
 
 def _notes(error: BaseException) -> str:
-    """The notes that were added to it, a line each."""
+    """The notes of the exception, one a line."""
     try:
         notes: Any = getattr(error, "__notes__", None)
     except Exception as broken:

@@ -1,4 +1,4 @@
-"""The last line of a process whose receiver was away: what it could not send, where to, and the cure."""
+"""The last log line of a process that could not send everything: what, where, and the cure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from otel_progress.outbound.trouble import Trouble
 from otel_progress.telemetry.outbox import Unsent
 from otel_progress.telemetry.pipeline import Pipeline
 
-Spans = Callable[[], tuple[int, Trouble | None]]
+UnsentSpans = Callable[[], tuple[int, Trouble | None]]
 
 
 class Farewell:
-    """Says once what could not be sent by the end; it never raises."""
+    """Logs what could not be sent by the end of the process; never raises."""
 
-    def __init__(self, pipeline: Pipeline, spans: Spans) -> None:
-        """Of this pipeline, and of the spans that this counts."""
+    def __init__(self, pipeline: Pipeline, spans: UnsentSpans) -> None:
+        """Report on a pipeline, and on the spans that `spans` counts."""
         self._pipeline = pipeline
         self._spans = spans
         self._said = ""
         self._over = False
 
     def say(self, final: bool) -> None:
-        """Log it, if anything is unsent; after a `final` one there is nothing more to say."""
+        """Log what is unsent, if anything and if it changed; after a `final` call nothing more is logged."""
         if self._over:
             return
         self._over = final
@@ -40,7 +40,7 @@ class Farewell:
 
 
 def line(events: Unsent, spans: int, trouble: Trouble | None) -> str:
-    """What could not be sent, in one line; empty where there is nothing."""
+    """Say what could not be sent, in one line; empty if everything was."""
     ends = "end of an operation", "ends of operations"
     others = ("other event", "other events") if events.ends else ("event", "events")
     counts = ((events.ends, ends), (events.others, others), (spans, ("span", "spans")))

@@ -1,4 +1,4 @@
-"""The same pipeline with its ends in memory: what would have been sent, decoded, for tests."""
+"""The pipeline with receivers in memory, for tests: what would have been sent, decoded."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from otel_progress import semconv as s
 from otel_progress.live import hooks
 from otel_progress.live.engine import process, runtime
 from otel_progress.outbound import otlp
-from otel_progress.outbound.transport import Answer
+from otel_progress.outbound.answer import Answer
 from otel_progress.settings import Settings
 from otel_progress.telemetry.events import Events
 from otel_progress.telemetry.metrics import ByName
 from otel_progress.telemetry.pipeline import Pipeline
-from otel_progress.telemetry.run_series import Runs
+from otel_progress.telemetry.run_series import RunSeries
 
 
 @dataclass(frozen=True)
@@ -52,26 +52,26 @@ class Point:
     attributes: Mapping[str, Any]
     time: int
     exemplars: tuple[str, ...] = ()
-    """The trace ids that it names as examples."""
+    """The trace ids of its exemplars."""
 
 
 class Receiver:
-    """A transport that keeps the requests; `answer` decides what becomes of each."""
+    """A transport that keeps the requests; `answer` decides the outcome of each."""
 
     def __init__(self) -> None:
-        """Take everything."""
+        """Accept everything."""
         self.requests: list[bytes] = []
         self.answer: Callable[[bytes], Answer] = lambda _: Answer(delivered=True)
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
-        """Keep the request if the answer is that it was delivered."""
+        """Answer a request, and keep it if it counts as delivered."""
         answer = self.answer(body)
         if answer.delivered:
             self.requests.append(body)
         return answer
 
     def close(self) -> None:
-        """There is nothing to let go."""
+        """Do nothing; there is no connection."""
 
 
 class _Counting(IdGenerator):
@@ -90,15 +90,15 @@ class _Counting(IdGenerator):
 
 
 class Memory:
-    """All signals of a process, kept; put in place by `installed`."""
+    """All signals of a process, kept in memory; `hook` registers it."""
 
     def __init__(self, settings: Settings) -> None:
-        """With the limits of these settings."""
+        """Apply the limits of these settings."""
         self.settings = settings
         self.logs_receiver = Receiver()
         self.metrics_receiver = Receiver()
         self._spans = InMemorySpanExporter()
-        resource = Resource({"service.name": "test", "service.instance.id": "test"})
+        resource = Resource({s.SERVICE_NAME: "test", s.SERVICE_INSTANCE_ID: "test"})
         self.tracer_provider = TracerProvider(resource=resource, id_generator=_Counting(), shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self._reader = InMemoryMetricReader()
@@ -106,16 +106,16 @@ class Memory:
         self.pipeline = Pipeline(
             self.logs_receiver,
             self.metrics_receiver,
-            otlp.resource({"service.name": "test"}),
+            otlp.resource({s.SERVICE_NAME: "test"}),
             "test",
             settings.outbox,
         )
 
     def hook(self) -> None:
-        """Take part in what happens from now on."""
+        """Register with the hooks."""
         settings = self.settings
         events = Events(self.pipeline, settings.heartbeat)
-        runs = Runs(self.pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
+        runs = RunSeries(self.pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
         by_name = ByName(self._meters.get_meter(s.SCOPE))
         hooks.sinks.append(events.on_event)
         hooks.on_change += [by_name.on_change, runs.on_change]
@@ -162,7 +162,7 @@ class Memory:
         return found
 
     def metrics(self) -> list[Point]:
-        """The points by operation name, as an export would send them now; a histogram's value is its count."""
+        """The points by operation name, as an export would send them now; the value of a histogram is its count."""
         data = self._reader.get_metrics_data()
         found = []
         for resource in data.resource_metrics if data is not None else ():

@@ -1,7 +1,7 @@
-"""Metrics by operation name, on the meter provider that the application set up.
+"""Metrics by operation name, on the application's meter provider.
 
-Counts are observed when they are read, so they cost the job nothing and start from zero in a forked child. Only
-durations are recorded, by the ticker, each in the context of its span: that makes their exemplars.
+Counts are observed when they are read, so they cost the job nothing, and start from zero in a forked child. Only
+durations are recorded, by the ticker, each in the context of its span, which makes it an exemplar.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from otel_progress.live.state import HandleState
 
 STAGE_NAMES: Final = 100
-"""Stage names of one operation name that are counted one by one; the rest are `_other`."""
+"""Stage names for each operation name that have a label of their own; the rest share `_other`."""
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 28800, 86400)
 
 Observations = Iterable[Observation]
@@ -33,10 +33,10 @@ Read = Callable[[], Observations]
 
 
 class ByName:
-    """The instruments by operation name."""
+    """The instruments, and the values that they observe."""
 
     def __init__(self, meter: Meter) -> None:
-        """Make the instruments on a meter."""
+        """Create the instruments on a meter."""
         self._stages: dict[str, set[str]] = {}
         self._units: dict[tuple[str, str, str], float] = {}
         self._units_seen: dict[tuple[str, str, str], float] = {}
@@ -51,8 +51,13 @@ class ByName:
         _observe(meter.create_observable_counter, s.DROPS, _drops)
         _observe(meter.create_observable_gauge, s.STALL_RATIO, _stall_ratio)
 
+    def restart(self) -> None:
+        """Count from zero in a forked child."""
+        self._units.clear()
+        self._units_seen.clear()
+
     def on_change(self, change: Change) -> None:
-        """Record the duration, and keep the units, of what ended."""
+        """Record the duration of an operation or stage that ended, and add its units."""
         event, operation, node = change[:3]
         name = registry.name_of(operation)
         if event == s.STAGE_ENDED:
@@ -160,7 +165,7 @@ def _drops() -> Observations:
 
 def _stall_ratio() -> Observations:
     now = clock.monotonic()
-    worst = dict.fromkeys(registry.started, 0.0)  # of each name, so that no last value lingers
+    worst = dict.fromkeys(registry.started, 0.0)  # of each name, so that no stale value stays
     for operation in registry.operations():
         if operation._status is not Status.RUNNING:
             continue

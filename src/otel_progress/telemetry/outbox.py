@@ -1,8 +1,8 @@
-"""Events that wait for the Collector: bounded, and what matters most goes last.
+"""The outbox: events that wait for the receiver, bounded; the most important ones are dropped last.
 
-What a reader can do without is dropped first: plain updates and notes, then stages and waits, then starts.
-The end of an operation is kept longest, and where the receiver knows that it had started only the bytes limit it: else
-it would look lost there for ever. What is dropped is counted.
+Plain updates and notes are dropped first, then stages and waits, then starts. Ends of operations are kept longest, and
+if the receiver knows the operation, only the size of the outbox limits them: without its end, the operation would look
+lost there for ever. Dropped events are counted.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from otel_progress import semconv as s
 from otel_progress.live.guard import drops
 
 REQUEST_BYTES: Final = 900_000
-"""The most that one request holds; receivers take 4 MiB by default."""
+"""The largest request; receivers accept 4 MiB by default."""
 BYTES: Final = 32 * 1024 * 1024
-"""The most that waits in all."""
-HEARD: Final = 100_000
+"""The size of all waiting events."""
+KNOWN: Final = 100_000
+"""Operations that are remembered as known to the receiver."""
 
-PLAIN, STEP, STATE, UNHEARD_END, END = range(5)
+PLAIN, STEP, STATE, UNKNOWN_END, END = range(5)
 _RANKS: Final = {
     s.UPDATED: PLAIN,
     s.NOTE: PLAIN,
@@ -34,10 +35,10 @@ _RANKS: Final = {
 _REPLACEABLE: Final = frozenset({s.UPDATED, s.PROCESS_HEARTBEAT})
 
 
-class Letter(NamedTuple):
-    """An encoded event, with whose it is."""
+class EncodedEvent(NamedTuple):
+    """An encoded event; `owner` is the id of its operation, empty for events of the process."""
 
-    event: str
+    name: str
     owner: str
     body: bytes
 
@@ -49,179 +50,179 @@ class Unsent:
     ends: int = 0
     others: int = 0
 
-    def add(self, letter: Letter) -> None:
-        """Count one more."""
-        if letter.event == s.OPERATION_ENDED:
+    def add(self, event: EncodedEvent) -> None:
+        """Count an event."""
+        if event.name == s.OPERATION_ENDED:
             self.ends += 1
-        elif letter.event != s.PROCESS_HEARTBEAT:  # it says that the process lives, which is over
+        elif event.name != s.PROCESS_HEARTBEAT:  # of no use after the end of the process
             self.others += 1
 
 
 class Outbox:
-    """Letters in their order; the sender takes a batch, and acknowledges it when it was delivered.
+    """Events in order; the sender takes a batch, and acknowledges it after the delivery.
 
-    It is not locked: its owner does that.
+    Not thread-safe: the owner locks it.
     """
 
     def __init__(self, most: int = 10_000, most_bytes: int = BYTES) -> None:
-        """Hold at most so many letters, and so many bytes."""
+        """Hold at most `most` events, and `most_bytes` bytes."""
         self._most = most
         self._most_bytes = most_bytes
-        self._letters: dict[int, Letter] = {}
+        self._events: dict[int, EncodedEvent] = {}
         self._ranks: tuple[dict[int, None], ...] = tuple({} for _ in range(END + 1))
         self._updates: dict[str, int] = {}
         self._ends: dict[str, int] = {}
-        self._heard: dict[str, None] = {}
-        self._flying: frozenset[int] = frozenset()
-        self._fallen: dict[int, Letter] = {}
+        self._known: dict[str, None] = {}
+        self._in_flight: frozenset[int] = frozenset()
+        self._evicted: dict[int, EncodedEvent] = {}
         self._next = 0
         self.bytes = 0
         self.lost = Unsent()
-        """What was dropped or refused so far."""
+        """Events that were dropped or refused so far."""
 
     def __len__(self) -> int:
-        return len(self._letters)
+        return len(self._events)
 
-    def add(self, letter: Letter) -> None:
-        """Put a letter in; a plain update takes the place of the last one of its owner."""
+    def add(self, event: EncodedEvent) -> None:
+        """Add an event; a plain update replaces the last one of its owner."""
         serial = self._next
         self._next += 1
-        if letter.event in _REPLACEABLE:
-            before = self._updates.get(letter.owner)
+        if event.name in _REPLACEABLE:
+            before = self._updates.get(event.owner)
             if before is not None:
                 self._remove(before)
-            self._updates[letter.owner] = serial
-        self._letters[serial] = letter
-        self._ranks[self._rank(letter)][serial] = None
-        if letter.event == s.OPERATION_ENDED:
-            self._ends[letter.owner] = serial
-        self.bytes += len(letter.body)
+            self._updates[event.owner] = serial
+        self._events[serial] = event
+        self._ranks[self._rank(event)][serial] = None
+        if event.name == s.OPERATION_ENDED:
+            self._ends[event.owner] = serial
+        self.bytes += len(event.body)
         ends = self._ranks[END]
-        while len(self._letters) - len(ends) > self._most or (self.bytes > self._most_bytes and len(self._letters) > 1):
+        while len(self._events) - len(ends) > self._most or (self.bytes > self._most_bytes and len(self._events) > 1):
             victim = next(serial for rank in self._ranks for serial in rank)
-            if victim in self._flying:
-                self._fallen[victim] = self._letters[victim]  # it may be delivered yet
+            if victim in self._in_flight:
+                self._evicted[victim] = self._events[victim]  # it may still be delivered
             else:
-                self._lose(s.DROP_OUTBOX, [self._letters[victim]])
+                self._lose(s.DROP_OUTBOX, [self._events[victim]])
             self._remove(victim)
 
-    def _lose(self, reason: str, letters: Iterable[Letter]) -> None:
-        for letter in letters:
+    def _lose(self, reason: str, events: Iterable[EncodedEvent]) -> None:
+        for event in events:
             drops.add(reason)
-            self.lost.add(letter)
+            self.lost.add(event)
 
     def refused(self, count: int) -> None:
-        """The receiver took a request but for so many of its letters; which, it does not say."""
+        """Count events that the receiver rejected from a request that it accepted; it does not say which."""
         if count > 0:
             drops.add(s.DROP_REJECTED, count)
             self.lost.others += count
 
     def unsent(self) -> Unsent:
-        """What was lost so far, and what waits."""
+        """Count what was lost so far and what waits."""
         found = Unsent(self.lost.ends, self.lost.others)
-        for letter in self._letters.values():
-            found.add(letter)
+        for event in self._events.values():
+            found.add(event)
         return found
 
     def give_up(self) -> Unsent:
-        """Nothing is sent any more: all that waits is lost. Returns all that was lost so far, and counts anew."""
-        self._flying = frozenset()
-        self._lose(s.DROP_OUTBOX, list(self._letters.values()))
-        for serial in list(self._letters):
+        """Drop all that waits, as nothing is sent any more; returns all that was lost, and starts counting anew."""
+        self._in_flight = frozenset()
+        self._lose(s.DROP_OUTBOX, list(self._events.values()))
+        for serial in list(self._events):
             self._remove(serial)
-        self._fallen.clear()
+        self._evicted.clear()
         lost, self.lost = self.lost, Unsent()
         return lost
 
-    def _rank(self, letter: Letter) -> int:
-        if letter.event == s.OPERATION_ENDED:
-            return END if letter.owner in self._heard else UNHEARD_END
-        return _RANKS.get(letter.event, STATE)
+    def _rank(self, event: EncodedEvent) -> int:
+        if event.name == s.OPERATION_ENDED:
+            return END if event.owner in self._known else UNKNOWN_END
+        return _RANKS.get(event.name, STATE)
 
     def _remove(self, serial: int) -> None:
-        letter = self._letters.pop(serial, None)
-        if letter is None:
+        event = self._events.pop(serial, None)
+        if event is None:
             return
         for rank in self._ranks:
             rank.pop(serial, None)
-        if self._updates.get(letter.owner) == serial:
-            del self._updates[letter.owner]
-        if self._ends.get(letter.owner) == serial:
-            del self._ends[letter.owner]
-        self.bytes -= len(letter.body)
+        if self._updates.get(event.owner) == serial:
+            del self._updates[event.owner]
+        if self._ends.get(event.owner) == serial:
+            del self._ends[event.owner]
+        self.bytes -= len(event.body)
 
-    def take(self, most_bytes: int = REQUEST_BYTES) -> dict[int, Letter]:
-        """The oldest letters that fit one request; they stay until they are acknowledged."""
-        batch: dict[int, Letter] = {}
+    def take(self, most_bytes: int = REQUEST_BYTES) -> dict[int, EncodedEvent]:
+        """The oldest events that fit into one request; they stay until they are acknowledged."""
+        batch: dict[int, EncodedEvent] = {}
         size = 0
-        for serial, letter in self._letters.items():
-            size += len(letter.body)
+        for serial, event in self._events.items():
+            size += len(event.body)
             if batch and size > most_bytes:
                 break
-            batch[serial] = letter
-            if self._updates.get(letter.owner) == serial:
-                del self._updates[letter.owner]
-        self._flying = frozenset(batch)
+            batch[serial] = event
+            if self._updates.get(event.owner) == serial:
+                del self._updates[event.owner]
+        self._in_flight = frozenset(batch)
         return batch
 
-    def _land(self, *, delivered: bool) -> None:
-        """The batch on its way came to an end; what found no room meanwhile is lost if it was not delivered."""
-        if self._fallen and not delivered:
-            self._lose(s.DROP_OUTBOX, self._fallen.values())
-        self._flying = frozenset()
-        self._fallen.clear()
+    def _settle(self, *, delivered: bool) -> None:
+        """The batch is no longer in flight; what was evicted meanwhile is lost, unless it was delivered."""
+        if self._evicted and not delivered:
+            self._lose(s.DROP_OUTBOX, self._evicted.values())
+        self._in_flight = frozenset()
+        self._evicted.clear()
 
-    def acknowledge(self, batch: dict[int, Letter]) -> None:
-        """The receiver has these: let them go, and remember whose operations it knows."""
-        self._land(delivered=True)
-        for serial, letter in batch.items():
+    def acknowledge(self, batch: dict[int, EncodedEvent]) -> None:
+        """Remove delivered events, and remember their operations as known to the receiver."""
+        self._settle(delivered=True)
+        for serial, event in batch.items():
             self._remove(serial)
-            if letter.event == s.OPERATION_ENDED:
-                self._heard.pop(letter.owner, None)
+            if event.name == s.OPERATION_ENDED:
+                self._known.pop(event.owner, None)
                 continue
-            self._hear(letter.owner)
+            self._remember(event.owner)
 
-    def keep(self, batch: dict[int, Letter]) -> None:
-        """The receiver did not take these now: they wait on, but a newer update takes the place of one of them."""
-        self._land(delivered=False)
-        for serial, letter in batch.items():
-            if serial in self._letters and letter.event in _REPLACEABLE:
-                newer = self._updates.get(letter.owner, -1)
+    def keep(self, batch: dict[int, EncodedEvent]) -> None:
+        """Keep events for a retry, except updates that a newer one replaces."""
+        self._settle(delivered=False)
+        for serial, event in batch.items():
+            if serial in self._events and event.name in _REPLACEABLE:
+                newer = self._updates.get(event.owner, -1)
                 if newer > serial:
                     self._remove(serial)
                 else:
-                    self._updates[letter.owner] = serial
+                    self._updates[event.owner] = serial
 
-    def suppose(self, batch: dict[int, Letter]) -> list[str]:
-        """The receiver may have these from now on, whether it says so or not; returns the operations new to it."""
-        return [letter.owner for letter in batch.values() if self._hear(letter.owner)]
+    def assume_known(self, batch: dict[int, EncodedEvent]) -> list[str]:
+        """Treat the operations of a batch as known, before it is sent; returns the new ones."""
+        return [event.owner for event in batch.values() if self._remember(event.owner)]
 
-    def _hear(self, owner: str) -> bool:
-        new = owner not in self._heard and len(self._heard) < HEARD
+    def _remember(self, owner: str) -> bool:
+        new = owner not in self._known and len(self._known) < KNOWN
         if new:
-            self._heard[owner] = None
+            self._known[owner] = None
         end = self._ends.get(owner)
-        if end is not None and self._ranks[UNHEARD_END].pop(end, self) is None:
+        if end is not None and self._ranks[UNKNOWN_END].pop(end, self) is None:
             self._ranks[END][end] = None
         return new
 
-    def unhear(self, owners: list[str]) -> None:
-        """The receiver surely has nothing of these operations."""
+    def assume_unknown(self, owners: list[str]) -> None:
+        """Treat operations as unknown, as the receiver surely has nothing of them."""
         for owner in owners:
-            self._heard.pop(owner, None)
+            self._known.pop(owner, None)
             end = self._ends.get(owner)
             if end is not None and self._ranks[END].pop(end, self) is None:
-                self._ranks[UNHEARD_END][end] = None
+                self._ranks[UNKNOWN_END][end] = None
 
-    def discard(self, batch: dict[int, Letter], *, ends: bool) -> bool:
-        """The receiver won't take these; without `ends`, ends of operations that it knows stay. Whether any did."""
-        self._land(delivered=False)
+    def discard(self, batch: dict[int, EncodedEvent], *, ends: bool) -> bool:
+        """Drop refused events; without `ends`, keep the ends of known operations, and return whether there are any."""
+        self._settle(delivered=False)
         kept = set() if ends else batch.keys() & self._ranks[END].keys()
-        refused = (batch.keys() - kept) & self._letters.keys()
+        refused = (batch.keys() - kept) & self._events.keys()
         if refused:
             self._lose(s.DROP_REJECTED, [batch[serial] for serial in refused])
         for serial in refused:
             self._remove(serial)
-            if batch[serial].event == s.OPERATION_ENDED:
-                self._heard.pop(batch[serial].owner, None)
+            if batch[serial].name == s.OPERATION_ENDED:
+                self._known.pop(batch[serial].owner, None)
         return bool(kept)

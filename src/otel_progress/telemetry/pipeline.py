@@ -1,7 +1,7 @@
-"""Our own way out for log events and run series: one outbox, one sender thread.
+"""The pipeline for log events and run series: one outbox, one sender thread.
 
-Nothing here goes through the processors of a provider that someone else made: the user's own logs are not sent twice,
-and nobody's failing export or order of shutdown is ours.
+It does not use the processors of the application's providers, so the application's own logs are not sent twice, and
+their failing exports and order of shutdown do not concern us.
 """
 
 from __future__ import annotations
@@ -16,54 +16,52 @@ from otel_progress import semconv as s
 from otel_progress.live.engine import process
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.outbound import otlp
-from otel_progress.outbound.transport import Answer, Said, Transport
+from otel_progress.outbound.answer import Answer, SignalStatus
+from otel_progress.outbound.backoff import STANDARD
+from otel_progress.outbound.transport import Transport
 from otel_progress.outbound.trouble import Trouble
-from otel_progress.telemetry.outbox import REQUEST_BYTES, Letter, Outbox, Unsent
+from otel_progress.telemetry.outbox import REQUEST_BYTES, EncodedEvent, Outbox, Unsent
 
-BACKOFF_FIRST: Final = 0.25
-BACKOFF_MOST: Final = 5.0
-AFTER_MOST: Final = 60.0
-"""The longest pause that a receiver may ask for, in seconds: what changes state is to arrive while it is of use."""
 LEAST: Final = 0.05
-"""The shortest time that a request is given, in seconds."""
+"""The shortest timeout of a request, in seconds."""
 LOCK_SECONDS: Final = 0.1
-"""How long a signal handler waits for the lock, which what it interrupted may hold."""
+"""How long a signal handler waits for the lock, which the interrupted code may hold, in seconds."""
 
 Delivered = Callable[[], None]
 Offered = Callable[[str], None]
 
 
-class Way:
-    """The transport of one signal, and when it may be used next."""
+class PacedTransport:
+    """The transport of one signal, with the pauses between its requests."""
 
     def __init__(self, name: str, transport: Transport) -> None:
-        """At once, at first."""
+        """Start without a pause; `name` is the signal as people read it."""
         self.name = name
         self.transport = transport
         self.not_before = 0.0
+        """When the next request may be sent, by the monotonic clock."""
         self.most_bytes = REQUEST_BYTES
-        """The most that a request holds; less where the receiver said that one was too large."""
-        self.said = Said(name)
-        self._backoff = BACKOFF_FIRST
+        """The largest request; it shrinks if the receiver refuses one for its size."""
+        self.status = SignalStatus(name)
+        self._failures = 0
 
     def send(self, body: bytes, deadline: float) -> Answer:
-        """Send a request by then; after a failure there is a pause, longer each time. The first of them is told."""
+        """Send a request by the deadline; a failure starts a pause, and the first one is logged."""
         left = deadline - clock.monotonic()
         answer = self.transport.send(body, max(LEAST, left) if math.isfinite(left) else None)
-        self.said.answered(answer)
+        self.status.update(answer)
         if answer.delivered:
-            self._backoff, self.not_before = BACKOFF_FIRST, 0.0
+            self._failures, self.not_before = 0, 0.0
             self.most_bytes = min(2 * self.most_bytes, REQUEST_BYTES)
             return answer
         if answer.retry or not answer.about_data:
-            pause = self._backoff if answer.after is None else min(answer.after, AFTER_MOST)
-            self.not_before = clock.monotonic() + pause
-            self._backoff = min(self._backoff * 2, BACKOFF_MOST)
+            self._failures += 1
+            self.not_before = clock.monotonic() + STANDARD.pause(self._failures, answer.after)
         return answer
 
 
 class Pipeline:
-    """Sends what the ticker puts in; `logs` and `metrics` may be None where a signal is turned off."""
+    """Sends what the ticker posts; a signal whose transport is None is turned off."""
 
     def __init__(
         self,
@@ -74,10 +72,19 @@ class Pipeline:
         outbox: int,
         offered: Offered | None = None,
     ) -> None:
-        """Send by these transports, in the name of this resource; a control channel on offer is passed on."""
-        self._logs = None if logs is None else Way("log events", logs)
-        self._metrics = None if metrics is None else Way("run series", metrics)
-        self._ways = [way for way in (self._logs, self._metrics) if way is not None]
+        """Prepare the pipeline; no thread is started.
+
+        Args:
+            logs: the transport for events.
+            metrics: the transport for run series.
+            resource: the encoded resource of the process.
+            version: the version of the instrumentation scope.
+            outbox: events that may wait.
+            offered: called with the control channel that a receiver offers.
+        """
+        self._logs = None if logs is None else PacedTransport("log events", logs)
+        self._metrics = None if metrics is None else PacedTransport("run series", metrics)
+        self._transports = [one for one in (self._logs, self._metrics) if one is not None]
         self._resource = resource
         self._scope = otlp.scope(s.SCOPE, version)
         self._outbox = Outbox(outbox)
@@ -91,14 +98,14 @@ class Pipeline:
 
     # -- for the ticker
 
-    def post(self, letter: Letter) -> None:
+    def post(self, event: EncodedEvent) -> None:
         """Put an event into the outbox."""
         if self._logs is not None:
             with self._lock:
-                self._outbox.add(letter)
+                self._outbox.add(event)
 
     def post_series(self, requests: list[tuple[bytes, Delivered]]) -> None:
-        """Send these metrics next; they take the place of those that were not sent yet."""
+        """Send these metrics next; they replace those that were not sent yet."""
         if self._metrics is not None:
             with self._lock:
                 self._series = requests
@@ -113,9 +120,9 @@ class Pipeline:
         return not self._outbox
 
     def unsent(self, *, final: bool) -> tuple[Unsent, Trouble | None]:
-        """What the receiver does not have, and why; with `final` what waits is given up, and counted as dropped.
+        """What the receiver does not have, and why; with `final`, waiting events are dropped and counted.
 
-        A signal handler may call this.
+        A signal handler may call it.
         """
         if not self._lock.acquire(timeout=LOCK_SECONDS):
             return Unsent(), None
@@ -123,10 +130,10 @@ class Pipeline:
             lost = self._outbox.give_up() if final else self._outbox.unsent()
         finally:
             self._lock.release()
-        return lost, None if self._logs is None else self._logs.said.trouble
+        return lost, None if self._logs is None else self._logs.status.trouble
 
     def poke(self) -> None:
-        """Send what is there, unless the receiver asked for a pause."""
+        """Send what waits, unless a pause lasts."""
         if not self._outbox and not self._series:
             return
         if self._thread is None:
@@ -140,7 +147,7 @@ class Pipeline:
             self._ready.notify()
 
     def flush(self, timeout: float) -> bool:
-        """Try at once to send all that is there, and wait for it so many seconds."""
+        """Send all that waits at once, whatever the pause; return whether all was sent within the timeout (seconds)."""
         if self._thread is None or not self._thread.is_alive():
             self._at_once()
             self.pump(clock.monotonic() + timeout)
@@ -152,7 +159,7 @@ class Pipeline:
         return done.wait(timeout) and not self._outbox
 
     def close(self) -> None:
-        """Let the thread end when it has sent what it has in hand; it may be called twice."""
+        """End the thread after its current request; may be called twice."""
         with self._ready:
             self._stopped = True
             self._ready.notify()
@@ -175,45 +182,45 @@ class Pipeline:
                 tell_once("the sender failed; it goes on")
             for done in flushes:
                 done.set()
-        for way in self._ways:
-            way.transport.close()
+        for paced in self._transports:
+            paced.transport.close()
         self.unsent(final=True)
 
     def _due(self) -> bool:
         return self._stopped or bool(self._flushes) or (self._poked and bool(self._open()))
 
-    def _open(self) -> list[Way]:
-        """The ways that have something to carry, and may."""
+    def _open(self) -> list[PacedTransport]:
+        """The transports that have something to send, and no pause."""
         now = clock.monotonic()
-        return [way for way in self._ways if self._load(way) and now >= way.not_before]
+        return [paced for paced in self._transports if self._waiting(paced) and now >= paced.not_before]
 
-    def _load(self, way: Way) -> int:
-        return len(self._outbox if way is self._logs else self._series)
+    def _waiting(self, paced: PacedTransport) -> int:
+        return len(self._outbox if paced is self._logs else self._series)
 
     def _pause(self) -> float | None:
-        """How long to sleep where nobody wakes us: until a way that has something to carry may be used."""
-        times = [way.not_before for way in self._ways if self._load(way) and way.not_before]
+        """Seconds until the first pause of a transport with something to send is over."""
+        times = [paced.not_before for paced in self._transports if self._waiting(paced) and paced.not_before]
         return max(0.01, min(times) - clock.monotonic()) if times else None
 
     def _at_once(self) -> None:
-        for way in self._ways:
-            way.not_before = 0.0
+        for paced in self._transports:
+            paced.not_before = 0.0
 
     def pump(self, deadline: float = float("inf")) -> None:
-        """Send until nothing is left, or the receiver wants a pause."""
-        for way in self._open():
-            send_next = self._send_events if way is self._logs else self._send_series
-            while clock.monotonic() < deadline and send_next(way, deadline):
+        """Send until nothing waits, the deadline is over, or a request fails."""
+        for paced in self._open():
+            send_next = self._send_events if paced is self._logs else self._send_series
+            while clock.monotonic() < deadline and send_next(paced, deadline):
                 pass
 
-    def _send_events(self, way: Way, deadline: float) -> bool:
-        """Send one request of events; whether to go on."""
+    def _send_events(self, paced: PacedTransport, deadline: float) -> bool:
+        """Send one request of events; return whether to go on."""
         with self._lock:
-            batch = self._outbox.take(way.most_bytes)
-            new = self._outbox.suppose(batch)
+            batch = self._outbox.take(paced.most_bytes)
+            new = self._outbox.assume_known(batch)
         if not batch:
             return False
-        answer = way.send(self._request(letter.body for letter in batch.values()), deadline)
+        answer = paced.send(self._request(event.body for event in batch.values()), deadline)
         if answer.control is not None and self._offered is not None:
             self._offered(answer.control)
         with self._lock:
@@ -222,23 +229,23 @@ class Pipeline:
                 self._outbox.refused(min(answer.rejected, len(batch)))
                 return True
             if not answer.unclear:
-                self._outbox.unhear(new)
+                self._outbox.assume_unknown(new)
             if answer.retry:
                 self._outbox.keep(batch)
                 return False
             if answer.too_large and len(batch) > 1:
                 self._outbox.keep(batch)
-                way.most_bytes = sum(len(letter.body) for letter in batch.values()) // 2
+                paced.most_bytes = sum(len(event.body) for event in batch.values()) // 2
                 return True
             kept = self._outbox.discard(batch, ends=answer.about_data)
         return not kept and answer.about_data
 
-    def _send_series(self, way: Way, deadline: float) -> bool:
+    def _send_series(self, paced: PacedTransport, deadline: float) -> bool:
         with self._lock:
             if not self._series:
                 return False
             body, delivered = self._series.pop(0)
-        answer = way.send(body, deadline)
+        answer = paced.send(body, deadline)
         if answer.delivered:
             delivered()
             if answer.rejected > 0:
@@ -248,7 +255,7 @@ class Pipeline:
         return answer.delivered or answer.about_data
 
     def request(self, items: list[bytes]) -> bytes:
-        """An export request with these metrics."""
+        """Encode an export request with these metrics."""
         return self._request(items)
 
     def _request(self, items: object) -> bytes:

@@ -1,7 +1,7 @@
-"""Series by operation id, while operations run, and capped.
+"""Run series: metrics by operation id while operations run, for a limited number of operations.
 
-They never stand on an SDK instrument, which keeps every attribute set it ever saw: after 2,000 ids all would be one
-overflow point. Their points are written from the registry at each export; who an operation is, is encoded once.
+They use no SDK instrument, as these keep every attribute set, and put all ids after the 2,000th into one overflow
+point. Each export writes the points from the registry; the labels of an operation are encoded once.
 """
 
 from __future__ import annotations
@@ -31,26 +31,28 @@ if TYPE_CHECKING:
 FINALS: Final = 10_000
 """Ended operations whose last point may wait for the receiver."""
 POINT_BYTES: Final = 24
-"""What a point holds beside its head."""
+"""The size of a point beside its head."""
 LABEL_BYTES: Final = 2_600
-"""The most that the labels of both health points hold beside those of all points."""
+"""The largest size of the additional labels of both health points."""
 _FIELD: Final = 7
 Request = tuple[bytes, Callable[[], None]]
 T = TypeVar("T")
 
 
 Finding = tuple[Health, Union[str, None], Union[str, None]]
-"""A verdict, the stage, and the line of code at which it is stuck."""
+"""A verdict, the stage concerned, and the line of code at which it is stuck."""
 
 
 class Cached(NamedTuple):
-    """What is encoded once for an operation: the heads of its points.
+    """The encoded heads of the points of an operation.
 
-    The one that says that it is active names its parent, too, and the health points have labels of their own.
-
-    `had` holds the columns of `_GONE` that had a value.
-
-    The health point of the verdict before stays, and says 0, so that no reader who looks back finds two that stand.
+    Attributes:
+        head: the head of most points.
+        active_head: that of `progress.run.active`, which names the parent, too.
+        health: the verdict that `health_head` holds.
+        health_head: the head of the current health point.
+        before: that of the previous verdict, which is sent as 0, so that a query over time never finds two verdicts.
+        had: the columns of `_GONE` that had a value.
     """
 
     head: bytes
@@ -61,11 +63,11 @@ class Cached(NamedTuple):
     had: frozenset[int] = frozenset()
 
 
-class Runs:
-    """Makes the run series; lives in the ticker's thread."""
+class RunSeries:
+    """Encodes the run series; called in the ticker's thread."""
 
     def __init__(self, pipeline: Pipeline, interval: float, after: float, most: int) -> None:
-        """Export each `interval` seconds, for at most so many operations that are older than `after` seconds."""
+        """Export every `interval` seconds, for at most `most` operations older than `after` seconds."""
         self._pipeline = pipeline
         self._interval = interval
         self._after = after
@@ -78,7 +80,7 @@ class Runs:
         self._news = False
 
     def on_change(self, change: Change) -> None:
-        """An operation that had series ended: its last point says 0."""
+        """End the series of an operation that ended."""
         if change[0] != s.OPERATION_ENDED:
             return
         key = change[1].id
@@ -87,7 +89,7 @@ class Runs:
             self._end(key)
 
     def _end(self, key: str) -> None:
-        """The series of an operation end: their last point waits until the receiver has it."""
+        """Queue the last point of an operation, which is 0, until the receiver has it."""
         self._last(key, s.RUN_ACTIVE, self._shown.pop(key).active_head)
 
     def _last(self, key: str, metric: s.Metric, head: bytes) -> None:
@@ -98,13 +100,13 @@ class Runs:
         self._news = True
 
     def on_tick(self, now: float) -> None:
-        """Export when it is time; in between, the last points of operations that ended."""
+        """Export when it is due; in between, export the last points of ended operations."""
         due = now >= self._next
         if due:
             self._next = now + self._interval
         elif not self._news:
             return
-        everything = due or self._pipeline.series_waiting  # what is posted takes the place of what waits
+        everything = due or self._pipeline.series_waiting  # what is posted replaces what waits
         running = list(self._requests(now)) if everything else []
         requests = [*self._last_points(), *running]
         self._news = False
@@ -131,11 +133,11 @@ class Runs:
             yield self._request(chosen, now), _nothing
 
     def _size(self, operation: OperationState) -> int:
-        """The most bytes that the points of an operation take."""
+        """The largest size of the points of an operation."""
         return (len(self._shown[operation.id].active_head) + POINT_BYTES) * (len(_SERIES) + 2) + LABEL_BYTES
 
     def _not_started(self, now: float) -> Iterator[tuple[bytes, float, float]]:
-        """Those that should start within a limit and did not yet: the head of their points, since when, the limit."""
+        """Operations with `start_within` that have not started: the head of their points, waiting time, limit."""
         before, self._pending = self._pending, {}
         for operation in list(registry.pending):
             within = operation._opts.start_within
@@ -153,7 +155,7 @@ class Runs:
                 del self._finals[key]
 
     def _choose(self, now: float) -> Iterator[OperationState]:
-        """Those that are old enough, the ones that have series already first, up to the cap."""
+        """The operations that have series: old enough, and up to the limit."""
         operations = registry.operations()
         alive = {operation.id for operation in operations}
         for key in self._shown.keys() - alive:
@@ -231,11 +233,11 @@ _SERIES: Final = (
     s.RUN_TOTAL,
 )
 _GONE: Final = ((_SERIES.index(s.RUN_WAIT_REMAINING), 0.0), (_SERIES.index(s.RUN_STALL_AFTER), math.inf))
-"""What a series says once it had a value and has none, so that no reader who looks back takes the last one as it is."""
+"""The value of a series that had one and has none now, so that a query over time does not find the old one."""
 
 
 def _values(operation: OperationState, seen: Figures, now: float) -> tuple[float | None, ...]:
-    """The values of one operation, in the order of `_SERIES`; None where it has none."""
+    """The values of an operation, in the order of `_SERIES`; None without one."""
     survey = Survey(operation)
     found = survey.of(operation)
     eta = progress.eta(operation, found, now, survey)
@@ -255,7 +257,7 @@ def _values(operation: OperationState, seen: Figures, now: float) -> tuple[float
 
 
 def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """The items in lists that fit a request each."""
+    """The items in lists that each fit into a request."""
     batch: list[T] = []
     size = 0
     for item in items:
@@ -285,4 +287,4 @@ def _gauge(metric: s.Metric, points: list[bytes]) -> bytes:
 
 
 def _nothing() -> None:
-    """Nothing follows from the delivery."""
+    """Do nothing after the delivery."""

@@ -4,133 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import socket
 import threading
-import uuid
-import weakref
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress import clock, procfs
+from otel_progress import clock, forks
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
-from otel_progress.live import hooks, preload, redaction
+from otel_progress.live import preload, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.engine import learning, process, runtime
 from otel_progress.model.redact import Redact
-from otel_progress.model.values import Value
-from otel_progress.outbound import otlp
-from otel_progress.outbound.transport import OTLP, Transport, connect
 from otel_progress.settings import Settings, read
-from otel_progress.telemetry.control_channel import Channel
-from otel_progress.telemetry.events import Events
-from otel_progress.telemetry.farewell import Farewell
-from otel_progress.telemetry.pipeline import Pipeline
-from otel_progress.telemetry.run_series import Runs
-from otel_progress.version import VERSION
+from otel_progress.telemetry import sigterm
 
 if TYPE_CHECKING:
-    from otel_progress.telemetry.metrics import ByName
+    from otel_progress.telemetry.installation import Installation
 
 log = logging.getLogger("otel_progress")
-_INSTANCE = "service.instance.id"
-_OF_PROCESS: Final = (s.PROCESS_PID, s.PROCESS_CREATED)
 PARK_SECONDS: Final = 1.0
+"""How long a new configuration waits for our threads to let go of the SDK's locks."""
+BLIND_SECONDS: Final = 180
+"""The export interval of metrics from which on the alert rules can't work."""
 
-
-class Configured:
-    """One configuration at work: what it put into the hooks, and how to take it out again."""
-
-    def __init__(self, settings: Settings, resource: Mapping[str, Any]) -> None:
-        """Nothing is made, opened or started yet."""
-        self.settings = settings
-        self.resource = dict(resource)
-        self._undo: list[Callable[[], None]] = []
-        self.pipeline: Pipeline | None = None
-        self.channel: Channel | None = None
-        self.farewell: Farewell | None = None
-        self.exporter: Any = None
-
-    def install(self, *, forked: bool = False) -> None:
-        """Take part in what happens from now on."""
-        from opentelemetry.sdk.resources import Resource
-
-        from otel_progress.telemetry.providers import Exporter, tracer_provider, unsent_spans
-
-        settings = self.settings
-        logs, metrics = (_transport(name, settings) for name in ("logs", "metrics"))
-        resource = Resource.create(self.resource).merge(Resource(_process()))
-        resource = Resource({s.HOST_NAME: socket.gethostname()}).merge(resource)
-        if forked or _INSTANCE not in resource.attributes:
-            resource = resource.merge(Resource({_INSTANCE: _instance()}))
-        resource = Resource(redaction.attributes(resource.attributes))
-        self.exporter = Exporter(settings, forked=forked)
-        meters = self.exporter.meter_provider(settings, resource)
-        tracers = tracer_provider(settings, resource, forked=forked)
-        if tracers is not None:
-            hooks.tracing.use(tracers)
-        if meters is not None:
-            self._hook(hooks.on_change, _by_name(meters, forked=forked).on_change)
-        about = _resource_of(tracers, resource, forked=forked)
-        offered = None
-        if settings.control is not False:
-            self.channel = Channel(settings.endpoints["logs"], str(about[_INSTANCE]), settings.control or False)
-            offered = self.channel.offered
-        self.pipeline = Pipeline(logs, metrics, otlp.resource(about), VERSION, settings.outbox, offered)
-        self._hook_pipeline(self.pipeline)
-        self.farewell = Farewell(self.pipeline, unsent_spans)
-        self._hook(process.at_last, self.farewell.say)
-        self._hook(process.at_exit, self.flush)
-        self._hook(process.in_haste, self.pipeline.flush)
-        self._hook(process.all_sent, self.pipeline.all_sent)
-        self.exporter.start()
-
-    def _hook_pipeline(self, pipeline: Pipeline) -> None:
-        settings = self.settings
-        events = Events(pipeline, settings.heartbeat)
-        runs = Runs(pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
-        self._hook(hooks.sinks, events.on_event)
-        self._hook(hooks.on_change, runs.on_change)
-        self._hook(hooks.on_tick, runs.on_tick)
-        self._hook(hooks.on_tick, events.on_tick)
-
-    def _hook(self, where: list[Any], what: Any) -> None:
-        where.append(what)
-        self._undo.append(lambda: where.remove(what))
-
-    def flush(self, timeout: float) -> bool:
-        """Have everything sent, within so many seconds."""
-        deadline = clock.monotonic() + timeout
-        exported = self.exporter.flush()
-        sent = self.pipeline is None or self.pipeline.flush(timeout)
-        return bool(exported.wait(max(0.0, deadline - clock.monotonic())) and sent)
-
-    def unhook(self) -> None:
-        """Take part no longer."""
-        for undo in reversed(self._undo):
-            undo()
-        self._undo.clear()
-
-    def close(self, timeout: float) -> None:
-        """Send what came last, and let threads and connections go."""
-        if self.channel is not None:
-            self.channel.close()
-        if self.pipeline is not None:
-            self.pipeline.flush(timeout)
-            if self.farewell is not None:
-                self.farewell.say(final=True)
-            self.pipeline.close()
-        if self.exporter is not None:
-            self.exporter.close()
-
-
-_configured: Configured | None = None
+_installed: Installation | None = None
 _lock = threading.RLock()
-_hooked = False
-_instruments: weakref.WeakKeyDictionary[Any, ByName] = weakref.WeakKeyDictionary()
+_hears_of_forks = False
 
 
 @public(strict=True)
@@ -149,35 +49,36 @@ def configure(
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
 
-    What is not given here comes from the standard `OTEL_*` variables. Spans and metrics by name use the providers
-    that exist; where there are none, they are made. Called again, it takes the place of what was before.
+    Arguments take precedence over the standard `OTEL_*` variables. Spans and metrics by name use the application's
+    providers, and new ones if there are none. Another call replaces the configuration.
 
     Args:
         service_name: the service, as backends show it (`service.name`).
         endpoint: the base address of an OTLP receiver, such as `http://localhost:4318`.
-        headers: sent with each request, such as an authorization.
+        headers: headers of each request, such as an authorization.
         protocol: `http/protobuf` (the default) or `grpc`.
-        interval: what left the process is never older than this, in seconds; 1 unless said.
+        interval: the longest time from a change to its export, in seconds; 1 by default.
         resource: more attributes of the service, such as `{"deployment.environment.name": "prod"}`.
-        history: a file in which to keep what runs teach about limits that nobody named, beyond this process;
-            `OTEL_PROGRESS_HISTORY` names one too.
-        control: whether a monitor may ask operations to stop. Unless said, one at the endpoint's own host and port may,
-            if that is this machine, or is sent an authorization or a client certificate. False: none, True: any, an
-            address such as `http://localhost:4318`: one there, too. `OTEL_PROGRESS_CONTROL` says it too.
-        redact: called with what a text is (`message`, `note`, `stack`, … or the key of an attribute) and the text, for
-            all that the job says and for stacks, before it is kept; returns what may leave. `mask_secrets` unless
-            said, which masks what looks like a secret; `"off"` masks nothing, `"module:function"` names a function.
-            It stays until `shutdown()`, also where `configure()` is called again without one.
-            `OTEL_PROGRESS_REDACT` says it too: `secrets`, `off`, or `module:function`.
-        handle_sigterm: end running operations as interrupted and flush when SIGTERM comes, then do what was
-            done on it before. Only from the main thread.
+        history: a file that keeps learned limits beyond this process; `OTEL_PROGRESS_HISTORY` names one, too.
+        control: which monitors may ask operations to stop. None (the default): one at the endpoint's own host and port,
+            if that is on this machine or gets an authorization or a client certificate. False: none. True: any. An
+            address such as `http://localhost:4318`: also one there. `OTEL_PROGRESS_CONTROL` sets it, too.
+        redact: a function that gets the kind of a text (`message`, `note`, `stack`, … or the key of an attribute) and
+            the text, before it is kept, and returns what may leave the process. By default `mask_secrets`, which masks
+            what looks like a secret; `"off"` masks nothing, `"module:function"` names a function. It stays until
+            `shutdown()`, even if another `configure()` gives none. `OTEL_PROGRESS_REDACT` sets it, too.
+        handle_sigterm: on SIGTERM, end running operations as interrupted, flush, and then call the handler that was
+            set before. Only from the main thread.
 
     Raises:
-        InvalidArgument: for a value that configure() can't use; the message names it and what would do.
-        InvalidState: for `handle_sigterm` outside the main thread.
-        MissingDependency: where the SDK or the exporter is not installed.
+        InvalidArgument: if a value is invalid; the message names it and what is allowed.
+        InvalidState: if `handle_sigterm` is set outside the main thread.
+        MissingDependency: if the SDK or an exporter is not installed.
+
+    Example:
+        `configure("backup", endpoint="http://localhost:4318")`
     """
-    global _hooked
+    global _hears_of_forks
     preload.load()
     settings = read(
         endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history, control=control
@@ -188,26 +89,28 @@ def configure(
         import opentelemetry.sdk  # noqa: F401
     except ImportError:
         raise MissingDependency("configure() needs the SDK: pip install otel-progress") from None
+    from otel_progress.telemetry.installation import Installation, check
+
     hook = redaction.chosen(redact, settings.redact)
-    _check(settings)
+    check(settings)
     about = dict(resource or {})
     if service_name is not None:
-        about["service.name"] = service_name
+        about[s.SERVICE_NAME] = service_name
     if handle_sigterm and threading.current_thread() is not threading.main_thread():
         raise InvalidState("handle_sigterm=True needs the main thread, as signal handlers can be set only there")
     learned = _learning(settings, named=history is not None)
     with _lock:
-        _replace(Configured(settings, about), 2.0, hook)
+        _replace(Installation(settings, about), 2.0, hook)
         if learned is not None:
             learning.learning = learned
         runtime.set_pace(settings.interval, settings.event_budget)
-        if not _hooked:
-            _hooked = True
-            process.in_child.append(_after_fork)
+        if not _hears_of_forks:
+            _hears_of_forks = True
+            forks.in_child.append(_after_fork)
         runtime.want()
         if handle_sigterm:
-            _chain_sigterm()
-    if settings.metric_interval >= 180:
+            sigterm.chain(_on_sigterm)
+    if settings.metric_interval >= BLIND_SECONDS:
         log.warning(
             "OTEL_METRIC_EXPORT_INTERVAL is %.0f s: alerts on stuck and lost operations look back 3 minutes, and are "
             "blind with an interval of 180 s or more; use at most 60000 (ms)",
@@ -216,10 +119,10 @@ def configure(
 
 
 def _learning(settings: Settings, *, named: bool) -> learning.Learning | None:
-    """What was learned so far, where a file for it is known.
+    """Load the learned limits from the history file, if there is one.
 
     Raises:
-        InvalidArgument: where the file that the caller named can't be used.
+        InvalidArgument: if the caller named a file that can't be used.
     """
     if settings.history is None:
         return None
@@ -235,24 +138,24 @@ def _learning(settings: Settings, *, named: bool) -> learning.Learning | None:
 
 @public(strict=True)
 def shutdown(timeout: float = 2.0) -> None:
-    """End what still runs as interrupted, flush, within so many seconds, and undo `configure()`.
+    """End running operations as interrupted, flush within the timeout (seconds), and undo `configure()`.
 
-    A server calls it when it stops, such as at the end of an ASGI lifespan. It may be called twice.
+    A server calls it when it stops, as at the end of an ASGI lifespan. It may be called twice.
     """
     with _lock:
-        if _configured is not None:
+        if _installed is not None:
             _replace(None, timeout)
             runtime.unwant()
             runtime.rest()
-            _unchain_sigterm()
+            sigterm.unchain()
 
 
-def _replace(new: Configured | None, timeout: float, redact: Redact | None = None) -> None:
-    """Put one configuration in the place of another, between two rounds of the ticker: no event falls between."""
-    global _configured
-    from otel_progress.telemetry.providers import detach_spans, let_go, no_spans
+def _replace(new: Installation | None, timeout: float, redact: Redact | None = None) -> None:
+    """Exchange the configuration between two rounds of the ticker, so that no event is lost."""
+    global _installed
+    from otel_progress.telemetry.providers import detach_spans, no_spans, shut_down
 
-    old, deadline = _configured, clock.monotonic() + timeout
+    old, deadline = _installed, clock.monotonic() + timeout
     if old is not None:
         runtime.finish(timeout, "telemetry was shut down" if new is None else None)
     parked = process.parking.acquire(timeout=PARK_SECONDS)
@@ -260,7 +163,7 @@ def _replace(new: Configured | None, timeout: float, redact: Redact | None = Non
         processors = detach_spans()
         if old is not None:
             old.unhook()
-        _configured = new
+        _installed = new
         redaction.use(redact)
         if new is not None:
             new.install()
@@ -270,18 +173,18 @@ def _replace(new: Configured | None, timeout: float, redact: Redact | None = Non
         if new is not None:
             new.unhook()
             new.close(0.0)
-        _configured = None
+        _installed = None
         raise
     finally:
         if parked:
             process.parking.release()
         if old is not None:
             old.close(max(0.0, deadline - clock.monotonic()))
-        let_go(processors, max(0.0, deadline - clock.monotonic()))
+        shut_down(processors, max(0.0, deadline - clock.monotonic()))
 
 
 def instrumented() -> None:
-    """Called by `opentelemetry-instrument` when the providers are set up: adds events and run series."""
+    """Add events and run series; `opentelemetry-instrument` calls it when the providers are set up."""
     try:
         configure()
     except MissingDependency as error:
@@ -289,96 +192,14 @@ def instrumented() -> None:
 
 
 def _after_fork() -> None:
-    """All is built again in a forked child: with a fresh instance id, and empty."""
+    """Install the configuration anew in a forked child, empty and with a new instance id."""
     global _lock
     _lock = threading.RLock()
-    if _configured is not None:
-        _configured.unhook()
-        _configured.install(forked=True)
+    if _installed is not None:
+        _installed.unhook()
+        _installed.install(forked=True)
 
 
-def _instance() -> str:
-    """The id of this process, as the SDK has it: it gives a forked child a fresh one, so that all signals agree."""
-    try:
-        from opentelemetry.sdk.resources import ServiceInstanceIdResourceDetector
-
-        return str(ServiceInstanceIdResourceDetector().detect().attributes[_INSTANCE])
-    except (ImportError, KeyError):
-        return str(uuid.uuid4())
-
-
-def _process() -> dict[str, Any]:
-    """Which process of its host this one is, so that a watcher there can tell when it is gone."""
-    about: dict[str, Any] = {s.PROCESS_PID: os.getpid()}
-    seen = procfs.look(os.getpid())
-    created = None if seen is None else procfs.created(seen)
-    if created is not None:
-        about[s.PROCESS_CREATED] = procfs.iso(created)
-    return about
-
-
-def _by_name(meters: Any, *, forked: bool) -> ByName:
-    """The instruments on a provider; made once, as an SDK never forgets one."""
-    from otel_progress.telemetry.metrics import ByName
-
-    made = _instruments.get(meters)
-    if made is None:
-        made = _instruments[meters] = ByName(meters.get_meter(s.SCOPE, VERSION))
-    elif forked:
-        made._units.clear()
-        made._units_seen.clear()
-    return made
-
-
-def _check(settings: Settings) -> None:
-    """Raise MissingDependency for what is not installed, before anything changes."""
-    from otel_progress.telemetry.providers import makers
-
-    for name in ("traces", "metrics"):
-        for make in makers(name, settings):
-            if isinstance(make, partial):
-                make().shutdown()
-    for name in ("logs", "metrics"):
-        _transport(name, settings)
-
-
-def _transport(name: str, settings: Settings) -> Transport | None:
-    """The transport of a signal, or None where `OTEL_LOGS_EXPORTER` or `OTEL_METRICS_EXPORTER` leaves OTLP out."""
-    wanted = {part.strip() for part in getattr(settings, name).split(",")}
-    return connect(name, settings.endpoints[name]) if wanted & OTLP else None
-
-
-def _resource_of(tracers: Any, resource: Any, *, forked: bool) -> dict[str, Value]:
-    """The attributes of the provider's resource where there is one, so that all signals name the same service."""
-    found = getattr(tracers, "resource", None) or resource
-    given = {s.HOST_NAME: resource.attributes[s.HOST_NAME], **found.attributes}
-    given |= {key: resource.attributes[key] for key in _OF_PROCESS if key in resource.attributes}
-    if forked or _INSTANCE not in given:
-        given[_INSTANCE] = resource.attributes[_INSTANCE]
-    return dict(redaction.attributes(given))
-
-
-def _chain_sigterm() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    if getattr(before, "otel_progress", False):
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if _configured is not None:
-            runtime.finish_process("SIGTERM")
-        if callable(before):
-            before(number, frame)
-        elif before != signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    handle.otel_progress = True  # type: ignore[attr-defined]
-    handle.before = before  # type: ignore[attr-defined]
-    signal.signal(signal.SIGTERM, handle)
-
-
-def _unchain_sigterm() -> None:
-    """Put back the handler that was there before ours, where that can be done and ours is still the one."""
-    handler = signal.getsignal(signal.SIGTERM)
-    if getattr(handler, "otel_progress", False) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler.before)  # type: ignore[union-attr]
+def _on_sigterm() -> None:
+    if _installed is not None:
+        runtime.finish_process("SIGTERM")

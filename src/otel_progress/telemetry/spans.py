@@ -1,11 +1,10 @@
-"""A span for each operation and each stage, and the context that goes to other processes.
+"""A span for each operation and stage, and the context that is passed on to other processes.
 
-Spans come from the tracer provider that the application set up. Without one nothing is made at all.
+Spans come from the application's tracer provider. Without one, no span is made.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, MutableMapping
 from contextvars import Token
 from itertools import islice
@@ -16,6 +15,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
 from otel_progress import semconv as s
+from otel_progress import settings
 from otel_progress.live import context, hooks, preload, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.counting import own_progress
@@ -38,33 +38,32 @@ if TYPE_CHECKING:
 _ERRORS: Final = frozenset({Ending.FAILED, Ending.CANCELLED, Ending.INTERRUPTED, Ending.LOST})
 _KIND: Final = SpanKind.INTERNAL
 _KEY: Final = next(iter(set_span_in_context(trace.INVALID_SPAN, Context())))
-"""Where a context keeps its span; with it, the context of a stage is made in one step."""
+"""The key under which a context keeps its span; with it, the context of a stage is made in one step."""
 OPERATION_ID: Final = s.OPERATION_ID
 OPERATION_NAME: Final = s.OPERATION_NAME
 _ORDER: Final = {s.OPERATION_STARTED: 0, s.OPERATION_ENDED: 2}
 ATTRIBUTES: Final = 128
-"""Attributes of a span; the SDK keeps no more unless told."""
-_ENVIRONMENT: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
+"""Attributes of a span; the default limit of the SDK."""
 
 
-class Spans:
+class HandleSpans:
     """Makes, attaches and ends the spans of handles."""
 
     def __init__(self) -> None:
-        """Find the tracer when the first span is needed."""
+        """Leave the tracer open until the first span."""
         self._tracer: Tracer | None = None
-        self._named = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+        self._named = settings.names_tracer_provider()
 
     def use(self, provider: TracerProvider) -> None:
-        """Make spans by this provider."""
+        """Make spans with this provider from now on."""
         self._tracer = provider.get_tracer(s.SCOPE, VERSION)
 
     def absent(self) -> bool:
-        """Whether no SDK was set up; asked for each call of a decorated function, so it must cost nothing."""
+        """Whether no SDK was set up; called with each decorated function, so it must be cheap."""
         return self._tracer is None and getattr(trace, "_TRACER_PROVIDER", self) is None and not self._named
 
     def start(self, operation: OperationState, parent: object, now: int) -> None:
-        """Start the span of an operation below that of its parent; without an SDK there is none."""
+        """Start the span of an operation as a child of its parent's; without an SDK there is none."""
         if self._tracer is None:
             if self.absent():
                 return
@@ -80,7 +79,7 @@ class Spans:
             operation._span = span
 
     def start_stage(self, stage: StageState, inside: bool, current: bool, now: int) -> None:
-        """Start the span of a stage; it bears the ids, so that a stage of a long trace is found without its root."""
+        """Start the span of a stage; it has the operation's id and name, so that it is found without the root span."""
         operation: OperationState = stage._op  # type: ignore[assignment]
         attributes: dict[str, Any] = {OPERATION_ID: operation._id, OPERATION_NAME: operation.name}
         if stage._parent is not operation:
@@ -101,14 +100,14 @@ class Spans:
 
     @staticmethod
     def detach(token: Any) -> None:
-        """Undo an attach; the API's own `detach` would drop what a signal handler raises in it."""
+        """Undo `attach`; the API's own `detach` would swallow what a signal handler raises in it."""
         if type(token) is Token:
             token.var.reset(token)
         else:
             detach(token)
 
     def end(self, node: HandleState, status: Ending, reason: str | None, error: BaseException | None, now: int) -> None:
-        """End the span with status, exception, the attributes as they are now, and the events kept for it."""
+        """End the span with its status, exception, attributes and events."""
         span: Span = node._span
         if (
             status is not Ending.COMPLETED
@@ -122,9 +121,9 @@ class Spans:
             or not isinstance(node, StageState)
         ):
             try:
-                _tell_end(span, node, status, reason, error, now)
+                _record_end(span, node, status, reason, error, now)
             except BaseException:
-                tell_once("a span could not be told all of its end; it ends all the same")
+                tell_once("the end of a span could not be recorded completely; it ends all the same")
         span.end(now)
 
     def ids(self, node: HandleState) -> SpanIds | None:
@@ -145,7 +144,7 @@ class Spans:
 
 
 def _above(parent: object) -> Context | None:
-    """The context to start a span in; None where the current one is right."""
+    """The context to start a span in; None for the current one."""
     if isinstance(parent, Parent):
         found: Context | None = parent.context
         return found
@@ -154,10 +153,10 @@ def _above(parent: object) -> Context | None:
     return None
 
 
-def _tell_end(
+def _record_end(
     span: Span, node: HandleState, status: Ending, reason: str | None, error: BaseException | None, now: int
 ) -> None:
-    """Set what is known at the end, and add the events that were kept."""
+    """Set the attributes and status that are known at the end, and add the events."""
     span.set_attributes(_at_end(node, status))
     bad = status in _ERRORS
     recorded = bad and error is not None
@@ -170,13 +169,13 @@ def _tell_end(
 
 
 def _of_operation(operation: OperationState) -> dict[str, Any]:
-    """What is known of it at its start."""
+    """The attributes at the start."""
     given = EMPTY if operation._extras is None else operation._extras.attributes
     return {**given, **_identity(operation)}
 
 
 def _identity(operation: OperationState) -> dict[str, Any]:
-    """Who it is."""
+    """The attributes that identify the operation."""
     options = operation._opts
     attributes: dict[str, Any] = {
         s.OPERATION_ID: operation.id,
@@ -195,7 +194,7 @@ def _identity(operation: OperationState) -> dict[str, Any]:
 
 
 def _at_end(node: HandleState, status: Ending) -> dict[str, Any]:
-    """What is known of it at its end; who it is comes last, as a span with too many attributes drops the oldest."""
+    """The attributes at the end; the identity comes last, as a span with too many attributes drops the oldest."""
     found = settled(node)
     done, total = found.completed, found.total
     if isinstance(node, OperationState):
@@ -217,7 +216,7 @@ def _at_end(node: HandleState, status: Ending) -> dict[str, Any]:
 
 
 def _given(node: HandleState) -> dict[str, Any]:
-    """What the user said of it: attributes, usage, results, outcomes."""
+    """The user's data: attributes, usage, results, outcomes."""
     more = node._extras
     if more is None:
         return {}
@@ -230,7 +229,7 @@ def _given(node: HandleState) -> dict[str, Any]:
 
 
 def _events(node: HandleState, most: int) -> list[TrailEntry]:
-    """What was kept for the span, with the starts and ends of the stages, at most so many in all."""
+    """The events of the span, with the starts and ends of its stages; at most `most`."""
     kept: list[TrailEntry] = list(node._trail or ())
     lost = 0
     if isinstance(node, OperationState) and node._stages is not None:
@@ -251,14 +250,14 @@ def _events(node: HandleState, most: int) -> list[TrailEntry]:
 
 
 def _event(name: str, about: Any) -> Mapping[str, Any]:
-    """The attributes of a span event: given, or those of what it is about."""
+    """The attributes of a span event: those given, or those of the stage or progress it is about."""
     if isinstance(about, ReachedProgress):
         return about.attributes()
     if not isinstance(about, StageState):
         return about if about is not None else EMPTY
     attributes: dict[str, Any] = {s.STAGE_NAME: about.name, s.STAGE_PATH: about._path}
     if name != s.STAGE_ENDED:
-        return attributes  # how it ended was not known then
+        return attributes  # its end was not known yet
     attributes[s.STATUS] = about._status.value
     done, total, _ = own_progress(about)
     reached = ReachedProgress(done, total, about._unit, None, about._message)
@@ -266,21 +265,23 @@ def _event(name: str, about: Any) -> Mapping[str, Any]:
 
 
 def _carrier(carrier: MutableMapping[str, str] | None = None, **_: Any) -> MutableMapping[str, str]:
-    """What `inject` returns where it could write nothing."""
+    """What `inject` returns if it fails."""
     return {} if carrier is None else carrier
 
 
 @public(makes=_carrier)
 def inject(carrier: MutableMapping[str, str] | None = None, *, environ: bool = False) -> MutableMapping[str, str]:
-    """Write the current operation and trace into headers, for a process that runs a part of the work.
+    """Write the current operation and trace into headers, for a process that does a part of the work.
 
     Args:
-        carrier: where to write; a new dict unless given.
-        environ: write the names of environment variables (`TRACEPARENT`, `BAGGAGE`) instead of headers, as in
-            `subprocess.run(..., env=inject(dict(os.environ), environ=True))`.
+        carrier: where to write; a new dict by default.
+        environ: write environment variables (`TRACEPARENT`, `BAGGAGE`) instead of headers.
 
     Returns:
         The carrier.
+
+    Example:
+        `subprocess.run(command, env=inject(dict(os.environ), environ=True))`
     """
     carrier = {} if carrier is None else carrier
     node = context.running_here()
@@ -296,12 +297,19 @@ def inject(carrier: MutableMapping[str, str] | None = None, *, environ: bool = F
 
 @public(Parent(None, None))
 def extract(carrier: Mapping[str, str] | None = None) -> Parent:
-    """The operation that another process wrote with `inject`, for `operation(..., parent=extract(headers))`.
+    """Read the operation and trace that another process wrote with `inject`.
 
-    Without a carrier the environment is read. Headers that can't be read make a parent that names nothing.
+    Args:
+        carrier: the headers; the environment by default.
+
+    Returns:
+        The parent of new operations; it is empty if the headers are missing or invalid.
+
+    Example:
+        `with operation("part", parent=extract(headers)): ...`
     """
     if carrier is None:
-        carrier = {key.lower(): os.environ[key] for key in _ENVIRONMENT if key in os.environ}
+        carrier = settings.propagated()
     try:
         plain = {str(key).lower(): str(value) for key, value in carrier.items()}
         found = propagate.extract(plain, Context())
@@ -313,4 +321,4 @@ def extract(carrier: Mapping[str, str] | None = None) -> Parent:
     return Parent(str(parent) if parent else None, found)
 
 
-hooks.tracing = Spans()
+hooks.tracing = HandleSpans()

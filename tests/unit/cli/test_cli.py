@@ -195,7 +195,7 @@ def test_telemetry_goes_on_to_where_it_went() -> None:
 def test_default_endpoint_counts_only_where_something_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an endpoint the default one is a guess, made only where something listens."""
     with listening() as endpoint:
-        monkeypatch.setitem(settings.DEFAULT_PORTS, "http/protobuf", endpoint)
+        monkeypatch.setitem(settings.DEFAULT_ENDPOINTS, "http/protobuf", endpoint)
         found, guessed = endpoints({})
         assert (sorted(found), guessed) == (["logs", "metrics", "traces"], True)
         one, guessed = endpoints({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://far/v1/logs"})
@@ -238,7 +238,7 @@ def test_process_is_known_by_pid_and_start() -> None:
 def test_nothing_is_known_where_there_is_no_proc(tmp_path: Path) -> None:
     """On a system without /proc all answers are that nothing is known."""
     assert procfs.look(1, tmp_path) is None
-    assert procfs.created(procfs.Seen(1, 1, "S"), tmp_path) is None
+    assert procfs.created(procfs.ProcessStat(1, 1, "S"), tmp_path) is None
     assert procfs.waits_in(1, tmp_path) == ""
     assert procfs.memory_kills(tmp_path, tmp_path) is None
 
@@ -249,7 +249,7 @@ def test_name_of_a_process_may_be_anything(tmp_path: Path) -> None:
     folder.mkdir()
     fields = ["T", *["0"] * 18, "777", "0"]
     folder.joinpath("stat").write_text(f"5 (a) R 1 () {' '.join(fields)}\n")
-    assert procfs.look(5, tmp_path) == procfs.Seen(5, 777, "T")
+    assert procfs.look(5, tmp_path) == procfs.ProcessStat(5, 777, "T")
     folder.joinpath("stat").write_text("5 (a")
     assert procfs.look(5, tmp_path) is None
 

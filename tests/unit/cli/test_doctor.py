@@ -91,6 +91,28 @@ def test_source_of_each_value_is_told() -> None:
     assert told["logs"].startswith("http://b:1 (--endpoint), grpc (--protocol)")
 
 
+@pytest.mark.parametrize(
+    ("environ", "shown"),
+    [
+        ({}, f"https://a:4317 ({ALL}_ENDPOINT, which names no scheme: TLS, unless {ALL}_INSECURE is true)"),
+        (
+            {f"{ALL}_INSECURE": "True"},
+            f"http://a:4317 ({ALL}_ENDPOINT, which names no scheme: no TLS, as {ALL}_INSECURE is true)",
+        ),
+        (
+            {f"{ALL}_LOGS_INSECURE": "true"},
+            f"http://a:4317 ({ALL}_ENDPOINT, which names no scheme: no TLS, as {ALL}_LOGS_INSECURE is true)",
+        ),
+        ({f"{ALL}_LOGS_ENDPOINT": "http://b:4317", f"{ALL}_INSECURE": "true"}, f"http://b:4317 ({ALL}_LOGS_ENDPOINT)"),
+    ],
+)
+def test_an_address_without_a_scheme_says_whether_tls_is_used(environ: dict[str, str], shown: str) -> None:
+    """For gRPC the report names the variable that decides, unless a scheme does."""
+    grpc = {f"{ALL}_PROTOCOL": "grpc", f"{ALL}_ENDPOINT": "a:4317"}
+    told = {line.signals[0]: line.text for line in lines(**grpc, **environ) if line.signals}
+    assert told["logs"].startswith(f"{shown}, grpc ({ALL}_PROTOCOL)")
+
+
 def test_our_own_log_stays_silent(caplog: pytest.LogCaptureFixture) -> None:
     """What is told as a finding is not told a second time in the log."""
     assert codes(**{f"{ALL}_PROTOCOL": "x"}) == ["value_ignored"]

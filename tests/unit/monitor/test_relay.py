@@ -16,7 +16,7 @@ from otel_progress.monitor.outlets import relay
 from otel_progress.monitor.outlets.relay import Relay
 from otel_progress.monitor.state.saved import Batch
 from otel_progress.monitor.state.store import Store
-from otel_progress.outbound import queue
+from otel_progress.outbound.backoff import Backoff
 from otel_progress.settings import Endpoint
 
 SECONDS = 20.0
@@ -121,6 +121,7 @@ def relaying(store: Store, port: int, deleted: Deleted, most_bytes: int = relay.
         store,
         deleted,
         most_bytes=most_bytes,
+        backoff=Backoff(longest=0.25),
     )
     made.stuck_after = 0.0
     try:
@@ -162,9 +163,8 @@ def test_all_arrives_in_order_and_only_then_is_deleted(
     assert store.outgoing_bytes("traces") == 17
 
 
-def test_receiver_that_is_away_loses_nothing(store: Store, deleted: Deleted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_receiver_that_is_away_loses_nothing(store: Store, deleted: Deleted) -> None:
     """While nobody listens requests wait, and it is told; when somebody does, they arrive in order."""
-    monkeypatch.setattr(queue, "BACKOFF_MOST", 0.25)
     gone = Receiver()
     gone.close()
     put(store, *bodies(0, 5))
@@ -284,7 +284,6 @@ def test_stop_sends_what_it_can(store: Store, receiver: Receiver, deleted: Delet
 
 def test_when_too_much_waits_the_oldest_go(store: Store, deleted: Deleted, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is above the limit goes, the oldest first, is counted and may be deleted; the rest still arrives."""
-    monkeypatch.setattr(queue, "BACKOFF_MOST", 0.25)
     monkeypatch.setattr(relay, "CHUNK", 10)
     gone = Receiver()
     gone.close()

@@ -28,16 +28,16 @@ class Machine:
     """The processes of a machine; each is created some seconds after `BOOT`."""
 
     def __init__(self) -> None:
-        self.alive: dict[int, procfs.Seen] = {}
+        self.alive: dict[int, procfs.ProcessStat] = {}
         self.kills: int | None = 0
 
     def start(self, pid: int, at: int = 10) -> None:
-        self.alive[pid] = procfs.Seen(pid, at, "S")
+        self.alive[pid] = procfs.ProcessStat(pid, at, "S")
 
-    def look(self, pid: int) -> procfs.Seen | None:
+    def look(self, pid: int) -> procfs.ProcessStat | None:
         return self.alive.get(pid)
 
-    def created(self, seen: procfs.Seen) -> float | None:
+    def created(self, seen: procfs.ProcessStat) -> float | None:
         return BOOT + seen.ticks
 
     def waits_in(self, pid: int) -> str:
@@ -296,7 +296,7 @@ def test_certificate_that_can_not_be_made_stops_nothing(scene: Scene) -> None:
 def test_silence_is_told_once_and_the_return_too(scene: Scene) -> None:
     """A process that lives but is unheard for three of its intervals is told with its state; its stack is asked for."""
     scene.say(1, message="reading")
-    scene.machine.alive[1] = procfs.Seen(1, 10, "T")
+    scene.machine.alive[1] = procfs.ProcessStat(1, 10, "T")
     scene.run(14.75)
     assert scene.told == []
     scene.run(0.25)

@@ -23,6 +23,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, Instr
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
 from otel_progress.model.values import INT_MAX, INT_MIN
 from otel_progress.outbound import otlp
@@ -92,7 +93,7 @@ def test_texts_of_every_length_mean_what_was_given(character: str) -> None:
 
 @given(st.floats())
 def test_every_float_keeps_its_bits(number: float) -> None:
-    """Also NaN and the infinities come out as they went in."""
+    """NaN and the infinities keep their bits, too."""
     resource = Resource.FromString(otlp.attributes(1, {"x": number}))
     assert struct.pack("<d", resource.attributes[0].value.double_value) == struct.pack("<d", number)
 
@@ -101,7 +102,7 @@ def test_every_float_keeps_its_bits(number: float) -> None:
     ("given_", "sent"), [(2**63, INT_MAX), (10**30, INT_MAX), (-(2**63) - 1, INT_MIN), (INT_MAX, INT_MAX)]
 )
 def test_ints_are_clamped_to_64_bits(given_: int, sent: int) -> None:
-    """An int that OTLP can't hold becomes the nearest one that it can, and harms nothing."""
+    """An int beyond 64 bits becomes the nearest one that OTLP can hold."""
     assert AnyValue.FromString(otlp.any_value(given_)).int_value == sent
     assert AnyValue.FromString(otlp.any_value((given_,))).array_value.values[0].int_value == sent
 
@@ -109,7 +110,7 @@ def test_ints_are_clamped_to_64_bits(given_: int, sent: int) -> None:
 @given(st.text(max_size=50), st.text(max_size=50))
 @example("\ud800", "\udfff")
 def test_lone_surrogates_become_question_marks(key: str, value: str) -> None:
-    """A text that UTF-8 can't hold is sent as near as it can be, so that no batch is refused for it."""
+    """A text that is no valid Unicode is sent with replacements, so that no batch is refused for it."""
     (pair,) = Resource.FromString(otlp.attributes(1, {key: value})).attributes
     assert pair.key == key.encode("utf-8", "replace").decode()
     assert pair.value.string_value == value.encode("utf-8", "replace").decode()
@@ -203,6 +204,58 @@ def test_a_request_of_gauges_means_what_was_given(
 # -- what a receiver answers
 
 
+@given(
+    st.binary(min_size=16, max_size=16),
+    st.binary(min_size=8, max_size=8),
+    st.none() | st.binary(min_size=8, max_size=8),
+    TEXTS,
+    st.integers(1, 5),
+    TIMES,
+    TIMES,
+    ATTRIBUTES,
+    TEXTS,
+    st.booleans(),
+)
+def test_a_failed_span_means_what_was_given(
+    trace: bytes,
+    span: bytes,
+    parent: bytes | None,
+    name: str,
+    kind: Any,
+    start: int,
+    end: int,
+    attributes: dict[str, Any],
+    message: str,
+    remote: bool,
+) -> None:
+    """The span reads back as the official class has it, in the place of a ScopeSpans message."""
+    encoded = otlp.error_span(
+        trace.hex(),
+        span.hex(),
+        None if parent is None else parent.hex(),
+        name,
+        kind,
+        start,
+        end,
+        otlp.attributes(otlp.SPAN_ATTRIBUTES, attributes),
+        message,
+        parent_remote=remote,
+    )
+    expected = Span(
+        trace_id=trace,
+        span_id=span,
+        parent_span_id=parent or b"",
+        name=name,
+        kind=kind,
+        start_time_unix_nano=start,
+        end_time_unix_nano=end,
+        attributes=pairs(attributes),
+        status=Status(code=Status.STATUS_CODE_ERROR, message=message),
+        flags=0x300 if remote else 0x100,
+    )
+    assert ScopeSpans.FromString(encoded) == ScopeSpans(spans=[expected])
+
+
 @given(st.integers(0, 1_000_000), TEXTS)
 def test_a_partial_success_is_read(count: int, why: str) -> None:
     """How many records or points a receiver refused, and its reason, come out of its answer."""
@@ -230,7 +283,7 @@ def test_unknown_fields_before_it_are_passed_over() -> None:
 
 @pytest.mark.parametrize("count", [-1, 2**62, 10**9])
 def test_a_count_that_can_not_be_meant_is_not_believed(count: int) -> None:
-    """No receiver can refuse more than a request holds, so a mad count changes no counter of ours."""
+    """A receiver can't reject more than a request holds, so an absurd count is ignored."""
     answer = ExportLogsServiceResponse(partial_success=ExportLogsPartialSuccess(rejected_log_records=count))
     assert otlp.rejected(answer.SerializeToString()) == (0, "")
 
@@ -240,7 +293,7 @@ def test_a_count_that_can_not_be_meant_is_not_believed(count: int) -> None:
 @example(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")
 @example(b"\x0a\x02\x08")
 def test_garbage_is_an_answer_that_refused_nothing_or_little(answer: bytes) -> None:
-    """Whatever bytes a receiver answers, reading them neither raises nor makes a number that can't be."""
+    """Whatever bytes a receiver answers, parsing them neither raises nor returns an absurd number."""
     count, why = otlp.rejected(answer)
     assert 0 <= count <= otlp.REJECTED_MOST
     assert isinstance(why, str)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from otel_progress import clock
-from otel_progress.outbound import queue
-from otel_progress.outbound.queue import Lane, bare
-from otel_progress.outbound.transport import Answer
+from otel_progress.outbound.answer import Answer
+from otel_progress.outbound.backoff import Backoff
+from otel_progress.outbound.queue import MemoryQueue, without_credentials
 
 
 class Far:
-    """A transport whose other end is in memory; it answers as it is told, and only when it may."""
+    """A transport in memory whose answers, and their time, a test decides."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -45,9 +45,9 @@ def far() -> Far:
 
 
 @pytest.fixture
-def lane(far: Far) -> Iterator[Lane]:
-    """A way there, with room for ten bytes."""
-    made = Lane("logs", "http://user:secret@there:4318/v1/logs", far, 10)
+def queue(far: Far) -> Iterator[MemoryQueue]:
+    """A queue with room for ten bytes."""
+    made = MemoryQueue("logs", "http://user:secret@there:4318/v1/logs", far, 10, Backoff(first=0.01, longest=0.01))
     yield made
     far.may.set()
     made.stop()
@@ -59,69 +59,67 @@ def soon() -> float:
     return clock.monotonic() + 20
 
 
-def test_all_is_sent_in_order(lane: Lane, far: Far) -> None:
-    """What is put in arrives once, unchanged, in order."""
+def test_all_is_sent_in_order(queue: MemoryQueue, far: Far) -> None:
+    """Requests arrive once, unchanged, in order."""
     for part in (b"a", b"b", b"c"):
-        lane.put(part)
-    assert lane.wait(soon())
+        queue.put(part)
+    assert queue.wait(soon())
     assert far.sent == [b"a", b"b", b"c"]
-    assert (lane.lost, lane.refused) == (0, 0)
+    assert (queue.lost, queue.refused) == (0, 0)
 
 
-def test_what_may_be_tried_again_is(lane: Lane, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure in passing delays a request, and loses none."""
-    monkeypatch.setattr(queue, "BACKOFF_MOST", 0.01)
-    lane._backoff = 0.01
+def test_what_may_be_tried_again_is(queue: MemoryQueue, far: Far) -> None:
+    """A temporary failure delays a request, and loses none."""
     far.answer = lambda tried: Answer(tried > 3, retry=True)
-    lane.put(b"a")
-    lane.put(b"b")
-    assert lane.wait(soon())
+    queue.put(b"a")
+    queue.put(b"b")
+    assert queue.wait(soon())
     assert far.sent == [b"a", b"b"]
-    assert lane.lost == 0
+    assert queue.lost == 0
 
 
-def test_what_is_refused_is_counted(lane: Lane, far: Far) -> None:
-    """A final refusal loses that request alone; items that were refused of one that was taken count, too."""
+def test_what_is_refused_is_counted(queue: MemoryQueue, far: Far) -> None:
+    """A final refusal loses one request; rejected items of an accepted request are counted, too."""
     far.answer = lambda tried: Answer(tried != 1, reason="HTTP 400", rejected=2 if tried == 2 else 0)
     for part in (b"a", b"b", b"c"):
-        lane.put(part)
-    assert lane.wait(soon())
+        queue.put(part)
+    assert queue.wait(soon())
     assert far.sent == [b"b", b"c"]
-    assert (lane.lost, lane.refused) == (1, 2)
+    assert (queue.lost, queue.refused) == (1, 2)
 
 
-def test_who_puts_never_waits_and_the_oldest_go_first(lane: Lane, far: Far) -> None:
-    """While the endpoint hangs all that finds no room is dropped, the oldest first, but not what is on its way."""
+def test_who_puts_never_waits_and_the_oldest_go_first(queue: MemoryQueue, far: Far) -> None:
+    """While the endpoint hangs, the oldest requests are dropped for lack of room, except the one in flight."""
     far.may.clear()
-    lane.put(b"first")
+    queue.put(b"first")
     assert far.busy.wait(20)
     for number in range(10):
-        lane.put(b"%d" % number)
+        queue.put(b"%d" % number)
     far.may.set()
-    assert lane.wait(soon())
+    assert queue.wait(soon())
     assert far.sent == [b"first", b"5", b"6", b"7", b"8", b"9"]
-    assert lane.lost == 5
+    assert queue.lost == 5
 
 
-def test_end_does_not_wait_for_a_pause_that_was_asked_for(lane: Lane, far: Far) -> None:
+def test_end_does_not_wait_for_a_pause_that_was_asked_for(queue: MemoryQueue, far: Far) -> None:
     """A receiver that asked to wait a minute gets a last chance before the end; then what waits is lost."""
     far.answer = lambda tried: Answer(tried > 1, retry=True, after=60.0, reason="HTTP 429")
-    lane.put(b"a")
-    while lane._not_before == 0.0:
+    queue.put(b"a")
+    while queue._not_before == 0.0:
         assert far.busy.wait(20)
-    lane.hurry(soon())
-    assert lane.wait(soon())
+    queue.hurry(soon())
+    assert queue.wait(soon())
     assert far.sent == [b"a"]
     far.answer = lambda tried: Answer(False, retry=True, reason="HTTP 429")
-    lane.put(b"b")
-    assert not lane.wait(clock.monotonic() + 0.01)
-    lane.stop()
-    lane.stop()
-    assert lane.lost == 1
+    queue.put(b"b")
+    assert not queue.wait(clock.monotonic() + 0.01)
+    queue.stop()
+    queue.stop()
+    assert queue.lost == 1
 
 
-def test_secrets_in_an_address_are_not_shown(lane: Lane) -> None:
+def test_secrets_in_an_address_are_not_shown(queue: MemoryQueue) -> None:
     """The name and password of an address are left out where it is shown."""
-    assert lane.url == "http://there:4318/v1/logs"
-    assert bare("localhost:4317") == "localhost:4317"
-    assert bare("http://there/a@b") == "http://there/a@b"
+    assert queue.url == "http://there:4318/v1/logs"
+    assert without_credentials("localhost:4317") == "localhost:4317"
+    assert without_credentials("http://there/a@b") == "http://there/a@b"

@@ -17,8 +17,9 @@ import grpc
 import pytest
 
 from otel_progress.outbound import trouble
-from otel_progress.outbound.transport import Answer, Said, connect
-from otel_progress.outbound.trouble import Teller, Trouble
+from otel_progress.outbound.answer import Answer, SignalStatus
+from otel_progress.outbound.transport import connect
+from otel_progress.outbound.trouble import Reporter, Trouble
 from otel_progress.settings import Endpoint, read
 
 PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>It works!</body></html>"
@@ -41,7 +42,7 @@ class WebServer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web() -> Iterator[ThreadingHTTPServer]:
-    """A web server, that is none of OTLP."""
+    """A web server that does not speak OTLP."""
     with ThreadingHTTPServer(("127.0.0.1", 0), WebServer) as server:
         server.answer = (200, PAGE)  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -63,14 +64,14 @@ def grpc_port() -> Iterator[int]:
 
 @pytest.fixture
 def closed() -> Iterator[int]:
-    """A port that nobody listens on, nor will."""
+    """A port on which nothing listens."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
 
 
 def answer(url: str, protocol: str = "http/protobuf") -> Answer:
-    """What becomes of a request to there."""
+    """The trouble of a request to an address."""
     transport = connect("logs", read(endpoint=url, protocol=protocol, environ={}).endpoints["logs"])
     try:
         return transport.send(b"")
@@ -124,7 +125,7 @@ def test_port_of_http(web: ThreadingHTTPServer) -> None:
 
 
 def test_other_port_is_named_where_it_is_the_usual_one() -> None:
-    """Who took 4317 for 4318, or the other way round, is told the port."""
+    """The log names the right port if 4317 and 4318 were confused."""
     endpoint = Endpoint("grpc", "http://localhost:4318")
     said = trouble.of_grpc(endpoint, "logs", "UNAVAILABLE", "Expected SETTINGS frame as the first frame").text
     assert "use port 4317, or set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in said
@@ -170,19 +171,19 @@ def test_refusals(web: ThreadingHTTPServer, status: int, body: bytes, said: str)
 
 @pytest.mark.parametrize(("status", "body"), [(200, PAGE), (302, b""), (308, b"")])
 def test_what_no_receiver_of_otlp_answers_refuses_nothing(web: ThreadingHTTPServer, status: int, body: bytes) -> None:
-    """A page to log in, or a redirect, is by something on the way: what was sent is kept for the receiver behind it."""
+    """A login page or a redirect comes from a proxy, so the data is kept for the receiver behind it."""
     web.answer = (status, body)  # type: ignore[attr-defined]
     found = answer(f"http://127.0.0.1:{web.server_port}")
     assert (found.delivered, found.retry, found.about_data, found.unclear) == (False, True, False, False)
 
 
 def test_what_a_receiver_says_controls_no_terminal(web: ThreadingHTTPServer) -> None:
-    """What a receiver says is told in one short line, without escape sequences."""
+    """An answer is logged as one short line without escape sequences."""
     web.answer = (400, b"\x1b]0;owned\x07\r\n\x9b2J" + b"x" * 5000)  # type: ignore[attr-defined]
     found = answer(f"http://127.0.0.1:{web.server_port}")
     assert found.reason.isprintable()
     assert text(found).isprintable()
-    assert len(found.reason) <= trouble.SAID
+    assert len(found.reason) <= trouble.SHOWN
     assert "HTTP 400" in text(found)
 
 
@@ -220,30 +221,28 @@ REFUSED = Answer(False, retry=True, trouble=Trouble("http://x:1", "refused", "no
 GOOD = Answer(True)
 
 
-def test_three_signals_tell_one_trouble(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """All signals that meet the same trouble tell it once, and once that it is over."""
-    monkeypatch.setattr(trouble, "teller", Teller())
-    signals = [Said(name) for name in ("logs", "metrics", "traces")]
+def test_three_signals_tell_one_trouble(caplog: pytest.LogCaptureFixture) -> None:
+    """A trouble that all signals meet is logged once, and its end once."""
+    reporter = Reporter()
+    signals = [SignalStatus(name, reporter) for name in ("logs", "metrics", "traces")]
     with caplog.at_level(logging.WARNING, "otel_progress"):
         for came in (REFUSED, REFUSED, GOOD, GOOD):
             for signal in signals:
-                signal.answered(came)
+                signal.update(came)
     assert [record.getMessage() for record in caplog.records] == [
         "nothing listens at http://x:1; the job goes on",
         "http://x:1 takes telemetry now",
     ]
 
 
-def test_a_receiver_that_comes_and_goes_does_not_flood(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The same trouble is told at most once in ten seconds."""
-    monkeypatch.setattr(trouble, "teller", Teller())
-    signal = Said("logs")
+def test_a_receiver_that_comes_and_goes_does_not_flood(caplog: pytest.LogCaptureFixture) -> None:
+    """The same trouble is logged at most once in ten seconds."""
+    reporter = Reporter()
+    signal = SignalStatus("logs", reporter)
     with caplog.at_level(logging.WARNING, "otel_progress"):
         for _ in range(100):
-            signal.answered(REFUSED)
-            signal.answered(GOOD)
+            signal.update(REFUSED)
+            signal.update(GOOD)
     assert len(caplog.records) == 2
 
 
@@ -260,7 +259,7 @@ with progress.operation("job"), progress.stage("inside"):
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_job_without_a_collector_says_one_line(closed: int, protocol: str, scheme: str) -> None:
-    """On stderr of a job whose telemetry reaches nobody stand one line at once and one at the end, none from C++."""
+    """The stderr of a job that reaches no receiver has one line at the start and one at the end, none from C++."""
     job = JOB.format(url=f"{scheme}://127.0.0.1:{closed}", protocol=protocol)
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "GRPC_"))}
     ran = subprocess.run([sys.executable, "-c", job], env=environ, capture_output=True, text=True, check=True)

@@ -7,11 +7,13 @@ import hmac
 import json
 import logging
 import math
+import random
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,16 +24,11 @@ import trustme
 from otel_progress import semconv
 from otel_progress.errors import InvalidArgument
 from otel_progress.outbound import webhook
-from otel_progress.outbound.webhook import (
-    Deliveries,
-    Delivery,
-    Receiver,
-    Webhook,
-    kind_of,
-    seconds_of,
-    sign,
-    verify,
-)
+from otel_progress.outbound.backoff import Backoff
+from otel_progress.outbound.deadline import seconds_of
+from otel_progress.outbound.deliveries import PATIENT, Deliveries, Delivery
+from otel_progress.outbound.webhook import Webhook, kind_of, sign, verify
+from otel_progress.outbound.webhook_endpoint import WebhookEndpoint
 
 SECRET = b"it is not known"
 ROW = {"id": "survey-1", "name": "survey", "status": "failed"}
@@ -112,13 +109,12 @@ def hook() -> Iterator[Hook]:
     made.stop()
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses are short."""
-    monkeypatch.setattr(webhook, "PAUSE_FIRST", 0.01)
-    monkeypatch.setattr(webhook, "PAUSE_MOST", 0.05)
+def patient(chance: float) -> Backoff:
+    """The pauses of a webhook, without chance."""
+    return replace(PATIENT, jitter=lambda: chance)
 
 
+QUICK = Backoff(first=0.01, longest=0.05, longest_asked=600.0, jitter=random.random)
 Make = Callable[..., Webhook]
 
 
@@ -178,7 +174,7 @@ def test_delivery_arrives_signed(hook: Hook, make: Make) -> None:
 
 
 def test_without_a_secret_nothing_is_signed(hook: Hook, make: Make) -> None:
-    """Without a secret there is no signature, and the timestamp all the same."""
+    """Without a secret a delivery has a timestamp, but no signature."""
     make(hook.url).put("ended", "a", ROW)
     (post,) = hook.wait(1)
     assert "otel-progress-signature" not in post.headers
@@ -234,7 +230,7 @@ def test_signature_holds_for_this_body_time_and_secret_alone() -> None:
     ],
 )
 def test_an_end_is_told_once_by_its_kind(event: str, status: str | None, kind: str | None) -> None:
-    """An end that failed or was lost is told as that, and not as an end, too; most events are not told."""
+    """A failed or lost operation has only that kind, not `ended`; most events have none."""
     assert kind_of(event, status) == kind
 
 
@@ -260,14 +256,13 @@ def test_what_does_not_fit_is_left_out_or_counted(hook: Hook, make: Make) -> Non
 # -- retry
 
 
-@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_the_same_delivery_comes_again(hook: Hook, make: Make, caplog: pytest.LogCaptureFixture, status: int) -> None:
-    """A refusal for now is tried again with the same id and body, and told once."""
+    """A temporary refusal is retried with the same id and body, and logged once."""
     caplog.set_level(logging.INFO, "otel_progress")
     answers = iter([status, status, 200])
     hook.answer = lambda post: (next(answers), {})
-    made = make(hook.url, SECRET)
+    made = make(hook.url, SECRET, backoff=QUICK)
     made.put("failed", "survey-1", ROW)
     posts = hook.wait(3)
     until(lambda: made.delivered == 1)
@@ -291,9 +286,8 @@ def test_the_same_delivery_comes_again(hook: Hook, make: Make, caplog: pytest.Lo
     ]
 
 
-@pytest.mark.usefixtures("short")
 def test_retry_after_is_heard(hook: Hook, make: Make) -> None:
-    """A receiver that asks for a second has it."""
+    """A receiver that asks for a pause of a second gets it."""
     answers = iter([(429, {"Retry-After": "1"}), (200, {})])
     times: list[float] = []
 
@@ -302,7 +296,7 @@ def test_retry_after_is_heard(hook: Hook, make: Make) -> None:
         return next(answers)
 
     hook.answer = answer
-    make(hook.url).put("ended", "a", ROW)
+    make(hook.url, backoff=QUICK).put("ended", "a", ROW)
     hook.wait(2)
     until(lambda: len(times) == 2)
     assert times[1] - times[0] >= 1.0
@@ -312,7 +306,7 @@ def test_retry_after_is_heard(hook: Hook, make: Make) -> None:
 def test_a_final_refusal_drops_it_and_is_told_once(
     hook: Hook, make: Make, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    """A final refusal, or a redirect, is not tried again, counts as lost, and is told once; the next one goes."""
+    """A final refusal or a redirect is not retried, counts as lost, and is logged once; the next delivery is sent."""
     hook.answer = lambda post: (200 if post.said["kind"] == "lost" else status, {"Location": "/elsewhere"})
     made = make(hook.url)
     for kind in ("ended", "failed", "lost"):
@@ -325,12 +319,11 @@ def test_a_final_refusal_drops_it_and_is_told_once(
     assert ("give the address that it points to" in caplog.text) == (status < 400)
 
 
-@pytest.mark.usefixtures("short")
 def test_what_the_receiver_chokes_on_holds_nobody_else_up(hook: Hook, make: Make) -> None:
     """While one delivery fails again and again those of other operations arrive, and those of its own wait behind it."""
     healed = threading.Event()
     hook.answer = lambda post: (200 if post.said["operation"]["id"] != "bad" or healed.is_set() else 500, {})
-    made = make(hook.url)
+    made = make(hook.url, backoff=QUICK)
     made.put("stalled", "bad", {"id": "bad"})
     made.put("recovered", "bad", {"id": "bad"})
     for number in range(5):
@@ -343,13 +336,12 @@ def test_what_the_receiver_chokes_on_holds_nobody_else_up(hook: Hook, make: Make
     assert made.losses() == []
 
 
-@pytest.mark.usefixtures("short")
 def test_a_receiver_that_was_away_gets_all(make: Make) -> None:
-    """What was said while nobody listened arrives when somebody does, in its order."""
+    """Deliveries of an outage arrive after it, in order."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-        made = make(f"http://127.0.0.1:{port}/hook")
+        made = make(f"http://127.0.0.1:{port}/hook", backoff=QUICK)
         for kind in ("stalled", "recovered", "ended"):
             made.put(kind, "a", ROW)
         until(lambda: made._away)
@@ -362,11 +354,10 @@ def test_a_receiver_that_was_away_gets_all(make: Make) -> None:
         hook.stop()
 
 
-@pytest.mark.usefixtures("short")
 def test_a_slow_receiver_is_cut_off(make: Make) -> None:
     """A receiver that dribbles its answer, a byte long before any pause is too long, gets no more than the time of a try."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        made = make(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.3)
+        made = make(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.3, backoff=QUICK)
         made.put("ended", "a", ROW)
         connection, _ = server.accept()
         with connection:
@@ -394,7 +385,7 @@ def taken(deliveries: Deliveries, now: float) -> str | None:
 def test_pauses_double_up_to_a_minute() -> None:
     """Pauses are from half a second to one that doubles with each failure, 60 s at the most."""
     for chance, pauses in [(0.0, [0.5] * 10), (1.0, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60])]:
-        deliveries = Deliveries(jitter=lambda chance=chance: chance)
+        deliveries = Deliveries(backoff=patient(chance))
         deliveries.put(delivery("a"))
         now = 100.0
         for pause in pauses:
@@ -411,7 +402,7 @@ def test_pauses_double_up_to_a_minute() -> None:
 
 def test_a_pause_that_was_asked_for_holds_for_all_and_has_a_limit() -> None:
     """Retry-After holds everything back, ten minutes at the most; an answer ends the pause of failures."""
-    deliveries = Deliveries(jitter=lambda: 0.0)
+    deliveries = Deliveries(backoff=patient(0.0))
     deliveries.put(delivery("a"))
     deliveries.put(delivery("b"))
     assert taken(deliveries, 0.0) == "a"
@@ -430,8 +421,8 @@ def test_a_pause_that_was_asked_for_holds_for_all_and_has_a_limit() -> None:
 
 
 def test_an_answer_makes_pauses_short_again() -> None:
-    """Once something arrives the next failure holds others back as the first did, not as the tenth."""
-    deliveries = Deliveries(jitter=lambda: 1.0)
+    """After a success, the pause of the next failure is short again."""
+    deliveries = Deliveries(backoff=patient(1.0))
     deliveries.put(delivery("a"))
     for now in range(0, 600, 60):
         assert taken(deliveries, now) == "a"
@@ -451,8 +442,8 @@ def test_an_answer_makes_pauses_short_again() -> None:
 
 
 def test_a_receiver_that_is_down_is_not_knocked_at_for_each() -> None:
-    """With many waiting, tries become rare as with one: the pause grows with the failures in a row."""
-    deliveries = Deliveries(jitter=lambda: 1.0)
+    """With many deliveries waiting, tries become as rare as with one: the pause grows with the failures in a row."""
+    deliveries = Deliveries(backoff=patient(1.0))
     for number in range(500):
         deliveries.put(delivery(str(number)))
     now, tries = 0.0, 0
@@ -476,7 +467,7 @@ def test_a_delivery_is_given_up_after_its_time() -> None:
 
 
 def test_the_oldest_make_room_but_not_the_one_on_its_way() -> None:
-    """Both limits drop the oldest first, and count them; the one on its way stays."""
+    """Both limits drop and count the oldest deliveries, except the one in flight."""
     deliveries = Deliveries(most=3, most_bytes=100)
     for id in "abc":
         deliveries.put(delivery(id))
@@ -507,7 +498,7 @@ def test_the_oldest_make_room_but_not_the_one_on_its_way() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str, seconds: float | None) -> None:
-    """Both forms are read; what is neither is as if it were not there."""
+    """Seconds and dates are read; anything else is ignored."""
     assert seconds_of(text, 1000.0) == seconds
 
 
@@ -535,7 +526,7 @@ def test_who_puts_never_waits(hook: Hook, make: Make) -> None:
 
 
 def test_close_tries_what_waits(hook: Hook, make: Make) -> None:
-    """At the end what waits is sent at once, in spite of a pause that was asked for; then nothing is taken any more."""
+    """`close` sends what waits at once, despite a requested pause; later deliveries are refused."""
     answers = iter([(503, {"Retry-After": "500"})])
     hook.answer = lambda post: next(answers, (200, {}))
     made = make(hook.url)
@@ -551,7 +542,7 @@ def test_close_tries_what_waits(hook: Hook, make: Make) -> None:
 
 
 def test_close_does_not_wait_longer_than_it_was_told(make: Make) -> None:
-    """A receiver that takes connections and says nothing holds the end up for the given time only; that is counted."""
+    """A silent receiver delays the end only for the given time; the loss is counted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         made = make(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=1)
         made.put("ended", "a", ROW)
@@ -619,23 +610,23 @@ def test_https_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     hook = Hook(tls=tls)
     try:
         url = f"https://localhost:{hook.port}/hook"
-        answer = Receiver(url).post(b"{}", {}, 5.0)
+        answer = WebhookEndpoint(url).post(b"{}", {}, 5.0)
         assert answer.status == 0
         assert answer.retry
         assert "CERTIFICATE_VERIFY_FAILED" in answer.reason
         assert hook.posts == []
         authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-        assert Receiver(url).post(b"{}", {}, 5.0).arrived
-        assert not Receiver(f"https://127.0.0.1:{hook.port}/").post(b"{}", {}, 5.0).arrived
+        assert WebhookEndpoint(url).post(b"{}", {}, 5.0).arrived
+        assert not WebhookEndpoint(f"https://127.0.0.1:{hook.port}/").post(b"{}", {}, 5.0).arrived
     finally:
         hook.stop()
 
 
 def test_a_handshake_that_never_ends_is_cut_off() -> None:
-    """The limit of a try holds before TLS is there, too."""
+    """The timeout of a try includes the TLS handshake."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         begun = time.monotonic()
-        answer = Receiver(f"https://127.0.0.1:{server.getsockname()[1]}/").post(b"{}", {}, 0.3)
+        answer = WebhookEndpoint(f"https://127.0.0.1:{server.getsockname()[1]}/").post(b"{}", {}, 0.3)
         assert answer.retry
         assert time.monotonic() - begun < 5

@@ -36,7 +36,8 @@ from otel_progress.live.engine import commands as live
 from otel_progress.live.engine import runtime
 from otel_progress.live.engine.commands import Commands
 from otel_progress.monitor.web import cancel as monitor
-from otel_progress.monitor.web.cancel import CommandAnswer, Control, Outcome, TooMany, answers_of
+from otel_progress.monitor.web.cancel import Answer, Control, Outcome, TooMany, answers_of
+from otel_progress.outbound.backoff import Backoff
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry import control_channel
 from otel_progress.telemetry.control_channel import Channel, follow
@@ -164,7 +165,7 @@ class Monitor:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """Who wanted events in this process wants none after the test, and its ticker rests again."""
+    """After the test nobody takes events, and the ticker rests."""
     wanted, sinks = hooks.wanted, list(hooks.sinks)
     yield
     hooks.wanted, hooks.sinks[:] = wanted, sinks
@@ -332,7 +333,7 @@ with progress.operation("work", id="w"):
 
 
 def test_a_monitor_that_comes_back_is_asked_again() -> None:
-    """When the monitor is away and comes back, its commands arrive again, without a word from the job."""
+    """After an outage of the monitor its commands arrive again, and the job logs nothing."""
     with Monitor() as first:
         program = Program(SYNC, first.url)
         until(lambda: "w" in first.where and first.control.connected(first.where["w"]), "it asks")
@@ -410,7 +411,7 @@ def test_an_operation_that_is_not_here_is_unknown(progress_capture: Capture) -> 
 
 @pytest.mark.parametrize("given", ["mine", None])
 def test_one_that_has_ended_is_refused(given: str | None, progress_capture: Capture) -> None:
-    """Whoever asks too late hears that it has ended, whether the id was given or made."""
+    """A late request is answered that the operation has ended, whether its id was given or generated."""
     with progress.operation("work", id=given) as op:
         pass
     assert obey(op.id) == ("refused", "it has ended")
@@ -503,7 +504,7 @@ def test_a_warning_is_logged_once_and_asks_for_nothing(
 
 
 def test_an_end_in_another_process_is_that_of_another_run() -> None:
-    """An id may run twice: who asks one run to stop is not told that it did when the other one ends."""
+    """If an id runs twice, the end of one run does not answer the request to stop the other."""
 
     async def scene() -> tuple[str, str]:
         control = Control()
@@ -512,7 +513,7 @@ def test_an_end_in_another_process_is_that_of_another_run() -> None:
         asked = [asyncio.ensure_future(control.cancel("w", 1, instance, wait=5)) for instance in ("p1", "p2")]
         for instance in ("p1", "p2"):
             (command,) = await control.poll(instance, 1, wait=5)
-            await control.poll(instance, 1, (CommandAnswer(command["id"], "received"),))
+            await control.poll(instance, 1, (Answer(command["id"], "received"),))
         control.ended("w", "cancelled", 1, "p2")
         second = await asked[1]
         assert not asked[0].done()
@@ -523,7 +524,7 @@ def test_an_end_in_another_process_is_that_of_another_run() -> None:
 
 
 def test_a_command_of_another_kind_is_refused(progress_capture: Capture) -> None:
-    """What a later version may ask is refused in words."""
+    """An unknown command, as of a later version, is refused with a message."""
     assert Commands().obey({"id": "c", "kind": "pause", "operation_id": "w"}) == {
         "command": "c",
         "state": "refused",
@@ -1091,7 +1092,7 @@ KNOWN = Endpoint("http/protobuf", "http://far.example:4318/v1/logs", (("authoriz
 SAFE = Endpoint("http/protobuf", "https://far.example/v1/logs", (("authorization", "Bearer x"),))
 CERTIFIED = Endpoint("http/protobuf", "https://far.example/v1/logs", client_certificate="/c.pem")
 NAMED = Endpoint("http/protobuf", "https://me:secret@far.example/v1/logs")
-GRPC = Endpoint("grpc", "localhost:4317")
+GRPC = Endpoint("grpc", "http://localhost:4317")
 GRPC_SAFE = Endpoint("grpc", "https://far.example:4317", (("authorization", "Bearer x"),))
 
 FOLLOWED = [
@@ -1117,7 +1118,7 @@ NOT_FOLLOWED = [
     (LOCAL, "http://127.0.0.1/control"),
     (NAMED, "https://far.example:8443/control"),
     (GRPC, "http://127.0.0.1:9/control"),
-    (Endpoint("grpc", "localhost:9317"), "http://127.0.0.1:4318/control"),
+    (Endpoint("grpc", "http://localhost:9317"), "http://127.0.0.1:4318/control"),
     (KNOWN, "http://other.example/control"),
     (KNOWN, "http://127.0.0.1/control"),
     (SAFE, "http://far.example/control"),
@@ -1154,14 +1155,14 @@ def test_urls_that_are_followed(endpoint: Endpoint, offer: str, url: str) -> Non
 
 @pytest.mark.parametrize(("endpoint", "offer"), NOT_FOLLOWED)
 def test_urls_that_are_not_followed(endpoint: Endpoint, offer: str) -> None:
-    """A receiver sends us nowhere else: neither to another host, nor to a port of this machine, nor without TLS."""
+    """A receiver can't send us elsewhere: to another host, another port of this machine, or without TLS."""
     with pytest.raises(ValueError):
         follow(offer, endpoint)
 
 
 @pytest.mark.parametrize(("endpoint", "offer"), UNREADABLE)
 def test_what_is_no_url_is_never_followed(endpoint: Endpoint, offer: str) -> None:
-    """Not even where any URL may be."""
+    """Invalid URLs are refused even with control=True."""
     with pytest.raises(ValueError):
         follow(offer, endpoint, True)
 
@@ -1180,7 +1181,7 @@ def test_another_port_can_be_set() -> None:
     ("endpoint", "offer"), [(FAR, "/control"), (LOCAL, "https://far.example/c"), (SAFE, "http://far.example/c")]
 )
 def test_any_url_where_the_user_said_so(endpoint: Endpoint, offer: str) -> None:
-    """With control=True any URL is followed, but another host, or one without TLS, does not learn who we are."""
+    """With control=True any URL is followed, but credentials go neither to another host nor without TLS."""
     assert follow(offer, endpoint, True).trusted is (endpoint is FAR)
 
 
@@ -1194,6 +1195,9 @@ def running() -> Iterator[progress.Operation]:
     with progress.operation("work", id=f"w-{os.urandom(4).hex()}") as op:
         yield op
     remove()
+
+
+QUICK = Backoff(first=0.01, longest=0.05)
 
 
 @contextlib.contextmanager
@@ -1229,12 +1233,9 @@ def test_it_says_who_it_is(server: Monitor, running: progress.Operation, monkeyp
     assert server.headers[0]["content-type"] == "application/json"
 
 
-def test_a_monitor_that_moved_is_followed(
-    server: Monitor, running: progress.Operation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_monitor_that_moved_is_followed(server: Monitor, running: progress.Operation) -> None:
     """When another URL is offered, the next request goes there."""
-    monkeypatch.setattr(control_channel, "WAIT", 0.1)
-    with Monitor() as other, opened(at(server), where=True) as made:
+    with Monitor() as other, opened(at(server), where=True, wait=0.1) as made:
         until(lambda: server.asked, "it asks")
         made.offered(f"{other.url}/control")
         until(lambda: other.asked, "it asks there")
@@ -1252,7 +1253,7 @@ def test_an_answer_goes_with_the_next_request(server: Monitor, running: progress
 
 
 def test_what_comes_after_the_close_is_not_obeyed(server: Monitor, running: progress.Operation) -> None:
-    """A command that reaches a closed channel is left to the one that takes its place."""
+    """A closed channel obeys no command, so its successor gets it."""
     server.where[running.id] = "instance-1"
     with opened(at(server)) as first:
         until(lambda: server.asked, "it asks")
@@ -1266,7 +1267,7 @@ def test_what_comes_after_the_close_is_not_obeyed(server: Monitor, running: prog
 
 
 def test_a_url_that_is_not_followed_is_told_once(caplog: pytest.LogCaptureFixture, running: progress.Operation) -> None:
-    """A receiver elsewhere may offer what it wants: nobody asks there, and one line says why."""
+    """An offer that must not be followed is not followed, and one log line says why."""
     with opened(FAR) as made:
         for number in range(5):
             made.offered(f"http://127.0.0.1:{number + 1}/control")
@@ -1278,7 +1279,7 @@ def test_a_url_that_is_not_followed_is_told_once(caplog: pytest.LogCaptureFixtur
 def test_at_the_end_of_the_interpreter_nothing_is_opened(
     server: Monitor, running: progress.Operation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where no thread can be started any more, nothing is said of it."""
+    """Nothing is logged if no thread can be started any more."""
 
     def no_thread(_: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -1292,7 +1293,7 @@ def test_at_the_end_of_the_interpreter_nothing_is_opened(
 def test_who_says_no_is_not_asked_again(
     status: int, lines: int, server: Monitor, running: progress.Operation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A receiver without a channel, or that refuses us, is asked once; a refusal is told once."""
+    """A receiver without a channel, or that refuses us, is asked once; a refusal is logged once."""
     server.status = status
     with opened(at(server)) as made:
         thread_of(made).join(20)
@@ -1304,12 +1305,11 @@ def test_who_says_no_is_not_asked_again(
 
 
 def test_a_failure_is_told_once_a_streak(
-    server: Monitor, running: progress.Operation, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    server: Monitor, running: progress.Operation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that does not answer is asked again with pauses, and told once until it answers."""
-    monkeypatch.setattr(control_channel, "BACKOFF_MOST", 0.01)
+    """A channel that does not answer is asked again after pauses, and logged once until it answers."""
     server.status = 503
-    with opened(at(server)):
+    with opened(at(server), backoff=QUICK):
         until(lambda: len(server.headers) > 10, "it is asked again and again")
         assert len(caplog.records) == 1
         assert "HTTP 503" in caplog.text
@@ -1320,20 +1320,17 @@ def test_a_failure_is_told_once_a_streak(
 def test_a_moment_without_an_answer_is_not_told(
     server: Monitor, running: progress.Operation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A monitor that was only started anew is no trouble."""
+    """A restart of the monitor is not logged."""
     server.failures = control_channel.STREAK - 1
     with opened(at(server)):
         until(lambda: server.asked, "it goes on")
     assert caplog.records == []
 
 
-def test_an_answer_is_kept_until_it_is_delivered(
-    server: Monitor, running: progress.Operation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_is_kept_until_it_is_delivered(server: Monitor, running: progress.Operation) -> None:
     """An answer that could not be delivered goes with the next request that can be."""
-    monkeypatch.setattr(control_channel, "BACKOFF_MOST", 0.05)
     server.where[running.id] = "instance-1"
-    with opened(at(server)):
+    with opened(at(server), backoff=QUICK):
         until(lambda: server.control.connected("instance-1"), "it asks")
         server.status = 503
         asking = server.start_cancel(running.id, wait=0.1)
@@ -1344,10 +1341,8 @@ def test_an_answer_is_kept_until_it_is_delivered(
     assert server.asked[before].answers[0].state == "received"
 
 
-def test_nobody_is_asked_in_circles(
-    server: Monitor, running: progress.Operation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A receiver that holds no request is asked with growing pauses, without a word."""
+def test_nobody_is_asked_in_circles(server: Monitor, running: progress.Operation) -> None:
+    """A receiver that does not hold requests is polled with growing pauses, and nothing is logged."""
     waits: list[float] = []
 
     class Stopped(threading.Event):
@@ -1355,8 +1350,7 @@ def test_nobody_is_asked_in_circles(
             waits.append(timeout or 0.0)
             return super().wait(0.001)
 
-    monkeypatch.setattr(control_channel, "WAIT", 0)
-    made = Channel(at(server), "instance-1")
+    made = Channel(at(server), "instance-1", wait=0)
     made._stopped = Stopped()
     made.offered("/control")
     until(lambda: len(waits) > 7, "it pauses")
@@ -1364,12 +1358,10 @@ def test_nobody_is_asked_in_circles(
     assert waits[:7] == [0.25, 0.5, 1, 2, 4, 5, 5]
 
 
-def test_it_rests_while_nothing_runs(server: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_rests_while_nothing_runs(server: Monitor) -> None:
     """After a time without any operation nobody is asked, until one runs and the channel is offered again."""
-    monkeypatch.setattr(control_channel, "IDLE", 0.0)
-    monkeypatch.setattr(control_channel, "WAIT", 0.1)
     remove = progress.add_listener(lambda snapshot: None)
-    made = Channel(at(server), "instance-1")
+    made = Channel(at(server), "instance-1", wait=0.1, idle=0.0)
     with progress.operation("one"):
         made.offered("/control")
         until(lambda: server.asked, "it asks")
@@ -1442,16 +1434,13 @@ def certified(path: Path) -> tuple[Canned, Endpoint]:
 
 
 @pytest.mark.parametrize("what", ["all", "certificate", "client_certificate"])
-def test_both_sides_of_tls_are_checked(
-    what: str, tmp_path: Path, running: progress.Operation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A receiver must be known by its certificate, and gets ours; without the one or the other nothing is said."""
-    monkeypatch.setattr(control_channel, "BACKOFF_MOST", 0.01)
+def test_both_sides_of_tls_are_checked(what: str, tmp_path: Path, running: progress.Operation) -> None:
+    """The receiver's certificate is verified, and it gets ours; without either, nothing is sent."""
     canned, endpoint = certified(tmp_path)
     if what != "all":
         endpoint = dataclasses.replace(endpoint, **{what: None})
     canned.start()
-    with opened(endpoint):
+    with opened(endpoint, backoff=QUICK):
         until(lambda: canned.count if what == "all" else canned.failed > 4, "it asks")
     canned.close()
     assert (canned.count > 0) is (what == "all")
@@ -1463,16 +1452,12 @@ def test_both_sides_of_tls_are_checked(
     ids=["nothing", "text", "list", "number", "deep", "endless"],
 )
 def test_an_answer_that_can_not_be_read_is_a_failure(
-    answer: bytes,
-    running: progress.Operation,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    answer: bytes, running: progress.Operation, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever a receiver answers, the channel only tries again."""
-    monkeypatch.setattr(control_channel, "BACKOFF_MOST", 0.01)
     canned = Canned(answer)
     canned.start()
-    with opened(Endpoint("http/protobuf", canned.url)) as made:
+    with opened(Endpoint("http/protobuf", canned.url), backoff=QUICK) as made:
         until(lambda: canned.count > 4, "it asks again")
         assert thread_of(made).is_alive()
     canned.close()
@@ -1485,7 +1470,7 @@ def test_an_answer_that_can_not_be_read_is_a_failure(
 def test_a_body_is_read() -> None:
     """What a process sends is read; what is not said has a value."""
     body = {"instance": "i", "pid": 7, "answers": [{"command": "c", "state": "received"}], "wait": 20, "more": 1}
-    assert answers_of(json.dumps(body).encode()) == ("i", 7, (CommandAnswer("c", "received"),), 20)
+    assert answers_of(json.dumps(body).encode()) == ("i", 7, (Answer("c", "received"),), 20)
     assert answers_of(b'{"instance": "i"}') == ("i", None, (), 0)
     for wait in (b"1e9", b"9" * 400):
         assert answers_of(b'{"instance": "i", "wait": ' + wait + b"}").wait == monitor.WAIT_MOST
@@ -1530,7 +1515,7 @@ def test_a_body_is_read() -> None:
     ],
 )
 def test_a_bad_body_is_refused_in_words(body: bytes) -> None:
-    """What can't be meant raises ValueError, and nothing else."""
+    """An invalid offer raises ValueError, and nothing else."""
     with pytest.raises(ValueError, match=r"\w"):
         answers_of(body)
 
@@ -1546,7 +1531,7 @@ def test_a_command_is_given_and_its_end_heard() -> None:
         (given,) = await poll
         assert given == {"id": given["id"], "kind": "cancel", "operation_id": "w", "attempt": 2, "reason": "why not"}
         assert control.requested("w")
-        assert await control.poll("i", 1, [CommandAnswer(given["id"], "received")], 0) == []
+        assert await control.poll("i", 1, [Answer(given["id"], "received")], 0) == []
         await turns()
         assert not asking.done()
         control.ended("w", "interrupted", 1)
@@ -1649,16 +1634,16 @@ def test_processes_that_share_an_instance_id_each_hear_of_it() -> None:
         asking = asyncio.create_task(control.cancel("w", None, "i", wait=0.1))
         (first,), (second,) = await asyncio.gather(*polls)
         assert first == second
-        assert await control.poll("i", 1, [CommandAnswer(first["id"], "unknown")], 0) == []
+        assert await control.poll("i", 1, [Answer(first["id"], "unknown")], 0) == []
         await turns()
         assert not asking.done()
-        await control.poll("i", 2, [CommandAnswer(first["id"], "received")], 0)
+        await control.poll("i", 2, [Answer(first["id"], "received")], 0)
         assert (await asking).state == "received"
         again = asyncio.create_task(control.cancel("v", None, "i"))
         await turns()
         for pid in (1, 2):
             ((given),) = await control.poll("i", pid, [], 0)
-            await control.poll("i", pid, [CommandAnswer(given["id"], "unknown", "not here")], 0)
+            await control.poll("i", pid, [Answer(given["id"], "unknown", "not here")], 0)
         assert await again == ("refused", "not here")
         assert not control.requested("v")
 
@@ -1675,7 +1660,7 @@ def test_a_request_on_its_way_is_joined() -> None:
         second = asyncio.create_task(control.cancel("w", None, "i", wait=20))
         await turns()
         (given,) = await control.poll("i", 1, [], 0)
-        await control.poll("i", 1, [CommandAnswer(given["id"], "received")], 0)
+        await control.poll("i", 1, [Answer(given["id"], "received")], 0)
         third = asyncio.create_task(control.cancel("w", None, "i", wait=20))
         await turns()
         (anew,) = await control.poll("i", 1, [], 0)
@@ -1716,7 +1701,7 @@ def test_an_older_process_refuses_what_it_can_not_limit() -> None:
         asked = asyncio.create_task(control.cancel("w", 1, "i", wait=20, owner="ann"))
         await turns()
         (given,) = await control.poll("i", 1, [], 0)
-        answer = CommandAnswer(given["id"], "refused", "this version knows no such command")  # as 0.1 says
+        answer = Answer(given["id"], "refused", "this version knows no such command")  # as 0.1 says
         await control.poll("i", 1, [answer], 0)
         assert await asked == Outcome("refused", monitor.TOO_OLD)
 

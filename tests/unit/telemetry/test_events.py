@@ -18,11 +18,12 @@ from otel_progress.live.engine import process, runtime
 from otel_progress.live.registry import CHANGES, registry
 from otel_progress.model import wire
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.sentences import SENTENCES, sentence
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.outbound import otlp
-from otel_progress.telemetry.events import BYTES, SENTENCES, sentence, severity
+from otel_progress.telemetry.events import BYTES, severity
 from otel_progress.telemetry.memory import Log
 from otel_progress.testing import START, Capture, capture
 
@@ -123,7 +124,7 @@ def test_stage_events_name_their_stage(progress_capture: Capture) -> None:
 
 
 def test_at_most_64_stages_are_told_and_the_older_ones_are_counts_and_seconds(progress_capture: Capture) -> None:
-    """Of 100 ended stages the failed and the newest are told one by one, the other 36 as a count and seconds."""
+    """Of 100 ended stages the failed and the newest are listed, the other 36 are a count and seconds."""
     with progress.operation("survey") as op:
         for number in range(100):
             stage = op.stage(f"s{number}").start()
@@ -153,7 +154,7 @@ def test_running_stages_are_told_before_newer_ended_ones(progress_capture: Captu
 
 
 def test_many_running_stages_are_bounded_too(progress_capture: Capture) -> None:
-    """Of 200 stages that run at once the newest 64 are told one by one, the others as a count and seconds."""
+    """Of 200 concurrent stages the newest 64 are listed, the others are a count and seconds."""
     with progress.operation("survey") as op:
         for number in range(200):
             op.stage(f"s{number}").start()
@@ -223,7 +224,7 @@ SAYINGS: dict[str, Any] = {
 @pytest.mark.parametrize("saying", SAYINGS)
 @pytest.mark.parametrize("offset", [0.0, 0.01, 0.24, 0.3, 0.5, 0.74])
 def test_what_is_said_is_out_within_a_second(saying: str, offset: float) -> None:
-    """Whatever is said of an operation, and whenever, a reader knows it a second later."""
+    """A reader knows every change of an operation a second later."""
     say, known = SAYINGS[saying]
     with capture() as captured:
         op = progress.operation("survey").start()
@@ -398,7 +399,7 @@ def test_folding_one_operation_leaves_the_others_alone(progress_capture: Capture
 
 
 def test_nothing_comes_after_the_end(progress_capture: Capture) -> None:
-    """What is said of an operation after its end makes no event: not a note, a wait's end, or a stage's."""
+    """Nothing that happens to an operation after its end makes an event."""
     op = progress.operation("survey").start()
     stage = op.stage("parse").start()
     wait = op.waiting("a person")
@@ -662,7 +663,7 @@ def test_every_event_has_words_of_its_own() -> None:
 
 
 def test_names_that_users_choose_never_say_otherwise_than_the_snapshot(progress_capture: Capture) -> None:
-    """A note can't pose as another operation, another status, or another sequence number; what it tried is counted."""
+    """A note can't override the operation, the status or the sequence number; attempts are counted."""
     forged = {
         semconv.OPERATION_ID: "other",
         semconv.STATUS: "failed",
@@ -749,7 +750,7 @@ STAGE_TIME_FIELDS = {"elapsed", "idle", "progress", "wait"}
 
 
 def assert_same(seen: Snapshot, truth: Snapshot) -> None:
-    """What a reader knows is the truth, but for the time that passed while the event was on its way."""
+    """A reader knows the truth as of the time when the event was sent."""
     seen = seen.at(truth.timestamp)
     for name in set(vars(truth)) - TIME_FIELDS - OTHER_FIELDS:
         assert getattr(seen, name) == getattr(truth, name), name

@@ -243,7 +243,7 @@ def test_an_exception_through_nested_handles_costs_as_much_for_each(
 
 
 def test_a_huge_message_is_not_copied() -> None:
-    """A record of an exception with a message of 50 MB asks for far less memory than the message."""
+    """Recording an exception with a message of 50 MB allocates far less memory than the message."""
     import tracemalloc
 
     error = ValueError("x" * 50_000_000)

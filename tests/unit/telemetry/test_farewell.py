@@ -66,24 +66,24 @@ def test_it_counts_ends_events_and_spans(events: Unsent, spans: int, said: str) 
 
 
 def test_where_all_was_sent_there_is_none() -> None:
-    """Nothing unsent, nothing said."""
+    """Nothing is logged if everything was sent."""
     assert line(Unsent(), 0, AWAY) == ""
 
 
 def test_a_job_whose_receiver_is_away_says_so_at_its_end(closed: str) -> None:
-    """A job with nobody to hear it says once, at its end, what is lost and how to be heard."""
+    """A job without a receiver logs once, at its end, what is lost and what to do."""
     [said] = last_words(closed)
     assert said.startswith("1 end of an operation, ")
     assert f" 2 spans could not be sent before the end: nothing listens at {closed}: start `otel-progress" in said
 
 
 def test_shutdown_says_it_once(closed: str) -> None:
-    """After `shutdown()` has said it, the end of the process says nothing more."""
+    """What `shutdown()` logged is not logged again at the end of the process."""
     assert len(last_words(closed, "progress.shutdown()")) == 1
 
 
 def test_sigterm_says_it(closed: str) -> None:
-    """A job that SIGTERM ends says it, too."""
+    """A job that SIGTERM ends logs it, too."""
     [said] = last_words(closed, "os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM)
     assert said.startswith("1 end of an operation, ")
 

@@ -94,7 +94,7 @@ def test_durations_are_monotonic(progress_capture: Capture) -> None:
 
 
 def test_histograms_carry_the_trace_as_an_exemplar(progress_capture: Capture) -> None:
-    """From a duration in a histogram one comes to the trace of an operation that took so long."""
+    """An exemplar of a duration names the trace of an operation that took that long."""
     with progress.operation("survey"), progress.stage("parse"):
         progress_capture.clock.sleep(1)
     progress_capture.look()

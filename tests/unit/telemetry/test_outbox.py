@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from otel_progress import semconv as s
 from otel_progress.live.guard import drops
-from otel_progress.telemetry.outbox import BYTES, Letter, Outbox, Unsent
+from otel_progress.telemetry.outbox import BYTES, EncodedEvent, Outbox, Unsent
 
 
 @pytest.fixture(autouse=True)
@@ -23,30 +23,30 @@ def _own_drops() -> Iterator[None]:
     drops.update(kept)
 
 
-def letter(event: str, owner: str = "a", body: bytes = b"x") -> Letter:
-    """A letter; the event's name may leave the prefix out."""
-    return Letter(event if event.startswith("progress.") else f"progress.{event}", owner, body)
+def event(name: str, owner: str = "a", body: bytes = b"x") -> EncodedEvent:
+    """An event; its name may leave the prefix out."""
+    return EncodedEvent(name if name.startswith("progress.") else f"progress.{name}", owner, body)
 
 
 def held(outbox: Outbox) -> list[tuple[str, str]]:
     """What the outbox holds, in order."""
-    return [(item.event.removeprefix("progress."), item.owner) for item in outbox._letters.values()]
+    return [(item.name.removeprefix("progress."), item.owner) for item in outbox._events.values()]
 
 
 def hear(outbox: Outbox, *owners: str) -> None:
     """Have the receiver hear of operations."""
     for owner in owners:
-        outbox.add(letter("operation.started", owner))
+        outbox.add(event("operation.started", owner))
     outbox.acknowledge(outbox.take())
 
 
-def test_letters_go_in_their_order_and_stay_until_acknowledged() -> None:
+def test_events_go_in_their_order_and_stay_until_acknowledged() -> None:
     """What was taken is taken again until it is acknowledged; then the rest follows, in order."""
     outbox = Outbox()
     for name in ("operation.started", "stage.started", "note", "stage.ended"):
-        outbox.add(letter(name))
+        outbox.add(event(name))
     first = outbox.take(2)
-    assert [item.event for item in first.values()] == [s.OPERATION_STARTED, s.STAGE_STARTED]
+    assert [item.name for item in first.values()] == [s.OPERATION_STARTED, s.STAGE_STARTED]
     assert outbox.take(2) == first
     outbox.acknowledge(first)
     assert held(outbox) == [("note", "a"), ("stage.ended", "a")]
@@ -54,10 +54,10 @@ def test_letters_go_in_their_order_and_stay_until_acknowledged() -> None:
 
 
 def test_a_batch_fits_a_request() -> None:
-    """A batch holds as many bytes as were asked for and no more; one letter alone may be larger."""
+    """A batch holds as many bytes as were asked for and no more; one event alone may be larger."""
     outbox = Outbox()
     for size in (10, 10, 10, 50, 10):
-        outbox.add(letter("note", body=b"x" * size))
+        outbox.add(event("note", body=b"x" * size))
     sizes = []
     while outbox:
         batch = outbox.take(25)
@@ -70,9 +70,9 @@ def test_a_newer_update_takes_the_place_of_an_older_one() -> None:
     """Only the newest plain update of an operation waits; nothing counts as dropped, as the newer one says it all."""
     outbox = Outbox()
     for number in range(5):
-        outbox.add(letter("updated", "a", bytes([number])))
-        outbox.add(letter("updated", "b", bytes([number])))
-    outbox.add(letter("note", "a"))
+        outbox.add(event("updated", "a", bytes([number])))
+        outbox.add(event("updated", "b", bytes([number])))
+    outbox.add(event("note", "a"))
     assert [(item.owner, item.body) for item in outbox.take().values()] == [("a", b"\4"), ("b", b"\4"), ("a", b"x")]
     assert drops == {}
 
@@ -80,22 +80,22 @@ def test_a_newer_update_takes_the_place_of_an_older_one() -> None:
 def test_an_update_on_its_way_is_not_replaced() -> None:
     """An update that was taken stays as it is; when it could not be delivered, a newer one takes its place."""
     outbox = Outbox()
-    outbox.add(letter("updated", body=b"old"))
+    outbox.add(event("updated", body=b"old"))
     batch = outbox.take()
-    outbox.add(letter("updated", body=b"new"))
+    outbox.add(event("updated", body=b"new"))
     assert len(outbox) == 2
     outbox.keep(batch)
     assert [item.body for item in outbox.take().values()] == [b"new"]
     for number in range(50):
         outbox.keep(outbox.take())
-        outbox.add(letter("updated", body=bytes([number])))
+        outbox.add(event("updated", body=bytes([number])))
     assert len(outbox) == 1
     assert drops == {}
 
 
 @pytest.mark.parametrize("plain", ["updated", "note", "heartbeat", "process.heartbeat"])
 def test_plain_events_go_first_then_steps_then_starts(plain: str) -> None:
-    """When there is no room, plain events go first, then stages and waits, then other changes, then unheard ends."""
+    """Without room, plain events are dropped first, then stages and waits, then other changes, then ends of unknown operations."""
     outbox = Outbox(5)
     hear(outbox, "known")
     for name, owner in (
@@ -106,12 +106,12 @@ def test_plain_events_go_first_then_steps_then_starts(plain: str) -> None:
         ("stage.ended", "c"),
         (plain, "c"),
     ):
-        outbox.add(letter(name, owner))
+        outbox.add(event(name, owner))
     assert drops == {}
     gone = []
     for _ in range(5):
         before = held(outbox)
-        outbox.add(letter("operation.ended", "more"))
+        outbox.add(event("operation.ended", "more"))
         after = held(outbox)
         gone += [item for item in before if item not in after]
     assert gone == [
@@ -125,11 +125,11 @@ def test_plain_events_go_first_then_steps_then_starts(plain: str) -> None:
     assert drops == {s.DROP_OUTBOX: 5}
 
 
-def test_the_number_of_letters_is_bounded() -> None:
-    """Beside the ends of operations that the receiver knows, never more letters wait than were allowed."""
+def test_the_number_of_events_is_bounded() -> None:
+    """Beside the ends of operations that the receiver knows, never more events wait than were allowed."""
     outbox = Outbox(100)
     for number in range(10_000):
-        outbox.add(letter(("note", "stage.started", "operation.ended")[number % 3], str(number)))
+        outbox.add(event(("note", "stage.started", "operation.ended")[number % 3], str(number)))
     assert len(outbox) == 100
     assert drops[s.DROP_OUTBOX] == 9_900
 
@@ -139,19 +139,19 @@ def test_the_bytes_are_bounded_whatever_waits() -> None:
     outbox = Outbox(10_000, 1000)
     hear(outbox, *map(str, range(50)))
     for number in range(50):
-        outbox.add(letter("operation.ended", str(number), b"x" * 100))
+        outbox.add(event("operation.ended", str(number), b"x" * 100))
     assert (len(outbox), outbox.bytes) == (10, 1000)
     assert drops == {s.DROP_OUTBOX: 40}
     assert BYTES <= 64 * 1024 * 1024
 
 
 def test_what_is_dropped_on_its_way_and_arrives_was_not_dropped() -> None:
-    """A letter that lost its place while it was sent counts as dropped only if it was not delivered: no count falls."""
+    """An event that lost its place while it was sent counts as dropped only if it was not delivered: no count falls."""
     outbox = Outbox(2)
-    outbox.add(letter("note", "a"))
-    outbox.add(letter("note", "b"))
+    outbox.add(event("note", "a"))
+    outbox.add(event("note", "b"))
     batch = outbox.take()
-    outbox.add(letter("operation.started", "c"))
+    outbox.add(event("operation.started", "c"))
     assert drops == {}
     outbox.acknowledge(batch)
     assert drops == {}
@@ -159,12 +159,12 @@ def test_what_is_dropped_on_its_way_and_arrives_was_not_dropped() -> None:
 
 
 def test_what_is_refused_is_counted_once() -> None:
-    """Letters that the receiver will never take are let go and counted; one dropped before is not counted again."""
+    """Events that the receiver refuses for good are dropped and counted, each once."""
     outbox = Outbox(2)
-    outbox.add(letter("note", "a"))
-    outbox.add(letter("note", "b"))
+    outbox.add(event("note", "a"))
+    outbox.add(event("note", "b"))
     batch = outbox.take()
-    outbox.add(letter("operation.started", "c"))
+    outbox.add(event("operation.started", "c"))
     outbox.discard(batch, ends=True)
     assert held(outbox) == [("operation.started", "c")]
     assert drops == {s.DROP_OUTBOX: 1, s.DROP_REJECTED: 1}
@@ -173,23 +173,23 @@ def test_what_is_refused_is_counted_once() -> None:
 def test_an_end_is_kept_where_the_receiver_may_know_its_start() -> None:
     """After an answer that never came the receiver may know an operation: its end is kept as that of a known one."""
     outbox = Outbox(3)
-    outbox.add(letter("operation.started", "a"))
+    outbox.add(event("operation.started", "a"))
     batch = outbox.take()
-    outbox.add(letter("operation.ended", "a"))
-    outbox.suppose(batch)
+    outbox.add(event("operation.ended", "a"))
+    outbox.assume_known(batch)
     for number in range(50):
-        outbox.add(letter("operation.ended", f"unknown{number}"))
+        outbox.add(event("operation.ended", f"unknown{number}"))
     assert ("operation.ended", "a") in held(outbox)
 
 
 def test_an_end_is_nothing_special_where_the_receiver_surely_has_nothing() -> None:
     """After a refused connection the receiver knows nothing new: the end goes as that of an unknown operation."""
     outbox = Outbox(3)
-    outbox.add(letter("operation.started", "a"))
-    outbox.add(letter("operation.ended", "a"))
-    outbox.unhear(outbox.suppose(outbox.take()))
+    outbox.add(event("operation.started", "a"))
+    outbox.add(event("operation.ended", "a"))
+    outbox.assume_unknown(outbox.assume_known(outbox.take()))
     for number in range(50):
-        outbox.add(letter("operation.ended", f"unknown{number}"))
+        outbox.add(event("operation.ended", f"unknown{number}"))
     assert ("operation.ended", "a") not in held(outbox)
     assert len(outbox) == 3
 
@@ -212,17 +212,17 @@ class Outage(RuleBasedStateMachine):
         self.over: set[str] = set()
         self.taken: list[str] = []
 
-    def say(self, event: str, owner: str, size: int) -> None:
+    def say(self, name: str, owner: str, size: int) -> None:
         self.said += 1
         before, lost = len(self.outbox), self.lost()
-        self.outbox.add(letter(event, owner, self.said.to_bytes(4, "big") + b"x" * size))
+        self.outbox.add(event(name, owner, self.said.to_bytes(4, "big") + b"x" * size))
         gone = before + 1 - len(self.outbox) - (self.lost() - lost)
-        assert gone in ((0, 1) if event in (s.UPDATED, s.PROCESS_HEARTBEAT) else (0,))
+        assert gone in ((0, 1) if name in (s.UPDATED, s.PROCESS_HEARTBEAT) else (0,))
         self.replaced += gone
 
     def lost(self) -> int:
         """What was dropped, with what lost its place on its way and may arrive yet."""
-        return sum(drops.values()) + len(self.outbox._fallen)
+        return sum(drops.values()) + len(self.outbox._evicted)
 
     @rule(size=st.integers(0, 40))
     def start(self, size: int) -> None:
@@ -247,9 +247,9 @@ class Outage(RuleBasedStateMachine):
     def beat(self) -> None:
         self.say(s.PROCESS_HEARTBEAT, "", 5)
 
-    def arrive(self, batch: dict[int, Letter]) -> None:
+    def arrive(self, batch: dict[int, EncodedEvent]) -> None:
         for item in batch.values():
-            (self.ended if item.event == s.OPERATION_ENDED else self.heard).add(item.owner)
+            (self.ended if item.name == s.OPERATION_ENDED else self.heard).add(item.owner)
 
     @rule(size=st.integers(1, 400), between=st.integers(0, 15))
     def deliver(self, size: int, between: int) -> None:
@@ -260,18 +260,18 @@ class Outage(RuleBasedStateMachine):
         for _ in range(between):
             self.beat()
         self.arrive(batch)
-        self.outbox.suppose(batch)
+        self.outbox.assume_known(batch)
         self.outbox.acknowledge(batch)
         self.delivered += len(batch)
 
     @rule(size=st.integers(1, 400), received=st.booleans())
     def fail(self, size: int, received: bool) -> None:
         batch = self.outbox.take(size)
-        new = self.outbox.suppose(batch)
+        new = self.outbox.assume_known(batch)
         if received:
             self.arrive(batch)
         else:
-            self.outbox.unhear(new)
+            self.outbox.assume_unknown(new)
         before = len(self.outbox)
         self.outbox.keep(batch)
         self.replaced += before - len(self.outbox)
@@ -279,7 +279,7 @@ class Outage(RuleBasedStateMachine):
     @invariant()
     def bounded(self) -> None:
         waiting = self.outbox.take(10**9)
-        ends = [item.owner for item in waiting.values() if item.event == s.OPERATION_ENDED]
+        ends = [item.owner for item in waiting.values() if item.name == s.OPERATION_ENDED]
         known = sum(owner in self.heard | self.ended for owner in ends)
         assert len(self.outbox) - known <= self.most
         assert self.outbox.bytes == sum(len(item.body) for item in waiting.values()) <= self.most_bytes
@@ -291,8 +291,8 @@ class Outage(RuleBasedStateMachine):
 
     @invariant()
     def no_operation_looks_lost(self) -> None:
-        """The end of each operation that the receiver has heard of has arrived, or waits."""
-        waiting = {item.owner for item in self.outbox.take(10**9).values() if item.event == s.OPERATION_ENDED}
+        """The end of each operation that the receiver knows has arrived, or waits."""
+        waiting = {item.owner for item in self.outbox.take(10**9).values() if item.name == s.OPERATION_ENDED}
         self.outbox.keep(self.outbox.take(10**9))
         assert (self.heard & self.over) <= (self.ended | waiting)
 
@@ -302,10 +302,10 @@ TestOutage = Outage.TestCase
 
 
 def test_what_is_unsent_is_counted_by_ends_and_others() -> None:
-    """What waits and what was dropped is unsent; a heartbeat of the process is not worth a word at its end."""
+    """Waiting and dropped events are unsent, except heartbeats of the process."""
     outbox = Outbox(2)
     for name in ("operation.started", "note", "stage.started", "operation.ended", "process.heartbeat"):
-        outbox.add(letter(name))
+        outbox.add(event(name))
     assert outbox.unsent() == outbox.unsent() == Unsent(ends=1, others=3)
     lost = dict(drops)
     assert outbox.give_up() == Unsent(ends=1, others=3)
@@ -314,9 +314,9 @@ def test_what_is_unsent_is_counted_by_ends_and_others() -> None:
 
 
 def test_what_is_given_up_on_its_way_may_arrive() -> None:
-    """A batch that is on its way when all is given up is lost once, whatever becomes of it."""
+    """A batch in flight when everything is given up counts as lost once, whatever its outcome."""
     outbox = Outbox()
-    outbox.add(letter("operation.ended"))
+    outbox.add(event("operation.ended"))
     batch = outbox.take()
     assert outbox.give_up() == Unsent(ends=1)
     outbox.acknowledge(batch)
@@ -332,9 +332,9 @@ def test_after_a_long_outage_no_known_operation_lacks_its_end() -> None:
     hear(outbox, *known)
     for number in range(10_000):
         for name in ("operation.started", "stage.started", "note", "updated", "operation.ended"):
-            outbox.add(letter(name, f"during{number}"))
+            outbox.add(event(name, f"during{number}"))
         if number < 80:
-            outbox.add(letter("operation.ended", known[number]))
+            outbox.add(event("operation.ended", known[number]))
         if number % 100 == 0:
             outbox.keep(outbox.take())
     arrived = held(outbox)

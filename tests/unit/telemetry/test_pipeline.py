@@ -13,9 +13,9 @@ from otel_progress import Operation, semconv
 from otel_progress.live import hooks
 from otel_progress.live.engine import runtime
 from otel_progress.outbound import otlp
-from otel_progress.outbound.transport import Answer
+from otel_progress.outbound.answer import Answer
 from otel_progress.telemetry.memory import Receiver
-from otel_progress.telemetry.outbox import Letter
+from otel_progress.telemetry.outbox import EncodedEvent
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.testing import Capture, FakeClock, capture
 
@@ -54,7 +54,7 @@ def names(captured: Capture, operation: Operation | None = None) -> list[str]:
 
 
 def test_a_failure_is_tried_again_with_longer_pauses(progress_capture: Capture) -> None:
-    """After each failure the pause doubles, from 0.25 s to 5 s; one success, and it starts from the beginning."""
+    """After each failure the pause doubles, from 0.25 s to 5 s; a success resets it."""
     script = progress_capture.logs_receiver.answer = Script(*[BUSY] * 8, GOOD, BUSY)
     op = progress.operation("survey").start()
     progress_capture.advance(23)
@@ -263,7 +263,7 @@ def pipeline(logs: Receiver | None, metrics: Receiver | None, outbox: int = 100)
 def test_a_signal_that_is_turned_off_costs_nothing(progress_capture: Capture) -> None:
     """Without a receiver for a signal its events are not even kept."""
     silent = pipeline(None, None)
-    silent.post(Letter(semconv.NOTE, "a", b"x"))
+    silent.post(EncodedEvent(semconv.NOTE, "a", b"x"))
     silent.post_series([(b"x", lambda: None)])
     silent.poke()
     assert silent.flush(0.1)
@@ -272,7 +272,7 @@ def test_a_signal_that_is_turned_off_costs_nothing(progress_capture: Capture) ->
 
 
 def test_flush_sends_at_once_whatever_pause_was_asked_for(progress_capture: Capture) -> None:
-    """At the end of a process what waits is tried at once; whether all went is what flush returns."""
+    """`flush` tries at once to send what waits, and returns whether everything was sent."""
     receiver = progress_capture.logs_receiver
     receiver.answer = lambda _: Answer(False, retry=True, after=60.0)
     op = progress.operation("survey").start()
@@ -296,7 +296,7 @@ def test_flush_gives_up_at_its_deadline(progress_capture: Capture) -> None:
     receiver.answer = slow
     sender = pipeline(receiver, None, 10_000)
     for _ in range(20):
-        sender.post(Letter(semconv.OPERATION_ENDED, "a", b"x" * 600_000))
+        sender.post(EncodedEvent(semconv.OPERATION_ENDED, "a", b"x" * 600_000))
     began = fake.monotonic()
     assert not sender.flush(2.0)
     assert fake.monotonic() - began <= 2.5
@@ -415,7 +415,7 @@ def test_garbage_in_one_operation_harms_no_other(make: Callable[[Operation], Non
 
 
 def test_a_sink_that_fails_stops_no_other(progress_capture: Capture) -> None:
-    """An outlet, a metric or a tick of ours that raises is told once; all the others get everything."""
+    """A listener of ours that raises is logged once; all others get everything."""
 
     def fail(*_: object) -> None:
         raise RuntimeError("broken")

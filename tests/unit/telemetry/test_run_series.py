@@ -14,10 +14,10 @@ import otel_progress as progress
 from otel_progress import Operation, semconv
 from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
-from otel_progress.outbound.transport import Answer
+from otel_progress.outbound.answer import Answer
 from otel_progress.settings import read
 from otel_progress.telemetry.memory import Point
-from otel_progress.telemetry.run_series import Runs
+from otel_progress.telemetry.run_series import RunSeries
 from otel_progress.testing import START, Capture, capture
 
 MIB = 1024 * 1024
@@ -148,7 +148,7 @@ def test_health_and_stage_are_labels_of_one_series(progress_capture: Capture) ->
 
 
 def test_the_verdict_before_says_0_until_the_next(progress_capture: Capture) -> None:
-    """Of the verdicts that a reader finds when he looks back, one says 1."""
+    """A query over time finds exactly one verdict that is 1."""
     with progress.operation("survey", stall_after=20) as op:
         progress_capture.advance(10)
         progress_capture.advance(25)
@@ -226,7 +226,7 @@ def test_one_that_has_not_started_has_series(progress_capture: Capture) -> None:
 
 
 def test_one_that_is_dropped_before_its_start_is_pending_no_longer(progress_capture: Capture) -> None:
-    """Nobody waits for an operation that is gone."""
+    """The pending series of an operation that is gone ends."""
     op = progress.operation("survey", start_within=10)
     progress_capture.advance(25)
     del op
@@ -360,14 +360,14 @@ def test_three_thousand_ids_one_after_the_other() -> None:
         assert len(runs._finals) == len(runs._left_out) == 0
 
 
-def _runs() -> Runs:
+def _runs() -> RunSeries:
     from otel_progress.live import hooks
 
-    return next(call.__self__ for call in hooks.on_tick if isinstance(getattr(call, "__self__", None), Runs))
+    return next(call.__self__ for call in hooks.on_tick if isinstance(getattr(call, "__self__", None), RunSeries))
 
 
 def test_the_maker_keeps_nothing_of_what_is_over() -> None:
-    """The memory of the run series does not grow with the number of operations that were."""
+    """The memory of the run series does not grow with the number of past operations."""
     with capture(run_series_after=0.0, metric_interval=0.25, run_series_max=50) as captured:
         runs = _runs()
 

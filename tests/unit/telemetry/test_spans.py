@@ -550,7 +550,7 @@ def test_a_stage_is_exported_while_the_operation_runs(progress_capture: Capture)
 
 
 def test_no_span_is_exported_twice(progress_capture: Capture) -> None:
-    """However often an end is said, and by however many threads, each span is exported once."""
+    """Each span is exported once, however many threads end it."""
     op = progress.operation("survey").start()
     stages = [op.stage(f"s{number}").start() for number in range(50)]
 
@@ -570,7 +570,7 @@ def test_no_span_is_exported_twice(progress_capture: Capture) -> None:
 
 
 def test_an_unsampled_operation_records_nothing_and_is_seen_all_the_same(progress_capture: Capture) -> None:
-    """Where the sampler says no, no span is recorded, but events flow, with the ids and sampled=false."""
+    """If the sampler declines, no span is recorded, but events are sent with the ids and sampled=false."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from otel_progress.cli.doctor.findings import Level, Problem, ReportLine, proble
 from otel_progress.cli.doctor.report import Report, tell_clock
 from otel_progress.cli.parsing import between, describe
 from otel_progress.model.units import duration
-from otel_progress.settings import PROTOCOLS, Settings
+from otel_progress.settings import PROTOCOLS, Settings, environment
 
 if TYPE_CHECKING:
     from otel_progress.cli.doctor.endpoint import EndpointResult
@@ -74,7 +73,7 @@ def main(arguments: argparse.Namespace) -> int:
         timeout=arguments.timeout,
     )
     try:
-        return doctor(given, dict(os.environ), sys.stdout, as_json=arguments.json)
+        return doctor(given, environment(), sys.stdout, as_json=arguments.json)
     except KeyboardInterrupt:
         return 130
 

@@ -158,15 +158,24 @@ def _ways(settings: Settings, given: DoctorOptions, environ: Mapping[str, str]) 
         how = source(given.protocol, "--protocol", environ, signal, "PROTOCOL")
         headers = ", ".join(name for name, _ in endpoint.headers)
         more = f"; headers: {headers}" if headers else ""
-        text = f"{shown(endpoint.url)} ({where}), {endpoint.protocol} ({how}){more}"
+        text = f"{shown(endpoint.url)} ({where}{_security(signal, given, environ)}), {endpoint.protocol} ({how}){more}"
         yield ReportLine(STEP, Level.NOTE, text, signals=(signal,))
-    hosts = {
-        signal: urlsplit(with_scheme(settings.endpoints[signal].url)).netloc.rpartition("@")[2] for signal in going
-    }
+    hosts = {signal: urlsplit(settings.endpoints[signal].url).netloc.rpartition("@")[2] for signal in going}
     if len(set(hosts.values())) > 1 and len({settings.endpoints[signal].protocol for signal in going}) == 1:
         own = [name for name in (named(environ, signal, "ENDPOINT") for signal in going) if name != f"{_ALL}_ENDPOINT"]
         text = ", ".join(f"{signal} go to {host}" for signal, host in hosts.items())
         yield problem("endpoints_differ", text, variable=" and ".join(own)).line(STEP)
+
+
+def _security(signal: str, given: DoctorOptions, environ: Mapping[str, str]) -> str:
+    """Why a gRPC address without a scheme is reached with or without TLS; empty for every other address."""
+    address = environ.get(named(environ, signal, "ENDPOINT"), "").strip()
+    if given.endpoint is not None or not address or "://" in address:
+        return ""
+    insecure = named(environ, signal, "INSECURE")
+    if environ.get(insecure, "").strip().lower() == "true":
+        return f", which names no scheme: no TLS, as {insecure} is true"
+    return f", which names no scheme: TLS, unless {insecure} is true"
 
 
 def _timeouts(environ: Mapping[str, str]) -> Iterator[ReportLine]:
@@ -184,18 +193,13 @@ def _timeouts(environ: Mapping[str, str]) -> Iterator[ReportLine]:
             yield ReportLine(STEP, Level.NOTE, text)
 
 
-def with_scheme(url: str) -> str:
-    """The address as a URL; an address for gRPC may lack the scheme."""
-    return url if "://" in url else f"http://{url}"
-
-
 def address(endpoint: Endpoint) -> tuple[str, int]:
     """Host and port.
 
     Raises:
         ValueError: if there is no host.
     """
-    parts = urlsplit(with_scheme(endpoint.url) if endpoint.protocol == "grpc" else endpoint.url)
+    parts = urlsplit(endpoint.url)
     if not parts.hostname:
         raise ValueError(f"there is no host in {shown(endpoint.url)}")
     return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)

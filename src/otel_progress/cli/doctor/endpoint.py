@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.cli.doctor import connection
-from otel_progress.cli.doctor.configuration import address, shown, with_scheme
+from otel_progress.cli.doctor.configuration import address, shown
 from otel_progress.cli.doctor.findings import Problem, problem
-from otel_progress.outbound.transport import Answer, connect
+from otel_progress.outbound.answer import Answer
+from otel_progress.outbound.transport import connect
 from otel_progress.settings import Endpoint
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def proxy_of(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
     if any(_exempt(part.strip(), host, port) for part in none.split(",")):
         return ""
     found = next((value for name in names for value in (environ.get(name), environ.get(name.upper())) if value), "")
-    return shown(with_scheme(found)) if found else ""
+    return shown(found if "://" in found else f"http://{found}") if found else ""
 
 
 def _exempt(rule: str, host: str, port: int) -> bool:

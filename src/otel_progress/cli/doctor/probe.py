@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from otel_progress import clock
 from otel_progress.outbound import transport
-from otel_progress.outbound.transport import Answer, Transport
+from otel_progress.outbound.answer import Answer
+from otel_progress.outbound.transport import Transport
 
 NAME: Final = "otel_progress.doctor"
 STEP_SECONDS: Final = 0.8

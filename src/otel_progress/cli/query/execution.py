@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse, client_of
 from otel_progress.cli.query.exit_codes import BAD, INTERRUPTED, NO_MONITOR, USAGE, CommandError
 from otel_progress.errors import MissingDependency
+from otel_progress.settings import environment
 
 _ENDINGS: Final = ("SIGTERM", "SIGHUP")
 
@@ -34,7 +35,7 @@ def execute(arguments: argparse.Namespace, command: Callable[[Client, argparse.N
         sys.stdout.reconfigure(errors="replace")
     try:
         with _ended_by_signals():
-            code = command(client_of(arguments, dict(os.environ)), arguments)
+            code = command(client_of(arguments, environment()), arguments)
             sys.stdout.flush()
             return code
     except CommandError as error:

@@ -12,9 +12,10 @@ from otel_progress import clock
 from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse, path_of
 from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, CommandError
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
+from otel_progress.outbound.backoff import Backoff
 
-PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 5.0)
-"""Seconds before each retry; the last one repeats."""
+BACKOFF: Final = Backoff(first=0.5)
+"""The pauses before each retry: 0.5 s, doubling up to 5 s."""
 AHEAD: Final = 256
 """The most items that wait to be shown; then the monitor waits too, or closes, and we catch up."""
 PAGES: Final = 10
@@ -91,8 +92,8 @@ class Subscription:
             except Exception as error:
                 self._put(Item("over", CommandError(f"the stream can't be read: {error!r}", NO_MONITOR)))
                 return
-            pause = PAUSES[min(tries, len(PAUSES) - 1)]
             tries += 1
+            pause = BACKOFF.pause(tries)
             self._put(Item("down", Disconnected(reason, pause, clock.monotonic() + pause)))
             self._stop.wait(pause)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from typing import Final
 
 from otel_progress.cli.parsing import describe, whole
 from otel_progress.errors import InvalidArgument, ProgressError
+from otel_progress.settings import environment
 
 FAILED: Final = 125
 """The exit code if we failed and not the command, as `env`, `timeout` and `nohup` have it."""
@@ -67,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
         return _fail(f'{which} needs more packages ({error}): pip install "otel-progress[{extras}]"')
     given = {"stderr_tail": arguments.stderr_tail, "verbose": arguments.verbose, "follow": follow}
     try:
-        return run(arguments.command, dict(os.environ), **given)
+        return run(arguments.command, environment(), **given)
     except ProgressError as error:
         return _fail(str(error))
 

@@ -79,7 +79,7 @@ def _named(environ: Mapping[str, str], signal: str) -> bool:
 def listens(url: str) -> bool:
     """Whether something accepts connections there."""
     try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        parts = urlsplit(url)
         with socket.create_connection((parts.hostname, parts.port or 80), LISTEN_SECONDS):
             return True
     except (OSError, ValueError):

@@ -20,6 +20,7 @@ from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.monitor import auth
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.state.store import StoreError
+from otel_progress.semconv import CONTROL_HEADER
 from otel_progress.settings import SIGNALS, Endpoint
 
 START_SECONDS: Final = 15.0
@@ -100,7 +101,7 @@ class MonitorHost:
     @property
     def headers(self) -> dict[str, str]:
         """Headers for the responses of our intake, so that the command's processes fetch commands from that monitor."""
-        return {"Otel-Progress-Control": f"{self.url}/control"} if is_loopback(_host_of(self.url)) else {}
+        return {CONTROL_HEADER: f"{self.url}/control"} if is_loopback(_host_of(self.url)) else {}
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:

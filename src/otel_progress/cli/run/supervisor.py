@@ -21,7 +21,7 @@ from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state.watcher import Watcher, words
 from otel_progress.outbound.certificate import Exit
-from otel_progress.outbound.queue import Forwarder, bare
+from otel_progress.outbound.queue import Forwarder, without_credentials
 
 if TYPE_CHECKING:
     from otel_progress.cli.run.follow import Follower
@@ -166,7 +166,7 @@ class Supervisor:
         followed = self._follower is not None
         if self._follower is not None:
             self._follower.finish()
-        told = any(forwarder.lanes for forwarder in self._forwarders)
+        told = any(forwarder.queues for forwarder in self._forwarders)
         _tell_losses(self._watcher, told=told)
         for line in (line for forwarder in self._forwarders for line in forwarder.losses()):
             say(line)
@@ -206,7 +206,7 @@ def say(line: str) -> None:
 
 
 def _where(targets: Mapping[str, Endpoint]) -> str:
-    return ", ".join(dict.fromkeys(bare(way.url).partition("/v1/")[0] for way in targets.values()))
+    return ", ".join(dict.fromkeys(without_credentials(way.url).partition("/v1/")[0] for way in targets.values()))
 
 
 def _tell_losses(watcher: Watcher, *, told: bool) -> None:

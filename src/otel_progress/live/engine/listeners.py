@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_progress import semconv
+from otel_progress import forks, semconv
 from otel_progress.errors import InvalidState
 from otel_progress.live import hooks
 from otel_progress.live.engine import process, runtime
@@ -300,5 +300,5 @@ def _drain(timeout: float) -> None:
     dispatcher.drain(timeout)
 
 
-process.in_child.append(after_fork_in_child)
+forks.in_child.append(after_fork_in_child)
 process.after_flush.append(_drain)

@@ -26,12 +26,6 @@ at_last: list[Callable[[bool], None]] = []
 long, and never raise."""
 all_sent: list[Callable[[], bool]] = []
 """Return whether everything they were given was sent; they take no lock."""
-before_fork: list[Callable[[], None]] = []
-"""Called in a forking thread before the fork; at most 50 ms in all."""
-after_fork: list[Callable[[], None]] = []
-"""Called in that thread after the fork."""
-in_child: list[Callable[[], None]] = []
-"""Called in a forked child before any user code."""
 
 lag = LoopLag()
 loops: weakref.WeakSet[Any] = weakref.WeakSet()

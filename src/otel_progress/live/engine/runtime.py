@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
-from otel_progress import clock
+from otel_progress import clock, forks
 from otel_progress.live import context, hooks
 from otel_progress.live.diagnosis import vitals
 from otel_progress.live.diagnosis.places import here
@@ -183,7 +183,7 @@ def _before_fork() -> None:
     deadline = clock.monotonic() + FORK_WAIT
     if process.parking.acquire(timeout=FORK_WAIT):
         _parked_by = threading.get_ident()
-    for call in tuple(process.before_fork):
+    for call in tuple(forks.before):
         call()
     registry.before_fork(max(0.0, deadline - clock.monotonic()))
 
@@ -191,7 +191,7 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     global _parked_by
     registry.after_fork_in_parent()
-    for call in tuple(process.after_fork):
+    for call in tuple(forks.after):
         call()
     if _parked_by == threading.get_ident():
         _parked_by = None
@@ -209,7 +209,7 @@ def _after_fork_in_child() -> None:
     learning.learning.after_fork_in_child()
     registry.after_fork_in_child()
     ticker = Ticker(ticker.interval, ticker.budget.rate)
-    for call in tuple(process.in_child):
+    for call in tuple(forks.in_child):
         try:
             call()
         except Exception:

@@ -18,6 +18,7 @@ from otel_progress import clock
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor.intake.requests import BYTES as ENTRY_BYTES
 from otel_progress.monitor.intake.requests import Refused
+from otel_progress.outbound.backoff import Backoff
 
 log = logging.getLogger("otel_progress")
 
@@ -36,8 +37,7 @@ READ_ENTRIES: Final = 32
 BLOCK_SECONDS: Final = 1.0
 SOCKET_SECONDS: Final = 5.0
 """Seconds that Redis may be silent; longer than a read blocks."""
-BACKOFF_FIRST: Final = 0.25
-BACKOFF_MOST: Final = 5.0
+BACKOFF: Final = Backoff(longest_asked=5.0)
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the length of the stream."""
 STRIKES: Final = 3
@@ -256,7 +256,7 @@ class Stream:
             self.dropped["too many waited"] += 1
 
     def _write(self) -> None:
-        backoff = BACKOFF_FIRST
+        failures = 0
         while batch := self._batch():
             try:
                 failed = self._send(batch)
@@ -267,10 +267,10 @@ class Stream:
                 self._sent(failed)
             if error is None:
                 self._well("writer")
-                backoff = BACKOFF_FIRST
+                failures = 0
             else:
                 self._trouble("writer", error)
-                backoff = self._pause(backoff)
+                failures = self._pause(failures + 1)
 
     def _batch(self) -> list[StreamEntry]:
         """Wait for entries; returns none at the end."""
@@ -335,7 +335,7 @@ class Stream:
     # -- reading
 
     def _read(self) -> None:
-        backoff = BACKOFF_FIRST
+        failures = 0
         while not self._stopped:
             try:
                 self._look_now_and_then()
@@ -344,10 +344,10 @@ class Stream:
             except Exception as error:
                 self._trouble("reader", error)
                 self._step_over(error)
-                backoff, self._look_at = self._pause(backoff), 0.0
+                failures, self._look_at = self._pause(failures + 1), 0.0
                 continue
             self._well("reader")
-            backoff, self._refusals, self._narrow = BACKOFF_FIRST, 0, max(0, self._narrow - 1)
+            failures, self._refusals, self._narrow = 0, 0, max(0, self._narrow - 1)
             for _, entries in answer or ():
                 for id, fields in entries:
                     if not self._entry(fields or {}):
@@ -402,7 +402,7 @@ class Stream:
         """Pass an entry on, once there is room for it; whether to continue."""
         if fields.get(b"origin") == self._origin:
             return True
-        backoff = BACKOFF_FIRST
+        failures = 0
         while not self._stopped:
             try:
                 if fields.get(b"v") != VERSION or not fields.get(b"otlp"):
@@ -413,7 +413,7 @@ class Stream:
                 self._give(fields[b"otlp"])
             except Refused as refused:
                 if refused.status in (429, 503):
-                    backoff = self._pause(max(backoff, min(refused.retry_after or 0, BACKOFF_MOST)))
+                    failures = self._pause(failures + 1, refused.retry_after)
                     continue
                 self._skip(refused)
             except Exception as error:
@@ -436,13 +436,14 @@ class Stream:
 
     # -- both
 
-    def _pause(self, backoff: float) -> float:
-        """Wait, for a moment only when the end is near; returns the next pause."""
+    def _pause(self, failures: int, asked: float | None = None) -> int:
+        """Wait after failures in a row, only briefly when the end is near; returns the count to continue from."""
+        pause = max(BACKOFF.pause(failures), BACKOFF.bounded(asked))
         with self._ready:
-            if not self._ready.wait_for(lambda: self._stopped or self._last_chance is not None, backoff):
-                return min(backoff * 2, BACKOFF_MOST)
-            self._ready.wait_for(lambda: self._stopped, BACKOFF_FIRST)
-        return BACKOFF_FIRST
+            if not self._ready.wait_for(lambda: self._stopped or self._last_chance is not None, pause):
+                return failures
+            self._ready.wait_for(lambda: self._stopped, BACKOFF.first)
+        return 0
 
     def _trouble(self, who: str, error: Exception) -> None:
         with self._ready:

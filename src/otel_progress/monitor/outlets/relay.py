@@ -14,8 +14,10 @@ from typing import Any, Final
 from otel_progress import clock
 from otel_progress.monitor.state.listener import CoreListener
 from otel_progress.monitor.state.store import Store, StoreError
-from otel_progress.outbound.queue import Way
-from otel_progress.outbound.transport import Answer, Transport, connect
+from otel_progress.outbound.answer import Answer
+from otel_progress.outbound.backoff import STANDARD, Backoff
+from otel_progress.outbound.queue import SignalQueue
+from otel_progress.outbound.transport import Transport, connect
 from otel_progress.settings import TIMEOUT_MOST, Endpoint
 
 BYTES: Final = 256 * 1024 * 1024
@@ -31,14 +33,21 @@ Delete = Callable[[list[int]], None]
 """Called by any thread with the ids of requests that no longer wait."""
 
 
-class DiskLane(Way):
+class DiskQueue(SignalQueue):
     """A queue whose requests wait in the store; they are read up to the id `_seen`, so none is read twice."""
 
     def __init__(
-        self, signal: str, url: str, transport: Transport, store: Store, delete: Delete, most_bytes: int = BYTES
+        self,
+        signal: str,
+        url: str,
+        transport: Transport,
+        store: Store,
+        delete: Delete,
+        most_bytes: int = BYTES,
+        backoff: Backoff = STANDARD,
     ) -> None:
         """What waits from an earlier run is sent first."""
-        super().__init__(signal, url, transport)
+        super().__init__(signal, url, transport, backoff)
         self._store = store
         self._delete = delete
         self._most = most_bytes
@@ -73,12 +82,12 @@ class DiskLane(Way):
             return None
         return f"{self.signal} have not reached {self.url} for {lasted:.0f} s ({self.reason[:200] or 'no answer'})"
 
-    # -- what `Way` asks for
+    # -- what `SignalQueue` asks for
 
     def _is_waiting(self) -> bool:
         return bool(self._loaded) or self._more or self._reading
 
-    def _stirred(self) -> bool:
+    def _has_more(self) -> bool:
         return self._more and not self._loaded
 
     def _head(self) -> bytes | None:
@@ -159,7 +168,13 @@ class Relay(CoreListener):
     """
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], store: Store, delete: Delete, *, most_bytes: int = BYTES
+        self,
+        endpoints: Mapping[str, Endpoint],
+        store: Store,
+        delete: Delete,
+        *,
+        most_bytes: int = BYTES,
+        backoff: Backoff = STANDARD,
     ) -> None:
         """Forward to these endpoints, by signal (`logs`, `metrics`, `traces`); what waits is sent from now on.
 
@@ -168,6 +183,7 @@ class Relay(CoreListener):
             store: where requests wait.
             delete: called by threads of the relay with the ids of requests that no longer wait; see `Batch.sent`.
             most_bytes: the most bytes of one signal that wait.
+            backoff: the pauses between tries.
 
         Raises:
             MissingDependency: if the client for a protocol is not installed.
@@ -175,7 +191,7 @@ class Relay(CoreListener):
         self.stuck_after = STUCK_AFTER
         transports = {signal: connect(signal, endpoint) for signal, endpoint in endpoints.items()}
         self.lanes = {
-            signal: DiskLane(signal, endpoints[signal].url, transport, store, delete, most_bytes)
+            signal: DiskQueue(signal, endpoints[signal].url, transport, store, delete, most_bytes, backoff)
             for signal, transport in transports.items()
         }
 
@@ -207,7 +223,7 @@ class Relay(CoreListener):
 
     def losses(self) -> list[str]:
         """What could not be forwarded, in words; a line for each signal."""
-        return [line for lane in self.lanes.values() for line in lane.told()]
+        return [line for lane in self.lanes.values() for line in lane.losses()]
 
     def troubles(self) -> list[str]:
         """What has not got through for `stuck_after` seconds, in words; a line for each signal."""

@@ -40,10 +40,10 @@ KNOWN: Final = 1000
 class Probe(Protocol):
     """Reads the processes of this machine."""
 
-    def look(self, pid: int) -> procfs.Seen | None:
+    def look(self, pid: int) -> procfs.ProcessStat | None:
         """The process with this pid, if one is alive."""
 
-    def created(self, seen: procfs.Seen) -> float | None:
+    def created(self, seen: procfs.ProcessStat) -> float | None:
         """When it was created, in seconds since 1970."""
 
     def waits_in(self, pid: int) -> str:
@@ -57,7 +57,7 @@ class Probe(Protocol):
 class _WatchedProcess:
     """A process that was identified with one on this machine."""
 
-    seen: procfs.Seen
+    seen: procfs.ProcessStat
     gone_at: float | None = None
     gone_time: int = 0
     exit: Exit = field(default_factory=Exit)
@@ -113,7 +113,7 @@ class Watcher:
         self._eager = eager
         self._probe = probe
         self._known: dict[str, _WatchedProcess] = {}
-        self._command: procfs.Seen | None = None
+        self._command: procfs.ProcessStat | None = None
         self._command_exit: Exit | None = None
         self._memory_kills = probe.memory_kills()
         self._killed_at: float | None = None
@@ -123,7 +123,7 @@ class Watcher:
 
     def adopt(self, pid: int) -> None:
         """The command was started with this pid."""
-        self._command = self._probe.look(pid) or procfs.Seen(pid, 0, "?")
+        self._command = self._probe.look(pid) or procfs.ProcessStat(pid, 0, "?")
 
     @property
     def heard(self) -> bool:
@@ -231,20 +231,20 @@ class Watcher:
         known = self._known[process.instance] = _WatchedProcess(seen)
         return known
 
-    def _was_created(self, seen: procfs.Seen, process: Process) -> bool:
+    def _was_created(self, seen: procfs.ProcessStat, process: Process) -> bool:
         """Whether the process that is alive was created when the reported one says it was."""
         said = None if process.created is None else procfs.from_iso(process.created)
         found = self._probe.created(seen)
         return said is not None and found is not None and abs(said - found) <= CREATED_WITHIN
 
-    def _is_alive(self, known: _WatchedProcess) -> procfs.Seen | None:
+    def _is_alive(self, known: _WatchedProcess) -> procfs.ProcessStat | None:
         seen = self._probe.look(known.seen.pid)
         same = seen is not None and seen.ticks == known.seen.ticks
         if self._is_command(known.seen):  # until somebody waits for it, it may be dead but is not gone
             return None if self._command_exit is not None else seen if same else known.seen
         return seen if same else None
 
-    def _is_command(self, seen: procfs.Seen) -> bool:
+    def _is_command(self, seen: procfs.ProcessStat) -> bool:
         command = self._command
         return command is not None and (seen.pid, seen.ticks) == (command.pid, command.ticks)
 
@@ -306,7 +306,7 @@ class Watcher:
 
     # -- silent
 
-    def _listen(self, process: Process, known: _WatchedProcess, seen: procfs.Seen, now: float) -> None:
+    def _listen(self, process: Process, known: _WatchedProcess, seen: procfs.ProcessStat, now: float) -> None:
         since = max(process.heard_at, self._awake_since)
         if known.silent_since is not None or now - since < BEATS * process.interval:
             return

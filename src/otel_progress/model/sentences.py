@@ -1,0 +1,108 @@
+"""Events as sentences, for people who read logs: `backup completed after 12.3 s, 100% (…)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from otel_progress import semconv as s
+from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
+from otel_progress.model.status import Health, word
+from otel_progress.model.units import duration, units
+
+
+def sentence(event: Event) -> str:
+    """Say an event of an operation in one sentence that begins with the operation's name."""
+    return f"{event.snapshot.name}{SENTENCES[event.name](event)}"
+
+
+def _started(event: Event) -> str:
+    attempt = event.snapshot.attempt
+    about = f": {event.snapshot.description}" if event.snapshot.description else ""
+    return " started" + (f", attempt {attempt}" if attempt > 1 else "") + about
+
+
+def _ended(event: Event) -> str:
+    snapshot = event.snapshot
+    return f" {snapshot.status.value} after {duration(snapshot.elapsed)}{_percent(snapshot)}{_because(snapshot.reason)}"
+
+
+def _stage_ended(event: Event) -> str:
+    stage = event.about
+    if stage is None:
+        return f": stage {event.stage} ended"
+    what = f": stage {stage.path} {stage.status.value} after {duration(stage.elapsed)}"
+    return f"{what}{_count(stage)}{_because(stage.reason)}"
+
+
+def _updated(event: Event) -> str:
+    snapshot = event.snapshot
+    stage = event.about
+    counted = snapshot if stage is None or stage.progress.completed is None else stage
+    whole = counted if snapshot.progress.ratio is None else snapshot
+    eta = whole.progress.eta
+    left = f", about {duration(eta.eta)} left" if eta is not None else ""
+    said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{left}".removeprefix(", ") or "goes on"
+    if snapshot.health_reason:
+        said += f" ({word(snapshot.health)}: {snapshot.health_reason})"
+    return f": {said}" + (f": {snapshot.message}" if snapshot.message else "")
+
+
+def _stalled(event: Event) -> str:
+    snapshot = event.snapshot
+    where = f" in {event.stage}" if event.stage else ""
+    at = f", at {snapshot.stuck_at}" if snapshot.stuck_at else ""
+    what = "looping" if snapshot.health is Health.LOOPING else "stuck"
+    return f": {what}{where}{at}: {event.attributes.get(s.HEALTH_REASON) or snapshot.health_reason}"
+
+
+def _troubled(event: Event) -> str:
+    kind = "a wait is overdue" if event.name == s.OVERDUE else "slow"
+    return f": {kind}: {event.attributes.get(s.HEALTH_REASON) or event.snapshot.health_reason}"
+
+
+def _recovered(event: Event) -> str:
+    return f": moves again after {duration(_number(event, s.STALL_DURATION))}"
+
+
+def _wait_ended(event: Event) -> str:
+    return f": waited {duration(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}"
+
+
+SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
+    s.OVERDUE: _troubled,
+    s.SLOW: _troubled,
+    s.OPERATION_STARTED: _started,
+    s.OPERATION_ENDED: _ended,
+    s.STAGE_STARTED: lambda event: f": stage {event.stage} started",
+    s.STAGE_ENDED: _stage_ended,
+    s.UPDATED: _updated,
+    s.HEARTBEAT: lambda event: ": the work gave a heartbeat" + (f" in {event.stage}" if event.stage else ""),
+    s.NOTE: lambda event: f": {event.attributes.get(s.NOTE_TEXT, '')}",
+    s.WAIT_STARTED: lambda event: f": waits for {event.attributes.get(s.WAIT_REASON, '')}",
+    s.WAIT_ENDED: _wait_ended,
+    s.STALLED: _stalled,
+    s.RECOVERED: _recovered,
+}
+"""What follows the name of the operation, by the name of the event."""
+
+
+def _number(event: Event, key: str) -> float:
+    value = event.attributes.get(key)
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _count(about: Snapshot | StageSnapshot) -> str:
+    progress = about.progress
+    if progress.completed is None:
+        return ""
+    return f", {units(progress.completed, progress.total, progress.unit)}"
+
+
+def _percent(about: Snapshot | StageSnapshot) -> str:
+    percent = about.progress.percentage
+    return "" if percent is None else f", {percent:g}%"
+
+
+def _because(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""

@@ -1,0 +1,96 @@
+"""OTLP over HTTP, by requests."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import clock
+from otel_progress.errors import MissingDependency
+from otel_progress.outbound import trouble
+from otel_progress.outbound.answer import Answer
+from otel_progress.outbound.deadline import seconds_of
+from otel_progress.outbound.otlp import rejected
+from otel_progress.semconv import CONTROL_HEADER
+from otel_progress.settings import Endpoint
+
+if TYPE_CHECKING:
+    from otel_progress.outbound.session import Reply
+
+RETRYABLE: Final = frozenset({429, 502, 503, 504})
+ABOUT_DATA: Final = frozenset({400, 413, 415, 422})
+TOO_LARGE: Final = 413
+ANSWER_BYTES: Final = 64 * 1024
+"""The largest answer body that is read."""
+
+
+class HttpTransport:
+    """Carries the requests of one signal over HTTP."""
+
+    def __init__(self, signal: str, endpoint: Endpoint) -> None:
+        """Prepare a session; nothing is opened before the first request.
+
+        Raises:
+            MissingDependency: if requests is not installed.
+        """
+        try:
+            import netrc  # noqa: F401  # else requests imports it at its first request; a fork meanwhile harms the child
+
+            from otel_progress.outbound.session import Session
+        except ImportError:
+            raise MissingDependency("OTLP over HTTP needs: pip install otel-progress") from None
+        self._signal = signal
+        self._endpoint = endpoint
+        self._session = Session()
+        self._session.headers.update(dict(endpoint.headers))
+        self._session.headers["Content-Type"] = "application/x-protobuf"
+        self._session.headers["User-Agent"] = "otel-progress"
+        if endpoint.compression == "gzip":
+            self._session.headers["Content-Encoding"] = "gzip"
+        if endpoint.client_certificate:
+            key = endpoint.client_key
+            self._session.cert = (endpoint.client_certificate, key) if key else endpoint.client_certificate
+
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
+        """Send an export request; it never raises."""
+        endpoint = self._endpoint
+        seconds = endpoint.timeout if timeout is None else min(timeout, endpoint.timeout)
+        if endpoint.compression == "gzip":
+            body = gzip.compress(body, 1)
+        try:
+            # `verify` is passed with each request, as REQUESTS_CA_BUNDLE takes precedence over that of the session.
+            reply = self._session.ask(
+                "POST", endpoint.url, seconds, ANSWER_BYTES, data=body, verify=endpoint.certificate
+            )
+        except Exception as error:
+            reason, why = trouble.plain(f"{type(error).__name__}: {error}"), trouble.of_error(endpoint, error)
+            return Answer(False, retry=True, unclear=not _refused(error), reason=reason, trouble=why)
+        return self._answer(reply)
+
+    def _answer(self, reply: Reply) -> Answer:
+        status, body = reply.status, reply.body
+        page = trouble.web_page(self._endpoint, body)
+        if 200 <= status < 300 and page is None:
+            refused, why = rejected(body)
+            return Answer(True, rejected=refused, reason=trouble.plain(why), control=reply.headers.get(CONTROL_HEADER))
+        said = body[:200].decode("utf-8", "replace")
+        reason = trouble.plain(f"HTTP {status} {said}")
+        wrong = trouble.of_status(self._endpoint, self._signal, status, "" if page else said)
+        if status < 400:
+            return Answer(False, retry=True, reason=reason, trouble=page or wrong)
+        if status not in RETRYABLE:
+            wrong = wrong if status in (401, 403) else page or wrong
+            about, large = status in ABOUT_DATA, status == TOO_LARGE
+            return Answer(False, about_data=about, too_large=large, reason=reason, trouble=wrong)
+        wait = seconds_of(reply.headers.get("Retry-After", ""), clock.unix())
+        return Answer(False, retry=True, after=wait, unclear=status in (502, 504), reason=reason, trouble=wrong)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+
+def _refused(error: Any) -> bool:
+    """Whether the connection itself failed, so that the receiver can't have the request."""
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    return type(cause).__name__ in ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")

@@ -1,0 +1,55 @@
+"""The resource that all signals of a process name: service, host, process and instance."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+from opentelemetry.sdk.resources import Resource, ServiceInstanceIdResourceDetector
+
+from otel_progress import procfs
+from otel_progress import semconv as s
+from otel_progress.live import redaction
+from otel_progress.model.values import Value
+
+_OF_PROCESS: Final = (s.PROCESS_PID, s.PROCESS_CREATED)
+
+
+def detect(given: Mapping[str, Any], *, forked: bool) -> Resource:
+    """The resource of this process: what is given, the standard variables, the host, the process and an instance id."""
+    resource = Resource.create(dict(given)).merge(Resource(_process()))
+    resource = Resource({s.HOST_NAME: socket.gethostname()}).merge(resource)
+    if forked or s.SERVICE_INSTANCE_ID not in resource.attributes:
+        resource = resource.merge(Resource({s.SERVICE_INSTANCE_ID: _instance_id()}))
+    return Resource(redaction.attributes(resource.attributes))
+
+
+def exported(tracers: Any, resource: Resource, *, forked: bool) -> dict[str, Value]:
+    """The resource attributes of our own requests: the tracer provider's, so that all signals name one service."""
+    found = getattr(tracers, "resource", None) or resource
+    given = {s.HOST_NAME: resource.attributes[s.HOST_NAME], **found.attributes}
+    given |= {key: resource.attributes[key] for key in _OF_PROCESS if key in resource.attributes}
+    if forked or s.SERVICE_INSTANCE_ID not in given:
+        given[s.SERVICE_INSTANCE_ID] = resource.attributes[s.SERVICE_INSTANCE_ID]
+    return dict(redaction.attributes(given))
+
+
+def _instance_id() -> str:
+    """The instance id of this process: the SDK's, so that all signals agree; a forked child has a new one."""
+    try:
+        return str(ServiceInstanceIdResourceDetector().detect().attributes[s.SERVICE_INSTANCE_ID])
+    except (ImportError, KeyError):
+        return str(uuid.uuid4())
+
+
+def _process() -> dict[str, Any]:
+    """Identify this process on its host, so that a watcher there can tell when it is gone."""
+    about: dict[str, Any] = {s.PROCESS_PID: os.getpid()}
+    seen = procfs.look(os.getpid())
+    created = None if seen is None else procfs.created(seen)
+    if created is not None:
+        about[s.PROCESS_CREATED] = procfs.iso(created)
+    return about
