@@ -1,11 +1,11 @@
-"""The default redaction: what looks like a secret is masked before it leaves.
+"""The default redaction: masks what looks like a secret before it leaves the process.
 
-It knows secrets by their place (`password=…`, `Authorization: …`, `--token …`, `https://user:…@host`, an attribute
-named `api_key`) and by their form (keys of well-known services, JSON Web Tokens, private keys). It guesses nothing from
-randomness, as ids and hashes look random too: a secret of unknown form in plain text is not found.
+It recognises secrets by their context (`password=…`, `Authorization: …`, `--token …`, `https://user:…@host`, an
+attribute named `api_key`) and by their format (keys of well-known services, JSON Web Tokens, private keys). It does not
+measure randomness, as ids and hashes look random too: a secret of unknown format in plain text is not found.
 
 Small expressions find where a value may begin; functions decide whether it is a secret, and where it ends. A decision
-looks at a bounded number of characters, and an end is searched only for what is masked: the time is linear.
+looks at a bounded number of characters, and an end is searched only for what is masked, so the time is linear.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ import re
 from typing import Final
 
 _compiled = functools.cache(re.compile)
-"""At the first use, as that takes longer than to import all of this package."""
+"""Compiles at first use: compiling all takes longer than importing the whole package."""
 
 MASK: Final = "[redacted]"
-"""What stands in the place of a secret."""
+"""Replacement for a secret."""
 
 WORD: Final = 16
-"""From so many letters on, a value is a secret rather than a word."""
+"""Number of letters from which a value counts as a secret rather than a word."""
 
 PASSES: Final = 4
-"""How often a text is looked through at the most: a mask may bring to light what was a part of another value."""
+"""Maximum number of passes over a text: a mask may expose a secret that was part of another value."""
 
 NESTED: Final = 50
-"""How many quotes and brackets are looked at for the end of a bracket that may be a part of a word."""
+"""Number of quotes and brackets that are examined to find the end of a bracket inside a word."""
 
 PASSWORD_LENGTH: Final = 2000
-"""How much of a URL is searched for the end of a password, in characters."""
+"""Characters of a URL that are searched for the end of a password."""
 
 _NAMES: Final = (
     r"pass(?:word|wd|phrase|code|(?<![a-z]pass))|pwd|secret(?:[_-]?id)?|token|credential|authorization|signature|"
     r"api[_-]?key|(?:access|account|auth)[_-]?key|private[_-]?key|s(?:igning|ession)[_-]?key|encryption[_-]?key"
 )
-"""In lower case, as all that is looked for by name: the text is lowered once, which is faster than to ignore case."""
+"""In lower case, like all names: lowering the text once is faster than matching without case."""
 _SUFFIX: Final = (
     r"key|value|hash|base|token|prod(?:uction)?|dev|test|stag(?:e|ing)|live|old|new|current|main|master|root|admin|"
     r"user|db|default|plain|text|string|env|\d{1,4}"
 )
 _NAMED: Final = rf"(?:{_NAMES})s?(?:[_-]?(?:{_SUFFIX})){{0,2}}(?![a-z])"
 _WEAK: Final = r"token|credential|authorization|signature"
-"""These words are also used in prose and in programs: what follows them must look like a secret."""
+"""Words that also occur in prose and in programs: the value after them must look like a secret."""
 _OF_A_LOGIN: Final = (
     r"(?:--|(?<![a-z])(?:db|database|sql|mysql|pg|postgres|mongo|redis|mq|rabbit|amqp|smtp|imap|e?mail|ftp|ssh|ldap|bind|"
     r"http|proxy|vpn|wifi|user|login|admin|root|sudo|app|auth|my|store|key)[_-])\Z"
 )
-"""What makes a password of `pass`, which else is one of several passes."""
+"""Prefixes that make `pass` mean a password; otherwise it is one of several passes."""
 
 _GAP: Final = r"(?:\s|\x1b\[[\d;]{0,12}m){0,4}"
 _TYPE: Final = r":\s{0,2}[a-z.\[]{0,24}(?:str|bytes|any|final)[a-z\[\] |.]{0,16}=\s{0,2}(?=[bruf]{0,2}[\"'])"
@@ -83,7 +83,7 @@ _WORDS: Final = (
 
 _QUOTE: Final = r"(\\{0,8})(\"{3}|'{3}|\"|')"
 _PLAIN: Final = r"[^\s,;&\"'<>()\[\]{}]*(?:[,;&]+(?!\w[\w.-]{0,40}\s?[=:])[^\s,;&\"'<>()\[\]{}]+)*"
-"""A value without quotes goes on behind a comma, unless `key=` or `key:` follows."""
+"""A value without quotes continues after a comma unless `key=` or `key:` follows."""
 _MORE: Final = r"[,;&]+(?!\w[\w.-]{0,40}\s?[=:])(?=[^\s,;&\"'<>)\]}])"
 _NESTED: Final = r"""\\.|"[^"\\]*(?:\\.[^"\\]*)*"|'[^'\\]*(?:\\.[^'\\]*)*'|[()\[\]{}]"""
 _PARAMETER: Final = r"[\w-]{1,40}=(?:\\{0,3}\"[^\"\n]*\"|[^\s\"',]+)"
@@ -91,7 +91,7 @@ _SCHEMED: Final = (
     r"(?P<scheme>[A-Za-z][\w-]{0,40})[ \t]{1,3}"
     rf"(?P<rest>{_PARAMETER}(?:,?[ \t]{{0,2}}{_PARAMETER})*|[^\s\"',]+)"
 )
-"""The credentials of a header: a scheme, and a word or parameters."""
+"""The credentials of a header: a scheme with a word or parameters."""
 
 _KNOWN_SCHEMED: Final = r"(?i:bearer|basic|negotiate)[ \t]{1,3}[^\s\"',]+"
 
@@ -113,17 +113,17 @@ _LOGIN_OPTION: Final = r"-[A-Za-z]{0,6}[uU]|-user"
 _QUERY: Final = r"([?&](?:key|sig|code|auth|[Xx]-[Aa]mz-[\w-]{1,30})=)([^\s&\"'<>]+)"
 _PARAMETER_SECRET: Final = r"(?=[^a-zA-Z]*[a-zA-Z])(?=\D*\d).{8,}|.{16,}"
 _RUN: Final = r"[\w-]{16}"
-"""What each known form holds."""
+"""A run of characters that every known format contains."""
 _ESCAPE: Final = (
     r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbfv0])|(?<=[%x][0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})|(?<=\[\d{1}m)|(?<=\[\d{2}m))"
 )
-"""A form begins behind what is no letter, or behind an escape such as the `\\n` of JSON or the `%20` of a URL."""
+"""A known format begins after a non-letter, or after an escape such as the `\\n` of JSON or the `%20` of a URL."""
 _STARTS: Final = (
     *("AKIA", "ASIA", "ABIA", "gh", "gl", "GR1348941", "xox", "xapp-", "xwfp-", "sk-", "sk_", "rk_", "pk_", "whsec_"),
     *("AIza", "ya29.", "GOCSPX-", "1//0", "hf_", "npm_", "pypi-AgE", "dckr_", "do", "shp", "SG.", "key-", "hv", "ls"),
     *("pplx-", "gsk_", "tvly-", "sess-", "github_pat_"),
 )
-"""How the forms begin; a text with none of them is done with."""
+"""Prefixes of the known formats; a text without any of them needs no further search."""
 _FORMS: Final = (
     _ESCAPE
     + r"""(?x:
@@ -151,21 +151,24 @@ _ENDED: Final = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _PRIVATE: Final = rf"(?s:{_BEGUN}.*?(?:{_ENDED}|\Z))"
 _PRIVATE_REST: Final = rf"(?s:\A.*{_ENDED})"
 _MARKS: Final = ("=", ":", "--", "</", '",', "',", "earer ", "asic ")
-"""A text with none of these, and without a long word, holds no secret that is known here: most texts are done with."""
+"""A text with none of these and without a long word contains no recognisable secret; most texts end here."""
 
 _KEY: Final = rf"(?:{_NAMED}|cookies?|(?<![a-z])auth|dsn|conn(?:ection)?[_-]?str(?:ing)?)\Z"
 _LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
 def mask_secrets(what: str, text: str) -> str:
-    """The text with what looks like a secret masked by `[redacted]`; the default of `configure(redact=…)`.
+    """Replace what looks like a secret with `[redacted]`; this is the default of `configure(redact=…)`.
 
-    Call it from a redaction of your own, to mask more than it does.
+    To mask more, call it from a redaction of your own.
 
     Args:
-        what: what the text is: `message`, `description`, `note`, `item`, `reason`, `wait`, `step`, `exception`,
+        what: the kind of text: `message`, `description`, `note`, `item`, `reason`, `wait`, `step`, `exception`,
             `stack`, `command`, `stderr`, `name`, or the key of an attribute or a result.
         text: the text.
+
+    Example:
+        `mask_secrets("message", "password=hunter2")` returns `"password=[redacted]"`.
     """
     if _means_secret(what):
         return MASK if text and _is_meant(_lower(what), text) else text
@@ -191,12 +194,12 @@ def _means_secret(what: str) -> bool:
 
 
 def _lower(text: str) -> str:
-    """The text with its ASCII letters lowered, as long as it was."""
+    """Lower the ASCII letters of the text without changing its length."""
     return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
 def _is_amount(text: str) -> bool:
-    """Whether it is a number or a flag."""
+    """Whether the text is a number or a flag."""
     return _compiled(_AMOUNT).fullmatch(text.lower()) is not None
 
 
@@ -205,12 +208,12 @@ def _is_word(text: str) -> bool:
 
 
 def _is_token(text: str) -> bool:
-    """Whether a value looks like one that a program made."""
+    """Whether a value looks generated by a program."""
     return "://" not in text and _compiled(_TOKEN).fullmatch(text) is not None
 
 
 def _is_meant(key: str, text: str) -> bool:
-    """Whether the value of an attribute with such a key is a secret."""
+    """Whether the value of an attribute with this key is a secret."""
     if "token" in key and _is_amount(text):
         return False
     if _compiled(r"pwd\Z").search(key) and _compiled(_DIRECTORY).fullmatch(text.lower()):
@@ -223,7 +226,7 @@ def _is_meant(key: str, text: str) -> bool:
 
 
 def _without_named(text: str) -> str:
-    """The text with what stands behind a name masked."""
+    """Mask the values after names that mean a secret."""
     lower = _lower(text)
     if any(word in lower for word in _WORDS):
         for pattern in _BY_NAME:
@@ -232,7 +235,7 @@ def _without_named(text: str) -> str:
 
 
 def _masked(pattern: str, text: str) -> str:
-    """The text with the value behind each name masked."""
+    """Mask the value after each match of the pattern."""
     parts, at = [], 0
     for found in _compiled(pattern).finditer(_lower(text)):
         start = found.end()
@@ -246,7 +249,7 @@ def _masked(pattern: str, text: str) -> str:
 
 
 def _end_of_secret(pattern: str, found: re.Match[str], text: str, start: int) -> int:
-    """Where the secret that begins at `start` ends; `start`, if none is there."""
+    """Return the end of the secret at `start`; `start` if there is none."""
     if pattern == _COOKIE:
         return _end_of_cookies(found, text, start)
     if pattern == _LOGIN:
@@ -276,14 +279,14 @@ def _end_of_secret(pattern: str, found: re.Match[str], text: str, start: int) ->
 
 
 def _stays(name: str, value: str) -> bool:
-    """Whether a value is no secret even behind a name that means one."""
+    """Whether a value is not a secret, even after a name that means one."""
     if name == "pwd" and _compiled(_DIRECTORY).fullmatch(value.lower()):
         return True
     return _compiled(_ANY_AMOUNT).search(name) is None and _compiled(_FLAG).fullmatch(value.lower()) is not None
 
 
 def _end_of_weak(pattern: str, found: re.Match[str], text: str, start: int) -> int:
-    """The end of what follows a word that is used in prose, too; `start`, if it does not look like a secret."""
+    """Return the end of the value after a word that also occurs in prose; `start` if it does not look like a secret."""
     inner = start + len(_compiled(r"[\[({\s\"'\\]{0,8}").match(text, start)[0])  # type: ignore[index]
     header = found["name"].startswith("authorization")
     schemed = _compiled(_SCHEMED if header else _KNOWN_SCHEMED).match(text, inner)
@@ -308,7 +311,7 @@ def _end_of_weak(pattern: str, found: re.Match[str], text: str, start: int) -> i
 
 
 def _is_schemed(schemed: re.Match[str]) -> bool:
-    """Whether it is the value of a header, and no prose."""
+    """Whether it is the value of a header rather than prose."""
     rest = schemed["rest"].rstrip(".!?;:)")
     if _compiled(_KNOWN_SCHEMED).match(schemed[0]):
         return True
@@ -316,7 +319,7 @@ def _is_schemed(schemed: re.Match[str]) -> bool:
 
 
 def _end_of_bare_scheme(text: str, start: int) -> int:
-    """The end of what follows `Bearer` or `Basic` anywhere."""
+    """Return the end of the value after `Bearer` or `Basic`."""
     found = _compiled(r"[\w.~+/=-]+").match(text, start)
     if found is None or not _is_token(found[0]) or _compiled(_NUMBERED).fullmatch(found[0].lower()):
         return start
@@ -324,7 +327,7 @@ def _end_of_bare_scheme(text: str, start: int) -> int:
 
 
 def _end_of_cookies(found: re.Match[str], text: str, start: int) -> int:
-    """The end of cookies: of the line, if they stand behind the name of a header."""
+    """Return the end of cookies; after the name of a header, this is the end of the line."""
     if found["quote"] or text[start] in "\"'\\[({":
         return _end_of_value(text, start)
     before = text[max(0, found.start() - 12) : found.start()]
@@ -344,7 +347,7 @@ def _end_of_word(text: str, start: int) -> int:
 
 
 def _end_of_value(text: str, start: int) -> int:
-    """The end of a value: of its quotes, its brackets, or its word."""
+    """Return the end of a value: of its quotes, its brackets, or its word."""
     opened = _compiled(_QUOTE).match(text, start)
     if opened:
         return _end_of_quoted(text, opened)
@@ -360,7 +363,7 @@ def _end_of_value(text: str, start: int) -> int:
 
 
 def _end_of_quoted(text: str, opened: re.Match[str]) -> int:
-    """The end of a text in quotes, with the last quote; in escaped JSON these have backslashes."""
+    """Return the end of a quoted text, after the last quote; in escaped JSON the quotes have backslashes."""
     depth, quote = len(opened[1]), opened[2]
     for found in _compiled(rf"(?<!\\)(\\*){quote}").finditer(text, opened.end()):
         slashes = len(found[1])
@@ -372,9 +375,9 @@ def _end_of_quoted(text: str, opened: re.Match[str]) -> int:
 
 
 def _end_of_bracket(text: str, start: int) -> int:
-    """The end of what begins with a bracket, with the last bracket.
+    """Return the end of a bracketed text, after the last bracket.
 
-    Where that is missing, it is the end of the text, which was cut; or of the word, if the bracket is part of one.
+    If that is missing, it is the end of the text, which was cut, or of the word, if the bracket is part of one.
     """
     opening = text[start]
     closing = {"(": ")", "[": "]", "{": "}"}[opening]
@@ -391,7 +394,7 @@ def _end_of_bracket(text: str, start: int) -> int:
 
 
 def _in_quotes(value: str, of_name: str) -> str:
-    """The mask in the quotes that the value had, else in those of its name, so that JSON stays JSON."""
+    """Quote the mask as the value was, else as its name was, so that JSON stays JSON."""
     opened = _compiled(_QUOTE).match(value)
     if opened is None:
         return MASK if value == MASK else f"{of_name}{MASK}{of_name}"
@@ -401,7 +404,7 @@ def _in_quotes(value: str, of_name: str) -> str:
 
 
 def _without_forms(text: str) -> str:
-    """The text with keys of known forms masked."""
+    """Mask keys of known formats."""
     if _compiled(_RUN).search(text) is None:
         return text
     if any(start in text for start in _STARTS):
@@ -412,7 +415,7 @@ def _without_forms(text: str) -> str:
 
 
 def _masked_jwt(found: re.Match[str]) -> str:
-    """A JSON Web Token, from where it begins."""
+    """Mask a JSON Web Token from its first character."""
     whole = found[0]
     at = _compiled(_ESCAPE.replace("A-Za-z0-9_", "A-Za-z0-9") + "eyJ").search(found.string, found.start(), found.end())
     if at is None:
@@ -423,7 +426,7 @@ def _masked_jwt(found: re.Match[str]) -> str:
 
 
 def _without_addresses(text: str) -> str:
-    """The text with the secrets of URLs, and of the options of programs that fetch them, masked."""
+    """Mask the secrets of URLs, and of the options of programs that fetch them."""
     if ":" not in text:
         return text
     if _compiled(_LOGIN_OPTION).search(text) and any(tool in text for tool in ("curl", "wget", "http", "xh")):
@@ -440,7 +443,7 @@ def _masked_parameter(found: re.Match[str]) -> str:
 
 
 def _without_passwords(text: str) -> str:
-    """The text with the passwords of its URLs masked, each of which may hold `@` and `/`."""
+    """Mask the passwords of URLs; a password may contain `@` and `/`."""
     parts, at, end = [], 0, 0
     for found in _compiled(_USER).finditer(text):
         start = found.end()
@@ -456,7 +459,7 @@ def _without_passwords(text: str) -> str:
 
 
 def _last_at(text: str, start: int, end: int) -> int:
-    """The last `@` before the query of a URL and before the next URL; -1 without one."""
+    """Return the index of the last `@` before the query of a URL and before the next URL; -1 if there is none."""
     for limit in ("://", "?", "#"):
         cut = text.find(limit, start, end)
         if cut >= 0 and text.find("@", start, cut) >= 0:
@@ -465,7 +468,7 @@ def _last_at(text: str, start: int, end: int) -> int:
 
 
 def _without_logins(text: str) -> str:
-    """The text with the password of `curl -u user:password` masked."""
+    """Mask the password of `curl -u user:password`."""
     parts, at, fetching = [], 0, False
     for found in _compiled(_CURL).finditer(text):
         if found["value"] is None:

@@ -1,4 +1,4 @@
-"""Counts with their unit, as people read them."""
+"""Counts with their unit, in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MEASURES: Final = frozenset({"min", "mol", "rad", "deg", "cal", "bar", "sec"})
 
 
 def plural(unit: str, count: float = 2) -> str:
-    """`files` for `file`, unless it is one; units of measurement stay as they are."""
+    """Return the plural of a unit (`files` for `file`) unless the count is 1; units of measurement stay unchanged."""
     plain = len(unit) > 2 and unit.isascii() and unit.isalpha() and unit.islower() and unit not in _MEASURES
     if not plain or count == 1 or (unit.endswith("s") and unit[-2] != "s"):
         return unit
@@ -21,6 +21,6 @@ def plural(unit: str, count: float = 2) -> str:
 
 
 def units(completed: Number, total: Number | None, unit: str) -> str:
-    """`3 of 10 files`."""
+    """Format a count: `3 of 10 files`."""
     whole = "" if total is None else f" of {total:g}"
     return f"{completed:g}{whole} {plural(unit, completed if total is None else total)}"

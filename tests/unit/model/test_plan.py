@@ -188,7 +188,7 @@ def test_phases_tell_the_stages(progress_capture: Capture) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
-    "no name": (lambda: StagePlan(""), "a stage's name must be a text that is not empty, not ''"),
+    "no name": (lambda: StagePlan(""), "a stage's name must be a non-empty string, not ''"),
     "name of another type": (lambda: StagePlan(5), "not 5"),  # type: ignore[arg-type]
     "weight below 0": (lambda: StagePlan("a", weight=-1), "the weight of 'a' must be a number of at least 0, not -1"),
     "weight nan": (lambda: StagePlan("a", weight=float("nan")), "not nan"),

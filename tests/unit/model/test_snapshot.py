@@ -106,7 +106,7 @@ def test_it_never_changes(full: Snapshot) -> None:
                 lambda d: d.popitem(),
                 lambda d: d.__ior__({"a": 1}),
             ):
-                with pytest.raises(TypeError, match="make a dict of it first"):
+                with pytest.raises(TypeError, match="copy it first"):
                     change(value)
         assert not isinstance(value, (list, set)), value
 
