@@ -16,10 +16,13 @@ SAY_EVERY = 5.0
 PIP = ("-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off")
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, *, oldest: tuple[int, int] = OLDEST) -> int:
     """Set up the environment; return the exit code of the step that failed, or 0."""
-    if sys.version_info < OLDEST:
-        print(f"otel-progress needs Python 3.10 or newer, not {sys.version.split()[0]}", file=sys.stderr)
+    if sys.version_info < oldest:
+        print(
+            f"otel-progress needs Python {oldest[0]}.{oldest[1]} or newer, not {sys.version.split()[0]}",
+            file=sys.stderr,
+        )
         return 1
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     print(f"setting up {folder}; this happens once and takes about a minute:", flush=True)
@@ -35,7 +38,7 @@ def main(folder: Path) -> int:
     return 0
 
 
-def run(what: str, command: list[str]) -> int:
+def run(what: str, command: list[str], *, say_every: float = SAY_EVERY) -> int:
     """Run a step with a progress line every few seconds; its output is shown if it fails."""
     print(what, flush=True)
     begin = time.monotonic()
@@ -44,7 +47,7 @@ def run(what: str, command: list[str]) -> int:
         reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
         reader.start()
         while reader.is_alive():
-            reader.join(SAY_EVERY)
+            reader.join(say_every)
             if reader.is_alive():
                 print(f"{what}, {doing(lines)}{time.monotonic() - begin:.0f} s", flush=True)
         reader.join()

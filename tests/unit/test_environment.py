@@ -13,20 +13,20 @@ SCRIPT = Path(__file__).parents[2] / "tools" / "environment.py"
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script, with a progress line every 10 ms."""
+def environment() -> ModuleType:
+    """The script."""
     found = importlib.util.spec_from_file_location("environment", SCRIPT)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    monkeypatch.setattr(module, "SAY_EVERY", 0.01)
     return module
 
 
 def test_long_step_is_reported(environment: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     """A step is reported when it begins, and repeatedly while it runs."""
-    assert environment.run("  2 of 3: packages", [sys.executable, "-c", "import time; time.sleep(0.3)"]) == 0
+    command = [sys.executable, "-c", "import time; time.sleep(0.3)"]
+    assert environment.run("  2 of 3: packages", command, say_every=0.01) == 0
     first, *more = capsys.readouterr().out.splitlines()
     assert first == "  2 of 3: packages"
     assert more
@@ -47,11 +47,8 @@ def test_step_that_fails_shows_why(environment: ModuleType, capfd: pytest.Captur
     assert "no such package" in capfd.readouterr().err
 
 
-def test_old_python_is_rejected(
-    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_old_python_is_rejected(environment: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A Python that is too old is rejected before anything is created."""
-    monkeypatch.setattr(environment, "OLDEST", (99, 0))
-    assert environment.main(tmp_path / "venv") == 1
+    assert environment.main(tmp_path / "venv", oldest=(99, 0)) == 1
     assert "needs Python" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
