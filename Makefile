@@ -1,68 +1,73 @@
-# Everything needs only Python (3.10 or newer) and make; the first target that needs them sets up .venv by itself.
+# Needs only Python (3.10 or newer) and make. The first target that needs .venv sets it up.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+RELEASE := $(VENV)/release
 
-# Where there is no Go, that of the user's cache is taken, and put there first.
+# If there is no Go on the PATH, use the one in the user's cache; it is installed there first.
 WITH_GO := command -v go >/dev/null || PATH="$$(sh tools/install-go.sh):$$PATH";
-# Tests that need no program but Python, and no long waits: those of forks, kills and outages are in tests/stress.
-PLAIN := tests/unit tests/typing tests/terminal README.md docs
+# Tests that need only Python and no long waits. Tests of forks, kills and outages are in tests/stress.
+FAST_TESTS := tests/unit tests/typing tests/terminal README.md docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-again test-stack check format stack alert-demo bench coverage versions dashboards lock clean
+.PHONY: help demo test test-all test-again test-stack check format hooks stack alert-demo bench coverage versions dashboards lock dist clean
 
-help:  ## what there is to do
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) tools/environment.py $(VENV)
 	@touch $@
 
-demo: $(READY)  ## a monitor and its page, and jobs that work, wait, fail, hang, loop and are killed; needs nothing else
+demo: $(READY)  ## run a monitor with its page, and jobs that work, wait, fail, hang, loop and are killed
 	@$(RUN) examples/tour
 
-test: $(READY)  ## the tests that need nothing built or installed; in less than 5 minutes
-	$(RUN) -m pytest -n 2 --dist loadfile $(PLAIN)
+test: $(READY)  ## run the tests that need nothing else installed; less than 5 minutes
+	$(RUN) -m pytest -n 2 --dist loadfile $(FAST_TESTS)
 
-test-all: stack  ## builds and installs what is missing (the first time about 20 minutes), then runs all tests, as .ci/run does
+test-all: stack  ## install what is missing (about 20 minutes the first time), then run all tests, as .ci/run does
 	@$(WITH_GO) $(RUN) -m pytest -n 2 --dist loadfile
 
-test-again: $(READY)  ## the tests that failed last, where they are few, once more and alone
+test-again: $(READY)  ## rerun the tests that just failed, one by one, if they are at most three; passing tests are reported as flaky
 	@$(WITH_GO) $(RUN) tools/again.py
 
-test-stack: stack  ## only the tests against the real Collector, Prometheus, Jaeger and VictoriaLogs
+test-stack: stack  ## run only the tests against the real Collector, Prometheus, Jaeger and VictoriaLogs
 	@$(WITH_GO) $(RUN) -m pytest -n 2 --dist loadfile tests/stack
 
-check: $(READY)  ## lint, format, types, layers
+check: $(READY)  ## check lint, format, types, import layers and spelling
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(VENV)/bin/pyright
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/codespell
 
-format: $(READY)  ## put the code into its form
+format: $(READY)  ## format the code and apply safe fixes
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-stack: $(READY)  ## build or install what the tests against real programs need (Collector, Prometheus, Jaeger, VictoriaLogs, ...), where missing
+hooks: $(READY)  ## install the pre-commit hooks
+	$(VENV)/bin/pre-commit install
+
+stack: $(READY)  ## build or install the programs that tests need and that are missing (Collector, Prometheus, ...)
 	sh tools/install.sh prometheus promtool prometheus-alertmanager amtool redis-server chromium
 	@$(WITH_GO) $(RUN) tests/stack/build.py
 
-alert-demo: $(READY)  ## a job hangs, and its alert arrives at a webhook; about a minute, the first time some more
+alert-demo: $(READY)  ## let a job hang until its alert arrives at a webhook; about a minute, longer the first time
 	@sh tools/install.sh prometheus promtool prometheus-alertmanager amtool
 	@$(WITH_GO) $(RUN) tests/stack/build.py otelcol
 	@$(RUN) examples/alerting/demo.py "$$($(RUN) tests/stack/build.py otelcol | tail -n 1)"
 
-bench: $(READY)  ## how fast, side by side with peers, and how right; writes docs/performance.md and docs/accuracy.md
+bench: $(READY)  ## measure speed beside peers, and accuracy; writes docs/performance.md and docs/accuracy.md
 	$(RUN) -m benchmarks
 	$(RUN) -m benchmarks.verdicts
 
-coverage: $(READY)  ## which lines and branches no test reaches
+coverage: $(READY)  ## list the lines and branches that no unit test reaches
 	$(RUN) -m coverage run -m pytest tests/unit
 	$(RUN) -m coverage report
 
-versions: $(READY)  ## the unit tests on each other Python that is installed
+versions: $(READY)  ## run the unit tests on every installed Python from 3.10 to 3.14
 	@for v in 3.10 3.11 3.12 3.13 3.14; do \
 	  python$$v -c pass 2>/dev/null || { echo "python$$v is not installed"; continue; }; \
 	  echo "python$$v"; \
@@ -71,12 +76,24 @@ versions: $(READY)  ## the unit tests on each other Python that is installed
 	  $(VENV)/py$$v/bin/python -m pytest -q tests/unit -n 2 || exit 1; \
 	done
 
-dashboards: $(READY)  ## write grafana/dashboards anew
+dashboards: $(READY)  ## generate grafana/dashboards
 	$(RUN) -m grafana.generator
 
-lock: $(READY)  ## pin the newest versions of what development needs
+lock: $(READY)  ## pin the newest versions of the packages for development and releases
 	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --all-extras requirements-dev.in --universal --python-version 3.10 \
 	  --no-emit-index-url --no-annotate --no-header --output-file requirements-dev.txt
+	$(VENV)/bin/uv pip compile --quiet --upgrade requirements-release.in --constraint requirements-dev.txt --universal --python-version 3.10 \
+	  --no-emit-index-url --no-annotate --no-header --output-file requirements-release.txt
 
-clean:  ## remove what was made here
+dist: $(READY)  ## build the distributions once, check and install them, and write their SBOM to build/sbom.cdx.json
+	rm -rf dist build $(RELEASE) $(RELEASE)-check && mkdir -p build
+	$(VENV)/bin/uv build --quiet --out-dir dist
+	$(PYTHON) -m venv $(RELEASE) && $(VENV)/bin/uv pip install --quiet --python $(RELEASE)/bin/python -r requirements-release.txt
+	$(RELEASE)/bin/twine check --strict dist/*
+	$(PYTHON) -m venv --without-pip $(RELEASE)-check
+	$(VENV)/bin/uv pip install --quiet --python $(RELEASE)-check/bin/python "$$(ls dist/*.whl)[all]"
+	$(RELEASE)-check/bin/otel-progress --version
+	$(RELEASE)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/sbom.cdx.json $(RELEASE)-check/bin/python
+
+clean:  ## remove everything that these targets made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build otel-data .coverage

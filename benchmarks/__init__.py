@@ -1,1 +1,1 @@
-"""How fast it is, side by side with its peers: `python -m benchmarks`."""
+"""Speed, side by side with peers: `python -m benchmarks`."""

@@ -1,7 +1,7 @@
-"""Measure everything, print one table, and keep it in docs/performance.md.
+"""Measure everything, print one table, and save it in docs/performance.md.
 
 python -m benchmarks           all of it, some minutes
-python -m benchmarks --short   a look at every row in seconds; the figures mean little, and nothing is kept
+python -m benchmarks --short   every row in seconds; the figures mean little, and nothing is saved
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MET = {True: "yes", False: "**no**", None: "not measured"}
 
 
 def processor() -> str:
-    """The model of the CPU."""
+    """Return the model of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -32,7 +32,7 @@ def processor() -> str:
 
 
 def machine() -> str:
-    """Where and with what it was measured."""
+    """Describe the machine and the versions that were measured."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     return (
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} x {processor()}, "
@@ -41,14 +41,14 @@ def machine() -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as a table of Markdown."""
+    """Return the rows as a Markdown table."""
     lines = ["| what | ours | bar: at most | peers | met |", "|---|---|---|---|---|"]
     lines += [f"| {row.what} | {row.ours} | {row.bar} | {row.peers} | {MET[row.met]} |" for row in rows]
     return "\n".join(lines)
 
 
 def keep(text: str) -> None:
-    """Put the text between the marks of the page."""
+    """Replace the text between the marks of the page."""
     page = PAGE.read_text()
     head, _, rest = page.partition(BEGIN)
     PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
@@ -57,11 +57,11 @@ def keep(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure against peers, print one table, keep it in docs/performance.md.",
+        description="Measure against peers, print one table, save it in docs/performance.md.",
     )
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"only these, keeping nothing: {', '.join(MODULES)}")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"only these, saving nothing: {', '.join(MODULES)}")
     parser.add_argument(
-        "--short", action="store_true", help="every row in seconds; the figures mean little, and are not kept"
+        "--short", action="store_true", help="every row in seconds; the figures mean little, and are not saved"
     )
     given = parser.parse_args()
     unknown = set(given.rows) - set(MODULES)

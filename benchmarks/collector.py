@@ -1,8 +1,8 @@
-"""What one Collector carries: the requests of a real program, again and again through collector-config/single.yaml.
+"""Throughput of one Collector: requests of a real program, repeated through collector-config/single.yaml.
 
 python -m benchmarks.collector COLLECTOR
 
-What is counted is processor time of the Collector, so it does not matter what else the machine does.
+The measure is CPU time of the Collector, so other load on the machine does not matter.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def ports(count: int) -> list[int]:
 
 
 def records(signal: str, body: bytes) -> int:
-    """How many events, points or spans a request has."""
+    """Count the events, points or spans of a request."""
     if signal == "logs":
         logs = ExportLogsServiceRequest.FromString(body)
         return sum(len(scope.log_records) for one in logs.resource_logs for scope in one.scope_logs)
@@ -83,7 +83,7 @@ def records(signal: str, body: bytes) -> int:
 
 
 def captured() -> dict[str, list[bytes]]:
-    """The requests of the program."""
+    """Return the requests of the program."""
     bodies: dict[str, list[bytes]] = defaultdict(list)
 
     class Handler(BaseHTTPRequestHandler):
@@ -113,7 +113,7 @@ def own(port: int, prefix: str) -> float:
 
 
 def replay(signal: str, bodies: list[bytes], url: str) -> None:
-    """Send the requests again and again, in two threads."""
+    """Send the requests repeatedly, in two threads."""
     end = time.monotonic() + SECONDS
 
     def work() -> None:

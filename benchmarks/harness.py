@@ -1,4 +1,4 @@
-"""Interleaved measuring: each candidate once a round, so that a busy machine is busy for all of them."""
+"""Interleaved measurement: each candidate runs once a round, so that load on the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ Clock = Callable[[], float]
 
 
 class Cost(NamedTuple):
-    """Seconds a unit: the least, and the median, of all rounds."""
+    """Seconds per unit: minimum and median of all rounds."""
 
     least: float
     median: float
 
     def over(self, base: Cost, units: float = 1) -> Cost:
-        """What it costs more than a base, a unit."""
+        """Return the cost per unit above a base."""
         return Cost((self.least - base.least) / units, (self.median - base.median) / units)
 
     def ratio(self, base: Cost) -> str:
-        """How many times a base, by the least and by the median."""
+        """Return the ratio to a base, by minimum and by median."""
         return f"{self.least / base.least:.2f} (median {self.median / base.median:.2f})"
 
 
 @dataclass
 class Row:
-    """A line of the table; `met` is None where nothing was measured."""
+    """A row of the table; `met` is None if nothing was measured."""
 
     what: str
     ours: str
@@ -47,7 +47,7 @@ class Row:
 
 
 def full_or_short(full: Any, short: Any) -> Any:
-    """A size that depends on the mode."""
+    """Return the size for the current mode."""
     return short if SHORT else full
 
 
@@ -58,9 +58,9 @@ def compare(
     between: Callable[[], object] = lambda: None,
     clock: Clock = time.thread_time,
 ) -> dict[str, Cost]:
-    """Run each candidate once a round, another one first each time.
+    """Run each candidate once a round, starting with another one each time.
 
-    The clock is the CPU time of this thread, so that other processes don't count.
+    The clock is the CPU time of this thread, so other processes do not count.
     """
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for run in candidates.values():
@@ -80,34 +80,34 @@ def compare(
 
 
 def rotated(items: list[Any], number: int) -> list[Any]:
-    """The items from another one on each time, so that none always comes after the same one."""
+    """Rotate the items each time, so that none always follows the same one."""
     first = number % len(items)
     return items[first:] + items[:first]
 
 
 def scaled(costs: Mapping[str, Cost], units: float) -> dict[str, Cost]:
-    """The same costs for each of so many units."""
+    """Divide the costs by the number of units."""
     return {name: Cost(cost.least / units, cost.median / units) for name, cost in costs.items()}
 
 
 def nanoseconds(cost: Cost) -> str:
-    """`2.9 ns`, by the least."""
+    """Format the minimum: `2.9 ns`."""
     return f"{cost.least * 1e9:.1f} ns"
 
 
 def microseconds(cost: Cost) -> str:
-    """`2.9 µs`, by the least."""
+    """Format the minimum: `2.9 µs`."""
     return f"{cost.least * 1e6:.2f} µs"
 
 
 def tell(*rows: Row) -> None:
-    """Give rows to the process that started this one."""
+    """Send rows to the parent process."""
     for row in rows:
         print("ROW " + json.dumps(asdict(row)), flush=True)
 
 
 def ask(module: str, *arguments: str, timeout: float = 600) -> list[Row]:
-    """Run a module of this package in a process of its own, and take its rows; a failure is a row too."""
+    """Run a module of this package in its own process, and return its rows; a failure is a row too."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, *(["--short"] if SHORT else [])]
     done = subprocess.run(
         command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=timeout, check=False
@@ -120,13 +120,13 @@ def ask(module: str, *arguments: str, timeout: float = 600) -> list[Row]:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without settings of OpenTelemetry."""
+    """Return the environment without OpenTelemetry settings."""
     return {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
 
 
 @contextmanager
 def sink(*, hang: bool = False) -> Iterator[str]:
-    """The address of an OTLP receiver in a process of its own, that forgets all, or never answers."""
+    """Run an OTLP receiver in its own process, which discards everything or never answers; yield its address."""
     command = [sys.executable, "-m", "benchmarks.sink", *(["hang"] if hang else [])]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:

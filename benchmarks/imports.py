@@ -1,4 +1,4 @@
-"""Row of the import: CPU time of whole processes, less that of one that does nothing."""
+"""Row of the import: CPU time of whole processes, minus that of an empty one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cpu() -> float:
 
 
 def measure(rounds: int, bytecode: str) -> dict[str, Cost]:
-    """Every program finds all its bytecode in a folder, which the first round fills, as an installed package has it."""
+    """Measure with bytecode from a folder that the first round fills, as for an installed package."""
     environment = {**clean_environment(), "PYTHONPYCACHEPREFIX": bytecode}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     taken: dict[str, list[float]] = {name: [] for name in PROGRAMS}

@@ -1,10 +1,10 @@
-"""How right learned limits are: false alarms in healthy work, and how soon a hang is told; drawn, not run.
+"""Accuracy of learned limits: false alarms in healthy work, and the delay until a hang is reported; simulated.
 
-python -m benchmarks.limits            10,000 runs of each kind of work, some minutes; kept in docs/accuracy.md
-python -m benchmarks.limits --short    some hundred runs of each, keeping nothing
+python -m benchmarks.limits            10,000 runs of each kind of work, some minutes; saved in docs/accuracy.md
+python -m benchmarks.limits --short    some hundred runs of each; saves nothing
 
-One *career* is a number of runs of one name, each with what the ones before it taught. Each pause of a run is held
-against the limit of that moment; then the run hangs once, at a random moment, and the limit is the delay.
+A *career* is a series of runs of one name, each with what the earlier ones taught. Each pause of a run is compared
+with the limit of that moment; then the run hangs once, at a random moment, and the limit is the delay.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ BEGIN, END = "<!-- limits: begin -->", "<!-- limits: end -->"
 CAREER: Final = 25
 """Runs of one name."""
 Moves = Iterator[tuple[float, float]]
-"""Seconds without progress, and the units that are done then; without units, the run ends."""
+"""Seconds without progress, and the units completed after them; no units mean the end of the run."""
 Work = Callable[[random.Random], Callable[[int], Moves]]
-"""Draws the parameters of a career; what comes back draws its runs, by their number."""
+"""Draws the parameters of a career, and returns a function that draws its runs by number."""
 
 
 # -- healthy work
 
 
 def units(count: int, draw: Callable[[], float], last: float = 0.0) -> Moves:
-    """A number of units, then a last pause before the end; quick units are seen once a second, as the ticker does."""
+    """Yield units, then a last pause before the end; quick units are seen once a second, as by the ticker."""
     passed = done = 0.0
     for _ in range(count):
         gap = draw()
@@ -54,19 +54,19 @@ def units(count: int, draw: Callable[[], float], last: float = 0.0) -> Moves:
 
 
 def go_on(*parts: Moves) -> Moves:
-    """One part after another, and one end."""
+    """Chain parts, with one end."""
     for part in parts:
         yield from (move for move in part if move[1])
     yield 0.01, 0.0
 
 
 def scale(rng: random.Random, low: float, high: float) -> float:
-    """A parameter of which only the order of magnitude is known."""
+    """Draw a parameter of which only the order of magnitude is known."""
     return low * (high / low) ** rng.random()
 
 
 def each(draw: Callable[[random.Random], float], low: float = 0.02, high: float = 5.0) -> Work:
-    """Units whose times are all drawn alike."""
+    """Units with times of the same distribution."""
 
     def career(rng: random.Random) -> Callable[[int], Moves]:
         size, many = scale(rng, low, high), rng.randint(100, 600)
@@ -93,7 +93,7 @@ def bursts(rng: random.Random) -> Callable[[int], Moves]:
 
 
 def phases(slower: float, *, again: bool) -> Work:
-    """A quick phase, then one that is slower by so much; once, or in turn."""
+    """A quick phase, then one that is slower by this factor; once, or alternating."""
 
     def career(rng: random.Random) -> Callable[[int], Moves]:
         size = scale(rng, 0.02, 5)
@@ -117,7 +117,7 @@ def upload(rng: random.Random) -> Callable[[int], Moves]:
 
 
 def flush(rng: random.Random) -> Callable[[int], Moves]:
-    """A stage whose end takes up to 45 s, in each run another time."""
+    """A stage whose end takes up to 45 s, a different time in each run."""
     size, most = scale(rng, 0.02, 1), rng.uniform(10, 45)
     return lambda _: units(rng.randint(300, 800), lambda: jitter(rng, size), last=most * rng.uniform(0.3, 1))
 
@@ -145,7 +145,7 @@ def collections(rng: random.Random) -> Callable[[int], Moves]:
 
 
 def load(rng: random.Random) -> Callable[[int], Moves]:
-    """In one run of ten the machine is busy: all takes up to ten times as long, and it stands still for up to 30 s."""
+    """In one run of ten the machine is busy: all takes up to ten times as long, with pauses of up to 30 s."""
     size = scale(rng, 0.02, 3)
 
     def run(_: int) -> Moves:
@@ -159,7 +159,7 @@ def load(rng: random.Random) -> Callable[[int], Moves]:
 
 
 def cached(rng: random.Random) -> Callable[[int], Moves]:
-    """Up to nine first runs find all in a cache; then one has its first unit after up to five minutes."""
+    """Up to nine first runs hit a cache; then one has its first unit after up to five minutes."""
     quick, first, size = rng.randint(1, 9), scale(rng, 10, 300), scale(rng, 0.05, 20)
 
     def run(number: int) -> Moves:
@@ -172,7 +172,7 @@ def cached(rng: random.Random) -> Callable[[int], Moves]:
 
 
 def cached_one_by_one(rng: random.Random) -> Callable[[int], Moves]:
-    """Each item is in a cache (milliseconds) or is not (seconds), in stretches."""
+    """Items hit a cache (milliseconds) or miss it (seconds), in stretches."""
     hit, miss = rng.uniform(0.3, 0.98), scale(rng, 0.5, 20)
     return lambda _: units(300, lambda: 0.005 if rng.random() < hit else miss * rng.lognormvariate(0, 0.5))
 
@@ -184,13 +184,13 @@ def big_steps(rng: random.Random) -> Callable[[int], Moves]:
 
 
 def uncounted(rng: random.Random) -> Callable[[int], Moves]:
-    """No unit at all; runs take about the same time."""
+    """No units; runs take about the same time."""
     size = scale(rng, 1, 600)
     return lambda _: iter([(size * rng.lognormvariate(0, 0.6), 0.0)])
 
 
 def uncounted_cached(rng: random.Random) -> Callable[[int], Moves]:
-    """No unit at all; about half of the runs find their answer in a cache (50 ms)."""
+    """No units; about half of the runs hit a cache (50 ms)."""
     size = scale(rng, 1, 300)
     return lambda _: iter([(0.05 if rng.random() < 0.5 else size * rng.lognormvariate(0, 0.6), 0.0)])
 
@@ -237,7 +237,7 @@ FAMILIES: Final[dict[str, Work]] = {
 
 
 class Before(Learned):
-    """The rule until now: a minute at least, and each gap counts as much, of whatever run."""
+    """The previous rule: at least a minute, and every gap counts the same, whatever its run."""
 
     def stall_after(self, seen: Seen = Seen()) -> float | None:  # noqa: B008 - it is frozen
         gaps = Durations(dict(self.gaps.counts))
@@ -263,12 +263,12 @@ def _bound(durations: Durations) -> float:
 
 @dataclass
 class Found:
-    """What was found of one kind of work.
+    """The results for one kind of work.
 
     Attributes:
-        runs: how many.
-        alarmed: runs that were called stuck though they were well.
-        slow: runs that were called slow.
+        runs: number of runs.
+        alarmed: healthy runs that were called stuck.
+        slow: healthy runs that were called slow.
         delays: the limit at a random moment of the first, and of the last run of each career.
     """
 
@@ -279,7 +279,7 @@ class Found:
 
 
 class Lived(NamedTuple):
-    """One run: how often it was called stuck, how long it took, and its limit at a random moment."""
+    """One run: false alarms, duration, and the limit at a random moment."""
 
     alarms: int
     seconds: float
@@ -287,7 +287,7 @@ class Lived(NamedTuple):
 
 
 def live(known: Learned, moves: list[tuple[float, float]], hang: int) -> Lived:
-    """One run, with what it teaches; it would hang before the move of this number."""
+    """Simulate a run and learn from it; it would hang before the move of this number."""
     units = steady = seconds = longest = 0.0
     gaps = alarms = 0
     delay = math.inf
@@ -330,7 +330,7 @@ def measure(work: Work, rule: type[Learned], runs: int, seed: str) -> Found:
 
 
 def row(name: str, work: Work, runs: int, seed: int) -> str:
-    """One line of the table: the rule before, and the rule of now."""
+    """Return a row of the table: the previous rule and the current one."""
     cells = []
     for rule in (Before, Learned):
         found = measure(work, rule, runs, f"{seed} {name}")

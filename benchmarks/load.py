@@ -1,9 +1,9 @@
-"""Many running operations through one Collector to Prometheus, VictoriaLogs and Jaeger: what each needs, what arrives.
+"""Load test: many operations through one Collector to Prometheus, VictoriaLogs and Jaeger; resources and losses.
 
-python -m benchmarks.load           2,000 operations in 20 processes for 5 minutes, kept in docs/performance.md
-python -m benchmarks.load --short   200 operations in 4 processes for 20 seconds; keeps nothing
+python -m benchmarks.load           2,000 operations in 20 processes for 5 minutes, saved in docs/performance.md
+python -m benchmarks.load --short   200 operations in 4 processes for 20 seconds; saves nothing
 
-The parts are real, with the configurations that we ship; `make stack` builds them.
+All programs are real, with the configurations that we ship; `make stack` builds them.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ OPERATIONS, PROCESSES, SECONDS = (200, 4, 20) if SHORT else (2_000, 20, 300)
 BEGIN, END = "<!-- load: begin -->", "<!-- load: end -->"
 PATIENCE = 60.0
 DETAILED = "service: {telemetry: {metrics: {level: detailed}}}"
-"""With the requests that the Collector takes."""
+"""Collector settings that also report requests."""
 STAGES = SECONDS // 20 + 1
 SIGNALS = {"events": "log_records", "points": "metric_points", "spans": "spans"}
 EXPORTERS = {"events": "otlp_http/victorialogs", "points": "otlp_http/prometheus", "spans": "otlp_http/jaeger"}
 LOST = ("receiver_refused", "exporter_enqueue_failed", "exporter_send_failed")
-"""The Collector's own counts of what it did not take, or did not get rid of."""
+"""Metrics of the Collector for data that it refused or could not export."""
 
 
 class Job:
@@ -65,14 +65,14 @@ class Job:
         self.process.communicate()
 
     def line(self, word: str) -> None:
-        """Wait for this line."""
+        """Wait for this line of output."""
         assert self.process.stdout is not None
         said = self.process.stdout.readline().strip()
         if said != word:
             raise SystemExit(f"a job said {said!r} instead of {word!r}")
 
     def end(self) -> None:
-        """Have it end, and wait for that."""
+        """Ask it to end, and wait."""
         self.process.communicate("\n", timeout=PATIENCE)
         if self.process.returncode:
             raise SystemExit(f"a job ended with exit code {self.process.returncode}")
@@ -80,7 +80,7 @@ class Job:
 
 @dataclass
 class Use:
-    """What processes used: the CPU time, as a share of a core, and the most memory of any look."""
+    """Resources of processes: CPU time as a share of a core, and peak memory of all samples."""
 
     processes: list[psutil.Process]
     seconds: float = 0.0
@@ -95,17 +95,17 @@ class Use:
         return sum(sum(process.cpu_times()[:2]) for process in self.processes)
 
     def look(self) -> None:
-        """See how things stand."""
+        """Take a sample."""
         self.seconds = time.monotonic() - self.began
         self.cpu = (self._cpu() - self._before) / self.seconds
         self.memory = max(self.memory, *(process.memory_info().rss for process in self.processes))
 
 
 class Delays:
-    """How long after something happened a store tells it; asked again and again, in a thread."""
+    """Delays from an event until a backend has it; polled in a thread."""
 
     def __init__(self, ask: Callable[[], list[float]]) -> None:
-        """`ask` returns the times of what the store has."""
+        """Start polling; `ask` returns the times of what the backend has."""
         self.seconds: list[float] = []
         self._ask = ask
         self._known: set[float] = set()
@@ -129,7 +129,7 @@ class Delays:
             self._known.update(found)
 
     def quantile(self, part: float) -> float:
-        """The delay that so many don't exceed."""
+        """Return the delay that this share does not exceed."""
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else math.nan
 
@@ -139,7 +139,7 @@ class Delays:
 
 @dataclass
 class Stack:
-    """The parts, running."""
+    """The running programs."""
 
     collector: Single
     prometheus: Prometheus
@@ -147,7 +147,7 @@ class Stack:
     jaeger: Jaeger
 
     def totals(self) -> dict[str, float]:
-        """The Collector's own counts."""
+        """Return the metrics of the Collector."""
         figure = self.collector.figure
         found = {name: figure(f"otelcol_receiver_accepted_{what}_total") for name, what in SIGNALS.items()}
         found |= {
@@ -160,16 +160,16 @@ class Stack:
         return found
 
     def notes(self) -> list[float]:
-        """When the notes of the probe were made that VictoriaLogs has."""
+        """Return the times of the notes of the probe that VictoriaLogs has."""
         query = '_time:20s {"service.name"="probe"} "probe: probe "'
         return [line.time / 1e9 for line in self.victorialogs.query(query)]
 
     def points(self) -> list[float]:
-        """When the newest point of the probe was made that Prometheus has."""
+        """Return the time of the newest point of the probe that Prometheus has."""
         return [sample.value for sample in self.prometheus.query('timestamp(progress_run_idle_seconds{job="probe"})')]
 
     def ended(self) -> tuple[float, float]:
-        """How many operations VictoriaLogs and Prometheus know as ended."""
+        """Count the operations that VictoriaLogs and Prometheus know as ended."""
         events = (
             '_time:10m {"service.name"="load"} event_name:="progress.operation.ended" "progress.status":="completed"'
         )
@@ -179,7 +179,7 @@ class Stack:
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Stack]:
-    """Start all parts."""
+    """Start all programs."""
     programs = {name: build.binary(name) for name in build.NAMES}
     missing = [name for name in ("prometheus", "victorialogs", "jaeger", "otelcol") if programs[name] is None]
     if missing:
@@ -201,7 +201,7 @@ def running(folder: Path) -> Iterator[Stack]:
 
 @dataclass
 class Result:
-    """What was measured."""
+    """The measurements."""
 
     uses: dict[str, Use]
     before: dict[str, float]
@@ -219,12 +219,12 @@ class Result:
     dropped: dict[str, float] = field(default_factory=dict)
 
     def rate(self, name: str) -> float:
-        """How many a second."""
+        """Return the number a second."""
         return (self.after[name] - self.before[name]) / self.seconds
 
 
 def measure(stack: Stack) -> Result:
-    """Run the jobs, and look."""
+    """Run the jobs and measure."""
     endpoint = stack.collector.http_endpoint
     with contextlib.ExitStack() as parts:
         probe = parts.enter_context(Job(endpoint, "probe", "probe", OTEL_METRIC_EXPORT_INTERVAL="1000"))
@@ -264,7 +264,7 @@ def measure(stack: Stack) -> Result:
 
 
 def complete(stack: Stack, result: Result) -> None:
-    """Wait until all has arrived, or no more comes, and count it."""
+    """Wait until all has arrived or nothing more comes, and count it."""
     end = time.monotonic() + PATIENCE
     wanted = (OPERATIONS, OPERATIONS)
     spans = OPERATIONS * (1 + STAGES) + 1
@@ -283,7 +283,7 @@ def complete(stack: Stack, result: Result) -> None:
 
 
 def table(result: Result) -> str:
-    """The figures as Markdown."""
+    """Return the figures as Markdown."""
     lines = ["| part | CPU, of a core | memory, at most |", "|---|---|---|"]
     for name, use in result.uses.items():
         count = len(use.processes)
@@ -312,7 +312,7 @@ def table(result: Result) -> str:
 
 
 def keep(text: str) -> None:
-    """Put the text between the marks of the page."""
+    """Replace the text between the marks of the page."""
     head, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
 

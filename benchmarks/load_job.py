@@ -2,8 +2,8 @@
 
 python -m benchmarks.load_job OPERATIONS SECONDS
 
-Each operation counts a unit a second, has a new stage and uses tokens each 20 s, and notes something each 30 s.
-`python -m benchmarks.load_job probe` is one operation that notes something each half second, until its input ends.
+Each operation completes a unit a second, starts a stage and uses tokens every 20 s, and adds a note every 30 s.
+`python -m benchmarks.load_job probe` runs one operation that adds a note every half second, until its input ends.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Work:
 
 
 def main(count: int, seconds: int) -> None:
-    """Run so many operations at once for so long; says `ready` when all run."""
+    """Run this number of operations for these seconds; print `ready` when all run."""
     works: list[Work] = []
     for number in range(count):
         works.append(Work(seconds))
@@ -66,7 +66,7 @@ def main(count: int, seconds: int) -> None:
 
 
 def probe() -> None:
-    """Note something again and again."""
+    """Add notes until the input ends."""
     over = threading.Event()
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""Rows of `track` and `advance`: what an item costs over the bare loop."""
+"""Rows of `track` and `advance`: cost per item above a bare loop."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def trackers() -> dict[str, Callable[[Any], Iterable[Any]]]:
 
 
 def over_bare(source: Source) -> dict[str, Cost]:
-    """Nanoseconds an item over the bare loop, by who tracks."""
+    """Return nanoseconds per item above a bare loop, by library."""
 
     def loop(tracker: Callable[[Any], Iterable[Any]]) -> Callable[[], None]:
         def run() -> None:
@@ -59,7 +59,7 @@ def over_bare(source: Source) -> dict[str, Cost]:
 
 
 def row(what: str, sources: dict[str, Source], bar: float) -> Row:
-    """One row for several kinds of source; the bar holds for the slowest of them."""
+    """Return one row for several kinds of iterables; the bar applies to the slowest."""
     results = {kind: over_bare(source) for kind, source in sources.items()}
     ours = ", ".join(f"{kind} {nanoseconds(costs['ours'])}" for kind, costs in results.items())
     names = [name for name in next(iter(results.values())) if name != "ours"]

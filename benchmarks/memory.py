@@ -1,4 +1,4 @@
-"""Row of memory: what a live operation takes beside its span, by tracemalloc and by the process's resident set."""
+"""Row of memory: bytes of a live operation besides its span, by tracemalloc and by resident set size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def resident() -> int:
 
 
 def spans() -> list[object]:
-    """As many live spans as operations, with the same attributes."""
+    """Hold as many live spans as operations, with the same attributes."""
     from opentelemetry import trace
 
     from otel_progress import semconv
@@ -42,7 +42,7 @@ def spans() -> list[object]:
 
 
 def operations() -> list[object]:
-    """Live operations that move, long enough for the ticker to keep what it keeps of each."""
+    """Hold live operations that move, until the ticker has its state for each."""
     import otel_progress as progress
 
     live = [progress.operation("survey", total=100).start() for _ in range(LIVE)]
@@ -55,7 +55,7 @@ def operations() -> list[object]:
 
 
 def child(what: str, endpoint: str, traced: bool) -> None:
-    """Print the bytes for each of them."""
+    """Print the bytes per operation."""
     import otel_progress as progress
 
     progress.configure("memory", endpoint=endpoint)

@@ -1,9 +1,9 @@
-"""How fast the monitor's page is: 10,000 operations, 200 changes ten times a second, in a real Chromium.
+"""Speed of the monitor's page: 10,000 operations, 200 changes ten times a second, in a real Chromium.
 
 python -m benchmarks.page
 
-What serves the page is the stub of the browser tests, so that the page alone is measured: from the moment a change is
-published to the frame of the screen that shows it, the stub's own JSON and the way through the socket included.
+The stub of the browser tests serves the page, so that only the page is measured: from the publication of a change to
+the frame of the screen that shows it, including the JSON of the stub and the transfer over the socket.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ window.follow = (id) => {
 
 
 def publish(world: World, page: Page, watched: str, count: int, seconds: float) -> None:
-    """So many changes ten times a second; the watched operation is the last of each ten."""
+    """Publish this number of changes ten times a second; the watched operation is the last of each ten."""
     idents = [ident for ident in world.operations if ident != watched]
     began = time.monotonic()
     for turn in range(int(seconds * 10)):

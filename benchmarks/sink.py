@@ -1,4 +1,4 @@
-"""An OTLP/HTTP receiver that forgets all it gets, or (with `hang`) never answers."""
+"""An OTLP/HTTP receiver that discards everything, or (with `hang`) never answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Forget(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows of a recording stage: enter and exit, against a span that says as much, and one that says nothing."""
+"""Rows of a recording stage: enter and exit, against a span with the same attributes, and one without any."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def times(step: Callable[[], object]) -> Callable[[], None]:
 
 
 def row(what: str, operation: progress.Operation, path: str | None) -> Row:
-    """Enter and exit of a stage, beside spans with the same attributes and without any."""
+    """Measure enter and exit of a stage, beside spans with the same attributes and without any."""
     tracer = trace.get_tracer("raw")
     said = {semconv.OPERATION_ID: operation.id, semconv.OPERATION_NAME: operation.name}
     if path is not None:
@@ -57,7 +57,7 @@ def row(what: str, operation: progress.Operation, path: str | None) -> Row:
             pass
 
     def told() -> None:
-        """What the ticker does once a second, in another thread: it takes the changes, and folds old stages."""
+        """Do the work of the ticker, which runs once a second in another thread: take the changes, fold old stages."""
         registry.changes.clear()
         if operation._stages is not None:
             del operation._stages[1 if path else 0 :]
@@ -76,7 +76,7 @@ def row(what: str, operation: progress.Operation, path: str | None) -> Row:
 
 
 def peer() -> str:
-    """logfire.span beside the raw span; apart from the others, as what it leaves in memory slows its neighbours."""
+    """Measure logfire.span beside the raw span; separately, as what it leaves in memory slows its neighbours."""
     logger = logfire.configure(
         local=True, send_to_logfire=False, console=False, metrics=False, additional_span_processors=[processor()]
     )

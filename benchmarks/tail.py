@@ -14,7 +14,7 @@ CALLS = full_or_short(5_000, 400)
 
 
 def percentile(call: Callable[[], Any]) -> float:
-    """Seconds that 99 of 100 calls don't exceed; wall time, so that waiting counts."""
+    """Return the seconds that 99 of 100 calls do not exceed; wall time, so that waiting counts."""
     taken = []
     for number in range(CALLS):
         before = time.perf_counter_ns()

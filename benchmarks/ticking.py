@@ -1,4 +1,4 @@
-"""Row of the ticker: CPU of everything beside the job, with many live operations that all move."""
+"""Row of the ticker: CPU of everything except the job, with many live operations that all move."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = full_or_short(20.0, 2.0)
 
 
 def cpu() -> float:
-    """CPU seconds of this process, less those of this thread, which plays the job."""
+    """Return the CPU seconds of this process minus those of this thread, which acts as the job."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime - time.thread_time()
 

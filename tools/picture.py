@@ -1,4 +1,4 @@
-"""Draw docs/terminal.svg: what the console shows while examples/survey.py and examples/agent.py run.
+"""Draw docs/terminal.svg: the console while examples/survey.py and examples/agent.py run.
 
 python tools/picture.py [PATH]
 """
@@ -41,7 +41,7 @@ BRIGHT = ["484f58", "ffa198", "56d364", "e3b341", "79c0ff", "d2a8ff", "56d4dd", 
 
 
 def colour(given: str) -> tuple[int, int, int]:
-    """As Rich wants it."""
+    """Convert a hexadecimal colour for Rich."""
     red, green, blue = bytes.fromhex(given)
     return red, green, blue
 
@@ -50,10 +50,10 @@ THEME = TerminalTheme(colour("0d1117"), colour("c9d1d9"), list(map(colour, NORMA
 
 
 class Recorder(Screen):
-    """A screen that keeps what stays on it, and has a picture taken of the first moment worth it."""
+    """A screen that records its output, and takes a picture at the first interesting moment."""
 
     def __init__(self) -> None:
-        """A terminal that nobody sees."""
+        """Draw to a terminal in memory."""
         super().__init__(io.StringIO(), draws=True)
         self.rich.size = (WIDTH, 40)
         self.feed: list[Line] = []
@@ -61,11 +61,11 @@ class Recorder(Screen):
         self.taken = threading.Event()
 
     def print(self, lines: Sequence[Line]) -> None:
-        """Keep it."""
+        """Record the lines above the tree."""
         self.feed.extend(lines)
 
     def draw(self, lines: list[Line]) -> None:
-        """Something failed, something runs, and all know how long they will take."""
+        """Take the picture once something has failed and four running things have an ETA."""
         tree = self._text(lines).plain
         if "failed" in self._text(self.feed).plain and tree.count("ETA") >= 4 and not self.taken.is_set():
             self.picture = self._text([*self.feed, *lines])
@@ -73,7 +73,7 @@ class Recorder(Screen):
 
 
 def watch() -> Text:
-    """Run both examples until there is a picture."""
+    """Run both examples until the picture is taken."""
     console, screen = Console(live=True), Recorder()
     console.start()
     console._screen = screen
@@ -86,12 +86,12 @@ def watch() -> Text:
         threading.Thread(target=work, daemon=True).start()
         screen.taken.wait(0.5)
     if not screen.taken.wait(60) or screen.picture is None:
-        raise SystemExit("nothing worth a picture was seen within a minute")
+        raise SystemExit("no picture was taken within a minute")
     return screen.picture
 
 
 def svg(picture: Text) -> str:
-    """The picture, with the reader's own fonts."""
+    """Return the picture as SVG with the reader's own fonts."""
     paper = RichConsole(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
     paper.print(picture, no_wrap=True, crop=True)
     drawn = paper.export_svg(title="otel-progress", theme=THEME, unique_id="seen")
@@ -102,7 +102,7 @@ def svg(picture: Text) -> str:
 
 
 def main() -> None:
-    """Draw it; what the examples say of being cut short is of no interest."""
+    """Write the picture; log messages of the interrupted examples are suppressed."""
     logging.disable()
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "docs" / "terminal.svg"
     path.write_text(svg(watch()), encoding="utf-8")

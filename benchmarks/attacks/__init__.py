@@ -1,7 +1,7 @@
-"""Attacks on what the product promises: each one tries to break a promise, and says whether it held.
+"""Attacks on the guarantees of the product: each tries to break one, and reports whether it held.
 
-`python -m benchmarks.attacks` runs them, and prints how many were tried and held; tests/stress/test_attacks.py runs
-each as a test. An attack is a function that raises `Broke` when the promise did not hold:
+`python -m benchmarks.attacks` runs them, and prints how many were run and how many held; tests/stress/test_attacks.py
+runs each as a test. An attack is a function that raises `Broke` if a guarantee does not hold:
 
     @attack("store", "the database is removed while running")
     def removed() -> None: ...
@@ -30,22 +30,22 @@ ROOMS: Final = {
     "secrets": "secrets planted in everything that leaves",
     "command": "the command with odd arguments and streams",
 }
-"""The rooms, a module each, and what they attack."""
+"""The groups of attacks, a module each, and what they attack."""
 
 
 class Broke(AssertionError):
-    """A promise did not hold; the text says which, and how."""
+    """A guarantee did not hold; the text says which, and how."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One attempt to break a promise.
+    """One attempt to break a guarantee.
 
     Attributes:
-        room: what kind of attack it is; a key of `ROOMS`.
-        name: what it tries, in words; unique in its room.
-        run: tries it; raises `Broke` where the promise did not hold.
-        long: it takes more than about ten seconds, and is left out with `--short`.
+        room: the group; a key of `ROOMS`.
+        name: what it tries, in words; unique in its group.
+        run: runs the attack; raises `Broke` if a guarantee does not hold.
+        long: whether it takes more than about ten seconds; `--short` skips it.
     """
 
     room: str
@@ -67,7 +67,7 @@ def _add(one: Attack) -> None:
 
 
 def attack(room: str, name: str, *, long: bool = False) -> Callable[[F], F]:
-    """The decorated function is an attack."""
+    """Register the decorated function as an attack."""
 
     def keep(fn: F) -> F:
         _add(Attack(room, name, fn, long))
@@ -77,7 +77,7 @@ def attack(room: str, name: str, *, long: bool = False) -> Callable[[F], F]:
 
 
 def attacks(room: str, name: str, *, long: bool = False, **values: Iterable[str]) -> Callable[[F], F]:
-    """The decorated function is an attack with each combination of these values; `name` holds their names in braces."""
+    """Register the function as one attack per combination of values; `name` has their names in braces."""
     fixed = {key: list(some) for key, some in values.items()}
 
     def keep(fn: F) -> F:
@@ -90,7 +90,7 @@ def attacks(room: str, name: str, *, long: bool = False, **values: Iterable[str]
 
 
 def known() -> list[Attack]:
-    """All attacks, room by room."""
+    """Return all attacks, group by group."""
     for room in ROOMS:
         importlib.import_module(f"benchmarks.attacks.{room}")
     order = list(ROOMS)
@@ -98,6 +98,6 @@ def known() -> list[Attack]:
 
 
 def hold(met: object, promise: str) -> None:
-    """Raise `Broke` unless this is true."""
+    """Raise `Broke` unless the condition is true."""
     if not met:
         raise Broke(promise)

@@ -1,4 +1,4 @@
-"""Try all attacks, and print how many held.
+"""Run all attacks, and print how many held.
 
 python -m benchmarks.attacks           all of them, some minutes
 python -m benchmarks.attacks --short   the quick ones
@@ -14,11 +14,11 @@ import traceback
 from benchmarks.attacks import ROOMS, Attack, known
 
 WIDE = 118
-"""The width of the line that says which attack is tried, in characters."""
+"""Characters of the line that names the current attack."""
 
 
 def tried(one: Attack) -> str:
-    """Try it; returns what broke, or nothing."""
+    """Run an attack; return what broke, or an empty text."""
     try:
         one.run()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""An honest sender beside an attack, and the monitor that both send to."""
+"""An honest sender beside an attack, both sending to one monitor."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ BESIDE: Final = 10
 PASSES: Final = 4.0
 """Seconds after which the honest sender stops."""
 WAIT: Final = 0.5
-"""What an honest sender may wait beside an attack, in seconds; more, by these factors, where requests take longer."""
+"""Seconds that an honest sender may wait during an attack; more, by these factors, if requests take longer."""
 TIMES_CALM: Final = 20
 TIMES_ALONE: Final = 5
 MEMORY: Final = 400e6
-"""The most that the monitor may hold at any time; it needs about 80 MB to start."""
+"""Bytes of memory that the monitor may use at most; it needs about 80 MB to start."""
 
 
 class Monitor(Server):
-    """A monitor with a file of its own, on any core."""
+    """A monitor with its own database."""
 
     def __init__(self, folder: Path, *more: str) -> None:
         command = [sys.executable, "-m", "otel_progress", "monitor", "--port", "0", "--grpc-port", "0"]
@@ -51,18 +51,18 @@ class Monitor(Server):
         raise self.failed("the monitor did not start")
 
     def health(self) -> Any:
-        """What it says of itself."""
+        """Return the answer of `/health`."""
         return fetch(self.host, "/health")
 
     def connect(self) -> socket.socket:
-        """A bare connection."""
+        """Open a plain connection."""
         host, _, port = self.host.rpartition(":")
         return socket.create_connection((host, int(port)), PATIENCE)
 
 
 @contextlib.contextmanager
 def monitor(*more: str) -> Iterator[Monitor]:
-    """A monitor for as long as the block runs, which keeps within its memory."""
+    """Run a monitor during the block, and check that it stays within its memory."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Monitor(Path(folder), *more) as found:
         yield found
         hold(found.process.poll() is None, "the monitor ended")
@@ -70,7 +70,7 @@ def monitor(*more: str) -> Iterator[Monitor]:
 
 
 def event(key: str) -> bytes:
-    """A request with one event of one operation."""
+    """Return a request with one event of one operation."""
     now = time.time_ns()
     said = {s.SEQUENCE: 1, s.OPERATION_ID: key, s.OPERATION_NAME: "honest", s.STATUS: "running"}
     record = otlp.log_record(s.UPDATED, now, now, 9, "", otlp.attributes(6, said), None, None, False)
@@ -79,7 +79,7 @@ def event(key: str) -> bytes:
 
 
 class Honest:
-    """One who sends small requests, one after the other."""
+    """A sender of small requests, one after the other."""
 
     def __init__(self, target: Monitor) -> None:
         self._target = target
@@ -87,7 +87,7 @@ class Honest:
         self._sent: list[str] = []
 
     def send(self) -> float:
-        """One request; how long it took until it was stored."""
+        """Send one request; return the seconds until it was stored."""
         key = f"honest-{len(self._sent)}"
         began = time.monotonic()
         self._connection.request("POST", "/v1/logs", event(key), {"Content-Type": "application/x-protobuf"})
@@ -99,12 +99,12 @@ class Honest:
         return time.monotonic() - began
 
     def waits(self, count: int) -> list[float]:
-        """How long each of up to `count` requests took, in seconds; it stops after `PASSES` seconds."""
+        """Send up to `count` requests for `PASSES` seconds at most; return the seconds that each took."""
         end = time.monotonic() + PASSES
         return [self.send() for _ in range(count) if time.monotonic() < end]
 
     def lost(self) -> list[str]:
-        """What was acknowledged, and is not shown."""
+        """Return what was acknowledged and is not shown."""
         self._connection.close()
         shown = set()
         cursor = ""
@@ -118,7 +118,7 @@ class Honest:
 
 @contextlib.contextmanager
 def many(count: int, act: Callable[[], object]) -> Iterator[None]:
-    """Have `count` threads repeat an act while the block runs; its errors are ignored."""
+    """Repeat an act in `count` threads during the block; its errors are ignored."""
     over = threading.Event()
 
     def again() -> None:
@@ -141,14 +141,14 @@ def beside(
     begun: Callable[[], object],
     alone: float = 0.0,
 ) -> None:
-    """An honest sender is answered beside an attack, loses nothing, and waits not much longer than without.
+    """Check that an honest sender is answered during an attack, loses nothing, and waits not much longer than without.
 
     Args:
         target: the monitor.
-        attack: it goes on within this.
-        begun: waits until it is under way.
-        alone: how long one request of the attack took, in seconds. The honest sender may wait for a few of them, as
-            one may be under way when his comes, but not for those of all connections.
+        attack: a context manager; the attack runs inside it.
+        begun: waits until the attack runs.
+        alone: seconds that one request of the attack took. The honest sender may wait for a few of them, as one may
+            be in progress when its own arrives, but not for those of all connections.
     """
     honest = Honest(target)
     calm = statistics.median(honest.waits(CALM))

@@ -1,4 +1,4 @@
-"""Requests of a few kilobytes that are to cost much memory or time."""
+"""Requests of a few kilobytes that try to cost much memory or time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from otel_progress.outbound.otlp import chunk
 
 MANY: Final = 2_000_000
 FEW: Final = 500_000
-"""Below what is counted in protobuf."""
+"""A number below the limit on parts of a protobuf request."""
 NAMED: Final = chunk(12, s.UPDATED.encode())
 IDS: Final = chunk(1, b"1" * 16) + chunk(2, b"1" * 8)
 
 
 class Bomb(NamedTuple):
-    """A request: its signal, its type, its body, and whether that is gzip."""
+    """A request: signal, content type, body, and whether the body is gzip."""
 
     signal: str
     kind: str
@@ -26,7 +26,7 @@ class Bomb(NamedTuple):
     zipped: bool = True
 
     def request(self, host: str) -> bytes:
-        """All that is sent."""
+        """Return the whole HTTP request."""
         encoding = "Content-Encoding: gzip\r\n" if self.zipped else ""
         head = f"POST /v1/{self.signal} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {self.kind}\r\n{encoding}"
         return f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
@@ -53,7 +53,7 @@ def _attributes(text: str) -> bytes:
 
 
 def _two_parts() -> bytes:
-    """Gzip whose end says that it is small, as only its second part is."""
+    """Return gzip whose trailer claims a small size, which is that of its second part only."""
     return gzip.compress(_logs(b"\x32\x00" * MANY)) + gzip.compress(b"")
 
 
@@ -95,11 +95,11 @@ TELLING: Final = (
     "60,000 attributes in JSON",
     "JSON 100,000 deep",
 )
-"""Those that are tried each time; the others are refused in the same way."""
+"""Bombs that each run tries; the others are refused in the same way."""
 
 
 def bomb(name: str) -> Bomb:
-    """The one of this name."""
+    """Return the bomb of this name."""
     if name not in PLAIN:
         return Bomb("logs", PROTOBUF, _two_parts())
     signal, kind, make = PLAIN[name]

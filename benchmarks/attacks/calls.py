@@ -1,6 +1,6 @@
-"""Attacks: public calls where everything fails.
+"""Attacks: public calls while everything fails.
 
-Each runs a program of its own, which uses every public function (`programs/every.py`), unwatched and watched.
+Each runs a program that uses every public function (`programs/every.py`), with and without an exporter.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from benchmarks.attacks import attack, attacks, hold
 from benchmarks.attacks.programs import every
 
 SECONDS = 100
-"""The longest that a program may take; they take less than ten on an idle machine."""
+"""Seconds that a program may take; it takes less than ten on an idle machine."""
 WATCHED = ("bare", "watched")
 
 

@@ -1,4 +1,4 @@
-"""Attacks: the command with odd arguments and streams."""
+"""Attacks: the command with unusual arguments and streams."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ while True:
 """
 
 
-class Place:
-    """A folder for a command and its monitor, and a port on which none runs yet."""
+class Workspace:
+    """A folder for a command and its monitor, and a free port."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -54,7 +54,7 @@ class Place:
         return environment(FOLDER=str(self.folder), XDG_STATE_HOME=str(self.folder), OTEL_PROGRESS_MONITOR=self.url)
 
     def started(self, *given: str, closed: tuple[int, ...] = (), **more: Any) -> subprocess.Popen[str]:
-        """Our command, with these of its streams closed."""
+        """Start our command with these streams closed."""
         ours = [sys.executable, "-m", "otel_progress.cli", *given]
         if closed:
             ours = [sys.executable, "-c", CLOSE, ",".join(map(str, closed)), *ours]
@@ -62,7 +62,7 @@ class Place:
         return subprocess.Popen(ours, env=self.env, text=True, **more)
 
     def run(self, *given: str, closed: tuple[int, ...] = ()) -> tuple[int, str, str]:
-        """The exit code, and what was written."""
+        """Return the exit code and the output."""
         with self.started(*given, closed=closed) as process:
             try:
                 out, errors = process.communicate(timeout=IN_TIME)
@@ -72,9 +72,9 @@ class Place:
 
 
 @contextlib.contextmanager
-def placed() -> Iterator[Place]:
+def placed() -> Iterator[Workspace]:
     with tempfile.TemporaryDirectory() as folder:
-        yield Place(folder)
+        yield Workspace(folder)
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = IN_TIME) -> Any:
@@ -87,7 +87,7 @@ def until(true: Callable[[], Any], what: str, seconds: float = IN_TIME) -> Any:
 
 @attacks("command", "run {options} with {streams} closed", options=["", "-f"], streams=STREAMS)
 def closed(options: str, streams: str) -> None:
-    """The command runs, sees its streams as they were, and its exit code passes; ours are nobody else's file."""
+    """The command runs with its streams unchanged, and its exit code passes; our own output reaches no other file."""
     with placed() as place:
         script = (
             "import os, sys, time\n"
@@ -107,7 +107,7 @@ def closed(options: str, streams: str) -> None:
 
 @attacks("command", "{which} with {streams} closed", which=["list", "watch", "doctor", "show x"], streams=STREAMS)
 def asking(which: str, streams: str) -> None:
-    """Each command ends by itself, without a traceback."""
+    """Each subcommand ends by itself, without a traceback."""
     with placed() as place:
         code, out, errors = place.run(*which.split(), closed=STREAMS[streams])
         hold(0 < code < 10, f"it says by its exit code that there is no monitor: {code}")
@@ -156,7 +156,7 @@ ODD: dict[str, tuple[int, Callable[[Path], list[str]]]] = {
 
 @attacks("command", "run {options}: {what}", options=["", "-f"], what=ODD)
 def odd(options: str, what: str) -> None:
-    """The exit code is that of a shell, and one line says why."""
+    """The exit code is that of a shell, and one line gives the reason."""
     code, made = ODD[what]
     with placed() as place:
         given = made(place.folder)
@@ -204,7 +204,7 @@ def no_folder() -> None:
 
 
 def interactive() -> None:
-    """Let signals be as in a shell that somebody types at; a program in the background has two of them ignored."""
+    """Set signals as in an interactive shell; a background program has two of them ignored."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -233,7 +233,7 @@ def typed() -> None:
 
 @attacks("command", "run -f: a storm of signals, then {last}", last=["SIGQUIT", "SIGTERM", "SIGHUP"])
 def storm(last: str) -> None:
-    """It stops and goes on, takes new sizes, and ends with the command."""
+    """It stops and continues, follows window sizes, and ends with the command."""
     rng = random.Random(last)
     interactive()
     number = signal.Signals[last]

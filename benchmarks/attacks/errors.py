@@ -1,7 +1,7 @@
-"""Attacks: the job's own errors, and nesting and numbers that are to slow the job.
+"""Attacks: errors of the job, and deep nesting and large numbers that try to slow the job.
 
-What must grow as the work does is counted in calls of functions, not in seconds: four times the work may take about
-four times the calls. Where calls say nothing (a list that is built anew), CPU times of one run are compared.
+Cost that must be linear is counted in function calls, not in seconds: four times the work may take about four times
+the calls. If calls prove nothing (a list that is rebuilt), the CPU times of one run are compared.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from otel_progress import semconv
 from otel_progress.testing import Capture, capture
 
 LINEAR = 6.0
-"""How many times more calls four times the work may take; cost that grows with the square would take 16 times."""
+"""Factor of calls that is allowed for four times the work; quadratic cost would need 16."""
 
 
 def calls(run: Callable[[], object]) -> int:
-    """How many functions of Python and C are called in this thread."""
+    """Count the calls of Python and C functions in this thread."""
     count = 0
 
     def see(_frame: FrameType, event: str, _arg: Any) -> None:
@@ -43,7 +43,7 @@ def calls(run: Callable[[], object]) -> int:
 
 
 def cpu(make: Callable[[], Callable[[], object]]) -> float:
-    """The least CPU seconds of what `make` prepares, of three times."""
+    """Return the lowest CPU seconds of three runs of what `make` prepares."""
     taken = []
     for _ in range(3):
         run = make()
@@ -54,13 +54,13 @@ def cpu(make: Callable[[], Callable[[], object]]) -> float:
 
 
 def grows_as_the_work(what: str, small: float, large: float) -> None:
-    """Four times the work takes at most `LINEAR` times as much."""
+    """Check that four times the work takes at most `LINEAR` times as much."""
     hold(large <= LINEAR * small, f"{what}: four times the work took {large / small:.1f} times as much")
 
 
 @contextmanager
 def deep(limit: int = 20_000) -> Iterator[None]:
-    """Room for that many frames."""
+    """Raise the recursion limit by this many frames."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(limit)
     try:

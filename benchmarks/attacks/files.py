@@ -1,4 +1,4 @@
-"""Attacks: the monitor's files, changed under it."""
+"""Attacks: the files of a running monitor, changed by others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PATIENCE: Final = 30.0
 
 
 class Sender:
-    """Sends one operation after the other, and remembers which were acknowledged."""
+    """Sends one operation after the other, and records which were acknowledged."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -42,7 +42,7 @@ class Sender:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def send(self, number: int) -> int:
-        """Send one; the status of the answer."""
+        """Send one operation; return the status of the answer."""
         began = time.monotonic()
         status = post(self.host, request([beat(), said(running(number))]))
         if status == 200:
@@ -61,7 +61,7 @@ class Sender:
         self._thread.join(PATIENCE)
 
     def wait_for(self, met: Callable[[], bool], promise: str) -> None:
-        """Until it is so."""
+        """Wait until the condition is true."""
         end = time.monotonic() + PATIENCE
         while not met():
             if time.monotonic() > end:
@@ -79,7 +79,7 @@ class Sender:
 
 @contextmanager
 def kept() -> Iterator[Path]:
-    """A folder for a file of a monitor."""
+    """Provide a folder for a database."""
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state"
         state.mkdir()
@@ -88,7 +88,7 @@ def kept() -> Iterator[Path]:
 
 @contextmanager
 def monitored(state: Path) -> Iterator[Monitor]:
-    """A monitor with its file in this folder, and its log elsewhere."""
+    """Run a monitor with its database in this folder, and its log elsewhere."""
     path = state / "m.db"
     with tempfile.TemporaryDirectory() as logs, Monitor(Path(logs), "--db", str(path)) as monitor:
         monitor.db = path
@@ -96,7 +96,7 @@ def monitored(state: Path) -> Iterator[Monitor]:
 
 
 def stored(path: Path) -> set[str]:
-    """What a restart finds."""
+    """Return what a restart finds."""
     store = Store(path)
     try:
         return {one.operation_id for one in store.open_slice(0, 2**62, 2**31)[0]}
@@ -105,13 +105,13 @@ def stored(path: Path) -> set[str]:
 
 
 def swap(path: Path) -> None:
-    """A copy takes its place."""
+    """Replace the file with a copy."""
     shutil.copy(path, f"{path}.copy")
     os.replace(f"{path}.copy", path)
 
 
 def cut_file(path: Path) -> None:
-    """It lacks what came last into it."""
+    """Cut off the end of the file."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     time.sleep(0.5)
@@ -119,13 +119,13 @@ def cut_file(path: Path) -> None:
 
 
 def cut(path: Path, size: int) -> None:
-    """It has only so many bytes."""
+    """Truncate the file to this size."""
     with path.open("r+b") as file:
         file.truncate(size)
 
 
 def swap_folder(path: Path) -> None:
-    """A copy of the folder takes its place."""
+    """Replace the folder with a copy."""
     copy = path.parent.with_name("copy")
     shutil.copytree(path.parent, copy)
     path.parent.rename(path.parent.with_name("before"))
@@ -133,7 +133,7 @@ def swap_folder(path: Path) -> None:
 
 
 def beside(path: Path, name: str) -> Path:
-    """A file beside it."""
+    """Return the path of a file beside the database."""
     return Path(f"{path}{name}")
 
 
@@ -157,7 +157,7 @@ HARM: Final[dict[str, Callable[[Path], object]]] = {
 
 @attacks("files", "the database {how}, while operations come in", how=HARM)
 def under_its_feet(how: str) -> None:
-    """What is acknowledged after that is found by a restart; else it is refused, and everybody is told why."""
+    """What is acknowledged afterwards survives a restart; otherwise it is refused, and all views say why."""
     with kept() as state, monitored(state) as monitor:
         with Sender(monitor.host) as sender:
             HARM[how](monitor.db)
@@ -176,7 +176,7 @@ def under_its_feet(how: str) -> None:
 
 
 def wait_for_word(monitor: Monitor) -> None:
-    """Everybody is told."""
+    """Wait until all views report it."""
     end, told = time.monotonic() + PATIENCE, ""
     while time.monotonic() < end and not told:
         told = str(fetch(monitor.host, "/health").get("trouble") or "")
@@ -188,7 +188,7 @@ def wait_for_word(monitor: Monitor) -> None:
 
 @attack("files", "the database at rest removed")
 def at_rest() -> None:
-    """It is told although nothing comes in, and it is over when the file is back."""
+    """It is reported although nothing arrives, and ends when the file is back."""
     with kept() as state, monitored(state) as monitor:
         post(monitor.host, request([said(running(1))]))
         away = monitor.db.with_name("away")
@@ -204,7 +204,7 @@ def at_rest() -> None:
 
 @attack("files", "another file system over the folder, then none")
 def mounted_over() -> None:
-    """As when a disk goes away; where one may not mount, nothing is tried."""
+    """Simulate a lost disk; skipped if mounting is not permitted."""
     with kept() as state, monitored(state) as monitor:
         if subprocess.run(["mount", "-t", "tmpfs", "none", str(state)], capture_output=True, check=False).returncode:
             return
@@ -218,7 +218,7 @@ def mounted_over() -> None:
 
 @attack("files", "a disk that is full, and has room again")
 def full() -> None:
-    """What was acknowledged is there after a kill; where one may not mount, nothing is tried."""
+    """What was acknowledged survives a kill; skipped if mounting is not permitted."""
     with kept() as state:
         made = ["mount", "-t", "tmpfs", "-o", "size=3m,mode=700", "none", str(state)]
         if subprocess.run(made, capture_output=True, check=False).returncode:
@@ -251,7 +251,7 @@ def full() -> None:
 
 @attacks("files", "pages overwritten with {what}", what=["zeros", "noise", "other pages"])
 def overwritten(what: str) -> None:
-    """A look at all pages finds it, and says what to do."""
+    """The integrity check finds it, and says what to do."""
     with kept() as state:
         store = Store(state / "m.db")
         told: list[str | None] = []
@@ -284,7 +284,7 @@ def overwritten(what: str) -> None:
     file=["m.db.lock", "m.db-wal", "m.db-journal"],
 )
 def planted(kind: str, file: str) -> None:
-    """It is refused with what to do; nothing is written through it, and nobody waits."""
+    """It is rejected with advice; nothing is written through it, and nothing blocks."""
     with kept() as state:
         victim = state.with_name("victim")
         if kind != "dangling link":
@@ -304,7 +304,7 @@ def planted(kind: str, file: str) -> None:
 
 
 def refusal(path: Path, umask: int = 0o022) -> str:
-    """What the monitor says that does not start; nothing, where it starts."""
+    """Return the message of a monitor that does not start; an empty text if it starts."""
     command = [sys.executable, "-m", "otel_progress.cli", "monitor", "--port", "0", "--grpc-port", "none"]
     with subprocess.Popen(
         [*command, "--db", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, umask=umask
@@ -323,7 +323,7 @@ def refusal(path: Path, umask: int = 0o022) -> str:
 
 @attacks("files", "a umask of {umask}", umask=["000", "022", "777"])
 def umask(umask: str) -> None:
-    """Whatever it is, nobody else may read or write what is made."""
+    """Whatever the umask, no one else may read or write created files."""
     with kept() as state:
         state.chmod(0o700)
         hold(refusal(state / "deep" / "m.db", int(umask, 8)) == "", "the monitor starts")
@@ -334,7 +334,7 @@ def umask(umask: str) -> None:
 
 @attack("files", "a database that everybody could write until now")
 def wide_open() -> None:
-    """It becomes private, with all that is beside it."""
+    """The file becomes private, with all files beside it."""
     with kept() as state:
         Store(state / "m.db").close()
         for name in ("m.db", "m.db.lock", "m.db-wal", "m.db-shm"):
@@ -347,7 +347,7 @@ def wide_open() -> None:
 
 @attacks("files", "a folder with mode {mode}", mode=["777", "757", "1777"])
 def folders(mode: str) -> None:
-    """Where others could replace the file, the monitor does not start; with the sticky bit they can't."""
+    """If others could replace the file, the monitor does not start; the sticky bit prevents that."""
     with kept() as state:
         state.chmod(int(mode, 8))
         told = refusal(state / "m.db")
@@ -357,7 +357,7 @@ def folders(mode: str) -> None:
 
 @attack("files", "somebody who may only read the lock, and holds it")
 def reader_holds() -> None:
-    """Only who may write the file can keep the monitor from starting."""
+    """Only users who may write the file can keep the monitor from starting."""
     import fcntl
 
     with kept() as state:
@@ -370,7 +370,7 @@ def reader_holds() -> None:
 
 @attack("files", "the lock removed, and a second monitor started")
 def second_monitor() -> None:
-    """The first one holds the new file within a second, or says that it has a rival."""
+    """The first monitor locks the new file within a second, or reports a rival."""
     with kept() as state, monitored(state) as monitor:
         lock = Path(f"{monitor.db}.lock")
         lock.unlink()
@@ -390,7 +390,7 @@ def second_monitor() -> None:
 
 @attack("files", "a token file that others can write or read")
 def tokens() -> None:
-    """A line more in it would be a way in."""
+    """One more line in it would grant access."""
     with kept() as state:
         path = state / "tokens"
         path.write_text("x" * 32)
@@ -407,7 +407,7 @@ def tokens() -> None:
 
 @attack("files", "the database read by others, as by a backup")
 def backup() -> None:
-    """It is no harm, and what is read is whole."""
+    """A backup does no harm, and is consistent."""
     with kept() as state, monitored(state) as monitor, Sender(monitor.host) as sender:
         for turn in range(5):
             with closing(sqlite3.connect(monitor.db)) as other:

@@ -1,4 +1,4 @@
-"""Attacks: requests that are to exhaust the monitor."""
+"""Attacks: requests that try to exhaust the monitor."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CONNECTIONS: Final = 20
 EXPORT: Final = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 ANSWERS: Final = {b"200", b"400", b"413", b"429"}
 APART: Final = (("grpc.use_local_subchannel_pool", 1),)
-"""A connection that is shared with no other channel."""
+"""Options of a channel with its own connection."""
 
 
 def _posting(target: Monitor, given: Bomb, answers: list[bytes]) -> Callable[[], None]:
-    """Sends this, and waits for the answer."""
+    """Send this and wait for the answer."""
     request = given.request(target.host)
 
     def post() -> None:
@@ -64,7 +64,7 @@ def small_and_dear_too(what: str) -> None:
 
 @attack("intake", "clients that leave as soon as they have sent")
 def leaving() -> None:
-    """Many requests that are dear to read, and that nobody waits for."""
+    """Many expensive requests whose senders have left."""
     given = bomb("60,000 attributes in JSON")
     with monitor() as target:
         request, sent = given.request(target.host), [0]
@@ -119,7 +119,7 @@ def many_small() -> None:
 
 @attack("intake", "400 connections, each with a request that is slow to read")
 def queue_of_dear_ones() -> None:
-    """They wait for minutes; the honest sender does not wait for them."""
+    """Expensive requests wait for minutes; the honest sender does not wait for them."""
     given = bomb("60,000 attributes in JSON")
     with monitor() as target, contextlib.ExitStack() as opened:
         began = time.monotonic()
@@ -181,7 +181,7 @@ def without_message() -> None:
 
 @attack("intake", "an entry of Redis that never fits")
 def never_fits() -> None:
-    """What another monitor said after it is shown, and `/health` tells of what was skipped."""
+    """Later items of the other monitor are shown, and `/health` counts what was skipped."""
     if shutil.which("redis-server") is None:
         return
     with tempfile.TemporaryDirectory() as folder, _redis(Path(folder)) as (url, client):
@@ -231,7 +231,7 @@ def _grpc() -> Any:
 
 
 def _until(true: object, seconds: float = 30.0) -> None:
-    """Wait until something is there, or is true."""
+    """Wait until the result is true."""
     end = time.monotonic() + seconds
     while not (true() if callable(true) else true):
         hold(time.monotonic() < end, "the attack did not begin")

@@ -91,7 +91,7 @@ top.complete()
 
 
 def until(true: Callable[[], Any], what: str) -> Any:
-    """What the condition gives, as soon as it gives something."""
+    """Return the first true result of the condition."""
     deadline = time.monotonic() + IN_TIME
     while not (found := true()):
         hold(time.monotonic() < deadline, what)
@@ -101,7 +101,7 @@ def until(true: Callable[[], Any], what: str) -> Any:
 
 @contextlib.contextmanager
 def monitored(**more: Any) -> Iterator[Served]:
-    """A monitor with a token of everybody, of ann and of bob, and an operation of each."""
+    """Run a monitor with tokens for everyone, ann and bob, and an operation of each."""
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), tokens=TOKENS, **more) as served:
         served.send(event("of-ann", ATTRIBUTES=OF_ANN), event("of-bob", ATTRIBUTES=OF_BOB), token=ADMIN)
         until(lambda: served.get("/operations", token=ADMIN)["total"] == 2, "both are there")
@@ -110,7 +110,7 @@ def monitored(**more: Any) -> Iterator[Served]:
 
 
 def busy(served: Served, many: int = 200) -> None:
-    """Bob does very much."""
+    """Let bob send many events."""
     numbers = range(2, many + 2)
     served.send(*(event("of-bob", sequence=n, kind=s.NOTE, ATTRIBUTES=OF_BOB) for n in numbers), token=ADMIN)
     served.send(*(event(f"bob-{n}", ATTRIBUTES=OF_BOB) for n in numbers), token=ADMIN)
@@ -125,7 +125,7 @@ def position(served: Served, token: str = ANN) -> str:
 
 
 class Stream:
-    """What an owner reads, by server-sent events."""
+    """The server-sent events that an owner reads."""
 
     def __init__(self, served: Served, path: str, **headers: str) -> None:
         self.client = socket.create_connection(("127.0.0.1", served.port), IN_TIME)
@@ -336,7 +336,7 @@ def rivals() -> None:
 
 
 def log_in(served: Served, token: str) -> dict[str, str]:
-    """The header of a new session."""
+    """Return the header of a new session."""
     body = json.dumps({"token": token}).encode()
     opened = served.ask("POST", "/session", body, {"Content-Type": "application/json"})
     hold(opened.status == 200, f"a session for a right token: {opened.status}")
@@ -387,7 +387,7 @@ def guesses() -> None:
 
 @contextlib.contextmanager
 def program(served: Served) -> Iterator[Path]:
-    """Operations of ann and of bob in one process, below each other, in threads and tasks."""
+    """Run nested operations of ann and bob in one process, in threads and tasks."""
     with tempfile.TemporaryDirectory() as folder:
         headers = f"authorization=Bearer%20{ADMIN}"
         env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{served.host}"}
@@ -440,7 +440,7 @@ def cancel_all() -> None:
 
 
 def polled(served: Served, *answers: dict[str, str], instance: str = "i1", wait: float = 5) -> list[dict[str, Any]]:
-    """What a process is asked to do."""
+    """Return the commands for a process."""
     body = json.dumps({"instance": instance, "pid": 1, "answers": list(answers), "wait": wait}).encode()
     found: list[dict[str, Any]] = served.ask("POST", "/control", body, token=ADMIN).json["commands"]
     return found

@@ -1,4 +1,4 @@
-"""Receivers that hold or harm a sender: each transport against the whole zoo at once (`zoo.py`)."""
+"""Receivers that block or harm a sender: each transport against all bad receivers at once (`zoo.py`)."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from otel_progress.telemetry.pipeline import Pipeline
 TIMEOUT: Final = 0.4
 """The deadline of a request in these attacks, in seconds."""
 DRIP: Final = 0.1
-"""Shorter than the deadline, so that no timeout from byte to byte ends a drip."""
+"""Seconds between two bytes; shorter than the deadline, so that no timeout between bytes ends the transfer."""
 HELD: Final = 5.0
-"""More than ten deadlines: a request that takes longer has none."""
+"""Seconds after which a request counts as unbounded: more than ten deadlines."""
 SOME: Final = 3.0
-"""How long the bad receivers are sent to."""
+"""Seconds of sending to the bad receivers."""
 BUSY: Final = 0.5
 """The share of a core above which a sender spins."""
 SECRET: Final = "Bearer let-me-in"
@@ -55,7 +55,7 @@ TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def until(met: Callable[[], bool], timeout: float = 30.0) -> bool:
-    """Wait for it."""
+    """Wait until the condition is true."""
     deadline = time.monotonic() + timeout
     while not met():
         if time.monotonic() > deadline:
@@ -65,21 +65,21 @@ def until(met: Callable[[], bool], timeout: float = 30.0) -> bool:
 
 
 def cpu(thread: threading.Thread) -> float:
-    """The CPU seconds of a thread of this process so far."""
+    """Return the CPU seconds of a thread of this process."""
     text = Path(f"/proc/self/task/{thread.native_id}/stat").read_text("utf-8").rpartition(")")[2].split()
     return (int(text[11]) + int(text[12])) / TICKS
 
 
 @dataclass
 class Timed:
-    """A transport that remembers how long each request took."""
+    """A transport that records how long each request took."""
 
     inner: Transport
     seconds: list[float] = field(default_factory=list)
     since: float | None = None
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
-        """Send, and remember."""
+        """Send and record the duration."""
         self.since = began = time.monotonic()
         try:
             return self.inner.send(body, timeout)
@@ -88,18 +88,18 @@ class Timed:
             self.seconds.append(time.monotonic() - began)
 
     def close(self) -> None:
-        """Let connections go."""
+        """Close the connections."""
         self.inner.close()
 
     @property
     def longest(self) -> float:
-        """The longest request, the one under way included."""
+        """Return the longest request, including the current one."""
         since = self.since
         return max([*self.seconds, 0.0 if since is None else time.monotonic() - since])
 
 
 def endpoint_of(bad: z.Bad, signal: str, protocol: str) -> Endpoint:
-    """Where a signal goes, with a secret that no other host must see."""
+    """Return the endpoint of a signal, with a secret that no other host must see."""
     url = bad.url if protocol == "grpc" else f"{bad.url}/v1/{signal}"
     trusted = z.trusted() if bad.kind.client == "https" else None
     return Endpoint(protocol, url, (("authorization", SECRET),), TIMEOUT, certificate=trusted)
@@ -107,7 +107,7 @@ def endpoint_of(bad: z.Bad, signal: str, protocol: str) -> Endpoint:
 
 @contextmanager
 def zoo(kinds: Mapping[str, z.Kind], **given: Any) -> Iterator[dict[str, z.Bad]]:
-    """All of these at once, and a witness that nobody may come to."""
+    """Run all of these at once, and a witness that must receive no connection."""
     with ExitStack() as stack:
         witness = stack.enter_context(z.Witness())
         yield {
@@ -118,7 +118,7 @@ def zoo(kinds: Mapping[str, z.Kind], **given: Any) -> Iterator[dict[str, z.Bad]]
 
 
 def letters(name: str) -> list[EncodedEvent]:
-    """The start and the end of an operation."""
+    """Return the start and the end of an operation."""
     return [
         EncodedEvent(event, name, otlp.log_record(event, 1, 1, otlp.INFO, name, b"", None, None, False))
         for event in (s.OPERATION_STARTED, s.OPERATION_ENDED)
@@ -126,7 +126,7 @@ def letters(name: str) -> list[EncodedEvent]:
 
 
 def events(bad: z.Bad) -> list[str]:
-    """The names of the events that came once the receiver was honest."""
+    """Return the names of the events that arrived after the receiver became honest."""
     found = []
     for request in list(bad.bodies):
         said = ExportLogsServiceRequest.FromString(request.body)
@@ -155,7 +155,7 @@ class Sender:
 
 
 def against(kinds: Mapping[str, z.Kind], protocol: str) -> None:
-    """Send to all of these, then make them honest: no request is held, nothing spins, all that is kept arrives."""
+    """Send to all, then make them honest: no request blocks, nothing spins, all retained events arrive."""
     with zoo(kinds) as bads:
         senders = [Sender(bad, protocol) for bad in bads.values()]
         end = time.monotonic() + SOME
@@ -177,7 +177,7 @@ def against(kinds: Mapping[str, z.Kind], protocol: str) -> None:
 
 
 def harm(one: Sender, seconds: float) -> str:
-    """What a bad receiver did to its sender, or nothing."""
+    """Return the harm that a bad receiver did to its sender, or an empty text."""
     if one.timed.longest > HELD or not one.timed.seconds:
         return f"it held a request for {one.timed.longest:.1f} s"
     if (used := cpu(one.thread)) > BUSY * seconds:
@@ -186,7 +186,7 @@ def harm(one: Sender, seconds: float) -> str:
 
 
 def arrived(one: Sender) -> bool:
-    """Whether all is as it should be now that the receiver is honest; on a busy machine an answer may come too late."""
+    """Whether all has arrived as expected; on a busy machine an answer may come too late."""
     one.pipeline.poke()
     came = set(events(one.bad)) == {s.OPERATION_STARTED, s.OPERATION_ENDED}
     lost = Unsent(1, 1) if one.bad.kind.fate == z.REFUSED else Unsent()
@@ -196,18 +196,18 @@ def arrived(one: Sender) -> bool:
 
 @attack("receivers", "log events over HTTP")
 def http_events() -> None:
-    """Each bad receiver of HTTP, against the pipeline of log events."""
+    """Each bad HTTP receiver against the pipeline of log events."""
     against(z.KINDS, "http/protobuf")
 
 
 @attack("receivers", "log events over gRPC")
 def grpc_events() -> None:
-    """Each bad receiver of HTTP/2, against the pipeline of log events."""
+    """Each bad HTTP/2 receiver against the pipeline of log events."""
     against(z.KINDS_OF_GRPC, "grpc")
 
 
 def lanes(make: Callable[[z.Bad, Timed, Path], SignalQueue]) -> None:
-    """Pass a request on to each bad receiver of HTTP, then make them honest: as with a process's own events."""
+    """Forward a request to each bad HTTP receiver, then make them honest."""
     with zoo(z.KINDS) as bads, tempfile.TemporaryDirectory() as folder:
         timed = {name: Timed(connect("logs", endpoint_of(bad, "logs", "http/protobuf"))) for name, bad in bads.items()}
         ways = {name: make(bad, timed[name], Path(folder) / str(bad.port)) for name, bad in bads.items()}
@@ -230,20 +230,20 @@ def lanes(make: Callable[[z.Bad, Timed, Path], SignalQueue]) -> None:
 
 
 def passed(bad: z.Bad, way: SignalQueue) -> bool:
-    """Whether the request is there, or given up and counted."""
+    """Whether the request has arrived, or was dropped and counted."""
     came = bool(bad.bodies)
     return {z.KEPT: came and not way.lost, z.REFUSED: way.lost == 1 and not came, z.TAKEN: not way.lost}[bad.kind.fate]
 
 
 def request() -> bytes:
-    """A whole request of log events."""
+    """Return a complete request of log events."""
     items = [letter.body for letter in letters("job")]
     return otlp.envelope(otlp.resource({}), otlp.scope(s.SCOPE, "0"), items)
 
 
 @attack("receivers", "monitor --forward")
 def forwarded() -> None:
-    """What the monitor passes on from its file."""
+    """Each bad receiver against the relay of the monitor."""
     stores: list[Store] = []
 
     def make(bad: z.Bad, timed: Timed, path: Path) -> SignalQueue:
@@ -261,7 +261,7 @@ def forwarded() -> None:
 
 @attack("receivers", "death certificates")
 def certificates() -> None:
-    """What `otel-progress run` passes on, certificates among it."""
+    """Each bad receiver against the queue of `otel-progress run`, certificates included."""
 
     def make(bad: z.Bad, timed: Timed, _: Path) -> SignalQueue:
         lane = MemoryQueue("logs", bad.url, timed)
@@ -272,13 +272,13 @@ def certificates() -> None:
 
 
 def threads(name: str) -> list[threading.Thread]:
-    """The threads of this name."""
+    """Return the threads of this name."""
     return [thread for thread in threading.enumerate() if thread.name == name]
 
 
 @attack("receivers", "webhooks")
 def webhooks() -> None:
-    """A webhook to each: nothing spins, it ends in time, and what is not delivered is counted."""
+    """Each bad receiver against webhooks: nothing spins, it ends in time, and failed deliveries are counted."""
     name = "otel-progress-webhook"
     with zoo(z.KINDS) as bads:
         hooks = {kind: Webhook(f"{bad.url}/hook", timeout=TIMEOUT) for kind, bad in bads.items()}
@@ -297,7 +297,7 @@ def webhooks() -> None:
 
 
 def at_once(calls: Mapping[str, Callable[[], object]]) -> dict[str, tuple[float, object]]:
-    """Call all of these at once; for each, how long it took and what it returned or raised."""
+    """Call all at once; return for each its duration and what it returned or raised."""
 
     def run(call: Callable[[], object]) -> tuple[float, object]:
         began = time.monotonic()
@@ -314,7 +314,7 @@ def at_once(calls: Mapping[str, Callable[[], object]]) -> dict[str, tuple[float,
 
 @attack("receivers", "list, show, watch and cancel")
 def commands() -> None:
-    """Each request of `list`, `show`, `watch` and `cancel` ends in time, with an error that they know."""
+    """Each request of `list`, `show`, `watch` and `cancel` ends in time, with an expected error."""
     calls: dict[str, Callable[[Client], object]] = {
         "check": lambda client: client.check(),
         "list": lambda client: client.operations()["operations"],
@@ -335,7 +335,7 @@ def commands() -> None:
 
 @attacks("receivers", "doctor, {protocol}", protocol=("http/protobuf", "grpc"))
 def doctor(protocol: str) -> None:
-    """The doctor finds what is wrong with each, in time."""
+    """`doctor` finds what is wrong with each, in time."""
     kinds = z.KINDS_OF_GRPC if protocol == "grpc" else z.KINDS
     with zoo(kinds) as bads:
         came = at_once(
@@ -353,7 +353,7 @@ def doctor(protocol: str) -> None:
 
 @attack("receivers", "doctor's backends")
 def backends() -> None:
-    """A backend that is asked for the test operation holds nobody, whatever it answers."""
+    """A backend that is queried for the test operation blocks nothing, whatever it answers."""
     with zoo(z.KINDS) as bads:
         asked = {name: all_three()[0] for name in bads}
         for name, backend in asked.items():
@@ -369,7 +369,7 @@ def backends() -> None:
 
 @attack("receivers", "the control channel")
 def channels() -> None:
-    """A receiver of events that is honest, and bad only where commands are asked for: nothing spins, nothing leaks."""
+    """A receiver that is bad only on the control channel: nothing spins, nothing leaks."""
     name = "otel-progress-control"
     with zoo(z.KINDS, paths="/control") as bads, progress.operation("attacked"):
         made = [Channel(endpoint_of(bad, "logs", "http/protobuf"), "instance") for bad in bads.values()]
@@ -410,7 +410,7 @@ OF_GRPC: Final = ("accepts and says nothing", "pings without end", "cuts each st
 
 @attacks("receivers", "a whole process, {protocol}", protocol=("http/protobuf", "grpc"))
 def processes(protocol: str) -> None:
-    """A job that sends all signals there feels nothing, ends in time, and says at its end what was lost."""
+    """A job that sends all signals there is not slowed, ends in time, and reports at exit what was lost."""
     kinds = z.KINDS_OF_GRPC if protocol == "grpc" else z.KINDS
     with zoo({name: kinds[name] for name in (OF_GRPC if protocol == "grpc" else OF_HTTP)}) as bads:
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "COV_", "PYTEST_"))}
@@ -422,7 +422,7 @@ def processes(protocol: str) -> None:
 
 
 def run(env: Mapping[str, str]) -> str:
-    """Run the job; returns what it suffered, or nothing."""
+    """Run the job; return what went wrong, or an empty text."""
     command = [sys.executable, "-c", JOB]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
         try:

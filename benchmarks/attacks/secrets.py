@@ -1,4 +1,4 @@
-"""Attacks: secrets planted in everything that leaves."""
+"""Attacks: secrets planted in everything that leaves the process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WAIT = 30.0
 
 
 class Ear(ThreadingHTTPServer):
-    """An OTLP receiver that keeps the bytes of all requests."""
+    """An OTLP receiver that records the bytes of all requests."""
 
     daemon_threads = True
 
@@ -40,7 +40,7 @@ class Ear(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def wait_for(self, *texts: bytes) -> bytes:
-        """All that came, once each of these texts did."""
+        """Return all received bytes once each of these texts has arrived."""
 
         def all_came() -> bool:
             return all(any(text in body for body in self.bytes.values()) for text in texts)
@@ -71,7 +71,7 @@ class _Heard(BaseHTTPRequestHandler):
             super().handle()
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
@@ -100,7 +100,7 @@ def environment(endpoint: str, **more: str) -> dict[str, str]:
 
 
 def clean(heard: bytes, secret: str = SECRET) -> None:
-    """Raise where a secret is in what was heard."""
+    """Raise if the received bytes contain a secret."""
     at = heard.find(secret.encode())
     hold(at < 0, f"it left beside {heard[max(0, at - 120) : at]!r}")
 

@@ -1,4 +1,4 @@
-"""Attacks: numbers of operations that are to exhaust the monitor."""
+"""Attacks: numbers of operations that try to exhaust the monitor."""
 
 from __future__ import annotations
 
@@ -32,45 +32,45 @@ _numbers = count(1)
 
 
 def said(snapshot: Snapshot, event: str = s.UPDATED) -> bytes:
-    """The log record that carries a snapshot."""
+    """Return the log record that carries a snapshot."""
     given = {key: value for key, value in wire.to_attributes(snapshot).items() if value is not None}
     moment = round(snapshot.timestamp * 1e9)
     return otlp.log_record(event, moment, moment, 9, "said", otlp.attributes(6, given), None, None, False)
 
 
 def beat(interval: float = 5.0) -> bytes:
-    """A heartbeat of a process."""
+    """Return a heartbeat of a process."""
     given, now = otlp.attributes(6, {s.HEARTBEAT_INTERVAL: interval}), clock.time_ns()
     return otlp.log_record(s.PROCESS_HEARTBEAT, now, now, 9, "", given, None, None, False)
 
 
 def request(records: Sequence[bytes], instance: str = "p") -> bytes:
-    """A request of a process of another machine."""
+    """Return a request of a process on another machine."""
     about = otlp.resource({"service.instance.id": instance, s.HOST_NAME: "elsewhere"})
     return otlp.envelope(about, otlp.scope(s.SCOPE, ""), records)
 
 
 def running(number: int, **more: Any) -> Snapshot:
-    """One that runs."""
+    """Return a running operation."""
     now, status = clock.time_ns() / 1e9, Status.WAITING if "wait" in more else Status.RUNNING
     return Snapshot(f"op-{number}", "work", status, now, **{"sequence": next(_numbers), "started_at": now, **more})
 
 
 class Rig:
-    """The inside of a monitor whose seconds pass when it is said so."""
+    """The state of a monitor with a clock that the attack advances."""
 
     def __init__(self, store: Store, fake: FakeClock) -> None:
         self.core = Core(store)
         self.fake = fake
 
     def send(self, records: Sequence[bytes], instance: str = "p") -> None:
-        """A process sends these."""
+        """Let a process send these."""
         for at in range(0, len(records), CHUNK):
             body = request(records[at : at + CHUNK], instance)
             self.core.work([Job(Envelope("logs", body), lambda _: None, True)])
 
     def judged(self, seconds: int, *beating: str) -> int:
-        """How many operations are judged in so many seconds, in which these processes are heard."""
+        """Return the number of judgements in these seconds, while these processes are heard."""
         before = self.core.judging.rounds.judged
         for _ in range(seconds):
             for instance in beating:
@@ -82,7 +82,7 @@ class Rig:
 
 @contextmanager
 def rig() -> Iterator[Rig]:
-    """A monitor that has listened for long enough to judge."""
+    """Return a monitor that has listened long enough to judge."""
     fake = FakeClock()
     before = clock.install(fake)
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +98,7 @@ def rig() -> Iterator[Rig]:
 
 @attacks("verdicts", "thousands of operations that rest, {health}", health=["progressing", "silent", "slow", "looping"])
 def rest(health: str) -> None:
-    """They cost nothing each second."""
+    """Idle operations cost nothing per second."""
     with rig() as monitor:
         about = {"health": Health(health), "slow_after": 9e4, "stall_after": 9e4}
         monitor.send([said(running(n, **about)) for n in range(MANY)])
@@ -109,7 +109,7 @@ def rest(health: str) -> None:
 
 @attack("verdicts", "a chain of thousands of stuck parents, each in a process of its own")
 def chain() -> None:
-    """A verdict that rests on others is not looked for each second either."""
+    """Verdicts that depend on others are not computed each second either."""
     with rig() as monitor:
         processes = [f"p{n}" for n in range(8)]
         for n in range(MANY // 3):
@@ -126,7 +126,7 @@ def chain() -> None:
 
 @attack("verdicts", "thousands of limits that are reached in one second")
 def limits_at_once() -> None:
-    """Each is seen in its second, and judged a time or two."""
+    """Each limit is noticed in its second, after one or two judgements."""
     with rig() as monitor:
         wait = Wait("you", 0.0, 30.0)
         monitor.send([said(running(n, wait=wait, health=Health.WAITING)) for n in range(MANY // 2)])
@@ -142,7 +142,7 @@ def limits_at_once() -> None:
 
 @attack("verdicts", "a process with thousands of operations that comes and goes")
 def come_and_go() -> None:
-    """Only when it goes and when it comes its operations are judged."""
+    """Operations of a process are judged only when it goes and when it comes back."""
     with rig() as monitor:
         monitor.send([said(running(n)) for n in range(MANY)])
         monitor.judged(1, "p")
@@ -159,7 +159,7 @@ def come_and_go() -> None:
 
 @attack("verdicts", "branches that wait for thousands of operations nobody knows")
 def unknown_children() -> None:
-    """What is remembered for them is bounded, and nothing is judged for it at rest."""
+    """Memory for unknown children is bounded, and nothing is judged at rest."""
     with rig() as monitor:
         for n in range(MANY // 5):
             branches = tuple(Branch(path=f"s{i}", child=f"x-{n}-{i}", health=Health.SLOW) for i in range(10))
@@ -171,7 +171,7 @@ def unknown_children() -> None:
 
 
 def fill(path: Path, operations: int) -> None:
-    """A file with so many operations that run."""
+    """Write a database with this number of running operations."""
     store = Store(path)
     core = Core(store)
     for at in range(0, operations, CHUNK):
@@ -182,7 +182,7 @@ def fill(path: Path, operations: int) -> None:
 
 @attacks("verdicts", "a restart with {number} operations that run", number=["12000"])
 def restart(number: str) -> None:
-    """It answers and takes before all is loaded, says so, and calls nothing dead or lost."""
+    """It answers and accepts requests before all is loaded, says so, and calls nothing dead or lost."""
     operations = int(number)
     with tempfile.TemporaryDirectory() as folder:
         fill(Path(folder) / "monitor.db", operations)
@@ -206,7 +206,7 @@ def restart(number: str) -> None:
 
 @attack("verdicts", "10000 operations at rest in a monitor that runs", long=True)
 def rest_for_real() -> None:
-    """The processor has nothing to do."""
+    """A real monitor at rest uses no CPU."""
     with tempfile.TemporaryDirectory() as folder:
         fill(Path(folder) / "monitor.db", 10_000)
         with Monitor(Path(folder)) as monitor:
@@ -222,7 +222,7 @@ def rest_for_real() -> None:
 
 
 def post(host: str, body: bytes) -> int:
-    """The status that a request of log events is answered with."""
+    """Post log events; return the status of the answer."""
     connection = http.client.HTTPConnection(host, timeout=30)
     try:
         connection.request("POST", "/v1/logs", body, {"content-type": "application/x-protobuf"})
@@ -234,6 +234,6 @@ def post(host: str, body: bytes) -> int:
 
 
 def seconds_of(pid: int) -> float:
-    """The processor time that a process took."""
+    """Return the CPU seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,11 +1,11 @@
-"""Bad receivers, as real sockets: each accepts connections in a thread, and does one thing wrong.
+"""Bad receivers on real sockets: each accepts connections in a thread and does one thing wrong.
 
     with Bad(KINDS["drips the head"], drip=0.1) as bad:
         ...             # send to bad.url
-        bad.mend()      # from now on it is an honest OTLP receiver on the same port
-        bad.bodies      # what it took since then
+        bad.mend()      # from now on an honest OTLP receiver on the same port
+        bad.bodies      # the requests accepted since then
 
-What must never be sent is sent to a `Witness`, which only counts who came.
+A `Witness` stands where nothing may be sent; it records who connects.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 KEPT, REFUSED, TAKEN = "kept", "refused", "taken"
-"""What a sender does with state changes: keeps them, drops and counts them, or has delivered them."""
+"""What a sender does with state changes: keep them, drop and count them, or have them delivered."""
 LATE: Final = 30.0
 CHUNK: Final = 4096
 SILENT_CLOSE: Final = struct.pack("ii", 1, 0)
 SETTINGS: Final = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""The empty frame with which a server of HTTP/2 begins."""
+"""The empty SETTINGS frame with which an HTTP/2 server begins."""
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
 
 
 class Request(NamedTuple):
-    """A request as it came."""
+    """A received request."""
 
     path: str
     headers: dict[str, str]
@@ -57,7 +57,7 @@ class Request(NamedTuple):
 
 
 def read_request(conn: socket.socket) -> Request | None:
-    """The next request of a connection, or None at its end."""
+    """Return the next request of a connection, or None at its end."""
     head = b""
     while b"\r\n\r\n" not in head:
         more = conn.recv(65536)
@@ -87,12 +87,12 @@ class Kind:
 
     Attributes:
         name: what it does.
-        talk: does it with a connection.
-        fate: what becomes of state changes that are sent to it.
-        client: `https` where senders use TLS.
-        tls: which certificate it shows: `good`, `self-signed`, `expired`; empty where it speaks plain text.
-        accepts: False where it never accepts a connection.
-        http: whether it speaks HTTP/1 at all; those that don't are tried against gRPC, too.
+        talk: misbehaves on a connection.
+        fate: what happens to state changes that are sent to it.
+        client: `https` if senders use TLS.
+        tls: its certificate: `good`, `self-signed`, `expired`; empty for plain text.
+        accepts: False if it never accepts a connection.
+        http: whether it speaks HTTP/1; those that do not are tried against gRPC, too.
     """
 
     name: str
@@ -105,16 +105,16 @@ class Kind:
 
 
 class Bad:
-    """A receiver of one kind on a port of 127.0.0.1, until it is mended or closed."""
+    """A bad receiver on a port of 127.0.0.1, until it is mended or closed."""
 
     def __init__(self, kind: Kind, *, drip: float = 0.5, paths: str = "", other: str = "http://127.0.0.1:1") -> None:
         """Listen.
 
         Args:
             kind: what it does wrong.
-            drip: seconds from one byte to the next, where it drips.
-            paths: be bad under paths that begin so, and honest elsewhere.
-            other: the address that it points to, where it points to another host.
+            drip: seconds between two bytes of a slow transfer.
+            paths: prefixes of paths on which it is bad; it is honest elsewhere.
+            other: the address of another host to which it points.
         """
         self.kind, self.drip, self.paths, self.other = kind, drip, paths, other
         self.connections = 0
@@ -143,7 +143,7 @@ class Bad:
         threading.Thread(target=self._serve, args=(self._server,), name=f"zoo-{self.kind.name}", daemon=True).start()
 
     def _fill(self) -> None:
-        """Fill the queue of connections that wait to be accepted."""
+        """Fill the backlog of connections."""
         for _ in range(4):
             filler = socket.socket()
             filler.setblocking(False)
@@ -180,7 +180,7 @@ class Bad:
             conn.close()
 
     def _take(self, conn: socket.socket) -> None:
-        """As an honest receiver does, with TLS where senders use it."""
+        """Accept a request like an honest receiver, with TLS if senders use it."""
         stream = conn
         if self.kind.client == "https":
             stream = _context("good").wrap_socket(conn, server_side=True)
@@ -190,7 +190,7 @@ class Bad:
                 stream.sendall(OK + b"Content-Length: 0\r\n\r\n")
 
     def take(self, conn: socket.socket) -> Request | None:
-        """Read a request; under other paths than those where it is bad it answers honestly, and reads on."""
+        """Read the next request for a bad path; requests for other paths are answered honestly."""
         while (request := read_request(conn)) is not None:
             if request.path.startswith(self.paths):
                 return request
@@ -199,7 +199,7 @@ class Bad:
         return None
 
     def drops(self, conn: socket.socket, text: bytes, *, fast: bool = False) -> None:
-        """Send this again and again, a byte at a time (or, `fast`, whole), until the other side has enough."""
+        """Send this repeatedly, byte by byte (or whole, if `fast`), until the other side closes."""
         while not self.closed.is_set():
             for piece in [text * 64] if fast else [text[at : at + 1] for at in range(len(text))]:
                 conn.sendall(piece)
@@ -228,7 +228,7 @@ class Bad:
                     conn.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Listen no more, and cut all connections off."""
+        """Stop listening, and cut all connections."""
         self.closed.set()
         for one in (*self._fillers, self._server):
             with contextlib.suppress(OSError):
@@ -240,7 +240,7 @@ class Bad:
 
 
 class Witness:
-    """A port to which nobody must come; it keeps what those said who did."""
+    """A port that must receive no connection; it records what arrives."""
 
     def __init__(self) -> None:
         """Listen."""
@@ -276,7 +276,7 @@ _making = threading.RLock()
 
 
 def once(make: Callable[P, T]) -> Callable[P, T]:
-    """What this returns is made once, even where several threads ask at the same time."""
+    """Cache the result, even if several threads call at the same time."""
     kept = functools.cache(make)
 
     @functools.wraps(make)
@@ -289,20 +289,20 @@ def once(make: Callable[P, T]) -> Callable[P, T]:
 
 @once
 def authority() -> trustme.CA:
-    """Who signs the good ones."""
+    """Return the authority that signs the good certificates."""
     return trustme.CA()
 
 
 @once
 def folder() -> Path:
-    """Where certificates lie while this process runs."""
+    """Return the folder of the certificates of this process."""
     made = tempfile.TemporaryDirectory(prefix="zoo-")
     atexit.register(made.cleanup)
     return Path(made.name)
 
 
 def trusted() -> str:
-    """The file with the authority that senders trust."""
+    """Return the file with the authority that senders trust."""
     path = folder() / "authority.pem"
     if not path.exists():
         authority().cert_pem.write_to_path(str(path))
@@ -381,7 +381,7 @@ def _once(answer: bytes) -> Talk:
 
 
 def _then(head: bytes, text: bytes, *, fast: bool = False) -> Talk:
-    """Answer a request with a head, and then with this without end."""
+    """Answer a request with a head, and then with this endlessly."""
 
     def talk(bad: Bad, conn: socket.socket) -> None:
         if bad.take(conn):
@@ -423,20 +423,20 @@ def bomb(bad: Bad, conn: socket.socket) -> None:
 
 @once
 def _bomb() -> bytes:
-    """A gigabyte of zeros, packed twice."""
+    """Return a gigabyte of zeros, compressed twice."""
     inner = gzip.compress(bytes(32 * 1024 * 1024), 9)
     return b"".join([inner] * 32)
 
 
 def handshake(bad: Bad, conn: socket.socket) -> None:
-    """The head of a handshake record that says 16 KiB are to come, and then zeros, one at a time."""
+    """Send the head of a handshake record that announces 16 KiB, then zeros, one at a time."""
     conn.recv(CHUNK)
     conn.sendall(b"\x16\x03\x03\x40\x00")
     bad.drops(conn, b"\x00")
 
 
 def http_2(text: bytes, *, fast: bool = False) -> Talk:
-    """Begin as a server of HTTP/2, and then send this without end."""
+    """Begin as an HTTP/2 server, and then send this endlessly."""
 
     def talk(bad: Bad, conn: socket.socket) -> None:
         conn.recv(CHUNK)
@@ -512,7 +512,7 @@ _SOME: Final = [
     Kind("a web page", _status("200 OK", "Content-Type: text/html", body=PAGE)),
 ]
 KINDS: Final = {kind.name: kind for kind in _SOME}
-"""Against senders that speak HTTP/1."""
+"""Bad receivers for HTTP/1 senders."""
 _OF_GRPC: Final = [
     *(kind for kind in _SOME if not kind.http),
     Kind("HTTP/1 in place of HTTP/2", _status("200 OK")),
@@ -528,14 +528,14 @@ _OF_GRPC: Final = [
     Kind("metadata without end", head_without_end),
 ]
 KINDS_OF_GRPC: Final = {kind.name: kind for kind in _OF_GRPC}
-"""Against senders that speak gRPC; those that answer in gRPC itself are made by `grpc_server`."""
+"""Bad receivers for gRPC senders; `grpc_server` makes those that answer in gRPC itself."""
 
 
 # -- gRPC
 
 
 def grpc_server(answer: Callable[[bytes, Any], bytes], address: str = "127.0.0.1:0", *, tls: bool = False) -> Any:
-    """A server of gRPC that answers each call so; returns it and its port."""
+    """Start a gRPC server that answers each call like this; return it and its port."""
     import grpc
 
     class Every(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -557,7 +557,7 @@ def grpc_server(answer: Callable[[bytes, Any], bytes], address: str = "127.0.0.1
 
 
 def honest_grpc(bad: Bad) -> Any:
-    """An honest server of gRPC in the place of a bad receiver."""
+    """Replace a bad receiver by an honest gRPC server."""
 
     def take(request: bytes, _: Any) -> bytes:
         method, _, body = request.partition(b"\n")

@@ -1,1 +1,1 @@
-"""Programs with faults, and healthy ones, that say truly what they do; an observer; and the comparison of both."""
+"""Programs with faults and healthy ones, each reporting the truth; an observer; and the comparison of both."""

@@ -10,7 +10,7 @@ from benchmarks.faults.job import Job
 from benchmarks.faults.plan import PROGRAMS
 
 LONGEST = 240
-"""Seconds after which it ends in any case, so that none is left when nobody cares for it any more."""
+"""Seconds after which the program ends in any case, so that none is left behind."""
 
 
 def main() -> None:

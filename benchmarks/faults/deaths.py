@@ -12,13 +12,13 @@ import otel_progress as progress
 from benchmarks.faults.job import Job
 
 BEATS = 3
-"""Heartbeats that are missing when a process counts as dead."""
+"""Missing heartbeats after which a process counts as dead."""
 LONG = 30.0
 """A limit that is not reached."""
 
 
 def gone(job: Job, operation: progress.Operation, *, last: bool = True) -> None:
-    """It is gone from now on: proven where it is watched, else not heard of."""
+    """Report that it is gone: lost if it is watched, otherwise dead."""
     if job.watched:
         job.say(operation, "lost", outside=True, last=last)
     else:
@@ -74,14 +74,14 @@ def terminated(job: Job) -> None:
 
 
 def bounded_memory(more: int) -> None:
-    """Allow so many bytes more than there are now."""
+    """Allow this number of bytes beyond the current memory."""
     with open("/proc/self/statm", encoding="ascii") as file:
         used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + more, used + more))
 
 
 def out_of_memory(job: Job) -> None:
-    """Memory runs out, which Python tells as an exception: the operation fails."""
+    """Memory runs out, which raises MemoryError: the operation fails."""
     with job.operation("greedy", stall_after=LONG) as operation:
         job.begin(operation)
         job.work(operation, job.some(1, 3))
@@ -109,7 +109,7 @@ def out_of_memory_abort(job: Job) -> None:
 
 
 def stopped(job: Job) -> None:
-    """SIGSTOP, and nobody continues it."""
+    """SIGSTOP without SIGCONT."""
     with job.operation("stopped", stall_after=LONG) as operation:
         job.begin(operation)
         job.work(operation, job.some(2, 4))
@@ -118,7 +118,7 @@ def stopped(job: Job) -> None:
 
 
 def stopped_and_continued(job: Job) -> None:
-    """SIGSTOP, and after a while it goes on and ends well: nothing was lost."""
+    """SIGSTOP; later it continues and completes: nothing was lost."""
     with job.operation("paused", stall_after=LONG) as operation:
         job.begin(operation)
         job.work(operation, job.some(2, 3))
@@ -131,7 +131,7 @@ def stopped_and_continued(job: Job) -> None:
 
 
 def slept(job: Job) -> None:
-    """The machine sleeps (SIGSTOP) in the middle of a unit, for longer than the limit; then the unit goes on."""
+    """The machine sleeps (SIGSTOP) in the middle of a unit, for longer than the limit; then the unit continues."""
     limit = job.limit()
     with job.operation("slept", stall_after=limit) as operation:
         job.begin(operation)
@@ -152,7 +152,7 @@ def slept(job: Job) -> None:
 
 
 def frozen(job: Job) -> None:
-    """C code that holds the global lock for ever."""
+    """C code that holds the GIL for ever."""
     with job.operation("frozen", stall_after=LONG) as operation:
         job.begin(operation)
         job.work(operation, job.some(2, 3))

@@ -51,7 +51,7 @@ def endless_loop(job: Job) -> None:
 
 
 def sleeping_io(job: Job) -> None:
-    """A server that takes the connection, and never answers."""
+    """A server that accepts the connection and never answers."""
     limit = job.limit()
     with socket.create_server(("127.0.0.1", 0)) as server, job.operation("fetch", stall_after=limit) as operation:
         job.begin(operation)
@@ -63,7 +63,7 @@ def sleeping_io(job: Job) -> None:
 
 
 def child_that_hangs(job: Job) -> None:
-    """A command that never comes back, and was not declared as a wait."""
+    """A command that never returns, and was not declared as a wait."""
     limit = job.limit()
     with job.operation("convert", stall_after=limit) as operation:
         job.begin(operation)
@@ -121,7 +121,7 @@ def stuck_worker(job: Job) -> None:
 
 
 def long_pause(job: Job) -> None:
-    """It hangs for longer than it may, and then goes on."""
+    """It hangs for longer than allowed, and then continues."""
     limit = job.limit()
     with job.operation("long pause", stall_after=limit) as operation:
         job.begin(operation)
@@ -134,7 +134,7 @@ def long_pause(job: Job) -> None:
 
 
 def stuck_twice(job: Job) -> None:
-    """It hangs, goes on, and hangs at another place."""
+    """It hangs, continues, and hangs at another line."""
     limit = job.limit()
     with job.operation("stuck twice", stall_after=limit) as operation:
         job.begin(operation)
@@ -156,7 +156,7 @@ def never_began(job: Job) -> None:
 
 
 def heartbeats_only(job: Job) -> None:
-    """A thread of the work gives heartbeats, which count for nothing, while the work hangs."""
+    """A thread sends heartbeats, which do not count, while the work hangs."""
     limit = job.limit()
     with job.operation("heartbeats only", stall_after=limit) as operation:
         job.begin(operation)

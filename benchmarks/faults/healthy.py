@@ -1,4 +1,4 @@
-"""Work that is well, in shapes that look like trouble."""
+"""Healthy work in shapes that look like trouble."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plain(job: Job) -> None:
 
 
 def slow_but_moving(job: Job) -> None:
-    """Each unit takes nearly as long as is allowed."""
+    """Each unit takes almost as long as allowed."""
     limit = job.limit() + 1
     with job.operation("slow but moving", stall_after=limit) as operation:
         job.begin(operation)
@@ -95,7 +95,7 @@ def threads(job: Job) -> None:
 
 
 def pool(job: Job) -> None:
-    """A pool of threads whose tasks track their own items, without any limit named."""
+    """A thread pool whose tasks track their own items, without a limit."""
     with job.operation("pool") as operation:
         job.begin(operation)
 
@@ -142,7 +142,7 @@ def generator(job: Job) -> None:
 
 
 def children(job: Job) -> None:
-    """A parent that waits for its child operations, and says so."""
+    """A parent that declares that it waits for its child operations."""
     with job.operation("parent", stall_after=job.limit(), total=3) as parent:
         job.begin(parent)
         for _ in range(3):
@@ -198,7 +198,7 @@ def stages_for_each_item(job: Job) -> None:
 
 
 def model_that_answers(job: Job) -> None:
-    """An agent that spends tokens all the time, and gets somewhere."""
+    """An agent that spends tokens all the time and makes progress."""
     with job.operation("answer", agent="librarian", stall_after=job.limit()) as operation:
         job.begin(operation)
         for number in range(10):
@@ -210,7 +210,7 @@ def model_that_answers(job: Job) -> None:
 
 
 def work_that_beats(job: Job) -> None:
-    """One long call whose heartbeats count, as was said."""
+    """One long call with `heartbeat_counts=True`."""
     limit = job.limit()
     with job.operation("long call", stall_after=limit, heartbeat_counts=True) as operation:
         job.begin(operation)
@@ -222,7 +222,7 @@ def work_that_beats(job: Job) -> None:
 
 
 def busy(job: Job) -> None:
-    """It computes all the time, and moves."""
+    """It computes all the time and makes progress."""
     with job.operation("busy", stall_after=job.limit()) as operation:
         job.begin(operation)
         until = time.monotonic() + job.some(4, 6)
@@ -233,7 +233,7 @@ def busy(job: Job) -> None:
 
 
 def without_limits(job: Job) -> None:
-    """Runs of one name in a row with pauses of all lengths; no limit is named, so all is learned."""
+    """Consecutive runs of one name with pauses of all lengths and no set limit, so that all is learned."""
     for _ in range(3):
         with job.operation("nightly") as operation:
             job.begin(operation)
@@ -244,7 +244,7 @@ def without_limits(job: Job) -> None:
 
 
 def patient(job: Job) -> None:
-    """It moves often, then is quiet for more than a minute, and goes on; no limit is named."""
+    """It moves often, then pauses for more than a minute and continues; no limit is set."""
     with job.operation("patient") as operation:
         job.begin(operation)
         job.work(operation, 15)
@@ -254,7 +254,7 @@ def patient(job: Job) -> None:
 
 
 def crowd(job: Job) -> None:
-    """More operations than the budget of events allows to tell of each second."""
+    """More operations than the event budget can report each second."""
     os.environ["OTEL_PROGRESS_EVENT_BUDGET"] = "4"
     progress.configure("verdicts")
     operations = [job.operation("one of a crowd", stall_after=job.limit() + 1).start() for _ in range(30)]
@@ -271,7 +271,7 @@ def crowd(job: Job) -> None:
 
 
 def without_units(job: Job) -> None:
-    """Nothing is counted, and no limit is named: nothing can be concluded but that it runs."""
+    """Nothing is counted and no limit is set: the only conclusion is that it runs."""
     with job.operation("without units") as operation:
         job.begin(operation)
         time.sleep(job.some(6, 10))
@@ -279,7 +279,7 @@ def without_units(job: Job) -> None:
 
 
 def witness(job: Job) -> None:
-    """It works as long as it is let."""
+    """It works until it is told to end."""
     with job.operation("witness", stall_after=5.0) as operation:
         while True:
             operation.advance()

@@ -1,4 +1,4 @@
-"""How busy the machine is: by how much a process that only sleeps wakes up too late."""
+"""Load of the machine, measured by how late a sleeping process wakes up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from typing import Final
 
 CALM: Final = 0.1
-"""Up to so many seconds too late, a delay says something of us, and not of the machine."""
+"""Seconds of lateness up to which a delay is ours and not the machine's."""
 _SLEEPER: Final = """
 import time
 while True:
@@ -22,7 +22,7 @@ while True:
 
 
 class Load:
-    """Measures from `start()` to `stop()`, in a process of its own."""
+    """Measures the lateness from `start()` to `stop()`, in its own process."""
 
     def __init__(self) -> None:
         self._times: list[float] = []
@@ -46,18 +46,18 @@ class Load:
             self._times.append(at)
 
     def worst(self, since: float, until: float) -> float:
-        """By how much it was too late at the worst between two times, in seconds."""
+        """Return the largest lateness between two times, in seconds."""
         first = bisect.bisect_left(self._times, since)
         last = bisect.bisect_right(self._times, until + 0.1)
         return max(self._late[first:last], default=0.0)
 
     def lately(self) -> float:
-        """The worst of the last two seconds; how late the next one is already, if that is worse."""
+        """Return the largest lateness of the last two seconds, including the pending wake-up."""
         now = time.time()
         due = now - self._times[-1] - 0.05 if self._times else 0.0
         return max(self.worst(now - 2.0, now), due)
 
     def quantile(self, part: float) -> float:
-        """The lateness that so many of all looks don't exceed."""
+        """Return the lateness that this share of the samples does not exceed."""
         ordered = sorted(self._late)
         return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0

@@ -1,4 +1,4 @@
-"""The observer outside: hears log events, judges each operation again and again, and keeps what was concluded when."""
+"""The outside observer: receives log events, judges each operation repeatedly, and records its conclusions."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state.ledger import Entry, Ledger, read
 
 LOOK: Final = 0.1
-"""Seconds from one look to the next."""
+"""Seconds between two judgements."""
 DEAF: Final = 2.0
-"""So many seconds (two heartbeats) without a word from anybody, and the observer takes it that it can't hear.
+"""Seconds (two heartbeats) without any event after which the observer assumes that it cannot hear.
 
-With three, the first of those that fell silent together would count as dead.
+With three, the first of several processes that fell silent together would count as dead.
 """
 
 
 @dataclass(frozen=True)
-class Told:
-    """A verdict at a moment (seconds since 1970), with what led to it."""
+class Conclusion:
+    """A verdict at a time (seconds since 1970), with its evidence."""
 
     at: float
     label: str
@@ -38,16 +38,16 @@ class Told:
 
 
 @dataclass
-class Seen:
-    """What is known of an operation: verdicts of its own process, verdicts from outside, spans that came."""
+class Observed:
+    """All about an operation: verdicts of its own process, verdicts from outside, received spans."""
 
-    inside: list[Told] = field(default_factory=list)
-    outside: list[Told] = field(default_factory=list)
+    inside: list[Conclusion] = field(default_factory=list)
+    outside: list[Conclusion] = field(default_factory=list)
     spans: list[str] = field(default_factory=list)
 
 
 def label(verdict: Verdict, snapshot: Snapshot) -> str:
-    """A verdict in one word: a health, `overdue`, or the final status."""
+    """Return a verdict in one word: a health, `overdue`, or the final status."""
     if snapshot.status.final:
         return snapshot.status.value
     if verdict.health is Health.WAITING and snapshot.status.value == "pending":
@@ -56,11 +56,11 @@ def label(verdict: Verdict, snapshot: Snapshot) -> str:
 
 
 class Observer:
-    """An OTLP receiver with a ledger; `away` plays a Collector that is out of order."""
+    """An OTLP receiver with a ledger; `away` simulates a Collector outage."""
 
     def __init__(self) -> None:
         self.away = False
-        self.seen: dict[str, Seen] = {}
+        self.seen: dict[str, Observed] = {}
         self._ledger = Ledger()
         self._lock = threading.Lock()
         self._heard_at = self._watching_since = time.monotonic()
@@ -70,23 +70,23 @@ class Observer:
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
 
     def start(self) -> None:
-        """Hear and judge from now on."""
+        """Start receiving and judging."""
         self._intake.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Hear nothing more."""
+        """Stop receiving."""
         self._stop.set()
         self._thread.join(5)
         self._intake.stop()
 
-    def of(self, operation: str) -> Seen:
-        """What is known of an operation so far."""
+    def of(self, operation: str) -> Observed:
+        """Return what is known of an operation so far."""
         with self._lock:
             return self._of(operation)
 
-    def _of(self, operation: str) -> Seen:
-        return self.seen.setdefault(operation, Seen())
+    def _of(self, operation: str) -> Observed:
+        return self.seen.setdefault(operation, Observed())
 
     # -- hearing
 
@@ -108,14 +108,14 @@ class Observer:
         return requests.Accepted()
 
     def _note(self, record: records.Record) -> None:
-        """What the process itself concluded, at the time when it did."""
+        """Record what the process itself concluded, at its own time."""
         snapshot = None if record.event == s.PROCESS_HEARTBEAT else read(record)
         if snapshot is None or s.EXIT_CODE in record.attributes or s.EXIT_SIGNAL in record.attributes:
             return
         concluded = label(Verdict(snapshot.health, overdue=snapshot.overdue), snapshot)
         reason = snapshot.health_reason or ""
         self._of(snapshot.operation_id).inside.append(
-            Told(
+            Conclusion(
                 record.time / 1e9, concluded, f"{record.event}: {reason}", snapshot.stuck_at or "", snapshot.stage or ""
             )
         )
@@ -143,7 +143,7 @@ class Observer:
             concluded = label(verdict, entry.snapshot)
             told = self._of(key).outside
             if not told or told[-1].label != concluded:
-                told.append(Told(wall, concluded, verdict.reason or entry.snapshot.reason or ""))
+                told.append(Conclusion(wall, concluded, verdict.reason or entry.snapshot.reason or ""))
 
     def _judge(self, entry: Entry, now: float, watching: float) -> Verdict:
         process = self._ledger.processes[entry.instance]

@@ -12,7 +12,7 @@ from benchmarks.faults.job import Job
 
 
 def moving(job: Job) -> None:
-    """It works on as if nothing were."""
+    """It continues to work."""
     with job.operation("moving", stall_after=job.limit()) as operation:
         job.begin(operation)
         outage = float(job.work_until_told(operation))
@@ -40,7 +40,7 @@ def killed(job: Job) -> None:
 
 
 def ending(job: Job) -> None:
-    """It ends in the middle of the outage, but its process lives on and tells so later."""
+    """It ends in the middle of the outage; its process lives on and reports the end later."""
     with job.operation("ends unseen", stall_after=30.0) as operation:
         job.begin(operation)
         outage = float(job.work_until_told(operation))

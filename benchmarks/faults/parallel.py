@@ -1,4 +1,4 @@
-"""Work side by side, of which one branch is in trouble while the others move."""
+"""Concurrent work, of which one branch is in trouble while the others move."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import otel_progress as progress
 from benchmarks.faults.job import Job
 
 BESIDE = 60.0
-"""How long neighbours move, in seconds: longer than any case is looked at."""
+"""Seconds that neighbours move: longer than any case is observed."""
 
 
 def moves(name: str, seconds: float = BESIDE) -> None:
-    """A neighbour in a thread of its own."""
+    """A moving neighbour in its own thread."""
     with progress.stage(name) as stage:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -30,7 +30,7 @@ def moves(name: str, seconds: float = BESIDE) -> None:
 
 
 async def moves_too(name: str, seconds: float = BESIDE) -> None:
-    """A neighbour in a task of its own."""
+    """A moving neighbour in its own task."""
     async with progress.stage(name) as stage:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -39,7 +39,7 @@ async def moves_too(name: str, seconds: float = BESIDE) -> None:
 
 
 def beside(*calls: Callable[[], None]) -> None:
-    """Run each in a thread of its own, in the operation of here, and wait for all."""
+    """Run each in its own thread, in the current operation, and wait for all."""
     threads = [threading.Thread(target=progress.carry(call), daemon=True) for call in calls]
     for thread in threads:
         thread.start()
@@ -48,7 +48,7 @@ def beside(*calls: Callable[[], None]) -> None:
 
 
 def hangs(job: Job, operation: progress.Operation, limit: float, mark: str, branch: str = "hangs") -> None:
-    """The branch of here makes no progress from now on."""
+    """Report that the current branch makes no progress from now on."""
     job.say(operation, "silent", limit, mark=mark, branch=branch, last=True)
 
 
@@ -56,7 +56,7 @@ def hangs(job: Job, operation: progress.Operation, limit: float, mark: str, bran
 
 
 async def lost(job: Job, operation: progress.Operation, limit: float, mark: str) -> None:
-    """A tool that awaits what never comes."""
+    """A tool that awaits a result that never comes."""
     async with progress.stage("hangs", stall_after=limit) as stage:
         await asyncio.sleep(job.some(0.5, 1.5))
         stage.advance()
@@ -77,7 +77,7 @@ def one_of_gather(job: Job) -> None:
 
 
 def one_of_a_task_group(job: Job) -> None:
-    """One of the tasks of a TaskGroup hangs; where there is none, of a gather."""
+    """One of the tasks of a TaskGroup hangs; on Python 3.10, of a gather."""
     limit = job.limit()
 
     async def main() -> None:
@@ -266,7 +266,7 @@ def lock_held_beside(job: Job) -> None:
 
 
 def command_beside(job: Job) -> None:
-    """A tool that runs a command that never comes back, beside others."""
+    """A tool that runs a command that never returns, beside others."""
     limit = job.limit()
 
     def tool() -> None:
@@ -295,7 +295,7 @@ def silent_socket_beside(job: Job) -> None:
 
 
 def pause_of_one(job: Job) -> None:
-    """One branch hangs for longer than it may, and goes on; its neighbour moves all the time."""
+    """One branch hangs for longer than allowed, and continues; its neighbour moves all the time."""
     limit = job.limit()
 
     def pauses() -> None:
@@ -318,7 +318,7 @@ def pause_of_one(job: Job) -> None:
 
 
 def wait_beside_a_hang(job: Job) -> None:
-    """One thread waits, and says so; another one hangs."""
+    """One thread declares a wait; another one hangs."""
     limit = job.limit()
 
     def polite() -> None:
@@ -336,7 +336,7 @@ def wait_beside_a_hang(job: Job) -> None:
 
 
 def overdue_beside(job: Job) -> None:
-    """A declared wait lasts longer than it may, beside a branch that moves."""
+    """A declared wait lasts longer than allowed, beside a branch that moves."""
     limit = job.limit()
 
     def asks() -> None:
@@ -352,7 +352,7 @@ def overdue_beside(job: Job) -> None:
 
 
 def loop_beside(job: Job) -> None:
-    """One agent goes round in circles, another one gets somewhere."""
+    """One agent loops, another one makes progress."""
     limit = job.random.randint(4, 7)
 
     def circles() -> None:
@@ -372,7 +372,7 @@ def loop_beside(job: Job) -> None:
 
 
 def back_and_forth(job: Job) -> None:
-    """A count that goes up and down again and again is no progress."""
+    """A count that goes up and down repeatedly is no progress."""
     limit = job.limit()
     with job.operation("sync", stall_after=limit) as operation:
         job.begin(operation)
@@ -390,7 +390,7 @@ def back_and_forth(job: Job) -> None:
 
 
 def stuck_child(job: Job) -> None:
-    """A child hangs: so does its parent, at the child's line."""
+    """A child hangs, and so its parent, at the line of the child."""
     limit = job.limit()
     with job.operation("parent", stall_after=1.0) as parent:
         job.begin(parent)
@@ -424,7 +424,7 @@ def hang_beside_a_child(job: Job) -> None:
 
 
 def two_operations(job: Job) -> None:
-    """Two operations of one process hang, each at a line of its own."""
+    """Two operations of one process hang, each at its own line."""
     limits = [job.limit(), job.limit()]
 
     def one() -> None:

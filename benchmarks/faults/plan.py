@@ -1,4 +1,4 @@
-"""Which programs run, how often, and how: drawn from a seed."""
+"""The plan of a run, drawn from a seed: which programs run, how often, and how."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Program = Callable[[Job], None]
 
 @dataclass(frozen=True)
 class Kind:
-    """A program, how often it runs with one seed, and how often in the short mode.
+    """A program, how often it runs with one seed, and how often in short mode.
 
     Attributes:
-        busy: it keeps a processor busy, so only one such runs at a time.
-        watched: it may run under `otel-progress run`.
-        group: all of its group start together, and have one Collector, which goes away in the middle.
+        busy: whether it keeps a CPU busy; only one such program runs at a time.
+        watched: whether it may run under `otel-progress run`.
+        group: all of a group start together and share a Collector, which has an outage.
     """
 
     program: Program
@@ -168,12 +168,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Unique in a run; the ids of its operations begin with it."""
+        """A name that is unique in a run; the ids of its operations begin with it."""
         return f"{self.number}-{self.kind.name}"
 
 
 def draw(seed: int, *, short: bool, only: Sequence[str] = ()) -> list[Case]:
-    """All cases of a run in their order, or those whose name holds a text; those of a group stand side by side."""
+    """Return the cases of a run in order, or those whose name contains a text; groups stay together."""
     chance = random.Random(seed)
     drawn = [
         (kind, family, number)

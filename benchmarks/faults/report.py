@@ -20,11 +20,11 @@ BARS: Final = {
     ("inside", "looping"): 0.95,
     ("outside", "looping"): 0.95,
 }
-"""The least recall."""
+"""The lowest recall that is accepted."""
 
 
 def confusion(found: Score, view: str) -> str:
-    """What was intended, by what was concluded."""
+    """Return the confusion matrix: truth by conclusion."""
     names = list(labels(found, view))
     lines = ["| intended \\ concluded | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for want in names:
@@ -35,7 +35,7 @@ def confusion(found: Score, view: str) -> str:
 
 
 def recalls(found: Score) -> str:
-    """Recall of each verdict that has a bar, and of the others."""
+    """Return the recall of each verdict, with its bar if it has one."""
     lines = ["| verdict | seen from | found | recall | bar | met |", "|---|---|---:|---:|---:|---|"]
     for view in ("inside", "outside"):
         for want in labels(found, view):
@@ -49,7 +49,7 @@ def recalls(found: Score) -> str:
 
 
 def delays(found: Score) -> str:
-    """How long after the limit, by verdict and view; bars for silent, looping and dead."""
+    """Return the delays after the limit by verdict and view, with bars for silent, looping and dead."""
     head = "| verdict | seen from | count | median | p95 | max | bar | met | while the machine was idle |"
     lines = [head, "|---|---|---:|---:|---:|---:|---:|---|---|"]
     groups = sorted({(delay.view, delay.want) for delay in found.delays})
@@ -73,7 +73,7 @@ def _spread(those: Sequence[Delay]) -> str:
 
 
 def evidence(found: Score) -> str:
-    """Each verdict that was wrong, and what it rested on; lines, certificates, programs that broke."""
+    """Return each wrong verdict with its evidence; lines, certificates, programs that broke."""
     alarms = [wrong for wrong in found.wrong if wrong.false_alarm]
     lines = found.right_lines + len(found.wrong_lines)
     branches = found.right_branches + len(found.wrong_branches)

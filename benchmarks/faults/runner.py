@@ -1,4 +1,4 @@
-"""Runs the cases of a seed: so many at once as the machine bears, each until all was concluded that can be."""
+"""Runs the cases of a seed, as many at once as the machine bears, each until all conclusions are in."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from benchmarks.faults.plan import WITNESS, Case, draw
 from benchmarks.harness import ROOT, clean_environment
 
 BEAT: Final = 1.0
-"""Seconds from one heartbeat of a process to the next."""
+"""Seconds between two heartbeats of a process."""
 AT_ONCE: Final = 12
-"""Processes that run at once, at the most, without those of a group."""
+"""Highest number of concurrent processes, without those of a group."""
 CROWDED: Final = 4
 """The same while the machine is busy."""
 PATIENCE: Final = 10.0
 """Seconds after which a verdict that is due counts as missed."""
 SETTLE: Final = 1.5
-"""How long it is watched whether the last verdict stays, in seconds."""
+"""Seconds of observation after the last verdict, to see whether it stays."""
 LONGEST: Final = 180.0
 OUTAGE: Final = 6.0
 
 
 @dataclass(frozen=True)
 class Phase:
-    """The truth about an operation from a moment on; see `Job.say`."""
+    """The truth about an operation from a time on; see `Job.say`."""
 
     want: str
     at: float
@@ -48,15 +48,15 @@ class Phase:
 
 @dataclass
 class Run:
-    """What became of a case."""
+    """The outcome of a case."""
 
     case: Case
     phases: dict[str, list[Phase]] = field(default_factory=dict)
     closed_at: float = 0.0
     said: str = ""
-    """What it wrote to stderr."""
+    """Its stderr."""
     silent_at: float | None = None
-    """When `otel-progress run` said that it is silent."""
+    """When `otel-progress run` reported that it is silent."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
 
@@ -101,7 +101,7 @@ class Runner:
                 observer.stop()
 
     async def _room(self) -> None:
-        """Wait until one more may run."""
+        """Wait until another one may start."""
         waited = time.monotonic()
         while True:
             calm = self._load.lately() <= CALM or time.monotonic() - waited > 5
@@ -188,13 +188,13 @@ class Runner:
             run.said += text
 
     def _resume(self, run: Run) -> None:
-        """Let a stopped one go on; the watcher of a watched one was never stopped."""
+        """Continue a stopped process; the watcher of a watched one was never stopped."""
         assert run.process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(run.process.pid, signal.SIGCONT)
 
     def _is_over(self, run: Run, observer: Observer) -> bool:
-        """Whether all was concluded that is due, or will never be."""
+        """Whether all due conclusions are in, or can no longer come."""
         assert run.process is not None
         if run.process.returncode is not None and not run.phases:
             return True
@@ -220,7 +220,7 @@ class Runner:
     # -- groups, and those that are always there
 
     async def _group(self, cases: list[Case]) -> None:
-        """Start all of them; then their Collector goes away for a while."""
+        """Start the group; then its Collector has an outage."""
         runs = [Run(case) for case in cases]
         tasks = []
         for run in runs:
@@ -243,7 +243,7 @@ class Runner:
         self._progress()
 
     async def _witness(self) -> None:
-        """A process that is well all the time, as an observer that hears nobody can't tell the dead from the deaf."""
+        """Run a process that is always healthy: an observer that hears nobody can't tell death from deafness."""
         case = Case(-1, WITNESS, "healthy", 0, watched=False)
         run = Run(case)
         await self._start(run, self.observers[""])

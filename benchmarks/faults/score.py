@@ -1,4 +1,4 @@
-"""The comparison: what was true of each operation, and what was concluded of it; all pure."""
+"""The comparison of the truth about each operation with what was concluded; pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks.faults.observer import Seen, Told
+from benchmarks.faults.observer import Conclusion, Observed
 from benchmarks.faults.runner import BEAT, Phase, Run
 
 HEALTHY: Final = frozenset({"progressing", "waiting", "completed"})
 SOON: Final = 0.1
-"""A verdict so many seconds before its limit is early: clocks are read one after another."""
+"""Seconds before its limit from which a verdict counts as early: clocks are read one after another."""
 NEAR: Final = 0.3
-"""A change that was seen so many seconds before the program said it belongs to it: what happened is told by rounds."""
+"""Seconds by which a change may be seen before the program reports it: events are emitted in rounds."""
 BRIEF: Final = 1.5
-"""Of a phase that is no longer than this, an observer may hear nothing."""
+"""Seconds of a phase that an observer may miss."""
 _LISTS: Final = (
     *("delays", "wrong", "wrong_lines", "wrong_branches"),
     *("silent_by_run", "lines_by_run", "certificates", "broken"),
@@ -28,7 +28,7 @@ _MARK: Final = re.compile(r"# stuck: ([\w ]+)$")
 
 @dataclass(frozen=True)
 class Delay:
-    """How long after its limit a verdict came, in seconds; `lag` is how late the machine was meanwhile."""
+    """Seconds from a limit to its verdict; `lag` is how late the machine was in that time."""
 
     view: str
     want: str
@@ -39,7 +39,7 @@ class Delay:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A verdict that was not the truth."""
+    """A wrong verdict."""
 
     view: str
     operation: str
@@ -49,7 +49,7 @@ class Wrong:
 
     @property
     def false_alarm(self) -> bool:
-        """Whether it cried wolf."""
+        """Whether the wrong verdict was a false alarm."""
         return self.want in HEALTHY and self.concluded not in HEALTHY | {"unknown", "unheard"}
 
 
@@ -72,12 +72,12 @@ class Score:
     broken: list[str] = field(default_factory=list)
 
     def recall(self, view: str, want: str) -> tuple[int, int]:
-        """How many were found, of how many."""
+        """Return how many were found, and how many there were."""
         rows = {key: n for key, n in self.confusion.items() if key[:2] == (view, want)}
         return rows.get((view, want, want), 0), sum(rows.values())
 
     def add(self, other: Score) -> None:
-        """Take in what another one found."""
+        """Add the findings of another score."""
         self.operations += other.operations
         self.processes += other.processes
         self.confusion.update(other.confusion)
@@ -97,7 +97,7 @@ class Score:
 
 
 def marks(folder: Path, root: Path) -> dict[str, set[str]]:
-    """The lines at which programs hang, by their mark, as `benchmarks/faults/hangs.py:12`."""
+    """Return the lines where programs hang by their mark, such as `benchmarks/faults/hangs.py:12`."""
     found: dict[str, set[str]] = {}
     for file in folder.glob("*.py"):
         for number, line in enumerate(file.read_text().splitlines(), 1):
@@ -109,11 +109,11 @@ def marks(folder: Path, root: Path) -> dict[str, set[str]]:
 
 def score(
     runs: Sequence[Run],
-    seen_of: Callable[[Run, str], Seen],
+    seen_of: Callable[[Run, str], Observed],
     lag: Callable[[float, float], float],
     lines: dict[str, set[str]],
 ) -> Score:
-    """Compare all runs with what was seen of them."""
+    """Compare all runs with what was observed."""
     found = Score()
     for run in runs:
         found.processes += 1
@@ -138,13 +138,13 @@ def _compare(
     view: str,
     operation: str,
     phases: Sequence[Phase],
-    told: Sequence[Told],
+    told: Sequence[Conclusion],
     closed_at: float,
     lag: Callable[[float, float], float],
     *,
     blind: bool = False,
 ) -> None:
-    """Judge each phase; `blind` where the observer could not hear for a while, and so may have known nothing."""
+    """Compare each phase; `blind` if the observer could not hear for a while, and so may have concluded nothing."""
     told = sorted(told, key=lambda one: one.at)
     before = "progressing"
     for number, phase in enumerate(phases):
@@ -169,8 +169,8 @@ def _compare(
         before = phase.want
 
 
-def _belongs(one: Told, phase: Phase | None) -> bool:
-    """Whether it was said of the next phase."""
+def _belongs(one: Conclusion, phase: Phase | None) -> bool:
+    """Whether a conclusion belongs to the next phase."""
     return phase is not None and one.label == phase.want and one.at > phase.at - NEAR
 
 
@@ -179,13 +179,13 @@ def _judge_one(
     view: str,
     operation: str,
     phase: Phase,
-    here: Sequence[Told],
+    here: Sequence[Conclusion],
     carried: Sequence[str],
     allowed: set[str],
     end: float,
-    reached: Told | None,
+    reached: Conclusion | None,
 ) -> None:
-    """Count what was concluded in a phase: the last verdict of it, and each that was neither true nor left over."""
+    """Count the conclusions of a phase: the last verdict, and each that was neither true nor left from before."""
     for one in here:
         flapped = reached is not None and one.at > reached.at and one.label != phase.want
         if one.label not in allowed or (flapped and "unknown" not in allowed):
@@ -208,9 +208,9 @@ def _judge_one(
 
 
 def _check_lines(
-    found: Score, operation: str, phases: Sequence[Phase], told: Sequence[Told], lines: dict[str, set[str]]
+    found: Score, operation: str, phases: Sequence[Phase], told: Sequence[Conclusion], lines: dict[str, set[str]]
 ) -> None:
-    """The line of code, in the first verdict of each phase that says where it hangs."""
+    """Check the line of code in the first verdict of each phase that names one."""
     for number, phase in enumerate(phases):
         end = phases[number + 1].at if number + 1 < len(phases) else float("inf")
         if not phase.mark or phase.outside:
@@ -224,8 +224,8 @@ def _check_lines(
             found.wrong_lines.append(f"{operation}: {named[0].stuck_at}, {phase.mark} is right")
 
 
-def _check_branches(found: Score, operation: str, phases: Sequence[Phase], told: Sequence[Told]) -> None:
-    """The branch, in the first verdict of each phase in which one of several is in trouble."""
+def _check_branches(found: Score, operation: str, phases: Sequence[Phase], told: Sequence[Conclusion]) -> None:
+    """Check the branch in the first verdict of each phase with a branch in trouble."""
     for number, phase in enumerate(phases):
         end = phases[number + 1].at if number + 1 < len(phases) else float("inf")
         if not phase.branch:
@@ -239,9 +239,9 @@ def _check_branches(found: Score, operation: str, phases: Sequence[Phase], told:
 
 
 def _check_watched(
-    found: Score, run: Run, operation: str, phases: Sequence[Phase], seen: Seen, lines: dict[str, set[str]]
+    found: Score, run: Run, operation: str, phases: Sequence[Phase], seen: Observed, lines: dict[str, set[str]]
 ) -> None:
-    """What `otel-progress run` said of it."""
+    """Check what `otel-progress run` reported."""
     frozen = [phase for phase in phases if phase.frozen]
     if frozen:
         right = run.silent_at is not None and "lost" not in {one.label for one in seen.outside} | set(seen.spans)
@@ -257,7 +257,7 @@ def _check_watched(
 
 
 def labels(found: Score, view: str) -> Iterator[str]:
-    """All verdicts of a view, the usual ones first."""
+    """Return all verdicts of a view, the usual ones first."""
     usual = ("progressing", "waiting", "overdue", "slow", "silent", "looping", "dead", "lost", "completed", "failed")
     every = {label for key in found.confusion if key[0] == view for label in key[1:]}
     yield from (label for label in usual if label in every)

@@ -1,4 +1,4 @@
-"""Work side by side that is well, in shapes that look like trouble."""
+"""Healthy concurrent work in shapes that look like trouble."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.faults.parallel import beside, moves
 
 
 def long_items(job: Job) -> None:
-    """Threads whose items take nearly as long as is allowed."""
+    """Threads whose items take almost as long as allowed."""
     limit = job.limit() + 2
 
     def part(pauses: list[float]) -> None:
@@ -31,7 +31,7 @@ def long_items(job: Job) -> None:
 
 
 def producers_and_consumers(job: Job) -> None:
-    """A slow producer, and consumers of which each gets an item now and then."""
+    """A slow producer, and consumers that each get an item now and then."""
     limit = job.limit() + 4
     items: queue.Queue[int | None] = queue.Queue()
 
@@ -57,7 +57,7 @@ def producers_and_consumers(job: Job) -> None:
 
 
 def parent_of_children(job: Job) -> None:
-    """A parent whose limit is shorter than each of its children takes; nobody declares a wait."""
+    """A parent whose limit is shorter than each child takes, without a declared wait."""
     with job.operation("parent", stall_after=1.5) as parent:
         job.begin(parent)
         for _ in range(3):
@@ -69,7 +69,7 @@ def parent_of_children(job: Job) -> None:
 
 
 def parent_of_tasks(job: Job) -> None:
-    """Children that run in tasks of their own, below a stage."""
+    """Children in their own tasks, below a stage."""
 
     async def child(seconds: float) -> None:
         async with job.operation("child", stall_after=job.limit()) as operation:
@@ -91,7 +91,7 @@ def parent_of_tasks(job: Job) -> None:
 
 
 def one_that_may_idle(job: Job) -> None:
-    """A listener that idles, and says that it may, beside work that moves."""
+    """A listener that may idle (`stall_after=None`), beside work that moves."""
     over = threading.Event()
 
     def listen() -> None:
@@ -109,7 +109,7 @@ def one_that_may_idle(job: Job) -> None:
 
 
 def back_off_of_one(job: Job) -> None:
-    """One of three tools is held off for longer than the limit, and says so."""
+    """One of three tools declares a back-off that is longer than the limit."""
     limit = job.limit()
 
     def held_off() -> None:
@@ -154,7 +154,7 @@ def consumer_at_work(job: Job) -> None:
 
 
 def loops_with_stages(job: Job) -> None:
-    """Threads that loop over items, each of which has stages of its own."""
+    """Threads that loop over items, each with its own stages."""
 
     def part(pauses: list[float]) -> None:
         for pause in progress.track(pauses):
@@ -170,7 +170,7 @@ def loops_with_stages(job: Job) -> None:
 
 
 def batches_in_a_pool(job: Job) -> None:
-    """A loop over batches, each of which a pool works on in stages of its own."""
+    """A loop over batches, each processed by a pool in its own stages."""
     limit = job.limit()
 
     def work(pause: float) -> None:
@@ -187,7 +187,7 @@ def batches_in_a_pool(job: Job) -> None:
 
 
 def unequal_parts(job: Job) -> None:
-    """Loops of which some are over long before the others."""
+    """Loops of which some end long before the others."""
 
     def part(count: int) -> None:
         for _ in progress.track(range(count)):

@@ -1,4 +1,4 @@
-"""Asyncio tasks that hang, beside others that don't."""
+"""Asyncio tasks that hang, beside others that do not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def work(job: Job, operation: progress.Operation, seconds: float, pause: f
 
 
 async def healthy(job: Job, seconds: float) -> None:
-    """An operation that is well."""
+    """A healthy operation."""
     async with job.operation("beside", stall_after=job.limit()) as operation:
         job.begin(operation)
         await work(job, operation, seconds)
@@ -76,7 +76,7 @@ def silent_peer(job: Job) -> None:
 
 
 def blocked_loop(job: Job) -> None:
-    """A task calls what blocks, so another one, which is well, can't go on."""
+    """A task makes a blocking call, so that another, healthy one cannot continue."""
     limit = job.limit()
 
     async def blocker(start: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""Work that is busy and gets nowhere."""
+"""Work that is busy without progress."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import otel_progress as progress
 from benchmarks.faults.job import Job
 
 QUIET = 5.0
-"""Where nothing is said, no loop is told of before so many seconds without progress."""
+"""Default seconds without progress before a loop is reported."""
 DEFAULT = 10
-"""Repeats where nothing is said."""
+"""Default number of repeats."""
 
 
 def due(job: Job, operation: progress.Operation, turn: int, limit: int, since: float, named: bool) -> None:
-    """Say so when the last allowed turn is over."""
+    """Report when the last allowed turn is over."""
     if turn == limit and named:
         job.say(operation, "looping", mark="turns", last=True)
     elif turn == limit:
@@ -22,7 +22,7 @@ def due(job: Job, operation: progress.Operation, turn: int, limit: int, since: f
 
 
 def retry_loop(job: Job) -> None:
-    """The same call fails and is tried again, for ever."""
+    """The same call fails and is retried for ever."""
     named = job.random.random() < 0.6
     limit = job.random.randint(3, 8) if named else DEFAULT
     pause = job.random.uniform(0.2, 0.5)
@@ -128,7 +128,7 @@ def loop_that_ends(job: Job) -> None:
 
 
 def turns_after_one_hang(job: Job) -> None:
-    """Each turn is a stage; one of them hangs, and those after it are well."""
+    """Each turn is a stage; one hangs, and those after it are healthy."""
     limit = job.limit()
     with job.operation("turns", stall_after=limit) as operation:
         job.begin(operation)
@@ -143,7 +143,7 @@ def turns_after_one_hang(job: Job) -> None:
 
 
 def polls_for_each_unit(job: Job) -> None:
-    """It polls for as long for each unit: nothing tells so before the first one is done."""
+    """It polls equally long for each unit, which nothing shows before the first one is done."""
     with job.operation("poll", stall_after=12.0) as operation:
         job.begin(operation)
         for unit in range(5):

@@ -1,4 +1,4 @@
-"""Declared pauses, and work that takes longer than was said."""
+"""Declared waits, and work that takes longer than expected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def wait_in_time(job: Job) -> None:
 
 
 def wait_overdue(job: Job) -> None:
-    """A declared wait that lasts longer than it may."""
+    """A declared wait that lasts longer than allowed."""
     limit, overdue = job.limit(), job.limit()
     with job.operation("ask for a review", stall_after=limit) as operation:
         job.begin(operation)
@@ -40,7 +40,7 @@ def wait_overdue(job: Job) -> None:
 
 
 def back_off(job: Job) -> None:
-    """Retries with a declared pause between them, that succeed before they are too many."""
+    """Retries with declared waits between them, which succeed in time."""
     limit = job.limit()
     with job.operation("back off", stall_after=limit) as operation:
         job.begin(operation)
@@ -57,7 +57,7 @@ def back_off(job: Job) -> None:
 
 
 def slow(job: Job) -> None:
-    """It moves all the time, and takes longer than it may."""
+    """It moves all the time, and takes longer than allowed."""
     allowed = job.limit() + 1
     with job.operation("slow", stall_after=20.0, slow_after=allowed) as operation:
         began = time.time()
@@ -83,7 +83,7 @@ def slow_by_plan(job: Job) -> None:
 
 
 def not_started(job: Job) -> None:
-    """It waits for its turn for longer than it may."""
+    """It waits for its turn for longer than allowed."""
     within = job.limit()
     operation = job.operation("queued", start_within=within)
     job.say(operation, "slow", within)

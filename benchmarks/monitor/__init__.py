@@ -1,1 +1,1 @@
-"""How fast the monitor is: intake, readers, from a program to a reader, and restart."""
+"""Speed of the monitor: intake, readers, latency from a program to a reader, restart."""

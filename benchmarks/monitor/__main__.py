@@ -1,8 +1,8 @@
-"""Measure the monitor, print what was found, and keep it in docs/performance.md.
+"""Measure the monitor, print the results, and save them in docs/performance.md.
 
-python -m benchmarks.monitor                 all of it, less than ten minutes, kept
-python -m benchmarks.monitor intake readers  only these, keeping nothing
-python -m benchmarks.monitor --short         a look at every row in seconds; the figures mean little, nothing is kept
+python -m benchmarks.monitor                 all of it, less than ten minutes; saved
+python -m benchmarks.monitor intake readers  only these; saves nothing
+python -m benchmarks.monitor --short         every row in seconds; the figures mean little, nothing is saved
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PACKAGES = ("protobuf", "starlette", "uvicorn", "uvloop", "httptools")
 
 
 def machine() -> str:
-    """Where and with what it was measured."""
+    """Describe the machine and the versions that were measured."""
     versions = []
     for name in PACKAGES:
         try:
@@ -39,14 +39,14 @@ def machine() -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as a table of Markdown."""
+    """Return the rows as a Markdown table."""
     lines = ["| what | ours | bar | peers | met |", "|---|---|---|---|---|"]
     lines += [f"| {row.what} | {row.ours} | {row.bar} | {row.peers} | {MET[row.met]} |" for row in rows]
     return "\n".join(lines)
 
 
 def keep(text: str) -> None:
-    """Put the text between the marks of the page, where it has them."""
+    """Replace the text between the marks of the page, if it has them."""
     page = PAGE.read_text()
     if BEGIN in page:
         head, _, rest = page.partition(BEGIN)
@@ -58,7 +58,7 @@ def main() -> None:
         prog="python -m benchmarks.monitor",
         description="Measure the monitor, print a table, and keep it in docs/performance.md.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these, keeping nothing: {', '.join(NAMES)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these; saves nothing: {', '.join(NAMES)}")
     parser.add_argument("--seconds", type=float, help="how long each of them loads, about")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="profile the monitor; then no figure counts")
     parser.add_argument("--short", action="store_true", help="every row in seconds; keeps nothing")

@@ -2,9 +2,9 @@
 
 python -m benchmarks.monitor.clients HOST COUNT
 
-It says `ready` when all are connected, reads until its standard input ends, and writes what it saw as a pickle to the
-file that the last line of it names. A frame is the same for all readers, so it is kept once, and of each reader only
-when it had which one.
+It prints `ready` when all are connected, reads until its standard input ends, and writes its results as a pickle to the
+file that the last line of the input names. Frames are the same for all readers, so each is stored once, and for each
+reader only the times.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Final
 
 RECEIVE: Final = 1 << 20
 TOGETHER: Final = 50
-"""So many connect at once."""
+"""Connections that are opened at once."""
 
 
 class Client:
-    """One reader: which frames it had, and when."""
+    """One reader: the frames that it received, and when."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -36,7 +36,7 @@ class Client:
         self._rest = b""
 
     def connect(self) -> socket.socket:
-        """Begin, or begin again behind the last frame."""
+        """Connect, or reconnect after the last frame."""
         address, _, port = self._host.rpartition(":")
         self._rest = b""
         after = b"Last-Event-ID: " + self._last + b"\r\n" if self._last else b""
@@ -46,7 +46,7 @@ class Client:
         return stream
 
     def take(self, data: bytes, now: float, frames: dict[int, bytes]) -> None:
-        """Bytes came in."""
+        """Handle received bytes."""
         *whole, self._rest = (self._rest + data if self._rest else data).split(b"\n\n")
         for frame in whole:
             at = frame.find(b"id: ", 0, 400)
@@ -69,7 +69,7 @@ class Client:
 
 
 def main() -> None:
-    """Read until there is no more to read for."""
+    """Read until the input ends."""
     host, count = sys.argv[1], int(sys.argv[2])
     clients = [Client(host) for _ in range(count)]
     frames: dict[int, bytes] = {}

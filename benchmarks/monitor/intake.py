@@ -1,7 +1,7 @@
-"""How many records a second one core takes, each acknowledged after the commit, beside Phoenix with the same spans.
+"""Records a second on one core, each acknowledged after the commit, beside Phoenix with the same spans.
 
-All servers run at once and are loaded in turn, so that a busy machine is busy for all of them. What is counted is what
-was acknowledged; of Phoenix, which acknowledges before it stores, also what stood in its file in the end.
+All servers run at once and are loaded in turn, so that load on the machine affects all alike. Acknowledged records are
+counted; for Phoenix, which acknowledges before it stores, also the records in its file at the end.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ BAR: Final = 50_000
 MEMORY: Final = 100e6
 ROUNDS: Final = full_or_short(3, 1)
 SHORTEST: Final = full_or_short(2.0, 0.2)
-"""Seconds of load in one turn, about."""
+"""Approximate seconds of load in one turn."""
 EXPECTED: Final = 40_000
 PEER_REQUESTS: Final = full_or_short(4, 1)
 
 
 @dataclass
 class Candidate:
-    """One server with one kind of load."""
+    """A server with one kind of load."""
 
     name: str
     server: Server
@@ -48,7 +48,7 @@ class Candidate:
     refused: int = 0
 
     def turn(self, number: int) -> None:
-        """Load it once."""
+        """Load it for one turn."""
         before, had = self.server.cpu(), self.stored() if self.stored is not None else 0
         sent = Sending(self.host, self.signal, self.turns[number]).run()
         self.rates.append(sent.records / sent.seconds)
@@ -63,7 +63,7 @@ class Candidate:
         self.delays += sent.delays
 
     def figures(self) -> dict[str, Any]:
-        """What was found."""
+        """Return the figures."""
         return {
             "records_a_second": round(statistics.median(self.rates)),
             "best_records_a_second": round(max(self.rates)),
@@ -79,7 +79,7 @@ class Candidate:
 
 
 def measure(seconds: float = SHORTEST, *, peer: bool = True, profile: Path | None = None) -> dict[str, Any]:
-    """Load all of them in turn; the figures of each."""
+    """Load all of them in turn; return the figures of each."""
     begin = time.time()
     loads = {
         "log events": Shape(tag="a"),
@@ -123,13 +123,13 @@ def measure(seconds: float = SHORTEST, *, peer: bool = True, profile: Path | Non
 
 
 def turns(bodies: list[Body]) -> list[list[Body]]:
-    """The requests in so many parts as there are rounds, in their order."""
+    """Split the requests into one part per round, in order."""
     each = len(bodies) // ROUNDS
     return [bodies[at * each : (at + 1) * each] for at in range(ROUNDS)]
 
 
 def rows(found: dict[str, Any]) -> list[Row]:
-    """The lines of the table."""
+    """Return the rows of the table."""
     out = []
     peer = found.get("phoenix, spans", {})
     for name, one in found.items():

@@ -1,7 +1,7 @@
 """From `advance()` in a real program, through a real monitor, to the change at a plain reader of its stream.
 
-The program says with each step when it made it. A step that a newer one overtook before anyone saw it counts until that
-newer one is seen.
+Each step names the time when the program made it. A step that was replaced before anyone saw it counts until the newer
+one is seen.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from benchmarks.harness import ROOT, Row, clean_environment, full_or_short
 from benchmarks.monitor.load import Monitor, percentile
 
 BARS: Final = {None: 1.5, 0.1: 0.25}
-"""By the interval of the program; None is the one that nobody named."""
+"""Bars in seconds, by the interval of the program; None is the default interval."""
 OPERATIONS: Final = 10
 SECONDS: Final = full_or_short(20.0, 1.5)
 _STEP: Final = re.compile(rb'"current_step":"@(\d+)\.(\d+)"')
 
 
 def program(interval: float | None, seconds: float) -> None:
-    """Some operations that advance now and then; prints of each step whose it was, and when."""
+    """Run operations that advance now and then, and print the operation and time of each step."""
     import otel_progress
 
     otel_progress.configure(interval=interval)
@@ -50,7 +50,7 @@ def program(interval: float | None, seconds: float) -> None:
 
 
 def read(host: str, process: subprocess.Popen[str]) -> tuple[list[list[float]], dict[int, list[tuple[int, float]]]]:
-    """The steps of a program, and of each operation which were seen and when, until it ends."""
+    """Return the steps of a program, and for each operation which were seen and when, until it ends."""
     address, _, port = host.rpartition(":")
     seen: dict[int, list[tuple[int, float]]] = {one: [] for one in range(OPERATIONS)}
     rest = b""
@@ -73,7 +73,7 @@ def read(host: str, process: subprocess.Popen[str]) -> tuple[list[list[float]], 
 
 
 def delays(steps: list[list[float]], seen: dict[int, list[tuple[int, float]]]) -> list[float]:
-    """Seconds from each step until it, or a newer one of its operation, was seen."""
+    """Return seconds from each step until it, or a newer one of its operation, was seen."""
     found = []
     for one, count, at in steps:
         when = next((moment for told, moment in seen[int(one)] if told >= count), None)
@@ -108,7 +108,7 @@ def measure(seconds: float = SECONDS) -> dict[str, Any]:
 
 
 def rows(found: dict[str, Any]) -> list[Row]:
-    """The lines of the table."""
+    """Return the rows of the table."""
     return [
         Row(
             f"from `advance()` to a reader, {f'interval {interval:g} s' if interval else 'default interval'}",

@@ -1,4 +1,4 @@
-"""A real monitor in a process of its own, and what sends to it."""
+"""A real monitor in its own process, and a sender."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ PATHS: Final = {"logs": "/v1/logs", "traces": "/v1/traces"}
 
 
 def serving() -> set[int]:
-    """The core of the server that is measured."""
+    """Return the CPU core of the measured server."""
     return {min(os.sched_getaffinity(0))} if hasattr(os, "sched_getaffinity") else set()
 
 
 def loading() -> set[int]:
-    """The cores of all else; the same one where there is no other."""
+    """Return the cores for everything else; the same one if there is no other."""
     mine = serving()
     every = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     return (every - mine) or mine
 
 
 def keep_to(cores: set[int], process: int = 0) -> None:
-    """Have a process, or this one, run on these cores alone, where that can be asked for."""
+    """Pin a process, or this one, to these cores, if the system supports it."""
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(process, cores)
 
 
 class Server:
-    """A program that is measured: on one core, and seen from outside."""
+    """A measured program, pinned to one core and observed from outside."""
 
     def __init__(self, command: list[str], log: Path, cores: set[int], env: dict[str, str] | None = None) -> None:
-        """Start it; what it says goes into a file."""
+        """Start it with its output in a file."""
         self.began = time.monotonic()
         self.log = log
         with log.open("wb") as out:
@@ -76,16 +76,16 @@ class Server:
         self.process.wait()
 
     def cpu(self) -> float:
-        """Seconds of a core that it used."""
+        """Return its CPU seconds."""
         used = self._seen.cpu_times()
         return float(used.user + used.system)
 
     def memory(self) -> int:
-        """Bytes resident now."""
+        """Return its resident bytes."""
         return int(self._seen.memory_info().rss)
 
     def peak(self) -> int:
-        """The most bytes that were ever resident."""
+        """Return its peak resident bytes."""
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
                 if line.startswith("VmHWM"):
@@ -93,16 +93,16 @@ class Server:
         return self.memory()
 
     def failed(self, what: str) -> SystemExit:
-        """It did not do what was waited for."""
+        """Raise with its output: it did not do what was expected."""
         said = self.log.read_text(errors="replace").strip().splitlines()[-5:]
         return SystemExit(f"{what}: {' / '.join(said)}")
 
 
 class Monitor(Server):
-    """The monitor, as its command starts it."""
+    """The monitor, started by its command."""
 
     def __init__(self, folder: Path, *more: str, profile: Path | None = None) -> None:
-        """With its file in a folder, and options of the command beside."""
+        """Start it with its database in a folder, and further options."""
         program = ["otel_progress.cli"] if profile is None else ["benchmarks.monitor.profiled", str(profile)]
         self.db = folder / "monitor.db"
         command = [
@@ -135,20 +135,20 @@ class Monitor(Server):
 
     @property
     def host(self) -> str:
-        """Where it listens: a host and a port."""
+        """Return host and port."""
         return urlsplit(self.url).netloc
 
     def get(self, path: str) -> Any:
-        """What it answers."""
+        """Return its answer."""
         return fetch(self.host, path)
 
     def size(self) -> int:
-        """Bytes of its files."""
+        """Return the bytes of its files."""
         return sum(file.stat().st_size for file in self.db.parent.glob("monitor.db*"))
 
 
 def fetch(host: str, path: str) -> Any:
-    """The JSON that a server answers."""
+    """Fetch JSON from a server."""
     connection = http.client.HTTPConnection(host, timeout=PATIENCE)
     try:
         connection.request("GET", path)
@@ -158,18 +158,18 @@ def fetch(host: str, path: str) -> Any:
 
 
 class Sending:
-    """Sends requests by some connections, each program by one of them, and notes when each was taken.
+    """Sends requests over several connections, each program over one, and records when each was acknowledged.
 
     Attributes:
-        acknowledged: when each request was, by program and number; in seconds of the monotonic clock.
+        acknowledged: time of each acknowledgement by program and number; monotonic seconds.
         delays: seconds from the first byte sent to the answer.
-        records: how many are acknowledged.
-        refused: how often it was asked to come again.
-        late: by how many seconds the latest request missed its time.
+        records: number of acknowledged records.
+        refused: number of refusals with Retry-After.
+        late: seconds by which the latest request missed its time.
     """
 
     def __init__(self, host: str, signal: str, bodies: Iterable[Body], rate: float | None = None) -> None:
-        """To a host; at most so many records a second, or as fast as they are taken."""
+        """Send to a host, at a rate of records a second or as fast as they are accepted."""
         self._host = host
         self._path = PATHS[signal]
         self._rate = rate
@@ -194,11 +194,11 @@ class Sending:
             thread.start()
 
     def stop(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self._over.set()
 
     def wait(self) -> None:
-        """Until all was sent."""
+        """Wait until all is sent."""
         for thread in self._threads:
             thread.join()
         self.ended = time.monotonic()
@@ -213,7 +213,7 @@ class Sending:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Return the seconds that it took."""
         return self.ended - self.began
 
     def _guarded(self, queue: collections.deque[tuple[float, Body]]) -> None:
@@ -257,14 +257,14 @@ class Sending:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The value that this share of the values does not exceed; NaN of none."""
+    """Return the value that this share does not exceed; NaN without values."""
     found = sorted(values)
     return found[min(len(found) - 1, int(share * len(found)))] if found else float("nan")
 
 
 @contextlib.contextmanager
 def on_other_cores() -> Iterator[None]:
-    """This process leaves the server its core."""
+    """Keep this process off the core of the server."""
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     keep_to(loading())
     try:

@@ -1,4 +1,4 @@
-"""Arize Phoenix, to compare with: installed into an environment of its own, in the user's cache folder."""
+"""Arize Phoenix for comparison, installed into its own environment in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ INSTALLING: Final = 1200.0
 
 
 class Unavailable(Exception):
-    """It can't be had here; the text says why."""
+    """Phoenix is not available here; the text says why."""
 
 
 def home() -> Path:
-    """Where it is installed."""
+    """Return the folder of the installation."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "otel-progress" / "benchmarks" / "phoenix"
 
 
 def install() -> Path:
-    """The Python that has it; installs the newest version where there is none yet.
+    """Return the Python that has it; install the newest version first if there is none.
 
     Raises:
-        Unavailable: where that fails.
+        Unavailable: if that fails.
     """
     folder = home()
     python = folder / "bin" / "python"
@@ -46,7 +46,7 @@ def install() -> Path:
 
 
 class Phoenix(Server):
-    """A Phoenix with a file of its own."""
+    """A Phoenix server with its own database."""
 
     def __init__(self, folder: Path) -> None:
         """Start it on free ports."""
@@ -83,7 +83,7 @@ class Phoenix(Server):
         raise Unavailable(str(self.failed("it did not start")))
 
     def stored(self) -> int:
-        """How many spans stand in its file."""
+        """Return the number of spans in its file."""
         path = self.folder / "phoenix.db"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as db:
             return int(db.execute("SELECT count(*) FROM spans").fetchone()[0])

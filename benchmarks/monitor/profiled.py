@@ -1,4 +1,4 @@
-"""The command under cProfile, each thread that matters by itself: the server's loop, and the ledger's."""
+"""The command under cProfile, with separate profiles of the server loop and the core thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINES = 25
 
 
 def text(profile: cProfile.Profile) -> str:
-    """What took longest, without what it called."""
+    """Return the slowest functions by their own time."""
     out = io.StringIO()
     pstats.Stats(profile, stream=out).sort_stats("tottime").print_stats(LINES)
     return out.getvalue()

@@ -1,8 +1,8 @@
-"""Many readers of the live stream while records come in: how late each has what, and whether any lost an end.
+"""Many readers of the live stream while records arrive: delays, and lost ends.
 
-200 operations run in 20 programs. Each request of a program tells of its ten, so a frame of the stream has the rows of
-those whose request came since the last one. A request is with a reader when a frame with its stamp, or with a newer one
-of that program, is; the time counts from its acknowledgement.
+200 operations run in 20 programs. Each request of a program updates its ten operations, so a frame of the stream has
+the rows of all programs whose request arrived since the last frame. A request has reached a reader when a frame with
+its stamp, or with a newer one of that program, has; the time counts from its acknowledgement.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from benchmarks.monitor.traffic import Body, Shape
 SHARES: Final = ((0.86, "update"), (0.91, "stage"), (0.97, "note"), (0.998, "wait"), (1.0, "end"))
 SECONDS: Final = full_or_short(12.0, 1.0)
 ENOUGH: Final = 0.95
-"""The share of the records that must have come through in time, for a figure to be one at that rate."""
+"""Share of the records that must arrive in time for a figure to count at that rate."""
 PER_CLIENT: Final = 25 * 1024
 
 
 @dataclass(frozen=True)
 class Case:
-    """So many readers at so many records a second, in requests of so many; the bar in seconds, where there is one."""
+    """A number of readers, a rate of records, a request size, and the bar in seconds, if any."""
 
     clients: int
     rate: int
@@ -41,7 +41,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Describe the case."""
         return f"{self.clients:,} readers at {self.rate:,} records/s, {self.batch} a request"
 
 
@@ -74,7 +74,7 @@ class Clients:
             raise SystemExit("the readers failed")
 
     def end(self, folder: Path) -> tuple[dict[int, bytes], list[Any], float]:
-        """The frames that there were, of each reader which it had, and when, and the CPU seconds of all readers."""
+        """Return all frames, the frames and times of each reader, and the CPU seconds of all readers."""
         path = folder / "seen"
         assert self._process.stdin is not None
         self._process.stdin.write(f"{path}\n")
@@ -85,13 +85,13 @@ class Clients:
         return found
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill the process."""
         self._process.kill()
         self._process.communicate()
 
 
 def measure(seconds: float = SECONDS, *, profile: Path | None = None) -> dict[str, Any]:
-    """All cases, each with a monitor of its own."""
+    """Measure all cases, each with its own monitor."""
     out = {}
     for number, case in enumerate(CASES):
         told = None if profile is None else profile.with_suffix(f".{number}.txt")
@@ -100,7 +100,7 @@ def measure(seconds: float = SECONDS, *, profile: Path | None = None) -> dict[st
 
 
 def one(case: Case, seconds: float, profile: Path | None = None) -> dict[str, Any]:
-    """The same load twice, for a fresh monitor each: without readers, and with them."""
+    """Apply the same load to two fresh monitors: without readers, and with them."""
     shape = Shape(200, 20, case.rate, case.batch, SHARES, stamped=True)
     bodies = traffic.events(shape, round(seconds * case.rate / case.batch), time.time())
     with tempfile.TemporaryDirectory() as name, on_other_cores():
@@ -141,7 +141,7 @@ def one(case: Case, seconds: float, profile: Path | None = None) -> dict[str, An
 
 
 class Load:
-    """One load at a steady rate, and what the monitor needed for it."""
+    """A load at a steady rate, and the resources of the monitor."""
 
     def __init__(self, monitor: Monitor, bodies: list[Body], rate: float) -> None:
         """Send all of it."""
@@ -165,7 +165,7 @@ class Load:
 def judged(
     frames: dict[int, bytes], seen: list[Any], sent: Sending, bodies: list[Body]
 ) -> tuple[list[float], list[float], int]:
-    """Seconds from acknowledged, and from sent, to each reader, of each request; and how many ends were lost."""
+    """Return the seconds from acknowledgement and from sending to each reader, and the number of lost ends."""
     told: dict[int, list[float]] = {}
     ended: dict[int, set[str]] = {}
     newest: dict[int, int] = {}
@@ -205,7 +205,7 @@ def judged(
 
 
 def rows(found: dict[str, Any]) -> list[Row]:
-    """The lines of the table."""
+    """Return the rows of the table."""
     out = []
     for case in CASES:
         one = found[case.name]

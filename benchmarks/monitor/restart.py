@@ -1,4 +1,4 @@
-"""How long after its start the monitor answers, with many operations that are over in its file."""
+"""Seconds until the monitor answers after a start, with many ended operations in its database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIST: Final = "/operations?limit=100"
 
 
 def template() -> tuple[Snapshot, bytes]:
-    """A usual operation at its end: what is known of it, and the event that said it."""
+    """Return a typical ended operation and its last event."""
     program = Program(Shape(operations=1, programs=1), 0, 1.7e9)
     snapshot = program.last()
     encoded = otlp.attributes(6, wire.to_attributes(snapshot))
@@ -43,7 +43,7 @@ def template() -> tuple[Snapshot, bytes]:
 
 
 def fill(path: Path, operations: int) -> None:
-    """A file with so many operations that are over, each with its start, a stage and its end."""
+    """Write a database with this number of ended operations, each with its start, a stage and its end."""
     snapshot, raw = template()
     mark, begin = snapshot.operation_id.encode(), time.time() - operations
     store = Store(path)
@@ -81,7 +81,7 @@ def fill(path: Path, operations: int) -> None:
 
 
 def answered(monitor: Monitor, path: str) -> tuple[float, int]:
-    """Seconds from its start until it answers this, and the bytes of the answer."""
+    """Return the seconds from its start until this answer, and the bytes of the answer."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         connection = http.client.HTTPConnection(monitor.host, timeout=PATIENCE)
@@ -99,7 +99,7 @@ def answered(monitor: Monitor, path: str) -> tuple[float, int]:
 
 
 def measure(seconds: float = 0.0) -> dict[str, Any]:
-    """Start it again and again; the seconds of each."""
+    """Start it repeatedly; return the seconds of each start."""
     del seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -132,7 +132,7 @@ def measure(seconds: float = 0.0) -> dict[str, Any]:
 
 
 def rows(found: dict[str, Any]) -> list[Row]:
-    """The line of the table."""
+    """Return the row of the table."""
     return [
         Row(
             f"restart with {found['operations']:,} finished operations, to the first list",

@@ -1,8 +1,8 @@
-"""Requests as real programs send them: log events by the SDK's own encoders, and the spans that say as much.
+"""Requests as real programs send them: log events by our own encoder, and spans with the same content.
 
-All is made beforehand, so that sending costs next to nothing. Each program has operations in all states of life: most
-of what it says is that they go on; stages begin and end, lines are noted, pauses begin and end, operations end and
-others take their place.
+Everything is prepared in advance, so that sending costs almost nothing. The operations of a program are in all phases:
+most records are updates; stages start and end, notes are added, waits start and end, operations end and others replace
+them.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from otel_progress.telemetry.events import Events
 
 BATCH: Final = 512
 LEVEL: Final = 6
-"""Of gzip, as OTLP exporters have it."""
+"""Compression level of gzip, as in OTLP exporters."""
 NAMES: Final = ("survey", "import", "train", "translate", "crawl")
 STAGES: Final = ("load", "parse", "resolve", "index", "report")
 TOTAL: Final = 200
 DONE: Final = Progress(TOTAL, TOTAL, "file", 1.0, 1.0)
 SHARES: Final = ((0.80, "update"), (0.88, "stage"), (0.95, "note"), (0.98, "wait"), (1.0, "end"))
-"""What an operation says next, as shares of all that is said, added up."""
+"""Cumulative shares of the kinds of records that an operation emits."""
 BEAT_EVERY: Final = 5.0
 
 
 class Body(NamedTuple):
-    """One request: of which program, which of its requests, how many records, and its bytes."""
+    """A request: its program, its number, its records, and its bytes."""
 
     program: int
     number: int
@@ -48,17 +48,17 @@ class Body(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """What is sent.
+    """The shape of a load.
 
     Attributes:
-        operations: how many run at once, in all programs.
-        programs: how many there are.
-        rate: records a second, of all, by the times in the records.
-        batch: records a request.
-        shares: what is said how often.
-        stamped: the current step of an operation names the request that said it.
-        tag: part of all ids, so that one load is not taken for another.
-        seed: of what is random.
+        operations: number of concurrent operations of all programs.
+        programs: number of programs.
+        rate: records a second of all programs, by the times in the records.
+        batch: records per request.
+        shares: cumulative shares of the kinds of records.
+        stamped: whether the current step of an operation names its request.
+        tag: part of all ids, so that loads are not confused.
+        seed: seed of the random choices.
     """
 
     operations: int = 2_000
@@ -72,7 +72,7 @@ class Shape:
 
 
 class _Post:
-    """Stands where the pipeline is: it only takes what was encoded."""
+    """Stands in for the pipeline, and only collects what was encoded."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -81,7 +81,7 @@ class _Post:
         self.bodies.append(letter.body)
 
     def poke(self) -> None:
-        """Nothing waits."""
+        """Do nothing: no event waits."""
 
 
 class _Named(NamedTuple):
@@ -90,7 +90,7 @@ class _Named(NamedTuple):
 
 @dataclass
 class _Operation:
-    """One that runs, and what it says next."""
+    """A running operation and its next record."""
 
     key: str
     name: str
@@ -109,7 +109,7 @@ class _Operation:
         self.span = SpanIds(hexed, hexed[:16], None, False, True, int(self.started_at * 1e9))
 
     def says(self, kind: str, now: float) -> Event:
-        """The next event."""
+        """Emit the next event."""
         self.sequence += 1
         about: dict[str, Any] = {}
         name, status = s.UPDATED, Status.WAITING if self.waits else Status.RUNNING
@@ -173,10 +173,10 @@ def _count(done: int) -> Progress:
 
 
 class Program:
-    """One process with its operations."""
+    """A process with its operations."""
 
     def __init__(self, shape: Shape, number: int, begin: float) -> None:
-        """Its operations begin at once."""
+        """Start its operations."""
         self._shape = shape
         self._number = number
         self._now = begin
@@ -208,7 +208,7 @@ class Program:
         return found
 
     def body(self, number: int) -> Body:
-        """The next request."""
+        """Return the next request."""
         ended: list[str] = []
         while len(self._post.bodies) < self._shape.batch:
             self._now += self._step
@@ -224,7 +224,7 @@ class Program:
         return Body(self._number, number, len(items), gzip.compress(data, LEVEL), tuple(ended))
 
     def last(self) -> Snapshot:
-        """The end of one of its operations."""
+        """Return the end of one of its operations."""
         return self._running[0].says("end", self._now + 9).snapshot
 
     def _next(self, number: int) -> list[str]:
@@ -261,7 +261,7 @@ def _bodies_of(given: tuple[Shape, int, float, int]) -> list[Body]:
 
 
 def events(shape: Shape, requests: int, begin: float) -> list[Body]:
-    """So many requests of log events; those of one program in its order, all programs in turn."""
+    """Return requests of log events; those of one program in order, all programs in turn."""
     each = -(-requests // shape.programs)
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         found = pool.map(_bodies_of, [(shape, number, begin, each) for number in range(shape.programs)])
@@ -269,7 +269,7 @@ def events(shape: Shape, requests: int, begin: float) -> list[Body]:
 
 
 def spans(shape: Shape, requests: int, begin: float) -> list[Body]:
-    """So many requests of spans: each operation as a trace, with what the events say as attributes of its spans."""
+    """Return requests of spans: each operation as a trace, with the content of the events as attributes."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     out = []
@@ -289,7 +289,7 @@ def spans(shape: Shape, requests: int, begin: float) -> list[Body]:
 
 
 def _trace(chance: random.Random, begin: float) -> Iterator[Any]:
-    """Four stages, fifteen calls of a model, and the root: as spans are sent, at their end."""
+    """Return four stages, fifteen model calls, and the root, ordered by their ends, as spans are sent."""
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     trace, root = chance.randbytes(16), chance.randbytes(8)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from benchmarks.faults.observer import Seen, Told
+from benchmarks.faults.observer import Conclusion, Observed
 from benchmarks.faults.plan import KINDS, Case, Kind, draw
 from benchmarks.faults.runner import Phase, Run
 from benchmarks.faults.score import Score, marks, score
@@ -23,10 +23,12 @@ SILENT = [Phase("progressing", 100.0), Phase("silent", 103.0, 2.0, "deadlock", l
 RIGHT = next(iter(LINES["deadlock"])) + " in deadlock"
 
 
-def judged(phases: Sequence[Phase], inside: Sequence[Told], outside: Sequence[Told] = (), kind: Kind = KIND) -> Score:
+def judged(
+    phases: Sequence[Phase], inside: Sequence[Conclusion], outside: Sequence[Conclusion] = (), kind: Kind = KIND
+) -> Score:
     """Return the score of one operation."""
     run = Run(Case(0, kind, "silent", 0, watched=False), {"op": list(phases)}, closed_at=110.0)
-    return score([run], lambda run, operation: Seen(list(inside), list(outside)), lambda since, until: 0.0, LINES)
+    return score([run], lambda run, operation: Observed(list(inside), list(outside)), lambda since, until: 0.0, LINES)
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run works on Linux only")
@@ -73,7 +75,7 @@ def test_each_program_that_names_a_mark_has_it() -> None:
 
 def test_the_right_verdict_counts_with_its_delay_and_its_line() -> None:
     """What is found in time counts as found; its delay counts from the limit."""
-    found = judged(SILENT, [Told(100.1, "progressing"), Told(105.5, "silent", "", RIGHT)])
+    found = judged(SILENT, [Conclusion(100.1, "progressing"), Conclusion(105.5, "silent", "", RIGHT)])
     assert found.confusion["inside", "silent", "silent"] == found.confusion["inside", "progressing", "progressing"] == 1
     assert [round(delay.seconds, 3) for delay in found.delays] == [0.5]
     assert (found.right_lines, found.wrong_lines) == (1, [])
@@ -82,15 +84,19 @@ def test_the_right_verdict_counts_with_its_delay_and_its_line() -> None:
 @pytest.mark.parametrize(
     ("told", "want", "concluded"),
     [
-        ([Told(100.1, "progressing"), Told(101.0, "silent")], "progressing", "silent"),
-        ([Told(100.1, "progressing")], "silent", "progressing"),
-        ([Told(100.1, "progressing"), Told(104.0, "silent")], "silent", "early"),
-        ([Told(100.1, "progressing"), Told(105.5, "looping")], "silent", "looping"),
-        ([Told(100.1, "progressing"), Told(105.5, "silent"), Told(107.0, "progressing")], "silent", "progressing"),
+        ([Conclusion(100.1, "progressing"), Conclusion(101.0, "silent")], "progressing", "silent"),
+        ([Conclusion(100.1, "progressing")], "silent", "progressing"),
+        ([Conclusion(100.1, "progressing"), Conclusion(104.0, "silent")], "silent", "early"),
+        ([Conclusion(100.1, "progressing"), Conclusion(105.5, "looping")], "silent", "looping"),
+        (
+            [Conclusion(100.1, "progressing"), Conclusion(105.5, "silent"), Conclusion(107.0, "progressing")],
+            "silent",
+            "progressing",
+        ),
         ([], "silent", "unheard"),
     ],
 )
-def test_what_is_wrong_counts_as_wrong(told: list[Told], want: str, concluded: str) -> None:
+def test_what_is_wrong_counts_as_wrong(told: list[Conclusion], want: str, concluded: str) -> None:
     """A false alarm, a miss, an early one, another verdict, one that does not last, and silence are wrong verdicts."""
     found = judged(SILENT, told)
     assert found.confusion["inside", want, concluded] == 1
@@ -101,7 +107,7 @@ def test_what_is_wrong_counts_as_wrong(told: list[Told], want: str, concluded: s
 def test_a_wrong_line_is_told() -> None:
     """An unmarked line is wrong, and so is none at all."""
     for at in ("benchmarks/faults/hangs.py:1 in deadlock", ""):
-        found = judged(SILENT, [Told(100.1, "progressing"), Told(105.5, "silent", "", at)])
+        found = judged(SILENT, [Conclusion(100.1, "progressing"), Conclusion(105.5, "silent", "", at)])
         assert found.right_lines == 0
         assert len(found.wrong_lines) == 1
 
@@ -109,7 +115,7 @@ def test_a_wrong_line_is_told() -> None:
 def test_only_a_deaf_observer_may_know_nothing() -> None:
     """Unknown is not wrong if the Collector was away, and is wrong otherwise."""
     outage = next(kind for family, kinds in KINDS if family == "outage" for kind in kinds)
-    told = [Told(100.1, "progressing"), Told(101.0, "unknown"), Told(105.5, "silent")]
+    told = [Conclusion(100.1, "progressing"), Conclusion(101.0, "unknown"), Conclusion(105.5, "silent")]
     assert judged(SILENT, told[:1] + told[2:], told, outage).wrong == []
     assert [wrong.concluded for wrong in judged(SILENT, told[:1] + told[2:], told).wrong] == ["unknown"]
 

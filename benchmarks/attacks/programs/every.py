@@ -1,4 +1,4 @@
-"""Every public function, and a use of each; what is public and has no use here is found by `unused`."""
+"""Every public function with a call of each; `unused` finds public names without a call here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def _work_async_generator() -> Any:
 
 
 def drive(awaitable: Any) -> Any:
-    """Run what awaits nothing, without an event loop."""
+    """Run a coroutine that awaits nothing, without an event loop."""
     steps = awaitable.__await__()
     try:
         while True:
@@ -110,7 +110,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "use": lambda f: _with(f()),
     "waiting": lambda f: _with(f("for it", overdue_after=5)),
 }
-"""How each public function is used, by its name; a module function is used as the method of the same name."""
+"""A call of each public function by name; module functions are called like the method of the same name."""
 
 
 def functions() -> list[str]:
@@ -124,20 +124,20 @@ def members(kind: type) -> list[str]:
 
 
 def unused() -> list[str]:
-    """What is public and not used here."""
+    """Return public names without a call here."""
     known = {name for name in members(progress.Operation) + members(progress.Stage) if is_method(name)}
     return sorted((known | {*functions()}) - {*USES})
 
 
 def is_method(name: str) -> bool:
-    """Whether it is a method of a handle, not a property."""
+    """Whether it is a method of a handle rather than a property."""
     return inspect.isfunction(inspect.getattr_static(progress.Operation, name, None)) or inspect.isfunction(
         inspect.getattr_static(progress.Stage, name, None)
     )
 
 
 def names() -> list[str]:
-    """All uses: `note` of the module, `op.note`, `stage.note`."""
+    """Return all calls: `note` of the module, `op.note`, `stage.note`."""
     found = functions()
     found += [f"op.{name}" for name in members(progress.Operation)]
     found += [f"stage.{name}" for name in members(progress.Stage)]
@@ -145,7 +145,7 @@ def names() -> list[str]:
 
 
 def use(name: str) -> None:
-    """Use it once, inside an operation and a stage of its own."""
+    """Call it once, inside its own operation and stage."""
     owner, _, member = name.rpartition(".")
     with progress.operation("around") as op, op.stage("inside") as stage:
         about: Any = {"": progress, "op": op, "stage": stage}[owner]

@@ -1,4 +1,4 @@
-"""Use everything in finalizers, and when the interpreter shuts down; prints what raised.
+"""Call everything in finalizers and during interpreter shutdown; print what raised.
 
 python -m benchmarks.attacks.programs.gone collected|exit|teardown bare|watched
 """
@@ -31,13 +31,13 @@ def told(failed: list[str] = FAILED, write: Any = os.write, leave: Any = os._exi
 
 
 def last(every: Any) -> None:
-    """Use everything but `configure`, which may start no thread any more."""
+    """Call everything but `configure`, which may no longer start a thread."""
     for name in every.names():
         tried(name, every.use)
 
 
 class Finalized:
-    """Uses the next function when it is collected."""
+    """Calls the next function when it is collected."""
 
     turn = 0
     every: Any = None
@@ -52,7 +52,7 @@ class Finalized:
 
 
 class Kept:
-    """Uses all when the interpreter throws away its modules."""
+    """Calls everything when the interpreter discards its modules."""
 
     def __init__(self, every: Any) -> None:
         self.uses = [(name, every.use) for name in every.names() if name not in ("configure", "shutdown")]

@@ -1,4 +1,4 @@
-"""Give each argument of each public function a value that fails in every special method; and raise errors that do.
+"""Pass each argument of each public function a value whose special methods all raise; raise errors that do so.
 
 python -m benchmarks.attacks.programs.hostile arguments|errors bare|watched
 """
@@ -57,7 +57,7 @@ SPECIAL = [
 
 
 class Hostility(Exception):
-    """What the hostile values raise, where nothing else was asked for."""
+    """The default exception of the hostile values."""
 
 
 def _raising(kind: type[BaseException], name: str) -> Any:
@@ -69,7 +69,7 @@ def _raising(kind: type[BaseException], name: str) -> Any:
 
 
 def hostile(kind: type[BaseException], base: type = object) -> Any:
-    """A value each special method of which raises this kind of error."""
+    """Return a value whose special methods all raise this kind of error."""
     body: dict[str, Any] = {name: _raising(kind, name) for name in SPECIAL}
     if base is object:
         body["__class__"] = property(_raising(kind, "__class__"))
@@ -98,7 +98,7 @@ def values() -> dict[str, Any]:
 
 
 def _slots(function: Any) -> list[tuple[tuple[Any, ...], str | None]]:
-    """For each parameter: what goes before it, and its keyword (None: by position)."""
+    """Return for each parameter the arguments before it, and its keyword (None if positional)."""
     slots: list[tuple[tuple[Any, ...], str | None]] = []
     before: tuple[Any, ...] = ()
     for one in inspect.signature(function).parameters.values():
@@ -119,7 +119,7 @@ OPTIONS = {
 
 
 def arguments() -> list[str]:
-    """Every argument of every function; what raises anything but a documented error."""
+    """Try every argument of every function; report anything but documented errors."""
     failed: list[str] = []
     evil = values()
     for name in every.names():
@@ -160,7 +160,7 @@ class Endless(Exception):
 
 
 def _job(kind: type[BaseException], *names: str) -> BaseException:
-    """An exception of the job's that raises another kind where these names are looked at."""
+    """Return an exception of the job that raises another kind when these names are read."""
     bodies = {
         name: _raising(kind, name) if name in SPECIAL and name != "__class__" else property(_raising(kind, name))
         for name in names
@@ -250,7 +250,7 @@ WAYS = (_block, _function, _coroutine, _generator, _async_block, _tracked, _fail
 
 
 def errors() -> list[str]:
-    """The job's own error comes out as it went in, whatever it does to those who look at it."""
+    """The exception of the job passes unchanged, whatever reading it raises."""
     failed: list[str] = []
     for way in WAYS:
         for make in (progress.operation, progress.stage):

@@ -1,7 +1,7 @@
-"""Says the secret in argv[1] in every way that a job has to say something; argv[2] is how it ends.
+"""Reports the secret in argv[1] through every call of the API; argv[2] is how the program ends.
 
-The secret stands only behind words or in forms that mark it as one; argv[2] is `ends` or `hangs`, and argv[3], where it
-is given, an outlet of the process (`console`, `jsonlines`), or `hook`: a redaction that fails.
+The secret has a context or a format that marks it as one; argv[2] is `ends` or `hangs`, and argv[3], if given, an
+outlet of the process (`console`, `jsonlines`), or `hook`: a redaction that fails.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ calls: list[str] = []
 
 
 def failing(what: str, text: str) -> Any:
-    """Raise or return what is no text, by turns."""
+    """Alternately raise, and return something other than a text."""
     calls.append(what)
     if len(calls) % 2:
         raise RuntimeError(text)

@@ -1,4 +1,4 @@
-"""What the job's own signal handler raises reaches the job, whatever call of ours it interrupts.
+"""Exceptions of the job's own signal handlers reach the job, whatever call of ours they interrupt.
 
 python -m benchmarks.attacks.programs.meant limit|interrupt bare|watched
 """
@@ -22,7 +22,7 @@ SECONDS = 5.0
 
 
 class Limit(Exception):
-    """A time limit of the job's, as task queues raise it."""
+    """A time limit of the job, as task queues raise it."""
 
 
 fired = 0
@@ -40,12 +40,12 @@ def handler(_: int, frame: Any) -> None:
 
 
 def lost_by_python(_: Any) -> None:
-    """Python itself drops what is raised in a finalizer or a callback of the collector."""
+    """Whether Python itself drops the exception, as in a finalizer or a callback of the garbage collector."""
     lost.append(where)
 
 
 def one(name: str, wait: float) -> bool:
-    """Whether the job got what its handler raised, while it used a function again and again."""
+    """Whether the job received what its handler raised during repeated calls of a function."""
     before, gone = fired, len(lost)
     deadline = time.monotonic() + SECONDS
     try:

@@ -1,4 +1,4 @@
-"""Use each public function first in a fresh process that has nothing left; prints what raised.
+"""Call each public function first in a fresh process without resources; print what raised.
 
 python -m benchmarks.attacks.programs.starved descriptors|memory|frames|signals bare|watched
 """
@@ -30,7 +30,7 @@ def no_descriptors(name: str) -> None:
 
 
 def no_memory(name: str) -> None:
-    """With nothing left, and with a little more each time, so that each allocation in turn is the one that fails."""
+    """Start without memory and add a little each time, so that each allocation fails once."""
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[0])
     size = pages * resource.getpagesize() + (1 << 20)
@@ -60,7 +60,7 @@ def _ours(step: Any) -> bool:
 
 
 def no_frames(name: str) -> None:
-    """With so many frames left, and one more each time."""
+    """Start with few frames left, and add one each time."""
     every.use(name)  # so that imports are over
 
     def down(frames: int) -> None:
@@ -87,7 +87,7 @@ def no_frames(name: str) -> None:
 
 
 def signals(name: str) -> None:
-    """A signal handler uses everything, a thousand times a second, while the function is used for the first time."""
+    """A signal handler calls everything, a thousand times a second, during the first call of the function."""
     others = [other for other in every.names() if other.rpartition(".")[2] not in ("configure", "shutdown")]
     failed: list[str] = []
     turn = 0
@@ -117,7 +117,7 @@ def signals(name: str) -> None:
 
 
 def in_child(run: Callable[[str], None], name: str, out: int) -> bool:
-    """Run it in a forked child, as a fork starts where no import happened yet; whether it held."""
+    """Run it in a forked child, in which nothing was imported yet; return whether it held."""
     pid = os.fork()
     if pid:
         status = os.waitpid(pid, 0)[1]

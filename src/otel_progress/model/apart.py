@@ -1,4 +1,4 @@
-"""What sets operations or stages of one name apart."""
+"""Labels that distinguish operations or stages with the same name."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from otel_progress.model.summary import shown
 from otel_progress.model.values import Attributes
 
 LENGTH: Final = 40
-"""Characters kept of what sets one apart."""
+"""Characters kept of a label."""
 Known: TypeAlias = "tuple[Attributes, str | None]"
-"""The attributes and the description of one."""
+"""The attributes and the description of an operation or stage."""
 
 
 def apart(given: Sequence[Known]) -> list[str]:
-    """For each what differs: `topic=solar`, else its description; empty where nothing does.
+    """Return for each what differs: `topic=solar`, else its description; empty texts if nothing differs.
 
-    Of several attributes that differ, the first one counts whose values differ most often.
+    If several attributes differ, the first with the most distinct values is used.
     """
     if len(given) < 2:
         return [""] * len(given)

@@ -1,13 +1,13 @@
-"""How fast work goes, and when it will be done, as an interval.
+"""Rate and ETA: how fast work goes, and when it will be done, as an interval.
 
-Work is taken for a renewal process whose pace may drift: counts are weighted with a half-life that grows
+Work is modelled as a renewal process whose pace may drift: counts are weighted with a half-life that grows
 with the run (a third of its length, at least 10 s), the spread of the pace is estimated from the same
-samples, and the central limit theorem of renewal processes gives the spread of the time that remains
-(Cox, "Renewal Theory", 1962, ch. 3). The interval holds the end in about
-80% of all cases where the pace is stationary.
+samples, and the central limit theorem of renewal processes gives the spread of the remaining time
+(Cox, "Renewal Theory", 1962, ch. 3). The interval contains the end in about
+80% of all cases if the pace is stationary.
 
-There is no estimate while the count stands still for longer than the pace so far explains: some times the longest pause
-between two steps, or the usual time of a step.
+There is no estimate while the count stands still for longer than the pace so far explains: 3 times the longest pause
+between two steps, or twice the usual time of a step.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ _Z: Final = 1.2816
 _HALF_LIFE: Final = 10.0
 _FLOOR: Final = 0.02
 _PRIOR: Final = 2.0
-"""So many samples' worth is the guess that units come at random, before enough of them were seen."""
+"""Weight, in samples, of the assumption that units arrive at random (a Poisson process)."""
 _PAUSES: Final = 3.0
+"""A pause is explained up to this multiple of the longest pause so far."""
 _STEPS: Final = 2.0
-"""A pause is explained up to so many times the longest one, or the usual time of a step."""
+"""A pause is explained up to this multiple of the usual time of a step."""
 _LEAST: Final = 3
-"""Steps that must be seen before they explain anything."""
+"""Steps that must be seen before a pause can be unexplained."""
 _IN_HAND: Final = 0.9
-"""The step in hand counts as done by this part at the most: with work left, the time that is left is above 0."""
+"""Largest part of the current step that counts as done, so that the ETA stays above 0 while work is left."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds until the end: the middle, and an interval that holds about 80% of such cases."""
+    """Seconds until the end: the expected value, and an interval that contains the end in about 80% of all cases."""
 
     eta: float
     low: float
@@ -51,7 +52,7 @@ class Pace:
     )
 
     def __init__(self, now: float, done: float = 0.0) -> None:
-        """Start to count at `now` (seconds, monotonic), with so much done before."""
+        """Start at `now` (seconds, monotonic) with `done` units already completed."""
         self._start = self._then = self._moved = now
         self._last = done
         self._forget()
@@ -63,7 +64,7 @@ class Pace:
         self._still = False
 
     def observe(self, now: float, done: float) -> None:
-        """At `now` so much was done in all; a count that fell starts again from there."""
+        """Record the total count at `now`; a count that fell restarts the estimate."""
         span = now - self._then
         if span <= 0:
             return
@@ -91,18 +92,18 @@ class Pace:
         self._still = not step
 
     def pause(self, seconds: float) -> None:
-        """Leave so many seconds out: a declared wait says nothing of the pace."""
+        """Exclude a declared wait of this many seconds from the pace."""
         self._start += seconds
         self._then += seconds
         self._moved += seconds
 
     def skip(self, since: float, now: float) -> None:
-        """Leave out a declared wait, as far as nothing was observed in it."""
+        """Exclude a declared wait that began at `since`, except for the part already observed."""
         self.pause(max(0.0, now - max(since, self._then)))
 
     @property
     def rate(self) -> float | None:
-        """Units a second; None before anything was done, and while it stands still for longer than that explains."""
+        """Units a second; None before the first unit and during an unexplained pause."""
         return None if self._idle(self._then) else self._rate
 
     @property
@@ -111,7 +112,7 @@ class Pace:
         return rate if 0 < rate < math.inf else None
 
     def idle(self, now: float, done: float) -> bool:
-        """Whether the count stands still for longer than the pace so far explains."""
+        """Whether the count has stood still for longer than the pace so far explains."""
         return done == self._last and self._idle(now)
 
     def _idle(self, now: float) -> bool:
@@ -120,17 +121,17 @@ class Pace:
 
     @property
     def _step(self) -> float:
-        """What is done between two looks that see anything done, on average."""
+        """Mean number of units between two samples that differ."""
         return self._done / self._moves if self._moves > 0 else 0.0
 
     def estimate(self, remaining: float, now: float, grain: float = 1.0, done: float | None = None) -> Estimate | None:
-        """When the rest will be done; None without a rest, and while the pace so far explains no estimate.
+        """Estimate when the rest will be done; None if nothing is left or the pace supports no estimate.
 
         Args:
             remaining: units that are left.
             now: the monotonic time, in seconds.
             grain: the size of one unit, 0 for a ratio.
-            done: how much is done now, where that may be more than was observed.
+            done: how much is done now, if that may exceed the last observation.
         """
         rate = self._rate
         if rate is None or not 0 < remaining < math.inf:
@@ -156,13 +157,13 @@ class Pace:
 def planned(
     remaining: Iterable[tuple[float, float]], actual: float, expected: float, measured: float | None = None
 ) -> Estimate | None:
-    """The time that a plan leaves.
+    """Estimate the remaining time from the expected durations of a plan.
 
     Args:
-        remaining: for each stage not over, its expected duration and how long it runs already, in seconds.
-        actual: how long the finished stages took in all, in seconds.
-        expected: how long the plan gave them, in seconds.
-        measured: what stages that run will take by their own pace, in seconds; the plan is not asked for those.
+        remaining: for each unfinished stage, its expected duration and its running time so far, in seconds.
+        actual: total duration of the finished stages, in seconds.
+        expected: total duration that the plan expected for them, in seconds.
+        measured: remaining seconds of running stages by their own pace; those are not in `remaining`.
     """
     pairs = list(remaining)
     if not pairs and measured is None:

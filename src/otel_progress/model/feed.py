@@ -1,4 +1,4 @@
-"""The feed of an operation: an activity that was told as running becomes the one line that tells its end."""
+"""The activity feed of an operation: the note that ends an activity replaces the note that started it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import MutableSequence
 from dataclasses import replace
 from typing import Final
 
-from otel_progress.model.snapshot import Note
+from otel_progress.model.fields import Note
 
 RUNNING: Final = frozenset({"running", "started", "in progress", "in_progress"})
-"""Statuses of a note that tell of an activity that goes on; a later note of the same text and stage tells its end."""
+"""Statuses of a note about an ongoing activity; a later note with the same text and stage ends it."""
 BAD: Final = frozenset({"failed", "error", "warning"})
-"""Statuses of a note that tells of trouble."""
+"""Statuses of a note about a failure or a warning."""
 
 
 def add(notes: MutableSequence[Note], note: Note) -> None:
-    """Append a note; where it tells of an activity that runs in `notes`, it takes the place of that one."""
+    """Append a note; if it ends an activity in `notes`, it replaces that note."""
     if note.status is not None:
-        for place, before in enumerate(notes):
+        for position, before in enumerate(notes):
             if before.status in RUNNING and (before.text, before.stage) == (note.text, note.stage):
-                del notes[place]
+                del notes[position]
                 note = replace(note, started_at=before.started_at or before.timestamp)
                 break
     notes.append(note)

@@ -1,4 +1,4 @@
-"""What to conclude about an operation: one pure function of (snapshot, now, and what was heard of its process)."""
+"""Health: one pure function, `judge`, turns a snapshot, the time and what was heard of the process into a verdict."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from otel_progress.model.snapshot import Branch, Snapshot
+from otel_progress.model.fields import Branch, SnapshotFields
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.units import units
 
 BEATS: Final = 3
-"""So many intervals without a heartbeat, and the process counts as dead."""
+"""Heartbeat intervals without a sign of life after which a process counts as dead."""
 STUCK: Final = frozenset({Health.SILENT, Health.LOOPING})
-"""The verdicts that mean: no progress."""
+"""The verdicts that mean that there is no progress."""
 
 
 @dataclass(frozen=True)
 class Hearing:
-    """What an observer outside knows of the process of an operation; all in seconds, by the observer's monotonic clock.
+    """What an outside observer has heard of a process; all in seconds, by the observer's monotonic clock.
 
     Attributes:
-        silence: since anything was heard of the process.
-        interval: from one heartbeat of the process to the next, as it announced it.
-        watching: since when the observer hears without a gap: its own start, the end of a time in which it heard
-            nothing at all or was asleep, a jump of its clock.
+        silence: time since anything was heard of the process.
+        interval: time between two heartbeats, as the process announced it.
+        watching: how long the observer has been listening without a gap. Its own start, a time in which it heard
+            nothing at all or was asleep, and a jump of its clock are gaps.
     """
 
     silence: float
@@ -44,16 +44,16 @@ class Verdict:
 
     Attributes:
         health: the conclusion.
-        limit: which limit decided (`stall_after`, `slow_after`, `start_within`, `overdue_after`, `loop_after`,
+        limit: the limit that decided (`stall_after`, `slow_after`, `start_within`, `overdue_after`, `loop_after`,
             `heartbeat`), or None.
-        seconds: what was measured against the limit.
-        allowed: the limit, in seconds.
+        seconds: the time that was measured against the limit.
+        allowed: the value of the limit, in seconds.
         overdue: whether a declared wait is past its own limit.
         clock: what was measured: `idle`, `elapsed`, `pending`, `wait`, `steps`, `heartbeat`.
-        source: where the limit comes from (`from the plan`, `learned from 41 runs, …`); None where it was named.
-        seen: what was last seen of it, in words.
-        detail: the evidence in words where there is more to say than the limit.
-        branch: which of several branches decided, as people call it; None where there is only one.
+        source: where the limit comes from (`from the plan`, `learned from 41 runs, …`); None if the user set it.
+        seen: the last known activity, in words.
+        detail: the evidence in words, if there is more to say than the limit.
+        branch: the label of the branch that decided; None if there is only one.
     """
 
     health: Health
@@ -80,7 +80,7 @@ class Verdict:
 
     @property
     def troubled(self) -> bool:
-        """Whether somebody should look."""
+        """Whether it needs attention."""
         return self.health not in (Health.PROGRESSING, Health.WAITING) or self.overdue
 
 
@@ -92,20 +92,28 @@ _WORDS: Final = {
 }
 
 
-def judge(snapshot: Snapshot, now: float, hearing: Hearing | None = None) -> Verdict:
-    """The verdict on a snapshot at `now`, if nothing was heard of the operation since.
+def judge(snapshot: SnapshotFields, now: float, hearing: Hearing | None = None) -> Verdict:
+    """Return the verdict on a snapshot at `now`, assuming that nothing happened since.
 
-    `now` is in seconds since 1970 by the clock of the snapshot: an observer adds the time since the snapshot came in
-    to the snapshot's own, so that clocks that differ make no verdict.
+    `now` is in seconds since 1970 by the clock of the snapshot: an observer adds the time since it received the
+    snapshot to the snapshot's own time, so that clocks that differ cause no verdict.
 
-    A limit counts as reached at exactly its value. Each branch is judged by itself, and the verdict is that of the
-    worst: dead, silent, looping, overdue, slow; else progressing where any branch moves, and waiting only where all
-    wait. Within one branch, looping outranks the waits between its turns, and a declared wait stops the stuck clock.
+    A limit is reached at exactly its value. Each branch is judged on its own, and the worst verdict counts: dead,
+    silent, looping, overdue, slow; else progressing if any branch moves, and waiting only if all branches wait. Within
+    a branch, looping outranks the waits between its turns, and a declared wait stops the stuck clock.
 
-    Dead outranks all, as nothing else can be known then. Nothing is known of a process that was not heard while the
-    observer could not hear either. What its process calls stuck stays so until the process says that it moves again.
-    From outside, silence is the process's to say: it tells each at once, but may hold back updates of one that moves,
-    so how old a snapshot is proves nothing. A final status has no health of its own: it counts as progressing.
+    Dead outranks all others, as nothing else can be known then. A process that was not heard while the observer could
+    not listen is unknown. An operation that its process calls stuck stays stuck until the process reports progress.
+    An outside observer never concludes silence itself: the process reports silence at once, but may hold back updates
+    of work that moves, so the age of a snapshot proves nothing. A final status counts as progressing.
+
+    Args:
+        snapshot: the operation.
+        now: seconds since 1970, by the clock of the snapshot.
+        hearing: what an outside observer heard of the process; None inside the process.
+
+    Example:
+        `judge(snapshot, snapshot.timestamp + 60).health`
     """
     seen = snapshot.at(now)
     if seen.status.final:
@@ -130,11 +138,11 @@ def judge(snapshot: Snapshot, now: float, hearing: Hearing | None = None) -> Ver
     return worst
 
 
-def next_change(snapshot: Snapshot, now: float, hearing: Hearing | None = None) -> float:
-    """The earliest moment, from `now` on, at which `judge` could say otherwise if nothing is heard; infinity for never.
+def next_change(snapshot: SnapshotFields, now: float, hearing: Hearing | None = None) -> float:
+    """Return the earliest time from `now` on at which the verdict can change if nothing is heard; infinity for never.
 
-    It is by the clock of the snapshot, as `now` is. Until then the verdict stays, and only the times in its evidence
-    grow. It is never late; because of rounding it may be early by some microseconds.
+    The time is by the clock of the snapshot, as `now` is. Until then only the times in the evidence grow. The result
+    is never late; because of rounding it may be early by some microseconds.
     """
     if snapshot.status.final:
         return math.inf
@@ -150,8 +158,8 @@ def next_change(snapshot: Snapshot, now: float, hearing: Hearing | None = None) 
     return max(now, at - _margin(snapshot, now)) if at < math.inf else math.inf
 
 
-def _limits(snapshot: Snapshot, inside: bool) -> Iterator[tuple[float | None, float]]:
-    """The limits that time alone can reach, each with what was spent of it when the snapshot was taken."""
+def _limits(snapshot: SnapshotFields, inside: bool) -> Iterator[tuple[float | None, float]]:
+    """Yield the limits that time alone can reach, each with the time already spent at the snapshot."""
     if snapshot.status is Status.PENDING:
         yield snapshot.start_within, snapshot.elapsed
         return
@@ -164,20 +172,20 @@ def _limits(snapshot: Snapshot, inside: bool) -> Iterator[tuple[float | None, fl
 
 
 def _left(limit: float | None, spent: float) -> float:
-    """What is left of a limit; infinity where it is reached, or where there is none."""
+    """Return the time left of a limit; infinity if it is reached or absent."""
     return limit - spent if limit is not None and spent < limit < math.inf else math.inf
 
 
-def _margin(snapshot: Snapshot, now: float) -> float:
-    """What rounding may add up to between two ways to say the same moment."""
+def _margin(snapshot: SnapshotFields, now: float) -> float:
+    """Return a bound of the rounding error between two ways to compute the same time."""
     spent = (snapshot.timestamp, now, snapshot.elapsed, snapshot.idle)
     return 8 * math.ulp(max(map(abs, spent)))
 
 
-def plainly_moves(seen: Snapshot) -> bool:
-    """Whether a snapshot shows one branch that moves within its limits: `judge` calls it progressing at its own time.
+def plainly_moves(seen: SnapshotFields) -> bool:
+    """Whether a snapshot has one branch within all its limits, so that `judge` would return progressing at its time.
 
-    Most snapshots show that, and to tell so takes a tenth of a verdict with its evidence.
+    This holds for most snapshots, and costs a tenth of a full verdict.
     """
     return (
         seen.status is Status.RUNNING
@@ -191,12 +199,12 @@ def plainly_moves(seen: Snapshot) -> bool:
 
 
 def judge_branch(branch: Branch) -> Verdict:
-    """The verdict on one branch, as its process sees it."""
+    """Return the verdict on one branch, from inside its process."""
     return _branch(branch, branch.idle)
 
 
 def rank(verdict: Verdict) -> int:
-    """How bad it is: the higher, the worse; an operation is as bad as the worst of its branches."""
+    """Return the severity of a verdict; an operation gets the verdict of its branch with the highest rank."""
     return _OVERDUE if verdict.overdue else _RANKS[verdict.health]
 
 
@@ -212,13 +220,13 @@ _RANKS: Final = {
 _OVERDUE: Final = 3
 
 
-def _is_slow(seen: Snapshot, worst: Verdict) -> bool:
-    """Whether it runs for too long; one all of whose branches wait is not slow."""
+def _is_slow(seen: SnapshotFields, worst: Verdict) -> bool:
+    """Whether it has run for too long; an operation whose branches all wait is not slow."""
     return worst.health is not Health.WAITING and seen.slow_after is not None and seen.elapsed >= seen.slow_after
 
 
-def _only(seen: Snapshot) -> Branch:
-    """The one branch of an operation that has no others."""
+def _only(seen: SnapshotFields) -> Branch:
+    """Return the operation itself as its only branch."""
     return Branch(
         idle=seen.idle,
         stall_after=seen.stall_after,
@@ -229,8 +237,8 @@ def _only(seen: Snapshot) -> Branch:
     )
 
 
-def _outside(snapshot: Snapshot, now: float, hearing: Hearing) -> Verdict | None:
-    """What follows from what was heard of the process, and what was not."""
+def _outside(snapshot: SnapshotFields, now: float, hearing: Hearing) -> Verdict | None:
+    """Return unknown or dead, if what was heard of the process proves it."""
     allowed = hearing.allowed
     if hearing.watching < allowed and (
         hearing.silence >= hearing.watching or now - snapshot.timestamp >= hearing.watching
@@ -246,7 +254,7 @@ def _outside(snapshot: Snapshot, now: float, hearing: Hearing) -> Verdict | None
 
 
 def _branch(branch: Branch, proven: float, seen: str | None = None) -> Verdict:
-    """The verdict on one branch, known to have been idle for `proven` seconds; `seen` is what was last seen of it."""
+    """Return the verdict on a branch that was idle for at least `proven` seconds; `seen` is its last known activity."""
     name = None if seen is not None or branch.path == branch.lane == branch.child is None else branch.label
     if branch.child is not None:
         return _child(branch, name)
@@ -273,7 +281,7 @@ def _branch(branch: Branch, proven: float, seen: str | None = None) -> Verdict:
 
 
 def _child(branch: Branch, name: str | None) -> Verdict:
-    """A branch that waits for a child is as well as that child."""
+    """Return the verdict on a branch that waits for a child: that of the child."""
     wait = branch.wait
     overdue = wait is not None and wait.overdue_after is not None and wait.elapsed >= wait.overdue_after
     if wait is not None and not overdue and branch.health not in STUCK:
@@ -291,7 +299,7 @@ def _child(branch: Branch, name: str | None) -> Verdict:
 
 
 def _of_child(branch: Branch) -> str:
-    """The evidence against a child, with the idle time of now."""
+    """Return the evidence on a child, with its current idle time."""
     reason, limit = branch.reason or f"is {word(branch.health)}", branch.stall_after
     before, found, _ = reason.rpartition(_WORDS["stall_after"])
     if not found or limit is None or branch.health is not Health.SILENT:
@@ -300,14 +308,14 @@ def _of_child(branch: Branch) -> str:
     return f"{before}{found} {branch.idle:.0f} s, stall_after is {limit:g} s{source}"
 
 
-def _last(seen: Snapshot) -> str | None:
-    """What was last seen of it, in words."""
+def _last(seen: SnapshotFields) -> str | None:
+    """Return the last known activity in words."""
     parts = [part for part in (seen.stage, _count(seen), seen.message) if part]
     return ", ".join(parts) or None
 
 
-def _count(seen: Snapshot) -> str | None:
-    """How far it was."""
+def _count(seen: SnapshotFields) -> str | None:
+    """Return the count in words."""
     progress = seen.progress
     if progress.completed is None:
         return None
@@ -315,5 +323,8 @@ def _count(seen: Snapshot) -> str | None:
 
 
 def hold(limit: float | None) -> float:
-    """How long one that was stuck must move, never idle for half its limit, before it counts as moving; in seconds."""
+    """Return how long a stuck operation must move before it has recovered, in seconds.
+
+    In that time it must never be idle for half its limit.
+    """
     return 5.0 if limit is None else min(10.0, limit / 2)

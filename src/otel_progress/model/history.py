@@ -1,20 +1,20 @@
-"""Limits from what was seen: how long a kind of work goes without progress, and how long it takes in all.
+"""Learned limits: how long a kind of work goes without progress, and how long it takes, from earlier runs.
 
-Durations stand in a histogram with logarithmic buckets, four for each doubling, which forgets: when it is full, all
+Durations are kept in a histogram with logarithmic buckets, four per doubling. It forgets: when it is full, all
 counts are halved. A limit has three parts.
 
-*What is typical.* The median and a high quantile of all gaps give a log-normal distribution, and so a bound for gaps
-of the same kind (times of tasks follow it closely: long tails, never below zero). On top of it there is room for what
-gaps of the same kind don't show: a pause of another kind, such as an upload at the end, and a change of pace.
+*Typical gaps.* The median and a high quantile of all gaps give a log-normal distribution, and so a bound for gaps of
+the same kind (task durations follow it closely: long tails, never below zero). Slack is added for what those gaps do
+not show: a pause of another kind, such as an upload at the end, and a change of pace.
 
-*What whole runs showed.* Runs of one name are exchangeable, so the chance that the next one has a longer gap than all
-`k` before is 1/(k + 1), whatever the distribution is (the rank argument of conformal prediction: Vovk, Gammerman and
-Shafer, "Algorithmic Learning in a Random World", 2005, ch. 2). The limit is some times the second longest, so that one
-incident moves it little.
+*Longest gaps of whole runs.* Runs of one name are exchangeable, so the probability that the next one has a longer gap
+than all `k` before is 1/(k + 1), whatever the distribution (the rank argument of conformal prediction: Vovk, Gammerman
+and Shafer, "Algorithmic Learning in a Random World", 2005, ch. 2). The limit is a multiple of the second longest, so
+that one incident moves it little.
 
-*How much was seen.* Until enough was seen, the limit is mixed with a prior of half an hour.
+*Amount of evidence.* While there is little evidence, the limit is mixed with a prior of half an hour.
 
-`benchmarks/limits.py` measures the false alarms and the delays of these rules; the numbers below were chosen by it.
+`benchmarks/limits.py` measures the false alarms and the delays of these rules; the constants below were chosen by it.
 """
 
 from __future__ import annotations
@@ -27,49 +27,54 @@ from typing import Any, Final
 from otel_progress.model.units import duration
 
 FULL: Final = 5_000.0
-"""Counts that a histogram holds before it forgets half."""
+"""Total count at which a histogram halves all its counts."""
 PRIOR: Final = 1_800.0
-"""The idle time that is allowed where nothing is known, in seconds."""
+"""Idle time that is allowed without any evidence, in seconds."""
 EVERY: Final = 1.0
-"""A gap that is too short to be seen one by one counts as this long, in seconds."""
+"""Length that is assumed for gaps too short to be seen one by one, in seconds."""
 SHORT: Final = 2.0
-"""Gaps below this, in seconds, are not seen one by one: counts are read about once a second."""
+"""Shortest gap that is seen by itself, in seconds: counts are read about once a second."""
 FLOOR: Final = 15.0
-"""No learned limit is shorter, in seconds; who wants a shorter one names it."""
+"""Shortest learned limit, in seconds; a shorter limit must be set explicitly."""
 SLACK: Final = 40.0
-"""Room for a pause of a kind that was not seen yet, in seconds."""
+"""Slack for a pause of a kind that was not seen yet, in seconds."""
 PACE: Final = 12.0
-"""So many times slower than what is typical may a run become that is the first of its name."""
+"""Multiple of the typical gap that is allowed in the first run of a name."""
 PACE_KNOWN: Final = 5.0
-"""The same where `KNOWN` runs completed, and for the longest gap but one."""
+"""The same after `KNOWN` completed runs; also applied to the second longest gap."""
 BEYOND: Final = 2.5
-"""A learned limit is at least so many times the longest gap that ended well."""
+"""A learned limit is at least this multiple of the longest gap that ended with progress."""
 KNOWN: Final = 20.0
-"""So many completed runs outweigh the prior."""
+"""Completed runs after which the prior has no weight."""
 UNCOUNTED: Final = 10.0
-"""Runs that must have completed before a limit is given to what never counted a unit."""
+"""Completed runs that are needed before work that counts no units gets a limit."""
 MANY: Final = 200.0
-"""So many units without a gap, in at least `STEADY` seconds, outweigh the prior."""
+"""Units completed without a gap, in at least `STEADY` seconds, after which the prior has no weight."""
 STEADY: Final = 10.0
+"""Seconds without a gap that `MANY` units must span."""
 GAPS: Final = 50.0
-"""So many gaps of the run of now weigh as much as the prior."""
+"""Gaps of the current run that weigh as much as the prior."""
 EMPTY: Final = 1.0
-"""A shorter run (in seconds) that counted nothing may have had nothing to do: it weighs less."""
+"""A run without units that is shorter than this, in seconds, may have had nothing to do and weighs less."""
 FACTOR: Final = 3.0
+"""Safety factor on a log-normal bound."""
 _DEVIATIONS: Final = 4.0
+"""Standard deviations above the median (of the logarithms) that a bound allows."""
 _WIDE: Final = 2.0
-"""So many deviations more for each unit of spread above 1: a wide spread is known less well."""
+"""Additional deviations for each unit of spread above 1: a wide spread is less certain."""
 _FEW: Final = 1.0
-"""A spread that few durations show may be too small: so much more of it, divided by the root of their number."""
+"""Widening of the spread for few durations, divided by the square root of their number."""
 _LEAST_SPREAD: Final = 0.25
 _QUANTILE: Final = 0.95
 _NORMAL_AT_QUANTILE: Final = 1.645
 RUNS: Final = 5
-"""Runs that must have completed before the time of a whole run is limited."""
+"""Completed runs that are needed for a limit on the duration of a whole run."""
 SLOW_FLOOR: Final = 60.0
+"""Shortest learned limit on the duration of a whole run, in seconds."""
 SLOW_WEIGHT: Final = 14.0
-"""So many runs weigh as much as the prior in the limit of a whole run."""
+"""Runs that weigh as much as the prior in the limit on a whole run."""
 _FIRST, _LAST = -20, 100
+"""Lowest and highest bucket of a histogram."""
 
 
 @dataclass
@@ -89,12 +94,12 @@ class Durations:
 
     @property
     def total(self) -> float:
-        """How many there are."""
+        """Number of durations."""
         return sum(self.counts.values())
 
     def quantile(self, part: float) -> float:
-        """The duration that so many of all don't exceed, in seconds."""
-        counts = self.counts  # another thread may put another one in its place
+        """Return the duration that `part` of all durations do not exceed, in seconds."""
+        counts = self.counts  # another thread may replace the dict
         left = part * sum(counts.values())
         for bucket in sorted(counts):
             left -= counts[bucket]
@@ -104,12 +109,12 @@ class Durations:
 
     @property
     def longest(self) -> float:
-        """The longest of all, in seconds."""
+        """The longest duration, in seconds."""
         return float(2.0 ** (max(self.counts) / 4)) if self.counts else 0.0
 
     @property
     def second(self) -> float:
-        """The longest but one, in seconds; 0 where there is one at most."""
+        """The second longest duration, in seconds; 0 if there is at most one."""
         counts, above = self.counts, 0.0
         for bucket in sorted(counts, reverse=True):
             above += counts[bucket]
@@ -118,7 +123,7 @@ class Durations:
         return 0.0
 
     def bound(self, factor: float) -> float:
-        """What a healthy duration all but never exceeds, in seconds."""
+        """Return the duration that healthy work almost never exceeds, in seconds."""
         median = math.log(self.quantile(0.5))
         spread = max(_LEAST_SPREAD, (math.log(self.quantile(_QUANTILE)) - median) / _NORMAL_AT_QUANTILE)
         deviations = (_DEVIATIONS + _WIDE * max(0.0, spread - 1)) * (1 + _FEW / math.sqrt(max(1.0, self.total)))
@@ -127,13 +132,13 @@ class Durations:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the run of now showed so far.
+    """Evidence from the current run.
 
     Attributes:
-        units: completed.
-        steady: how long it moved without a gap that can be seen, in seconds.
-        gaps: how many gaps were seen one by one.
-        longest: the longest of them, in seconds.
+        units: completed units.
+        steady: seconds of progress without a visible gap.
+        gaps: number of visible gaps.
+        longest: the longest visible gap, in seconds.
     """
 
     units: float = 0.0
@@ -143,7 +148,7 @@ class Seen:
 
     @property
     def evidence(self) -> float:
-        """From 0 to 1: how well the run of now is known."""
+        """Weight of the evidence from the current run, from 0 to 1."""
         moves = self.steady / EVERY + self.gaps
         return max(moves / (moves + GAPS), min(1.0, self.units / MANY, self.steady / STEADY))
 
@@ -153,14 +158,13 @@ NOTHING: Final = Seen()
 
 @dataclass
 class Learned:
-    """What the runs of one operation or stage name taught.
+    """Evidence from all runs of one operation or stage name.
 
     Attributes:
-        runs: how many completed.
-        gaps: times without progress that ended with progress, in seconds.
-        durations: how long the runs took, in seconds.
-        longest: the longest time without progress of each run that completed, in seconds; of a run that counted
-            nothing, the whole of it.
+        runs: number of completed runs.
+        gaps: gaps that ended with progress, in seconds.
+        durations: durations of the runs, in seconds.
+        longest: the longest gap of each completed run, in seconds; for a run without units, its whole duration.
     """
 
     runs: int = 0
@@ -169,11 +173,11 @@ class Learned:
     longest: Durations = field(default_factory=Durations)
 
     def ended(self, seconds: float, longest: float, *, counted: bool) -> None:
-        """Take in a run that completed.
+        """Add a completed run.
 
         Args:
-            seconds: how long it took.
-            longest: its longest time without progress, in seconds.
+            seconds: its duration.
+            longest: its longest gap, in seconds.
             counted: whether it completed any unit.
         """
         self.runs += 1
@@ -182,16 +186,19 @@ class Learned:
 
     @property
     def evidence(self) -> float:
-        """From 0 to 1: how well runs of this name are known."""
+        """Weight of the evidence from completed runs, from 0 to 1."""
         return min(1.0, self.longest.total / KNOWN)
 
     def stall_after(self, seen: Seen = NOTHING) -> float | None:
-        """The idle time that is allowed, in seconds; None before any progress, or enough whole runs, were seen."""
+        """Return the allowed idle time, in seconds; None before any progress or enough completed runs."""
         limit = self.bound(seen.steady)
         return None if limit is None else self.mixed(limit, seen)
 
     def bound(self, steady: float = 0.0) -> float | None:
-        """What a healthy gap all but never exceeds, in seconds, after so many steady seconds of the run of now."""
+        """Return the gap that healthy work almost never exceeds, in seconds.
+
+        `steady` adds the seconds of the current run without a visible gap to the evidence.
+        """
         gaps, known = self.gaps, self.evidence
         if steady >= EVERY:
             gaps = Durations(dict(gaps.counts))
@@ -208,17 +215,17 @@ class Learned:
         return max(limits)
 
     def mixed(self, limit: float, seen: Seen) -> float:
-        """A bound, mixed with the prior as long as little was seen; in seconds."""
+        """Mix a bound with the prior, by the amount of evidence; in seconds."""
         return _mixed(limit, max(self.evidence, seen.evidence))
 
     def slow_after(self) -> float | None:
-        """The run time that is allowed, in seconds; None before enough runs completed."""
+        """Return the allowed duration of a run, in seconds; None before enough runs completed."""
         if self.runs < RUNS or not self.durations.counts:
             return None
         return _mixed(max(SLOW_FLOOR, self.durations.bound(FACTOR)), self.runs / (self.runs + SLOW_WEIGHT))
 
     def source(self, stage: str = "", seen: Seen = NOTHING) -> str:
-        """The evidence for `stall_after`, in words; of a stage or, without one, of an operation."""
+        """Return the evidence for `stall_after` in words; `stage` names the stage, if it is not the operation."""
         if seen.evidence >= self.evidence:
             if seen.units < 1:
                 return "learned from this run"
@@ -229,11 +236,11 @@ class Learned:
         return f"{said}, longest gap {_seconds(self.longest.longest)}"
 
     def runs_source(self, stage: str = "") -> str:
-        """The evidence for `slow_after`, in words."""
+        """Return the evidence for `slow_after` in words."""
         return f"learned from {_count(self.runs, 'run')}" + (f" of {stage}" if stage else "")
 
     def merge(self, other: Learned) -> None:
-        """Take in what was learned elsewhere."""
+        """Add the evidence that another process learned."""
         self.runs += other.runs
         for mine, theirs in (
             (self.gaps, other.gaps),
@@ -244,30 +251,30 @@ class Learned:
                 mine.add(2.0 ** (bucket / 4), count)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """Return plain JSON types."""
         return {"runs": self.runs, **{name: _plain(getattr(self, name)) for name in ("gaps", "durations", "longest")}}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Learned:
-        """The reverse of `to_dict`.
+        """Read what `to_dict` returned.
 
         Raises:
-            TypeError, ValueError, KeyError, AttributeError: where it is something else.
+            TypeError, ValueError, KeyError, AttributeError: if it is anything else.
         """
         runs = int(given["runs"])
         if runs < 0:
-            raise ValueError("a number of runs is below 0")
+            raise ValueError("the number of runs is negative")
         gaps, durations = _read(given["gaps"]), _read(given["durations"])
         if "longest" in given:
             return cls(runs, gaps, durations, _read(given["longest"]))
-        longest = Durations(dict(durations.counts))  # of a file that an earlier version wrote
+        longest = Durations(dict(durations.counts))  # the file is from an earlier version
         if gaps.counts:
             longest = Durations({max(gaps.counts): min(float(runs), FULL)})
         return cls(runs, gaps, durations, longest)
 
 
 def _mixed(limit: float, evidence: float) -> float:
-    """Between the prior and what was learned, by how much was seen; never below what was learned."""
+    """Interpolate between the prior and the learned limit by the evidence; never below the learned limit."""
     return max(limit, float(PRIOR * (limit / PRIOR) ** evidence))
 
 
@@ -286,5 +293,5 @@ def _plain(durations: Durations) -> dict[str, float]:
 def _read(given: Mapping[str, Any]) -> Durations:
     counts = {min(max(int(bucket), _FIRST), _LAST): float(count) for bucket, count in given.items()}
     if not all(0 <= count <= FULL for count in counts.values()):
-        raise ValueError("a count is out of its range")
+        raise ValueError("a count is out of range")
     return Durations(counts)

@@ -1,7 +1,7 @@
-"""The keys under which an operation is told as JSON: `Snapshot.to_dict()` and the monitor's API use the same.
+"""The JSON form of an operation, with the same keys in `Snapshot.to_dict()` and in the monitor's API.
 
-Durations and `elapsed_time` are in seconds, `started_at` and `updated_at` in seconds since 1970, times that end in
-`_completion` in ISO 8601 (UTC). A key whose value is not known holds None.
+Durations and `elapsed_time` are in seconds, `started_at` and `updated_at` in seconds since 1970, and times whose key
+ends in `_completion` in ISO 8601 (UTC). An unknown value is None.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from typing import Any, Final
 
 from otel_progress import semconv
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.fields import Branch, Progress, SnapshotFields, StageSnapshot
 from otel_progress.model.health import Verdict, judge
 from otel_progress.model.repeats import StageRuns
-from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status, word
 
 Json = dict[str, Any]
 
-
 _MADE: Final = frozenset({"progress", "stages", "branches", "repeated", "timestamp"})
-"""Fields that are told in another form."""
+"""Fields that get another form in JSON."""
 
 
-def of_snapshot(snapshot: Snapshot) -> Json:
-    """All that a snapshot holds, and what follows from it; see `Snapshot.to_dict`."""
+def of_snapshot(snapshot: SnapshotFields) -> Json:
+    """Return all fields of a snapshot and what follows from them; see `Snapshot.to_dict`."""
     verdict = None if snapshot.status.final else judge(snapshot, snapshot.timestamp)
     out = {name: plain(getattr(snapshot, name)) for name in snapshot.__dataclass_fields__ if name not in _MADE}
     out |= brief(snapshot, verdict) | stages_in_numbers(snapshot) | history(snapshot)
@@ -36,20 +35,20 @@ def of_snapshot(snapshot: Snapshot) -> Json:
     out["stages"] = [of_stage(stage) for stage in snapshot.stages]
     out["branches"] = [of_branch(branch) for branch in snapshot.branches]
     out["repeated"] = [of_runs(runs) for runs in snapshot.repeated]
-    # The names of version 0.1; gone after the next one.
+    # Deprecated names of version 0.1; the version after the next removes them.
     out["timestamp"] = datetime.fromtimestamp(snapshot.timestamp, timezone.utc).isoformat()
     out["progress_percentage"] = snapshot.progress.percentage
     out["metadata"] = plain(snapshot.attributes)
     return out
 
 
-def brief(snapshot: Snapshot, verdict: Verdict | None, progress: Progress | None = None) -> Json:
-    """What a bar and a list need.
+def brief(snapshot: SnapshotFields, verdict: Verdict | None, progress: Progress | None = None) -> Json:
+    """Return what a progress bar and a list need.
 
     Args:
         snapshot: the operation.
-        verdict: what the observer concludes; None where it is over.
-        progress: how far it is, where the observer knows more than the snapshot says.
+        verdict: the conclusion of the observer; None once the operation is over.
+        progress: how far it is, if the observer knows more than the snapshot.
     """
     progress = snapshot.progress if progress is None else progress
     return {
@@ -64,7 +63,7 @@ def brief(snapshot: Snapshot, verdict: Verdict | None, progress: Progress | None
 
 
 def of_row(row: Mapping[str, Any]) -> Json:
-    """A row of the monitor's list with the keys of `brief` beside its own: null where something is not known."""
+    """Return a row of the monitor's list with the keys of `brief` added; unknown values are None."""
     progress, verdict = row.get("progress") or {}, row.get("verdict")
     return {
         **row,
@@ -76,8 +75,8 @@ def of_row(row: Mapping[str, Any]) -> Json:
     }
 
 
-def of_detail(snapshot: Snapshot, row: Mapping[str, Any]) -> Json:
-    """What the monitor says of one operation beside its row and the fields of the snapshot."""
+def of_detail(snapshot: SnapshotFields, row: Mapping[str, Any]) -> Json:
+    """Return what the monitor adds to the row and the fields of one operation."""
     eta = (row.get("progress") or {}).get("eta")
     done = None if eta is None or snapshot.status.final else _moment(snapshot.timestamp + eta["seconds"])
     return {
@@ -90,12 +89,12 @@ def of_detail(snapshot: Snapshot, row: Mapping[str, Any]) -> Json:
 
 
 def of_eta(eta: Estimate | None) -> Json | None:
-    """When it will be done: `seconds` from the moment of the snapshot, and the interval."""
+    """Return the ETA: `seconds` from the time of the snapshot, and the interval."""
     return None if eta is None else {"seconds": eta.eta, "low": eta.low, "high": eta.high, "source": eta.source}
 
 
 def of_verdict(verdict: Verdict) -> Json:
-    """What is concluded (`health`, with `stuck` for `silent`), and the evidence; `reason` only where it is trouble."""
+    """Return the verdict (`health`, with `stuck` for `silent`) and the evidence; `reason` if it needs attention."""
     return {
         "health": word(verdict.health),
         "reason": verdict.reason if verdict.troubled else None,
@@ -111,7 +110,7 @@ def of_verdict(verdict: Verdict) -> Json:
 
 
 def of_progress(progress: Progress, message: str | None = None) -> Json:
-    """How far an operation or a stage is."""
+    """Return how far an operation or a stage is."""
     eta = of_eta(progress.eta)
     return {
         "percentage": progress.percentage,
@@ -122,34 +121,33 @@ def of_progress(progress: Progress, message: str | None = None) -> Json:
         "total": progress.total,
         "unit": progress.unit,
         "rate": progress.rate,
-        "eta": None if eta is None else eta | {"eta": eta["seconds"]},  # the second is the name of version 0.1
+        "eta": None if eta is None else eta | {"eta": eta["seconds"]},  # deprecated name of version 0.1
     }
 
 
 def of_stage(stage: StageSnapshot) -> Json:
-    """A stage that is told one by one."""
+    """Return a stage that the snapshot lists."""
     out = {name: plain(getattr(stage, name)) for name in stage.__dataclass_fields__ if name != "progress"}
     return out | {"progress": of_progress(stage.progress, stage.message)}
 
 
 def of_branch(branch: Branch) -> Json:
-    """One of the branches side by side; `label` is what people call it, `path` that of its stage."""
+    """Return a branch; `label` is the name to show, `path` that of its stage."""
     out = {name: plain(getattr(branch, name)) for name in branch.__dataclass_fields__}
     return {"label": branch.label, **out, "health": word(branch.health)}
 
 
 def of_runs(runs: StageRuns) -> Json:
-    """A stage that ended more than once."""
+    """Return the statistics of a stage that ended more than once."""
     out = {name: plain(getattr(runs, name)) for name in runs.__dataclass_fields__}
     return {"name": runs.name, "count": runs.count, **out}
 
 
-def stages_in_numbers(snapshot: Snapshot) -> Json:
-    """How many stages there are, and which one runs.
+def stages_in_numbers(snapshot: SnapshotFields) -> Json:
+    """Return how many stages there are, and which one runs.
 
-    Stages inside others don't count, and runs of one name are one stage. `current_stage` is the place of the one that
-    runs, from 0 on, in the order in which they started. Where stages were folded whose names are not known any more,
-    the three numbers are None.
+    Nested stages do not count, and all runs of one name are one stage. `current_stage` is the index of the running
+    stage, from 0, in order of start. The three numbers are None if stages were folded whose names are no longer known.
     """
     names = _names(snapshot)
     here = None
@@ -164,8 +162,8 @@ def stages_in_numbers(snapshot: Snapshot) -> Json:
     }
 
 
-def _names(snapshot: Snapshot) -> dict[str, bool] | None:
-    """The outermost stages by name, and whether each is completed; None where some of them are not known."""
+def _names(snapshot: SnapshotFields) -> dict[str, bool] | None:
+    """Return the outermost stages by name, and whether each is completed; None if some names are unknown."""
     known = sum(runs.folded for runs in snapshot.repeated if runs.path != semconv.OTHER_STAGE)
     if sum(count for _, count, _ in snapshot.folded) > known:
         return None
@@ -182,11 +180,11 @@ def _inside(path: str, name: str) -> bool:
     return path == name or path.startswith(f"{name}/")
 
 
-def history(snapshot: Snapshot) -> Json:
-    """What is over, and when the rest will be.
+def history(snapshot: SnapshotFields) -> Json:
+    """Return what is over, and when the rest will be.
 
-    `stage_history` has the stages that ended, in the order in which they started, as far as they are told one by one;
-    `average_stage_duration` is the mean of all ended runs of stages that are inside no other.
+    `stage_history` has the ended stages that the snapshot lists, in order of start; `average_stage_duration` is the
+    mean of all ended runs of outermost stages.
     """
     ended = [stage for stage in snapshot.stages if stage.status.final and stage.started_at is not None]
     eta = snapshot.progress.eta
@@ -227,7 +225,7 @@ def _moment(timestamp: float) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """The value in the types that JSON has."""
+    """Convert a value to plain JSON types."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):

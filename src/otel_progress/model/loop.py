@@ -1,32 +1,28 @@
-"""Whether the same steps come again and again: one step, or a cycle of up to eight."""
+"""Detection of repeated steps: one step, or a cycle of up to eight."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
 
-from otel_progress.model.values import EMPTY, Attributes
+from otel_progress.model.values import Attributes, no_attributes
 
 CYCLE: Final = 8
-"""The longest cycle that is recognised, in steps."""
-
-
-def _empty() -> Attributes:
-    return EMPTY
+"""Length of the longest cycle that is detected, in steps."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """What repeats without new progress.
+    """A cycle that repeats without new progress.
 
     Attributes:
         kind: `step` (by `step(key)`), `stage` (the same stages), `failure` (the same stage fails), `usage` (only
             tokens and cost grow).
-        keys: the steps of one turn, in their order; empty for `usage`.
-        repeats: how often they came in a row.
-        limit: how many repeats were allowed.
-        seconds: since the last completed unit, or since it began.
-        spent: tokens and cost since then.
+        keys: the steps of one cycle, in order; empty for `usage`.
+        repeats: how often the cycle came in a row.
+        limit: the number of repeats that is allowed.
+        seconds: time since the last completed unit, or since the loop began.
+        spent: tokens and cost since that time.
     """
 
     kind: str
@@ -34,7 +30,7 @@ class Loop:
     repeats: int = 0
     limit: int = 0
     seconds: float = 0.0
-    spent: Attributes = field(default_factory=_empty)
+    spent: Attributes = field(default_factory=no_attributes)
 
     @property
     def reason(self) -> str:
@@ -51,27 +47,27 @@ class Loop:
 
 
 class Steps:
-    """The last steps, and for each length of a cycle for how long it has held; constant memory.
+    """The last steps, and how long each cycle length has held; uses constant memory.
 
-    `_held[p - 1]` counts the steps in a row that were the same as the one `p` steps before.
+    `_held[p - 1]` counts the consecutive steps that equal the step `p` positions before them.
     """
 
     __slots__ = ("_held", "_recent")
 
     def __init__(self) -> None:
-        """No step yet."""
+        """Start without steps."""
         self._recent: list[str] = []
         self._held = [0] * CYCLE
 
     def add(self, key: str) -> None:
-        """One more step."""
+        """Add a step."""
         held, recent = self._held, self._recent
-        for place, earlier in enumerate(recent):
-            held[place] = held[place] + 1 if earlier == key else 0
-        self._recent = [key, *recent[: CYCLE - 1]]  # never changed in place: several threads may take steps
+        for position, earlier in enumerate(recent):
+            held[position] = held[position] + 1 if earlier == key else 0
+        self._recent = [key, *recent[: CYCLE - 1]]  # replaced, not modified: several threads may add steps
 
     def found(self, limit: int) -> tuple[tuple[str, ...], int] | None:
-        """The shortest cycle that came at least `limit` times in a row, and how often; None without one."""
+        """Return the shortest cycle that came at least `limit` times in a row, and its repeats; None without one."""
         for period, held in enumerate(self._held, 1):
             repeats = held // period + 1
             if held and repeats >= limit:

@@ -1,8 +1,8 @@
-"""Whose exception it is: the job's own, which must reach it, or one of ours, which must not.
+"""Origin of an exception: the job's own, which must reach the job, or one of ours, which must not.
 
-While a call of ours runs, the job's code may run inside it: a signal handler, an exception that another thread set,
-a special method (`__str__`, `__eq__`, ...) of a value that the job gave. What a handler or another thread raises is the
-job's: a time limit, Ctrl+C. What a special method raises is not, as the job did not call it.
+During a call of ours, code of the job may run: a signal handler, an exception set by another thread, a special method
+(`__str__`, `__eq__`, ...) of a value that the job passed. What a handler or another thread raises belongs to the job: a
+time limit, Ctrl+C. What a special method raises does not, as the job did not call it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Final
 
 _RAISES: Final = opcode.opmap["RAISE_VARARGS"]
 _getsignal: Final = sys.modules["_signal"].getsignal
-"""That of the C module: to make an enum of each answer costs twenty times as much."""
+"""The function of the C module: `signal.getsignal` makes an enum of each result, which takes twenty times as long."""
 _WRAPPED: Final = 8
-"""Wrappers of a signal handler that are looked through."""
+"""Wrappers that are unwrapped to find the code of a signal handler."""
 _OURS: Final = "otel_progress."
 _OTHERS: Final = frozenset({"otel_progress", "opentelemetry", "google", "grpc", "requests", "urllib3", "wrapt", "rich"})
-"""Packages that we call, beside the standard library; their errors are ours to handle."""
+"""Packages that we call besides the standard library; we handle their errors."""
 
 
 def of_the_job(error: BaseException) -> bool:
-    """Whether this exception, caught inside a call of ours, is meant for the job.
+    """Whether an exception that was caught inside a call of ours belongs to the job.
 
-    True for what a signal handler raised, for KeyboardInterrupt, SystemExit and their like unless a special method of a
-    value raised them, and for an exception that another thread set with `PyThreadState_SetAsyncExc`.
+    True if a signal handler raised it, if another thread set it with `PyThreadState_SetAsyncExc`, and for
+    KeyboardInterrupt, SystemExit and similar exceptions unless a special method of a value raised them.
     """
     handlers: set[CodeType] | None = None
     special = False
@@ -39,7 +39,7 @@ def of_the_job(error: BaseException) -> bool:
         frame = step.tb_frame
         if before is not None:
             handlers = _handlers() if handlers is None else handlers
-            if frame.f_code in handlers or _got(frame, before):
+            if frame.f_code in handlers or _interrupted(frame, before):
                 return True
         special = special or _is_foreign(frame)
         before, last, step = frame, step, step.tb_next
@@ -51,7 +51,7 @@ def of_the_job(error: BaseException) -> bool:
 
 
 def _handlers() -> set[CodeType]:
-    """The code of the signal handlers that are set now."""
+    """Return the code objects of the current signal handlers."""
     found: set[CodeType] = set()
     for number in range(1, signal.NSIG):
         handler = _getsignal(number)
@@ -61,7 +61,7 @@ def _handlers() -> set[CodeType]:
 
 
 def _codes(handler: object) -> set[CodeType]:
-    """The code that runs when this is called, also behind partials, methods and decorators."""
+    """Return the code that a call runs, also behind partials, methods and decorators."""
     found: set[CodeType] = set()
     for _ in range(_WRAPPED):
         kind = type(handler)
@@ -79,8 +79,8 @@ def _codes(handler: object) -> set[CodeType]:
     return found
 
 
-def _got(frame: FrameType, before: FrameType) -> bool:
-    """Whether this is a signal handler: the interpreter gave it the frame that it interrupted."""
+def _interrupted(frame: FrameType, before: FrameType) -> bool:
+    """Whether this is a signal handler: one of its values is the frame that it interrupted."""
     if frame.f_code.co_argcount == 0 and not frame.f_code.co_flags & 0x04:
         return False
     if frame.f_globals.get("__name__", "").startswith(_OURS):
@@ -90,21 +90,21 @@ def _got(frame: FrameType, before: FrameType) -> bool:
 
 
 def _is_foreign(frame: FrameType) -> bool:
-    """Whether this is code of the job; as no handler, it is a special method of a value, or what that calls."""
+    """Whether this is code of the job. Unless it is a signal handler, it runs under a special method of a value."""
     return not _is_known(str(frame.f_globals.get("__name__", "")))
 
 
 def _is_known(module: str) -> bool:
-    """Whether this module is ours, of the standard library, or of what we call."""
+    """Whether this module is ours, from the standard library, or from a package that we call."""
     package = module.partition(".")[0]
     return package in _OTHERS or package in sys.stdlib_module_names
 
 
 def _was_set(error: Exception, last: TracebackType) -> bool:
-    """Whether no code raised it, and it is of a kind that none of what we call has."""
+    """Whether another thread set it: no code raised it, and no package that we call defines its type."""
     return not _is_known(str(type(error).__module__)) and not _raised(last)
 
 
 def _raised(last: TracebackType) -> bool:
-    """Whether a `raise` raised it."""
+    """Whether a `raise` statement raised it."""
     return last.tb_lasti >= 0 and last.tb_frame.f_code.co_code[last.tb_lasti] == _RAISES

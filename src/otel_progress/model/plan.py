@@ -1,4 +1,4 @@
-"""What is known of an operation's stages before they run."""
+"""Plans: the stages of an operation that are known before they run."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.model.values import NAME_LENGTH, Drops, names, positive, shown, size, text
 
 _drops = Drops()
-"""What the limits cut from plans; a plan is made once, so nobody counts it."""
+"""Drops of plans; a plan is made once, so they are not reported."""
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A stage that is meant to run.
+    """A planned stage.
 
     Args:
-        name: what `stage(name)` will say.
+        name: the name that `stage(name)` will use.
         weight: its share of the whole, in any unit; at least 0.
-        expected: how long it is expected to take, in seconds.
+        expected: its expected duration, in seconds.
         description: what it does, in words.
-        total: how many units it has, if that is known already.
+        total: its number of units, if known in advance.
         unit: what is counted, in UCUM or a plain word (`file`, `By`).
-        critical: shown; changes no outcome.
-        depends_on: names of stages that it needs; shown.
+        critical: shown only; it does not change the outcome.
+        depends_on: names of stages that it needs; shown only.
 
     Raises:
-        InvalidArgument: for an empty name, a weight or total below 0, or an expected time not above 0.
+        InvalidArgument: if the name is empty, the weight or total is negative, or `expected` is not above 0.
+
+    Example:
+        `operation("training", plan=[StagePlan("load", weight=1), StagePlan("train", weight=9, unit="epoch")])`
     """
 
     name: str
@@ -41,9 +44,9 @@ class StagePlan:
     depends_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Tell a plan that can't be meant at once."""
+        """Reject invalid values at once, where they are given."""
         if not isinstance(self.name, str) or not self.name:
-            raise InvalidArgument(f"a stage's name must be a text that is not empty, not {self.name!r}")
+            raise InvalidArgument(f"a stage's name must be a non-empty string, not {self.name!r}")
         keep = object.__setattr__
         keep(self, "weight", size(f"the weight of {self.name!r}", self.weight))
         keep(self, "total", size(f"the total of {self.name!r}", self.total))
@@ -58,10 +61,10 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages in their order, and how they make up a percentage.
+    """The planned stages in order, and how they make up the percentage.
 
-    `starts` is None where weights decide. Else it holds the ratio at which each stage starts, and
-    `interpolate` says whether a stage's own ratio moves the whole between its start and the next.
+    `starts` is None if the weights decide. Else it holds the ratio at which each stage starts, and `interpolate` says
+    whether the ratio of a stage moves the total between its start and the next.
     """
 
     stages: tuple[StagePlan, ...]
@@ -69,7 +72,7 @@ class Plan:
     interpolate: bool = True
 
     def index(self, name: str) -> int | None:
-        """Where the stage of this name stands, or None."""
+        """Return the index of the stage of this name, or None."""
         for position, stage in enumerate(self.stages):
             if stage.name == name:
                 return position
@@ -77,7 +80,7 @@ class Plan:
 
 
 def make_plan(given: Plan | Iterable[StagePlan | str] | None) -> Plan | None:
-    """The plan that was meant; names alone are stages of weight 1."""
+    """Convert the `plan` option to a `Plan`; plain names become stages of weight 1."""
     if given is None or isinstance(given, Plan):
         return given
     if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
@@ -93,14 +96,17 @@ def make_plan(given: Plan | Iterable[StagePlan | str] | None) -> Plan | None:
 
 
 def phases(starts: Mapping[str, float], *, interpolate: bool = True) -> Plan:
-    """A plan from the percentages (0 to 100) at which phases start.
+    """Make a plan from the percentages (0 to 100) at which phases start.
 
     Args:
         starts: name to percentage, rising, as in `{"load": 0, "train": 20, "assess": 90}`.
-        interpolate: whether the percentage moves inside a phase, as far as the phase tells its own progress.
+        interpolate: whether the percentage moves inside a phase with the progress of that phase.
 
     Raises:
-        InvalidArgument: where the percentages don't rise, leave 0 to 100, or are parts of 1.
+        InvalidArgument: if the percentages do not rise, are not between 0 and 100, or look like ratios.
+
+    Example:
+        `operation("training", plan=phases({"load": 0, "train": 20, "assess": 90}))`
     """
     if not isinstance(starts, Mapping):
         raise InvalidArgument(f"phases() takes a dict of names and percentages, not {shown(starts)}")
@@ -113,7 +119,7 @@ def phases(starts: Mapping[str, float], *, interpolate: bool = True) -> Plan:
         raise InvalidArgument(f"each phase must start at a higher percentage than the one before, not {values}")
     if 0 < values[-1] < 1:
         raise InvalidArgument(
-            f"phases start at percentages from 0 to 100, but {values} look like parts of 1: times 100?"
+            f"phases start at percentages from 0 to 100, but {values} look like ratios; multiply them by 100"
         )
     ends = [*values[1:], 100]
     stages = tuple(StagePlan(name, weight=end - start) for (name, start), end in zip(starts.items(), ends))

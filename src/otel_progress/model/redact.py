@@ -1,4 +1,4 @@
-"""The function that decides what of a text may leave: which one is named, and what follows if it fails."""
+"""Redaction hooks: look one up by name, and guard against its failure. The default is `secrets.mask_secrets`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from otel_progress.model.origin import of_the_job
 from otel_progress.model.secrets import MASK, mask_secrets
 
 Redact: TypeAlias = Callable[[str, str], str]
-"""Gets what a text is (`message`, `stack`, … or the key of an attribute) and the text; returns what may leave of it."""
+"""Called with the kind of text (`message`, `stack`, … or an attribute key) and the text; returns what may leave."""
 
 
 def keep_all(what: str, text: str) -> str:  # noqa: ARG001
-    """The text as it is: no redaction."""
+    """Return the text unchanged: no redaction."""
     return text
 
 
 def by_name(named: str) -> Redact:
-    """The redaction that `OTEL_PROGRESS_REDACT` names: `secrets`, `off`, or `module:function`.
+    """Return the redaction that `OTEL_PROGRESS_REDACT` names: `secrets`, `off`, or `module:function`.
 
     Raises:
-        ValueError: where there is none of that name; the message says why.
+        ValueError: if there is none of that name; the message says why.
     """
     known = {"secrets": mask_secrets, "off": keep_all}.get(named.lower())
     if known is not None:
@@ -42,15 +42,15 @@ def by_name(named: str) -> Redact:
     return called
 
 
-def guarded(redact: Redact, told: Callable[[str], None] = lambda _: None) -> Redact:
-    """The same redaction; where it fails, or returns no text, all is masked, so that a bug in it leaks nothing.
+def guarded(redact: Redact, on_error: Callable[[str], None] = lambda _: None) -> Redact:
+    """Wrap a redaction: if it raises or returns no string, the whole text is masked, so that a bug leaks nothing.
 
-    `told` gets what went wrong, in words.
+    `on_error` is called with a message about what went wrong.
     """
     inside = threading.local()
 
     def masked(what: str, text: str) -> str:
-        if getattr(inside, "on", False):  # the hook itself says something
+        if getattr(inside, "on", False):  # the hook itself reports something
             return mask_secrets(what, text)
         inside.on = True
         try:
@@ -58,13 +58,13 @@ def guarded(redact: Redact, told: Callable[[str], None] = lambda _: None) -> Red
         except BaseException as error:
             if of_the_job(error):
                 raise
-            told(f"the redaction hook raised {type(error).__name__}; the text is masked")
+            on_error(f"the redaction hook raised {type(error).__name__}; the text is masked")
             return MASK
         finally:
             inside.on = False
         if type(found) is str:
             return found
-        told(f"the redaction hook returned a {type(found).__name__}, not a text; the text is masked")
+        on_error(f"the redaction hook returned a {type(found).__name__}, not a string; the text is masked")
         return MASK
 
     return masked

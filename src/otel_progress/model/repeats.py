@@ -1,4 +1,4 @@
-"""The runs of one stage, taken together: how many, how they ended, and how long they took."""
+"""Stages that ran more than once: counts, outcomes and durations of all runs of a stage path."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from otel_progress.model.history import Durations
 from otel_progress.model.values import Attributes, finite
 
 PATHS: Final = 32
-"""Stage paths of an operation whose runs are taken together one path at a time; the rest share `_other`."""
+"""Stage paths of an operation that are counted by path; the others share `_other`."""
 _SCALE: Final = 64.0
-"""`Durations` begins at 0.03 s; a stage may take less."""
+"""Scale applied before `Durations`, whose lowest bucket is 0.03 s: stages may be shorter."""
 
 
 @dataclass(frozen=True)
 class StageRuns:
-    """All ended runs of one stage path, taken together; durations are in seconds.
+    """Statistics of all ended runs of one stage path; durations are in seconds.
 
     Attributes:
-        path: the path of the stage, or `_other` for those that are too many to be named.
-        counts: how many ended, by status.
-        seconds: how long they took in all.
-        median: the duration that half of the runs don't exceed. Quantiles are right to within a tenth; of more than
+        path: the path of the stage, or `_other` for the paths beyond the limit.
+        counts: number of ended runs by status.
+        seconds: total duration.
+        median: the duration that half of the runs do not exceed. Quantiles are accurate to within a tenth; beyond
             5,000 runs, later ones weigh more.
-        p90: the duration that 90% of the runs don't exceed.
-        p95: the duration that 95% of the runs don't exceed.
+        p90: the duration that 90% of the runs do not exceed.
+        p95: the duration that 95% of the runs do not exceed.
         longest: the longest run.
-        folded: how many of the runs the snapshot does not tell one by one.
+        folded: number of runs that the snapshot does not list.
     """
 
     path: str
@@ -48,17 +48,17 @@ class StageRuns:
 
     @property
     def count(self) -> int:
-        """How many runs ended."""
+        """Number of ended runs."""
         return sum(count for count in self.counts.values() if isinstance(count, int))
 
 
 class Runs:
-    """Counts the runs of one path; its size does not grow with their number."""
+    """Collects the runs of one path in constant memory."""
 
     __slots__ = ("count", "counts", "longest", "seconds", "shortest", "sketch")
 
     def __init__(self) -> None:
-        """None yet."""
+        """Start without runs."""
         self.count = 0
         self.counts: dict[str, int] = {}
         self.seconds = self.longest = 0.0
@@ -66,7 +66,7 @@ class Runs:
         self.sketch = Durations()
 
     def add(self, status: str, seconds: float) -> None:
-        """Count a run that ended so, after so many seconds."""
+        """Add a run that ended with this status after `seconds`."""
         self.count += 1
         self.counts[status] = self.counts.get(status, 0) + 1
         self.seconds += seconds
@@ -75,7 +75,7 @@ class Runs:
         self.sketch.add((seconds or 1e-9) * _SCALE)
 
     def merge(self, other: Runs) -> None:
-        """Count the runs of another path, too."""
+        """Add the runs of another path."""
         self.count += other.count
         for status, count in other.counts.items():
             self.counts[status] = self.counts.get(status, 0) + count
@@ -90,7 +90,7 @@ class Runs:
         return min(max(self.sketch.quantile(part) / _SCALE, self.shortest), self.longest)
 
     def seen(self, path: str, folded: int) -> StageRuns:
-        """As a value for a snapshot."""
+        """Return the statistics as a value for a snapshot."""
         median, p90, p95 = (_digits(self.quantile(part)) for part in (0.5, 0.9, 0.95))
         counts = Attributes(sorted(self.counts.items()))
         return StageRuns(path, counts, round(self.seconds, 3), median, p90, p95, _digits(self.longest), folded)
@@ -101,31 +101,31 @@ def _digits(seconds: float) -> float:
 
 
 class FoldedRuns(dict[str, Runs]):
-    """The runs by path that are not kept one by one, for at most `PATHS` paths and `_other`.
+    """Runs that a snapshot no longer lists, by path, for at most `PATHS` paths and `_other`.
 
-    Where there are more paths, the one with the fewest runs gives up its place, and its runs are counted as `_other`:
-    a step that comes again and again keeps its place among thousands of names that come once.
+    If there are more paths, the one with the fewest runs is merged into `_other`, so that a frequent step is kept among
+    thousands of names that occur once.
     """
 
     __slots__ = ()
 
     def add(self, path: str, status: str, seconds: float) -> None:
-        """Count a run of a path."""
+        """Add a run of a path."""
         runs = self.get(path)
         if runs is None:
             if len(self) >= PATHS + (semconv.OTHER_STAGE in self):
-                self._give_up()
+                self._merge_rarest()
             runs = self[path] = Runs()
         runs.add(status, seconds)
 
-    def _give_up(self) -> None:
-        fewest = min((path for path in self if path != semconv.OTHER_STAGE), key=lambda path: self[path].count)
-        runs = self.pop(fewest)
+    def _merge_rarest(self) -> None:
+        rarest = min((path for path in self if path != semconv.OTHER_STAGE), key=lambda path: self[path].count)
+        runs = self.pop(rarest)
         self.setdefault(semconv.OTHER_STAGE, Runs()).merge(runs)
 
 
 def to_list(runs: StageRuns) -> list[Any]:
-    """As the list that stands for it on the wire."""
+    """Return the list that represents it in the wire format."""
     return [
         runs.path,
         dict(runs.counts),
@@ -139,10 +139,10 @@ def to_list(runs: StageRuns) -> list[Any]:
 
 
 def from_list(given: list[Any]) -> StageRuns:
-    """The reverse of `to_list`; more elements, which a newer sender may add, are left out.
+    """Read what `to_list` returned; further elements, which a newer sender may add, are ignored.
 
     Raises:
-        ValueError, TypeError, AttributeError, OverflowError: where it is something else.
+        ValueError, TypeError, AttributeError, OverflowError: if it is anything else.
     """
     path, counts, seconds, median, p90, p95, longest, folded = given[:8]
     numbers = (seconds, median, p90, p95, longest, folded, *counts.values())

@@ -1,4 +1,4 @@
-"""The two things that are said of an operation: what happened, and what an observer concludes."""
+"""Status (what happened to an operation) and health (what an observer concludes about it)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Status(str, Enum):
     LOST = "lost"
     INTERRUPTED = "interrupted"
     SKIPPED = "skipped"
-    """Only of a planned stage: it never ran, and its operation is over or past it."""
+    """Only for a planned stage: it never ran, and its operation is over or past it."""
 
     __str__ = str.__str__
 
     @property
     def final(self) -> bool:
-        """Whether nothing can follow it."""
+        """Whether no other status can follow."""
         return self not in _OPEN
 
 
@@ -46,18 +46,20 @@ class Health(str, Enum):
 
     @classmethod
     def _missing_(cls, value: object) -> Health | None:
-        """`Health("stuck")` is `Health.SILENT`: people say stuck, the wire says silent."""
+        """Accept the word shown to people: `Health("stuck")` is `Health.SILENT`."""
         return cls.SILENT if value == STUCK_WORD else None
 
 
 STUCK_WORD: Final = "stuck"
-"""What people say and read for `Health.SILENT`."""
+"""The word shown to people for `Health.SILENT`."""
 
 
 def word(health: Health) -> str:
-    """The word that people read for a verdict: `stuck` for `Health.SILENT`, for the others their value.
+    """Return the word shown to people: `stuck` for `Health.SILENT`, the value for all others.
 
-    Screens, sentences, filters and the key `verdict` of JSON use it; the wire keeps `silent`. `Health(word(health))`
-    is `health` again.
+    Screens, sentences, filters and the JSON key `verdict` use it; the wire format keeps `silent`.
+
+    Example:
+        `Health(word(Health.SILENT)) is Health.SILENT`
     """
     return STUCK_WORD if health is Health.SILENT else health.value

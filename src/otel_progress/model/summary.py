@@ -1,4 +1,4 @@
-"""A snapshot in a few lines of text, and as a small dict."""
+"""Summary of a snapshot: a few lines of text, or a small dict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from otel_progress.model.status import Status, word
 from otel_progress.model.units import duration, units
 
 NOTES: Final = 5
-"""Notes that a summary shows: those that tell of trouble before others."""
+"""Notes that a summary shows; failures and warnings come before others."""
 _SAID: Final = ("outcomes", "counters", "usage", "result", "attributes")
 _KEYS: Final = (
     *("operation_id", "name", "status", "reason", "attempt", "percentage", "current_step", "verdict"),
@@ -24,14 +24,14 @@ _KEYS: Final = (
 
 
 def summary_dict(snapshot: Snapshot) -> dict[str, Any]:
-    """What a summary tells, as plain JSON under the keys of `Snapshot.to_dict()`."""
+    """Return the summary as plain JSON types, under the keys of `Snapshot.to_dict()`."""
     whole = keys.of_snapshot(snapshot)
     progress = {key: whole["progress"][key] for key in ("completed", "total", "unit")}
     return {**{key: whole[key] for key in _KEYS}, **progress}
 
 
 def summary(snapshot: Snapshot) -> str:
-    """Status, time, progress, stages, outcomes, usage, results, attributes and notes, a line each."""
+    """Return status, time, progress, stages, outcomes, usage, results, attributes and notes, one per line."""
     head = f"{snapshot.name}: {snapshot.status.value} after {duration(snapshot.elapsed)}"
     if snapshot.progress.percentage is not None:
         head += f", {snapshot.progress.percentage:g}%"
@@ -47,7 +47,7 @@ def summary(snapshot: Snapshot) -> str:
 
 
 def _now(snapshot: Snapshot) -> list[str]:
-    """What it does now, and what is wrong with it."""
+    """Return its current step, and what is wrong."""
     if snapshot.status.final:
         return []
     lines = [f"  {word(snapshot.health)}: {snapshot.health_reason}"] if snapshot.health_reason else []
@@ -55,20 +55,20 @@ def _now(snapshot: Snapshot) -> list[str]:
 
 
 def _stages(snapshot: Snapshot) -> list[str]:
-    """A line for each stage; those that ended more than once share one, but for the last one that did not complete."""
+    """Return a line per stage; repeated runs share one, except for the last run that did not complete."""
     repeated = {runs.path: runs for runs in snapshot.repeated}
     ended = [stage for stage in snapshot.stages if stage.status.final]
     bad = {stage.path: stage for stage in ended if stage.status is not Status.COMPLETED}
     planned = any(stage.planned for stage in snapshot.stages)
-    told = {stage.path for stage in snapshot.stages}
-    lines = [_runs(runs) for path, runs in repeated.items() if path not in told]
+    listed = {stage.path for stage in snapshot.stages}
+    lines = [_runs(runs) for path, runs in repeated.items() if path not in listed]
     for stage in snapshot.stages:
         runs = repeated.get(stage.path)
         if runs is None:
             lines.append(_stage(stage, planned))
             continue
-        if stage.path in told:
-            told.remove(stage.path)
+        if stage.path in listed:
+            listed.remove(stage.path)
             lines.append(_runs(runs))
         if not stage.status.final or stage is bad.get(stage.path):
             lines.append(_stage(stage, planned))
@@ -76,7 +76,7 @@ def _stages(snapshot: Snapshot) -> list[str]:
 
 
 def _more(snapshot: Snapshot) -> list[str]:
-    """The folded stages that no line before has counted."""
+    """Return the folded stages that no other line counts."""
     if not any(runs.folded for runs in snapshot.repeated):
         return [f"  {count} more stages {status} in {duration(spent)}" for status, count, spent in snapshot.folded]
     left = sum(count for _, count, _ in snapshot.folded) - sum(runs.folded for runs in snapshot.repeated)
@@ -90,7 +90,7 @@ def _runs(runs: StageRuns) -> str:
 
 
 def path_of(runs: StageRuns) -> str:
-    """The path of a repeated stage; in words for those that are too many to be named."""
+    """Return the path of a repeated stage; `other stages` for those beyond the limit."""
     return "other stages" if runs.path == semconv.OTHER_STAGE else runs.path
 
 
@@ -110,25 +110,25 @@ def _stage(stage: StageSnapshot, planned: bool) -> str:
 
 
 def _notes(snapshot: Snapshot) -> list[Note]:
-    """The newest notes, those that tell of trouble before others, in their order."""
+    """Return the newest notes in order, preferring failures and warnings."""
     ranked = sorted(range(len(snapshot.notes)), key=lambda at: (snapshot.notes[at].status in BAD, at), reverse=True)
     return [snapshot.notes[at] for at in sorted(ranked[:NOTES])]
 
 
 def note_text(note: Note) -> str:
-    """A note in one line, with its status where the text does not begin with it, and with its attributes."""
+    """Return a note in one line, with its attributes, and its status unless the text begins with it."""
     said = pairs(note.attributes)
     status = f"{note.status}: " if note.status and not note.text.startswith(note.status) else ""
     return f"{status}{note.text}" + (f" ({said})" if said else "")
 
 
 def pairs(values: Mapping[str, object]) -> str:
-    """`root=/usr, depth=3`; the names that we give ourselves are left out, as the text says them already."""
+    """Format attributes: `root=/usr, depth=3`; names of our own are omitted, as the text says them already."""
     return ", ".join(f"{key}={shown(value)}" for key, value in values.items() if not key.startswith(semconv.PREFIX))
 
 
 def shown(value: object) -> str:
-    """A value of an attribute for people."""
+    """Format an attribute value for people."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return ", ".join(map(shown, value)) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""What an attribute of ours may hold: whatever is of another type, or beyond its range, counts as not said.
+"""Type and range of each attribute: values of another type or out of range are dropped.
 
 Any program may send anything under these names, and a monitor shows it to everybody.
 """
@@ -12,17 +12,17 @@ from otel_progress import semconv as s
 from otel_progress.model.values import finite
 
 LONGEST: Final = 1e12
-"""No time is longer, in seconds."""
+"""Longest time that is accepted, in seconds."""
 _LARGEST: Final = 2**63 - 1
 
 
 def is_seconds(given: object) -> bool:
-    """Whether it is a time that can be counted with."""
+    """Whether the value is a valid duration or timestamp in seconds."""
     return finite(given) and 0 <= given <= LONGEST  # type: ignore[operator]
 
 
 def is_whole(given: object) -> bool:
-    """Whether it is a whole number of 64 bits, and not below zero."""
+    """Whether the value is a whole number from 0 to 2**63 - 1."""
     return type(given) is int and 0 <= given <= _LARGEST
 
 
@@ -100,7 +100,7 @@ _ESTIMATE: Final = (s.ETA, s.ETA_LOW, s.ETA_HIGH)
 
 
 def typed(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes that hold what they may; an estimate is whole or not there."""
+    """Return the attributes with valid values; an incomplete estimate is dropped as a whole."""
     rule = _RULE.get
     found = {
         key: value

@@ -67,7 +67,7 @@ def rate(per_second: float | None, unit: str = "") -> str:
 
 
 def plural(unit: str, count: float = 2) -> str:
-    """`files` for `file`, unless it is one; units of measurement stay as they are."""
+    """Return the plural of a unit (`files` for `file`) unless the count is 1; units of measurement stay unchanged."""
     plain = len(unit) > 2 and unit.isascii() and unit.isalpha() and unit.islower() and unit not in _MEASURES
     if not plain or count == 1 or (unit.endswith("s") and unit[-2] != "s"):
         return unit

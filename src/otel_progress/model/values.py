@@ -1,4 +1,4 @@
-"""What may come from a job, made safe: finite numbers, short texts, few attributes."""
+"""Values that a job gives, made safe: finite numbers, bounded texts, a bounded number of attributes."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ MESSAGE_LENGTH: Final = 1024
 NAME_LENGTH: Final = 200
 """Characters kept of a name, an id, a key."""
 VALUE_LENGTH: Final = 1024
-"""Characters kept of an attribute's value."""
+"""Characters kept of an attribute value."""
 ATTRIBUTE_COUNT: Final = 64
-"""Attributes kept of an operation, a stage, an event."""
+"""Attributes kept of one operation, stage or event."""
 TEXT_LENGTH: Final = 16_384
-"""Characters kept of all attributes of an operation, a stage, an event together."""
+"""Characters kept of all attributes of one operation, stage or event together."""
 SEQUENCE_LENGTH: Final = 64
 """Elements kept of a list given as an attribute."""
 NESTED_COUNT: Final = 256
-"""Elements kept of a dict, or of a list of lists, that is told as JSON."""
+"""Elements kept of a dict, or of a list of lists, that becomes JSON text."""
 NESTED_DEPTH: Final = 8
-"""The deepest that values in it are nested."""
+"""Levels of nesting kept in that JSON text."""
 
 INT_MAX: Final = 2**63 - 1
 INT_MIN: Final = -(2**63)
@@ -41,42 +41,47 @@ _NESTED: Final = (Mapping, list, tuple, set, frozenset)
 
 
 class Attributes(dict[str, Value]):
-    """A dict that can't be changed; it pickles and copies as any value does."""
+    """An immutable dict that can be pickled and copied."""
 
     __slots__ = ()
 
     def _frozen(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("a snapshot can't be changed; make a dict of it first: dict(...)")
+        raise TypeError("a snapshot is immutable; copy it first: dict(...)")
 
     __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _frozen
     __ior__ = _frozen
 
     def __reduce__(self) -> tuple[type[Attributes], tuple[dict[str, Value]]]:
-        """Pickle as the dict it holds."""
+        """Pickle as a plain dict."""
         return Attributes, (dict(self),)
 
     def __hash__(self) -> int:  # type: ignore[override]
-        """Equal attributes have equal hashes."""
+        """Hash by content."""
         return hash(frozenset(self.items()))
 
 
 EMPTY: Final = Attributes()
 
 
+def no_attributes() -> Attributes:
+    """The empty value, as a `default_factory`: Python 3.10 rejects a dict as the default of a dataclass field."""
+    return EMPTY
+
+
 class Drops(dict[str, int]):
-    """Counts of what a limit dropped, by reason (`semconv.DROP_*`)."""
+    """Counts of what the limits dropped, by reason (`semconv.DROP_*`)."""
 
     __slots__ = ()
 
     def add(self, reason: str, count: int = 1) -> None:
-        """Count so many more; the loss of a race is a count too few, never an error."""
+        """Add `count` drops. A race between threads may lose a count; it never raises."""
         self[reason] = self.get(reason, 0) + count
 
 
 def number(value: object, drops: Drops, otherwise: Number | None = None) -> Number | None:
-    """A finite int within 64 bits or a finite float; anything else is counted and becomes `otherwise`.
+    """Return a finite int within 64 bits or a finite float; anything else is counted and becomes `otherwise`.
 
-    Numbers of any kind count (numpy, Decimal, Fraction; True is 1); texts don't, whatever they say.
+    Numbers of all types are accepted (numpy, Decimal, Fraction; True is 1), texts are not.
     """
     if type(value) is not int:
         value = _plain(value)
@@ -92,7 +97,7 @@ def number(value: object, drops: Drops, otherwise: Number | None = None) -> Numb
 
 
 def _plain(value: object) -> Number | None:
-    """An int for what is a whole number by its type, a finite float for other numbers, else None."""
+    """Convert integers to int and other finite numbers to float; return None for anything else."""
     if isinstance(value, (str, bytes, bytearray)):
         return None
     try:
@@ -110,7 +115,7 @@ def _plain(value: object) -> Number | None:
 
 
 def count(value: object, drops: Drops) -> Number | None:
-    """A number of at least 0; anything else is counted, and None."""
+    """Return a number of at least 0; anything else is counted and becomes None."""
     result = number(value, drops)
     if result is None or result >= 0:
         return result
@@ -119,11 +124,11 @@ def count(value: object, drops: Drops) -> Number | None:
 
 
 def text(value: object, drops: Drops, limit: int = MESSAGE_LENGTH) -> str:
-    """Valid Unicode of at most `limit` characters; what is cut is counted."""
+    """Return valid Unicode of at most `limit` characters; a cut is counted."""
     try:
         if isinstance(value, _NESTED) and not isinstance(value, tuple):
             value = as_json(value, drops)
-        # a subclass of str may do anything: only its plain text is taken
+        # a subclass of str may override anything, so only its plain text is used
         result = value.decode("utf-8", "replace") if isinstance(value, bytes) else str.__str__(str(value))
     except BaseException as error:
         if of_the_job(error):
@@ -139,12 +144,12 @@ def text(value: object, drops: Drops, limit: int = MESSAGE_LENGTH) -> str:
 
 
 def as_json(given: object, drops: Drops) -> str:
-    """A dict or a list as JSON text; what is too deep or too much is left out, marked by `…` and counted."""
+    """Return a dict or a list as JSON text; elements beyond the limits are counted and replaced by `…`."""
     return json.dumps(_pruned(given, drops, [NESTED_COUNT], NESTED_DEPTH), ensure_ascii=False, default=str)
 
 
 def _pruned(given: object, drops: Drops, room: list[int], depth: int) -> Any:
-    """What `given` is in JSON, with so much room and so deep."""
+    """Return `given` as a JSON value with at most `room[0]` elements and `depth` levels."""
     room[0] -= 1
     if not isinstance(given, _NESTED):
         return None if given is None else scalar(given, drops)
@@ -165,7 +170,7 @@ def _pruned(given: object, drops: Drops, room: list[int], depth: int) -> Any:
 
 
 def scalar(value: object, drops: Drops, limit: int = VALUE_LENGTH) -> Scalar:
-    """One value that OTLP and JSON can carry; what they can't (NaN, too) is turned to text."""
+    """Return one value that OTLP and JSON can carry; others, such as NaN, become text."""
     if isinstance(value, bool):
         return value
     if type(value) in (int, float):
@@ -175,7 +180,7 @@ def scalar(value: object, drops: Drops, limit: int = VALUE_LENGTH) -> Scalar:
 
 
 def value(given: object, drops: Drops, limit: int = VALUE_LENGTH) -> Value:
-    """A scalar, or a tuple of scalars of one type, as OTLP attributes have them; what is nested becomes JSON text."""
+    """Return an OTLP attribute value: a scalar or a tuple of scalars of one type; nested values become JSON text."""
     if isinstance(given, (str, bytes)) or not isinstance(given, (Sequence, set, frozenset)):
         return scalar(given, drops, limit)
     items = list(islice(given, SEQUENCE_LENGTH + 1))
@@ -194,34 +199,34 @@ def value(given: object, drops: Drops, limit: int = VALUE_LENGTH) -> Value:
 
 
 def positive(name: str, value: object) -> Number | None:
-    """An option in seconds: a finite number above 0, or None.
+    """Check an option in seconds: a finite number above 0, or None.
 
     Raises:
-        InvalidArgument: for anything else.
+        InvalidArgument: if it is anything else.
     """
     known = _option(value)
     if value is None or (known is not None and known > 0):
-        return _cut(known)
+        return _capped(known)
     raise InvalidArgument(f"{name} must be a number of seconds above 0, or None, not {shown(value)}")
 
 
 def size(name: str, value: object) -> Number | None:
-    """An option that is a number of at least 0, or None; above 64 bits it is cut to that.
+    """Check an option that is a number of at least 0, or None; integers are capped at 64 bits.
 
     Raises:
-        InvalidArgument: for anything else.
+        InvalidArgument: if it is anything else.
     """
     known = _option(value)
     if value is None or (known is not None and known >= 0):
-        return _cut(known)
+        return _capped(known)
     raise InvalidArgument(f"{name} must be a number of at least 0, not {shown(value)}")
 
 
 def names(option: str, given: object, drops: Drops) -> tuple[str, ...]:
-    """An option that is a list of names, or one name.
+    """Check an option that is a list of names, or one name.
 
     Raises:
-        InvalidArgument: for what can't be read as a list.
+        InvalidArgument: if it can't be read as a list.
     """
     if isinstance(given, str):
         return (text(given, drops, NAME_LENGTH),)
@@ -234,17 +239,17 @@ def names(option: str, given: object, drops: Drops) -> tuple[str, ...]:
 
 
 def _option(value: object) -> Number | None:
-    """The number that an option is, or None; a bool is a mistake there."""
+    """Return the option as a finite number, or None; a bool is not accepted."""
     known = None if isinstance(value, bool) else _plain(value)
     return known if finite(known) else None
 
 
-def _cut(known: Number | None) -> Number | None:
+def _capped(known: Number | None) -> Number | None:
     return min(known, INT_MAX) if type(known) is int else known
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """A value in an error's text: short, whatever it is."""
+    """Return a short `repr` of any value, for an error message."""
     try:
         result = str.__str__(repr(value))
     except BaseException as error:
@@ -255,7 +260,7 @@ def shown(value: object, limit: int = 60) -> str:
 
 
 def finite(value: object) -> bool:
-    """Whether it is a number that a float can hold."""
+    """Whether the value is a number that fits a float and is neither NaN nor infinite."""
     try:
         return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
     except OverflowError:
@@ -269,9 +274,9 @@ def attributes(
     limit: int = VALUE_LENGTH,
     redact: Callable[[str, Value], Value] | None = None,
 ) -> Attributes:
-    """`before` with `given` laid over it, within `ATTRIBUTE_COUNT` and `TEXT_LENGTH`; a None is left out.
+    """Merge `given` into `before`, within `ATTRIBUTE_COUNT` and `TEXT_LENGTH`; None values are skipped.
 
-    `redact` gets the key and the value of each that is given, and returns what is kept.
+    `redact` is called with the key and the value of each given attribute and returns the value to keep.
     """
     result = dict(before)
     room = TEXT_LENGTH - sum(map(_length, result.values()))
@@ -308,7 +313,7 @@ def attributes(
 
 
 def _length(known: Value) -> int:
-    """How many characters the texts in a value have."""
+    """Count the characters of the texts in a value."""
     if isinstance(known, str):
         return len(known)
     return sum(map(_length, known)) if isinstance(known, tuple) else 0

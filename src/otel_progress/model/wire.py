@@ -1,7 +1,7 @@
 """A snapshot as OpenTelemetry attributes, and back.
 
-What people search by stands in attributes of its own; what has structure (stages, counts, the user's
-own attributes) is one JSON text each, which every language and every backend can carry.
+Searchable fields have attributes of their own; structured ones (stages, counts, the user's own attributes) are one
+JSON text each, which every language and every backend can carry.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _FLAT: Final = (
     (s.ELAPSED, "elapsed"),
     (s.SLOW_AFTER, "slow_after"),
     (s.START_WITHIN, "start_within"),
-    (s.IDLE, "idle"),  # what orders and judges one that runs stands before it: a reader in a hurry stops here
+    (
+        s.IDLE,
+        "idle",
+    ),  # what orders and judges a running operation comes before it: a quick reader stops here
     (s.STAGE_CURRENT, "stage"),
     (s.MESSAGE, "message"),
     (s.STALL_AFTER, "stall_after"),
@@ -58,7 +61,7 @@ _JSON: Final = (
 )
 _BRANCH: Final = ("path", "lane", "child", "child_name", "stall_after_source", "reason", "stuck_at")
 BRANCHES: Final = 16
-"""Branches that are read of one event."""
+"""Branches that are read from one event."""
 _STAGE: Final = (
     "weight",
     "expected",
@@ -72,7 +75,7 @@ _STAGE: Final = (
 
 
 def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
-    """The snapshot as flat attributes; what is None or empty is left out."""
+    """Return a snapshot as flat attributes; None and empty values are omitted."""
     out: dict[str, Scalar] = {
         s.OPERATION_ID: snapshot.operation_id,
         s.OPERATION_NAME: snapshot.name,
@@ -109,7 +112,7 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
 
 
 def _evidence(snapshot: Snapshot) -> dict[str, Scalar]:
-    """What its verdict rests on."""
+    """Return the evidence of its verdict."""
     out: dict[str, Scalar] = {} if snapshot.wait is None else _wait(snapshot.wait)
     if snapshot.loop is not None:
         out[s.LOOP] = _dump(_loop(snapshot.loop))
@@ -139,7 +142,7 @@ def _wait(wait: Wait) -> dict[str, Scalar]:
 
 
 def _branch(branch: Branch) -> dict[str, Any]:
-    """A branch as a small dict; what has its usual value is left out."""
+    """Return a branch as a small dict; default values are omitted."""
     names = (*_BRANCH, "stall_after")
     out: dict[str, Any] = {name: value for name in names if (value := getattr(branch, name)) is not None}
     if branch.idle:
@@ -158,7 +161,7 @@ def _loop(loop: Loop) -> dict[str, Any]:
 
 
 def _span(span: SpanIds) -> dict[str, Scalar]:
-    """What a watcher needs of the span, beside the ids that every log record has."""
+    """Return what an observer needs of the span besides the ids of the log record."""
     out: dict[str, Scalar] = {s.SPAN_START_TIME: span.start_time, s.SPAN_KIND: span.kind}
     if span.parent_id is not None:
         out |= {s.SPAN_PARENT_ID: span.parent_id, s.SPAN_PARENT_REMOTE: span.parent_remote}
@@ -166,7 +169,7 @@ def _span(span: SpanIds) -> dict[str, Scalar]:
 
 
 def _stage(stage: StageSnapshot) -> dict[str, Any]:
-    """A stage as a small dict; what has its usual value is left out."""
+    """Return a stage as a small dict; default values are omitted."""
     progress = stage.progress
     out: dict[str, Any] = {"path": stage.path, "status": stage.status.value}
     if stage.name != stage.path:
@@ -206,19 +209,19 @@ def from_attributes(
     span_id: str | None = None,
     sampled: bool = True,
 ) -> Snapshot:
-    """The snapshot that an event carried; `timestamp` is the event's, in seconds since 1970.
+    """Return the snapshot that an event carried; `timestamp` is that of the event, in seconds since 1970.
 
-    An attribute whose value is not of its type counts as not said.
+    An attribute with a value of the wrong type is ignored.
 
     Raises:
-        KeyError, ValueError: where the attributes are not those of a snapshot.
+        KeyError, ValueError: if the attributes are not those of a snapshot.
     """
     attributes = typed(attributes)
     get = attributes.get
     wait = None
     if s.WAIT_REASON in attributes and (
         get(s.STATUS) != Status.RUNNING or get(s.OVERDUE)
-    ):  # else it is the event's, and over
+    ):  # else the wait belongs to the event and is over
         elapsed, left = float(get(s.WAIT_DURATION, 0.0)), get(s.WAIT_REMAINING)
         wait = Wait(str(attributes[s.WAIT_REASON]), elapsed, None if left is None else left + elapsed)
     span = None
@@ -261,13 +264,13 @@ def from_attributes(
 
 
 def _read_folded(given: Any) -> tuple[tuple[str, int, float], ...]:
-    """How many stages are told together, by status; what can't be counted with is left out."""
+    """Read the number of folded stages by status; invalid items are skipped."""
     items = [item for item in given if isinstance(item, list) and len(item) == 3] if isinstance(given, list) else []
     return tuple((a, n, t) for a, n, t in items if isinstance(a, str) and is_whole(n) and is_seconds(t))
 
 
 def _read_branches(given: Any) -> tuple[Branch, ...]:
-    """The branches that an event names; whoever sends may be wrong, so what can't be read is left out."""
+    """Read the branches of an event; senders are untrusted, so invalid items are skipped."""
     items = given if isinstance(given, list) else []
     return tuple(_read_branch(item) for item in items[:BRANCHES] if isinstance(item, dict))
 
@@ -286,7 +289,7 @@ def _read_branch(item: Mapping[str, Any]) -> Branch:
 
 
 def _seconds(given: Any) -> float | None:
-    """A time that can be counted with, or None."""
+    """Return a valid time in seconds, or None."""
     return float(given) if is_seconds(given) else None
 
 

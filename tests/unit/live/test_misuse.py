@@ -107,7 +107,7 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "stall_after": (lambda: progress.stage("x", stall_after=-5), "stall_after must be a number of seconds above 0"),
     "depends_on": (lambda: progress.stage("x", depends_on=5), "depends_on must be a list of names, not 5"),  # type: ignore[arg-type]
-    "parts of 1": (lambda: phases({"a": 0, "b": 0.2}), r"\[0, 0.2\] look like parts of 1"),
+    "parts of 1": (lambda: phases({"a": 0, "b": 0.2}), r"\[0, 0.2\] look like ratios"),
     "no dict": (lambda: phases(["a"]), "takes a dict of names and percentages"),  # type: ignore[arg-type]
     "plan": (lambda: StagePlan("a", depends_on=5), "depends_on of 'a' must be a list of names, not 5"),  # type: ignore[arg-type]
 }

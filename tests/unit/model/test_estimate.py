@@ -1,4 +1,4 @@
-"""Rate and ETA: an interval as soon as there is anything to estimate from, and honest."""
+"""Rate and ETA: an honest interval as soon as there is anything to estimate from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_nothing_before_there_is_anything(progress_capture: Capture) -> None:
 
 
 def test_rate_and_eta_of_steady_work(progress_capture: Capture) -> None:
-    """Steady work has its rate, and an ETA that is the remaining work by that rate, and falls."""
+    """Steady work has a rate, and an ETA that is the remaining work divided by the rate, and falls."""
     with progress.operation("work", total=100) as op, progress.stage("step", total=50) as stage:
         etas = []
         for second in range(1, 41):
@@ -53,7 +53,7 @@ def test_rate_and_eta_of_steady_work(progress_capture: Capture) -> None:
 
 
 def test_nothing_after_the_end(progress_capture: Capture) -> None:
-    """What is over has no ETA."""
+    """An ended operation has no ETA."""
     with progress.operation("work", total=10) as op:
         op.advance(5)
         progress_capture.advance(5)
@@ -61,7 +61,7 @@ def test_nothing_after_the_end(progress_capture: Capture) -> None:
 
 
 def test_eta_of_a_ratio(progress_capture: Capture) -> None:
-    """A ratio alone makes an ETA, and no rate, as it has no unit."""
+    """A ratio alone gives an ETA but no rate, as it has no unit."""
     with progress.operation("work") as op:
         for second in range(1, 21):
             op.update(ratio=second / 100)
@@ -73,7 +73,7 @@ def test_eta_of_a_ratio(progress_capture: Capture) -> None:
 
 
 def test_eta_where_nobody_watches() -> None:
-    """A snapshot has idle time, rate and ETA without any listener or SDK, from what earlier ones saw."""
+    """Without a listener or SDK, snapshots have idle time, rate and ETA from earlier snapshots."""
     from otel_progress import clock
     from otel_progress.testing import FakeClock
 
@@ -101,7 +101,7 @@ def test_eta_where_nobody_watches() -> None:
 def test_interval_is_finite_and_in_order(
     steps: list[tuple[float, float]], remaining: float, later: float, grain: float
 ) -> None:
-    """Whatever was seen, the interval is finite, not below 0, and holds its own middle."""
+    """Whatever was observed, the interval is finite, not negative, and contains the expected value."""
     pace, now, done = Pace(0.0), 0.0, 0.0
     for span, step in steps:
         now, done = now + span, done + step
@@ -123,7 +123,7 @@ def test_interval_of_extreme_counts(scale: float) -> None:
 
 
 def test_interval_wants_a_finite_rest() -> None:
-    """An endless rest has no ETA."""
+    """Infinite remaining work has no ETA."""
     pace = Pace(0.0)
     pace.observe(1, 1)
     assert pace.estimate(math.inf, 1) is None
@@ -147,7 +147,7 @@ def test_eta_falls_with_work(rate: float, span: float, seen: int, left: int) -> 
 
 
 def test_eta_runs_down_between_two_looks() -> None:
-    """Between two looks the ETA falls as time passes, never to 0; it goes when that takes longer than the pace explains."""
+    """Between two samples the ETA falls with time, never to 0; it vanishes when the pause exceeds what the pace explains."""
     pace = Pace(0.0)
     for second in (2, 4, 6, 8, 10):
         pace.observe(second, second)
@@ -158,7 +158,7 @@ def test_eta_runs_down_between_two_looks() -> None:
 @settings(max_examples=100, deadline=None)
 @given(STEPS)
 def test_a_count_that_falls_starts_again(steps: list[tuple[float, float]]) -> None:
-    """After a fall of the count only what came later makes the rate."""
+    """After the count fell, only later units make the rate."""
     pace, now, done = Pace(0.0), 0.0, 0.0
     for span, step in steps:
         now, done = now + span, done + step
@@ -170,7 +170,7 @@ def test_a_count_that_falls_starts_again(steps: list[tuple[float, float]]) -> No
 
 
 def test_time_that_stands_still_is_no_sample() -> None:
-    """Two looks at the same time, or back in time, are one."""
+    """Two samples at the same time, or back in time, count as one."""
     pace = Pace(10.0)
     pace.observe(10.0, 5)
     pace.observe(9.0, 50)
@@ -192,7 +192,7 @@ WORK: dict[str, tuple[Callable[[random.Random], float], float, float]] = {
 
 @pytest.mark.parametrize("kind", WORK)
 def test_interval_holds_the_end_of_stationary_work_in_most_cases(kind: str) -> None:
-    """On stationary work the interval holds the real end in 70 to 95% of the cases; in more only where it is narrow."""
+    """For stationary work the interval contains the real end in 70 to 95% of all cases; in more only if it is narrow."""
     lasts, most, widest = WORK[kind]
     rng = random.Random(7)
     held, widths = [], []
@@ -221,14 +221,14 @@ PAIRS = st.lists(st.tuples(st.floats(0.001, 1e6), st.floats(0, 1e6)), max_size=1
 def test_plan_interval_is_finite_and_in_order(
     remaining: list[tuple[float, float]], actual: float, expected: float, measured: float | None
 ) -> None:
-    """Whatever a plan says, the interval is finite and holds its own middle; without a rest there is none."""
+    """Whatever a plan says, the interval is finite and contains the expected value; without remaining stages there is none."""
     found = planned(remaining, actual, expected, measured)
     assert (found is None) == (not remaining and measured is None)
     assert found is None or (0 <= found.low <= found.eta <= found.high and math.isfinite(found.high))
 
 
 def test_plan_gives_an_eta_from_the_start(progress_capture: Capture) -> None:
-    """Where each stage has an expected time, there is an ETA before anything was done, and it falls with time."""
+    """If each stage has an expected time, there is an ETA before anything was done, and it falls with time."""
     plan = [StagePlan("a", expected=30), StagePlan("b", expected=60)]
     with progress.operation("work", plan=plan) as op:
         found = op.snapshot().progress.eta
@@ -271,7 +271,7 @@ def test_plan_takes_a_stage_that_counts_by_its_own_pace(progress_capture: Captur
 
 
 def test_plan_without_times_falls_back_to_the_pace(progress_capture: Capture) -> None:
-    """Where a stage to come has no expected time, the pace of the ratio makes the ETA."""
+    """If a later stage has no expected time, the pace of the ratio makes the ETA."""
     with progress.operation("work", plan=["a", "b"]) as op, progress.stage("a", total=10) as stage:
         for _ in range(5):
             stage.advance()
@@ -292,7 +292,7 @@ def test_expected_time_of_a_stage_alone_is_an_estimate(progress_capture: Capture
 
 
 def test_a_declared_wait_says_nothing_of_the_pace(progress_capture: Capture) -> None:
-    """After a wait the rate and the time that is left are what they were before it."""
+    """After a wait the rate and the remaining time are the same as before it."""
     with progress.operation("work", total=100) as op:
         for _ in range(20):
             op.advance()
@@ -319,7 +319,7 @@ GAPS: dict[str, Callable[[random.Random], float]] = {
 
 @pytest.mark.parametrize("kind", GAPS)
 def test_what_its_own_pace_explains_is_estimated(kind: str) -> None:
-    """Healthy work has an estimate nearly all the time; one that hangs has none after some times its usual pause."""
+    """Healthy work has an estimate almost always; a hang has none after a few of its usual pauses."""
     rng = random.Random(5)
     pace, now, done, ends = Pace(0.0), 0.0, 0, list(itertools.accumulate(GAPS[kind](rng) for _ in range(400)))
     known = looks = 0
@@ -348,7 +348,7 @@ def test_what_its_own_pace_explains_is_estimated(kind: str) -> None:
 def test_with_work_left_an_estimate_is_above_zero(
     steps: list[tuple[float, float]], remaining: float, later: float, grain: float
 ) -> None:
-    """Whatever was seen, and however late it is: it is above 0, or there is none."""
+    """At any time an estimate is above 0, or there is none."""
     pace, now, done = Pace(0.0), 0.0, 0.0
     for span, step in steps:
         now, done = now + span, done + abs(step)
@@ -382,7 +382,7 @@ def test_no_estimate_while_it_hangs(progress_capture: Capture) -> None:
 
 
 def test_no_estimate_of_a_ratio_that_stands_still(progress_capture: Capture) -> None:
-    """What is known by its ratio alone has none either."""
+    """Work that is known by its ratio alone has none either."""
     with progress.operation("work") as op:
         for second in range(1, 51):
             op.update(ratio=second / 60)
@@ -393,7 +393,7 @@ def test_no_estimate_of_a_ratio_that_stands_still(progress_capture: Capture) -> 
 
 
 def test_stuck_has_no_estimate(progress_capture: Capture) -> None:
-    """Whoever is called stuck has no ETA in the same snapshot, nor has its stage; one that moves beside it has."""
+    """Stuck work has no ETA in the same snapshot, nor has its stage; a moving neighbour has."""
     with progress.operation("work", total=100) as op:
         hangs, moves = op.stage("hangs", total=20, stall_after=4).start(), op.stage("moves", total=100).start()
         for second in range(40):
@@ -412,7 +412,7 @@ def test_stuck_has_no_estimate(progress_capture: Capture) -> None:
 
 
 def test_what_is_done_and_still_runs_has_no_estimate(progress_capture: Capture) -> None:
-    """At its total nothing is left to estimate: it is not said to end in 0 s for minutes."""
+    """At its total nothing is left to estimate: it does not show 0 s for minutes."""
     with progress.operation("work", total=10) as op:
         for _ in range(10):
             op.advance()
@@ -421,7 +421,7 @@ def test_what_is_done_and_still_runs_has_no_estimate(progress_capture: Capture) 
 
 
 def test_a_wait_of_one_branch_holds_up_the_pace_of_that_one_alone(progress_capture: Capture) -> None:
-    """Rate and ETA of an operation go on by what its other branches do; the waiting branch's own stand still."""
+    """Rate and ETA of an operation follow its other branches; those of the waiting branch stand still."""
     with progress.operation("work", total=1000) as op:
         one, two = op.stage("one", total=500).start(), op.stage("two", total=500).start()
         for _ in range(20):

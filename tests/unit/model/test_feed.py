@@ -1,4 +1,4 @@
-"""The feed: an activity that runs becomes the line of its end; what sets things of one name apart."""
+"""The activity feed: a running activity becomes the line of its end. Labels that distinguish things of one name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from otel_progress.testing import START, Capture
 
 
 def test_an_activity_that_runs_becomes_the_one_that_ended(progress_capture: Capture) -> None:
-    """The end of an activity takes the place of its start, and knows when that was; both are events of the feed."""
+    """The end of an activity replaces its start and keeps its time; both are events."""
     with progress.operation("agent") as op:
         progress.note("read a.txt", "running")
         progress.note("read b.txt", "running", tries=1)
@@ -31,7 +31,7 @@ def test_an_activity_that_runs_becomes_the_one_that_ended(progress_capture: Capt
 
 
 def test_an_activity_may_tell_how_it_goes_on(progress_capture: Capture) -> None:
-    """Each further note of an activity that runs takes the place of the one before; the start stays known."""
+    """Each further note of a running activity replaces the one before, and keeps the time of the start."""
     with progress.operation("agent") as op:
         for page in range(100):
             progress.note("crawl", "running", page=page)

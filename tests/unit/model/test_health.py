@@ -29,7 +29,7 @@ JUST = 0.001
     ],
 )
 def test_a_limit_counts_as_reached_at_exactly_its_value(snapshot: Snapshot, limit: str, health: Health) -> None:
-    """An operation is fine just before a limit, and is what the limit says exactly at it and after."""
+    """An operation is healthy just before a limit, and has the verdict of the limit exactly at it and after."""
     assert judge(snapshot, 110 - JUST).health in (Health.PROGRESSING, Health.WAITING)
     for now in (110, 110 + JUST, 1e6):
         verdict = judge(snapshot, now)
@@ -41,14 +41,14 @@ def test_a_limit_counts_as_reached_at_exactly_its_value(snapshot: Snapshot, limi
 
 
 def test_silence_outranks_slowness() -> None:
-    """One that is both is silent; one that moves again is slow."""
+    """An operation that is both is silent; once it moves again it is slow."""
     both = replace(BASE, stall_after=10, slow_after=5)
     assert judge(both, 110).health is Health.SILENT
     assert judge(both, 109).health is Health.SLOW
 
 
 def test_without_limits_it_progresses() -> None:
-    """Without a limit nothing is ever wrong, and there is no reason to tell."""
+    """Without limits an operation is always progressing, and has no reason."""
     verdict = judge(BASE, 1e9)
     assert verdict == Verdict(Health.PROGRESSING, "stall_after", 1e9 - 100, None, clock="idle")
     assert not verdict.troubled
@@ -56,7 +56,7 @@ def test_without_limits_it_progresses() -> None:
 
 
 def test_a_declared_wait_stops_the_stuck_clock() -> None:
-    """While it waits it is neither silent nor slow, however long; after its own limit the wait is overdue."""
+    """A waiting operation is neither silent nor slow, however long; past its own limit the wait is overdue."""
     waiting = replace(BASE, status=Status.WAITING, stall_after=1, slow_after=1, wait=Wait("tea", 0.0, 60))
     for now, overdue in ((160 - JUST, False), (160, True), (1e6, True)):
         verdict = judge(waiting, now)
@@ -80,7 +80,7 @@ def test_a_clock_behind_changes_nothing() -> None:
 
 
 def test_the_process_tells_each_change_once(progress_capture: Capture) -> None:
-    """The process tells a stall once, when the limit is reached, and its end once, with how long it was stuck."""
+    """The process reports a stall once, when the limit is reached, and its end once, with its duration."""
     with progress.operation("work", stall_after=5) as op:
         progress_capture.advance(60)
         (stalled,) = progress_capture.of(semconv.STALLED)
@@ -100,7 +100,7 @@ def test_the_process_tells_each_change_once(progress_capture: Capture) -> None:
 
 
 def test_a_wait_ends_a_stall(progress_capture: Capture) -> None:
-    """One that is stuck and then declares a wait is not stuck any more."""
+    """A stuck operation that declares a wait is no longer stuck."""
     with progress.operation("work", stall_after=5) as op:
         progress_capture.advance(6)
         with op.waiting("a person", overdue_after=10):
@@ -114,7 +114,7 @@ def test_a_wait_ends_a_stall(progress_capture: Capture) -> None:
 
 
 def test_slow_is_a_verdict_not_an_event(progress_capture: Capture) -> None:
-    """One that is past slow_after is slow while it moves on."""
+    """An operation past slow_after is slow while it makes progress."""
     with progress.operation("work", slow_after=5) as op:
         for _ in range(6):
             op.advance()
@@ -126,13 +126,13 @@ def test_slow_is_a_verdict_not_an_event(progress_capture: Capture) -> None:
 
 @pytest.mark.parametrize("name", ["stall_after", "slow_after", "start_within"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "30", True, 10**400])
-def test_limits_that_can_not_be_meant_are_told(name: str, value: object) -> None:
+def test_invalid_limits_are_rejected(name: str, value: object) -> None:
     """A limit is a finite number of seconds above 0."""
     with pytest.raises(progress.InvalidArgument, match=f"{name} must be a number of seconds above 0, or None"):
         progress.operation("work", **{name: value})  # type: ignore[call-overload]
 
 
-def test_a_wait_that_becomes_overdue_is_told(progress_capture: Capture) -> None:
+def test_a_wait_that_becomes_overdue_is_reported(progress_capture: Capture) -> None:
     """When a declared wait passes its limit, an update says so, though the verdict stays waiting."""
     with progress.operation("work") as op, op.waiting("approval", overdue_after=10):
         progress_capture.advance(9)
@@ -150,7 +150,7 @@ NEVER_BLIND = 1e9
 
 @pytest.mark.parametrize("interval", [1.0, 5.0, 60.0])
 def test_an_unheard_process_is_dead_after_three_of_its_intervals(interval: float) -> None:
-    """Whatever its snapshot said, one whose process is silent for three announced intervals is dead, and not sooner."""
+    """An operation is dead exactly when its process was silent for three announced intervals, whatever its snapshot says."""
     for snapshot in (BASE, replace(BASE, status=Status.WAITING, wait=Wait("tea", 0.0)), replace(BASE, stall_after=1)):
         allowed = 3 * interval
         before = judge(snapshot, 100, Hearing(allowed - JUST, interval, NEVER_BLIND))
@@ -176,7 +176,7 @@ def test_an_observer_that_was_blind_says_unknown_not_dead(watching: float) -> No
 
 
 def test_an_observer_that_was_blind_does_not_say_silent_of_what_it_missed() -> None:
-    """A snapshot from before the blindness says nothing of what came meanwhile."""
+    """A snapshot from before a blind time proves nothing about that time."""
     stalls = replace(BASE, stall_after=10)
     assert judge(stalls, 160, Hearing(1.0, 5, 3)).health is Health.UNKNOWN
     fresh = replace(stalls, timestamp=159.0, idle=30)
@@ -184,7 +184,7 @@ def test_an_observer_that_was_blind_does_not_say_silent_of_what_it_missed() -> N
 
 
 def test_from_outside_only_the_process_says_that_one_is_silent() -> None:
-    """An old snapshot of a process that lives proves no silence: updates of one that moves may be held back."""
+    """An old snapshot of a living process proves no silence: updates of moving work may be held back."""
     moves = replace(BASE, stall_after=10, idle=2)
     assert judge(moves, 160).health is Health.SILENT
     assert judge(moves, 160, Hearing(1.0, 5, 1e9)).health is Health.PROGRESSING
@@ -215,7 +215,7 @@ def test_what_the_process_calls_stuck_stays_so() -> None:
 
 
 def test_looping_outranks_silence_and_the_waits_between() -> None:
-    """One that loops is looping, be it idle, slow or between two turns."""
+    """A looping operation is looping, even if it is idle, slow or between two turns."""
     loop = Loop("step", ("a",), 12, 10, 40)
     for snapshot in (
         replace(BASE, loop=loop),
@@ -241,15 +241,15 @@ def test_the_evidence_says_what_was_last_seen() -> None:
 
 
 def test_the_evidence_says_where_a_limit_comes_from() -> None:
-    """A limit that nobody named is told with its source."""
+    """A limit that the user did not set is reported with its source."""
     seen = replace(BASE, stall_after=90, stall_after_source="learned from 41 runs")
     verdict = judge(seen, 190)
     assert verdict.source == "learned from 41 runs"
     assert verdict.reason == "no progress for 90 s, stall_after is 90 s (learned from 41 runs)"
 
 
-def test_a_heartbeat_of_the_work_extends_idleness_only_where_that_was_said(progress_capture: Capture) -> None:
-    """With heartbeat_counts=True the work's heartbeat is progress; otherwise, and for that of the process, it is not."""
+def test_a_heartbeat_of_the_work_is_progress_only_if_declared(progress_capture: Capture) -> None:
+    """With heartbeat_counts=True a heartbeat of the work is progress; otherwise, and for the process, it is not."""
     for counts, health in ((True, Health.PROGRESSING), (False, Health.SILENT)):
         with progress.operation("work", stall_after=10, heartbeat_counts=counts) as op:
             for _ in range(15):

@@ -1,4 +1,4 @@
-"""Limits that nobody named: from what runs did, kept in memory and in a file."""
+"""Learned limits: from earlier runs, kept in memory and in a file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_no_limit_is_below_what_ended_well(gaps: list[float]) -> None:
 
 
 def test_without_progress_there_is_no_limit() -> None:
-    """Who never reported progress can't be missed."""
+    """Work that never reported progress has no limit."""
     assert Learned().stall_after() is None
     assert Learned().slow_after() is None
 
@@ -65,7 +65,7 @@ def test_the_prior_gives_way_to_what_is_seen() -> None:
 
 
 def test_healthy_gaps_with_a_long_tail_stay_below_the_limit() -> None:
-    """Of log-normal gaps like those of calls to a model, 20,000 more stay below what 200 of them taught."""
+    """20,000 log-normal gaps, like those of model calls, stay below the limit that 200 of them taught."""
     for seed in range(20):
         draw = random.Random(seed)
         learned = Learned()
@@ -99,8 +99,8 @@ def test_quantiles_are_right_to_within_a_bucket(given: list[float], part: float)
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("nan")])
-def test_what_is_no_duration_is_left_out(bad: float) -> None:
-    """Neither zero nor less nor NaN is a duration."""
+def test_invalid_durations_are_ignored(bad: float) -> None:
+    """Zero, negative numbers and NaN are not durations."""
     durations = Durations()
     durations.add(bad)
     assert durations.total == 0
@@ -271,7 +271,7 @@ def test_waits_are_no_gaps(progress_capture: Capture) -> None:
 
 
 def test_each_loop_side_by_side_teaches_its_own_gaps(progress_capture: Capture) -> None:
-    """Gaps are told for a given handle; those of loops that run at once may add up to more than its time."""
+    """Gaps are counted per handle; those of concurrent loops may add up to more than its time."""
     with progress.operation("pool") as op:
         for _ in range(3):
             op.advance()
@@ -313,7 +313,7 @@ def test_a_file_of_an_earlier_version_is_read() -> None:
 
 
 def test_what_was_named_rules(progress_capture: Capture) -> None:
-    """A limit of the user's is never replaced by a learned one."""
+    """A limit that the user set is never replaced by a learned one."""
     run(progress_capture)
     with progress.operation("survey", stall_after=7, slow_after=9) as op:
         progress_capture.advance(2)
@@ -343,7 +343,7 @@ def test_each_stage_has_its_own(progress_capture: Capture) -> None:
 
 @pytest.mark.parametrize("end", ["fail", "cancel"])
 def test_only_what_completed_teaches(end: str, progress_capture: Capture) -> None:
-    """The last silence of a run that was given up is no healthy gap."""
+    """The last silence of an aborted run is not a healthy gap."""
     op = progress.operation("survey").start()
     op.advance()
     progress_capture.advance(1)
@@ -412,7 +412,7 @@ def test_two_processes_add_to_one_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "learned": [{"operation": "x"}]}'])
 def test_a_file_that_is_something_else_is_refused_and_kept(text: str, tmp_path: Path) -> None:
-    """It is named in the error, and left as it is."""
+    """A file with other content is named in the error, and left unchanged."""
     path = tmp_path / "history.json"
     path.write_text(text)
     with pytest.raises(progress.InvalidArgument, match=r"history.json"):
@@ -421,13 +421,13 @@ def test_a_file_that_is_something_else_is_refused_and_kept(text: str, tmp_path: 
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """At the earliest point, with the path."""
+    """A missing folder is an error at the earliest point, which names the path."""
     with pytest.raises(progress.InvalidArgument, match="nowhere"):
         progress.configure(history=tmp_path / "nowhere" / "history.json")
 
 
 def test_a_file_that_can_t_be_written_harms_nobody(tmp_path: Path) -> None:
-    """The job goes on, and what was learned stays in memory."""
+    """The job continues, and what was learned stays in memory."""
     path = tmp_path / "deep" / "history.json"
     path.parent.mkdir()
     with capture() as captured:
@@ -440,7 +440,7 @@ def test_a_file_that_can_t_be_written_harms_nobody(tmp_path: Path) -> None:
 
 
 def test_names_are_bounded() -> None:
-    """However many names there are, memory has an end."""
+    """The number of names in memory is bounded."""
     with capture() as captured:
         for number in range(KEYS + 50):
             with progress.operation(f"work {number}") as op:
@@ -481,7 +481,7 @@ def test_an_incident_teaches_little(progress_capture: Capture) -> None:
 
 @pytest.mark.parametrize("runs", ["1e999", "-1", '"x"', "[[[[", "null"])
 def test_a_broken_file_is_a_clear_error(runs: str, tmp_path: Path) -> None:
-    """Whatever stands in it."""
+    """Whatever a broken file contains, the error is clear."""
     path = tmp_path / "history.json"
     learned = f'{{"operation": "x", "stage": "", "runs": {runs}, "gaps": {{}}, "durations": {{}}}}'
     path.write_text(f'{{"version": 1, "learned": [{learned}]}}')
@@ -521,7 +521,7 @@ def test_the_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
 
 
 def test_the_file_is_for_its_owner_alone_and_what_everybody_can_write_teaches_nothing(tmp_path: Path) -> None:
-    """Whoever else can write it could make every limit endless."""
+    """A file that others can write could make every limit endless, so it is not read."""
     path = tmp_path / "history.json"
     with capture() as captured:
         learning.learning = learned = Learning(path)
@@ -534,8 +534,8 @@ def test_the_file_is_for_its_owner_alone_and_what_everybody_can_write_teaches_no
         progress.configure(history=path)
 
 
-def test_stages_are_told_as_stages(progress_capture: Capture) -> None:
-    """The source says what the runs were runs of."""
+def test_sources_name_stages(progress_capture: Capture) -> None:
+    """The source says whether the runs were those of a stage."""
     with progress.operation("etl"):
         for _ in range(30):
             with progress.stage("load") as stage:

@@ -25,7 +25,7 @@ def steps(keys: str) -> Steps:
 
 @given(st.lists(st.sampled_from("abcdefghijk"), min_size=1, max_size=CYCLE, unique=True), st.integers(2, 30))
 def test_a_cycle_is_found_at_exactly_its_limit(turn: list[str], limit: int) -> None:
-    """A cycle of up to eight steps is found when it came so many times in a row, and not a step sooner."""
+    """A cycle of up to eight steps is found exactly when it has come `limit` times in a row."""
     keys = list(islice(cycle(turn), len(turn) * limit))
     taken = steps("".join(keys[:-1]))
     assert taken.found(limit) is None
@@ -49,13 +49,13 @@ def test_another_step_breaks_the_row() -> None:
     assert steps("ab" * 9 + "c" + "ab" * 9).found(10) is None
 
 
-def test_the_shortest_cycle_is_told() -> None:
+def test_the_shortest_cycle_is_reported() -> None:
     """Ten times the same step is that step, not five times a pair of it."""
     assert steps("a" * 20).found(10) == (("a",), 20)
 
 
 def test_a_cycle_of_more_than_eight_is_not_found() -> None:
-    """The memory is bounded; what is longer is no cycle for it."""
+    """The memory is bounded, so longer cycles are not found."""
     assert steps("abcdefghi" * 20).found(2) is None
 
 
@@ -123,7 +123,7 @@ def test_steps_right_after_progress_count(progress_capture: Capture) -> None:
 
 
 def test_many_steps_within_a_unit_are_work_where_units_take_long(progress_capture: Capture) -> None:
-    """What is quiet no longer than twice the longest unit so far is no loop."""
+    """Repeats within twice the time of the longest unit so far are no loop."""
     with progress.operation("crawl", total=10) as op:
         for number in range(9):
             progress_capture.advance(60)
@@ -294,7 +294,7 @@ def test_cost_that_grows_while_work_does_not_is_looping_not_silent(progress_capt
 
 
 def test_waits_between_the_turns_don_t_hide_a_loop(progress_capture: Capture) -> None:
-    """A retry that waits before each turn loops all the same, and is told once."""
+    """A retry that waits before each turn is looping as well, and is reported once."""
     with progress.operation("sync") as op:
         for _ in range(LOOP_AFTER + 5):
             op.step("GET /")
@@ -304,7 +304,7 @@ def test_waits_between_the_turns_don_t_hide_a_loop(progress_capture: Capture) ->
     assert len(progress_capture.of(semconv.STALLED)) == 1
 
 
-def test_no_loop_is_told_within_seconds(progress_capture: Capture) -> None:
+def test_no_loop_is_reported_within_seconds(progress_capture: Capture) -> None:
     """A burst of the same step is no loop before it lasted a little."""
     with progress.operation("poll") as op:
         for _ in range(100):

@@ -18,12 +18,12 @@ PHASES = {"designing": 5, "training": 20, "backtesting": 65, "assessing": 90}
 
 
 def percent(op: Operation) -> float | None:
-    """The percentage as it is shown."""
+    """Return the shown percentage."""
     return op.snapshot().progress.percentage
 
 
 def statuses(op: Operation) -> dict[str, str]:
-    """Stage path to status."""
+    """Return status by stage path."""
     return {stage.path: stage.status.value for stage in op.snapshot().stages}
 
 
@@ -136,8 +136,8 @@ def test_a_failed_stage_counts_as_far_as_it_came(progress_capture: Capture) -> N
         assert percent(op) == 25
 
 
-def test_a_total_or_ratio_of_the_operation_rules_over_the_plan(progress_capture: Capture) -> None:
-    """What the operation says of itself rules over its plan."""
+def test_a_total_or_ratio_of_the_operation_overrides_the_plan(progress_capture: Capture) -> None:
+    """The total or ratio of an operation overrides its plan."""
     with progress.operation("work", plan=["a", "b"]) as op:
         op.update(completed=1, total=10)
         assert percent(op) == 10
@@ -174,7 +174,7 @@ def test_phases_static(progress_capture: Capture) -> None:
             assert percent(op) == 65
 
 
-def test_phases_tell_the_stages(progress_capture: Capture) -> None:
+def test_phases_are_stages(progress_capture: Capture) -> None:
     """Phases are planned stages, weighted by their width."""
     plan = phases(PHASES)
     assert [(stage.name, stage.weight) for stage in plan.stages] == [
@@ -188,7 +188,7 @@ def test_phases_tell_the_stages(progress_capture: Capture) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
-    "no name": (lambda: StagePlan(""), "a stage's name must be a text that is not empty, not ''"),
+    "no name": (lambda: StagePlan(""), "a stage's name must be a non-empty string, not ''"),
     "name of another type": (lambda: StagePlan(5), "not 5"),  # type: ignore[arg-type]
     "weight below 0": (lambda: StagePlan("a", weight=-1), "the weight of 'a' must be a number of at least 0, not -1"),
     "weight nan": (lambda: StagePlan("a", weight=float("nan")), "not nan"),
@@ -217,8 +217,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_plans_that_can_not_be_meant_are_told(name: str) -> None:
-    """A plan that can't be meant raises InvalidArgument, whose text says what is wrong."""
+def test_invalid_plans_are_rejected(name: str) -> None:
+    """An invalid plan raises InvalidArgument, whose text says what is wrong."""
     make, text = WRONG[name]
     with pytest.raises(InvalidArgument, match=text):
         make()

@@ -1,4 +1,4 @@
-"""Stages that run again and again: taken together by path, with counts and quantiles of their durations."""
+"""Repeated stages: statistics by path, with counts and quantiles of the durations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from otel_progress.testing import Capture
 
 
 def runs_of(snapshot: Snapshot, path: str) -> StageRuns:
-    """The runs of one path."""
+    """Return the statistics of one path."""
     return next(runs for runs in snapshot.repeated if runs.path == path)
 
 
@@ -50,7 +50,7 @@ def test_a_stage_that_runs_400_times_is_one_entry_with_counts_and_quantiles(prog
 
 
 def test_runs_are_taken_together_from_the_second_on(progress_capture: Capture) -> None:
-    """A stage that ran once is told by its own entry alone; two runs are a repeat, in nested paths likewise."""
+    """A stage that ran once has only its own entry; two runs are a repeat, in nested paths as well."""
     with progress.operation("crawl") as op:
         fetch(progress_capture, 1, name="login")
         fetch(progress_capture, 1)
@@ -87,8 +87,8 @@ def test_failed_runs_are_folded_last_and_do_not_take_all_the_room(progress_captu
     assert seen.stages[-1].status is Status.COMPLETED
 
 
-def test_all_stages_that_run_are_told_whatever_ended(progress_capture: Capture) -> None:
-    """A stage that runs is told one by one, though hundreds started and ended after it."""
+def test_all_running_stages_are_listed_whatever_ended(progress_capture: Capture) -> None:
+    """A running stage is listed, even if hundreds started and ended after it."""
     with progress.operation("crawl") as op:
         with progress.stage("serve"):
             for number in range(300):
@@ -132,7 +132,7 @@ def test_quantiles_are_right_from_under_a_millisecond_to_hours() -> None:
 
 
 def test_the_one_with_the_fewest_runs_gives_up_its_place() -> None:
-    """What is given up is counted as `_other`; no run is lost."""
+    """The rarest path is merged into `_other`; no run is lost."""
     folded = FoldedRuns()
     for number in range(3 * PATHS):
         folded.add(f"n{number}", "completed", 1.0)

@@ -50,7 +50,7 @@ def full(progress_capture: Capture) -> Snapshot:
 
 
 def walk(value: Any) -> Any:
-    """The value and all that is in it."""
+    """Yield the value and everything in it."""
     yield value
     if is_dataclass(value):
         for field in fields(value):
@@ -64,7 +64,7 @@ def walk(value: Any) -> Any:
 
 
 def test_what_it_holds(full: Snapshot) -> None:
-    """A snapshot holds what was said, in the fields of these names."""
+    """A snapshot holds everything that was reported, in these fields."""
     assert (full.operation_id, full.name, full.status, full.attempt) == ("run-1", "survey", Status.WAITING, 1)
     assert (full.parent_id, full.description, full.agent) == ("above", "looks at all", "surveyor")
     assert (full.stall_after, full.slow_after, full.start_within) == (30, 600, 60)
@@ -106,7 +106,7 @@ def test_it_never_changes(full: Snapshot) -> None:
                 lambda d: d.popitem(),
                 lambda d: d.__ior__({"a": 1}),
             ):
-                with pytest.raises(TypeError, match="make a dict of it first"):
+                with pytest.raises(TypeError, match="copy it first"):
                     change(value)
         assert not isinstance(value, (list, set)), value
 
@@ -143,7 +143,7 @@ def test_it_copies_pickles_and_hashes(again: Any, full: Snapshot) -> None:
 
 
 def only_json(value: Any) -> bool:
-    """Whether it is made of the types that JSON has, exactly."""
+    """Whether the value has exactly the types of JSON."""
     if type(value) is dict:
         return all(type(key) is str and only_json(item) for key, item in value.items())
     if type(value) is list:
@@ -152,7 +152,7 @@ def only_json(value: Any) -> bool:
 
 
 def test_to_dict_is_plain_json(full: Snapshot) -> None:
-    """to_dict() holds only what JSON has, under the keys that people asked for."""
+    """to_dict() holds only JSON types, under the documented keys."""
     found = full.to_dict()
     assert only_json(found)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -168,7 +168,7 @@ def test_to_dict_is_plain_json(full: Snapshot) -> None:
 
 
 def test_to_dict_of_one_that_has_nothing(progress_capture: Capture) -> None:
-    """An operation that said nothing has the same keys."""
+    """An operation that reported nothing has the same keys."""
     found = progress.operation("empty").snapshot().to_dict()
     assert (found["status"], found["stage"], found["progress_percentage"]) == ("pending", None, None)
     assert only_json(found)

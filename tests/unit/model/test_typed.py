@@ -1,4 +1,4 @@
-"""What is read from the wire is of its type or absent, and one record never takes the list from anybody."""
+"""Attributes read from the wire have their type or are absent, and no record breaks a list."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ KINDS = (s.UPDATED, s.STALLED, s.WAIT_STARTED, s.NOTE, s.OPERATION_ENDED)
 
 
 def value(given: Any) -> AnyValue:
-    """A value as OTLP has it."""
+    """Return an OTLP value."""
     if isinstance(given, AnyValue):
         return given
     if isinstance(given, str):
@@ -71,7 +71,7 @@ def value(given: Any) -> AnyValue:
 
 
 def request(*saids: tuple[str, dict[str, Any]]) -> bytes:
-    """A request with these events, by name and attributes."""
+    """Return a request with these events, by name and attributes."""
     now = clock.time_ns()
     records = [
         LogRecord(
@@ -89,13 +89,13 @@ def request(*saids: tuple[str, dict[str, Any]]) -> bytes:
 
 @pytest.fixture
 def monitor(tmp_path: Path) -> Iterator[Parts]:
-    """The inside of a monitor."""
+    """The state of a monitor."""
     with fake_time(), parts(tmp_path / "m.db") as found:
         yield found
 
 
 def shown(monitor: Parts) -> dict[str, Any]:
-    """Every operation as the list has it, after the same look at its details and its history."""
+    """Return every operation of the list, after reading its details and its history."""
     rows = {}
     for key, entry in monitor.core.ledger.operations.items():
         rows[key] = json.loads(monitor.views.row_text(entry))
@@ -107,7 +107,7 @@ def shown(monitor: Parts) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_value_of_any_attribute_takes_the_list_away(monitor: Parts, kind: str) -> None:
-    """Whatever value an attribute has, its operation is shown with the rest of what it says, also after a restart."""
+    """Whatever value an attribute has, its operation is shown with all its other attributes, also after a restart."""
     saids = [
         (kind, {s.SEQUENCE: 1, s.OPERATION_ID: f"{key} {name}", **PLAIN, key: odd})
         for key in KEYS

@@ -1,4 +1,4 @@
-"""What may come from a job: whatever it is, it harms neither the job nor other signals, and what is lost is counted."""
+"""Values from a job: whatever they are, they harm neither the job nor other signals, and what is lost is counted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INF, NAN = float("inf"), float("nan")
 
 
 class Silent:
-    """It can't be shown."""
+    """Its `str` and `repr` raise."""
 
     def __str__(self) -> str:
         raise RuntimeError("no")
@@ -35,14 +35,14 @@ class Silent:
 
 
 class Lying:
-    """It shows as something that is no text."""
+    """Its `str` returns something other than a string."""
 
     def __str__(self) -> Any:
         return 5
 
 
 class Vector:
-    """As an array of numpy: adds to anything, and has no truth value."""
+    """Like a numpy array: adds to anything, and has no truth value."""
 
     def __add__(self, other: Any) -> Vector:
         return self
@@ -70,7 +70,7 @@ def nested(depth: int) -> Any:
 
 
 def endless() -> Any:
-    """A list that holds itself."""
+    """Return a list that contains itself."""
     found: list[Any] = []
     found.append(found)
     return found
@@ -153,7 +153,7 @@ OPTIONS = {"stage options", "depends_on", "operation"}
 def test_garbage_harms_nothing(call: str, garbage: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever a call is given, it returns; snapshots, events, spans and series stay right, and can be sent.
 
-    Options of a new operation or stage may be refused, and only so; what a running job says wrong is warned about.
+    Options of a new operation or stage may be rejected with InvalidArgument; wrong calls of a running job cause warnings.
     """
     with capture(run_series_after=0.0, metric_interval=1.0) as captured:
         with progress.operation("work", total=10) as op, progress.stage("step"):
@@ -435,7 +435,7 @@ def test_a_slow_number_holds_up_nobody_else(progress_capture: Capture) -> None:
 
 
 def test_nested_values_are_json(progress_capture: Capture) -> None:
-    """Dicts and lists of lists given to note, set, result or as a message are told as JSON, not as Python writes them."""
+    """Dicts and nested lists given to note, set, result or as a message become JSON, not Python reprs."""
     with progress.operation("agent", attributes={"limits": {"pages": None}}) as op:
         progress.set(call={"tool": "search", "found": [1, 2.5, True, None, "é"]}, flat=["a", "b"])
         progress.note({"step": 1}, parts=[{"n": 1}, {"n": 2}])
@@ -453,7 +453,7 @@ def test_nested_values_are_json(progress_capture: Capture) -> None:
 
 
 def test_nested_values_are_bounded() -> None:
-    """What is too deep, too many or refers to itself is cut, marked and counted; numbers that JSON lacks become text."""
+    """Values that are too deep, too many or refer to themselves are cut, marked and counted; NaN and infinity become text."""
     drops = Drops()
     itself: dict[str, Any] = {"a": NAN, "b": Silent(), 5: 2**70}
     itself["again"] = itself

@@ -154,14 +154,14 @@ def test_structured_attributes_are_json(snapshot: Snapshot) -> None:
 
 
 def test_a_wait_that_is_over_is_no_wait_of_the_snapshot() -> None:
-    """An event that tells of a wait's end bears its reason; the operation runs, and waits for nothing."""
+    """The event that ends a wait carries its reason; the operation runs and waits for nothing."""
     running = Snapshot("1", "work", Status.RUNNING, 5.0)
     attributes = {**to_attributes(running), semconv.WAIT_REASON: "tea", semconv.WAIT_DURATION: 3.0}
     assert from_attributes(attributes, 5.0) == running
 
 
 def test_what_is_usual_is_left_out() -> None:
-    """A snapshot that says nothing makes few attributes."""
+    """An empty snapshot has few attributes."""
     assert set(to_attributes(Snapshot("1", "work", Status.RUNNING, 5.0))) == {
         semconv.OPERATION_ID,
         semconv.OPERATION_NAME,
@@ -192,7 +192,7 @@ def test_what_is_missing_has_its_usual_value() -> None:
         {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "w", semconv.STATUS: "running", semconv.STAGES: "{"},
     ],
 )
-def test_what_is_no_snapshot_is_told(attributes: dict[str, Any]) -> None:
+def test_attributes_of_no_snapshot_are_an_error(attributes: dict[str, Any]) -> None:
     """Attributes that are not those of a snapshot raise KeyError or ValueError."""
     with pytest.raises((KeyError, ValueError)):
         from_attributes(attributes, 5.0)
@@ -212,7 +212,7 @@ def test_repeated_stages_of_another_version_are_read() -> None:
     "text", ['[["fetch"]]', '[["a",{"completed":"x"},1,1,1,1,1,1]]', "[[1,{},1,1,1,1,1,1]]", "[7]"]
 )
 def test_repeated_stages_that_make_no_sense_are_refused(text: str) -> None:
-    """What is no list of runs is an error that every reader of events knows."""
+    """Anything but a list of runs is an error that every reader of events handles."""
     known = {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "a", semconv.STATUS: "running"}
     with pytest.raises((KeyError, ValueError, TypeError, AttributeError)):
         from_attributes(known | {semconv.STAGES_REPEATED: text}, 1.0)

@@ -1,0 +1,223 @@
+"""The parts of a snapshot as immutable values: progress, waits, notes, branches, stages, operation fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from otel_progress.model.estimate import Estimate
+from otel_progress.model.loop import Loop
+from otel_progress.model.repeats import StageRuns
+from otel_progress.model.status import Health, Status
+from otel_progress.model.values import Attributes, Number, no_attributes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an operation or a stage is.
+
+    Attributes:
+        completed: completed units, or None if nothing was counted.
+        total: units in all, or None if unknown.
+        unit: what is counted.
+        ratio: the ratio to show, from 0 to 1; it never falls within an attempt, and is 1 only at the end.
+        ratio_raw: the ratio that follows from the counts, from 0 to 1; ETA and health use it.
+        rate: recent units a second.
+        eta: when it will be done, or None if no estimate is possible.
+    """
+
+    completed: Number | None = None
+    total: Number | None = None
+    unit: str = "item"
+    ratio: float | None = None
+    ratio_raw: float | None = None
+    rate: float | None = None
+    eta: Estimate | None = None
+
+    @property
+    def percentage(self) -> float | None:
+        """The ratio as a percentage with two digits; 100 only where the ratio is 1."""
+        if self.ratio is None:
+            return None
+        return round(self.ratio * 100, 2) if self.ratio >= 1 else min(round(self.ratio * 100, 2), 99.99)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A declared wait: its reason, how long it has lasted, and when it is overdue (seconds)."""
+
+    reason: str
+    elapsed: float
+    overdue_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line of the activity feed; `timestamp` is in seconds since 1970.
+
+    A note with the status `running` (or `started`, `in progress`) reports an ongoing activity. A later note with the
+    same text in the same stage replaces it and keeps its `started_at` (seconds since 1970).
+    """
+
+    timestamp: float
+    text: str
+    status: str | None = None
+    stage: str | None = None
+    attributes: Attributes = field(default_factory=no_attributes)
+    started_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A branch: one line of work inside an operation, judged on its own; times in seconds.
+
+    Attributes:
+        path: the path of its stage; None for the operation itself.
+        lane: the thread or task of its `track` loop, if one stage has several.
+        child: the id of the child operation that it waits for.
+        child_name: the name of that child.
+        idle: time since the branch, or its child, last made progress.
+        stall_after: the allowed idle time, or None.
+        stall_after_source: where the limit comes from; None if the user set it.
+        health: the health that its process reports, with hysteresis; for a child, the health of the child.
+        reason: the evidence, if a child is in trouble.
+        wait: the declared wait that stops its clock.
+        loop: the cycle that it repeats without progress.
+        stuck_at: the line of code where it is stuck.
+    """
+
+    path: str | None = None
+    lane: str | None = None
+    child: str | None = None
+    child_name: str | None = None
+    idle: float = 0.0
+    stall_after: float | None = None
+    stall_after_source: str | None = None
+    health: Health = Health.PROGRESSING
+    reason: str | None = None
+    wait: Wait | None = None
+    loop: Loop | None = None
+    stuck_at: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The name to show: the path of its stage, its thread or task, its child."""
+        where = self.path or ""
+        if self.lane is not None:
+            return f"{where} in {self.lane}" if where else self.lane
+        if self.child is not None:
+            name = f"child {self.child_name or self.child}"
+            return f"{where}, {name}" if where else name
+        return where or "the operation itself"
+
+    def later(self, seconds: float) -> Branch:
+        """Return the same branch `seconds` later, assuming that nothing happened since."""
+        if self.wait is not None:
+            return replace(self, wait=replace(self.wait, elapsed=self.wait.elapsed + seconds))
+        return replace(self, idle=self.idle + seconds)
+
+
+@dataclass(frozen=True)
+class StageSnapshot:
+    """One stage at one moment; times in seconds, `started_at` since 1970.
+
+    `path` joins the names of the enclosing stages and its own with `/`. `planned` is true if the plan names the stage;
+    a planned stage that has not run yet is pending and has no `started_at`.
+    """
+
+    name: str
+    path: str
+    status: Status
+    progress: Progress = field(default_factory=Progress)
+    planned: bool = False
+    weight: float | None = None
+    expected: float | None = None
+    started_at: float | None = None
+    elapsed: float = 0.0
+    idle: float = 0.0
+    stall_after: float | None = None
+    description: str | None = None
+    message: str | None = None
+    reason: str | None = None
+    critical: bool = True
+    depends_on: tuple[str, ...] = ()
+    wait: Wait | None = None
+    outcomes: Attributes = field(default_factory=no_attributes)
+    counters: Attributes = field(default_factory=no_attributes)
+    attributes: Attributes = field(default_factory=no_attributes)
+    span_id: str | None = None
+    """Only for a running stage: an observer needs it to close the span."""
+
+
+@dataclass(frozen=True)
+class SpanIds:
+    """What an observer needs to close the spans of a dead process: ids in hex, times in nanoseconds."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None = None
+    parent_remote: bool = False
+    sampled: bool = True
+    start_time: int = 0
+    kind: str = "internal"
+
+
+@dataclass(frozen=True)
+class SnapshotFields:
+    """The fields of `Snapshot`, which documents them; `health` judges them and `keys` turns them into JSON."""
+
+    operation_id: str
+    name: str
+    status: Status
+    timestamp: float
+    attempt: int = 1
+    parent_id: str | None = None
+    sequence: int = 0
+    health: Health = Health.PROGRESSING
+    health_reason: str | None = None
+    reason: str | None = None
+    started_at: float | None = None
+    elapsed: float = 0.0
+    idle: float = 0.0
+    stall_after: float | None = None
+    stall_after_source: str | None = None
+    slow_after: float | None = None
+    slow_after_source: str | None = None
+    start_within: float | None = None
+    loop: Loop | None = None
+    stuck_at: str | None = None
+    stack: str | None = None
+    stage: str | None = None
+    message: str | None = None
+    description: str | None = None
+    agent: str | None = None
+    progress: Progress = field(default_factory=Progress)
+    stages: tuple[StageSnapshot, ...] = ()
+    folded: tuple[tuple[str, int, float], ...] = ()
+    wait: Wait | None = None
+    overdue: bool = False
+    branches: tuple[Branch, ...] = ()
+    outcomes: Attributes = field(default_factory=no_attributes)
+    counters: Attributes = field(default_factory=no_attributes)
+    usage: Attributes = field(default_factory=no_attributes)
+    result: Attributes = field(default_factory=no_attributes)
+    attributes: Attributes = field(default_factory=no_attributes)
+    notes: tuple[Note, ...] = ()
+    heartbeat_at: float | None = None
+    cancel_requested: bool = False
+    span: SpanIds | None = None
+    repeated: tuple[StageRuns, ...] = ()
+
+    def at(self, now: float) -> Self:
+        """Return the same operation at `now` (seconds since 1970), assuming that nothing happened since."""
+        later = max(0.0, now - self.timestamp)
+        if self.status.final or not later:
+            return self
+        wait = self.wait and replace(self.wait, elapsed=self.wait.elapsed + later)
+        idle = self.idle if wait else self.idle + later
+        elapsed = self.elapsed + later
+        branches = tuple(branch.later(later) for branch in self.branches)
+        return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait, branches=branches)
