@@ -46,10 +46,10 @@ from otel_progress.live.handles import Operation, Stage
 from otel_progress.live.records import Parent
 from otel_progress.model.plan import Plan, StagePlan
 from otel_progress.model.plan import phases as _phases
-from otel_progress.model.repeats import StageRuns
 from otel_progress.model.secrets import MASK as _MASK
 from otel_progress.model.secrets import mask_secrets as _mask_secrets
 from otel_progress.model.snapshot import Event, Progress, Snapshot, StageSnapshot
+from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Health, Status
 from otel_progress.telemetry.spans import extract, inject
 from otel_progress.version import VERSION as __version__  # noqa: N811

@@ -20,7 +20,7 @@ from otel_progress.handlers.outlet import Outlet
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
 from otel_progress.live.state import HandleState
-from otel_progress.model.apart import Known, apart
+from otel_progress.model.distinguish import Known, apart
 from otel_progress.model.feed import RUNNING
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status

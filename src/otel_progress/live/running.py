@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress.live.records import Parent
 from otel_progress.live.registry import registry
 from otel_progress.live.state import HandleState, StageState
-from otel_progress.model.repeats import FoldedRuns
+from otel_progress.model.stage_runs import FoldedRuns
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:

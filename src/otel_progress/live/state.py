@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from otel_progress.live.records import DeclaredWait, Gaps, LearnedLimits, NestedCounts, TrailEntry
     from otel_progress.model.estimate import Pace
     from otel_progress.model.loop import Loop
-    from otel_progress.model.repeats import FoldedRuns
     from otel_progress.model.snapshot import Note, Snapshot
+    from otel_progress.model.stage_runs import FoldedRuns
     from otel_progress.model.values import Number
 
 ITEM: Final = str(b"item", "ascii")

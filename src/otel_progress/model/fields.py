@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
-from otel_progress.model.repeats import StageRuns
+from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Number, no_attributes
 

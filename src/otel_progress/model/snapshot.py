@@ -15,7 +15,7 @@ from otel_progress.model.fields import (
     StageSnapshot,
     Wait,
 )
-from otel_progress.model.keys import of_snapshot
+from otel_progress.model.json_keys import of_snapshot
 from otel_progress.model.values import Attributes, no_attributes
 
 __all__ = ["Branch", "Event", "Note", "Progress", "Snapshot", "SpanIds", "StageSnapshot", "Wait"]

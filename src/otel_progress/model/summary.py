@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_progress import semconv
-from otel_progress.model import keys
+from otel_progress.model import json_keys
 from otel_progress.model.feed import BAD
-from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
+from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Status, word
 from otel_progress.model.units import duration, units
 
@@ -25,7 +25,7 @@ _KEYS: Final = (
 
 def summary_dict(snapshot: Snapshot) -> dict[str, Any]:
     """Return the summary as plain JSON types, under the keys of `Snapshot.to_dict()`."""
-    whole = keys.of_snapshot(snapshot)
+    whole = json_keys.of_snapshot(snapshot)
     progress = {key: whole["progress"][key] for key in ("completed", "total", "unit")}
     return {**{key: whole[key] for key in _KEYS}, **progress}
 

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_progress import semconv as s
+from otel_progress.model.attribute_types import LONGEST, is_seconds, is_whole, typed
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
-from otel_progress.model.repeats import from_list, to_list
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, SpanIds, StageSnapshot, Wait
+from otel_progress.model.stage_runs import from_list, to_list
 from otel_progress.model.status import Health, Status
-from otel_progress.model.typed import LONGEST, is_seconds, is_whole, typed
 from otel_progress.model.values import Attributes, Scalar, finite
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode

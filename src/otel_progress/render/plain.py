@@ -12,8 +12,8 @@ from otel_progress.model.units import amount, duration, rate, stopwatch
 from otel_progress.render import words
 
 if TYPE_CHECKING:
-    from otel_progress.model.repeats import StageRuns
     from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
+    from otel_progress.model.stage_runs import StageRuns
     from otel_progress.render.words import Line, Span
 
 SHARE: Final = 20

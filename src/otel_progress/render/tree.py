@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_progress.model.apart import apart
+from otel_progress.model.distinguish import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
@@ -15,8 +15,8 @@ from otel_progress.render import words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from otel_progress.model.repeats import StageRuns
     from otel_progress.model.snapshot import Snapshot, StageSnapshot
+    from otel_progress.model.stage_runs import StageRuns
     from otel_progress.render.words import Line, Span
 
 STILL_FROM: Final = 1.5

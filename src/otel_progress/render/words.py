@@ -13,8 +13,8 @@ from otel_progress.model.units import amount, duration, plural, stopwatch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_progress.model.repeats import StageRuns
     from otel_progress.model.snapshot import Branch, Progress, Snapshot, Wait
+    from otel_progress.model.stage_runs import StageRuns
 
 Span = tuple[str, str]
 """A text and its style."""

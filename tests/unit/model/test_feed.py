@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import otel_progress as progress
 from otel_progress import semconv
-from otel_progress.model.apart import LENGTH, apart
+from otel_progress.model.distinguish import LENGTH, apart
 from otel_progress.model.values import EMPTY, Attributes
 from otel_progress.testing import START, Capture
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from otel_progress import Health, Progress, Snapshot, StageSnapshot, Status, semconv
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import judge
-from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Branch, SpanIds, Wait
+from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.values import INT_MAX, INT_MIN, Attributes
 from otel_progress.model.wire import from_attributes, to_attributes
 

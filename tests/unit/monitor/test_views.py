@@ -12,8 +12,8 @@ from monitor_parts import Parts, seconds
 
 from otel_progress import semconv as s
 from otel_progress.model.estimate import Estimate
-from otel_progress.model.repeats import StageRuns
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.state.saved import HistoryEvent

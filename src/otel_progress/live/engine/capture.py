@@ -17,8 +17,8 @@ from otel_progress.live.running import STAGES, fold, innermost
 from otel_progress.live.survey import Survey, begun, passed
 from otel_progress.model.health import STUCK, judge, plainly_moves
 from otel_progress.model.plan import StagePlan
-from otel_progress.model.repeats import Runs, StageRuns
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
+from otel_progress.model.stage_runs import Runs, StageRuns
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Attributes
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from otel_progress import clock
-from otel_progress.model import keys
+from otel_progress.model import json_keys
 from otel_progress.model.conditions import RANKS, TROUBLE, Label, state_of
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Snapshot
@@ -162,12 +162,12 @@ class Views:
     def row(self, entry: Entry) -> Json:
         """The row of an operation; if its reported state cannot be shown, a row of what is valid."""
         try:
-            return keys.of_row(self._row(entry, self._now(entry)))
+            return json_keys.of_row(self._row(entry, self._now(entry)))
         except _UNSOUND:
             head = entry.head
             sound = Entry(head, entry.instance, entry.heard_at, snapshot=bare(head), before=entry)
             sound.revision = entry.revision
-            return keys.of_row(self._row(sound, self._shown(sound.snapshot)))
+            return json_keys.of_row(self._row(sound, self._shown(sound.snapshot)))
 
     def _now(self, entry: Entry) -> Snapshot:
         """The reported state of an operation, with its clocks advanced to now."""
@@ -330,7 +330,7 @@ class Views:
                 "control": entry.open and self.can_reach(entry.instance),
             }
         )
-        return keys.of_row(out | keys.of_detail(seen, out))
+        return json_keys.of_row(out | json_keys.of_detail(seen, out))
 
     def _line(self, line: JudgedBranch) -> Json:
         """A branch, and the child it waits for."""

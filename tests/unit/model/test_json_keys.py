@@ -10,7 +10,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Health, Progress, Snapshot, StagePlan, Status
-from otel_progress.model import keys
+from otel_progress.model import json_keys
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import StageSnapshot
 from otel_progress.testing import START, Capture
@@ -129,7 +129,7 @@ def test_numbers_that_folding_made_unknown_are_null(progress_capture: Capture) -
 def test_an_observer_may_know_more_than_the_snapshot() -> None:
     """The monitor adds up children: its progress takes the place of the snapshot's own under the same keys."""
     seen = Snapshot("1", "a", Status.RUNNING, 5.0, progress=Progress(ratio=0.1))
-    found = keys.brief(seen, None, replace(seen.progress, ratio=0.5, eta=Estimate(10, 5, 20, "rate")))
+    found = json_keys.brief(seen, None, replace(seen.progress, ratio=0.5, eta=Estimate(10, 5, 20, "rate")))
     assert (found["percentage"], found["eta"]["seconds"]) == (50, 10)
 
 
@@ -141,7 +141,7 @@ def deep(name: str) -> Any:
 @pytest.mark.parametrize("name", ["a/b", "/", "", "_other"])
 def test_odd_names_and_times_harm_nothing(name: str) -> None:
     """Whatever a stage is called, and whatever a sender says the time is, the numbers are there."""
-    found = keys.stages_in_numbers(deep(name))
+    found = json_keys.stages_in_numbers(deep(name))
     assert (found["current_stage"], found["total_stages"]) == (0, 1)
     late = replace(deep(name), progress=Progress(eta=Estimate(1e300, 1, 1, "rate")), health=Health.SILENT)
-    assert keys.history(late)["estimated_completion"] is None
+    assert json_keys.history(late)["estimated_completion"] is None

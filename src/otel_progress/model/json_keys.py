@@ -16,7 +16,7 @@ from otel_progress import semconv
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.fields import Branch, Progress, SnapshotFields, StageSnapshot
 from otel_progress.model.health import Verdict, judge
-from otel_progress.model.repeats import StageRuns
+from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Health, Status, word
 
 Json = dict[str, Any]

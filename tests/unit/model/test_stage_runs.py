@@ -11,7 +11,7 @@ import pytest
 import otel_progress as progress
 from otel_progress import Snapshot, StageRuns, Status, semconv
 from otel_progress.live.running import KEPT_BAD, STAGES
-from otel_progress.model.repeats import PATHS, FoldedRuns, Runs
+from otel_progress.model.stage_runs import PATHS, FoldedRuns, Runs
 from otel_progress.testing import Capture
 
 
