@@ -71,7 +71,7 @@ def test_sound_variables_give_no_finding(environ: dict[str, str]) -> None:
     ],
 )
 def test_variables_that_harm_are_found(environ: dict[str, str], code: str, word: str) -> None:
-    """Each variable that can't be meant, or harms, is that one finding, in words, with a fix that names it."""
+    """Each variable that is invalid or harmful yields exactly one finding, with a fix that names it."""
     found = [line for line in lines(**environ) if line.code]
     assert [line.code for line in found] == [code]
     assert word in found[0].text
@@ -249,7 +249,7 @@ def test_warnings_are_no_errors() -> None:
     ],
 )
 def test_wrong_use_ends_with_2(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Options that can't be meant end with 2, and say why."""
+    """Invalid options end with exit code 2 and a reason."""
     with pytest.raises(SystemExit) as ended:
         cli.main(["doctor", *given])
     assert ended.value.code == 2

@@ -305,7 +305,7 @@ def test_a_stage_outside_is_told_once(progress_capture: Capture, caplog: pytest.
 
 
 def test_warnings_are_bounded(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
-    """After so many places one line says that no more are named."""
+    """After the limit of places, one line says that no more are named."""
     for number in range(misuse.SITES + 10):
         misuse.warn_of("test", f"n{number}", "place %d", number)
     assert len(caplog.records) == misuse.SITES + 1

@@ -389,7 +389,7 @@ def test_presumed_loss_stands_in_the_history_and_a_late_event_undoes_it(fake: Fa
         assert (monitor.row()["status"], monitor.health()) == ("running", "dead")
         seconds(fake, monitor, 2)
         row = monitor.row()
-        assert (row["status"], row["reason"]) == ("lost", "its process was not heard of for 60 s")
+        assert (row["status"], row["reason"]) == ("lost", "its process was not heard of for 1 min")
         end = monitor.history()[-1]
         assert (end.event, end.status, end.sequence < 0) == (s.OPERATION_ENDED, "lost", True)
         monitor.restart()

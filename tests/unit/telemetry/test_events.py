@@ -260,7 +260,7 @@ def test_the_shorter_limit_of_a_new_stage_counts_at_once(progress_capture: Captu
 
 
 def moving(captured: Capture, count: int, rounds: int) -> Counter[int]:
-    """Let so many operations move for so many rounds; how many rationed events left in each quarter of a second."""
+    """Count the rationed events that leave in each quarter of a second while operations move for some rounds."""
     operations = [progress.operation("survey").start() for _ in range(count)]
     captured.look()
     runs: Counter[int] = Counter()

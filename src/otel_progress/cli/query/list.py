@@ -17,27 +17,16 @@ from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import OK
 from otel_progress.cli.query.options import LIST_MOST, common_options
 from otel_progress.cli.query.rows import Row, items, number, snapshot_of
-from otel_progress.model.status import Status
+from otel_progress.model.conditions import ANY_TROUBLE, OPEN_STATES
+from otel_progress.model.status import STUCK_WORD, Health, Status
 from otel_progress.model.units import stopwatch
 from otel_progress.render import words
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
 
 STATUSES: Final = tuple(status.value for status in Status if status is not Status.SKIPPED)
-VERDICTS: Final = (
-    "silent",
-    "looping",
-    "frozen",
-    "dead",
-    "overdue",
-    "slow",
-    "unknown",
-    "waiting",
-    "pending",
-    "progressing",
-    "trouble",
-)
-STUCK: Final = {"stuck": "silent"}
+VERDICTS: Final = (Health.SILENT.value, *OPEN_STATES[1:], ANY_TROUBLE)
+STUCK: Final = {STUCK_WORD: Health.SILENT.value}
 """What people say, and its word on the wire."""
 _FILTERS: Final = ("status", "verdict", "name", "search")
 _ABOUT: Final = "List operations: those in trouble first, then the running ones, then the ended ones, newest first."
@@ -52,7 +41,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     common_options(parser, _ABOUT, _EXAMPLE)
     add = parser.add_argument
     add("--status", type=some_of(STATUSES), metavar="A,B", help=f"only these: {', '.join(STATUSES)}")
-    verdicts = ", ".join(("stuck", *VERDICTS[1:-1]))
+    verdicts = ", ".join(OPEN_STATES)
     about = f"only these: {verdicts}; `trouble` stands for all that are marked"
     add("--verdict", type=some_of(VERDICTS, STUCK), metavar="A,B", help=about)
     add("--name", metavar="NAME", help="only operations of this name")

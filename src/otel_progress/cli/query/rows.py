@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from otel_progress.model.conditions import TROUBLE
 from otel_progress.model.distinguish import apart
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
@@ -33,9 +34,8 @@ GONE: Final = (Health.DEAD, Health.UNKNOWN)
 """In these states, clocks stop at the last sign of life."""
 STOPPED: Final = (Health.SILENT, Health.LOOPING, *GONE)
 """In these states, rate and ETA mean nothing."""
-TROUBLE: Final = frozenset({"stuck", "looping", "frozen", "dead", "overdue", "slow"})
-"""The words that count as trouble; `unknown` is marked as well, but counted apart."""
-UNKNOWN: Final = "unknown"
+UNKNOWN: Final = Health.UNKNOWN.value
+"""It is marked like trouble, but counted apart."""
 _SECONDS: Final = re.compile(r"\bfor (\d+) s\b")
 _MADE_UP: Final = re.compile(r"[0-9a-f]{16}-\d+")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress.model.conditions import Label
 from otel_progress.model.health import STUCK
 from otel_progress.model.status import Health, Status
+from otel_progress.model.units import duration
 from otel_progress.monitor.state.schedule import Rounds
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Judging:
             self._presume_lost(entry)
 
     def _presume_lost(self, entry: Entry) -> None:
-        reason = f"its process was not heard of for {_duration(self._presume_after)}"
+        reason = f"its process was not heard of for {duration(self._presume_after)}"
         lost = self._ledger.presume_lost(entry.head.operation_id, reason)
         if lost is not None:
             self._history.infer_end(lost)
@@ -158,7 +159,3 @@ class Judging:
         self._journal.operations[key] = entry
         self._journal.processes.add(entry.instance)
         self._listeners.concluded(entry, "dead" if dead else "recovered")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s"
