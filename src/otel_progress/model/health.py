@@ -13,7 +13,7 @@ from otel_progress.model.units import units
 
 BEATS: Final = 3
 """Heartbeat intervals without a sign of life after which a process counts as dead."""
-STUCK: Final = frozenset({Health.SILENT, Health.LOOPING})
+NOT_MOVING: Final = frozenset({Health.SILENT, Health.LOOPING})
 """The verdicts that mean that there is no progress."""
 
 
@@ -272,7 +272,7 @@ def _branch(branch: Branch, proven: float, seen: str | None = None) -> Verdict:
     idle, limit, source = branch.idle, branch.stall_after, branch.stall_after_source
     if limit is not None and proven >= limit:
         return Verdict(Health.SILENT, "stall_after", idle, limit, clock="idle", source=source, seen=seen, branch=name)
-    if branch.health in STUCK:
+    if branch.health in NOT_MOVING:
         detail = f"moving again, for {idle:.0f} s without progress" if idle >= 1 else "moving again"
         return Verdict(
             branch.health, "stall_after", idle, limit, clock="idle", source=source, detail=detail, branch=name
@@ -284,7 +284,7 @@ def _child(branch: Branch, name: str | None) -> Verdict:
     """Return the verdict on a branch that waits for a child: that of the child."""
     wait = branch.wait
     overdue = wait is not None and wait.overdue_after is not None and wait.elapsed >= wait.overdue_after
-    if wait is not None and not overdue and branch.health not in STUCK:
+    if wait is not None and not overdue and branch.health not in NOT_MOVING:
         return Verdict(Health.WAITING, clock="wait", seen=wait.reason, branch=name)
     return Verdict(
         branch.health,

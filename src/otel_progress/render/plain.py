@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
-from otel_progress.model.health import STUCK
+from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Status
 from otel_progress.model.summary import path_of
 from otel_progress.model.units import amount, duration, rate, stopwatch
@@ -68,7 +68,7 @@ def progressed(snapshot: Snapshot) -> str:
     if here is not None:
         parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
         whole = here.progress if whole.rate is None else whole
-    if snapshot.health not in STUCK:
+    if snapshot.health not in NOT_MOVING:
         parts.extend((rate(whole.rate, whole.unit), words.remaining(snapshot.progress)))
     idle = words.idling(snapshot.idle, snapshot.stall_after)
     if snapshot.wait is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress.model.distinguish import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
-from otel_progress.model.health import STUCK
+from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health, Status
 from otel_progress.model.units import duration, rate, stopwatch
 from otel_progress.render import words
@@ -27,7 +27,7 @@ ACTIVITIES: Final = 3
 """The most running activities (notes) with a line of their own."""
 NAMED: Final = 3
 """The most healthy branches that are named beside a troubled one."""
-STANDING: Final = STUCK | {Health.DEAD, Health.UNKNOWN}
+STANDING: Final = NOT_MOVING | {Health.DEAD, Health.UNKNOWN}
 """In these states, rate and ETA mean nothing."""
 TROUBLED, ROOT, RUNNING, MESSAGE, BAD, COUNTS, PENDING, DONE = range(8)
 """Ranks: if there is no room, the highest is dropped first."""
@@ -305,7 +305,7 @@ def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> str | None:
     """The colour of a troubled stage: by its own branch, else as the innermost stage of a stuck operation."""
     if not snapshot.branches:
         bad = words.trouble(snapshot)
-        return bad[1] if bad is not None and snapshot.health in STUCK and stage.path == snapshot.stage else None
+        return bad[1] if bad is not None and snapshot.health in NOT_MOVING and stage.path == snapshot.stage else None
     strands = (words.strand(branch) for branch in snapshot.branches if branch.path == stage.path)
     return next((one.style for one in strands if one.troubled), None)
 

@@ -19,7 +19,7 @@ from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
 from otel_progress.live.state import Change
 from otel_progress.live.survey import Survey
-from otel_progress.model.health import STUCK
+from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health, Status
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.outbox import REQUEST_BYTES
@@ -208,7 +208,7 @@ class RunSeries:
     def _health_head(self, operation: OperationState, seen: Figures) -> Cached:
         cached = self._shown[operation.id]
         verdict, name = operation._health, None if seen.node is operation else seen.node.name
-        at = seen.stuck_at if verdict in STUCK else None
+        at = seen.stuck_at if verdict in NOT_MOVING else None
         if cached.health != (verdict, name, at):
             labels: dict[str, Any] = {s.HEALTH: verdict.value, s.STAGE_NAME: name, s.STUCK_AT: at}
             said = {key: value for key, value in labels.items() if value is not None}

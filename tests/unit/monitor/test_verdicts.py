@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from monitor_parts import Parts, Recorder, beat_of, event_of, parts, request_of, seconds
 
 from otel_progress import semconv as s
-from otel_progress.model.conditions import Label
 from otel_progress.model.health import judge
 from otel_progress.model.loop import Loop
 from otel_progress.model.snapshot import Snapshot, Wait
+from otel_progress.model.states import Label
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.state.ledger import Ledger

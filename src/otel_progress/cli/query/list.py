@@ -17,7 +17,7 @@ from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import OK
 from otel_progress.cli.query.options import LIST_MOST, common_options
 from otel_progress.cli.query.rows import Row, items, number, snapshot_of
-from otel_progress.model.conditions import ANY_TROUBLE, OPEN_STATES
+from otel_progress.model.states import ANY_TROUBLE, OPEN_STATES
 from otel_progress.model.status import STUCK_WORD, Health, Status
 from otel_progress.model.units import stopwatch
 from otel_progress.render import words

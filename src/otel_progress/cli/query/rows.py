@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from otel_progress.model.conditions import TROUBLE
 from otel_progress.model.distinguish import apart
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.stage_runs import StageRuns
+from otel_progress.model.states import TROUBLE
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.units import amount, stopwatch
 from otel_progress.model.values import Attributes

@@ -11,7 +11,7 @@ from otel_progress.live.branches import DEPTH, LiveBranch, find_wait, live_branc
 from otel_progress.live.engine.limits import stall_limit
 from otel_progress.live.engine.stuck_branches import follows
 from otel_progress.live.running import children, innermost
-from otel_progress.model.health import STUCK, judge_branch, rank
+from otel_progress.model.health import NOT_MOVING, judge_branch, rank
 from otel_progress.model.snapshot import Branch
 from otel_progress.model.status import Health
 
@@ -239,7 +239,7 @@ def _stuck(operation: OperationState, live: LiveBranch) -> StuckBranch | None:
 
 
 def _told_at(operation: OperationState, live: LiveBranch, verdict: Verdict) -> float:
-    if verdict.health not in STUCK:
+    if verdict.health not in NOT_MOVING:
         return 0.0
     stuck = _stuck(operation, live)
     return math.inf if stuck is None else stuck.told_at

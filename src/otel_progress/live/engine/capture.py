@@ -15,7 +15,7 @@ from otel_progress.live.engine.sampling import sample
 from otel_progress.live.registry import registry
 from otel_progress.live.running import STAGES, fold, innermost
 from otel_progress.live.survey import Survey, begun, passed
-from otel_progress.model.health import STUCK, judge, plainly_moves
+from otel_progress.model.health import NOT_MOVING, judge, plainly_moves
 from otel_progress.model.plan import StagePlan
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.stage_runs import Runs, StageRuns
@@ -37,7 +37,7 @@ def capture(operation: OperationState, now: float, now_ns: int) -> Snapshot:
     object.__setattr__(snapshot, "health", verdict.health)
     object.__setattr__(snapshot, "health_reason", verdict.reason if verdict.troubled else None)
     object.__setattr__(snapshot, "overdue", verdict.overdue)
-    return _without_eta(snapshot) if verdict.health in STUCK else snapshot
+    return _without_eta(snapshot) if verdict.health in NOT_MOVING else snapshot
 
 
 def _without_eta(snapshot: Snapshot) -> Snapshot:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from otel_progress.live.branches import live_branches, loop_of, named_stall_after
 from otel_progress.live.engine import learning, limits
-from otel_progress.model.health import STUCK
+from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def postponed(operation: OperationState, now: float) -> bool:
 
 def next_check(operation: OperationState, found: list[Judged], health: Health, now: float) -> float:
     """When the verdict may change if nothing moves (s, monotonic)."""
-    due = [now + 60.0] if health in STUCK else [math.inf]  # one that is stuck is looked at sooner when it moves
+    due = [now + 60.0] if health in NOT_MOVING else [math.inf]  # one that is stuck is looked at sooner when it moves
     for live, branch, verdict, _ in found:
-        if verdict.health in STUCK or live.child is not None:
+        if verdict.health in NOT_MOVING or live.child is not None:
             continue
         wait, limit = branch.wait, branch.stall_after
         if wait is not None:

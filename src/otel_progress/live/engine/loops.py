@@ -11,7 +11,7 @@ from otel_progress.live.counting import life
 from otel_progress.live.engine import learning
 from otel_progress.live.nested_counts import outer_of
 from otel_progress.live.running import STAGES, around
-from otel_progress.model.health import STUCK
+from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.loop import Loop, Steps
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Number
@@ -131,7 +131,7 @@ class Loops:
 
         Once that is known, a unit reported as a loop counts as the limit it broke: one incident is not the norm.
         """
-        if node._loop is None and node.operation._health not in STUCK:
+        if node._loop is None and node.operation._health not in NOT_MOVING:
             self._clean += 1
         elif node._loop is None and node.operation._health is Health.SILENT:
             return

@@ -12,7 +12,7 @@ from otel_progress.live.running import innermost
 from otel_progress.live.survey import Measure, Survey, begun, passed, says_nothing
 from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned
-from otel_progress.model.health import STUCK
+from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.status import Status
 
@@ -114,7 +114,7 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey) -> Estima
     None if nothing is left, and while it stands still for longer than its pace explains.
     """
     operation = node.operation
-    if node._status is not Status.RUNNING or (node is operation and operation._health in STUCK):
+    if node._status is not Status.RUNNING or (node is operation and operation._health in NOT_MOVING):
         return None
     now = min(now, paused_since(node, now, survey.lookup) or now)
     options = node._opts

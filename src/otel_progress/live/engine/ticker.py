@@ -27,7 +27,7 @@ from otel_progress.live.registry import registry
 from otel_progress.live.running import around, host_of, innermost, parent_of
 from otel_progress.live.state import Change
 from otel_progress.live.trail import follow, keep
-from otel_progress.model.health import STUCK, Verdict, judge
+from otel_progress.model.health import NOT_MOVING, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Attributes
@@ -272,7 +272,7 @@ class Ticker:
                 if operation._stuck_branches and health is Health.PROGRESSING:
                     due = True  # what was stuck is over, and has to stay so for a while
                 elif health is not Health.PROGRESSING:
-                    due = due or moved or (health in STUCK and may_be_released(operation))
+                    due = due or moved or (health in NOT_MOVING and may_be_released(operation))
                 if due and self._stalls < STALLS and not postponed(operation, now):
                     self._judge(operation, now)
             except Exception:
@@ -308,7 +308,7 @@ class Ticker:
         operation._health, operation._overdue = verdict.health, verdict.overdue
         operation._check_at = next_check(operation, found, verdict.health, now)
         stuck_branches = operation._stuck_branches or {}
-        fresh = [one for one in found if one.verdict.health in STUCK and one.live.key not in stuck_branches]
+        fresh = [one for one in found if one.verdict.health in NOT_MOVING and one.live.key not in stuck_branches]
         renamed = watchdog.renamed(operation, found, now)
         changed = verdict.health is not before or verdict.overdue is not overdue
         if changed:

@@ -11,7 +11,7 @@ from otel_progress.live.engine import commands, process
 from otel_progress.live.engine.stuck_branches import ended_at, follows, is_next, label_of
 from otel_progress.live.guard import tell_once
 from otel_progress.live.state import Movement, StuckBranch
-from otel_progress.model.health import STUCK, hold
+from otel_progress.model.health import NOT_MOVING, hold
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Value
 
@@ -80,7 +80,7 @@ def _moves_since(stuck: StuckBranch, live: LiveBranch | None, now: float) -> flo
         return since if now - since >= stuck.hold else None
     child = live.child
     if child is not None:
-        return None if child._health in STUCK or child._stuck_branches else max(child._moved_at, stuck.since)
+        return None if child._health in NOT_MOVING or child._stuck_branches else max(child._moved_at, stuck.since)
     if not _released(live, stuck, now):
         return None
     moved_at = live.moved_at if live.moved_at > stuck.since else now
@@ -201,7 +201,7 @@ def renamed(operation: OperationState, judged: list[Judged], now: float) -> bool
     changed = False
     for live, _, verdict, _ in judged:
         stuck = stuck_branches.get(live.key)
-        if stuck is not None and verdict.health in STUCK and stuck.health is not verdict.health:
+        if stuck is not None and verdict.health in NOT_MOVING and stuck.health is not verdict.health:
             stuck.health, stuck.found_at, stuck.again, changed = verdict.health, now, None, True
             stuck.eased = False
             stuck.loops = who_loops(live.node) if verdict.health is Health.LOOPING else None

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Final, NamedTuple
 
-from otel_progress.model.health import STUCK, Verdict, judge_branch, rank
+from otel_progress.model.health import NOT_MOVING, Verdict, judge_branch, rank
 from otel_progress.model.snapshot import Branch, Snapshot, Wait
 from otel_progress.model.status import Health
 from otel_progress.monitor.state.ledger import Entry, Ledger
@@ -200,7 +200,7 @@ def _judged(branch: Branch, later: float) -> Verdict:
     if branch.wait is not None:
         return judge_branch(branch.later(later))
     said = judge_branch(branch)
-    if said.health is Health.SILENT and branch.health not in STUCK:
+    if said.health is Health.SILENT and branch.health not in NOT_MOVING:
         said = replace(said, health=branch.health)
     return replace(said, seconds=said.seconds + later) if said.clock == "idle" else said
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.model.health import STUCK
+from otel_progress.model.health import NOT_MOVING
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.inbox import Inbox
 from otel_progress.monitor.intake.records import Record
@@ -48,7 +48,7 @@ from otel_progress.monitor.state.store import StoreError
 from otel_progress.monitor.state.verdicts import Observer
 
 if TYPE_CHECKING:
-    from otel_progress.model.conditions import Label
+    from otel_progress.model.states import Label
     from otel_progress.monitor.state.store import Store
     from otel_progress.monitor.state.watcher import Watcher
 
@@ -520,7 +520,7 @@ class Core:
                 process = self.ledger.processes.get(entry.instance)
                 if process is not None and process.heard_at < self._opened:
                     self.observer.found_dead(entry.instance)
-            if entry.open and entry.head.health in STUCK:
+            if entry.open and entry.head.health in NOT_MOVING:
                 self.stalls.recall(entry)
         for kept, entry in brought:
             if entry.open and self.ledger.operations.get(kept.operation_id) is entry:

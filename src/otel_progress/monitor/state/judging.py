@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from otel_progress.model.conditions import Label
-from otel_progress.model.health import STUCK
+from otel_progress.model.health import NOT_MOVING
+from otel_progress.model.states import Label
 from otel_progress.model.status import Health, Status
 from otel_progress.model.units import duration
 from otel_progress.monitor.state.schedule import Rounds
@@ -111,10 +111,10 @@ class Judging:
             self._ledger.touch(entry)
             self._journal.touch(key)
         if key in self._stalls.held:
-            if label.health in STUCK:
+            if label.health in NOT_MOVING:
                 self._stalls.release(entry)
                 self._journal.touch(key)
-        elif entry.head.health in STUCK and self._observer.is_stuck(entry, now) is False:
+        elif entry.head.health in NOT_MOVING and self._observer.is_stuck(entry, now) is False:
             self._stalls.take_back(entry, now)
         self._end_overdue(entry)
         dead = label.health is Health.DEAD
@@ -147,7 +147,7 @@ class Judging:
         if key not in self.overdue or label is None or label.overdue or label.health in (Health.DEAD, Health.UNKNOWN):
             return
         self.overdue.discard(key)
-        if label.health not in STUCK:
+        if label.health not in NOT_MOVING:
             self._listeners.concluded(entry, "recovered")
 
     def _report_death(self, entry: Entry, dead: bool) -> None:

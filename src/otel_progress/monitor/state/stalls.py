@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.model.health import STUCK
+from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health
 from otel_progress.monitor.state.ledger import instance_of
 from otel_progress.monitor.state.listener import StoredEvent
@@ -137,12 +137,12 @@ class Stalls:
         known = self._reported.get(key)
         if not known:
             return
-        if not entry.open or entry.head.health not in STUCK:
+        if not entry.open or entry.head.health not in NOT_MOVING:
             if not entry.open or entry.head.health is not Health.UNKNOWN:
                 del self._reported[key]
             return
         seen = entry.snapshot
-        stuck = {branch.label for branch in seen.branches if branch.health in STUCK} or {seen.stage or ""}
+        stuck = {branch.label for branch in seen.branches if branch.health in NOT_MOVING} or {seen.stage or ""}
         gone = [label for label in known if label not in stuck]
         if not gone or not stuck & known.keys():
             return  # a branch may have another label while it is the only one

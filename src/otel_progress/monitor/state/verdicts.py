@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
-from otel_progress.model.conditions import Label
-from otel_progress.model.health import STUCK, Hearing, Verdict, judge, next_change
+from otel_progress.model.health import NOT_MOVING, Hearing, Verdict, judge, next_change
 from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.states import Label
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.values import finite
 from otel_progress.monitor.state.child_processes import STOPPED, Children, JudgedBranch, Judgement, running
@@ -184,7 +184,7 @@ class Observer:
     def verdict(self, entry: Entry, now: float, snapshot: Snapshot | None = None) -> Verdict:
         """The verdict on an operation, with its evidence."""
         own = self._own(entry, now, snapshot)
-        if own.health is Health.UNKNOWN and own.detail is not None and entry.head.health in STUCK:
+        if own.health is Health.UNKNOWN and own.detail is not None and entry.head.health in NOT_MOVING:
             said = entry.snapshot if snapshot is None else snapshot
             before = ", ".join(filter(None, (word(entry.head.health), said.health_reason)))
             return replace(own, detail=f"{own.detail}{BEFORE}{before}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_progress.model.conditions import ANY_TROUBLE, TROUBLE, meant, state_of
+from otel_progress.model.states import ANY_TROUBLE, TROUBLE, meant, state_of
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.state.saved import Query
 from otel_progress.monitor.web.parameters import STATUSES

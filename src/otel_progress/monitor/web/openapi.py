@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from otel_progress import semconv as s
-from otel_progress.model.conditions import WORDS
+from otel_progress.model.states import WORDS
 from otel_progress.monitor.web.openapi_schemas import STATUSES, schemas
 from otel_progress.monitor.web.openapi_terms import (
     ERRORS,

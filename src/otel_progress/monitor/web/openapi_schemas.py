@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_progress.model.conditions import STATES, TROUBLE
+from otel_progress.model.states import STATES, TROUBLE
 from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.web.openapi_terms import (
     Json,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import QueryParams
 
-from otel_progress.model.conditions import WORDS
+from otel_progress.model.states import WORDS
 from otel_progress.model.status import Status
 from otel_progress.monitor.state.saved import Query
 from otel_progress.monitor.web import openapi

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
-from otel_progress.model.conditions import TROUBLE, Label, state_of
-from otel_progress.model.health import STUCK, Verdict
+from otel_progress.model.health import NOT_MOVING, Verdict
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.states import TROUBLE, Label, state_of
 from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.state.child_processes import Judgement
 from otel_progress.monitor.state.foreign_traces import MARK
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SHORT: Final = 500
 """The most characters of a text in a row."""
-_STILL: Final = STUCK | {Health.DEAD}
+_STILL: Final = NOT_MOVING | {Health.DEAD}
 """Verdicts with which no ETA is shown."""
 CLOCKS: Final[tuple[str, ...]] = ("timestamp", "elapsed", "idle", "wait")
 """The fields of a row that advance while nothing is reported; `elapsed`, `idle` and `wait` refer to `timestamp`."""
@@ -76,7 +76,7 @@ def row_json(
 
 def is_unheard_trouble(state: str, entry: Entry) -> bool:
     """Whether an operation whose state is unknown was stuck before."""
-    return state == word(Health.UNKNOWN) and entry.open and entry.head.health in STUCK
+    return state == word(Health.UNKNOWN) and entry.open and entry.head.health in NOT_MOVING
 
 
 def _label(verdict: Verdict | None) -> Label:
@@ -89,18 +89,18 @@ def is_stopped(verdict: Verdict | None) -> bool:
     """Whether it is still at the line where it was stuck: not once it moved, ended, or only waits for a child."""
     if verdict is None:
         return False
-    return verdict.health in STUCK or verdict.health is Health.DEAD  # as far as is known it has not moved since
+    return verdict.health in NOT_MOVING or verdict.health is Health.DEAD  # as far as is known it has not moved since
 
 
 def was_stuck(seen: Snapshot, verdict: Verdict | None) -> bool:
     """Whether it was stuck when its process was last heard, and nothing newer is known."""
     unheard = seen.status is Status.LOST or (verdict is not None and verdict.health is Health.UNKNOWN)
-    return unheard and seen.health in STUCK
+    return unheard and seen.health in NOT_MOVING
 
 
 def _idle(seen: Snapshot, verdict: Verdict | None) -> float:
     """Seconds without progress; if it waits for a child in another process, those of the child."""
-    if isinstance(verdict, Judgement) and verdict.clock == "child" and verdict.health in STUCK:
+    if isinstance(verdict, Judgement) and verdict.clock == "child" and verdict.health in NOT_MOVING:
         return verdict.seconds
     return seen.idle
 
@@ -110,7 +110,7 @@ def where_stuck(seen: Snapshot, verdict: Verdict | None) -> tuple[str | None, st
     if verdict is None or not seen.branches:
         return seen.stage, seen.stuck_at
     found = next((branch for branch in seen.branches if branch.label == verdict.branch), None)
-    if found is not None and verdict.health in STUCK:
+    if found is not None and verdict.health in NOT_MOVING:
         return found.path, found.stuck_at
     return seen.stage, None if isinstance(verdict, Judgement) and verdict.child is not None else seen.stuck_at
 

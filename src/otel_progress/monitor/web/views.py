@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from otel_progress import clock
 from otel_progress.model import json_keys
-from otel_progress.model.conditions import RANKS, TROUBLE, Label, state_of
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.states import RANKS, TROUBLE, Label, state_of
 from otel_progress.model.status import Health, word
 from otel_progress.monitor.state import as_of
 from otel_progress.monitor.state.child_processes import JudgedBranch
@@ -254,7 +254,7 @@ class Views:
         return held
 
     def state(self, entry: Entry) -> str:
-        """The state of an operation, one of `conditions.STATES`."""
+        """The state of an operation, one of `model.states.STATES`."""
         label = self._core.labels.get(entry.head.operation_id)
         if label is None and entry.open:
             try:
