@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
-from opentelemetry.sdk.resources import Resource, ServiceInstanceIdResourceDetector
+from opentelemetry.sdk.resources import Resource
 
 from otel_progress import procfs
 from otel_progress import semconv as s
@@ -40,6 +40,10 @@ def exported(tracers: Any, resource: Resource, *, forked: bool) -> dict[str, Val
 def _instance_id() -> str:
     """The instance id of this process: the SDK's, so that all signals agree; a forked child has a new one."""
     try:
+        from opentelemetry.sdk.resources import (
+            ServiceInstanceIdResourceDetector,  # not in the oldest SDK that we support
+        )
+
         return str(ServiceInstanceIdResourceDetector().detect().attributes[s.SERVICE_INSTANCE_ID])
     except (ImportError, KeyError):
         return str(uuid.uuid4())

@@ -317,7 +317,7 @@ def test_answers_say_so_until_all_is_there(tmp_path: Path) -> None:
         monitor.close()
 
 
-@pytest.mark.parametrize(("counts", "said"), [({"loaded": 1234, "of": 5000}, ": 1,234 of 5,000 are"), ({}, "")])
+@pytest.mark.parametrize(("counts", "said"), [({"loaded": 1234, "of": 5000}, ": 1,234 of 5,000 are loaded"), ({}, "")])
 def test_list_says_so_to_people(counts: dict[str, int], said: str) -> None:
     """Above what is there."""
 
@@ -330,4 +330,4 @@ def test_list_says_so_to_people(counts: dict[str, int], said: str) -> None:
 
     out = io.StringIO()
     write_list(Few(), {}, 10, out)
-    assert out.getvalue().startswith(f"the monitor has just started, and not all that ran before is there{said}\n")
+    assert out.getvalue().startswith(f"the monitor has just started and still loads what ran before{said}\n")

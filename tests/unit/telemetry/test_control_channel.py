@@ -36,7 +36,7 @@ from otel_progress.live.engine import commands as live
 from otel_progress.live.engine import runtime
 from otel_progress.live.engine.commands import Commands
 from otel_progress.monitor.web import cancel as monitor
-from otel_progress.monitor.web.cancel import Answer, Control, Outcome, TooMany, answers_of
+from otel_progress.monitor.web.cancel import CommandAnswer, Control, Outcome, TooMany, answers_of
 from otel_progress.outbound.backoff import Backoff
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry import control_channel
@@ -513,7 +513,7 @@ def test_an_end_in_another_process_is_that_of_another_run() -> None:
         asked = [asyncio.ensure_future(control.cancel("w", 1, instance, wait=5)) for instance in ("p1", "p2")]
         for instance in ("p1", "p2"):
             (command,) = await control.poll(instance, 1, wait=5)
-            await control.poll(instance, 1, (Answer(command["id"], "received"),))
+            await control.poll(instance, 1, (CommandAnswer(command["id"], "received"),))
         control.ended("w", "cancelled", 1, "p2")
         second = await asked[1]
         assert not asked[0].done()
@@ -1470,7 +1470,7 @@ def test_an_answer_that_can_not_be_read_is_a_failure(
 def test_a_body_is_read() -> None:
     """What a process sends is read; what is not said has a value."""
     body = {"instance": "i", "pid": 7, "answers": [{"command": "c", "state": "received"}], "wait": 20, "more": 1}
-    assert answers_of(json.dumps(body).encode()) == ("i", 7, (Answer("c", "received"),), 20)
+    assert answers_of(json.dumps(body).encode()) == ("i", 7, (CommandAnswer("c", "received"),), 20)
     assert answers_of(b'{"instance": "i"}') == ("i", None, (), 0)
     for wait in (b"1e9", b"9" * 400):
         assert answers_of(b'{"instance": "i", "wait": ' + wait + b"}").wait == monitor.WAIT_MOST
@@ -1531,7 +1531,7 @@ def test_a_command_is_given_and_its_end_heard() -> None:
         (given,) = await poll
         assert given == {"id": given["id"], "kind": "cancel", "operation_id": "w", "attempt": 2, "reason": "why not"}
         assert control.requested("w")
-        assert await control.poll("i", 1, [Answer(given["id"], "received")], 0) == []
+        assert await control.poll("i", 1, [CommandAnswer(given["id"], "received")], 0) == []
         await turns()
         assert not asking.done()
         control.ended("w", "interrupted", 1)
@@ -1634,16 +1634,16 @@ def test_processes_that_share_an_instance_id_each_hear_of_it() -> None:
         asking = asyncio.create_task(control.cancel("w", None, "i", wait=0.1))
         (first,), (second,) = await asyncio.gather(*polls)
         assert first == second
-        assert await control.poll("i", 1, [Answer(first["id"], "unknown")], 0) == []
+        assert await control.poll("i", 1, [CommandAnswer(first["id"], "unknown")], 0) == []
         await turns()
         assert not asking.done()
-        await control.poll("i", 2, [Answer(first["id"], "received")], 0)
+        await control.poll("i", 2, [CommandAnswer(first["id"], "received")], 0)
         assert (await asking).state == "received"
         again = asyncio.create_task(control.cancel("v", None, "i"))
         await turns()
         for pid in (1, 2):
             ((given),) = await control.poll("i", pid, [], 0)
-            await control.poll("i", pid, [Answer(given["id"], "unknown", "not here")], 0)
+            await control.poll("i", pid, [CommandAnswer(given["id"], "unknown", "not here")], 0)
         assert await again == ("refused", "not here")
         assert not control.requested("v")
 
@@ -1660,7 +1660,7 @@ def test_a_request_on_its_way_is_joined() -> None:
         second = asyncio.create_task(control.cancel("w", None, "i", wait=20))
         await turns()
         (given,) = await control.poll("i", 1, [], 0)
-        await control.poll("i", 1, [Answer(given["id"], "received")], 0)
+        await control.poll("i", 1, [CommandAnswer(given["id"], "received")], 0)
         third = asyncio.create_task(control.cancel("w", None, "i", wait=20))
         await turns()
         (anew,) = await control.poll("i", 1, [], 0)
@@ -1701,7 +1701,7 @@ def test_an_older_process_refuses_what_it_can_not_limit() -> None:
         asked = asyncio.create_task(control.cancel("w", 1, "i", wait=20, owner="ann"))
         await turns()
         (given,) = await control.poll("i", 1, [], 0)
-        answer = Answer(given["id"], "refused", "this version knows no such command")  # as 0.1 says
+        answer = CommandAnswer(given["id"], "refused", "this version knows no such command")  # as 0.1 says
         await control.poll("i", 1, [answer], 0)
         assert await asked == Outcome("refused", monitor.TOO_OLD)
 
