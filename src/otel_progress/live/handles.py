@@ -211,7 +211,7 @@ def quiet_operation(template: Operation) -> Operation:
     operation._started = operation._moved_at = clock.monotonic()
     operation._status = Status.RUNNING
     if registry.listed is not None:
-        registry.listed.add(operation)
+        registry.listed[id(operation)] = operation
     if template._extras is not None or template._total is not None or template._unit_named:
         operation._total, operation._unit = template._total, template._unit
         if template._extras is not None:

@@ -154,7 +154,7 @@ class OperationLife(Handle, OperationState):
         self._started_ns = clock.time_ns()
         self._status = Status.RUNNING
         if registry.listed is not None:
-            registry.listed.add(self)
+            registry.listed[id(self)] = self
         try:
             hooks.tracing.start(self, options.parent or self._parent, self._started_ns)
         except BaseException:

@@ -50,7 +50,7 @@ class Registry:
         pending: operations with `start_within` that have not started. Written: job, ticker. Read: ticker, commands.
         changes: changes for the ticker, in order. Written: job. Read: ticker.
         dropped: handles that finalizers found without an end, with status and reason. Written: job. Read: ticker.
-        listed: all running operations, once `in_flight` was called. Written: job. Read: job.
+        listed: all running operations by `id()`, once `in_flight` was called. Written: job. Read: job.
         attempts: the last attempt of each given id that ended. Written: job. Read: job, commands.
         begun: attempts of given ids that began and are not saved. Written: job. Read: ticker (learning).
         keeps_attempts: whether `begun` is kept. Written: learning. Read: job.
@@ -80,7 +80,7 @@ class Registry:
         self.started: dict[str, int] = {}
         self.ended: dict[tuple[str, str], int] = {}
         self.usage: dict[tuple[str, str], float] = {}
-        self.listed: weakref.WeakSet[OperationState] | None = None
+        self.listed: weakref.WeakValueDictionary[int, OperationState] | None = None
         self.prefix = os.urandom(8).hex()
         self.numbers = itertools.count(1)
 
@@ -169,11 +169,12 @@ class Registry:
         """
         listed = self.listed
         if listed is None:
-            listed = self.listed = weakref.WeakSet()
+            # No WeakSet: if a set can not grow for want of memory, its last free slot is filled, and then a lookup never ends.
+            listed = self.listed = weakref.WeakValueDictionary()
             for one in gc.get_objects():
                 if type(one) is kind:
-                    listed.add(one)
-        known = {id(one): one for one in (*self.operations(), *listed.copy()) if isinstance(one, kind)}
+                    listed[id(one)] = one
+        known = {id(one): one for one in (*self.operations(), *listed.values()) if isinstance(one, kind)}
         found = [one for one in known.values() if one._status is Status.RUNNING and self.owns(one)]
         return sorted(found, key=lambda one: one._started or 0.0)
 
