@@ -29,10 +29,7 @@ _FLAT: Final = (
     (s.ELAPSED, "elapsed"),
     (s.SLOW_AFTER, "slow_after"),
     (s.START_WITHIN, "start_within"),
-    (
-        s.IDLE,
-        "idle",
-    ),  # what orders and judges a running operation comes before it: a quick reader stops here
+    (s.IDLE, "idle"),
     (s.STAGE_CURRENT, "stage"),
     (s.MESSAGE, "message"),
     (s.STALL_AFTER, "stall_after"),

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,7 +36,7 @@ from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake import requests
 from otel_progress.monitor.intake import server as monitor_intake
-from otel_progress.monitor.intake.records import groups
+from otel_progress.monitor.intake.records import RECORD_BYTES, Record, groups
 from otel_progress.monitor.intake.requests import Accepted, Parcel, Refused, count_records, inflate, parse
 from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state import store
@@ -222,6 +222,8 @@ REFUSED = [
     ("a bomb", gzip.compress(b"\0" * 10_000_000), PROTOBUF, {"Content_Encoding": "gzip"}, 413),
     ("too many records", request(60).SerializeToString(), PROTOBUF, {}, 413),
     ("too many records, empty", b"\x0a\xc8\x01" + b"\x12\x00" * 100, PROTOBUF, {}, 413),
+    ("a list in JSON", b"[]", JSON, {}, 400),
+    ("null in JSON", b"null", JSON, {}, 400),
     ("no type", BODY, "", {}, 415),
     ("a form", BODY, "application/x-www-form-urlencoded", {}, 415),
     ("brotli", BODY, PROTOBUF, {"Content_Encoding": "br"}, 415),
@@ -437,6 +439,30 @@ def test_part_of_a_request_may_be_refused(monitor: Served) -> None:
     assert message.partial_success.rejected_log_records == 2
     assert message.partial_success.error_message
     assert monitor.detail("whole")["status"] == "running"
+
+
+def test_too_large_event_is_refused_as_such(monitor: Served) -> None:
+    """The answer names the limit, and does not call the event malformed; the others are taken."""
+    before = monitor.get("/health")["intake"]["records"]
+    answer = monitor.send(event("small"), event("large", MESSAGE="y" * RECORD_BYTES))
+    success = ExportLogsServiceResponse.FromString(answer.body).partial_success
+    assert (answer.status, success.rejected_log_records) == (200, 1)
+    assert success.error_message == "events are too large: one may have 320 KiB"
+    assert monitor.get("/health")["intake"]["records"] == before + 1
+    assert monitor.detail("small")["status"] == "running"
+
+
+@pytest.mark.parametrize("key", [s.OPERATION_ATTEMPT, s.SEQUENCE, s.START_TIME, s.OPERATION_PARENT_ID])
+def test_attribute_without_a_value_counts_as_missing(key: str) -> None:
+    """Of what orders an event, another type is refused; no value at all is as if it was not sent."""
+    about = [pair for pair in event("a").attributes if pair.key != key]
+    odd = {"none": AnyValue(), "list": AnyValue(array_value=ArrayValue())}
+    heads = {
+        name: head_of(Record(s.UPDATED, LogRecord(attributes=[*about, KeyValue(key=key, value=value)])))
+        for name, value in odd.items()
+    }
+    assert heads["none"] is not None
+    assert (heads["list"] is None) == (key != s.OPERATION_PARENT_ID)
 
 
 def test_too_much_is_told_with_when_to_come_again(monitor: Served) -> None:
@@ -664,8 +690,59 @@ def test_plain_update_before_a_newer_event_of_its_operation_is_void(events: list
     assert (len(group.records), group.void) == (len(events), 0)
 
 
+SAID: dict[str, Any] = {
+    s.SEQUENCE: 7,
+    s.STAGE_PATH: "x",
+    s.NOTE_TEXT: "seen",
+    "file": "a.csv",
+    s.OPERATION_ID: "a",
+    s.OPERATION_NAME: "n",
+    s.STATUS: "running",
+    s.HEALTH: "progressing",
+    s.RATIO: 0.25,
+    s.OPERATION_ATTEMPT: 2,
+    s.OPERATION_PARENT_ID: "p",
+    s.GEN_AI_AGENT: "me",
+    s.START_TIME: 1.0,
+    s.ELAPSED: 4.0,
+    s.SLOW_AFTER: 9.0,
+    s.START_WITHIN: 3.0,
+    s.IDLE: 0.5,
+    s.MESSAGE: "here",
+    s.HEALTH_REASON: "why",
+    s.STUCK_AT: "a.py:1",
+    s.RATIO_RAW: 0.2,
+    s.WAIT_REASON: "lock",
+    s.WAIT_REMAINING: 2.0,
+}
+
+
+@given(
+    st.sampled_from(sorted(s.EVENTS - {s.PROCESS_HEARTBEAT})),
+    st.one_of(
+        st.permutations(list(SAID)),
+        st.permutations(list(SAID)[1:]).map(lambda keys: [s.SEQUENCE, *keys]),
+        st.sampled_from(list(SAID)[1:]).map(lambda last: [*(key for key in SAID if key != last), last]),
+    ),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_order_of_attributes_changes_nothing(kind: str, order: list[str]) -> None:
+    """OTLP attributes have no order: an event is the same in any, also if it begins or goes on as ours do."""
+
+    def received(keys: Iterable[str]) -> Record:
+        encoded = otlp.attributes(6, {key: SAID[key] for key in keys})
+        record = otlp.log_record(kind, 5, 5, otlp.INFO, "", encoded, None, None, False)
+        ((found,),) = [group.records for group in groups(parse("logs", otlp.envelope(b"", b"", [record])))]
+        return found
+
+    usual, other = received(SAID), received(order)
+    assert (other.brief, other.own) == (usual.brief, usual.own)
+    assert head_of(other) == head_of(usual) is not None
+    assert read(other) == read(usual) is not None
+
+
 def test_what_orders_an_event_of_ours_is_read_at_once_and_the_rest_when_it_is_asked_for() -> None:
-    """A reader in a hurry stops where the SDK has said all that orders and judges; nothing of the rest is lost."""
+    """A reader in a hurry decodes what orders and judges an operation; nothing of the rest is lost."""
     snapshot = Snapshot(
         "a",
         "n",

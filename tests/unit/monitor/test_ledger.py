@@ -218,7 +218,7 @@ NO_EVENTS: list[dict[str, Any]] = [
     {s.STATUS: "skipped"},
     {s.OPERATION_ID: 3},
     {s.OPERATION_NAME: None},
-    {s.OPERATION_PARENT_ID: 4},
+    {s.START_TIME: None},
 ]
 
 
@@ -230,6 +230,16 @@ def test_what_is_no_event_of_ours_is_counted_and_left_out(wrong: dict[str, Any])
     ledger.hear(resource(), [event._replace(attributes={**event.attributes, **wrong}), said(snap(3))], 1.0)
     assert ledger.unread == 1
     assert ledger.operations["a"].snapshot.sequence == 3
+
+
+@pytest.mark.parametrize("odd", [4, None, True, 1.5], ids=repr)
+def test_a_parent_that_is_no_text_is_ignored(odd: object) -> None:
+    """The parent says neither which operation an event belongs to nor which event is the newest."""
+    ledger = Ledger()
+    event = said(snap(7))
+    ledger.hear(resource(), [event._replace(attributes={**event.attributes, s.OPERATION_PARENT_ID: odd})], 1.0)
+    assert ledger.unread == 0
+    assert (ledger.operations["a"].head.parent_id, ledger.operations["a"].snapshot.parent_id) == (None, None)
 
 
 UNSOUND: list[dict[str, Any]] = [

@@ -12,10 +12,12 @@ import pytest
 from tests.stress.served import event, serving, wait_until
 
 from otel_progress import clock
+from otel_progress.monitor.intake.messages import response
 from otel_progress.monitor.outlets import relay
 from otel_progress.monitor.outlets.relay import Relay
 from otel_progress.monitor.state.saved import Batch
 from otel_progress.monitor.state.store import Store
+from otel_progress.outbound import otlp
 from otel_progress.outbound.backoff import Backoff
 from otel_progress.settings import Endpoint
 
@@ -30,6 +32,7 @@ class Receiver:
         self.taken: list[bytes] = []
         self.at: list[float] = []
         self.plan: list[tuple[int, dict[str, str]]] = []
+        self.said = b""
         self.changed = threading.Condition()
         outer = self
 
@@ -42,8 +45,10 @@ class Receiver:
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Type", "application/x-protobuf")
+                self.send_header("Content-Length", str(len(outer.said)))
                 self.end_headers()
+                self.wfile.write(outer.said)
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -172,7 +177,7 @@ def test_receiver_that_is_away_loses_nothing(store: Store, deleted: Deleted) -> 
         waited = threading.Event()
         while not made.troubles():
             assert not waited.wait(0.01)
-        assert f"logs have not reached http://127.0.0.1:{gone.port}/v1/logs for 0 s" in made.troubles()[0]
+        assert f"logs have not been accepted by http://127.0.0.1:{gone.port}/v1/logs for 0 s" in made.troubles()[0]
         put(store, *bodies(5, 10))
         made.queued("logs")
         back = Receiver(gone.port)
@@ -225,11 +230,48 @@ def test_health_names_a_receiver_that_refuses_for_long(tmp_path: Path, receiver:
         served.monitor.relay.stuck_after = 0.1
         wait_until(lambda: served.get("/health")["status"] == "degraded")
         health = served.get("/health")
-        assert "logs have not reached" in health["trouble"] == health["forward"]["trouble"]
+        assert "logs have not been accepted by" in health["trouble"] == health["forward"]["trouble"]
         assert "HTTP 500" in health["trouble"]
         receiver.plan.clear()
         wait_until(lambda: served.get("/health")["status"] == "ok")
         assert served.get("/health")["forward"] == {"lost": 0, "rejected": 0}
+
+
+REFUSALS = [(400, 0), (413, 0), (200, 1), (200, 1000)]
+
+
+@pytest.mark.parametrize(("status", "rejected"), REFUSALS)
+def test_receiver_that_refuses_all_is_trouble(
+    store: Store, receiver: Receiver, deleted: Deleted, status: int, rejected: int
+) -> None:
+    """A request that is given up, or of which every item is rejected, was not accepted; the next accepted one ends it."""
+    body = otlp.envelope(b"", b"", [otlp.chunk(2, b"")])
+    receiver.plan = [(status, {})] * 2
+    receiver.said = response("logs", rejected, "no room").SerializeToString() if rejected else b""
+    put(store, body, body)
+    with relaying(store, receiver.port, deleted) as made:
+        deleted.wait(2)
+        (said,) = made.troubles()
+        assert f"logs have not been accepted by http://127.0.0.1:{receiver.port}/v1/logs" in said
+        assert ("no room" if rejected else f"HTTP {status}") in said
+        made.stuck_after = SECONDS
+        assert made.troubles() == []  # nothing waits, and the refusals did not last that long
+        receiver.said = b""
+        put(store, body)
+        made.queued("logs")
+        deleted.wait(3)
+        made.stuck_after = 0.0
+        assert made.troubles() == []
+
+
+def test_receiver_that_rejects_a_part_is_no_trouble(store: Store, receiver: Receiver, deleted: Deleted) -> None:
+    """Who accepts the rest of a request accepts data."""
+    receiver.said = response("logs", 1, "one is odd").SerializeToString()
+    put(store, otlp.envelope(b"", b"", [otlp.chunk(2, b"")] * 2))
+    with relaying(store, receiver.port, deleted) as made:
+        deleted.wait(1)
+        assert made.troubles() == []
+        assert made.health()["forward"]["rejected"] == 1
 
 
 @pytest.mark.parametrize("status", [401, 404, 500])

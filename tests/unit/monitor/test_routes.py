@@ -218,6 +218,14 @@ def test_a_parameter_that_a_route_does_not_take_is_refused(
     assert "cancel" not in served.detail("full") or served.detail("full")["cancel"] == "requested"
 
 
+def test_an_unrelated_parameter_gets_no_guess(served: Served) -> None:
+    """Only a name close to a valid one is taken for a misspelling of it; the valid ones are listed in any case."""
+    answer = served.ask("GET", "/operations?foo=1")
+    assert answer.status == 400
+    assert "did you mean" not in answer.json["error"]
+    assert "It takes " in answer.json["error"]
+
+
 def test_one_record_does_not_take_the_list_from_all(served: Served) -> None:
     """An attribute without a value counts as not said."""
     odd = event("odd", ELAPSED=1.0, IDLE=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ __all__ = [
     "LogRecord",
     "Message",
     "from_json",
+    "item_count",
     "response",
     "to_json",
 ]
@@ -60,12 +62,29 @@ def response(signal: str, rejected: int = 0, reason: str = "") -> Message:
     return built
 
 
+def item_count(signal: str, body: bytes) -> int:
+    """The number of log records, spans or data points in a request; 0 if it is not such a request."""
+    try:
+        message: Any = REQUESTS[signal].FromString(body)
+    except DecodeError:
+        return 0
+    if signal == "logs":
+        return sum(len(scope.log_records) for about in message.resource_logs for scope in about.scope_logs)
+    if signal == "traces":
+        return sum(len(scope.spans) for about in message.resource_spans for scope in about.scope_spans)
+    metrics = (one for about in message.resource_metrics for scope in about.scope_metrics for one in scope.metrics)
+    kinds = ((one, one.WhichOneof("data")) for one in metrics)
+    return sum(len(getattr(one, kind).data_points) for one, kind in kinds if kind is not None)
+
+
 def from_json(signal: str, value: Any) -> Message:
     """The request message of a parsed JSON value; unknown fields are ignored.
 
     Raises:
         ValueError: if the value is no such message.
     """
+    if not isinstance(value, dict):
+        raise ValueError(f"it must be an object, not {json.dumps(value)[:50]}")
     message = REQUESTS[signal]()
     try:
         json_format.ParseDict(value, message, ignore_unknown_fields=True)

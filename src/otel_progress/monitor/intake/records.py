@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.model.status import Status
 from otel_progress.monitor.intake.json_text import DEPTH, sound_json
 from otel_progress.monitor.intake.messages import ExportLogsServiceRequest, LogRecord
 from otel_progress.monitor.intake.requests import RECORD_PARTS, RECORD_SMALL, Allowance, Parcel, has_too_many_parts
@@ -45,9 +44,6 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.HEARTBEAT_INTERVAL: "double_value",
 }
 """The attributes that are decoded at once, with their usual type; the others are decoded on demand."""
-_LAST: Final = s.IDLE
-"""In an event of our own SDK, all brief attributes of a running operation precede this one."""
-_WAIT: Final = frozenset({s.WAIT_REASON, s.WAIT_DURATION})
 _OWN: Final = s.EVENT_ATTRIBUTES | {s.EXIT_CODE, s.EXIT_SIGNAL, s.EXIT_OUT_OF_MEMORY, s.EXIT_STDERR}
 _IDS: Final = frozenset({s.OPERATION_ID, s.OPERATION_PARENT_ID})
 _JSON_TEXTS: Final = frozenset(
@@ -56,8 +52,17 @@ _JSON_TEXTS: Final = frozenset(
 _SCALARS: Final = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 _PLAIN: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Events that carry nothing beside the state."""
-_WHOLE: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.WAIT_STARTED, s.WAIT_ENDED})
-"""Events with attributes of their own behind the state; in all others they precede it."""
+_WAITS: Final = frozenset({s.WAIT_STARTED, s.WAIT_ENDED})
+_STALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED})
+_OWN_IN: Final[Mapping[str, frozenset[str]]] = {
+    s.WAIT_REASON: _WAITS,
+    s.WAIT_DURATION: _WAITS,
+    s.STATUS_REASON: frozenset({s.OPERATION_ENDED}),
+    s.HEALTH_REASON: _STALLS | {s.SLOW, s.OVERDUE},
+    s.STUCK_AT: _STALLS,
+    s.STACK: _STALLS,
+}
+"""Attributes of the state that belong to these events themselves, too."""
 _NOT_OWN: Final = (s.PREFIX, "gen_ai.", s.EVENT_NAME)
 _NOTHING: Final[dict[str, Any]] = {}
 
@@ -85,19 +90,19 @@ class Record:
         self.brief: dict[str, Any] = {}
         self.own: dict[str, Any] = _NOTHING
         brief, usual = self.brief, _BRIEF.get
-        plain, whole = event in _PLAIN, event in _WHOLE
-        for pair in message.attributes:
+        plain = event in _PLAIN
+        for pair in message.attributes:  # all of them: OTLP attributes have no order
             key = pair.key
-            if key == _LAST and not whole and _is_read(brief):
-                break
             form = usual(key)
             if form is not None:
                 value = pair.value
-                brief[key] = getattr(value, form) or _scalar(value)
+                found = getattr(value, form) or _scalar(value)
+                if found is not None or value.WhichOneof(_KIND) is not None:  # without a value it counts as missing
+                    brief[key] = found
             elif not plain and _is_own(event, key):
                 if self.own is _NOTHING:
                     self.own = {}
-                if key not in self.own:  # the event's own attributes precede those of the state
+                if key not in self.own:  # a key should occur once; the first wins
                     self.own[key] = _value(pair.value, 0)
 
     def bound(self) -> None:
@@ -162,16 +167,10 @@ class Record:
 
 def _is_own(event: str, key: str) -> bool:
     """Whether an attribute belongs to the event rather than to the state of its operation."""
-    if key in _WAIT:
-        return event in (s.WAIT_STARTED, s.WAIT_ENDED)
-    if key == s.STATUS_REASON:
-        return event == s.OPERATION_ENDED
+    events = _OWN_IN.get(key)
+    if events is not None:
+        return event in events
     return key in _OWN or not key.startswith(_NOT_OWN)
-
-
-def _is_read(brief: Mapping[str, Any]) -> bool:
-    """Whether this is an event of our own SDK about a running operation; the rest of it is decoded on demand."""
-    return next(iter(brief), None) == s.SEQUENCE and brief.get(s.STATUS) == Status.RUNNING
 
 
 def _scalar(value: Any) -> Any:
@@ -240,7 +239,7 @@ def groups(parcel: Parcel, is_due: Due = lambda *_: True) -> Iterator[Group]:
         for by_scope in by_resource.scope_logs:
             found, void = _records(by_scope.log_records, is_due, parcel)
             if parcel.largest > RECORD_SMALL:
-                found = [_bounded(record) for record in found]
+                found = _bounded(found, parcel.allowance)
             yield Group(resource, by_scope.scope.name, tuple(found), void)
 
 
@@ -285,12 +284,13 @@ def _key_and_sequence(attributes: Any) -> tuple[str, int]:
     return "", 0
 
 
-def _bounded(record: Record) -> Record:
-    """The record with nothing in it that is too long; one that is too large is emptied, so that it is no event."""
-    if len(record.raw) > RECORD_BYTES:
-        return Record(record.event, LogRecord(event_name=record.event))
-    record.bound()
-    return record
+def _bounded(found: list[Record], allowance: Allowance) -> list[Record]:
+    """The records with nothing in them that is too long; those that are too large are left out and counted."""
+    kept = [record for record in found if len(record.raw) <= RECORD_BYTES]
+    allowance.too_large += len(found) - len(kept)
+    for record in kept:
+        record.bound()
+    return kept
 
 
 def resource_attributes(resource: Any, allowance: Allowance) -> dict[str, Any]:

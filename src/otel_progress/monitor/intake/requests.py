@@ -68,14 +68,16 @@ class Allowance:
     Attributes:
         left: the number of attributes left; negative once the allowance is exceeded.
         refused: the number of records and spans skipped.
+        too_large: the number of events skipped because each has too many bytes.
     """
 
-    __slots__ = ("left", "refused")
+    __slots__ = ("left", "refused", "too_large")
 
     def __init__(self, attributes: int = READ) -> None:
         """For a whole request."""
         self.left = attributes
         self.refused = 0
+        self.too_large = 0
 
     def covers(self, message: Any, is_large: bool) -> bool:
         """Whether a record or span may be read; the caller has already subtracted its attributes from `left`.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from otel_progress import clock
+from otel_progress.monitor.intake.messages import item_count
 from otel_progress.monitor.state.listener import CoreListener
 from otel_progress.monitor.state.store import Store, StoreError
 from otel_progress.outbound.answer import Answer
@@ -57,6 +58,8 @@ class DiskQueue(SignalQueue):
         self._reading = False
         self._weigh_at = 0.0
         self._failing_since: float | None = None
+        """When the first request was not accepted since the last that was."""
+        self._failed_at = 0.0
         self._thread.start()
 
     def wake(self) -> None:
@@ -76,11 +79,18 @@ class DiskQueue(SignalQueue):
         self._thread.join(timeout)
 
     def trouble(self, after: float) -> str | None:
-        """Why nothing gets through, in words, once that has lasted for `after` seconds; None if it is well."""
+        """Why nothing is accepted, in words, once that has lasted for `after` seconds; None if it is well.
+
+        If nothing waits, only the time up to the last attempt counts: one refused request proves no outage.
+        """
         since = self._failing_since
-        if since is None or (lasted := clock.monotonic() - since) < after:
+        if since is None:
             return None
-        return f"{self.signal} have not reached {self.url} for {lasted:.0f} s ({self.reason[:200] or 'no answer'})"
+        now = clock.monotonic()
+        if (now if self._loaded else self._failed_at) - since < after:
+            return None
+        reason = self.reason[:200] or "no answer"
+        return f"{self.signal} have not been accepted by {self.url} for {now - since:.0f} s ({reason})"
 
     # -- what `SignalQueue` asks for
 
@@ -94,7 +104,6 @@ class DiskQueue(SignalQueue):
         return self._loaded[0][1] if self._loaded else None
 
     def _pop(self, delivered: bool) -> None:
-        self._failing_since = None
         self.lost += not delivered
         self._delete([self._loaded.popleft()[0]])
         if not self._loaded:
@@ -105,9 +114,20 @@ class DiskQueue(SignalQueue):
         return answer.about_data
 
     def _settle(self, answer: Answer) -> None:
-        if not answer.delivered and self._failing_since is None:
-            self._failing_since = clock.monotonic()
+        if self._is_accepted(answer):
+            self._failing_since = None
+        else:
+            self._failed_at = clock.monotonic()
+            if self._failing_since is None:
+                self._failing_since = self._failed_at
         super()._settle(answer)
+
+    def _is_accepted(self, answer: Answer) -> bool:
+        """Whether the receiver accepted anything of the request in progress."""
+        if not answer.delivered or not answer.rejected:
+            return answer.delivered
+        body = self._head()
+        return body is not None and answer.rejected < item_count(self.signal, body)
 
     def _fill(self) -> None:
         """Read more, and drop what is too much; without the lock, as `wake` must not wait for a disk."""

@@ -68,6 +68,7 @@ TRACES: Final = 100_000
 """The most traces that are known to belong to operations of ours."""
 LEAP: Final = 1 << 20
 """By how much revisions rise at a start: newer ones may have been shown that were never stored."""
+_TOO_LARGE: Final = f"events are too large: one may have {records.RECORD_BYTES // 1024} KiB"
 _TOO_MANY: Final = (
     f"records with more than {RECORD_PARTS} attributes and values are not accepted, and at most {READ} attributes of "
     "a request are read"
@@ -293,11 +294,12 @@ class Core:
         self._weigh_touched()
         if job.own and parcel.signal in self._forwards:
             batch.outgoing.append((parcel.signal, parcel.body))
-        unread, refused = self.ledger.unread - unread, parcel.allowance.refused
-        self.inbox.dropped["records"] += refused
+        unread, refused, too_large = self.ledger.unread - unread, parcel.allowance.refused, parcel.allowance.too_large
+        self.inbox.dropped["records"] += refused + too_large
         why = [_TOO_MANY] if refused else []
+        why += [_TOO_LARGE] if too_large else []
         why += ["records with the name of a progress event are malformed"] if unread else []
-        return Accepted(unread + refused, "; ".join(why))
+        return Accepted(unread + refused + too_large, "; ".join(why))
 
     def _groups(self, parcel: Parcel, now: float) -> Iterator[records.Group]:
         """The events in a request."""

@@ -227,7 +227,11 @@ def bare(head: Head) -> Snapshot:
 
 
 def head_of(event: ReportedEvent) -> Head | None:
-    """The head of an event; None if it is not a valid event of an operation."""
+    """The head of an event; None if it is not a valid event of an operation.
+
+    It is valid with an id, a name and a status. The attempt, the sequence and the start time may be missing, but not be
+    of another type, as they say which attempt the event belongs to and which event is the newest.
+    """
     get = event.brief.get
     key, name, status = get(s.OPERATION_ID), get(s.OPERATION_NAME), _STATUSES.get(get(s.STATUS))
     started, attempt, sequence = get(s.START_TIME), get(s.OPERATION_ATTEMPT, 1), get(s.SEQUENCE, 0)
@@ -239,8 +243,8 @@ def head_of(event: ReportedEvent) -> Head | None:
         or status is None
         or type(attempt) is not int
         or type(sequence) is not int
-        or not (started is None or finite(started))
-        or not (parent is None or (type(parent) is str and len(parent) <= KEY_LENGTH))
+        or not (finite(started) or s.START_TIME not in event.brief)
+        or (type(parent) is str and len(parent) > KEY_LENGTH)
     ):
         return None
     return Head(
@@ -252,7 +256,7 @@ def head_of(event: ReportedEvent) -> Head | None:
         attempt,
         sequence,
         started,
-        parent,
+        parent if type(parent) is str else None,
         agent if type(agent) is str else None,
     )
 

@@ -51,15 +51,15 @@ def wrong_name(path: str, method: str, given: Iterable[str]) -> str | None:
         return None
     if not known:
         return f"{odd[:SHOWN]!r} is not a parameter: this route takes none"
-    nearest = difflib.get_close_matches(odd[:SHOWN], known, 1, 0.0)[0]
-    return f"{odd[:SHOWN]!r} is not a parameter of this route; did you mean {nearest!r}? It takes {', '.join(known)}"
+    guess = "".join(f"; did you mean {near!r}?" for near in difflib.get_close_matches(odd[:SHOWN].lower(), known, 1))
+    return f"{odd[:SHOWN]!r} is not a parameter of this route{guess or '.'} It takes {', '.join(known)}"
 
 
 def check_names(path: str, scope: Scope) -> None:
     """Refuse a query parameter that a route does not take.
 
     Raises:
-        RequestError: for the first such parameter; it names the nearest one that the route takes.
+        RequestError: for the first such parameter; it lists those that the route takes.
     """
     given = QueryParams(scope.get("query_string", b""))
     reason = wrong_name(path, scope.get("method", "GET"), given.keys())
