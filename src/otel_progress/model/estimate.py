@@ -7,7 +7,8 @@ samples, and the central limit theorem of renewal processes gives the spread of 
 80% of all cases if the pace is stationary.
 
 There is no estimate while the count stands still for longer than the pace so far explains: 3 times the longest pause
-between two steps, or twice the usual time of a step.
+between two steps, or twice the usual time of a step. An estimate also ends when its time is over. In both cases it
+returns with the next unit, never before.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _PAUSES: Final = 3.0
 _STEPS: Final = 2.0
 """A pause is explained up to this multiple of the usual time of a step."""
 _LEAST: Final = 3
-"""Steps that must be seen before a pause can be unexplained."""
+"""Steps that must be seen before they explain a pause; until then, the time up to the last unit does."""
+_EARLY: Final = 5.0
+"""Seconds of a pause that are explained while fewer steps were seen."""
 _IN_HAND: Final = 0.9
 """Largest part of the current step that counts as done, so that the ETA stays above 0 while work is left."""
 
@@ -42,6 +45,14 @@ class Estimate:
     source: str
     """`rate` (from the pace so far) or `plan` (from the expected durations)."""
 
+    def after(self, seconds: float) -> Estimate | None:
+        """The same estimate `seconds` later, if nothing was heard since; None if its time is over."""
+        if seconds <= 0:
+            return self
+        if self.eta <= seconds:
+            return None
+        return Estimate(self.eta - seconds, max(0.0, self.low - seconds), max(0.0, self.high - seconds), self.source)
+
 
 class Pace:
     """The pace of one count, in constant memory."""
@@ -49,11 +60,12 @@ class Pace:
     __slots__ = (
         *("_done", "_last", "_samples", "_spread", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
+        *("_ends", "_ends_of", "_unit_at"),
     )
 
     def __init__(self, now: float, done: float = 0.0) -> None:
         """Start at `now` (seconds, monotonic) with `done` units already completed."""
-        self._start = self._then = self._moved = now
+        self._start = self._then = self._moved = self._unit_at = now
         self._last = done
         self._forget()
 
@@ -62,13 +74,23 @@ class Pace:
         self._moves = self._pause = self._usual = 0.0
         self._seen = 0
         self._still = False
+        self._ends = math.inf
+        self._ends_of: tuple[float, float] | None = None
 
-    def observe(self, now: float, done: float) -> None:
-        """Record the total count at `now`; a count that fell restarts the estimate."""
+    def observe(self, now: float, done: float, moved: float | None = None) -> None:
+        """Record the total count at `now`; a count that fell restarts the estimate.
+
+        Args:
+            now: the monotonic time, in seconds.
+            done: the total count.
+            moved: when the last unit was completed, if that is known.
+        """
         span = now - self._then
         if span <= 0:
             return
         step = done - self._last
+        if step:
+            self._unit_at = now if moved is None else min(now, max(moved, self._then))
         self._then, self._last = now, done
         if step < 0:
             self._forget()
@@ -96,6 +118,8 @@ class Pace:
         self._start += seconds
         self._then += seconds
         self._moved += seconds
+        self._unit_at += seconds
+        self._ends += seconds
 
     def skip(self, since: float, now: float) -> None:
         """Exclude a declared wait that began at `since`, except for the part already observed."""
@@ -103,28 +127,58 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Units a second; None before the first unit and during an unexplained pause."""
-        return None if self._idle(self._then) else self._rate
+        """Units a second at the last observation; None before the first unit and during an unexplained pause."""
+        return None if self._unexplained(self._then - self._unit_at) else self._rate
+
+    def rate_at(self, now: float, done: float, moved: float | None = None) -> float | None:
+        """Units a second; None before the first unit, during an unexplained pause, and after the estimate ended."""
+        over = self._ends_of is not None and self._ends_of[0] == done and now >= self._ends
+        return None if over or self.idle(now, done, moved) else self._rate
 
     @property
     def _rate(self) -> float | None:
         rate = self._done / self._time if self._done > 0 and self._time > 0 else 0.0
         return rate if 0 < rate < math.inf else None
 
-    def idle(self, now: float, done: float) -> bool:
+    def idle(self, now: float, done: float, moved: float | None = None) -> bool:
         """Whether the count has stood still for longer than the pace so far explains."""
-        return done == self._last and self._idle(now)
+        return self._unexplained(now - self._unit(now, done, moved))
 
-    def _idle(self, now: float) -> bool:
+    def _unit(self, now: float, done: float, moved: float | None) -> float:
+        """When the last unit was completed: `moved` if it came after the last observation."""
+        if done == self._last:
+            return self._unit_at
+        return now if moved is None else min(now, max(moved, self._then))
+
+    def _unexplained(self, pause: float) -> bool:
         explained = max(_PAUSES * self._pause, _STEPS * self._usual)
-        return self._seen >= _LEAST and now - self._moved > explained
+        if self._seen < _LEAST:
+            explained = max(_EARLY, explained, _PAUSES * (self._unit_at - self._start))
+        return self._seen > 0 and pause > explained
 
     @property
     def _step(self) -> float:
         """Mean number of units between two samples that differ."""
         return self._done / self._moves if self._moves > 0 else 0.0
 
-    def estimate(self, remaining: float, now: float, grain: float = 1.0, done: float | None = None) -> Estimate | None:
+    def _is_over(self, remaining: float, now: float, done: float, moved: float | None) -> bool:
+        """Whether the estimate since the last unit has ended; it stays so until the next unit."""
+        unit_at = self._unit(now, done, moved)
+        if self._ends_of != (done, remaining):
+            self._ends_of = (done, remaining)
+            self._ends = unit_at + remaining / (self._rate or math.inf)
+        if self._unexplained(now - unit_at):
+            self._ends = min(self._ends, now)
+        return now >= self._ends
+
+    def estimate(
+        self,
+        remaining: float,
+        now: float,
+        grain: float = 1.0,
+        done: float | None = None,
+        moved: float | None = None,
+    ) -> Estimate | None:
         """Estimate when the rest will be done; None if nothing is left or the pace supports no estimate.
 
         Args:
@@ -132,15 +186,15 @@ class Pace:
             now: the monotonic time, in seconds.
             grain: the size of one unit, 0 for a ratio.
             done: how much is done now, if that may exceed the last observation.
+            moved: when the last unit was completed, if that is known.
         """
         rate = self._rate
         if rate is None or not 0 < remaining < math.inf:
             return None
-        since = max(0.0, now - self._then)
-        if done is not None and done != self._last:
-            since = 0.0
-        elif self._idle(now):
+        done = self._last if done is None else done
+        if self._is_over(remaining, now, done, moved):
             return None
+        since = max(0.0, now - self._then) if done == self._last else 0.0
         eta = remaining / rate - min(since, _IN_HAND * min(remaining, max(grain, self._step)) / rate)
         if not 0 < eta < math.inf:
             return None
@@ -159,6 +213,9 @@ def planned(
 ) -> Estimate | None:
     """Estimate the remaining time from the expected durations of a plan.
 
+    None if nothing is left, if a running stage has exceeded the upper bound of what was planned for it, and if only
+    stages are left that have exceeded the expected time.
+
     Args:
         remaining: for each unfinished stage, its expected duration and its running time so far, in seconds.
         actual: total duration of the finished stages, in seconds.
@@ -174,4 +231,9 @@ def planned(
         return None
     left = sum(want for want, _ in pairs)
     known = expected / (expected + left) if expected else 0.0
-    return Estimate(eta, eta * (0.5 + 0.3 * known), eta * (2.0 - 0.6 * known), "plan")
+    widest = 2.0 - 0.6 * known
+    if any(ran > want * factor * widest for want, ran in pairs):
+        return None
+    if not measured and pairs and all(ran >= want * factor for want, ran in pairs):
+        return None
+    return Estimate(eta, eta * (0.5 + 0.3 * known), eta * widest, "plan")

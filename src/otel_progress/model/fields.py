@@ -44,6 +44,12 @@ class Progress:
             return None
         return round(self.ratio * 100, 2) if self.ratio >= 1 else min(round(self.ratio * 100, 2), 99.99)
 
+    def after(self, seconds: float) -> Progress:
+        """The same progress `seconds` later, if nothing was heard since: the ETA runs down, then ends."""
+        if self.eta is None or seconds <= 0:
+            return self
+        return replace(self, eta=self.eta.after(seconds))
+
 
 @dataclass(frozen=True)
 class Wait:
@@ -220,4 +226,5 @@ class SnapshotFields:
         idle = self.idle if wait else self.idle + later
         elapsed = self.elapsed + later
         branches = tuple(branch.later(later) for branch in self.branches)
-        return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait, branches=branches)
+        progress = self.progress if wait else self.progress.after(later)
+        return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait, branches=branches, progress=progress)

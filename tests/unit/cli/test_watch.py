@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_progress import semconv
+from otel_progress import clock, semconv
 from otel_progress.cli.query.client import Client, is_loopback
 from otel_progress.cli.query.rows import NamedBranch, label_of, labels_of, shown, snapshot_of
+from otel_progress.cli.query.show import sections
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
 from otel_progress.cli.query.subscription import Item
 from otel_progress.cli.query.view_model import LINES, ViewModel, event_line
 from otel_progress.cli.query.watch_view import WatchView
-from otel_progress.model.snapshot import Branch
+from otel_progress.cli.run.live_view import FollowedViewModel
+from otel_progress.model.snapshot import Branch, Progress, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.web.detail_json import branch_json
 from otel_progress.render import words as words_of_handlers
@@ -137,6 +139,30 @@ def test_clocks_go_on() -> None:
     assert snapshot_of(ROW, 50.0).progress.eta is None, "its time is over, and it was not heard of since"
     waits = snapshot_of({**ROW, "wait": {"reason": "x", "elapsed": 1.0}}, 5.0)
     assert (waits.idle, waits.wait.elapsed) == (2.0, 6.0)
+    assert waits.progress.eta.eta == 14.0, "a declared wait pauses the estimate"
+
+
+def test_followed_operation_shows_the_higher_ratio() -> None:
+    """`run -f` shows its own events with the monitor's percentage, which continues from that of the children."""
+
+    class Heard:
+        def of(self, key: str, attempt: int) -> Snapshot:
+            return Snapshot(key, "survey", Status.RUNNING, 100.0, progress=Progress(1, 12, "chunk", 1 / 12, 1 / 12))
+
+    board = FollowedViewModel(Heard(), draws=True)
+    board.changed([ROW])
+    found = board.branches(clock.monotonic(), 5)[0][0].snapshot.progress
+    assert (found.completed, found.total, found.ratio) == (1, 12, 0.5)
+
+
+def test_wait_and_run_have_their_own_age() -> None:
+    """`show` heads a waiting operation with the time that it has waited, and then with the age of the run."""
+    now = clock.unix()
+    row = {**ROW, "timestamp": now, "status": "waiting", "elapsed": 121.2, "verdict": {"health": "waiting"}}
+    head = next(iter(sections({**row, "wait": {"reason": "a limit", "elapsed": 10.2}}, [], 80, [])))[0]
+    assert "".join(word for word, _ in head).endswith("waiting for 0:10, running for 2:01")
+    head = next(iter(sections({**row, "status": "running", "verdict": {}}, [], 80, [])))[0]
+    assert "".join(word for word, _ in head).endswith("running for 2:01")
 
 
 @pytest.mark.parametrize("change", [{"status": "completed"}, {"status": "lost", "ended": True}])

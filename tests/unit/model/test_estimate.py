@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Health, Snapshot, StagePlan, semconv
-from otel_progress.model.estimate import Pace, planned
+from otel_progress.model.estimate import Estimate, Pace, planned
 from otel_progress.testing import Capture
 
 STEPS = st.lists(st.tuples(st.floats(0.001, 1e4), st.floats(-1e6, 1e6)), min_size=1, max_size=40)
@@ -223,7 +223,9 @@ def test_plan_interval_is_finite_and_in_order(
 ) -> None:
     """Whatever a plan says, the interval is finite and contains the expected value; without remaining stages there is none."""
     found = planned(remaining, actual, expected, measured)
-    assert (found is None) == (not remaining and measured is None)
+    assert found is None or remaining or measured is not None
+    on_time = planned([(want, min(ran, want / 100)) for want, ran in remaining], 0, 0, measured)
+    assert (on_time is None) == (not remaining and measured is None)
     assert found is None or (0 <= found.low <= found.eta <= found.high and math.isfinite(found.high))
 
 
@@ -307,7 +309,77 @@ def test_a_declared_wait_says_nothing_of_the_pace(progress_capture: Capture) -> 
         assert seen.eta.eta == pytest.approx(79, rel=0.1)
 
 
+def test_no_estimate_once_a_stage_exceeds_its_plan(progress_capture: Capture) -> None:
+    """The ETA ends when only an overrun stage is left, or when a stage exceeds the upper bound of its time; it never
+    shows `0:01` for what should be over.
+    """
+    with progress.operation(
+        "work", plan=[StagePlan("a", weight=1, expected=10), StagePlan("b", weight=1, expected=20)]
+    ):
+        with progress.stage("a"):
+            progress_capture.advance(12)
+            seen = progress.current().snapshot()
+            assert seen.progress.eta is not None, "it is late, within its interval, and another stage is to come"
+            assert seen.stages[0].progress.eta is None
+            progress_capture.advance(13)
+            assert progress.current().snapshot().progress.eta is None
+        assert progress.current().snapshot().progress.eta is not None, "the next stage has a time of its own"
+        with progress.stage("b"):
+            for _ in range(75):
+                progress_capture.advance(1)
+                seen = progress.current().snapshot()
+                for part in (seen, seen.stages[1]):
+                    assert part.progress.eta is None or part.elapsed < 25 + 28
+            assert seen.progress.eta is None
+
+
+def test_estimate_runs_down_and_ends() -> None:
+    """Without news the interval comes nearer; once the expected time is over there is no estimate."""
+    given = Estimate(10.0, 5.0, 20.0, "rate")
+    assert given.after(0) is given
+    assert given.after(6) == Estimate(4.0, 0.0, 14.0, "rate")
+    assert given.after(10) is None
+
+
 # -- while nothing moves
+
+
+def test_last_unit_that_takes_too_long_has_no_estimate_until_it_is_done(progress_capture: Capture) -> None:
+    """The ETA of 11 of 12 ends when its time is over, and does not return while no unit is completed."""
+    with progress.operation("work", total=12, stall_after=60) as op:
+        for pause in (11, 0.5, 0.5, 0.5, 9, 0.5, 0.5, 1, 12, 2, 1):
+            progress_capture.advance(pause)
+            op.advance()
+        known = []
+        for _ in range(160):
+            progress_capture.advance(0.25)
+            seen = op.snapshot().progress
+            known.append(seen.eta is not None)
+            assert seen.eta is None or seen.eta.eta > 0
+            assert seen.eta is not None or seen.rate is None
+        assert known[0]
+        assert not any(known[known.index(False) :])
+        assert known.index(False) * 0.25 < 8
+        op.update(total=20)
+        op.advance()
+        progress_capture.advance(1)
+        assert op.snapshot().progress.eta is not None, "it moves again"
+
+
+def test_fast_units_and_then_a_hang_have_no_estimate(progress_capture: Capture) -> None:
+    """20 of 40 within a second explain no pause of ten, though they were seen as two steps only."""
+    with progress.operation("work") as op, progress.stage("pull", unit="feed", total=40) as stage:
+        for _ in range(20):
+            progress_capture.advance(0.05)
+            stage.advance()
+        progress_capture.advance(0.2)
+        assert stage.snapshot().progress.rate is not None
+        progress_capture.advance(10)
+        seen = op.snapshot().stages[0].progress
+        assert (seen.completed, seen.rate, seen.eta) == (20, None, None)
+        last = progress_capture.of(semconv.UPDATED)[-1].snapshot
+        assert (last.stages[0].progress.rate, last.stages[0].progress.eta) == (None, None), "readers are told"
+
 
 GAPS: dict[str, Callable[[random.Random], float]] = {
     "steady": lambda rng: rng.uniform(0.8, 1.2),
@@ -418,6 +490,7 @@ def test_what_is_done_and_still_runs_has_no_estimate(progress_capture: Capture) 
             op.advance()
             progress_capture.advance(1)
         assert op.snapshot().progress.eta is None
+        assert op.snapshot().progress.rate is None
 
 
 def test_a_wait_of_one_branch_holds_up_the_pace_of_that_one_alone(progress_capture: Capture) -> None:

@@ -353,6 +353,49 @@ def test_clocks_go_on_to_the_moment_of_the_answer(monitor: Parts, fake: FakeCloc
             assert (found["elapsed"], found["idle"], found["wait"]["elapsed"]) == (1.0 + waited, 0.5, 0.25 + waited)
 
 
+def test_estimate_runs_down_to_the_moment_of_the_answer(monitor: Parts, fake: FakeClock) -> None:
+    """The ETA is that of `timestamp`, in lists as alone, of stages too, and ends when its time is over; a wait pauses it."""
+    told = Progress(1, 4, "file", 0.25, 0.25, 0.1, Estimate(30.0, 20.0, 60.0, "rate"))
+    load = StageSnapshot("load", "load", Status.RUNNING, told, started_at=AT, elapsed=1.0)
+    monitor.say(snap(1, elapsed=1.0, stage="load", stages=(load,), progress=told))
+    monitor.say(snap(1, Status.WAITING, "b", progress=told, wait=Wait("you", 0.25, 60.0)))
+    text(monitor)
+    fake.sleep(12)
+    monitor.beat()
+    for found in (text(monitor), detail(monitor)):
+        assert found["timestamp"] == AT + 13
+        assert [found["eta"][key] for key in ("seconds", "low", "high")] == [18, 8, 48]
+        assert found["progress"]["eta"]["seconds"] == found["stage_progress"]["eta"]["seconds"] == 18
+    found = detail(monitor)
+    assert (found["eta"]["seconds"], found["stages"][0]["progress"]["eta"]["seconds"]) == (18, 18)
+    fake.sleep(20)
+    monitor.beat()
+    for found in (text(monitor), detail(monitor)):
+        assert found["eta"] is None
+        assert "eta" not in found["progress"]
+        assert "eta" not in found["stage_progress"]
+    assert "eta" not in detail(monitor)["stages"][0]["progress"]
+    for found in (text(monitor, "b"), detail(monitor, "b")):
+        assert found["eta"]["seconds"] == 30
+
+
+def test_estimate_by_children_runs_down(monitor: Parts, fake: FakeClock) -> None:
+    """An ETA that comes from children is that of the answer, too, and ends with theirs."""
+    told = Progress(1, 4, "file", 0.25, 0.25, 0.1, Estimate(30.0, 20.0, 60.0, "rate"))
+    monitor.say(snap(1))
+    for key in "bc":
+        monitor.say(snap(1, key=key, parent_id="a", progress=told), instance=f"p-{key}")
+    assert text(monitor)["eta"]["seconds"] == 30
+    fake.sleep(12)
+    for instance in ("p1", "p-b", "p-c"):
+        monitor.beat(instance)
+    assert text(monitor)["eta"]["seconds"] == 18
+    fake.sleep(20)
+    for instance in ("p1", "p-b", "p-c"):
+        monitor.beat(instance)
+    assert text(monitor)["eta"] is None
+
+
 def test_clocks_stop_with_the_last_sign_of_life(monitor: Parts, fake: FakeClock) -> None:
     """Of one whose process is dead, nobody knows whether it went on after that; of one that ended, all is said."""
     seconds(fake, monitor, 20)
@@ -384,6 +427,45 @@ def test_where_it_is_stuck_goes_when_it_moves_or_ends(monitor: Parts) -> None:
 def child(key: str, ratio: float | None = None, status: Status = Status.RUNNING, sequence: int = 1) -> Snapshot:
     """A child of `a`."""
     return snap(sequence, status, key, parent_id="a", progress=Progress(ratio=ratio, ratio_raw=ratio))
+
+
+def test_number_does_not_fall_when_its_own_count_begins(monitor: Parts) -> None:
+    """A pool of chunks: first the children make the percentage, then the count of the parent, which continues from there."""
+
+    def told(completed: int, status: Status = Status.RUNNING) -> Snapshot:
+        ratio = completed / 12
+        return snap(2 + completed, status, progress=Progress(completed, 12, "chunk", ratio, ratio))
+
+    monitor.say(told(0))
+    for key in "bcde":
+        monitor.say(child(key, 0.8), instance=f"p-{key}")
+    shown = [text(monitor)["percentage"]]
+    assert shown == [26.67]
+    for completed in range(1, 12):
+        monitor.say(told(completed))
+        if completed == 5:
+            monitor.tick()
+            monitor.restart()
+        found = text(monitor)
+        assert (found["progress"]["completed"], found["progress"]["total"]) == (completed, 12)
+        assert "rolled_up" not in found["progress"]
+        shown.append(found["percentage"])
+    assert shown == sorted(shown)
+    assert shown[1] == shown[0], "1 of 12 is less than was shown"
+    assert shown[-1] < 100
+    monitor.say(told(12, Status.COMPLETED), event=s.OPERATION_ENDED)
+    assert text(monitor)["percentage"] == 100
+
+
+def test_number_of_a_failure_does_not_fall(monitor: Parts) -> None:
+    """At another end, too, it is at least what was shown."""
+    monitor.say(snap(1, progress=Progress(0, 12, "chunk", 0.0, 0.0)))
+    for key in "bcde":
+        monitor.say(child(key, 0.8), instance=f"p-{key}")
+    before = text(monitor)["percentage"]
+    failed = snap(3, Status.FAILED, progress=Progress(1, 12, "chunk", 1 / 12, 1 / 12))
+    monitor.say(failed, event=s.OPERATION_ENDED)
+    assert text(monitor)["percentage"] >= before > 8.4
 
 
 def test_rolled_up_number_never_falls_and_never_goes(monitor: Parts) -> None:

@@ -238,26 +238,24 @@ def later_of(found: Snapshot, later: float) -> Snapshot:
     gone = found.health in STOPPED
     later = 0.0 if found.health in GONE else later
     now = found.at(found.timestamp + later)
-    stages = (stage if stage.status.final else _on(stage, later, gone=gone) for stage in now.stages)
-    return replace(now, progress=_left(now.progress, later, gone=gone), stages=tuple(stages))
+    stands = found.wait is not None
+    stages = (stage if stage.status.final else _on(stage, later, gone=gone, stands=stands) for stage in now.stages)
+    progress = _without_estimate(now.progress) if gone else now.progress
+    return replace(now, progress=progress, stages=tuple(stages))
 
 
-def _on(stage: StageSnapshot, later: float, *, gone: bool) -> StageSnapshot:
+def _on(stage: StageSnapshot, later: float, *, gone: bool, stands: bool) -> StageSnapshot:
     if stage.started_at is None:
         return stage
     wait = stage.wait and replace(stage.wait, elapsed=stage.wait.elapsed + later)
-    progress, idle = _left(stage.progress, later, gone=gone), stage.idle + (0.0 if wait else later)
+    idle = stage.idle + (0.0 if wait else later)
+    progress = stage.progress if wait or stands else stage.progress.after(later)
+    progress = _without_estimate(progress) if gone else progress
     return replace(stage, elapsed=stage.elapsed + later, idle=idle, wait=wait, progress=progress)
 
 
-def _left(progress: Progress, later: float, *, gone: bool) -> Progress:
-    eta = progress.eta
-    if gone:
-        return replace(progress, eta=None, rate=None)
-    if eta is None or eta.eta <= later:  # the estimated time is over
-        return replace(progress, eta=None)
-    low, high = max(0.0, eta.low - later), max(0.0, eta.high - later)
-    return replace(progress, eta=replace(eta, eta=eta.eta - later, low=low, high=high))
+def _without_estimate(progress: Progress) -> Progress:
+    return replace(progress, eta=None, rate=None)
 
 
 def _stage(given: Row) -> StageSnapshot:

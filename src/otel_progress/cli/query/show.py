@@ -144,8 +144,13 @@ def _head(one: Snapshot, detail: Row) -> Line:
     sign, style = icon(one)
     doing, colour = state(one)
     attempt = f", attempt {one.attempt}" if one.attempt > 1 else ""
-    since = "after" if one.status.final else "for" if words.trouble(one) is None else "running for"
-    spent = f" {since} {duration(one.elapsed) if one.status.final else stopwatch(one.elapsed)}{attempt}"
+    if one.status.final:
+        spent = f" after {duration(one.elapsed)}{attempt}"
+    elif doing == Status.WAITING.value and one.wait is not None:
+        spent = f" for {stopwatch(one.wait.elapsed)}, running for {stopwatch(one.elapsed)}{attempt}"
+    else:
+        since = "for" if doing == Status.RUNNING.value else "running for"
+        spent = f" {since} {stopwatch(one.elapsed)}{attempt}"
     asked = (("  asked to stop", "bold yellow"),) if one.cancel_requested and not one.status.final else ()
     return ((f"{sign} ", style), (label_of(detail), "bold"), ("  ", ""), (doing, colour), (spent, ""), *asked)
 

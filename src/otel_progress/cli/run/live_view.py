@@ -15,6 +15,7 @@ from otel_progress.cli.query.rows import GONE, Row, items, label_of, later_of, m
 from otel_progress.cli.query.subscription import Item, Subscription
 from otel_progress.cli.query.view_model import STAGES, ViewModel
 from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
+from otel_progress.model.snapshot import Progress
 from otel_progress.model.units import stopwatch
 from otel_progress.render import plain
 from otel_progress.render.diversion import on_terminal
@@ -73,12 +74,23 @@ class FollowedViewModel(ViewModel):
         whole = later_of(verdict, max(0.0, clock.unix() - own.timestamp))
         if told.health in GONE:
             whole = replace(whole, elapsed=told.elapsed, idle=told.idle)
-        progress = whole.progress if whole.progress.ratio is not None else told.progress
-        return replace(whole, progress=progress, usage=told.usage, cancel_requested=told.cancel_requested)
+        return replace(
+            whole,
+            progress=_furthest(whole.progress, told.progress),
+            usage=told.usage,
+            cancel_requested=told.cancel_requested,
+        )
 
     def _closing(self, row: Row, snapshot: Snapshot) -> list[Line]:
         own = self._heard.of(str(row.get("id")), snapshot.attempt)
         return super()._closing(row, own if own is not None and own.status.final else snapshot)
+
+
+def _furthest(own: Progress, told: Progress) -> Progress:
+    """Our own progress with the ratio of the monitor, if that is higher: it continues from what children had."""
+    if own.ratio is None:
+        return told
+    return own if told.ratio is None else replace(own, ratio=max(own.ratio, told.ratio))
 
 
 class LiveView(WatchView):

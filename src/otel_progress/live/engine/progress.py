@@ -73,7 +73,12 @@ def observe(node: HandleState, now: float) -> None:
         if not reached:
             return
         node._pace = Pace(node._started or now)
-    node._pace.observe(now, float(reached))
+    node._pace.observe(now, float(reached), _moved_at(node))
+
+
+def _moved_at(node: HandleState) -> float:
+    """When it last moved, as idle time has it."""
+    return max(node._moved_at, node._counted_at)
 
 
 def _is_alone(node: HandleState) -> bool:
@@ -120,21 +125,21 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey) -> Estima
     options = node._opts
     plan = options.plan
     if plan is not None and not node._counts_itself and not found.total:
-        by_plan = _plan_eta(plan, node, now, survey)
-        if by_plan is not None:
-            return by_plan if by_plan.eta > 0 else None
+        applies, by_plan = _plan_eta(plan, node, now, survey)
+        if applies:
+            return by_plan if by_plan is not None and by_plan.eta > 0 else None
     pace = node._pace
     if pace is None:
         expected = getattr(options, "expected", None)
         return planned([(expected, now - (node._started or now))], 0, 0) if expected else None
     reached = float(found.reached or 0)
     if _by_count(node, found):
-        return pace.estimate(found.total - reached, now, 1.0, reached) if found.total else None
-    return pace.estimate(1 - found.raw, now, 0.0, found.raw) if found.raw is not None else None
+        return pace.estimate(found.total - reached, now, 1.0, reached, _moved_at(node)) if found.total else None
+    return pace.estimate(1 - found.raw, now, 0.0, found.raw, _moved_at(node)) if found.raw is not None else None
 
 
-def _plan_eta(plan: Plan, operation: Any, now: float, survey: Survey) -> Estimate | None:
-    """The time left by the plan, if it names an expected time for each stage that is not over."""
+def _plan_eta(plan: Plan, operation: Any, now: float, survey: Survey) -> tuple[bool, Estimate | None]:
+    """Whether the plan names an expected time for each stage that is not over, and the time left by it."""
     weighed = operation._weighed or {}
     furthest = passed(plan, begun(operation))
     over = operation._nested.planned if operation._nested is not None else {}
@@ -147,13 +152,13 @@ def _plan_eta(plan: Plan, operation: Any, now: float, survey: Survey) -> Estimat
             if position < furthest or stage.name in over:
                 continue
             if stage.expected is None:
-                return None
+                return False, None
             left.append((stage.expected, 0.0))
         elif run._status.final:
             if stage.expected is not None and run._ended is not None and run._started is not None:
                 actual, expected = actual + run._ended - run._started, expected + stage.expected
         elif stage.expected is None:
-            return None
+            return False, None
         else:
             known = survey.of(run)
             own = eta(run, known, now, survey) if run._pace is not None else None
@@ -161,21 +166,39 @@ def _plan_eta(plan: Plan, operation: Any, now: float, survey: Survey) -> Estimat
                 measured = (measured or 0.0) + own.eta
             elif known.total and known.reached is not None and known.reached >= known.total:
                 measured = measured or 0.0
-            elif run._pace is not None and run._pace.idle(now, float(known.reached or 0)):
-                return None
+            elif run._pace is not None and run._pace.rate_at(now, _reached(run, known), _moved_at(run)) is None:
+                return True, None
             else:
                 left.append((stage.expected, now - (run._started or now)))
-    return planned(left, actual, expected, measured)
+    return bool(left) or measured is not None, planned(left, actual, expected, measured)
 
 
 def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
     """The progress of a handle as a value."""
     found = survey.of(node)
-    rate = node._pace.rate if node._pace is not None and _by_count(node, found) else None
+    left = eta(node, found, now, survey)
+    rate = _rate(node, found, now, survey)
     done, total = found.completed, found.total
     if done is not None:
         done = min(done, values.INT_MAX)
     if total is not None:
         total = min(total, values.INT_MAX)
-    left = eta(node, found, now, survey)
     return Progress(done, total, found.unit, shown_ratio(node, found.raw), found.raw, rate, left)
+
+
+def _reached(node: HandleState, found: Measure) -> float:
+    return float((found.reached if _by_count(node, found) else found.raw) or 0)
+
+
+def _rate(node: HandleState, found: Measure, now: float, survey: Survey) -> float | None:
+    """Units a second; None under the same conditions as the ETA. An ended handle keeps its last rate."""
+    pace = node._pace
+    if pace is None or not _by_count(node, found):
+        return None
+    if node._status is not Status.RUNNING:
+        return pace.rate
+    reached = float(found.reached or 0)
+    if found.total and reached >= found.total:
+        return None
+    now = min(now, paused_since(node, now, survey.lookup) or now)
+    return pace.rate_at(now, reached, _moved_at(node))

@@ -365,9 +365,7 @@ class Ticker:
             operation._sequence += 1
             operation._sent_revision = operation._revision
             snapshot = self._snapshots[operation] = operation.snapshot()
-            progress = snapshot.progress
-            estimated = progress.rate is not None or progress.eta is not None
-            operation._estimate_ends = clock.monotonic() + ESTIMATE_ENDS if estimated else FOREVER
+            operation._estimate_ends = clock.monotonic() + ESTIMATE_ENDS if _has_estimate(snapshot) else FOREVER
         else:
             operation._sequence += 1
         return snapshot
@@ -409,3 +407,9 @@ def _note_stage(event: str, operation: OperationState, stage: HandleState, now: 
 
 def _because(verdict: Verdict) -> Attributes:
     return Attributes({semconv.HEALTH_REASON: verdict.reason or verdict.health.value})
+
+
+def _has_estimate(snapshot: Snapshot) -> bool:
+    """Whether it, or a running stage of it, has a rate or an ETA: an update must say so when these end."""
+    running = (stage.progress for stage in snapshot.stages if not stage.status.final)
+    return any(one.rate is not None or one.eta is not None for one in (snapshot.progress, *running))

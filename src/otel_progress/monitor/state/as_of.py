@@ -8,19 +8,20 @@ from otel_progress.model.snapshot import Snapshot, StageSnapshot
 
 
 def at(snapshot: Snapshot, later: float) -> Snapshot:
-    """The snapshot `later` seconds after it was reported, with running clocks advanced.
+    """The snapshot `later` seconds after it was reported, with running clocks and ETAs advanced.
 
     The clocks of ended operations, and of stages that have not started, stand still.
     """
     if snapshot.status.final or later <= 0:
         return snapshot
-    stages = tuple(_stage(stage, later) for stage in snapshot.stages)
+    stages = tuple(_stage(stage, later, stands=snapshot.wait is not None) for stage in snapshot.stages)
     return replace(snapshot.at(snapshot.timestamp + later), stages=stages)
 
 
-def _stage(stage: StageSnapshot, later: float) -> StageSnapshot:
+def _stage(stage: StageSnapshot, later: float, *, stands: bool) -> StageSnapshot:
     if stage.status.final or stage.started_at is None:
         return stage
     wait = stage.wait and replace(stage.wait, elapsed=stage.wait.elapsed + later)
     idle = stage.idle if wait else stage.idle + later
-    return replace(stage, elapsed=stage.elapsed + later, idle=idle, wait=wait)
+    progress = stage.progress if wait or stands else stage.progress.after(later)
+    return replace(stage, elapsed=stage.elapsed + later, idle=idle, wait=wait, progress=progress)

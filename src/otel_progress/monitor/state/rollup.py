@@ -74,11 +74,12 @@ class Whole:
 
 
 class Part(NamedTuple):
-    """An operation, its process, and whether its figures may be seen."""
+    """An operation, its process, whether its figures may be seen, and since how many seconds it is so."""
 
     snapshot: Snapshot
     instance: str = ""
     visible: bool = True
+    later: float = 0.0
 
 
 Below = Callable[[str], Iterable[Part]]
@@ -101,7 +102,7 @@ class _Roll:
     def up(self, part: Part, depth: int) -> Whole:
         snapshot = part.snapshot
         self._seen.add(snapshot.operation_id)
-        whole = Whole(_raw(snapshot.progress), eta=snapshot.progress.eta)
+        whole = Whole(_raw(snapshot.progress), eta=_eta_of(part))
         if part.visible:
             _add(whole, snapshot.usage)
         parts: list[tuple[Part, Whole]] = []
@@ -119,6 +120,12 @@ class _Roll:
 
     def _is_new(self, snapshot: Snapshot) -> bool:
         return snapshot.operation_id not in self._seen and len(self._seen) < self._most
+
+
+def _eta_of(part: Part) -> Estimate | None:
+    """Its own ETA now; it stands still while the operation waits."""
+    seen, eta = part.snapshot, part.snapshot.progress.eta
+    return eta if eta is None or seen.wait is not None else eta.after(part.later)
 
 
 def _infer(whole: Whole, snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> None:

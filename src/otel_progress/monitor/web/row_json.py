@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 SHORT: Final = 500
 """The most characters of a text in a row."""
 _STILL: Final = NOT_MOVING | {Health.DEAD}
-"""Verdicts with which no ETA is shown."""
+"""Verdicts with which neither ETA nor rate is shown."""
 CLOCKS: Final[tuple[str, ...]] = ("timestamp", "elapsed", "idle", "wait")
 """The fields of a row that advance while nothing is reported; `elapsed`, `idle` and `wait` refer to `timestamp`."""
+ESTIMATES: Final[tuple[str, ...]] = ("progress", "stage_progress")
+"""The fields of a row that hold an ETA, which runs down while nothing is reported."""
 
 Json = dict[str, Any]
 
@@ -38,6 +40,7 @@ def row_json(
     stage, stuck_at = where_stuck(seen, verdict)
     if verdict is not None and verdict.health in _STILL:
         progress.pop("eta", None)
+        progress.pop("rate", None)
     return without_none(
         {
             "id": seen.operation_id,
@@ -122,6 +125,8 @@ def _whole(seen: Snapshot, whole: Whole, shown: float | None) -> Json:
     if shown is not None and (whole.rolled_up or (not own.ratio and not own.completed)):
         ratio, rolled = shown, True
         completed = completed if whole.completed is None else whole.completed
+    elif shown is not None:  # it counts by itself by now, and continues from what its children had
+        ratio = max(shown, own.ratio or 0.0)
     elif whole.ratio is None and not ratio:
         ratio = None
     if seen.status is Status.COMPLETED and (rolled or whole.rolled_up):

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from otel_progress import clock
 from otel_progress.model import json_keys
+from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.states import RANKS, TROUBLE, Label, state_of
@@ -26,6 +27,7 @@ from otel_progress.monitor.web.dump import dump
 from otel_progress.monitor.web.event_numbers import EventNumbers
 from otel_progress.monitor.web.row_json import (
     CLOCKS,
+    ESTIMATES,
     is_stopped,
     is_unheard_trouble,
     rival_json,
@@ -119,7 +121,7 @@ class Views:
         row = self.row(entry)
         if "reason" in (row.get("verdict") or ()):
             return dump(row)  # its evidence changes with time
-        clocks: Json = {name: row.pop(name) for name in CLOCKS if name in row} if entry.open else {}
+        clocks: Json = {name: row.pop(name) for name in _running(row)} if entry.open else {}
         text = dump(row)
         with self._lock:
             if len(self._rows) >= ROWS:
@@ -157,6 +159,12 @@ class Views:
                 found[name] += later
         if "wait" in found:
             found["wait"] = {**found["wait"], "elapsed": found["wait"]["elapsed"] + later}
+            return found
+        for name in ESTIMATES:
+            if name in found:
+                found[name] = _run_down(found[name], later)
+        if "eta" in found:
+            found["eta"] = found["progress"].get("eta")
         return found
 
     def row(self, entry: Entry) -> Json:
@@ -189,7 +197,7 @@ class Views:
         verdict = self._verdict(entry, clock.monotonic())
         process = self._core.archive.process(entry.instance)
         whole = roll_up(Part(seen, entry.instance), self._below)
-        shown = self._core.shown.show(entry, whole.ratio if whole.rolled_up else None)
+        shown = self._core.shown.show(entry, whole.ratio, rolled_up=whole.rolled_up)
         out = row_json(entry, seen, process, verdict, whole, shown)
         if self._owner is not None:
             out["revision"] = self._revisions.of(seen.operation_id, entry.revision, out)
@@ -221,8 +229,11 @@ class Views:
         return warning_text(entry, self._core.archive.process(entry.instance), also) if also else None
 
     def _below(self, operation_id: str) -> Iterator[Part]:
+        now = clock.monotonic()
         for entry in self._all_children(operation_id):
-            yield Part(entry.snapshot, entry.instance, self._may_see(entry))
+            estimated = entry.open and entry.snapshot.progress.eta is not None
+            later = self._core.observer.later(entry, now) if estimated else 0.0
+            yield Part(entry.snapshot, entry.instance, self._may_see(entry), later)
 
     def children_of(self, operation_id: str) -> list[Entry]:
         """The visible children of an operation."""
@@ -384,3 +395,16 @@ class Views:
             return None
         url = self._trace_url.replace("{trace_id}", span.trace_id) if self._trace_url and span.sampled else None
         return {"trace_id": span.trace_id, "span_id": span.span_id, "sampled": span.sampled, "url": url}
+
+
+def _running(row: Json) -> list[str]:
+    """The fields of a row that change while nothing is reported."""
+    estimates = [name for name in ESTIMATES if "eta" in row.get(name, ())]
+    return [*(name for name in CLOCKS if name in row), *estimates, *(["eta"] if "progress" in estimates else ())]
+
+
+def _run_down(progress: Json, later: float) -> Json:
+    """The progress `later` seconds later; without the ETA once its time is over."""
+    eta = json_keys.of_eta(Estimate(*progress["eta"].values()).after(later))
+    kept = {key: value for key, value in progress.items() if key != "eta"}
+    return kept if eta is None else {**kept, "eta": eta}

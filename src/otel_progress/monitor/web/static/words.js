@@ -98,7 +98,12 @@ export function left(row, now) {
 
 function restOf(row, now) {
   const eta = row.progress?.eta;
-  return eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row)) ? 0 : eta.seconds - since(row, now);
+  return eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row)) ? 0 : eta.seconds - goneOf(row, now);
+}
+
+/** By how many seconds an estimate has run down; it stands still during a declared wait. */
+function goneOf(row, now) {
+  return row.wait ? 0 : since(row, now);
 }
 // In these groups, earlier estimates mean nothing.
 export const STOPPED = new Set(["stuck", "looping", "frozen", "dead", "unknown"]);
@@ -109,7 +114,7 @@ export function estimate(row, now) {
   const rest = restOf(row, now);
   if (rest <= 0) return "";
   const eta = row.progress.eta;
-  const gone = since(row, now);
+  const gone = goneOf(row, now);
   const low = eta.low == null ? null : Math.max(0, eta.low - gone);
   const high = eta.high == null ? null : Math.max(0, eta.high - gone);
   const range = low == null || high == null ? "" : ` (${between(low, high)})`;
