@@ -13,7 +13,7 @@ from otel_progress.model import json_keys
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.states import RANKS, TROUBLE, Label, state_of
-from otel_progress.model.status import Health, word
+from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.state import as_of
 from otel_progress.monitor.state.child_processes import JudgedBranch
 from otel_progress.monitor.state.ledger import Entry, Rival, bare
@@ -301,7 +301,7 @@ class Views:
                 "description": seen.description,
                 "attributes": dict(seen.attributes),
                 "result": dict(seen.result),
-                "outcomes": dict(seen.outcomes),
+                "outcomes": dict(seen.outcomes) or _failures(children),
                 "counters": dict(seen.counters),
                 "usage": dict(seen.usage),
                 "verdict": None if verdict is None else verdict_json(verdict, whole=True),
@@ -384,3 +384,9 @@ class Views:
             return None
         url = self._trace_url.replace("{trace_id}", span.trace_id) if self._trace_url and span.sampled else None
         return {"trace_id": span.trace_id, "span_id": span.span_id, "sampled": span.sampled, "url": url}
+
+
+def _failures(children: list[Entry]) -> dict[str, int]:
+    """The outcomes of an operation that recorded none: how many of its children failed or were lost."""
+    failed = sum(child.head.status in (Status.FAILED, Status.LOST) for child in children)
+    return {"failed": failed} if failed else {}
