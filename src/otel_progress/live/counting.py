@@ -33,7 +33,7 @@ def plain_advanced(node: HandleState) -> Number:
         if raw < sound:
             _fell(node, sound, raw)
         node._valid_count = raw
-        return raw
+        return raw  # type: ignore[no-any-return]
     if raw is node._valid_raw:
         return sound  # type: ignore[no-any-return]
     known = values.number(raw, drops)
