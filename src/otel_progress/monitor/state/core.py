@@ -351,9 +351,7 @@ class Core:
         self._load_for(record)
         if record.event == s.OPERATION_ENDED and self._is_second_end(record):
             return
-        was_held = (
-            record.brief.get(s.OPERATION_ID) in self.stalls.held
-        )  # a recovery right before the end ends that, too
+        was_held = record.brief.get(s.OPERATION_ID) in self.stalls.held  # the end drops it
         head = self.ledger.take(record, instance, now)
         if head is None:
             return
