@@ -61,7 +61,8 @@ def operation(name: Any = None, **options: Any) -> Any:
             plan, or is learned.
         start_within: Seconds from now within which `start()` is expected.
         loop_after: The number of times in a row that the same step (or stage, or cycle of up to eight) may come
-            without new progress before the operation counts as looping. The default is 10 steps or failed stages.
+            without new progress before the operation counts as looping. A given number applies at once; the
+            default, 10 steps or failed stages, only after 5 s without progress.
         stall_policy: `report`, or `cancel` to ask the work to stop once it is stuck or looping.
         heartbeat_counts: Whether a heartbeat of the work counts as progress.
 

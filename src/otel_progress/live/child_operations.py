@@ -60,3 +60,6 @@ def _leave(child: OperationState, host: HandleState) -> None:
         add(kept.child_sums, units.sums)
         kept.children += 1
         kept.ended += 1
+        if child._status is Status.FAILED:
+            for node in {host, host.operation}:
+                nested_in(node).failed += 1

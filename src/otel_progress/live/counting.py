@@ -20,16 +20,20 @@ _NO_COUNTS: Final[Mapping[str, Number]] = {}
 
 
 def plain_advanced(node: HandleState) -> Number:
-    """The sum of `advance`, as a finite number."""
-    raw, sound = node._advanced, node._valid_count
+    """The sum of `advance`, as a finite number; after the end, the sum at the end."""
+    raw, final, sound = node._advanced, node._final_advanced, node._valid_count
+    if final is not None:
+        if raw is not final:
+            misuse.advanced_late(node)
+        raw = final
     if type(raw) is int:
         if raw > values.INT_MAX:
             drops.add(semconv.DROP_VALUE)
-            raw = node._advanced = values.INT_MAX
+            raw = _replace(node, values.INT_MAX)
         if raw < sound:
             _fell(node, sound, raw)
         node._valid_count = raw
-        return raw
+        return raw  # type: ignore[no-any-return]
     if raw is node._valid_raw:
         return sound  # type: ignore[no-any-return]
     known = values.number(raw, drops)
@@ -37,10 +41,18 @@ def plain_advanced(node: HandleState) -> Number:
         _narrow(node, raw)
     if known is None:
         _fell(node, sound, raw)
-        known = node._advanced = sound  # the value before an invalid one came
+        known = _replace(node, sound)  # the value before an invalid one came
     elif known < sound:
         _fell(node, sound, known)
     node._valid_count, node._valid_raw = known, raw
+    return known
+
+
+def _replace(node: HandleState, known: Number) -> Number:
+    """Replace the sum of `advance` by a valid one."""
+    node._advanced = known
+    if node._final_advanced is not None:
+        node._final_advanced = known
     return known
 
 
@@ -77,6 +89,8 @@ def add(node: HandleState, n: object) -> None:
         return
     if known >= values.INT_MAX:
         misuse.refused("advance", "n", n, "below 2**63")
+        return
+    if misuse.too_late(node, "advance"):
         return
     try:
         node._advanced += known

@@ -20,7 +20,7 @@ from otel_progress.live.context import Use
 from otel_progress.live.counting import add, set_completed, set_ratio
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
 from otel_progress.live.lane import Request
-from otel_progress.live.misuse import accepted, too_early
+from otel_progress.live.misuse import accepted, too_early, too_late
 from otel_progress.live.outcome import words
 from otel_progress.live.registry import registry
 from otel_progress.live.reporting import report
@@ -121,6 +121,8 @@ class Handle(HandleState):
         """Add to the counter of another unit."""
         if self._status is Status.PENDING:
             too_early(self, "advance")
+        if too_late(self, "advance"):
+            return
         known = accepted("advance", "n", n)
         key = values.text(unit, drops, values.NAME_LENGTH)
         if known is None:
@@ -148,6 +150,7 @@ class Handle(HandleState):
         try:
             if self._status is Status.PENDING:
                 too_early(self, "track")
+            too_late(self, "track")
         except BaseException as error:
             try:
                 swallow(error, "track")
@@ -170,6 +173,8 @@ class Handle(HandleState):
 
         Example: `op.update(completed=3, total=12, message="reading c.py")`
         """
+        if too_late(self, "update"):
+            return
         if message is not None:
             self._message = redaction.text("message", message)
         if total is not None:
@@ -192,6 +197,8 @@ class Handle(HandleState):
 
         Example: `op.set(root="/srv", parser="ast")`
         """
+        if too_late(self, "set"):
+            return
         more = self._with_extras()
         more.attributes = redaction.attributes(attributes, more.attributes)
         self.operation._revision += 1
@@ -201,6 +208,8 @@ class Handle(HandleState):
         """Report that the work is alive. It resets the idle time only with `heartbeat_counts=True`."""
         if self._status is Status.PENDING:
             too_early(self, "heartbeat")
+        if too_late(self.operation, "heartbeat"):
+            return
         more = self.operation._with_extras()
         more.beats += 1
         more.beat_at = clock.unix()
@@ -222,6 +231,8 @@ class Handle(HandleState):
         """
         if self._status is Status.PENDING:
             too_early(self, "note")
+        if too_late(self.operation, "note"):
+            return
         line = redaction.text("note", text)
         self._tell(line, None if status is None else values.text(status, drops, values.NAME_LENGTH), attributes)
 
@@ -236,6 +247,8 @@ class Handle(HandleState):
         """
         if self._status is Status.PENDING:
             too_early(self, "record")
+        if too_late(self, "record"):
+            return
         key = values.text(outcome, drops, values.NAME_LENGTH)
         for node in {self, self.operation}:
             outcomes = node._with_extras().outcomes
@@ -262,6 +275,8 @@ class Handle(HandleState):
         """
         if self._status is Status.PENDING:
             too_early(self, "step")
+        if too_late(self, "step"):
+            return
         short = type(key) is str and len(key) <= values.NAME_LENGTH
         self._step(key if short else _long_key(key))  # type: ignore[arg-type]
 
@@ -282,6 +297,8 @@ class Handle(HandleState):
 
         Example: `op.usage(input_tokens=900, output_tokens=120, cost=0.004)`
         """
+        if too_late(self.operation, "usage"):
+            return
         about = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         if cost is not None:
             about["cost." + values.text(currency, drops, 8)] = cost  # type: ignore[assignment]
@@ -308,6 +325,8 @@ class Handle(HandleState):
 
         Example: `op.result(rows=1_200, best=0.93)`
         """
+        if too_late(self.operation, "result"):
+            return
         more = self.operation._with_extras()
         more.result = redaction.attributes(results, more.result)
         self.operation._revision += 1
@@ -324,6 +343,8 @@ class Handle(HandleState):
         """
         if self._status is Status.PENDING:
             too_early(self, "waiting")
+        if too_late(self, "waiting"):
+            return NO_WAIT
         if overdue_after is not None and not values.number(overdue_after, drops, 0) > 0:  # type: ignore[operator]
             misuse.refused("waiting", "overdue_after", overdue_after, "a number of seconds above 0")
             overdue_after = None
@@ -393,9 +414,13 @@ class Handle(HandleState):
     def request_cancel(self, reason: str | None = None) -> None:
         """Ask the operation to stop; its code checks `cancel_requested` or `raise_if_cancelled`.
 
+        After the end of the operation it changes nothing.
+
         Example: `op.request_cancel("disk full")`
         """
         operation = self.operation
+        if operation._status.final:
+            return  # the request came too late, which is nobody's mistake
         operation._cancel_reason = (redaction.text("reason", reason) if reason is not None else "") or "requested"
         operation._revision += 1
 

@@ -57,6 +57,25 @@ def too_early(node: HandleState, call: str) -> None:
         )
 
 
+def too_late(node: HandleState, call: str) -> bool:
+    """Whether a handle has ended, so that a call changes nothing; warns about it."""
+    if not node._status.final:
+        return False
+    warn(call, "is ignored: %s %r has ended (%s), and its figures are final", node._kind, node.name, node._status.value)
+    return True
+
+
+def advanced_late(node: HandleState) -> None:
+    """Warn that `advance` was called after the end of a handle; the call itself does not check, for speed."""
+    warn_of(
+        "late",
+        f"{node.operation.name}/{node._path or ''}",
+        "advance() is ignored after the end of %s %r: its figures are final; call it inside the 'with' block",
+        node._kind,
+        node.name,
+    )
+
+
 def accepted(call: str, option: str, value: object) -> Number | None:
     """A number of at least 0 given to a method of a running job; None, with a warning, if it is anything else."""
     known = values.count(value, drops)

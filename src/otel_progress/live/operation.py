@@ -194,6 +194,7 @@ class OperationLife(Handle, OperationState):
                 reason = _why(reason, self._cancel_reason)
             self._reason = reason
             self._ended = clock.monotonic()
+            self._final_advanced = self._advanced
             self._status = status
         if before is Status.PENDING or not registry.owns(self):
             return

@@ -120,12 +120,16 @@ class NestedCounts:
         bare: whether a stage counted by `advance` alone, without a total of its own.
         child_sums: units that child operations counted.
         children: ended child operations.
+        failed: those of them that failed.
         kinds: names of stages that counted, without digits; at most 16.
         again: whether a name came a second time.
         planned: the ratio of ended child operations that the plan names; the newest run of each name.
     """
 
-    __slots__ = ("again", "bare", "child_sums", "children", "counted", "ended", "kinds", "largest", "planned", "sums")
+    __slots__ = (
+        *("again", "bare", "child_sums", "children", "counted", "ended", "failed", "kinds", "largest", "planned"),
+        "sums",
+    )
 
     def __init__(self) -> None:
         """Nothing yet."""
@@ -137,7 +141,7 @@ class NestedCounts:
         self.kinds: set[str] = set()
         self.again = False
         self.child_sums: UnitCounts = {}
-        self.children = 0
+        self.children = self.failed = 0
         self.planned: dict[str, float] = {}
 
 

@@ -229,6 +229,7 @@ class StageLife(Handle, StageState):
         try:
             self._ended = now = clock.monotonic()
             self._ended_ns = now_ns = clock.time_ns()
+            self._final_advanced = self._advanced
             self._status = status
             if reason is not None:
                 self._reason = reason

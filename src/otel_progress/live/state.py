@@ -89,6 +89,9 @@ class HandleState:
     # -- counts
     _advanced: Any = 0
     """Units completed by `advance`: its own count. Written: job. Read: ticker (sampling), look."""
+    _final_advanced: Any = None
+    """The value of `_advanced` at its end, which later calls do not change; None until then. Written: with `_status`.
+    Read: all (counting)."""
     _valid_count: Any = 0
     """The last valid value of `_advanced`. Written and read: job, ticker (counting)."""
     _valid_raw: Any = None

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from otel_progress import clock
-from otel_progress.live import lane, redaction
-from otel_progress.live.counting import has_counted
+from otel_progress.live import lane, misuse, redaction
+from otel_progress.live.counting import counted, has_counted
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.diagnosis.reading import is_task
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
@@ -209,9 +209,30 @@ def _fold_lanes(node: HandleState) -> None:
 
 
 def close_lanes(node: HandleState) -> None:
-    """Close the lanes of a handle that ends."""
-    for each in list(node._lanes or ()):
+    """Close the lanes of a handle that ends; warn if `advance` replaced their count by a lower one."""
+    lanes = list(node._lanes or ())
+    for each in lanes:
         each.close()
+    if node._advanced and not node._completed_set:
+        _check_both(node, lanes)
+
+
+def _check_both(node: HandleState, lanes: list[Lane]) -> None:
+    """Warn once if `advance` counted fewer units than a loop took items of what seems to be the same."""
+    own = counted(node)
+    for each in lanes:
+        same = not each.nested and each.unit in (None, node._unit) and node._total in (None, each.total)
+        if same and own < each.completed:
+            misuse.warn_of(
+                "both",
+                f"{node.operation.name}/{node._path or ''}",
+                "%s %r counts by track() and by advance(): the loop took %s items, advance() counted %s, which is "
+                "shown; use one of them, or advance(n, unit=) for other units",
+                node._kind,
+                node.name,
+                each.completed,
+                values.shown(own),
+            )
 
 
 def _ends_with_task(place: Place) -> bool:

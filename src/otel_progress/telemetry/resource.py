@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
+from opentelemetry.sdk import resources
 from opentelemetry.sdk.resources import Resource
 
 from otel_progress import procfs
@@ -40,12 +41,9 @@ def exported(tracers: Any, resource: Resource, *, forked: bool) -> dict[str, Val
 def _instance_id() -> str:
     """The instance id of this process: the SDK's, so that all signals agree; a forked child has a new one."""
     try:
-        from opentelemetry.sdk.resources import (
-            ServiceInstanceIdResourceDetector,  # not in the oldest SDK that we support
-        )
-
-        return str(ServiceInstanceIdResourceDetector().detect().attributes[s.SERVICE_INSTANCE_ID])
-    except (ImportError, KeyError):
+        detector = resources.ServiceInstanceIdResourceDetector()  # not in the oldest SDK that we support
+        return str(detector.detect().attributes[s.SERVICE_INSTANCE_ID])
+    except (AttributeError, KeyError):
         return str(uuid.uuid4())
 
 

@@ -191,6 +191,102 @@ def test_an_operation_used_before_its_start(
     )
 
 
+LATE: dict[str, Callable[[Operation], object]] = {
+    "update": lambda op: op.update(completed=9, total=50, message="late"),
+    "record": lambda op: op.record("failed"),
+    "note": lambda op: op.note("late"),
+    "set": lambda op: op.set(key="late"),
+    "result": lambda op: op.result(key="late"),
+    "usage": lambda op: op.usage(cost=1.0),
+    "track": lambda op: list(op.track([1])),
+    "waiting": lambda op: op.waiting("tea").__enter__(),
+    "heartbeat": lambda op: op.heartbeat(),
+    "step": lambda op: op.step("a"),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_an_operation_used_after_its_end(
+    name: str, progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What comes after the end changes nothing, and is told once a call site."""
+    with progress.operation("work", total=3) as op:
+        op.advance(3)
+    before = op.summary_dict()
+    for _ in range(2):
+        LATE[name](op)
+    assert op.summary_dict() | {"updated_at": 0} == before | {"updated_at": 0}
+    (record,) = caplog.records
+    line = f"{__file__}:{LATE[name].__code__.co_firstlineno}"
+    assert record.getMessage() == (
+        f"{name}() at {line} is ignored: operation 'work' has ended (completed), and its figures are final"
+    )
+
+
+@pytest.mark.parametrize("tracks", [False, True])
+def test_advance_after_the_end(tracks: bool, progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """Units counted after the end change neither the event of the end nor later snapshots, and are told once."""
+    with progress.operation("late", total=3) as op, op.stage("load", total=2) as stage:
+        if tracks:
+            list(op.track("abc"))
+        else:
+            op.advance(3)
+        stage.advance()
+    before = op.summary()
+    op.advance()
+    stage.advance(5)
+    progress_capture.look()
+    ended = progress_capture.ended("late").progress
+    assert (ended.completed, ended.percentage) == (3, 100)
+    op.advance(10**400)
+    op.advance(2.5)
+    assert (op.snapshot().progress.completed, stage.snapshot().progress.completed) == (3, 1)
+    assert op.summary() == before
+    told = [record.getMessage() for record in caplog.records]
+    assert "advance() is ignored after the end of operation 'late': its figures are final" in told[0] + told[1]
+    assert sum("stage 'load'" in line for line in told) == 1
+
+
+def test_advance_after_the_end_was_sent(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """The ticker notices units that are counted soon after it sent the end, though nobody asks for a snapshot."""
+    with progress.operation("late", total=3) as op:
+        op.advance(3)
+    op.advance()
+    progress_capture.look()
+    (record,) = caplog.records
+    assert "operation 'late'" in record.getMessage()
+
+
+def test_track_and_advance_that_disagree(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """A loop as long as the total, beside a lower count of `advance`, is told once; batches of units are meant."""
+    for _ in range(2):
+        with progress.operation("both", total=3) as op:
+            list(op.track("abc"))
+            op.advance()
+    (record,) = caplog.records
+    assert "the loop took 3 items, advance() counted 1, which is shown" in record.getMessage()
+    with progress.operation("batches", total=20) as op:
+        for _ in op.track("ab"):
+            op.advance(10)
+    with progress.operation("short batches", total=20) as op:
+        for _ in op.track("abc"):
+            pass
+        op.advance()
+    with progress.operation("each", total=3) as op:
+        for _ in op.track("abc"):
+            op.advance()
+    assert len(caplog.records) == 1
+
+
+def test_a_request_to_stop_after_the_end(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """A request that comes too late changes nothing, and is nobody's mistake."""
+    with progress.operation("late") as op:
+        pass
+    op.request_cancel("too slow")
+    assert not op.cancel_requested()
+    assert not caplog.records
+
+
 KEPT = {
     "NaN": ([5, math.nan, 3], 8),
     "infinity": ([5, math.inf, 3], 8),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -184,6 +185,20 @@ def test_children_count_by_the_total(progress_capture: Capture) -> None:
                 assert raw(op) == pytest.approx((number + 0.5) / 3)
             assert (raw(op), done(op)[0]) == (pytest.approx((number + 1) / 3), number + 1)
     assert percent(op) == 100
+
+
+def test_failed_children_are_an_outcome(progress_capture: Capture) -> None:
+    """A child that failed is done, and the outcomes say that it failed, unless the operation records its own."""
+    with progress.operation("batch", total=3) as op:
+        with progress.stage("load", total=3) as load:
+            for number in range(3):
+                with suppress(ValueError), progress.operation("part"):
+                    if number:
+                        raise ValueError
+        assert (load.snapshot().outcomes, load.snapshot().progress.completed) == ({"failed": 2}, 3)
+        assert op.snapshot().outcomes == {"failed": 2}
+        op.record("ok")
+        assert op.snapshot().outcomes == {"ok": 1}
 
 
 def test_children_side_by_side(progress_capture: Capture) -> None:

@@ -98,6 +98,17 @@ def test_parent_is_as_well_as_its_child_in_another_process(scene: Scene) -> None
     assert s.RECOVERED not in names(scene.monitor.history("parent"))
 
 
+def test_recovery_right_before_the_end_of_a_parent_whose_stall_was_held_back(scene: Scene) -> None:
+    """The recovery that is sent with the end has the final status, and ends a stall that the history never had."""
+    scene.say("child", parent_id="parent")
+    scene.stall()
+    scene.end("child", parent_id="parent")
+    scene.say("parent", event=s.RECOVERED, status=Status.COMPLETED)
+    scene.end("parent")
+    assert scene.told() == []
+    assert not {s.STALLED, s.RECOVERED} & set(names(scene.monitor.history("parent")))
+
+
 def test_parent_without_a_child_elsewhere_is_stuck_at_once(scene: Scene) -> None:
     """A child in the parent's own process is that process's business, also one that moves."""
     scene.say("inside", parent_id="parent", instance="p-parent")

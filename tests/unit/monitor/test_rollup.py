@@ -69,6 +69,14 @@ def test_ratio_is_the_mean_of_children_in_other_processes() -> None:
     assert (found.ratio, found.rolled_up, found.children) == (2.5 / 4, True, 4)
 
 
+def test_a_lost_child_does_not_count_as_completed() -> None:
+    """A child that was lost keeps its last known ratio; only one that reported its end is done."""
+    lost = [op(key, "a", Status.LOST, progress=at(0.5)) for key in ("b", "c")]
+    found = whole(op("a", progress=Progress(0, 3, "item", 0.0, 0.0)), *lost)
+    assert (found.ratio, found.completed) == (pytest.approx(1 / 3), 0)
+    assert whole(op("a"), op("b", "a", Status.LOST), op("c", "a", Status.FAILED)).ratio == 0.5
+
+
 def test_unknown_is_unknown_and_not_nothing() -> None:
     """A running child that tells nothing leaves the whole unknown, also where its process says 0 of nothing counted."""
     children = (op("b", "a", Status.COMPLETED), op("c", "a"))

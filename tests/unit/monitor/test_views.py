@@ -217,6 +217,16 @@ def test_children_have_what_tells_them_apart(monitor: Parts) -> None:
     assert "attributes" not in text(monitor, "child")
 
 
+def test_detail_tells_how_many_children_failed(monitor: Parts) -> None:
+    """Children that failed or were lost are an outcome of an operation that recorded none itself."""
+    for key, status in {"b": Status.FAILED, "c": Status.LOST, "d": Status.COMPLETED}.items():
+        monitor.say(snap(key=key, parent_id="top", status=status))
+    monitor.say(snap(key="top"))
+    assert detail(monitor, "top")["outcomes"] == {"failed": 2}
+    monitor.say(snap(2, key="top", outcomes=Attributes({"ok": 1})))
+    assert detail(monitor, "top")["outcomes"] == {"ok": 1}
+
+
 def test_children_are_those_of_the_newest_attempt(monitor: Parts) -> None:
     """What ran below an attempt that is over is not listed below the next one."""
     monitor.say(snap(1))

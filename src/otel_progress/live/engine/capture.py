@@ -87,7 +87,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey)
         stages=_stages(operation, now, survey),
         folded=_folded(operation, now),
         branches=seen.branches,
-        outcomes=EMPTY if more is None or not more.outcomes else Attributes(more.outcomes),
+        outcomes=_outcomes(operation),
         counters=Attributes(others) if others else EMPTY,
         usage=EMPTY if more is None or not more.usage else Attributes(more.usage),
         result=EMPTY if more is None else more.result,
@@ -108,6 +108,14 @@ def capture_stage(stage: StageState, now: float) -> StageSnapshot:
     plain_advanced(stage)
     with registry.lock:
         return _stage(stage, now, Survey(operation))
+
+
+def _outcomes(node: HandleState) -> Attributes:
+    """The outcomes it recorded; if it recorded none, the number of child operations that failed."""
+    if node._extras is not None and node._extras.outcomes:
+        return Attributes(node._extras.outcomes)
+    failed = 0 if node._nested is None else node._nested.failed
+    return Attributes({"failed": failed}) if failed else EMPTY
 
 
 def _message(node: HandleState | None) -> str | None:
@@ -213,7 +221,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         critical=options.critical and (planned_stage is None or planned_stage.critical),
         depends_on=options.depends_on or (planned_stage.depends_on if planned_stage else ()),
         wait=wait,
-        outcomes=EMPTY if more is None or not more.outcomes else Attributes(more.outcomes),
+        outcomes=_outcomes(stage),
         counters=Attributes(others) if others else EMPTY,
         attributes=EMPTY if more is None else more.attributes,
         span_id=_span_id(stage),

@@ -9,12 +9,13 @@ from __future__ import annotations
 import queue
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock, semconv
-from otel_progress.live import hooks
+from otel_progress.live import hooks, misuse
 from otel_progress.live.branches import DEPTH, touch_lanes
 from otel_progress.live.engine import learning, process, watchdog
 from otel_progress.live.engine.branch_verdicts import Judged, examine, kept
@@ -51,6 +52,8 @@ BACKLOG: Final = 8_000
 """Changes in the last round from which on an ended operation sends no stage events, only its end."""
 WAKES: Final = 0.02
 """Seconds between two requested rounds, at least."""
+ENDED: Final = 500
+"""Newly ended operations that the next sample checks for calls of `advance` after their end."""
 FOREVER: Final = float("inf")
 
 
@@ -65,6 +68,7 @@ class Ticker:
         self._looked_at = FOREVER
         self._stalls = 0
         self._soon: list[weakref.ref[OperationState]] = []
+        self._ended: deque[weakref.ref[OperationState]] = deque(maxlen=ENDED)
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.hurries = False
@@ -233,6 +237,7 @@ class Ticker:
             if closed is not None:
                 self._emit(semconv.RECOVERED, operation, operation, when, closed)
             operation._end_sent = True
+            self._ended.append(weakref.ref(operation))
             learning.learning.ended(operation, operation)
         elif event in _STAGE:
             _note_stage(event, operation, node, now)
@@ -245,11 +250,19 @@ class Ticker:
     # -- sampling
 
     def _sample_all(self, now: float) -> None:
+        self._check_ended()
         operations = registry.operations()
         self._sample(operations, now)
         soon = now + SOON
         found = (operation for operation in operations if operation._check_at < soon or may_loop(operation))
         self._soon = [weakref.ref(operation) for operation in islice(found, SOON_MOST)]
+
+    def _check_ended(self) -> None:
+        """Warn about units counted since the last sample in operations that had ended."""
+        while self._ended:
+            operation = self._ended.popleft()()
+            if operation is not None and operation._advanced is not operation._final_advanced:
+                misuse.advanced_late(operation)
 
     def _soon_due(self) -> list[OperationState]:
         """Operations that may reach a limit before the next sample of all, or may loop."""

@@ -353,12 +353,15 @@ class Core:
         self._load_for(record)
         if record.event == s.OPERATION_ENDED and self._is_second_end(record):
             return
+        was_held = record.brief.get(s.OPERATION_ID) in self.stalls.held  # the end drops it
         head = self.ledger.take(record, instance, now)
         if head is None:
             return
         self._taking += 1
         key = head.operation_id
-        held = record.event in OVERRULABLE and self.stalls.overrules(head, record, group.resource, now)
+        held = record.event in OVERRULABLE and self.stalls.overrules(
+            head, record, group.resource, now, was_held=was_held
+        )
         if held:
             self.judging.rounds.mark(key)
         wanted = own and self._listeners.want(record.event)

@@ -152,7 +152,7 @@ def _by_total(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> tuple[
     if len(parts) > total:
         return None, None  # it is a total of something else
     ratios = [_ratio_of(child, one) or 0.0 for child, one in parts]
-    return min(1.0, sum(ratios) / total), sum(child.status.final for child, _ in parts)
+    return min(1.0, sum(ratios) / total), sum(_is_done(child) for child, _ in parts)
 
 
 def _of_all(parts: list[tuple[Snapshot, Whole]]) -> float | None:
@@ -169,12 +169,17 @@ def _of_all(parts: list[tuple[Snapshot, Whole]]) -> float | None:
     return min(1.0, sum(weight * (ratio or 0.0) for weight, ratio in zip(weights, ratios)) / whole)
 
 
+def _is_done(child: Snapshot) -> bool:
+    """Whether a child is over and reported its end: one that was lost is not completed."""
+    return child.status.final and child.status is not Status.LOST
+
+
 def _ratio_of(child: Snapshot, part: Whole) -> float | None:
-    """The ratio of a child: 1 if it has ended in any way, 0 if it has not started."""
-    if child.status.final:
+    """The ratio of a child: 1 if it reported its end, the last known one if it was lost, 0 if it has not started."""
+    if _is_done(child):
         return 1.0
     if part.ratio is None:
-        return 0.0 if child.status is Status.PENDING else None
+        return 0.0 if child.status in (Status.PENDING, Status.LOST) else None
     return min(max(part.ratio, 0.0), 1.0)
 
 

@@ -64,14 +64,22 @@ class Stalls:
         """The operation ended: what was held back never became true."""
         self.held.pop(operation_id, None)
 
-    def overrules(self, head: Head, record: Record, resource: Mapping[str, Any], now: float) -> bool:
-        """Whether an event reports a stall that is none, or the end of a stall that was held back."""
+    def overrules(self, head: Head, record: Record, resource: Mapping[str, Any], now: float, *, was_held: bool) -> bool:
+        """Whether an event reports a stall that is none, or the end of a stall that was held back.
+
+        Args:
+            head: the operation after the event.
+            record: the event.
+            resource: the resource of its process.
+            now: the monotonic time.
+            was_held: whether a stall was held back before the event.
+        """
         entry = self._ledger.operations.get(head.operation_id)
         if entry is None or entry.instance != instance_of(resource) or entry.head.started_at != head.started_at:
             return False
         held = self.held.get(head.operation_id)
         if record.event == s.RECOVERED:
-            return self.held.pop(head.operation_id, None) is not None
+            return self.held.pop(head.operation_id, None) is not None or was_held
         if not entry.open:
             return False
         if self._observer.is_stuck(entry, now) is not False:

@@ -14,7 +14,7 @@ from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.states import RANKS, TROUBLE, Label, state_of
-from otel_progress.model.status import Health, word
+from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.state import as_of
 from otel_progress.monitor.state.child_processes import JudgedBranch
 from otel_progress.monitor.state.ledger import Entry, Rival, bare
@@ -312,7 +312,7 @@ class Views:
                 "description": seen.description,
                 "attributes": dict(seen.attributes),
                 "result": dict(seen.result),
-                "outcomes": dict(seen.outcomes),
+                "outcomes": dict(seen.outcomes) or _failures(children),
                 "counters": dict(seen.counters),
                 "usage": dict(seen.usage),
                 "verdict": None if verdict is None else verdict_json(verdict, whole=True),
@@ -408,3 +408,9 @@ def _run_down(progress: Json, later: float) -> Json:
     eta = json_keys.of_eta(Estimate(*progress["eta"].values()).after(later))
     kept = {key: value for key, value in progress.items() if key != "eta"}
     return kept if eta is None else {**kept, "eta": eta}
+
+
+def _failures(children: list[Entry]) -> dict[str, int]:
+    """The outcomes of an operation that recorded none: how many of its children failed or were lost."""
+    failed = sum(child.head.status in (Status.FAILED, Status.LOST) for child in children)
+    return {"failed": failed} if failed else {}
