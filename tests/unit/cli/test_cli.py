@@ -363,7 +363,7 @@ def test_list_is_cut_on_a_terminal_alone() -> None:
     verdict = {"health": "stuck", "reason": "no progress for 34 s, stall_after is 4 s, learned from 41 runs" + 40 * "."}
     row = {"id": "a", "name": "n", "status": "running", "idle": 34.0, "stuck_at": "tool.py:6 in f", "verdict": verdict}
     told = doing(snapshot_of(row))
-    assert told[0].startswith("at tool.py:6 in f: no progress for 0:34")
+    assert told[0].startswith("at tool.py:6 in f: no progress for 34 s")
     columns = [Column("ID", [("a", "")], 1), Column("DOING", [told], 7)]
     assert table(columns, None)[1][-1] == told
     assert sum(len(text) for text, _ in table(columns, 60)[1]) == 59
