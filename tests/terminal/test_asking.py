@@ -319,7 +319,7 @@ def test_show_how_the_process_of_a_lost_operation_ended(
     monitor.note("a", "a lost", "progress.operation.ended", attempt=2, attributes={**said, **tail})
     code, told, _ = ask(capsys, "show", "a", "--events", events, "--url", monitor.url)
     assert code == 1
-    for part in ("how its process ended", "signal  SIGKILL", "disk", "gone", "bye"):
+    for part in ("how its process ended", "signal  SIGKILL", "    disk [2J gone\n    bye"):
         assert part in told
     assert "\x1b" not in told
     assert "77" not in told

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -454,6 +455,30 @@ def test_trouble_stands_out(progress_capture: Capture, show: Show) -> None:
         assert " ".join(terminal.seen[:top]).endswith("in test_trouble_stands_out")
         assert terminal.seen[top + 1].strip() == "STUCK  no progress for 12 s, stall_after is 10 s"
         assert re.fullmatch(r"at test_console.py:\d+ in test_trouble_stands_out", terminal.seen[top + 2].strip())
+
+
+def test_branch_is_named_once(progress_capture: Capture, show: Show) -> None:
+    """The line about a stuck branch does not repeat the stage that its evidence begins with."""
+    console, terminal = show(live=False)
+
+    def work() -> None:
+        with progress.stage("db", stall_after=10):
+            begun.set()
+            done.wait()
+
+    begun, done = threading.Event(), threading.Event()
+    with progress.operation("job"):
+        with progress.stage("web", stall_after=None):
+            thread = threading.Thread(target=progress.carry(work))
+            thread.start()
+            begun.wait()
+            with progress.stage("query", stall_after=None):
+                progress_capture.advance(12)
+                console.refresh()
+            done.set()
+            thread.join()
+    told = next(line for line in terminal.getvalue().splitlines() if "STUCK" in line)
+    assert told.count("db") == 1, told
 
 
 def test_idle_is_silent_at_first(progress_capture: Capture, show: Show) -> None:

@@ -51,7 +51,14 @@ def test_stopwatch(seconds: float, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.02, "20 ms"), (45.4525, "45.5 s"), (59.97, "60 s"), (1800, "1800 s"), (86400.04, "86400 s"), (3e7, "30000000 s")],
+    [
+        (0.02, "20 ms"),
+        (45.4525, "45.5 s"),
+        (59.97, "60 s"),
+        (1800, "1800 s"),
+        (86400.04, "86400 s"),
+        (3e7, "30000000 s"),
+    ],
 )
 def test_limits_on_the_wire_have_one_decimal(seconds: float, said: str) -> None:
     """Evidence on the wire has its limits in seconds, with at most one decimal."""

@@ -51,7 +51,7 @@ class ObservedSnapshot(Snapshot):
     @classmethod
     def of(cls, snapshot: Snapshot, *, frozen: bool) -> ObservedSnapshot:
         """A snapshot of the process itself, with what the observer knows of that process."""
-        return cls(**{one.name: getattr(snapshot, one.name) for one in fields(snapshot) if one.init}, frozen=frozen)
+        return cls(**{one.name: getattr(snapshot, one.name) for one in fields(Snapshot) if one.init}, frozen=frozen)
 
 
 @dataclass(frozen=True)
