@@ -113,7 +113,7 @@ class Stalls:
         for line in self._observer.lines(entry, now):
             if line.branch.label == verdict.branch and line.branch.stuck_at is not None:
                 own[s.STUCK_AT] = line.branch.stuck_at
-        self._history.infer(entry, s.STALLED, f"stuck: {spelled(reason)}", own, labels)
+        self._history.infer(entry, s.STALLED, f"is stuck: {spelled(reason)}", own, labels)
         self._reported.setdefault(entry.head.operation_id, {}).update(dict.fromkeys(labels))
         self._listeners.concluded(entry, "stalled")
 
@@ -121,7 +121,7 @@ class Stalls:
         """A reported stall is overruled, as a child in another process became known: report its end."""
         self.held[entry.head.operation_id] = {}
         reason = self._observer.verdict(entry, now).reason or "it moves"
-        self._history.infer(entry, s.RECOVERED, f"is not stuck: {spelled(reason)}")
+        self._history.infer(entry, s.RECOVERED, f"is not stuck: {'it ' if reason.startswith('waits') else ''}{spelled(reason)}")
         self._reported.pop(entry.head.operation_id, None)
         self._listeners.concluded(entry, "recovered")
 
