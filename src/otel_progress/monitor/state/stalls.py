@@ -121,7 +121,8 @@ class Stalls:
         """A reported stall is overruled, as a child in another process became known: report its end."""
         self.held[entry.head.operation_id] = {}
         reason = self._observer.verdict(entry, now).reason or "it moves"
-        self._history.infer(entry, s.RECOVERED, f"is not stuck: {'it ' if reason.startswith('waits') else ''}{spelled(reason)}")
+        subject = "it " if reason.startswith("waits") else ""
+        self._history.infer(entry, s.RECOVERED, f"is not stuck: {subject}{spelled(reason)}")
         self._reported.pop(entry.head.operation_id, None)
         self._listeners.concluded(entry, "recovered")
 
