@@ -11,8 +11,9 @@ pytest.importorskip("playwright", reason="run `pip install playwright`")
 
 CASES = json.loads((Path(__file__).parents[1] / "words.json").read_text(encoding="utf-8"))
 SAID = """async (cases) => {
-    const { duration, number, plural, rate, size } = await import("/static/words.js");
-    const said = { duration, count: number, size, rate, plural };
+    const { duration, lasting, number, percent, plural, rate, size, spelled } = await import("/static/words.js");
+    const whole = (ratio) => `${percent({ progress: { ratio } })}%`;
+    const said = { duration, lasting, spelled, percent: whole, count: number, size, rate, plural };
     const row = (name, given) => [...given.slice(0, -1), said[name](...given.slice(0, -1))];
     return Object.fromEntries(Object.entries(cases).map(([name, rows]) => [name, rows.map((given) => row(name, given))]));
 }"""

@@ -20,14 +20,14 @@ from otel_progress.handlers.outlet import Outlet
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
 from otel_progress.live.state import HandleState
-from otel_progress.model.distinguish import Known, apart
+from otel_progress.model.distinguish import Kin
 from otel_progress.model.feed import RUNNING
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.render import plain
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
-from otel_progress.render.tree import TreeLayout, TreeNode, TreeOptions, nested, rows_of
+from otel_progress.render.tree import TreeLayout, TreeNode, TreeOptions, keep_ended, nested, rows_of
 from otel_progress.render.words import STYLES, clean
 
 if TYPE_CHECKING:
@@ -51,10 +51,6 @@ STAGES: Final = 15
 """The most stages that a summary shows one by one."""
 ALL: Final = 64
 """Both limits if verbose: all that a snapshot holds."""
-KIN: Final = 16
-"""The most operations of one name that are labelled apart."""
-NAMES: Final = 200
-"""The most names of operations whose labels are kept."""
 _PAIRS: Final = {
     semconv.STAGE_STARTED: semconv.STAGE_ENDED,
     semconv.WAIT_STARTED: semconv.WAIT_ENDED,
@@ -120,9 +116,9 @@ class Console(Outlet):
         self._queue: deque[tuple[Event, bool, bool]] = deque()
         self._in_trouble: dict[str, Health] = {}
         self._seen: dict[str, tuple[float, int, Snapshot]] = {}
-        self._over: dict[str, deque[tuple[str, Snapshot]]] = {}
+        self._over: dict[str, list[tuple[str, Snapshot]]] = {}
         self._told_at: dict[str, float] = {}
-        self._kin: dict[str, dict[str, Known]] = {}
+        self._kin = Kin()
         self._stopping.clear()
 
     def _run(self) -> None:
@@ -213,7 +209,7 @@ class Console(Outlet):
         told = more = 0
         news = [self._queue.popleft() for _ in range(len(self._queue))]
         for event, _, _ in news:
-            self._kin_of(event.snapshot)
+            self._meet(event.snapshot)
         for event, turned, child in news if self.verbosity == "verbose" else _paired(news):
             if turned:
                 lines.append(self._stamped(event, plain.verdict(event)))
@@ -246,7 +242,7 @@ class Console(Outlet):
             room = ALL if self.verbosity == "verbose" else STAGES
             return plain.closing(snapshot, label, room)
         if snapshot.parent_id in registry.live:
-            self._over.setdefault(snapshot.parent_id, deque(maxlen=ALL)).append((label, snapshot))
+            keep_ended(self._over.setdefault(snapshot.parent_id, []), label, snapshot, ALL)
         told = self.verbosity == "verbose" or (not self._draws and self.verbosity == "normal")
         if snapshot.status is Status.COMPLETED and not told:
             return []
@@ -275,7 +271,7 @@ class Console(Outlet):
         width, height = self._screen.rich.size
         shown, more = self._look(now, height - 1)
         for _, snapshot in shown:
-            self._kin_of(snapshot)
+            self._meet(snapshot)
         look = TreeOptions(int(now * HERTZ), ALL if self.verbosity == "verbose" else NEWEST)
         branches = [
             TreeNode(depth, self._label(snapshot), snapshot, tuple(self._over.get(snapshot.operation_id, ())))
@@ -305,23 +301,15 @@ class Console(Outlet):
         name, (prefix, _, number) = clean(snapshot.name), snapshot.operation_id.rpartition("-")
         if prefix != registry.prefix:
             return f"{name} {clean(snapshot.operation_id)}"
-        kin = self._kin_of(snapshot)
+        self._meet(snapshot)
         if registry.started.get(snapshot.name, 0) < 2:
             return name
-        differs = dict(zip(kin, apart(list(kin.values())))).get(snapshot.operation_id)
+        differs = self._kin.differs(snapshot.name, snapshot.operation_id)
         return f"{name} ({clean(differs)})" if differs else f"{name} #{number}"
 
-    def _kin_of(self, snapshot: Snapshot) -> dict[str, Known]:
-        """The newest operations of its name, including itself, with what may tell them apart."""
-        kin = self._kin.pop(snapshot.name, {})
-        kin.pop(snapshot.operation_id, None)
-        kin[snapshot.operation_id] = (snapshot.attributes, snapshot.description)
-        while len(kin) > KIN:
-            del kin[next(iter(kin))]
-        self._kin[snapshot.name] = kin
-        while len(self._kin) > NAMES:
-            del self._kin[next(iter(self._kin))]
-        return kin
+    def _meet(self, snapshot: Snapshot) -> None:
+        """Remember what may tell it apart from others of its name."""
+        self._kin.take(snapshot.name, snapshot.operation_id, (snapshot.attributes, snapshot.description))
 
 
 def _paired(news: list[tuple[Event, bool, bool]]) -> list[tuple[Event, bool, bool]]:

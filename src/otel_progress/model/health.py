@@ -9,7 +9,7 @@ from typing import Final
 
 from otel_progress.model.fields import Branch, SnapshotFields
 from otel_progress.model.status import Health, Status, word
-from otel_progress.model.units import units
+from otel_progress.model.units import in_seconds, units
 
 BEATS: Final = 3
 """Heartbeat intervals without a sign of life after which a process counts as dead."""
@@ -75,7 +75,7 @@ class Verdict:
             if self.limit is None or self.allowed is None:
                 return None
             source = f" ({self.source})" if self.source else ""
-            text = f"{_WORDS[self.limit]} {self.seconds:.0f} s, {self.limit} is {self.allowed:g} s{source}"
+            text = f"{_WORDS[self.limit]} {self.seconds:.0f} s, {self.limit} is {in_seconds(self.allowed)}{source}"
         return text if self.branch is None else f"{self.branch}: {text}"
 
     @property
@@ -246,7 +246,7 @@ def _outside(snapshot: SnapshotFields, now: float, hearing: Hearing) -> Verdict 
         detail = f"the monitor was not listening until {hearing.watching:.0f} s ago"
         return Verdict(Health.UNKNOWN, "heartbeat", hearing.silence, allowed, clock="heartbeat", detail=detail)
     if hearing.silence >= allowed:
-        detail = f"its process was not heard of for {hearing.silence:.0f} s, {allowed:g} s are allowed"
+        detail = f"its process was not heard of for {hearing.silence:.0f} s, {in_seconds(allowed)} are allowed"
         return Verdict(
             Health.DEAD, "heartbeat", hearing.silence, allowed, clock="heartbeat", seen=_last(snapshot), detail=detail
         )
@@ -273,7 +273,8 @@ def _branch(branch: Branch, proven: float, seen: str | None = None) -> Verdict:
     if limit is not None and proven >= limit:
         return Verdict(Health.SILENT, "stall_after", idle, limit, clock="idle", source=source, seen=seen, branch=name)
     if branch.health in NOT_MOVING:
-        detail = f"moving again, for {idle:.0f} s without progress" if idle >= 1 else "moving again"
+        last = f", last progress {idle:.0f} s ago" if idle >= 1 else ""
+        detail = f"moving again{last}; not yet recovered"
         return Verdict(
             branch.health, "stall_after", idle, limit, clock="idle", source=source, detail=detail, branch=name
         )
@@ -305,7 +306,7 @@ def _of_child(branch: Branch) -> str:
     if not found or limit is None or branch.health is not Health.SILENT:
         return reason
     source = f" ({branch.stall_after_source})" if branch.stall_after_source else ""
-    return f"{before}{found} {branch.idle:.0f} s, stall_after is {limit:g} s{source}"
+    return f"{before}{found} {branch.idle:.0f} s, stall_after is {in_seconds(limit)}{source}"
 
 
 def _last(seen: SnapshotFields) -> str | None:

@@ -8,7 +8,7 @@ from typing import Final
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, word
-from otel_progress.model.units import duration, units
+from otel_progress.model.units import duration, percent, spelled, units
 
 
 def sentence(event: Event) -> str:
@@ -44,21 +44,26 @@ def _updated(event: Event) -> str:
     left = f", about {duration(eta.eta)} left" if eta is not None else ""
     said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{left}".removeprefix(", ") or "goes on"
     if snapshot.health_reason:
-        said += f" ({word(snapshot.health)}: {snapshot.health_reason})"
+        said += f" ({word(snapshot.health)}: {spelled(snapshot.health_reason)})"
     return f": {said}" + (f": {snapshot.message}" if snapshot.message else "")
 
 
 def _stalled(event: Event) -> str:
     snapshot = event.snapshot
-    where = f" in {event.stage}" if event.stage else ""
+    reason = _reason(event)
+    where = f" in {event.stage}" if event.stage and not reason.startswith(f"{event.stage}: ") else ""
     at = f", at {snapshot.stuck_at}" if snapshot.stuck_at else ""
     what = "looping" if snapshot.health is Health.LOOPING else "stuck"
-    return f": {what}{where}{at}: {event.attributes.get(s.HEALTH_REASON) or snapshot.health_reason}"
+    return f": {what}{where}{at}: {reason}"
 
 
 def _troubled(event: Event) -> str:
     kind = "a wait is overdue" if event.name == s.OVERDUE else "slow"
-    return f": {kind}: {event.attributes.get(s.HEALTH_REASON) or event.snapshot.health_reason}"
+    return f": {kind}: {_reason(event)}"
+
+
+def _reason(event: Event) -> str:
+    return spelled(str(event.attributes.get(s.HEALTH_REASON) or event.snapshot.health_reason))
 
 
 def _recovered(event: Event) -> str:
@@ -100,8 +105,8 @@ def _count(about: Snapshot | StageSnapshot) -> str:
 
 
 def _percent(about: Snapshot | StageSnapshot) -> str:
-    percent = about.progress.percentage
-    return "" if percent is None else f", {percent:g}%"
+    ratio = about.progress.ratio
+    return "" if ratio is None else f", {percent(ratio)}"
 
 
 def _because(reason: str | None) -> str:

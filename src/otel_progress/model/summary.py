@@ -11,7 +11,7 @@ from otel_progress.model.feed import BAD
 from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
 from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Status, word
-from otel_progress.model.units import duration, units
+from otel_progress.model.units import duration, percent, plural, spelled, units
 
 NOTES: Final = 5
 """Notes that a summary shows; failures and warnings come before others."""
@@ -33,8 +33,8 @@ def summary_dict(snapshot: Snapshot) -> dict[str, Any]:
 def summary(snapshot: Snapshot) -> str:
     """Return status, time, progress, stages, outcomes, usage, results, attributes and notes, one per line."""
     head = f"{snapshot.name}: {snapshot.status.value} after {duration(snapshot.elapsed)}"
-    if snapshot.progress.percentage is not None:
-        head += f", {snapshot.progress.percentage:g}%"
+    if snapshot.progress.ratio is not None:
+        head += f", {percent(snapshot.progress.ratio)}"
     if snapshot.reason:
         head += f" ({snapshot.reason})"
     lines = [head, *_now(snapshot), *_stages(snapshot)]
@@ -50,7 +50,7 @@ def _now(snapshot: Snapshot) -> list[str]:
     """Return its current step, and what is wrong."""
     if snapshot.status.final:
         return []
-    lines = [f"  {word(snapshot.health)}: {snapshot.health_reason}"] if snapshot.health_reason else []
+    lines = [f"  {word(snapshot.health)}: {spelled(snapshot.health_reason)}"] if snapshot.health_reason else []
     return [*lines, f"  now: {snapshot.message}"] if snapshot.message else lines
 
 
@@ -78,15 +78,18 @@ def _stages(snapshot: Snapshot) -> list[str]:
 def _more(snapshot: Snapshot) -> list[str]:
     """Return the folded stages that no other line counts."""
     if not any(runs.folded for runs in snapshot.repeated):
-        return [f"  {count} more stages {status} in {duration(spent)}" for status, count, spent in snapshot.folded]
+        return [
+            f"  {count:,} more {plural('stage', count)} {status}, {duration(spent)} in all"
+            for status, count, spent in snapshot.folded
+        ]
     left = sum(count for _, count, _ in snapshot.folded) - sum(runs.folded for runs in snapshot.repeated)
-    return [f"  {left} more stages"] if left > 0 else []
+    return [f"  {left:,} more {plural('stage', left)}"] if left > 0 else []
 
 
 def _runs(runs: StageRuns) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in runs.counts.items())
     spread = f"median {duration(runs.median)}, p95 {duration(runs.p95)}, longest {duration(runs.longest)}"
-    return f"  {path_of(runs)} x {runs.count:,}: {counts} in {duration(runs.seconds)}; {spread}"
+    return f"  {path_of(runs)} x {runs.count:,}: {counts}, {duration(runs.seconds)} in all; {spread}"
 
 
 def path_of(runs: StageRuns) -> str:
@@ -97,7 +100,7 @@ def path_of(runs: StageRuns) -> str:
 def _stage(stage: StageSnapshot, planned: bool) -> str:
     line = f"  {stage.path}: {stage.status.value}"
     if stage.started_at is not None:
-        line += f" in {duration(stage.elapsed)}"
+        line += f" {'after' if stage.status.final else 'for'} {duration(stage.elapsed)}"
     done, total = stage.progress.completed, stage.progress.total
     if done is not None:
         line += f", {units(done, None if total == done else total, stage.progress.unit)}"

@@ -1,18 +1,24 @@
 """Durations, counts, sizes, rates and units as people read them.
 
-The page's `words.js` says them in the same way; `tests/words.json` holds the cases that both must pass. In a sentence
-a duration is `3 min 12 s`. Figures that tick on the terminal (elapsed time, idle time, waits, ETAs) are `3:12`, which
-keeps its width. Evidence on the wire stays in whole seconds, so that a reader can let it tick.
+The page's `words.js` says them in the same way; `tests/words.json` holds the cases that both must pass.
+
+In a sentence a duration is spelled out, `3 min 12 s`, whether it ticks or not. Only the columns of figures on the
+terminal (elapsed time and ETA) are `3:12`, which keeps its width. Evidence on the wire is in seconds, `for 192 s,
+stall_after is 45.5 s`, so that a reader can let it tick; every reader shows it through `spelled`.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from otel_progress.model.values import Number
 
 _MEASURES: Final = frozenset({"min", "mol", "rad", "deg", "cal", "bar", "sec"})
+_ONE: Final = 59.5 / 60
+"""A rate from this on is one a unit of time: the smaller unit would say `60/min`."""
 _LARGER: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1))
 
 
@@ -30,8 +36,44 @@ def duration(seconds: float) -> str:
     return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
 
 
+def lasting(seconds: float) -> str:
+    """A duration that still grows, in a sentence: in whole seconds."""
+    return duration(math.floor(max(0.0, seconds)))
+
+
+def in_seconds(seconds: float) -> str:
+    """A limit in evidence on the wire: `45.5 s`, `1800 s`, `20 ms`; with at most one decimal."""
+    return duration(seconds) if seconds < 59.95 else f"{seconds:.1f}".removesuffix(".0") + " s"
+
+
+def spelled(evidence: str, ticked: float = 0.0, least: float = 0.0) -> str:
+    """Evidence from the wire with its durations spelled out: `for 3 min 12 s, stall_after is 45.5 s`.
+
+    Its first `for` is advanced by `ticked` seconds, and is at least `least`.
+    """
+
+    def tick(found: re.Match[str]) -> str:
+        return f"for {lasting(max(least, int(found[1]) + ticked))}"
+
+    return _SPELLED.sub(_spell, _CLOCK.sub(tick, evidence, count=1))
+
+
+_CLOCK: Final = re.compile(r"\bfor (\d+) s\b")
+_SPELLED: Final = re.compile(r"\b(for |is |until |ended |progress |, )(\d+(?:\.\d)?) s\b")
+"""A duration in evidence, behind the words that lead to one: names in the evidence stay as they are."""
+
+
+def _spell(found: re.Match[str]) -> str:
+    return found[1] + duration(float(found[2]))
+
+
+def percent(ratio: float) -> str:
+    """A whole percentage, rounded down, so that 100% means done: `91%`."""
+    return f"{int(min(99.5, ratio * 100 + 1e-6)) if ratio < 1 else 100}%"
+
+
 def stopwatch(seconds: float) -> str:
-    """A duration that ticks on the terminal: `0:07`, `12:30`, `1:02:03`."""
+    """A duration in a column of figures: `0:07`, `12:30`, `1:02:03`."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
@@ -61,7 +103,7 @@ def rate(per_second: float | None, unit: str = "") -> str:
     """`143/s`, or `8.4/min` and `3.6/h` if it is slow; empty if there is none."""
     if not per_second:
         return ""
-    per, seconds = next(((per, n) for per, n in (("s", 1), ("min", 60)) if per_second * n >= 1), ("h", 3600))
+    per, seconds = next(((per, n) for per, n in (("s", 1), ("min", 60)) if per_second * n >= _ONE), ("h", 3600))
     value = per_second * seconds
     return f"{size(value) if unit == 'By' else f'{value:,.0f}' if value >= 10 else f'{value:.1f}'}/{per}"
 

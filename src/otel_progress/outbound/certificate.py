@@ -14,7 +14,7 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Snapshot, StageSnapshot
 from otel_progress.model.status import Status
-from otel_progress.model.units import duration, units
+from otel_progress.model.units import duration, percent, units
 from otel_progress.model.values import TEXT_LENGTH, Drops, Value, value
 from otel_progress.outbound import otlp
 from otel_progress.version import VERSION
@@ -109,8 +109,8 @@ def _sentence(lost: Snapshot) -> str:
     progress, done = about.progress, ""
     if progress.completed is not None:
         done = f", {units(progress.completed, progress.total, progress.unit)}"
-    if progress.percentage is not None:
-        done += f", {progress.percentage:g}%"
+    if progress.ratio is not None:
+        done += f", {percent(progress.ratio)}"
     if isinstance(about, StageSnapshot) and done:
         done += f" in {about.path}"
     return f"{lost.name} {lost.status.value} after {duration(lost.elapsed)}{done} ({lost.reason})"

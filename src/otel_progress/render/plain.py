@@ -8,7 +8,7 @@ from otel_progress import semconv
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Status
 from otel_progress.model.summary import path_of
-from otel_progress.model.units import amount, duration, rate, stopwatch
+from otel_progress.model.units import amount, duration, lasting, percent, plural, rate, spelled
 from otel_progress.render import words
 
 if TYPE_CHECKING:
@@ -45,16 +45,17 @@ def verdict(event: Event) -> Line:
     """Trouble with its evidence, or a recovery."""
     snapshot, bad = event.snapshot, words.trouble(event.snapshot)
     if bad is not None:
-        where = f" in {words.clean(snapshot.stage)}" if snapshot.stage else ""
+        reason, stage = spelled(snapshot.health_reason or ""), words.clean(snapshot.stage or "")
+        where = f" in {stage}" if stage and not reason.startswith(f"{stage}: ") else ""
         where += f", at {words.clean(snapshot.stuck_at)}" if snapshot.stuck_at else ""
-        return ((bad[0], f"bold {bad[1]}"), (f" {snapshot.health_reason}{where}", ""))
+        return ((bad[0], f"bold {bad[1]}"), (f" {reason}{where}", ""))
     stuck = event.attributes.get(semconv.STALL_DURATION)
     return ((f"moving again after {duration(stuck)}" if isinstance(stuck, float) else "in order again", "green"),)
 
 
 def outcome(node: StageSnapshot | Snapshot) -> str:
-    """`completed in 2 s, 10 files`."""
-    text = f"{node.status.value} in {duration(node.elapsed)}"
+    """`completed after 2 s, 10 files`."""
+    text = f"{node.status.value} after {duration(node.elapsed)}"
     if node.progress.completed:
         text += f", {words.counted(node.progress)}"
     return text + (f": {words.clean(node.reason)}" if node.reason else "")
@@ -63,19 +64,19 @@ def outcome(node: StageSnapshot | Snapshot) -> str:
 def progressed(snapshot: Snapshot) -> str:
     """A line of progress: the whole, and the running stage."""
     whole = snapshot.progress
-    parts = [f"{int(whole.ratio * 100)}%" if whole.ratio is not None else "", words.counted(whole)]
+    parts = [percent(whole.ratio) if whole.ratio is not None else "", words.counted(whole)]
     here = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
     if here is not None:
         parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
         whole = here.progress if whole.rate is None else whole
     if snapshot.health not in NOT_MOVING:
-        parts.extend((rate(whole.rate, whole.unit), words.remaining(snapshot.progress)))
+        parts.extend((rate(whole.rate, whole.unit), words.remaining(snapshot.progress, lasting)))
     idle = words.idling(snapshot.idle, snapshot.stall_after)
     if snapshot.wait is not None:
-        parts.append(f"waits {stopwatch(snapshot.wait.elapsed)}: {words.clean(snapshot.wait.reason)}")
+        parts.append(words.waiting(snapshot.wait))
     elif idle is not None:
         parts.append(idle[0])
-    parts.append(f"elapsed {stopwatch(snapshot.elapsed)}")
+    parts.append(f"elapsed {lasting(snapshot.elapsed)}")
     said = f" - {words.clean(snapshot.message)}" if snapshot.message else ""
     return "  ".join(part for part in parts if part) + said
 
@@ -83,7 +84,7 @@ def progressed(snapshot: Snapshot) -> str:
 def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
     """The summary of an ended operation: status, time, progress, its stages with their share of the time, results."""
     style, ratio = words.STYLES[snapshot.status], snapshot.progress.ratio
-    at = "" if ratio is None or snapshot.status is Status.COMPLETED else f" at {int(ratio * 100)}%"
+    at = "" if ratio is None or snapshot.status is Status.COMPLETED else f" at {percent(ratio)}"
     head: list[Span] = [
         (f"{words.ICONS[snapshot.status]} {label} ", style if "bold" in style else f"bold {style}"),
         (f"{snapshot.status.value} after {duration(snapshot.elapsed)}{at}", style),
@@ -118,7 +119,7 @@ def _stages(snapshot: Snapshot, room: int) -> list[Line]:
         lines.extend(_stage(snapshot, name.ljust(wide), ran[path], repeated.get(path)))
     more = sum(count for _, count, _ in snapshot.folded) - sum(runs.folded for runs in snapshot.repeated)
     more += sum(repeated[path].count if path in repeated else len(ran[path]) for path in paths[room:])
-    return [*lines, ((f"    + {more:,} more stages", "dim"),)] if more > 0 else lines
+    return [*lines, ((f"    + {more:,} more {plural('stage', more)}", "dim"),)] if more > 0 else lines
 
 
 def _named(path: str, told: list[StageSnapshot], runs: StageRuns | None) -> str:

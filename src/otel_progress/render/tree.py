@@ -9,7 +9,7 @@ from otel_progress.model.distinguish import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health, Status
-from otel_progress.model.units import duration, rate, stopwatch
+from otel_progress.model.units import duration, lasting, percent, plural, rate, spelled, stopwatch
 from otel_progress.render import words
 
 if TYPE_CHECKING:
@@ -104,10 +104,22 @@ def _branch(branch: TreeNode, look: TreeOptions) -> list[TreeRow]:
 
 
 def _over(branch: TreeNode, look: TreeOptions) -> list[TreeRow]:
-    """Its ended children: their number, and the newest."""
+    """Its ended children: the newest, the newest that did not complete, and the number of the others by status."""
     depth, over = 2 * branch.depth + 2, branch.over
-    rows = [_ended(child, label, depth) for label, child in over[-look.newest :]]
-    return [_done(f"{len(over) - len(rows)} more ended", depth - 1), *rows] if len(rows) < len(over) else rows
+    bad = [at for at, (_, child) in enumerate(over) if child.status is not Status.COMPLETED]
+    shown = {*range(len(over))[-look.newest :], *bad[-look.newest :]}
+    rows = [_ended(child, label, depth) for at, (label, child) in enumerate(over) if at in shown]
+    rest = Counter(child.status for at, (_, child) in enumerate(over) if at not in shown)
+    order = sorted(rest, key=lambda status: status is not Status.COMPLETED)
+    folded = [_done(f"{rest[status]} more {status}", depth - 1, status) for status in order]
+    return [*folded, *rows]
+
+
+def keep_ended(over: list[tuple[str, Snapshot]], label: str, child: Snapshot, most: int) -> None:
+    """Add an ended child; of too many, drop the oldest completed one, else the oldest."""
+    over.append((label, child))
+    if len(over) > most:
+        del over[next((at for at, (_, one) in enumerate(over) if one.status is Status.COMPLETED), 0)]
 
 
 def _head(snapshot: Snapshot, label: str, depth: int, look: TreeOptions) -> TreeRow:
@@ -150,8 +162,10 @@ def _ended(node: Snapshot | StageSnapshot, name: str, depth: int) -> TreeRow:
     return row._replace(amount=words.counted(node.progress), elapsed=duration(node.elapsed))
 
 
-def _done(text: str, depth: int) -> TreeRow:
-    return TreeRow(DONE, depth, free=((f"{words.ICONS[Status.COMPLETED]} {text}", "dim"),))
+def _done(text: str, depth: int, status: Status = Status.COMPLETED) -> TreeRow:
+    well = status is Status.COMPLETED
+    style = "dim" if well else words.STYLES[status]
+    return TreeRow(DONE if well else BAD, depth, free=((f"{words.ICONS[status]} {text}", style),))
 
 
 def _about(snapshot: Snapshot, depth: int) -> list[TreeRow]:
@@ -159,7 +173,7 @@ def _about(snapshot: Snapshot, depth: int) -> list[TreeRow]:
     rows: list[TreeRow] = []
     bad = words.trouble(snapshot)
     if bad is not None:
-        free = ((f" {bad[0]} ", f"bold white on {bad[1]}"), (f" {snapshot.health_reason}", bad[1]))
+        free = ((f" {bad[0]} ", f"bold white on {bad[1]}"), (f" {spelled(snapshot.health_reason or '')}", bad[1]))
         rows.append(TreeRow(TROUBLED, depth, free=free))
         if snapshot.stuck_at:
             rows.append(TreeRow(TROUBLED, depth, free=((f"at {words.clean(snapshot.stuck_at)}", bad[1]),)))
@@ -187,7 +201,7 @@ def _activities(snapshot: Snapshot, depth: int) -> list[TreeRow]:
     running = [note for note in snapshot.notes if note.status in RUNNING_NOTES][-ACTIVITIES:]
     rows: list[TreeRow] = []
     for note in running:
-        since = stopwatch(max(0.0, snapshot.timestamp - note.timestamp))
+        since = lasting(snapshot.timestamp - note.timestamp)
         line = words.noted(note.status, note.text, note.attributes)
         rows.append(TreeRow(MESSAGE, depth, free=(*line, (f"  {since}", "dim"))))
     return rows
@@ -256,7 +270,7 @@ def _stages(snapshot: Snapshot, depth: int, look: TreeOptions) -> list[TreeRow]:
     rows[:0] = [_repeated(runs, depth - 1) for runs in together if runs in most]
     folded = sum(count for _, count, _ in snapshot.folded) - sum(runs.folded for runs in snapshot.repeated)
     more = len(hidden) + max(0, folded)
-    return [_done(f"{more:,} more stages", depth - 1), *rows] if more else rows
+    return [_done(f"{more:,} more {plural('stage', more)}", depth - 1), *rows] if more else rows
 
 
 def _repeated(runs: StageRuns, depth: int) -> TreeRow:
@@ -296,7 +310,7 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look
     if (style := _trouble_of(snapshot, stage)) is not None:
         row = _still(row)._replace(icon=words.TROUBLE, style=f"bold {style}")
     if stage.expected and stage.elapsed > stage.expected:
-        row = row._replace(eta=f"expected {stopwatch(stage.expected)}")
+        row = row._replace(eta=f"expected {duration(stage.expected)}")
     said = _said(depth + 1, stage.outcomes, stage.counters, stage.attributes)
     return [row, *_wait(stage, depth + 1), *_message(snapshot, stage, depth + 1), *said]
 
@@ -365,7 +379,7 @@ def _line(row: TreeRow, columns: dict[str, int], width: int) -> Line:
     name = _fit(((f"{indent}{row.icon} ", row.style), (row.name, strong)), columns["name"], pad=True)
     cells: list[Span] = [*name, *_bar(row, columns["bar"])]
     for column, text, style in (
-        ("percent", "" if row.ratio is None else f"{int(row.ratio * 100)}%", strong),
+        ("percent", "" if row.ratio is None else percent(row.ratio), strong),
         ("amount", row.amount, faint),
         ("rate", row.rate, "dim"),
         ("eta", row.eta, "magenta"),

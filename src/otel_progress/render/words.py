@@ -8,10 +8,10 @@ from otel_progress.model.feed import RUNNING
 from otel_progress.model.health import judge_branch
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.summary import pairs, path_of
-from otel_progress.model.units import amount, duration, plural, stopwatch
+from otel_progress.model.units import amount, duration, lasting, plural, spelled, stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from otel_progress.model.snapshot import Branch, Progress, Snapshot, Wait
     from otel_progress.model.stage_runs import StageRuns
@@ -98,22 +98,22 @@ def strand(branch: Branch) -> BranchLine:
 
 
 def _evidence(branch: Branch, health: Health) -> str:
-    limit = f" of {stopwatch(branch.stall_after)}" if branch.stall_after is not None else ""
+    limit = f" of {duration(branch.stall_after)}" if branch.stall_after is not None else ""
     if branch.wait is not None and health is Health.WAITING:
         return waiting(branch.wait)
     if branch.child is not None:
-        return branch.reason or ""
+        return spelled(branch.reason or "")
     if branch.loop is not None and health is Health.LOOPING:
-        return branch.loop.reason
+        return spelled(branch.loop.reason)
     if health is Health.SILENT:
-        return f"no progress for {stopwatch(branch.idle)}{limit}"
-    return f"idle {stopwatch(branch.idle)}{limit}" if branch.idle >= IDLE_FROM else ""
+        return f"no progress for {lasting(branch.idle)}{limit}"
+    return f"idle {lasting(branch.idle)}{limit}" if branch.idle >= IDLE_FROM else ""
 
 
 def waiting(wait: Wait) -> str:
-    """`waits for 0:36 of 0:06: approval`."""
-    limit = f" of {stopwatch(wait.overdue_after)}" if wait.overdue_after is not None else ""
-    return f"waits for {stopwatch(wait.elapsed)}{limit}: {clean(wait.reason)}"
+    """`waits for 36 s of 6 s: approval`."""
+    limit = f" of {duration(wait.overdue_after)}" if wait.overdue_after is not None else ""
+    return f"waits for {lasting(wait.elapsed)}{limit}: {clean(wait.reason)}"
 
 
 def clean(words: object) -> str:
@@ -134,24 +134,24 @@ def counted(progress: Progress) -> str:
     return text + unit
 
 
-def remaining(progress: Progress) -> str:
-    """`ETA 0:07`, or the interval if that is wide: `ETA 0:05-0:12`."""
+def remaining(progress: Progress, say: Callable[[float], str] = stopwatch) -> str:
+    """`ETA 0:07`, or the interval if that is wide: `ETA 0:05-0:12`; with `say`, the times in other words."""
     eta = progress.eta
     if eta is None:
         return ""
-    low, high = stopwatch(eta.low), stopwatch(eta.high)
+    low, high = say(eta.low), say(eta.high)
     wide = eta.high - eta.low > max(5.0, 0.5 * eta.eta) and low != high
-    return f"ETA {low}{DASH}{high}" if wide else f"ETA {stopwatch(eta.eta)}"
+    return f"ETA {low}{DASH}{high}" if wide else f"ETA {say(eta.eta)}"
 
 
 def idling(idle: float, limit: float | None) -> Span | None:
-    """`idle 0:12 of 0:30`, coloured as it approaches the limit."""
+    """`idle 12 s of 30 s`, coloured as it approaches the limit."""
     if idle < IDLE_FROM:
         return None
     if limit is None:
-        return f"idle {stopwatch(idle)}", "dim"
+        return f"idle {lasting(idle)}", "dim"
     part = idle / limit
-    return f"idle {stopwatch(idle)} of {stopwatch(limit)}", "red" if part >= 0.8 else "yellow" if part >= 0.5 else "dim"
+    return f"idle {lasting(idle)} of {duration(limit)}", "red" if part >= 0.8 else "yellow" if part >= 0.5 else "dim"
 
 
 def tally(snapshot: Snapshot) -> Line:

@@ -354,6 +354,20 @@ def test_list_tells_what_the_stage_had_of_one_that_ended() -> None:
     assert counted(snapshot_of(own), own).startswith("3/4")
 
 
+def test_list_tells_how_long_what_ended_took() -> None:
+    """The time of a running operation is a clock; of an ended one it is its duration."""
+    from otel_progress.cli.query.cells import spent
+    from otel_progress.cli.query.rows import snapshot_of
+
+    known = {"id": "a", "name": "n", "status": "completed", "ended": True}
+    assert [spent(snapshot_of({**known, "elapsed": one})) for one in (0.425, 9.5, 59.97)] == [
+        "425 ms",
+        "9.5 s",
+        "1 min",
+    ]
+    assert spent(snapshot_of({"id": "a", "name": "n", "status": "running", "elapsed": 9.5})) == "0:09"
+
+
 def test_list_is_cut_on_a_terminal_alone() -> None:
     """What it is doing is whole in a pipe; the line of code comes first, so that it is there where it is cut."""
     from otel_progress.cli.query.cells import doing
@@ -363,7 +377,7 @@ def test_list_is_cut_on_a_terminal_alone() -> None:
     verdict = {"health": "stuck", "reason": "no progress for 34 s, stall_after is 4 s, learned from 41 runs" + 40 * "."}
     row = {"id": "a", "name": "n", "status": "running", "idle": 34.0, "stuck_at": "tool.py:6 in f", "verdict": verdict}
     told = doing(snapshot_of(row))
-    assert told[0].startswith("at tool.py:6 in f: no progress for 0:34")
+    assert told[0].startswith("at tool.py:6 in f: no progress for 34 s")
     columns = [Column("ID", [("a", "")], 1), Column("DOING", [told], 7)]
     assert table(columns, None)[1][-1] == told
     assert sum(len(text) for text, _ in table(columns, 60)[1]) == 59

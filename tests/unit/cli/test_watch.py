@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from io import StringIO
 from itertools import pairwise
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from otel_progress.cli.query.sse import Frame, Parser, TooLong
 from otel_progress.cli.query.subscription import Item
 from otel_progress.cli.query.view_model import LINES, ViewModel, event_line
 from otel_progress.cli.query.watch_view import WatchView
-from otel_progress.cli.run.live_view import FollowedViewModel
+from otel_progress.cli.run.live_view import FollowedViewModel, OwnOperations
 from otel_progress.model.snapshot import Branch, Progress, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.web.detail_json import branch_json
@@ -223,6 +224,8 @@ def test_siblings_are_told_apart() -> None:
     assert labels_of(told) == ["tell (part 0)", "tell (part 1)"]
     alike = [{"id": f"0123456789abcdef-{number}", "name": "x", "attributes": {"a": 1}} for number in range(2)]
     assert labels_of([*alike, {"id": "y-1", "name": "y"}]) == ["x #0", "x #1", "y-1"]
+    elsewhere = [{"id": f"{number}123456789abcdef-1", "name": "x"} for number in range(2)]
+    assert labels_of(elsewhere) == ["x …89abcdef-1", "x …89abcdef-1"]
 
 
 def test_one_clock_in_one_format() -> None:
@@ -230,15 +233,15 @@ def test_one_clock_in_one_format() -> None:
     waits = {"reason": "ada", "elapsed": 36.0, "overdue_after": 6.0}
     verdict = {"health": "waiting", "overdue": True, "reason": "waiting for 36 s, overdue_after is 6 s"}
     late = snapshot_of({**ROW, "status": "waiting", "wait": waits, "verdict": verdict}, 5.0)
-    assert late.health_reason == "waits for 0:41 of 0:06: ada"
+    assert late.health_reason == "waits for 41 s of 6 s: ada"
     lines = words(TreeLayout().lines(rows_of([TreeNode(0, "a", late)], TreeOptions(0, 3)), 100, 20))
-    assert sum("0:41" in line for line in lines) == 1
+    assert sum("41 s" in line for line in lines) == 1
     verdict = {"health": "silent", "branch": "b", "reason": "b: no progress for 34 s, stall_after is 30 s"}
     assert snapshot_of({**ROW, "idle": 34.0, "verdict": verdict}, 5.0).health_reason == (
-        "b: no progress for 0:39, stall_after is 30 s"
+        "b: no progress for 39 s, stall_after is 30 s"
     )
     verdict = {"health": "dead", "reason": "its process was not heard of for 20 s, 15 s are allowed"}
-    assert "not heard of for 0:23, 15 s" in str(snapshot_of({**ROW, "verdict": verdict}, 60.0, 3.0).health_reason)
+    assert "not heard of for 23 s, 15 s are" in str(snapshot_of({**ROW, "verdict": verdict}, 60.0, 3.0).health_reason)
 
 
 def test_branches_in_trouble_are_named() -> None:
@@ -257,8 +260,8 @@ def test_branches_in_trouble_are_named() -> None:
     found = snapshot_of({**ROW, "idle": 34.0, "verdict": verdict, "branches": branches})
     lines = TreeLayout().lines(rows_of([TreeNode(0, "a", found)], TreeOptions(0, 3)), 100, 20)
     text = "\n".join("".join(part for part, _ in line) for line in lines)
-    assert "STUCK  search: no progress for 0:34, stall_after is 4 s" in text
-    assert "OVERDUE ask  waits for 0:09 of 0:06: ada" in text
+    assert "STUCK  search: no progress for 34 s, stall_after is 4 s" in text
+    assert "OVERDUE ask  waits for 9 s of 6 s: ada" in text
     assert "1 beside it in no trouble: weather" in text
     assert words_of_handlers.trouble(snapshot_of({**ROW, "verdict": {"health": "dead", "frozen": True}})) == (
         "FROZEN",
@@ -341,6 +344,46 @@ def test_an_end_is_told_once(progress_capture: Capture) -> None:
     assert [label for label, _ in branch.over] == ["c"]
 
 
+def test_children_of_one_name_are_told_apart(progress_capture: Capture) -> None:
+    """By an attribute in which they differ; else by number in the parent's process, and by the id's end elsewhere."""
+    parent = row("0123456789abcdef-1", name="job", pid=1)
+    said = {"name": "part", "parent_id": parent["id"]}
+    board = ViewModel(draws=False)
+    board.changed([parent, *(row(f"{n}123456789abcdee-1", labels={"chunk": n}, **said) for n in range(2))])
+    board.changed([row(f"{n}123456789abcdee-1", "completed", 2, labels={"chunk": n}, **said) for n in range(2)])
+    told = [line.partition(": ")[0] for line in words(board.news())]
+    assert told == ["job 0123456789abcdef-1", *["part (chunk=0)", "part (chunk=1)"] * 2]
+    board = ViewModel(draws=False)
+    board.changed([parent, *(row(f"0123456789abcdef-{pid + 1}", pid=pid, **said) for pid in (1, 2))])
+    assert [line.partition(": ")[0] for line in words(board.news())][1:] == ["part #2", "part …89abcdef-3"]
+
+
+def test_failed_children_stay_in_sight(progress_capture: Capture) -> None:
+    """Children that did not complete are not folded into those that did; beyond a number they are counted apart."""
+    board = ViewModel(draws=True)
+    board.changed([row("a")])
+    states = ["lost", "failed", "lost", "lost", *70 * ["completed"]]
+    board.changed([row(f"n{number}", status, parent_id="a") for number, status in enumerate(states)])
+    rows = rows_of(board.branches(0.0, 10)[0], TreeOptions(0, 3))
+    assert [one.name or "".join(text for text, _ in one.free or ()) for one in rows] == (
+        ["a", "✓ 57 more completed", "✗ 1 more lost", "n1", "n2", "n3", "n71", "n72", "n73"]
+    )
+
+
+def test_frozen_is_one_word(progress_capture: Capture) -> None:
+    """The tree of `run -f` has the badge of the list, though its stages come from the process itself."""
+    own = snapshot_of(row(stages=[{"name": "load", "path": "load", "status": "running"}]))
+    told = snapshot_of(row(verdict={"health": "dead", "frozen": True, "reason": "its process is stopped"}))
+
+    class Heard:
+        def of(self, key: str, attempt: int) -> object:
+            return own
+
+    board = FollowedViewModel(cast("OwnOperations", Heard()), draws=True)
+    whole = board._whole(told)
+    assert ((words_of_handlers.trouble(whole) or ("",))[0], len(whole.stages)) == ("FROZEN", 1)
+
+
 def test_no_end_is_left_out_but_counted(progress_capture: Capture) -> None:
     """Of very many endings those that completed become a number; what failed always comes through."""
     board = ViewModel(draws=True)
@@ -398,7 +441,7 @@ def test_evidence_of_a_child_has_its_own_clock() -> None:
     reason = "waits for child sub/1 in another process, which is stuck (no progress for 34 s, stall_after is 4 s)"
     verdict = {"health": "stuck", "reason": reason, "child": "1"}
     told = snapshot_of({**ROW, "idle": 300.0, "verdict": verdict}, 5.0, 5.0).health_reason
-    assert told == reason.replace("34 s", "0:39")
+    assert told == reason.replace("34 s", "39 s")
 
 
 def test_name_that_is_also_the_agent_is_told_once() -> None:

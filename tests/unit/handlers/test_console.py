@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,9 @@ def test_what_began_and_ended_in_one_look_is_one_line(progress_capture: Capture)
     assert lines(out)[:8] == [
         "job: started",
         "job: load waited 0 s: a human",
-        "job: load completed in 0 s",
+        "job: load completed after 0 s",
         "job: load waited 1 s: a human",
-        "job: load completed in 1 s",
+        "job: load completed after 1 s",
         "job: parse started",
         "job: parse: … read b.txt",
         "job: parse: ✓ read a.txt  rows=3",
@@ -157,7 +158,7 @@ def test_one_line_for_each_change_of_state(progress_capture: Capture) -> None:
         "job: load started",
         "job: load waits: a human",
         "job: load waited 2 s: a human",
-        "job: load completed in 2 s, 2 files",
+        "job: load completed after 2 s, 2 files",
     ]
     assert lines(out)[5] == "✓ job completed after 2 s"
     assert "load" in lines(out)[6]
@@ -282,7 +283,7 @@ def test_notes_stand_above_the_tree_and_an_activity_in_it(progress_capture: Capt
         progress_capture.advance(4)
         console.refresh()
         assert any(line.endswith("job: a word") for line in terminal.seen)
-        assert any("… read a.txt  rows=3  0:04" in line for line in terminal.seen)
+        assert any("… read a.txt  rows=3  4 s" in line for line in terminal.seen)
         progress.note("read a.txt", "ok")
         progress_capture.advance(1)
         console.refresh()
@@ -386,7 +387,7 @@ def test_children_stand_below_their_parent(progress_capture: Capture, show: Show
             progress_capture.advance(1)
             console.refresh()
             seen = terminal.seen
-    assert "bad: failed in 0 s: broke" in seen[0]
+    assert "bad: failed after 0 s: broke" in seen[0]
     assert [line.split()[1] for line in seen[1:]] == ["parent", "step", "good", "bad", "running"]
     assert all(line.startswith("    ") for line in seen[3:])
 
@@ -446,7 +447,7 @@ def test_trouble_stands_out(progress_capture: Capture, show: Show) -> None:
     with progress.operation("job", stall_after=10):
         progress_capture.advance(8)
         console.refresh()
-        assert "idle 0:08 of 0:10" in terminal.text
+        assert "idle 8 s of 10 s" in terminal.text
         progress_capture.advance(4)
         console.refresh()
         assert "job: STUCK no progress for 10 s" in terminal.seen[0]
@@ -454,6 +455,30 @@ def test_trouble_stands_out(progress_capture: Capture, show: Show) -> None:
         assert " ".join(terminal.seen[:top]).endswith("in test_trouble_stands_out")
         assert terminal.seen[top + 1].strip() == "STUCK  no progress for 12 s, stall_after is 10 s"
         assert re.fullmatch(r"at test_console.py:\d+ in test_trouble_stands_out", terminal.seen[top + 2].strip())
+
+
+def test_branch_is_named_once(progress_capture: Capture, show: Show) -> None:
+    """The line about a stuck branch does not repeat the stage that its evidence begins with."""
+    console, terminal = show(live=False)
+
+    def work() -> None:
+        with progress.stage("db", stall_after=10):
+            begun.set()
+            done.wait()
+
+    begun, done = threading.Event(), threading.Event()
+    with progress.operation("job"):
+        with progress.stage("web", stall_after=None):
+            thread = threading.Thread(target=progress.carry(work))
+            thread.start()
+            begun.wait()
+            with progress.stage("query", stall_after=None):
+                progress_capture.advance(12)
+                console.refresh()
+            done.set()
+            thread.join()
+    told = next(line for line in terminal.getvalue().splitlines() if "STUCK" in line)
+    assert told.count("db") == 1, told
 
 
 def test_idle_is_silent_at_first(progress_capture: Capture, show: Show) -> None:
@@ -465,7 +490,7 @@ def test_idle_is_silent_at_first(progress_capture: Capture, show: Show) -> None:
         assert "idle" not in terminal.text
         progress_capture.advance(0.1)
         console.refresh()
-        assert "idle 0:03" in terminal.text
+        assert "idle 3 s" in terminal.text
 
 
 def test_a_wait_is_shown_with_its_limit(progress_capture: Capture, show: Show) -> None:
@@ -474,7 +499,7 @@ def test_a_wait_is_shown_with_its_limit(progress_capture: Capture, show: Show) -
     with progress.operation("job"), progress.stage("ask"), progress.waiting("a human", overdue_after=10):
         progress_capture.advance(4)
         console.refresh()
-        assert "waits for 0:04 of 0:10: a human" in terminal.text
+        assert "waits for 4 s of 10 s: a human" in terminal.text
         progress_capture.advance(7)
         console.refresh()
         assert "OVERDUE  waiting for 11 s, overdue_after is 10 s" in terminal.text

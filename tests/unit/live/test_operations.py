@@ -937,7 +937,7 @@ def test_summary_tells_what_became_of_it(progress_capture: Capture) -> None:
         progress.result(verdict="promising")
     assert op.summary().splitlines() == [
         "survey: completed after 1 min 20 s, 100%",
-        "  parse: completed in 1 min 20 s, 4 files",
+        "  parse: completed after 1 min 20 s, 4 files",
         "  outcomes: ok=3, failed=1",
         "  usage: cost.USD=0.5",
         "  result: verdict=promising",
@@ -960,8 +960,8 @@ def test_summary_shows_all_that_was_recorded(progress_capture: Capture) -> None:
             progress.note(f"page {number}")
         assert op.summary().splitlines() == [
             "crawl: running after 200 ms",
-            "  fetch x 4: 3 completed, 1 failed in 200 ms; median 50 ms, p95 50 ms, longest 50 ms",
-            "  fetch: failed in 50 ms (no answer); token=3; url=/1",
+            "  fetch x 4: 3 completed, 1 failed, 200 ms in all; median 50 ms, p95 50 ms, longest 50 ms",
+            "  fetch: failed after 50 ms (no answer); token=3; url=/1",
             '  attributes: site=example.org, depth=3, tags={"b": [1, 2]}',
             "  note: warning: robots.txt says no (path=/private)",
             *[f"  note: page {number}" for number in range(5, 9)],
@@ -980,8 +980,8 @@ def test_summary_tells_what_is_missing_and_what_was_not_planned(progress_capture
         with progress.stage("tidy"):
             pass
     assert op.summary().splitlines()[1:] == [
-        "  parse: completed in 0 s, 1 of 5 items",
-        "  tidy: completed in 0 s (unplanned)",
+        "  parse: completed after 0 s, 1 of 5 items",
+        "  tidy: completed after 0 s (unplanned)",
         "  review: skipped",
     ]
 
@@ -1232,7 +1232,7 @@ def test_an_end_may_say_what_came_of_it(progress_capture: Capture) -> None:
     assert (seen.status, seen.message, seen.reason) == (Status.COMPLETED, '{"files": 12}', '{"files": 12}')
     assert op.summary().splitlines() == [
         'survey: completed after 0 s, 100% ({"files": 12})',
-        "  parse: completed in 0 s (12 files parsed)",
+        "  parse: completed after 0 s (12 files parsed)",
     ]
     [span] = [span for span in progress_capture.spans if span.name == "parse"]
     assert (span.attributes or {})[semconv.MESSAGE] == "12 files parsed"

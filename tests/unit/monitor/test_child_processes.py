@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, Recorder, event_of, fake_time, names, parts, seconds
+from monitor_parts import Parts, Recorder, beat_of, event_of, fake_time, names, parts, request_of, seconds
 
 from otel_progress import semconv as s
 from otel_progress.model.loop import Loop
@@ -107,6 +107,18 @@ def test_recovery_right_before_the_end_of_a_parent_whose_stall_was_held_back(sce
     scene.end("parent")
     assert scene.told() == []
     assert not {s.STALLED, s.RECOVERED} & set(names(scene.monitor.history("parent")))
+
+
+def test_child_is_frozen_where_that_is_proven(scene: Scene) -> None:
+    """Its parent uses the word that its own row has."""
+    scene.monitor.core.observer.is_stopped = {"p-child": "stopped (pid 7, state T)"}.get
+    seconds(scene.fake, scene.monitor, 20)
+    scene.say("child", parent_id="parent")
+    scene.monitor.take(request_of(beat_of(), instance="p-child"))
+    seconds(scene.fake, scene.monitor, 20)
+    scene.stall()
+    assert (scene.monitor.row("child")["state"], scene.verdict()["health"]) == ("frozen", "stuck")
+    assert "which is frozen (its process is stopped (pid 7, state T);" in scene.verdict()["reason"]
 
 
 def test_parent_without_a_child_elsewhere_is_stuck_at_once(scene: Scene) -> None:

@@ -19,6 +19,9 @@ CASES: Final[dict[str, list[list[Any]]]] = json.loads(
 )
 FUNCTIONS: Final[dict[str, Callable[..., str]]] = {
     "duration": units.duration,
+    "lasting": units.lasting,
+    "spelled": units.spelled,
+    "percent": units.percent,
     "count": units.count,
     "size": units.size,
     "rate": units.rate,
@@ -44,6 +47,29 @@ def test_every_function_has_shared_cases() -> None:
 def test_stopwatch(seconds: float, shown: str) -> None:
     """What ticks on the terminal is shown as on a stopwatch."""
     assert stopwatch(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.02, "20 ms"),
+        (45.4525, "45.5 s"),
+        (59.97, "60 s"),
+        (1800, "1800 s"),
+        (86400.04, "86400 s"),
+        (3e7, "30000000 s"),
+    ],
+)
+def test_limits_on_the_wire_have_one_decimal(seconds: float, said: str) -> None:
+    """Evidence on the wire has its limits in seconds, with at most one decimal."""
+    assert units.in_seconds(seconds) == said
+
+
+def test_evidence_ticks_in_the_words_of_its_limit() -> None:
+    """What is let tick is spelled as the limit beside it is, and is never below what is known otherwise."""
+    told = "load: no progress for 20 s, stall_after is 90 s"
+    assert units.spelled(told, 75.5) == "load: no progress for 1 min 35 s, stall_after is 1 min 30 s"
+    assert units.spelled(told, least=30.2) == "load: no progress for 30 s, stall_after is 1 min 30 s"
 
 
 def test_bytes_are_scaled() -> None:

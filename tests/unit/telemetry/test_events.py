@@ -610,7 +610,7 @@ EXAMPLES = [
     (event(semconv.UPDATED), "survey: goes on", otlp.INFO),
     (
         event(semconv.UPDATED, health=Health.SLOW, health_reason="running for 60 s, slow_after is 60 s"),
-        "survey: goes on (slow: running for 60 s, slow_after is 60 s)",
+        "survey: goes on (slow: running for 1 min, slow_after is 1 min)",
         otlp.INFO,
     ),
     (event(semconv.HEARTBEAT, stage="parse"), "survey: the work gave a heartbeat in parse", otlp.INFO),

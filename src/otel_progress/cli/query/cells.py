@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from otel_progress.cli.query.rows import Row, stage_progress_of
+from otel_progress.model import units
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
-from otel_progress.model.units import duration
+from otel_progress.model.units import duration, stopwatch
 from otel_progress.render import words
 
 
@@ -29,7 +30,12 @@ def state(one: Snapshot) -> words.Span:
 
 def percent(one: Snapshot) -> str:
     """`45%`; rounded down, so that 100% means done."""
-    return "" if one.progress.ratio is None else f"{int(one.progress.ratio * 100)}%"
+    return "" if one.progress.ratio is None else units.percent(one.progress.ratio)
+
+
+def spent(one: Snapshot) -> str:
+    """How long it took, `9.5 s`; while it runs, a clock."""
+    return duration(one.elapsed) if one.status.final else stopwatch(one.elapsed)
 
 
 def counted(one: Snapshot, row: Row) -> str:

@@ -11,7 +11,7 @@ from typing import IO, Final, NamedTuple
 from otel_progress import clock
 from otel_progress.cli.parsing import whole
 from otel_progress.cli.parsing import words as some_of
-from otel_progress.cli.query.cells import ago, counted, doing, icon, percent, state
+from otel_progress.cli.query.cells import ago, counted, doing, icon, percent, spent, state
 from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import OK
@@ -19,7 +19,6 @@ from otel_progress.cli.query.options import LIST_MOST, common_options
 from otel_progress.cli.query.rows import Row, items, number, snapshot_of
 from otel_progress.model.states import ANY_TROUBLE, OPEN_STATES
 from otel_progress.model.status import STUCK_WORD, Health, Status
-from otel_progress.model.units import stopwatch
 from otel_progress.render import words
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
@@ -143,7 +142,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("STATE", [state(one) for one in known], 2),
         Column("DONE", [(percent(one), "") for one in known], 3, right=True),
         Column("", [(counted(one, row), "dim") for one, row in zip(known, rows)], 8),
-        Column("TIME", [(stopwatch(one.elapsed), "dim") for one in known], 4, right=True),
+        Column("TIME", [(spent(one), "dim") for one in known], 4, right=True),
         Column(
             "ETA", [(words.remaining(one.progress).removeprefix("ETA "), "magenta") for one in known], 6, right=True
         ),

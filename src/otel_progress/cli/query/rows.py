@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeVar
 
-from otel_progress.model.distinguish import apart
+from otel_progress.model.distinguish import Known, apart
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.states import TROUBLE
 from otel_progress.model.status import Health, Status, word
-from otel_progress.model.units import amount, stopwatch
+from otel_progress.model.units import amount, spelled
 from otel_progress.model.values import Attributes
 from otel_progress.render.words import DOT, clean, counted, waiting
 
@@ -36,7 +37,8 @@ STOPPED: Final = (Health.SILENT, Health.LOOPING, *GONE)
 """In these states, rate and ETA mean nothing."""
 UNKNOWN: Final = Health.UNKNOWN.value
 """It is marked like trouble, but counted apart."""
-_SECONDS: Final = re.compile(r"\bfor (\d+) s\b")
+SHORT_ID: Final = 10
+"""Characters at the end of a generated id that tell it apart; the page's `shortId` shows as many."""
 _MADE_UP: Final = re.compile(r"[0-9a-f]{16}-\d+")
 
 
@@ -45,6 +47,11 @@ class ObservedSnapshot(Snapshot):
     """An operation as observed from outside its process; `frozen` if that process is stopped."""
 
     frozen: bool = False
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, *, frozen: bool) -> ObservedSnapshot:
+        """A snapshot of the process itself, with what the observer knows of that process."""
+        return cls(**{one.name: getattr(snapshot, one.name) for one in fields(Snapshot) if one.init}, frozen=frozen)
 
 
 @dataclass(frozen=True)
@@ -123,11 +130,7 @@ def _evidence(now: Snapshot, row: Row, since: float) -> str | None:
         return f"{branch}: {waiting(now.wait)}" if branch else waiting(now.wait)
     child = mapping(row.get("verdict")).get("child")  # that evidence has a clock of its own
     least = now.idle if now.health is Health.SILENT and child is None else 0.0
-
-    def clock(found: re.Match[str]) -> str:
-        return f"for {stopwatch(max(least, int(found[1]) + since))}"
-
-    return _SECONDS.sub(clock, reason, count=1)
+    return spelled(reason, since, least)
 
 
 def _branches(given: object) -> tuple[Branch, ...]:
@@ -202,11 +205,15 @@ def status_of(row: Row) -> Status:
     return _one_of(Status, row.get("status"), Status.FAILED if row.get("ended") else Status.RUNNING)
 
 
-def label_of(row: Row, *, child: bool = False) -> str:
-    """Its name and id; for a child with a generated id, only the number of it."""
+def label_of(row: Row, *, child: bool = False, alone: bool = True) -> str:
+    """Its name and id; for a child with a generated id, only the number of it.
+
+    The numbers count the operations of one process: without `alone`, when siblings run in other processes, a child
+    has the end of its id.
+    """
     name, key = text(row.get("name")) or "?", text(row.get("id")) or "?"
     if child and _MADE_UP.fullmatch(key):
-        return f"{name} #{key.rpartition('-')[2]}"
+        return f"{name} #{key.rpartition('-')[2]}" if alone else f"{name} …{key[-SHORT_ID:]}"
     return key if key.startswith(name) else f"{name} {key}"
 
 
@@ -216,12 +223,19 @@ def labels_of(rows: Sequence[Row]) -> list[str]:
     for place, row in enumerate(rows):
         by_name.setdefault(row.get("name"), []).append(place)
     labels = [label_of(row, child=True) for row in rows]
+    often = Counter(labels)
+    labels = [label_of(row, child=True, alone=often[label] < 2) for row, label in zip(rows, labels)]
     for places in by_name.values():
-        known = [(plain(rows[place].get("attributes")), text(rows[place].get("description"))) for place in places]
+        known = [known_of(rows[place]) for place in places]
         for place, differs in zip(places, apart(known)):
             if differs:
                 labels[place] = f"{text(rows[place].get('name')) or '?'} ({clean(differs)})"
     return labels
+
+
+def known_of(row: Row) -> Known:
+    """What may tell a row apart from its siblings."""
+    return plain(row.get("attributes") or row.get("labels")), text(row.get("description"))
 
 
 def shown(value: object) -> str:

@@ -30,9 +30,10 @@ from otel_progress.cli.query.rows import (
     text,
 )
 from otel_progress.cli.query.view_model import event_line, stamp
+from otel_progress.model.health import BEATS
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.model.units import duration, stopwatch
+from otel_progress.model.units import duration, lasting, percent, spelled
 from otel_progress.render import words
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.plain import closing
@@ -147,10 +148,10 @@ def _head(one: Snapshot, detail: Row) -> Line:
     if one.status.final:
         spent = f" after {duration(one.elapsed)}{attempt}"
     elif doing == Status.WAITING.value and one.wait is not None:
-        spent = f" for {stopwatch(one.wait.elapsed)}, running for {stopwatch(one.elapsed)}{attempt}"
+        spent = f" for {lasting(one.wait.elapsed)}, running for {lasting(one.elapsed)}{attempt}"
     else:
         since = "for" if doing == Status.RUNNING.value else "running for"
-        spent = f" {since} {stopwatch(one.elapsed)}{attempt}"
+        spent = f" {since} {lasting(one.elapsed)}{attempt}"
     asked = (("  asked to stop", "bold yellow"),) if one.cancel_requested and not one.status.final else ()
     return ((f"{sign} ", style), (label_of(detail), "bold"), ("  ", ""), (doing, colour), (spent, ""), *asked)
 
@@ -166,11 +167,14 @@ def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     reason = one.health_reason or (text(verdict.get("reason")) if verdict.get("child") else None)
     lines: list[Line] = []
     if reason:
-        lines.append(((f"  {reason}", bad[1] if bad else "dim"),))
+        lines.append(((f"  {spelled(reason)}", bad[1] if bad else "dim"),))
     allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))
     if bad and limit and allowed is not None:
         source = text(verdict.get("source"))
-        lines.append(((f"  limit: {limit} of {duration(allowed)}" + (f", {source}" if source else ""), "dim"),))
+        what = f"{limit} of {duration(allowed)}"
+        if limit == "heartbeat":
+            what = f"not heard of for {BEATS} heartbeats of {duration(allowed / BEATS)}"
+        lines.append(((f"  limit: {what}" + (f", {source}" if source else ""), "dim"),))
     if seen := text(verdict.get("seen")):
         lines.append(((f"  last seen: {seen}", "dim"),))
     if one.stuck_at:
@@ -244,7 +248,7 @@ def _children(detail: Row, now: float) -> list[Line]:
         child = snapshot_of(row, max(0.0, now - (number(row.get("timestamp")) or now)))
         sign, style = icon(child)
         doing, colour = state(child)
-        done = "" if child.progress.ratio is None else f"  {int(child.progress.ratio * 100)}%"
+        done = "" if child.progress.ratio is None else f"  {percent(child.progress.ratio)}"
         why = child.health_reason if not child.status.final else child.reason
         earlier = "  earlier attempt" if _is_earlier(row, detail) else ""
         spent = f"  {duration(child.elapsed)}{done}{earlier}" + (f"  {why}" if why else "")
@@ -269,7 +273,7 @@ def _pauses(detail: Row, now: float) -> list[Line]:
         long = duration(max(0.0, (now if over is None else over) - begun)) + (" so far" if over is None else "")
         kind = text(pause.get("kind")) or "?"
         where = f" in {text(pause.get('stage'))}" if pause.get("stage") else ""
-        why = f": {text(pause.get('reason'))}" if pause.get("reason") else ""
+        why = f": {spelled(text(pause.get('reason')) or '')}" if pause.get("reason") else ""
         line = (f"{kind}{where} for {long}{why}", "red" if kind == "stall" else "yellow")
         lines.append(((f"  {stamp(begun)}  ", "dim"), line))
     more = len(pauses) - PAUSES
@@ -313,10 +317,11 @@ def _exit(ends: list[Row], detail: Row) -> list[Line]:
     said = found[-1] if found else {}
     facts = [(name, said[key]) for key, name in _EXIT if said.get(key) not in (None, False)]
     lines: list[Line] = [((f"  {name}  ", "dim"), (shown(value), "")) for name, value in facts]
-    tail = (text(said.get(semconv.EXIT_STDERR)) or "").splitlines()
-    if tail:
+    tail = said.get(semconv.EXIT_STDERR)
+    last = tail.splitlines()[-STACK:] if isinstance(tail, str) else []
+    if last:
         lines.append((("  the last lines of its stderr", "dim"),))
-    return [*lines, *(((f"    {clean(line)}", ""),) for line in tail[-STACK:])]
+    return [*lines, *(((f"    {text(line) or ''}", ""),) for line in last)]
 
 
 _EXIT: Final = (

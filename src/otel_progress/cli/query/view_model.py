@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from itertools import islice
@@ -13,6 +12,7 @@ from otel_progress.cli.query.rows import (
     UNKNOWN,
     Row,
     items,
+    known_of,
     label_of,
     mark_of,
     number,
@@ -23,10 +23,11 @@ from otel_progress.cli.query.rows import (
     verdict_of,
 )
 from otel_progress.cli.query.rows import plain as plain_values
+from otel_progress.model.distinguish import Kin
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.render import plain
-from otel_progress.render.tree import TreeNode, nested
+from otel_progress.render.tree import TreeNode, keep_ended, nested
 from otel_progress.render.words import DOT, STYLES, Line, clean
 
 OVER: Final = 64
@@ -76,7 +77,8 @@ class ViewModel:
         """Start without any operation."""
         self._draws, self._root, self._everything = draws, root, everything
         self._known: dict[str, Observation] = {}
-        self._over: dict[str, deque[tuple[str, Snapshot]]] = {}
+        self._over: dict[str, list[tuple[str, Snapshot]]] = {}
+        self._kin = Kin()
         self._marks: dict[str, str] = {}
         self._told: dict[str, Health | None] = {}
         self._had: dict[str, None] = {}
@@ -132,6 +134,9 @@ class ViewModel:
 
     def changed(self, rows: Sequence[Row]) -> None:
         """Take new or changed rows; older revisions than the known ones are ignored."""
+        for row in rows:
+            if row.get("parent_id") is not None:
+                self._kin.take(_kind(row), str(row.get("id")), known_of(row))
         for row in rows:
             before = self._known.get(str(row.get("id")))
             if before is None or (number(row.get("revision")) or 0) >= (number(before.row.get("revision")) or 0):
@@ -229,7 +234,7 @@ class ViewModel:
         self._had[key] = None
         if len(self._had) > HAD:
             del self._had[next(iter(self._had))]
-        self._over.setdefault(parent, deque(maxlen=OVER)).append((label, snapshot))
+        keep_ended(self._over.setdefault(parent, []), label, snapshot, OVER)
         # If it had ended before we connected, its row in the tree is enough.
         if before is not None and (snapshot.status is not Status.COMPLETED or self._everything or not self._draws):
             line = ((f"{label}: ", "bold"), (plain.outcome(snapshot), STYLES[snapshot.status]))
@@ -246,8 +251,14 @@ class ViewModel:
         self._told_at.pop(key, None)
 
     def _label(self, row: Row) -> str:
-        parent = row.get("parent_id")
-        return label_of(row, child=isinstance(parent, str) and parent in self._known)
+        """Its name with the id; below its parent, with what tells it apart from its siblings."""
+        parent = self._known.get(str(row.get("parent_id")))
+        if parent is None:
+            return label_of(row)
+        differs = self._kin.differs(_kind(row), str(row.get("id")))
+        if differs:
+            return f"{text(row.get('name')) or '?'} ({clean(differs)})"
+        return label_of(row, child=True, alone=_process(row) == _process(parent.row))
 
     # -- output: lines
 
@@ -351,6 +362,15 @@ def _badge(row: Row) -> Health | None:
     """The health that is shown as a badge, or None."""
     health, reason = verdict_of(row)
     return None if reason is None else health
+
+
+def _kind(row: Row) -> tuple[str, str]:
+    """Its parent and name, which its siblings share."""
+    return str(row.get("parent_id")), str(row.get("name"))
+
+
+def _process(row: Row) -> tuple[object, object]:
+    return row.get("host"), row.get("pid")
 
 
 def _place(row: Row) -> tuple[object, object]:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress.cli.query.client import Client
-from otel_progress.cli.query.rows import GONE, Row, items, label_of, later_of, mapping
+from otel_progress.cli.query.rows import GONE, ObservedSnapshot, Row, items, label_of, later_of, mapping
 from otel_progress.cli.query.subscription import Item, Subscription
 from otel_progress.cli.query.view_model import STAGES, ViewModel
 from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
@@ -71,7 +71,8 @@ class FollowedViewModel(ViewModel):
         if own is None or own.status.final:
             return told
         verdict = replace(own, health=told.health, health_reason=told.health_reason, stuck_at=told.stuck_at)
-        whole = later_of(verdict, max(0.0, clock.unix() - own.timestamp))
+        seen = ObservedSnapshot.of(verdict, frozen=isinstance(told, ObservedSnapshot) and told.frozen)
+        whole = later_of(seen, max(0.0, clock.unix() - own.timestamp))
         if told.health in GONE:
             whole = replace(whole, elapsed=told.elapsed, idle=told.idle)
         return replace(

@@ -304,6 +304,8 @@ def said_of(verdict: Verdict) -> str:
     if verdict.clock == "pending" and verdict.health is Health.WAITING:
         return "has not started"
     said = "waits for longer than its limit" if verdict.overdue else _SAID[verdict.health]
+    if isinstance(verdict, Judgement) and verdict.frozen:
+        said = "is frozen"
     return f"{said} ({verdict.reason})" if verdict.troubled and verdict.reason else said
 
 

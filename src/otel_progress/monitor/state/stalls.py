@@ -13,6 +13,7 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health
+from otel_progress.model.units import spelled
 from otel_progress.monitor.state.ledger import instance_of
 from otel_progress.monitor.state.listener import StoredEvent
 from otel_progress.monitor.state.timeline import branches_of, stuck_branches
@@ -120,7 +121,7 @@ class Stalls:
         for line in self._observer.lines(entry, now):
             if line.branch.label == verdict.branch and line.branch.stuck_at is not None:
                 own[s.STUCK_AT] = line.branch.stuck_at
-        self._history.infer(entry, s.STALLED, f"stuck: {reason}", own, labels)
+        self._history.infer(entry, s.STALLED, f"is stuck: {spelled(reason)}", own, labels)
         self._reported.setdefault(entry.head.operation_id, {}).update(dict.fromkeys(labels))
         self._listeners.concluded(entry, "stalled")
 
@@ -128,7 +129,8 @@ class Stalls:
         """A reported stall is overruled, as a child in another process became known: report its end."""
         self.held[entry.head.operation_id] = {}
         reason = self._observer.verdict(entry, now).reason or "it moves"
-        self._history.infer(entry, s.RECOVERED, f"not stuck: {reason}")
+        subject = "it " if reason.startswith("waits") else ""
+        self._history.infer(entry, s.RECOVERED, f"is not stuck: {subject}{spelled(reason)}")
         self._reported.pop(entry.head.operation_id, None)
         self._listeners.concluded(entry, "recovered")
 

@@ -112,7 +112,7 @@ class _Intervals:
         for label in others:
             stage = label if label in self._paths else label.partition(" in ")[0]
             if stage in self._paths or not self._paths:
-                self._begin(("stall", label), event, stage, f"stuck since {first} is, too")
+                self._begin(("stall", label), event, stage, f"stuck at the same time as {first}")
 
     def _begin(self, key: tuple[str, str], event: HistoryEvent, stage: str | None, reason: object) -> Json | None:
         if key in self.open:

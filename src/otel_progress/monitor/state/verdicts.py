@@ -84,7 +84,7 @@ class Observer:
         """Rises when the observer was blind to some process until now."""
         self.dead: dict[str, float] = {}
         """Processes that were found dead, with the time when they were last heard."""
-        self._children = Children(ledger, self._own)
+        self._children = Children(ledger, self._proven)
         self.is_stopped: Callable[[str], str | None] = lambda _: None
         """Why a process of this machine, by its instance, is proven to be stopped; None if it is not."""
 
@@ -190,11 +190,17 @@ class Observer:
             return replace(own, detail=f"{own.detail}{BEFORE}{before}")
         if own.health is Health.SILENT:
             return self._children.instead(entry, own, now)
-        if own.health is Health.DEAD:
-            stopped = self.is_stopped(entry.instance)
-            if stopped is not None:
-                return Judgement.of(own, frozen=True, detail=f"its process is {stopped}; {own.reason}")
-        return own
+        return self._or_frozen(entry, own)
+
+    def _proven(self, entry: Entry, now: float) -> Verdict:
+        """The verdict from its own process, and whether that process is proven to be stopped."""
+        return self._or_frozen(entry, self._own(entry, now))
+
+    def _or_frozen(self, entry: Entry, own: Verdict) -> Verdict:
+        stopped = self.is_stopped(entry.instance) if own.health is Health.DEAD else None
+        if stopped is None:
+            return own
+        return Judgement.of(own, frozen=True, detail=f"its process is {stopped}; {own.reason}")
 
     def _own(self, entry: Entry, now: float, snapshot: Snapshot | None = None) -> Verdict:
         """The verdict from what its own process reported, and whether that process is heard."""

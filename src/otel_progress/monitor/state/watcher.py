@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from otel_progress import clock, procfs
 from otel_progress.model.health import BEATS
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.units import duration, units
+from otel_progress.model.units import duration, percent, units
 from otel_progress.monitor.state.ledger import Entry, Ledger, Process, lose
 from otel_progress.outbound.certificate import Exit, certify
 
@@ -344,7 +344,7 @@ def words(snapshot: Snapshot) -> str:
     counted = progress if progress.completed is not None or innermost is None else innermost.progress
     if counted.completed is not None:
         said.append(units(counted.completed, counted.total, counted.unit))
-    if progress.percentage is not None:
-        said.append(f"{progress.percentage:g}%")
+    if progress.ratio is not None:
+        said.append(percent(progress.ratio))
     message = snapshot.message or (innermost.message if innermost is not None else None)
     return ", ".join(said) + (f": {message}" if message else "")

@@ -157,6 +157,7 @@ def _row_fields() -> Json:
         "also_running": {**list_of(_rival_run()), "description": "Older runs of the same id that are still alive."},
         "warning": text("Says that two processes run this id."),
         "parent_id": text(),
+        "labels": {**map_of({}), "description": "Short attributes of a child, to tell it apart from its siblings."},
         "agent": text(),
         "service": text(),
         "host": text(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 SHORT: Final = 500
 """The most characters of a text in a row."""
+LABELS: Final = 8
+LABEL: Final = 64
+"""The most attributes of a child in a row, and the most characters of each."""
 _STILL: Final = NOT_MOVING | {Health.DEAD}
 """Verdicts with which neither ETA nor rate is shown."""
 CLOCKS: Final[tuple[str, ...]] = ("timestamp", "elapsed", "idle", "wait")
@@ -52,6 +56,7 @@ def row_json(
             "reason": short_text(seen.reason),
             "attempt": entry.number,
             "parent_id": seen.parent_id,
+            "labels": _labels(seen),
             "agent": short_text(seen.agent),
             "service": short_text(about.get(s.SERVICE_NAME)),
             "host": process.host if process is not None else None,
@@ -86,6 +91,16 @@ def _label(verdict: Verdict | None) -> Label:
     if verdict is None:
         return Label(Health.PROGRESSING)
     return Label(verdict.health, verdict.overdue, isinstance(verdict, Judgement) and verdict.frozen)
+
+
+def _labels(seen: Snapshot) -> Json | None:
+    """Short attributes of a child, which may tell it apart from its siblings."""
+    if seen.parent_id is None:
+        return None
+    given = ((key, value) for key, value in seen.attributes.items() if not isinstance(value, tuple))
+    return {
+        key[:LABEL]: value[:LABEL] if isinstance(value, str) else value for key, value in islice(given, LABELS)
+    } or None
 
 
 def is_stopped(verdict: Verdict | None) -> bool:

@@ -8,7 +8,7 @@ import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.j
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { GROUP, amount, apart, branchesOf, clockTime, duration, estimate, faceOf, groupOf, idleOf, isFinal, lasting, left, money, number, paceOf, percent, safeLink, spent, troubleOf } from "./words.js";
+import { GROUP, amount, apart, branchesOf, clockTime, duration, estimate, faceOf, groupOf, idleOf, isFinal, lasting, left, money, number, paceOf, percent, safeLink, spelled, spent, troubleOf } from "./words.js";
 
 export function Detail() {
   if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its timeline and its events.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
@@ -86,6 +86,10 @@ const HEADLINES = {
   waiting: "Waiting",
 };
 
+// The limit that decided. A heartbeat is no limit itself: three of them are missing.
+const limitOf = ({ limit, allowed, source }) => (limit === "heartbeat" ? `not heard of for ${BEATS} heartbeats of ${duration(allowed / BEATS)}` : `the limit is ${duration(allowed)} (${limit}${source ? `, ${source}` : ""})`);
+const BEATS = 3;
+
 function Trouble({ shown }) {
   const now = ticking();
   const group = groupOf(shown);
@@ -96,13 +100,13 @@ function Trouble({ shown }) {
   if (group === "pending") return null;
   const live = troubleOf(shown, now);
   const evidence = [
-    GROUP[group].trouble && verdict.allowed != null && verdict.limit && `the limit is ${duration(verdict.allowed)} (${verdict.limit}${verdict.source ? `, ${verdict.source}` : ""})`,
+    GROUP[group].trouble && verdict.allowed != null && verdict.limit && limitOf(verdict),
     verdict.seen && `last seen: ${verdict.seen}`,
     shown.process?.heard_ago != null && group !== "dead" && `its process was heard ${lasting(shown.process.heard_ago + now - shown.seen_at)} ago`,
   ].filter(Boolean);
   return html`<section class=${`trouble tone-${face.tone}`} aria-label=${HEADLINES[group] ?? face.label}>
     <h2><${Icon} name=${face.icon} />${HEADLINES[group] ?? face.label}</h2>
-    <p class="evidence"><${Why} text=${live || verdict.reason || ""} child=${verdict.child} />${evidence.map((one) => html`<span key=${one} class="dim"><bdi>${one}</bdi></span>`)}</p>
+    <p class="evidence"><${Why} text=${live || spelled(verdict.reason || "")} child=${verdict.child} />${evidence.map((one) => html`<span key=${one} class="dim"><bdi>${one}</bdi></span>`)}</p>
     ${shown.loop && html`<div class="loop"><span>${number(shown.loop.repeats ?? 0)} times the same ${shown.loop.kind ?? "steps"}:</span><ol>${(shown.loop.keys ?? []).map((key, index) => html`<li key=${index}><code><bdi>${asText(key)}</bdi></code></li>`)}</ol></div>`}
     ${(shown.stuck_at || shown.stack) && html`<div class="stack"><div class="stack-head">${shown.stuck_at && html`<code class="stuck-at"><bdi>${shown.stuck_at}</bdi></code>`}<span class="grow"></span>${shown.stack && html`<${Copy} text=${shown.stack} words="Copy the stack" />`}</div>
       ${shown.stack && html`<pre tabindex="0" aria-label="Where it is stuck">${shown.stack}</pre>`}</div>`}</section>`;

@@ -5,7 +5,7 @@ import { Icon } from "./icons.js";
 import { Agent, Avatar, Long, Value } from "./parts.js";
 import { feed, newest, older, selected, withUpdates } from "./selection.js";
 import { now } from "./state.js";
-import { STATUS, clockTime, duration, number } from "./words.js";
+import { STATUS, clockTime, duration, number, spelled } from "./words.js";
 
 const KINDS = {
   "progress.operation.started": { icon: "start", tone: "run", word: "started" },
@@ -59,7 +59,7 @@ function wordsOf(line, name) {
     case "progress.stalled":
     case "progress.overdue":
     case "progress.slow":
-      return said["progress.health.reason"] ?? text;
+      return spelled(said["progress.health.reason"] ?? text);
     case "progress.recovered":
       return "";
     default:

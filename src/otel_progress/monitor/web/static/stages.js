@@ -3,7 +3,7 @@ import { html, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { Agent, Bar, Go } from "./parts.js";
 import { rowOf, ticking } from "./state.js";
-import { GROUP, STATUS, STOPPED, amount, apart, branchesOf, duration, elapsedOf, faceOf, groupOf, isEarlier, isFinal, lasting, number, pace, paceOf, percent, since, spent, troubleOf, waitOf } from "./words.js";
+import { GROUP, STATUS, STOPPED, amount, apart, branchesOf, duration, elapsedOf, faceOf, groupOf, isEarlier, isFinal, lasting, number, pace, paceOf, percent, since, spelled, spent, troubleOf, waitOf } from "./words.js";
 
 const CHILDREN = 50;
 const TOGETHER = 3; // runs of a stage that are one row
@@ -88,7 +88,7 @@ const lasted = (mark, now) => (mark.to == null ? lasting(now - mark.from) : dura
 
 function Lane({ span, from, to, tone, open, marks, runs = [] }) {
   return html`<div class="lane" aria-hidden="true">${runs.map((run, index) => html`<div key=${`run ${index}`} class=${`lane-bar tone-${STATUS[run.status].tone}`} style=${place(span, run.started_at, run.started_at + (run.elapsed ?? 0))}></div>`)}${from != null && html`<div class=${`lane-bar tone-${tone}${open ? " open" : ""}`} style=${place(span, from, to)}></div>`}
-    ${marks.map((mark, index) => html`<div key=${index} class=${`mark mark-${mark.kind}`} style=${place(span, mark.from, mark.to ?? span.now ?? span.to)} title=${`${mark.kind}: ${mark.reason ?? ""} (${lasted(mark, span.to)})`}></div>`)}</div>`;
+    ${marks.map((mark, index) => html`<div key=${index} class=${`mark mark-${mark.kind}`} style=${place(span, mark.from, mark.to ?? span.now ?? span.to)} title=${`${mark.kind}: ${spelled(mark.reason ?? "")} (${lasted(mark, span.to)})`}></div>`)}</div>`;
 }
 
 export function Stages({ shown }) {
@@ -229,5 +229,5 @@ function Marks({ marks, now }) {
   if (!marks.length) return null;
   const kinds = new Set(marks.map((mark) => mark.kind));
   return html`<div class="legend">${kinds.has("wait") && html`<span><i class="mark mark-wait"></i>wait</span>`}${kinds.has("stall") && html`<span><i class="mark mark-stall"></i>stall</span>`}
-    <ul class="sr">${marks.map((mark, index) => html`<li key=${index}>${mark.kind} in ${mark.stage ?? "the operation"}: ${mark.reason ?? ""}, ${lasted(mark, now)}</li>`)}</ul></div>`;
+    <ul class="sr">${marks.map((mark, index) => html`<li key=${index}>${mark.kind} in ${mark.stage ?? "the operation"}: ${spelled(mark.reason ?? "")}, ${lasted(mark, now)}</li>`)}</ul></div>`;
 }

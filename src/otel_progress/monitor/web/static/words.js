@@ -77,7 +77,7 @@ export function duration(seconds) {
   return `${Math.floor(whole / size)} ${unit}${rest ? ` ${rest} ${smaller}` : ""}`;
 }
 const LARGER = [["d", 86400, "h", 3600], ["h", 3600, "min", 60], ["min", 60, "s", 1]];
-/** A duration that still grows: in whole seconds. */
+/** A duration that still grows, in a sentence: in whole seconds. */
 export const lasting = (seconds) => (seconds == null ? "" : duration(Math.floor(seconds)));
 /** The elapsed time of a row. */
 export const spent = (row, now) => (isFinal(row) ? duration(row.elapsed) : lasting(elapsedOf(row, now)));
@@ -162,10 +162,12 @@ const MEASURES = new Set(["min", "mol", "rad", "deg", "cal", "bar", "sec"]);
 /** "143/s", or "8.4/min" and "3.6/h" if it is slow; empty if there is none. */
 export function rate(perSecond, unit) {
   if (!perSecond) return "";
-  const [per, seconds] = [["s", 1], ["min", 60]].find(([, seconds]) => perSecond * seconds >= 1) ?? ["h", 3600];
+  const [per, seconds] = [["s", 1], ["min", 60]].find(([, seconds]) => perSecond * seconds >= ONE) ?? ["h", 3600];
   const value = perSecond * seconds;
   return `${unit === "By" ? size(value) : (value >= 10 ? whole : tenth).format(value)}/${per}`;
 }
+
+const ONE = 59.5 / 60; // from here on, the smaller unit would say "60/min"
 
 /** "38 files/s"; empty without a rate. */
 export function pace(progress) {
@@ -216,15 +218,17 @@ export function troubleOf(row, now) {
   if (verdict.child != null && group !== "ended" && group !== "pending") return later(verdict.reason ?? "", since(row, now));
   if (group === "stuck") {
     const idle = idleOf(row, now);
-    return idle == null ? verdict.reason ?? "no progress" : said(`no progress for ${lasting(idle)}`);
+    return idle == null ? spelled(verdict.reason ?? "no progress") : said(`no progress for ${lasting(idle)}`);
   }
   if (group === "overdue" || group === "waiting") return row.wait ? said(waitOf(row.wait, since(row, now))) : verdict.reason ?? "";
   if (group === "ended") return row.reason ?? "";
-  return group === "progressing" || group === "pending" ? "" : verdict.reason ?? "";
+  return group === "progressing" || group === "pending" ? "" : spelled(verdict.reason ?? "");
 }
 
-// Evidence with its clock advanced.
-const later = (text, gone) => text.replace(/\bfor (\d+) s\b/, (_, told) => `for ${lasting(Number(told) + gone)}`);
+/** Evidence with its durations spelled out, behind the words that lead to one; names in it stay as they are. */
+export const spelled = (text) => text.replace(/\b(for |is |until |ended |progress |, )(\d+(?:\.\d)?) s\b/g, (_, before, told) => before + duration(Number(told)));
+// The same with its clock advanced.
+const later = (text, gone) => spelled(text.replace(/\bfor (\d+) s\b/, (_, told) => `for ${lasting(Number(told) + gone)}`));
 
 /** "waits for approval for 36 s, of at most 6 s", `later` seconds after its timestamp. */
 export function waitOf(wait, later) {
@@ -246,8 +250,8 @@ export function branchesOf(row, now) {
 
 function wordsOf(branch, group, later) {
   if (branch.wait && (group === "waiting" || group === "overdue")) return waitOf(branch.wait, later);
-  if (branch.child != null && branch.reason) return branch.reason;
-  if (group === "looping") return branch.loop?.reason ?? "the same again and again";
+  if (branch.child != null && branch.reason) return spelled(branch.reason);
+  if (group === "looping") return spelled(branch.loop?.reason ?? "the same again and again");
   const idle = branch.idle == null ? null : branch.idle + later;
   if (group === "stuck") return idle == null ? "no progress" : `no progress for ${lasting(idle)}${allowed(branch)}`;
   return idle != null && idle >= 3 ? `idle for ${lasting(idle)}${allowed(branch)}` : "";
