@@ -49,6 +49,7 @@ class Registry:
         live: running operations that somebody watches, or whose id was given, by id. Written: job. Read: all.
         pending: operations with `start_within` that have not started. Written: job, ticker. Read: ticker, commands.
         changes: changes for the ticker, in order. Written: job. Read: ticker.
+        ends_dropped: ends for which `changes` had no room. Written: job. Read: the end of the process.
         dropped: handles that finalizers found without an end, with status and reason. Written: job. Read: ticker.
         listed: all running operations by `id()`, once `in_flight` was called. Written: job. Read: job.
         attempts: the last attempt of each given id that ended. Written: job. Read: job, commands.
@@ -73,6 +74,7 @@ class Registry:
         self.pending: weakref.WeakSet[OperationState] = weakref.WeakSet()
         self.live: dict[str, weakref.ref[OperationState]] = {}
         self.changes: deque[Change] = deque()
+        self.ends_dropped = 0
         self.dropped: deque[tuple[HandleState, Status, str | None]] = deque()
         self._prune_at = PRUNE
         self.attempts: dict[str, int] = {}
@@ -188,10 +190,21 @@ class Registry:
         """Queue a change for the ticker; ends have room of their own, so that no ended operation looks lost."""
         if len(self.changes) >= (CHANGES if event != semconv.OPERATION_ENDED else 2 * CHANGES):
             drops.add(semconv.DROP_QUEUE)
+            self.ends_dropped += event == semconv.OPERATION_ENDED
         else:
             self.changes.append((event, operation, node, now, attributes))
             if event == semconv.OPERATION_ENDED:
                 hooks.on_end()
+
+    def unreported(self) -> tuple[int, int]:
+        """The numbers of ends and of other changes that the ticker did not emit, as the process ends.
+
+        An operation that still runs counts as an end: there was no time to end it as interrupted.
+        """
+        waiting = self.changes.copy()
+        ends = sum(change[0] == semconv.OPERATION_ENDED for change in waiting)
+        running = sum(not operation._status.final for operation in self.operations())
+        return ends + running + self.ends_dropped, len(waiting) - ends
 
     def used(self, name: str, key: str, amount: float) -> None:
         """Count tokens (`input_tokens`, `output_tokens`) and money (`cost.USD`) by operation name."""
