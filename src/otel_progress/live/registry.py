@@ -112,7 +112,7 @@ class Registry:
             if self.keeps_attempts and operation._opts.id is not None and len(self.begun) < ATTEMPTS:
                 self.begun[key] = operation.attempt
             self.live[key] = weakref.ref(operation)
-            name = operation.name
+            name = operation._text_name
             if name not in self.started and len(self.started) >= NAMES:
                 name = semconv.OTHER_STAGE
             self.started[name] = self.started.get(name, 0) + 1
@@ -157,7 +157,7 @@ class Registry:
 
     def name_of(self, operation: OperationState) -> str:
         """The name under which an operation is counted: its own, or `_other` if there are too many names."""
-        return operation.name if operation.name in self.started else semconv.OTHER_STAGE
+        return operation.name if operation._text_name in self.started else semconv.OTHER_STAGE
 
     def operations(self) -> list[OperationState]:
         """The running operations that somebody watches."""
