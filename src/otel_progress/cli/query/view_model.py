@@ -66,8 +66,10 @@ class Observation(NamedTuple):
 
 
 class EndedRun(NamedTuple):
-    """A run that ended: the start time tells it from other runs of its id, as a process and a monitor number them
-    differently."""
+    """A run that ended.
+
+    The start time tells it from other runs of its id, as a process and a monitor number them differently.
+    """
 
     started_at: float | None
     status: Status
