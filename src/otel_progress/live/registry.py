@@ -171,7 +171,8 @@ class Registry:
         """
         listed = self.listed
         if listed is None:
-            # No WeakSet: if a set can not grow for want of memory, its last free slot is filled, and then a lookup never ends.
+            # No WeakSet: if a set can not grow for want of memory, its last free slot is filled, and then a lookup
+            # never ends.
             listed = self.listed = weakref.WeakValueDictionary()
             for one in gc.get_objects():
                 if type(one) is kind:
