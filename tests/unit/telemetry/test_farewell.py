@@ -192,9 +192,7 @@ def test_what_the_next_configuration_gets_is_not_lost(
     assert last_line(progress_capture, caplog).startswith("1 end of an operation and 1 other event could not")
 
 
-def test_ends_without_room_in_the_queue_are_counted(
-    progress_capture: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ends_without_room_in_the_queue_are_counted(progress_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """An end that the full queue of changes refuses is counted, too."""
     monkeypatch.setattr("otel_progress.live.registry.CHANGES", 5)
     for _ in range(30):

@@ -131,7 +131,7 @@ def _stages(operation: OperationState, now: float, survey: Survey) -> tuple[Stag
         known = begun(operation)  # those that run as child operations are shown there
         furthest = passed(plan, known)
         for position, stage in enumerate(plan.stages):
-            if stage._text_name not in known and len(ran) < STAGES:
+            if stage.name not in known and len(ran) < STAGES:
                 skipped = operation._status.final or position < furthest
                 ran.append(_pending(stage, skipped=skipped))
     return tuple(ran)
