@@ -124,11 +124,15 @@ class Environment:
         given = self.text(*names).lower()
         if given in allowed or not given:
             return given or default
-        self._warn(f"{names[0]}={given!r} is not one of {', '.join(allowed)}; {default} is used")
+        name = next(name for name in names if self.text(name))
+        self._warn(f"{name}={given!r} is not one of {', '.join(allowed)}; {default} is used")
         return default
 
     def endpoint(self, name: str, protocol: str, default: str) -> str:
         """An address; for gRPC the scheme may be missing."""
+        if _has_wrong_port(self.text(name)):
+            self._warn(f"{name}={self.text(name)!r} has an invalid port (1 to 65535); {default} is used")
+            return default
         given = self.text(name)
         if not given or _is_url(given) or (protocol == "grpc" and "://" not in given):
             return given or default
@@ -206,6 +210,18 @@ def is_address(text: str) -> bool:
         return False
 
 
+def _has_wrong_port(target: str) -> bool:
+    """Whether an address has a port that cannot exist."""
+    try:
+        parts = urlsplit(target if "://" in target else f"//{target}")
+    except ValueError:
+        return False
+    try:
+        return parts.port == 0
+    except ValueError:
+        return True
+
+
 def _is_url(target: str) -> bool:
     try:
         urlsplit(target)
@@ -266,6 +282,8 @@ def read(
         InvalidArgument: if an argument has an invalid value; variables never raise.
     """
     env = Environment(os.environ if environ is None else environ)
+    if isinstance(endpoint, str) and _has_wrong_port(endpoint):
+        raise InvalidArgument(f"endpoint has an invalid port (1 to 65535): {endpoint!r}")
     if protocol is not None and protocol not in PROTOCOLS:
         raise InvalidArgument(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
     if endpoint is not None and not (isinstance(endpoint, str) and _is_url(endpoint)):

@@ -550,6 +550,19 @@ def test_summary_needs_no_monitor(real: Monitor, tmp_path: Path) -> None:
     assert "could not be passed on" in text
 
 
+def test_end_of_an_id_that_ran_before_is_shown_once(real: Monitor, tmp_path: Path) -> None:
+    """The monitor counts the runs of an id over all commands, the command begins with 1; its end is shown once."""
+    place = Place(tmp_path, real.url)
+    place.allow("half")
+    place.allow("all")
+    for attempt in (1, 2):
+        with place.follow(BEGIN + WORKS) as terminal:
+            assert terminal.exit_code(30) == 3
+            assert terminal.text.count("✓ survey-1 completed after") == 1
+            assert re.search(r"✓ parse .* 100 files", terminal.text)
+        assert asked(real.url, "/operations/survey-1")["attempt"] == attempt
+
+
 def test_operations_of_others_are_not_shown(real: Monitor, tmp_path: Path) -> None:
     """A monitor may know of much; what is shown are the operations of this command."""
     place = Place(tmp_path, real.url)

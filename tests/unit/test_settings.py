@@ -335,3 +335,30 @@ def test_settings_are_values() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.interval = 2.0  # type: ignore[misc]
     assert Environment({"A": "", "B": " x "}).text("A", "B") == "x"
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("port", ["99999", "0", "http"])
+def test_an_invalid_port_is_named_at_once(protocol: str, port: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A port that cannot exist is logged once for a variable, and raises for an argument, whatever the protocol."""
+    found = endpoint(PROTOCOL=protocol, ENDPOINT=f"http://localhost:{port}")
+    assert found.url.startswith("http://localhost:431")
+    [said] = told(caplog)
+    assert f"OTEL_EXPORTER_OTLP_ENDPOINT='http://localhost:{port}' has an invalid port (1 to 65535); " in said
+    with pytest.raises(InvalidArgument, match="endpoint has an invalid port"):
+        read(endpoint=f"http://localhost:{port}", protocol=protocol, environ={})
+
+
+def test_an_invalid_port_without_a_scheme_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """A gRPC address without a scheme is checked, too."""
+    endpoint(PROTOCOL="grpc", ENDPOINT="localhost:99999")
+    [said] = told(caplog)
+    assert "has an invalid port" in said
+
+
+@pytest.mark.parametrize("name", ["INSECURE", "LOGS_INSECURE"])
+def test_an_invalid_value_names_the_variable_that_is_set(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A shared variable is named once, not once for each signal that never had a variable of its own."""
+    endpoint(**{name: "1"})
+    [said] = told(caplog)
+    assert said.startswith(f"OTEL_EXPORTER_OTLP_{name}='1' is not one of true, false; ")

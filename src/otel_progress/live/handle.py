@@ -315,7 +315,7 @@ class Handle(HandleState):
                     usage[key] = values.INT_MAX
                 self.operation._revision += 1
                 if hooks.wanted:
-                    registry.used(self.operation.name, key, amount)
+                    registry.used(self.operation._text_name, key, amount)
             else:
                 drops.add(semconv.DROP_ATTRIBUTE)
 

@@ -43,7 +43,7 @@ def take(into: NestedCounts, stage: HandleState, nested: NestedCounts | None) ->
         into.largest = max(into.largest, total or 0)
         into.bare = into.bare or (total is None and stage._lanes is None)
     add(into.sums, units)
-    kind = stage.name.translate(_NO_DIGITS)
+    kind = stage._text_name.translate(_NO_DIGITS)
     into.again = into.again or kind in into.kinds
     if len(into.kinds) < KINDS:
         into.kinds.add(kind)

@@ -49,6 +49,7 @@ class Registry:
         live: running operations that somebody watches, or whose id was given, by id. Written: job. Read: all.
         pending: operations with `start_within` that have not started. Written: job, ticker. Read: ticker, commands.
         changes: changes for the ticker, in order. Written: job. Read: ticker.
+        ends_dropped: ends for which `changes` had no room. Written: job. Read: the end of the process.
         dropped: handles that finalizers found without an end, with status and reason. Written: job. Read: ticker.
         listed: all running operations by `id()`, once `in_flight` was called. Written: job. Read: job.
         attempts: the last attempt of each given id that ended. Written: job. Read: job, commands.
@@ -73,6 +74,7 @@ class Registry:
         self.pending: weakref.WeakSet[OperationState] = weakref.WeakSet()
         self.live: dict[str, weakref.ref[OperationState]] = {}
         self.changes: deque[Change] = deque()
+        self.ends_dropped = 0
         self.dropped: deque[tuple[HandleState, Status, str | None]] = deque()
         self._prune_at = PRUNE
         self.attempts: dict[str, int] = {}
@@ -110,7 +112,7 @@ class Registry:
             if self.keeps_attempts and operation._opts.id is not None and len(self.begun) < ATTEMPTS:
                 self.begun[key] = operation.attempt
             self.live[key] = weakref.ref(operation)
-            name = operation.name
+            name = operation._text_name
             if name not in self.started and len(self.started) >= NAMES:
                 name = semconv.OTHER_STAGE
             self.started[name] = self.started.get(name, 0) + 1
@@ -155,7 +157,7 @@ class Registry:
 
     def name_of(self, operation: OperationState) -> str:
         """The name under which an operation is counted: its own, or `_other` if there are too many names."""
-        return operation.name if operation.name in self.started else semconv.OTHER_STAGE
+        return operation.name if operation._text_name in self.started else semconv.OTHER_STAGE
 
     def operations(self) -> list[OperationState]:
         """The running operations that somebody watches."""
@@ -188,10 +190,21 @@ class Registry:
         """Queue a change for the ticker; ends have room of their own, so that no ended operation looks lost."""
         if len(self.changes) >= (CHANGES if event != semconv.OPERATION_ENDED else 2 * CHANGES):
             drops.add(semconv.DROP_QUEUE)
+            self.ends_dropped += event == semconv.OPERATION_ENDED
         else:
             self.changes.append((event, operation, node, now, attributes))
             if event == semconv.OPERATION_ENDED:
                 hooks.on_end()
+
+    def unreported(self) -> tuple[int, int]:
+        """The numbers of ends and of other changes that the ticker did not emit, as the process ends.
+
+        An operation that still runs counts as an end: there was no time to end it as interrupted.
+        """
+        waiting = self.changes.copy()
+        ends = sum(change[0] == semconv.OPERATION_ENDED for change in waiting)
+        running = sum(not operation._status.final for operation in self.operations())
+        return ends + running + self.ends_dropped, len(waiting) - ends
 
     def used(self, name: str, key: str, amount: float) -> None:
         """Count tokens (`input_tokens`, `output_tokens`) and money (`cost.USD`) by operation name."""

@@ -136,10 +136,10 @@ class StageLife(Handle, StageState):
         path = self._full_path
         if path is None:
             above = self._parent
-            path = self.name
+            path = self._text_name
             while isinstance(above, StageState) and len(path) <= values.MESSAGE_LENGTH:
                 known = above._full_path
-                path = f"{known or above.name}/{path}"
+                path = f"{known or above._text_name}/{path}"
                 above = None if known is not None else above._parent
             if len(path) > values.MESSAGE_LENGTH:
                 path = "…" + path[1 - values.MESSAGE_LENGTH :]

@@ -20,9 +20,10 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_progress.live.guard import drops
 from otel_progress.live.records import PLAIN, PLAIN_STAGE, Extras, OperationOptions, StageOptions
 from otel_progress.model.status import Health, Status
-from otel_progress.model.values import Attributes
+from otel_progress.model.values import NAME_LENGTH, Attributes, text
 
 if TYPE_CHECKING:
     from otel_progress.live.diagnosis.call_stack import Where
@@ -188,6 +189,13 @@ class HandleState:
     def _path(self) -> str | None:
         """The names of the stages down to it, as `load/parse`; None for an operation."""
         return None
+
+    @property
+    def _text_name(self) -> str:
+        """The name; what a user assigned that is no text is made one, for all who read it later."""
+        if type(self.name) is not str:
+            self.name = text(self.name, drops, NAME_LENGTH)
+        return self.name
 
     @property
     def _unit_named(self) -> bool:

@@ -9,26 +9,34 @@ from otel_progress.outbound.trouble import Trouble
 from otel_progress.telemetry.outbox import Unsent
 from otel_progress.telemetry.pipeline import Pipeline
 
+Unreported = Callable[[], tuple[int, int]]
 UnsentSpans = Callable[[], tuple[int, Trouble | None]]
 
 
 class Farewell:
     """Logs what could not be sent by the end of the process; never raises."""
 
-    def __init__(self, pipeline: Pipeline, spans: UnsentSpans) -> None:
-        """Report on a pipeline, and on the spans that `spans` counts."""
+    def __init__(self, pipeline: Pipeline, spans: UnsentSpans, unreported: Unreported) -> None:
+        """Report on a pipeline, on the spans that `spans` counts, and on ends and others that were not emitted."""
         self._pipeline = pipeline
         self._spans = spans
+        self._unreported = unreported
         self._said = ""
         self._over = False
 
-    def say(self, final: bool) -> None:
-        """Log what is unsent, if anything and if it changed; after a `final` call nothing more is logged."""
+    def say(self, final: bool, *, replaced: bool = False) -> None:
+        """Log what is unsent, if anything and if it changed; after a `final` call nothing more is logged.
+
+        If the configuration is `replaced`, the next one gets what was not emitted yet.
+        """
         if self._over:
             return
         self._over = final
         try:
             events, trouble = self._pipeline.unsent(final=final)
+            if not replaced:
+                ends, others = self._unreported()
+                events = Unsent(events.ends + ends, events.others + others)
             spans, of_spans = self._spans()
             text = line(events, spans, trouble or of_spans)
         except Exception:

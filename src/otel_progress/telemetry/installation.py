@@ -11,6 +11,7 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live import hooks
 from otel_progress.live.engine import process
+from otel_progress.live.registry import registry
 from otel_progress.outbound import otlp
 from otel_progress.outbound.transport import OTLP, Transport, connect
 from otel_progress.settings import Settings
@@ -62,7 +63,7 @@ class Installation:
             offered = self.channel.offered
         self.pipeline = Pipeline(logs, metrics, otlp.resource(about), VERSION, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
-        self.farewell = Farewell(self.pipeline, unsent_spans)
+        self.farewell = Farewell(self.pipeline, unsent_spans, registry.unreported)
         self._hook(process.at_last, self.farewell.say)
         self._hook(process.at_exit, self.flush)
         self._hook(process.in_haste, self.pipeline.flush)
@@ -95,14 +96,14 @@ class Installation:
             undo()
         self._undo.clear()
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float, *, replaced: bool = False) -> None:
         """Send what is left within the timeout (seconds), and end threads and connections."""
         if self.channel is not None:
             self.channel.close()
         if self.pipeline is not None:
             self.pipeline.flush(timeout)
             if self.farewell is not None:
-                self.farewell.say(final=True)
+                self.farewell.say(final=True, replaced=replaced)
             self.pipeline.close()
         if self.exporter is not None:
             self.exporter.close()

@@ -120,14 +120,14 @@ class Outbox:
     def unsent(self) -> Unsent:
         """Count what was lost so far and what waits."""
         found = Unsent(self.lost.ends, self.lost.others)
-        for event in self._events.values():
+        for event in (*self._events.values(), *self._evicted.values()):
             found.add(event)
         return found
 
     def give_up(self) -> Unsent:
         """Drop all that waits, as nothing is sent any more; returns all that was lost, and starts counting anew."""
         self._in_flight = frozenset()
-        self._lose(s.DROP_OUTBOX, list(self._events.values()))
+        self._lose(s.DROP_OUTBOX, [*self._events.values(), *self._evicted.values()])
         for serial in list(self._events):
             self._remove(serial)
         self._evicted.clear()

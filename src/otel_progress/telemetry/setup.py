@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("otel_progress")
 PARK_SECONDS: Final = 1.0
 """How long a new configuration waits for our threads to let go of the SDK's locks."""
+PARK_LEAST: Final = 0.05
+"""How long `shutdown()` waits for them at least, if its time is over."""
 BLIND_SECONDS: Final = 180
 """The export interval of metrics from which on the alert rules can't work."""
 
@@ -158,7 +160,8 @@ def _replace(new: Installation | None, timeout: float, redact: Redact | None = N
     old, deadline = _installed, clock.monotonic() + timeout
     if old is not None:
         runtime.finish(timeout, "telemetry was shut down" if new is None else None)
-    parked = process.parking.acquire(timeout=PARK_SECONDS)
+    left = max(PARK_LEAST, deadline - clock.monotonic())
+    parked = process.parking.acquire(timeout=PARK_SECONDS if new is not None else min(PARK_SECONDS, left))
     try:
         processors = detach_spans()
         if old is not None:
@@ -179,7 +182,7 @@ def _replace(new: Installation | None, timeout: float, redact: Redact | None = N
         if parked:
             process.parking.release()
         if old is not None:
-            old.close(max(0.0, deadline - clock.monotonic()))
+            old.close(max(0.0, deadline - clock.monotonic()), replaced=new is not None)
         shut_down(processors, max(0.0, deadline - clock.monotonic()))
 
 

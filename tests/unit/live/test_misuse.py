@@ -407,3 +407,19 @@ def test_warnings_are_bounded(progress_capture: Capture, caplog: pytest.LogCaptu
     assert len(caplog.records) == misuse.SITES + 1
     assert "no more of them are logged" in caplog.records[-1].getMessage()
     misuse._told.clear()
+
+
+@pytest.mark.parametrize("value", [5, None, [1], {"a": 1}, b"bytes"])
+def test_a_name_that_is_no_text_loses_nothing(value: object, progress_capture: Capture) -> None:
+    """A name that the job replaced by something else than a text is sent as text, and the operation is not lost."""
+    with progress.operation("survey", id="one") as operation:
+        progress_capture.look()
+        with progress.stage("load") as stage:
+            operation.name = stage.name = value  # type: ignore[assignment]
+            stage.advance(1)
+            progress_capture.advance(2)
+    progress_capture.look()
+    [ended] = progress_capture.of("progress.operation.ended")
+    assert type(ended.snapshot.name) is str
+    assert {type(one.name) for one in ended.snapshot.stages} == {str}
+    assert ended.snapshot.status is progress.Status.COMPLETED

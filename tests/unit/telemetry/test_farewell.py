@@ -12,9 +12,17 @@ from collections.abc import Iterator
 import pytest
 from benchmarks.attacks.zoo import KINDS, Bad
 
+import otel_progress as progress
+from otel_progress import semconv
+from otel_progress.live import hooks
+from otel_progress.live.engine import runtime
+from otel_progress.live.registry import registry
+from otel_progress.model.snapshot import Event
 from otel_progress.outbound.trouble import Trouble
-from otel_progress.telemetry.farewell import line
-from otel_progress.telemetry.outbox import Unsent
+from otel_progress.telemetry.farewell import Farewell, line
+from otel_progress.telemetry.outbox import EncodedEvent, Outbox, Unsent
+from otel_progress.telemetry.pipeline import Pipeline
+from otel_progress.testing import Capture
 
 AWAY = Trouble("http://x:1", "refused", "nothing listens at http://x:1: start it")
 JOB = """
@@ -117,3 +125,88 @@ sys.stdin.readline()
         assert job.returncode == 0
         ends = [request for request in bad.bodies if request.path == "/v1/logs" and b"second" in request.body]
         assert any(b"progress.operation.ended" in request.body for request in ends)
+
+
+def seconds_for_each_event(captured: Capture, seconds: float) -> None:
+    """From now on, an event takes this long to emit."""
+
+    def slow(event: Event, _: object) -> None:
+        captured.clock.sleep(seconds)
+
+    hooks.sinks.append(slow)
+
+
+def last_line(captured: Capture, caplog: pytest.LogCaptureFixture, **options: bool) -> str:
+    """What is logged at the end of the process; empty if nothing is."""
+    pipeline = Pipeline(None, None, b"", "1", 10)
+    Farewell(pipeline, lambda: (0, None), registry.unreported).say(final=True, **options)
+    return caplog.records[-1].getMessage() if caplog.records else ""
+
+
+@pytest.mark.parametrize(("timeout", "first"), [(0.0, 0), (10.0, 500), (1000.0, 1000)])
+def test_ends_that_there_was_no_time_to_emit_are_counted(
+    timeout: float, first: int, progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the end, events are emitted while there is time; each end that is left is counted in the last line."""
+    running = [progress.operation("survey").start() for _ in range(1000)]
+    progress_capture.look()
+    for operation in running:
+        operation.complete()
+    seconds_for_each_event(progress_capture, 0.01)
+    runtime.finish(timeout)
+    emitted = len(progress_capture.of(semconv.OPERATION_ENDED))
+    assert emitted >= first
+    assert registry.unreported() == (1000 - emitted, 0)
+    said = last_line(progress_capture, caplog)
+    assert said.startswith(f"{1000 - emitted:d} ends of operations could not be sent") == (emitted < 1000)
+
+
+def test_the_whole_end_keeps_to_its_deadline(progress_capture: Capture) -> None:
+    """Emitting stops in time for sending, however many events wait."""
+    for _ in range(5000):
+        progress.operation("survey").start().complete()
+    seconds_for_each_event(progress_capture, 0.001)
+    since = progress_capture.clock.monotonic()
+    runtime.finish(4.0)
+    assert progress_capture.clock.monotonic() - since <= 4.0
+    assert registry.changes
+
+
+def test_operations_that_could_not_be_interrupted_in_time_are_counted(
+    progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operation that still runs at the end is an end that the receiver does not get."""
+    running = [progress.operation("survey").start() for _ in range(200)]
+    progress_capture.look()
+    runtime.finish(0.0, "the process ended")
+    assert last_line(progress_capture, caplog).startswith("200 ends of operations could not be sent")
+    assert {operation.status for operation in running} == {progress.Status.INTERRUPTED, progress.Status.RUNNING}
+
+
+def test_what_the_next_configuration_gets_is_not_lost(
+    progress_capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If a configuration is replaced, what was not emitted yet waits for the next one."""
+    progress.operation("survey").start().complete()
+    assert last_line(progress_capture, caplog, replaced=True) == ""
+    assert last_line(progress_capture, caplog).startswith("1 end of an operation and 1 other event could not")
+
+
+def test_ends_without_room_in_the_queue_are_counted(progress_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end that the full queue of changes refuses is counted, too."""
+    monkeypatch.setattr("otel_progress.live.registry.CHANGES", 5)
+    for _ in range(30):
+        progress.operation("survey").start().complete()
+    assert registry.unreported()[0] == 30
+
+
+def test_ends_evicted_on_their_way_are_counted() -> None:
+    """An end that was evicted while its request was on its way is unsent, as far as anyone knows."""
+    outbox = Outbox(2)
+    for number in range(2):
+        outbox.add(EncodedEvent(semconv.OPERATION_ENDED, str(number), b"x"))
+    outbox.take()
+    for number in range(2, 5):
+        outbox.add(EncodedEvent(semconv.OPERATION_ENDED, str(number), b"x"))
+    assert outbox.unsent() == Unsent(ends=5)
+    assert outbox.give_up() == Unsent(ends=5)

@@ -66,6 +66,21 @@ class Observation(NamedTuple):
         return snapshot_of(self.row, self.age + since, since)
 
 
+class EndedRun(NamedTuple):
+    """A run that ended.
+
+    The start time tells it from other runs of its id, as a process and a monitor number them differently.
+    """
+
+    started_at: float | None
+    status: Status
+
+    @classmethod
+    def of(cls, one: Snapshot) -> EndedRun:
+        """The run that a snapshot shows."""
+        return cls(one.started_at, one.status)
+
+
 class ViewModel:
     """Takes the events of a stream; gives lines to print and the nodes of the tree.
 
@@ -88,8 +103,8 @@ class ViewModel:
         self._told_at: dict[str, float] = {}
         self._last_event = 0.0
         self._ahead = 0.0
-        self.over: dict[str, tuple[int, Status]] = {}
-        """Attempt and status of the operations that ended last."""
+        self.over: dict[str, EndedRun] = {}
+        """The operations that ended last."""
         self.ended: Snapshot | None = None
         """The only operation to watch, once it has ended."""
         self.summary: list[Line] = []
@@ -216,7 +231,7 @@ class ViewModel:
         parent = snapshot.parent_id if snapshot.parent_id in self._known else None
         label = self._label(row)
         self._forget(key)
-        told, self.over[key] = self.over.pop(key, None), (snapshot.attempt, snapshot.status)
+        told, self.over[key] = self.over.pop(key, None), EndedRun.of(snapshot)
         if len(self.over) > HAD:
             del self.over[next(iter(self.over))]
         if key == self._root:

@@ -13,7 +13,7 @@ from otel_progress import clock
 from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.rows import GONE, ObservedSnapshot, Row, items, label_of, later_of, mapping
 from otel_progress.cli.query.subscription import Item, Subscription
-from otel_progress.cli.query.view_model import STAGES, ViewModel
+from otel_progress.cli.query.view_model import STAGES, EndedRun, ViewModel
 from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.units import stopwatch
@@ -46,10 +46,10 @@ class OwnOperations:
         """Whether an operation is one of them."""
         return key in self._operations
 
-    def of(self, key: str, attempt: int) -> Snapshot | None:
-        """All that we know of an attempt."""
-        entry = self._operations.get(key)
-        return None if entry is None or entry.head.attempt != attempt else entry.snapshot
+    def same_run(self, told: Snapshot) -> Snapshot | None:
+        """All that we know of a run; the monitor may number it differently, as it counts runs of earlier commands."""
+        entry = self._operations.get(told.operation_id)
+        return None if entry is None or entry.head.started_at != told.started_at else entry.snapshot
 
 
 class FollowedViewModel(ViewModel):
@@ -67,7 +67,7 @@ class FollowedViewModel(ViewModel):
 
     def _whole(self, told: Snapshot) -> Snapshot:
         """Our own snapshot with the monitor's verdict, and its sums over children."""
-        own = self._heard.of(told.operation_id, told.attempt)
+        own = self._heard.same_run(told)
         if own is None or own.status.final:
             return told
         verdict = replace(own, health=told.health, health_reason=told.health_reason, stuck_at=told.stuck_at)
@@ -83,7 +83,7 @@ class FollowedViewModel(ViewModel):
         )
 
     def _closing(self, row: Row, snapshot: Snapshot) -> list[Line]:
-        own = self._heard.of(str(row.get("id")), snapshot.attempt)
+        own = self._heard.same_run(snapshot)
         return super()._closing(row, own if own is not None and own.status.final else snapshot)
 
 
@@ -206,7 +206,8 @@ class LiveView(WatchView):
         for entry in self._heard.all():
             head = entry.head
             part = head.parent_id is not None and self._heard.has(head.parent_id)
-            if not entry.open and not part and self._board.over.get(head.operation_id) != (head.attempt, head.status):
+            run = EndedRun(head.started_at, head.status)
+            if not entry.open and not part and self._board.over.get(head.operation_id) != run:
                 yield entry
 
     def _endings(self) -> list[Line]:

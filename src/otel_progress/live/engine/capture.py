@@ -67,7 +67,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey)
         operation._started_ns = now_ns - int((now - operation._started) * 1e9)
     return Snapshot(
         operation_id=operation.id,
-        name=operation.name,
+        name=operation._text_name,
         status=Status.WAITING if seen.waiting and status is Status.RUNNING else status,
         timestamp=now_ns / 1e9,
         attempt=operation.attempt,
@@ -203,9 +203,10 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         planned_stage = None if position is None else plan.stages[position]
     wait = stage._waits[-1].seen(now) if stage._waits and not stage._status.final else None
     expected = options.expected or (planned_stage.expected if planned_stage else None)
+    name = stage._text_name
     return StageSnapshot(
-        name=stage.name,
-        path=stage.name if stage._started is None else stage._path or stage.name,  # before the start it has no parent
+        name=name,
+        path=name if stage._started is None else stage._path or stage.name,  # before the start it has no parent
         status=stage.status,
         progress=progress_of(stage, now, survey),
         planned=planned_stage is not None,

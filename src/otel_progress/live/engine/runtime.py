@@ -17,7 +17,7 @@ from otel_progress.live.diagnosis import vitals
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.engine import learning, process
 from otel_progress.live.engine.termination import Termination
-from otel_progress.live.engine.ticker import Ticker
+from otel_progress.live.engine.ticker import FOREVER, Ticker
 from otel_progress.live.guard import tell_once
 from otel_progress.live.registry import FORK_WAIT, registry
 from otel_progress.live.reporting import announce
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 EXIT_SECONDS: Final = 2.0
 """Seconds that the end of the process waits in all, at most."""
+
+END_SHARE: Final = 0.35
+"""The share of the time at the end in which running operations are ended as interrupted."""
+EMIT_SHARE: Final = 0.5
+"""The share of the time that is left in which a round at the end emits; the rest is for sending."""
+AGAIN_SECONDS: Final = 0.1
+"""Seconds that must be left for one more round at the end."""
+INTERRUPTS: Final = 50
+"""Operations that are ended as interrupted between two looks at the clock."""
 
 ticker = Ticker()
 _lock = threading.RLock()
@@ -99,6 +108,7 @@ def rest() -> None:
     global ticker
     with _lock:
         if not hooks.wanted:
+            registry.changes.clear()  # nobody is left who would take them
             ticker.stop()
             ticker = Ticker(ticker.interval, ticker.budget.rate)
 
@@ -111,28 +121,51 @@ def set_pace(interval: float, budget: float) -> None:
 def finish(timeout: float, interrupt: str | None = None) -> bool:
     """Report and send everything within `timeout` seconds; with `interrupt` as the reason, end running operations.
 
-    The ticker does the work and this only waits, without a lock, so that a signal handler may call it.
+    The ticker does the work and this only waits, without a lock, so that a signal handler may call it. What there is
+    no time for stays in the registry, whose `unreported` counts it.
     """
-    deadline = clock.monotonic() + timeout
+    began = clock.monotonic()
+    deadline = began + timeout
 
     def last_round() -> None:
-        if interrupt is not None:
-            registry.free(timeout / 8)
-            for operation in registry.operations():
-                operation._finish(Status.INTERRUPTED, interrupt, None)
-        if not ticker.resting or registry.live or registry.changes or not process.threads_allowed:
-            ticker.hurries = True
-            try:
-                ticker.round(sample=True)
-            finally:
-                ticker.hurries = False
+        try:
+            if interrupt is not None:
+                registry.free(timeout / 8)
+                _interrupt_all(interrupt, began + END_SHARE * timeout)
+            if not ticker.resting or registry.live or registry.changes or not process.threads_allowed:
+                ticker.hurries = True
+                _emit_all(deadline)
+        finally:
+            ticker.hurries = False
+            ticker.emit_until = FOREVER
         learning.learning.finish(timeout / 8)
         for call in tuple(process.at_exit):
             call(max(0.0, deadline - clock.monotonic()))
         for call in tuple(process.after_flush):
             call(max(0.0, deadline - clock.monotonic()))
 
+    ticker.emit_until = began  # a round that runs now leaves the rest to the last one
     return ticker.ask(last_round, timeout)
+
+
+def _emit_all(deadline: float) -> None:
+    """Emit all changes, in rounds with sending between them, as many as there is time for."""
+    while True:
+        now = clock.monotonic()
+        ticker.emit_until = now + EMIT_SHARE * max(0.0, deadline - now)
+        ticker.round(sample=True)
+        if not registry.changes or deadline - clock.monotonic() < AGAIN_SECONDS:
+            return
+        for call in tuple(process.in_haste):
+            call(max(0.0, deadline - clock.monotonic()))
+
+
+def _interrupt_all(reason: str, deadline: float) -> None:
+    """End running operations as interrupted, as many as there is time for."""
+    for number, operation in enumerate(registry.operations(), 1):
+        operation._finish(Status.INTERRUPTED, reason, None)
+        if number % INTERRUPTS == 0 and clock.monotonic() >= deadline:
+            return
 
 
 def finish_process(interrupt: str, *, final: bool = False) -> None:
@@ -153,7 +186,11 @@ def hand_over(timeout: float) -> bool:
     deadline = clock.monotonic() + timeout
 
     def send() -> None:
-        ticker.round()
+        ticker.emit_until = clock.monotonic() + EMIT_SHARE * max(0.0, deadline - clock.monotonic())
+        try:
+            ticker.round()
+        finally:
+            ticker.emit_until = FOREVER
         for call in (*process.in_haste, *process.at_exit):
             call(max(0.0, deadline - clock.monotonic()))
 

@@ -48,6 +48,8 @@ STALLS: Final = 500
 """Operations reported as stuck in one round; further ones follow in the next rounds."""
 ESTIMATE_ENDS: Final = 5.0
 """Seconds without a unit after which an update reports whether the rate or ETA still holds."""
+PORTION: Final = 100
+"""Changes that are emitted between two looks at `emit_until`."""
 BACKLOG: Final = 8_000
 """Changes in the last round from which on an ended operation sends no stage events, only its end."""
 WAKES: Final = 0.02
@@ -73,6 +75,8 @@ class Ticker:
         self._thread: threading.Thread | None = None
         self.hurries = False
         """Whether the process ends, so that the most important events go first."""
+        self.emit_until = FOREVER
+        """When a round stops emitting (s, monotonic); changes that are left stay in the registry."""
         self._woken = False
         self._wake_at = 0.0
         self._snapshots: dict[OperationState, Snapshot] = {}
@@ -179,7 +183,9 @@ class Ticker:
                 self._look_at_pending(now)
             self.budget.begin_round(now)
             self._take_changes(now)
-            if sample or self._rounds % SAMPLE_EVERY == 0:
+            if self._late():
+                pass  # the next round samples
+            elif sample or self._rounds % SAMPLE_EVERY == 0:
                 self._sample_all(now)
             else:
                 self._sample(self._soon_due(), now)
@@ -211,16 +217,26 @@ class Ticker:
     def _take_changes(self, now: float) -> None:
         changes = registry.changes
         taken = [changes.popleft() for _ in range(len(changes))]
-        for see in tuple(hooks.on_change):
-            for change in taken:
-                safely(see, change)
-        ended = {change[1] for change in taken if change[0] == semconv.OPERATION_ENDED}
-        for change in taken:
-            if self.hurries and len(taken) > BACKLOG and change[0] in _STAGE and change[1] in ended:
-                drops.add(semconv.DROP_FOLDED)
-                safely(_note_stage, change[0], change[1], change[2], now)
-            else:
-                safely(self._tell, change, now)
+        folds = self.hurries and len(taken) > BACKLOG
+        ended = {change[1] for change in taken if change[0] == semconv.OPERATION_ENDED} if folds else set()
+        for start in range(0, len(taken), PORTION):
+            if self._late():
+                changes.extendleft(reversed(taken[start:]))
+                return
+            portion = taken[start : start + PORTION]
+            for see in tuple(hooks.on_change):
+                for change in portion:
+                    safely(see, change)
+            for change in portion:
+                if change[0] in _STAGE and change[1] in ended:
+                    drops.add(semconv.DROP_FOLDED)
+                    safely(_note_stage, change[0], change[1], change[2], now)
+                else:
+                    safely(self._tell, change, now)
+
+    def _late(self) -> bool:
+        """Whether there is no time left to emit."""
+        return clock.monotonic() >= self.emit_until
 
     def _tell(self, change: Change, now: float) -> None:
         """Send the event of a change: at once if it changes state, else when the budget allows."""
