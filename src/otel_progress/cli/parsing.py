@@ -48,7 +48,7 @@ def parse(
 def _refuse(parser: argparse.ArgumentParser, extra: Sequence[str]) -> NoReturn:
     option = next((word for word in extra if word.startswith("-")), None)
     if option is None:
-        parser.error(f"does not take {extra[0]!r} as well")
+        parser.error(f"unexpected argument {extra[0]!r}")
     name = option.partition("=")[0]
     lines = re.findall(r"^  (-\S.*?)(?:  |$)", parser.format_help(), re.MULTILINE)
     known = re.findall(r"(?<!\S)-[\w-]+", " ".join(lines))

@@ -54,7 +54,8 @@ def configure(
 
     Args:
         service_name: the service, as backends show it (`service.name`).
-        endpoint: the base address of an OTLP receiver, such as `http://localhost:4318`.
+        endpoint: the base address of an OTLP receiver, such as `http://localhost:4318`. With gRPC it may lack the scheme;
+            then TLS is used, unless `OTEL_EXPORTER_OTLP_INSECURE` is true.
         headers: headers of each request, such as an authorization.
         protocol: `http/protobuf` (the default) or `grpc`.
         interval: the longest time from a change to its export, in seconds; 1 by default.
@@ -80,6 +81,8 @@ def configure(
     """
     global _hears_of_forks
     preload.load()
+    if service_name is not None and not isinstance(service_name, str):
+        raise InvalidArgument(f"service_name must be a text, not {service_name!r}")
     settings = read(
         endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history, control=control
     )
