@@ -54,8 +54,8 @@ def configure(
 
     Args:
         service_name: the service, as backends show it (`service.name`).
-        endpoint: the base address of an OTLP receiver, such as `http://localhost:4318`. With gRPC it may lack the scheme;
-            then TLS is used, unless `OTEL_EXPORTER_OTLP_INSECURE` is true.
+        endpoint: the base address of an OTLP receiver, such as `http://localhost:4318`. For gRPC the scheme may be
+            missing: TLS is used then, unless `OTEL_EXPORTER_OTLP_INSECURE` is true.
         headers: headers of each request, such as an authorization.
         protocol: `http/protobuf` (the default) or `grpc`.
         interval: the longest time from a change to its export, in seconds; 1 by default.
