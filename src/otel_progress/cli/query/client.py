@@ -216,7 +216,7 @@ class Client:
                 raise CommandError(str(answered), NO_MONITOR if error.code == 403 else NOT_FOUND) from answered
             raise answered from error
         except http.client.BadStatusLine as error:
-            if error.line[3:4] == _SETTINGS:
+            if str(getattr(error, "line", ""))[3:4] == _SETTINGS:
                 raise self._speaks_grpc() from error
             raise
         except URLError as error:
