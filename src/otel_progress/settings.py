@@ -45,6 +45,8 @@ class Endpoint:
     certificate: str | None = None
     client_key: str | None = None
     client_certificate: str | None = None
+    is_bare: bool = field(default=False, compare=False)
+    """The address was written without a scheme, which `url` has all the same."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Environment:
             self._warn(f"{name}={self.text(name)!r} has an invalid port (1 to 65535); {default} is used")
             return default
         given = self.text(name)
-        if not given or _is_url(given) or (protocol == "grpc" and "://" not in given):
+        if not given or _is_target(given, protocol):
             return given or default
         self._warn(f"{name}={given!r} is not an address that begins with http:// or https://; {default} is used")
         return default
@@ -230,12 +232,20 @@ def _is_url(target: str) -> bool:
     return target.startswith(("http://", "https://"))
 
 
+def _is_target(text: str, protocol: str) -> bool:
+    """Whether the text is a URL or, for gRPC, an address without a scheme."""
+    return _is_url(text) or (protocol == "grpc" and "://" not in text)
+
+
 def _endpoint(
     env: Environment, signal: str, url: str | None, headers: tuple[tuple[str, str], ...] | None, protocol: str | None
 ) -> Endpoint:
     """The endpoint of a signal (`TRACES`, `METRICS`, `LOGS`): arguments first, its own variables, then the shared ones.
 
     https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+
+    Raises:
+        InvalidArgument: if the argument `url` is not an address.
     """
 
     def names(what: str) -> tuple[str, str]:
@@ -243,6 +253,8 @@ def _endpoint(
 
     named = NAMED_PROTOCOLS.get(env.text(f"OTEL_{signal}_EXPORTER").lower())
     spoken = protocol or named or env.choice(names("PROTOCOL"), PROTOCOLS, "http/protobuf")
+    if url is not None and not (isinstance(url, str) and url.strip() and _is_target(url, spoken)):
+        raise InvalidArgument(f"endpoint must begin with http:// or https://, as in http://localhost:4318, not {url!r}")
     own, shared = names("ENDPOINT")
     target = url or env.endpoint(shared, spoken, DEFAULT_ENDPOINTS[spoken])
     if spoken == "http/protobuf":
@@ -250,7 +262,8 @@ def _endpoint(
     if url is None:
         target = env.endpoint(own, spoken, target)
     insecure = env.choice(names("INSECURE"), ("true", "false"), "false") == "true"
-    if spoken == "grpc" and "://" not in target:  # a scheme takes precedence over INSECURE
+    is_bare = "://" not in target
+    if spoken == "grpc" and is_bare:  # a scheme takes precedence over INSECURE
         target = f"http://{target}" if insecure else f"https://{target}"
     own_timeout, timeout = names("TIMEOUT")
     seconds = env.number(own_timeout, env.number(timeout, TIMEOUT_MOST, 0.001), 0.001)
@@ -263,6 +276,7 @@ def _endpoint(
         env.text(*names("CERTIFICATE")) or None,
         env.text(*names("CLIENT_KEY")) or None,
         env.text(*names("CLIENT_CERTIFICATE")) or None,
+        is_bare,
     )
 
 
@@ -286,10 +300,6 @@ def read(
         raise InvalidArgument(f"endpoint has an invalid port (1 to 65535): {endpoint!r}")
     if protocol is not None and protocol not in PROTOCOLS:
         raise InvalidArgument(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
-    if endpoint is not None and not (isinstance(endpoint, str) and _is_url(endpoint)):
-        raise InvalidArgument(
-            f"endpoint must begin with http:// or https://, as in http://localhost:4318, not {endpoint!r}"
-        )
     if interval is not None and not (isinstance(interval, (int, float)) and INTERVAL[0] <= interval <= INTERVAL[1]):
         raise InvalidArgument(f"interval must be from {INTERVAL[0]} to {INTERVAL[1]:g} seconds, not {interval!r}")
     if history is not None and not isinstance(history, (str, os.PathLike)):

@@ -319,6 +319,19 @@ def test_what_configure_can_not_mean_raises_and_says_what_would_do(given: dict[s
         read(**given, environ={})
 
 
+def test_an_argument_may_lack_the_scheme_as_the_variable_may() -> None:
+    """With gRPC an address needs no scheme; TLS is the default then."""
+    found = read(endpoint="collector:4317", protocol="grpc", environ={}).endpoints["logs"]
+    assert (found.url, found.is_bare) == ("https://collector:4317", True)
+
+
+def test_a_warning_names_the_variable_that_is_set(caplog: pytest.LogCaptureFixture) -> None:
+    """A variable for all signals is warned about once, under its own name."""
+    read(environ={"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"})
+    (line,) = told(caplog)
+    assert line.startswith("OTEL_EXPORTER_OTLP_PROTOCOL='http/json' is not one of")
+
+
 @pytest.mark.parametrize("given", [True, False])
 def test_what_is_given_stands_above_the_variable(given: bool) -> None:
     """An argument of configure() takes precedence over the variable, `False` as well as `True`."""

@@ -26,7 +26,8 @@ RUNBOOK_UNSET: Final = "https://runbook.invalid"
 _FAILED: Final = 1
 _ABOUT: Final = """\
 Copy what comes with the package into a folder: the documentation (docs/), Grafana dashboards and provisioning, alert
-rules, Collector configurations, and compose.yaml. Existing files are kept, unless --force is given."""
+rules, Collector configurations, and compose.yaml. If one of the files exists, nothing is copied, unless --force is
+given."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -126,7 +126,9 @@ def _options(given: argparse.Namespace, environ: Mapping[str, str]) -> Options:
     if environ.get(TOKEN):
         tokens[auth.checked(environ[TOKEN], TOKEN)] = auth.ANYBODY
     if given.trace_url is not None and "{trace_id}" not in given.trace_url:
-        raise InvalidArgument("--trace-url needs {trace_id} in place of the trace id")
+        raise InvalidArgument("--trace-url must contain {trace_id}, which stands for the trace id")
+    if given.port and given.port == given.grpc_port:
+        raise InvalidArgument(f"--port and --grpc-port are both {given.port}: HTTP and gRPC need a port each")
     secret = environ.get(SECRET)
     if secret == "":
         raise InvalidArgument(f"{SECRET} is empty: set the key to sign with, or unset it")

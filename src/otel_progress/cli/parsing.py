@@ -12,6 +12,10 @@ CLOSE: Final = 0.6
 """The similarity, from 0 to 1, from which on one word is suggested for another."""
 
 
+_MAIN_OPTIONS: Final = frozenset({"-h", "--help", "--version"})
+"""The options that stand without a command."""
+
+
 def guess(given: str, known: Iterable[str]) -> str:
     """`; did you mean 'watch'?`, or an empty text if no known word is similar."""
     words = list(known)
@@ -39,6 +43,10 @@ def parse(
     first = first_word(given)
     if first is not None and first not in commands:
         parser.error(f"there is no command {first!r}{guess(first, commands)} (there are {', '.join(commands)})")
+    if first is None:
+        unknown = next((word for word in given if word not in _MAIN_OPTIONS), None)
+        if unknown is not None and not _MAIN_OPTIONS.intersection(given):
+            parser.error(f"there is no option {unknown!r}{guess(unknown, _MAIN_OPTIONS)}")
     options, extra = parser.parse_known_args(given)
     if extra:
         _refuse(commands[options.command_name], extra)
@@ -48,7 +56,7 @@ def parse(
 def _refuse(parser: argparse.ArgumentParser, extra: Sequence[str]) -> NoReturn:
     option = next((word for word in extra if word.startswith("-")), None)
     if option is None:
-        parser.error(f"does not take {extra[0]!r} as well")
+        parser.error(f"unexpected argument {extra[0]!r}")
     name = option.partition("=")[0]
     lines = re.findall(r"^  (-\S.*?)(?:  |$)", parser.format_help(), re.MULTILINE)
     known = re.findall(r"(?<!\S)-[\w-]+", " ".join(lines))

@@ -74,7 +74,9 @@ def _misused(fn: Callable[..., Any], call: str, error: TypeError, given: dict[st
     if wrong:
         text = f"there is no option {shown(wrong)}"
         near = preload.nearest(wrong, known)
-        text += f"; did you mean {near!r}?" if near else f"; it takes {', '.join(known[code.co_argcount :])}"
+        text += (
+            f"; did you mean {near!r}?" if near else f"; it takes {', '.join(name for name in known if name != 'self')}"
+        )
     else:
         text = str(error).partition("() ")[2] or str(error)
     if strict:

@@ -127,8 +127,12 @@ class Use:
 
 
 def outside(what: str) -> None:
-    """Count a call outside of any operation, and log it once for each call site."""
+    """Count a call outside of any running operation, and log it once for each call site."""
     drops.add(semconv.DROP_OUTSIDE)
+    node = innermost.get()
+    if node is not None and node.operation._status.final:
+        misuse.warn(what, "does nothing: its operation %r has ended already", node.operation.name)
+        return
     misuse.warn(
         what,
         "does nothing: no operation is running here. Open one with 'with operation(...)'; "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -36,6 +36,8 @@ class SignalQueue(ABC):
         """Items that the receiver rejected from requests that it accepted."""
         self.reason = ""
         """What the receiver last answered to a request that it did not accept, or why there was no answer."""
+        self.offered: Callable[[str], None] | None = None
+        """Called with the control channel that an answer offers; must not block."""
         self._transport = transport
         self._sending = self._stopped = False
         self._backoff = backoff
@@ -114,6 +116,8 @@ class SignalQueue(ABC):
         self._sending = False
         self.reason = answer.reason or self.reason
         self.refused += answer.rejected
+        if answer.control is not None and self.offered is not None:
+            self.offered(answer.control)
         if answer.delivered or self._worthless(answer):
             self._pop(answer.delivered)
             self._failures, self._not_before = 0, 0.0

@@ -111,7 +111,7 @@ def _trouble(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") ->
         "silent": (f"{address} does not answer within {endpoint.timeout:g} s", ""),
         "unreachable": (f"{address} can't be reached", "check the address"),
         "name": (f"the name {host} does not resolve", "check the address"),
-        "no_tls": (f"{address} speaks no TLS", "use http:// in its place"),
+        "no_tls": _no_tls(endpoint, address),
         "certificate": (f"the certificate of {address} is not accepted: {said}", "set OTEL_EXPORTER_OTLP_CERTIFICATE"),
         "port_of_grpc": (
             f"{address} speaks gRPC, but gets HTTP",
@@ -126,6 +126,13 @@ def _trouble(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") ->
         "no_service": (f"{address} takes no {signal} ({said})", "check the address"),
     }.get(kind, (f"{address} does not take {signal or 'what it is sent'} ({said})", ""))
     return Trouble(address, kind, f"{wrong}: {cure}, or {DOCTOR}" if cure else f"{wrong}: {DOCTOR}", signal)
+
+
+def _no_tls(endpoint: Endpoint, address: str) -> tuple[str, str]:
+    place = address.partition("://")[2]
+    if endpoint.is_bare:
+        return f"{place} speaks no TLS", f"write http://{place}, or set OTEL_EXPORTER_OTLP_INSECURE=true"
+    return f"{address} speaks no TLS", f"use http://{place}"
 
 
 def address_of(endpoint: Endpoint) -> str:

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import threading
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -26,6 +27,7 @@ from otel_progress.live.engine.commands import Commands
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
 from otel_progress.outbound.backoff import STANDARD, Backoff
+from otel_progress.outbound.trouble import of_error
 from otel_progress.settings import Endpoint
 
 log = logging.getLogger("otel_progress")
@@ -246,7 +248,9 @@ class Channel:
             reason = self._ask(session, address)
             if reason is None:
                 failures = 0
-                self._warned.discard("failed")
+                if "failed" in self._warned:
+                    self._warned.discard("failed")
+                    log.warning("the control channel at %s answers again", address.shown)
                 continue
             failures += 1
             if failures == STREAK and reason:
@@ -260,7 +264,8 @@ class Channel:
         try:
             status, body = self._post(session, address, answers)
         except Exception as error:
-            return f"{type(error).__name__}: {error}"[:200]
+            asked = replace(self._endpoint, url=address.url, protocol="http/protobuf", timeout=self._wait + GRACE)
+            return of_error(asked, error).text.partition(": ")[0]
         if self._stopped.is_set():
             return ""  # the commands are not obeyed: the monitor sends them again to the next one that asks
         if status in _NO_CHANNEL or status in _NO_RIGHT:

@@ -56,7 +56,8 @@ def configure(
 
     Args:
         service_name: the service, as backends show it (`service.name`).
-        endpoint: the base address of an OTLP receiver, such as `http://localhost:4318`.
+        endpoint: the base address of an OTLP receiver, such as `http://localhost:4318`. For gRPC the scheme may be
+            missing: TLS is used then, unless `OTEL_EXPORTER_OTLP_INSECURE` is true.
         headers: headers of each request, such as an authorization.
         protocol: `http/protobuf` (the default) or `grpc`.
         interval: the longest time from a change to its export, in seconds; 1 by default.
@@ -82,6 +83,8 @@ def configure(
     """
     global _hears_of_forks
     preload.load()
+    if service_name is not None and not isinstance(service_name, str):
+        raise InvalidArgument(f"service_name must be a text, not {service_name!r}")
     settings = read(
         endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history, control=control
     )

@@ -57,7 +57,7 @@ def test_sound_variables_give_no_finding(environ: dict[str, str]) -> None:
     ("environ", "code", "word"),
     [
         ({f"{ALL}_PROTOCOL": "http/json"}, "value_ignored", "http/json"),
-        ({f"{ALL}_ENDPOINT": "collector:4318"}, "value_ignored", "http://"),
+        ({f"{ALL}_ENDPOINT": "collector:4318"}, "scheme_missing", "http://"),
         ({"OTEL_METRIC_EXPORT_INTERVAL": "often"}, "value_ignored", "often"),
         ({f"{ALL}_HEADERS": "nonsense"}, "value_ignored", "key=value"),
         ({"OTEL_SDK_DISABLED": "true"}, "disabled", "configure()"),
@@ -111,6 +111,17 @@ def test_an_address_without_a_scheme_says_whether_tls_is_used(environ: dict[str,
     grpc = {f"{ALL}_PROTOCOL": "grpc", f"{ALL}_ENDPOINT": "a:4317"}
     told = {line.signals[0]: line.text for line in lines(**grpc, **environ) if line.signals}
     assert told["logs"].startswith(f"{shown}, grpc ({ALL}_PROTOCOL)")
+
+
+def test_an_address_that_is_not_used_is_not_the_source() -> None:
+    """Over HTTP an address without a scheme is not used: the report says what is, and what to write."""
+    told = lines(**{f"{ALL}_ENDPOINT": "127.0.0.1:4318"})
+    logs = next(line.text for line in told if line.signals == ("logs",))
+    assert logs.startswith(
+        f"http://localhost:4318/v1/logs (default; {ALL}_ENDPOINT names no scheme, so it is not used)"
+    )
+    (fix,) = [line.fix for line in told if line.code]
+    assert fix == f"Write http://127.0.0.1:4318 in {ALL}_ENDPOINT."
 
 
 def test_our_own_log_stays_silent(caplog: pytest.LogCaptureFixture) -> None:

@@ -423,3 +423,18 @@ def test_a_name_that_is_no_text_loses_nothing(value: object, progress_capture: C
     assert type(ended.snapshot.name) is str
     assert {type(one.name) for one in ended.snapshot.stages} == {str}
     assert ended.snapshot.status is progress.Status.COMPLETED
+
+
+def test_a_call_after_the_end_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """A carried function that runs after the end of its operation is told so, not to open one."""
+    with progress.operation("work"):
+        late = progress.carry(lambda: progress.advance())
+    late()
+    assert "does nothing: its operation 'work' has ended already" in caplog.text
+
+
+def test_a_callback_that_is_none_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """A listener must be callable; anything else is ignored with a warning."""
+    progress.on_stall(5)  # type: ignore[arg-type]
+    assert "on_stall() at" in caplog.text
+    assert "callback must be a function, not 5" in caplog.text

@@ -112,4 +112,6 @@ def test_tls_to_a_plain_server_says_what_to_do(tmp_path: Path, authority: trustm
         trouble = transport.send(b"").trouble
         transport.close()
     assert trouble is not None
-    assert trouble.text.startswith(f"https://127.0.0.1:{port} speaks no TLS: use http:// in its place")
+    assert trouble.text.startswith(
+        f"127.0.0.1:{port} speaks no TLS: write http://127.0.0.1:{port}, or set OTEL_EXPORTER_OTLP_INSECURE=true"
+    )

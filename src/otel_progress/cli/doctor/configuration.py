@@ -12,8 +12,8 @@ from importlib import metadata
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from otel_progress.cli.doctor.findings import Level, ReportLine, problem
-from otel_progress.settings import SIGNALS, TIMEOUT_MOST, Endpoint, Settings, read
+from otel_progress.cli.doctor.findings import Level, Problem, ReportLine, problem
+from otel_progress.settings import DEFAULT_ENDPOINTS, SIGNALS, TIMEOUT_MOST, Endpoint, Settings, read
 
 STEP: Final = "settings"
 DISTRIBUTION: Final = "otel-progress"
@@ -55,7 +55,7 @@ def settings_of(given: DoctorOptions, environ: Mapping[str, str]) -> tuple[Setti
     """
     with _heard() as said:
         settings = read(endpoint=given.endpoint, protocol=given.protocol, environ=environ)
-    return settings, list(dict.fromkeys(_set_name(text, environ) for text in said))
+    return settings, list(dict.fromkeys(said))
 
 
 def sent(settings: Settings) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def secrets(settings: Settings, environ: Mapping[str, str], *addresses: str | No
     proxies = [value for name, value in environ.items() if name.lower().endswith("_proxy")]
     named = [value for name, value in environ.items() if name.startswith(_ALL) and name.endswith("ENDPOINT")]
     for url in (*given, *proxies, *named, *filter(None, addresses)):
-        login = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+        login = (url.partition("://")[2] or url).partition("/")[0].rpartition("@")[0]
         yield from filter(None, (login, login.partition(":")[2], unquote(login.partition(":")[2])))
 
 
@@ -107,7 +107,7 @@ def examine(
     yield from packages(settings)
     yield from _ways(settings, given, environ)
     for text in said:
-        yield problem("value_ignored", text).line(STEP)
+        yield _ignored(text, environ).line(STEP)
     if settings.disabled:
         yield problem("disabled", "OTEL_SDK_DISABLED is true: configure() does nothing").line(STEP)
     if settings.metric_interval >= BLIND_SECONDS:
@@ -116,6 +116,15 @@ def examine(
     if settings.run_series_max == 0:
         yield problem("no_run_series", "OTEL_PROGRESS_RUN_SERIES_MAX is 0: no series by operation id").line(STEP)
     yield from _timeouts(environ)
+
+
+def _ignored(text: str, environ: Mapping[str, str]) -> Problem:
+    """The finding for a warning about an invalid variable."""
+    name = text.partition("=")[0]
+    value = environ.get(name, "").strip()
+    if name.endswith("_ENDPOINT") and value and "://" not in value:
+        return problem("scheme_missing", text, address=value, variable=name)
+    return problem("value_ignored", text)
 
 
 def packages(settings: Settings) -> Iterator[ReportLine]:
@@ -158,7 +167,8 @@ def _ways(settings: Settings, given: DoctorOptions, environ: Mapping[str, str]) 
         how = source(given.protocol, "--protocol", environ, signal, "PROTOCOL")
         headers = ", ".join(name for name, _ in endpoint.headers)
         more = f"; headers: {headers}" if headers else ""
-        text = f"{shown(endpoint.url)} ({where}{_security(signal, given, environ)}), {endpoint.protocol} ({how}){more}"
+        why = _why(endpoint, where, signal, given, environ)
+        text = f"{shown(endpoint.url)} ({why}), {endpoint.protocol} ({how}){more}"
         yield ReportLine(STEP, Level.NOTE, text, signals=(signal,))
     hosts = {signal: urlsplit(settings.endpoints[signal].url).netloc.rpartition("@")[2] for signal in going}
     if len(set(hosts.values())) > 1 and len({settings.endpoints[signal].protocol for signal in going}) == 1:
@@ -167,15 +177,18 @@ def _ways(settings: Settings, given: DoctorOptions, environ: Mapping[str, str]) 
         yield problem("endpoints_differ", text, variable=" and ".join(own)).line(STEP)
 
 
-def _security(signal: str, given: DoctorOptions, environ: Mapping[str, str]) -> str:
-    """Why a gRPC address without a scheme is reached with or without TLS; empty for every other address."""
-    address = environ.get(named(environ, signal, "ENDPOINT"), "").strip()
-    if given.endpoint is not None or not address or "://" in address:
-        return ""
+def _why(endpoint: Endpoint, where: str, signal: str, given: DoctorOptions, environ: Mapping[str, str]) -> str:
+    """Where an address comes from and, if it has no scheme, what follows from that."""
+    address = given.endpoint or environ.get(named(environ, signal, "ENDPOINT"), "").strip()
+    if not address or "://" in address:
+        return where
+    if endpoint.protocol != "grpc":
+        default = "default; " if endpoint.url.startswith(DEFAULT_ENDPOINTS[endpoint.protocol]) else ""
+        return f"{default}{where} names no scheme, so it is not used"
     insecure = named(environ, signal, "INSECURE")
     if environ.get(insecure, "").strip().lower() == "true":
-        return f", which names no scheme: no TLS, as {insecure} is true"
-    return f", which names no scheme: TLS, unless {insecure} is true"
+        return f"{where}, which names no scheme: no TLS, as {insecure} is true"
+    return f"{where}, which names no scheme: TLS, unless {insecure} is true"
 
 
 def _timeouts(environ: Mapping[str, str]) -> Iterator[ReportLine]:
@@ -203,16 +216,6 @@ def address(endpoint: Endpoint) -> tuple[str, int]:
     if not parts.hostname:
         raise ValueError(f"there is no host in {shown(endpoint.url)}")
     return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _set_name(text: str, environ: Mapping[str, str]) -> str:
-    """Name the variable for all signals in a warning, if only that one is set."""
-    name, equals, rest = text.partition("=")
-    for signal in SIGNALS:
-        shared = name.replace(f"{_ALL}_{signal.upper()}_", f"{_ALL}_")
-        if equals and name not in environ and shared in environ:
-            return f"{shared}={rest}"
-    return text
 
 
 def _version(name: str) -> str | None:

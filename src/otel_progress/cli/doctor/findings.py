@@ -37,6 +37,11 @@ KINDS: Final = {
     "value_ignored": Kind(
         _WARNING, "a variable is invalid, so the default is used", "Correct the variable, or unset it."
     ),
+    "scheme_missing": Kind(
+        _WARNING,
+        "an address for OTLP over HTTP names no scheme, so the default is used",
+        "Write http://{address} in {variable}.",
+    ),
     "disabled": Kind(_ERROR, "`OTEL_SDK_DISABLED` turns all telemetry off", "Unset OTEL_SDK_DISABLED."),
     "exporter_off": Kind(
         _WARNING, "a signal is not sent over OTLP", "Unset {variable}, or set it to otlp, unless this is intended."

@@ -60,4 +60,4 @@ def doing(one: Snapshot) -> words.Span:
         return words.waiting(one.wait), "yellow"
     if one.status.final:
         return one.reason or "", words.STYLES.get(one.status, "")
-    return ("asked to stop; " if one.cancel_requested else "") + (one.message or ""), ""
+    return "; ".join(filter(None, ("asked to stop" if one.cancel_requested else "", one.message))), ""

@@ -215,14 +215,28 @@ class Client:
             if error.code in (403, 404):
                 raise CommandError(str(answered), NO_MONITOR if error.code == 403 else NOT_FOUND) from answered
             raise answered from error
+        except http.client.BadStatusLine as error:
+            if str(getattr(error, "line", ""))[3:4] == _SETTINGS:
+                raise self._speaks_grpc() from error
+            raise
         except URLError as error:
             if _speaks_no_tls(error.reason):
                 raise self._speaks("plain HTTP, not TLS", "http") from error
             raise
 
+    def _speaks_grpc(self) -> CommandError:
+        there = self.url.partition("://")[2]
+        usual = there.endswith(":4317")
+        cure = f"use {self.url.removesuffix('4317')}4318" if usual else "use the monitor's HTTP port (4318 by default)"
+        return CommandError(f"what listens at {there} speaks gRPC (HTTP/2): {cure}", NO_MONITOR)
+
     def _speaks(self, what: str, scheme: str) -> CommandError:
         there = self.url.partition("://")[2]
         return CommandError(f"what listens at {there} speaks {what}: use {scheme}://{there}", NO_MONITOR)
+
+
+_SETTINGS: Final = "\x04"
+"""The type of the HTTP/2 frame that a gRPC server sends first; it is the fourth byte."""
 
 
 def _rows(page: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -133,7 +133,9 @@ def sections(detail: Row, events: list[Row], width: int, ends: list[Row]) -> Ite
     yield from _titled("where it is stuck" if not one.status.final else "where it was stuck", _stack(one))
     if one.status.final:
         yield from _titled("how its process ended", _exit(ends, detail))
-    yield from _titled(f"last {len(events)} events", [_event(event) for event in events])
+    yield from _titled(
+        "last event" if len(events) == 1 else f"last {len(events)} events", [_event(event) for event in events]
+    )
 
 
 def _titled(title: str, lines: list[Line]) -> Iterable[list[Line]]:

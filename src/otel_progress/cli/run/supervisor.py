@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock
 from otel_progress.cli.run import py_spy
 from otel_progress.cli.run.child import Child, start
+from otel_progress.cli.run.control_offer import ControlOffer
 from otel_progress.cli.run.environment import endpoints, mute, redirected
 from otel_progress.cli.run.signals import Signals
 from otel_progress.cli.run.spawning import NotStarted
@@ -83,7 +84,11 @@ class Supervisor:
         if follower is not None:
             self._endpoints = follower.host.others(self._endpoints)
             self._forwarders.append(follower.forwarder)
-        self._forwarders.append(Forwarder(self._endpoints))
+        forwarder = Forwarder(self._endpoints)
+        self._forwarders.append(forwarder)
+        self._control = ControlOffer(None if follower is not None else self._endpoints.get("logs"))
+        if "logs" in forwarder.queues:
+            forwarder.queues["logs"].offered = self._control.offered
         self._redact = _redaction(environ)
         self._watcher = Watcher(self._put, say, look_into=self._look_into)
 
@@ -91,10 +96,10 @@ class Supervisor:
         """Run it; returns the exit code."""
         _greet(self._endpoints, guessed=self._guessed, verbose=verbose, followed=self._follower is not None)
         host = None if self._follower is None else self._follower.host
-        intake = Intake(self._take, most_bytes=BYTES, headers=None if host is None else host.headers)
+        intake = Intake(self._take, most_bytes=BYTES, headers=self._control.headers if host is None else host.headers)
         self._watcher.settled = intake.settled
         intake.start()
-        environ = redirected(self._environ, intake.endpoint)
+        environ = self._control.environment(redirected(self._environ, intake.endpoint))
         try:
             child = self._started(environ if host is None else host.environment(environ), stderr_tail)
         except NotStarted as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress import forks, semconv
 from otel_progress.errors import InvalidState
-from otel_progress.live import hooks
+from otel_progress.live import hooks, misuse
 from otel_progress.live.engine import process, runtime
 from otel_progress.live.guard import drops, say
 from otel_progress.live.reporting import announce
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from otel_progress.model.snapshot import Event, Snapshot
 
 
+_ADDED_BY: Final[dict[str | None, str]] = {semconv.STALLED: "on_stall", semconv.RECOVERED: "on_recover"}
+"""The function that adds a listener to one event."""
 QUEUE: Final = 10_000
 """Calls that may wait, of all listeners, and of each async one; ends may fill twice as many."""
 
@@ -227,6 +229,8 @@ def listen(callback: Callback, operation: OperationState | None, only: str | Non
 
     With `only`, it gets only events of this name.
     """
+    if not callable(callback):
+        return _refused(_ADDED_BY.get(only, "add_listener"), callback)
     listener = (AsyncListener if _is_async(callback) else Listener)(callback, only)
     if operation is None:
         where = to_all
@@ -251,6 +255,11 @@ def _added(listener: Listener, where: list[Listener], operation: OperationState 
     return remove
 
 
+def _refused(call: str, callback: object) -> Callable[[], None]:
+    misuse.refused(call, "callback", callback, "a function")
+    return lambda: None
+
+
 class AsyncVerdictListener(AsyncListener):
     """An async callback for changed verdicts."""
 
@@ -262,6 +271,8 @@ class AsyncVerdictListener(AsyncListener):
 
 def listen_to_verdicts(callback: OnVerdict, operation: OperationState | None) -> Callable[[], None]:
     """Call `callback` on each change of the verdict on one operation, or on all; returns a function that removes it."""
+    if not callable(callback):
+        return _refused("on_verdict", callback)
     listener = (AsyncVerdictListener if _is_async(callback) else VerdictListener)(callback)
     if operation is None:
         where = to_all_verdicts

@@ -15,6 +15,7 @@ from otel_progress.monitor.intake.acknowledgement import Offer, acknowledged
 from otel_progress.monitor.intake.messages import response
 from otel_progress.monitor.intake.requests import BODY_SECONDS, BYTES, Accepted, Envelope, Refused, Sender
 from otel_progress.monitor.ports import held
+from otel_progress.settings import quiet_grpc
 
 if TYPE_CHECKING:
     from otel_progress.monitor.auth import Auth
@@ -53,6 +54,7 @@ class GrpcIntake:
             InvalidArgument: if the port is in use.
             MissingDependency: if gRPC is not installed.
         """
+        quiet_grpc()
         try:
             import grpc.aio
         except ImportError:

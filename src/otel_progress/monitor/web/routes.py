@@ -309,7 +309,7 @@ class Api:
         attempt = number(request, "attempt", 0, NUMBER_MOST) or None
         owner = _identity_or_401(request.scope).owner
         views = self._views.of(owner)
-        reason = request.query_params.get("reason", "asked to by the monitor")[:REASON]
+        reason = request.query_params.get("reason", "cancelled from the monitor")[:REASON]
         if attempt is not None and attempt != entry.number:
             return await self._cancel_rival(entry, attempt, owner, reason, wait)
         if not entry.open:

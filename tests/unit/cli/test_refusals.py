@@ -1,0 +1,26 @@
+"""What the command line refuses, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_progress.cli import main
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (["--bogus"], "there is no option '--bogus'"),
+        (["list", "abc"], "unexpected argument 'abc'"),
+        (["monitor", "--port", "4700", "--grpc-port", "4700"], "HTTP and gRPC need a port each"),
+        (["monitor", "--trace-url", "http://a"], "--trace-url must contain {trace_id}"),
+    ],
+)
+def test_a_refusal_names_what_is_wrong(given: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An invalid command line ends with 2, and a text that names the fault."""
+    try:
+        code = main(given)
+    except SystemExit as end:
+        code = int(str(end.code))
+    assert code == 2
+    assert text in capsys.readouterr().err
