@@ -147,8 +147,8 @@ def test_followed_operation_shows_the_higher_ratio() -> None:
     """`run -f` shows its own events with the monitor's percentage, which continues from that of the children."""
 
     class Heard:
-        def of(self, key: str, attempt: int) -> Snapshot:
-            return Snapshot(key, "survey", Status.RUNNING, 100.0, progress=Progress(1, 12, "chunk", 1 / 12, 1 / 12))
+        def same_run(self, told: Snapshot) -> Snapshot:
+            return Snapshot(told.operation_id, "survey", Status.RUNNING, 100.0, progress=Progress(1, 12, "chunk", 1 / 12, 1 / 12))
 
     board = FollowedViewModel(Heard(), draws=True)
     board.changed([ROW])
