@@ -148,7 +148,9 @@ def test_followed_operation_shows_the_higher_ratio() -> None:
 
     class Heard:
         def same_run(self, told: Snapshot) -> Snapshot:
-            return Snapshot(told.operation_id, "survey", Status.RUNNING, 100.0, progress=Progress(1, 12, "chunk", 1 / 12, 1 / 12))
+            return Snapshot(
+                told.operation_id, "survey", Status.RUNNING, 100.0, progress=Progress(1, 12, "chunk", 1 / 12, 1 / 12)
+            )
 
     board = FollowedViewModel(Heard(), draws=True)
     board.changed([ROW])
