@@ -163,9 +163,9 @@ def test_wait_and_run_have_their_own_age() -> None:
     now = clock.unix()
     row = {**ROW, "timestamp": now, "status": "waiting", "elapsed": 121.2, "verdict": {"health": "waiting"}}
     head = next(iter(sections({**row, "wait": {"reason": "a limit", "elapsed": 10.2}}, [], 80, [])))[0]
-    assert "".join(word for word, _ in head).endswith("waiting for 0:10, running for 2:01")
+    assert "".join(word for word, _ in head).endswith("waiting for 10 s, running for 2 min 1 s")
     head = next(iter(sections({**row, "status": "running", "verdict": {}}, [], 80, [])))[0]
-    assert "".join(word for word, _ in head).endswith("running for 2:01")
+    assert "".join(word for word, _ in head).endswith("running for 2 min 1 s")
 
 
 @pytest.mark.parametrize("change", [{"status": "completed"}, {"status": "lost", "ended": True}])
@@ -378,7 +378,7 @@ def test_frozen_is_one_word(progress_capture: Capture) -> None:
     told = snapshot_of(row(verdict={"health": "dead", "frozen": True, "reason": "its process is stopped"}))
 
     class Heard:
-        def of(self, key: str, attempt: int) -> object:
+        def same_run(self, told: Snapshot) -> object:
             return own
 
     board = FollowedViewModel(cast("OwnOperations", Heard()), draws=True)
