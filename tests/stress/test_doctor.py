@@ -234,10 +234,15 @@ def test_speakers_are_told_apart() -> None:
         assert connection.speaker("127.0.0.1", server.getsockname()[1], 0.2) is None
 
 
-@pytest.mark.parametrize("endpoint", ["http://", "http://host:notaport", "http:///v1"])
+@pytest.mark.parametrize("endpoint", ["http://", "http:///v1"])
 def test_no_address(endpoint: str) -> None:
-    """An endpoint without host or port is reported as no address."""
+    """An endpoint without a host is reported as no address."""
     assert set(found(examine(endpoint))) == {"address"}
+
+
+def test_invalid_port() -> None:
+    """An endpoint with an invalid port is not used, as `configure()` would not use it, and the report says so."""
+    assert "value_ignored" in set(found(examine("http://host:notaport")))
 
 
 # -- answers

@@ -487,7 +487,7 @@ def test_socket_outlives_the_time_for_a_body(served: Served, monkeypatch: pytest
 def test_huge_texts_stay_small_in_rows(served: Served) -> None:
     """What is too large for an event is refused; of large data, a row and a frame show little."""
     huge = "h" * 1_000_000
-    assert b"progress event" in served.send(event("huge", MESSAGE=huge)).body
+    assert b"too large" in served.send(event("huge", MESSAGE=huge)).body
     large = "l" * 40_000
     served.send(
         event(

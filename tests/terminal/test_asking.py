@@ -598,7 +598,7 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     ("given", "said"),
     [
         (["show"], "required: ID"),
-        (["show", "a", "b"], "does not take 'b' as well"),
+        (["show", "a", "b"], "unexpected argument 'b'"),
         (["cancel", "a", "--wait", "-1"], "from 0 to 3,600 seconds"),
         (["cancel", "a", "--wait", "nan"], "from 0 to 3,600 seconds"),
         (["list", "--limit", "x"], "a whole number from 1 to 10000, not 'x'"),
@@ -627,7 +627,7 @@ def test_wrong_use(given: list[str], said: str, capsys: pytest.CaptureFixture[st
 def test_wrong_value_of_the_monitor(capsys: pytest.CaptureFixture[str]) -> None:
     """So do values that are only looked at when the monitor is made."""
     assert main(["monitor", "--trace-url", "http://traces"]) == 2
-    assert "--trace-url needs {trace_id}" in capsys.readouterr().err
+    assert "--trace-url must contain {trace_id}" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

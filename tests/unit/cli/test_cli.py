@@ -95,7 +95,7 @@ def test_end_that_comes_twice_is_told_once() -> None:
     seen = view_model.ViewModel(draws=True)
     row = {"id": "survey-1", "name": "survey", "status": "lost", "ended": True, "elapsed": 1.0}
     told = []
-    for change in (row, row, {**row, "status": "completed"}, {**row, "status": "completed", "attempt": 2}):
+    for change in (row, row, {**row, "status": "completed"}, {**row, "status": "completed", "started_at": 9.0}):
         seen.changed([change])
         told.append(len(seen.news()))
     assert told == [1, 0, 1, 1]

@@ -317,7 +317,7 @@ def test_options_without_a_name_are_told() -> None:
         progress.operation(len, total=3)  # type: ignore[call-overload]
     with pytest.raises(progress.InvalidArgument, match="stall_after must be a number of seconds above 0"):
         progress.operation(stall_after=-1)
-    with pytest.raises(progress.InvalidArgument, match=r"no option .colour.; it takes id, plan"):
+    with pytest.raises(progress.InvalidArgument, match=r"no option .colour.; it takes name, id, plan"):
         progress.operation("x", colour="red")  # type: ignore[call-overload]
 
 
