@@ -161,7 +161,7 @@ def _forward(given: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[s
     from urllib.parse import urlsplit
 
     from otel_progress import settings
-    from otel_progress.monitor.auth import is_loopback
+    from otel_progress.outbound.loopback import is_loopback
 
     if given.forward is None:
         return {}

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor.auth import Auth, Guard, Identity, is_loopback
+from otel_progress.monitor.auth import Auth, Guard, Identity
 from otel_progress.monitor.intake import http
 from otel_progress.monitor.intake.acknowledgement import acknowledged
 from otel_progress.monitor.intake.bodies import bodies
@@ -43,6 +43,7 @@ from otel_progress.monitor.web.publish import Publisher
 from otel_progress.monitor.web.routes import Api
 from otel_progress.monitor.web.stream import Hub
 from otel_progress.monitor.web.views import Views
+from otel_progress.outbound.loopback import is_loopback
 from otel_progress.version import VERSION
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ cookie instead, opened with a token or a link that works once.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -30,6 +29,7 @@ from otel_progress.monitor.sessions import (
     SESSIONS_A_TOKEN,
     Secrets,
 )
+from otel_progress.outbound.loopback import is_loopback
 
 SEND, READ, CONTROL = "send", "read", "control"
 RIGHTS: Final = frozenset({SEND, READ, CONTROL})
@@ -338,13 +338,3 @@ def checked(token: str, where: str) -> str:
             'python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
     return token
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is loopback, so that no other machine can reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

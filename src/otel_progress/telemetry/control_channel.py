@@ -15,7 +15,6 @@ import logging
 import os
 import threading
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -27,6 +26,7 @@ from otel_progress.live.engine.commands import Commands
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
 from otel_progress.outbound.backoff import STANDARD, Backoff
+from otel_progress.outbound.loopback import is_loopback
 from otel_progress.outbound.trouble import of_error
 from otel_progress.settings import Endpoint
 
@@ -102,10 +102,7 @@ def follow(offer: str, endpoint: Endpoint, where: bool | str = False) -> Channel
 
 
 def _is_local(host: str | None) -> bool:
-    try:
-        return host == "localhost" or (host is not None and ip_address(host).is_loopback)
-    except ValueError:
-        return False
+    return host is not None and is_loopback(host)
 
 
 def _port(parts: SplitResult) -> int:

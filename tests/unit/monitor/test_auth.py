@@ -12,7 +12,8 @@ from starlette.datastructures import Headers
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor import auth as module
 from otel_progress.monitor import sessions
-from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, RIGHTS, SEND, Auth, Identity, is_loopback, read_tokens
+from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, RIGHTS, SEND, Auth, Identity, read_tokens
+from otel_progress.outbound.loopback import is_loopback
 from otel_progress.testing import FakeClock
 
 TOKEN, OTHER = "a-token-of-twenty-chars", "another-one-of-twenty"

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, Final
 
 from otel_progress import clock
@@ -20,6 +19,7 @@ from otel_progress.cli.doctor.configuration import NOT_ASKED, DoctorOptions, sen
 from otel_progress.cli.doctor.findings import Level, Problem, ReportLine, problem
 from otel_progress.cli.doctor.report import SKEW_SECONDS, Report, tell_clock
 from otel_progress.model.units import duration
+from otel_progress.outbound import loopback
 from otel_progress.settings import Endpoint, Settings
 
 OPERATION: Final = "test operation"
@@ -185,8 +185,7 @@ def find(settings: Settings, given: DoctorOptions, known: Iterable[Backend]) -> 
 
 def _is_loopback(endpoint: Endpoint) -> bool:
     try:
-        host = configuration.address(endpoint)[0]
-        return host == "localhost" or ip_address(host).is_loopback
+        return loopback.is_loopback(configuration.address(endpoint)[0])
     except ValueError:
         return False
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import ipaddress
 import json
 import ssl
 import urllib.request
@@ -22,6 +21,7 @@ from otel_progress import clock
 from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, USAGE, CommandError
 from otel_progress.cli.query.options import DEFAULT_URL, LIST_MOST
 from otel_progress.cli.tls import speaks_tls
+from otel_progress.outbound import loopback
 from otel_progress.outbound.deadline import Plain, Tls, within
 from otel_progress.render.words import clean
 from otel_progress.settings import Environment
@@ -337,10 +337,7 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's loopback."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+    return loopback.is_loopback(host.lower()) or host.lower().endswith(".localhost")
 
 
 def _json(body: bytes) -> dict[str, Any] | None:

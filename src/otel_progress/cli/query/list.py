@@ -41,7 +41,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--status", type=some_of(STATUSES), metavar="A,B", help=f"only these: {', '.join(STATUSES)}")
     verdicts = ", ".join(OPEN_STATES)
-    about = f"only these: {verdicts}; `trouble` stands for all that are marked"
+    about = f"only these: {verdicts}; `trouble` selects every state that is marked"
     add("--verdict", type=some_of(VERDICTS, STUCK), metavar="A,B", help=about)
     add("--name", metavar="NAME", help="only operations of this name")
     add("--search", metavar="TEXT", help="only if the id or the name contains this text")

@@ -46,7 +46,7 @@ class ControlNotices(CoreListener):
             self._call(self._ended, ends)
 
     def rivalled(self, entry: Entry) -> None:
-        """Warn both processes that run the same id, and whoever reads the log."""
+        """Warn both processes that run the same id, and log the warning."""
         text = self._views.warning(entry)
         if text is not None:
             self._say(f"warning: {text}")

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
+from otel_progress.model import json_keys
 from otel_progress.model.health import NOT_MOVING, Verdict
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.states import TROUBLE, Label, state_of
@@ -16,7 +17,6 @@ from otel_progress.monitor.state.foreign_traces import MARK
 from otel_progress.monitor.state.rollup import ALMOST, Whole
 
 if TYPE_CHECKING:
-    from otel_progress.model.estimate import Estimate
     from otel_progress.monitor.state.ledger import Entry, Process, Rival
 
 SHORT: Final = 500
@@ -238,7 +238,7 @@ def progress_json(progress: Progress, message: str | None, rolled: bool = False)
             "total": progress.total,
             "unit": progress.unit if progress.completed is not None else None,
             "rate": progress.rate,
-            "eta": _eta(progress.eta),
+            "eta": json_keys.of_eta(progress.eta),
             "rolled_up": True if rolled else None,
         }
     )
@@ -255,10 +255,6 @@ def _innermost(seen: Snapshot) -> Json | None:
     if stage is None or (stage.progress.completed is None and stage.progress.ratio is None):
         return None
     return progress_json(stage.progress, None)
-
-
-def _eta(eta: Estimate | None) -> Json | None:
-    return None if eta is None else {"seconds": eta.eta, "low": eta.low, "high": eta.high, "source": eta.source}
 
 
 def wait_json(wait: Wait | None) -> Json | None:
