@@ -23,6 +23,7 @@ STATUS: Final = "progress.status"
 STATUS_REASON: Final = "progress.status.reason"
 HEALTH: Final = "progress.health"
 HEALTH_REASON: Final = "progress.health.reason"
+OVERDUE: Final = "progress.overdue"
 COMPLETED: Final = "progress.completed"
 TOTAL: Final = "progress.total"
 UNIT: Final = "progress.unit"
@@ -46,6 +47,7 @@ START_WITHIN: Final = "progress.start_within"
 WAIT_REASON: Final = "progress.wait.reason"
 WAIT_REMAINING: Final = "progress.wait.remaining"
 WAIT_DURATION: Final = "progress.wait.duration"
+WAIT_OVERDUE_BY: Final = "progress.wait.overdue_by"
 STAGES: Final = "progress.stages"
 STAGES_FOLDED: Final = "progress.stages.folded"
 STAGES_REPEATED: Final = "progress.stages.repeated"
@@ -134,8 +136,7 @@ WAIT_STARTED: Final = "progress.wait.started"
 WAIT_ENDED: Final = "progress.wait.ended"
 STALLED: Final = "progress.stalled"
 RECOVERED: Final = "progress.recovered"
-OVERDUE: Final = "progress.overdue"
-"""Also the name of an attribute, which is present while a wait is overdue."""
+WAIT_OVERDUE: Final = "progress.wait.overdue"
 SLOW: Final = "progress.slow"
 
 EVENTS: Final = frozenset(
@@ -152,7 +153,7 @@ EVENTS: Final = frozenset(
         WAIT_ENDED,
         STALLED,
         RECOVERED,
-        OVERDUE,
+        WAIT_OVERDUE,
         SLOW,
     }
 )
@@ -167,6 +168,7 @@ EVENT_ATTRIBUTES: Final = frozenset(
         COMPONENT,
         WAIT_REASON,
         WAIT_DURATION,
+        WAIT_OVERDUE_BY,
         STALL_DURATION,
         HEALTH_REASON,
         STACK,
@@ -236,6 +238,12 @@ RUN_PENDING: Final = Metric("progress.run.pending", "s", "Since it was made, whi
 RUN_START_WITHIN: Final = Metric("progress.run.start_within", "s", "The pending time within which it should start.")
 RUN_COMPLETED: Final = Metric("progress.run.completed", "{unit}", "Units completed.")
 RUN_TOTAL: Final = Metric("progress.run.total", "{unit}", "Units in all.")
+RUN_STAGE_COMPLETED: Final = Metric("progress.run.stage.completed", "{unit}", "Units completed in the current stage.")
+RUN_STAGE_TOTAL: Final = Metric("progress.run.stage.total", "{unit}", "Units of the current stage in all.")
+RUN_STAGE_ETA: Final = Metric("progress.run.stage.eta", "s", "Estimated time to the end of the current stage.")
+RUN_LOOP_REPEATS: Final = Metric("progress.run.loop.repeats", "{repeat}", "How often a loop repeated; afterwards 0.")
+RUN_LOOP_TOKENS: Final = Metric("progress.run.loop.tokens", "{token}", "Tokens that a loop used; afterwards 0.")
+RUN_LOOP_COST: Final = Metric("progress.run.loop.cost", "{currency}", "Money that a loop spent; afterwards 0.")
 
 METRICS: Final = (
     ACTIVE,
@@ -260,6 +268,12 @@ METRICS: Final = (
     RUN_HEALTH,
     RUN_COMPLETED,
     RUN_TOTAL,
+    RUN_STAGE_COMPLETED,
+    RUN_STAGE_TOTAL,
+    RUN_STAGE_ETA,
+    RUN_LOOP_REPEATS,
+    RUN_LOOP_TOKENS,
+    RUN_LOOP_COST,
     RUN_PENDING,
     RUN_START_WITHIN,
 )

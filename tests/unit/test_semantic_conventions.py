@@ -56,7 +56,7 @@ def names() -> set[str]:
         value
         for key, value in constants.items()
         if value.startswith(("progress.", "gen_ai.", "exception.", "process.", "host.", "event."))
-        and (value not in semconv.EVENTS or value == semconv.OVERDUE)
+        and value not in semconv.EVENTS
         and key != "PREFIX"
     }
 

@@ -92,5 +92,8 @@ sinks: list[Callable[[Event, OperationState], None]] = []
 verdicts: list[Callable[[OperationState, Health, Health, Snapshot], None]] = []
 """Called in the ticker's thread when the verdict on an operation changed: old health, new health, snapshot."""
 
+on_trouble: list[Callable[[OperationState], None]] = []
+"""Called in the ticker's thread when an operation became stuck, looping or overdue, or is so no longer."""
+
 on_tick: list[Callable[[float], None]] = []
 """Called in the ticker's thread after each round, with the monotonic time."""

@@ -156,9 +156,10 @@ class DeclaredWait:
         overdue_after: seconds after which the wait is overdue; None without a limit.
         place: the thread and task that declared it.
         since: when it began (s, monotonic).
+        told_overdue: whether it was reported as overdue; written and read by the ticker.
     """
 
-    __slots__ = ("overdue_after", "place", "reason", "since")
+    __slots__ = ("overdue_after", "place", "reason", "since", "told_overdue")
 
     def __init__(self, reason: str, overdue_after: float | None) -> None:
         """A wait that has not begun."""
@@ -166,6 +167,7 @@ class DeclaredWait:
         self.overdue_after = overdue_after
         self.since = 0.0
         self.place: Place | None = None
+        self.told_overdue = False
 
     @property
     def due(self) -> float:

@@ -254,8 +254,8 @@ class OperationState(HandleState):
     """Folded stages by path. Written: job, look; under the registry's lock. Read: look."""
     _children: ChildOperations | None = None
     """Its child operations that run in this process. Written: job. Read: ticker, look."""
-    _pauses: dict[DeclaredWait, None] | None = None
-    """All declared waits that are open in it or its stages. Written: job. Read: ticker, look."""
+    _pauses: dict[DeclaredWait, HandleState] | None = None
+    """All declared waits that are open in it or its stages, and where. Written: job. Read: ticker, look."""
     _has_tracked = False
     """Whether a `track` loop was opened anywhere in it. Written: job. Read: job, ticker."""
 
@@ -278,6 +278,8 @@ class OperationState(HandleState):
     """Stage events it may send now, and when that was counted (s, monotonic). Written and read: ticker."""
     _estimate_ends = math.inf
     """When to report whether the reported rate or ETA still holds (s, monotonic). Written and read: ticker."""
+    _keyframe_at = math.inf
+    """When its last event is so old that its state is sent again (s, monotonic). Written and read: ticker."""
     _surveyed: tuple[float, Any] | None = None
     """The survey of one moment (`survey.py: Survey`), shared by its stages. Written and read: ticker, look."""
     _late_reported = False

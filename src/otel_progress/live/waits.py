@@ -53,7 +53,7 @@ class Waiting(DeclaredWait):
         if node._waits is None:
             node._waits = []
         node._waits.append(self)
-        vars(node.operation).setdefault("_pauses", {})[self] = None
+        vars(node.operation).setdefault("_pauses", {})[self] = node
         report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self.reason}))
 
     def __exit__(
@@ -88,6 +88,8 @@ class Waiting(DeclaredWait):
             semconv.WAIT_REASON: self.reason,
             semconv.WAIT_DURATION: round(now - self.since, 3),
         }
+        if now > self.due:
+            about[semconv.WAIT_OVERDUE_BY] = round(now - self.due, 3)
         report(semconv.WAIT_ENDED, node, Attributes(about))
 
     async def __aenter__(self) -> Waiting:

@@ -33,6 +33,13 @@ class Loop:
     spent: Attributes = field(default_factory=no_attributes)
 
     @property
+    def what(self) -> str:
+        """What repeats, without a number, so that it stays the same while the loop lasts."""
+        if self.kind == "usage":
+            return "only tokens or cost grew"
+        return " → ".join(self.keys) + (" failed" if self.kind == "failure" else "")
+
+    @property
     def reason(self) -> str:
         """The evidence in words."""
         if self.kind == "usage":

@@ -58,7 +58,7 @@ def _stalled(event: Event) -> str:
 
 
 def _troubled(event: Event) -> str:
-    kind = "a wait is overdue" if event.name == s.OVERDUE else "slow"
+    kind = "a wait is overdue" if event.name == s.WAIT_OVERDUE else "slow"
     return f": {kind}: {_reason(event)}"
 
 
@@ -71,11 +71,13 @@ def _recovered(event: Event) -> str:
 
 
 def _wait_ended(event: Event) -> str:
-    return f": waited {duration(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}"
+    over = _number(event, s.WAIT_OVERDUE_BY)
+    late = f", overdue by {duration(over)}" if over else ""
+    return f": waited {duration(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}{late}"
 
 
 SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
-    s.OVERDUE: _troubled,
+    s.WAIT_OVERDUE: _troubled,
     s.SLOW: _troubled,
     s.OPERATION_STARTED: _started,
     s.OPERATION_ENDED: _ended,

@@ -55,7 +55,7 @@ def kind_of(event: str, status: str | None = None) -> str | None:
 _KINDS: Final = {
     semconv.STALLED: "stalled",
     semconv.RECOVERED: "recovered",
-    semconv.OVERDUE: "overdue",
+    semconv.WAIT_OVERDUE: "overdue",
     semconv.SLOW: "slow",
 }
 

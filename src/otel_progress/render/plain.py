@@ -34,7 +34,9 @@ def changed(event: Event) -> Line:
         text = f"{where}waits: {reason}"
     elif event.name == semconv.WAIT_ENDED:
         waited = event.attributes.get(semconv.WAIT_DURATION)
-        text = f"{where}waited {duration(waited) if isinstance(waited, float) else ''}: {reason}"
+        late = event.attributes.get(semconv.WAIT_OVERDUE_BY)
+        over = f", overdue by {duration(late)}" if isinstance(late, float) else ""
+        text = f"{where}waited {duration(waited) if isinstance(waited, float) else ''}{over}: {reason}"
     elif event.name == semconv.STAGE_ENDED:
         stage = event.about
         text = f"{where}ended" if stage is None else where + outcome(stage)

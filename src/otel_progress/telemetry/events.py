@@ -29,7 +29,7 @@ BYTES: Final = 256 * 1024
 """The largest encoded snapshot, and the largest event beside it; receivers accept requests of 4 MiB."""
 _FIELD: Final = 6
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})
-_TROUBLE: Final = frozenset({s.STALLED, s.OVERDUE, s.SLOW})
+_TROUBLE: Final = frozenset({s.STALLED, s.WAIT_OVERDUE, s.SLOW})
 _BAD_NOTES: Final = frozenset({"failed", "error", "warning"})
 
 

@@ -119,6 +119,7 @@ class Memory:
         by_name = ByName(self._meters.get_meter(s.SCOPE))
         hooks.sinks.append(events.on_event)
         hooks.on_change += [by_name.on_change, runs.on_change]
+        hooks.on_trouble.append(runs.on_verdict)
         hooks.on_tick += [runs.on_tick, events.on_tick]
         hooks.tracing.use(self.tracer_provider)
         process.at_exit.append(self.pipeline.flush)

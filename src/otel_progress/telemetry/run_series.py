@@ -6,23 +6,21 @@ point. Each export writes the points from the registry; the labels of an operati
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, Union
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live.engine import limits, progress
 from otel_progress.live.engine.branch_verdicts import Figures, figures
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
 from otel_progress.live.state import Change
-from otel_progress.live.survey import Survey
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health, Status
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.outbox import REQUEST_BYTES
+from otel_progress.telemetry.run_values import COLUMNS, MARKS, cost_of, loop_of, values, what_repeats
 
 if TYPE_CHECKING:
     from otel_progress.live.state import OperationState
@@ -32,15 +30,19 @@ FINALS: Final = 10_000
 """Ended operations whose last point may wait for the receiver."""
 POINT_BYTES: Final = 24
 """The size of a point beside its head."""
-LABEL_BYTES: Final = 2_600
-"""The largest size of the additional labels of both health points."""
+LABEL_BYTES: Final = 4_000
+"""The largest size of the additional labels of both health points, and of the points of what a loop spent."""
+SOONEST: Final = 1.0
+"""Seconds between two exports because verdicts changed, at least."""
+AT_ONCE: Final = 100
+"""Operations that such an export takes at most; the others go with the next."""
 _FIELD: Final = 7
 Request = tuple[bytes, Callable[[], None]]
 T = TypeVar("T")
 
 
-Finding = tuple[Health, Union[str, None], Union[str, None]]
-"""A verdict, the stage concerned, and the line of code at which it is stuck."""
+Finding = tuple[Health, Union[str, None], Union[str, None], Union[str, None]]
+"""A verdict, the stage concerned, the line of code at which it is stuck, and what repeats while it loops."""
 
 
 class Cached(NamedTuple):
@@ -52,15 +54,17 @@ class Cached(NamedTuple):
         health: the verdict that `health_head` holds.
         health_head: the head of the current health point.
         before: that of the previous verdict, which is sent as 0, so that a query over time never finds two verdicts.
-        had: the columns of `_GONE` that had a value.
+        had: the columns that had a value, and how often their end is still to be marked.
+        costs: the heads of the points of what loops spent, by currency.
     """
 
     head: bytes
     active_head: bytes
     health: Finding
     health_head: bytes
-    before: bytes = b""
-    had: frozenset[int] = frozenset()
+    before: bytes
+    had: dict[int, int]
+    costs: dict[str, bytes]
 
 
 class RunSeries:
@@ -78,6 +82,12 @@ class RunSeries:
         self._pending: dict[str, bytes] = {}
         self._finals: dict[tuple[str, s.Metric], bytes] = {}
         self._news = False
+        self._urgent: dict[str, OperationState] = {}
+        self._urgent_from = 0.0
+
+    def on_verdict(self, operation: OperationState) -> None:
+        """Export the series of an operation soon, as the verdict on it changed."""
+        self._urgent[operation.id] = operation
 
     def on_change(self, change: Change) -> None:
         """End the series of an operation that ended."""
@@ -85,6 +95,7 @@ class RunSeries:
             return
         key = change[1].id
         self._left_out.discard(key)
+        self._urgent.pop(key, None)
         if key in self._shown:
             self._end(key)
 
@@ -100,19 +111,30 @@ class RunSeries:
         self._news = True
 
     def on_tick(self, now: float) -> None:
-        """Export when it is due; in between, export the last points of ended operations."""
+        """Export what is due; in between, the last points of ended operations, and operations with a new verdict."""
         due = now >= self._next
         if due:
             self._next = now + self._interval
-        elif not self._news:
+        urgent = bool(self._urgent) and now >= self._urgent_from
+        if not due and not self._news and not urgent:
             return
-        everything = due or self._pipeline.series_waiting  # what is posted replaces what waits
-        running = list(self._requests(now)) if everything else []
+        if due or self._pipeline.series_waiting:  # what is posted replaces what waits
+            running = list(self._requests(now))
+            self._urgent.clear()
+        else:
+            running = list(self._urgent_requests(now)) if urgent else []
+        if urgent:
+            self._urgent_from = now + SOONEST
         requests = [*self._last_points(), *running]
         self._news = False
         if requests:
             self._pipeline.post_series(requests)
             self._pipeline.poke()
+
+    def _urgent_requests(self, now: float) -> Iterator[Request]:
+        chosen = [self._urgent.pop(key) for key in list(self._urgent)[:AT_ONCE]]
+        for batch in _batches(self._with_series(chosen, now), self._size):
+            yield self._request(batch, now), _nothing
 
     def _last_points(self) -> Iterator[Request]:
         time, zero = otlp.point_time(clock.time_ns()), otlp.point_value(0.0)
@@ -134,7 +156,7 @@ class RunSeries:
 
     def _size(self, operation: OperationState) -> int:
         """The largest size of the points of an operation."""
-        return (len(self._shown[operation.id].active_head) + POINT_BYTES) * (len(_SERIES) + 2) + LABEL_BYTES
+        return (len(self._shown[operation.id].active_head) + POINT_BYTES) * (len(COLUMNS) + 2) + LABEL_BYTES
 
     def _not_started(self, now: float) -> Iterator[tuple[bytes, float, float]]:
         """Operations with `start_within` that have not started: the head of their points, waiting time, limit."""
@@ -161,9 +183,14 @@ class RunSeries:
         for key in self._shown.keys() - alive:
             self._end(key)
         self._left_out &= alive
+        yield from self._with_series(operations, now)
+
+    def _with_series(self, operations: list[OperationState], now: float) -> Iterator[OperationState]:
         for operation in operations:
             key = operation.id
-            if operation._status is not Status.RUNNING or now - (operation._started or now) < self._after:
+            if operation._status is not Status.RUNNING:
+                continue
+            if now - (operation._started or now) < self._after and not _in_trouble(operation):
                 continue
             if key not in self._shown:
                 if len(self._shown) >= self._most:
@@ -177,83 +204,69 @@ class RunSeries:
             yield operation
 
     def _request(self, operations: list[OperationState], now: float) -> bytes:
-        time = otlp.point_time(clock.time_ns())
-        one, encode = otlp.point_value(1.0), otlp.point_value
-        points: list[list[bytes]] = [[] for _ in _SERIES]
-        healths = []
+        at = clock.time_ns()
+        time, encode = otlp.point_time(at), otlp.point_value
+        points: list[list[bytes]] = [[] for _ in COLUMNS]
+        healths: list[bytes] = []
+        costs: list[bytes] = []
         for operation in operations:
             try:
                 seen = figures(operation, now)
                 cached = self._health_head(operation, seen)
-                head = cached.head + time
-                values = _values(operation, seen, now)
-                points[0].append(cached.active_head + time + one)
-                for out, value in zip(points[1:], values[1:]):
+                head, had = cached.head + time, cached.had
+                found = values(operation, seen, now)
+                points[0].append(cached.active_head + time + encode(1.0))
+                for column, (out, value) in enumerate(zip(points[1:], found[1:]), 1):
                     if value is not None:
                         out.append(head + encode(value))
-                for column, gone in _GONE:
-                    if values[column] is not None:
-                        if column not in cached.had:
-                            cached = self._shown[operation.id] = cached._replace(had=cached.had | {column})
-                    elif column in cached.had:
-                        points[column].append(head + encode(gone))
-                healths.append(cached.health_head + time + one)
+                        had[column] = MARKS
+                    elif column in had:
+                        out += _gone(operation, column, had, head, at)
+                costs += _costs(operation, seen, cached, time)
+                healths.append(cached.health_head + time + encode(1.0))
                 if cached.before:
                     healths.append(cached.before + time + encode(0.0))
             except Exception:
                 tell_once("the series of an operation could not be made; those of the others are")
-        metrics = [_gauge(metric, encoded) for metric, encoded in zip(_SERIES, points) if encoded]
+        metrics = [_gauge(column.metric, encoded) for column, encoded in zip(COLUMNS, points) if encoded]
+        if costs:
+            metrics.append(_gauge(s.RUN_LOOP_COST, costs))
         return self._pipeline.request([*metrics, _gauge(s.RUN_HEALTH, healths)])
 
     def _health_head(self, operation: OperationState, seen: Figures) -> Cached:
         cached = self._shown[operation.id]
         verdict, name = operation._health, None if seen.node is operation else seen.node.name
-        at = seen.stuck_at if verdict in NOT_MOVING else None
-        if cached.health != (verdict, name, at):
-            labels: dict[str, Any] = {s.HEALTH: verdict.value, s.STAGE_NAME: name, s.STUCK_AT: at}
+        at, what = seen.stuck_at if verdict in NOT_MOVING else None, what_repeats(loop_of(operation, seen))
+        if cached.health != (verdict, name, at, what):
+            labels: dict[str, Any] = {s.HEALTH: verdict.value, s.STAGE_NAME: name, s.STUCK_AT: at, s.LOOP: what}
             said = {key: value for key, value in labels.items() if value is not None}
             head = otlp.point_head(_labels(operation) + otlp.attributes(_FIELD, said))
             cached = self._shown[operation.id] = cached._replace(
-                health=(verdict, name, at), health_head=head, before=cached.health_head
+                health=(verdict, name, at, what), health_head=head, before=cached.health_head
             )
         return cached
 
 
-_SERIES: Final = (
-    s.RUN_ACTIVE,
-    s.RUN_START_TIME,
-    s.RUN_IDLE,
-    s.RUN_LAST_HEARTBEAT,
-    s.RUN_STALL_AFTER,
-    s.RUN_SLOW_AFTER,
-    s.RUN_ETA,
-    s.RUN_WAIT_REMAINING,
-    s.RUN_RATIO,
-    s.RUN_COMPLETED,
-    s.RUN_TOTAL,
-)
-_GONE: Final = ((_SERIES.index(s.RUN_WAIT_REMAINING), 0.0), (_SERIES.index(s.RUN_STALL_AFTER), math.inf))
-"""The value of a series that had one and has none now, so that a query over time does not find the old one."""
+def _gone(operation: OperationState, column: int, had: dict[int, int], head: bytes, at: int) -> Iterator[bytes]:
+    """The point of a series that has no value any more."""
+    value = COLUMNS[column].gone
+    if value is not None:
+        yield head + otlp.point_value(value)
+        return
+    had[column] -= 1
+    if not had[column]:
+        del had[column]
+    yield otlp.point_without_value(_labels(operation), at)
 
 
-def _values(operation: OperationState, seen: Figures, now: float) -> tuple[float | None, ...]:
-    """The values of an operation, in the order of `_SERIES`; None without one."""
-    survey = Survey(operation)
-    found = survey.of(operation)
-    eta = progress.eta(operation, found, now, survey)
-    return (
-        1.0,
-        operation._started_ns / 1e9,
-        seen.idle,
-        operation._extras.beat_at if operation._extras is not None else None,
-        seen.stall_after,
-        limits.slow_after(operation),
-        eta.eta if eta is not None else None,
-        seen.wait_remaining,
-        progress.shown_ratio(operation, found.raw),
-        found.completed,
-        found.total,
-    )
+def _costs(operation: OperationState, seen: Figures, cached: Cached, time: bytes) -> Iterator[bytes]:
+    """The points of what a loop spent; 0 once it is over."""
+    spent = cost_of(loop_of(operation, seen))
+    for currency in spent.keys() - cached.costs.keys():
+        labels = _labels(operation) + otlp.attributes(_FIELD, {s.CURRENCY: currency})
+        cached.costs[currency] = otlp.point_head(labels)
+    for currency, head in cached.costs.items():
+        yield head + time + otlp.point_value(spent.get(currency, 0.0))
 
 
 def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
@@ -271,6 +284,10 @@ def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T
         yield batch
 
 
+def _in_trouble(operation: OperationState) -> bool:
+    return operation._overdue or operation._health in NOT_MOVING
+
+
 def _labels(operation: OperationState) -> bytes:
     return otlp.attributes(_FIELD, {s.OPERATION_NAME: operation.name, s.OPERATION_ID: operation.id})
 
@@ -279,7 +296,7 @@ def _encode(operation: OperationState) -> Cached:
     labels = _labels(operation)
     parent = operation.parent_id
     of = b"" if parent is None else otlp.attributes(_FIELD, {s.OPERATION_PARENT_ID: parent})
-    return Cached(otlp.point_head(labels), otlp.point_head(labels + of), (Health.UNKNOWN, None, None), b"")
+    return Cached(otlp.point_head(labels), otlp.point_head(labels + of), (Health.UNKNOWN, None, None, None), b"", b"", {}, {})
 
 
 def _gauge(metric: s.Metric, points: list[bytes]) -> bytes:

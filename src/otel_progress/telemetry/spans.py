@@ -257,7 +257,7 @@ def _event(name: str, about: Any) -> Mapping[str, Any]:
         return about if about is not None else EMPTY
     attributes: dict[str, Any] = {s.STAGE_NAME: about.name, s.STAGE_PATH: about._path}
     if name != s.STAGE_ENDED:
-        return attributes  # its end was not known yet
+        return {**attributes, s.STATUS: Ending.RUNNING.value}  # its end was not known yet
     attributes[s.STATUS] = about._status.value
     done, total, _ = own_progress(about)
     reached = ReachedProgress(done, total, about._unit, None, about._message)

@@ -214,7 +214,7 @@ def test_an_overdue_wait_is_not_hidden(progress_capture: Capture) -> None:
             assert (seen.health, seen.overdue, seen.stage) == (Health.WAITING, True, "waits")
             assert seen.wait is not None
             assert seen.wait.reason == "approval"
-            assert len(progress_capture.of(semconv.OVERDUE)) == 1
+            assert len(progress_capture.of(semconv.WAIT_OVERDUE)) == 1
             again = from_attributes(to_attributes(seen), seen.timestamp)
             assert (again.overdue, again.wait, again.branches[0].path) == (True, seen.wait, "waits")
         progress_capture.advance(1)

@@ -73,7 +73,7 @@ def test_webhook_hears_of_what_somebody_should_know(posted: tuple[str, Any], out
         monitor.say(snap(2), event=s.NOTE)
         monitor.say(snap(3), event=s.STALLED)
         monitor.say(snap(4), event=s.RECOVERED)
-        monitor.say(snap(5), event=s.OVERDUE)
+        monitor.say(snap(5), event=s.WAIT_OVERDUE)
         monitor.say(snap(6), event=s.SLOW)
         monitor.say(snap(7, Status.FAILED, reason="no"), event=s.OPERATION_ENDED)
     got = [posted[1].get(timeout=10) for _ in range(6)]
@@ -87,12 +87,12 @@ def test_overdue_wait_that_is_over_is_closed(posted: tuple[str, Any], outlets: t
     """Who was called for an overdue wait hears that it is over, once; an end closes it by itself."""
     monitor, _ = outlets
     waits: dict[str, Any] = {"status": Status.WAITING, "wait": Wait("you", 9.0, 5.0), "overdue": True}
-    monitor.say(snap(1, **waits), event=s.OVERDUE)
+    monitor.say(snap(1, **waits), event=s.WAIT_OVERDUE)
     monitor.say(snap(2, **waits))
     monitor.say(snap(3), event=s.WAIT_ENDED)
     monitor.say(snap(4))
     monitor.tick()
-    monitor.say(snap(5, **waits), event=s.OVERDUE)
+    monitor.say(snap(5, **waits), event=s.WAIT_OVERDUE)
     monitor.say(snap(6, Status.COMPLETED), event=s.OPERATION_ENDED)
     got = [posted[1].get(timeout=10)["kind"] for _ in range(4)]
     assert got == ["overdue", "recovered", "overdue", "ended"]

@@ -119,7 +119,7 @@ def test_a_child_of_another_is_not_named() -> None:
     assert owned.verdict(elsewhere, whole, sight).health is Health.SILENT
 
 
-@pytest.mark.parametrize("event", [s.STALLED, s.RECOVERED, s.OVERDUE, s.UPDATED, s.HEARTBEAT, s.OPERATION_ENDED])
+@pytest.mark.parametrize("event", [s.STALLED, s.RECOVERED, s.WAIT_OVERDUE, s.UPDATED, s.HEARTBEAT, s.OPERATION_ENDED])
 @pytest.mark.parametrize("owners", [("bob",), ("ann", "bob"), ()], ids=repr)
 def test_no_event_tells_of_a_child_of_another(monitor: Parts, owners: tuple[str, ...], event: str) -> None:
     """What the library says of a child is hidden where that child, or one below it, is not the reader's, or unknown."""

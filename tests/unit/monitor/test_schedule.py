@@ -182,7 +182,7 @@ def below(key: int, seen: Snapshot, event: str, spans: bool) -> tuple[Any, ...]:
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[Any, ...]]:
     """What happens to two monitors."""
-    events = st.sampled_from([s.UPDATED, s.STALLED, s.RECOVERED, s.OVERDUE, s.OPERATION_ENDED])
+    events = st.sampled_from([s.UPDATED, s.STALLED, s.RECOVERED, s.WAIT_OVERDUE, s.OPERATION_ENDED])
     key, process = st.integers(0, 5), st.integers(0, 2)
     said = st.tuples(st.just("say"), key, process, st.none() | key, SNAPSHOTS, events, st.booleans())
     said |= st.builds(below, st.integers(0, 3), STUCK | CHILDREN, events, st.booleans())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from otel_progress.live.diagnosis.places import Place
     from otel_progress.live.state import HandleState, OperationState, StuckBranch
     from otel_progress.model.health import Verdict
+    from otel_progress.model.loop import Loop
 
 MOST: Final = 16
 """Branches that a snapshot holds: the worst, and one that moves if any does."""
@@ -143,18 +144,20 @@ class Figures(NamedTuple):
     stall_after: float | None
     wait_remaining: float | None
     node: HandleState
-    stuck_at: str | None
+    stuck_at: str | None = None
+    loop: Loop | None = None
 
 
 def figures(operation: OperationState, now: float) -> Figures:
     """The values of the worst branch that is no child, and of the wait that is due first (in seconds)."""
     calm = _calm(operation, now)
     if calm is not None:
-        return Figures(calm.idle(now), calm.limit, None, innermost(operation), None)
+        return Figures(calm.idle(now), calm.limit, None, innermost(operation))
     found = examine(operation, now)
     own = [judged for judged in found if judged.live.child is None]
     if not own:
-        return Figures(0.0, stall_after(operation), None, found[0].live.node, found[0].branch.stuck_at)
+        first = found[0].branch
+        return Figures(0.0, stall_after(operation), None, found[0].live.node, first.stuck_at, first.loop)
     worst = max(own, key=lambda judged: (rank(judged.verdict), judged.pressure))
     left = min(_due(judged.branch) for judged in own)
     troubled = rank(found[0].verdict) >= _TROUBLED
@@ -164,6 +167,7 @@ def figures(operation: OperationState, now: float) -> Figures:
         left if left < math.inf else None,
         found[0].live.node if troubled else innermost(operation),
         found[0].branch.stuck_at,
+        found[0].branch.loop,
     )
 
 

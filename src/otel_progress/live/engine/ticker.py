@@ -18,7 +18,7 @@ from otel_progress import clock, semconv
 from otel_progress.live import hooks, misuse
 from otel_progress.live.branches import DEPTH, touch_lanes
 from otel_progress.live.engine import learning, process, watchdog
-from otel_progress.live.engine.branch_verdicts import Judged, examine, kept
+from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
 from otel_progress.live.engine.loops import loops_of
@@ -48,6 +48,10 @@ STALLS: Final = 500
 """Operations reported as stuck in one round; further ones follow in the next rounds."""
 ESTIMATE_ENDS: Final = 5.0
 """Seconds without a unit after which an update reports whether the rate or ETA still holds."""
+KEYFRAME: Final = 300.0
+"""Seconds without an event after which a running operation sends an update, so that its whole state is never older."""
+KEYFRAMES: Final = 50
+"""Such updates in one round that do not wait for the budget, as the operation is stuck, looping or waiting."""
 PORTION: Final = 100
 """Changes that are emitted between two looks at `emit_until`."""
 BACKLOG: Final = 8_000
@@ -68,7 +72,7 @@ class Ticker:
         self.budget = Budget(budget)
         self._rounds = 0
         self._looked_at = FOREVER
-        self._stalls = 0
+        self._stalls = self._keyframes = 0
         self._soon: list[weakref.ref[OperationState]] = []
         self._ended: deque[weakref.ref[OperationState]] = deque(maxlen=ENDED)
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -173,7 +177,7 @@ class Ticker:
 
     def _round(self, sample: bool) -> None:
         self._rounds += 1
-        self._stalls = 0
+        self._stalls = self._keyframes = 0
         now = clock.monotonic()
         self._snapshots.clear()
         try:
@@ -292,8 +296,12 @@ class Ticker:
                 if moved:
                     self._wait_with_parents(operation)
                     skipped += waiting.setdefault(operation, number) != number
-                elif operation._revision != operation._sent_revision or now >= operation._estimate_ends:
+                elif operation._revision != operation._sent_revision:
                     waiting.setdefault(operation, number)
+                elif now >= operation._estimate_ends:
+                    self._repeat(operation, now)
+                if operation._pauses:
+                    self._tell_overdue(operation, now)
                 due = now >= operation._check_at
                 if operation._loops is not None:
                     due = watchdog.look(operation, now) or due
@@ -308,6 +316,28 @@ class Ticker:
                 tell_once("an operation could not be sampled; the others are")
         if skipped:
             drops.add(semconv.DROP_BUDGET, skipped)
+
+    def _repeat(self, operation: OperationState, now: float) -> None:
+        """Send an update without news: the estimate may have ended, or the last event is old."""
+        if (
+            operation._health is not Health.PROGRESSING
+            and now >= operation._keyframe_at
+            and self._keyframes < KEYFRAMES
+        ):
+            self._keyframes += 1
+            self._update(operation)
+        else:
+            self.budget.waiting.setdefault(operation, self._rounds)
+
+    def _tell_overdue(self, operation: OperationState, now: float) -> None:
+        """Report each declared wait once that is past its limit."""
+        if operation._status is not Status.RUNNING:
+            return
+        for wait, node in tuple((operation._pauses or {}).items()):
+            if not wait.told_overdue and now >= wait.due and self._stalls < STALLS:
+                wait.told_overdue = True
+                self._stalls += 1
+                self._change(semconv.WAIT_OVERDUE, operation, node, watchdog.overdue(wait, now))
 
     def _wait_with_parents(self, operation: OperationState) -> None:
         """The operations around one that moved have an update to send, too."""
@@ -342,25 +372,26 @@ class Ticker:
         changed = verdict.health is not before or verdict.overdue is not overdue
         if changed:
             self._tell_parent(operation)
+        if (verdict.health in NOT_MOVING) is not (before in NOT_MOVING) or verdict.overdue is not overdue:
+            for tell in hooks.on_trouble:
+                safely(tell, operation)
         if fresh:
             self._stalls += 1
-            self._change(semconv.STALLED, operation, fresh[0], watchdog.stalled(operation, fresh, now))
+            self._change(semconv.STALLED, operation, fresh[0].live.node, watchdog.stalled(operation, fresh, now))
             if operation._opts.cancels:
                 watchdog.ask_to_stop(operation, verdict.reason or verdict.health.value)
         elif operation._stalled_at is not None and not stuck_branches:
-            self._change(semconv.RECOVERED, operation, found[0], watchdog.recovered(operation, moved_at, now))
-        elif verdict.overdue and not overdue:
-            self._change(semconv.OVERDUE, operation, found[0], _because(verdict))
+            self._change(semconv.RECOVERED, operation, found[0].live.node, watchdog.recovered(operation, moved_at, now))
         elif verdict.health is Health.SLOW and not operation._slow_reported:
             operation._slow_reported = True
-            self._change(semconv.SLOW, operation, found[0], _because(verdict))
-        elif renamed or moved_at is not None or verdict.health is not before or (overdue and not verdict.overdue):
+            self._change(semconv.SLOW, operation, found[0].live.node, _because(verdict))
+        elif renamed or moved_at is not None or changed:
             if not told or renamed:
                 self.budget.waiting.setdefault(operation, self._rounds)
         if changed and hooks.verdicts:
             seen = self._snapshot(operation)
-            for tell in tuple(hooks.verdicts):
-                safely(tell, operation, before, verdict.health, seen)
+            for notify in tuple(hooks.verdicts):
+                safely(notify, operation, before, verdict.health, seen)
 
     def _tell_parent(self, operation: OperationState) -> None:
         """Have the parent judged, as the verdict on its child changed."""
@@ -377,10 +408,9 @@ class Ticker:
                 operation._late_reported = True
                 self._emit(semconv.UPDATED, operation, operation, clock.time_ns(), EMPTY)
 
-    def _change(self, event: str, operation: OperationState, judged: Judged, attributes: Attributes) -> None:
+    def _change(self, event: str, operation: OperationState, node: HandleState, attributes: Attributes) -> None:
         self._snapshots.pop(operation, None)  # it was made before the evidence was there
         when = clock.time_ns()
-        node = judged.live.node
         for about in {node, operation}:
             if about._span is not None:
                 keep(about, event, when, attributes)
@@ -394,7 +424,9 @@ class Ticker:
             operation._sequence += 1
             operation._sent_revision = operation._revision
             snapshot = self._snapshots[operation] = operation.snapshot()
-            operation._estimate_ends = clock.monotonic() + ESTIMATE_ENDS if _has_estimate(snapshot) else FOREVER
+            now = clock.monotonic()
+            operation._keyframe_at = now + KEYFRAME
+            operation._estimate_ends = now + ESTIMATE_ENDS if _has_estimate(snapshot) else operation._keyframe_at
         else:
             operation._sequence += 1
         return snapshot
@@ -402,7 +434,7 @@ class Ticker:
     def _update(self, operation: OperationState) -> None:
         """Send an update of an operation, and keep its progress for the spans."""
         when = clock.time_ns()
-        self._emit(semconv.UPDATED, operation, innermost(operation), when, EMPTY)
+        self._emit(semconv.UPDATED, operation, _spoken_for(operation), when, EMPTY)
         follow(operation, self._snapshots[operation], when)
 
     def _emit(
@@ -432,6 +464,15 @@ def _note_stage(event: str, operation: OperationState, stage: HandleState, now: 
         learning.learning.ended(operation, stage)
     if operation._has_tracked:
         touch_lanes(stage._parent, stage._place, now)
+
+
+def _spoken_for(operation: OperationState) -> HandleState:
+    """What an update is about: the stuck stage, else the one that started last."""
+    worst = operation._worst
+    if operation._health in NOT_MOVING and worst is not None and not worst.live.node._status.final:
+        node: HandleState = worst.live.node
+        return node
+    return innermost(operation)
 
 
 def _because(verdict: Verdict) -> Attributes:

@@ -11,7 +11,8 @@ from otel_progress.live.engine import commands, process
 from otel_progress.live.engine.stuck_branches import ended_at, follows, is_next, label_of
 from otel_progress.live.guard import tell_once
 from otel_progress.live.state import Movement, StuckBranch
-from otel_progress.model.health import NOT_MOVING, hold
+from otel_progress.model.health import NOT_MOVING, hold, judge_branch
+from otel_progress.model.snapshot import Branch
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Value
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from otel_progress.live.diagnosis.call_stack import Where
     from otel_progress.live.diagnosis.places import Place
     from otel_progress.live.engine.branch_verdicts import Judged
+    from otel_progress.live.records import DeclaredWait
     from otel_progress.live.state import HandleState, OperationState
 
 
@@ -214,6 +216,19 @@ def recovered(operation: OperationState, moved_at: float | None, now: float) -> 
     until = moved_at if moved_at is not None and moved_at > since else now
     operation._stalled_at = None
     return Attributes({semconv.STALL_DURATION: max(0.0, until - since)})
+
+
+def overdue(wait: DeclaredWait, now: float) -> Attributes:
+    """The attributes of the event that a declared wait is past its limit."""
+    seen = wait.seen(now)
+    return Attributes(
+        {
+            semconv.HEALTH_REASON: judge_branch(Branch(wait=seen)).reason or "",
+            semconv.WAIT_REASON: wait.reason,
+            semconv.WAIT_DURATION: round(seen.elapsed, 3),
+            semconv.WAIT_OVERDUE_BY: round(max(0.0, now - wait.due), 3),
+        }
+    )
 
 
 def closed(operation: OperationState) -> Attributes | None:

@@ -52,13 +52,13 @@ _JSON_TEXTS: Final = frozenset(
 _SCALARS: Final = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 _PLAIN: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Events that carry nothing beside the state."""
-_WAITS: Final = frozenset({s.WAIT_STARTED, s.WAIT_ENDED})
+_WAITS: Final = frozenset({s.WAIT_STARTED, s.WAIT_OVERDUE, s.WAIT_ENDED})
 _STALLS: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED})
 _OWN_IN: Final[Mapping[str, frozenset[str]]] = {
     s.WAIT_REASON: _WAITS,
     s.WAIT_DURATION: _WAITS,
     s.STATUS_REASON: frozenset({s.OPERATION_ENDED}),
-    s.HEALTH_REASON: _STALLS | {s.SLOW, s.OVERDUE},
+    s.HEALTH_REASON: _STALLS | {s.SLOW, s.WAIT_OVERDUE},
     s.STUCK_AT: _STALLS,
     s.STACK: _STALLS,
 }

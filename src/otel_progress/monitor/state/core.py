@@ -280,7 +280,7 @@ class Core:
         """Notify the listeners of stored events."""
         fresh = self._listeners.fresh(events)
         for one in fresh:
-            if one.head is not None and one.record.event == s.OVERDUE and not one.held:
+            if one.head is not None and one.record.event == s.WAIT_OVERDUE and not one.held:
                 self.judging.note_overdue(one.head.operation_id)
         self._listeners.stored(fresh)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 REMEMBERED: Final = 10_000
 """The number of alerting events that are remembered, so that none is reported twice."""
-ALERTING: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW})
+ALERTING: Final = frozenset({s.OPERATION_ENDED, s.STALLED, s.RECOVERED, s.WAIT_OVERDUE, s.SLOW})
 """Events that call for somebody's attention."""
 
 

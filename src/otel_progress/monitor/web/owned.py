@@ -28,7 +28,7 @@ CHILD: Final = "it waits for a child"
 """The text that replaces what is known of a hidden child."""
 _CHILD: Final = re.compile(r"(^|[\s,])(?:its )?child .*", re.DOTALL)
 """How this library's evidence names a child."""
-_JUDGED: Final = frozenset({s.STALLED, s.RECOVERED, s.OVERDUE, s.SLOW, s.UPDATED, s.HEARTBEAT})
+_JUDGED: Final = frozenset({s.STALLED, s.RECOVERED, s.WAIT_OVERDUE, s.SLOW, s.UPDATED, s.HEARTBEAT})
 """Events whose text contains evidence."""
 _FRAMES: Final = frozenset({s.STACK, s.STUCK_AT, s.LOOP})
 _dump = json.JSONEncoder(ensure_ascii=False).encode

@@ -19,7 +19,7 @@ const KINDS = {
   "progress.wait.ended": { icon: "wait", tone: "dim", word: "waited for" },
   "progress.stalled": { icon: "stuck", tone: "bad", word: "stuck" },
   "progress.recovered": { icon: "recovered", tone: "good", word: "moves again" },
-  "progress.overdue": { icon: "overdue", tone: "warn", word: "overdue" },
+  "progress.wait.overdue": { icon: "overdue", tone: "warn", word: "overdue" },
   "progress.slow": { icon: "slow", tone: "warn", word: "slow" },
 };
 const UNENDED = { icon: "stage", tone: "dim", word: "began" };
@@ -57,7 +57,7 @@ function wordsOf(line, name) {
     case "progress.wait.ended":
       return said["progress.wait.reason"] ?? text;
     case "progress.stalled":
-    case "progress.overdue":
+    case "progress.wait.overdue":
     case "progress.slow":
       return spelled(said["progress.health.reason"] ?? text);
     case "progress.recovered":

@@ -23,7 +23,7 @@ export const withUpdates = signal(false);
 
 const QUIET_EVENTS =
   "progress.operation.started,progress.operation.ended,progress.stage.started,progress.stage.ended,progress.note," +
-  "progress.wait.started,progress.wait.ended,progress.stalled,progress.recovered,progress.overdue,progress.slow";
+  "progress.wait.started,progress.wait.ended,progress.stalled,progress.recovered,progress.wait.overdue,progress.slow";
 
 function fromAddress() {
   const found = /^#\/operations\/(.+)$/.exec(location.hash);
