@@ -25,6 +25,8 @@ INTERVAL: Final = (0.01, 3600.0)
 """The shortest and the longest interval between two samples, and between two heartbeats, in seconds."""
 MOST: Final = 1e9
 TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
+HISTOGRAMS: Final = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
+EXPORT_INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
 SIGNALS: Final = ("logs", "metrics", "traces")
 PROTOCOLS: Final = ("http/protobuf", "grpc")
 NAMED_PROTOCOLS: Final = {"otlp_proto_http": "http/protobuf", "otlp_proto_grpc": "grpc"}
@@ -56,7 +58,9 @@ class Settings:
     Attributes:
         disabled: `configure()` does nothing.
         interval: the longest time from a change to its export.
-        metric_interval: time between two exports of the run series and of our own metric reader.
+        metric_interval: time between two exports of the run series, in seconds.
+        by_name_interval: time between two exports of all metrics by name, in seconds.
+        histograms: the aggregation of histograms on a meter provider of ours.
         heartbeat: time between two heartbeats of the process.
         run_series_after: the age from which an operation has series of its own.
         run_series_max: operations that may have series of their own at the same time.
@@ -75,6 +79,8 @@ class Settings:
     disabled: bool = False
     interval: float = 1.0
     metric_interval: float = 10.0
+    by_name_interval: float = 60.0
+    histograms: str = "explicit_bucket_histogram"
     heartbeat: float = 5.0
     run_series_after: float = 5.0
     run_series_max: int = 1000
@@ -313,10 +319,15 @@ def read(
         if not key or not _sendable(key + value):
             raise InvalidArgument(f"the header {key!r} must have a name, and be plain ASCII without line breaks")
     defaults = Settings()
+    metric_interval = env.number(EXPORT_INTERVAL, defaults.metric_interval, 0.001, scale=0.001)
     return Settings(
         disabled=env.flag("OTEL_SDK_DISABLED"),
         interval=interval or env.number("OTEL_PROGRESS_INTERVAL", defaults.interval, *INTERVAL),
-        metric_interval=env.number("OTEL_METRIC_EXPORT_INTERVAL", defaults.metric_interval, 0.001, scale=0.001),
+        metric_interval=metric_interval,
+        by_name_interval=metric_interval if env.text(EXPORT_INTERVAL) else defaults.by_name_interval,
+        histograms=env.choice(
+            ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",), HISTOGRAMS, defaults.histograms
+        ),
         heartbeat=env.number("OTEL_PROGRESS_HEARTBEAT", defaults.heartbeat, *INTERVAL),
         run_series_after=env.number("OTEL_PROGRESS_RUN_SERIES_AFTER", defaults.run_series_after, 0),
         run_series_max=int(env.number("OTEL_PROGRESS_RUN_SERIES_MAX", defaults.run_series_max, 0)),

@@ -203,6 +203,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         hooks.sinks,
         hooks.verdicts,
         hooks.on_change,
+        hooks.on_trouble,
         hooks.on_tick,
         process.at_exit,
         forks.in_child,

@@ -188,13 +188,17 @@ def work(captured: Capture) -> None:
         captured.advance(1)
     for _ in range(3):
         loop_of_steps.step("search")
+        loop_of_steps.usage(input_tokens=5, cost=0.01)
         captured.advance(1)
     captured.advance(12)
     loop_of_steps.complete()
     late.start().complete()
     op = progress.operation("free", stall_after=100).start()
     op.update(ratio=0.5)
-    captured.advance(12)
+    counts = op.stage("counts", total=100).start()
+    for _ in range(12):
+        counts.advance()
+        captured.advance(1)
     captured.metric_points = captured.metrics()  # type: ignore[attr-defined]
     op.complete()
     captured.advance(5)

@@ -66,6 +66,11 @@ STANDARD: dict[str, tuple[str, str, Any]] = {
     "OTEL_METRICS_EXPORTER": ("otlp,console", "metrics", "otlp,console"),
     "OTEL_LOGS_EXPORTER": ("none", "logs", "none"),
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": ("DELTA", "temporality", "delta"),
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": (
+        "Base2_exponential_bucket_histogram",
+        "histograms",
+        "base2_exponential_bucket_histogram",
+    ),
     "OTEL_PROGRESS_INTERVAL": ("0.5", "interval", 0.5),
     "OTEL_PROGRESS_HEARTBEAT": ("2", "heartbeat", 2.0),
     "OTEL_PROGRESS_RUN_SERIES_AFTER": ("0", "run_series_after", 0.0),
@@ -84,8 +89,17 @@ def test_each_variable_has_its_effect(name: str, caplog: pytest.LogCaptureFixtur
     value, field, known = STANDARD[name]
     found = read(environ={name: value})
     assert getattr(found, field) == known
-    assert dataclasses.replace(found, **{field: getattr(Settings(), field)}, endpoints={}) == Settings()
+    also = {"by_name_interval": found.by_name_interval} if field == "metric_interval" else {}
+    assert dataclasses.replace(found, **{field: getattr(Settings(), field)}, endpoints={}) == Settings(**also)
     assert told(caplog) == []
+
+
+def test_the_interval_of_metrics_by_name() -> None:
+    """Metrics by name are exported every 60 s; `OTEL_METRIC_EXPORT_INTERVAL` sets both intervals, also to 10 s."""
+    assert (read(environ={}).metric_interval, read(environ={}).by_name_interval) == (10.0, 60.0)
+    for given, seconds in (("10000", 10.0), ("30000", 30.0)):
+        found = read(environ={"OTEL_METRIC_EXPORT_INTERVAL": given})
+        assert (found.metric_interval, found.by_name_interval) == (seconds, seconds)
 
 
 def test_every_variable_that_the_module_names_is_tested() -> None:

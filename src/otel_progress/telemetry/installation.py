@@ -68,6 +68,7 @@ class Installation:
         self._hook(process.at_exit, self.flush)
         self._hook(process.in_haste, self.pipeline.flush)
         self._hook(process.all_sent, self.pipeline.all_sent)
+        self._hook(hooks.on_trouble, self.exporter.on_trouble)
         self.exporter.start()
 
     def _hook_pipeline(self, pipeline: Pipeline) -> None:

@@ -10,32 +10,44 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
+    ExponentialHistogram,
     InMemoryMetricReader,
     MetricsData,
 )
+from opentelemetry.sdk.metrics.export import Histogram as HistogramData
+from opentelemetry.sdk.metrics.view import Aggregation, ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
+from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live import hooks
 from otel_progress.live.engine import process
 from otel_progress.live.guard import tell_once
+from otel_progress.live.registry import registry
 from otel_progress.outbound.trouble import Trouble
 from otel_progress.settings import Settings
 from otel_progress.telemetry.exporters import Make, OtlpSpans, makers
+
+if TYPE_CHECKING:
+    from otel_progress.live.state import OperationState
 
 _DELTA: Final[dict[type, AggregationTemporality]] = {
     Counter: AggregationTemporality.DELTA,
     Histogram: AggregationTemporality.DELTA,
 }
+_AGGREGATIONS: Final[dict[str, dict[type, Aggregation]]] = {
+    "base2_exponential_bucket_histogram": {Histogram: ExponentialBucketHistogramAggregation()}
+}
+_HISTOGRAMS: Final = (HistogramData, ExponentialHistogram)
 _TEMPORALITY: Final[dict[str, dict[type, AggregationTemporality]]] = {
     "delta": {**_DELTA, ObservableCounter: AggregationTemporality.DELTA},
     "lowmemory": _DELTA,
@@ -110,12 +122,16 @@ def tracer_provider(settings: Settings, resource: Resource, *, forked: bool = Fa
 
 
 class Exporter:
-    """One thread that exports by-name metrics each interval, and flushes spans when asked."""
+    """One thread that exports by-name metrics when they are due, and flushes spans when asked."""
 
     def __init__(self, settings: Settings, *, forked: bool = False) -> None:
         """Prepare to export as the settings say; `start` starts the thread."""
-        self._interval = settings.metric_interval
+        self._interval = settings.by_name_interval
+        self._soonest = min(settings.metric_interval, self._interval)
+        self._next = 0.0
+        self._seen: Counts | None = None
         self._temporality = _TEMPORALITY.get(settings.temporality)
+        self._aggregation = _AGGREGATIONS.get(settings.histograms)
         self._makers: list[Make] = []
         self._exporters: list[Any] = []
         self._reader: InMemoryMetricReader | None = None
@@ -134,12 +150,15 @@ class Exporter:
         self._makers = list(makers("metrics", settings))
         if not self._makers:
             return None
-        self._reader = InMemoryMetricReader(preferred_temporality=self._temporality)
+        self._reader = self._new_reader()
         made = MeterProvider([self._reader], resource=resource, shutdown_on_exit=False)
         if _global_meters is None:
             _global_meters, _global_reader = made, self._reader
             metrics.set_meter_provider(made)
         return made
+
+    def _new_reader(self) -> InMemoryMetricReader:
+        return InMemoryMetricReader(self._temporality, self._aggregation)
 
     def start(self) -> None:
         """Start the thread if there is anything to export."""
@@ -147,11 +166,16 @@ class Exporter:
             self._thread = threading.Thread(target=self._run, name="otel-progress-exporter", daemon=True)
             self._thread.start()
 
+    def on_trouble(self, _: OperationState) -> None:
+        """Export counts soon, as an operation became stuck or overdue, or is so no longer."""
+        self._seen = None
+
     def _run(self) -> None:
         self._renew_reader()
+        self._next = clock.monotonic() + self._interval
         while not self._stopped or self._asked:
             with self._ready:
-                self._ready.wait_for(lambda: bool(self._asked) or self._stopped, timeout=self._interval)
+                self._ready.wait_for(lambda: bool(self._asked) or self._stopped, timeout=self._soonest)
                 asked, self._asked = self._asked, []
             if asked or not self._stopped:
                 self.export(flush=bool(asked))
@@ -161,7 +185,7 @@ class Exporter:
             exporter.shutdown()
 
     def export(self, *, flush: bool = False) -> None:
-        """Read and send the metrics once; with `flush` the spans first."""
+        """Send spans that wait, and the metrics that are due; with `flush` all of them."""
         try:
             if flush:
                 for exporter in _span_exporters:
@@ -171,13 +195,31 @@ class Exporter:
             for exporter in _span_exporters:
                 if isinstance(exporter, OtlpSpans):
                     exporter.resend()
-            for data in self._read():
+            for data in self._due(flush=flush):
                 if self._makers and not self._exporters:
                     self._exporters = [make() for make in self._makers]
                 for sender in self._exporters:
                     sender.export(data)
         except Exception:
             tell_once("an export of spans or metrics failed; the job goes on")
+
+    def _due(self, *, flush: bool) -> Iterator[MetricsData]:
+        """The metrics to send now.
+
+        All of them each interval; in between our counts if an operation started, ended, or got into trouble or out of
+        it. Durations are left out then, as they are most of the points. Deltas have no such exports: what is read is
+        not read again.
+        """
+        now, counts = clock.monotonic(), _counts()
+        if flush or now >= self._next - 1e-3:
+            self._next = now + self._interval
+            self._seen = counts
+            yield from self._read()
+        elif counts != self._seen and self._temporality is None and self._reader is not None:
+            self._seen = counts
+            with process.parking:
+                data = self._reader.get_metrics_data()
+            yield from _counts_of(data)
 
     def _read(self) -> Iterator[MetricsData]:
         """Read our instruments, and the application's if it uses our provider."""
@@ -201,7 +243,7 @@ class Exporter:
         """
         global _global_reader
         if self._inherited_counts and _global_meters is not None and self._makers:
-            fresh = InMemoryMetricReader(preferred_temporality=self._temporality)
+            fresh = self._new_reader()
             _global_meters.add_metric_reader(fresh)
             _inherited.append(_global_reader)
             _global_reader = fresh
@@ -256,6 +298,23 @@ def shut_down(processors: tuple[SpanProcessor, ...], timeout: float) -> None:
         thread = threading.Thread(target=run, name="otel-progress-shutdown", daemon=True)
         thread.start()
         thread.join(timeout)
+
+
+Counts = tuple[int, int]
+
+
+def _counts() -> Counts:
+    """How many operations started and ended."""
+    return sum(list(registry.started.values())), sum(list(registry.ended.values()))
+
+
+def _counts_of(data: MetricsData | None) -> Iterator[MetricsData]:
+    """Our metrics without histograms."""
+    for item in data.resource_metrics if data is not None else ():
+        for scoped in item.scope_metrics:
+            kept = [metric for metric in scoped.metrics if not isinstance(metric.data, _HISTOGRAMS)]
+            if scoped.scope.name == s.SCOPE and kept:
+                yield MetricsData([dataclasses.replace(item, scope_metrics=[dataclasses.replace(scoped, metrics=kept)])])
 
 
 def _without_ours(data: MetricsData) -> MetricsData:

@@ -21,6 +21,17 @@ from otel_progress.telemetry.run_series import RunSeries
 from otel_progress.testing import START, Capture, capture
 
 MIB = 1024 * 1024
+OTHERS = (
+    semconv.RUN_PENDING,
+    semconv.RUN_START_WITHIN,
+    semconv.RUN_STAGE_COMPLETED,
+    semconv.RUN_STAGE_TOTAL,
+    semconv.RUN_STAGE_ETA,
+    semconv.RUN_LOOP_REPEATS,
+    semconv.RUN_LOOP_TOKENS,
+    semconv.RUN_LOOP_COST,
+)
+"""Series that an operation has before its start, without a count of its own, or while it loops."""
 
 
 def of(captured: Capture, operation: Operation) -> dict[str, Point]:
@@ -84,7 +95,7 @@ def test_each_row_of_the_table(progress_capture: Capture) -> None:
             assert point.attributes == plain
     assert {f"progress.run.{name}" for name in found} == {
         metric.name for metric in semconv.METRICS if metric.name.startswith("progress.run.")
-    } - {semconv.RUN_PENDING.name, semconv.RUN_START_WITHIN.name}
+    } - {metric.name for metric in OTHERS}
 
 
 def prometheus(metric: semconv.Metric, kind: str) -> str:
@@ -123,6 +134,12 @@ def test_prometheus_names() -> None:
         "progress_run_health",
         "progress_run_completed",
         "progress_run_total",
+        "progress_run_stage_completed",
+        "progress_run_stage_total",
+        "progress_run_stage_eta_seconds",
+        "progress_run_loop_repeats",
+        "progress_run_loop_tokens",
+        "progress_run_loop_cost",
         "progress_run_pending_seconds",
         "progress_run_start_within_seconds",
     }

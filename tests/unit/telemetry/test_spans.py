@@ -432,11 +432,12 @@ def test_progress_of_stages_side_by_side_is_on_their_own_spans(progress_capture:
 
 
 def test_a_stage_that_started_does_not_say_how_it_ended(progress_capture: Capture) -> None:
-    """Status and count stand on the event of the end alone; at the start they were not known."""
+    """Each event has the state of its own time: at the start it runs, at the end it is completed, with its count."""
     with progress.operation("survey"), progress.stage("parse", total=3) as stage:
         stage.advance(3)
     started, ended = span(progress_capture, "survey").events[1:3]
-    assert started.attributes == {semconv.STAGE_NAME: "parse", semconv.STAGE_PATH: "parse"}
+    about = {semconv.STAGE_NAME: "parse", semconv.STAGE_PATH: "parse"}
+    assert started.attributes == {**about, semconv.STATUS: "running"}
     assert ended.attributes[semconv.STATUS] == "completed"
     assert (ended.attributes[semconv.COMPLETED], ended.attributes[semconv.TOTAL]) == (3, 3)
 
