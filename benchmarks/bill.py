@@ -25,6 +25,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from otel_progress.telemetry.metrics import BUCKETS
+
 TOUR = Path(__file__).parents[1] / "examples" / "tour" / "jobs.py"
 SURVEY = Path(__file__).parents[1] / "examples" / "survey.py"
 JOBS = ("researcher", "approver", "importer", "planner", "nightly", "crawler")
@@ -179,16 +181,20 @@ def spread(low: float, high: float, count: int) -> list[float]:
     return [low * (high / low) ** (number / (count - 1)) for number in range(count)]
 
 
-def quantiles() -> None:
-    """Print the errors for log-normal durations with medians from 0.3 s to 14 hours."""
-    from otel_progress.telemetry.metrics import BUCKETS
-
+def durations() -> list[list[float]]:
+    """200 kinds of work: log-normal durations with medians from 0.3 s to 14 hours, sorted."""
     dice = random.Random(1)
     samples = []
     for _ in range(200):
         median = 10 ** dice.uniform(math.log10(0.3), math.log10(50_000))
         sigma = dice.choice((0.15, 0.3, 0.6, 1.0))
         samples.append(sorted(median * math.exp(dice.gauss(0, sigma)) for _ in range(400)))
+    return samples
+
+
+def quantiles() -> None:
+    """Print the errors of several sets of bounds."""
+    samples = durations()
     base = 2 ** (1 / 16)  # the scale to which 160 exponential buckets hold such durations
     sets = {"before": OLD_BUCKETS, "now": BUCKETS}
     sets |= {f"equal ratios, {n}": spread(0.1, 90_000, n) for n in (10, 12, 14, 17, 20, 24, 32)}

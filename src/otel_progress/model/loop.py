@@ -34,10 +34,11 @@ class Loop:
 
     @property
     def what(self) -> str:
-        """What repeats, without a number, so that it stays the same while the loop lasts."""
+        """What repeats, the same text while the loop lasts: without a number, from the alphabetically first step on."""
         if self.kind == "usage":
             return "only tokens or cost grew"
-        return " → ".join(self.keys) + (" failed" if self.kind == "failure" else "")
+        keys = min((self.keys[at:] + self.keys[:at] for at in range(len(self.keys))), default=())
+        return " → ".join(keys) + (" failed" if self.kind == "failure" else "")
 
     @property
     def reason(self) -> str:

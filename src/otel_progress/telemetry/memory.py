@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -28,6 +29,10 @@ from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.run_series import RunSeries
 
 
+NO_RECORDED_VALUE: Final = 1
+"""The flag of a point that ends its series."""
+
+
 @dataclass(frozen=True)
 class Log:
     """A log event as a receiver sees it; times in ns since 1970."""
@@ -44,7 +49,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a metric as a receiver sees it; time in ns since 1970."""
+    """A point of a metric as a receiver sees it; time in ns since 1970; NaN for "no recorded value"."""
 
     name: str
     unit: str
@@ -157,8 +162,9 @@ class Memory:
         for request in self.metrics_receiver.requests:
             for metric in _metrics(request):
                 for point in metric.gauge.data_points:
+                    value = math.nan if point.flags & NO_RECORDED_VALUE else point.as_double
                     found.append(
-                        Point(metric.name, metric.unit, point.as_double, _plain(point.attributes), point.time_unix_nano)
+                        Point(metric.name, metric.unit, value, _plain(point.attributes), point.time_unix_nano)
                     )
         return found
 

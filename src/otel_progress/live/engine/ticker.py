@@ -296,10 +296,10 @@ class Ticker:
                 if moved:
                     self._wait_with_parents(operation)
                     skipped += waiting.setdefault(operation, number) != number
-                elif operation._revision != operation._sent_revision:
+                elif operation._revision != operation._sent_revision or now >= operation._estimate_ends:
                     waiting.setdefault(operation, number)
-                elif now >= operation._estimate_ends:
-                    self._repeat(operation, now)
+                elif now >= operation._keyframe_at:
+                    self._repeat(operation)
                 if operation._pauses:
                     self._tell_overdue(operation, now)
                 due = now >= operation._check_at
@@ -317,13 +317,9 @@ class Ticker:
         if skipped:
             drops.add(semconv.DROP_BUDGET, skipped)
 
-    def _repeat(self, operation: OperationState, now: float) -> None:
-        """Send an update without news: the estimate may have ended, or the last event is old."""
-        if (
-            operation._health is not Health.PROGRESSING
-            and now >= operation._keyframe_at
-            and self._keyframes < KEYFRAMES
-        ):
+    def _repeat(self, operation: OperationState) -> None:
+        """Send the state again, as the last event is old; of what is stuck, loops or waits whatever the budget says."""
+        if operation._health is not Health.PROGRESSING and self._keyframes < KEYFRAMES:
             self._keyframes += 1
             self._update(operation)
         else:
@@ -424,9 +420,7 @@ class Ticker:
             operation._sequence += 1
             operation._sent_revision = operation._revision
             snapshot = self._snapshots[operation] = operation.snapshot()
-            now = clock.monotonic()
-            operation._keyframe_at = now + KEYFRAME
-            operation._estimate_ends = now + ESTIMATE_ENDS if _has_estimate(snapshot) else operation._keyframe_at
+            operation._estimate_ends = clock.monotonic() + ESTIMATE_ENDS if _has_estimate(snapshot) else FOREVER
         else:
             operation._sequence += 1
         return snapshot
@@ -441,6 +435,7 @@ class Ticker:
         self, event: str, operation: OperationState, node: HandleState, when: int, attributes: Attributes
     ) -> None:
         snapshot = self._snapshot(operation)
+        operation._keyframe_at = self._looked_at + KEYFRAME
         told = Event(event, when, snapshot, operation._sequence, node._path, attributes)
         for sink in tuple(hooks.sinks):
             try:
