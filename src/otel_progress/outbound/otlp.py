@@ -204,6 +204,8 @@ def point_without_value(encoded_attributes: bytes, time: int) -> bytes:
     """A NumberDataPoint with the flag "no recorded value": the series ends here; time in ns."""
     body = encoded_attributes + b"\x19" + _fixed64(time) + b"\x40\x01"
     return b"\x0a" + varint(len(body)) + body
+
+
 """A point is `point_head(...) + point_time(...) + point_value(...)`."""
 
 

@@ -28,7 +28,6 @@ from otel_progress.telemetry.metrics import ByName
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.run_series import RunSeries
 
-
 NO_RECORDED_VALUE: Final = 1
 """The flag of a point that ends its series."""
 
@@ -124,7 +123,7 @@ class Memory:
         by_name = ByName(self._meters.get_meter(s.SCOPE))
         hooks.sinks.append(events.on_event)
         hooks.on_change += [by_name.on_change, runs.on_change]
-        hooks.on_trouble.append(runs.on_verdict)
+        hooks.on_trouble.append(runs.on_trouble)
         hooks.on_tick += [runs.on_tick, events.on_tick]
         hooks.tracing.use(self.tracer_provider)
         process.at_exit.append(self.pipeline.flush)
@@ -163,9 +162,7 @@ class Memory:
             for metric in _metrics(request):
                 for point in metric.gauge.data_points:
                     value = math.nan if point.flags & NO_RECORDED_VALUE else point.as_double
-                    found.append(
-                        Point(metric.name, metric.unit, value, _plain(point.attributes), point.time_unix_nano)
-                    )
+                    found.append(Point(metric.name, metric.unit, value, _plain(point.attributes), point.time_unix_nano))
         return found
 
     def metrics(self) -> list[Point]:

@@ -314,7 +314,9 @@ def _counts_of(data: MetricsData | None) -> Iterator[MetricsData]:
         for scoped in item.scope_metrics:
             kept = [metric for metric in scoped.metrics if not isinstance(metric.data, _HISTOGRAMS)]
             if scoped.scope.name == s.SCOPE and kept:
-                yield MetricsData([dataclasses.replace(item, scope_metrics=[dataclasses.replace(scoped, metrics=kept)])])
+                yield MetricsData(
+                    [dataclasses.replace(item, scope_metrics=[dataclasses.replace(scoped, metrics=kept)])]
+                )
 
 
 def _without_ours(data: MetricsData) -> MetricsData:

@@ -85,7 +85,7 @@ class RunSeries:
         self._urgent: dict[str, OperationState] = {}
         self._urgent_from = 0.0
 
-    def on_verdict(self, operation: OperationState) -> None:
+    def on_trouble(self, operation: OperationState) -> None:
         """Export the series of an operation soon, as the verdict on it changed."""
         self._urgent[operation.id] = operation
 
@@ -221,7 +221,7 @@ class RunSeries:
                         out.append(head + encode(value))
                         had[column] = MARKS
                     elif column in had:
-                        out += _gone(operation, column, had, head, at)
+                        out.extend(_gone(operation, column, had, head, at))
                 costs += _costs(operation, seen, cached, time)
                 healths.append(cached.health_head + time + encode(1.0))
                 if cached.before:
@@ -296,7 +296,8 @@ def _encode(operation: OperationState) -> Cached:
     labels = _labels(operation)
     parent = operation.parent_id
     of = b"" if parent is None else otlp.attributes(_FIELD, {s.OPERATION_PARENT_ID: parent})
-    return Cached(otlp.point_head(labels), otlp.point_head(labels + of), (Health.UNKNOWN, None, None, None), b"", b"", {}, {})
+    nothing = (Health.UNKNOWN, None, None, None)
+    return Cached(otlp.point_head(labels), otlp.point_head(labels + of), nothing, b"", b"", {}, {})
 
 
 def _gauge(metric: s.Metric, points: list[bytes]) -> bytes:

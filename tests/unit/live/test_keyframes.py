@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -39,7 +40,7 @@ def test_a_stall_sends_stage_and_stack_every_five_minutes(progress_capture: Capt
         progress_capture.advance(HOUR)
         found = updates(progress_capture, known)
         assert len(found) == 12
-        gaps = [seconds(later) - seconds(sooner) for sooner, later in zip(found, found[1:])]
+        gaps = [seconds(later) - seconds(sooner) for sooner, later in itertools.pairwise(found)]
         assert all(KEYFRAME <= gap <= KEYFRAME + 1 for gap in gaps)
         for log in found:
             said = log.attributes

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import otel_progress as progress
 from otel_progress import Operation, semconv
-from otel_progress.live.state import OperationState
-from otel_progress.live.engine import runtime
 from otel_progress.live import hooks
+from otel_progress.live.engine import runtime
+from otel_progress.live.state import OperationState
 from otel_progress.telemetry.run_series import AT_ONCE, SOONEST
 from otel_progress.testing import START, Capture
 
@@ -86,7 +87,7 @@ def test_a_thousand_stalls_at_once_do_not_flood(progress_capture: Capture) -> No
     sent = exports(progress_capture)
     urgent = sorted(at for at, count in sent.items() if count < 1000)
     assert all(sent[at] <= AT_ONCE for at in urgent)
-    assert all(later - sooner >= SOONEST for sooner, later in zip(urgent, urgent[1:]))
+    assert all(later - sooner >= SOONEST for sooner, later in itertools.pairwise(urgent))
     assert len(urgent) >= 5
     progress_capture.advance(3)
     assert exports(progress_capture)[max(exports(progress_capture))] == 1000
