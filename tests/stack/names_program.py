@@ -39,12 +39,38 @@ def family() -> None:
         over.wait()
 
 
+def staged() -> None:
+    """Count in a stage alone."""
+    with progress.operation("work", id="staged"), progress.stage("count", total=1_000_000) as stage:
+        while not over.wait(0.1):
+            stage.advance()
+
+
+def verifying() -> None:
+    """Count in a stage for two seconds, then in none."""
+    with progress.operation("work", id="verifying"):
+        with progress.stage("count", total=1_000_000) as stage:
+            for _ in range(20):
+                stage.advance()
+                over.wait(0.1)
+        with progress.stage("verify"):
+            over.wait()
+
+
+def looping() -> None:
+    """Repeat one step, at a cost."""
+    with progress.operation("work", id="looping", loop_after=3):
+        while not over.wait(0.1):
+            progress.step("search")
+            progress.usage(input_tokens=8, cost=0.004)
+
+
 progress.configure()
 progress.advance()  # outside an operation: counted as dropped
 with progress.operation("work", id="ended"), progress.stage("only"):
     pass
 late = progress.operation("work", id="late", start_within=0.5)
-threads = [threading.Thread(target=work) for work in (moving, stuck, waiting, family)]
+threads = [threading.Thread(target=work) for work in (moving, stuck, waiting, family, staged, verifying, looping)]
 for thread in threads:
     thread.start()
 print("ready", flush=True)

@@ -189,3 +189,16 @@ def test_values_are_the_same(ways: dict[str, Prometheus], way: str) -> None:
             for sample in end.wait_for(lambda query=query, end=end: end.query(query), PATIENCE)  # type: ignore[misc]
         }
         assert value > 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_series_of_a_stage_end_with_it(ways: dict[str, Prometheus], way: str) -> None:
+    """On every route a query for now finds the count of a running stage, and none once nothing counts."""
+    stages = 'progress_run_stage_completed{progress_operation_id=~"staged|verifying"}'
+
+    def counting() -> set[str]:
+        return {sample.labels["progress_operation_id"] for sample in ways[way].query(stages)}
+
+    before = 'last_over_time(progress_run_stage_completed{progress_operation_id="verifying"}[5m])'
+    ways[way].wait_for(lambda: ways[way].query(before), PATIENCE)
+    ways[way].wait_for(lambda: counting() == {"staged"}, PATIENCE)
