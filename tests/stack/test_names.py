@@ -191,9 +191,12 @@ def test_values_are_the_same(ways: dict[str, Prometheus], way: str) -> None:
         assert value > 0
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["otlp", "remote write"])
 def test_series_of_a_stage_end_with_it(ways: dict[str, Prometheus], way: str) -> None:
-    """On every route a query for now finds the count of a running stage, and none once nothing counts."""
+    """A query for now finds the count of a running stage, and none once nothing counts.
+
+    A Prometheus that scrapes needs `track_timestamps_staleness` for it, which only newer versions know.
+    """
     stages = 'progress_run_stage_completed{progress_operation_id=~"staged|verifying"}'
 
     def counting() -> set[str]:
