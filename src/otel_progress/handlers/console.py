@@ -61,6 +61,7 @@ _TOLD: Final = {
     semconv.STAGE_STARTED,
     semconv.STAGE_ENDED,
     semconv.WAIT_STARTED,
+    semconv.WAIT_OVERDUE,
     semconv.WAIT_ENDED,
     semconv.NOTE,
 }
@@ -214,7 +215,8 @@ class Console(Outlet):
             if turned:
                 lines.append(self._stamped(event, plain.verdict(event)))
             ended = event.name == semconv.OPERATION_ENDED
-            new = self._ending(event, child) if ended else self._change(event)
+            said = turned and event.name == semconv.WAIT_OVERDUE  # the verdict is the same news
+            new = self._ending(event, child) if ended else [] if said else self._change(event)
             must = ended and event.snapshot.status is not Status.COMPLETED
             if new and not must and told == LINES:
                 more += 1

@@ -32,6 +32,9 @@ def changed(event: Event) -> Line:
         return ((where, "dim"), *words.noted(None if status is None else str(status), said, event.attributes))
     if event.name == semconv.WAIT_STARTED:
         text = f"{where}waits: {reason}"
+    elif event.name == semconv.WAIT_OVERDUE:
+        waited = event.attributes.get(semconv.WAIT_DURATION)
+        text = f"{where}overdue after {duration(waited) if isinstance(waited, float) else ''}: {reason}"
     elif event.name == semconv.WAIT_ENDED:
         waited = event.attributes.get(semconv.WAIT_DURATION)
         late = event.attributes.get(semconv.WAIT_OVERDUE_BY)

@@ -507,6 +507,26 @@ def test_a_wait_is_shown_with_its_limit(progress_capture: Capture, show: Show) -
         assert "OVERDUE  waiting for 11 s, overdue_after is 10 s" in terminal.text
 
 
+def test_an_overdue_wait_is_a_line_once(progress_capture: Capture, show: Show) -> None:
+    """Plain lines say it once, by the verdict or, beside a stuck branch, by the event; the end says by how much."""
+    console, terminal = show(live=False)
+    with progress.operation("job", stall_after=5) as op:
+        stuck, asks = op.stage("stuck").start(), op.stage("asks").start()
+        with asks.waiting("ada", overdue_after=10):
+            progress_capture.advance(13)
+            console.refresh()
+        stuck.complete()
+        asks.complete()
+    with progress.operation("other"), progress.waiting("bob", overdue_after=10):
+        progress_capture.advance(13)
+        console.refresh()
+    console.refresh()
+    assert terminal.text.count("asks overdue after 10 s: ada") == 1
+    assert terminal.text.count("asks waited 13 s, overdue by 3 s: ada") == 1
+    assert terminal.text.count("OVERDUE waiting for 10 s") == 1
+    assert "overdue after 10 s: bob" not in terminal.text
+
+
 def test_only_what_fits(progress_capture: Capture, show: Show) -> None:
     """The tree is never higher than the terminal; it says how many are left out, and shows trouble first."""
     console, terminal = show(height=10)

@@ -54,8 +54,10 @@ function wordsOf(line, name) {
       return [stage, line.status && line.status !== "completed" && said["progress.status.reason"]].filter(Boolean).join(": ");
     case "progress.wait.started":
       return said["progress.wait.reason"] ?? text;
-    case "progress.wait.ended":
-      return said["progress.wait.reason"] ?? text;
+    case "progress.wait.ended": {
+      const late = said["progress.wait.overdue_by"];
+      return (said["progress.wait.reason"] ?? text) + (late ? `, overdue by ${duration(late)}` : "");
+    }
     case "progress.stalled":
     case "progress.wait.overdue":
     case "progress.slow":
