@@ -80,6 +80,7 @@ PROCESS_IN_FLIGHT: Final = "progress.process.in_flight"
 PROCESS_LOOP_LAG: Final = "progress.process.loop_lag"
 
 # How a lost process ended, as its watcher saw it
+EXIT: Final = "progress.exit"
 EXIT_CODE: Final = "progress.exit.code"
 EXIT_SIGNAL: Final = "progress.exit.signal"
 EXIT_OUT_OF_MEMORY: Final = "progress.exit.out_of_memory"
@@ -236,6 +237,7 @@ RUN_PENDING: Final = Metric("progress.run.pending", "s", "Since it was made, whi
 RUN_START_WITHIN: Final = Metric("progress.run.start_within", "s", "The pending time within which it should start.")
 RUN_COMPLETED: Final = Metric("progress.run.completed", "{unit}", "Units completed.")
 RUN_TOTAL: Final = Metric("progress.run.total", "{unit}", "Units in all.")
+RUN_LOST: Final = Metric("progress.run.lost", "s", "When its process was found to be gone (Unix).")
 
 METRICS: Final = (
     ACTIVE,
@@ -262,6 +264,7 @@ METRICS: Final = (
     RUN_TOTAL,
     RUN_PENDING,
     RUN_START_WITHIN,
+    RUN_LOST,
 )
 
 CONTROL_HEADER: Final = "Otel-Progress-Control"

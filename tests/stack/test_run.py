@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .collector import Collector
     from .otlp_json import Span
 
+KILLED = "killed by SIGKILL"
 PROGRAM = Path(__file__).parents[1] / "stress" / "programs" / "watched.py"
 
 
@@ -39,9 +40,24 @@ def test_certificate_arrives(collector: Collector, protocol: str) -> None:
     assert [span["name"] for span in spans if span["parent_span_id"] not in ids] == ["train"]
     assert sorted(span["name"] for span in spans if span["status"] == "error") == ["inner", "outer", "train"]
     assert {span["resource"]["service.instance.id"] for span in spans} == {end["resource"]["service.instance.id"]}
+    instance, id_ = end["resource"]["service.instance.id"], end["attributes"]["progress.operation.id"]
+    (lost,) = collector.wait_for(lambda: [one for one in _points(collector, instance) if one[0] == "progress.run.lost"])
+    assert lost[1] == {"progress.operation.name": "train", "progress.operation.id": id_, "progress.exit": KILLED}
+    counted = [one[2] for one in _points(collector, instance) if one[1].get("progress.status") == "lost"]
+    assert (counted[0], counted[-1]) == (0, 1)
+    assert [one[2] for one in _points(collector, instance) if one[0] == "progress.run.active"][-1] == 0
 
 
 def _trace(collector: Collector, trace_id: str) -> list[Span]:
     """Return the spans of a trace that includes its root."""
     spans = [span for span in collector.spans() if span["trace_id"] == trace_id]
     return spans if any(span["name"] == "train" for span in spans) else []
+
+
+def _points(collector: Collector, instance: str) -> list[tuple[str, dict[str, object], float]]:
+    """Return the points of a process, in order: name, labels, value."""
+    found = [point for point in collector.metric_points() if point["resource"]["service.instance.id"] == instance]
+    return [
+        (point["name"], dict(point["attributes"]), point["value"] or 0)
+        for point in sorted(found, key=lambda point: point["time"])
+    ]

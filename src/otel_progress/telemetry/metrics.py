@@ -137,10 +137,10 @@ def _started() -> Observations:
 
 
 def _ended() -> Observations:
-    return [
-        Observation(count, {s.OPERATION_NAME: name, s.STATUS: status})
-        for (name, status), count in list(registry.ended.items())
-    ]
+    """The ended operations; none was lost here, and the 0 lets stores see the rise if a watcher finds that all were."""
+    counts = {(name, Status.LOST.value): 0 for name in list(registry.started)}
+    counts.update(list(registry.ended.items()))
+    return [Observation(count, {s.OPERATION_NAME: name, s.STATUS: status}) for (name, status), count in counts.items()]
 
 
 def _tokens() -> Observations:

@@ -84,7 +84,7 @@ def test_each_row_of_the_table(progress_capture: Capture) -> None:
             assert point.attributes == plain
     assert {f"progress.run.{name}" for name in found} == {
         metric.name for metric in semconv.METRICS if metric.name.startswith("progress.run.")
-    } - {semconv.RUN_PENDING.name, semconv.RUN_START_WITHIN.name}
+    } - {semconv.RUN_PENDING.name, semconv.RUN_START_WITHIN.name, semconv.RUN_LOST.name}
 
 
 def prometheus(metric: semconv.Metric, kind: str) -> str:
@@ -125,6 +125,7 @@ def test_prometheus_names() -> None:
         "progress_run_total",
         "progress_run_pending_seconds",
         "progress_run_start_within_seconds",
+        "progress_run_lost_seconds",
     }
     for metric in semconv.METRICS:
         assert not (metric in counters and metric.name.endswith("total"))
