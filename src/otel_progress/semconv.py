@@ -82,6 +82,7 @@ PROCESS_IN_FLIGHT: Final = "progress.process.in_flight"
 PROCESS_LOOP_LAG: Final = "progress.process.loop_lag"
 
 # How a lost process ended, as its watcher saw it
+EXIT: Final = "progress.exit"
 EXIT_CODE: Final = "progress.exit.code"
 EXIT_SIGNAL: Final = "progress.exit.signal"
 EXIT_OUT_OF_MEMORY: Final = "progress.exit.out_of_memory"
@@ -244,6 +245,7 @@ RUN_STAGE_ETA: Final = Metric("progress.run.stage.eta", "s", "Estimated time to 
 RUN_LOOP_REPEATS: Final = Metric("progress.run.loop.repeats", "{repeat}", "How often a loop repeated; afterwards 0.")
 RUN_LOOP_TOKENS: Final = Metric("progress.run.loop.tokens", "{token}", "Tokens that a loop used; afterwards 0.")
 RUN_LOOP_COST: Final = Metric("progress.run.loop.cost", "{currency}", "Money that a loop spent; afterwards 0.")
+RUN_LOST: Final = Metric("progress.run.lost", "s", "When its process was found to be gone (Unix).")
 
 METRICS: Final = (
     ACTIVE,
@@ -276,6 +278,7 @@ METRICS: Final = (
     RUN_LOOP_COST,
     RUN_PENDING,
     RUN_START_WITHIN,
+    RUN_LOST,
 )
 
 CONTROL_HEADER: Final = "Otel-Progress-Control"

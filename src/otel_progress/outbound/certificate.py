@@ -53,6 +53,17 @@ class Exit:
         return said + (", out of memory" if self.out_of_memory else "")
 
     @property
+    def label(self) -> str:
+        """The end as the label of a metric."""
+        if self.signal is not None:
+            said = f"killed by {self.signal}"
+        elif self.code is not None:
+            said = f"exited with code {self.code}"
+        else:
+            said = "gone"
+        return said + (" (out of memory)" if self.out_of_memory else "")
+
+    @property
     def attributes(self) -> dict[str, Value]:
         """The attributes of the event and the spans; unknown ones are left out."""
         said: dict[str, Value | None] = {
@@ -78,7 +89,7 @@ def certify(lost: Snapshot, exit: Exit, resource: Mapping[str, Any], now: int) -
     The resource is that of the lost process, so that backends store the end with the rest. A trace that is not sampled
     gets no spans, as they would be its only ones.
     """
-    about = otlp.resource(_known(resource))
+    about = otlp.resource(known(resource))
     scope = otlp.scope(s.SCOPE, VERSION)
     span = lost.span
     traces = b""
@@ -183,7 +194,7 @@ def _of_operation(lost: Snapshot) -> dict[str, Value]:
     about = _counted(lost)
     if isinstance(about, StageSnapshot):
         said |= {s.STAGE_PATH: about.path}
-    return _known({**said, **_count(about), s.MESSAGE: lost.message})
+    return known({**said, **_count(about), s.MESSAGE: lost.message})
 
 
 def _of_stage(stage: StageSnapshot, lost: Snapshot) -> dict[str, Value]:
@@ -195,7 +206,7 @@ def _of_stage(stage: StageSnapshot, lost: Snapshot) -> dict[str, Value]:
         s.STAGE_PATH: stage.path,
         s.STATUS: stage.status.value,
     }
-    return _known({**said, **_count(stage)})
+    return known({**said, **_count(stage)})
 
 
 def _count(about: Snapshot | StageSnapshot) -> dict[str, Any]:
@@ -208,7 +219,7 @@ def _count(about: Snapshot | StageSnapshot) -> dict[str, Any]:
     }
 
 
-def _known(said: Mapping[str, Any]) -> dict[str, Value]:
+def known(said: Mapping[str, Any]) -> dict[str, Value]:
     """The attributes with valid values, as senders are untrusted."""
     return {str(key): value(item, Drops(), TEXT_LENGTH) for key, item in said.items() if item is not None}
 

@@ -26,6 +26,9 @@ REJECTED_MOST: Final = 1_000_000
 _FIXED: Final = {1: 8, 5: 4}
 SPAN_ATTRIBUTES: Final = 9
 """The number of the field that holds a span's attributes."""
+POINT_ATTRIBUTES: Final = 7
+"""The number of the field that holds the labels of a point."""
+_CUMULATIVE: Final = 2
 _STATUS_ERROR: Final = 2
 _PARENT_REMOTENESS_KNOWN: Final = 0x100
 _PARENT_IS_REMOTE: Final = 0x200
@@ -185,6 +188,13 @@ def gauge(name: str, unit: str, description: str, points: Iterable[bytes]) -> by
     """A Metric message of kind gauge, with the tag it has in a ScopeMetrics message."""
     head = chunk(1, name.encode()) + chunk(2, description.encode()) + chunk(3, unit.encode())
     return chunk(2, head + chunk(5, b"".join(points)))
+
+
+def counter(name: str, unit: str, description: str, points: Iterable[bytes], *, monotonic: bool = True) -> bytes:
+    """A Metric message of kind sum, cumulative, with the tag it has in a ScopeMetrics message."""
+    head = chunk(1, name.encode()) + chunk(2, description.encode()) + chunk(3, unit.encode())
+    kind = b"\x10" + varint(_CUMULATIVE) + (b"\x18\x01" if monotonic else b"")
+    return chunk(2, head + chunk(7, b"".join(points) + kind))
 
 
 def point_head(encoded_attributes: bytes) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from otel_progress import clock, procfs
 from otel_progress import semconv as s
@@ -95,6 +96,30 @@ class Scene:
         """The operations that were closed."""
         return [loss.snapshot.operation_id for loss in self.watcher.losses]
 
+    @property
+    def certificates(self) -> list[str]:
+        """The signals of the certificates that were sent."""
+        return [signal for signal, _ in self.sent if signal != "metrics"]
+
+    @property
+    def points(self) -> list[tuple[str, str, dict[str, str], float]]:
+        """The metrics that were sent: instance, name, labels other than that of the instance, value."""
+        found = []
+        for signal, body in self.sent:
+            if signal != "metrics":
+                continue
+            for about in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                resource = {pair.key: pair.value.string_value for pair in about.resource.attributes}
+                for metric in about.scope_metrics[0].metrics:
+                    for point in (metric.gauge if metric.HasField("gauge") else metric.sum).data_points:
+                        labels = {pair.key: pair.value.string_value for pair in point.attributes}
+                        found.append((resource["service.instance.id"], metric.name, labels, point.as_double))
+        return found
+
+    def counted(self) -> list[float]:
+        """The values of the counter of ended operations with status `lost`, in order."""
+        return [value for _, name, about, value in self.points if name == s.ENDED.name]
+
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
@@ -116,8 +141,8 @@ def test_operations_of_a_process_that_is_gone_are_closed(scene: Scene) -> None:
     scene.kill(2)
     scene.run(5)
     assert scene.lost == ["o2"]
-    assert [signal for signal, _ in scene.sent] == ["logs", "traces"]
-    message = ExportLogsServiceRequest.FromString(scene.sent[0][1])
+    assert scene.certificates == ["logs", "traces"]
+    message = ExportLogsServiceRequest.FromString(dict(scene.sent)["logs"])
     record = message.resource_logs[0].scope_logs[0].log_records[0]
     assert record.event_name == s.OPERATION_ENDED
     assert scene.told == []
@@ -276,6 +301,51 @@ def test_late_event_does_not_reopen_what_was_closed(scene: Scene) -> None:
     assert scene.watcher.ledger.operations["o2"].snapshot.status is Status.LOST
 
 
+def test_metrics_end_with_the_process(scene: Scene) -> None:
+    """The run and the name are at 0, the death is said in words, the loss is counted: as the process itself would."""
+    scene.say(operation_id="run-1", parent_id="above")
+    scene.kill(1)
+    scene.watcher.ended(Exit(signal="SIGKILL", code=None))
+    scene.run(2)
+    assert {instance for instance, *_ in scene.points} == {"p1"}
+    run = {s.OPERATION_NAME: "work", s.OPERATION_ID: "run-1"}
+    found = {name: (labels, value) for _, name, labels, value in scene.points}
+    assert found[s.RUN_ACTIVE.name] == ({**run, s.OPERATION_PARENT_ID: "above"}, 0.0)
+    labels, moment = found[s.RUN_LOST.name]
+    assert labels == {**run, s.EXIT: "killed by SIGKILL"}
+    assert moment == scene.watcher.losses[0].snapshot.timestamp
+    assert found[s.ACTIVE.name] == ({s.OPERATION_NAME: "work"}, 0.0)
+    assert found[s.ENDED.name] == ({s.OPERATION_NAME: "work", s.STATUS: "lost"}, 1.0)
+
+
+def test_counter_of_the_lost_rises_from_zero(scene: Scene) -> None:
+    """A name's counter is 0 while its operations run, so that a store sees it rise; each loss is in it once."""
+    scene.say(operation_id="one")
+    scene.run(1)
+    assert scene.counted() == [0.0]
+    scene.say(operation_id="two")
+    scene.say(operation_id="three", status=Status.COMPLETED)
+    scene.run(1)
+    scene.kill(1)
+    scene.watcher.ended(Exit(code=0))
+    scene.run(5)
+    assert scene.counted() == [0.0, 2.0]
+    assert {labels[s.EXIT] for _, name, labels, _ in scene.points if name == s.RUN_LOST.name} == {"exited with code 0"}
+
+
+def test_thousands_of_lost_operations_are_counted_whole(scene: Scene) -> None:
+    """What does not fit into one request goes on in the next; the count of a name is in one of them."""
+    for number in range(2500):
+        scene.say(operation_id=f"run-{number}")
+    scene.kill(1)
+    scene.watcher.ended(Exit(code=3))
+    scene.run(2)
+    lost = [labels[s.OPERATION_ID] for _, name, labels, _ in scene.points if name == s.RUN_LOST.name]
+    assert len(lost) == len(set(lost)) == 2500
+    assert scene.counted() == [0.0, 2500.0]
+    assert max(len(body) for signal, body in scene.sent if signal == "metrics") < 1024 * 1024
+
+
 def test_certificate_that_can_not_be_made_stops_nothing(scene: Scene) -> None:
     """Ids that are none harm only their own certificate."""
     scene.machine.start(2)
@@ -286,7 +356,7 @@ def test_certificate_that_can_not_be_made_stops_nothing(scene: Scene) -> None:
     scene.kill(2)
     scene.run(2)
     assert sorted(scene.lost) == ["bad", "o2"]
-    assert [signal for signal, _ in scene.sent] == ["logs", "traces"]
+    assert scene.certificates == ["logs", "traces"]
     assert "can't be closed" in scene.told[0]
 
 

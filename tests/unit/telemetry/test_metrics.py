@@ -38,13 +38,14 @@ def test_active_started_and_ended(progress_capture: Capture) -> None:
     progress_capture.look()
     assert points(progress_capture, semconv.ACTIVE) == [({"operation.name": "survey"}, 3)]
     assert points(progress_capture, semconv.STARTED) == [({"operation.name": "survey"}, 3)]
-    assert points(progress_capture, semconv.ENDED) == []
+    assert points(progress_capture, semconv.ENDED) == [({"operation.name": "survey", "status": "lost"}, 0)]
     running[0].complete()
     running[1].fail("no")
     running[2].cancel()
     assert points(progress_capture, semconv.ACTIVE) == [({"operation.name": "survey"}, 0)]
     assert points(progress_capture, semconv.ENDED) == [
-        ({"operation.name": "survey", "status": status}, 1) for status in ("cancelled", "completed", "failed")
+        ({"operation.name": "survey", "status": status}, int(status != "lost"))
+        for status in ("cancelled", "completed", "failed", "lost")
     ]
 
 
@@ -193,12 +194,13 @@ def test_operation_names_are_capped(progress_capture: Capture) -> None:
     progress_capture.advance(1)
     assert value(progress_capture, semconv.STARTED, operation_name=semconv.OTHER_STAGE) == 10
     assert value(progress_capture, semconv.ACTIVE, operation_name=semconv.OTHER_STAGE) == 1
-    assert value(progress_capture, semconv.ENDED, operation_name=semconv.OTHER_STAGE) == 9
+    assert value(progress_capture, semconv.ENDED, operation_name=semconv.OTHER_STAGE, status="completed") == 9
     assert value(progress_capture, semconv.OPERATION_DURATION, operation_name=semconv.OTHER_STAGE) == 9
     assert value(progress_capture, semconv.UNITS_COMPLETED, operation_name=semconv.OTHER_STAGE) == 10
     assert value(progress_capture, semconv.STALL_RATIO, operation_name=semconv.OTHER_STAGE) > 0
-    for metric in (semconv.ACTIVE, semconv.STARTED, semconv.ENDED, semconv.OPERATION_DURATION):
+    for metric in (semconv.ACTIVE, semconv.STARTED, semconv.OPERATION_DURATION):
         assert len(points(progress_capture, metric)) <= 1001
+    assert len(points(progress_capture, semconv.ENDED)) <= 1001 + 500  # completed, and the first names lost
 
 
 def test_tokens_and_cost(progress_capture: Capture) -> None:

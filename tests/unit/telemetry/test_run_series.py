@@ -30,6 +30,7 @@ OTHERS = (
     semconv.RUN_LOOP_REPEATS,
     semconv.RUN_LOOP_TOKENS,
     semconv.RUN_LOOP_COST,
+    semconv.RUN_LOST,
 )
 """Series that an operation has before its start, without a count of its own, or while it loops."""
 
@@ -142,6 +143,7 @@ def test_prometheus_names() -> None:
         "progress_run_loop_cost",
         "progress_run_pending_seconds",
         "progress_run_start_within_seconds",
+        "progress_run_lost_seconds",
     }
     for metric in semconv.METRICS:
         assert not (metric in counters and metric.name.endswith("total"))

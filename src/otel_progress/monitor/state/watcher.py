@@ -18,6 +18,8 @@ from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.units import duration, percent, units
 from otel_progress.monitor.state.ledger import Entry, Ledger, Process, lose
 from otel_progress.outbound.certificate import Exit, certify
+from otel_progress.outbound.certificate import known as valid
+from otel_progress.outbound.last_metrics import last_metrics, lost_counters_at_zero
 
 STOPPED: Final = "Tt"
 """The states of a process that does nothing until it is continued."""
@@ -35,6 +37,8 @@ CREATED_WITHIN: Final = 1.0
 """Seconds by which two readings of a creation time may differ, as the wall clock may have been set."""
 KNOWN: Final = 1000
 """The most processes without running operations that are remembered."""
+NAMES: Final = 1000
+"""The most operation names of a process whose counter of the lost is sent as 0 beforehand."""
 
 
 class Probe(Protocol):
@@ -64,6 +68,8 @@ class _WatchedProcess:
     silent_since: float | None = None
     state: str = ""
     """Its state at the last tick, a key of `procfs.STATES`."""
+    counted: set[str] = field(default_factory=set)
+    """The names of operations whose counter of the lost was sent as 0."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +267,8 @@ class Watcher:
         seen = self._is_alive(known)
         if seen is not None:
             known.state = seen.state
+            if self._eager:
+                self._count_from_zero(process, known)
             self._listen(process, known, seen, now)
             return
         known.gone_at, known.gone_time, known.state = now, clock.time_ns(), ""
@@ -290,11 +298,15 @@ class Watcher:
 
     def _close(self, instance: str) -> None:
         """End all operations that the process left open."""
-        known, resource = self._known[instance], self.ledger.processes[instance].resource
+        known, process = self._known[instance], self.ledger.processes[instance]
+        resource = process.resource
+        self._count_from_zero(process, known)
+        losses = []
         for entry in self.ledger.open_of(instance):
             lost = lose(entry.snapshot, known.exit.reason, known.gone_time / 1e9)
             self.ledger.apply(lost, instance, clock.monotonic())
             self.losses.append(Loss(lost, known.exit))
+            losses.append(lost)
             try:
                 certificate = certify(lost, known.exit, resource, clock.time_ns())
             except Exception as error:
@@ -303,6 +315,18 @@ class Watcher:
             self._post("logs", certificate.logs)
             if certificate.traces:
                 self._post("traces", certificate.traces)
+        try:
+            for request in last_metrics(losses, known.exit.label, valid(resource), clock.time_ns()):
+                self._post("metrics", request)
+        except Exception as error:
+            self._say(f"the series of pid {known.seen.pid} can't be ended ({type(error).__name__}: {error})")
+
+    def _count_from_zero(self, process: Process, known: _WatchedProcess) -> None:
+        """Send the counter of the lost as 0 for each new name, so that stores see it rise."""
+        names = {entry.snapshot.name for entry in self.ledger.open_of(process.instance)} - known.counted
+        if names and len(known.counted) < NAMES:
+            known.counted |= names
+            self._post("metrics", lost_counters_at_zero(sorted(names), valid(process.resource), clock.time_ns()))
 
     # -- silent
 
