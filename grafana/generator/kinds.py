@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generator import links
-from grafana.generator.common import CURRENCY_VARIABLE, GAP_VARIABLE, JOB_VARIABLE, NAME_VARIABLE, WINDOW_VARIABLE
+from grafana.generator.common import CURRENCY_VARIABLE, JOB_VARIABLE, NAME_VARIABLE, WINDOW_VARIABLE
 from grafana.generator.parts import (
     COLOURED_TEXT,
     GOOD,
     SOURCES,
     Dashboard,
     bars,
+    choose_time,
     column,
     heatmap,
     lines,
@@ -43,6 +44,19 @@ CURRENCY: Final = label(s.CURRENCY)
 COMPLETED: Final = f'{BY_NAME}, {STATUS}="{Status.COMPLETED.value}"'
 REPORT: Final = {NAME: "report"}
 LEGEND: Final = f"{{{{{NAME}}}}}"
+ALL_ENDED: Final = grown(ENDED, BY_NAME, NAME)
+WELL: Final = f"({grown(ENDED, COMPLETED, NAME)} or 0 * {ALL_ENDED}) / ({ALL_ENDED} > 0)"
+"""The share of completed operations: 0 where all failed or were killed, and no value where none ended."""
+GAP: Final = choose_time(
+    "gap",
+    "Heard within",
+    "The maximum gap between two samples: at least four export intervals (metrics by name: 60 s).",
+    "5m",
+    "10m",
+    "30m",
+)
+SLOW: Final = {"interval": "1m"}
+"""The step of queries with `$__rate_interval`, which makes it at least four export intervals."""
 
 
 def histogram(metric: s.Metric, by: str, part: str = "_bucket", window: str = "$window") -> str:
@@ -51,8 +65,19 @@ def histogram(metric: s.Metric, by: str, part: str = "_bucket", window: str = "$
 
 
 def quantile(level: float, metric: s.Metric, by: str) -> str:
-    """Return the query for a quantile of durations."""
-    return f"histogram_quantile({level}, {histogram(metric, f'{by}, le')})"
+    """Return the query for a quantile of durations: from classic buckets, else from native histograms.
+
+    Where nothing ended in the window, the quantile is NaN; the comparison removes it.
+    """
+    classic = f"histogram_quantile({level}, {histogram(metric, f'{by}, le')}) >= 0"
+    native = f"histogram_quantile({level}, {histogram(metric, by, '')}) >= 0"
+    return f"({classic}\nor\n{native})"
+
+
+def total_time(metric: s.Metric, by: str) -> str:
+    """Return the query for the sum of durations, of classic and of native histograms."""
+    native = f"histogram_sum({histogram(metric, by, '')})"
+    return f"{histogram(metric, by, '_sum')}\nor\n{native}"
 
 
 def number(expression: str, *expected: Row) -> Query:
@@ -78,7 +103,7 @@ overview = table(
     number(grown(STARTED, BY_NAME, NAME), Row(REPORT, 4, 4), Row({NAME: "import"}, 4, 4)),
     number(grown(ENDED, BY_NAME, NAME), Row(REPORT, 4, 4)),
     number(
-        f"{grown(ENDED, COMPLETED, NAME)} / {grown(ENDED, BY_NAME, NAME)}",
+        WELL,
         Row(REPORT, 0.75, 0.75),
     ),
     number(f"sum by ({NAME}) ({last(s.ACTIVE, BY_NAME)})", Row({NAME: "import"}, 3, 4)),
@@ -101,7 +126,7 @@ success = lines(
     "Success",
     "From Prometheus: the share of completed operations among all that ended within `Over`.",
     (12, 7),
-    line(f"{grown(ENDED, COMPLETED, NAME)} / {grown(ENDED, BY_NAME, NAME)}", LEGEND, Row(REPORT, 0.75, 0.75)),
+    line(WELL, LEGEND, Row(REPORT, 0.75, 0.75)),
     unit="percentunit",
     defaults={"min": 0, "max": 1},
 )
@@ -122,7 +147,8 @@ endings = lines(
 
 durations = heatmap(
     "How long they took",
-    "From Prometheus: the histogram of durations, in seconds. An exemplar links to its trace.",
+    "From Prometheus: the classic histogram of durations, in seconds; empty for native "
+    "histograms. An exemplar links to its trace.",
     (12, 8),
     Query(
         PROMETHEUS,
@@ -130,7 +156,7 @@ durations = heatmap(
         (Row({"le": "+Inf"}, 0, 4), Row({"le": "~1(\\.0)?"}, 0, 4)),
         "{{le}}",
         format="heatmap",
-        more={"exemplar": True},
+        more={"exemplar": True, **SLOW},
     ),
 )
 
@@ -152,7 +178,7 @@ stages = lines(
     "From Prometheus: the total duration of the stages that ended within `Over`, in seconds.",
     (12, 8),
     line(
-        histogram(s.STAGE_DURATION, BY_STAGE, "_sum"),
+        total_time(s.STAGE_DURATION, BY_STAGE),
         f"{LEGEND}: {{{{{STAGE}}}}}",
         Row({**REPORT, STAGE: "collect"}, 0.2, 5),
         Row({**REPORT, STAGE: "print"}, 0, 5),
@@ -180,10 +206,12 @@ throughput = lines(
     "Throughput",
     "From Prometheus: units of work completed per second.",
     (8, 7),
-    line(
+    Query(
+        PROMETHEUS,
         f"sum by ({NAME}, {UNIT}) (rate({UNITS}{{{BY_NAME}}}[$__rate_interval]))",
+        (Row({NAME: "import", UNIT: "row"}, 100, 2000),),
         f"{LEGEND}: {{{{{UNIT}}}}}",
-        Row({NAME: "import", UNIT: "row"}, 100, 2000),
+        more=SLOW,
     ),
     unit="short",
     defaults={"min": 0},
@@ -248,7 +276,7 @@ KINDS = Dashboard(
     links.KINDS,
     "Kinds of work",
     "For each operation name: how often it runs, how it ends, how long it and its stages take, and what it costs.",
-    (JOB_VARIABLE, NAME_VARIABLE, CURRENCY_VARIABLE, WINDOW_VARIABLE, GAP_VARIABLE, *SOURCES),
+    (JOB_VARIABLE, NAME_VARIABLE, CURRENCY_VARIABLE, WINDOW_VARIABLE, GAP, *SOURCES),
     {
         "": (overview, success, endings),
         "Time": (durations, quantiles, stages, slowest),

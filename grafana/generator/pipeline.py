@@ -44,6 +44,9 @@ def total(metrics: Iterable[str]) -> str:
 
 
 OWN_SERIES: Final = f"count({last(s.RUN_ACTIVE, BY_JOB)} == 1)"
+ACTIVE: Final = f"{series(s.ACTIVE)}{{{BY_JOB}}}"
+AGE: Final = f"time() - max by (job) (timestamp({ACTIVE}) and ({ACTIVE} > 0))"
+"""The age of the newest sample of each service in which something runs; a service whose work ended may be silent."""
 RUNNING: Final = f"sum({last(s.ACTIVE, BY_JOB)})"
 
 head = (
@@ -75,20 +78,22 @@ head = (
     ),
     stat(
         "Age of the newest metrics",
-        "From Prometheus: the age for the service with the oldest metrics; usually an export interval and a scrape.",
+        "From Prometheus: the age for the service with the oldest metrics, among those in which "
+        "an operation runs; usually "
+        "less than an export interval (60 s) and a scrape. Red from four export intervals on.",
         (4, 4),
-        now(f"max(time() - max by (job) (timestamp({series(s.ACTIVE)}{{{BY_JOB}}})))", Row({}, 0, 10)),
+        now(f"max({AGE})", Row({}, 0, 10)),
         unit="s",
-        defaults={"decimals": 1, **steps((None, "green"), (60, "yellow"), (180, "red"))},
+        defaults={"decimals": 1, "noValue": "nothing runs", **steps((None, "green"), (120, "yellow"), (240, "red"))},
     ),
     stat(
         "Newest log event",
-        "From Loki: the time of the newest log event; a process sends a heartbeat every 5 s.",
+        "From Loki: the time of the newest log event within 15 minutes; a process sends a heartbeat every 15 s.",
         (4, 4),
         Query(
             LOKI,
             f"max(max_over_time({HEARTBEATS} | label_format at=`{{{{__timestamp__ | unixEpochMillis}}}}`"
-            " | unwrap at [$__range]))",
+            " | unwrap at [15m]))",
             (Row({}, 1.7e12, 5e12),),
             instant=True,
         ),
@@ -112,10 +117,11 @@ drops = lines(
 
 age = lines(
     "Age of the newest metrics, by service",
-    "From Prometheus: the time since the newest sample. A line that rises straight is a service that is silent.",
+    "From Prometheus: the time since the newest sample of each service in which an operation runs. "
+    "A line that rises straight is a service that is silent.",
     (12, 8),
     line(
-        f"time() - max by (job) (timestamp({series(s.ACTIVE)}{{{BY_JOB}}}))",
+        AGE,
         "{{job}}",
         Row({"job": "shop"}, 0, 10),
     ),
@@ -236,4 +242,5 @@ PIPELINE = Dashboard(
         "Collectors": (into, out_of, queues, memory, head_series),
         "Log events": (events, lag),
     },
+    refresh="1m",
 )
