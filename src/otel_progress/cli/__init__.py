@@ -32,6 +32,8 @@ COMMANDS: Final = {
     "list": Command("list operations", "query.list"),
     "show": Command("show all of one operation", "query.show"),
     "cancel": Command("ask an operation to stop", "query.cancel"),
+    "mute": Command("keep webhooks silent about an operation", "query.mute"),
+    "unmute": Command("let webhooks speak of it again", "query.unmute"),
     "doctor": Command("find out what is wrong with a set-up", "doctor.command"),
     "assets": Command("copy docs, dashboards, alert rules and Collector configurations out", "assets"),
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from otel_progress.cli.query.rows import Row, stage_progress_of
+from datetime import datetime
+
+from otel_progress import clock
+from otel_progress.cli.query.rows import Row, mapping, number, stage_progress_of, text
 from otel_progress.model import units
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
@@ -61,3 +64,24 @@ def doing(one: Snapshot) -> words.Span:
     if one.status.final:
         return one.reason or "", words.STYLES.get(one.status, "")
     return "; ".join(filter(None, ("asked to stop" if one.cancel_requested else "", one.message))), ""
+
+
+def until_words(muted: Row) -> str:
+    """How long a mute lasts, by the clock of this machine."""
+    until = number(muted.get("until"))
+    if until is None:
+        return "until it ends"
+    at = datetime.fromtimestamp(until).astimezone()
+    same_day = at.date() == datetime.fromtimestamp(clock.unix()).astimezone().date()
+    return f"until {at:%H:%M}" if same_day else f"until {at:%Y-%m-%d %H:%M}"
+
+
+def muted_words(row: Row) -> str | None:
+    """Who muted an operation, until when and why; None if it is not muted."""
+    muted = mapping(row.get("muted"))
+    if not muted:
+        return None
+    by, why, through = (text(muted.get(key)) for key in ("by", "reason", "through"))
+    who = f" by {by}" if by else ""
+    above = f", through {through}" if through else ""
+    return words.clean(f"muted{who} {until_words(muted)}{above}{f': {why}' if why else ''}")

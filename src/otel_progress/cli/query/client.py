@@ -145,8 +145,15 @@ class Client:
 
     # -- transport
 
-    def ask(self, path: str, *, method: str = "GET", timeout: float | None = None) -> dict[str, Any]:
-        """Send a request and return the JSON of the response.
+    def ask(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        timeout: float | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Send a request, with a JSON body if one is given, and return the JSON of the response.
 
         Raises:
             CommandError: if the operation does not exist, or if the monitor denies access.
@@ -155,11 +162,11 @@ class Client:
         """
         try:
             seconds = timeout or self.timeout
-            with within(BODY_TIMES * seconds), self._open(path, method, seconds) as answer:
-                body = answer.read(BODY)
+            with within(BODY_TIMES * seconds), self._open(path, method, seconds, body=body) as answer:
+                status, received = answer.status, answer.read(BODY)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ConnectionLost(_reason(error)) from error
-        found = _json(body)
+        found = {} if status == _NO_CONTENT else _json(received)
         if found is None:
             raise ErrorResponse(200, {"error": f"what answers at {self.url} is no monitor"})
         return found
@@ -194,9 +201,13 @@ class Client:
         headers: Mapping[str, str] | None = None,
         *,
         silence: float | None = None,
+        body: Mapping[str, Any] | None = None,
     ) -> Any:
         """Open a response: its head within the timeout, `silence` seconds at most between two bytes of its body."""
-        request = urllib.request.Request(self.url + path, method=method, headers=dict(headers or {}))  # noqa: S310
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, dict(headers or {}), method=method)  # noqa: S310
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
         if self.token:
             request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         try:
@@ -235,6 +246,7 @@ class Client:
         return CommandError(f"what listens at {there} speaks {what}: use {scheme}://{there}", NO_MONITOR)
 
 
+_NO_CONTENT: Final = 204
 _SETTINGS: Final = "\x04"
 """The type of the HTTP/2 frame that a gRPC server sends first; it is the fourth byte."""
 

@@ -11,12 +11,13 @@ from typing import IO, Final, NamedTuple
 from otel_progress import clock
 from otel_progress.cli.parsing import whole
 from otel_progress.cli.parsing import words as some_of
-from otel_progress.cli.query.cells import ago, counted, doing, icon, percent, spent, state
+from otel_progress.cli.query.cells import ago, counted, doing, icon, muted_words, percent, spent, state
 from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import OK
 from otel_progress.cli.query.options import LIST_MOST, common_options
 from otel_progress.cli.query.rows import Row, items, number, snapshot_of
+from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.states import ANY_TROUBLE, OPEN_STATES
 from otel_progress.model.status import STUCK_WORD, Health, Status
 from otel_progress.render import words
@@ -147,8 +148,14 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
             "ETA", [(words.remaining(one.progress).removeprefix("ETA "), "magenta") for one in known], 6, right=True
         ),
         Column("STARTED", [(ago(one.started_at, now), "dim") for one in known], 9),
-        Column("DOING", [doing(one) for one in known], 7),
+        Column("DOING", [_doing(one, row) for one, row in zip(known, rows)], 7),
     ]
+
+
+def _doing(one: Snapshot, row: Row) -> words.Span:
+    """What it does, after who muted it."""
+    said, style = doing(one)
+    return "; ".join(filter(None, (muted_words(row), said))), style
 
 
 def _nothing(client: Client, *, filtered: bool) -> list[words.Line]:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from otel_progress import clock, semconv
 from otel_progress.cli.parsing import whole
-from otel_progress.cli.query.cells import ago, icon, state
+from otel_progress.cli.query.cells import ago, icon, muted_words, state
 from otel_progress.cli.query.client import Client, path_of
 from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import of_status
@@ -165,9 +165,10 @@ def _verdict(one: Snapshot, detail: Row) -> list[Line]:
         said += [f"was stuck at {one.stuck_at}"] if one.stuck_at else []
         return [((f"  {line}", words.STYLES.get(one.status, "")),) for line in said]
     verdict, bad = mapping(detail.get("verdict")), words.trouble(one)
+    muted = muted_words(detail)
     # Without trouble, only the state of the child that it waits for.
     reason = one.health_reason or (text(verdict.get("reason")) if verdict.get("child") else None)
-    lines: list[Line] = []
+    lines: list[Line] = [((f"  {muted}", "dim"),)] if muted else []
     if reason:
         lines.append(((f"  {spelled(reason)}", bad[1] if bad else "dim"),))
     allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))

@@ -41,13 +41,19 @@ class Inbox:
         self.refused = 0
         self._on_deaf = on_deaf
         self._ready = threading.Condition()
-        self._stopped = False
+        self._stopped = self._woken = False
         self._behind_since: float | None = None
 
     def stop(self) -> None:
         """Accept no more; what waits is still taken."""
         with self._ready:
             self._stopped = True
+            self._ready.notify()
+
+    def wake(self) -> None:
+        """Let `wait` return, although nothing was received."""
+        with self._ready:
+            self._woken = True
             self._ready.notify()
 
     def offer(self, envelope: Envelope, done: Done, own: bool) -> None:
@@ -78,13 +84,14 @@ class Inbox:
         self._on_deaf(clock.monotonic())
 
     def wait(self, until: float) -> bool:
-        """Wait for requests; returns False once it is stopped and empty."""
+        """Wait for requests, or until it is woken; returns False once it is stopped and empty."""
         with self._ready:
             self._ready.wait_for(self._has_work, max(0.0, until - clock.monotonic()))
+            self._woken = False
             return bool(self.queue) or not self._stopped
 
     def _has_work(self) -> bool:
-        return bool(self.queue) or self._stopped
+        return bool(self.queue) or self._stopped or self._woken
 
     def turn(self, taken: list[Job]) -> Iterator[Job]:
         """Take requests until they cost so much that others should be answered first; appends them to `taken`."""

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from otel_progress.outbound.webhook import Webhook
 
 _OTHERS: Final = Sender(connection="redis")
+_TROUBLE: Final = {
+    "stuck": "stalled",
+    "looping": "stalled",
+    "frozen": "dead",
+    "dead": "dead",
+    "overdue": "overdue",
+    "slow": "slow",
+}
+"""The kind of delivery for an operation in trouble, by its state."""
 _STATE: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Events of which only the newest in a batch is passed on."""
 
@@ -86,7 +95,13 @@ class Outlets(CoreListener):
 
     def concluded(self, entry: Entry, kind: str) -> None:
         """Post what the monitor concluded."""
-        if self._webhook is not None:
+        if self._webhook is not None and self._core.mutes.covering(entry) is None:
+            self._webhook.put(kind, entry.head.operation_id, self._views.row(entry))
+
+    def unmuted(self, entry: Entry) -> None:
+        """Post the trouble in which an operation still is, as nobody was told while it was muted."""
+        kind = _TROUBLE.get(self._views.state(entry))
+        if self._webhook is not None and kind is not None:
             self._webhook.put(kind, entry.head.operation_id, self._views.row(entry))
 
     def _post(self, webhook: Webhook, one: StoredEvent) -> None:
@@ -96,7 +111,7 @@ class Outlets(CoreListener):
             return
         kind = kind_of(one.record.event, one.head.status.value)
         entry = self._core.ledger.find(one.head.operation_id) if kind is not None else None
-        if kind is None or entry is None:
+        if kind is None or entry is None or self._core.mutes.covering(entry) is not None:
             return
         event = {
             "event": one.record.event,

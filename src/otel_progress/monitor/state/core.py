@@ -41,7 +41,8 @@ from otel_progress.monitor.state.judging import Judging
 from otel_progress.monitor.state.ledger import Entry, Ledger, head_of, instance_of, lose, presumed
 from otel_progress.monitor.state.listener import CoreListener, CoreListeners, StoredEvent
 from otel_progress.monitor.state.loading import SLICE, Loading
-from otel_progress.monitor.state.saved import Batch, StoredOperation
+from otel_progress.monitor.state.mutes import Answer, Mutes
+from otel_progress.monitor.state.saved import Batch, Mute, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
 from otel_progress.monitor.state.store import StoreError
@@ -105,6 +106,7 @@ class Core:
         judging: the labels of open operations.
         archive: what is in the store only.
         shown: the shown ratios of operations with children.
+        mutes: the muted operations.
         loading: how much of what ran before the start is in memory.
         faults: what is wrong with the monitor itself.
         watcher: proves that processes of this machine are gone.
@@ -154,6 +156,7 @@ class Core:
             self.ledger, self.observer, self.journal, self._history, self.stalls, self._listeners, presume_after
         )
         self.shown = ShownRatios(self.ledger)
+        self.mutes = Mutes(store, self.ledger, self.journal)
         self._traces = foreign_traces.ForeignTraces(limits.traces, limits.spans)
         self._own_traces: dict[bytes, None] = {}
         self._saved_at: dict[str, float] = {}
@@ -205,6 +208,11 @@ class Core:
         """
         self.inbox.offer(envelope, done, own)
 
+    def mute(self, operation_id: str, mute: Mute | None, done: Answer) -> None:
+        """Mute an operation, or unmute it (None); `done` is called once that is stored, by another thread."""
+        self.mutes.change(operation_id, mute, done)
+        self.inbox.wake()
+
     def submit(self, signal: str, body: bytes) -> None:
         """Queue a request of this process itself, such as the end of an operation whose process is gone."""
         with contextlib.suppress(Refused):
@@ -217,7 +225,7 @@ class Core:
         while self.inbox.wait(due if self.loading.done else min(due, self._load_at)):
             jobs: list[Job] = []
             try:
-                if self.inbox.queue or self.journal.has_sent:
+                if self.inbox.queue or self.journal.has_sent or self.mutes.asked:
                     self.work(self.inbox.turn(jobs))
                     self.inbox.note_delay()
                 if clock.monotonic() >= due:
@@ -243,8 +251,12 @@ class Core:
         for job in jobs:
             calls.append(job.done)
             answers.append(self._answer(job, batch, stored, now, displaced))
+        self.mutes.take()
         failed = self.journal.save(batch)
+        self.mutes.stored(failed)
         self.journal.publish()
+        for entry in self.mutes.unheard():
+            self._listeners.unmuted(entry)
         if failed is not None:
             answers = [failed if isinstance(answer, Accepted) else answer for answer in answers]
         self.inbox.refused += sum(isinstance(answer, Refused) for answer in answers)
@@ -480,6 +492,7 @@ class Core:
         self.observer.look(now)
         self.journal.check_place()
         self.judging.tidy()
+        self.mutes.expire(clock.unix())
         if self.watcher is not None:
             self.watcher.tick()
         if self.loading.done:  # before that, an operation may rest on one that is not in memory yet
@@ -494,6 +507,8 @@ class Core:
                 self.journal.operations[key] = entry
         self.journal.save_changes()
         self.journal.publish()
+        for entry in self.mutes.unheard():
+            self._listeners.unmuted(entry)
         if self.stalls.released:
             released, self.stalls.released = self.stalls.released, []
             self._pass_on(released)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from otel_progress.monitor.state.faults import Faults
     from otel_progress.monitor.state.history import History
     from otel_progress.monitor.state.ledger import Entry, Ledger
+    from otel_progress.monitor.state.saved import Mute
     from otel_progress.monitor.state.store import Store
 
 REMOVED: Final = 10_000
@@ -31,6 +32,7 @@ class Journal:
         operations: the operations that changed since they were last stored.
         processes: the processes, by instance, that changed since then.
         dead: the operations whose process was reported dead; this is stored with them.
+        mutes: the operations that were muted, or unmuted (None), since they were last stored.
     """
 
     def __init__(self, store: Store, ledger: Ledger, history: History, faults: Faults) -> None:
@@ -38,6 +40,7 @@ class Journal:
         self.operations: dict[str, Entry] = {}
         self.processes: set[str] = set()
         self.dead: set[str] = set()
+        self.mutes: dict[str, Mute | None] = {}
         self._store = store
         self._ledger = ledger
         self._history = history
@@ -94,7 +97,8 @@ class Journal:
         batch.processes.extend(
             known_of(process) for key in self.processes if (process := self._ledger.processes.get(key))
         )
-        if not (batch.operations or batch.events or batch.processes or batch.outgoing or batch.sent):
+        batch.mutes.update(self.mutes)
+        if not (batch.operations or batch.events or batch.processes or batch.outgoing or batch.sent or batch.mutes):
             return None
         try:
             self._store.write(batch)
@@ -106,12 +110,13 @@ class Journal:
         self._faults.current = None
         self.operations.clear()
         self.processes.clear()
+        self.mutes.clear()
         self._history.inferred.clear()
         return None
 
     def save_changes(self) -> None:
         """Write all changes, if there are any."""
-        if self.operations or self.processes or self._history.inferred:
+        if self.operations or self.processes or self.mutes or self._history.inferred:
             self.save(Batch())
 
     def check_place(self) -> str | None:

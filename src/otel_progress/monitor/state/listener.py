@@ -50,6 +50,9 @@ class CoreListener:
     def concluded(self, entry: Entry, kind: str) -> None:
         """The monitor concluded what no event says: `dead`, `recovered`, `stalled` or `lost`."""
 
+    def unmuted(self, entry: Entry) -> None:
+        """The mute of an open operation, or of one above it, is over."""
+
     def rivalled(self, entry: Entry) -> None:
         """Two processes were found to run the same operation id."""
 
@@ -103,6 +106,10 @@ class CoreListeners:
     def concluded(self, entry: Entry, kind: str) -> None:
         """The monitor concluded what no event says."""
         self._call("concluded", entry, kind)
+
+    def unmuted(self, entry: Entry) -> None:
+        """The mute of an open operation, or of one above it, is over."""
+        self._call("unmuted", entry)
 
     def rivalled(self, entry: Entry) -> None:
         """Two processes run the same operation id."""

@@ -99,6 +99,26 @@ class StoredProcess(NamedTuple):
     interval: float | None = None
 
 
+class Mute(NamedTuple):
+    """A muted operation.
+
+    Attributes:
+        operation_id: its id.
+        attempt: the attempt that was muted, as the monitor counts.
+        who: the person who muted it.
+        reason: why.
+        since: when it was muted, in Unix seconds.
+        until: when it is heard again, in Unix seconds; None means when the attempt ends.
+    """
+
+    operation_id: str
+    attempt: int
+    who: str | None
+    reason: str | None
+    since: float
+    until: float | None = None
+
+
 class Query(NamedTuple):
     """A filter for ended operations; fields that are not given match everything.
 
@@ -131,6 +151,7 @@ class Batch:
         processes: the processes that changed.
         outgoing: requests to forward: signal and body.
         sent: the ids of requests that were forwarded.
+        mutes: operations that were muted, or unmuted (None).
     """
 
     operations: list[StoredOperation] = field(default_factory=list)
@@ -138,3 +159,4 @@ class Batch:
     processes: list[StoredProcess] = field(default_factory=list)
     outgoing: list[tuple[str, bytes]] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
+    mutes: dict[str, Mute | None] = field(default_factory=dict)

@@ -26,7 +26,7 @@ from otel_progress import clock, files
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.model.status import Status
 from otel_progress.monitor.state.file_identity import FileIdentity
-from otel_progress.monitor.state.saved import Batch, HistoryEvent, Query, StoredOperation, StoredProcess
+from otel_progress.monitor.state.saved import Batch, HistoryEvent, Mute, Query, StoredOperation, StoredProcess
 
 DAYS: Final = 30.0
 BYTES: Final = 1024 * 1024 * 1024
@@ -68,6 +68,7 @@ def _upsert(table: str, columns: Sequence[str], key: str) -> str:
 
 _PUT_OPERATION: Final = _upsert("operations", (*StoredOperation._fields, "ended"), "operation_id")
 _PUT_PROCESS: Final = _upsert("processes", StoredProcess._fields, "instance")
+_PUT_MUTE: Final = _upsert("mutes", Mute._fields, "operation_id")
 _PUT_NUMBER: Final = _upsert("numbers", ("name", "value"), "name")
 _ADD_EVENT: Final = (
     f"INSERT INTO events (operation, {_EVENT}) VALUES ({', '.join('?' * len(HistoryEvent._fields))}) "
@@ -298,6 +299,9 @@ class Store:
                 db.executemany("INSERT INTO outgoing (signal, size, body) VALUES (?, ?, ?)", rows)
             if batch.sent:
                 db.executemany("DELETE FROM outgoing WHERE id = ?", [(id,) for id in batch.sent])
+            if batch.mutes:
+                db.executemany("DELETE FROM mutes WHERE operation_id = ?", [(key,) for key in batch.mutes])
+                db.executemany(_PUT_MUTE, [mute for mute in batch.mutes.values() if mute is not None])
         self.strays += strays
 
     def _add_events(self, db: sqlite3.Connection, events: Sequence[HistoryEvent]) -> int:
@@ -522,6 +526,11 @@ class Store:
         """Those of these processes that are stored."""
         sql = f"SELECT {', '.join(StoredProcess._fields)} FROM processes WHERE instance IN (%s)"
         return [StoredProcess(*row) for row in self._read_of(sql, instances)]
+
+    def mutes(self, limit: int) -> list[Mute]:
+        """Muted operations, the newest first."""
+        sql = f"SELECT {', '.join(Mute._fields)} FROM mutes ORDER BY since DESC LIMIT ?"
+        return [Mute(*row) for row in self._read(sql, (limit,))]
 
     def newest_revision(self) -> int:
         """The highest revision that was ever written."""
@@ -780,6 +789,7 @@ def _storable(batch: Batch) -> Batch:
         processes=[StoredProcess(*map(_bent, known)) for known in batch.processes],
         outgoing=batch.outgoing,
         sent=batch.sent,
+        mutes={key: None if mute is None else Mute(*map(_bent, mute)) for key, mute in batch.mutes.items()},
     )
 
 

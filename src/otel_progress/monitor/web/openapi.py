@@ -131,6 +131,22 @@ def _reading() -> Json:
                 query("reason", "The reason, for its process and its history.", text()),
             ),
         },
+        "/operations/{id}/mute": {
+            "post": route(
+                "Keep webhooks silent about an operation and everything below it; needs the right to control.",
+                responses(
+                    {200: response("It is muted.", object_of(("muted",), muted=ref("Mute")))},
+                    *(400, 401, 404, 408, 409, 413, 503),
+                ),
+                operation_id(),
+                requestBody={"required": False, "content": {JSON: {"schema": ref("AskedMute")}}},
+            ),
+            "delete": route(
+                "Let webhooks speak of it again; if it is in trouble, they do at once. Needs the right to control.",
+                responses({204: response("It is not muted any more.")}, 400, 401, 404, 409, 503),
+                operation_id(),
+            ),
+        },
         "/operations/{id}/events": {
             "get": route(
                 "The history of one operation, oldest first; a page may be shorter than requested if events are large.",

@@ -113,6 +113,21 @@ def schemas() -> Json:
         "Detail": object_of(
             ("id", "name", "status", "attempt", "timestamp", "revision"), **{**_row_fields(), **_detail_fields()}
         ),
+        "Mute": object_of(
+            ("since",),
+            by=text("Who muted it."),
+            reason=text(),
+            since=time(),
+            until=time("When webhooks speak of it again; without it, when the attempt ends."),
+            through=text("The operation above it that is muted, if it is not muted itself."),
+        ),
+        "AskedMute": object_of(
+            (),
+            by=or_null(text("Who mutes it.", maxLength=100)),
+            reason=or_null(text(maxLength=500)),
+            until=or_null(time("When webhooks speak of it again; by default when the attempt ends.")),
+        )
+        | {"additionalProperties": False},
         "Verdict": _verdict(),
         "Eta": _eta(),
         "Progress": _progress(),
@@ -156,6 +171,7 @@ def _row_fields() -> Json:
         "attempt": integer("The number of the attempt, counted over all processes."),
         "also_running": {**list_of(_rival_run()), "description": "Older runs of the same id that are still alive."},
         "warning": text("Says that two processes run this id."),
+        "muted": {**ref("Mute"), "description": "Present if webhooks are silent about it."},
         "parent_id": text(),
         "labels": {**map_of({}), "description": "Short attributes of a child, to tell it apart from its siblings."},
         "agent": text(),

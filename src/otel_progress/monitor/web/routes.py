@@ -21,6 +21,7 @@ from otel_progress import semconv as s
 from otel_progress.monitor.auth import CONTROL, READ, Identity
 from otel_progress.monitor.intake.bodies import read_body
 from otel_progress.monitor.intake.requests import Refused
+from otel_progress.monitor.state.saved import Mute
 from otel_progress.monitor.state.store import StoreError
 from otel_progress.monitor.web import openapi
 from otel_progress.monitor.web.cancel import BODY_BYTES as CONTROL_BYTES
@@ -29,10 +30,12 @@ from otel_progress.monitor.web.detail_json import ended_text
 from otel_progress.monitor.web.dump import dump
 from otel_progress.monitor.web.listing import Listing
 from otel_progress.monitor.web.monitor_health import MonitorHealth, Part
+from otel_progress.monitor.web.mute_request import asked_mute
 from otel_progress.monitor.web.openapi import EVENTS, EVENTS_MOST, LIMIT, LIMIT_MOST, NUMBER_MOST, WAIT, WAIT_MOST
 from otel_progress.monitor.web.parameters import check_names, number, query_of, seconds, words
 from otel_progress.monitor.web.publish import ALL, of_operation, of_owner
 from otel_progress.monitor.web.request_error import RequestError
+from otel_progress.monitor.web.row_json import mute_json
 from otel_progress.monitor.web.stream import ENDED, READERS, serve_events, serve_socket
 
 if TYPE_CHECKING:
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
     from otel_progress.monitor.web.views import Views
 
 SESSION_BYTES: Final = 4_096
+MUTE_BYTES: Final = 8_192
+STORED_WITHIN: Final = 10.0
+"""Seconds until a mute must be stored."""
 BELOW: Final = 1_000
 """The most descendants of an operation that are asked to stop with it."""
 REASON: Final = 500
@@ -99,6 +105,8 @@ class Api:
             self._route("/operations/{id}", self.operation),
             self._route("/operations/{id}", self.cancel, "DELETE"),
             self._route("/operations/{id}/events", self.events),
+            self._route("/operations/{id}/mute", self.mute, "POST"),
+            self._route("/operations/{id}/mute", self.unmute, "DELETE"),
             Route("/operations/{id}/stream", _Asgi(self.stream_one, "/operations/{id}/stream")),
             WebSocketRoute("/operations/{id}/stream", self.socket_one),
             Route("/stream", _Asgi(self.stream, "/stream")),
@@ -350,6 +358,59 @@ class Api:
         task = asyncio.ensure_future(asking)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    # -- mute
+
+    async def mute(self, request: Request) -> Response:
+        """Keep webhooks silent about an operation and what is below it."""
+        entry = await self._entry(request.path_params["id"], request.scope)
+        asked = asked_mute(await _body(request, MUTE_BYTES), clock.unix())
+        if not entry.open:
+            raise RequestError(409, f"it is over already: {entry.head.status.value}")
+        who = asked.by or _identity_or_401(request.scope).owner
+        mute = Mute(entry.head.operation_id, entry.number, who, asked.reason, clock.unix(), asked.until)
+        await self._change_mute(mute.operation_id, mute)
+        return JSONResponse({"muted": mute_json(mute, entry, lambda _: True)})
+
+    async def unmute(self, request: Request) -> Response:
+        """Let webhooks speak of an operation again."""
+        entry = await self._entry(request.path_params["id"], request.scope)
+        if self._core.mutes.of(entry) is None:
+            above = self._core.mutes.covering(entry)
+            shown = above is not None and self._may_name(request, above)
+            through = f": {above.operation_id!r} above it is" if above is not None and shown else ""
+            raise RequestError(409, f"it is not muted itself{through}")
+        await self._change_mute(entry.head.operation_id, None)
+        return Response(status_code=204)
+
+    def _may_name(self, request: Request, mute: Mute) -> bool:
+        owner = _identity_or_401(request.scope).owner
+        above = self._core.ledger.find(mute.operation_id)
+        return owner is None or (above is not None and self._core.ledger.owner_of(above.head) == owner)
+
+    async def _change_mute(self, operation_id: str, mute: Mute | None) -> None:
+        """Returns once it is stored.
+
+        Raises:
+            RequestError: if it can't be stored.
+        """
+        loop = asyncio.get_running_loop()
+        stored: asyncio.Future[Refused | None] = loop.create_future()
+
+        def answer(failed: Refused | None) -> None:
+            if not stored.done():
+                stored.set_result(failed)
+
+        def done(failed: Refused | None) -> None:
+            loop.call_soon_threadsafe(answer, failed)
+
+        self._core.mute(operation_id, mute, done)
+        try:
+            failed = await asyncio.wait_for(stored, STORED_WITHIN)
+        except asyncio.TimeoutError:
+            raise RequestError(503, "the monitor did not store it in time; try again") from None
+        if failed is not None:
+            raise RequestError(failed.status, failed.reason)
 
     async def commands(self, request: Request) -> Response:
         """The control channel: a process polls for its commands."""

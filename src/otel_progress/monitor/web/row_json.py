@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,7 @@ from otel_progress.monitor.state.rollup import ALMOST, Whole
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.ledger import Entry, Process, Rival
+    from otel_progress.monitor.state.saved import Mute
 
 SHORT: Final = 500
 """The most characters of a text in a row."""
@@ -176,6 +177,22 @@ def _has_counted(seen: Snapshot) -> bool:
     """Whether the innermost stage reports progress."""
     stage = _stage_of(seen)
     return stage is not None and bool(stage.progress.completed or stage.progress.ratio)
+
+
+def mute_json(mute: Mute, entry: Entry, may_name: Callable[[str], bool]) -> Json:
+    """Who muted an operation, or the one above it, why, and until when."""
+    above = mute.operation_id != entry.head.operation_id
+    if above and not may_name(mute.operation_id):
+        return without_none({"since": mute.since, "until": mute.until})
+    return without_none(
+        {
+            "by": short_text(mute.who),
+            "reason": short_text(mute.reason),
+            "since": mute.since,
+            "until": mute.until,
+            "through": mute.operation_id if above else None,
+        }
+    )
 
 
 def rival_json(rival: Rival, process: Process | None) -> Json:

@@ -30,6 +30,7 @@ from otel_progress.monitor.web.row_json import (
     ESTIMATES,
     is_stopped,
     is_unheard_trouble,
+    mute_json,
     rival_json,
     row_json,
     short_text,
@@ -201,10 +202,16 @@ class Views:
         out = row_json(entry, seen, process, verdict, whole, shown)
         if self._owner is not None:
             out["revision"] = self._revisions.of(seen.operation_id, entry.revision, out)
+        mute = self._core.mutes.covering(entry)
+        if mute is not None:
+            out["muted"] = mute_json(mute, entry, self._may_name)
         also = self._also(entry)
         if also:
             out |= {"also_running": also, "warning": warning_text(entry, process, also)}
         return out
+
+    def _may_name(self, operation_id: str) -> bool:
+        return self._owner is None or self._sight.sees(operation_id)
 
     def _also(self, entry: Entry) -> list[Json]:
         """Older runs of the same id that are still alive."""

@@ -1,14 +1,14 @@
 // The selected operation: what it is, its progress, why it is stuck, and its events.
 import { mayControl } from "./api.js";
 import { html, useEffect, useRef } from "./html.js";
-import { askCancel } from "./dialogs.js";
+import { askCancel, askMute } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { Icon } from "./icons.js";
 import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.js";
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { GROUP, amount, apart, branchesOf, clockTime, duration, estimate, faceOf, groupOf, idleOf, isFinal, lasting, left, money, number, paceOf, percent, safeLink, spelled, spent, troubleOf } from "./words.js";
+import { GROUP, amount, apart, branchesOf, clockTime, duration, estimate, faceOf, groupOf, idleOf, isFinal, lasting, left, money, mutedWords, number, paceOf, percent, safeLink, spelled, spent, troubleOf } from "./words.js";
 
 export function Detail() {
   if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its timeline and its events.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
@@ -50,8 +50,9 @@ function Title({ shown }) {
   ].filter(Boolean);
   return html`<header class="title"><${Back} />
     ${shown.ancestors?.length > 0 && html`<nav class="crumbs" aria-label="Part of">${shown.ancestors.map((one) => html`<${Go} key=${one.id} id=${one.id}><bdi>${one.name}</bdi><//><span aria-hidden="true">/</span>`)}</nav>`}
-    <div class="title-line"><h1 tabindex="-1" ref=${heading}><bdi>${shown.name}</bdi></h1><${State} face=${face} />${shown.verdict?.overdue && groupOf(shown) !== "overdue" && html`<span class="tag tone-warn">overdue</span>`}<span class="grow"></span><${CancelButton} shown=${shown} /></div>
+    <div class="title-line"><h1 tabindex="-1" ref=${heading}><bdi>${shown.name}</bdi></h1><${State} face=${face} />${shown.verdict?.overdue && groupOf(shown) !== "overdue" && html`<span class="tag tone-warn">overdue</span>`}<span class="grow"></span><${MuteButton} shown=${shown} /><${CancelButton} shown=${shown} /></div>
     <div class="title-id"><span class="id"><bdi>${shown.id}</bdi></span><${Copy} text=${shown.id} label="Copy the id" /><${Trace} trace=${shown.trace} /></div>
+    ${shown.muted && !isFinal(shown) && html`<p class="dim muted"><${Icon} name="mute" size=${13} /> <bdi>${mutedWords(shown.muted)}</bdi></p>`}
     ${shown.description && html`<p class="description"><${Long} text=${shown.description} /></p>`}
     <dl class="facts">${facts.map(([word, value]) => html`<div key=${word}><dt>${word}</dt><dd>${value}</dd></div>`)}</dl>
     <div class="big"><div class="big-numbers">${(value != null || over) && html`<span class="big-percent">${over ? face.label : `${value}%`}</span>`}<span class="big-words"><span>${[over && value != null && `at ${value}%`, amount(shown.progress), paceOf(shown)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
@@ -59,6 +60,13 @@ function Title({ shown }) {
       <span class="big-time"><span><b>${spent(shown, now)}</b> <span class="dim">elapsed</span></span>${estimated ? html`<span class="eta" title=${left(shown, now)}><b>${estimated.split(" (")[0].split(",")[0]}</b> <span class="dim">left${estimated.replace(/^[^,(]*/, (head) => (head.endsWith(" ") ? " " : ""))}</span></span>` : value != null && shown.status === "running" && html`<span class="dim">no estimate</span>`}</span></div>
       <${Bar} value=${value} tone=${face.tone} live=${!isFinal(shown) && shown.status !== "pending"} label=${`progress of ${shown.name}`} /></div>
   </header>`;
+}
+
+function MuteButton({ shown }) {
+  if (isFinal(shown)) return null;
+  const { muted } = shown;
+  if (!mayControl()) return muted ? html`<span class="tag" title=${mutedWords(muted)}>muted</span>` : null;
+  return html`<button type="button" class="quiet" title=${muted ? mutedWords(muted) : "Keep webhooks silent about it (m)"} onClick=${() => askMute(shown)}><${Icon} name=${muted ? "bell" : "mute"} size=${14} /><span>${muted ? "Muted" : "Mute"}</span></button>`;
 }
 
 function CancelButton({ shown }) {

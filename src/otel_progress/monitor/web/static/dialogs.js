@@ -5,17 +5,19 @@ import { Icon } from "./icons.js";
 import { connect } from "./live.js";
 import { Copy } from "./parts.js";
 import { announcement, rowOf } from "./state.js";
-import { isFinal } from "./words.js";
+import { isFinal, mutedWords } from "./words.js";
 
 const WAIT = 5;
-/** The operation that may be cancelled, or null; whether help is open. */
+/** The operation that may be cancelled or muted, or null; whether help is open. */
 const cancelling = signal(null);
+const muting = signal(null);
 const helping = signal(false);
 
 export const askCancel = (row) => (cancelling.value = row);
+export const askMute = (row) => (muting.value = row);
 export const askHelp = () => (helping.value = true);
 /** Whether a dialog is open; it then receives the keys. */
-export const isOpen = () => cancelling.peek() != null || helping.peek();
+export const isOpen = () => cancelling.peek() != null || muting.peek() != null || helping.peek();
 
 function Dialog({ title, onClose, children }) {
   const ref = useRef(null);
@@ -65,6 +67,61 @@ function Cancel() {
   <//>`;
 }
 
+const LASTING = [["until it ends", ""], ["for 30 minutes", 1800], ["for 2 hours", 7200], ["for a day", 86400]];
+const NAME = "otel-progress-name";
+
+function Mute() {
+  const row = muting.value;
+  const muted = (rowOf(row.id)?.value ?? row).muted;
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState("");
+  const [by, setBy] = useState(() => remembered(NAME));
+  const [reason, setReason] = useState("");
+  const [seconds, setSeconds] = useState("");
+  const close = () => (muting.value = null);
+  const go = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      remember(NAME, by.trim());
+      const body = { by: by.trim() || null, reason: reason.trim() || null, until: seconds ? Date.now() / 1000 + Number(seconds) : null };
+      await request(pathOf(row.id, "/mute"), muted ? { method: "DELETE" } : { method: "POST", body });
+      announcement.value = `${row.name} is ${muted ? "no longer muted" : "muted"}`;
+      close();
+    } catch (failure) {
+      setProblem(failure.message);
+      setBusy(false);
+    }
+  };
+  const text = (set) => (event) => set(event.currentTarget.value);
+  return html`<${Dialog} title=${html`${muted ? "Unmute" : "Mute"} <bdi>${row.name}</bdi>?`} onClose=${close}>
+    <p class="dim id"><bdi>${row.id}</bdi></p>
+    <form onSubmit=${go}>${muted
+      ? html`<p><bdi>${mutedWords(muted)}</bdi></p><p>If it is in trouble, webhooks report it at once.</p>`
+      : html`<p>Webhooks are silent about it and everything below it. It stays in all lists.</p>
+        <label for="mute-for">How long</label><select id="mute-for" value=${seconds} onChange=${text(setSeconds)}>${LASTING.map(([words, value]) => html`<option key=${words} value=${value}>${words}</option>`)}</select>
+        <label for="mute-by">Your name</label><input id="mute-by" maxlength="100" autocomplete="name" value=${by} onInput=${text(setBy)} />
+        <label for="mute-reason">Reason (optional)</label><input id="mute-reason" maxlength="200" autocomplete="off" value=${reason} onInput=${text(setReason)} />`}
+      <p class="tone-bad" role="alert">${problem}</p>
+      <div class="dialog-foot"><button type="button" onClick=${close}>Close</button><button type="submit" class="solid" autofocus disabled=${busy || Boolean(muted?.through)}>${muted ? "Unmute" : "Mute"}</button></div></form>
+    ${muted?.through && html`<p class="dim">It is muted through <bdi>${muted.through}</bdi>: unmute that one.</p>`}<//>`;
+}
+
+const remembered = (key) => {
+  try {
+    return localStorage.getItem(key) ?? "";
+  } catch {
+    return "";
+  }
+};
+const remember = (key, value) => {
+  try {
+    localStorage.setItem(key, value);
+  } catch {
+    // the browser keeps nothing
+  }
+};
+
 const KEYS = [
   ["j k or arrows", "move through the list"],
   ["Enter", "open the operation, or fold its group"],
@@ -73,6 +130,7 @@ const KEYS = [
   ["Esc", "close, and back to the list"],
   ["/", "search"],
   ["c", "cancel the operation"],
+  ["m", "mute or unmute it: webhooks are silent about it"],
   ["t", "theme: system, light, dark"],
   ["?", "this help"],
 ];
@@ -89,7 +147,7 @@ const Help = () => html`<${Dialog} title="Keys and words" onClose=${() => (helpi
   <dl class="help">${KEYS.map(([key, what]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${what}</dd></div>`)}</dl>
   <h3>What the groups mean</h3><dl class="help">${MARKS.map(([word, what]) => html`<div key=${word}><dt>${word}</dt><dd>${what}</dd></div>`)}</dl><//>`;
 
-export const Dialogs = () => html`${cancelling.value && html`<${Cancel} key=${cancelling.value.id} />`}${helping.value && html`<${Help} />`}`;
+export const Dialogs = () => html`${cancelling.value && html`<${Cancel} key=${cancelling.value.id} />`}${muting.value && html`<${Mute} key=${muting.value.id} />`}${helping.value && html`<${Help} />`}`;
 
 /** The form that a 401 opens. */
 export function Login() {

@@ -1,6 +1,6 @@
 // The keyboard, and the theme.
 import { mayControl } from "./api.js";
-import { askCancel, askHelp, isOpen } from "./dialogs.js";
+import { askCancel, askHelp, askMute, isOpen } from "./dialogs.js";
 import { signal } from "./html.js";
 import { cursor, foldCursor, moveCursor, openCursor } from "./list.js";
 import { detail, select, selected } from "./selection.js";
@@ -47,6 +47,10 @@ const ACTIONS = {
   t: nextTheme,
   "?": askHelp,
   Escape: back,
+  m: () => {
+    const shown = detail.peek();
+    if (shown && !isFinal(shown) && mayControl()) askMute(shown);
+  },
   c: () => {
     const shown = detail.peek();
     if (shown && !isFinal(shown) && shown.control !== false && mayControl()) askCancel(shown);

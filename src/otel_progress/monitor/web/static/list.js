@@ -5,7 +5,7 @@ import { filterChanged, link, loadMore, loaded } from "./live.js";
 import { Agent, RowBar, State, Why } from "./parts.js";
 import { select, selected } from "./selection.js";
 import { counts, filter, isFiltered, knownNames, layout, mayHoldMore, plan, rowOf, setFilter, ticking, toggleFold, unloaded } from "./state.js";
-import { GROUPS, STATUS, about, faceOf, groupOf, hashOf, left, number, percent, shortId, spent, troubleOf } from "./words.js";
+import { GROUPS, STATUS, about, faceOf, groupOf, hashOf, left, mutedWords, number, percent, shortId, spent, troubleOf } from "./words.js";
 
 const ROW = 60;
 const HEAD = 34;
@@ -124,7 +124,7 @@ function Row({ entry, at, line }) {
     <div role="gridcell" class="row-cell">
       <span class="row-icon" title=${face.label}><${Icon} name=${face.icon} tone=${face.tone} /><span class="sr">${face.label}</span></span>
       <span class="row-line"><span class="row-name">${row.parent_id && html`<span class="dim" title="part of another operation"><${Icon} name="child" size=${12} /></span>`}<a href=${hashOf(row.id)} tabindex="-1"><bdi>${row.name}</bdi></a>
-        <span class="id" title=${row.id}><bdi>${shortId(row.id)}</bdi></span>${row.source === "spans" && html`<span class="tag" title="known from its spans alone">spans</span>`}${row.attempt > 1 && html`<span class="tag">attempt ${row.attempt}</span>`}${row.cancel && !row.ended && html`<span class="tag">cancelling</span>`}</span>
+        <span class="id" title=${row.id}><bdi>${shortId(row.id)}</bdi></span>${row.source === "spans" && html`<span class="tag" title="known from its spans alone">spans</span>`}${row.attempt > 1 && html`<span class="tag">attempt ${row.attempt}</span>`}${row.cancel && !row.ended && html`<span class="tag">cancelling</span>`}${row.muted && html`<span class="tag" title=${mutedWords(row.muted)}>muted</span>`}</span>
       <span class="row-bar">${row.ended ? html`<span class="dim">${face.label}</span>` : html`<${RowBar} row=${row} /><span class="percent">${value == null ? "" : `${value}%`}</span>`}</span></span>
       <span class="row-line"><span class="row-what">${row.agent && html`<${Agent} agent=${row.agent} />`}${why && html`<span class=${`tone-${face.tone} why`}><${Why} text=${why} child=${row.verdict?.child} /></span>`}${step && !(why && row.ended) && html`<span class="dim"><bdi>${step}</bdi></span>`}</span>
       <span class="row-time">${calm && left(row, now) && html`<span>${left(row, now)}</span>`}${row.ended && row.timestamp != null ? html`<span class="dim" title=${`took ${spent(row, now)}`}>${about(Math.max(1, now - row.timestamp))} ago</span>` : html`<span class="dim" title="elapsed">${spent(row, now)}</span>`}</span></span>

@@ -285,6 +285,13 @@ function tellingKey(rows) {
   return best?.key ?? null;
 }
 
+/** Who muted an operation, until when and why. */
+export function mutedWords({ by, until, reason, through }) {
+  const at = until == null ? null : new Date(until * 1000);
+  const time = at == null ? "it ends" : at.toDateString() === new Date().toDateString() ? `${two(at.getHours())}:${two(at.getMinutes())}` : at.toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+  return `muted${by ? ` by ${by}` : ""} until ${time}${through ? `, through ${through}` : ""}${reason ? `: ${reason}` : ""}`;
+}
+
 /** A safe link, or null: telemetry may contain `javascript:`. */
 export function safeLink(value) {
   if (typeof value !== "string" || !/^https?:\/\//i.test(value) || value.length > 4000) return null;
