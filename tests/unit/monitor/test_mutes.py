@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from monitor_parts import Parts, parts
+from tests.stress.served import event, serving
 from tests.unit.monitor.test_outlets import AT, posted, snap
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.cli import main
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake.requests import Refused
 from otel_progress.monitor.outlets.dispatch import Outlets
@@ -191,3 +193,38 @@ def test_good_requests() -> None:
     """Everything may be left out."""
     assert asked_mute(b"", 0.0) == asked_mute(b"{}", 0.0) == (None, None, None)
     assert asked_mute(b'{"by": " anna ", "reason": "", "until": 1060}', 1_000.0) == ("anna", None, 1060.0)
+
+
+def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`mute` and `unmute` say what they did; `list` and `show` tell who muted it; what can't be done exits with 1."""
+    with serving(tmp_path) as served:
+        served.send(event("a"), event("b", OPERATION_PARENT_ID="a"))
+
+        def command(*words: str) -> tuple[int, str]:
+            code = main([*words, "--url", served.monitor.url])
+            said = capsys.readouterr()
+            return code, said.out + said.err
+
+        code, said = command("mute", "a", "--by", "anna", "--reason", "archive is down", "--for", "2h")
+        assert (code, "is muted until" in said) == (0, True)
+        assert "muted by anna until" in command("list")[1]
+        assert ": archive is down" in command("show", "a")[1]
+        assert ", through a" in command("show", "b")[1]
+        assert command("unmute", "b") == (
+            1,
+            "otel-progress: the monitor answers: it is not muted itself: 'a' above it is\n",
+        )
+        assert command("unmute", "a") == (0, "job a is no longer muted\n")
+        assert command("unmute", "a") == (1, "otel-progress: the monitor answers: it is not muted\n")
+        assert "muted" not in command("list")[1]
+        assert command("mute", "nothing")[0] == 4
+        served.send(event("a", status="completed", kind=s.OPERATION_ENDED, sequence=2))
+        assert command("mute", "a") == (1, "otel-progress: the monitor answers: it is over already: completed\n")
+
+
+@pytest.mark.parametrize("given", ["2x", "0m", "31d", "-1h", "1e3s", "", "2 h"])
+def test_time_that_can_not_be_meant(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bad `--for` is refused with examples."""
+    with pytest.raises(SystemExit):
+        main(["mute", "a", f"--for={given}"])
+    assert "30m, 2h or 1d" in capsys.readouterr().err

@@ -378,8 +378,8 @@ class Api:
         if self._core.mutes.of(entry) is None:
             above = self._core.mutes.covering(entry)
             shown = above is not None and self._may_name(request, above)
-            through = f": {above.operation_id!r} above it is" if above is not None and shown else ""
-            raise RequestError(409, f"it is not muted itself{through}")
+            through = f" itself: {above.operation_id!r} above it is" if above is not None and shown else ""
+            raise RequestError(409, f"it is not muted{through}")
         await self._change_mute(entry.head.operation_id, None)
         return Response(status_code=204)
 
