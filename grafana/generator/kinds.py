@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generator import links
-from grafana.generator.common import CURRENCY_VARIABLE, JOB_VARIABLE, NAME_VARIABLE, WINDOW_VARIABLE
+from grafana.generator.common import CURRENCY_VARIABLE, JOB_VARIABLE, NAME_VARIABLE, PLACE_VARIABLES, WINDOW_VARIABLE
 from grafana.generator.parts import (
     COLOURED_TEXT,
     GOOD,
@@ -276,7 +276,7 @@ KINDS = Dashboard(
     links.KINDS,
     "Kinds of work",
     "For each operation name: how often it runs, how it ends, how long it and its stages take, and what it costs.",
-    (JOB_VARIABLE, NAME_VARIABLE, CURRENCY_VARIABLE, WINDOW_VARIABLE, GAP, *SOURCES),
+    (*PLACE_VARIABLES, JOB_VARIABLE, NAME_VARIABLE, CURRENCY_VARIABLE, WINDOW_VARIABLE, GAP, *SOURCES),
     {
         "": (overview, success, endings),
         "Time": (durations, quantiles, stages, slowest),

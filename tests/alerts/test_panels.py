@@ -54,6 +54,10 @@ def chosen(health: str) -> str:
         f"group by ({label(s.OPERATION_ID)}) ({query})".replace("$gap", "3m")
         .replace("$job", ".+")
         .replace("$name", ".+")
+        .replace("$environment", ".*")
+        .replace("$cluster", ".*")
+        .replace("$namespace", ".*")
+        .replace("$heard", "45s")
     )
 
 
