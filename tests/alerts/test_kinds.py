@@ -37,11 +37,11 @@ WHO = 'job="shop", instance="1", progress_operation_name'
 def test_value(promtool: str, expression: str, series: dict[str, str], wanted: float | None, tmp_path: Path) -> None:
     """A kind that only failed or was killed is 0% well, and a service is silent only while something runs in it."""
     text = (
-        expression.replace("$job", ".+")
-        .replace("$name", ".+")
-        .replace("$environment", ".*")
+        expression.replace("$namespace", ".*")
         .replace("$cluster", ".*")
-        .replace("$namespace", ".*")
+        .replace("$environment", ".*")
+        .replace("$job", ".+")
+        .replace("$name", ".+")
         .replace("$gap", "5m")
         .replace("$window", "1h")
     )

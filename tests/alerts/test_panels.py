@@ -52,12 +52,12 @@ def chosen(health: str) -> str:
     query = verdict(health, BY_NAME, WHO)
     return (
         f"group by ({label(s.OPERATION_ID)}) ({query})".replace("$gap", "3m")
+        .replace("$heard", "45s")
+        .replace("$namespace", ".*")
+        .replace("$cluster", ".*")
+        .replace("$environment", ".*")
         .replace("$job", ".+")
         .replace("$name", ".+")
-        .replace("$environment", ".*")
-        .replace("$cluster", ".*")
-        .replace("$namespace", ".*")
-        .replace("$heard", "45s")
     )
 
 
