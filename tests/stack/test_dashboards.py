@@ -308,14 +308,15 @@ def test_query_returns_it_where_metrics_are_scraped(name: str, scraped: Stack) -
 @pytest.mark.parametrize("operation", WORST)
 def test_verdict_of_one_operation(operation: str, stack: Stack) -> None:
     """The verdict of one operation is the worst that holds."""
-    verdict = next(panel.queries["A"] for panel in ONE_OPERATION.panels() if panel.json["title"] == "Verdict")
+    verdict = next(panel.queries["A"] for panel in ONE_OPERATION.panels() if panel.json["title"] == "In short")
     wanted = VERDICTS[WORST[operation]]
     wait_for(lambda: "" if [it.value for it in stack.ask(verdict, id=operation)] == [wanted] else operation)
 
 
 def test_what_ended_does_not_run(stack: Stack) -> None:
     """Whatever the gap, an operation that reported its end is not among the running ones."""
-    found = stack.ask(CASES["now-Running-A"], gap="5m")
+    [running] = [it for name, it in CASES.items() if name.startswith("now-Running: ") and name.endswith("-A")]
+    found = stack.ask(running, heard="5m", gap="5m")
     ids = {it.labels[ID] for it in found}
     assert {"killed-1", "moving-1"} <= ids, "a gap of 5 minutes is bridged"
     assert "ended-1" not in ids
