@@ -117,8 +117,8 @@ SEEN: Final = (
     "min(collector:progress_works:count) or vector(-1)",
 )
 WHICH: Final = (
-    links_column(NAME, "Kind of work", links.of_kind(), 130),
-    links_column(ID, "Operation", links.of_row(), 140),
+    links_column(NAME, "Kind of work", links.of_kind(), 120),
+    links_column(ID, "Operation", links.of_row(), 130),
     hidden("start", "From"),
 )
 
@@ -219,17 +219,17 @@ trouble = table(
     hide=("Value #F", "Value #G", "instance"),
     filters=(needs("A"),),
     overrides=(
-        column("A", "Verdict", width=115, custom__cellOptions=COLOURED_CELL, **MAPPED),
+        column("A", "Verdict", width=110, custom__cellOptions=COLOURED_CELL, **MAPPED),
         *WHICH,
-        column("B", "Past its limit", "dtdhms", 95),
-        column(STAGE, "Stage", width=100),
+        column("B", "Past its limit", "dtdhms", 90),
+        column(STAGE, "Stage", width=90),
         column(STUCK_AT, "Stuck at", width=190),
-        column(LOOP, "Loops", width=110),
+        column(LOOP, "Loops", width=105),
         column("E", "Times", "short", 55, decimals=0),
-        column(label(s.WAIT_REASON), "Waits for", width=110),
-        column(EXIT, "Died of", width=120),
+        column(label(s.WAIT_REASON), "Waits for", width=105),
+        column(EXIT, "Died of", width=115),
         column("C", "Idle", "dtdhms", 80),
-        column("D", "Last heard", "dateTimeFromNow", 105),
+        column("D", "Last heard", "dateTimeFromNow", 100),
         column("job", "Service", width=80),
     ),
     sort="Verdict",

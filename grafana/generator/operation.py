@@ -329,7 +329,17 @@ trace = traces(
 
 CHILD: Final = f'{EVERYWHERE} | {label(s.OPERATION_PARENT_ID)}="$id"'
 CHILDREN: Final = (NAME, ID, label(s.STATUS), label(s.HEALTH), label(s.MESSAGE), "service_name", TRACE)
-ENDED: Final = "completed|failed|cancelled|interrupted|lost|skipped"
+OPEN: Final = "pending|running|waiting"
+"""The status of an operation that has not ended."""
+
+
+def of_children(lines: str) -> str:
+    """Return the query for the time of the newest of these lines, for each child and all that it said."""
+    return f"max by ({', '.join(CHILDREN)}) (max_over_time({CHILD} | {lines} {AT} [$__range]))"
+
+
+GOING_ON: Final = of_children(f'{label(s.STATUS)}=~"{OPEN}"')
+OVER: Final = of_children(f'{label(s.STATUS)}!~"{OPEN}" | label_format {label(s.HEALTH)}={label(s.STATUS)}')
 children = table(
     "Its children",
     "From Loki: the child operations of all services, from their newest log events within the time range. The "
@@ -338,9 +348,7 @@ children = table(
     (24, 8),
     Query(
         LOKI,
-        f"topk by ({ID}) (1, max by ({', '.join(CHILDREN)}) (max_over_time({CHILD}"
-        f' | label_format {label(s.HEALTH)}=`{{{{ if regexMatch "^({ENDED})$" .{label(s.STATUS)} }}}}'
-        f"{{{{ .{label(s.STATUS)} }}}}{{{{ else }}}}{{{{ .{label(s.HEALTH)} }}}}{{{{ end }}}}` {AT} [$__range])))",
+        f"topk by ({ID}) (1, {GOING_ON} or {OVER})",
         (Row({ID: "child-1", NAME: "chunk", label(s.STATUS): "running", label(s.HEALTH): "progressing"}),),
         instant=True,
         only=True,

@@ -122,6 +122,32 @@ def test_layout(file: Path) -> None:
                 taken[x, y] = panel["title"]
 
 
+WINDOW = 1440
+"""The width of a small laptop's window in pixels."""
+AROUND = 50
+"""What Grafana needs beside the panels, with its menu closed: padding, borders, a scroll bar."""
+UNSIZED = 150
+"""The least width of a column that sets none."""
+
+
+@each
+def test_tables_fit(file: Path) -> None:
+    """All columns of a table are seen on a small laptop without scrolling sideways."""
+    for panel in panels_of(read(file)):
+        if panel["type"] != "table":
+            continue
+        [organize] = [it["options"] for it in panel["transformations"] if it["id"] == "organize"]
+        sizes: dict[str, int] = {}
+        for name in organize["indexByName"].keys() - organize["excludeByName"].keys():
+            sizes[name] = UNSIZED
+            for it in panel["fieldConfig"]["overrides"]:
+                matcher, given = it["matcher"], {one["id"]: one["value"] for one in it["properties"]}
+                by_name = matcher["id"] == "byName" and matcher["options"] == name
+                if by_name or (matcher["id"] == "byRegexp" and re.search(matcher["options"].strip("/"), name)):
+                    sizes[name] = 0 if given.get("custom.hidden") else given.get("custom.width", UNSIZED)
+        assert sum(sizes.values()) <= (WINDOW - AROUND) * panel["gridPos"]["w"] / 24, (panel["title"], sizes)
+
+
 @each
 def test_panels_are_described(file: Path) -> None:
     """Each panel names its content, its store and its unit; colours are named, so that they fit both themes."""
