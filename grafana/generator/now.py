@@ -49,9 +49,9 @@ from grafana.generator.queries import (
     Row,
     alive,
     beyond,
+    from_start,
     heard,
     killed,
-    known,
     label,
     last,
     late,
@@ -62,7 +62,6 @@ from grafana.generator.queries import (
     of_runs,
     overdue,
     series,
-    starts,
     unheard,
     value,
     verdict,
@@ -174,8 +173,7 @@ counts = stat(
 )
 
 PASSED: Final = (("stuck", "import"), ("overdue", "approve"), ("slow", "import"), ("late", "import"))
-TROUBLE: Final = f"topk({ROWS}, {numbered(BY_NAME, BAD_VERDICTS)})"
-IN_TROUBLE: Final = f"and on ({WHO}) (\n{numbered(BY_NAME, BAD_VERDICTS)}\n)"
+TROUBLE: Final = from_start(f"topk({ROWS}, {numbered(BY_NAME, BAD_VERDICTS)})", BY_NAME)
 WAITS: Final = f'{LOGS} | {NAME}=~"$name" | {label(s.OVERDUE)}="true"'
 NO_MORE: Final = f'{LOGS} | {NAME}=~"$name" | {EVENT}=~"{s.WAIT_ENDED}|{s.OPERATION_ENDED}"'
 trouble = table(
@@ -200,14 +198,9 @@ trouble = table(
     number(
         f"{beyond(BY_NAME)}", row("stuck-1", "import", 0), row("overdue-1", "approve", 0), row("slow-1", "import", 0)
     ),
-    number(
-        f"{known(s.RUN_IDLE, BY_NAME, labels=WHO)}\n{IN_TROUBLE}",
-        row("stuck-1", "import", 1),
-        row("killed-1", "import", 0),
-    ),
-    number(f"{heard(BY_NAME)}\n{IN_TROUBLE}", row("stuck-1", "import", 1.7e12), row("killed-1", "import", 1.7e12)),
+    number(f"{value(s.RUN_IDLE, BY_NAME)} >= {value(s.RUN_STALL_AFTER, BY_NAME)}", row("stuck-1", "import", 1)),
+    number(heard(BY_NAME), row("killed-1", "import", 1.7e12)),
     number(f"{last(s.RUN_LOOP_REPEATS, BY_NAME)} > 0", row("looping-1", "agent", 3)),
-    number(f"{starts(BY_NAME)}\n{IN_TROUBLE}", row("killed-1", "import", 1, 1, start="~[0-9]{13}")),
     Query(
         LOKI,
         f"max by ({NAME}, {ID}, {label(s.WAIT_REASON)}) (max_over_time({WAITS} {AT} [10m]))"
@@ -216,7 +209,7 @@ trouble = table(
         instant=True,
     ),
     columns=("A", NAME, ID, "B", STAGE, STUCK_AT, LOOP, "E", label(s.WAIT_REASON), EXIT, "C", "D", "job"),
-    hide=("Value #F", "Value #G", "instance"),
+    hide=("Value #F", "instance"),
     filters=(needs("A"),),
     overrides=(
         column("A", "Verdict", width=110, custom__cellOptions=COLOURED_CELL, **MAPPED),
@@ -235,6 +228,8 @@ trouble = table(
     sort="Verdict",
 )
 
+GOING_ON: Final = ("progressing", "waiting", "slow", "looping", "silent")
+RUNNING: Final = f"({numbered(BY_NAME, GOING_ON, f'{WHO}, {STAGE}')})"
 NEAREST: Final = f"\nand on ({WHO}) {nearest(BY_NAME)}"
 running = table(
     f"Running: the {ROWS} nearest to their limits",
@@ -246,7 +241,7 @@ running = table(
     "else of the stage.",
     (24, 10),
     number(
-        f"({numbered(BY_NAME, ('progressing', 'waiting', 'slow', 'looping', 'silent'), f'{WHO}, {STAGE}')}){NEAREST}",
+        from_start(f"{RUNNING}{NEAREST}", BY_NAME),
         judged("moving-1", "import", "progressing", **{STAGE: "load"}),
         judged("child-1", "chunk", "progressing"),
         judged("staged-1", "import", "progressing", **{STAGE: "convert"}),
@@ -275,9 +270,8 @@ running = table(
     number(f"time() - {value(s.RUN_START_TIME, BY_NAME)}{NEAREST}", row("moving-1", "import", 1, 600)),
     number(f"{STAGE_RATIO}{NEAREST}", row("staged-1", "import", 0.0001, 0.9)),
     number(f"{value(s.RUN_STAGE_ETA, BY_NAME)}{NEAREST}", row("staged-1", "import", 1)),
-    number(f"{starts(BY_NAME)}{NEAREST}", row("moving-1", "import", 1, 1, start="~[0-9]{13}")),
     columns=(NAME, ID, "A", "F", "B", "D", STAGE, "H", "I", "C", "E", "G", "job"),
-    hide=("Value #J", "instance"),
+    hide=("instance",),
     overrides=(
         *WHICH,
         column("A", "Verdict", width=105, custom__cellOptions=COLOURED_CELL, **MAPPED),
@@ -418,4 +412,5 @@ NOW = Dashboard(
     },
     collapsed=frozenset({"In words", "Over time"}),
     annotations=(ALERT_MARKS, STALLS),
+    refresh="15s",
 )

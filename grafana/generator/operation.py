@@ -56,7 +56,6 @@ from grafana.generator.queries import (
     Query,
     Row,
     beyond,
-    heard,
     known,
     label,
     near,
@@ -104,6 +103,7 @@ STAGE_RATE: Final = of_runs(f"rate({series(s.RUN_STAGE_COMPLETED)}{{{BY_ID}}}[1m
 STAGE_SHARE: Final = f"{value(s.RUN_STAGE_COMPLETED, BY_ID, ONE)} / {value(s.RUN_STAGE_TOTAL, BY_ID, ONE)}"
 STAGED: Final = {"id": "staged-1"}
 
+SAMPLED: Final = f"timestamp({series(s.RUN_ACTIVE)}{{{BY_ID}}})"
 short = table(
     "In short",
     "From Prometheus: the worst verdict that holds, by how much a limit is passed, where it is, what loops, how its "
@@ -114,7 +114,10 @@ short = table(
     (24, 4),
     cell(numbered(BY_ID, STATES), Row(THIS, VERDICTS["progressing"], VERDICTS["progressing"])),
     Query(PROMETHEUS, beyond(BY_ID), (Row({ID: "stuck-1"}, 0),), "", True, "table", variables={"id": "stuck-1"}),
-    cell(f"{heard(BY_ID)}", Row(THIS, 1.7e12)),
+    cell(
+        f"1000 * max by ({WHO}) (max_over_time(timestamp({series(s.RUN_ACTIVE)}{{{BY_ID}}})[$known:1m]))",
+        Row(THIS, 1.7e12),
+    ),
     cell(f"1000 * max by ({WHO}) ({known(s.RUN_START_TIME, BY_ID)})", Row(THIS, 1.7e12)),
     columns=("A", NAME, "B", STAGE, STUCK_AT, LOOP, EXIT, "C", "D", "job"),
     hide=(ID,),

@@ -145,8 +145,9 @@ def with_stage(runs: str, which: str, labels: str = WHO) -> str:
         labels: the labels of the result beside the stage and the line.
     """
     stood = f"topk by ({RUN}) (1, {last(s.RUN_HEALTH, which, '$known')} == 1)"
-    joined = f"{runs} * on ({RUN}) group_left ({STAGE}, {STUCK_AT}, {LOOP}) {stood}"
-    return f"(max by ({labels}, {STAGE}, {STUCK_AT}, {LOOP}) ({joined}) or on ({WHO}) max by ({labels}) ({runs}))"
+    anywhere = f"{stood} or on ({RUN}) {last(s.RUN_ACTIVE, which, '$known')} + 1"  # the value plays no part
+    place = f"{STAGE}, {STUCK_AT}, {LOOP}"
+    return f"max by ({labels}, {place}) ({runs} * on ({RUN}) group_left ({place}) ({anywhere}))"
 
 
 def lost(which: str) -> str:
@@ -258,17 +259,22 @@ def beyond(which: str) -> str:
 
 
 def heard(which: str) -> str:
-    """Return the query for the Unix time of the newest sample of each run that is not heard from any more, in ms.
+    """Return the query for the time in ms at which each run was last heard that is not heard from and has no end.
 
-    A step of 1 minute finds the time itself, because a sample is visible for 5 minutes.
+    A step of 2 minutes finds the time of the newest sample itself, because a sample is visible for 5 minutes.
     """
-    return f"1000 * max by ({WHO}) (max_over_time(timestamp({series(s.RUN_ACTIVE)}{{{which}}})[$known:1m]))"
+    newest_sample = f"max by ({WHO}) (max_over_time(timestamp({series(s.RUN_ACTIVE)}{{{which}}})[$known:2m]))"
+    gone = f"present_over_time({series(s.RUN_ACTIVE)}{{{which}}}[$heard])"
+    open_or_proven = f"(({known(s.RUN_ACTIVE, which, 'min', WHO)} == 1) or {killed(which)})"
+    return f"1000 * topk({ROWS}, {newest_sample} unless on ({WHO}) {gone} and on ({WHO}) {open_or_proven})"
 
 
-def starts(which: str) -> str:
-    """Return the query for the start of each run in ms as the label `start`, from which its links begin."""
+def from_start(found: str, which: str) -> str:
+    """Return a query with the start of each run in ms as the label `start`, from which its links begin."""
     ms = f"floor(1000 * max by ({WHO}) ({known(s.RUN_START_TIME, which)})) - 60000"
-    return f'count_values by ({WHO}) ("start", {ms})'
+    started = f'count_values by ({WHO}) ("start", {ms})'
+    pending = f"1 + 0 * max by ({WHO}) ({last(s.RUN_PENDING, which)})"
+    return f"({found}) * on ({WHO}) group_left (start) ({started} or on ({WHO}) {pending})"
 
 
 def hosts(which: str) -> str:

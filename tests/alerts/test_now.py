@@ -16,12 +16,12 @@ from grafana.generator.queries import (
     STAGE,
     VERDICTS,
     beyond,
+    from_start,
     heard,
     near,
     nearest,
     numbered,
     series,
-    starts,
     value,
 )
 
@@ -107,7 +107,9 @@ def test_silence_proves_nothing_while_no_collector_works(promtool: str, tmp_path
         pytest.param(beyond(BY_NAME), LIVING, 300, None, id="nothing_is_past_a_limit"),
         pytest.param(nearest(BY_NAME), LIVING, 300, 0, id="a_run_without_limits_is_listed"),
         pytest.param(heard(BY_NAME), GONE, 1200, 120_000, id="last_heard"),
-        pytest.param(starts(BY_NAME), GONE, 1200, 1, id="start_of_links"),
+        pytest.param(heard(BY_NAME), PROVEN, 1200, 135_000, id="last_heard_of_a_kill"),
+        pytest.param(heard(BY_NAME), ENDED, 1200, None, id="what_ended_is_not_waited_for"),
+        pytest.param(from_start(nearest(BY_NAME), BY_NAME), LIVING, 300, 0, id="start_of_links"),
         pytest.param(
             value(s.RUN_ETA, BY_NAME), {**LIVING, of(s.RUN_ETA): "60x8 stale"}, 150, None, id="an_eta_that_is_withdrawn"
         ),

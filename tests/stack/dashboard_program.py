@@ -58,7 +58,7 @@ def slow() -> None:
 
 def looping() -> None:
     """Loop."""
-    with progress.operation("agent", id="looping-1", loop_after=3, stall_after=60):
+    with progress.operation("agent", id="looping-1", loop_after=3, stall_after=3600):
         while tick():
             progress.step("search cats")
 
