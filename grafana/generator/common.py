@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from grafana.generator.parts import choose, choose_time
-from grafana.generator.queries import ID, NAME, label, series
+from grafana.generator.firing import firing
+from grafana.generator.parts import annotation, choose, choose_time, type_in
+from grafana.generator.queries import (
+    BY_NAME,
+    CLUSTER,
+    ENVIRONMENT,
+    ID,
+    MEANING,
+    NAME,
+    NAMESPACE,
+    PLACE,
+    PROMETHEUS,
+    VERDICTS,
+    Query,
+    known,
+    label,
+    numbered,
+    series,
+)
 from otel_progress import semconv as s
 
+Json = dict[str, Any]
 ACTIVE: Final = series(s.ACTIVE)
-JOB_VARIABLE: Final = choose("job", "Service", f"label_values({ACTIVE}, job)", "The job in Prometheus: `service.name`.")
+JOB_VARIABLE: Final = choose(
+    "job", "Service", f"label_values({ACTIVE}{{{PLACE}}}, job)", "The job in Prometheus: `service.name`."
+)
 SERVICE_VARIABLE: Final = choose(
     "service",
     "Service in Loki",
@@ -22,12 +42,48 @@ SERVICE_VARIABLE: Final = choose(
 NAME_VARIABLE: Final = choose(
     "name", "Kind of work", f'label_values({ACTIVE}{{job=~"$job"}}, {NAME})', "The name of the operation."
 )
+
+
+def place(name: str, title: str, attribute: str, column: str) -> Json:
+    """Return the variable that selects where processes run, by a resource attribute that Prometheus promotes."""
+    text = f"`{attribute}`. Empty unless Prometheus promotes it: see collector-config/README.md."
+    return choose(name, title, f"label_values({ACTIVE}, {column})", text)
+
+
+PLACE_VARIABLES: Final = (
+    place("environment", "Environment", "deployment.environment.name", ENVIRONMENT),
+    place("cluster", "Cluster", "k8s.cluster.name", CLUSTER),
+    place("namespace", "Namespace", "k8s.namespace.name", NAMESPACE),
+)
+
+
+def choices(which: str) -> str:
+    """Return the query for the list of runs; the label `choice` is name, start and state.
+
+    PromQL makes the text, because a variable shows a part of a series as it is.
+    """
+    who = f"{NAME}, {ID}"
+    state = f'count_values by ({who}) ("state", max by ({who}) (\n{numbered(which, tuple(VERDICTS))}\n))'
+    for name, number in VERDICTS.items():
+        state = f'label_replace({state}, "state", "{MEANING.get(name, name)}", "state", "{number}")'
+    start = f"max by ({who}) ({known(s.RUN_START_TIME, which)})"
+    clock = f"1e6 + 1e4 * day_of_month({start}) + 100 * hour({start}) + minute({start})"
+    since = f'count_values by ({who}) ("since", {clock})'
+    since = f'label_replace({since}, "since", "day $1 at $2:$3 UTC", "since", "1(..)(..)(..)")'
+    joined = f"{state} * on ({who}) group_left (since) {since} or on ({who}) {state}"
+    return f'label_join({joined}, "choice", ", ", "{NAME}", "since", "state")'
+
+
 ID_VARIABLE: Final = choose(
     "id",
     "Operation",
-    f'label_values({series(s.RUN_ACTIVE)}{{job=~"$job", {NAME}=~"$name"}}, {ID})',
-    "The id of the operation. Type in an id that has ended or had no run series.",
+    f"query_result({choices(BY_NAME)})",
+    "The operation: its name, start and state. Type in the id of one that is not listed.",
     several=False,
+    regex=f'/choice="(?<text>[^"]+)".*{ID}="(?<value>[^"]+)"/',
+)
+TRACE_VARIABLE: Final = type_in(
+    "trace", "Trace", "The trace whose spans are shown. A click on a trace in *Its attempts* fills it in."
 )
 CURRENCY_VARIABLE: Final = choose(
     "currency",
@@ -51,4 +107,21 @@ WINDOW_VARIABLE: Final = choose_time(
     "window", "Over", "The window of counts and quantiles.", "1h", "5m", "15m", "6h", "1d", "7d"
 )
 
-WORK: Final = (JOB_VARIABLE, SERVICE_VARIABLE, NAME_VARIABLE)
+HEARD_VARIABLE: Final = choose_time(
+    "heard",
+    "Unheard after",
+    "How long the series of a run may stop before it shows as unheard: more than four export intervals.",
+    "45s",
+    "90s",
+    "3m",
+)
+ALERTED: Final = f'job=~"$job|otel-collector|", {NAME}=~"$name|"'
+"""The selector of alerts; some have no name or no service."""
+ALERT_MARKS: Final = annotation(
+    "Alerts",
+    Query(PROMETHEUS, f"max by (alertname, {NAME}, {ID}) {firing(ALERTED)}", ()),
+    f"{{{{alertname}}}} {{{{{NAME}}}}} {{{{{ID}}}}}",
+    "red",
+)
+
+WORK: Final = (*PLACE_VARIABLES, JOB_VARIABLE, SERVICE_VARIABLE, NAME_VARIABLE)

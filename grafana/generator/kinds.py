@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generator import links
-from grafana.generator.common import CURRENCY_VARIABLE, JOB_VARIABLE, NAME_VARIABLE, WINDOW_VARIABLE
+from grafana.generator.common import CURRENCY_VARIABLE, JOB_VARIABLE, NAME_VARIABLE, PLACE_VARIABLES, WINDOW_VARIABLE
 from grafana.generator.parts import (
     COLOURED_TEXT,
     GOOD,
@@ -100,7 +100,7 @@ overview = table(
     "From Prometheus: increases of counters and histograms by name within `Over`. *Well* is the share of completed "
     "operations among all that ended.",
     (24, 8),
-    number(grown(STARTED, BY_NAME, NAME), Row(REPORT, 4, 4), Row({NAME: "import"}, 4, 4)),
+    number(grown(STARTED, BY_NAME, NAME), Row(REPORT, 4, 4), Row({NAME: "import"}, 4, 5)),
     number(grown(ENDED, BY_NAME, NAME), Row(REPORT, 4, 4)),
     number(
         WELL,
@@ -153,7 +153,7 @@ durations = heatmap(
     Query(
         PROMETHEUS,
         histogram(s.OPERATION_DURATION, "le", window="$__rate_interval"),
-        (Row({"le": "+Inf"}, 0, 4), Row({"le": "~1(\\.0)?"}, 0, 4)),
+        (Row({"le": "+Inf"}, 0, 4), Row({"le": "1.5"}, 0, 4)),
         "{{le}}",
         format="heatmap",
         more={"exemplar": True, **SLOW},
@@ -276,7 +276,7 @@ KINDS = Dashboard(
     links.KINDS,
     "Kinds of work",
     "For each operation name: how often it runs, how it ends, how long it and its stages take, and what it costs.",
-    (JOB_VARIABLE, NAME_VARIABLE, CURRENCY_VARIABLE, WINDOW_VARIABLE, GAP, *SOURCES),
+    (*PLACE_VARIABLES, JOB_VARIABLE, NAME_VARIABLE, CURRENCY_VARIABLE, WINDOW_VARIABLE, GAP, *SOURCES),
     {
         "": (overview, success, endings),
         "Time": (durations, quantiles, stages, slowest),

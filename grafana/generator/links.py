@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 from urllib.parse import quote
 
-from grafana.generator.queries import ID, LOKI, NAME, PROMETHEUS, SPANS, TEMPO
+from grafana.generator.queries import ID, LOKI, NAME, PROMETHEUS, SPANS, TEMPO, TRACE
 
 NOW: Final = "otel-progress-now"
 OPERATION: Final = "otel-progress-operation"
@@ -15,6 +15,8 @@ PIPELINE: Final = "otel-progress-pipeline"
 RUNBOOK: Final = "otel-progress-runbook"
 
 SOURCES: Final = f"${{{PROMETHEUS}:queryparam}}&${{{LOKI}:queryparam}}&${{{TEMPO}:queryparam}}"
+ALL: Final = "%24__all"
+"""The value of a variable in a URL that selects everything."""
 Link = dict[str, Any]
 
 
@@ -28,10 +30,13 @@ def link(title: str, url: str) -> Link:
     return {"title": title, "url": url, "targetBlank": False}
 
 
-def dashboard(uid: str, **variables: str) -> str:
-    """Return the URL of a dashboard of ours with these variables, the same data sources and the same time range."""
+def dashboard(uid: str, since: str = "", **variables: str) -> str:
+    """Return the URL of a dashboard of ours with these variables and the same data sources.
+
+    Its time range is the same, or from `since` (Unix time in ms) to now.
+    """
     parts = [f"var-{name}={value}" for name, value in variables.items()]
-    return f"/d/{uid}?" + "&".join([*parts, SOURCES, "${__url_time_range}"])
+    return f"/d/{uid}?" + "&".join([*parts, SOURCES, f"from={since}&to=now" if since else "${__url_time_range}"])
 
 
 def explore(source: str, query: dict[str, Any], **cells: str) -> str:
@@ -49,9 +54,14 @@ def explore(source: str, query: dict[str, Any], **cells: str) -> str:
 
 
 def trace_of(value: str) -> str:
-    """Return the URL of the spans of an operation in Explore."""
+    """Return the URL in Explore that finds the trace of an operation; a click on it shows all its spans."""
     text = SPANS.replace("$id", "<id>")
     return explore(TEMPO, {"queryType": "traceql", "query": text, "limit": 20, "tableType": "traces"}, id=value)
+
+
+def trace(value: str) -> str:
+    """Return the URL of all spans of a trace in Explore, by its id."""
+    return explore(TEMPO, {"queryType": "traceql", "query": "<trace>"}, trace=value)
 
 
 def events_of(value: str) -> str:
@@ -60,15 +70,30 @@ def events_of(value: str) -> str:
     return explore(LOKI, {"expr": text, "queryType": "range"}, id=value)
 
 
-def of_row(*more: str) -> list[Link]:
-    """Return the links of a row about an operation, which has columns for name, id and `more` variables."""
-    variables = {name: cell(name) for name in more}
+def of_row(start: bool = True, trace_id: bool = False) -> list[Link]:
+    """Return the links of a row about an operation, which has columns for its name and id.
+
+    No link passes the service: a child may run in another one.
+
+    Args:
+        start: whether the row has a column `start` with the Unix time in ms at which the dashboard begins.
+        trace_id: whether the row has a column with the trace id.
+    """
+    since = cell("start") if start else ""
+    more = {"trace": cell(TRACE)} if trace_id else {}
     return [
-        link("This operation", dashboard(OPERATION, **variables, name=cell(NAME), id=cell(ID))),
-        link("Its trace", trace_of(cell(ID))),
+        link("This operation", dashboard(OPERATION, since, job=ALL, name=cell(NAME), id=cell(ID), **more)),
+        link("Its trace", trace(cell(TRACE)) if trace_id else trace_of(cell(ID))),
         link("Its events", events_of(cell(ID))),
         link("What to do", f"/d/{RUNBOOK}"),
     ]
+
+
+def of_trace() -> list[Link]:
+    """Return the links of a row about an attempt of the operation that is shown."""
+    same = "&".join(f"${{{name}:queryparam}}" for name in ("job", "name", "id"))
+    shown = f"{dashboard(OPERATION, trace=cell(TRACE))}&{same}"
+    return [link("Show its spans", shown), link("The trace in Explore", trace(cell(TRACE)))]
 
 
 def of_kind() -> list[Link]:

@@ -5,54 +5,79 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generator import links
-from grafana.generator.common import GAP_VARIABLE, KNOWN_VARIABLE, WORK
+from grafana.generator.common import ALERT_MARKS, ALERTED, GAP_VARIABLE, HEARD_VARIABLE, KNOWN_VARIABLE, WORK
+from grafana.generator.firing import since
 from grafana.generator.parts import (
     BAD,
     COLOURED_CELL,
+    COLOURED_TEXT,
     GAUGE_CELL,
     MAPPED,
     NEAR,
     PLAIN,
     SOURCES,
     Dashboard,
+    annotation,
     column,
+    hidden,
     lines,
     links_column,
+    needs,
     stat,
     steps,
     table,
 )
 from grafana.generator.queries import (
+    AT,
     BY_NAME,
+    EVENT,
+    EXIT,
     HOST,
     ID,
     LOGS,
     LOKI,
+    LOOP,
     NAME,
     PROMETHEUS,
+    ROWS,
     STAGE,
     STUCK_AT,
+    TRACE,
+    VERDICTS,
     WHO,
     Query,
     Row,
     alive,
-    hosts,
-    known,
+    beyond,
+    from_start,
+    heard,
+    killed,
     label,
     last,
     late,
     lost,
     near,
+    nearest,
     numbered,
     of_runs,
     overdue,
     series,
+    unheard,
     value,
     verdict,
 )
 from otel_progress import semconv as s
 
-BAD_VERDICTS: Final = ("not started", "slow", "overdue", "looping", "silent", "dead")
+SEVERITIES: Final = [
+    {
+        "type": "value",
+        "options": {
+            "critical": {"text": "critical", "color": "red", "index": 0},
+            "warning": {"text": "warning", "color": "yellow", "index": 1},
+        },
+    }
+]
+BAD_VERDICTS: Final = ("not started", "slow", "overdue", "unheard", "looping", "silent", "dead", "killed")
 
 
 def row(operation: str, name: str, low: float, high: float = float("inf"), **more: str) -> Row:
@@ -60,90 +85,9 @@ def row(operation: str, name: str, low: float, high: float = float("inf"), **mor
     return Row({ID: operation, NAME: name, "job": "shop", **more}, low, high)
 
 
-RATE: Final = f"deriv({series(s.RUN_COMPLETED)}{{{BY_NAME}}}[$gap])"
-COUNTS: Final = {
-    "running": (alive(BY_NAME), 7),
-    "progressing": (verdict("progressing", BY_NAME, WHO), 2),
-    "waiting": (f"{verdict('waiting', BY_NAME, WHO)} unless on ({WHO}) {overdue(BY_NAME)}", 1),
-    "overdue": (overdue(BY_NAME), 1),
-    "slow": (verdict("slow", BY_NAME, WHO), 1),
-    "looping": (verdict("looping", BY_NAME, WHO), 1),
-    "stuck": (verdict("silent", BY_NAME, WHO), 1),
-    "not heard from": (lost(BY_NAME), 1),
-    "not started": (late(BY_NAME), 1),
-}
-WHICH: Final = (
-    links_column(NAME, "Kind of work", links.of_kind(), 150),
-    links_column(ID, "Operation", links.of_row("job"), 210),
-)
-
-counts = stat(
-    "Operations by verdict",
-    "From Prometheus: run series (operations older than 5 s, at most 1,000 in a process). Each process judges "
-    "its operations; *not heard from* means no sample within `Heard within`, and no end. If the rules are loaded, "
-    "a parent that is idle while a child in another process is active counts as waiting.",
-    (24, 4),
-    *(
-        Query(PROMETHEUS, f"count({found}) or vector(0)", (Row({}, number, number),), name, True)
-        for name, (found, number) in COUNTS.items()
-    ),
-    text="value_and_name",
-    overrides=[
-        column(name, name, thresholds=BAD["thresholds"]) for name in ("overdue", "looping", "stuck", "not heard from")
-    ]
-    + [
-        column(name, name, thresholds=steps((None, "green"), (1, "yellow"))["thresholds"])
-        for name in ("slow", "not started")
-    ],
-)
-
-trouble = table(
-    "Somebody should look at these",
-    "From Prometheus: run series. The worst first: not heard from, stuck, looping, overdue, slow, not started. "
-    "*Idle* of an operation that is not heard from is its last value. A click on an operation links to its dashboard, "
-    "its trace, its events and the runbook.",
-    (24, 7),
-    Query(
-        PROMETHEUS,
-        numbered(BY_NAME, BAD_VERDICTS),
-        (
-            row("killed-1", "import", 8, 8),
-            row("stuck-1", "import", 7, 7, **{STAGE: "fetch", STUCK_AT: "~dashboard_program.py:.* in hang_here"}),
-            row("looping-1", "agent", 6, 6),
-            row("overdue-1", "approve", 5, 5),
-            row("slow-1", "import", 4, 4),
-            row("late-1", "import", 3, 3),
-        ),
-        instant=True,
-        format="table",
-        only=True,
-    ),
-    Query(
-        PROMETHEUS,
-        f"{known(s.RUN_IDLE, BY_NAME, labels=WHO)}\nand on ({WHO}) (\n{numbered(BY_NAME, BAD_VERDICTS)}\n)",
-        (row("stuck-1", "import", 1), row("killed-1", "import", 0)),
-        instant=True,
-        format="table",
-    ),
-    Query(
-        PROMETHEUS,
-        f"{known(s.RUN_STALL_AFTER, BY_NAME, labels=WHO)}\nand on ({WHO}) (\n{numbered(BY_NAME, BAD_VERDICTS)}\n)",
-        (row("stuck-1", "import", 1, 1), row("killed-1", "import", 60, 60)),
-        instant=True,
-        format="table",
-    ),
-    columns=("A", NAME, ID, STAGE, STUCK_AT, "B", "C", "job"),
-    overrides=(
-        column("A", "Verdict", width=190, custom__cellOptions=COLOURED_CELL, **MAPPED),
-        *WHICH,
-        column(STAGE, "Stage", width=140),
-        column(STUCK_AT, "Stuck at"),
-        column("B", "Idle", "dtdurations", 110),
-        column("C", "Limit", "dtdurations", 110),
-        column("job", "Service", width=130),
-    ),
-    sort="Verdict",
-)
+def judged(operation: str, name: str, word: str, **more: str) -> Row:
+    """Return the expected row of an operation with a verdict."""
+    return row(operation, name, VERDICTS[word], VERDICTS[word], **more)
 
 
 def number(expression: str, *expected: Row, only: bool = False) -> Query:
@@ -151,99 +95,244 @@ def number(expression: str, *expected: Row, only: bool = False) -> Query:
     return Query(PROMETHEUS, expression, expected, instant=True, format="table", only=only)
 
 
-running = table(
-    "Running",
-    "From Prometheus: run series. The nearest to its limit first: the higher of idle / stall_after and elapsed / "
-    "slow_after; from 100% on it is exceeded. *Rate* is the recent units per second. Attempt and message: see below.",
-    (24, 10),
+OWN_RATE: Final = f"(deriv({series(s.RUN_COMPLETED)}{{{BY_NAME}}}[$gap]) > 0)"
+STAGE_RATE: Final = f"(rate({series(s.RUN_STAGE_COMPLETED)}{{{BY_NAME}}}[1m]) > 0)"
+STAGE_RATIO: Final = f"{value(s.RUN_STAGE_COMPLETED, BY_NAME)} / {value(s.RUN_STAGE_TOTAL, BY_NAME)}"
+COUNTS: Final = {
+    "running": (alive(BY_NAME), 8),
+    "progressing": (verdict("progressing", BY_NAME, WHO), 3),
+    "waiting": (f"{verdict('waiting', BY_NAME, WHO)} unless on ({WHO}) {overdue(BY_NAME)}", 1),
+    "overdue": (overdue(BY_NAME), 1),
+    "slow": (verdict("slow", BY_NAME, WHO), 1),
+    "looping": (verdict("looping", BY_NAME, WHO), 1),
+    "stuck": (verdict("silent", BY_NAME, WHO), 1),
+    "unheard": (f"max by ({WHO}) ({unheard(BY_NAME)})", 0),
+    "not heard from": (f"max by ({WHO}) ({lost(BY_NAME)})", 1),
+    "killed": (f"max by ({WHO}) ({killed(BY_NAME)})", 0),
+    "not started": (late(BY_NAME), 1),
+}
+SEEN: Final = (
+    f"time() - max(max_over_time(timestamp({series(s.ACTIVE)}{{{BY_NAME}}})[$known:1m]))",
+    "min(collector:progress_works:count) or vector(-1)",
+)
+WHICH: Final = (
+    links_column(NAME, "Kind of work", links.of_kind(), 120),
+    links_column(ID, "Operation", links.of_row(), 130),
+    hidden("start", "From"),
+)
+
+seen = stat(
+    "Can this be believed?",
+    "From Prometheus: the time since the newest metrics of any operation, and the number of Collectors that work. "
+    "While none works, silence proves nothing, and what looks healthy may not be. *unknown* without the alert rules, "
+    "or "
+    "if Prometheus does not scrape the Collectors.",
+    (4, 4),
+    Query(PROMETHEUS, SEEN[0], (Row({}, 0, 10),), "heard", True),
+    Query(PROMETHEUS, SEEN[1], (Row({}, -1, 1),), "Collectors that work", True),
+    text="value_and_name",
+    overrides=[
+        column(
+            "heard",
+            "last heard, ago",
+            "dtdurations",
+            decimals=1,
+            noValue="nothing heard",
+            **steps((None, "green"), (90, "yellow"), (180, "red")),
+        ),
+        column(
+            "Collectors that work",
+            "Collectors that work",
+            mappings=[{"type": "value", "options": {"-1": {"text": "unknown", "color": "text", "index": 0}}}],
+            **steps((None, "text"), (0, "red"), (1, "green")),
+        ),
+    ],
+)
+
+counts = stat(
+    "Operations by verdict",
+    "From Prometheus: run series (operations older than 5 s, at most 1,000 in a process). Each process judges "
+    "its operations. *Unheard*: the series stopped a moment ago, without an end. *Not heard from*: no sample within "
+    "`Heard within`. *Killed*: the process is proven gone. If the rules are loaded, a parent that is idle while a "
+    "child "
+    "in another process is active counts as waiting.",
+    (20, 4),
+    *(
+        Query(PROMETHEUS, f"count({found}) or vector(0)", (Row({}, number, number),), name, True)
+        for name, (found, number) in COUNTS.items()
+    ),
+    text="value_and_name",
+    overrides=[
+        column(name, name, thresholds=BAD["thresholds"])
+        for name in ("overdue", "looping", "stuck", "not heard from", "killed")
+    ]
+    + [
+        column(name, name, thresholds=steps((None, "green"), (1, "yellow"))["thresholds"])
+        for name in ("slow", "unheard", "not started")
+    ],
+)
+
+PASSED: Final = (("stuck", "import"), ("overdue", "approve"), ("slow", "import"), ("late", "import"))
+TROUBLE: Final = from_start(f"topk({ROWS}, {numbered(BY_NAME, BAD_VERDICTS)})", BY_NAME)
+WAITS: Final = f'{LOGS} | {NAME}=~"$name" | {label(s.OVERDUE)}="true"'
+NO_MORE: Final = f'{LOGS} | {NAME}=~"$name" | {EVENT}=~"{s.WAIT_ENDED}|{s.OPERATION_ENDED}"'
+trouble = table(
+    "Somebody should look at these",
+    "From Prometheus: run series; from Loki: what an overdue wait waits for. The worst first: killed, not heard from, "
+    f"stuck, looping, unheard, overdue, slow, not started; at most {ROWS}. *Past its limit* is by how much it is "
+    "overdue, "
+    "idle beyond `stall_after`, slow, or late to start. A click on an operation opens its dashboard at its own "
+    "start, its "
+    "trace, its events or the runbook.",
+    (24, 8),
     number(
-        numbered(BY_NAME, ("progressing", "waiting", "slow", "looping", "silent"), f"{WHO}, {STAGE}"),
-        row("moving-1", "import", 1, 1, **{STAGE: "load"}),
-        row("child-1", "chunk", 1, 1),
-        row("waiting-1", "approve", 2, 2),
-        row("overdue-1", "approve", 2, 2),
-        row("slow-1", "import", 4, 4),
-        row("looping-1", "agent", 6, 6),
-        row("stuck-1", "import", 7, 7, **{STAGE: "fetch"}),
+        TROUBLE,
+        judged("killed-1", "import", "dead"),
+        judged("stuck-1", "import", "silent", **{STAGE: "fetch", STUCK_AT: "~dashboard_program.py:.* in hang_here"}),
+        judged("looping-1", "agent", "looping", **{LOOP: "search cats"}),
+        judged("overdue-1", "approve", "overdue"),
+        judged("slow-1", "import", "slow"),
+        judged("late-1", "import", "not started"),
         only=True,
     ),
-    number(value(s.RUN_RATIO, BY_NAME), row("moving-1", "import", 0.0001, 0.9)),
     number(
-        f"{of_runs(RATE, BY_NAME)} > 0",
+        f"{beyond(BY_NAME)}", row("stuck-1", "import", 0), row("overdue-1", "approve", 0), row("slow-1", "import", 0)
+    ),
+    number(f"{value(s.RUN_IDLE, BY_NAME)} >= {value(s.RUN_STALL_AFTER, BY_NAME)}", row("stuck-1", "import", 1)),
+    number(heard(BY_NAME), row("killed-1", "import", 1.7e12)),
+    number(f"{last(s.RUN_LOOP_REPEATS, BY_NAME)} > 0", row("looping-1", "agent", 3)),
+    Query(
+        LOKI,
+        f"max by ({NAME}, {ID}, {label(s.WAIT_REASON)}) (max_over_time({WAITS} {AT} [10m]))"
+        f" unless on ({ID}) max by ({ID}) (max_over_time({NO_MORE} {AT} [10m]))",
+        (Row({ID: "overdue-1", label(s.WAIT_REASON): "approval"}),),
+        instant=True,
+    ),
+    columns=("A", NAME, ID, "B", STAGE, STUCK_AT, LOOP, "E", label(s.WAIT_REASON), EXIT, "C", "D", "job"),
+    hide=("Value #F", "instance"),
+    filters=(needs("A"),),
+    overrides=(
+        column("A", "Verdict", width=110, custom__cellOptions=COLOURED_CELL, **MAPPED),
+        *WHICH,
+        column("B", "Past its limit", "dtdhms", 90),
+        column(STAGE, "Stage", width=90),
+        column(STUCK_AT, "Stuck at", width=190),
+        column(LOOP, "Loops", width=105),
+        column("E", "Times", "short", 55, decimals=0),
+        column(label(s.WAIT_REASON), "Waits for", width=105),
+        column(EXIT, "Died of", width=115),
+        column("C", "Idle", "dtdhms", 80),
+        column("D", "Last heard", "dateTimeFromNow", 100),
+        column("job", "Service", width=80),
+    ),
+    sort="Verdict",
+)
+
+GOING_ON: Final = ("progressing", "waiting", "slow", "looping", "silent")
+RUNNING: Final = f"({numbered(BY_NAME, GOING_ON, f'{WHO}, {STAGE}')})"
+NEAREST: Final = f"\nand on ({WHO}) {nearest(BY_NAME)}"
+running = table(
+    f"Running: the {ROWS} nearest to their limits",
+    "From Prometheus: run series. The nearest to its limit first: the higher of idle / stall_after and elapsed / "
+    "slow_after; from 100% on, or with an overdue wait, it is exceeded. *Progress* and *ETA* are the operation's; "
+    "*of the "
+    "stage* is the current stage's own, where only stages count. *Rate* is the recent units per second of the "
+    "operation, "
+    "else of the stage.",
+    (24, 10),
+    number(
+        from_start(f"{RUNNING}{NEAREST}", BY_NAME),
+        judged("moving-1", "import", "progressing", **{STAGE: "load"}),
+        judged("child-1", "chunk", "progressing"),
+        judged("staged-1", "import", "progressing", **{STAGE: "convert"}),
+        judged("waiting-1", "approve", "waiting"),
+        judged("overdue-1", "approve", "waiting"),
+        judged("slow-1", "import", "slow"),
+        judged("looping-1", "agent", "looping"),
+        judged("stuck-1", "import", "silent", **{STAGE: "fetch"}),
+        only=True,
+    ),
+    number(f"{value(s.RUN_RATIO, BY_NAME)}{NEAREST}", row("moving-1", "import", 0.0001, 0.9)),
+    number(
+        f"({of_runs(OWN_RATE, BY_NAME)} or on ({WHO}) {of_runs(STAGE_RATE, BY_NAME)}){NEAREST}",
         row("moving-1", "import", 100, 2000),
+        row("staged-1", "import", 1, 100),
     ),
-    number(value(s.RUN_ETA, BY_NAME), row("moving-1", "import", 10)),
-    number(value(s.RUN_IDLE, BY_NAME), row("stuck-1", "import", 1), row("moving-1", "import", 0, 5)),
+    number(f"{value(s.RUN_ETA, BY_NAME)}{NEAREST}", row("moving-1", "import", 10)),
+    number(f"{value(s.RUN_IDLE, BY_NAME)}{NEAREST}", row("stuck-1", "import", 1), row("moving-1", "import", 0, 5)),
     number(
-        f"{value(s.RUN_STALL_AFTER, BY_NAME)} < Inf", row("stuck-1", "import", 1, 1), row("moving-1", "import", 60, 60)
+        f"({near(BY_NAME)}){NEAREST}",
+        row("stuck-1", "import", 1),
+        row("slow-1", "import", 1),
+        row("overdue-1", "approve", 1),
+        row("moving-1", "import", 0, 0.5),
     ),
-    number(near(BY_NAME), row("stuck-1", "import", 1), row("slow-1", "import", 1), row("moving-1", "import", 0, 0.5)),
-    number(f"time() - {value(s.RUN_START_TIME, BY_NAME)}", row("moving-1", "import", 1, 600)),
-    number(hosts(BY_NAME), row("moving-1", "import", 1, 1, **{HOST: "~.+"})),
-    columns=(NAME, ID, "A", STAGE, "B", "C", "D", "E", "F", "G", "H", HOST, "job"),
-    hide=("Value #I", "instance"),
+    number(f"time() - {value(s.RUN_START_TIME, BY_NAME)}{NEAREST}", row("moving-1", "import", 1, 600)),
+    number(f"{STAGE_RATIO}{NEAREST}", row("staged-1", "import", 0.0001, 0.9)),
+    number(f"{value(s.RUN_STAGE_ETA, BY_NAME)}{NEAREST}", row("staged-1", "import", 1)),
+    columns=(NAME, ID, "A", "F", "B", "D", STAGE, "H", "I", "C", "E", "G", "job"),
+    hide=("instance",),
     overrides=(
         *WHICH,
-        column("A", "Verdict", width=120, custom__cellOptions=COLOURED_CELL, **MAPPED),
-        column(STAGE, "Stage", width=120),
-        column("B", "Progress", "percentunit", 150, custom__cellOptions=GAUGE_CELL, min=0, max=1, **PLAIN),
-        column("C", "Rate", "short", 80, decimals=1),
-        column("D", "ETA", "dtdurations", 110),
-        column("E", "Idle", "dtdurations", 100),
-        column("F", "Limit", "dtdurations", 100),
-        column("G", "Near its limit", "percentunit", 130, custom__cellOptions=GAUGE_CELL, min=0, max=1, **NEAR),
-        column("H", "Running for", "dtdurations", 110),
-        column(HOST, "Host", width=120),
-        column("job", "Service", width=110),
+        column("A", "Verdict", width=105, custom__cellOptions=COLOURED_CELL, **MAPPED),
+        column("F", "Near its limit", "percentunit", 115, custom__cellOptions=GAUGE_CELL, min=0, max=1, **NEAR),
+        column("B", "Progress", "percentunit", 115, custom__cellOptions=GAUGE_CELL, min=0, max=1, **PLAIN),
+        column("D", "ETA", "dtdhms", 90),
+        column(STAGE, "Stage", width=110),
+        column("H", "Of the stage", "percentunit", 115, custom__cellOptions=GAUGE_CELL, min=0, max=1, **PLAIN),
+        column("I", "Stage's ETA", "dtdhms", 95),
+        column("C", "Rate", "short", 70, decimals=1),
+        column("E", "Idle", "dtdhms", 85),
+        column("G", "Running for", "dtdhms", 95),
+        column("job", "Service", width=90),
     ),
     sort="Near its limit",
 )
 
-SAID: Final = (NAME, ID, label(s.OPERATION_ATTEMPT), label(s.STATUS), label(s.STAGE_CURRENT), label(s.MESSAGE), HOST)
+SAID: Final = (
+    NAME,
+    ID,
+    label(s.STATUS),
+    label(s.STAGE_CURRENT),
+    label(s.MESSAGE),
+    label(s.WAIT_REASON),
+    label(s.OPERATION_ATTEMPT),
+    HOST,
+    TRACE,
+)
 said = table(
     "What they said last",
-    "From Loki: the newest log event of each operation among the last 1,000, with its attempt, its current step and "
-    "its host.",
-    (24, 8),
+    "From Loki: the newest log event of each operation within 10 minutes, with its age. A running operation says "
+    "something "
+    "at least every 5 minutes.",
+    (24, 10),
     Query(
         LOKI,
-        f'{LOGS} | {NAME}=~"$name" | {ID}!=""',
+        f"topk by ({ID}) (1, max by ({', '.join(SAID)}) "
+        f'(max_over_time({LOGS} | {NAME}=~"$name" | {ID}!="" {AT} [10m])))',
         (
             Row({ID: "moving-1", label(s.OPERATION_ATTEMPT): "1", label(s.MESSAGE): "reading orders", HOST: "~.+"}),
             Row({ID: "stuck-1", label(s.STAGE_CURRENT): "fetch"}),
             Row({ID: "ended-1", label(s.STATUS): "completed"}),
             Row({ID: "failed-1", label(s.STATUS): "failed"}),
         ),
-        more={"maxLines": 1000},
+        instant=True,
     ),
-    columns=SAID,
+    columns=("A", *SAID),
     overrides=(
-        links_column(NAME, "Kind of work", links.of_kind(), 150),
-        links_column(ID, "Operation", links.of_row(), 210),
-        *(
-            column(f"{name} (firstNotNull)", title, width=width)
-            for name, title, width in (
-                (label(s.OPERATION_ATTEMPT), "Attempt", 80),
-                (label(s.STATUS), "Status", 110),
-                (label(s.STAGE_CURRENT), "Stage", 140),
-                (label(s.MESSAGE), "Says", 0),
-                (HOST, "Host", 140),
-            )
-        ),
+        column("A", "Said", "dateTimeFromNow", 130),
+        links_column(NAME, "Kind of work", links.of_kind(), 140),
+        links_column(ID, "Operation", links.of_row(start=False, trace_id=True), 160),
+        column(label(s.STATUS), "Status", width=100),
+        column(label(s.STAGE_CURRENT), "Stage", width=120),
+        column(label(s.MESSAGE), "Says", width=270),
+        column(label(s.WAIT_REASON), "Waits for", width=150),
+        column(label(s.OPERATION_ATTEMPT), "Attempt", width=75),
+        column(HOST, "Host", width=120),
+        hidden(TRACE, "Trace"),
     ),
-    transformations=[
-        {"id": "extractFields", "options": {"source": "labels", "format": "json", "replace": False, "keepTime": False}},
-        {
-            "id": "groupBy",
-            "options": {
-                "fields": {
-                    NAME: {"operation": "groupby", "aggregations": []},
-                    ID: {"operation": "groupby", "aggregations": []},
-                    **{name: {"operation": "aggregate", "aggregations": ["firstNotNull"]} for name in SAID[2:]},
-                }
-            },
-        },
-    ],
+    sort="Said",
+    ascending=True,
 )
 
 over_time = lines(
@@ -253,7 +342,7 @@ over_time = lines(
     Query(
         PROMETHEUS,
         f"sum by ({NAME}) ({last(s.ACTIVE, BY_NAME)})",
-        (Row({NAME: "import"}, 3, 4), Row({NAME: "approve"}, 2, 2), Row({NAME: "report"}, 0, 0)),
+        (Row({NAME: "import"}, 3, 5), Row({NAME: "approve"}, 2, 2), Row({NAME: "report"}, 0, 0)),
         f"{{{{{NAME}}}}}",
     ),
     unit="short",
@@ -279,34 +368,49 @@ stall_ratio = lines(
 
 alerts = table(
     "Alerts that fire",
-    "From Prometheus: the alerts of `grafana/alerts/rules.yaml`, if these are loaded.",
+    "From Prometheus: the alerts of `grafana/alerts/rules.yaml` that fire, if these are loaded, without those that "
+    "`alertmanager.yaml` inhibits. *Since* is when the condition began. An alert has no environment, cluster or "
+    "namespace.",
     (24, 6),
     number(
-        f"max by (severity, alertname, {NAME}, {ID}, job, instance) "
-        '(ALERTS{alertname=~"Operation.+|StuckByName|ReporterLost|PipelineDown|ErrorRate", alertstate="firing"})',
-        Row({"alertname": "OperationStuck", ID: "stuck-1", "severity": "critical"}, 1, 1),
-        Row({"alertname": "OperationLost", ID: "killed-1"}, 1, 1),
+        since(ALERTED, f"severity, alertname, {NAME}, {ID}, job, instance"),
+        Row({"alertname": "OperationStuck", ID: "stuck-1", "severity": "critical"}, 1.7e12),
+        Row({"alertname": "OperationLost", ID: "killed-1"}, 1.7e12),
     ),
-    columns=("severity", "alertname", NAME, ID, "job", "instance"),
-    hide=("Value",),
+    columns=("severity", "alertname", "Value", NAME, ID, "job", "instance"),
     overrides=(
-        column("severity", "Severity", width=100),
-        links_column("alertname", "Alert", [links.link("What to do", f"/d/{links.RUNBOOK}")], 200),
-        *WHICH,
-        column("job", "Service", width=140),
-        column("instance", "Instance"),
+        column("severity", "Severity", width=100, custom__cellOptions=COLOURED_TEXT, mappings=SEVERITIES),
+        links_column("alertname", "Alert", [links.link("What to do", f"/d/{links.RUNBOOK}")], 190),
+        column("A", "Since", "dateTimeFromNow", 140),
+        links_column(NAME, "Kind of work", links.of_kind(), 170),
+        links_column(ID, "Operation", links.of_row(start=False), 280),
+        column("job", "Service", width=150),
+        column("instance", "Instance", width=280),
     ),
+    sort="Since",
+)
+
+STALLS: Final = annotation(
+    "Stalls",
+    Query(LOKI, f'{LOGS} | {NAME}=~"$name" | {EVENT}="{s.STALLED}"', ()),
+    f"{{{{{NAME}}}}} {{{{{ID}}}}} is stuck or loops",
+    "orange",
+    on=False,
 )
 
 NOW = Dashboard(
     links.NOW,
     "Operations now",
     "What runs now, the nearest to its limit first; stuck and lost operations on top.",
-    (*WORK, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
+    (*WORK, HEARD_VARIABLE, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
     {
-        "": (counts, trouble, running),
+        "": (seen, counts, trouble),
         "Alerts": (alerts,),
+        "What runs": (running,),
         "In words": (said,),
         "Over time": (over_time, stall_ratio),
     },
+    collapsed=frozenset({"In words", "Over time"}),
+    annotations=(ALERT_MARKS, STALLS),
+    refresh="15s",
 )

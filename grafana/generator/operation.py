@@ -5,42 +5,64 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generator import links
-from grafana.generator.common import GAP_VARIABLE, ID_VARIABLE, KNOWN_VARIABLE, WORK
+from grafana.generator.common import (
+    ALERTED,
+    GAP_VARIABLE,
+    HEARD_VARIABLE,
+    ID_VARIABLE,
+    KNOWN_VARIABLE,
+    TRACE_VARIABLE,
+    WORK,
+)
+from grafana.generator.firing import firing
 from grafana.generator.parts import (
+    COLOURED_CELL,
     MAPPED,
     NEAR,
     SOURCES,
     Dashboard,
+    annotation,
     column,
     gauge,
+    hidden,
     lines,
     links_column,
     logs,
     override,
     stat,
     table,
+    text,
     timeline,
+    traces,
 )
 from grafana.generator.queries import (
+    AT,
     BY_ID,
     EVENT,
+    EVERYWHERE,
+    EXIT,
     ID,
-    LOGS,
     LOKI,
+    LOOP,
     NAME,
-    NEWEST,
     OF_RUN,
     PROMETHEUS,
-    SPANS,
     STAGE,
+    STUCK_AT,
     TEMPO,
+    TRACE,
     VERDICTS,
+    WHO,
     Query,
     Row,
+    beyond,
+    known,
     label,
     near,
     number,
     numbered,
+    of_runs,
+    series,
     value,
 )
 from otel_progress import semconv as s
@@ -70,19 +92,53 @@ STATES: Final = tuple(VERDICTS)
 SPOKEN: Final = f'{OF_RUN} | {EVENT}!="{s.UPDATED}" | {EVENT}!="{s.HEARTBEAT}"'
 USAGE: Final = f'{OF_RUN} | {label(s.USAGE)}!="" | line_format "{{{{.{label(s.USAGE)}}}}}"'
 
-head = (
-    stat(
-        "Verdict",
-        "From Prometheus: the verdict of the process; *ended* after its end, *not heard from* without an end and "
-        "without a sample within `Heard within`.",
-        (4, 4),
-        now(f"max(\n{numbered(BY_ID, STATES)}\n)", Row({}, 1, 1)),
-        background=True,
-        defaults=MAPPED,
+
+def cell(expression: str, *expected: Row) -> Query:
+    """Return the query of a table column."""
+    return Query(PROMETHEUS, expression, expected, instant=True, format="table")
+
+
+THIS: Final = {ID: "moving-1", NAME: "import"}
+STAGE_RATE: Final = of_runs(f"rate({series(s.RUN_STAGE_COMPLETED)}{{{BY_ID}}}[1m])", BY_ID, ONE)
+STAGE_SHARE: Final = f"{value(s.RUN_STAGE_COMPLETED, BY_ID, ONE)} / {value(s.RUN_STAGE_TOTAL, BY_ID, ONE)}"
+STAGED: Final = {"id": "staged-1"}
+
+SAMPLED: Final = f"timestamp({series(s.RUN_ACTIVE)}{{{BY_ID}}})"
+short = table(
+    "In short",
+    "From Prometheus: the worst verdict that holds, by how much a limit is passed, where it is, what loops, how its "
+    "process "
+    "died, and when it was last heard. After an end it is the last known state. *Killed*: the process is proven "
+    "gone; *not "
+    "heard from*: no sample within `Heard within`; *unheard*: the series stopped a moment ago.",
+    (24, 4),
+    cell(numbered(BY_ID, STATES), Row(THIS, VERDICTS["progressing"], VERDICTS["progressing"])),
+    Query(PROMETHEUS, beyond(BY_ID), (Row({ID: "stuck-1"}, 0),), "", True, "table", variables={"id": "stuck-1"}),
+    cell(
+        f"1000 * max by ({WHO}) (max_over_time(timestamp({series(s.RUN_ACTIVE)}{{{BY_ID}}})[$known:1m]))",
+        Row(THIS, 1.7e12),
     ),
+    cell(f"1000 * max by ({WHO}) ({known(s.RUN_START_TIME, BY_ID)})", Row(THIS, 1.7e12)),
+    columns=("A", NAME, "B", STAGE, STUCK_AT, LOOP, EXIT, "C", "D", "job"),
+    hide=(ID,),
+    overrides=(
+        column("A", "Verdict", width=125, custom__cellOptions=COLOURED_CELL, **MAPPED),
+        links_column(NAME, "Kind of work", links.of_kind(), 140),
+        column("B", "Past its limit", "dtdhms", 105),
+        column(STAGE, "Stage", width=130),
+        column(STUCK_AT, "Stuck at", width=250),
+        column(LOOP, "Loops", width=140),
+        column(EXIT, "Died of", width=150),
+        column("C", "Last heard", "dateTimeFromNow", 120),
+        column("D", "Started", "dateTimeFromNow", 120),
+        column("job", "Service", width=100),
+    ),
+)
+
+head = (
     gauge(
         "Progress",
-        "From Prometheus: `progress_run_ratio`, as displayed: it never falls.",
+        "From Prometheus: `progress_run_ratio`, as displayed: it never falls. Not known without a total or a plan.",
         (4, 4),
         now(value(s.RUN_RATIO, BY_ID, ONE), Row({}, 0.0001, 0.9)),
     ),
@@ -92,7 +148,7 @@ head = (
         (4, 4),
         now(value(s.RUN_ETA, BY_ID, ONE), Row({}, 10)),
         unit="dtdurations",
-        defaults={"noValue": "not known"},
+        defaults={"noValue": "not known", "decimals": 1},
     ),
     stat(
         "Should end",
@@ -103,22 +159,27 @@ head = (
         defaults={"noValue": "not known"},
     ),
     gauge(
+        "Current stage",
+        "From Prometheus: the share of the current stage, where the operation has no count of its own.",
+        (4, 4),
+        Query(PROMETHEUS, STAGE_SHARE, (Row({}, 0.0001, 0.9),), instant=True, variables=STAGED),
+        defaults={"noValue": "no count of its own"},
+    ),
+    stat(
+        "Left in the stage",
+        "From Prometheus: the estimated time to the end of the current stage, where the operation has no count of "
+        "its own.",
+        (4, 4),
+        Query(PROMETHEUS, value(s.RUN_STAGE_ETA, BY_ID, ONE), (Row({}, 1),), instant=True, variables=STAGED),
+        unit="dtdurations",
+        defaults={"noValue": "not known", "decimals": 1},
+    ),
+    gauge(
         "Near its limit",
-        "From Prometheus: the higher of idle / stall_after and elapsed / slow_after.",
+        "From Prometheus: the higher of idle / stall_after and elapsed / slow_after; 100% with an overdue wait.",
         (4, 4),
         now(near(BY_ID), Row({}, 0, 0.5)),
         defaults=NEAR,
-    ),
-    stat(
-        "Attempt",
-        "From Loki: the newest attempt; the same id may run again.",
-        (4, 4),
-        Query(
-            LOKI,
-            f"max({number(s.OPERATION_ATTEMPT, OF_RUN, '$__range', 'max')})",
-            (Row({}, 1, 1),),
-            instant=True,
-        ),
     ),
 )
 
@@ -136,14 +197,16 @@ progress = lines(
 
 eta = lines(
     "Time to the end",
-    "From Prometheus the estimate, from Loki its interval with a coverage of about 80%. If the line falls straight "
-    "to 0, the estimate holds.",
+    "From Prometheus the estimate, and that of the current stage where only stages count; from Loki the interval of "
+    "the "
+    "estimate with a coverage of about 80%. If the line falls straight to 0, the estimate holds.",
     (12, 8),
     over_time(value(s.RUN_ETA, BY_ID, ONE), "estimate", Row({"job": "shop"}, 10)),
     said(s.ETA_LOW, "low", Row({ID: "moving-1"}, 10)),
     said(s.ETA_HIGH, "high", Row({ID: "moving-1"}, 10)),
+    Query(PROMETHEUS, value(s.RUN_STAGE_ETA, BY_ID, ONE), (Row({}, 1),), "of the current stage", variables=STAGED),
     unit="dtdurations",
-    defaults={"min": 0},
+    defaults={"min": 0, "decimals": 1},
     overrides=[override("low", **LIMIT), override("high", **LIMIT)],
 )
 
@@ -167,39 +230,51 @@ idle = lines(
     over_time(value(s.RUN_IDLE, BY_ID, ONE), "idle", Row({"job": "shop"}, 0, 5)),
     over_time(f"{value(s.RUN_STALL_AFTER, BY_ID, ONE)} < Inf", "limit (stall_after)", Row({"job": "shop"}, 60, 60)),
     unit="dtdurations",
-    defaults={"min": 0},
+    defaults={"min": 0, "decimals": 1},
     overrides=[override("limit (stall_after)", **LIMIT)],
 )
 
 rate = lines(
     "Done, and how fast",
-    "From Prometheus: completed units of work and the total; from Loki: the rate, on the right axis.",
+    "From Prometheus: completed units of work and the total, or those of the current stage where only stages count; "
+    "from "
+    "Loki and Prometheus: the rate, on the right axis.",
     (12, 7),
     over_time(value(s.RUN_COMPLETED, BY_ID, ONE), "completed", Row({"job": "shop"}, 100, 1e6)),
     over_time(value(s.RUN_TOTAL, BY_ID, ONE), "total", Row({"job": "shop"}, 1e6, 1e6)),
     said(s.RATE, "a second", Row({ID: "moving-1"}, 100, 2000)),
+    Query(PROMETHEUS, value(s.RUN_STAGE_COMPLETED, BY_ID, ONE), (Row({}, 1, 5000),), "in the stage", variables=STAGED),
+    Query(
+        PROMETHEUS, value(s.RUN_STAGE_TOTAL, BY_ID, ONE), (Row({}, 5000, 5000),), "total of the stage", variables=STAGED
+    ),
+    Query(PROMETHEUS, STAGE_RATE, (Row({}, 1, 100),), "a second in the stage", variables=STAGED),
     unit="short",
     defaults={"min": 0},
-    overrides=[override("total", **LIMIT), override("a second", custom__axisPlacement="right")],
+    overrides=[
+        override("/^total/", **LIMIT),
+        override("/^a second/", custom__axisPlacement="right"),
+    ],
 )
 
+STOOD: Final = f'{EVENT}=~"{s.STALLED}|{s.UPDATED}" | {label(s.STACK)}!=""'
 stuck = logs(
     "Where it is stuck",
-    "From Loki: the call stack of each stall, the innermost line of the user's code first. Empty without a stall.",
+    "From Loki: the newest call stacks of its stalls, the innermost line of the user's code first. While it is "
+    "stuck, the "
+    "stack is repeated every 5 minutes. Empty without a stall within the time range.",
     (12, 9),
     Query(
         LOKI,
-        f'{LOGS} | {ID}="$id" | {label(s.STACK)}!=""'
-        f' | line_format "{{{{.{label(s.HEALTH_REASON)}}}}}\\n{{{{.{label(s.STACK)}}}}}"',
+        f'{OF_RUN} | {STOOD} | line_format "{{{{.{label(s.HEALTH_REASON)}}}}}\\n{{{{.{label(s.STACK)}}}}}"',
         (Row({ID: "stuck-1"}, line="in hang_here"),),
         variables={"id": "stuck-1"},
-        more={"maxLines": 20},
+        more={"maxLines": 5},
     ),
 )
 
 feed = logs(
     "What it said",
-    "From Loki: all events except plain updates and heartbeats.",
+    "From Loki: all events within the time range except plain updates and heartbeats.",
     (12, 9),
     Query(
         LOKI,
@@ -213,52 +288,86 @@ feed = logs(
     ),
 )
 
-trace = table(
-    "Its spans",
-    "From Tempo: the ended spans of the operation and its stages. A click on a trace or span opens the trace.",
-    (12, 9),
-    Query(
-        TEMPO,
-        f"{SPANS} | select(name, span.{s.STAGE_PATH}, span.{s.STATUS}, status)",
-        (Row({"name": "read", s.STATUS: "completed"}),),
-        more={"limit": 20, "spss": 100, "tableType": "spans"},
-    ),
-    columns=(),
-    transformations=[],
-)
-
-CHILD: Final = f'{LOGS} | {label(s.OPERATION_PARENT_ID)}="$id"'
-children = table(
-    "Its children",
-    "From Loki: the child operations, from their newest log events.",
-    (12, 9),
+ATTEMPT: Final = label(s.OPERATION_ATTEMPT)
+attempts = table(
+    "Its attempts",
+    "From Loki: the attempts with this id within the time range, each with the time of its newest event. A click on "
+    "the trace "
+    "shows its spans here, or in Explore.",
+    (12, 6),
     Query(
         LOKI,
-        f"topk by ({ID}) (1, max by ({NAME}, {ID}, {label(s.STATUS)}, {label(s.HEALTH)}) "
-        f"(max_over_time({CHILD} {NEWEST} [$__range])))",
-        (Row({ID: "child-1", NAME: "chunk", label(s.STATUS): "running"}),),
+        f"topk by ({ATTEMPT}) (1, max by ({ATTEMPT}, {TRACE}, {label(s.STATUS)}, {label(s.MESSAGE)}) "
+        f"(max_over_time({OF_RUN} {AT} [$__range])))",
+        (Row({ATTEMPT: "1", TRACE: "~[0-9a-f]{32}"}, 1.7e12),),
+        instant=True,
+    ),
+    columns=(ATTEMPT, "A", label(s.STATUS), label(s.MESSAGE), TRACE),
+    overrides=(
+        column(ATTEMPT, "Attempt", width=75),
+        column("A", "Said last", "dateTimeFromNow", 120),
+        column(label(s.STATUS), "Status", width=95),
+        column(label(s.MESSAGE), "Says", width=170),
+        links_column(TRACE, "Trace", links.of_trace(), 200),
+    ),
+    sort="Attempt",
+)
+
+note = text(
+    "About its spans",
+    "**A span exists only after its stage has ended.** Until the first stage has ended, the trace is not found. "
+    "Click the trace of an attempt at the left to show its spans below; running stages are under *Stages, waits and "
+    "stalls*.",
+    (12, 6),
+)
+
+trace = traces(
+    "Its spans",
+    "From Tempo: all spans of the trace that `Trace` names, also those of its children in other services. Empty "
+    "without a "
+    "trace id, and before the first stage has ended.",
+    (24, 11),
+    Query(TEMPO, "$trace", (Row({"name": "read"}),)),
+)
+
+CHILD: Final = f'{EVERYWHERE} | {label(s.OPERATION_PARENT_ID)}="$id"'
+CHILDREN: Final = (NAME, ID, label(s.STATUS), label(s.HEALTH), label(s.MESSAGE), "service_name", TRACE)
+OPEN: Final = "pending|running|waiting"
+"""The status of an operation that has not ended."""
+
+
+def of_children(lines: str) -> str:
+    """Return the query for the time of the newest of these lines, for each child and all that it said."""
+    return f"max by ({', '.join(CHILDREN)}) (max_over_time({CHILD} | {lines} {AT} [$__range]))"
+
+
+GOING_ON: Final = of_children(f'{label(s.STATUS)}=~"{OPEN}"')
+OVER: Final = of_children(f'{label(s.STATUS)}!~"{OPEN}" | label_format {label(s.HEALTH)}={label(s.STATUS)}')
+children = table(
+    "Its children",
+    "From Loki: the child operations of all services, from their newest log events within the time range. The "
+    "verdict of one "
+    "that ended is its status.",
+    (24, 8),
+    Query(
+        LOKI,
+        f"topk by ({ID}) (1, {GOING_ON} or {OVER})",
+        (Row({ID: "child-1", NAME: "chunk", label(s.STATUS): "running", label(s.HEALTH): "progressing"}),),
         instant=True,
         only=True,
     ),
-    columns=(),
+    columns=(NAME, ID, label(s.HEALTH), label(s.STATUS), label(s.MESSAGE), "A", "service_name"),
+    hide=(label(s.STATUS),),
     overrides=(
         links_column(NAME, "Kind of work", links.of_kind(), 160),
-        links_column(ID, "Operation", links.of_row()),
-        column(label(s.STATUS), "Status", width=120),
+        links_column(ID, "Operation", links.of_row(start=False, trace_id=True), 260),
         column(label(s.HEALTH), "Verdict", width=120),
+        column(label(s.MESSAGE), "Says", width=380),
+        column("A", "Said last", "dateTimeFromNow", 140),
+        column("service_name", "Service", width=160),
+        hidden(TRACE, "Trace"),
     ),
-    transformations=[
-        {"id": "labelsToFields", "options": {"mode": "columns"}},
-        {"id": "merge", "options": {}},
-        {
-            "id": "organize",
-            "options": {
-                "excludeByName": {"Time": True, "Value #A": True, "Value": True},
-                "indexByName": {NAME: 0, ID: 1, label(s.STATUS): 2, label(s.HEALTH): 3},
-                "renameByName": {},
-            },
-        },
-    ],
+    sort="Said last",
 )
 
 tokens = lines(
@@ -294,14 +403,34 @@ cost = lines(
     defaults={"min": 0, "decimals": 4},
 )
 
+OWN_ALERTS: Final = f'{ALERTED}, {ID}="$id"'
+MARKS: Final = (
+    annotation(
+        "Starts",
+        Query(PROMETHEUS, f"1000 * max by ({NAME}) ({series(s.RUN_START_TIME)}{{{BY_ID}}})", ()),
+        f"{{{{{NAME}}}}} started",
+        "blue",
+        at_value=True,
+    ),
+    annotation(
+        "Stalls", Query(LOKI, f'{OF_RUN} | {EVENT}=~"{s.STALLED}|{s.WAIT_OVERDUE}"', ()), "{{event_name}}", "orange"
+    ),
+    annotation("Alerts", Query(PROMETHEUS, f"max by (alertname) {firing(OWN_ALERTS)}", ()), "{{alertname}}", "red"),
+)
+
 ONE_OPERATION = Dashboard(
     links.OPERATION,
     "One operation",
     "How far one operation is, whether and where it is stuck, what it reported, and what it costs.",
-    (*WORK, ID_VARIABLE, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
+    (*WORK, ID_VARIABLE, TRACE_VARIABLE, HEARD_VARIABLE, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
     {
-        "": (*head, progress, eta, states, idle, rate),
-        "What happened": (feed, stuck, trace, children),
+        "": (short, *head, stuck, feed, progress, eta, states, idle, rate),
+        "Attempts and children": (attempts, note, children),
+        "Trace": (trace,),
         "Cost": (tokens, cost),
     },
+    since="now-6h",
+    refresh="30s",
+    collapsed=frozenset({"Trace", "Cost"}),
+    annotations=MARKS,
 )

@@ -7,14 +7,25 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from grafana.generator.links import Link
-from grafana.generator.queries import LOKI, PROMETHEUS, TEMPO, VERDICTS, Query
+from grafana.generator.queries import LOKI, MEANING, PROMETHEUS, TEMPO, VERDICTS, Query
 
 Json = dict[str, Any]
 MIXED: Final = {"type": "datasource", "uid": "-- Mixed --"}
 WIDTH: Final = 24
-COLOURS: Final = ("text", "green", "blue", "yellow", "yellow", "orange", "purple", "red", "dark-red")
+COLOURS: Final = (
+    "text",
+    "green",
+    "blue",
+    "yellow",
+    "yellow",
+    "orange",
+    "semi-dark-orange",
+    "purple",
+    "red",
+    "dark-red",
+    "dark-red",
+)
 """The colours of the verdicts, by names of Grafana's palette, which fit the dark and the light theme."""
-MEANING: Final = {"silent": "stuck (silent)", "dead": "not heard from (dead)"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A dashboard; each row is a list of panels under a title."""
+    """A dashboard; each row is a list of panels under a title.
+
+    A collapsed row asks for nothing until a person opens it.
+    """
 
     uid: str
     title: str
@@ -38,6 +52,8 @@ class Dashboard:
     rows: Mapping[str, Sequence[Panel]]
     since: str = "now-1h"
     refresh: str = "10s"
+    collapsed: frozenset[str] = frozenset()
+    annotations: Sequence[Json] = ()
 
     def panels(self) -> Iterable[Panel]:
         """Return all panels, in order."""
@@ -146,6 +162,17 @@ def column(ref: str, title: str, unit: str = "", width: int = 0, **properties: A
     return override(value, **more, **properties)
 
 
+def hidden(ref: str, title: str) -> Json:
+    """Return a column that only links read."""
+    return column(ref, title, custom__hidden=True)
+
+
+def needs(ref: str) -> Json:
+    """Return the transformation that keeps only the rows with a value of this query."""
+    test = {"fieldName": f"Value #{ref}", "config": {"id": "isNotNull", "options": {}}}
+    return {"id": "filterByValue", "options": {"type": "include", "match": "all", "filters": [test]}}
+
+
 def links_column(ref: str, title: str, links: Sequence[Link], width: int = 0) -> Json:
     """Return a column with links."""
     return column(ref, title, width=width, links=list(links))
@@ -168,6 +195,8 @@ def table(
     hide: Sequence[str] = (),
     overrides: Sequence[Json] = (),
     sort: str = "",
+    ascending: bool = False,
+    filters: Sequence[Json] = (),
     transformations: Sequence[Json] | None = None,
 ) -> Panel:
     """Return a table of instant queries, merged on common labels. A column is a label, or `A` for the query A."""
@@ -181,7 +210,12 @@ def table(
             "renameByName": {},
         },
     }
-    chosen = [*([] if single else [{"id": "merge", "options": {}}]), organize]
+    # The times of stores differ by milliseconds, and rows are merged where all common columns are equal.
+    merge = [
+        {"id": "filterFieldsByName", "options": {"exclude": {"names": ["Time"]}}},
+        {"id": "merge", "options": {}},
+    ]
+    chosen = [*([] if single else merge), *filters, organize]
     return panel(
         "table",
         title,
@@ -194,7 +228,7 @@ def table(
         options={
             "showHeader": True,
             "cellHeight": "sm",
-            "sortBy": [{"displayName": sort, "desc": True}] if sort else [],
+            "sortBy": [{"displayName": sort, "desc": not ascending}] if sort else [],
         },
         overrides=overrides,
         transformations=chosen if transformations is None else transformations,
@@ -385,6 +419,11 @@ def logs(title: str, description: str, size: tuple[int, int], *queries: Query, t
     )
 
 
+def traces(title: str, description: str, size: tuple[int, int], *queries: Query) -> Panel:
+    """Return a panel with the spans of one trace over time."""
+    return panel("traces", title, description, size, *queries)
+
+
 def text(title: str, content: str, size: tuple[int, int]) -> Panel:
     """Return a panel with Markdown text."""
     return panel(
@@ -442,7 +481,11 @@ def choose(
         "description": description,
         "datasource": source(PROMETHEUS),
         "definition": query,
-        "query": {"qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
+        "query": {
+            "qryType": 3 if query.startswith("query_result") else 1,
+            "query": query,
+            "refId": "PrometheusVariableQueryEditor-VariableQuery",
+        },
         "regex": regex,
         "refresh": 2,
         "sort": 1,
@@ -478,29 +521,79 @@ def choose_time(name: str, label: str, description: str, *values: str) -> Json:
     }
 
 
+def type_in(name: str, label: str, description: str) -> Json:
+    """Return the variable for a text that a person types in or a link fills in; empty at first."""
+    return {
+        "type": "textbox",
+        "name": name,
+        "label": label,
+        "description": description,
+        "query": "",
+        "current": {"text": "", "value": ""},
+        "options": [],
+        "hide": 0,
+        "skipUrlSync": False,
+    }
+
+
 SOURCES: Final = tuple(choose_source(kind) for kind in (PROMETHEUS, LOKI, TEMPO))
 
 
 # -- the whole
 
 
-def layout(rows: Mapping[str, Sequence[Panel]]) -> list[Json]:
+def layout(rows: Mapping[str, Sequence[Panel]], collapsed: frozenset[str] = frozenset()) -> list[Json]:
     """Return the panels with ids and positions: from left to right, with a new line when one does not fit."""
     placed: list[Json] = []
-    top = 0
+    top = number = 0
     for title, panels in rows.items():
+        inside, height = _line_up(panels, top + bool(title))
         if title:
+            number += 1
             place = {"x": 0, "y": top, "w": WIDTH, "h": 1}
-            placed.append({"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": place})
+            closed = title in collapsed
+            row: Json = {"id": number, "type": "row", "title": title, "collapsed": closed, "panels": []}
+            placed.append({**row, "gridPos": place})
             top += 1
-        left = height = 0
-        for one in panels:
-            if left + one.width > WIDTH:
-                left, top, height = 0, top + height, 0
-            placed.append({**one.json, "gridPos": {"x": left, "y": top, "w": one.width, "h": one.height}})
-            left, height = left + one.width, max(height, one.height)
-        top += height
-    return [{"id": number, **item} for number, item in enumerate(placed, 1)]
+        numbered = [{"id": number + count, **item} for count, item in enumerate(inside, 1)]
+        number += len(numbered)
+        if title in collapsed:
+            placed[-1]["panels"] = numbered
+        else:
+            placed += numbered
+            top += height
+    return placed
+
+
+def _line_up(panels: Sequence[Panel], top: int) -> tuple[list[Json], int]:
+    """Return panels with positions from the line `top` on, and the height of all."""
+    placed: list[Json] = []
+    left = height = 0
+    start = top
+    for one in panels:
+        if left + one.width > WIDTH:
+            left, top, height = 0, top + height, 0
+        placed.append({**one.json, "gridPos": {"x": left, "y": top, "w": one.width, "h": one.height}})
+        left, height = left + one.width, max(height, one.height)
+    return placed, top + height - start
+
+
+def annotation(name: str, query: Query, title: str, colour: str, *, on: bool = True, at_value: bool = False) -> Json:
+    """Return marks on all time axes.
+
+    Args:
+        name: the name of the switch on the dashboard.
+        query: the moments; from Prometheus each change of a series to a value, from Loki each line.
+        title: the title of a mark, which may name labels.
+        colour: the colour.
+        on: whether they are shown at first.
+        at_value: whether the value of a series is the time of the mark, in ms.
+    """
+    common: Json = {"name": name, "enable": on, "hide": False, "iconColor": colour, "datasource": source(query.source)}
+    common |= {"expr": query.text, "titleFormat": title, "textFormat": "", "tagKeys": ""}
+    if query.source == PROMETHEUS:
+        common |= {"step": "60s", "useValueForTime": at_value}
+    return common
 
 
 def build(dashboard: Dashboard) -> Json:
@@ -533,7 +626,7 @@ def build(dashboard: Dashboard) -> Json:
                 "url": "",
             }
         ],
-        "annotations": {"list": []},
+        "annotations": {"list": list(dashboard.annotations)},
         "templating": {"list": list(dashboard.variables)},
-        "panels": layout(dashboard.rows),
+        "panels": layout(dashboard.rows, dashboard.collapsed),
     }

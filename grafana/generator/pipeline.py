@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from grafana.generator import links
-from grafana.generator.common import GAP_VARIABLE, JOB_VARIABLE, SERVICE_VARIABLE, WINDOW_VARIABLE
+from grafana.generator.common import GAP_VARIABLE, JOB_VARIABLE, PLACE_VARIABLES, SERVICE_VARIABLE, WINDOW_VARIABLE
 from grafana.generator.parts import SOURCES, Dashboard, lines, stat, steps
 from grafana.generator.queries import EVENT, LOGS, LOKI, PROMETHEUS, Query, Row, grown, label, last, series
 from otel_progress import semconv as s
@@ -236,7 +236,7 @@ PIPELINE = Dashboard(
     links.PIPELINE,
     "The pipeline itself",
     "What the SDK dropped, what is queued in the Collectors, how many series there are, and how old the data is.",
-    (JOB_VARIABLE, SERVICE_VARIABLE, WINDOW_VARIABLE, GAP_VARIABLE, *SOURCES),
+    (*PLACE_VARIABLES, JOB_VARIABLE, SERVICE_VARIABLE, WINDOW_VARIABLE, GAP_VARIABLE, *SOURCES),
     {
         "": (*head, drops, age),
         "Collectors": (into, out_of, queues, memory, head_series),

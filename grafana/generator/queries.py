@@ -33,6 +33,14 @@ STUCK_AT: Final = label(s.STUCK_AT)
 UNIT: Final = label(s.UNIT)
 EVENT: Final = label(s.EVENT_NAME)
 HOST: Final = label(s.HOST_NAME)
+LOOP: Final = label(s.LOOP)
+EXIT: Final = label(s.EXIT)
+ENVIRONMENT: Final = "deployment_environment_name"
+CLUSTER: Final = "k8s_cluster_name"
+NAMESPACE: Final = "k8s_namespace_name"
+TRACE: Final = "trace_id"
+ROWS: Final = 100
+"""The largest number of rows of a table that merges several queries: Grafana's merge is slow with thousands."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,9 @@ WHO: Final = f"job, {NAME}, {ID}"
 """The labels that identify a run, in whatever process."""
 HELD_BACK: Final = "run:progress_idle_held_back_seconds"
 """The recorded series of parents that are idle because they wait for a child in another process."""
-BY_NAME: Final = f'job=~"$job", {NAME}=~"$name"'
+PLACE: Final = f'{ENVIRONMENT}=~"$environment", {CLUSTER}=~"$cluster", {NAMESPACE}=~"$namespace"'
+"""Where the process runs. `.*`, the value for all, also matches series without these labels."""
+BY_NAME: Final = f'job=~"$job", {NAME}=~"$name", {PLACE}'
 BY_ID: Final = f'{BY_NAME}, {ID}="$id"'
 
 
@@ -83,7 +93,7 @@ def last(metric: s.Metric, which: str, window: str = "$gap") -> str:
 
 def alive(which: str) -> str:
     """Return the query for the runs that are active and heard from."""
-    return f"({last(s.RUN_ACTIVE, which)} == 1)"
+    return f"({last(s.RUN_ACTIVE, which, '$heard')} == 1)"
 
 
 def of_runs(expression: str, which: str, labels: str = WHO) -> str:
@@ -92,11 +102,14 @@ def of_runs(expression: str, which: str, labels: str = WHO) -> str:
 
 
 def value(metric: s.Metric, which: str, labels: str = WHO) -> str:
-    """Return the query for the values of a run series for active runs."""
-    return of_runs(last(metric, which), which, labels)
+    """Return the query for the values of a run series for active runs.
+
+    A plain selector, because a value that is not known any more ends with a staleness marker.
+    """
+    return of_runs(f"{series(metric)}{{{which}}}", which, labels)
 
 
-def verdict(health: str, which: str, labels: str = f"{WHO}, {STAGE}, {STUCK_AT}") -> str:
+def verdict(health: str, which: str, labels: str = f"{WHO}, {STAGE}, {STUCK_AT}, {LOOP}") -> str:
     """Return the query for the runs with this verdict, a regular expression.
 
     A process calls a parent stuck that waits for a child in another process. If the alert rules are loaded, they
@@ -117,15 +130,50 @@ def known(metric: s.Metric, which: str, how: str = "max", labels: str = RUN) -> 
     return f"{how} by ({labels}) ({last(metric, which, '$known')})"
 
 
+def newest(which: str) -> str:
+    """Return the query for the start of the newest attempt of each run."""
+    start = known(s.RUN_START_TIME, which)
+    return f"({start} == on ({WHO}) group_left () max by ({WHO}) ({start}))"
+
+
+def with_stage(runs: str, which: str, labels: str = WHO) -> str:
+    """Return the query for runs that are not heard from, with the last stage and line where they are known.
+
+    Args:
+        runs: a query whose series have the labels `RUN`.
+        which: the selector.
+        labels: the labels of the result beside the stage and the line.
+    """
+    stood = f"topk by ({RUN}) (1, {last(s.RUN_HEALTH, which, '$known')} == 1)"
+    anywhere = f"{stood} or on ({RUN}) {last(s.RUN_ACTIVE, which, '$known')} + 1"  # the value plays no part
+    place = f"{STAGE}, {STUCK_AT}, {LOOP}"
+    return f"max by ({labels}, {place}) ({runs} * on ({RUN}) group_left ({place}) ({anywhere}))"
+
+
 def lost(which: str) -> str:
     """Return the query for the newest attempts that are not heard from and did not end, as in the alert."""
-    start = known(s.RUN_START_TIME, which)
-    return f"""max by ({WHO}) (
+    return f"""((
   ({known(s.RUN_ACTIVE, which, "min")} == 1)
   unless on ({WHO}) present_over_time({series(s.RUN_ACTIVE)}{{{which}}}[$gap])
-  and ({start} == on ({WHO}) group_left () max by ({WHO}) ({start}))
+  and on ({RUN}) {newest(which)}
   unless on () collector:progress_blind:last5m
+))"""
+
+
+def unheard(which: str) -> str:
+    """Return the query for the runs whose series stopped a short time ago, without an end."""
+    return f"""(
+  (min by ({RUN}) ({last(s.RUN_ACTIVE, which)}) == 1)
+  unless on ({WHO}) present_over_time({series(s.RUN_ACTIVE)}{{{which}}}[$heard])
+  and on ({RUN}) {newest(which)}
 )"""
+
+
+def killed(which: str) -> str:
+    """Return the query for the runs whose process is proven gone, with its exit; a newer attempt makes that void."""
+    at = f"max by ({RUN}, {EXIT}) ({last(s.RUN_LOST, which, '$known')})"
+    start = f"max by ({WHO}) ({known(s.RUN_START_TIME, which)})"
+    return f"(({at} >= on ({WHO}) group_left () {start}) > 0)"
 
 
 def overdue(which: str) -> str:
@@ -146,36 +194,87 @@ VERDICTS: Final = {
     "not started": 3,
     Health.SLOW.value: 4,
     "overdue": 5,
-    Health.LOOPING.value: 6,
-    Health.SILENT.value: 7,
-    Health.DEAD.value: 8,
+    "unheard": 6,
+    Health.LOOPING.value: 7,
+    Health.SILENT.value: 8,
+    Health.DEAD.value: 9,
+    "killed": 10,
 }
 """Verdict to number: the higher, the worse."""
+MEANING: Final = {"silent": "stuck", "dead": "not heard from"}
+"""The word on dashboards of a verdict, where it differs."""
 
 
-def numbered(which: str, names: tuple[str, ...], labels: str = f"{WHO}, {STAGE}, {STUCK_AT}") -> str:
-    """Return the query for these verdicts as numbers, the worst first."""
-    parts = []
-    for name, number in sorted(VERDICTS.items(), key=lambda item: -item[1]):
-        if name in names:
-            found = {
-                "ended": f"max by ({labels}) ({known(s.RUN_ACTIVE, which)} == 0)",
-                "overdue": overdue(which),
-                "not started": late(which),
-                Health.DEAD.value: lost(which),
-            }.get(name) or verdict(name, which, labels)
-            parts.append(f"{number} + 0 * {found}")
-    return "\nor ".join(parts)
+def _found(name: str, which: str, labels: str) -> str:
+    ended = f"({known(s.RUN_ACTIVE, which)} == 0)"
+    staged = STAGE in labels and ID in labels
+    if name == "killed" and staged:
+        return with_stage(killed(which), which, f"{WHO}, {EXIT}")
+    if name in ("dead", "unheard"):
+        runs = lost(which) if name == "dead" else unheard(which)
+        return with_stage(runs, which) if staged else f"max by ({labels}) ({runs})"
+    others = {"ended": ended, "killed": killed(which), "overdue": overdue(which), "not started": late(which)}
+    if name in ("overdue", "not started"):
+        return others[name]
+    return f"max by ({labels}) ({others[name]})" if name in others else verdict(name, which, labels)
+
+
+def numbered(which: str, names: tuple[str, ...], labels: str = f"{WHO}, {STAGE}, {STUCK_AT}, {LOOP}") -> str:
+    """Return the query for these verdicts as numbers, of each run only the worst."""
+    worst_first = sorted(names, key=lambda name: -VERDICTS[name])
+    parts = [f"{VERDICTS[name]} + 0 * {_found(name, which, labels)}" for name in worst_first]
+    return f"\nor on ({WHO if ID in labels else labels}) ".join(parts)
 
 
 def near(which: str) -> str:
-    """Return the query for the used share of a limit: the higher of idle / stall_after and elapsed / slow_after."""
+    """Return the query for the used share of a limit: the highest of idle / stall_after and elapsed / slow_after.
+
+    An overdue wait counts as 1: how long it was to take is not among the series.
+    """
     idle = f"{value(s.RUN_IDLE, which)} / {value(s.RUN_STALL_AFTER, which)}"
     slow = f"(time() - {value(s.RUN_START_TIME, which)}) / {value(s.RUN_SLOW_AFTER, which)}"
     return f"""max by ({WHO}) (
   label_replace({idle}, "limit", "stall_after", "", "")
   or label_replace({slow}, "limit", "slow_after", "", "")
+  or label_replace(1 + 0 * {overdue(which)}, "limit", "wait", "", "")
 )"""
+
+
+def nearest(which: str) -> str:
+    """Return the query for the runs of a capped table: the nearest to their limits."""
+    return f"topk({ROWS}, {near(which)} or on ({WHO}) 0 * max by ({WHO}) {alive(which)})"
+
+
+def beyond(which: str) -> str:
+    """Return the query for the seconds by which each run is past a limit of its own."""
+    idle = f"({value(s.RUN_IDLE, which)} - {value(s.RUN_STALL_AFTER, which)} >= 0)"
+    slow = f"(time() - {value(s.RUN_START_TIME, which)} - {value(s.RUN_SLOW_AFTER, which)} >= 0)"
+    pending, within = (f"max by ({WHO}) ({last(it, which)})" for it in (s.RUN_PENDING, s.RUN_START_WITHIN))
+    return f"""(
+  -{overdue(which)}
+  or on ({WHO}) {idle}
+  or on ({WHO}) {slow}
+  or on ({WHO}) ({pending} - {within} >= 0)
+)"""
+
+
+def heard(which: str) -> str:
+    """Return the query for the time in ms at which each run was last heard that is not heard from and has no end.
+
+    A step of 2 minutes finds the time of the newest sample itself, because a sample is visible for 5 minutes.
+    """
+    newest_sample = f"max by ({WHO}) (max_over_time(timestamp({series(s.RUN_ACTIVE)}{{{which}}})[$known:2m]))"
+    gone = f"present_over_time({series(s.RUN_ACTIVE)}{{{which}}}[$heard])"
+    open_or_proven = f"(({known(s.RUN_ACTIVE, which, 'min', WHO)} == 1) or {killed(which)})"
+    return f"1000 * topk({ROWS}, {newest_sample} unless on ({WHO}) {gone} and on ({WHO}) {open_or_proven})"
+
+
+def from_start(found: str, which: str) -> str:
+    """Return a query with the start of each run in ms as the label `start`, from which its links begin."""
+    ms = f"floor(1000 * max by ({WHO}) ({known(s.RUN_START_TIME, which)})) - 60000"
+    started = f'count_values by ({WHO}) ("start", {ms})'
+    pending = f"1 + 0 * max by ({WHO}) ({last(s.RUN_PENDING, which)})"
+    return f"({found}) * on ({WHO}) group_left (start) ({started} or on ({WHO}) {pending})"
 
 
 def hosts(which: str) -> str:
@@ -199,9 +298,12 @@ def grown(metric: str, which: str, by: str, window: str = "$window") -> str:
 
 # -- Loki
 
-LOGS: Final = '{service_name=~"$service"}'
+LOGS: Final = f'{{service_name=~"$service", {ENVIRONMENT}=~"$environment"}}'
+EVERYWHERE: Final = '{service_name=~".+"}'
+"""Children may run in other services."""
 OF_RUN: Final = f'{LOGS} | {ID}="$id"'
-NEWEST: Final = f'| unwrap {label(s.SEQUENCE)} | __error__=""'
+AT: Final = "| label_format at=`{{__timestamp__ | unixEpochMillis}}` | unwrap at"
+"""The time of a log event as a number, in ms."""
 
 
 def number(attribute: str, which: str, window: str = "$__interval", how: str = "last") -> str:
@@ -212,3 +314,4 @@ def number(attribute: str, which: str, window: str = "$__interval", how: str = "
 # -- Tempo
 
 SPANS: Final = f'{{ span.{s.OPERATION_ID} = "$id" }}'
+"""Finds the trace of a run. A search sees one block of a long trace, so the spans are asked for by the trace id."""

@@ -36,7 +36,15 @@ WHO = 'job="shop", instance="1", progress_operation_name'
 )
 def test_value(promtool: str, expression: str, series: dict[str, str], wanted: float | None, tmp_path: Path) -> None:
     """A kind that only failed or was killed is 0% well, and a service is silent only while something runs in it."""
-    text = expression.replace("$job", ".+").replace("$name", ".+").replace("$gap", "5m").replace("$window", "1h")
+    text = (
+        expression.replace("$namespace", ".*")
+        .replace("$cluster", ".*")
+        .replace("$environment", ".*")
+        .replace("$job", ".+")
+        .replace("$name", ".+")
+        .replace("$gap", "5m")
+        .replace("$window", "1h")
+    )
     samples = [] if wanted is None else [{"labels": "{}", "value": wanted}]
     test = {
         "interval": "1m",

@@ -52,6 +52,10 @@ def chosen(health: str) -> str:
     query = verdict(health, BY_NAME, WHO)
     return (
         f"group by ({label(s.OPERATION_ID)}) ({query})".replace("$gap", "3m")
+        .replace("$heard", "45s")
+        .replace("$namespace", ".*")
+        .replace("$cluster", ".*")
+        .replace("$environment", ".*")
         .replace("$job", ".+")
         .replace("$name", ".+")
     )

@@ -41,6 +41,14 @@ def moving() -> None:
                     it.usage(input_tokens=80, output_tokens=9, cost=0.004)
 
 
+def staged() -> None:
+    """Run an operation without a count of its own, whose stage counts."""
+    with progress.operation("import", id="staged-1", stall_after=60):
+        with progress.stage("convert", unit="page", total=5000):
+            while tick():
+                progress.advance()
+
+
 def slow() -> None:
     """Run longer than its limit."""
     with progress.operation("import", id="slow-1", slow_after=0.5, stall_after=60):
@@ -50,7 +58,7 @@ def slow() -> None:
 
 def looping() -> None:
     """Loop."""
-    with progress.operation("agent", id="looping-1", loop_after=3, stall_after=60):
+    with progress.operation("agent", id="looping-1", loop_after=3, stall_after=3600):
         while tick():
             progress.step("search cats")
 
@@ -100,7 +108,7 @@ def ended() -> None:
 
 
 SITUATIONS: dict[str, tuple[Callable[[], None], ...]] = {
-    "living": (moving, slow, looping, stuck, waiting, overdue),
+    "living": (moving, staged, slow, looping, stuck, waiting, overdue),
     "killed": (killed,),
     "ended": (ended,),
 }

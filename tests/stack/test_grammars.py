@@ -105,8 +105,10 @@ def filled(language: str, text: str) -> Query:
 
 def of_panels(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
     """Return the queries of the panels, by title and letter."""
-    for panel in dashboard["panels"]:
+    for panel in (it for row in dashboard["panels"] for it in (row, *row.get("panels", ()))):
         for target in panel.get("targets", ()):
+            if target.get("query") == "$trace":
+                continue  # a trace id is no TraceQL
             yield f"{panel['title']} {target['refId']}", filled(*query_of(target))
 
 
@@ -114,9 +116,16 @@ def of_variables(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
     """Return the query for the choices of a variable."""
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
-            found = re.fullmatch(r"label_values\((.+), \w+\)", variable["query"]["query"])
+            text = re.sub(r"\$\d", "", variable["query"]["query"])  # groups of label_replace
+            found = re.fullmatch(r"label_values\((.+), \w+\)|query_result\((.+)\)", text, re.DOTALL)
             assert found, variable["query"]
-            yield variable["name"], filled(LANGUAGES[variable["datasource"]["type"]], found[1])
+            yield variable["name"], filled(LANGUAGES[variable["datasource"]["type"]], found[1] or found[2])
+
+
+def of_annotations(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
+    """Return the queries of the marks on time axes."""
+    for item in dashboard["annotations"]["list"]:
+        yield item["name"], filled(LANGUAGES[item["datasource"]["type"]], item["expr"])
 
 
 def of_links(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
@@ -126,6 +135,8 @@ def of_links(dashboard: dict[str, Any]) -> Iterator[tuple[str, Query]]:
         given = parse_qs(urlsplit(re.sub(r"\$\{[^}]+\}", "x", url)).query, strict_parsing=True)
         for name, pane in json.loads(given["panes"][0]).items():
             for query in pane["queries"]:
+                if query.get("query") == "x":
+                    continue  # a trace id
                 yield f"{number} {name}", query_of(query)
 
 
@@ -151,6 +162,7 @@ def all_of_them() -> dict[str, Query]:
         dashboard = json.loads(file.read_text(encoding="utf-8"))
         found |= {f"dashboard {file.stem}: {name}": it for name, it in of_panels(dashboard)}
         found |= {f"variable {file.stem}: {name}": it for name, it in of_variables(dashboard)}
+        found |= {f"annotation {file.stem}: {name}": it for name, it in of_annotations(dashboard)}
         found |= {f"link {file.stem}: {name}": it for name, it in of_links(dashboard)}
         texts = "\n".join(strings([panel.get("options", {}).get("content", "") for panel in dashboard["panels"]]))
         found |= {f"text {file.stem}: {name}": it for name, it in of_text(texts)}
@@ -207,7 +219,8 @@ def test_query_is_right(name: str, errors_by_name: dict[str, list[str]]) -> None
 def test_queries_are_found_everywhere() -> None:
     """All three languages are in dashboards and runbook, two are in links, and no block or link is missed."""
     found = {(name.split()[0], language) for name, (language, _) in QUERIES.items()}
-    assert found >= {(place, language) for place in ("dashboard", "runbook") for language in BROKEN}
+    assert found >= {("runbook", language) for language in BROKEN} | {("dashboard", it) for it in ("promql", "logql")}
+    assert ("link", "traceql") in found
     assert found >= {("link", "traceql"), ("link", "logql"), ("variable", "promql"), ("data", "logql")}
     fences = re.findall(r"^```(?:promql|logql|traceql)", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(fences) == sum(name.startswith("runbook ") for name in QUERIES)

@@ -1,0 +1,37 @@
+"""The query for the alerts that a person is told: those that fire and that Alertmanager does not inhibit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+ROUTING: Final = Path(__file__).parents[1] / "alerts" / "alertmanager.yaml"
+NAMES: Final = "Operation.+|StuckByName|ReporterLost|PipelineDown|ErrorRate"
+"""The alerts of grafana/alerts/rules.yaml."""
+
+
+def inhibitions() -> list[dict[str, Any]]:
+    """Return the inhibition rules of the shipped configuration of Alertmanager."""
+    rules: list[dict[str, Any]] = yaml.safe_load(ROUTING.read_text(encoding="utf-8"))["inhibit_rules"]
+    return rules
+
+
+def firing(which: str) -> str:
+    """Return the query for the firing alerts of a selector without those that another one inhibits.
+
+    Alertmanager inhibits what it sends, but `ALERTS` of Prometheus has everything.
+    """
+    rows = f'ALERTS{{alertstate="firing", alertname=~"{NAMES}", {which}}}'
+    for rule in inhibitions():
+        target, cause = (
+            f'ALERTS{{alertstate="firing", {", ".join(rule[side])}}}' for side in ("target_matchers", "source_matchers")
+        )
+        rows += f"\nunless ({target} and on ({', '.join(rule.get('equal', ()))}) {cause})"
+    return f"({rows})"
+
+
+def since(which: str, labels: str) -> str:
+    """Return the query for these alerts whose value is the time, in ms, since which their condition holds."""
+    return f"1000 * max by ({labels}) (ALERTS_FOR_STATE and ignoring (alertstate) {firing(which)})"

@@ -1,0 +1,203 @@
+"""What *Operations now* and *One operation* say of runs that were killed, fell silent, ended or came back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from grafana.generator.common import choices
+from grafana.generator.firing import firing
+from grafana.generator.queries import (
+    BY_NAME,
+    EXIT,
+    ID,
+    STAGE,
+    VERDICTS,
+    beyond,
+    from_start,
+    heard,
+    near,
+    nearest,
+    numbered,
+    series,
+    value,
+)
+
+from otel_progress import semconv as s
+
+WHO = 'job="shop", progress_operation_name="import", progress_operation_id="r"'
+A, B = f'{WHO}, instance="a"', f'{WHO}, instance="b"'
+STAGED = f'progress_health="progressing", {STAGE}="load"'
+CHOSEN = {"namespace": ".*", "cluster": ".*", "environment": ".*", "job": ".+", "name": ".+"}
+TIMES = {"heard": "45s", "gap": "3m", "known": "6h"}
+WORKS = {"collector:progress_works:count": "1x100"}
+BLIND = {"collector:progress_works:count": "1x6 0x100", "collector:progress_blind:last5m": "_x6 1x100"}
+STATE = f"max by ({ID}, {STAGE}, {EXIT}) ({numbered(BY_NAME, tuple(VERDICTS))})"
+
+
+def of(metric: s.Metric, who: str = A, more: str = "") -> str:
+    """Return the series of a run."""
+    return f"{series(metric)}{{{who}{more and ', ' + more}}}"
+
+
+def run(values: str, who: str = A, start: str = "0") -> dict[str, str]:
+    """Return the series of a run whose samples come each 15 s until they stop."""
+    count = values.rsplit("x", maxsplit=1)[-1]
+    return {
+        of(s.RUN_ACTIVE, who): values,
+        of(s.RUN_START_TIME, who): f"{start}x{count}" if "x" in values else start,
+        of(s.RUN_HEALTH, who, STAGED): f"1x{count}",
+    }
+
+
+LIVING = run("1x100")
+GONE = run("1x8")
+"""It is last heard at 2 min."""
+ENDED = {**run("1x8"), of(s.RUN_ACTIVE): "1x8 0"}
+AGAIN = {**GONE, **run("_x10 1x100", B, "_x10 150")}
+PROVEN = {**GONE, of(s.RUN_ACTIVE): "1x8 0", of(s.RUN_LOST, A, f'{EXIT}="killed by SIGKILL"'): "_x8 125"}
+PROVEN_AGAIN = {**PROVEN, **run("_x10 1x100", B, "_x10 150")}
+OTHER_BEFORE = {**GONE, **run("1x4", B, "-100")}
+"""An earlier attempt in another process, whose last verdict is 1, too."""
+OVERDUE = {**LIVING, of(s.RUN_WAIT_REMAINING): "60-15x100", of(s.RUN_IDLE): "0x100", of(s.RUN_STALL_AFTER): "60x100"}
+LOAD, DEAD = {STAGE: "load"}, VERDICTS["dead"]
+R = {ID: "r"}
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds", "word", "more"),
+    [
+        pytest.param(LIVING, 300, "progressing", LOAD, id="living"),
+        pytest.param(GONE, 150, "progressing", LOAD, id="a_gap_of_two_exports"),
+        pytest.param(GONE, 180, "unheard", LOAD, id="unheard_after_45_s"),
+        pytest.param(GONE, 400, "dead", LOAD, id="dead_after_3_min_with_its_stage"),
+        pytest.param(OTHER_BEFORE, 400, "dead", LOAD, id="the_newest_of_two_attempts"),
+        pytest.param(ENDED, 180, "ended", {}, id="ended"),
+        pytest.param(ENDED, 400, "ended", {}, id="ended_long_ago"),
+        pytest.param(AGAIN, 200, "progressing", LOAD, id="goes_on_elsewhere"),
+        pytest.param(AGAIN, 600, "progressing", LOAD, id="goes_on_elsewhere_for_long"),
+        pytest.param(PROVEN, 150, "killed", {**LOAD, EXIT: "killed by SIGKILL"}, id="killed_at_once_with_its_exit"),
+        pytest.param(PROVEN, 1200, "killed", {**LOAD, EXIT: "killed by SIGKILL"}, id="killed_stays_known"),
+        pytest.param(PROVEN_AGAIN, 300, "progressing", LOAD, id="a_newer_attempt_voids_a_kill"),
+        pytest.param(OVERDUE, 300, "overdue", {}, id="overdue"),
+    ],
+)
+def test_verdict(
+    promtool: str, given: dict[str, str], seconds: int, word: str, more: dict[str, str], tmp_path: Path
+) -> None:
+    """A run has one verdict, the worst that is known, with its stage; what isn't heard is never green."""
+    wanted = {frozenset({**R, **more}.items()): float(VERDICTS[word])}
+    check(promtool, STATE, {**WORKS, **given}, seconds, wanted, tmp_path)
+
+
+def test_silence_proves_nothing_while_no_collector_works(promtool: str, tmp_path: Path) -> None:
+    """While no Collector works, a silent run is unheard, and never called dead."""
+    check(promtool, STATE, {**BLIND, **GONE}, 200, {frozenset({**R, **LOAD}.items()): VERDICTS["unheard"]}, tmp_path)
+    check(promtool, STATE, {**BLIND, **GONE}, 600, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("expression", "given", "seconds", "wanted"),
+    [
+        pytest.param(near(BY_NAME), OVERDUE, 300, 1, id="an_overdue_wait_has_reached_its_limit"),
+        pytest.param(near(BY_NAME), OVERDUE, 30, 0, id="a_wait_in_time_has_not"),
+        pytest.param(beyond(BY_NAME), OVERDUE, 300, 240, id="overdue_by"),
+        pytest.param(beyond(BY_NAME), LIVING, 300, None, id="nothing_is_past_a_limit"),
+        pytest.param(nearest(BY_NAME), LIVING, 300, 0, id="a_run_without_limits_is_listed"),
+        pytest.param(heard(BY_NAME), GONE, 1200, 120_000, id="last_heard"),
+        pytest.param(heard(BY_NAME), PROVEN, 1200, 135_000, id="last_heard_of_a_kill"),
+        pytest.param(heard(BY_NAME), ENDED, 1200, None, id="what_ended_is_not_waited_for"),
+        pytest.param(from_start(nearest(BY_NAME), BY_NAME), LIVING, 300, 0, id="start_of_links"),
+        pytest.param(
+            value(s.RUN_ETA, BY_NAME), {**LIVING, of(s.RUN_ETA): "60x8 stale"}, 150, None, id="an_eta_that_is_withdrawn"
+        ),
+        pytest.param(
+            value(s.RUN_STAGE_COMPLETED, BY_NAME),
+            {**LIVING, of(s.RUN_STAGE_COMPLETED): "5x8 stale"},
+            150,
+            None,
+            id="the_count_of_a_stage_that_ended",
+        ),
+    ],
+)
+def test_value(
+    promtool: str, expression: str, given: dict[str, str], seconds: int, wanted: float | None, tmp_path: Path
+) -> None:
+    """Each column of the tables has the value that a person expects, and none where nothing is known."""
+    expected = {} if wanted is None else {frozenset[tuple[str, str]](): wanted}
+    check(promtool, f"sum({expression})", {**WORKS, **given}, seconds, expected, tmp_path)
+
+
+def test_list_of_runs(promtool: str, tmp_path: Path) -> None:
+    """The list shows name, start and state, also of a run whose start is not known."""
+    given = {**GONE, of(s.RUN_ACTIVE, A.replace('"r"', '"x"')): "1x100"}
+    # The start is 1970-01-01 00:00.
+    texts = {"r": "import, day 01 at 00:00 UTC, unheard"}
+    wanted = {frozenset({ID: key, "choice": text}.items()): 1.0 for key, text in texts.items()}
+    check(promtool, f"max by ({ID}, choice) ({choices(BY_NAME)})", {**WORKS, **given}, 180, wanted, tmp_path)
+
+
+def alert(name: str, instance: str, more: str = "") -> str:
+    """Return the series of a firing alert."""
+    where = f'job="shop", instance="{instance}", progress_operation_name="import"{more}'
+    return f'ALERTS{{alertname="{name}", alertstate="firing", severity="critical", {where}}}'
+
+
+RUN = ', progress_operation_id="r"'
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        pytest.param([("StuckByName", "a", "")], {("StuckByName", "a")}, id="alone"),
+        pytest.param(
+            [("OperationStuck", "a", RUN), ("StuckByName", "a", ""), ("OperationSlow", "a", RUN)],
+            {("OperationStuck", "a")},
+            id="the_run_is_named",
+        ),
+        pytest.param(
+            [("OperationStuck", "a", RUN), ("StuckByName", "b", "")],
+            {("OperationStuck", "a"), ("StuckByName", "b")},
+            id="in_another_process",
+        ),
+        pytest.param([("OperationLost", "a", RUN), ("OperationStuck", "a", RUN)], {("OperationLost", "a")}, id="lost"),
+        pytest.param([("PipelineDown", "c", ""), ("OperationStuck", "a", RUN)], {("PipelineDown", "c")}, id="blind"),
+    ],
+)
+def test_alerts(promtool: str, given: list[tuple[str, str, str]], shown: set[tuple[str, str]], tmp_path: Path) -> None:
+    """The table of alerts leaves out exactly what Alertmanager inhibits."""
+    wanted = {frozenset({"alertname": name, "instance": it}.items()): 1.0 for name, it in shown}
+    series_ = {alert(*it): "1x100" for it in given}
+    text = firing('job=~".+"')
+    check(promtool, f"max by (alertname, instance) ({text})", series_, 300, wanted, tmp_path)
+
+
+def check(
+    promtool: str,
+    expression: str,
+    given: dict[str, str],
+    seconds: int,
+    wanted: dict[frozenset[tuple[str, str]], float],
+    folder: Path,
+) -> None:
+    """Compare the result of an expression at a time with labels and values."""
+    text = expression
+    for name, chosen in {**CHOSEN, **TIMES}.items():
+        text = text.replace(f"${name}", chosen)
+    samples = [
+        {"labels": "{" + ", ".join(f'{key}="{it}"' for key, it in sorted(labels)) + "}", "value": number}
+        for labels, number in wanted.items()
+    ]
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in given.items()],
+        "promql_expr_test": [{"expr": text, "eval_time": f"{seconds}s", "exp_samples": samples}],
+    }
+    file = folder / "test.json"
+    file.write_text(json.dumps({"evaluation_interval": "15s", "tests": [test]}), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
