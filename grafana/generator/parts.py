@@ -295,7 +295,7 @@ def bars(title: str, description: str, size: tuple[int, int], *queries: Query, u
         size,
         *queries,
         unit=unit,
-        defaults={**PALETTE, "min": 0},
+        defaults={**PALETTE, "min": 0, "decimals": 1},
         options={
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "displayMode": "basic",

@@ -25,7 +25,7 @@ STEP = 60
 BACK = 120
 """How far range queries look back; a golden table has only the last value of a line."""
 BUILT_IN = {"__range": f"{story.LENGTH}s", "__interval": "60s", "__rate_interval": "240s", "__auto": "60s"}
-MODELLED = ("ALERTS{", "otelcol_")
+MODELLED = re.compile(r"\bALERTS\b|otelcol_|prometheus_tsdb|\bup\{")
 PATTERNS = {"host_name": "host-1"}
 """What stands for a label of which the expectation has only a pattern."""
 COMMON = {"job": "shop", "instance": "process-1", "severity": "warning", "progress_operation_name": "import"}
@@ -40,10 +40,12 @@ def frames(panel: Panel, variables: Mapping[str, str], prometheus: Prometheus) -
         if query.source == "tempo":
             found.append(spans(ref, query))
             continue
-        if query.source == "loki" and not query.instant and not query.text.startswith(("max", "sum", "topk", "count")):
+        if query.source == "loki" and query.text.startswith("{"):
             found.append(logs(ref, query))
             continue
         series = answer(query, variables, prometheus)
+        if query.format == "heatmap":
+            series = apart(series)
         if as_table(query):
             single = len(tables) == 1 and query.source == "prometheus"
             found.append(as_one_table(ref, series, "Value" if single else f"Value #{ref}"))
@@ -60,9 +62,20 @@ def as_table(query: Query) -> bool:
 Series = list[tuple[dict[str, str], list[tuple[float, float]]]]
 
 
+def apart(buckets: Series) -> Series:
+    """Return classic buckets in order, each without those below it."""
+    ordered = sorted(buckets, key=lambda it: float(it[0]["le"]))
+    below: dict[float, float] = {}
+    found: Series = []
+    for given, points in ordered:
+        found.append((given, [(moment, value - below.get(moment, 0)) for moment, value in points]))
+        below = dict(points)
+    return found
+
+
 def answer(query: Query, variables: Mapping[str, str], prometheus: Prometheus) -> Series:
     """Return series with their values, sorted by label unless the query sorts."""
-    if query.source != "prometheus" or any(name in query.text for name in MODELLED):
+    if query.source != "prometheus" or MODELLED.search(query.text):
         return [(labels(query, row), [(story.END, row.low)]) for row in query.expect]
     text = interpolate(query.text, {**BUILT_IN, **variables})
     left = re.search(r"\$\{?\w+", text)

@@ -1,4 +1,4 @@
-"""Screens: a dashboard with what is selected, and its text as a person reads it; kept in `shown/`."""
+"""Screens: a dashboard with what is selected (else its defaults), and its text as a person reads it; kept in `shown/`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,18 @@ from . import answers, story
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from grafana.generator.parts import Dashboard
+    from grafana.generator.parts import Dashboard, Panel
 
     from ..backends import Prometheus
 
 SHOWN = Path(__file__).with_name("shown")
+LINE = re.compile(r"(?<=\.py:)\d+")
 CHOSEN = {
     "job": ".*",
     "service": "shop",
     "name": ".*",
     "id": "moving-1",
     "currency": "USD",
-    "gap": "3m",
-    "known": "6h",
-    "window": "10m",
 }
 
 
@@ -44,6 +42,8 @@ class Screen:
     name: str
     uid: str
     variables: Mapping[str, str] = field(default_factory=dict)
+    modelled: bool = True
+    """Whether panels of other sources than Prometheus are shown, whose answers are those of `CHOSEN`."""
 
     @property
     def dashboard(self) -> Dashboard:
@@ -58,11 +58,11 @@ class Screen:
 
 SCREENS = (
     Screen("now", links.NOW),
-    Screen("kinds", links.KINDS, {"gap": "5m"}),
+    Screen("kinds", links.KINDS),
     Screen("operation_moving", links.OPERATION),
-    Screen("operation_in_stages", links.OPERATION, {"id": "stages-1"}),
-    Screen("operation_stuck", links.OPERATION, {"id": "stuck-1"}),
-    Screen("operation_killed", links.OPERATION, {"id": "killed-1"}),
+    Screen("operation_in_stages", links.OPERATION, {"id": "stages-1"}, modelled=False),
+    Screen("operation_stuck", links.OPERATION, {"id": "stuck-1"}, modelled=False),
+    Screen("operation_killed", links.OPERATION, {"id": "killed-1"}, modelled=False),
     Screen("pipeline", links.PIPELINE),
 )
 
@@ -88,35 +88,52 @@ def variables(screen: Screen) -> dict[str, str]:
 
 
 def show(prometheus: Prometheus) -> dict[str, str]:
-    """Return the text of each screen, by its name."""
-    return {screen.name: text_of(screen, prometheus) for screen in SCREENS}
+    """Return the text of each screen, by its name: what a person reads, as Markdown."""
+    asked = {screen.name: [(it, given(it, screen, prometheus)) for it in panels(screen)] for screen in SCREENS}
+    found = iter(run([content for items in asked.values() for _, content in items]))
+    texts = {}
+    for screen in SCREENS:
+        parts = [f"# {screen.dashboard.title}\n"]
+        parts += [
+            f"## {it.json['title']} ({it.json['type']})\n\n{body(next(found))}\n" for it, _ in asked[screen.name]
+        ]
+        texts[screen.name] = LINE.sub("N", "\n".join(parts))
+    return texts
 
 
-def text_of(screen: Screen, prometheus: Prometheus) -> str:
-    """Return what a person reads on a screen, as Markdown."""
+def panels(screen: Screen) -> list[Panel]:
+    """Return the panels of a screen that ask something."""
+    return [it for it in screen.dashboard.panels() if it.queries and (screen.modelled or not others(it))]
+
+
+def given(panel: Panel, screen: Screen, prometheus: Prometheus) -> dict[str, Any]:
+    """Return a panel with its answers and the variables that its links know."""
     chosen = variables(screen)
-    panels = [panel for panel in screen.dashboard.panels() if panel.json["type"] != "text"]
-    given = {
-        "variables": {**chosen, **{kind: f"otel-progress-{kind}" for kind in ("prometheus", "loki", "tempo")}},
-        "from": 1000 * story.BEGIN,
-        "to": 1000 * story.END,
-        "panels": [{"panel": it.json, "frames": answers.frames(it, chosen, prometheus)} for it in panels],
-    }
+    sources = {kind: f"otel-progress-{kind}" for kind in ("prometheus", "loki", "tempo")}
+    frames = answers.frames(panel, chosen, prometheus)
+    return {"panel": panel.json, "frames": frames, "variables": {**chosen, **sources}}
+
+
+def run(contents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what a person sees in these panels: one run of Node for all."""
     program = build.binary(build.PANELS)
     assert program is not None
     done = subprocess.run(
         [build.find_node(), str(program)],
-        input=json.dumps(given),
+        input=json.dumps({"from": 1000 * story.BEGIN, "to": 1000 * story.END, "panels": contents}),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    parts = [f"# {screen.dashboard.title}\n"]
-    for panel, shown in zip(panels, json.loads(done.stdout), strict=True):
-        parts.append(f"## {panel.json['title']} ({panel.json['type']})\n\n{body(shown)}\n")
-    return "\n".join(parts)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def others(panel: Panel) -> bool:
+    """Return whether a panel asks other sources than Prometheus."""
+    return any(query.source != "prometheus" for query in panel.queries.values())
 
 
 def body(shown: dict[str, Any]) -> str:

@@ -25,6 +25,8 @@ LENGTH = 900
 END = BEGIN + LENGTH
 KILLED = 600
 """When the process of the operation `killed-1` is killed, in seconds since the beginning."""
+REPORTS = 600
+"""When the first of the operations that end is started."""
 BY_NAME_EVERY = 60
 HERE = {"service.name": "shop", "service.instance.id": "process-1", "host.name": "host-1"}
 THERE = {**HERE, "service.instance.id": "process-2", "host.name": "host-2"}
@@ -101,7 +103,9 @@ def killed() -> Iterator[None]:
 
 
 def reports() -> Iterator[None]:
-    """End several operations, one of them badly, and a kind that only fails."""
+    """End several operations, one of them badly, and a kind that only fails; within the last minutes."""
+    for _ in range(REPORTS):
+        yield
     for number, length in enumerate((30, 60, 20, 90), 1):
         try:
             with progress.operation("report", id=f"report-{number}", unit="page"):
@@ -144,7 +148,7 @@ def tell() -> list[bytes]:
         thread = threading.Thread(target=stuck, daemon=True)
         thread.start()
         assert started.wait(20)
-        progress.operation("import", id="late-1", start_within=240)
+        late = progress.operation("import", id="late-1", start_within=240)
         works = [moving(), in_stages(), slow(), looping(), waiting("waiting-1", 3600), waiting("overdue-1", 650)]
         works += [killed(), reports()]
         contexts = [contextvars.copy_context() for _ in works]
@@ -164,6 +168,7 @@ def tell() -> list[bytes]:
             context.run(work.close)  # type: ignore[attr-defined]
         over.set()
         thread.join(20)
+        del late  # until here, as an operation that nobody holds is forgotten
     return found
 
 

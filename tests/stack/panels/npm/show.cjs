@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Reads {variables, from, to, panels: [{panel, frames}]} as JSON from stdin. Writes for each panel what a person sees,
+// Reads {from, to, panels: [{panel, frames, variables}]} as JSON from stdin. Writes for each panel what a person sees,
 // by Grafana's own code: columns in order, cells with unit and mapping, and the links of each row.
 //
 // Not in @grafana/data, so modelled here in a few lines: the list of standard options (`standard`), the variables of
@@ -9,6 +9,16 @@ process.env.TZ = "UTC";
 Object.defineProperty(globalThis, "navigator", { value: { language: "en-US", languages: ["en-US"] }, configurable: true });
 const { readFileSync } = require("node:fs");
 
+const given = JSON.parse(readFileSync(0, "utf8"));
+// "3 minutes ago" is by the end of the recorded time.
+globalThis.Date = class extends Date {
+  constructor(...parts) {
+    super(...(parts.length ? parts : [given.to]));
+  }
+  static now() {
+    return given.to;
+  }
+};
 const data = require("@grafana/data");
 const { map } = require("rxjs");
 
@@ -63,7 +73,6 @@ data.standardTransformersRegistry.setInit(() =>
   })),
 );
 
-const given = JSON.parse(readFileSync(0, "utf8"));
 const theme = data.createTheme();
 const colours = new Map(
   theme.visualization.hues
@@ -74,9 +83,11 @@ const colours = new Map(
 );
 const colourName = (colour) => colours.get(data.colorManipulator.asHexString(colour).toLowerCase()) ?? colour;
 
-function replaced(text, scoped, format) {
+const replacer = (variables) => (text, scoped, format) => replaced(variables, text, scoped, format);
+
+function replaced(variables, text, scoped, format) {
   return String(text ?? "").replace(/\$(\w+)|\$\{(\w+)(?:\.([^:}]+))?(?::([^}]+))?\}/g, (whole, short, name, path, form) => {
-    const value = variable(short ?? name, path, scoped);
+    const value = variable(variables, short ?? name, path, scoped);
     if (value === undefined) return whole;
     const how = form ?? format;
     if (how === "queryparam") return `var-${short ?? name}=${encodeURIComponent(value)}`;
@@ -85,7 +96,7 @@ function replaced(text, scoped, format) {
   });
 }
 
-function variable(name, path, scoped) {
+function variable(variables, name, path, scoped) {
   if (name === "__data") {
     const context = scoped?.__dataContext?.value;
     const cells = data.getFieldDisplayValuesProxy({ frame: context.frame, rowIndex: context.rowIndex });
@@ -94,7 +105,7 @@ function variable(name, path, scoped) {
     return cell === undefined ? undefined : String(cell);
   }
   if (name === "__url_time_range") return "from=now-1h&to=now";
-  return { __from: given.from, __to: given.to, ...given.variables }[name]?.toString();
+  return { __from: given.from, __to: given.to, ...variables }[name]?.toString();
 }
 
 function registry(panel) {
@@ -160,16 +171,17 @@ function table(panel, frames) {
   };
 }
 
-function numbers(panel, frames) {
+function numbers(panel, frames, variables) {
   const shown = data.getFieldDisplayValues({
     fieldConfig: panel.fieldConfig,
     reduceOptions: panel.options.reduceOptions,
-    replaceVariables: replaced,
+    replaceVariables: replacer(variables),
     theme,
     data: frames,
     timeZone: "utc",
   });
-  const rows = shown.map(({ display }) => [display.title ?? "", `${text(display)} [${colourName(display.color)}]`]);
+  const named = shown.length > 1 || panel.options.textMode === "value_and_name";
+  const rows = shown.map(({ display }) => [named ? display.title : "", `${text(display)} [${colourName(display.color)}]`]);
   return { kind: "numbers", rows };
 }
 
@@ -188,18 +200,18 @@ function said(frames) {
   return { kind: "logs", rows: found.map((line) => [line]) };
 }
 
-async function show({ panel, frames }) {
+async function show({ panel, frames, variables }) {
   const known = await transformed(panel, frames.map((frame) => data.toDataFrame(frame)));
   const shown = data.applyFieldOverrides({
     data: known,
     fieldConfig: panel.fieldConfig,
-    replaceVariables: replaced,
+    replaceVariables: replacer(variables),
     theme,
     timeZone: "utc",
     fieldConfigRegistry: registry(panel),
   });
   if (panel.type === "table") return table(panel, shown);
-  if (["stat", "gauge", "bargauge"].includes(panel.type)) return numbers(panel, shown);
+  if (["stat", "gauge", "bargauge"].includes(panel.type)) return numbers(panel, shown, variables);
   return panel.type === "logs" ? said(shown) : lines(shown);
 }
 
