@@ -38,8 +38,8 @@ GRAMMARS = "grammars"
 PANELS = "panels"
 """Grafana's own code for transformations, units, mappings and links (Apache-2.0)."""
 NPM = {
-    name: [Path(__file__).parent / folder / file for file in ("package.json", "package-lock.json", ".npmrc", program)]
-    for name, folder, program in ((GRAMMARS, "grammars", "parse.mjs"), (PANELS, "panels/npm", "show.cjs"))
+    name: [Path(__file__).parent / name / file for file in ("package.json", "package-lock.json", ".npmrc", program)]
+    for name, program in ((GRAMMARS, "parse.mjs"), (PANELS, "show.cjs"))
 }
 """The files of each Node program, itself the last; the packages and their versions are in the first two."""
 OLDEST = "python"

@@ -1,6 +1,6 @@
 """What a person sees in each panel, by Grafana's own code, over real answers of Prometheus to the panels' queries.
 
-The texts in `panels/shown/` are the expectation. `python -m tests.stack.panels --update` writes them anew; read the
+The texts in `panels/shown/` are the expectation. `python -m tests.stack.show_panels --update` writes them anew; read the
 difference before you keep it.
 """
 
@@ -14,7 +14,7 @@ import pytest
 from . import build
 from .backends import Prometheus
 from .needed import built
-from .panels.screens import SCREENS, SHOWN, Screen, show, tell
+from .panel_screens import SCREENS, SHOWN, Screen, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 @pytest.mark.parametrize("screen", SCREENS, ids=lambda it: it.name)
 def test_what_a_person_sees(screen: Screen, shown: Mapping[str, str]) -> None:
     """Columns, their order, the text of each cell with unit and mapping, and the links are the expected ones."""
-    assert shown[screen.name] == screen.file.read_text(encoding="utf-8"), "see `python -m tests.stack.panels`"
+    assert shown[screen.name] == screen.file.read_text(encoding="utf-8"), "see `python -m tests.stack.show_panels`"
 
 
 def test_one_table_each(shown: Mapping[str, str]) -> None:

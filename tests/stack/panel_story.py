@@ -177,8 +177,7 @@ def by_name(captured: testing.Capture) -> ExportMetricsServiceRequest:
     data = captured._memory._reader.get_metrics_data()
     assert data is not None
     request = ExportMetricsServiceRequest.FromString(encode_metrics(data).SerializeToString())
-    for metric, points in parts(request):
-        del metric
+    for _, points in parts(request):
         for point in points:
             point.time_unix_nano = captured.clock.time_ns()
             point.start_time_unix_nano = testing.START
@@ -206,7 +205,7 @@ def parts(request: ExportMetricsServiceRequest) -> Iterator[tuple[Any, Any]]:
     for resource in request.resource_metrics:
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
-                yield metric, getattr(metric, metric.WhichOneof("data")).data_points
+                yield metric, getattr(metric, metric.WhichOneof("data") or "gauge").data_points
 
 
 def under(request: ExportMetricsServiceRequest, resource: dict[str, str]) -> ExportMetricsServiceRequest:

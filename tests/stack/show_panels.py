@@ -1,4 +1,4 @@
-"""`python -m tests.stack.panels` shows what differs from the texts in `shown/`; with `--update` it writes them anew."""
+"""`python -m tests.stack.show_panels` prints what differs from the texts in `panels/shown/`; with `--update` it writes them anew."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .. import build
-from ..backends import Prometheus
-from .screens import SCREENS, show, tell
+from . import build
+from .backends import Prometheus
+from .panel_screens import SCREENS, show, tell
 
 
 def main(arguments: list[str]) -> int:
@@ -25,8 +25,9 @@ def main(arguments: list[str]) -> int:
             screen.file.write_text(shown[screen.name], encoding="utf-8")
         elif before != shown[screen.name]:
             code = 1
-            given = (before.splitlines(), shown[screen.name].splitlines())
-            print("\n".join(difflib.unified_diff(*given, f"{screen.name} (kept)", f"{screen.name} (shown now)", lineterm="")))
+            texts = (before.splitlines(), shown[screen.name].splitlines())
+            names = (f"{screen.name} (kept)", f"{screen.name} (shown now)")
+            print("\n".join(difflib.unified_diff(*texts, *names, lineterm="")))
     return code
 
 

@@ -1,4 +1,4 @@
-"""Screens: a dashboard with what is selected (else its defaults), and its text as a person reads it; kept in `shown/`."""
+"""Screens: a dashboard with what is selected (else its defaults), and its text as a person reads it; kept in `panels/shown/`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from urllib.parse import unquote, urlsplit
 
 from grafana.generator import DASHBOARDS, links
 
-from .. import build
-from . import answers, story
+from . import build
+from . import panel_answers as answers
+from . import panel_story as story
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from grafana.generator.parts import Dashboard, Panel
 
-    from ..backends import Prometheus
+    from .backends import Prometheus
 
-SHOWN = Path(__file__).with_name("shown")
-LINE = re.compile(r"(?<=\.py:)\d+")
+SHOWN = Path(__file__).with_name("panels") / "shown"
+LINE = re.compile(r"\S*(panel_story\.py):\d+")
+"""A line of the story, which moves when the story is edited."""
 CHOSEN = {
     "job": ".*",
     "service": "shop",
@@ -94,10 +96,8 @@ def show(prometheus: Prometheus) -> dict[str, str]:
     texts = {}
     for screen in SCREENS:
         parts = [f"# {screen.dashboard.title}\n"]
-        parts += [
-            f"## {it.json['title']} ({it.json['type']})\n\n{body(next(found))}\n" for it, _ in asked[screen.name]
-        ]
-        texts[screen.name] = LINE.sub("N", "\n".join(parts))
+        parts += [f"## {it.json['title']} ({it.json['type']})\n\n{body(next(found))}\n" for it, _ in asked[screen.name]]
+        texts[screen.name] = LINE.sub(r"\1:N", "\n".join(parts))
     return texts
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..grafana_queries import interpolate
-from . import story
+from . import panel_story as story
+from .grafana_queries import interpolate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from grafana.generator.parts import Panel
     from grafana.generator.queries import Query, Row
 
-    from ..backends import Prometheus, Sample
+    from .backends import Prometheus, Sample
 
 Frame = dict[str, Any]
 STEP = 60
@@ -74,7 +74,7 @@ def apart(buckets: Series) -> Series:
 
 
 def answer(query: Query, variables: Mapping[str, str], prometheus: Prometheus) -> Series:
-    """Return series with their values, sorted by label unless the query sorts."""
+    """Return series with their values, sorted by label, after the query's own order: Prometheus leaves it open."""
     if query.source != "prometheus" or MODELLED.search(query.text):
         return [(labels(query, row), [(story.END, row.low)]) for row in query.expect]
     text = interpolate(query.text, {**BUILT_IN, **variables})
@@ -84,7 +84,9 @@ def answer(query: Query, variables: Mapping[str, str], prometheus: Prometheus) -
         samples: list[Sample] = prometheus.query(text, story.END)
     else:
         samples = prometheus.query_range(text, story.END - BACK, story.END, STEP)
-    ordered = samples if "sort" in text else sorted(samples, key=lambda it: sorted(it.labels.items()))
+    ordered = sorted(samples, key=lambda it: sorted(it.labels.items()))
+    if "sort_desc(" in text:
+        ordered.sort(key=lambda it: -it.value)
     return [(it.labels, it.values) for it in ordered]
 
 
