@@ -188,7 +188,7 @@ def table(
         description,
         size,
         *queries,
-        unit="short",
+        # No unit for all: Grafana would show an id such as 20261129 as 20.3 Mil, and fill that into links.
         defaults={"noValue": "", **BY_THRESHOLD, **PLAIN},
         custom={"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "filterable": True},
         options={

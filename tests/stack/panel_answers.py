@@ -28,7 +28,13 @@ BUILT_IN = {"__range": f"{story.LENGTH}s", "__interval": "60s", "__rate_interval
 MODELLED = re.compile(r"\bALERTS\b|otelcol_|prometheus_tsdb|\bup\{")
 PATTERNS = {"host_name": "host-1"}
 """What stands for a label of which the expectation has only a pattern."""
-COMMON = {"job": "shop", "instance": "process-1", "severity": "warning", "progress_operation_name": "import"}
+COMMON = {
+    "job": "shop",
+    "instance": "process-1",
+    "severity": "warning",
+    "progress_operation_name": "import",
+    "trace_id": "0af7651916cd43dd8448eb211c80319c",
+}
 """What a modelled row says where the expectation leaves a label of the query open."""
 
 

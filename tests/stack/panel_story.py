@@ -67,8 +67,8 @@ def in_stages() -> Iterator[None]:
 
 
 def slow() -> Iterator[None]:
-    """Run longer than the limit."""
-    with progress.operation("import", id="slow-1", slow_after=300, stall_after=60):
+    """Run longer than the limit, with an id that looks like a number."""
+    with progress.operation("import", id="20261129", slow_after=300, stall_after=60):
         while True:
             progress.advance()
             yield

@@ -20,6 +20,7 @@ globalThis.Date = class extends Date {
   }
 };
 const data = require("@grafana/data");
+const { get } = require("lodash");
 const { map } = require("rxjs");
 
 globalThis.window = {}; // only afterwards, as some packages would look for a whole browser
@@ -100,9 +101,8 @@ function variable(variables, name, path, scoped) {
   if (name === "__data") {
     const context = scoped?.__dataContext?.value;
     const cells = data.getFieldDisplayValuesProxy({ frame: context.frame, rowIndex: context.rowIndex });
-    const [, column] = /^fields[.[]"?(.+?)"?\]?$/.exec(path) ?? [];
-    const cell = column === undefined ? undefined : cells[column];
-    return cell === undefined ? undefined : String(cell);
+    const found = get({ fields: cells }, path);
+    return found === undefined ? undefined : String(found);
   }
   if (name === "__url_time_range") return "from=now-1h&to=now";
   return { __from: given.from, __to: given.to, ...variables }[name]?.toString();
