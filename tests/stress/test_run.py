@@ -258,11 +258,10 @@ def test_all_that_the_command_sends_arrives(protocol: str) -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_what_ends_in_an_outage_is_sent_by_the_next_run(protocol: str, tmp_path: Path) -> None:
+def test_what_ends_in_an_outage_is_sent_by_the_next_run(tmp_path: Path) -> None:
     """If nobody receives, the command runs as usual; its end, and the certificate of a killed one, arrive later, once."""
-    state = {"XDG_STATE_HOME": str(tmp_path)}
-    with Receiver(protocol, listening=False) as receiver:
+    state = {"XDG_STATE_HOME": str(tmp_path), "OTEL_PROGRESS_RUN_SERIES_AFTER": "0"}
+    with Receiver(listening=False) as receiver:
         with (
             watched(None, "deaf", **receiver.env, **state) as killed,
             watched(None, "well", **receiver.env, **state) as well,
@@ -278,14 +277,12 @@ def test_what_ends_in_an_outage_is_sent_by_the_next_run(protocol: str, tmp_path:
         )
         assert "did not take everything" in well.errors
         receiver.listen()
-        others = [watched(receiver, name, **state) for name in ("next", "beside")]
-        with others[0] as one, others[1] as two:
+        with watched(receiver, "next", **state) as program:
             receiver.wait_for(lambda: receiver.ended().keys() >= {"deaf", "well", "deaf-before", "well-before"})
             receiver.wait_for(lambda: active(receiver, "deaf") == active(receiver, "well") == 0)
-            for program in (one, two):
-                program.tell("normally")
-                program.finish(0)
-                assert "unsent" not in program.errors
+            program.tell("normally")
+            program.finish(0)
+            assert "unsent" not in program.errors
         assert (receiver.ended()["deaf"], receiver.ended()["well"]) == ("lost", "completed")
         assert len(ends(receiver, "deaf")) == len(ends(receiver, "well")) == 1
         assert {"train", "outer", "inner"} <= spans(receiver, "deaf").keys()
