@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -325,6 +328,47 @@ def test_prometheus_restarts(collector_binary: Path, backend: Collector, tmp_pat
         prometheus.wait_for(lambda: prometheus.query(f"{LIVING} == 0"), PATIENCE)
         prometheus.wait_for(lambda: stored(prometheus) == said(backend), PATIENCE)
         assert len(said(backend)) > 0
+
+
+PROGRAM = Path(__file__).parents[1] / "stress" / "programs" / "watched.py"
+
+
+def run_watched(name: str, endpoint: str, state: Path) -> subprocess.Popen[str]:
+    """Start a program under `otel-progress run`; it ends as its first line of input says."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_PROGRESS_RUN_SERIES_AFTER": "0.1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "otel_progress.cli", "run", "--", sys.executable, str(PROGRAM), name],
+        env={**kept, **env, "OTEL_METRIC_EXPORT_INTERVAL": "500", "XDG_STATE_HOME": str(state)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def test_what_ended_in_an_outage_of_the_collector(collector_binary: Path, backend: Collector, tmp_path: Path) -> None:
+    """The ends of what ran reach Prometheus afterwards: of a process that goes on, and of commands that are gone."""
+    prometheus = Prometheus(built("prometheus"), tmp_path / "prometheus", config=CONFIG / "prometheus.yaml")
+    backends = {**to(TEMPO=backend, LOKI=backend), "PROMETHEUS": prometheus.otlp_endpoint}
+    single = Single(collector_binary, tmp_path / "single", backends, overlay(tmp_path / "fast.yaml", FAST % ""))
+    with prometheus, single, Drill(single.http_endpoint) as living:
+        well, killed = (run_watched(name, single.http_endpoint, tmp_path) for name in ("well", "killed"))
+        living.order("start living 1 0")
+        prometheus.wait_for(lambda: len(prometheus.query("progress_run_active == 1")) == 3, PATIENCE)
+        single.kill()
+        living.order("finish")
+        well.communicate("normally\n", PATIENCE)
+        killed.communicate("signal9\n", PATIENCE)
+        assert (well.returncode, killed.returncode) == (0, 137)
+        single.start()
+        run_watched("next", single.http_endpoint, tmp_path).communicate("normally\n", PATIENCE)
+        prometheus.wait_for(lambda: len(prometheus.query("progress_run_active == 0")) >= 3, PATIENCE)
+        assert prometheus.query("progress_run_active == 1") == []
+        counts = prometheus.query(
+            'sum by (progress_status) (progress_operation_ended_total{progress_operation_name="train"})'
+        )
+        assert {count.labels["progress_status"]: count.values[0][1] for count in counts} == {"completed": 2, "lost": 1}
+        living.end()
 
 
 def stored(prometheus: Prometheus) -> set[int]:

@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 PROGRAMS = Path(__file__).with_name("programs")
+STATE = tempfile.TemporaryDirectory(prefix="otel-progress-state-")
+"""The state folder of all programs of this process: what they keep is no user's."""
 EXIT_SECONDS = 2.5
 """The maximum time for which telemetry may hold a process after its last line, including the interpreter's own end."""
 
@@ -33,6 +36,7 @@ def environment(**more: str) -> dict[str, str]:
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
         "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         "PYTHONFAULTHANDLER": "1",
+        "XDG_STATE_HOME": STATE.name,
         **more,
     }
 

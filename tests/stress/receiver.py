@@ -358,8 +358,10 @@ def _points(body: bytes) -> list[Point]:
                 for point in data.data_points:
                     if hasattr(point, "bucket_counts"):
                         value = float(point.count)
-                    else:
-                        value = float(getattr(point, point.WhichOneof("value")))
+                    elif (kind := point.WhichOneof("value")) is not None:
+                        value = float(getattr(point, kind))
+                    else:  # the end of a series
+                        continue
                     found.append(Point(metric.name, value, _plain(point.attributes), resource))
     return found
 

@@ -258,13 +258,52 @@ def test_all_that_the_command_sends_arrives(protocol: str) -> None:
     assert found[0] == found[1]
 
 
-def test_dead_endpoint_slows_nothing() -> None:
-    """If nobody receives the telemetry the command runs as usual, and at the end `run` reports what could not be sent."""
-    with Receiver(listening=False) as receiver, watched(None, "deaf", **receiver.env) as program:
+def test_what_ends_in_an_outage_is_sent_by_the_next_run(tmp_path: Path) -> None:
+    """If nobody receives, the command runs as usual; its end, and the certificate of a killed one, arrive later, once."""
+    state = {"XDG_STATE_HOME": str(tmp_path), "OTEL_PROGRESS_RUN_SERIES_AFTER": "0"}
+    with Receiver(listening=False) as receiver:
+        with (
+            watched(None, "deaf", **receiver.env, **state) as killed,
+            watched(None, "well", **receiver.env, **state) as well,
+        ):
+            killed.tell("exit3")
+            well.tell("normally")
+            killed.finish(3)
+            well.finish(0)
+        assert "lost: train [deaf]" in killed.errors
+        assert (
+            f"2 ends of operations kept in {tmp_path}/otel-progress/unsent; the next `otel-progress run`"
+            in killed.errors
+        )
+        assert "did not take everything" in well.errors
+        receiver.listen()
+        with watched(receiver, "next", **state) as program:
+            receiver.wait_for(lambda: receiver.ended().keys() >= {"deaf", "well", "deaf-before", "well-before"})
+            receiver.wait_for(lambda: active(receiver, "deaf") == active(receiver, "well") == 0)
+            program.tell("normally")
+            program.finish(0)
+            assert "unsent" not in program.errors
+        assert (receiver.ended()["deaf"], receiver.ended()["well"]) == ("lost", "completed")
+        assert len(ends(receiver, "deaf")) == len(ends(receiver, "well")) == 1
+        assert {"train", "outer", "inner"} <= spans(receiver, "deaf").keys()
+        assert receiver.doubled() == []
+
+
+def active(receiver: Receiver, name: str) -> float | None:
+    """Return the newest value of `progress.run.active` of an operation."""
+    points = [point for point in list(receiver.points) if point.attributes.get("progress.operation.id") == name]
+    return next((point.value for point in reversed(points) if point.name == "progress.run.active"), None)
+
+
+def test_what_cannot_be_kept_is_reported(tmp_path: Path) -> None:
+    """If nobody receives and the state folder can't be used, `run` reports what is lost, and the command runs as usual."""
+    (tmp_path / "file").touch()
+    state = {"XDG_STATE_HOME": str(tmp_path / "file")}
+    with Receiver(listening=False) as receiver, watched(None, "deaf", **receiver.env, **state) as program:
         program.tell("exit3")
         program.finish(3)
         assert "of logs could not be passed on to http://127.0.0.1" in program.errors
-        assert "lost: train [deaf]" in program.errors
+        assert "can't be kept" in program.errors
 
 
 def test_endpoint_that_comes_back_gets_all() -> None:

@@ -18,11 +18,14 @@ from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
     from otel_progress.monitor.app import Monitor, Options
+    from otel_progress.outbound.spool import SpoolQueue
     from otel_progress.settings import Endpoint
 
 USAGE: Final = 2
 """The exit code for an invalid command line."""
 TOKEN: Final = "OTEL_PROGRESS_TOKEN"
+UNSENT: Final = "unsent"
+"""The folder, in our state folder, of what a receiver that was away did not take."""
 SECRET: Final = "OTEL_PROGRESS_WEBHOOK_SECRET"
 _ABOUT: Final = """\
 Receive OpenTelemetry data (OTLP) and show in a browser what runs, waits, is slow, stuck, looping or lost, while it
@@ -98,11 +101,24 @@ def main(arguments: argparse.Namespace) -> int:
             link = monitor.auth.link() if monitor.auth.needs_token else ""
             threading.Thread(target=webbrowser.open, args=(monitor.url + link,), daemon=True).start()
 
+    unsent = _send_unsent(monitor.forward)
     with contextlib.suppress(KeyboardInterrupt):
         monitor.run(ready=ready)
+    for queue in unsent:
+        queue.stop()
     for line in monitor.losses():
         say(line)
     return 0
+
+
+def _send_unsent(endpoints: Mapping[str, Endpoint]) -> list[SpoolQueue]:
+    """Start to send what an `otel-progress run` could not send to these endpoints."""
+    from otel_progress import clock
+    from otel_progress.monitor.intake.newest_points import newest
+    from otel_progress.outbound.spool import Spool
+
+    spool = Spool(state_folder(environment()) / UNSENT)
+    return spool.senders(endpoints, lambda body: newest([body], clock.time_ns()))
 
 
 def make(given: argparse.Namespace, environ: Mapping[str, str]) -> Monitor:
@@ -149,11 +165,16 @@ def _options(given: argparse.Namespace, environ: Mapping[str, str]) -> Options:
     )
 
 
-def default_db(environ: Mapping[str, str]) -> Path:
-    """The default file for state: in the user's state folder."""
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """The folder of this product in the user's state folder."""
     state = environ.get("XDG_STATE_HOME")
     folder = Path(state) if state else Path(environ.get("HOME") or "~").expanduser() / ".local" / "state"
-    return folder / "otel-progress" / "monitor.db"
+    return folder / "otel-progress"
+
+
+def default_db(environ: Mapping[str, str]) -> Path:
+    """The default file for state: in the user's state folder."""
+    return state_folder(environ) / "monitor.db"
 
 
 def _forward(given: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Endpoint]:

@@ -175,6 +175,11 @@ class Monitor:
         return None if self._grpc is None else self._grpc.port
 
     @property
+    def forward(self) -> Mapping[str, Endpoint]:
+        """Where requests are forwarded to, by signal."""
+        return self._options.forward
+
+    @property
     def path(self) -> Path:
         """The file that keeps state and history."""
         return self._options.db

@@ -10,10 +10,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from otel_progress import clock
+from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.backoff import STANDARD, Backoff
 from otel_progress.outbound.transport import Transport, connect
@@ -21,6 +22,14 @@ from otel_progress.settings import Endpoint
 
 BYTES: Final = 32 * 1024 * 1024
 """The size of all waiting requests of a signal."""
+MERGE_AFTER: Final = 600.0
+"""Seconds after which waiting requests are merged, if a queue can."""
+MERGE_SECONDS: Final = 10.0
+"""Seconds between two merges for lack of room."""
+STOP_SECONDS: Final = 0.5
+"""Seconds that the end waits for a request in flight, whose deadline is over."""
+Merge = Callable[[list[bytes]], list[bytes]]
+"""Makes fewer requests of these, in order, which say the same about the present."""
 
 
 class SignalQueue(ABC):
@@ -133,52 +142,122 @@ class SignalQueue(ABC):
         self._not_before = clock.monotonic() + pause
 
 
+class _Waiting(NamedTuple):
+    """A request that waits; one with the end of an operation is dropped last."""
+
+    body: bytes
+    has_end: bool
+    since: float
+
+
 class MemoryQueue(SignalQueue):
     """A queue in memory."""
 
     def __init__(
-        self, signal: str, url: str, transport: Transport, most_bytes: int = BYTES, backoff: Backoff = STANDARD
+        self,
+        signal: str,
+        url: str,
+        transport: Transport,
+        most_bytes: int = BYTES,
+        backoff: Backoff = STANDARD,
+        merge: Merge | None = None,
     ) -> None:
-        """Start the thread; nothing is opened before the first request."""
+        """Start the thread; nothing is opened before the first request.
+
+        Args:
+            signal: `logs`, `metrics` or `traces`.
+            url: where the requests go.
+            transport: sends them.
+            most_bytes: the size of all waiting requests.
+            backoff: the pauses after failures.
+            merge: shortens what has waited for `MERGE_AFTER` seconds, or has no room.
+        """
         super().__init__(signal, url, transport, backoff)
         self._most = most_bytes
-        self._waiting: deque[bytes] = deque()
+        self._merge = merge
+        self._merging = False
+        self._merge_at = 0.0
+        self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._thread.start()
 
     def put(self, body: bytes) -> None:
         """Enqueue a request."""
         with self._ready:
-            self._waiting.append(body)
+            self._waiting.append(_Waiting(body, bool(otlp.ends_in(body)), clock.monotonic()))
             self._bytes += len(body)
-            while self._bytes > self._most and len(self._waiting) > 1:
-                del_at = 1 if self._sending else 0
-                if del_at >= len(self._waiting) - 1:
+            # What can be merged gets time for it.
+            while self._bytes > (self._most if self._merge is None else 2 * self._most) and len(self._waiting) > 1:
+                if not self._drop():
                     break
-                self._bytes -= len(self._waiting[del_at])
-                del self._waiting[del_at]
-                self.lost += 1
-                self.reason = self.reason or "too much waited"
             self._ready.notify_all()
 
     def stop(self) -> None:
         """Send no more; waiting requests are lost."""
+        self.lost += len(self.take_rest())
+
+    def take_rest(self) -> list[bytes]:
+        """Send no more; returns the requests that wait, in order."""
         with self._ready:
             self._stopped = True
-            self.lost += len(self._waiting)
+            self._ready.notify_all()
+        if self._thread is not threading.current_thread():
+            self._thread.join(STOP_SECONDS)
+        with self._ready:
+            rest = [one.body for one in self._waiting]
             self._waiting.clear()
             self._bytes = 0
+        return rest
+
+    def _drop(self) -> bool:
+        """Drop the oldest request without an end, or else the oldest; not the one in flight, and not the newest."""
+        first, last = int(self._sending), len(self._waiting) - 1
+        if first >= last:
+            return False
+        at = next((number for number in range(first, last) if not self._waiting[number].has_end), first)
+        self._bytes -= len(self._waiting[at].body)
+        del self._waiting[at]
+        self.lost += 1
+        self.reason = self.reason or "too much waited"
+        return True
+
+    def _fill(self) -> None:
+        """Merge what waits if that is due; in the thread that sends, so nothing is in flight."""
+        if self._merge is None:
+            return
+        with self._ready:
+            if self._stopped or not self._merge_is_due():
+                return
+            old, self._merging = list(self._waiting), True
+            self._waiting.clear()
+        try:
+            merged = self._merge([one.body for one in old])
+        except Exception as error:
+            self.reason = f"{type(error).__name__}: {error}"
+            merged = [one.body for one in old]
+        now = clock.monotonic()
+        with self._ready:
+            self._waiting.extendleft(_Waiting(body, False, now) for body in reversed(merged))
+            self._bytes = sum(len(one.body) for one in self._waiting)
+            self._merging, self._merge_at = False, now + MERGE_SECONDS
+            while self._bytes > self._most and self._drop():
+                pass
             self._ready.notify_all()
 
+    def _merge_is_due(self) -> bool:
+        now = clock.monotonic()
+        old = len(self._waiting) > 1 and now - self._waiting[0].since > MERGE_AFTER
+        return old or (self._bytes > self._most and now >= self._merge_at)
+
     def _is_waiting(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._waiting) or self._merging
 
     def _head(self) -> bytes | None:
-        return self._waiting[0] if self._waiting else None
+        return self._waiting[0].body if self._waiting else None
 
     def _pop(self, delivered: bool) -> None:
         if self._waiting:  # else it was given up while in flight
-            self._bytes -= len(self._waiting.popleft())
+            self._bytes -= len(self._waiting.popleft().body)
             self.lost += not delivered
 
     def _worthless(self, answer: Answer) -> bool:
@@ -188,15 +267,18 @@ class MemoryQueue(SignalQueue):
 class Forwarder:
     """A queue in memory for each signal; requests of a signal without an endpoint are discarded."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], most_bytes: int = BYTES) -> None:
+    def __init__(
+        self, endpoints: Mapping[str, Endpoint], most_bytes: int = BYTES, merge_metrics: Merge | None = None
+    ) -> None:
         """Forward to these endpoints, by signal (`logs`, `metrics`, `traces`).
 
         Raises:
             MissingDependency: if the client for a protocol is not installed.
         """
         transports = {signal: connect(signal, endpoint) for signal, endpoint in endpoints.items()}
+        merges = {"metrics": merge_metrics}
         self.queues = {
-            signal: MemoryQueue(signal, endpoints[signal].url, transport, most_bytes)
+            signal: MemoryQueue(signal, endpoints[signal].url, transport, most_bytes, merge=merges.get(signal))
             for signal, transport in transports.items()
         }
 
@@ -211,14 +293,18 @@ class Forwarder:
         for queue in self.queues.values():
             queue.hurry(deadline)
 
-    def flush(self, timeout: float) -> None:
-        """Send what waits within the timeout (seconds), and stop."""
+    def flush(self, timeout: float) -> dict[str, list[bytes]]:
+        """Send what waits within the timeout (seconds), and stop; returns the rest, by signal."""
         deadline = clock.monotonic() + timeout
         self.hurry(deadline)
         for queue in self.queues.values():
             queue.wait(deadline)
-        for queue in self.queues.values():
-            queue.stop()
+        return {signal: queue.take_rest() for signal, queue in self.queues.items()}
+
+    def give_up(self, rest: Mapping[str, list[bytes]]) -> None:
+        """Count what is left as lost."""
+        for signal, bodies in rest.items():
+            self.queues[signal].lost += len(bodies)
 
     def losses(self) -> list[str]:
         """Say what could not be forwarded; a line for each signal."""

@@ -333,6 +333,21 @@ def test_counter_of_the_lost_rises_from_zero(scene: Scene) -> None:
     assert {labels[s.EXIT] for _, name, labels, _ in scene.points if name == s.RUN_LOST.name} == {"exited with code 0"}
 
 
+def test_death_that_two_watchers_prove_counts_once(scene: Scene) -> None:
+    """`run` and a monitor that prove the same death send the same totals of the same series, so stores count it once."""
+    other = Scene(scene.time)
+    for one in (scene, other):
+        one.say(operation_id="one")
+        one.say(operation_id="two")
+        one.run(1)
+        one.kill(1)
+        one.watcher.ended(Exit(code=0))
+    scene.run(2)
+    other.run(2)
+    totals = [point for one in (scene, other) for point in one.points if point[1] == s.ENDED.name and point[3]]
+    assert totals == [("p1", s.ENDED.name, {s.OPERATION_NAME: "work", s.STATUS: "lost"}, 2.0)] * 2
+
+
 def test_thousands_of_lost_operations_are_counted_whole(scene: Scene) -> None:
     """What does not fit into one request goes on in the next; the count of a name is in one of them."""
     for number in range(2500):

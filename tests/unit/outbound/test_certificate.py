@@ -227,7 +227,8 @@ def test_page_has_what_a_certificate_says() -> None:
     lines = [[cell.strip(" `") for cell in line.split("|")] for line in page.splitlines() if "| certificate |" in line]
     kinds = {"string": str, "int": int, "boolean": bool}
     exit = Exit(3, "SIGKILL", True, "boom")
-    assert {line[1]: kinds[line[2]] for line in lines} == {key: type(value) for key, value in exit.attributes.items()}
+    said = {s.EXIT: exit.label, **exit.attributes}
+    assert {line[1]: kinds[line[2]] for line in lines} == {key: type(value) for key, value in said.items()}
 
 
 def test_certificate_tells_what_the_stage_had() -> None:

@@ -10,7 +10,8 @@ import pytest
 from otel_progress import clock
 from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.backoff import Backoff
-from otel_progress.outbound.queue import MemoryQueue, without_credentials
+from otel_progress.outbound.queue import MERGE_AFTER, MemoryQueue, without_credentials
+from otel_progress.testing import FakeClock
 
 
 class Far:
@@ -99,6 +100,94 @@ def test_who_puts_never_waits_and_the_oldest_go_first(queue: MemoryQueue, far: F
     assert queue.wait(soon())
     assert far.sent == [b"first", b"5", b"6", b"7", b"8", b"9"]
     assert queue.lost == 5
+
+
+def end(number: int) -> bytes:
+    """The mark of an operation's end in a request, and a number."""
+    return b"%d\x62\x18progress.operation.ended" % number
+
+
+def test_ends_are_dropped_last(far: Far) -> None:
+    """While the endpoint hangs, requests with an end stay as long as any other can be dropped; the order stays."""
+    made = MemoryQueue("logs", "http://there/v1/logs", far, 3 * len(end(1)), Backoff(first=0.01, longest=0.01))
+    far.may.clear()
+    made.put(b"first")
+    assert far.busy.wait(20)
+    for body in (end(1), b"a" * 20, end(2), b"b" * 20, b"c" * 10):
+        made.put(body)
+    far.may.set()
+    assert made.wait(soon())
+    assert far.sent == [b"first", end(1), end(2), b"c" * 10]
+    for number in range(3, 9):
+        far.may.clear() if number == 3 else None
+        made.put(end(number))
+    far.may.set()
+    assert made.wait(soon())
+    assert far.sent[-2:] == [end(7), end(8)]
+    made.stop()
+
+
+def joined(bodies: list[bytes]) -> list[bytes]:
+    """Merge requests."""
+    return [b"+".join(bodies)]
+
+
+def test_what_waited_for_long_is_merged(far: Far, fake: FakeClock) -> None:
+    """During an outage of 10 minutes each request is kept; of a longer one, what the requests say about the present."""
+    far.answer = lambda tried: Answer(False, retry=True)
+    made = MemoryQueue("metrics", "http://there/v1/metrics", far, 1000, Backoff(first=60.0, longest=60.0), joined)
+    made.put(b"a")
+    assert far.busy.wait(20)
+    fake.sleep(MERGE_AFTER - 1)
+    made.put(b"b")
+    far.answer = lambda tried: Answer(True)
+    fake.sleep(2)
+    made.put(b"c")
+    assert made.wait(soon())
+    assert far.sent[0] in (b"a+b", b"a+b+c")
+    assert made.lost == 0
+    made.stop()
+
+
+def test_what_has_no_room_is_merged(far: Far) -> None:
+    """What can be merged is merged before anything is dropped."""
+    made = MemoryQueue(
+        "metrics", "http://there/v1/metrics", far, 30, Backoff(first=0.01, longest=0.01), lambda b: b[-1:]
+    )
+    far.may.clear()
+    made.put(b"first")
+    assert far.busy.wait(20)
+    for number in range(4):
+        made.put(b"%d" % number * 10)
+    far.may.set()
+    assert made.wait(soon())
+    assert (far.sent, made.lost) == ([b"first", b"3" * 10], 0)
+    made.stop()
+
+
+def test_merge_that_fails_loses_nothing(far: Far) -> None:
+    """An error in merging keeps the requests as they are, within the limit."""
+    made = MemoryQueue("metrics", "http://there/v1/metrics", far, 30, Backoff(first=0.01, longest=0.01), lambda b: b[9])
+    far.may.clear()
+    made.put(b"first")
+    assert far.busy.wait(20)
+    for number in range(4):
+        made.put(b"%d" % number * 10)
+    far.may.set()
+    assert made.wait(soon())
+    assert (far.sent, made.lost) == ([b"first", b"1" * 10, b"2" * 10, b"3" * 10], 1)
+    made.stop()
+
+
+def test_rest_is_handed_over(queue: MemoryQueue, far: Far) -> None:
+    """What is taken at the end, in order, is neither sent nor counted as lost."""
+    far.answer = lambda tried: Answer(False, retry=True)
+    for part in (b"a", b"b"):
+        queue.put(part)
+    assert far.busy.wait(20)
+    assert queue.take_rest() == [b"a", b"b"]
+    assert queue.take_rest() == []
+    assert (queue.lost, far.sent) == (0, [])
 
 
 def test_end_does_not_wait_for_a_pause_that_was_asked_for(queue: MemoryQueue, far: Far) -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
+from otel_progress.cli.monitor import UNSENT, state_folder
 from otel_progress.cli.run import py_spy
 from otel_progress.cli.run.child import Child, start
 from otel_progress.cli.run.control_offer import ControlOffer
@@ -19,10 +20,12 @@ from otel_progress.errors import ProgressError
 from otel_progress.model.redact import Redact, by_name, guarded
 from otel_progress.model.secrets import mask_secrets
 from otel_progress.monitor.intake import records, requests
+from otel_progress.monitor.intake.newest_points import newest
 from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state.watcher import Watcher, words
 from otel_progress.outbound.certificate import Exit
 from otel_progress.outbound.queue import Forwarder, without_credentials
+from otel_progress.outbound.spool import Spool, SpoolQueue
 
 if TYPE_CHECKING:
     from otel_progress.cli.run.follow import Follower
@@ -84,12 +87,14 @@ class Supervisor:
         if follower is not None:
             self._endpoints = follower.host.others(self._endpoints)
             self._forwarders.append(follower.forwarder)
-        forwarder = Forwarder(self._endpoints)
+        forwarder = Forwarder(self._endpoints, merge_metrics=merged)
         self._forwarders.append(forwarder)
+        self._spool = Spool(state_folder(environ) / UNSENT)
         self._control = ControlOffer(None if follower is not None else self._endpoints.get("logs"))
         if "logs" in forwarder.queues:
             forwarder.queues["logs"].offered = self._control.offered
         self._redact = _redaction(environ)
+        self._unsent: list[SpoolQueue] = []
         self._watcher = Watcher(self._put, say, look_into=self._look_into)
 
     def to_its_end(self, stderr_tail: int, *, verbose: bool) -> int:
@@ -107,6 +112,7 @@ class Supervisor:
             say(str(error))
             return error.code
         self._watcher.adopt(child.pid)
+        self._unsent = self._spool.senders(self._endpoints, lambda body: merged([body]))
         self._attend(child)
         self._flush()
         intake.stop()
@@ -164,8 +170,37 @@ class Supervisor:
         deadline = clock.monotonic() + FLUSH_SECONDS
         for forwarder in self._forwarders:
             forwarder.hurry(deadline)
+        for queue in self._unsent:
+            queue.hurry(deadline)
         for forwarder in self._forwarders:
-            forwarder.flush(max(0.0, deadline - clock.monotonic()))
+            rest = forwarder.flush(max(0.0, deadline - clock.monotonic()))
+            if forwarder is not self._forwarders[-1] or not self._keep(rest):
+                forwarder.give_up(rest)
+        for queue in self._unsent:
+            queue.wait(deadline)
+            queue.stop()
+
+    def _keep(self, rest: Mapping[str, list[bytes]]) -> bool:
+        """Put what an endpoint did not take into the spool; false if there is none to keep it in."""
+        if not any(rest.values()):
+            return True
+        if rest.get("metrics"):
+            rest = {**rest, "metrics": merged(rest["metrics"])}
+        try:
+            kept = self._spool.keep(rest, self._endpoints)
+        except OSError as error:
+            say(f"what could not be sent can't be kept: {error}")
+            return False
+        ends = f"{kept.ends} {'end' if kept.ends == 1 else 'ends'} of operations" if kept.ends else ""
+        others = f"{kept.requests} {'request' if kept.requests == 1 else 'requests'}"
+        where = _where({signal: self._endpoints[signal] for signal, bodies in rest.items() if bodies})
+        say(
+            f"{where} did not take everything: {others}{f' with {ends}' if ends else ''} kept in "
+            f"{self._spool.folder}; the next `otel-progress run` with this endpoint sends them"
+        )
+        if kept.dropped:
+            say(f"{kept.dropped} older requests in {self._spool.folder} were dropped: it is full, or they were too old")
+        return True
 
     def _report(self, *, verbose: bool) -> None:
         followed = self._follower is not None
@@ -178,6 +213,11 @@ class Supervisor:
         if (verbose or followed) and not self._watcher.heard:
             why = mute(self._environ) or "the command must call otel_progress.configure()"
             say(f"no operation was reported; {why}")
+
+
+def merged(bodies: list[bytes]) -> list[bytes]:
+    """The metrics in these requests that matter now."""
+    return newest(bodies, clock.time_ns())
 
 
 def _redaction(environ: Mapping[str, str]) -> Redact:
