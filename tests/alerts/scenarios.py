@@ -373,6 +373,38 @@ def proven_resumed(scraped: bool) -> Scenario:
 
 
 @scenario
+def proven_resumed_behind(scraped: bool) -> Scenario:
+    """It is proven gone late, and was resumed before that: the older attempt is no longer of interest."""
+    runs = (
+        Run(process=Process(gone=300, proven=500)),
+        Run(process=Process("b", born=400), start=400, moves=((400, math.inf),), attempt=2),
+    )
+    return Scenario("proven_resumed_behind", _world(scraped, *runs))
+
+
+@scenario
+def lost_again_in_an_outage(scraped: bool) -> Scenario:
+    """It is lost, goes on, and is killed in an outage: that is a new silence, which proves nothing yet."""
+    way = Way(down=((900, 1260),))
+    run = Run(process=Process(gone=950, stopped=((300, 700),)))
+    unheard = Fires("OperationLost", 1245 + BLIND, id="r1", severity="warning")
+    return Scenario(
+        "lost_again_in_an_outage",
+        _world(scraped, run, way=way, until=1800),
+        (*lost(290, 700), *down(900, 1260), unheard),
+    )
+
+
+@scenario
+def unseen_killed_before_an_outage(scraped: bool) -> Scenario:
+    """A process with a run without series is killed two minutes before an outage."""
+    way = Way(down=((520, 900),))
+    process = Process(unseen=((0, math.inf),), gone=400)
+    alerts = (*down(520, 900), Fires("ReporterLost", 885 + BLIND, name=""))
+    return Scenario("unseen_killed_before_an_outage", _world(scraped, way=way, alone=(process,), until=1500), alerts)
+
+
+@scenario
 def proven_in_an_outage(scraped: bool) -> Scenario:
     """It is killed in an outage; its runner says so right after it."""
     way = Way(down=((300, 660),))

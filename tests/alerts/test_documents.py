@@ -139,10 +139,10 @@ ANNOTATIONS = {
     ),
     "waits_too_long": (
         "OperationOverdueWait",
-        400,
+        390,
         {
-            "summary": "load waits longer than its limit: overdue by 1 min 40 s",
-            "description": "Run r1 of load in work (a) is in a declared wait that is overdue by 1 min 40 s.",
+            "summary": "load waits longer than its limit: overdue by 1 min 30 s",
+            "description": "Run r1 of load in work (a) is in a declared wait that is overdue by 1 min 30 s.",
         },
     ),
     "killed": (
@@ -174,11 +174,11 @@ ANNOTATIONS = {
     ),
     "killed_in_an_outage": (
         "OperationLost",
-        1000,
+        990,
         {
             "summary": "load is unheard since an outage; it may have ended",
             "description": (
-                "Nothing was heard for 11 min 50 s of run r1 of load in work (a). Its silence began in an outage of the "
+                "Nothing was heard for 11 min 40 s of run r1 of load in work (a). Its silence began in an outage of the "
                 "Collectors or of Prometheus: it may have ended, or its process was killed."
             ),
         },
