@@ -940,7 +940,7 @@ def child_elsewhere(scraped: bool) -> Scenario:
 def child_elsewhere_of_an_impatient_parent(scraped: bool) -> Scenario:
     """A parent with a limit of 10 s starts a child elsewhere, which is known only after that."""
     parent = Run(moves=((0, 100), (900, math.inf)), stall_after=10)
-    return Scenario("child_elsewhere_of_an_impatient_parent", _world(scraped, parent, child(start=105, end=895)))
+    return Scenario("child_elsewhere_of_an_impatient_parent", _world(scraped, parent, child(start=121, end=895)))
 
 
 @scenario
