@@ -52,7 +52,7 @@ def run(promtool: str, rules: Path, scenarios: Sequence[Scenario], folder: Path)
 
 def without_annotations(rules: str) -> str:
     """Return the rules without what judges nothing and takes most of the time: annotations, and the list for dashboards."""
-    judging = rules.split("\n      # For dashboards:")[0] + "\n"
+    judging = rules.split("\n      # For dashboards:", maxsplit=1)[0] + "\n"
     return re.sub(r"^        annotations:\n(?:          .*\n)+", "", judging, flags=re.MULTILINE)
 
 

@@ -73,7 +73,7 @@ class Backend:
         raise NotImplementedError
 
     def advice(self, *, reach: bool = False) -> Iterator[Problem]:
-        """Yield further problems, independent of the test operation; with `reach`, try its links to other programs, too."""
+        """Yield further problems, independent of the test operation; with `reach`, also try its links."""
         del reach
         yield from ()
 
