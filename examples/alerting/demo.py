@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RULES = HERE.parents[1] / "grafana" / "alerts" / "rules.yaml"
+LINKS = RULES.with_name("links.yaml")
 PORTS = ("4318", "8888", "8889", "9090", "9093", "9099", "13133")
 """OTLP, the Collector's metrics, the jobs' series, Prometheus, Alertmanager, the webhook, the health check."""
 PATIENCE = 150
@@ -44,7 +45,7 @@ def free_ports() -> dict[str, str]:
 
 def configure(folder: Path, ports: Mapping[str, str], alertmanager: Path, speed: float) -> None:
     """Write the configurations to a directory, with these ports, and with all times divided by `speed`."""
-    for file in (HERE / "collector.yaml", HERE / "prometheus.yaml", RULES, alertmanager):
+    for file in (HERE / "collector.yaml", HERE / "prometheus.yaml", RULES, LINKS, alertmanager):
         text = file.read_text(encoding="utf-8").replace("../../grafana/alerts/", "")
         for old, new in ports.items():
             text = re.sub(rf"(127\.0\.0\.1:|port: ){old}\b", rf"\g<1>{new}", text)
@@ -57,13 +58,14 @@ def configure(folder: Path, ports: Mapping[str, str], alertmanager: Path, speed:
 def faster(text: str, speed: float) -> str:
     """Return the configuration with all times divided by `speed`."""
     seconds = {"s": 1, "m": 60, "h": 3600}
-    # A time is in brackets, or at the end of a line.
-    return re.sub(
+    # A time is in brackets, at the end of a line, or a number that is marked.
+    text = re.sub(
         r"(?<=[\[ ])(\d+)([smh])(?=\]|$)",
         lambda found: f"{round(int(found[1]) * seconds[found[2]] * 1000 / speed)}ms",
         text,
         flags=re.MULTILINE,
     )
+    return re.sub(r"(\d+)(?=  # seconds$)", lambda found: f"{int(found[1]) / speed:g}", text, flags=re.MULTILINE)
 
 
 def commands(collector: str, ports: Mapping[str, str]) -> dict[str, Sequence[str]]:
@@ -155,14 +157,14 @@ def main() -> int:
         os.environ["OTEL_METRIC_EXPORT_INTERVAL"] = str(round(10_000 / speed))
         stack.enter_context(running(folder, {"job": [sys.executable, str(HERE / "stuck.py")]}))
         print(
-            "started examples/alerting/stuck.py, which hangs after 2 s; its limit is 5 s, the rule waits for 30 s more"
+            "started examples/alerting/stuck.py, which hangs after 2 s; its limit is 5 s, and the rule waits for 30 s"
         )
         while "FIRING: OperationStuck" not in heard.read_text(encoding="utf-8"):
             waited = time.monotonic() - begin
             if waited > PATIENCE:
                 print("\nno alert came; see the logs:", *(file.read_text()[-500:] for file in folder.glob("*.log")))
                 return 1
-            print(f"\rwaiting for the alert at the webhook: {waited:.0f} s (it takes about 60)", end="", flush=True)
+            print(f"\rwaiting for the alert at the webhook: {waited:.0f} s (it takes about 50)", end="", flush=True)
             time.sleep(1)
         print("\n\nThe webhook received:\n")
         print(heard.read_text(encoding="utf-8"))

@@ -35,6 +35,12 @@ _HEALTH = "run:progress_health:last3m"
 _CHILDREN = "instance:progress_children:last3m"
 _ELSEWHERE = "run:progress_child_elsewhere_time_seconds"
 _HELD = "run:progress_idle_held_back_seconds"
+_HEARD, _OUTAGE, _SILENT, _LOST, _GONE = (
+    f"run:progress_{what}_time_seconds" for what in ("heard", "outage", "silent", "lost", "gone")
+)
+_REPORTER_HEARD, _REPORTER_OUTAGE, _REPORTER_SILENT, _REPORTER_LOST = (
+    f"instance:progress_{what}_time_seconds" for what in ("heard", "outage", "silent", "lost")
+)
 _NEWEST = """and (
             run:progress_start_time_seconds:last6h
             == on (job, progress_operation_name, progress_operation_id) group_left ()
@@ -67,26 +73,69 @@ MUTANTS = (
     Mutant(_HEALTH, "last_over_time", "max_over_time", "looping"),
     # OperationStuck
     Mutant("OperationStuck", _IS_ACTIVE, "", "stuck_ends"),
-    Mutant("OperationStuck", ">=", "<", "stuck_recovers"),
-    Mutant("OperationStuck", "for: 30s", "for: 0s", "stuck_shortly"),
-    Mutant("OperationStuck", "for: 30s", "for: 5m", "stuck_recovers"),
+    Mutant("OperationStuck", ">=", "<", "stuck_shortly"),
     Mutant("OperationStuck", "keep_firing_for: 2m", "keep_firing_for: 0s", "stuck_dithers"),
     Mutant("OperationStuck", "== 1", "== 0", "stuck_recovers"),
-    Mutant("OperationStuck", _IDLE, "(time() - run:progress_start_time_seconds:last6h)", "progressing"),
-    Mutant("OperationStuck", "run:progress_stall_after_seconds:last3m", "300", "stuck_recovers"),
+    Mutant("OperationStuck", f"{_IDLE}\n            - 30", "(time() - run:progress_start_time_seconds:last6h)\n            - 30", "progressing"),
+    Mutant("OperationStuck", "run:progress_stall_after_seconds:last3m", "300", "stuck_shortly"),
     # OperationLost
-    Mutant("OperationLost", "(run:progress_active:last6h == 1)", "run:progress_active:last6h", "exits"),
-    Mutant("OperationLost", _NEWEST, "", "attempt_ends_elsewhere"),
-    Mutant("OperationLost", "max by (job, progress_operation_name", "min by (job, progress_operation_name", "attempt_killed"),
-    Mutant("OperationLost", _GUARD, "", "outage"),
-    Mutant("OperationLost", _GUARD, "and on () (collector:progress_works:count > 0)", "unwatched"),
-    Mutant("OperationLost", "collector:progress_blind:last5m", "(collector:progress_works:count == 0)", "late_reconnect"),
-    Mutant("OperationLost", "present_over_time(progress_run_active[3m])", "progress_run_active", "gaps"),
-    Mutant("OperationLost", "[3m]", "[1m]", "gaps"),
-    Mutant("OperationLost", "[3m]", "[10m]", "killed"),
-    Mutant("OperationLost", "unless on (job, progress_operation_name, progress_operation_id)", "unless on (job)", "one_of_two_killed"),
-    Mutant("OperationLost", "for: 1m", "for: 0s", "killed"),
-    Mutant("OperationLost", "for: 1m", "for: 10m", "killed"),
+    Mutant("OperationStuck", 'progress_health="silent"', 'progress_health="waiting"', "stuck_shortly"),
+    Mutant("OperationStuck", ">= 30  # seconds", ">= 0", "child_elsewhere_of_an_impatient_parent"),
+    Mutant("OperationStuck", "- 30  # seconds", "- 0", "stuck_without_a_verdict"),
+    Mutant("OperationStuck", "- 30  # seconds", "- 300", "stuck_without_a_verdict"),
+    # Runs that are not heard from
+    Mutant(_HEARD, "last_over_time(run:progress_heard_time_seconds[1h]) and run:progress_active:last6h", "run:progress_active:last6h * 0", "killed_in_an_outage"),
+    Mutant(_OUTAGE, "time() + 0 *", "0 *", "killed_in_an_outage"),
+    Mutant(_OUTAGE, "- 90  # seconds", "- 900", "killed_before_an_outage"),
+    Mutant(_OUTAGE, "- collector:progress_outage", "", "killed"),
+    Mutant(_OUTAGE, "last_over_time(run:progress_outage_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_outage_time_seconds[1h]) < run:progress_heard_time_seconds", "ends_in_an_outage"),
+    Mutant(_OUTAGE, "last_over_time(run:progress_outage_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_outage_time_seconds[1h])", "ends_in_an_outage"),
+    Mutant(_SILENT, "(run:progress_active:last6h == 1)", "run:progress_active:last6h", "exits"),
+    Mutant(_SILENT, _NEWEST, "", "attempt_ends_elsewhere"),
+    Mutant(_SILENT, "max by (job, progress_operation_name", "min by (job, progress_operation_name", "attempt_killed"),
+    Mutant(_SILENT, "present_over_time(progress_run_active[3m])", "progress_run_active", "gaps"),
+    Mutant(_SILENT, "[3m]", "[10m]", "killed"),
+    Mutant(_SILENT, "unless on (job, progress_operation_name, progress_operation_id)", "unless on (job)", "one_of_two_killed"),
+    Mutant(_SILENT, "(last_over_time(run:progress_silent_time_seconds[1m]) or time() + 0 * run:progress_active:last6h)", "(time() + 0 * run:progress_active:last6h)", "killed"),
+    Mutant(_LOST, _GUARD, "", "outage"),
+    Mutant(_LOST, _GUARD, "and on () (collector:progress_works:count > 0)", "unwatched"),
+    Mutant(_LOST, "collector:progress_blind:last5m", "(collector:progress_works:count == 0)", "late_reconnect"),
+    Mutant(_LOST, ">= 60  # seconds", ">= 0", "killed"),
+    Mutant(_LOST, ">= 60  # seconds", ">= 600", "killed"),
+    Mutant(_LOST, "last_over_time(run:progress_lost_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_lost_time_seconds[1h]) < run:progress_heard_time_seconds", "restart_while_lost"),
+    Mutant(_LOST, "last_over_time(run:progress_lost_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_lost_time_seconds[1h])", "lost_again_in_an_outage"),
+    Mutant(_GONE, "[6h]", "[1m]", "proven"),
+    Mutant(_GONE, """unless (
+            max by (job, instance, progress_operation_name, progress_operation_id) (
+              last_over_time(progress_run_lost_seconds[6h])
+            )
+            < on""", """unless (
+            max by (job, instance, progress_operation_name, progress_operation_id) (
+              last_over_time(progress_run_lost_seconds[6h])
+            )
+            > on""", "proven"),
+    Mutant(_GONE, """unless (
+            run:progress_start_time_seconds:last6h
+            < on (job, progress_operation_name, progress_operation_id) group_left ()
+            max by (job, progress_operation_name, progress_operation_id) (run:progress_start_time_seconds:last6h)
+          )""", "", "proven_resumed_behind"),
+    Mutant("OperationLost", "(time() - run:progress_gone_time_seconds)", "(time() - run:progress_gone_time_seconds) < 60", "proven"),
+    Mutant("OperationLost", "unless run:progress_outage_time_seconds", "", "killed_in_an_outage"),
+    Mutant("OperationLost", "and run:progress_outage_time_seconds", "", "killed"),
+    Mutant(_REPORTER_HEARD, "last_over_time(instance:progress_heard_time_seconds[1h]) and instance:progress_in_flight:last1h", "0 * instance:progress_in_flight:last1h", "unseen_silent_after_outage"),
+    Mutant(_REPORTER_OUTAGE, "- 90  # seconds", "- 900", "unseen_killed_before_an_outage"),
+    Mutant(_REPORTER_OUTAGE, "> instance:progress_heard_time_seconds", "< instance:progress_heard_time_seconds", "unseen_silent_after_outage"),
+    Mutant(_REPORTER_SILENT, "> (count", "> bool (count", "killed"),
+    Mutant(_REPORTER_SILENT, "> (count", ">= (count", "killed"),
+    Mutant(_REPORTER_SILENT, " or 0 * instance:progress_in_flight:last1h)", ")", "unseen_killed"),
+    Mutant(_REPORTER_SILENT, "(run:progress_active:last6h == 1)", "(run:progress_active:last6h)", "unseen_beside_ended"),
+    Mutant(_REPORTER_SILENT, "present_over_time(progress_operation_active[3m])", "present_over_time(progress_operation_active[10m])", "unseen_killed"),
+    Mutant(_REPORTER_SILENT, "unless on (job, instance) present_over_time(progress_operation_active[3m])", "unless on (job) present_over_time(progress_operation_active[3m])", "unseen_killed"),
+    Mutant(_REPORTER_LOST, _GUARD, "", "unseen_gap"),
+    Mutant(_REPORTER_LOST, ">= 60  # seconds", ">= 0", "unseen_killed"),
+    Mutant(_REPORTER_LOST, "> instance:progress_heard_time_seconds", "< instance:progress_heard_time_seconds", "restart_while_lost"),
+    Mutant("ReporterLost", "unless instance:progress_outage_time_seconds", "", "unseen_silent_after_outage"),
+    Mutant("ReporterLost", "and instance:progress_outage_time_seconds", "", "unseen_killed"),
     # OperationLooping
     Mutant("OperationLooping", '{progress_health="looping"}', "", "progressing"),
     Mutant("OperationLooping", '"looping"', '"silent"', "looping"),
@@ -103,12 +152,11 @@ MUTANTS = (
     Mutant("OperationSlow", "for: 1m", "for: 0s", "slow_shortly"),
     Mutant("OperationSlow", "keep_firing_for: 2m", "keep_firing_for: 0s", "slow"),
     # OperationOverdueWait
-    Mutant("OperationOverdueWait", "< 0", "<= 0", "progressing"),
-    Mutant("OperationOverdueWait", "< 0", "> 0", "waits_too_long"),
+    Mutant("OperationOverdueWait", "> 0", ">= 0", "progressing"),
+    Mutant("OperationOverdueWait", "> 0", "< 0", "waits_too_long"),
     Mutant("OperationOverdueWait", _IS_ACTIVE, "", "waits_too_long"),
     Mutant("OperationOverdueWait", "last_over_time(progress_run_wait_remaining_seconds[3m])", "progress_run_wait_remaining_seconds", "waits_too_long"),
     Mutant("OperationOverdueWait", "last_over_time", "min_over_time", "waits_too_long"),
-    Mutant("OperationOverdueWait", "for: 30s", "for: 0s", "waits_a_little_too_long"),
     # OperationNotStarted
     Mutant("OperationNotStarted", ">=", "<", "starts_late"),
     Mutant("OperationNotStarted", "last_over_time(progress_run_pending_seconds[3m])", "progress_run_pending_seconds", "starts_late"),
@@ -127,15 +175,6 @@ MUTANTS = (
     Mutant("instance:progress_in_flight:last1h", "min by", "max by", "ends_in_one_of_two"),
     Mutant("instance:progress_in_flight:last1h", "last_over_time", "max_over_time", "unseen_killed"),
     Mutant("instance:progress_in_flight:last1h", "[1h]", "[2h]", "unseen_killed"),
-    Mutant("ReporterLost", "> (count", "> bool (count", "killed"),
-    Mutant("ReporterLost", "> (count", ">= (count", "killed"),
-    Mutant("ReporterLost", " or 0 * instance:progress_in_flight:last1h", "", "unseen_killed"),
-    Mutant("ReporterLost", "(run:progress_active:last6h == 1)", "(run:progress_active:last6h)", "unseen_beside_ended"),
-    Mutant("ReporterLost", "[3m]", "[1m]", "unseen_gap"),
-    Mutant("ReporterLost", "[3m]", "[10m]", "unseen_killed"),
-    Mutant("ReporterLost", "unless on (job, instance)", "unless on (job)", "unseen_killed"),
-    Mutant("ReporterLost", _GUARD, "", "unseen_gap"),
-    Mutant("ReporterLost", "for: 1m", "for: 0s", "unseen_killed"),
     # PipelineDown
     Mutant("PipelineDown", "== 0", "== 1", "progressing"),
     Mutant("PipelineDown", "for: 1m", "for: 0s", "collector_restart"),
@@ -148,8 +187,11 @@ MUTANTS = (
     Mutant("collector:progress_works", "receiver_accepted_metric_points_total{job=\"otel-collector\"}[3m])) > 0", "receiver_accepted_metric_points_total{job=\"otel-collector\"}[3m])) >= 0", "collector_at_rest"),
     Mutant("collector:progress_works:count", "0 * count(last_over_time(up{job=\"otel-collector\"}[6h]))", "vector(0)", "unwatched"),
     Mutant("collector:progress_works:count", "last_over_time(up{job=\"otel-collector\"}[6h])", "up{job=\"otel-collector\"}", "outage_discovered"),
-    Mutant("collector:progress_blind:last5m", "min_over_time", "max_over_time", "outage"),
+    Mutant("collector:progress_outage", "+\n            150  # seconds", "+ 0", "ends_while_nothing_is_exported"),
+    Mutant("collector:progress_outage", "(collector:progress_works:count == 0) +", "(collector:progress_works:count == 1) +", "ends_while_nothing_is_exported"),
+    Mutant("collector:progress_outage", "0 * (collector:progress_works:count == 0) unless", "0 * (collector:progress_works:count == 1) unless", "killed_before_an_outage"),
     Mutant("collector:progress_blind:last5m", "[5m]", "[1m]", "late_reconnect"),
+    Mutant("progress:listening_time_seconds", "vector(time())", "vector(0)", "killed"),
     # ErrorRate
     Mutant("ErrorRate", "> 0.1", "> 0.5", "errors"),
     Mutant("ErrorRate", "> 0.1", "< 0.1", "progressing_often"),
@@ -175,10 +217,11 @@ MUTANTS = (
     Mutant(_ELSEWHERE, "unless on (job, instance, progress_operation_id)", "unless on (progress_operation_id)", "child_elsewhere"),
     Mutant(_ELSEWHERE, "count by (progress_operation_id)", "count by (instance, progress_operation_id)", "children_here_and_elsewhere"),
     Mutant(_ELSEWHERE, "and on (progress_operation_id) instance:progress_children:last3m", "and on () instance:progress_children:last3m", "one_of_two_waits_for_a_child"),
-    Mutant(_HELD, "(time() - last_over_time(run:progress_child_elsewhere_time_seconds[6h]))", "0 * last_over_time(run:progress_child_elsewhere_time_seconds[6h])", "child_elsewhere_ends"),
+    Mutant(_HELD, "time() - last_over_time(run:progress_child_elsewhere_time_seconds[6h])\n              - 30  # seconds", "0 * last_over_time(run:progress_child_elsewhere_time_seconds[6h])", "child_elsewhere_ends"),
     Mutant(_HELD, "< run:progress_stall_after_seconds:last3m", "< 1", "children_elsewhere_in_turn"),
     Mutant(_HELD, "run:progress_child_elsewhere_time_seconds[6h]", "run:progress_child_elsewhere_time_seconds[15s]", "children_elsewhere_in_turn"),
-    Mutant(_HELD, "and on () collector:progress_blind:last5m", "and on () (collector:progress_blind:last5m == 1)", "child_elsewhere_after_outage"),
+    Mutant(_HELD, "and on () collector:progress_blind:last5m", "and on () (collector:progress_blind:last5m == 0)", "child_elsewhere_after_outage"),
+    Mutant(_HELD, "- 30  # seconds", "", "children_elsewhere_in_turn"),
     Mutant(_HELD, "and on () collector:progress_blind:last5m", "", "child_elsewhere_ends"),
     Mutant(_HELD, "run:progress_idle_seconds:last3m >= run:progress_stall_after_seconds:last3m", "run:progress_idle_seconds:last3m", "unseen_stuck_beside_parent"),
     Mutant("OperationStuck", "unless run:progress_idle_held_back_seconds", "", "child_elsewhere"),

@@ -61,6 +61,9 @@ class Process:
     """When its counters restart at 0, under the same labels."""
     unseen: tuple[Span, ...] = ()
     """Runs without series of their own: each from its start to its end (or inf)."""
+    proven: float = math.inf
+    """When a runner outside reports that the process is gone."""
+    exit: str = "killed by SIGKILL (out of memory)"
     ratio: tuple[tuple[float, float], ...] = ()
     """The highest idle / stall_after of its runs: the value, and from when on."""
 

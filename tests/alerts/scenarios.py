@@ -13,7 +13,7 @@ from .ways import Way, World
 GAP = 180
 """How long series may be missing (the windows of 3m)."""
 STUCK_FOR, SLOW_FOR, LOST_FOR, NAME_FOR, LOOP_FOR, WAIT_FOR, PENDING_FOR, DOWN_FOR, ERROR_FOR = (
-    30, 60, 60, 60, 30, 30, 30, 60, 120,
+    0, 60, 60, 60, 30, 0, 30, 60, 120,
 )  # fmt: skip
 KEEP = 120
 """How long Stuck, Slow and Looping keep firing (`keep_firing_for`)."""
@@ -21,6 +21,8 @@ NAME_KEEP = 60
 """The same for StuckByName, which must end before the alert that inhibits it."""
 BLIND = 300
 """Seconds after an outage during which silence proves nothing."""
+CHILD_KNOWN = 30
+"""Seconds until a child in another process is known."""
 LATE = 35
 """What an export, a scrape and an evaluation may add to each edge."""
 
@@ -68,7 +70,7 @@ def stuck(
 
 def stuck_after(seen: float, limit: float = 60) -> tuple[Fires, ...]:
     """Return the alerts of a parent that stays idle beyond its limit; at `seen` a child elsewhere was last active."""
-    begin = seen + limit
+    begin = seen + limit + CHILD_KNOWN
     return (
         Fires("OperationStuck", begin + STUCK_FOR, id="r1"),
         Fires("StuckByName", begin + GAP + NAME_FOR),
@@ -155,9 +157,17 @@ def stuck_ends(scraped: bool) -> Scenario:
 
 @scenario
 def stuck_shortly(scraped: bool) -> Scenario:
-    """It is over its limit for less than 30 s."""
+    """It is over its limit for 15 s: that is reported at once, as its process calls it stuck."""
     run = Run(moves=((0, 100), (175, math.inf)))
-    return Scenario("stuck_shortly", _world(scraped, run))
+    return Scenario("stuck_shortly", _world(scraped, run), stuck(160, 175)[:1])
+
+
+@scenario
+def stuck_without_a_verdict(scraped: bool) -> Scenario:
+    """The verdicts of its process do not arrive: it is over its limit for 20 s, and later for good."""
+    run = Run(moves=((0, 100), (180, 500)))
+    alerts = (Fires("OperationStuck", 560 + 30, id="r1"), *stuck(560)[1:])
+    return Scenario("stuck_without_a_verdict", _world(scraped, run, way=Way(verdicts=False)), alerts)
 
 
 @scenario
@@ -165,7 +175,7 @@ def stuck_dithers(scraped: bool) -> Scenario:
     """It makes progress every 90 s with a limit of 60 s: one continuous alert, not one at each turn."""
     moves = tuple((float(at), float(at)) for at in range(100, 900, 110))
     run = Run(moves=((0, 100), *moves, (900, math.inf)))
-    return Scenario("stuck_dithers", _world(scraped, run), (Fires("OperationStuck", 190, 870 + KEEP, "r1"),))
+    return Scenario("stuck_dithers", _world(scraped, run), (Fires("OperationStuck", 160, 870 + KEEP, "r1"),))
 
 
 @scenario
@@ -262,11 +272,157 @@ def outage_over_an_end(scraped: bool) -> Scenario:
 
 @scenario
 def killed_in_an_outage(scraped: bool) -> Scenario:
-    """A run is killed during an outage: it is reported five minutes after the Collector is back."""
+    """A run is killed during an outage: it is unheard since then, reported five minutes after the Collector is back."""
     way = Way(down=((300, 600),))
     run = Run(process=Process(gone=450))
-    alerts = (*down(300, 600), Fires("OperationLost", 585 + BLIND + LOST_FOR, id="r1"))
+    alerts = (*down(300, 600), Fires("OperationLost", 585 + BLIND, id="r1", severity="warning"))
     return Scenario("killed_in_an_outage", _world(scraped, run, way=way), alerts)
+
+
+@scenario
+def ends_in_an_outage(scraped: bool) -> Scenario:
+    """Runs end during an outage, and nothing outlives their processes that could say so; one goes on, and is killed later."""
+    way = Way(down=((300, 660),))
+    runs = (
+        Run(process=Process(gone=451), end=450, flushed=False),
+        Run("r2", process=Process("b", gone=501), end=500, flushed=False),
+        Run("r3", process=Process("c", gone=1200)),
+    )
+    unheard = [
+        Fires("OperationLost", 645 + BLIND, id=run.id, instance=run.process.instance, severity="warning")
+        for run in runs[:2]
+    ]
+    return Scenario(
+        "ends_in_an_outage",
+        _world(scraped, *runs, way=way, until=1800),
+        (*down(300, 660), *unheard, *lost(1190, id="r3", instance="c")),
+    )
+
+
+@scenario
+def ends_while_nothing_is_exported(scraped: bool) -> Scenario:
+    """The Collector receives data but exports nothing, which shows three minutes later; a run ends meanwhile."""
+    way = Way(blocked=((300, 1020),))
+    run = Run(process=Process(gone=451), end=450, flushed=False)
+    alerts = (*down(280 + GAP, 1020), Fires("OperationLost", 1005 + BLIND, id="r1", severity="warning"))
+    return Scenario("ends_while_nothing_is_exported", _world(scraped, run, way=way, until=1800), alerts)
+
+
+@scenario
+def killed_before_an_outage(scraped: bool) -> Scenario:
+    """A run is killed two minutes before an outage: its silence did not begin in it."""
+    way = Way(down=((520, 900),))
+    alerts = (*down(520, 900), Fires("OperationLost", 885 + BLIND, id="r1"))
+    return Scenario(
+        "killed_before_an_outage", _world(scraped, Run(process=Process(gone=400)), way=way, until=1500), alerts
+    )
+
+
+@scenario
+def restart_while_lost(scraped: bool) -> Scenario:
+    """The Collector restarts three times while alerts about lost runs fire: they go on."""
+    way = Way(down=((700, 710), (800, 840), (1200, 1210)))
+    unseen = Process("b", gone=400, unseen=((0, math.inf),))
+    runs = (Run(process=Process(gone=400)), Run("r2", process=Process("c")))
+    alerts = (*lost(390), Fires("ReporterLost", 390 + GAP + LOST_FOR, name="", instance="b"))
+    return Scenario("restart_while_lost", _world(scraped, *runs, way=way, alone=(unseen,), until=1800), alerts)
+
+
+@scenario
+def outage_while_lost(scraped: bool) -> Scenario:
+    """In an outage a lost run stays lost, and one that is resumed in it is heard after it."""
+    way = Way(down=((700, 1060),))
+    runs = (
+        Run(process=Process(gone=400)),
+        Run("r2", process=Process("b", gone=400)),
+        Run("r2", process=Process("c", born=800), start=800, moves=((800, math.inf),), attempt=2),
+    )
+    alerts = (*down(700, 1060), *lost(390), *lost(390, 1060, "r2", "b"))
+    return Scenario("outage_while_lost", _world(scraped, *runs, way=way, until=1800), alerts)
+
+
+@scenario
+def unheard_and_restart(scraped: bool) -> Scenario:
+    """The Collector restarts while a run is reported as unheard since an outage, which stops when it is heard."""
+    way = Way(down=((300, 660), (1100, 1110)))
+    run = Run(process=Process(cut=((400, 1400),)))
+    alerts = (*down(300, 660), Fires("OperationLost", 645 + BLIND, 1400, id="r1", severity="warning"))
+    return Scenario("unheard_and_restart", _world(scraped, run, way=way, until=1800), alerts)
+
+
+def gone(begin: float, end: float = math.inf, id: str = "r1", instance: str = "a") -> tuple[Fires, ...]:
+    """Return the alert of a run whose process is proven gone."""
+    return (Fires("OperationLost", begin, end, id, instance=instance),)
+
+
+@scenario
+def proven(scraped: bool) -> Scenario:
+    """It is killed, and a runner says so at once."""
+    return Scenario("proven", _world(scraped, Run(process=Process(gone=400, proven=401))), gone(401))
+
+
+@scenario
+def proven_resumed(scraped: bool) -> Scenario:
+    """It is proven gone, resumed elsewhere, proven gone again, and resumed to its end."""
+    runs = (
+        Run(process=Process(gone=300, proven=301)),
+        Run(process=Process("b", born=400, gone=600, proven=601), start=400, moves=((400, math.inf),), attempt=2),
+        Run(process=Process("c", born=800), start=800, end=900, moves=((800, 900),), attempt=3),
+    )
+    return Scenario("proven_resumed", _world(scraped, *runs), (*gone(301, 405), *gone(601, 805, instance="b")))
+
+
+@scenario
+def proven_resumed_behind(scraped: bool) -> Scenario:
+    """It is proven gone late, and was resumed before that: the older attempt is no longer of interest."""
+    runs = (
+        Run(process=Process(gone=300, proven=500)),
+        Run(process=Process("b", born=400), start=400, moves=((400, math.inf),), attempt=2),
+    )
+    return Scenario("proven_resumed_behind", _world(scraped, *runs))
+
+
+@scenario
+def lost_again_in_an_outage(scraped: bool) -> Scenario:
+    """It is lost, goes on, and is killed in an outage: that is a new silence, which proves nothing yet."""
+    way = Way(down=((900, 1260),))
+    run = Run(process=Process(gone=950, stopped=((300, 700),)))
+    unheard = Fires("OperationLost", 1245 + BLIND, id="r1", severity="warning")
+    return Scenario(
+        "lost_again_in_an_outage",
+        _world(scraped, run, way=way, until=1800),
+        (*lost(290, 700), *down(900, 1260), unheard),
+    )
+
+
+@scenario
+def unseen_killed_before_an_outage(scraped: bool) -> Scenario:
+    """A process with a run without series is killed two minutes before an outage."""
+    way = Way(down=((520, 900),))
+    process = Process(unseen=((0, math.inf),), gone=400)
+    alerts = (*down(520, 900), Fires("ReporterLost", 885 + BLIND, name=""))
+    return Scenario("unseen_killed_before_an_outage", _world(scraped, way=way, alone=(process,), until=1500), alerts)
+
+
+@scenario
+def proven_in_an_outage(scraped: bool) -> Scenario:
+    """It is killed in an outage; its runner says so right after it."""
+    way = Way(down=((300, 660),))
+    run = Run(process=Process(gone=450, proven=451))
+    return Scenario("proven_in_an_outage", _world(scraped, run, way=way, until=1500), (*down(300, 660), *gone(660)))
+
+
+@scenario
+def proven_late(scraped: bool) -> Scenario:
+    """It is not heard from, and only later proven gone: one alert throughout. Another one is first unheard since an outage."""
+    way = Way(down=((700, 1060),))
+    runs = (
+        Run(process=Process(gone=400, proven=660)),
+        Run("r2", process=Process("b", gone=800, proven=1500)),
+    )
+    unheard = Fires("OperationLost", 1045 + BLIND, 1500, "r2", instance="b", severity="warning")
+    alerts = (*down(700, 1060), *lost(390), unheard, *gone(1500, id="r2", instance="b"))
+    return Scenario("proven_late", _world(scraped, *runs, way=way, until=1800), alerts)
 
 
 @scenario
@@ -508,9 +664,9 @@ def waits_too_long(scraped: bool) -> Scenario:
 
 @scenario
 def waits_a_little_too_long(scraped: bool) -> Scenario:
-    """A wait is overdue for 15 s, and one ends right at its limit."""
+    """A wait is overdue for 15 s, which is reported at once, and one ends right at its limit."""
     run = Run(waits=((100, 315, 200), (400, 500, 100)), moves=((0, 100), (315, 400), (500, math.inf)))
-    return Scenario("waits_a_little_too_long", _world(scraped, run))
+    return Scenario("waits_a_little_too_long", _world(scraped, run), (Fires("OperationOverdueWait", 300, 315, "r1"),))
 
 
 @scenario
@@ -573,9 +729,9 @@ def unseen_gap(scraped: bool) -> Scenario:
 
 @scenario
 def unseen_silent_after_outage(scraped: bool) -> Scenario:
-    """A process killed during an outage is reported five minutes after it."""
+    """A process killed during an outage is unheard since then, and reported five minutes after it."""
     process = Process(unseen=((0, math.inf),), gone=450)
-    alerts = (*down(300, 600), Fires("ReporterLost", 585 + BLIND + LOST_FOR, name=""))
+    alerts = (*down(300, 600), Fires("ReporterLost", 585 + BLIND, name="", severity="warning"))
     return Scenario(
         "unseen_silent_after_outage", _world(scraped, way=Way(down=((300, 600),)), alone=(process,)), alerts
     )
@@ -778,6 +934,13 @@ def child_here_stuck(scraped: bool) -> Scenario:
 def child_elsewhere(scraped: bool) -> Scenario:
     """A parent waits for a child in another process, for much longer than its own limit."""
     return Scenario("child_elsewhere", _world(scraped, Run(moves=IDLE_FROM_100), child(end=900)))
+
+
+@scenario
+def child_elsewhere_of_an_impatient_parent(scraped: bool) -> Scenario:
+    """A parent with a limit of 10 s starts a child elsewhere, which is known only after that."""
+    parent = Run(moves=((0, 100), (900, math.inf)), stall_after=10)
+    return Scenario("child_elsewhere_of_an_impatient_parent", _world(scraped, parent, child(start=121, end=895)))
 
 
 @scenario

@@ -20,7 +20,6 @@ from otel_progress.monitor.state.verdicts import Observer
 
 from .runs import BEAT, Span, within
 from .scenarios import (
-    BLIND,
     GAP,
     KEEP,
     LATE,
@@ -56,7 +55,7 @@ OFF = {
 """By how much it ends later than the verdict; plus GAP if the verdict became dead or is unknown."""
 
 DIFFERENCES = {
-    "Collector restart or outage": "a run whose process died in it",
+    "Collector restart or outage": "a run that was lost before it",
     "The Collector keeps a value": "a killed run whose last value is kept",
     "A clock that is wrong": "pushed series of a clock that is ahead",
     "Six hours": "a run that was lost for so long",
@@ -68,7 +67,7 @@ DIFFERENCES = {
 _BELOW = "A child is stuck or dead"
 _NEVER = {"OperationStuck of r1": (math.inf, 0.0)}
 EXTRA: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
-    "killed_in_an_outage": ("Collector restart or outage", {"OperationLost": (BLIND, 0)}),
+    "outage_while_lost": ("Collector restart or outage", {"OperationLost": (0, 360)}),
     "frozen_value": ("The Collector keeps a value", {"OperationLost": (300, 0)}),
     "clock_ahead": (
         "A clock that is wrong",
@@ -171,7 +170,12 @@ def test_same_verdict(scenario: Scenario) -> None:
     for key in keys(scenario):
         said = spans(scenario, key)
         for alert, delay in ON.items():
-            fired = [(it.begin, it.end) for it in scenario.alerts if it.alert == alert and it.id == key]
+            fired: list[Span] = []
+            for it in scenario.alerts:
+                if it.alert == alert and it.id == key:
+                    # A change of severity is no interruption.
+                    begin = fired.pop()[0] if fired and fired[-1][1] == it.begin else it.begin
+                    fired.append((begin, it.end))
             extra_on, extra_off = more.get(f"{alert} of {key}", more.get(alert, (0, 0)))
             on, off = delay + extra_on + LATE, OFF[alert] + extra_off + LATE
             wanted = said.get(alert, [])

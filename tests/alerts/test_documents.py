@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import subprocess
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, quote, quote_plus, urlsplit
 
 import pytest
 import yaml
@@ -22,6 +25,9 @@ ROOT = Path(__file__).parents[2]
 RULES = tool.RULES.read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 ALERTMANAGER = tool.RULES.with_name("alertmanager.yaml")
+LINKS = tool.RULES.with_name("links.yaml")
+TEMPLATE = tool.RULES.with_name("otel-progress.tmpl")
+ADDRESS = '{{{{ range query "progress:links" }}}}{{{{ .Labels.{} }}}}{{{{ end }}}}'
 ENTRIES = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
 
 
@@ -46,18 +52,18 @@ def test_entries_say_what_they_must(name: str) -> None:
 def test_lost_is_not_heard_from() -> None:
     """OperationLost first says that the run is not heard from, as nothing else is known."""
     assert ENTRIES["OperationLost"].lstrip().startswith("**What it means.** It is *not heard from*")
-    assert "not heard from" in dict(blocks())["OperationLost"]
+    assert "not heard from" in next(text for name, text in blocks() if name == "OperationLost")
 
 
 @pytest.mark.parametrize(("name", "text"), blocks())
 def test_alerts_are_complete(name: str, text: str) -> None:
-    """An alert has a severity, a summary, a description, and the link to its own entry."""
+    """An alert has a severity, a summary, a description, and links to its own entry, a dashboard and a silence."""
     assert re.search(r"severity: (critical|warning)\n", text)
     assert "summary: " in text
     assert "description: " in text
-    assert text.rstrip().splitlines()[-1].strip() == f"runbook_url: https://runbook.invalid#{name.lower()}" or (
-        f"runbook_url: https://runbook.invalid#{name.lower()}\n" in text
-    )
+    assert re.search(rf"runbook_url: >-\n +{re.escape(ADDRESS.format('runbook'))}\S*.*#{name.lower()}\n", text)
+    assert "dashboard_url: " in text
+    assert ("silence_url: " in text) == (name != "PipelineDown")
 
 
 def test_names_are_those_of_semconv() -> None:
@@ -93,47 +99,108 @@ def test_rules_load(promtool: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+WHO = "var-name=load&var-id=r1&var-job=work&var-instance=a"
 ANNOTATIONS = {
     "stuck_recovers": (
         "OperationStuck",
         300,
         {
-            "summary": "load is stuck: no progress for 3m 20s",
-            "description": "Run r1 of load in work (a) is alive, but made no progress for 3m 20s; its limit is 1m 0s.",
+            "summary": "load is stuck: no progress for 3 min 20 s",
+            "description": (
+                "Run r1 of load in work (a) is alive, but made no progress for 3 min 20 s; its limit is 1 min 0 s."
+            ),
             "stage": "fetch",
             "stuck_at": "worker.py:12 in fetch",
             "parent": "none",
-            "runbook_url": "https://runbook.invalid#operationstuck",
+            "runbook_url": f"https://runbook.invalid?{WHO}#operationstuck",
+            "dashboard_url": (
+                "https://grafana.invalid/d/otel-progress-operation?var-name=load&var-id=r1&from=-60000&to=now"
+            ),
+            "silence_url": (
+                "https://alertmanager.invalid/#/silences/new?filter="
+                "%7Bprogress_operation_name%3D%22load%22%2Cprogress_operation_id%3D%22r1%22%7D"
+            ),
         },
     ),
     "looping": (
         "OperationLooping",
         300,
         {
-            "summary": "load goes round in circles",
-            "description": "Run r1 of load in work (a) is busy, but repeats the same steps without new progress.",
+            "summary": "load goes round in circles: read → search",
+            "description": (
+                "Run r1 of load in work (a) is busy, but repeats the same steps without new progress: read → search, "
+                "12 times, for 0.42 USD, with 15000 tokens."
+            ),
             "stage": "fetch",
             "stuck_at": "worker.py:12 in fetch",
             "parent": "none",
-            "runbook_url": "https://runbook.invalid#operationlooping",
+            "runbook_url": f"https://runbook.invalid?{WHO}#operationlooping",
+        },
+    ),
+    "waits_too_long": (
+        "OperationOverdueWait",
+        390,
+        {
+            "summary": "load waits longer than its limit: overdue by 1 min 30 s",
+            "description": "Run r1 of load in work (a) is in a declared wait that is overdue by 1 min 30 s.",
         },
     ),
     "killed": (
         "OperationLost",
         700,
         {
-            "summary": "load is not heard from",
+            "summary": "load is not heard from for 5 min 0 s",
             "description": (
-                "Nothing was heard for more than 4 minutes of run r1 of load in work (a), and it had not reported its end: "
+                "Nothing was heard for 5 min 0 s of run r1 of load in work (a), and it had not reported its end: "
                 "its process was killed, stopped, frozen or cut off. "
-                "When it was last heard, it had made no progress for 0s."
+                "When it was last heard, it had made no progress for 0 s."
             ),
             "stage": "fetch",
             "parent": "none",
-            "runbook_url": "https://runbook.invalid#operationlost",
+            "runbook_url": f"https://runbook.invalid?{WHO}#operationlost",
+        },
+    ),
+    "proven": (
+        "OperationLost",
+        700,
+        {
+            "summary": "load is lost: killed by SIGKILL (out of memory)",
+            "description": (
+                "The process of run r1 of load in work (a) is gone: killed by SIGKILL (out of memory). The run had not ended. "
+                "When it was last heard, it had made no progress for 0 s."
+            ),
+            "stage": "fetch",
+        },
+    ),
+    "killed_in_an_outage": (
+        "OperationLost",
+        990,
+        {
+            "summary": "load is unheard since an outage; it may have ended",
+            "description": (
+                "Nothing was heard for 11 min 40 s of run r1 of load in work (a). Its silence began in an outage of the "
+                "Collectors or of Prometheus: it may have ended, or its process was killed."
+            ),
         },
     ),
 }
+NOT_BY_MODEL = {
+    "progress_run_loop_repeats": (12, ""),
+    "progress_run_loop_cost": (0.42, ',progress_currency="USD"'),
+    "progress_run_loop_tokens": (15000, ""),
+}
+"""Series that only the texts use."""
+
+
+def checked(promtool: str, test: dict[str, object], rules: Path, folder: Path) -> None:
+    """Run a test of promtool."""
+    file = folder / "test.json"
+    content = {"rule_files": [str(rules), str(LINKS)], "evaluation_interval": "15s", "tests": [test]}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # Looping is known only from the series with the line.
@@ -141,25 +208,66 @@ ANNOTATIONS = {
     ("name", "told"), [(name, True) for name in ANNOTATIONS] + [("stuck_recovers", False), ("killed", False)]
 )
 def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> None:
-    """The annotations name the run, its idle time, its limit, its stage and its line; without a line the alert remains."""
+    """The annotations name the run, its times, its stage, its line and its loop; without a line the alert remains."""
     alert, time, annotations = ANNOTATIONS[name]
     [scenario] = [it for it in SCENARIOS if str(it) == f"{name}-pushed"]
     test = tool.test_of(scenario)
     if not told:
         test["input_series"] = [it for it in test["input_series"] if not it["series"].startswith("progress_run_health")]
         annotations = {key: "unknown" if key in ("stage", "stuck_at") else text for key, text in annotations.items()}
-    labels = {"job": "work", "instance": "a", "severity": "critical"}
+    if name == "looping":
+        who = 'job="work",instance="a",progress_operation_name="load",progress_operation_id="r1"'
+        for series, (value, more) in NOT_BY_MODEL.items():
+            test["input_series"].append({"series": f"{series}{{{who}{more}}}", "values": f"{value}x60"})
+    severity = next(fires for fires in scenario.alerts if fires.alert == alert).severity or tool.SEVERITY.get(alert)
+    labels = {"job": "work", "instance": "a", "severity": severity or "critical"}
     labels |= {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): "r1"}
+    test["promql_expr_test"] = []
+    expected = [{"exp_labels": labels, "exp_annotations": annotations}]
+    test["alert_rule_test"] = [{"eval_time": f"{time}s", "alertname": alert, "exp_alerts": expected}]
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(only_annotations(RULES, annotations), encoding="utf-8")
+    checked(promtool, test, rules, tmp_path)
+
+
+def test_links_lead_to_the_run(promtool: str, tmp_path: Path) -> None:
+    """Every link of an alert is absolute, survives odd names, and has the run's name, its id and its own time range."""
+    key = "a/b c+d%&e"
+    [scenario] = [it for it in SCENARIOS if str(it) == "stuck_recovers-pushed"]
+    run = replace(scenario.world.runs[0], name="load", id=key)
+    test = tool.test_of(replace(scenario, world=replace(scenario.world, runs=(run,))))
+    pane = (
+        "https://grafana.invalid/explore?schemaVersion=1&panes=%7B%22one%22%3A%7B%22datasource%22%3A%22otel-progress-{0}"
+        "%22%2C%22queries%22%3A%5B%7B%22refId%22%3A%22A%22%2C%22datasource%22%3A%7B%22type%22%3A%22{0}%22%2C%22uid%22%3A%22"
+        "otel-progress-{0}%22%7D%2C{1}%7D%5D%2C%22range%22%3A%7B%22from%22%3A%22-60000%22%2C%22to%22%3A%22now%22%7D%7D%7D"
+    )
+    of = quote_plus(key)
+    annotations = {
+        "trace_url": pane.format(
+            "tempo",
+            "%22queryType%22%3A%22traceql%22%2C%22query%22%3A%22%7B%20span.progress.operation.id%20%3D%20%5C%22"
+            f"{of}%5C%22%20%7D%22%2C%22limit%22%3A20%2C%22tableType%22%3A%22traces%22",
+        ),
+        "logs_url": pane.format(
+            "loki",
+            f"%22expr%22%3A%22%7Bservice_name%3D%5C%22work%5C%22%7D%20%7C%20progress_operation_id%3D%5C%22{of}%5C%22%22"
+            "%2C%22queryType%22%3A%22range%22",
+        ),
+        "silence_url": "https://alertmanager.invalid/#/silences/new?filter="
+        + quote(f'{{progress_operation_name="load",progress_operation_id="{key}"}}', safe=""),
+    }
+    for url in annotations.values():
+        assert urlsplit(url).hostname
+    panes = json.loads(parse_qs(urlsplit(annotations["trace_url"]).query)["panes"][0])
+    assert panes["one"]["queries"][0]["query"] == f'{{ span.progress.operation.id = "{key}" }}'
+    labels = {"job": "work", "instance": "a", "severity": "critical"}
+    labels |= {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): key}
     expected = [{"exp_labels": labels, "exp_annotations": annotations}]
     test["promql_expr_test"] = []
-    test["alert_rule_test"] = [{"eval_time": f"{time}s", "alertname": alert, "exp_alerts": expected}]
-    file = tmp_path / "test.json"
-    content = {"rule_files": [str(tool.RULES)], "evaluation_interval": "15s", "tests": [test]}
-    file.write_text(json.dumps(content), encoding="utf-8")
-    done = subprocess.run(
-        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    test["alert_rule_test"] = [{"eval_time": "300s", "alertname": "OperationStuck", "exp_alerts": expected}]
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(only_annotations(RULES, annotations), encoding="utf-8")
+    checked(promtool, test, rules, tmp_path)
 
 
 # A child has another name and instance, and a doubled series must not be reported twice.
@@ -180,32 +288,26 @@ def test_the_alert_of_a_child_names_its_parent(promtool: str, name: str, doubled
     test = tool.test_of(replace(scenario, world=replace(scenario.world, way=way)))
     series = {"job": "work", "instance": instance, label(s.OPERATION_NAME): "part", label(s.OPERATION_ID): "c1"}
     rules = tmp_path / "rules.yaml"
-    rules.write_text(only_annotation(RULES, "parent"), encoding="utf-8")
+    rules.write_text(only_annotations(RULES, ["parent"]), encoding="utf-8")
     expected = [{"exp_labels": {**series, "severity": "critical"}, "exp_annotations": {"parent": "r1"}}]
     test["promql_expr_test"] = []
     test["alert_rule_test"] = [{"eval_time": f"{time}s", "alertname": alert, "exp_alerts": expected}]
-    file = tmp_path / "test.json"
-    content = {"rule_files": [str(rules)], "evaluation_interval": "15s", "tests": [test]}
-    file.write_text(json.dumps(content), encoding="utf-8")
-    done = subprocess.run(
-        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    checked(promtool, test, rules, tmp_path)
 
 
-def only_annotation(rules: str, name: str) -> str:
-    """Return the rules with only one annotation."""
+def only_annotations(rules: str, names: Collection[str]) -> str:
+    """Return the rules with only these annotations."""
     found = yaml.safe_load(rules)
     for group in found["groups"]:
         for rule in group["rules"]:
             if "alert" in rule:
-                rule["annotations"] = {key: text for key, text in rule["annotations"].items() if key == name}
+                rule["annotations"] = {key: text for key, text in rule["annotations"].items() if key in names}
     return yaml.safe_dump(found)
 
 
 def test_alerts_of_runs_name_the_parent() -> None:
     """Every alert about a run that has started names its parent."""
-    have = {rule for rule, text in blocks() if " parent: >-\n" in text}
+    have = {rule for rule, text in blocks() if " parent: " in text}
     assert have == {rule for rule, _ in blocks() if rule.startswith("Operation")} - {"OperationNotStarted"}
 
 
@@ -221,8 +323,12 @@ def amtool() -> str:
 
 
 def test_alertmanager_takes_its_configuration() -> None:
-    """Alertmanager accepts both configurations."""
-    files = [str(ALERTMANAGER), str(ROOT / "examples" / "alerting" / "alertmanager.yaml")]
+    """Alertmanager accepts all configurations."""
+    files = [
+        str(ALERTMANAGER),
+        str(ALERTMANAGER.with_name("receivers.yaml")),
+        str(ROOT / "examples" / "alerting" / "alertmanager.yaml"),
+    ]
     done = subprocess.run([amtool(), "check-config", *files], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -236,3 +342,166 @@ def test_inhibition_names_alerts() -> None:
             assert any(re.fullmatch(part, name) for name in tool.alerts()), part
     [everything] = [pattern for pattern in patterns if "Operation.*" in pattern]
     assert {name for name in tool.alerts() if re.fullmatch(everything, name)} == tool.alerts() - {"PipelineDown"}
+
+
+FIRING: list[dict[str, str]] = [
+    {"alertname": name, "severity": severity, "job": "work", "instance": instance, **more}
+    for name, severity in (
+        ("OperationLost", "critical"),
+        ("OperationLost", "warning"),
+        ("OperationLooping", "critical"),
+        ("OperationStuck", "critical"),
+        ("OperationSlow", "warning"),
+        ("OperationOverdueWait", "warning"),
+        ("OperationNotStarted", "warning"),
+        ("StuckByName", "critical"),
+        ("ReporterLost", "critical"),
+        ("ReporterLost", "warning"),
+        ("PipelineDown", "critical"),
+        ("PipelineDown", "warning"),
+        ("ErrorRate", "warning"),
+    )
+    for instance in ("a", "b")
+    for more in (
+        (
+            {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): "r1"},
+            {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): "r2"},
+        )
+        if name.startswith("Operation")
+        else ({label(s.OPERATION_NAME): "load"},)
+        if name in ("StuckByName", "ErrorRate")
+        else ({},)
+    )
+]
+
+
+def inhibited(alert: dict[str, str], firing: list[dict[str, str]]) -> bool:
+    """Return whether Alertmanager holds an alert back while these fire."""
+    for rule in yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))["inhibit_rules"]:
+        sources = [it for it in firing if matches(it, rule["source_matchers"])]
+        if matches(alert, rule["target_matchers"]) and any(
+            all(alert.get(key) == it.get(key) for key in rule.get("equal", ())) for it in sources if it is not alert
+        ):
+            return True
+    return False
+
+
+def matches(alert: dict[str, str], matchers: list[str]) -> bool:
+    """Return whether all matchers apply to an alert."""
+    found = [re.fullmatch(r'(\w+)(=~?)"(.*)"', matcher) for matcher in matchers]
+    return all(it and re.fullmatch(it[3] if it[2] == "=~" else re.escape(it[3]), alert.get(it[1], "")) for it in found)
+
+
+def test_dashboards_hide_what_alertmanager_inhibits(promtool: str, tmp_path: Path) -> None:
+    """The recorded list has exactly the firing alerts that the shipped routing does not inhibit, and since when."""
+    [rule] = [it for it in yaml.safe_load(RULES)["groups"][0]["rules"] if it.get("record", "").startswith("alert:")]
+    chance = random.Random(7)
+    tests = []
+    for _ in range(60):
+        firing = chance.sample(FIRING, chance.randint(1, 6))
+        series = [
+            (name, {**it, **more}, value)
+            for it in firing
+            for name, more, value in (("ALERTS", {"alertstate": "firing"}, 1), ("ALERTS_FOR_STATE", {}, 7))
+        ]
+        shown = [it for it in firing if not inhibited(it, firing)]
+        tests.append(
+            {
+                "interval": "10s",
+                "input_series": [
+                    {"series": tool.selector(name, tuple(labels.items())), "values": f"{value}x3"}
+                    for name, labels, value in series
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": rule["record"],
+                        "eval_time": "20s",
+                        "exp_samples": [
+                            {"labels": tool.selector(rule["record"], tuple(it.items())), "value": 7} for it in shown
+                        ],
+                    }
+                ],
+            }
+        )
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"groups": [{"name": "list", "rules": [rule]}]}), encoding="utf-8")
+    file = tmp_path / "tests.json"
+    file.write_text(
+        json.dumps({"rule_files": [str(rules)], "evaluation_interval": "10s", "tests": tests}), encoding="utf-8"
+    )
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+MESSAGE = {
+    "status": "firing",
+    "commonLabels": {
+        "alertname": "OperationStuck",
+        "job": "work",
+        "severity": "critical",
+        label(s.OPERATION_NAME): "load",
+    },
+    "alerts": [
+        {
+            "status": status,
+            "annotations": {
+                "summary": f"load is {status} <b>",
+                "description": "Run r1.",
+                "stage": "fetch",
+                **{
+                    f"{link}_url": f"https://{link}.example/?a=1&id=r1#x"
+                    for link in ("runbook", "dashboard", "trace", "logs", "silence")
+                },
+            },
+        }
+        for status in ("firing", "resolved")
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "wanted"),
+    [
+        ("title", "text", ["[FIRING: 1] OperationStuck load in work"]),
+        ("summary", "text", ["load is firing <b> (and others, 2 in all)"]),
+        (
+            "slack.text",
+            "text",
+            [
+                "*load is resolved <b>* (resolved)",
+                *(
+                    f"<https://{it}.example/?a=1&id=r1#x|"
+                    for it in ("runbook", "dashboard", "trace", "logs", "silence")
+                ),
+                "Stage: `fetch`",
+            ],
+        ),
+        (
+            "email.html",
+            "html",
+            [
+                "load is firing &lt;b&gt;",
+                *(
+                    f'href="https://{it}.example/?a=1&amp;id=r1#x"'
+                    for it in ("runbook", "dashboard", "trace", "logs", "silence")
+                ),
+            ],
+        ),
+        ("pagerduty.severity", "text", ["critical"]),
+    ],
+)
+def test_templates(name: str, kind: str, wanted: list[str], tmp_path: Path) -> None:
+    """Each message for Slack, e-mail and PagerDuty has its title, texts and links."""
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(MESSAGE), encoding="utf-8")
+    options = [f"--template.glob={TEMPLATE}", f"--template.data={data}", f"--template.type={kind}"]
+    text = f'--template.text={{{{ template "otel_progress.{name}" . }}}}'
+    done = subprocess.run(
+        [amtool(), "template", "render", *options, text], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for part in wanted:
+        assert part in done.stdout
+    assert "<no value>" not in done.stdout

@@ -47,6 +47,8 @@ class Way:
     """Whether it receives nothing."""
     second: tuple[Span, ...] | None = None
     """When a second Collector is down; None without one. No run depends on it."""
+    verdicts: bool = True
+    """Whether the verdicts of the processes arrive."""
     watched: bool = True
     """Whether Prometheus scrapes the Collector's own metrics."""
     doubled: bool = False
@@ -56,8 +58,11 @@ class Way:
 
     def open(self, process: Process, time: float) -> bool:
         """Return whether what the process sends at this moment arrives."""
-        closed = (*self.down, *self.blocked, *process.cut)
-        return process.speaks(time) and not within(time, closed)
+        return process.speaks(time) and self.clear(process, time)
+
+    def clear(self, process: Process, time: float) -> bool:
+        """Return whether what is sent for the process at this moment arrives, by itself or by a runner."""
+        return not within(time, (*self.down, *self.blocked, *process.cut))
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ class World:
                 if self.way.open(process, time):
                     for name, labels, value in self._exported(process, time):
                         sent.setdefault((name, labels), {})[time] = value
+            for name, labels, time, value in self._proven(process):
+                sent.setdefault((name, labels), {})[time] = value
             for key, values in sent.items():
                 # A run may be resumed in the same process: its attempts share one series.
                 found[key] = self._stored(values)
@@ -113,6 +120,24 @@ class World:
                 newest.update(((of, more), value) for of, more, value in self._of_run(run, labels, time))
         for (of, more), value in newest.items():
             yield of, more, value
+
+    def _proven(self, process: Process) -> Iterator[tuple[str, Labels, int, float]]:
+        """Return what a runner sends once for the runs of a process that is gone."""
+        time = next((at for at in self.grid if at >= process.proven and self.way.clear(process, at)), None)
+        if time is None:
+            return
+        for run in self.runs:
+            if run.process == process and run.start <= process.gone < run.end:
+                labels = (
+                    (label(s.OPERATION_NAME), run.name),
+                    (label(s.OPERATION_ID), run.id),
+                    ("job", JOB),
+                    ("instance", process.instance),
+                )
+                of = labels if run.parent is None else (*labels, (label(s.OPERATION_PARENT_ID), run.parent))
+                yield metric(s.RUN_ACTIVE), of, time, 0
+                yield metric(s.RUN_LOST), (*labels, (label(s.EXIT), process.exit)), time, process.proven
+                yield metric(s.ACTIVE), (labels[0], *labels[2:]), time, 0
 
     def _by_name(self, process: Process, name: str, who: Labels, time: float) -> Iterator[tuple[str, Labels, float]]:
         labels = ((label(s.OPERATION_NAME), name), *who)
@@ -158,12 +183,15 @@ class World:
         waits = [wait for line in run.branches or (run,) for wait in line.waits]
         if any(begin <= time and allowed is not None for begin, _, allowed in waits):
             yield metric(s.RUN_WAIT_REMAINING), labels, run.remaining(time) or 0
-        yield from self._health_of(run, labels, time)
+        if self.way.verdicts:
+            yield from self._health_of(run, labels, time)
 
     def _health_of(self, run: Run, labels: Labels, time: float) -> Iterator[tuple[str, Labels, float]]:
         def shown(at: float) -> Labels:
             health, worst = run.health(at), run.worst(at)
-            line = ((label(s.STUCK_AT), worst.line),) if health in (Health.SILENT, Health.LOOPING) else ()
+            line: Labels = ((label(s.STUCK_AT), worst.line),) if health in (Health.SILENT, Health.LOOPING) else ()
+            if health is Health.LOOPING:
+                line = (*line, (label(s.LOOP), "read → search"))
             return (*labels, (label(s.HEALTH), health.value), (label(s.STAGE_NAME), worst.stage), *line)
 
         now = shown(time)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -20,7 +21,7 @@ import pytest
 from .needed import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Self
 
@@ -87,11 +88,27 @@ class Webhook:
 class Stack:
     """The running programs, and what the webhook received."""
 
-    def __init__(self, ports: dict[str, str], webhook: Webhook, folder: Path) -> None:
-        """Keep the addresses of the programs."""
+    def __init__(
+        self, ports: dict[str, str], webhook: Webhook, folder: Path, commands: dict[str, Sequence[str]]
+    ) -> None:
+        """Keep the addresses of the programs, and how to start them."""
         self.ports = ports
         self.webhook = webhook
         self.folder = folder
+        self.commands = commands
+        self.running: dict[str, contextlib.ExitStack] = {}
+
+    def start(self, *names: str) -> None:
+        """Start these programs, and wait until all are ready."""
+        for name in names:
+            self.running[name] = contextlib.ExitStack()
+            self.running[name].enter_context(demo.running(self.folder, {name: self.commands[name]}))
+        demo.ready(self.ports, time.monotonic())
+
+    def stop(self, *names: str) -> None:
+        """Stop these programs."""
+        for name in names:
+            self.running.pop(name).close()
 
     def wait_for(self, what: Callable[[], Any]) -> Any:
         """Return the result of a function as soon as it is true."""
@@ -180,11 +197,13 @@ def stack(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     try:
         ports = {**demo.free_ports(), "9099": webhook.port}
         demo.configure(folder, ports, ALERTMANAGER, SPEED)
-        with demo.running(folder, demo.commands(str(collector_binary), ports)):
-            demo.ready(ports, time.monotonic())
-            running = Stack(ports, webhook, folder)
+        running = Stack(ports, webhook, folder, demo.commands(str(collector_binary), ports))
+        try:
+            running.start(*running.commands)
             running.wait_for(running.all_come_through)
             yield running
+        finally:
+            running.stop(*list(running.running))
     finally:
         webhook.close()
 
@@ -198,11 +217,37 @@ def test_killed(stack: Stack) -> None:
         [alert, *_] = stack.wait_for(lambda: stack.webhook.seen("firing", "OperationLost", "victim"))
         assert alert["labels"]["severity"] == "critical"
         assert alert["labels"]["progress_operation_name"] == "import"
-        assert alert["annotations"]["runbook_url"] == "https://runbook.invalid#operationlost"
+        assert alert["annotations"]["runbook_url"].startswith("https://runbook.invalid?var-name=import&var-id=victim&")
+        assert alert["annotations"]["dashboard_url"].startswith("https://grafana.invalid/d/otel-progress-operation?")
         assert "not heard from" in alert["annotations"]["summary"]
         assert alert["annotations"]["stage"] == "fetch"
         bystander.end()
     assert not [it for it in stack.webhook.alerts if it["labels"].get("progress_operation_id") == "bystander"]
+
+
+def test_restarts_while_a_run_is_lost(stack: Stack) -> None:
+    """Restarts of the Collector and of Prometheus resolve no alert about a lost run; that it is resumed does, at once."""
+    lost = 'ALERTS{alertname="OperationLost", alertstate="firing", progress_operation_id="restarted"}'
+    with Run(stack, "restarted") as run:
+        stack.wait_for(lambda: stack.query('progress_run_active{progress_operation_id="restarted"} == 1'))
+        run.kill()
+    stack.wait_for(lambda: stack.webhook.seen("firing", "OperationLost", "restarted"))
+    stack.stop("collector")
+    stack.wait_for(lambda: stack.query("collector:progress_outage"))
+    stack.start("collector")
+    stack.wait_for(lambda: stack.query("collector:progress_works:count == 1"))
+    assert stack.query("collector:progress_blind:last5m")
+    stack.stop("prometheus")
+    stack.start("prometheus")
+    # More rounds than would end the alert if it were not kept.
+    stack.wait_for(lambda: stack.query(f"count_over_time({lost}[3s]) >= 4"))
+    assert not stack.webhook.seen("resolved", "OperationLost", "restarted")
+    assert {it["labels"]["severity"] for it in stack.webhook.seen("firing", "OperationLost", "restarted")} == {
+        "critical"
+    }
+    with Run(stack, "restarted") as run:
+        stack.wait_for(lambda: stack.webhook.seen("resolved", "OperationLost", "restarted"))
+        run.end()
 
 
 def test_stuck(stack: Stack) -> None:
@@ -214,7 +259,7 @@ def test_stuck(stack: Stack) -> None:
         line = 1 + PROGRAM.read_text(encoding="utf-8").splitlines().index("        told.wait_for(lambda: lines)")
         assert alert["annotations"]["stuck_at"] == f"alert_program.py:{line} in hang_here"
         assert alert["annotations"]["stage"] == "fetch"
-        assert "its limit is 2s" in alert["annotations"]["description"]
+        assert "its limit is 2 s" in alert["annotations"]["description"]
         assert not stack.webhook.seen("resolved", "OperationStuck", "hanging")
         run.tell("move")
         stack.wait_for(lambda: stack.webhook.seen("resolved", "OperationStuck", "hanging"))

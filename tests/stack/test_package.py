@@ -76,7 +76,7 @@ def test_what_needs_the_sdk_says_so(python: Path) -> None:
 def test_assets_of_the_wheel(python: Path, tmp_path: Path) -> None:
     """The installed command copies the repository's files, byte for byte."""
     done = run(python, "-m", "otel_progress.cli", "assets", str(tmp_path / "assets"))
-    assert "runbook.invalid" in done.stdout
+    assert "--runbook URL" in done.stdout
     files = [file for file in (tmp_path / "assets").rglob("*") if file.is_file()]
     assert len(files) > 30
     for file in files:

@@ -45,7 +45,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def examine(endpoint: str, protocol: str = HTTP, timeout: float = 20.0, **more: str | None) -> dict[str, Any]:
+def examine(endpoint: str, protocol: str = HTTP, timeout: float = 20.0, **more: Any) -> dict[str, Any]:
     """Return the report on an endpoint; lower-case arguments are options, upper-case ones variables."""
     out = io.StringIO()
     # Ignore programs at the usual ports of this machine.
@@ -655,21 +655,32 @@ def test_prometheus_that_takes_no_otlp() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "codes"), [("https://runbook.invalid", {"runbook_unset"}), ("https://wiki/r", set())]
+    ("address", "reach", "codes"),
+    [
+        (None, False, {"link_unset"}),
+        ("https://runbook.invalid", False, {"link_unset"}),
+        ("wiki/r", False, {"link_invalid"}),
+        ("https://wiki/r#x", False, {"link_invalid"}),
+        ("https://wiki/r/", False, {"link_invalid"}),
+        ("http://127.0.0.1:9/r", False, set()),
+        ("http://127.0.0.1:9/r", True, {"link_unreachable"}),
+    ],
 )
-def test_runbook_that_was_not_set(address: str, codes: set[str]) -> None:
-    """Alerts in Prometheus with the placeholder of the runbook are reported, with the command that sets it."""
-    rules = {"data": {"groups": [{"rules": [{"annotations": {"runbook_url": f"{address}#operationstuck"}}]}]}}
-    body = {
-        "/api/v1/series": b'{"status":"success","data":[{"__name__":"progress_run_active"}]}',
-        "/api/v1/rules": json.dumps(rules).encode(),
-    }
-    with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body) as where:
-        report = examine(receiver.endpoint, prometheus=f"http://{where}")
+def test_addresses_in_links(address: str | None, reach: bool, codes: set[str]) -> None:
+    """An address for the links of alerts is reported if it is missing, invalid or, on request, out of reach."""
+    rules = {"data": {"groups": [{"rules": [{"name": "OperationStuck"}]}]}}
+    with Receiver(HTTP) as receiver, web(200, {"Content-Type": "text/html"}, b"a page") as page:
+        links = {"grafana": f"http://{page}", "alertmanager": f"http://{page}"}
+        links |= {} if address is None else {"runbook": address}
+        body = {
+            "/api/v1/series": b'{"status":"success","data":[{"__name__":"progress_run_active"}]}',
+            "/api/v1/rules": json.dumps(rules).encode(),
+            "/api/v1/query": json.dumps({"data": {"result": [{"metric": links}]}}).encode(),
+        }
+        with web(200, {"Content-Type": "application/json"}, body) as where:
+            report = examine(receiver.endpoint, prometheus=f"http://{where}", links=reach)
     assert set(found(report)) == codes
     assert report["ok"]
-    for line in found(report).values():
-        assert "sed -i 's,https://runbook.invalid,ADDRESS,' rules.yaml" in line["fix"]
 
 
 def test_clock_of_a_backend() -> None:

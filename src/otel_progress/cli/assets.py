@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +21,9 @@ PARTS: Final = (
     "grafana/provisioning",
 )
 """What is copied: from the root of a checkout, or from `assets/` of an installed package."""
-RULES: Final = "grafana/alerts/rules.yaml"
-RUNBOOK_UNSET: Final = "https://runbook.invalid"
-"""The placeholder for the runbook's address in the `runbook_url` of each alert."""
+LINKS: Final = "grafana/alerts/links.yaml"
+UNSET: Final = {name: f"https://{name}.invalid" for name in ("runbook", "grafana", "alertmanager")}
+"""The placeholders for the addresses in `LINKS`."""
 _FAILED: Final = 1
 _ABOUT: Final = """\
 Copy what comes with the package into a folder: the documentation (docs/), Grafana dashboards and provisioning, alert
@@ -35,12 +36,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.description = _ABOUT
     parser.add_argument("folder", type=Path, metavar="DIR", help="the target; created if it is missing")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
-    parser.add_argument(
-        "--runbook",
-        type=_address,
-        metavar="URL",
-        help="the address of your copy of docs/runbook.md, for the runbook_url of each alert",
-    )
+    for name, what in (
+        ("runbook", "your copy of docs/runbook.md"),
+        ("grafana", "Grafana"),
+        ("alertmanager", "Alertmanager"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=_address, metavar="URL", help=f"the address of {what}, for the links in each alert"
+        )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -57,13 +60,15 @@ def main(arguments: argparse.Namespace) -> int:
             copy = target / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-        if arguments.runbook:
-            _set_runbook(target / RULES, arguments.runbook)
+        given = {name: url for name in UNSET if (url := getattr(arguments, name))}
+        _set_addresses(target / LINKS, given)
     except OSError as error:
         return _fail(f"{error.filename or target}: {error.strerror or error}")
     sys.stdout.write(f"{len(wanted)} files are in {target}; start with {target / 'docs' / 'guide.md'}\n")
-    if not arguments.runbook:
-        sys.stdout.write(f"The alerts' runbook_url is a placeholder, {RUNBOOK_UNSET}: --runbook URL sets it.\n")
+    if missing := [f"--{name} URL" for name in UNSET if name not in given]:
+        sys.stdout.write(
+            f"Addresses in the links of alerts are placeholders, in {LINKS}; set them: {', '.join(missing)}\n"
+        )
     return 0
 
 
@@ -80,9 +85,11 @@ def _files(source: Path) -> list[Path]:
     return [*inside, *(part for part in parts if part.is_file())]
 
 
-def _set_runbook(rules: Path, url: str) -> None:
-    text = rules.read_text(encoding="utf-8")
-    rules.write_text(text.replace(RUNBOOK_UNSET, url), encoding="utf-8")
+def _set_addresses(links: Path, given: Mapping[str, str]) -> None:
+    text = links.read_text(encoding="utf-8")
+    for name, url in given.items():
+        text = text.replace(UNSET[name], url.rstrip("/"))
+    links.write_text(text, encoding="utf-8")
 
 
 def _address(text: str) -> str:

@@ -17,18 +17,23 @@ def test_all_is_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     for part in assets.PARTS:
         assert (tmp_path / "new" / "folder" / part).exists()
     said = capsys.readouterr().out
-    assert "--runbook URL" in said
-    rules = (tmp_path / "new" / "folder" / assets.RULES).read_text(encoding="utf-8")
-    assert rules == (ROOT / assets.RULES).read_text(encoding="utf-8")
+    assert "--runbook URL, --grafana URL, --alertmanager URL" in said
+    links = (tmp_path / "new" / "folder" / assets.LINKS).read_text(encoding="utf-8")
+    assert links == (ROOT / assets.LINKS).read_text(encoding="utf-8")
+    assert all(address in links for address in assets.UNSET.values())
 
 
-def test_runbook_is_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--runbook` puts the address before the anchor of every alert, and the placeholder is gone."""
-    assert main(["assets", str(tmp_path), "--runbook", "https://wiki.example/runbook"]) == 0
-    rules = (tmp_path / assets.RULES).read_text(encoding="utf-8")
-    assert "runbook_url: https://wiki.example/runbook#operationstuck\n" in rules
-    assert assets.RUNBOOK_UNSET not in rules
-    assert "--runbook" not in capsys.readouterr().out
+def test_addresses_are_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each option sets one address for the links of all alerts, and its placeholder is gone."""
+    addresses = ["--runbook", "https://wiki.example/runbook", "--grafana", "https://g.example/"]
+    assert main(["assets", str(tmp_path), *addresses]) == 0
+    links = (tmp_path / assets.LINKS).read_text(encoding="utf-8")
+    assert "runbook: https://wiki.example/runbook\n" in links
+    assert "grafana: https://g.example\n" in links
+    assert assets.UNSET["runbook"] not in links
+    said = capsys.readouterr().out
+    assert "--alertmanager URL" in said
+    assert "--runbook" not in said
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

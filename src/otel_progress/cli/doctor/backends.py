@@ -7,15 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.cli.assets import RUNBOOK_UNSET
+from otel_progress.cli.assets import UNSET
 from otel_progress.cli.doctor.configuration import shown
 from otel_progress.cli.doctor.findings import Problem, problem
 from otel_progress.cli.doctor.probe import NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from otel_progress.outbound.session import Reply
 
 ASK_SECONDS: Final = 2.0
@@ -69,9 +72,10 @@ class Backend:
         """Why it may not have arrived."""
         raise NotImplementedError
 
-    def advice(self) -> Problem | None:
-        """Another problem of the backend, independent of the test operation."""
-        return None
+    def advice(self, *, reach: bool = False) -> Iterator[Problem]:
+        """Yield further problems, independent of the test operation; with `reach`, also try its links."""
+        del reach
+        yield from ()
 
     def is_it(self) -> bool:
         """Whether this backend, and no other, answers at its address."""
@@ -157,12 +161,23 @@ class Prometheus(Backend):
             return away.problem
         return self._problem("series_missing", f"has no series {RUN_ACTIVE} of the test operation")
 
-    def advice(self) -> Problem | None:
-        """Alerts whose `runbook_url` is still the placeholder."""
-        with suppress(BackendUnavailable):
-            if RUNBOOK_UNSET in _text(self.get("/api/v1/rules", type="alert")):
-                return self._problem("runbook_unset", f"has alerts with the placeholder {RUNBOOK_UNSET} as runbook_url")
-        return None
+    def advice(self, *, reach: bool = False) -> Iterator[Problem]:
+        """Yield what is wrong with the addresses in the links of our alerts, if the alert rules are loaded."""
+        try:
+            if '"OperationStuck"' not in _text(self.get("/api/v1/rules", type="alert")).replace(" ", ""):
+                return
+            found = (_json(self.get("/api/v1/query", query=LINKS)) or {}).get("data", {}).get("result", [])
+        except BackendUnavailable:
+            return
+        labels = found[0]["metric"] if found else {}
+        for name in UNSET:
+            address = labels.get(name, "")
+            if address in ("", UNSET[name]):
+                yield self._problem("link_unset", f"has alerts whose links lack the address of {name}")
+            elif not _is_address(address):
+                yield self._problem("link_invalid", f"has {shown(address)} as {name} in the links of alerts")
+            elif reach and (reason := _unreachable(address)):
+                yield self._problem("link_unreachable", f"has {shown(address)} as {name}, which {reason}")
 
     def knows(self, answer: Reply) -> bool:
         """Its answers have a status and data."""
@@ -219,11 +234,40 @@ class Tempo(Backend):
         return bool(_text(answer).strip() == "echo")
 
 
+def _is_address(text: str) -> bool:
+    """Whether paths can follow an address: absolute, without a query, an anchor or a slash at its end."""
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and not (set("?# ") & set(text) or text[-1] == "/")
+        )
+    except ValueError:
+        return False
+
+
+def _unreachable(address: str) -> str:
+    """Why an address does not answer; empty if it does, or asks for a login."""
+    import requests
+
+    from otel_progress.outbound.session import Session
+
+    try:
+        with Session() as session:
+            answer = session.ask("GET", address, ASK_SECONDS, ANSWER_BYTES)
+    except (OSError, ValueError, requests.RequestException) as error:
+        return f"can't be reached ({_reason(error)})"
+    return f"answers {answer.status}" if answer.status >= 400 and answer.status not in (401, 403) else ""
+
+
 def _label(attribute: str) -> str:
     return attribute.replace(".", "_")
 
 
 RUN_ACTIVE: Final = _label(s.RUN_ACTIVE.name)
+LINKS: Final = "progress:links"
+"""The series of grafana/alerts/links.yaml."""
 
 
 def all_three() -> tuple[Backend, ...]:

@@ -55,6 +55,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how long to wait, in seconds (default: %(default)g)",
     )
+    parser.add_argument("--links", action="store_true", help="also open the addresses in the links of alerts")
     parser.add_argument("--json", action="store_true", help="write the report as JSON")
 
 
@@ -71,6 +72,7 @@ def main(arguments: argparse.Namespace) -> int:
         arguments.loki,
         arguments.tempo,
         timeout=arguments.timeout,
+        links=arguments.links,
     )
     try:
         return doctor(given, environment(), sys.stdout, as_json=arguments.json)

@@ -45,6 +45,7 @@ class DoctorOptions:
     loki: str | None = None
     tempo: str | None = None
     timeout: float = 30.0
+    links: bool = False
 
 
 def settings_of(given: DoctorOptions, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:

@@ -85,7 +85,7 @@ def follow(
     trail.end()
     _tell_unfollowed(report, given, backends)
     for backend in backends:
-        if (found := backend.advice()) is not None:
+        for found in backend.advice(reach=given.links):
             report.add(found.line(END_TO_END))
         if backend.ahead is not None and abs(backend.ahead) > SKEW_SECONDS:
             tell_clock(report, backend.name, backend.ahead)

@@ -221,11 +221,20 @@ KINDS: Final = {
         "Prometheus keeps the dots in names, so rules and dashboards don't find them",
         "Set otlp: {{translation_strategy: UnderscoreEscapingWithSuffixes}} in Prometheus.",
     ),
-    "runbook_unset": Kind(
+    "link_unset": Kind(
         _WARNING,
-        "the alert rules in Prometheus link to no runbook",
-        "Put the address of your copy of docs/runbook.md into rules.yaml: "
-        "sed -i 's,https://runbook.invalid,ADDRESS,' rules.yaml (or `otel-progress assets DIR --runbook ADDRESS`).",
+        "alerts have links without an address",
+        "Set the address in grafana/alerts/links.yaml, or by `otel-progress assets`, and load that file in Prometheus.",
+    ),
+    "link_invalid": Kind(
+        _WARNING,
+        "alerts have links with an invalid address",
+        "Write it in links.yaml as in https://host/path, without ?, # or a slash at its end.",
+    ),
+    "link_unreachable": Kind(
+        _WARNING,
+        "an address in the links of alerts does not answer (only with `--links`)",
+        "Correct it in links.yaml, or start that program, unless only others can reach it.",
     ),
     "events_missing": Kind(
         _ERROR,
