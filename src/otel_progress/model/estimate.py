@@ -1,10 +1,9 @@
 """Rate and ETA: how fast work goes, and when it will be done, as an interval.
 
-Work is modelled as a renewal process whose pace may drift: counts are weighted with a half-life that grows
-with the run (a third of its length, at least 10 s), the spread of the pace is estimated from the same
-samples, and the central limit theorem of renewal processes gives the spread of the remaining time
-(Cox, "Renewal Theory", 1962, ch. 3). The interval contains the end in about
-80% of all cases if the pace is stationary.
+The rate is that of the recent past: counts are weighted with a half-life that grows with the run (a third of its
+length, at least 10 s). The ETA comes from several forecasters that are tested on the run so far, and from earlier runs
+(`model/forecast.py`, `model/past.py`). The interval comes from their errors, and should contain the end in about 80% of
+all cases.
 
 There is no estimate while the count stands still for longer than the pace so far explains: 3 times the longest pause
 between two steps, or twice the usual time of a step. An estimate also ends when its time is over. In both cases it
@@ -14,15 +13,21 @@ returns with the next unit, never before.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-_Z: Final = 1.2816
+from otel_progress.model.forecast import OWN, Course, Review
+from otel_progress.model.past import Past, Record
+
 _HALF_LIFE: Final = 10.0
-_FLOOR: Final = 0.02
-_PRIOR: Final = 2.0
-"""Weight, in samples, of the assumption that units arrive at random (a Poisson process)."""
+_LOOK: Final = 0.75
+"""Seconds between two looks at a count: a unit was completed within that time before it was noticed."""
+_AGAIN: Final = 1.1
+"""Growth of the count, or change of the horizon, after which the forecasters are tested again."""
+_FORETOLD: Final = 12
+"""Intervals of a run that are kept to see how many held its end."""
 _PAUSES: Final = 3.0
 """A pause is explained up to this multiple of the longest pause so far."""
 _STEPS: Final = 2.0
@@ -31,6 +36,8 @@ _LEAST: Final = 3
 """Steps that must be seen before they explain a pause; until then, the time up to the last unit does."""
 _EARLY: Final = 5.0
 """Seconds of a pause that are explained while fewer steps were seen."""
+_MAINLY: Final = 0.5
+"""Weight of earlier runs from which on an estimate is said to come from them."""
 _IN_HAND: Final = 0.9
 """Largest part of the current step that counts as done, so that the ETA stays above 0 while work is left."""
 
@@ -43,7 +50,9 @@ class Estimate:
     low: float
     high: float
     source: str
-    """`rate` (from the pace so far) or `plan` (from the expected durations)."""
+    """`rate` (from the pace so far), `plan` (from the expected durations) or `history` (mainly from earlier runs)."""
+    runs: int = 0
+    """Number of earlier runs that it uses."""
 
     def after(self, seconds: float) -> Estimate | None:
         """The same estimate `seconds` later, if nothing was heard since; None if its time is over."""
@@ -51,14 +60,16 @@ class Estimate:
             return self
         if self.eta <= seconds:
             return None
-        return Estimate(self.eta - seconds, max(0.0, self.low - seconds), max(0.0, self.high - seconds), self.source)
+        low, high = max(0.0, self.low - seconds), max(0.0, self.high - seconds)
+        return Estimate(self.eta - seconds, low, high, self.source, self.runs)
 
 
 class Pace:
     """The pace of one count, in constant memory."""
 
     __slots__ = (
-        *("_done", "_last", "_samples", "_spread", "_start", "_then", "_time"),
+        *("_course", "_foretold", "_record", "_reviewed", "_reviewed_at", "_base"),
+        *("_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
         *("_ends", "_ends_of", "_unit_at"),
     )
@@ -66,11 +77,16 @@ class Pace:
     def __init__(self, now: float, done: float = 0.0) -> None:
         """Start at `now` (seconds, monotonic) with `done` units already completed."""
         self._start = self._then = self._moved = self._unit_at = now
-        self._last = done
+        self._last = self._base = done
+        self._record: Record | None = None
         self._forget()
 
     def _forget(self) -> None:
-        self._done = self._time = self._spread = self._samples = 0.0
+        self._done = self._time = 0.0
+        self._course = Course()
+        self._reviewed: Review | None = None
+        self._reviewed_at = (0.0, 0.0)
+        self._foretold: array[float] | None = None
         self._moves = self._pause = self._usual = 0.0
         self._seen = 0
         self._still = False
@@ -94,14 +110,12 @@ class Pace:
         self._then, self._last = now, done
         if step < 0:
             self._forget()
-            self._moved = now
+            self._moved = self._start = now
+            self._base = done
             return
         keep = 0.5 ** (span / max(_HALF_LIFE, (now - self._start) / 3))
         self._done = self._done * keep + step
         self._time = self._time * keep + span
-        self._samples = self._samples * keep + 1
-        off = step - span * self._done / self._time
-        self._spread = self._spread * keep + off * off / span
         self._moves *= keep
         if step:
             self._moves += 1
@@ -111,6 +125,7 @@ class Pace:
                 self._pause = max(self._pause, now - self._moved)
             self._moved = now
             self._usual = self._time / self._moves
+            self._course.add(self._reached_at(now, done, moved) - self._start, done - self._base)
         self._still = not step
 
     def pause(self, seconds: float) -> None:
@@ -161,12 +176,12 @@ class Pace:
         """Mean number of units between two samples that differ."""
         return self._done / self._moves if self._moves > 0 else 0.0
 
-    def _is_over(self, remaining: float, now: float, done: float, moved: float | None) -> bool:
+    def _is_over(self, remaining: float, now: float, done: float, moved: float | None, each: float) -> bool:
         """Whether the estimate since the last unit has ended; it stays so until the next unit."""
         unit_at = self._unit(now, done, moved)
         if self._ends_of != (done, remaining):
             self._ends_of = (done, remaining)
-            self._ends = unit_at + remaining / (self._rate or math.inf)
+            self._ends = unit_at + remaining * each
         if self._unexplained(now - unit_at):
             self._ends = min(self._ends, now)
         return now >= self._ends
@@ -188,25 +203,49 @@ class Pace:
             done: how much is done now, if that may exceed the last observation.
             moved: when the last unit was completed, if that is known.
         """
-        rate = self._rate
-        if rate is None or not 0 < remaining < math.inf:
+        if self._rate is None or not 0 < remaining < math.inf:
             return None
         done = self._last if done is None else done
-        if self._is_over(remaining, now, done, moved):
+        units, at = done - self._base, self._reached_at(now, done, moved)
+        time = at - self._start
+        if not (units > 0 and time > 0):
             return None
-        since = max(0.0, now - self._then) if done == self._last else 0.0
-        eta = remaining / rate - min(since, _IN_HAND * min(remaining, max(grain, self._step)) / rate)
-        if not 0 < eta < math.inf:
+        found = self._forecast(time, units, remaining)
+        if found is None or self._is_over(remaining, now, done, moved, found[0]):
             return None
-        prior = _PRIOR if grain else 0.0
-        spread = (self._spread + prior * rate * grain) / max(self._samples + prior, 1.0)
-        variance = spread / rate / rate * (eta + eta * eta / self._time)
-        off = _Z * math.sqrt(variance) + eta * max(_FLOOR, 0.5 / (1 + self._samples))
-        relative = min(off / eta, 5.0)
-        if not math.isfinite(eta * (1 + relative)):
+        each, width, known = found
+        in_hand = _IN_HAND * min(remaining, max(grain, self._step))
+        eta = each * (remaining - min(max(0.0, now - at) / each, in_hand))
+        factor = math.exp(width)
+        if not 0 < eta * factor < math.inf:
             return None
-        return Estimate(eta, eta / (1 + relative), eta * (1 + relative), "rate")
+        runs = 0 if self._record is None or not known else self._record.runs
+        return Estimate(eta, eta / factor, eta * factor, "history" if known > _MAINLY else "rate", runs)
 
+    def _forecast(self, time: float, units: float, left: float) -> tuple[float, float, float] | None:
+        """The time per unit, the width of its interval (log), and the weight of earlier runs; None if not finite."""
+        horizon = left / units
+        if not (0 < horizon < math.inf and 0 < time / units < math.inf):
+            return None
+        past = None if self._record is None or not self._record.runs else Past(self._record, units + left)
+        before, total = self._reviewed_at
+        review = self._reviewed
+        if review is None or units > _AGAIN * before or units < before or total != units + left:
+            review = self._reviewed = self._course.review(time, units, left, past)
+            self._reviewed_at = units, units + left
+        said = self._course.forecasts(time, units, left, past)
+        each = math.exp(sum(weight * one for weight, one in zip(review.weights, said)))
+        return (each, review.width_at(horizon), sum(review.weights[OWN:])) if 0 < each < math.inf else None
+
+    def _reached_at(self, now: float, done: float, moved: float | None) -> float:
+        """When the last unit was completed, as nearly as looks at the count can tell."""
+        unit_at = self._unit(now, done, moved)
+        if moved is None or done <= self._base:
+            return unit_at
+        each = (unit_at - self._start) / (done - self._base)
+        if each < _LOOK and done != self._last:
+            unit_at = now  # the count is newer than the last look
+        return unit_at - min(each, _LOOK) / 2
 
 def planned(
     remaining: Iterable[tuple[float, float]], actual: float, expected: float, measured: float | None = None
