@@ -24,6 +24,8 @@ KNOTS: Final = 32
 """Points of a course that are kept; beyond, every second one is dropped."""
 SHARES: Final = (1.0, 0.5, 0.25, 0.1)
 """Memories of the forecasters: shares of the completed units, the newest first."""
+BRIEF: Final = 1.5
+"""Shortest memory, in seconds: counts are read about once a second, so shorter ones measure the looks."""
 ORIGINS: Final = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 """Where in the units completed so far the forecasters are tested."""
 _PRIOR: Final = (1.0, 0.0, 0.0, -1.0, -1.0, 0.5)
@@ -46,6 +48,9 @@ _SPREAD: Final = 0.8
 """Error (log) of a forecast far ahead that is assumed before any test."""
 _ASSUMED: Final = 3.0
 """Weight of that assumption, in tests."""
+_UNEVEN: Final = 0.1
+"""Error of the tests from which on the assumption holds in full; steady work makes it smaller."""
+_DOUBT: Final = 1.0
 _Z: Final = 1.2816
 _WIDEST: Final = 2.5
 _FLOOR: Final = 0.01
@@ -118,7 +123,7 @@ class Course:
         least, part = _LEAST * mean, done - self.counts[max(0, bisect_left(self.counts, done) - 1)]
         found = [math.log(mean)]
         for share in SHARES[1:]:
-            span = max(share * done, part, min(done, 1.0))
+            span = max(share * done, part, BRIEF / mean)
             each = (time - self.time_at(done - span, time, done)) / span if span < done else mean
             found.append(math.log(max(each, least)))
         half = math.exp(found[1])
@@ -185,11 +190,15 @@ class Course:
         self, tests: list[tuple[float, list[float]]], weights: tuple[float, ...], horizon: float, past: Past | None
     ) -> float:
         assumed = _SPREAD if past is None else past.spread(sum(weights[OWN :]), _SPREAD)
-        squares, number = _ASSUMED * assumed * assumed * horizon / (1 + horizon), _ASSUMED
+        squares = number = 0.0
         for ahead, errors in tests:
             error = sum(map(_product, weights, errors))
             squares += error * error * math.sqrt(min(4.0, max(0.25, horizon / ahead)))
             number += 1
+        uneven = min(1.0, math.sqrt(squares / number) / _UNEVEN) if number else 1.0
+        assumed *= (_DOUBT + number * uneven) / (_DOUBT + number)
+        squares += _ASSUMED * assumed * assumed * horizon / (1 + horizon)
+        number += _ASSUMED
         wide = 1.0 if past is None else past.wide
         return min(_WIDEST, _Z * wide * math.sqrt(squares / number) + _FLOOR)
 
