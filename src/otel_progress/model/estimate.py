@@ -26,6 +26,8 @@ _LOOK: Final = 0.75
 """Seconds between two looks at a count: a unit was completed within that time before it was noticed."""
 _AGAIN: Final = 1.1
 """Growth of the count, or change of the horizon, after which the forecasters are tested again."""
+_NEXT: Final = 1.3
+"""Growth of the count from one kept interval to the next."""
 _FORETOLD: Final = 12
 """Intervals of a run that are kept to see how many held its end."""
 _PAUSES: Final = 3.0
@@ -68,17 +70,18 @@ class Pace:
     """The pace of one count, in constant memory."""
 
     __slots__ = (
-        *("_course", "_foretold", "_record", "_reviewed", "_reviewed_at", "_base"),
+        *("_course", "_foretold", "_record", "_reviewed", "_reviewed_at", "_base", "_past"),
         *("_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
         *("_ends", "_ends_of", "_unit_at"),
     )
 
-    def __init__(self, now: float, done: float = 0.0) -> None:
-        """Start at `now` (seconds, monotonic) with `done` units already completed."""
+    def __init__(self, now: float, done: float = 0.0, record: Record | None = None) -> None:
+        """Start at `now` (seconds, monotonic) with `done` units completed before, and what earlier runs taught."""
         self._start = self._then = self._moved = self._unit_at = now
         self._last = self._base = done
-        self._record: Record | None = None
+        self._record = record
+        self._past: Past | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -139,6 +142,16 @@ class Pace:
     def skip(self, since: float, now: float) -> None:
         """Exclude a declared wait that began at `since`, except for the part already observed."""
         self.pause(max(0.0, now - max(since, self._then)))
+
+    @property
+    def began(self) -> bool:
+        """Whether it has seen any unit completed."""
+        return self._seen > 0
+
+    def restore(self, units: float) -> None:
+        """Take more units as completed by an earlier run."""
+        self._base += units
+        self._last += units
 
     @property
     def rate(self) -> float | None:
@@ -219,6 +232,7 @@ class Pace:
         factor = math.exp(width)
         if not 0 < eta * factor < math.inf:
             return None
+        self._foretell(time + eta / factor, time + eta * factor)
         runs = 0 if self._record is None or not known else self._record.runs
         return Estimate(eta, eta / factor, eta * factor, "history" if known > _MAINLY else "rate", runs)
 
@@ -227,7 +241,7 @@ class Pace:
         horizon = left / units
         if not (0 < horizon < math.inf and 0 < time / units < math.inf):
             return None
-        past = None if self._record is None or not self._record.runs else Past(self._record, units + left)
+        past = self._prepared(units + left)
         before, total = self._reviewed_at
         review = self._reviewed
         if review is None or units > _AGAIN * before or units < before or total != units + left:
@@ -236,6 +250,39 @@ class Pace:
         said = self._course.forecasts(time, units, left, past)
         each = math.exp(sum(weight * one for weight, one in zip(review.weights, said)))
         return (each, review.width_at(horizon), sum(review.weights[OWN:])) if 0 < each < math.inf else None
+
+    def _prepared(self, total: float) -> Past | None:
+        """Earlier runs, prepared for a run of this total."""
+        record = self._record
+        if record is None or not record.runs or self._base:
+            return None
+        if self._past is None or self._past.total != total or self._past.runs != record.runs:
+            self._past = Past(record, total)
+        return self._past
+
+    def _foretell(self, low: float, high: float) -> None:
+        """Keep an interval for the end, to see later whether it held."""
+        kept = self._foretold
+        if kept is None:
+            kept = self._foretold = array("d")
+        if len(kept) and not low > 0:
+            return
+        if not len(kept) or self._reviewed_at[0] >= _NEXT * kept[-1]:
+            kept.extend((low, high, self._reviewed_at[0]))
+            if len(kept) > 3 * _FORETOLD:
+                del kept[:3]
+
+    def reached(self, done: float | None) -> float:
+        """The final count: `done`, if that is what it observed."""
+        return self._last if done is None or done < self._last else float(done)
+
+    def teach(self, record: Record, now: float, done: float) -> None:
+        """Add this run, which completed `done` units at `now`, to what runs of its name taught."""
+        units, time = done - self._base, now - self._start
+        kept = self._foretold or ()
+        held = [kept[i] <= time <= kept[i + 1] for i in range(0, len(kept), 3)]
+        part = sum(held) / len(held) if len(held) > 2 else None
+        record.add(None if self._base else self._course, time, units, part)
 
     def _reached_at(self, now: float, done: float, moved: float | None) -> float:
         """When the last unit was completed, as nearly as looks at the count can tell."""
@@ -246,6 +293,7 @@ class Pace:
         if each < _LOOK and done != self._last:
             unit_at = now  # the count is newer than the last look
         return unit_at - min(each, _LOOK) / 2
+
 
 def planned(
     remaining: Iterable[tuple[float, float]], actual: float, expected: float, measured: float | None = None

@@ -189,7 +189,7 @@ class Course:
     def _width(
         self, tests: list[tuple[float, list[float]]], weights: tuple[float, ...], horizon: float, past: Past | None
     ) -> float:
-        assumed = _SPREAD if past is None else past.spread(sum(weights[OWN :]), _SPREAD)
+        assumed = _SPREAD if past is None else past.spread(sum(weights[OWN:]), _SPREAD)
         squares = number = 0.0
         for ahead, errors in tests:
             error = sum(map(_product, weights, errors))

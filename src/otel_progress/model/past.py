@@ -5,8 +5,9 @@ All values are exponentially weighted over the runs, so that a name whose runs c
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _LIMITS: Final = (0.4, 2.5)
 _TINY: Final = 1e-9
 
 
+@dataclass
 class Record:
     """What the completed runs of a name taught about their pace.
 
@@ -34,21 +36,17 @@ class Record:
         wide: by how much intervals are widened, so that they hold what they say.
     """
 
-    __slots__ = ("each", "runs", "shares", "varies", "wide")
+    runs: int = 0
+    each: float = 0.0
+    varies: float = _ALIKE * _ALIKE
+    shares: list[float] = field(default_factory=lambda: [1.0 / PARTS] * PARTS)
+    wide: float = 1.0
 
-    def __init__(self) -> None:
-        """No run yet."""
-        self.runs = 0
-        self.each = 0.0
-        self.varies = _ALIKE * _ALIKE
-        self.shares = [1.0 / PARTS] * PARTS
-        self.wide = 1.0
-
-    def add(self, course: Course, time: float, done: float, held: float | None = None) -> None:
+    def add(self, course: Course | None, time: float, done: float, held: float | None = None) -> None:
         """Add a completed run.
 
         Args:
-            course: how it went.
+            course: how it went; None if it was only a part, as after a resume.
             time: its duration without waits, in seconds.
             done: its units.
             held: the part of its intervals that held its end, if it had any.
@@ -56,14 +54,15 @@ class Record:
         if not (0 < time < math.inf and 0 < done < math.inf):
             return
         each = math.log(time / done)
-        marks = [course.time_at(done * part / PARTS, time, done) / time for part in range(PARTS + 1)]
-        shares = [max(_TINY, after - before) for before, after in zip(marks, marks[1:])]
         newest = max(NEWEST, 1.0 / (self.runs + 1))
         if self.runs:
             off = each - self.each
             self.varies += max(NEWEST, 1.0 / (self.runs + 2)) * (off * off - self.varies)
         self.each += newest * (each - self.each)
-        self.shares = [old + newest * (new - old) for old, new in zip(self.shares, shares)]
+        if course is not None:
+            marks = [course.time_at(done * part / PARTS, time, done) / time for part in range(PARTS + 1)]
+            shares = [max(_TINY, after - before) for before, after in itertools.pairwise(marks)]
+            self.shares = [old + newest * (new - old) for old, new in zip(self.shares, shares)]
         if held is not None:
             self.wide = min(_LIMITS[1], max(_LIMITS[0], self.wide * math.exp(_ADAPT * (0.8 - held))))
         self.runs += 1
@@ -108,12 +107,12 @@ class Record:
 class Past:
     """Earlier runs, prepared for a run of a known total."""
 
-    __slots__ = ("_ends", "_total", "each", "runs", "varies", "wide")
+    __slots__ = ("_ends", "each", "runs", "total", "varies", "wide")
 
     def __init__(self, record: Record, total: float) -> None:
         """Prepare the earlier runs for a run of `total` units."""
         self.runs, self.each, self.varies, self.wide = record.runs, record.each, record.varies, record.wide
-        self._total = total
+        self.total = total
         whole, ends = 0.0, [0.0]
         for share in record.shares:
             whole += share
@@ -122,15 +121,15 @@ class Past:
 
     def _time_share(self, count: float) -> float:
         """The part of the time that a run has taken at a count."""
-        at = min(max(count / self._total, 0.0), 1.0) * PARTS
+        at = min(max(count / self.total, 0.0), 1.0) * PARTS
         index = min(int(at), PARTS - 1)
         return self._ends[index] + (self._ends[index + 1] - self._ends[index]) * (at - index)
 
     def forecasts(self, time: float, done: float, left: float) -> tuple[float, float]:
-        """Return the logarithms of the time per unit: as earlier runs took, and as they went at the pace of this run."""
+        """Return the logarithms of the time per unit: as long as earlier runs took, and at the pace of this run."""
         before, after = self._time_share(done), self._time_share(done + left)
         share = max(after - before, _TINY)
-        level = self.each + math.log(self._total)  # of the duration
+        level = self.each + math.log(self.total)  # of the duration
         by_level = level + math.log(share / left)
         gone = max(before, _TINY)
         pace = math.log(time) - math.log(gone) - level
@@ -146,3 +145,15 @@ class Past:
     def spread(self, weight: float, without: float) -> float:
         """Return the error (log) that is assumed before any test, if earlier runs have this part of the weight."""
         return weight * math.sqrt(self.varies) * (1 + 1.0 / self.runs) + (1 - weight) * without
+
+
+def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, float] | None:
+    """Return the seconds left of a run that completed nothing so far, and half the width of the interval (log).
+
+    None if the time that earlier runs took for `total` units is over.
+    """
+    if not record.runs or not 0 < total < math.inf:
+        return None
+    left = math.exp(record.each) * total - ran
+    width = 1.2816 * record.wide * math.sqrt(record.varies) * (1 + 1.0 / record.runs)
+    return (left, min(2.5, width)) if 0 < left * math.exp(2.5) < math.inf else None
