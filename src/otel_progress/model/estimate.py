@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from otel_progress.model.forecast import OWN, Course, Review
+from otel_progress.model.forecast import OWN, Course, Review, untested
 from otel_progress.model.past import Past, Record
 
 _HALF_LIFE: Final = 10.0
@@ -26,9 +26,11 @@ _LOOK: Final = 0.75
 """Seconds between two looks at a count: a unit was completed within that time before it was noticed."""
 _AGAIN: Final = 1.1
 """Growth of the count, or change of the horizon, after which the forecasters are tested again."""
+_SAME: Final = 1.02
+"""Growth of the count up to which the combination is used again."""
 _NEXT: Final = 1.3
 """Growth of the count from one kept interval to the next."""
-_FORETOLD: Final = 12
+_FORETOLD: Final = 8
 """Intervals of a run that are kept to see how many held its end."""
 _PAUSES: Final = 3.0
 """A pause is explained up to this multiple of the longest pause so far."""
@@ -66,11 +68,29 @@ class Estimate:
         return Estimate(self.eta - seconds, low, high, self.source, self.runs)
 
 
+MayReview = Callable[[], bool]
+
+
+def always() -> bool:
+    """There is time for everything."""
+    return True
+
+
+class _Forecast(NamedTuple):
+    """The combined forecast: seconds a unit, width (log), weight of earlier runs, and the count and total it is for."""
+
+    each: float
+    width: float
+    known: float
+    units: float
+    total: float
+
+
 class Pace:
     """The pace of one count, in constant memory."""
 
     __slots__ = (
-        *("_course", "_foretold", "_record", "_reviewed", "_reviewed_at", "_base", "_past"),
+        *("_course", "_foretold", "_record", "_reviewed", "_base", "_kept", "_past"),
         *("_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
         *("_ends", "_ends_of", "_unit_at"),
@@ -88,7 +108,7 @@ class Pace:
         self._done = self._time = 0.0
         self._course = Course()
         self._reviewed: Review | None = None
-        self._reviewed_at = (0.0, 0.0)
+        self._kept: _Forecast | None = None
         self._foretold: array[float] | None = None
         self._moves = self._pause = self._usual = 0.0
         self._seen = 0
@@ -206,6 +226,7 @@ class Pace:
         grain: float = 1.0,
         done: float | None = None,
         moved: float | None = None,
+        may_review: MayReview = always,
     ) -> Estimate | None:
         """Estimate when the rest will be done; None if nothing is left or the pace supports no estimate.
 
@@ -215,6 +236,8 @@ class Pace:
             grain: the size of one unit, 0 for a ratio.
             done: how much is done now, if that may exceed the last observation.
             moved: when the last unit was completed, if that is known.
+            may_review: whether there is time to test the forecasters, which takes about 0.1 ms. Without any test the
+                estimate follows the rate.
         """
         if self._rate is None or not 0 < remaining < math.inf:
             return None
@@ -223,33 +246,41 @@ class Pace:
         time = at - self._start
         if not (units > 0 and time > 0):
             return None
-        found = self._forecast(time, units, remaining)
-        if found is None or self._is_over(remaining, now, done, moved, found[0]):
+        found = self._forecast(time, units, remaining, may_review)
+        if found is None or self._is_over(remaining, now, done, moved, found.each):
             return None
-        each, width, known = found
+        each, known = found.each, found.known
         in_hand = _IN_HAND * min(remaining, max(grain, self._step))
         eta = each * (remaining - min(max(0.0, now - at) / each, in_hand))
-        factor = math.exp(width)
+        factor = math.exp(found.width)
         if not 0 < eta * factor < math.inf:
             return None
         self._foretell(time + eta / factor, time + eta * factor)
         runs = 0 if self._record is None or not known else self._record.runs
         return Estimate(eta, eta / factor, eta * factor, "history" if known > _MAINLY else "rate", runs)
 
-    def _forecast(self, time: float, units: float, left: float) -> tuple[float, float, float] | None:
-        """The time per unit, the width of its interval (log), and the weight of earlier runs; None if not finite."""
-        horizon = left / units
+    def _forecast(self, time: float, units: float, left: float, may_review: MayReview) -> _Forecast | None:
+        """Combine the forecasters; None if the result is not finite."""
+        horizon, total = left / units, units + left
         if not (0 < horizon < math.inf and 0 < time / units < math.inf):
             return None
-        past = self._prepared(units + left)
-        before, total = self._reviewed_at
+        kept = self._kept
+        if kept is not None and kept.total == total and kept.units <= units < _SAME * kept.units:
+            return kept
+        past = self._prepared(total)
         review = self._reviewed
-        if review is None or units > _AGAIN * before or units < before or total != units + left:
-            review = self._reviewed = self._course.review(time, units, left, past)
-            self._reviewed_at = units, units + left
+        if review is None or review.total != total or not review.units <= units < _AGAIN * review.units:
+            if may_review():
+                review = self._reviewed = self._course.review(time, units, left, past)
+            elif review is None:
+                return _Forecast(1.0 / (self._rate or math.inf), untested(horizon), 0.0, units, total)
         said = self._course.forecasts(time, units, left, past)
         each = math.exp(sum(weight * one for weight, one in zip(review.weights, said)))
-        return (each, review.width_at(horizon), sum(review.weights[OWN:])) if 0 < each < math.inf else None
+        if not 0 < each < math.inf:
+            return None
+        known = sum(review.weights[OWN:])
+        kept = self._kept = _Forecast(each, review.width_at(horizon), known, units, total)
+        return kept
 
     def _prepared(self, total: float) -> Past | None:
         """Earlier runs, prepared for a run of this total."""
@@ -262,19 +293,15 @@ class Pace:
 
     def _foretell(self, low: float, high: float) -> None:
         """Keep an interval for the end, to see later whether it held."""
-        kept = self._foretold
-        if kept is None:
-            kept = self._foretold = array("d")
-        if len(kept) and not low > 0:
+        if self._record is None or self._reviewed is None:
             return
-        if not len(kept) or self._reviewed_at[0] >= _NEXT * kept[-1]:
-            kept.extend((low, high, self._reviewed_at[0]))
+        units, kept = self._reviewed.units, self._foretold
+        if kept is None:
+            kept = self._foretold = array("f")
+        if not kept or units >= _NEXT * kept[-1]:
+            kept.extend((low, high, units))
             if len(kept) > 3 * _FORETOLD:
                 del kept[:3]
-
-    def reached(self, done: float | None) -> float:
-        """The final count: `done`, if that is what it observed."""
-        return self._last if done is None or done < self._last else float(done)
 
     def teach(self, record: Record, now: float, done: float) -> None:
         """Add this run, which completed `done` units at `now`, to what runs of its name taught."""

@@ -18,9 +18,11 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_progress.model.past import Past
 
-KNOTS: Final = 32
+KNOTS: Final = 20
 """Points of a course that are kept; beyond, every second one is dropped."""
 SHARES: Final = (1.0, 0.5, 0.25, 0.1)
 """Memories of the forecasters: shares of the completed units, the newest first."""
@@ -62,12 +64,19 @@ class Review(NamedTuple):
     Attributes:
         weights: the weight of each forecaster.
         width: half the width of the interval, as a logarithm.
-        horizon: units left for each completed one, at that moment.
+        units: completed units at that moment.
+        total: units in all.
     """
 
-    weights: tuple[float, ...]
+    weights: array[float]
     width: float
-    horizon: float
+    units: float
+    total: float
+
+    @property
+    def horizon(self) -> float:
+        """Units that were left for each completed one."""
+        return (self.total - self.units) / self.units
 
     def width_at(self, horizon: float) -> float:
         """Return the width for another horizon, a little later."""
@@ -183,11 +192,11 @@ class Course:
         least = min(losses)
         weights = [math.exp(least - each) for each in losses]
         whole = sum(weights)
-        shares = tuple(each / whole for each in weights)
-        return Review(shares, self._width(tests, shares, horizon, past), horizon)
+        shares = array("f", (each / whole for each in weights))
+        return Review(shares, self._width(tests, shares, horizon, past), done, done + left)
 
     def _width(
-        self, tests: list[tuple[float, list[float]]], weights: tuple[float, ...], horizon: float, past: Past | None
+        self, tests: list[tuple[float, list[float]]], weights: Sequence[float], horizon: float, past: Past | None
     ) -> float:
         assumed = _SPREAD if past is None else past.spread(sum(weights[OWN:]), _SPREAD)
         squares = number = 0.0
@@ -201,6 +210,11 @@ class Course:
         number += _ASSUMED
         wide = 1.0 if past is None else past.wide
         return min(_WIDEST, _Z * wide * math.sqrt(squares / number) + _FLOOR)
+
+
+def untested(horizon: float) -> float:
+    """Return half the width of the interval (log) of a forecast that was not tested."""
+    return min(_WIDEST, _Z * _SPREAD * math.sqrt(horizon / (1 + horizon)) + _FLOOR)
 
 
 def _product(one: float, other: float) -> float:
