@@ -65,10 +65,11 @@ def operation(name: Any = None, **options: Any) -> Any:
             default, 10 steps or failed stages, only after 5 s without progress.
         stall_policy: `report`, or `cancel` to ask the work to stop once it is stuck or looping.
         heartbeat_counts: Whether a heartbeat of the work counts as progress.
+        restored: Units that an earlier run completed, as by a checkpoint. They count as done, never as pace.
 
     Raises:
-        InvalidArgument: If the name is empty, the total is below 0, a limit is not above 0, a number is not a number,
-            or the plan is invalid.
+        InvalidArgument: If the name is empty, the total or `restored` is below 0, a limit is not above 0, a number is
+            not a number, or the plan is invalid.
 
     Example: `operation("import", total=200, unit="file", stall_after=30)`
     """
@@ -204,13 +205,30 @@ def get(id: str) -> Operation | None:
 
 @overload
 def track(
-    iterable: Iterable[T], *, unit: str | None = None, total: Number | None = None, desc: object = None
+    iterable: Iterable[T],
+    *,
+    unit: str | None = None,
+    total: Number | None = None,
+    desc: object = None,
+    initial: Number = 0,
 ) -> Tracked[T]: ...
 @overload
 def track(
-    iterable: AsyncIterable[T], *, unit: str | None = None, total: Number | None = None, desc: object = None
+    iterable: AsyncIterable[T],
+    *,
+    unit: str | None = None,
+    total: Number | None = None,
+    desc: object = None,
+    initial: Number = 0,
 ) -> AsyncTracked[T]: ...
-def track(iterable: Any, *, unit: str | None = None, total: Number | None = None, desc: object = None) -> Any:
+def track(
+    iterable: Any,
+    *,
+    unit: str | None = None,
+    total: Number | None = None,
+    desc: object = None,
+    initial: Number = 0,
+) -> Any:
     """Iterate over the items, and count each one that the loop has finished.
 
     The item that the loop is working on is not counted yet. Each loop is a lane: lanes in the stage's unit add up to
@@ -222,6 +240,8 @@ def track(iterable: Any, *, unit: str | None = None, total: Number | None = None
             that has none.
         total: The number of items, if the iterable does not know it (a generator) or reports it wrong.
         desc: What the loop does, in words. It is the current step while the loop runs.
+        initial: Items that an earlier run completed, as by a checkpoint. They count as done, never as pace. The
+            iterable has the rest; a given total includes them.
 
     Example: `for file in track(["a.py", "b.py"], unit="file"): print(file)`
     """
@@ -235,7 +255,7 @@ def track(iterable: Any, *, unit: str | None = None, total: Number | None = None
             swallow(error, "track")
         except NOTHING_LEFT:
             pass
-    return tracked(iterable, node, unit, total, desc)
+    return tracked(iterable, node, unit, total, desc, initial)
 
 
 def advance(n: Number = 1, unit: str | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress import semconv
+from otel_progress import clock, semconv
 from otel_progress.live import misuse
 from otel_progress.live.guard import drops
 from otel_progress.model import values
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from otel_progress.live.state import HandleState
     from otel_progress.model.values import Number
 
+AT_ONCE: Final = 1.0
+"""Seconds from the start in which a first `update(completed=)` of several units names those of an earlier run."""
 _ABOUT_ONE: Final = 1.001
 """A ratio up to here is 1 with a rounding error; a larger one is a percentage, or a mistake."""
 _NO_COUNTS: Final[Mapping[str, Number]] = {}
@@ -108,12 +110,22 @@ def set_completed(node: HandleState, completed: object) -> Number | None:
     if done is None:
         return None
     highest = max(node._highest, counted(node))
+    if not highest and done > 1 and not life(node) and clock.monotonic() - (node._started or 0.0) <= AT_ONCE:
+        restore(node, done)
+        return None
     node._base = done - plain_advanced(node)
     node._ratio = None
     node._counts_itself = node._completed_set = True
     node._uncounted += done > highest
     node._highest = max(done, highest)
     return done if done < highest else None
+
+
+def restore(node: HandleState, done: Number) -> None:
+    """Take units as completed by an earlier run: they count, and are neither progress nor pace."""
+    node._base, node._ratio = done - plain_advanced(node), None
+    node._counts_itself = node._completed_set = True
+    node._highest = node._restored = done
 
 
 def set_ratio(node: HandleState, ratio: object) -> None:

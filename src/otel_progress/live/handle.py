@@ -139,13 +139,33 @@ class Handle(HandleState):
 
     @overload
     def track(
-        self, iterable: Iterable[T], *, unit: str | None = None, total: Number | None = None, desc: object = None
+        self,
+        iterable: Iterable[T],
+        *,
+        unit: str | None = None,
+        total: Number | None = None,
+        desc: object = None,
+        initial: Number = 0,
     ) -> Tracked[T]: ...
     @overload
     def track(
-        self, iterable: AsyncIterable[T], *, unit: str | None = None, total: Number | None = None, desc: object = None
+        self,
+        iterable: AsyncIterable[T],
+        *,
+        unit: str | None = None,
+        total: Number | None = None,
+        desc: object = None,
+        initial: Number = 0,
     ) -> AsyncTracked[T]: ...
-    def track(self, iterable: Any, *, unit: str | None = None, total: Number | None = None, desc: object = None) -> Any:
+    def track(
+        self,
+        iterable: Any,
+        *,
+        unit: str | None = None,
+        total: Number | None = None,
+        desc: object = None,
+        initial: Number = 0,
+    ) -> Any:
         """Return the same items, counted as a loop takes them; see `otel_progress.track`."""
         try:
             if self._status is Status.PENDING:
@@ -156,7 +176,7 @@ class Handle(HandleState):
                 swallow(error, "track")
             except NOTHING_LEFT:
                 pass
-        return tracked(iterable, self, unit, total, desc)
+        return tracked(iterable, self, unit, total, desc, initial)
 
     # -- progress, attributes, feed
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
 from otel_progress import clock
 from otel_progress.errors import InvalidArgument
 from otel_progress.live import context, hooks, preload
+from otel_progress.live.counting import restore
 from otel_progress.live.guard import NOTHING_LEFT, swallow
 from otel_progress.live.operation import OperationLife
 from otel_progress.live.registry import registry
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         loop_after: int | None
         stall_policy: Literal["report", "cancel"]
         heartbeat_counts: bool
+        restored: float | None
 
 
 _BLANK: Final = Snapshot("", "", Status.PENDING, 0.0)
@@ -193,6 +195,8 @@ def fresh_operation(template: Operation) -> Operation:
     if template._total is not None:
         operation._total = template._total
     operation._unit = template._unit
+    if template._restored:
+        restore(operation, template._restored)
     more = template._extras
     if more is not None:
         operation._with_extras().attributes = more.attributes
@@ -214,6 +218,8 @@ def quiet_operation(template: Operation) -> Operation:
         registry.listed[id(operation)] = operation
     if template._extras is not None or template._total is not None or template._unit_named:
         operation._total, operation._unit = template._total, template._unit
+    if template._restored:
+        restore(operation, template._restored)
         if template._extras is not None:
             operation._with_extras().attributes = template._extras.attributes
     return operation

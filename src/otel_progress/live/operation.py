@@ -12,6 +12,7 @@ from otel_progress.live import context, hooks, misuse, preload
 from otel_progress.live.boundary import public
 from otel_progress.live.branches import find_wait
 from otel_progress.live.child_operations import adopt, let_go
+from otel_progress.live.counting import restore
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow, tell_once
 from otel_progress.live.handle import Handle, redact_options
 from otel_progress.live.outcome import ending, words
@@ -54,6 +55,7 @@ class OperationLife(Handle, OperationState):
         loop_after: int | None = None,
         stall_policy: Literal["report", "cancel"] = "report",
         heartbeat_counts: bool = False,
+        restored: float | None = None,
     ) -> None:
         """An operation that has not started; see `otel_progress.operation`."""
         if not isinstance(name, str) or not name:
@@ -79,6 +81,9 @@ class OperationLife(Handle, OperationState):
             self._measure(total, unit, None)
         if attributes:
             self._with_extras().attributes = values.attributes(attributes, drops)
+        done = values.size("restored", restored)
+        if done:
+            restore(self, done)
         self._created = clock.monotonic()
         if options.start_within is not None:
             redact_options(self)

@@ -134,6 +134,8 @@ class HandleState:
     """Whether only failures were new at the last sample. Written and read: ticker (sampling)."""
 
     # -- ratio and estimate
+    _restored: Number = 0
+    """Units that were completed before it started, as after a resume. Written: job. Read: ticker, look."""
     _ratio: float | None = None
     """The ratio that `update` named. Written: job. Read: ticker, look."""
     _partial_unit: tuple[Number, float] = (0, 0.0)

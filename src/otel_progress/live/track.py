@@ -31,10 +31,16 @@ LANES: Final = 16
 class _Tracked:
     """An iterable that `track` returns: each loop over it opens a lane of its own."""
 
-    __slots__ = ("_desc", "_iterable", "_iterator", "_node", "_total", "_unit")
+    __slots__ = ("_desc", "_initial", "_iterable", "_iterator", "_node", "_total", "_unit")
 
     def __init__(
-        self, iterable: Any, node: HandleState | None, unit: str | None, total: Number | None, desc: object
+        self,
+        iterable: Any,
+        node: HandleState | None,
+        unit: str | None,
+        total: Number | None,
+        desc: object,
+        initial: Number = 0,
     ) -> None:
         """An iterable for loops of a handle; without a handle nothing is counted."""
         self._iterable = iterable
@@ -42,6 +48,7 @@ class _Tracked:
         self._unit = unit
         self._total = total
         self._desc = desc
+        self._initial = initial
         self._iterator: Any = None
 
     def _lane(self) -> Lane | None:
@@ -49,7 +56,8 @@ class _Tracked:
         node = self._node
         try:
             if node is not None and not node._status.final:
-                return open_lane(node, self._iterable, self._unit, self._total, self._desc)
+                initial, self._initial = self._initial, 0  # a second loop repeats the work
+                return open_lane(node, self._iterable, self._unit, self._total, self._desc, int(initial))
         except BaseException as error:
             try:
                 swallow(error, "track")
@@ -124,16 +132,25 @@ class _Both(Tracked[T], AsyncTracked[T]):
 
 
 def tracked(
-    iterable: Any, node: HandleState | None, unit: str | None, total: Number | None = None, desc: object = None
+    iterable: Any,
+    node: HandleState | None,
+    unit: str | None,
+    total: Number | None = None,
+    desc: object = None,
+    initial: Number = 0,
 ) -> Any:
     """The iterable for loops of a handle over anything iterable."""
     try:
+        initial = accepted("track", "initial", initial) or 0
         if total is not None:
             total = accepted("track", "total", total)
+        if total is not None and initial > total:
+            misuse.refused("track", "initial", initial, "at most the total")
+            initial = 0
         many, later = hasattr(iterable, "__iter__"), hasattr(iterable, "__aiter__")
         kind = (_Both if many else AsyncTracked) if later else Tracked
         if many or later:
-            return kind(iterable, node, unit, total, desc)
+            return kind(iterable, node, unit, total, desc, initial)
     except BaseException as error:
         try:
             swallow(error, "track")
@@ -160,9 +177,14 @@ def length(iterable: object) -> int | None:
 
 
 def open_lane(
-    node: HandleState, iterable: object, unit: str | None, total: Number | None = None, desc: object = None
+    node: HandleState,
+    iterable: object,
+    unit: str | None,
+    total: Number | None = None,
+    desc: object = None,
+    initial: int = 0,
 ) -> Lane:
-    """Open a lane for a new loop over an iterable."""
+    """Open a lane for a new loop over an iterable, of which `initial` items were done by an earlier run."""
     place = here()
     lanes = node._lanes
     known = None if unit is None else values.text(unit, drops, values.NAME_LENGTH)
@@ -171,6 +193,9 @@ def open_lane(
             node._unit = known  # nobody named the unit before
         lanes = vars(node).setdefault("_lanes", [])  # one step, so that two threads get the same
     nested = any(not each.closed and each.place == place for each in lanes)
+    if initial and not nested:
+        lanes.append(_restored(node, initial, known, place))
+        total = None if total is None else total - initial
     opened = Lane(length(iterable) if total is None else int(total), known, place, nested, clock.monotonic())
     if total is not None:
         opened.named = True
@@ -186,6 +211,19 @@ def open_lane(
     if request is not None and not request.told and not _ends_with_task(place):
         opened.request = request
     return opened
+
+
+def _restored(node: HandleState, items: int, unit: str | None, place: Place) -> Lane:
+    """A closed lane with the items of an earlier run; they are no pace."""
+    done = Lane(items, unit, place, False, clock.monotonic())
+    done.calls = done.seen = items
+    done.ended = done.closed = True
+    if unit in (None, node._unit):
+        if node._pace is None:
+            node._restored += items
+        else:
+            node._pace.restore(items)
+    return done
 
 
 def stop_loops(node: HandleState, request: Request) -> None:

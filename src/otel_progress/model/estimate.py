@@ -1,10 +1,9 @@
 """Rate and ETA: how fast work goes, and when it will be done, as an interval.
 
-Work is modelled as a renewal process whose pace may drift: counts are weighted with a half-life that grows
-with the run (a third of its length, at least 10 s), the spread of the pace is estimated from the same
-samples, and the central limit theorem of renewal processes gives the spread of the remaining time
-(Cox, "Renewal Theory", 1962, ch. 3). The interval contains the end in about
-80% of all cases if the pace is stationary.
+The rate is that of the recent past: counts are weighted with a half-life that grows with the run (a third of its
+length, at least 10 s). The ETA comes from several forecasters that are tested on the run so far, and from earlier runs
+(`model/forecast.py`, `model/past.py`). The interval comes from their errors, and should contain the end in about 80% of
+all cases.
 
 There is no estimate while the count stands still for longer than the pace so far explains: 3 times the longest pause
 between two steps, or twice the usual time of a step. An estimate also ends when its time is over. In both cases it
@@ -14,15 +13,25 @@ returns with the next unit, never before.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from array import array
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-_Z: Final = 1.2816
+from otel_progress.model.forecast import OWN, Course, Review, untested
+from otel_progress.model.past import Past, Record
+
 _HALF_LIFE: Final = 10.0
-_FLOOR: Final = 0.02
-_PRIOR: Final = 2.0
-"""Weight, in samples, of the assumption that units arrive at random (a Poisson process)."""
+_LOOK: Final = 0.75
+"""Seconds between two looks at a count: a unit was completed within that time before it was noticed."""
+_AGAIN: Final = 1.1
+"""Growth of the count, or change of the horizon, after which the forecasters are tested again."""
+_SAME: Final = 1.02
+"""Growth of the count up to which the combination is used again."""
+_NEXT: Final = 1.3
+"""Growth of the count from one kept interval to the next."""
+_FORETOLD: Final = 8
+"""Intervals of a run that are kept to see how many held its end."""
 _PAUSES: Final = 3.0
 """A pause is explained up to this multiple of the longest pause so far."""
 _STEPS: Final = 2.0
@@ -31,6 +40,8 @@ _LEAST: Final = 3
 """Steps that must be seen before they explain a pause; until then, the time up to the last unit does."""
 _EARLY: Final = 5.0
 """Seconds of a pause that are explained while fewer steps were seen."""
+_MAINLY: Final = 0.5
+"""Weight of earlier runs from which on an estimate is said to come from them."""
 _IN_HAND: Final = 0.9
 """Largest part of the current step that counts as done, so that the ETA stays above 0 while work is left."""
 
@@ -43,7 +54,9 @@ class Estimate:
     low: float
     high: float
     source: str
-    """`rate` (from the pace so far) or `plan` (from the expected durations)."""
+    """`rate` (from the pace so far), `plan` (from the expected durations) or `history` (mainly from earlier runs)."""
+    runs: int = 0
+    """Number of earlier runs that it uses."""
 
     def after(self, seconds: float) -> Estimate | None:
         """The same estimate `seconds` later, if nothing was heard since; None if its time is over."""
@@ -51,26 +64,52 @@ class Estimate:
             return self
         if self.eta <= seconds:
             return None
-        return Estimate(self.eta - seconds, max(0.0, self.low - seconds), max(0.0, self.high - seconds), self.source)
+        low, high = max(0.0, self.low - seconds), max(0.0, self.high - seconds)
+        return Estimate(self.eta - seconds, low, high, self.source, self.runs)
+
+
+MayReview = Callable[[], bool]
+
+
+def always() -> bool:
+    """There is time for everything."""
+    return True
+
+
+class _Forecast(NamedTuple):
+    """The combined forecast: seconds a unit, width (log), weight of earlier runs, and the count and total it is for."""
+
+    each: float
+    width: float
+    known: float
+    units: float
+    total: float
 
 
 class Pace:
     """The pace of one count, in constant memory."""
 
     __slots__ = (
-        *("_done", "_last", "_samples", "_spread", "_start", "_then", "_time"),
+        *("_course", "_foretold", "_record", "_reviewed", "_base", "_kept", "_past"),
+        *("_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
         *("_ends", "_ends_of", "_unit_at"),
     )
 
-    def __init__(self, now: float, done: float = 0.0) -> None:
-        """Start at `now` (seconds, monotonic) with `done` units already completed."""
+    def __init__(self, now: float, done: float = 0.0, record: Record | None = None) -> None:
+        """Start at `now` (seconds, monotonic) with `done` units completed before, and what earlier runs taught."""
         self._start = self._then = self._moved = self._unit_at = now
-        self._last = done
+        self._last = self._base = done
+        self._record = record
+        self._past: Past | None = None
         self._forget()
 
     def _forget(self) -> None:
-        self._done = self._time = self._spread = self._samples = 0.0
+        self._done = self._time = 0.0
+        self._course = Course()
+        self._reviewed: Review | None = None
+        self._kept: _Forecast | None = None
+        self._foretold: array[float] | None = None
         self._moves = self._pause = self._usual = 0.0
         self._seen = 0
         self._still = False
@@ -94,14 +133,12 @@ class Pace:
         self._then, self._last = now, done
         if step < 0:
             self._forget()
-            self._moved = now
+            self._moved = self._start = now
+            self._base = done
             return
         keep = 0.5 ** (span / max(_HALF_LIFE, (now - self._start) / 3))
         self._done = self._done * keep + step
         self._time = self._time * keep + span
-        self._samples = self._samples * keep + 1
-        off = step - span * self._done / self._time
-        self._spread = self._spread * keep + off * off / span
         self._moves *= keep
         if step:
             self._moves += 1
@@ -111,6 +148,7 @@ class Pace:
                 self._pause = max(self._pause, now - self._moved)
             self._moved = now
             self._usual = self._time / self._moves
+            self._course.add(self._reached_at(now, done, moved) - self._start, done - self._base)
         self._still = not step
 
     def pause(self, seconds: float) -> None:
@@ -124,6 +162,16 @@ class Pace:
     def skip(self, since: float, now: float) -> None:
         """Exclude a declared wait that began at `since`, except for the part already observed."""
         self.pause(max(0.0, now - max(since, self._then)))
+
+    @property
+    def began(self) -> bool:
+        """Whether it has seen any unit completed."""
+        return self._seen > 0
+
+    def restore(self, units: float) -> None:
+        """Take more units as completed by an earlier run."""
+        self._base += units
+        self._last += units
 
     @property
     def rate(self) -> float | None:
@@ -161,12 +209,12 @@ class Pace:
         """Mean number of units between two samples that differ."""
         return self._done / self._moves if self._moves > 0 else 0.0
 
-    def _is_over(self, remaining: float, now: float, done: float, moved: float | None) -> bool:
+    def _is_over(self, remaining: float, now: float, done: float, moved: float | None, each: float) -> bool:
         """Whether the estimate since the last unit has ended; it stays so until the next unit."""
         unit_at = self._unit(now, done, moved)
         if self._ends_of != (done, remaining):
             self._ends_of = (done, remaining)
-            self._ends = unit_at + remaining / (self._rate or math.inf)
+            self._ends = unit_at + remaining * each
         if self._unexplained(now - unit_at):
             self._ends = min(self._ends, now)
         return now >= self._ends
@@ -178,6 +226,7 @@ class Pace:
         grain: float = 1.0,
         done: float | None = None,
         moved: float | None = None,
+        may_review: MayReview = always,
     ) -> Estimate | None:
         """Estimate when the rest will be done; None if nothing is left or the pace supports no estimate.
 
@@ -187,25 +236,90 @@ class Pace:
             grain: the size of one unit, 0 for a ratio.
             done: how much is done now, if that may exceed the last observation.
             moved: when the last unit was completed, if that is known.
+            may_review: whether there is time to test the forecasters, which takes about 0.1 ms. Without any test the
+                estimate follows the rate.
         """
-        rate = self._rate
-        if rate is None or not 0 < remaining < math.inf:
+        if self._rate is None or not 0 < remaining < math.inf:
             return None
         done = self._last if done is None else done
-        if self._is_over(remaining, now, done, moved):
+        units, at = done - self._base, self._reached_at(now, done, moved)
+        time = at - self._start
+        if not (units > 0 and time > 0):
             return None
-        since = max(0.0, now - self._then) if done == self._last else 0.0
-        eta = remaining / rate - min(since, _IN_HAND * min(remaining, max(grain, self._step)) / rate)
-        if not 0 < eta < math.inf:
+        found = self._forecast(time, units, remaining, may_review)
+        if found is None or self._is_over(remaining, now, done, moved, found.each):
             return None
-        prior = _PRIOR if grain else 0.0
-        spread = (self._spread + prior * rate * grain) / max(self._samples + prior, 1.0)
-        variance = spread / rate / rate * (eta + eta * eta / self._time)
-        off = _Z * math.sqrt(variance) + eta * max(_FLOOR, 0.5 / (1 + self._samples))
-        relative = min(off / eta, 5.0)
-        if not math.isfinite(eta * (1 + relative)):
+        each, known = found.each, found.known
+        in_hand = _IN_HAND * min(remaining, max(grain, self._step))
+        eta = each * (remaining - min(max(0.0, now - at) / each, in_hand))
+        factor = math.exp(found.width)
+        if not 0 < eta * factor < math.inf:
             return None
-        return Estimate(eta, eta / (1 + relative), eta * (1 + relative), "rate")
+        self._foretell(time + eta / factor, time + eta * factor)
+        runs = 0 if self._record is None or not known else self._record.runs
+        return Estimate(eta, eta / factor, eta * factor, "history" if known > _MAINLY else "rate", runs)
+
+    def _forecast(self, time: float, units: float, left: float, may_review: MayReview) -> _Forecast | None:
+        """Combine the forecasters; None if the result is not finite."""
+        horizon, total = left / units, units + left
+        if not (0 < horizon < math.inf and 0 < time / units < math.inf):
+            return None
+        kept = self._kept
+        if kept is not None and kept.total == total and kept.units <= units < _SAME * kept.units:
+            return kept
+        past = self._prepared(total)
+        review = self._reviewed
+        if review is None or review.total != total or not review.units <= units < _AGAIN * review.units:
+            if may_review():
+                review = self._reviewed = self._course.review(time, units, left, past)
+            elif review is None:
+                return _Forecast(1.0 / (self._rate or math.inf), untested(horizon), 0.0, units, total)
+        said = self._course.forecasts(time, units, left, past)
+        each = math.exp(sum(weight * one for weight, one in zip(review.weights, said)))
+        if not 0 < each < math.inf:
+            return None
+        known = sum(review.weights[OWN:])
+        kept = self._kept = _Forecast(each, review.width_at(horizon), known, units, total)
+        return kept
+
+    def _prepared(self, total: float) -> Past | None:
+        """Earlier runs, prepared for a run of this total."""
+        record = self._record
+        if record is None or not record.runs or self._base:
+            return None
+        if self._past is None or self._past.total != total or self._past.runs != record.runs:
+            self._past = Past(record, total)
+        return self._past
+
+    def _foretell(self, low: float, high: float) -> None:
+        """Keep an interval for the end, to see later whether it held."""
+        if self._record is None or self._reviewed is None:
+            return
+        units, kept = self._reviewed.units, self._foretold
+        if kept is None:
+            kept = self._foretold = array("f")
+        if not kept or units >= _NEXT * kept[-1]:
+            kept.extend((low, high, units))
+            if len(kept) > 3 * _FORETOLD:
+                del kept[:3]
+
+    def teach(self, record: Record, now: float, done: float) -> None:
+        """Add this run, which completed `done` units at `now`, to what runs of its name taught."""
+        units, time = done - self._base, now - self._start
+        kept = self._foretold or ()
+        held = [kept[i] <= time <= kept[i + 1] for i in range(0, len(kept), 3)]
+        part = sum(held) / len(held) if len(held) > 2 else None
+        record.add(None if self._base else self._course, time, units, part)
+
+    def _reached_at(self, now: float, done: float, moved: float | None) -> float:
+        """When the last unit was completed, as nearly as looks at the count can tell."""
+        unit_at = self._unit(now, done, moved)
+        if moved is None or done <= self._base:
+            return unit_at
+        each = (unit_at - self._start) / (done - self._base)
+        if each < _LOOK and done != self._last:
+            unit_at = now  # the count is newer than the last look
+        return unit_at - min(each, _LOOK) / 2
 
 
 def planned(

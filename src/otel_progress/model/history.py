@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from otel_progress.model.past import Record
 from otel_progress.model.units import duration
 
 FULL: Final = 5_000.0
@@ -165,12 +166,14 @@ class Learned:
         gaps: gaps that ended with progress, in seconds.
         durations: durations of the runs, in seconds.
         longest: the longest gap of each completed run, in seconds; for a run without units, its whole duration.
+        course: how the completed runs went that counted units.
     """
 
     runs: int = 0
     gaps: Durations = field(default_factory=Durations)
     durations: Durations = field(default_factory=Durations)
     longest: Durations = field(default_factory=Durations)
+    course: Record = field(default_factory=Record)
 
     def ended(self, seconds: float, longest: float, *, counted: bool) -> None:
         """Add a completed run.
@@ -242,6 +245,7 @@ class Learned:
     def merge(self, other: Learned) -> None:
         """Add the evidence that another process learned."""
         self.runs += other.runs
+        self.course.merge(other.course)
         for mine, theirs in (
             (self.gaps, other.gaps),
             (self.durations, other.durations),
@@ -252,7 +256,8 @@ class Learned:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return {"runs": self.runs, **{name: _plain(getattr(self, name)) for name in ("gaps", "durations", "longest")}}
+        found = {"runs": self.runs, **{name: _plain(getattr(self, name)) for name in ("gaps", "durations", "longest")}}
+        return {**found, "course": self.course.to_list()} if self.course.runs else found
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Learned:
@@ -265,8 +270,9 @@ class Learned:
         if runs < 0:
             raise ValueError("the number of runs is negative")
         gaps, durations = _read(given["gaps"]), _read(given["durations"])
+        course = Record.from_list(given["course"]) if "course" in given else Record()
         if "longest" in given:
-            return cls(runs, gaps, durations, _read(given["longest"]))
+            return cls(runs, gaps, durations, _read(given["longest"]), course)
         longest = Durations(dict(durations.counts))  # the file is from an earlier version
         if gaps.counts:
             longest = Durations({max(gaps.counts): min(float(runs), FULL)})

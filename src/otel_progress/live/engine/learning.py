@@ -106,6 +106,8 @@ class Learning:
             if last >= STEADY and node._counted_at:
                 learned.gaps.add(last)
             learned.ended(duration, longest, counted=node._counted_at > 0)
+            if node._pace is not None:
+                node._pace.teach(learned.course, node._ended, node._pace.reached(own_progress(node)[0]))
 
     def _both(self, key: Key) -> Iterator[Learned]:
         for kept in (self._known,) if self._path is None else (self._known, self._news):
@@ -146,6 +148,11 @@ class Learning:
                 self._limits.clear()
             cached = self._limits[key] = state, _limits(None, whole, _planned(operation))
         return cached[1]
+
+    def learned(self, operation: OperationState, stage: str = "") -> Learned | None:
+        """What earlier runs of an operation, or of the stage with this path, taught; None before the first one."""
+        found = self._known.get((operation.name, stage))
+        return found if found is not None and found.runs else None
 
     def longest(self, operation: OperationState, node: HandleState) -> float:
         """The longest gap, in seconds, of completed handles of this name."""
@@ -231,7 +238,12 @@ _SLOW: Final = "\0"
 
 
 def _key(operation: OperationState, node: HandleState) -> Key:
-    return operation.name, "" if node is operation else node._path or node.name
+    return operation.name, stage_of(node)
+
+
+def stage_of(node: HandleState) -> str:
+    """The path of a stage; empty for an operation."""
+    return "" if node is node.operation else node._path or node.name
 
 
 def steady(node: HandleState) -> float:

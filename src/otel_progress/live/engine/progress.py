@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_progress import clock
 from otel_progress.live.branches import paused_since
 from otel_progress.live.counting import own_progress
+from otel_progress.live.engine import learning
 from otel_progress.live.running import innermost
 from otel_progress.live.survey import Measure, Survey, begun, passed, says_nothing
 from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned
 from otel_progress.model.health import NOT_MOVING
+from otel_progress.model.past import by_earlier_runs
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.status import Status
 
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
     from otel_progress.model.plan import Plan
 
+REVIEWS: Final = 25
+"""Estimates that are tested anew in a second, which takes about 0.1 ms each."""
+FEWEST: Final = 2
+"""Completed runs from which on their durations alone make an estimate."""
 ALMOST: Final = 0.9999
 """The most that is shown before the end, as a part of what was left at the last fall of the raw ratio."""
 _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
@@ -60,9 +68,28 @@ def _mapped(node: HandleState, raw: float) -> float:
 # -- progress and time
 
 
+class _Reviews:
+    """How many estimates are tested anew in a second; thousands of operations must not slow the ticker down."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._left = 0
+
+    def take(self) -> bool:
+        second = int(clock.monotonic())
+        if second != self._second:
+            self._second, self._left = second, REVIEWS
+        self._left -= 1
+        return self._left >= 0
+
+
+_reviews: Final = _Reviews()
+
+
 def observe(node: HandleState, now: float) -> None:
     """Feed the pace of a handle with its progress at a monotonic time."""
-    if _is_alone(node):
+    alone = _is_alone(node)
+    if alone:
         reached: float | None = own_progress(node)[0]
     else:
         found = _surveyed(node.operation, now).of(node)
@@ -72,7 +99,9 @@ def observe(node: HandleState, now: float) -> None:
     if node._pace is None:
         if not reached:
             return
-        node._pace = Pace(node._started or now)
+        before = learning.learning.learned(node.operation, learning.stage_of(node))
+        course = before.course if before is not None and (alone or _by_count(node, found)) else None
+        node._pace = Pace(node._started or now, float(node._restored), course)
     node._pace.observe(now, float(reached), _moved_at(node))
 
 
@@ -130,47 +159,137 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey) -> Estima
             return by_plan if by_plan is not None and by_plan.eta > 0 else None
     pace = node._pace
     if pace is None:
-        expected = getattr(options, "expected", None)
-        return planned([(expected, now - (node._started or now))], 0, 0) if expected else None
+        return _without_pace(node, found, now)
     reached = float(found.reached or 0)
     if _by_count(node, found):
-        return pace.estimate(found.total - reached, now, 1.0, reached, _moved_at(node)) if found.total else None
-    return pace.estimate(1 - found.raw, now, 0.0, found.raw, _moved_at(node)) if found.raw is not None else None
+        if not found.total:
+            return _by_duration(node, now)
+        return pace.estimate(found.total - reached, now, 1.0, reached, _moved_at(node), _reviews.take)
+    if found.raw is None:
+        return None
+    return pace.estimate(1 - found.raw, now, 0.0, found.raw, _moved_at(node), _reviews.take)
+
+
+def _without_pace(node: HandleState, found: Measure, now: float) -> Estimate | None:
+    """The time left of a handle that completed nothing: by its expected duration, else by earlier runs."""
+    ran = now - (node._started or now)
+    expected = getattr(node._opts, "expected", None)
+    if expected:
+        return planned([(expected, ran)], 0, 0)
+    before = learning.learning.learned(node.operation, learning.stage_of(node))
+    if before is not None and found.total and before.course.runs:
+        left = by_earlier_runs(before.course, float(found.total) - float(node._restored), ran)
+        return None if left is None else _estimate(*left, before.course.runs)
+    return _by_duration(node, now)
+
+
+def _by_duration(node: HandleState, now: float) -> Estimate | None:
+    """The time left by the durations of earlier runs; None once it has run for longer than half of them."""
+    before = learning.learning.learned(node.operation, learning.stage_of(node))
+    if before is None or before.runs < FEWEST or node._restored:
+        return None
+    ran, durations = now - (node._started or now) - node._waited, before.durations
+    low, middle, high = (durations.quantile(part) for part in (0.1, 0.5, 0.9))
+    wide = 1 + 0.5 / before.runs
+    if not 0 < middle - ran < math.inf:
+        return None
+    return Estimate(middle - ran, max(0.0, low / wide - ran), high * wide - ran, "history", before.runs)
+
+
+def _estimate(left: float, width: float, runs: int) -> Estimate:
+    factor = math.exp(width)
+    return Estimate(left, left / factor, left * factor, "history", runs)
+
+
+class _Left:
+    """The time left in the stages of a plan: those that run side by side count by the longest one."""
+
+    def __init__(self) -> None:
+        self.ahead: list[tuple[float, float]] = []
+        self.running: list[tuple[float, float]] = []
+        self.measured: Estimate | None = None
+        self.actual = self.expected = 0.0
+        self.runs = 0
+
+    def measure(self, own: Estimate) -> None:
+        """Add a running stage that has an estimate of its own."""
+        if self.measured is None or own.eta > self.measured.eta:
+            self.measured = own
+
+    def whole(self) -> Estimate | None:
+        """All that is left, one after the other except for what runs side by side."""
+        own, pairs = self.measured, list(self.ahead)
+        if self.running:
+            longest = max(self.running, key=_rest)
+            if own is None or _rest(longest) > own.eta:
+                own = None
+                pairs.append(longest)
+        found = planned(pairs, self.actual, self.expected, None if own is None else own.eta)
+        if found is None or own is None:
+            return found and replace(found, source=self._source(own), runs=self.runs)
+        part = (found.eta - own.eta) / found.eta if found.eta else 0.0
+        low, high = own.low + part * found.low, own.high + part * found.high
+        runs = max(self.runs, own.runs)
+        return Estimate(found.eta, min(low, found.eta), max(high, found.eta), self._source(own), runs)
+
+    def _source(self, own: Estimate | None) -> str:
+        if self.runs:
+            return "history"
+        return own.source if own is not None and not self.ahead else "plan"
+
+
+def _rest(pair: tuple[float, float]) -> float:
+    return pair[0] - pair[1]
 
 
 def _plan_eta(plan: Plan, operation: Any, now: float, survey: Survey) -> tuple[bool, Estimate | None]:
-    """Whether the plan names an expected time for each stage that is not over, and the time left by it."""
+    """Whether a time is known for each planned stage that is not over, and the time left by them.
+
+    The time of a stage is that of the plan, else that of earlier runs.
+    """
     weighed = operation._weighed or {}
     furthest = passed(plan, begun(operation))
     over = operation._nested.planned if operation._nested is not None else {}
-    left: list[tuple[float, float]] = []
-    measured: float | None = None
-    actual = expected = 0.0
+    left = _Left()
     for position, stage in enumerate(plan.stages):
         run = weighed.get(stage.name)
-        if run is None:
-            if position < furthest or stage.name in over:
-                continue
-            if stage.expected is None:
-                return False, None
-            left.append((stage.expected, 0.0))
-        elif run._status.final:
+        if run is not None and run._status.final:
             if stage.expected is not None and run._ended is not None and run._started is not None:
-                actual, expected = actual + run._ended - run._started, expected + stage.expected
-        elif stage.expected is None:
-            return False, None
-        else:
+                left.actual, left.expected = left.actual + run._ended - run._started, left.expected + stage.expected
+            continue
+        if run is None and (position < furthest or stage.name in over):
+            continue
+        if run is not None and run._pace is not None:
             known = survey.of(run)
-            own = eta(run, known, now, survey) if run._pace is not None else None
+            own = eta(run, known, now, survey)
             if own is not None:
-                measured = (measured or 0.0) + own.eta
-            elif known.total and known.reached is not None and known.reached >= known.total:
-                measured = measured or 0.0
-            elif run._pace is not None and run._pace.rate_at(now, _reached(run, known), _moved_at(run)) is None:
+                left.measure(own)
+                continue
+            if known.total and known.reached is not None and known.reached >= known.total:
+                left.measure(_NOTHING_LEFT)
+                continue
+            if run._pace.rate_at(now, _reached(run, known), _moved_at(run)) is None and run._pace.began:
                 return True, None
-            else:
-                left.append((stage.expected, now - (run._started or now)))
-    return bool(left) or measured is not None, planned(left, actual, expected, measured)
+        expected = stage.expected if stage.expected is not None else _usual(operation, stage.name, left)
+        if expected is None:
+            return False, None
+        if run is None:
+            left.ahead.append((expected, 0.0))
+        else:
+            left.running.append((expected, now - (run._started or now)))
+    return bool(left.ahead or left.running or left.measured), left.whole()
+
+
+def _usual(operation: OperationState, stage: str, left: _Left) -> float | None:
+    """How long earlier runs took for a stage, in seconds."""
+    before = learning.learning.learned(operation, stage)
+    if before is None:
+        return None
+    left.runs = max(left.runs, before.runs)
+    return before.durations.quantile(0.5) or None
+
+
+_NOTHING_LEFT: Final = Estimate(0.0, 0.0, 0.0, "rate")
 
 
 def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:

@@ -1,0 +1,221 @@
+"""Forecasters of one count, side by side: how long will the units that are left take?
+
+Each forecaster names a time per unit: the mean of the whole run, of its last half, quarter and tenth, a trend, the
+median of its parts, and two from earlier runs (their time per unit, and their course at the pace of this run). They
+are combined in proportion to exp(-loss), where the loss says how badly each would have foretold what has happened
+since, relative to the best of them (Cesa-Bianchi and Lugosi, "Prediction, Learning, and Games", 2006, ch. 2).
+
+The interval comes from the errors that the combination makes in the same tests, scaled to the time ahead: conformal
+prediction with the forecasts of this run as calibration set. Across runs its width follows how often the end was
+inside (Gibbs and Candès, "Adaptive Conformal Inference Under Distribution Shift", 2021).
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_progress.model.past import Past
+
+KNOTS: Final = 20
+"""Points of a course that are kept; beyond, every second one is dropped."""
+SHARES: Final = (1.0, 0.5, 0.25, 0.1)
+"""Memories of the forecasters: shares of the completed units, the newest first."""
+BRIEF: Final = 1.5
+"""Shortest memory, in seconds: counts are read about once a second, so shorter ones measure the looks."""
+ORIGINS: Final = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+"""Where in the units completed so far the forecasters are tested."""
+_PRIOR: Final = (1.0, 0.0, 0.0, -1.0, -1.0, 0.5)
+"""Logarithms of the weights before any test: long memories first."""
+OWN: Final = len(_PRIOR)
+"""Number of forecasters that know this run alone; those of earlier runs follow."""
+_SHARPNESS: Final = 8.0
+"""How fast a forecaster loses weight with its errors."""
+_EXACT: Final = 0.01
+"""Error of a test that makes no difference."""
+_NEAR: Final = 0.5
+"""How much less a test counts whose horizon differs from that of the forecast."""
+_TREND: Final = 0.5
+"""Part of a trend that is expected to go on."""
+_WORST: Final = 1.5
+"""Largest error of one test; a single stall must not decide."""
+_LEAST: Final = 1e-3
+"""Smallest time per unit, as a part of the mean of the run."""
+_SPREAD: Final = 0.8
+"""Error (log) of a forecast far ahead that is assumed before any test."""
+_ASSUMED: Final = 3.0
+"""Weight of that assumption, in tests."""
+_UNEVEN: Final = 0.1
+"""Error of the tests from which on the assumption holds in full; steady work makes it smaller."""
+_DOUBT: Final = 1.0
+_Z: Final = 1.2816
+_WIDEST: Final = 2.5
+_FLOOR: Final = 0.01
+
+
+class Review(NamedTuple):
+    """What the tests at one moment of a run say.
+
+    Attributes:
+        weights: the weight of each forecaster.
+        width: half the width of the interval, as a logarithm.
+        units: completed units at that moment.
+        total: units in all.
+    """
+
+    weights: array[float]
+    width: float
+    units: float
+    total: float
+
+    @property
+    def horizon(self) -> float:
+        """Units that were left for each completed one."""
+        return (self.total - self.units) / self.units
+
+    def width_at(self, horizon: float) -> float:
+        """Return the width for another horizon, a little later."""
+        if not 0 < self.horizon < math.inf:
+            return self.width
+        return min(_WIDEST, self.width * math.sqrt(min(4.0, max(0.0, horizon / self.horizon))))
+
+
+class Course:
+    """How a count went: times and counts, about evenly spaced in time, in constant memory."""
+
+    __slots__ = ("counts", "step", "times")
+
+    def __init__(self) -> None:
+        """Start at time 0 with no unit."""
+        self.times = array("d", (0.0,))
+        self.counts = array("d", (0.0,))
+        self.step = 0.0
+
+    def add(self, time: float, count: float) -> None:
+        """Add that the count was reached at this time, in seconds since the start, without waits."""
+        times, counts = self.times, self.counts
+        if not (time > times[-1] and time - times[-1] >= self.step and counts[-1] < count < math.inf):
+            return
+        times.append(time)
+        counts.append(count)
+        if len(times) > KNOTS:
+            del times[1::2], counts[1::2]
+            self.step = 1.5 * times[-1] / KNOTS
+
+    def time_at(self, count: float, time: float, done: float) -> float:
+        """Return when a count was reached, if `done` was reached at `time`."""
+        times, counts = self.times, self.counts
+        after = bisect_left(counts, count)
+        if after == 0:
+            return times[0]
+        at, of = (times[after], counts[after]) if after < len(counts) and counts[after] < done else (time, done)
+        before = counts[after - 1]
+        if of <= before:
+            return at
+        return times[after - 1] + (at - times[after - 1]) * min(1.0, (count - before) / (of - before))
+
+    def forecasts(self, time: float, done: float, left: float, past: Past | None = None) -> list[float]:
+        """Return the logarithm of the time per unit that each forecaster expects for the next `left` units.
+
+        Args:
+            time: when `done` was reached, in seconds since the start.
+            done: completed units, above 0.
+            left: units that are foretold.
+            past: earlier runs, prepared for the total of this one.
+        """
+        mean = time / done
+        least, part = _LEAST * mean, done - self.counts[max(0, bisect_left(self.counts, done) - 1)]
+        found = [math.log(mean)]
+        for share in SHARES[1:]:
+            span = max(share * done, part, BRIEF / mean)
+            each = (time - self.time_at(done - span, time, done)) / span if span < done else mean
+            found.append(math.log(max(each, least)))
+        half = math.exp(found[1])
+        slope = math.log(max(half, 0.05 * mean) / max(2 * mean - half, 0.05 * mean))
+        ahead = min(1.0, left / done + 0.5)
+        found.append(found[1] + _TREND * max(-2.0, min(2.0, slope)) * ahead)
+        found.append(math.log(max(self._median(time, done), least)))
+        if past is not None:
+            found += past.forecasts(time, done, left)
+        return found
+
+    def _median(self, time: float, done: float) -> float:
+        """The median time per unit of its parts, weighted by their units."""
+        times, counts = self.times, self.counts
+        n = bisect_left(counts, done)
+        parts = [
+            ((times[i] - times[i - 1]) / (counts[i] - counts[i - 1]), counts[i] - counts[i - 1]) for i in range(1, n)
+        ]
+        parts.append(((time - times[n - 1]) / (done - counts[n - 1]), done - counts[n - 1]))
+        parts.sort()
+        left = done / 2
+        for each, units in parts:
+            left -= units
+            if left <= 0:
+                return each
+        return time / done
+
+    def _tests(self, time: float, done: float, past: Past | None) -> list[tuple[float, list[float]]]:
+        """The horizon and the errors of all forecasters at moments of this run."""
+        found: list[tuple[float, list[float]]] = []
+        last = 0
+        for part in ORIGINS:
+            i = bisect_right(self.counts, part * done) - 1
+            n, t = self.counts[i], self.times[i]
+            if i <= last or n >= done or t >= time:
+                continue
+            last = i
+            real = math.log((time - t) / (done - n))
+            found.append(((done - n) / n, [each - real for each in self.forecasts(t, n, done - n, past)]))
+        return found
+
+    def review(self, time: float, done: float, left: float, past: Past | None = None) -> Review:
+        """Test all forecasters on what happened so far, and return their weights and the width of the interval."""
+        horizon = left / done
+        tests = self._tests(time, done, past)
+        prior = _PRIOR if past is None else (*_PRIOR, *past.priors())
+        losses = [-each for each in prior]
+        if tests:
+            sums = [0.0] * len(prior)
+            for ahead, errors in tests:
+                near = 1.0 / (1.0 + _NEAR * abs(math.log(ahead / horizon)))
+                for index, error in enumerate(errors):
+                    sums[index] += near * min(abs(error), _WORST)
+            best = min(sums)
+            scale = _SHARPNESS * len(tests) / len(ORIGINS) / (best + _EXACT * (1 + len(tests)))
+            losses = [loss + scale * (each - best) for loss, each in zip(losses, sums)]
+        least = min(losses)
+        weights = [math.exp(least - each) for each in losses]
+        whole = sum(weights)
+        shares = array("f", (each / whole for each in weights))
+        return Review(shares, self._width(tests, shares, horizon, past), done, done + left)
+
+    def _width(
+        self, tests: list[tuple[float, list[float]]], weights: Sequence[float], horizon: float, past: Past | None
+    ) -> float:
+        assumed = _SPREAD if past is None else past.spread(sum(weights[OWN:]), _SPREAD)
+        squares = number = 0.0
+        for ahead, errors in tests:
+            error = sum(map(_product, weights, errors))
+            squares += error * error * math.sqrt(min(4.0, max(0.25, horizon / ahead)))
+            number += 1
+        uneven = min(1.0, math.sqrt(squares / number) / _UNEVEN) if number else 1.0
+        assumed *= (_DOUBT + number * uneven) / (_DOUBT + number)
+        squares += _ASSUMED * assumed * assumed * horizon / (1 + horizon)
+        number += _ASSUMED
+        wide = 1.0 if past is None else past.wide
+        return min(_WIDEST, _Z * wide * math.sqrt(squares / number) + _FLOOR)
+
+
+def untested(horizon: float) -> float:
+    """Return half the width of the interval (log) of a forecast that was not tested."""
+    return min(_WIDEST, _Z * _SPREAD * math.sqrt(horizon / (1 + horizon)) + _FLOOR)
+
+
+def _product(one: float, other: float) -> float:
+    return one * other

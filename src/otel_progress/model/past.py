@@ -1,0 +1,159 @@
+"""How earlier runs of a name went: their time per unit, and how the time ran over the share done.
+
+All values are exponentially weighted over the runs, so that a name whose runs change is followed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from otel_progress.model.forecast import Course
+
+PARTS: Final = 16
+"""Parts of a course, by units."""
+NEWEST: Final = 0.25
+"""Least weight of the newest run."""
+_ALIKE: Final = 0.3
+"""Spread (log) of the time per unit between runs that is assumed before it is known."""
+_ADAPT: Final = 0.5
+_LIMITS: Final = (0.4, 2.5)
+_TINY: Final = 1e-9
+
+
+@dataclass
+class Record:
+    """What the completed runs of a name taught about their pace.
+
+    Attributes:
+        runs: the number of completed runs that counted units.
+        each: the mean logarithm of their time per unit, in seconds.
+        varies: the mean square of how far the next run was from that.
+        shares: how much of the time each sixteenth of the units took.
+        wide: by how much intervals are widened, so that they hold what they say.
+    """
+
+    runs: int = 0
+    each: float = 0.0
+    varies: float = _ALIKE * _ALIKE
+    shares: list[float] = field(default_factory=lambda: [1.0 / PARTS] * PARTS)
+    wide: float = 1.0
+
+    def add(self, course: Course | None, time: float, done: float, held: float | None = None) -> None:
+        """Add a completed run.
+
+        Args:
+            course: how it went; None if it was only a part, as after a resume.
+            time: its duration without waits, in seconds.
+            done: its units.
+            held: the part of its intervals that held its end, if it had any.
+        """
+        if not (0 < time < math.inf and 0 < done < math.inf):
+            return
+        each = math.log(time / done)
+        newest = max(NEWEST, 1.0 / (self.runs + 1))
+        if self.runs:
+            off = each - self.each
+            self.varies += max(NEWEST, 1.0 / (self.runs + 2)) * (off * off - self.varies)
+        self.each += newest * (each - self.each)
+        if course is not None:
+            marks = [course.time_at(done * part / PARTS, time, done) / time for part in range(PARTS + 1)]
+            shares = [max(_TINY, after - before) for before, after in itertools.pairwise(marks)]
+            self.shares = [old + newest * (new - old) for old, new in zip(self.shares, shares)]
+        if held is not None:
+            self.wide = min(_LIMITS[1], max(_LIMITS[0], self.wide * math.exp(_ADAPT * (0.8 - held))))
+        self.runs += 1
+
+    def to_list(self) -> list[float]:
+        """Return plain numbers."""
+        return [self.runs, *(round(each, 6) for each in (self.each, self.varies, self.wide, *self.shares))]
+
+    @classmethod
+    def from_list(cls, given: Any) -> Record:
+        """Read what `to_list` returned.
+
+        Raises:
+            TypeError, ValueError: if it is anything else.
+        """
+        runs, each, varies, wide, *shares = map(float, given)
+        whole = sum(shares)
+        if (
+            len(shares) != PARTS
+            or not all(math.isfinite(one) and one >= 0 for one in (runs, varies, *shares))
+            or not (math.isfinite(each) and abs(each) < 700 and _LIMITS[0] <= wide <= _LIMITS[1] and whole > 0)
+        ):
+            raise ValueError("the course of earlier runs is invalid")
+        found = cls()
+        found.runs, found.each, found.varies, found.wide = int(runs), each, varies, wide
+        found.shares = [one / whole for one in shares]
+        return found
+
+    def merge(self, other: Record) -> None:
+        """Add what another process learned."""
+        whole = self.runs + other.runs
+        if not other.runs:
+            return
+        part = max(other.runs / whole, min(1.0, NEWEST * other.runs)) if self.runs else 1.0
+        self.each += part * (other.each - self.each)
+        self.varies += part * (other.varies - self.varies)
+        self.wide += part * (other.wide - self.wide)
+        self.shares = [mine + part * (theirs - mine) for mine, theirs in zip(self.shares, other.shares)]
+        self.runs = whole
+
+
+class Past:
+    """Earlier runs, prepared for a run of a known total."""
+
+    __slots__ = ("_ends", "each", "runs", "total", "varies", "wide")
+
+    def __init__(self, record: Record, total: float) -> None:
+        """Prepare the earlier runs for a run of `total` units."""
+        self.runs, self.each, self.varies, self.wide = record.runs, record.each, record.varies, record.wide
+        self.total = total
+        whole, ends = 0.0, [0.0]
+        for share in record.shares:
+            whole += share
+            ends.append(whole)
+        self._ends = [end / whole for end in ends]
+
+    def _time_share(self, count: float) -> float:
+        """The part of the time that a run has taken at a count."""
+        at = min(max(count / self.total, 0.0), 1.0) * PARTS
+        index = min(int(at), PARTS - 1)
+        return self._ends[index] + (self._ends[index + 1] - self._ends[index]) * (at - index)
+
+    def forecasts(self, time: float, done: float, left: float) -> tuple[float, float]:
+        """Return the logarithms of the time per unit: as long as earlier runs took, and at the pace of this run."""
+        before, after = self._time_share(done), self._time_share(done + left)
+        share = max(after - before, _TINY)
+        level = self.each + math.log(self.total)  # of the duration
+        by_level = level + math.log(share / left)
+        gone = max(before, _TINY)
+        pace = math.log(time) - math.log(gone) - level
+        known = gone / (gone + 0.05)
+        return by_level + pace * known * 0.3, by_level + pace * known
+
+    def priors(self) -> tuple[float, float]:
+        """Return the logarithms of the weights before any test."""
+        known = math.log(1 + self.runs)
+        alike = -math.log(max(0.02, self.varies) / (_ALIKE * _ALIKE)) / 2
+        return 2.0 + known + alike, 2.0 + known
+
+    def spread(self, weight: float, without: float) -> float:
+        """Return the error (log) that is assumed before any test, if earlier runs have this part of the weight."""
+        return weight * math.sqrt(self.varies) * (1 + 1.0 / self.runs) + (1 - weight) * without
+
+
+def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, float] | None:
+    """Return the seconds left of a run that completed nothing so far, and half the width of the interval (log).
+
+    None if the time that earlier runs took for `total` units is over.
+    """
+    if not record.runs or not 0 < total < math.inf:
+        return None
+    left = math.exp(record.each) * total - ran
+    width = 1.2816 * record.wide * math.sqrt(record.varies) * (1 + 1.0 / record.runs)
+    return (left, min(2.5, width)) if 0 < left * math.exp(2.5) < math.inf else None
