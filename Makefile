@@ -61,6 +61,7 @@ alert-demo: $(READY)  ## let a job hang until its alert arrives at a webhook; ab
 
 bench: $(READY)  ## measure speed beside peers, and accuracy; writes docs/performance.md and docs/accuracy.md
 	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks.eta
 	$(RUN) -m benchmarks.verdicts
 
 coverage: $(READY)  ## list the lines and branches that no unit test reaches

@@ -1,0 +1,1 @@
+"""Accuracy of the ETA beside other progress bars, on simulated and recorded runs."""
