@@ -43,7 +43,9 @@ class Estimate:
     low: float
     high: float
     source: str
-    """`rate` (from the pace so far) or `plan` (from the expected durations)."""
+    """`rate` (from the pace so far), `plan` (from the expected durations) or `history` (mainly from earlier runs)."""
+    runs: int = 0
+    """Number of earlier runs that it uses."""
 
     def after(self, seconds: float) -> Estimate | None:
         """The same estimate `seconds` later, if nothing was heard since; None if its time is over."""
@@ -51,7 +53,8 @@ class Estimate:
             return self
         if self.eta <= seconds:
             return None
-        return Estimate(self.eta - seconds, max(0.0, self.low - seconds), max(0.0, self.high - seconds), self.source)
+        low, high = max(0.0, self.low - seconds), max(0.0, self.high - seconds)
+        return Estimate(self.eta - seconds, low, high, self.source, self.runs)
 
 
 class Pace:
