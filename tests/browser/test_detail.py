@@ -29,7 +29,9 @@ def test_header(open_page):
     ):
         expect(title).to_contain_text(words)
     assert re.fullmatch(r"(about \d+|\d+ to \d+) s left pace now", page.locator(".eta").inner_text())
-    assert re.fullmatch(r"between \d+ s and \d+ s, in about 80% of all cases", page.locator(".eta").get_attribute("title"))
+    assert re.fullmatch(
+        r"between \d+ s and \d+ s, in about 80% of all cases", page.locator(".eta").get_attribute("title")
+    )
     expect(page).to_have_title("(5 in trouble) survey · otel-progress")
 
 

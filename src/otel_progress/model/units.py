@@ -3,7 +3,7 @@
 The page's `words.js` says them in the same way; `tests/words.json` holds the cases that both must pass.
 
 In a sentence a duration is spelled out, `3 min 12 s`, whether it ticks or not. Only the columns of figures on the
-terminal (elapsed time and ETA) are `3:12`, which keeps its width. Evidence on the wire is in seconds, `for 192 s,
+terminal (elapsed time) are `3:12`, which keeps its width. Evidence on the wire is in seconds, `for 192 s,
 stall_after is 45.5 s`, so that a reader can let it tick; every reader shows it through `spelled`.
 """
 

@@ -365,10 +365,12 @@ class TreeLayout:
         def rest() -> int:
             return width - 1 - sum(size + 2 for size in columns.values() if size)
 
-        for column in ("rate", "eta", "amount", "percent", "elapsed"):
-            if rest() < 10:
+        if rest() < 10:
+            columns["rate"] = 0
+        for column in ("eta", "amount", "percent", "elapsed"):  # the bar goes first: the percentage says the same
+            if rest() < 0:
                 columns[column] = 0
-        columns["bar"] = max(0, min(40, rest()))
+        columns["bar"] = min(40, rest()) if rest() >= 5 else 0
         return columns
 
 

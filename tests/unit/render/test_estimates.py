@@ -79,7 +79,14 @@ def test_the_texts_of_a_live_view_are_bounded() -> None:
 
 @pytest.mark.parametrize(
     ("completed", "total", "said"),
-    [(0, 200, "no estimate yet"), (1, 200, "no estimate yet"), (2, 200, ""), (1, 1, ""), (None, None, ""), (5, None, "")],
+    [
+        (0, 200, "no estimate yet"),
+        (1, 200, "no estimate yet"),
+        (2, 200, ""),
+        (1, 1, ""),
+        (None, None, ""),
+        (5, None, ""),
+    ],
 )
 def test_no_estimate_yet_is_said_where_one_is_to_be_expected(
     completed: int | None, total: int | None, said: str
