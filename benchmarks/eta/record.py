@@ -1,6 +1,7 @@
 """Records how long the units of real work take, once, into a small file.
 
-python -m benchmarks.eta.record     some minutes
+python -m benchmarks.eta.record             all of it, some minutes
+python -m benchmarks.eta.record downloads   this kind of work only
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ast
 import gzip
 import http.server
 import json
+import os
 import random
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.eta.recorded import FILE
+from benchmarks.eta.recorded import FILE, timings
 from benchmarks.harness import ROOT
 
 RUNS = 4
@@ -55,12 +57,15 @@ def parsing() -> Times:
 def tests() -> Times:
     """Run some tests of this repository, and take the time from one result to the next."""
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:randomly", "tests/unit/model", "tests/unit/render"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    unbuffered = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=unbuffered, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    times, before = [], time.perf_counter()
+    times, before = [], 0.0
     for line in process.stdout:
-        if "%]" in line:
-            now = time.perf_counter()
+        now = time.perf_counter()
+        if line.startswith("collect"):
+            before = now
+        elif "%]" in line:
             times.append(now - before)
             before = now
     process.wait()
@@ -105,15 +110,16 @@ def downloads() -> Times:
 WORK = {"compiling files": compiling, "parsing files": parsing, "tests": tests, "downloads": downloads}
 
 
-def recorded() -> Iterator[tuple[str, list[Times]]]:
-    for name, work in WORK.items():
-        runs = [[round(seconds, 5) for seconds in work()] for _ in range(RUNS)]
+def recorded(names: list[str]) -> Iterator[tuple[str, list[Times]]]:
+    for name in names:
+        runs = [[round(seconds, 5) for seconds in WORK[name]()] for _ in range(RUNS)]
         print(f"{name}: {', '.join(f'{len(run)} units in {sum(run):.1f} s' for run in runs)}", flush=True)
         yield name, runs
 
 
 def main() -> None:
-    text = json.dumps(dict(recorded()), separators=(",", ":"))
+    only = sys.argv[1:] or list(WORK)
+    text = json.dumps({**timings(), **dict(recorded(only))}, separators=(",", ":"))
     FILE.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     print(f"{FILE.name}: {FILE.stat().st_size:,} bytes")
 

@@ -179,7 +179,7 @@ def text(found: Found, seeds: Sequence[int], seconds: float) -> str:
             errors(found, 1),
             "Means of the families:",
             details(found),
-            "Our 80% interval: coverage, mean width as a share of the run, width of constant intervals that cover as much:",
+            "Our 80% interval: coverage, mean width as a share of the run, width of constant intervals as good:",
             intervals(found),
             first_estimates(found),
         ]

@@ -28,7 +28,10 @@ def test_header(open_page):
         "reading asyncio/base_events.py",
     ):
         expect(title).to_contain_text(words)
-    assert page.locator(".eta").inner_text().endswith(" s), from the pace so far")
+    assert re.fullmatch(r"(about \d+|\d+ to \d+) s left pace now", page.locator(".eta").inner_text())
+    assert re.fullmatch(
+        r"between \d+ s and \d+ s, in about 80% of all cases", page.locator(".eta").get_attribute("title")
+    )
     expect(page).to_have_title("(5 in trouble) survey · otel-progress")
 
 

@@ -28,7 +28,7 @@ from otel_progress.render import plain
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
 from otel_progress.render.tree import TreeLayout, TreeNode, TreeOptions, keep_ended, nested, rows_of
-from otel_progress.render.words import STYLES, clean
+from otel_progress.render.words import STYLES, Calm, clean
 
 if TYPE_CHECKING:
     from otel_progress.live.state import OperationState
@@ -113,7 +113,7 @@ class Console(Outlet):
         wanted = on_terminal(file) and settings.attended() if self._wanted is None else self._wanted
         self._draws = wanted and self.verbosity != "quiet"
         self._screen = Screen(file, draws=self._draws)
-        self._sheet = TreeLayout()
+        self._sheet, self._calm = TreeLayout(), Calm()
         self._queue: deque[tuple[Event, bool, bool]] = deque()
         self._in_trouble: dict[str, Health] = {}
         self._seen: dict[str, tuple[float, int, Snapshot]] = {}
@@ -274,7 +274,7 @@ class Console(Outlet):
         shown, more = self._look(now, height - 1)
         for _, snapshot in shown:
             self._meet(snapshot)
-        look = TreeOptions(int(now * HERTZ), ALL if self.verbosity == "verbose" else NEWEST)
+        look = TreeOptions(int(now * HERTZ), ALL if self.verbosity == "verbose" else NEWEST, self._calm)
         branches = [
             TreeNode(depth, self._label(snapshot), snapshot, tuple(self._over.get(snapshot.operation_id, ())))
             for depth, snapshot in shown

@@ -89,8 +89,10 @@ def of_detail(snapshot: SnapshotFields, row: Mapping[str, Any]) -> Json:
 
 
 def of_eta(eta: Estimate | None) -> Json | None:
-    """Return the ETA: `seconds` from the time of the snapshot, and the interval."""
-    return None if eta is None else {"seconds": eta.eta, "low": eta.low, "high": eta.high, "source": eta.source}
+    """Return the ETA: `seconds` from the time of the snapshot, the interval, and where it comes from."""
+    if eta is None:
+        return None
+    return {"seconds": eta.eta, "low": eta.low, "high": eta.high, "source": eta.source, "runs": eta.runs}
 
 
 def of_verdict(verdict: Verdict) -> Json:

@@ -8,7 +8,7 @@ from typing import Final
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, word
-from otel_progress.model.units import duration, percent, spelled, units
+from otel_progress.model.units import ALMOST_DONE, duration, left, percent, spelled, units
 
 
 def sentence(event: Event) -> str:
@@ -41,8 +41,9 @@ def _updated(event: Event) -> str:
     counted = snapshot if stage is None or stage.progress.completed is None else stage
     whole = counted if snapshot.progress.ratio is None else snapshot
     eta = whole.progress.eta
-    left = f", about {duration(eta.eta)} left" if eta is not None else ""
-    said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{left}".removeprefix(", ") or "goes on"
+    rest = "" if eta is None else left(eta.eta, eta.low, eta.high)
+    rest = f", {rest}{'' if rest == ALMOST_DONE else ' left'}" if rest else ""
+    said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{rest}".removeprefix(", ") or "goes on"
     if snapshot.health_reason:
         said += f" ({word(snapshot.health)}: {spelled(snapshot.health_reason)})"
     return f": {said}" + (f": {snapshot.message}" if snapshot.message else "")

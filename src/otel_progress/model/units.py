@@ -3,7 +3,7 @@
 The page's `words.js` says them in the same way; `tests/words.json` holds the cases that both must pass.
 
 In a sentence a duration is spelled out, `3 min 12 s`, whether it ticks or not. Only the columns of figures on the
-terminal (elapsed time and ETA) are `3:12`, which keeps its width. Evidence on the wire is in seconds, `for 192 s,
+terminal (elapsed time) are `3:12`, which keeps its width. Evidence on the wire is in seconds, `for 192 s,
 stall_after is 45.5 s`, so that a reader can let it tick; every reader shows it through `spelled`.
 """
 
@@ -65,6 +65,61 @@ _SPELLED: Final = re.compile(r"\b(for |is |until |ended |progress |, )(\d+(?:\.\
 
 def _spell(found: re.Match[str]) -> str:
     return found[1] + duration(float(found[2]))
+
+
+ALMOST_DONE: Final = "almost done"
+_STEPS: Final = (
+    *((30, 5), (60, 10), (180, 30), (600, 60), (3_600, 300)),
+    *((10_800, 1_800), (129_600, 3_600), (345_600, 43_200)),
+)
+"""Up to how many seconds a forecast is rounded to which step."""
+_WIDE: Final = 1.5
+"""An interval is said from this ratio of its bounds on."""
+_SHAKEN: Final = [(scale, wide) for wide in (1.35, 1.75) for scale in (0.92, 1.0, 1.08)]
+"""Nearby estimates and limits; while one of them has the text shown before, that text stays."""
+
+
+def left(eta: float, low: float | None = None, high: float | None = None, before: str = "") -> str:
+    """How much time is left, rounded as roughly as it is known: `about 4 min`, `2 to 5 min`, `up to 5 min`.
+
+    The last seconds are `almost done`.
+
+    Args:
+        eta: the seconds that are left.
+        low: the lower bound of its interval.
+        high: the upper bound of its interval.
+        before: the text shown before; it stays until the estimate has clearly left it. Without it the text depends on
+            the numbers alone.
+    """
+    low, high = eta if low is None else low, eta if high is None else high
+    if not all(map(math.isfinite, (eta, low, high))):
+        return ""
+    said = _left(eta, low, high, _WIDE)
+    if before and before != said and any(_left(eta * k, low * k, high * k, wide) == before for k, wide in _SHAKEN):
+        return before
+    return said
+
+
+def _left(eta: float, low: float, high: float, wide: float) -> str:
+    if eta < 3 and high <= 15:
+        return ALMOST_DONE
+    (from_, unit), (to, larger) = _rounded(low), _rounded(high)
+    if high <= wide * low or (from_, unit) == (to, larger):
+        return "about {} {}".format(*_rounded(eta))
+    if low < 2.5 or low < high / 10:
+        return f"up to {to} {larger}"
+    return f"{from_} to {to} {larger}" if unit == larger else f"{from_} {unit} to {to} {larger}"
+
+
+def _rounded(seconds: float) -> tuple[str, str]:
+    """A number and its unit: `4`, `min`."""
+    step = next((step for most, step in _STEPS if seconds < most), 86_400)
+    value = max(step, math.floor(seconds / step + 0.5) * step)
+    size, unit = next((size, unit) for least, size, unit in _UNITS if value >= least)
+    return count(value / size), unit
+
+
+_UNITS: Final = ((129_600, 86_400, "d"), (3_600, 3_600, "h"), (60, 60, "min"), (0, 1, "s"))
 
 
 def percent(ratio: float) -> str:

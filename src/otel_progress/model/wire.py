@@ -93,6 +93,7 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
     eta = snapshot.progress.eta
     if eta is not None:
         out |= {s.ETA: eta.eta, s.ETA_LOW: eta.low, s.ETA_HIGH: eta.high, s.ETA_SOURCE: eta.source}
+        out[s.ETA_RUNS] = eta.runs
     for key, name in _JSON:
         value = getattr(snapshot, name)
         if value:
@@ -185,7 +186,8 @@ def _stage(stage: StageSnapshot) -> dict[str, Any]:
     if progress.unit != "item":
         out["unit"] = progress.unit
     if progress.eta is not None:
-        out["eta"] = [progress.eta.eta, progress.eta.low, progress.eta.high, progress.eta.source]
+        eta = progress.eta
+        out["eta"] = [eta.eta, eta.low, eta.high, eta.source, *([eta.runs] if eta.runs else ())]
     if stage.planned:
         out["planned"] = True
     if not stage.critical:
@@ -238,7 +240,8 @@ def from_attributes(
     said |= {name: _mapping(json.loads(get(key, "{}"))) for key, name in _JSON}
     eta = None
     if s.ETA in attributes:
-        eta = Estimate(attributes[s.ETA], attributes[s.ETA_LOW], attributes[s.ETA_HIGH], str(get(s.ETA_SOURCE, "rate")))
+        low, high, runs = attributes[s.ETA_LOW], attributes[s.ETA_HIGH], int(get(s.ETA_RUNS, 0))
+        eta = Estimate(attributes[s.ETA], low, high, str(get(s.ETA_SOURCE, "rate")), max(0, runs))
     return Snapshot(
         operation_id=str(attributes[s.OPERATION_ID]),
         name=str(attributes[s.OPERATION_NAME]),

@@ -75,7 +75,7 @@ def progressed(snapshot: Snapshot) -> str:
         parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
         whole = here.progress if whole.rate is None else whole
     if snapshot.health not in NOT_MOVING:
-        parts.extend((rate(whole.rate, whole.unit), words.remaining(snapshot.progress, lasting)))
+        parts.extend((rate(whole.rate, whole.unit), words.remaining(snapshot.progress)))
     idle = words.idling(snapshot.idle, snapshot.stall_after)
     if snapshot.wait is not None:
         parts.append(words.waiting(snapshot.wait))

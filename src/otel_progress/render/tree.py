@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_progress.model.distinguish import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
 from otel_progress.model.health import NOT_MOVING
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Health, Status, word
 from otel_progress.model.units import duration, lasting, percent, plural, rate, spelled, stopwatch
 from otel_progress.render import words
 
@@ -54,6 +54,8 @@ class TreeOptions(NamedTuple):
 
     frame: int
     newest: int
+    calm: words.Calm | None = None
+    """The texts of estimates that a live view showed last."""
 
 
 class TreeNode(NamedTuple):
@@ -125,20 +127,20 @@ def keep_ended(over: list[tuple[str, Snapshot]], label: str, child: Snapshot, mo
 def _head(snapshot: Snapshot, label: str, depth: int, look: TreeOptions) -> TreeRow:
     if snapshot.attempt > 1:
         label += f" (attempt {snapshot.attempt})"
-    row, bad = _going(snapshot, label, depth, look), words.trouble(snapshot)
+    row, bad = _going(snapshot, label, depth, look, (snapshot.operation_id, "")), words.trouble(snapshot)
     if bad is not None:
         icon = words.UNKNOWN if snapshot.health is Health.UNKNOWN else words.TROUBLE
-        row = _still(row) if snapshot.health in STANDING else row
+        row = _still(row, snapshot) if snapshot.health in STANDING else row
         return row._replace(rank=TROUBLED, icon=icon, style=f"bold {bad[1]}")
     return row._replace(rank=ROOT, style=f"bold {row.style}")
 
 
-def _still(row: TreeRow) -> TreeRow:
-    """Remove rate and ETA, which mean nothing for what stands still."""
-    return row._replace(rate="", eta="")
+def _still(row: TreeRow, snapshot: Snapshot) -> TreeRow:
+    """Remove the rate, which means nothing for what stands still, and say so instead of the ETA."""
+    return row._replace(rate="", eta=word(snapshot.health) if snapshot.health in NOT_MOVING else "")
 
 
-def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOptions) -> TreeRow:
+def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOptions, key: tuple[str, str]) -> TreeRow:
     """A running item with all columns; its spinner turns only while it makes progress."""
     progress = node.progress
     icon = words.MOVING[look.frame % len(words.MOVING)] if node.idle < STILL_FROM else words.STILL
@@ -151,7 +153,7 @@ def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOpti
         progress.ratio,
         words.counted(progress),
         rate(progress.rate, progress.unit),
-        words.remaining(progress),
+        words.remaining(progress, look.calm, key),
         stopwatch(node.elapsed),
     )
 
@@ -306,9 +308,9 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look
         if status is not Status.COMPLETED and stage.reason:
             rows.append(TreeRow(BAD, depth + 1, free=((words.clean(stage.reason), words.STYLES[status]),)))
         return rows
-    row = _going(stage, name, depth, look)
+    row = _going(stage, name, depth, look, (snapshot.operation_id, stage.path))
     if (style := _trouble_of(snapshot, stage)) is not None:
-        row = _still(row)._replace(icon=words.TROUBLE, style=f"bold {style}")
+        row = _still(row, snapshot)._replace(icon=words.TROUBLE, style=f"bold {style}")
     if stage.expected and stage.elapsed > stage.expected:
         row = row._replace(eta=f"expected {duration(stage.expected)}")
     said = _said(depth + 1, stage.outcomes, stage.counters, stage.attributes)
@@ -363,10 +365,12 @@ class TreeLayout:
         def rest() -> int:
             return width - 1 - sum(size + 2 for size in columns.values() if size)
 
-        for column in ("rate", "eta", "amount", "percent", "elapsed"):
-            if rest() < 10:
+        if rest() < 10:
+            columns["rate"] = 0
+        for column in ("eta", "amount", "percent", "elapsed"):  # the bar goes first: the percentage says the same
+            if rest() < 0:
                 columns[column] = 0
-        columns["bar"] = max(0, min(40, rest()))
+        columns["bar"] = min(40, rest()) if rest() >= 5 else 0
         return columns
 
 

@@ -8,11 +8,12 @@ from otel_progress.model.feed import RUNNING
 from otel_progress.model.health import judge_branch
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.summary import pairs, path_of
-from otel_progress.model.units import amount, duration, lasting, plural, spelled, stopwatch
+from otel_progress.model.units import ALMOST_DONE, amount, duration, lasting, left, plural, spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from otel_progress.model.estimate import Estimate
     from otel_progress.model.snapshot import Branch, Progress, Snapshot, Wait
     from otel_progress.model.stage_runs import StageRuns
 
@@ -64,6 +65,10 @@ NOTED: Final = {
 }
 """The sign of a note by its status."""
 
+SOURCES: Final = {"rate": "pace now", "plan": "planned", "children": "from its children"}
+"""Where an estimate comes from, in words."""
+TEXTS: Final = 1_000
+"""The most texts of estimates that a live view remembers."""
 IDLE_FROM: Final = 3.0
 """Idle seconds from which on idle time is shown."""
 
@@ -134,14 +139,41 @@ def counted(progress: Progress) -> str:
     return text + unit
 
 
-def remaining(progress: Progress, say: Callable[[float], str] = stopwatch) -> str:
-    """`ETA 0:07`, or the interval if that is wide: `ETA 0:05-0:12`; with `say`, the times in other words."""
-    eta = progress.eta
-    if eta is None:
-        return ""
-    low, high = say(eta.low), say(eta.high)
-    wide = eta.high - eta.low > max(5.0, 0.5 * eta.eta) and low != high
-    return f"ETA {low}{DASH}{high}" if wide else f"ETA {say(eta.eta)}"
+class Calm:
+    """The texts that a live view shows, so that an estimate at the border of two roundings keeps its text."""
+
+    def __init__(self) -> None:
+        """Start with no text."""
+        self._shown: dict[tuple[str, str], str] = {}
+
+    def say(self, key: tuple[str, str], eta: Estimate) -> str:
+        """The text of an estimate, by operation id and stage path."""
+        if len(self._shown) > TEXTS:
+            self._shown.clear()
+        text = self._shown[key] = left(eta.eta, eta.low, eta.high, self._shown.get(key, ""))
+        return text
+
+
+def remaining(progress: Progress, calm: Calm | None = None, key: tuple[str, str] = ("", "")) -> str:
+    """`about 4 min left`, `2 to 5 min left`, `almost done`, `no estimate yet`; empty without a total.
+
+    Args:
+        progress: of what runs.
+        calm: the texts of a live view; without it the text depends on the progress alone.
+        key: operation id and stage path, for `calm`.
+    """
+    eta, total, done = progress.eta, progress.total, progress.completed
+    if eta is not None:
+        text = left(eta.eta, eta.low, eta.high) if calm is None else calm.say(key, eta)
+        return text if text == ALMOST_DONE else f"{text} left"
+    return "no estimate yet" if total and (done or 0) <= min(1, total - 1) else ""
+
+
+def source(eta: Estimate) -> str:
+    """Where an estimate comes from: `from 12 earlier runs`, `pace now`, `planned`."""
+    if eta.source == "history":
+        return f"from {eta.runs:,} earlier {plural('run', eta.runs)}" if eta.runs else "from earlier runs"
+    return SOURCES.get(eta.source, eta.source)
 
 
 def idling(idle: float, limit: float | None) -> Span | None:

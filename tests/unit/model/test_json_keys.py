@@ -27,7 +27,7 @@ def test_a_bar_has_what_it_needs(progress_capture: Capture) -> None:
         found = op.snapshot().to_dict()
     assert (found["operation_id"], found["name"], found["status"]) == ("run-1", "survey", "running")
     assert (found["percentage"], found["current_step"]) == (40, "reading 5.txt")
-    assert sorted(found["eta"]) == ["high", "low", "seconds", "source"]
+    assert sorted(found["eta"]) == ["high", "low", "runs", "seconds", "source"]
     assert found["eta"]["low"] <= found["eta"]["seconds"] <= found["eta"]["high"]
     assert (found["verdict"]["health"], found["verdict"]["reason"], found["verdict"]["overdue"]) == (
         "progressing",

@@ -26,6 +26,7 @@ FUNCTIONS: Final[dict[str, Callable[..., str]]] = {
     "size": units.size,
     "rate": units.rate,
     "plural": units.plural,
+    "left": units.left,
 }
 
 

@@ -603,7 +603,7 @@ EXAMPLES = [
             semconv.UPDATED,
             progress=progress.Progress(1, 2, "page", 0.5, 0.5, 0.1, Estimate(90.0, 60.0, 120.0, "rate")),
         ),
-        "survey: 1 of 2 pages, 50%, about 1 min 30 s left",
+        "survey: 1 of 2 pages, 50%, 1 to 2 min left",
         otlp.INFO,
     ),
     (event(semconv.UPDATED, progress=progress.Progress(7)), "survey: 7 items", otlp.INFO),

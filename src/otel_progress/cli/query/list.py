@@ -11,7 +11,7 @@ from typing import IO, Final, NamedTuple
 from otel_progress import clock
 from otel_progress.cli.parsing import whole
 from otel_progress.cli.parsing import words as some_of
-from otel_progress.cli.query.cells import ago, counted, doing, icon, muted_words, percent, spent, state
+from otel_progress.cli.query.cells import ago, counted, doing, icon, muted_words, percent, remaining, spent, state
 from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import OK
@@ -144,9 +144,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("DONE", [(percent(one), "") for one in known], 3, right=True),
         Column("", [(counted(one, row), "dim") for one, row in zip(known, rows)], 8),
         Column("TIME", [(spent(one), "dim") for one in known], 4, right=True),
-        Column(
-            "ETA", [(words.remaining(one.progress).removeprefix("ETA "), "magenta") for one in known], 6, right=True
-        ),
+        Column("ETA", [(remaining(one), "magenta") for one in known], 6, right=True),
         Column("STARTED", [(ago(one.started_at, now), "dim") for one in known], 9),
         Column("DOING", [_doing(one, row) for one, row in zip(known, rows)], 7),
     ]

@@ -314,7 +314,8 @@ def _eta(given: Row) -> Estimate | None:
     if eta is None or eta < 0:
         return None
     low, high = number(given.get("low")), number(given.get("high"))
-    return Estimate(eta, eta if low is None else low, eta if high is None else high, text(given.get("source")) or "")
+    source, runs = text(given.get("source")) or "", int(number(given.get("runs")) or 0)
+    return Estimate(eta, eta if low is None else low, eta if high is None else high, source, runs)
 
 
 def _wait(given: object) -> Wait | None:

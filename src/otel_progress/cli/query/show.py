@@ -30,7 +30,7 @@ from otel_progress.cli.query.rows import (
     text,
 )
 from otel_progress.cli.query.view_model import event_line, stamp
-from otel_progress.model.health import BEATS
+from otel_progress.model.health import BEATS, NOT_MOVING
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 from otel_progress.model.units import duration, lasting, percent, spelled
@@ -211,12 +211,24 @@ def _facts(one: Snapshot, detail: Row, now: float) -> list[Line]:
         ("about", one.description),
         ("agent", one.agent),
         ("started", started),
+        ("estimate", _estimate(one)),
         ("process", runs or None),
         ("known from", "spans alone" if detail.get("source") == "spans" else None),
         ("trace", trace_id),
         ("", text(trace.get("url"))),
     )
     return [((f"  {name:<11}", "dim"), (value, "")) for name, value in facts if value]
+
+
+def _estimate(one: Snapshot) -> str | None:
+    """`2 to 5 min left, from 12 earlier runs`, or that there is none yet; None for what stands still."""
+    progress = one.progress
+    if one.status is not Status.RUNNING or one.health in NOT_MOVING:
+        return None
+    if progress.eta is not None:
+        return f"{words.remaining(progress)}, {words.source(progress.eta)}"
+    said = words.remaining(progress)
+    return f"{said}, {words.counted(progress)}" if said else None
 
 
 def _closing(one: Snapshot, detail: Row) -> list[Line]:

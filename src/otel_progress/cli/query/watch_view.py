@@ -16,7 +16,7 @@ from otel_progress.render import plain
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.screen import Screen
 from otel_progress.render.tree import TreeLayout, TreeOptions, rows_of
-from otel_progress.render.words import DOT, Line, clean
+from otel_progress.render.words import DOT, Calm, Line, clean
 
 HERTZ: Final = 8
 LINGER: Final = 0.2
@@ -44,6 +44,7 @@ class WatchView:
         self._client, self._key, self._out = client, key, out
         self._draws = drawn_on(out)
         self._screen, self._sheet = screen or Screen(out, draws=self._draws), TreeLayout()
+        self._calm = Calm()
         self._board = board or ViewModel(draws=self._draws, root=key, everything=everything)
         self._down: Disconnected | None = None
         self._blind = 0.0
@@ -162,7 +163,7 @@ class WatchView:
         foot = self._foot()
         width, height = self._screen.rich.size
         branches, more = self._board.branches(now, height - 2)
-        rows = rows_of(branches, TreeOptions(int(now * HERTZ), NEWEST))
+        rows = rows_of(branches, TreeOptions(int(now * HERTZ), NEWEST, self._calm))
         tree = self._sheet.lines(rows, width, max(2, height - 2 - len(foot)), more)
         self._screen.put_up()
         self._screen.draw([*tree, *foot], news)

@@ -668,7 +668,7 @@ def _sound(snapshot: Snapshot) -> bool:
         numbers += (progress.ratio_raw, progress.rate)
         texts += (about.name, progress.unit, about.reason, about.message, about.description)
         if progress.eta is not None:
-            numbers += (progress.eta.eta, progress.eta.low, progress.eta.high)
+            numbers += (progress.eta.eta, progress.eta.low, progress.eta.high, progress.eta.runs)
             texts.append(progress.eta.source)
         if wait is not None:
             numbers += (wait.elapsed, wait.overdue_after)

@@ -338,7 +338,9 @@ def _verdict() -> Json:
 
 
 def _eta() -> Json:
-    return object_of((), seconds=seconds(), low=seconds(), high=seconds(), source=text())
+    return object_of(
+        (), seconds=seconds(), low=seconds(), high=seconds(), source=text(), runs=integer("Earlier runs that it uses.")
+    )
 
 
 def _progress() -> Json:

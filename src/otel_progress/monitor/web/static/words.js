@@ -90,11 +90,48 @@ export function about(seconds) {
   return `${Math.round(seconds / 86400)} d`;
 }
 
-/** "about 14 s left"; empty without an estimate, or if its time is over. */
+/**
+ * How much time is left, rounded as roughly as it is known (tests/words.json): about 4 min, 2 to 5 min, up to 5 min,
+ * almost done. `before` is the text shown before; it stays until the estimate has clearly left it.
+ */
+export function forecast(eta, low, high, before = "") {
+  [low, high] = [low ?? eta, high ?? eta];
+  if (![eta, low, high].every(Number.isFinite)) return "";
+  const said = roughly(eta, low, high, 1.5);
+  return before && before !== said && SHAKEN.some(([k, wide]) => roughly(eta * k, low * k, high * k, wide) === before) ? before : said;
+}
+const SHAKEN = [1.35, 1.75].flatMap((wide) => [0.92, 1, 1.08].map((k) => [k, wide]));
+const ALMOST_DONE = "almost done";
+
+function roughly(eta, low, high, wide) {
+  if (eta < 3 && high <= 15) return ALMOST_DONE;
+  const [[from, unit], [to, larger]] = [rounded(low), rounded(high)];
+  if (high <= wide * low || (from === to && unit === larger)) return `about ${rounded(eta).join(" ")}`;
+  if (low < 2.5 || low < high / 10) return `up to ${to} ${larger}`;
+  return unit === larger ? `${from} to ${to} ${larger}` : `${from} ${unit} to ${to} ${larger}`;
+}
+
+function rounded(seconds) {
+  const step = STEPS.find(([most]) => seconds < most)?.[1] ?? 86400;
+  const value = Math.max(step, Math.floor(seconds / step + 0.5) * step);
+  const [, size, unit] = SIZES.find(([least]) => value >= least);
+  return [number(value / size), unit];
+}
+const STEPS = [[30, 5], [60, 10], [180, 30], [600, 60], [3600, 300], [10800, 1800], [129600, 3600], [345600, 43200]];
+const SIZES = [[129600, 86400, "d"], [3600, 3600, "h"], [60, 60, "min"], [0, 1, "s"]];
+
+/** "about 14 s left"; empty without an estimate, or if its time is over. A row keeps its text at a border of two. */
 export function left(row, now) {
   const rest = restOf(row, now);
-  return rest > 0 ? `about ${about(rest)} left` : "";
+  if (rest <= 0) return "";
+  const [{ low, high }, gone] = [row.progress.eta, goneOf(row, now)];
+  if (shown.size > 2000) shown.clear();
+  const bound = (value) => (value == null ? null : Math.max(0, value - gone));
+  const text = forecast(rest, bound(low), bound(high), shown.get(row.id));
+  shown.set(row.id, text);
+  return text === ALMOST_DONE ? text : `${text} left`;
 }
+const shown = new Map();
 
 function restOf(row, now) {
   const eta = row.progress?.eta;
@@ -108,24 +145,25 @@ function goneOf(row, now) {
 // In these groups, earlier estimates mean nothing.
 export const STOPPED = new Set(["stuck", "looping", "frozen", "dead", "unknown"]);
 
-const SOURCES = { rate: "from the pace so far", plan: "from the expected durations" };
-/** The estimate with its interval and where it comes from: "14 s (11–19 s), from the pace so far". */
-export function estimate(row, now) {
-  const rest = restOf(row, now);
-  if (rest <= 0) return "";
-  const eta = row.progress.eta;
-  const gone = goneOf(row, now);
-  const low = eta.low == null ? null : Math.max(0, eta.low - gone);
-  const high = eta.high == null ? null : Math.max(0, eta.high - gone);
-  const range = low == null || high == null ? "" : ` (${between(low, high)})`;
-  const source = eta.source ? `, ${SOURCES[eta.source] ?? eta.source}` : "";
-  return `${about(rest)}${range}${source}`;
+const SOURCES = { rate: "pace now", plan: "planned", children: "from its children" };
+/** Where an estimate comes from: "from 12 earlier runs", "pace now", "planned". */
+export function sourceOf(eta) {
+  if (eta?.source === "history") return eta.runs ? `from ${number(eta.runs)} earlier ${plural("run", eta.runs)}` : "from earlier runs";
+  return SOURCES[eta?.source] ?? eta?.source ?? "";
 }
 
-function between(low, high) {
-  const [from, to] = [about(low), about(high)];
-  const [number, unit] = from.split(" ");
-  return to.endsWith(` ${unit}`) ? `${number}–${to}` : `${from} – ${to}`;
+/** The exact bounds of an estimate, for a tooltip: "between 11 s and 19 s, in about 80% of all cases". */
+export function bounds(row, now) {
+  const { low, high } = row.progress?.eta ?? {};
+  const gone = goneOf(row, now);
+  return low == null || high == null ? "" : `between ${lasting(Math.max(0, low - gone))} and ${lasting(Math.max(0, high - gone))}, in about 80% of all cases`;
+}
+
+/** Why there is no estimate: "no estimate while stuck", "no estimate yet, 1 of 200 files"; empty without a total. */
+export function unforeseen(row) {
+  if (row.status !== "running" || row.progress?.total == null) return "";
+  if (STOPPED.has(groupOf(row))) return `no estimate while ${faceOf(row).label.toLowerCase()}`;
+  return row.progress.completed > 1 ? "no estimate" : `no estimate yet, ${amount(row.progress)}`;
 }
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
