@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tests.stack.grafana_queries import BUILT_IN
 
 from benchmarks.harness import ROOT
-from benchmarks.incident.match import row_fits
+from benchmarks.incident.match import ID, row_fits
 from benchmarks.incident.plan import Panel
 
 if TYPE_CHECKING:
@@ -67,8 +67,9 @@ def read(place: Place, scenario: str, panel: Panel) -> Value:
     right = [row for row in rows if row_fits(panel.labels, panel.low, panel.high, *row)]
     if panel.absent:
         return Value(scenario, panel, "false" if right else "expected", _text(right) if right else "nothing")
-    mine = [row for row in rows if row_fits(panel.labels, -float("inf"), float("inf"), *row)]
-    return Value(scenario, panel, "expected" if right else "missing", _text(right or mine or rows[:3]))
+    who = [label for label in panel.labels if label[0] == ID]
+    mine = [row for row in rows if row_fits(who, -float("inf"), float("inf"), *row)]
+    return Value(scenario, panel, "expected" if right else "missing", _text(right or mine))
 
 
 def _rows(place: Place, panel: Panel) -> Any:
