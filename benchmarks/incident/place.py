@@ -220,7 +220,7 @@ class Place:
     def _rules(self, manager: Alertmanager, own: int, jobs: int) -> Path:
         """Return a copy of the shipped configuration of Prometheus, with other addresses."""
         given = yaml.safe_load(PROMETHEUS.read_text())
-        given["rule_files"] = [str(self.folder / "alerts" / "rules.yaml")]
+        given["rule_files"] = [str(self.folder / "alerts" / Path(it).name) for it in given["rule_files"]]
         address = manager.endpoint.removeprefix("http://")
         given["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [address]}]}]
         shown = {"otel-collector": f"127.0.0.1:{own}", "prometheus": self.prometheus.endpoint.removeprefix("http://")}
