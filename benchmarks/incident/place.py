@@ -47,14 +47,14 @@ def program(name: str, *system: str) -> Path:
 
 
 class ShippedPrometheus(Prometheus):
-    """A Prometheus with the shipped configuration, whose rules stay next to it."""
+    """A Prometheus that receives OTLP, or only scrapes."""
 
     def __init__(self, binary: Path, directory: Path, *, otlp: bool) -> None:
         super().__init__(binary, directory)
         self.otlp = otlp
 
     def command(self) -> Sequence[str]:
-        """Return the command that starts it; older ones know no OTLP."""
+        """Return the command that starts it."""
         given = super().command()
         return given if self.otlp else [it for it in given if it != "--web.enable-otlp-receiver"]
 
@@ -179,8 +179,8 @@ class Place:
             stack.enter_context(guard)
             self.logs = VictoriaLogs(program("victorialogs"), self.folder / "victorialogs")
             self.traces = Jaeger(program("jaeger"), self.folder / "jaeger")
-            old = program("", "prometheus") if self.scrape else program("prometheus")
-            self.prometheus = ShippedPrometheus(old, self.folder / "prometheus", otlp=not self.scrape)
+            binary = program("prometheus")
+            self.prometheus = ShippedPrometheus(binary, self.folder / "prometheus", otlp=not self.scrape)
             for store in (self.logs, self.traces):
                 store.start()
                 stack.callback(store.kill)  # nobody needs what they would still write
@@ -210,9 +210,12 @@ class Place:
         return Collector(program(build.COLLECTOR), self.folder / "collector", configs=configs, env=env)
 
     def _routing(self) -> Path:
-        """Return a copy of the shipped routing, with the webhook's address."""
+        """Return a copy of the shipped routing, with the webhook's address, and addresses in the links."""
         copied = self.folder / "alerts"
         shutil.copytree(ALERTS, copied, dirs_exist_ok=True)
+        links = copied / "links.yaml"
+        if links.exists():
+            links.write_text(links.read_text().replace(".invalid", ".example"))
         file = copied / "alertmanager.yaml"
         file.write_text(file.read_text().replace("127.0.0.1:9099", self.webhook.address))
         return file
