@@ -37,6 +37,10 @@ EVERY = 30.0
 """Seconds between two lines of progress without a terminal."""
 
 
+class Stopped(Exception):
+    """The drill was interrupted."""
+
+
 class Drill:
     """The scenarios of one place, played in their time."""
 
@@ -46,6 +50,7 @@ class Drill:
         self.began = 0.0
         self.now_playing = "starting the programs"
         self.failed: BaseException | None = None
+        self.stopped = threading.Event()
 
     def run(self) -> None:
         """Play everything; an error is kept, so that the report says it."""
@@ -74,7 +79,8 @@ class Drill:
         self._sleep_until(length(list(self.scenarios)))
 
     def _sleep_until(self, at: float) -> None:
-        time.sleep(max(0.0, self.began + at - time.time()))
+        if self.stopped.wait(max(0.0, self.began + at - time.time())):
+            raise Stopped
 
     def _act(self, step: Step) -> None:
         place = self.place
@@ -96,10 +102,23 @@ class Drill:
 
 def show(drills: Sequence[Drill], whole: float) -> None:
     """Show how far it is until all drills are over; on a terminal each line replaces the previous one."""
-    terminal = sys.stderr.isatty()
-    threads = [threading.Thread(target=drill.run, daemon=True) for drill in drills]
+    threads = [threading.Thread(target=drill.run) for drill in drills]
     for thread in threads:
         thread.start()
+    try:
+        _watch(drills, threads, whole)
+    finally:
+        for drill in drills:
+            drill.stopped.set()
+        for thread in threads:
+            thread.join()
+    for drill in drills:
+        if drill.failed is not None:
+            raise drill.failed
+
+
+def _watch(drills: Sequence[Drill], threads: Sequence[threading.Thread], whole: float) -> None:
+    terminal = sys.stderr.isatty()
     last = 0.0
     while any(thread.is_alive() for thread in threads):
         time.sleep(0.5)
@@ -113,9 +132,6 @@ def show(drills: Sequence[Drill], whole: float) -> None:
         print(f"\r{text[:118]:<118}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
     if terminal:
         print(file=sys.stderr)
-    for drill in drills:
-        if drill.failed is not None:
-            raise drill.failed
 
 
 def keep(text: str) -> None:
@@ -134,7 +150,7 @@ def play(
         if (mine := [it for it in scenarios if it.place == name])
     ]
     for drill in drills:
-        drill.place.folder.mkdir(parents=True)
+        drill.place.folder.mkdir(parents=True, exist_ok=True)
     show(drills, length(scenarios))
     return [line for it in drills for line in it.lines()], [value for it in drills for value in it.values]
 
