@@ -61,9 +61,10 @@ class Drill:
             self.failed = error
 
     def _play(self) -> None:
-        todo: list[tuple[float, str, Step | Panel]] = [
-            (one.at, it.name, one) for it in self.scenarios for one in (*it.steps, *it.panels)
-        ]
+        todo: list[tuple[float, str, Step | Panel]] = []
+        for it in self.scenarios:
+            todo += [(step.at, it.name, step) for step in it.steps]
+            todo += [(panel.at, it.name, panel) for panel in it.panels]
         todo.sort(key=lambda entry: entry[0])
         self.began = time.time()
         for at, name, one in todo:

@@ -248,7 +248,9 @@ KINDS: dict[str, Callable[[str], None]] = {
 
 def main() -> None:
     kind, name = sys.argv[1:]
-    threading.Thread(target=lambda: (time.sleep(LONGEST), os._exit(3)), daemon=True).start()
+    last = threading.Timer(LONGEST, os._exit, (3,))
+    last.daemon = True
+    last.start()
     threading.Thread(target=listen, daemon=True).start()
     progress.configure(handle_sigterm=True)
     KINDS[kind](name)
