@@ -33,6 +33,8 @@ from benchmarks.incident.values import Value, read
 
 PAGE = ROOT / "docs" / "accuracy.md"
 BEGIN, END = "<!-- incident: begin -->", "<!-- incident: end -->"
+START_GAP = 0.2
+"""Seconds between two starts, so that no program is slow because all others start, too."""
 EVERY = 30.0
 """Seconds between two lines of progress without a terminal."""
 
@@ -66,8 +68,13 @@ class Drill:
             todo += [(step.at, it.name, step) for step in it.steps]
             todo += [(panel.at, it.name, panel) for panel in it.panels]
         todo.sort(key=lambda entry: entry[0])
+        for at, _, one in todo:
+            if at == 0 and isinstance(one, Step):
+                self._act(one)
+                time.sleep(START_GAP)
+        self.place.wait_until_ready()
         self.began = time.time()
-        for at, name, one in todo:
+        for at, name, one in [entry for entry in todo if entry[0] > 0]:
             self._sleep_until(at)
             self.now_playing = (
                 f"{name}: {one.where} of {one.run}" if isinstance(one, Panel) else f"{name}: {one.action} {one.run}"

@@ -255,10 +255,16 @@ class Place:
             wrap = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *wrap]
         self.runs[name] = Run(kind, name, self.collector.http_endpoint, self.moments, wrap)
 
+    def wait_until_ready(self) -> None:
+        """Wait until all programs work."""
+        for run in self.runs.values():
+            if not run.ready.wait(READY):
+                raise RuntimeError(f"{run.name} was not ready within {READY:g} s")
+
     def kill(self, name: str) -> None:
         """Kill a program."""
-        self.moments[f"{name}.cause"] = time.time()
         self.runs[name].send(signal.SIGKILL)
+        self.moments[f"{name}.cause"] = time.time()
 
     def deploy(self) -> None:
         """Replace the deployed programs: each is sent SIGTERM, and a new one starts."""

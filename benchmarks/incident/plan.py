@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from grafana.generator.queries import VERDICTS
+
 Place = Literal["main", "outage"]
 
 JUDGED: Final = 45.0
@@ -24,7 +26,7 @@ SILENT_RESTART: Final = 5.0
 
 @dataclass(frozen=True)
 class Step:
-    """Something that the drill does, `at` seconds after all programs work."""
+    """Something that the drill does, `at` seconds after all programs of the first steps (at 0) are ready."""
 
     at: float
     action: Literal["start", "order", "kill", "deploy", "down", "up", "panels"]
@@ -62,9 +64,9 @@ class Panel:
 
     Attributes:
         at: seconds after the start of the drill.
-        where: `dashboard: panel`, or `logs` or `trace`.
+        where: `dashboard: panel`, with the letter of a query after a slash if only one of them is meant; or `logs`,
+            `logs 5 min` (what the last 6 minutes hold), or `trace`.
         labels: a row must have these; a value that begins with `~` is a regular expression.
-        ref: the letter of the panel's query, or empty: any.
     """
 
     at: float
@@ -91,21 +93,27 @@ class Scenario:
     """Seconds that it must last, so that what is wrong has the time to show."""
 
 
-VERDICT: Final = "operation: Verdict"
-TROUBLE: Final = "now: Somebody should look at these"
+VERDICT: Final = "operation: In short/A"
+TROUBLE: Final = "now: Somebody should look at these/A"
 ALERTS: Final = "now: Alerts that fire"
 FIRES: Final = "~Operation.+"
 DURATION: Final = r"\d+ ?(min|m|s)"
 
 
-def trouble(at: float, run: str, verdict: int, **labels: str) -> tuple[Panel, ...]:
+def verdict(at: float, run: str, *words: str) -> tuple[Panel, ...]:
+    """The verdict of one operation: one of these words."""
+    numbers = sorted(VERDICTS[word] for word in words)
+    return (Panel(at, VERDICT, run, (), numbers[0], numbers[-1]),)
+
+
+def trouble(at: float, run: str, word: str, **labels: str) -> tuple[Panel, ...]:
     """What a run in trouble shows on the dashboards: its row, its verdict, its alert."""
     name = ("progress_operation_id", run)
+    more = ((f"progress_{key}", value) for key, value in labels.items())
+    number = VERDICTS[word]
     return (
-        Panel(
-            at, TROUBLE, run, (name, *((f"progress_{key}", value) for key, value in labels.items())), verdict, verdict
-        ),
-        Panel(at, VERDICT, run, (), verdict, verdict),
+        Panel(at, TROUBLE, run, (name, *more), number, number),
+        *verdict(at, run, word),
         Panel(at, ALERTS, run, (name, ("alertname", FIRES))),
     )
 
@@ -114,7 +122,7 @@ def ended(at: float, run: str) -> tuple[Panel, ...]:
     """What a run that ended shows: its end, and no row among those in trouble."""
     name = (("progress_operation_id", run),)
     return (
-        Panel(at, VERDICT, run, (), 0, 0),
+        *verdict(at, run, "ended"),
         Panel(at, TROUBLE, run, name, absent=True),
         Panel(at, ALERTS, run, name, absent=True),
     )
@@ -145,17 +153,17 @@ SCENARIOS: Final = (
             Message("OperationStuck", "stuck-2", "stuck-2.recovery", RESOLVED, "resolved", links=()),
         ),
         (
-            *trouble(95, "stuck-1", 7, stage_name="fetch", stuck_at=HANG),
-            *trouble(LATE + 90, "stuck-1", 7, stage_name="fetch", stuck_at=HANG),
+            *trouble(95, "stuck-1", "silent", stage_name="fetch", stuck_at=HANG),
+            *trouble(LATE + 90, "stuck-1", "silent", stage_name="fetch", stuck_at=HANG),
             Panel(95, "operation: Idle, and its limit", "stuck-1", (), 20, 20),
             Panel(95, "operation: Idle, and its limit", "stuck-1", (), 40, 200),
             Panel(95, "operation: Done, and how fast", "stuck-1", (), 10, 40),
-            Panel(95, "operation: Stages, waits and stalls", "stuck-1", (("progress_stage_name", "fetch"),), 7, 7),
+            Panel(95, "operation: Stages, waits and stalls", "stuck-1", (("progress_stage_name", "fetch"),), VERDICTS["silent"]),
             Panel(
                 95, "logs", "stuck-1", (("event_name", "progress.stalled"), ("progress.stack", "~(?s).*hang_here.*"))
             ),
             Panel(LATE + 90, "logs 5 min", "stuck-1", (("progress.stack", "~(?s).*hang_here.*"),)),
-            Panel(200, VERDICT, "stuck-2", (), 1, 1),
+            *verdict(200, "stuck-2", "progressing"),
             Panel(200, TROUBLE, "stuck-2", (("progress_operation_id", "stuck-2"),), absent=True),
         ),
         until=360,
@@ -167,7 +175,7 @@ SCENARIOS: Final = (
         (Step(0, "start", "parallel-1", "parallel"),),
         (Message("OperationStuck", "parallel-1", "parallel-1.limit", JUDGED, says=("browse", "hang_in_tool")),),
         (
-            *trouble(95, "parallel-1", 7, stage_name="browse", stuck_at=IN_TOOL),
+            *trouble(95, "parallel-1", "silent", stage_name="browse", stuck_at=IN_TOOL),
             Panel(95, "logs", "parallel-1", (("event_name", "progress.stalled"), ("progress.stage.name", "browse"))),
         ),
         until=130,
@@ -187,7 +195,7 @@ SCENARIOS: Final = (
             ),
         ),
         (
-            *trouble(95, "looping-1", 6),
+            *trouble(95, "looping-1", "looping"),
             Panel(95, "logs", "looping-1", (("progress.health", "looping"),)),
         ),
         until=130,
@@ -208,7 +216,7 @@ SCENARIOS: Final = (
             ),
         ),
         (
-            *trouble(95, "overdue-1", 5),
+            *trouble(95, "overdue-1", "overdue"),
             Panel(95, "logs", "overdue-1", (("event_name", "progress.wait.overdue"),)),
         ),
         until=130,
@@ -228,9 +236,9 @@ SCENARIOS: Final = (
             Message("OperationLost", "unwatched-1", "unwatched-1.cause", UNWATCHED_KILL, says=("load",)),
         ),
         (
-            *trouble(100, "watched-1", 8),
-            *trouble(390, "watched-1", 8),
-            *trouble(390, "unwatched-1", 8),
+            *trouble(100, "watched-1", "killed"),
+            *trouble(390, "watched-1", "killed"),
+            *trouble(390, "unwatched-1", "dead"),
             Panel(100, "logs", "watched-1", (("event_name", "progress.operation.ended"), ("progress.status", "lost"))),
             Panel(100, "trace", "watched-1", (("name", "steady"),)),
             Panel(100, "trace", "unwatched-1", (("name", "read"),)),
@@ -243,7 +251,7 @@ SCENARIOS: Final = (
         "main",
         (Step(0, "start", "memory-1", "greedy", watched=True),),
         (Message("OperationLost", "memory-1", "memory-1.cause", WATCHED_KILL + 30, says=("out of memory",)),),
-        trouble(100, "memory-1", 8),
+        trouble(100, "memory-1", "killed"),
         until=130,
     ),
     Scenario(
@@ -258,14 +266,14 @@ SCENARIOS: Final = (
         f"{DEPLOYED} processes end by SIGTERM, and {DEPLOYED} new ones start",
         "main",
         (
-            *(Step(number / 2, "start", f"deploy-old-{number}", "deployed") for number in range(DEPLOYED)),
+            *(Step(0, "start", f"deploy-old-{number}", "deployed") for number in range(DEPLOYED)),
             Step(50, "deploy"),
         ),
         (),
         (
             *ended(420, "deploy-old-0"),
             *ended(420, f"deploy-old-{DEPLOYED - 1}"),
-            Panel(420, VERDICT, "deploy-new-0", (), 1, 1),
+            *verdict(420, "deploy-new-0", "progressing"),
         ),
         until=430,
     ),
@@ -305,8 +313,8 @@ SCENARIOS: Final = (
                 for run in ("out-watched", *(f"out-worker-{number}" for number in range(3)))
                 for found in ended(30 + OUTAGE + 90, run)
             ),
-            Panel(30 + OUTAGE + 90, VERDICT, "out-runs", (), 1, 1),
-            Panel(30 + OUTAGE + 90, VERDICT, "out-worker-5", (), 1, 1),
+            *verdict(30 + OUTAGE + 90, "out-runs", "progressing"),
+            *verdict(30 + OUTAGE + 90, "out-worker-5", "progressing"),
             Panel(30 + OUTAGE + 90, "logs", "out-watched", (("event_name", "progress.operation.ended"),)),
             Panel(30 + OUTAGE + 90, "logs", "out-worker-0", (("event_name", "progress.operation.ended"),)),
         ),
@@ -318,9 +326,11 @@ SCENARIOS: Final = (
         "main",
         (Step(0, "start", "healthy", "healthy"),),
         (),
-        tuple(
-            Panel(95, VERDICT, f"healthy-{kind}", (), verdict, verdict)
-            for kind, verdict in (("bursts", 1), ("waits", 2), ("branches", 1), ("cycles", 1))
+        (
+            *verdict(95, "healthy-bursts", "progressing"),
+            *verdict(95, "healthy-waits", "waiting"),
+            *verdict(95, "healthy-branches", "progressing"),
+            *verdict(95, "healthy-cycles", "progressing"),
         ),
         until=130,
     ),

@@ -44,6 +44,13 @@ def panels(json_: dict[str, Any]) -> list[dict[str, Any]]:
     return [inner for it in json_["panels"] for inner in (it, *it.get("panels", ()))]
 
 
+def address(where: str) -> tuple[str, str, str]:
+    """Return dashboard, panel and query of `dashboard: panel/A`; the query may be empty: any."""
+    name, _, title = where.partition(": ")
+    found = re.fullmatch(r"(.+)/([A-Z])", title)
+    return (name, found[1], found[2]) if found else (name, title, "")
+
+
 def variables(json_: dict[str, Any], run: str) -> dict[str, str]:
     """Return the values of its variables when a run was selected, and everything else is as delivered."""
     found = dict(BUILT_IN) | {"__range": f"{RANGE}s"}
@@ -80,7 +87,7 @@ def _rows(place: Place, panel: Panel) -> Any:
         lines = place.logs.query(f'"progress.operation.id":="{panel.run}"')
         ids = {line.labels["trace_id"] for line in lines if line.labels.get("trace_id")}
         return [({"name": it.span.name}, 1.0) for id_ in ids for it in place.traces.trace(id_)]
-    name, _, title = panel.where.partition(": ")
+    name, title, ref = address(panel.where)
     json_ = board(name)
     shown = [it for it in panels(json_) if it.get("title") == title]
     if not shown:
@@ -89,7 +96,7 @@ def _rows(place: Place, panel: Panel) -> Any:
     return [
         row
         for target in shown[0]["targets"]
-        if target["datasource"]["type"] == "prometheus"
+        if target["datasource"]["type"] == "prometheus" and ref in ("", target["refId"])
         for row in _asked(place, target, fill(target["expr"], given))
     ]
 

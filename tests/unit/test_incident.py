@@ -9,7 +9,7 @@ import pytest
 from benchmarks.incident import report, values
 from benchmarks.incident.match import Received, changes, compare, lacking, link, row_fits
 from benchmarks.incident.plan import DEPLOYED, SCENARIOS, Message, Panel, choose, length
-from benchmarks.incident.values import Value, board, fill, panels, variables
+from benchmarks.incident.values import Value, address, board, fill, panels, variables
 
 STUCK = Message("OperationStuck", "run-1", "run-1.limit", 45, links=())
 MOMENTS = {"run-1.limit": 1000.0}
@@ -159,9 +159,10 @@ def test_every_expected_panel_exists() -> None:
     for panel in {it.where: it for scenario in SCENARIOS for it in scenario.panels}.values():
         if panel.where.startswith(("logs", "trace")):
             continue
-        name, _, title = panel.where.partition(": ")
+        name, title, ref = address(panel.where)
         json_ = board(name)
         [shown] = [it for it in panels(json_) if it.get("title") == title]
+        assert ref in ("", *(target["refId"] for target in shown["targets"])), panel.where
         for target in shown["targets"]:
             if target["datasource"]["type"] == "prometheus":
                 assert "$" not in fill(target["expr"], variables(json_, panel.run)), panel.where
