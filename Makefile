@@ -11,7 +11,7 @@ WITH_GO := command -v go >/dev/null || PATH="$$(sh tools/install-go.sh):$$PATH";
 FAST_TESTS := tests/unit tests/typing tests/terminal README.md docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-again test-stack check format hooks stack alert-demo bench coverage versions dashboards lock dist clean
+.PHONY: help demo test test-all test-again test-stack check format hooks stack alert-demo bench incident coverage versions dashboards lock dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,9 @@ bench: $(READY)  ## measure speed beside peers, and accuracy; writes docs/perfor
 	$(RUN) -m benchmarks
 	$(RUN) -m benchmarks.eta
 	$(RUN) -m benchmarks.verdicts
+
+incident: $(READY)  ## play an incident on the programs that `make stack` installs; 15 minutes; writes docs/accuracy.md
+	$(RUN) -m benchmarks.incident
 
 coverage: $(READY)  ## list the lines and branches that no unit test reaches
 	$(RUN) -m coverage run -m pytest tests/unit
