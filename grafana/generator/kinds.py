@@ -55,6 +55,8 @@ GAP: Final = choose_time(
     "10m",
     "30m",
 )
+DURATION: Final = {"min": 0, "decimals": 1}
+"""Durations with a second unit, such as 1 minute, 5 seconds."""
 SLOW: Final = {"interval": "1m"}
 """The step of queries with `$__rate_interval`, which makes it at least four export intervals."""
 
@@ -116,8 +118,8 @@ overview = table(
         column("B", "Ended", "short", 110, decimals=0),
         column("C", "Well", "percentunit", 110, custom__cellOptions=COLOURED_TEXT, **GOOD),
         column("D", "Running", "short", 110, decimals=0),
-        column("E", "Half took less than", "dtdurations", 180),
-        column("F", "90% took less than", "dtdurations", 180),
+        column("E", "Half took less than", "dtdurations", 190, decimals=1),
+        column("F", "90% took less than", "dtdurations", 190, decimals=1),
     ),
     sort="Started",
 )
@@ -136,7 +138,7 @@ endings = lines(
     "From Prometheus: operations that ended within `Over`, by status.",
     (12, 7),
     line(
-        grown(ENDED, BY_NAME, f"{NAME}, {STATUS}"),
+        f"{grown(ENDED, BY_NAME, f'{NAME}, {STATUS}')} > 0",
         f"{LEGEND}: {{{{{STATUS}}}}}",
         Row({**REPORT, STATUS: "completed"}, 3, 3),
         Row({**REPORT, STATUS: "failed"}, 1, 1),
@@ -169,7 +171,7 @@ quantiles = lines(
         for level, name in ((0.5, "50%"), (0.9, "90%"), (0.99, "99%"))
     ),
     unit="dtdurations",
-    defaults={"min": 0},
+    defaults=DURATION,
 )
 
 BY_STAGE: Final = f"{NAME}, {STAGE}"
@@ -184,7 +186,7 @@ stages = lines(
         Row({**REPORT, STAGE: "print"}, 0, 5),
     ),
     unit="dtdurations",
-    defaults={"min": 0},
+    defaults=DURATION,
     custom={"fillOpacity": 30, "stacking": {"mode": "normal", "group": "A"}},
 )
 
@@ -237,7 +239,7 @@ cost = lines(
     (8, 7),
     line(
         COST_PER_UNIT,
-        f"{LEGEND}: a {{{{{UNIT}}}}}",
+        f"{LEGEND}, per {{{{{UNIT}}}}}",
         Row({**REPORT, UNIT: "page"}, 0.05, 0.05),
         Row({NAME: "import", UNIT: "row"}, 0.00001, 0.0001),
     ),

@@ -222,7 +222,7 @@ def table(
         description,
         size,
         *queries,
-        unit="short",
+        # No unit for all: Grafana would show an id such as 20261129 as 20.3 Mil, and fill that into links.
         defaults={"noValue": "", **BY_THRESHOLD, **PLAIN},
         custom={"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "filterable": True},
         options={
@@ -329,7 +329,7 @@ def bars(title: str, description: str, size: tuple[int, int], *queries: Query, u
         size,
         *queries,
         unit=unit,
-        defaults={**PALETTE, "min": 0},
+        defaults={**PALETTE, "min": 0, "decimals": 1},
         options={
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "displayMode": "basic",

@@ -1,9 +1,9 @@
 """Builds the programs that the tests run against, each once, in the user's cache directory.
 
 `python tests/stack/build.py` (`make stack`) builds all missing programs, `build.py prometheus jaeger` only these. npm
-installs the grammars of the query languages. At the end it prints the paths of the programs, the Collector's last. It
-exits with 3 without a suitable Go, and with 1 if a build fails. To use a program that you already have, put its path
-into the environment, for example into OTEL_PROGRESS_JAEGER_BINARY.
+installs the grammars of the query languages and Grafana's code for panels. At the end it prints the paths of the
+programs, the Collector's last. It exits with 3 without a suitable Go, and with 1 if a build fails. To use a program that
+you already have, put its path into the environment, for example into OTEL_PROGRESS_JAEGER_BINARY.
 
 Loki and Tempo are under the AGPL and are never built or downloaded: their tests run only if the environment names them.
 """
@@ -34,8 +34,14 @@ MIN_GO = (1, 25)
 
 COLLECTOR = "otelcol"
 GRAMMARS = "grammars"
-"""Parsers of query languages, not a program; the packages and their versions are in the directory of this name."""
-GRAMMAR_FILES = ("package.json", "package-lock.json", "parse.mjs")
+"""Parsers of query languages."""
+PANELS = "panels"
+"""Grafana's own code for transformations, units, mappings and links (Apache-2.0)."""
+NPM = {
+    name: [Path(__file__).parent / name / file for file in ("package.json", "package-lock.json", ".npmrc", program)]
+    for name, program in ((GRAMMARS, "parse.mjs"), (PANELS, "show.cjs"))
+}
+"""The files of each Node program, itself the last; the packages and their versions are in the first two."""
 OLDEST = "python"
 """An interpreter with the oldest packages that ours supports, in an environment of its own."""
 LIBRARY = "library"
@@ -142,7 +148,7 @@ PARTS = {
 GIVEN = ("loki", "tempo")
 """Programs that are never built or downloaded here: they run only if the environment names them."""
 
-NAMES = (*PARTS, GRAMMARS, OLDEST, LIBRARY, COLLECTOR)
+NAMES = (*PARTS, *NPM, OLDEST, LIBRARY, COLLECTOR)
 
 
 def version() -> str:
@@ -171,9 +177,9 @@ def cache() -> Path:
 
 def target(name: str = COLLECTOR) -> Path:
     """Return the path of a program, whether it exists or not."""
-    if name == GRAMMARS:
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in _grammar_files())).hexdigest()[:12]
-        return cache() / f"{name}-{digest}" / GRAMMAR_FILES[-1]
+    if name in NPM:
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in NPM[name])).hexdigest()[:12]
+        return cache() / f"{name}-{digest}" / NPM[name][-1].name
     if name == OLDEST:
         digest = hashlib.sha256(repr((oldest(), sys.version, _INTERPRETER)).encode()).hexdigest()[:12]
         return cache() / f"{name}-{digest}" / name
@@ -299,8 +305,9 @@ def build(name: str = COLLECTOR, place: str = "") -> Path:
 
 def _maker(name: str) -> tuple[Callable[[Path], Path], str]:
     """Return a function that makes a part in a directory of its own, and the name of the part."""
-    if name == GRAMMARS:
-        return partial(_install_grammars, find_npm()), "the grammars of the query languages"
+    if name in NPM:
+        labels = {GRAMMARS: "the grammars of the query languages", PANELS: "Grafana's code for panels"}
+        return partial(_install_packages, name, find_npm()), labels[name]
     if name == OLDEST:
         return partial(_environment, name, [oldest()]), "an environment with the oldest packages"
     if name == LIBRARY:
@@ -312,10 +319,10 @@ def _maker(name: str) -> tuple[Callable[[Path], Path], str]:
     return partial(_compile_part, part, find_go(part.go)), f"{part.title} {part.version}"
 
 
-def _install_grammars(npm: list[str], folder: Path) -> Path:
-    made = folder / GRAMMARS
+def _install_packages(name: str, npm: list[str], folder: Path) -> Path:
+    made = folder / name
     made.mkdir()
-    for file in _grammar_files():
+    for file in NPM[name]:
         shutil.copy(file, made)
     command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     _run(command, made, dict(os.environ), "npm ci")
@@ -343,10 +350,6 @@ def _digest_of_package() -> str:
             if file.is_file() and "__pycache__" not in file.parts:
                 found.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
     return found.hexdigest()[:12]
-
-
-def _grammar_files() -> list[Path]:
-    return [Path(__file__).with_name(GRAMMARS) / name for name in GRAMMAR_FILES]
 
 
 def _compile_collector(go: Path, folder: Path) -> Path:

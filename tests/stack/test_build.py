@@ -181,7 +181,7 @@ def test_given_program_is_never_built(name: str, tmp_path: Path, monkeypatch: py
 
 
 def test_nothing_under_the_agpl_is_built() -> None:
-    """Nothing that is built from modules or npm is Grafana's, except the grammars, which have the Apache licence."""
+    """Nothing that is built from modules or npm is Grafana's, except packages under the Apache licence."""
     made_of = build.MANIFEST.read_text(encoding="utf-8") + "".join(part.module for part in build.PARTS.values())
     assert "github.com/grafana" not in made_of
 

@@ -297,31 +297,44 @@ def test_queries_of_the_doctor_are_right(parse: Parse) -> None:
 # -- the packages
 
 
-def test_packages_are_pinned() -> None:
+@pytest.mark.parametrize("name", build.NPM)
+def test_packages_are_pinned(name: str) -> None:
     """Each package has one version; the lock has the same ones with hashes, and no address of a registry."""
-    folder = Path(build.__file__).with_name(build.GRAMMARS)
-    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
-    lock = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    package, locked, *_ = build.NPM[name]
+    wanted = json.loads(package.read_text(encoding="utf-8"))["dependencies"]
+    lock = json.loads(locked.read_text(encoding="utf-8"))["packages"]
     own = lock.pop("")
     assert own["dependencies"] == wanted
-    assert {name.removeprefix("node_modules/"): it["version"] for name, it in lock.items()} == wanted
+    assert {it: lock[f"node_modules/{it}"]["version"] for it in wanted} == wanted
     assert all(it["integrity"].startswith("sha512-") and "resolved" not in it for it in lock.values())
 
 
-@pytest.mark.parametrize("name", build.GRAMMAR_FILES)
-def test_change_of_the_grammars_leads_to_a_new_folder(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+UNLICENSE = {"fast-shallow-equal", "react-universal-interface"}
+"""Packages whose licence is only in their file LICENSE: the Unlicense."""
+
+
+@pytest.mark.parametrize("name", build.NPM)
+def test_packages_have_permissive_licences(name: str) -> None:
+    """No package is under the GPL, the LGPL or the AGPL, and each says its licence."""
+    lock = json.loads(build.NPM[name][1].read_text(encoding="utf-8"))["packages"]
+    licences = {place.rpartition("node_modules/")[2]: it.get("license", "") for place, it in lock.items() if place}
+    assert not {it: licence for it, licence in licences.items() if "GPL" in licence}
+    assert {it for it, licence in licences.items() if not licence} <= UNLICENSE
+
+
+@pytest.mark.parametrize(("name", "number"), [(name, number) for name in build.NPM for number in range(4)])
+def test_change_of_a_file_leads_to_a_new_folder(
+    name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An installation from before a change of a version or of the parser is not reused."""
-    before = build.target(build.GRAMMARS)
-    copy = tmp_path / build.GRAMMARS
-    copy.mkdir()
-    for file in build.GRAMMAR_FILES:
-        (copy / file).write_bytes((Path(build.__file__).with_name(build.GRAMMARS) / file).read_bytes())
-    monkeypatch.setattr(build, "__file__", str(tmp_path / "build.py"))
-    assert build.target(build.GRAMMARS) == before
-    (copy / name).write_text("{}", encoding="utf-8")
-    assert build.target(build.GRAMMARS) != before
+    """An installation from before a change of a version or of the program is not reused."""
+    before = build.target(name)
+    copies = [tmp_path / file.name for file in build.NPM[name]]
+    for copy, file in zip(copies, build.NPM[name]):
+        copy.write_bytes(file.read_bytes())
+    monkeypatch.setitem(build.NPM, name, copies)
+    assert build.target(name) == before
+    copies[number].write_text("{}", encoding="utf-8")
+    assert build.target(name) != before
 
 
 def test_npm_needs_nothing_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
