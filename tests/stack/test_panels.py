@@ -48,6 +48,13 @@ def test_names_are_for_people(shown: Mapping[str, str]) -> None:
     assert not {name: found for name, text in shown.items() if (found := re.findall(r"Value( #\w)?\b.*", text))}
 
 
+def test_columns_are_for_people(shown: Mapping[str, str]) -> None:
+    """No table has a column with the bare name of a label, such as one that a join left over."""
+    heads = re.findall(r"^(\|.+\|)\n\| ---", "\n".join(shown.values()), re.MULTILINE)
+    assert heads
+    assert not [head for head in heads if "_" in head]
+
+
 def test_no_text_is_left_over() -> None:
     """Each file in `shown/` belongs to a screen."""
     assert {it.name for it in SHOWN.iterdir()} == {it.file.name for it in SCREENS}
