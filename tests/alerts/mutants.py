@@ -141,7 +141,7 @@ MUTANTS = (
     Mutant("OperationLooping", '"looping"', '"silent"', "looping"),
     Mutant("OperationLooping", _IS_ACTIVE, "", "looping_ends"),
     Mutant("OperationLooping", "max by (job, instance, progress_operation_name, progress_operation_id)", "max by (progress_operation_id)", "looping"),
-    Mutant("OperationLooping", "for: 30s", "for: 0s", "looping_shortly"),
+    Mutant("OperationLooping", "keep_firing_for: 2m", "for: 30s\n        keep_firing_for: 2m", "looping_shortly"),
     Mutant("OperationLooping", "keep_firing_for: 2m", "keep_firing_for: 0s", "looping"),
     # OperationSlow
     Mutant("OperationSlow", _IS_ACTIVE, "", "slow_ends"),

@@ -13,7 +13,7 @@ from .ways import Way, World
 GAP = 180
 """How long series may be missing (the windows of 3m)."""
 STUCK_FOR, SLOW_FOR, LOST_FOR, NAME_FOR, LOOP_FOR, WAIT_FOR, PENDING_FOR, DOWN_FOR, ERROR_FOR = (
-    0, 60, 60, 60, 30, 0, 30, 60, 120,
+    0, 60, 60, 60, 0, 0, 30, 60, 120,
 )  # fmt: skip
 KEEP = 120
 """How long Stuck, Slow and Looping keep firing (`keep_firing_for`)."""
@@ -642,8 +642,9 @@ def looping_ends(scraped: bool) -> Scenario:
 
 @scenario
 def looping_shortly(scraped: bool) -> Scenario:
-    """It loops for 15 s."""
-    return Scenario("looping_shortly", _world(scraped, Run(loops=((200, 215),))))
+    """It loops for 15 s, which is reported at once."""
+    alerts = (Fires("OperationLooping", 200 + LOOP_FOR, 215 + KEEP, "r1"),)
+    return Scenario("looping_shortly", _world(scraped, Run(loops=((200, 215),))), alerts)
 
 
 @scenario
