@@ -158,7 +158,13 @@ SCENARIOS: Final = (
             Panel(95, "operation: Idle, and its limit", "stuck-1", (), 20, 20),
             Panel(95, "operation: Idle, and its limit", "stuck-1", (), 40, 200),
             Panel(95, "operation: Done, and how fast", "stuck-1", (), 10, 40),
-            Panel(95, "operation: Stages, waits and stalls", "stuck-1", (("progress_stage_name", "fetch"),), VERDICTS["silent"]),
+            Panel(
+                95,
+                "operation: Stages, waits and stalls",
+                "stuck-1",
+                (("progress_stage_name", "fetch"),),
+                VERDICTS["silent"],
+            ),
             Panel(
                 95, "logs", "stuck-1", (("event_name", "progress.stalled"), ("progress.stack", "~(?s).*hang_here.*"))
             ),
