@@ -40,6 +40,9 @@ _LEAST: Final = 3
 """Steps that must be seen before they explain a pause; until then, the time up to the last unit does."""
 _EARLY: Final = 5.0
 """Seconds of a pause that are explained while fewer steps were seen."""
+_DOWN: Final = 1.8
+_UP: Final = 0.7
+"""How far the interval reaches down and up: runs get faster more often than slower, as starts are slow."""
 _MAINLY: Final = 0.5
 """Weight of earlier runs from which on an estimate is said to come from them."""
 _IN_HAND: Final = 0.9
@@ -196,7 +199,7 @@ class Pace:
         """When the last unit was completed: `moved` if it came after the last observation."""
         if done == self._last:
             return self._unit_at
-        return now if moved is None else min(now, max(moved, self._then))
+        return now if moved is None or moved <= self._then else min(now, moved)
 
     def _unexplained(self, pause: float) -> bool:
         explained = max(_PAUSES * self._pause, _STEPS * self._usual)
@@ -252,12 +255,12 @@ class Pace:
         each, known = found.each, found.known
         in_hand = _IN_HAND * min(remaining, max(grain, self._step))
         eta = each * (remaining - min(max(0.0, now - at) / each, in_hand))
-        factor = math.exp(found.width)
-        if not 0 < eta * factor < math.inf:
+        low, high = eta * math.exp(-_DOWN * found.width), eta * math.exp(_UP * found.width)
+        if not 0 < eta <= high < math.inf:
             return None
-        self._foretell(time + eta / factor, time + eta * factor)
+        self._foretell(time + low, time + high)
         runs = 0 if self._record is None or not known else self._record.runs
-        return Estimate(eta, eta / factor, eta * factor, "history" if known > _MAINLY else "rate", runs)
+        return Estimate(eta, low, high, "history" if known > _MAINLY else "rate", runs)
 
     def _forecast(self, time: float, units: float, left: float, may_review: MayReview) -> _Forecast | None:
         """Combine the forecasters; None if the result is not finite."""
@@ -302,6 +305,10 @@ class Pace:
             kept.extend((low, high, units))
             if len(kept) > 3 * _FORETOLD:
                 del kept[:3]
+
+    def reached(self, done: float | None) -> float:
+        """Return the final count: `done`, if that is what it observed."""
+        return self._last if done is None or done < self._last else float(done)
 
     def teach(self, record: Record, now: float, done: float) -> None:
         """Add this run, which completed `done` units at `now`, to what runs of its name taught."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from otel_progress.model.past import Past
 
-KNOTS: Final = 20
+KNOTS: Final = 16
 """Points of a course that are kept; beyond, every second one is dropped."""
 SHARES: Final = (1.0, 0.5, 0.25, 0.1)
 """Memories of the forecasters: shares of the completed units, the newest first."""
@@ -36,6 +36,8 @@ OWN: Final = len(_PRIOR)
 """Number of forecasters that know this run alone; those of earlier runs follow."""
 _SHARPNESS: Final = 8.0
 """How fast a forecaster loses weight with its errors."""
+_EARLY: Final = 3.0
+"""The tests count in full for earlier runs once this inverse share of the run is done: its first units say little."""
 _EXACT: Final = 0.01
 """Error of a test that makes no difference."""
 _NEAR: Final = 0.5
@@ -46,15 +48,15 @@ _WORST: Final = 1.5
 """Largest error of one test; a single stall must not decide."""
 _LEAST: Final = 1e-3
 """Smallest time per unit, as a part of the mean of the run."""
-_SPREAD: Final = 0.8
+_SPREAD: Final = 1.0
 """Error (log) of a forecast far ahead that is assumed before any test."""
 _ASSUMED: Final = 3.0
 """Weight of that assumption, in tests."""
-_UNEVEN: Final = 0.1
+_UNEVEN: Final = 0.05
 """Error of the tests from which on the assumption holds in full; steady work makes it smaller."""
 _DOUBT: Final = 1.0
 _Z: Final = 1.2816
-_WIDEST: Final = 2.5
+_WIDEST: Final = 1.5
 _FLOOR: Final = 0.01
 
 
@@ -188,7 +190,11 @@ class Course:
                     sums[index] += near * min(abs(error), _WORST)
             best = min(sums)
             scale = _SHARPNESS * len(tests) / len(ORIGINS) / (best + _EXACT * (1 + len(tests)))
-            losses = [loss + scale * (each - best) for loss, each in zip(losses, sums)]
+            seen = min(1.0, _EARLY * done / (done + left))
+            losses = [
+                loss + (scale if index < OWN else scale * seen) * (each - best)
+                for index, (loss, each) in enumerate(zip(losses, sums))
+            ]
         least = min(losses)
         weights = [math.exp(least - each) for each in losses]
         whole = sum(weights)

@@ -21,6 +21,10 @@ _ALIKE: Final = 0.3
 """Spread (log) of the time per unit between runs that is assumed before it is known."""
 _ADAPT: Final = 0.5
 _LIMITS: Final = (0.4, 2.5)
+_MOST: Final = 100.0
+"""Largest logarithm of a time per unit that is learned."""
+_TRUSTED: Final = 3.5
+"""Logarithm of the weight of one earlier run before any test; forecasters of the run alone have about 0."""
 _TINY: Final = 1e-9
 
 
@@ -54,6 +58,8 @@ class Record:
         if not (0 < time < math.inf and 0 < done < math.inf):
             return
         each = math.log(time / done)
+        if abs(each) > _MOST:
+            return
         newest = max(NEWEST, 1.0 / (self.runs + 1))
         if self.runs:
             off = each - self.each
@@ -83,7 +89,7 @@ class Record:
         if (
             len(shares) != PARTS
             or not all(math.isfinite(one) and one >= 0 for one in (runs, varies, *shares))
-            or not (math.isfinite(each) and abs(each) < 700 and _LIMITS[0] <= wide <= _LIMITS[1] and whole > 0)
+            or not (abs(each) <= _MOST and _LIMITS[0] <= wide <= _LIMITS[1] and whole > 0)
         ):
             raise ValueError("the course of earlier runs is invalid")
         found = cls()
@@ -140,7 +146,7 @@ class Past:
         """Return the logarithms of the weights before any test."""
         known = math.log(1 + self.runs)
         alike = -math.log(max(0.02, self.varies) / (_ALIKE * _ALIKE)) / 2
-        return 2.0 + known + alike, 2.0 + known
+        return _TRUSTED + known + alike, _TRUSTED + known
 
     def spread(self, weight: float, without: float) -> float:
         """Return the error (log) that is assumed before any test, if earlier runs have this part of the weight."""

@@ -179,21 +179,24 @@ def test_time_that_stands_still_is_no_sample() -> None:
     assert pace.rate == 7
 
 
-WORK: dict[str, tuple[Callable[[random.Random], float], float, float]] = {
-    # how long a unit takes, the most cases the interval may hold, and how wide it may be on average
-    "random": (lambda rng: rng.expovariate(1.0), 0.95, 0.6),
-    "bursts": (lambda rng: rng.choice([0.1, 0.1, 0.1, 3.7]), 0.95, 0.8),
-    "fast": (lambda rng: rng.expovariate(20.0), 0.95, 0.6),
-    "slow": (lambda rng: rng.expovariate(0.1), 0.95, 0.6),
-    "regular": (lambda rng: rng.gammavariate(4, 0.25), 1, 0.45),
-    "steady": (lambda rng: rng.uniform(0.8, 1.2), 1, 0.4),
+WORK: dict[str, tuple[Callable[[random.Random], float], float]] = {
+    # how long a unit takes, and how wide the interval may be on average
+    "random": (lambda rng: rng.expovariate(1.0), 1.3),
+    "bursts": (lambda rng: rng.choice([0.1, 0.1, 0.1, 3.7]), 1.5),
+    "fast": (lambda rng: rng.expovariate(20.0), 1.3),
+    "slow": (lambda rng: rng.expovariate(0.1), 1.3),
+    "regular": (lambda rng: rng.gammavariate(4, 0.25), 1.2),
+    "steady": (lambda rng: rng.uniform(0.8, 1.2), 0.9),
 }
 
 
 @pytest.mark.parametrize("kind", WORK)
 def test_interval_holds_the_end_of_stationary_work_in_most_cases(kind: str) -> None:
-    """For stationary work the interval contains the real end in 70 to 95% of all cases; in more only if it is narrow."""
-    lasts, most, widest = WORK[kind]
+    """For stationary work the interval contains the real end in at least 70% of all cases, and is not too wide.
+
+    It is wider than stationary work needs: nobody can know that the pace will stay as it is.
+    """
+    lasts, widest = WORK[kind]
     rng = random.Random(7)
     held, widths = [], []
     for _ in range(300):
@@ -207,7 +210,7 @@ def test_interval_holds_the_end_of_stationary_work_in_most_cases(kind: str) -> N
             held.append(found.low <= ends[-1] - at <= found.high)
             widths.append((found.high - found.low) / found.eta)
     assert len(held) > 250
-    assert 0.70 <= sum(held) / len(held) <= most
+    assert sum(held) / len(held) >= 0.70
     assert sum(widths) / len(widths) < widest
 
 

@@ -27,7 +27,7 @@ def sample(operation: OperationState, now: float) -> bool:
         _learn(operation, operation, before, now)
         if operation._loops is not None and not operation._only_failed:
             operation._loops.progressed(operation, now)
-    if now >= operation._observe_at:
+    if now >= operation._observe_at or (moved and operation._pace is None):
         _observe(operation, now)
     return moved
 
@@ -42,7 +42,7 @@ def _sample_with_stages(operation: OperationState, running: tuple[StageState, ..
         before = node._moved_at
         if _counted(node, now):
             counted[node] = before
-        if now >= node._observe_at:
+        if now >= node._observe_at or (node._pace is None and node in counted):
             due.append(node)
     if counted:
         operation._moved_at = now

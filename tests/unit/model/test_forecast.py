@@ -1,0 +1,162 @@
+"""Forecasters side by side: each kind of work finds the one that foretells it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_progress.model.estimate import Pace
+from otel_progress.model.forecast import KNOTS, Course
+from otel_progress.model.past import PARTS, Past, Record
+
+STEPS = st.lists(st.tuples(st.floats(0, 1e6), st.floats(-1e6, 1e9), st.floats(0, 1e4)), min_size=1, max_size=60)
+
+
+def run(units: list[float], record: Record | None = None, share: float = 0.5) -> tuple[Pace, float, float]:
+    """Play units of these times with a look each second; returns the pace, the time and the count at a share."""
+    pace, now, at, done = Pace(0.0, 0.0, record), 0.0, 0.0, 0
+    ends = []
+    for each in units:
+        at += each
+        ends.append(at)
+    while now < share * at:
+        now += 1.0
+        while done < len(ends) and ends[done] <= now:
+            done += 1
+        pace.observe(now, float(done), now)
+    return pace, now, float(done)
+
+
+def error(units: list[float], record: Record | None = None, share: float = 0.5) -> float:
+    """How far the estimate at a share of the run is off, as a part of the whole run."""
+    pace, now, done = run(units, record, share)
+    found = pace.estimate(len(units) - done, now, 1.0, done, now)
+    assert found is not None
+    return abs(found.eta - (sum(units) - now)) / sum(units)
+
+
+def test_a_course_is_bounded_and_keeps_its_shape() -> None:
+    """However many points are added, few are kept, and times between them are right."""
+    course = Course()
+    for second in range(1, 10_001):
+        course.add(float(second), float(second * 3))
+    assert len(course.times) <= KNOTS + 1
+    assert course.time_at(15_000.0, 10_000.0, 30_000.0) == pytest.approx(5000, rel=0.01)
+
+
+SHAPES: dict[str, tuple[Callable[[float], float], float]] = {
+    # time of a unit by the share done, and how far the estimate may be off when 70% of the time is over
+    "constant": (lambda _: 1.0, 0.01),
+    "slowing down": (lambda share: 1 + 3 * share, 0.15),
+    "speeding up": (lambda share: 4 - 3 * share, 0.15),
+    "a slow start": (lambda share: 1 + 10 * math.exp(-share / 0.05), 0.1),
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_shape_is_followed(kind: str) -> None:
+    """Drift, slow starts and steady work are each followed without any setting."""
+    shape, most = SHAPES[kind]
+    units = [shape(index / 400) for index in range(400)]
+    assert error(units, share=0.7) < most
+
+
+@pytest.mark.parametrize("seed", [random.randrange(10**6) for _ in range(3)])
+def test_history_foretells_what_the_run_alone_cannot(seed: int) -> None:
+    """After one run of a shape, the next one is foretold early: better than without, and said to come from history."""
+    rng = random.Random(seed)
+    shape = [(1 + 20 * math.exp(-index / 20)) * rng.uniform(0.9, 1.1) for index in range(200)]
+    record = Record()
+    pace, _, _ = run(shape, record, 1.0)
+    pace.teach(record, sum(shape), 200.0)
+    assert record.runs == 1
+    again = [each * rng.uniform(0.9, 1.1) for each in shape]
+    assert error(again, record, 0.1) < 0.1 < error(again, None, 0.1)
+    pace, now, done = run(again, record, 0.1)
+    found = pace.estimate(200 - done, now, 1.0, done, now)
+    assert found is not None
+    assert (found.source, found.runs) == ("history", 1)
+
+
+def test_history_that_no_longer_holds_gives_way() -> None:
+    """A run at a third of the usual pace is foretold by its own pace before it is half done."""
+    record = Record()
+    for _ in range(5):
+        pace, _, _ = run([1.0] * 100, record, 1.0)
+        pace.teach(record, 100.0, 100.0)
+    assert error([3.0] * 100, record, 0.5) < 0.1
+
+
+def test_the_interval_adapts_to_how_often_it_held() -> None:
+    """Intervals that always hold get narrower from run to run, those that never hold get wider, within limits."""
+    narrow, wide = Record(), Record()
+    for _ in range(50):
+        narrow.add(None, 10.0, 10.0, 1.0)
+        wide.add(None, 10.0, 10.0, 0.0)
+    assert 0.3 < narrow.wide < 1 < wide.wide < 3
+
+
+def test_a_record_is_the_same_after_a_file() -> None:
+    """What earlier runs taught survives plain numbers; anything else is refused."""
+    record = Record()
+    pace, _, _ = run([1.0] * 100, record, 1.0)
+    pace.teach(record, 100.0, 100.0)
+    again = Record.from_list(record.to_list())
+    assert again.each == pytest.approx(record.each, abs=1e-5)
+    assert again.shares == pytest.approx(record.shares, abs=1e-4)
+    for wrong in ([], [1, 2], [math.nan] * (4 + PARTS), [1, 0, -1, 1, *[1] * PARTS], [1, 0, 1, 1, *[0] * PARTS]):
+        with pytest.raises((TypeError, ValueError)):
+            Record.from_list(wrong)
+
+
+def test_records_of_two_processes_merge() -> None:
+    """The record of another process counts by its runs; an empty one changes nothing."""
+    one, other = Record(), Record()
+    one.add(None, 10.0, 10.0)
+    one.merge(Record())
+    assert one.runs == 1
+    other.add(None, 20.0, 10.0)
+    one.merge(other)
+    assert (one.runs, one.each) == (2, pytest.approx(math.log(2) / 2))
+    empty = Record()
+    empty.merge(other)
+    assert empty.each == other.each
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS, st.floats(1e-3, 1e12), st.booleans(), st.booleans())
+def test_any_sequence_gives_an_interval_in_order_or_none(
+    steps: list[tuple[float, float, float]], remaining: float, known: bool, resumed: bool
+) -> None:
+    """Whatever is observed, with waits between, the interval is finite and in order, and nothing raises."""
+    record = Record()
+    if known:
+        record.add(None, 10.0, 7.0, 0.5)
+    pace, now, done = Pace(0.0, 5.0 if resumed else 0.0, record), 0.0, 0.0
+    for span, step, wait in steps:
+        now, done = now + span, max(0.0, done + step)
+        pace.observe(now, done, now - span / 2)
+        if wait > 5000:
+            now += wait
+            pace.pause(wait)
+        found = pace.estimate(remaining, now + 0.1, 1.0, done, now)
+        assert found is None or (
+            0 <= found.low <= found.eta <= found.high and found.eta > 0 and math.isfinite(found.high)
+        )
+    pace.teach(record, now, pace.reached(done))
+    assert Record.from_list(record.to_list()).runs == record.runs
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(1e-6, 1e9), st.floats(1e-6, 1e9), st.floats(1, 1e9), st.floats(0, 1))
+def test_forecasts_by_earlier_runs_are_finite(time: float, done: float, total: float, part: float) -> None:
+    """Earlier runs of any duration foretell a finite time for any total."""
+    record = Record()
+    record.add(None, time, done)
+    reached = max(1e-6, part * total)
+    assert all(map(math.isfinite, Past(record, total).forecasts(time, reached, max(1e-6, total - reached))))
