@@ -254,6 +254,7 @@ OWN_WAY = {
     "handlers/jsonlines.py": "a log that somebody names, for whoever reads logs there",
     "live/engine/learning.py": "a new file beside the history, which then takes its place",
     "outbound/grpc_transport.py": "reads certificates",
+    "outbound/spool.py": "wraps the descriptor of a private file",
     "procfs.py": "reads what the kernel says",
 }
 """Modules that open files in another way, and why they may."""

@@ -316,7 +316,7 @@ class Pace:
         kept = self._foretold or ()
         held = [kept[i] <= time <= kept[i + 1] for i in range(0, len(kept), 3)]
         part = sum(held) / len(held) if len(held) > 2 else None
-        record.add(None if self._base else self._course, time, units, part)
+        record.add(None if self._base else self._course.time_at, time, units, part)
 
     def _reached_at(self, now: float, done: float, moved: float | None) -> float:
         """When the last unit was completed, as nearly as looks at the count can tell."""

@@ -32,6 +32,8 @@ ORIGINS: Final = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 """Where in the units completed so far the forecasters are tested."""
 _PRIOR: Final = (1.0, 0.0, 0.0, -1.0, -1.0, 0.5)
 """Logarithms of the weights before any test: long memories first."""
+_SMALLEST: Final = 1e-300
+"""Least time per unit, so that it has a logarithm."""
 OWN: Final = len(_PRIOR)
 """Number of forecasters that know this run alone; those of earlier runs follow."""
 _SHARPNESS: Final = 8.0
@@ -130,7 +132,7 @@ class Course:
             left: units that are foretold.
             past: earlier runs, prepared for the total of this one.
         """
-        mean = time / done
+        mean = max(time / done, _SMALLEST)
         least, part = _LEAST * mean, done - self.counts[max(0, bisect_left(self.counts, done) - 1)]
         found = [math.log(mean)]
         for share in SHARES[1:]:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from otel_progress.model.forecast import Course
+from typing import Any, Final
 
 PARTS: Final = 16
 """Parts of a course, by units."""
@@ -46,16 +44,22 @@ class Record:
     shares: list[float] = field(default_factory=lambda: [1.0 / PARTS] * PARTS)
     wide: float = 1.0
 
-    def add(self, course: Course | None, time: float, done: float, held: float | None = None) -> None:
+    def add(
+        self,
+        time_at: Callable[[float, float, float], float] | None,
+        time: float,
+        done: float,
+        held: float | None = None,
+    ) -> None:
         """Add a completed run.
 
         Args:
-            course: how it went; None if it was only a part, as after a resume.
+            time_at: the time of a count, given the whole time and count; None if it was only a part, as after a resume.
             time: its duration without waits, in seconds.
             done: its units.
             held: the part of its intervals that held its end, if it had any.
         """
-        if not (0 < time < math.inf and 0 < done < math.inf):
+        if not (0 < time < math.inf and 0 < done < math.inf and time / done > 0):
             return
         each = math.log(time / done)
         if abs(each) > _MOST:
@@ -65,8 +69,8 @@ class Record:
             off = each - self.each
             self.varies += max(NEWEST, 1.0 / (self.runs + 2)) * (off * off - self.varies)
         self.each += newest * (each - self.each)
-        if course is not None:
-            marks = [course.time_at(done * part / PARTS, time, done) / time for part in range(PARTS + 1)]
+        if time_at is not None:
+            marks = [time_at(done * part / PARTS, time, done) / time for part in range(PARTS + 1)]
             shares = [max(_TINY, after - before) for before, after in itertools.pairwise(marks)]
             self.shares = [old + newest * (new - old) for old, new in zip(self.shares, shares)]
         if held is not None:
