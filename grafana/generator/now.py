@@ -200,7 +200,7 @@ trouble = table(
     ),
     number(f"{value(s.RUN_IDLE, BY_NAME)} >= {value(s.RUN_STALL_AFTER, BY_NAME)}", row("stuck-1", "import", 1)),
     number(heard(BY_NAME), row("killed-1", "import", 1.7e12)),
-    number(f"max by ({WHO}) ({last(s.RUN_LOOP_REPEATS, BY_NAME)}) > 0", row("looping-1", "agent", 3)),
+    number(f"max by ({WHO}, {LOOP}) ({last(s.RUN_LOOP_REPEATS, BY_NAME)}) > 0", row("looping-1", "agent", 3)),
     Query(
         LOKI,
         f"max by ({NAME}, {ID}, {label(s.WAIT_REASON)}) (max_over_time({WAITS} {AT} [10m]))"

@@ -210,9 +210,10 @@ def table(
             "renameByName": {},
         },
     }
-    # The times of stores differ by milliseconds, and rows are merged where all common columns are equal.
+    # Rows are merged where all common columns are equal, and the times of stores differ by milliseconds. Without a
+    # common column nothing is merged, and only the time is in the answer of a query that found nothing.
     merge = [
-        {"id": "filterFieldsByName", "options": {"exclude": {"names": ["Time"]}}},
+        {"id": "formatTime", "options": {"timeField": "Time", "outputFormat": "[now]", "useTimezone": False}},
         {"id": "merge", "options": {}},
     ]
     chosen = [*([] if single else merge), *filters, organize]

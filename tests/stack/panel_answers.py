@@ -28,6 +28,8 @@ BUILT_IN = {"__range": f"{story.LENGTH}s", "__interval": "60s", "__rate_interval
 MODELLED = re.compile(r"\bALERTS\b|otelcol_|prometheus_tsdb|\bup\{")
 PATTERNS = {"host_name": "host-1"}
 """What stands for a label of which the expectation has only a pattern."""
+NAMES = {"overdue-1": "approve", "waiting-1": "approve", "looping-1": "agent", "child-1": "chunk"}
+"""The names of the operations that are no import."""
 COMMON = {
     "job": "shop",
     "instance": "process-1",
@@ -99,6 +101,9 @@ def answer(query: Query, variables: Mapping[str, str], prometheus: Prometheus) -
 def labels(query: Query, row: Row) -> dict[str, str]:
     """Return the labels of a modelled row."""
     open_ones = {key: value for key, value in COMMON.items() if re.search(rf"\b{key}\b", query.text)}
+    if "progress_operation_name" in open_ones:
+        operation = row.labels.get("progress_operation_id", "")
+        open_ones["progress_operation_name"] = NAMES.get(operation, open_ones["progress_operation_name"])
     given = {**open_ones, **row.labels}
     return {key: PATTERNS.get(key, value[1:]) if value.startswith("~") else value for key, value in given.items()}
 

@@ -60,6 +60,7 @@ class Screen:
 
 SCREENS = (
     Screen("now", links.NOW),
+    Screen("now_calm", links.NOW, {"name": "chunk"}),
     Screen("kinds", links.KINDS),
     Screen("operation_moving", links.OPERATION),
     Screen("operation_in_stages", links.OPERATION, {"id": "stages-1"}, modelled=False),

@@ -24,7 +24,7 @@ PROVISIONING = ROOT / "grafana" / "provisioning"
 FILES = sorted(FOLDER.glob("*.json"))
 MIXED = "-- Mixed --"
 BUILT_IN = {"__range", "__interval", "__rate_interval", "__auto", "__from", "__to", "__url_time_range"}
-NO_UNIT = {"row", "text", "logs", "traces", "table"}
+NO_UNIT = {"row", "text", "logs", "traces", "table"}  # a unit of a whole table would be that of its texts too
 
 
 def read(file: Path) -> dict[str, Any]:
