@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from otel_progress.model.forecast import OWN, Course, Review, untested
-from otel_progress.model.past import Past, Record
+from otel_progress.model.forecast import INSTANT, MANY, OWN, Course, Review, untested
+from otel_progress.model.past import PARTS, Past, Record
 
 _HALF_LIFE: Final = 10.0
 _LOOK: Final = 0.75
@@ -265,7 +265,7 @@ class Pace:
     def _forecast(self, time: float, units: float, left: float, may_review: MayReview) -> _Forecast | None:
         """Combine the forecasters; None if the result is not finite."""
         horizon, total = left / units, units + left
-        if not (0 < horizon < math.inf and 0 < time / units < math.inf):
+        if not (0 < horizon < math.inf and time > INSTANT and units < MANY and 0 < time / units < math.inf):
             return None
         kept = self._kept
         if kept is not None and kept.total == total and kept.units <= units < _SAME * kept.units:
@@ -316,7 +316,8 @@ class Pace:
         kept = self._foretold or ()
         held = [kept[i] <= time <= kept[i + 1] for i in range(0, len(kept), 3)]
         part = sum(held) / len(held) if len(held) > 2 else None
-        record.add(None if self._base else self._course.time_at, time, units, part)
+        if units > 0 and time > 0:
+            record.add(None if self._base else self._course.shares(PARTS, time, units), time, units, part)
 
     def _reached_at(self, now: float, done: float, moved: float | None) -> float:
         """When the last unit was completed, as nearly as looks at the count can tell."""

@@ -12,6 +12,7 @@ inside (Gibbs and Candès, "Adaptive Conformal Inference Under Distribution Shif
 
 from __future__ import annotations
 
+import itertools
 import math
 from array import array
 from bisect import bisect_left, bisect_right
@@ -28,12 +29,15 @@ SHARES: Final = (1.0, 0.5, 0.25, 0.1)
 """Memories of the forecasters: shares of the completed units, the newest first."""
 BRIEF: Final = 1.5
 """Shortest memory, in seconds: counts are read about once a second, so shorter ones measure the looks."""
+INSTANT: Final = 1e-9
+"""Shortest time between two points, in seconds."""
+MANY: Final = 1e100
+FEW: Final = 1e-100
+"""Counts outside of these bounds are not followed."""
 ORIGINS: Final = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 """Where in the units completed so far the forecasters are tested."""
 _PRIOR: Final = (1.0, 0.0, 0.0, -1.0, -1.0, 0.5)
 """Logarithms of the weights before any test: long memories first."""
-_SMALLEST: Final = 1e-300
-"""Least time per unit, so that it has a logarithm."""
 OWN: Final = len(_PRIOR)
 """Number of forecasters that know this run alone; those of earlier runs follow."""
 _SHARPNESS: Final = 8.0
@@ -103,7 +107,7 @@ class Course:
     def add(self, time: float, count: float) -> None:
         """Add that the count was reached at this time, in seconds since the start, without waits."""
         times, counts = self.times, self.counts
-        if not (time > times[-1] and time - times[-1] >= self.step and counts[-1] < count < math.inf):
+        if not (time - times[-1] >= max(self.step, INSTANT) and max(counts[-1], FEW) < count < MANY):
             return
         times.append(time)
         counts.append(count)
@@ -123,6 +127,11 @@ class Course:
             return at
         return times[after - 1] + (at - times[after - 1]) * min(1.0, (count - before) / (of - before))
 
+    def shares(self, parts: int, time: float, done: float) -> list[float]:
+        """Return how much of the time each of so many equal parts of the units took."""
+        marks = [self.time_at(done * part / parts, time, done) / time for part in range(parts + 1)]
+        return [after - before for before, after in itertools.pairwise(marks)]
+
     def forecasts(self, time: float, done: float, left: float, past: Past | None = None) -> list[float]:
         """Return the logarithm of the time per unit that each forecaster expects for the next `left` units.
 
@@ -132,7 +141,7 @@ class Course:
             left: units that are foretold.
             past: earlier runs, prepared for the total of this one.
         """
-        mean = max(time / done, _SMALLEST)
+        mean = time / done
         least, part = _LEAST * mean, done - self.counts[max(0, bisect_left(self.counts, done) - 1)]
         found = [math.log(mean)]
         for share in SHARES[1:]:

@@ -5,9 +5,8 @@ All values are exponentially weighted over the runs, so that a name whose runs c
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -44,24 +43,18 @@ class Record:
     shares: list[float] = field(default_factory=lambda: [1.0 / PARTS] * PARTS)
     wide: float = 1.0
 
-    def add(
-        self,
-        time_at: Callable[[float, float, float], float] | None,
-        time: float,
-        done: float,
-        held: float | None = None,
-    ) -> None:
+    def add(self, shares: Sequence[float] | None, time: float, done: float, held: float | None = None) -> None:
         """Add a completed run.
 
         Args:
-            time_at: the time of a count, given the whole time and count; None if it was only a part, as after a resume.
+            shares: how much of the time each sixteenth of the units took; None if it was only a part of a run.
             time: its duration without waits, in seconds.
             done: its units.
             held: the part of its intervals that held its end, if it had any.
         """
-        if not (0 < time < math.inf and 0 < done < math.inf and time / done > 0):
+        if not (0 < time < math.inf and 0 < done < math.inf):
             return
-        each = math.log(time / done)
+        each = math.log(time) - math.log(done)
         if abs(each) > _MOST:
             return
         newest = max(NEWEST, 1.0 / (self.runs + 1))
@@ -69,10 +62,8 @@ class Record:
             off = each - self.each
             self.varies += max(NEWEST, 1.0 / (self.runs + 2)) * (off * off - self.varies)
         self.each += newest * (each - self.each)
-        if time_at is not None:
-            marks = [time_at(done * part / PARTS, time, done) / time for part in range(PARTS + 1)]
-            shares = [max(_TINY, after - before) for before, after in itertools.pairwise(marks)]
-            self.shares = [old + newest * (new - old) for old, new in zip(self.shares, shares)]
+        if shares is not None:
+            self.shares = [old + newest * (max(_TINY, new) - old) for old, new in zip(self.shares, shares)]
         if held is not None:
             self.wide = min(_LIMITS[1], max(_LIMITS[0], self.wide * math.exp(_ADAPT * (0.8 - held))))
         self.runs += 1
