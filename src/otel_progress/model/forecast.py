@@ -143,16 +143,16 @@ class Course:
         """
         mean = time / done
         least, part = _LEAST * mean, done - self.counts[max(0, bisect_left(self.counts, done) - 1)]
-        found = [math.log(mean)]
+        found = [_log(mean)]
         for share in SHARES[1:]:
             span = max(share * done, part, BRIEF / mean)
             each = (time - self.time_at(done - span, time, done)) / span if span < done else mean
-            found.append(math.log(max(each, least)))
+            found.append(_log(max(each, least)))
         half = math.exp(found[1])
-        slope = math.log(max(half, 0.05 * mean) / max(2 * mean - half, 0.05 * mean))
+        slope = _log(max(half, 0.05 * mean) / max(2 * mean - half, 0.05 * mean))
         ahead = min(1.0, left / done + 0.5)
         found.append(found[1] + _TREND * max(-2.0, min(2.0, slope)) * ahead)
-        found.append(math.log(max(self._median(time, done), least)))
+        found.append(_log(max(self._median(time, done), least)))
         if past is not None:
             found += past.forecasts(time, done, left)
         return found
@@ -183,7 +183,7 @@ class Course:
             if i <= last or n >= done or t >= time:
                 continue
             last = i
-            real = math.log((time - t) / (done - n))
+            real = _log((time - t) / (done - n))
             found.append(((done - n) / n, [each - real for each in self.forecasts(t, n, done - n, past)]))
         return found
 
@@ -196,7 +196,7 @@ class Course:
         if tests:
             sums = [0.0] * len(prior)
             for ahead, errors in tests:
-                near = 1.0 / (1.0 + _NEAR * abs(math.log(ahead / horizon)))
+                near = 1.0 / (1.0 + _NEAR * abs(_log(ahead / horizon)))
                 for index, error in enumerate(errors):
                     sums[index] += near * min(abs(error), _WORST)
             best = min(sums)
@@ -232,6 +232,11 @@ class Course:
 def untested(horizon: float) -> float:
     """Return half the width of the interval (log) of a forecast that was not tested."""
     return min(_WIDEST, _Z * _SPREAD * math.sqrt(horizon / (1 + horizon)) + _FLOOR)
+
+
+def _log(each: float) -> float:
+    """The logarithm, finite for whatever times and counts come."""
+    return math.log(min(max(each, FEW), MANY))
 
 
 def _product(one: float, other: float) -> float:
