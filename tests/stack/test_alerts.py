@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -18,6 +17,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from .alert_demo import demo
 from .needed import installed
 
 if TYPE_CHECKING:
@@ -35,12 +35,6 @@ PATIENCE = 60.0
 
 # They share the programs.
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("alerts")]
-
-_spec = importlib.util.spec_from_file_location("demo", ROOT / "examples" / "alerting" / "demo.py")
-assert _spec is not None
-assert _spec.loader is not None
-demo = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(demo)
 
 
 class Webhook:

@@ -28,6 +28,7 @@ from grafana.generator.queries import EVENT, ID, VERDICTS
 from otel_progress import semconv as s
 
 from . import build
+from .alert_demo import demo
 from .backends import Loki, Prometheus, Tempo
 from .collector import CONFIGS, Collector
 from .grafana_queries import Found, ask, interpolate, matches
@@ -152,24 +153,13 @@ class Stack(NamedTuple):
         return ask(query, {**VARIABLES, **query.variables, **more}, self.prometheus, self.loki, self.tempo)
 
 
-def faster(text: str) -> str:
-    """Return the rules with all their times divided."""
-    seconds = {"s": 1, "m": 60, "h": 3600}
-    return re.sub(
-        r"(?<=[\[ ])(\d+)([smh])(?=\]|$)",
-        lambda found: f"{max(1000, round(int(found[1]) * seconds[found[2]] * 1000 / SPEED))}ms",
-        text,
-        flags=re.MULTILINE,
-    )
-
-
 @contextlib.contextmanager
 def running(collector_binary: Path, folder: Path, prometheus: Prometheus, scrape: bool) -> Iterator[Stack]:
     """Return the whole pipeline, with the data that the expectations describe."""
     guard, [own, jobs] = free_ports(2)
     with contextlib.ExitStack() as stack, guard:
         rules = folder / "rules.yaml"
-        rules.write_text(faster(RULES.read_text(encoding="utf-8")), encoding="utf-8")
+        rules.write_text(demo.faster(RULES.read_text(encoding="utf-8"), SPEED), encoding="utf-8")
         places = {
             "collector": own,
             "self": prometheus.endpoint.removeprefix("http://"),

@@ -150,14 +150,14 @@ def test_followed_to_prometheus(collector_binary: Path, tmp_path: Path) -> None:
 
 
 def test_runbook_of_the_shipped_rules(collector_binary: Path, tmp_path: Path) -> None:
-    """With our rules unchanged in Prometheus, the placeholder of the runbook is reported."""
+    """With our rules unchanged in Prometheus, links without an address are reported."""
     config = tmp_path / "prometheus.yaml"
     base = (CONFIG / "prometheus.yaml").read_text(encoding="utf-8")
     config.write_text(f"{base}\nrule_files: [{RULES}]\n", encoding="utf-8")
     with Prometheus(built("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
         options = ("--prometheus", prometheus.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
-    assert codes(report) == {"runbook_unset"}
+    assert codes(report) == {"link_unset"}
     assert report["ok"]
 
 

@@ -7,9 +7,8 @@ from datetime import datetime
 from otel_progress import clock
 from otel_progress.cli.query.rows import Row, mapping, number, stage_progress_of, text
 from otel_progress.model import units
-from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.status import Health, word
+from otel_progress.model.status import Health
 from otel_progress.model.units import duration, stopwatch
 from otel_progress.render import words
 
@@ -51,9 +50,7 @@ def counted(one: Snapshot, row: Row) -> str:
 
 
 def remaining(one: Snapshot) -> str:
-    """`about 4 min`; in trouble, why there is no estimate."""
-    if one.health in NOT_MOVING and not one.status.final:
-        return word(one.health)
+    """`about 4 min`; empty without an estimate."""
     return words.remaining(one.progress).removesuffix(" left") if one.progress.eta is not None else ""
 
 
