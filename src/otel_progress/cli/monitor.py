@@ -113,12 +113,11 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _send_unsent(endpoints: Mapping[str, Endpoint]) -> list[SpoolQueue]:
     """Start to send what an `otel-progress run` could not send to these endpoints."""
-    from otel_progress import clock
-    from otel_progress.monitor.intake.newest_points import newest
+    from otel_progress.monitor.intake.newest_points import newest_now
     from otel_progress.outbound.spool import Spool
 
     spool = Spool(state_folder(environment()) / UNSENT)
-    return spool.senders(endpoints, lambda body: newest([body], clock.time_ns()))
+    return spool.senders(endpoints, newest_now)
 
 
 def make(given: argparse.Namespace, environ: Mapping[str, str]) -> Monitor:

@@ -128,7 +128,7 @@ class Course:
         return times[after - 1] + (at - times[after - 1]) * min(1.0, (count - before) / (of - before))
 
     def shares(self, parts: int, time: float, done: float) -> list[float]:
-        """Return how much of the time each of so many equal parts of the units took."""
+        """Divide the completed units into equal parts; return the share of the time that each part took."""
         marks = [self.time_at(done * part / parts, time, done) / time for part in range(parts + 1)]
         return [after - before for before, after in itertools.pairwise(marks)]
 

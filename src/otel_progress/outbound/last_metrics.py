@@ -4,7 +4,7 @@ Stores of metrics would otherwise show them as running until silence proves some
 
 A counter that first appears with the value 1 never shows an increase. So `lost_counters_at_zero` is sent when an
 operation name is first heard of, and the count of the lost follows at the end. The counts are totals of a process that
-is gone: whoever proves the same death again sends the same values, and nothing is counted twice.
+is gone: a second observer of the same death sends the same values, so nothing is counted twice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OPERATIONS: Final = 1000
 def lost_counters_at_zero(names: Iterable[str], resource: Mapping[str, Value], now: int) -> bytes:
     """A request that says that no operation of these names was lost so far; `now` is in ns since 1970."""
     points = [_count(name, 0.0, now) for name in names]
-    return _request(resource, [otlp.counter(s.ENDED.name, s.ENDED.unit, s.ENDED.description, points)])
+    return _request(resource, [otlp.counter(s.ENDED, points)])
 
 
 def last_metrics(lost: Sequence[Snapshot], exit: str, resource: Mapping[str, Value], now: int) -> Iterator[bytes]:
@@ -44,25 +44,21 @@ def last_metrics(lost: Sequence[Snapshot], exit: str, resource: Mapping[str, Val
     for at in range(0, max(len(lost), len(names)), OPERATIONS):
         some, few = lost[at : at + OPERATIONS], names[at : at + OPERATIONS]
         metrics = [
-            _gauge(s.RUN_ACTIVE, [_point(_of(one, parent=True), 0.0, now) for one in some]),
-            _gauge(s.RUN_LOST, [_point({**_of(one), s.EXIT: exit}, one.timestamp, now) for one in some]),
+            otlp.gauge(s.RUN_ACTIVE, [_point(_of(one, parent=True), 0.0, now) for one in some]),
+            otlp.gauge(s.RUN_LOST, [_point({**_of(one), s.EXIT: exit}, one.timestamp, now) for one in some]),
         ]
         if few:
             ended = [_count(name, float(counts[name]), now) for name in few]
             active = [_point({s.OPERATION_NAME: name}, 0.0, now) for name in few]
             metrics += [
-                otlp.counter(s.ENDED.name, s.ENDED.unit, s.ENDED.description, ended),
-                otlp.counter(s.ACTIVE.name, s.ACTIVE.unit, s.ACTIVE.description, active, monotonic=False),
+                otlp.counter(s.ENDED, ended),
+                otlp.counter(s.ACTIVE, active, monotonic=False),
             ]
         yield _request(resource, metrics)
 
 
 def _request(resource: Mapping[str, Value], metrics: Iterable[bytes]) -> bytes:
     return otlp.envelope(otlp.resource(resource), otlp.scope(s.SCOPE, VERSION), metrics)
-
-
-def _gauge(metric: s.Metric, points: list[bytes]) -> bytes:
-    return otlp.gauge(metric.name, metric.unit, metric.description, points)
 
 
 def _of(lost: Snapshot, *, parent: bool = False) -> dict[str, Any]:

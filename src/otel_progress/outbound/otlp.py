@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from otel_progress.model.values import INT_MAX, INT_MIN, Value
-from otel_progress.semconv import EVENT_NAME, OPERATION_ENDED
+from otel_progress.semconv import EVENT_NAME, OPERATION_ENDED, Metric
 
 _double = struct.Struct("<d").pack
 _fixed64 = struct.Struct("<Q").pack
@@ -28,6 +28,8 @@ SPAN_ATTRIBUTES: Final = 9
 """The number of the field that holds a span's attributes."""
 POINT_ATTRIBUTES: Final = 7
 """The number of the field that holds the labels of a point."""
+NO_RECORDED_VALUE: Final = 1
+"""The flag of a point that ends its series."""
 _CUMULATIVE: Final = 2
 _STATUS_ERROR: Final = 2
 _PARENT_REMOTENESS_KNOWN: Final = 0x100
@@ -192,17 +194,19 @@ def scope(name: str, version: str) -> bytes:
     return chunk(1, name.encode()) + chunk(2, version.encode())
 
 
-def gauge(name: str, unit: str, description: str, points: Iterable[bytes]) -> bytes:
+def gauge(metric: Metric, points: Iterable[bytes]) -> bytes:
     """A Metric message of kind gauge, with the tag it has in a ScopeMetrics message."""
-    head = chunk(1, name.encode()) + chunk(2, description.encode()) + chunk(3, unit.encode())
-    return chunk(2, head + chunk(5, b"".join(points)))
+    return chunk(2, _head(metric) + chunk(5, b"".join(points)))
 
 
-def counter(name: str, unit: str, description: str, points: Iterable[bytes], *, monotonic: bool = True) -> bytes:
+def counter(metric: Metric, points: Iterable[bytes], *, monotonic: bool = True) -> bytes:
     """A Metric message of kind sum, cumulative, with the tag it has in a ScopeMetrics message."""
-    head = chunk(1, name.encode()) + chunk(2, description.encode()) + chunk(3, unit.encode())
     kind = b"\x10" + varint(_CUMULATIVE) + (b"\x18\x01" if monotonic else b"")
-    return chunk(2, head + chunk(7, b"".join(points) + kind))
+    return chunk(2, _head(metric) + chunk(7, b"".join(points) + kind))
+
+
+def _head(metric: Metric) -> bytes:
+    return chunk(1, metric.name.encode()) + chunk(2, metric.description.encode()) + chunk(3, metric.unit.encode())
 
 
 def point_head(encoded_attributes: bytes) -> bytes:

@@ -77,6 +77,14 @@ class SignalQueue(ABC):
         what = f"{self.lost + self.refused} {'requests' if self.lost else 'items'} of {self.signal}"
         return [f"{what} could not be passed on to {self.url} ({self.reason[:200] or 'refused'})"]
 
+    def _halt(self) -> None:
+        """Send no more; waits a moment for the request in flight."""
+        with self._ready:
+            self._stopped = True
+            self._ready.notify_all()
+        if self._thread is not threading.current_thread():
+            self._thread.join(STOP_SECONDS)
+
     @abstractmethod
     def _is_waiting(self) -> bool:
         """Whether a request waits."""
@@ -198,11 +206,7 @@ class MemoryQueue(SignalQueue):
 
     def take_rest(self) -> list[bytes]:
         """Send no more; returns the requests that wait, in order."""
-        with self._ready:
-            self._stopped = True
-            self._ready.notify_all()
-        if self._thread is not threading.current_thread():
-            self._thread.join(STOP_SECONDS)
+        self._halt()
         with self._ready:
             rest = [one.body for one in self._waiting]
             self._waiting.clear()

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,7 +19,7 @@ from otel_progress import clock, files
 from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.backoff import STANDARD, Backoff
-from otel_progress.outbound.queue import SignalQueue, without_credentials
+from otel_progress.outbound.queue import Merge, SignalQueue, without_credentials
 from otel_progress.outbound.transport import Transport, connect
 from otel_progress.settings import Endpoint
 
@@ -113,7 +113,7 @@ class Spool:
         found = [file for file in self._files() if (file.signal, file.receiver) == (signal, receiver)]
         return sorted(found, key=lambda file: (file.time, file.number))
 
-    def senders(self, endpoints: Mapping[str, Endpoint], renew: Callable[[bytes], list[bytes]]) -> list[SpoolQueue]:
+    def senders(self, endpoints: Mapping[str, Endpoint], renew: Merge) -> list[SpoolQueue]:
         """Start to send what waits for these endpoints, in threads; none for what another process sends already.
 
         Args:
@@ -154,7 +154,7 @@ class SpoolQueue(SignalQueue):
         endpoint: Endpoint,
         transport: Transport,
         lock: files.Lock,
-        renew: Callable[[bytes], list[bytes]],
+        renew: Merge,
         backoff: Backoff = STANDARD,
     ) -> None:
         """Start the thread."""
@@ -167,10 +167,7 @@ class SpoolQueue(SignalQueue):
 
     def stop(self) -> None:
         """Send no more; what waits stays in the spool."""
-        with self._ready:
-            self._stopped = True
-            self._ready.notify_all()
-        self._thread.join(0.5)
+        self._halt()
         self._lock.release()
 
     def _is_waiting(self) -> bool:
@@ -184,7 +181,7 @@ class SpoolQueue(SignalQueue):
         while self._files and not self._bodies:
             try:
                 body = files.read_private(self._files[0].path, secret=True)
-                self._bodies = self._renew(body) if self.signal == "metrics" else [body]
+                self._bodies = self._renew([body]) if self.signal == "metrics" else [body]
             except OSError:
                 self._bodies = []
             if not self._bodies:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -27,9 +27,6 @@ from otel_progress.telemetry.events import Events
 from otel_progress.telemetry.metrics import ByName
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.run_series import RunSeries
-
-NO_RECORDED_VALUE: Final = 1
-"""The flag of a point that ends its series."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,7 @@ class Memory:
         for request in self.metrics_receiver.requests:
             for metric in _metrics(request):
                 for point in metric.gauge.data_points:
-                    value = math.nan if point.flags & NO_RECORDED_VALUE else point.as_double
+                    value = math.nan if point.flags & otlp.NO_RECORDED_VALUE else point.as_double
                     found.append(Point(metric.name, metric.unit, value, _plain(point.attributes), point.time_unix_nano))
         return found
 

@@ -36,7 +36,6 @@ SOONEST: Final = 1.0
 """Seconds between two exports because verdicts changed, at least."""
 AT_ONCE: Final = 100
 """Operations that such an export takes at most; the others go with the next."""
-_FIELD: Final = 7
 Request = tuple[bytes, Callable[[], None]]
 T = TypeVar("T")
 
@@ -142,7 +141,7 @@ class RunSeries:
             finals = [item for item in self._finals.items() if item[0][1] is metric]
             for ended in _batches(finals, lambda item: len(item[1]) + POINT_BYTES):
                 points = [head + time + zero for _, head in ended]
-                yield self._pipeline.request([_gauge(metric, points)]), partial(self._forget, dict(ended))
+                yield self._pipeline.request([otlp.gauge(metric, points)]), partial(self._forget, dict(ended))
 
     def _requests(self, now: float) -> Iterator[Request]:
         for waiting in _batches(self._not_started(now), lambda item: 2 * (len(item[0]) + POINT_BYTES)):
@@ -150,7 +149,8 @@ class RunSeries:
             pending, within = (
                 [head + time + otlp.point_value(values[column]) for head, *values in waiting] for column in (0, 1)
             )
-            yield self._pipeline.request([_gauge(s.RUN_PENDING, pending), _gauge(s.RUN_START_WITHIN, within)]), _nothing
+            metrics = [otlp.gauge(s.RUN_PENDING, pending), otlp.gauge(s.RUN_START_WITHIN, within)]
+            yield self._pipeline.request(metrics), _nothing
         for chosen in _batches(self._choose(now), self._size):
             yield self._request(chosen, now), _nothing
 
@@ -228,10 +228,10 @@ class RunSeries:
                     healths.append(cached.before + time + encode(0.0))
             except Exception:
                 tell_once("the series of an operation could not be made; those of the others are")
-        metrics = [_gauge(column.metric, encoded) for column, encoded in zip(COLUMNS, points) if encoded]
+        metrics = [otlp.gauge(column.metric, encoded) for column, encoded in zip(COLUMNS, points) if encoded]
         if costs:
-            metrics.append(_gauge(s.RUN_LOOP_COST, costs))
-        return self._pipeline.request([*metrics, _gauge(s.RUN_HEALTH, healths)])
+            metrics.append(otlp.gauge(s.RUN_LOOP_COST, costs))
+        return self._pipeline.request([*metrics, otlp.gauge(s.RUN_HEALTH, healths)])
 
     def _health_head(self, operation: OperationState, seen: Figures) -> Cached:
         cached = self._shown[operation.id]
@@ -240,7 +240,7 @@ class RunSeries:
         if cached.health != (verdict, name, at, what):
             labels: dict[str, Any] = {s.HEALTH: verdict.value, s.STAGE_NAME: name, s.STUCK_AT: at, s.LOOP: what}
             said = {key: value for key, value in labels.items() if value is not None}
-            head = otlp.point_head(_labels(operation) + otlp.attributes(_FIELD, said))
+            head = otlp.point_head(_labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, said))
             cached = self._shown[operation.id] = cached._replace(
                 health=(verdict, name, at, what), health_head=head, before=cached.health_head
             )
@@ -263,7 +263,7 @@ def _costs(operation: OperationState, seen: Figures, cached: Cached, time: bytes
     """The points of what a loop spent; 0 once it is over."""
     spent = cost_of(loop_of(operation, seen))
     for currency in spent.keys() - cached.costs.keys():
-        labels = _labels(operation) + otlp.attributes(_FIELD, {s.CURRENCY: currency})
+        labels = _labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, {s.CURRENCY: currency})
         cached.costs[currency] = otlp.point_head(labels)
     for currency, head in cached.costs.items():
         yield head + time + otlp.point_value(spent.get(currency, 0.0))
@@ -289,19 +289,15 @@ def _in_trouble(operation: OperationState) -> bool:
 
 
 def _labels(operation: OperationState) -> bytes:
-    return otlp.attributes(_FIELD, {s.OPERATION_NAME: operation.name, s.OPERATION_ID: operation.id})
+    return otlp.attributes(otlp.POINT_ATTRIBUTES, {s.OPERATION_NAME: operation.name, s.OPERATION_ID: operation.id})
 
 
 def _encode(operation: OperationState) -> Cached:
     labels = _labels(operation)
     parent = operation.parent_id
-    of = b"" if parent is None else otlp.attributes(_FIELD, {s.OPERATION_PARENT_ID: parent})
+    of = b"" if parent is None else otlp.attributes(otlp.POINT_ATTRIBUTES, {s.OPERATION_PARENT_ID: parent})
     nothing = (Health.UNKNOWN, None, None, None)
     return Cached(otlp.point_head(labels), otlp.point_head(labels + of), nothing, b"", b"", {}, {})
-
-
-def _gauge(metric: s.Metric, points: list[bytes]) -> bytes:
-    return otlp.gauge(metric.name, metric.unit, metric.description, points)
 
 
 def _nothing() -> None:

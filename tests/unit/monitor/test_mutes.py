@@ -61,7 +61,7 @@ def row(monitor: Parts, key: str) -> dict[str, Any]:
 
 
 def kinds(posted: tuple[str, queue.Queue[dict[str, Any]]], least: int) -> list[str]:
-    """What the webhook got, at least so many."""
+    """The kinds of the next `least` deliveries to the webhook."""
     return [posted[1].get(timeout=10)["kind"] for _ in range(least)]
 
 

@@ -10,6 +10,7 @@ from otel_progress.monitor.intake import newest_points
 from otel_progress.monitor.intake.messages import REQUESTS
 from otel_progress.monitor.intake.newest_points import newest
 from otel_progress.outbound import otlp
+from otel_progress.semconv import Metric
 
 S = 10**9
 NOW = 1_800_000_000 * S
@@ -24,12 +25,12 @@ def point(value: float, time: int, **labels: str) -> bytes:
 
 def gauge(name: str, *points: bytes, instance: str = "i") -> bytes:
     """A request with a gauge."""
-    return envelope(instance, otlp.gauge(name, "1", "what", points))
+    return envelope(instance, otlp.gauge(Metric(name, "1", "what"), points))
 
 
 def total(name: str, *points: bytes, instance: str = "i") -> bytes:
     """A request with a cumulative counter."""
-    return envelope(instance, otlp.counter(name, "1", "what", points))
+    return envelope(instance, otlp.counter(Metric(name, "1", "what"), points))
 
 
 def envelope(instance: str, metric: bytes) -> bytes:

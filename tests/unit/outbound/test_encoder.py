@@ -25,6 +25,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberData
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
+from otel_progress import semconv
 from otel_progress.model.values import INT_MAX, INT_MIN
 from otel_progress.outbound import otlp
 
@@ -186,7 +187,7 @@ def test_a_request_of_gauges_means_what_was_given(
     """Points written from cached heads are, field for field, those of the official classes."""
     head = otlp.point_head(otlp.attributes(7, attributes))
     encoded = [head + otlp.point_time(time) + otlp.point_value(value) for time, value in points]
-    gauge = otlp.gauge(name, unit, description, encoded)
+    gauge = otlp.gauge(semconv.Metric(name, unit, description), encoded)
     request = ExportMetricsServiceRequest.FromString(otlp.envelope(b"", otlp.scope("s", "1"), [gauge]))
     assert request.resource_metrics[0].scope_metrics[0].metrics[0] == Metric(
         name=name,

@@ -82,7 +82,7 @@ def send(kept: Spool) -> Iterator[Callable[..., list[SpoolQueue]]]:
     made: list[SpoolQueue] = []
 
     def start(endpoint: Endpoint = HERE, signal: str = "logs", of: Spool = kept) -> list[SpoolQueue]:
-        found = of.senders({signal: endpoint}, lambda body: [body])
+        found = of.senders({signal: endpoint}, list)
         made.extend(found)
         return found
 
@@ -190,7 +190,7 @@ def test_old_files_are_deleted(tmp_path: Path, far: Far, fake: FakeClock) -> Non
     fake.jump(7 * DAY - 1)
     assert kept.trim() == 0
     fake.jump(2)
-    assert kept.senders({"logs": HERE}, lambda body: [body]) == []
+    assert kept.senders({"logs": HERE}, list) == []
     assert names(kept) == []
 
 
@@ -211,12 +211,12 @@ def test_metrics_are_renewed(kept: Spool, far: Far) -> None:
     """Kept metrics are made fit for the present before they are sent; what has nothing left to say is not sent."""
     where = Endpoint("http/protobuf", "http://there:4318/v1/metrics")
     kept.keep({"metrics": [b"old"]}, {"metrics": where})
-    (queue,) = kept.senders({"metrics": where}, lambda body: [body + b"-1", body + b"-2"])
+    (queue,) = kept.senders({"metrics": where}, lambda bodies: [bodies[0] + b"-1", bodies[0] + b"-2"])
     assert queue.wait(soon())
     assert [body for _, body in far.got] == [b"old-1", b"old-2"]
     queue.stop()
     kept.keep({"metrics": [b"old"]}, {"metrics": where})
-    (queue,) = kept.senders({"metrics": where}, lambda body: [])
+    (queue,) = kept.senders({"metrics": where}, lambda bodies: [])
     assert queue.wait(soon())
     assert (len(far.got), names(kept)) == (2, [])
     queue.stop()

@@ -81,7 +81,7 @@ def test_a_young_operation_that_is_stuck_has_series(progress_capture: Capture) -
 
 
 def test_a_thousand_stalls_at_once_do_not_flood(progress_capture: Capture) -> None:
-    """At most so many operations go out of turn, at most once a second; the ordinary export has all."""
+    """Exports out of turn are limited in operations and in frequency; the ordinary export has all operations."""
     jobs = [progress.operation("job", stall_after=22).start() for _ in range(1000)]
     progress_capture.advance(29)
     sent = exports(progress_capture)

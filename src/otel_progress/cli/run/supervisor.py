@@ -20,7 +20,7 @@ from otel_progress.errors import ProgressError
 from otel_progress.model.redact import Redact, by_name, guarded
 from otel_progress.model.secrets import mask_secrets
 from otel_progress.monitor.intake import records, requests
-from otel_progress.monitor.intake.newest_points import newest
+from otel_progress.monitor.intake.newest_points import newest_now
 from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state.watcher import Watcher, words
 from otel_progress.outbound.certificate import Exit
@@ -87,7 +87,7 @@ class Supervisor:
         if follower is not None:
             self._endpoints = follower.host.others(self._endpoints)
             self._forwarders.append(follower.forwarder)
-        forwarder = Forwarder(self._endpoints, merge_metrics=merged)
+        forwarder = Forwarder(self._endpoints, merge_metrics=newest_now)
         self._forwarders.append(forwarder)
         self._spool = Spool(state_folder(environ) / UNSENT)
         self._control = ControlOffer(None if follower is not None else self._endpoints.get("logs"))
@@ -112,7 +112,7 @@ class Supervisor:
             say(str(error))
             return error.code
         self._watcher.adopt(child.pid)
-        self._unsent = self._spool.senders(self._endpoints, lambda body: merged([body]))
+        self._unsent = self._spool.senders(self._endpoints, newest_now)
         self._attend(child)
         self._flush()
         intake.stop()
@@ -185,7 +185,7 @@ class Supervisor:
         if not any(rest.values()):
             return True
         if rest.get("metrics"):
-            rest = {**rest, "metrics": merged(rest["metrics"])}
+            rest = {**rest, "metrics": newest_now(rest["metrics"])}
         try:
             kept = self._spool.keep(rest, self._endpoints)
         except OSError as error:
@@ -213,11 +213,6 @@ class Supervisor:
         if (verbose or followed) and not self._watcher.heard:
             why = mute(self._environ) or "the command must call otel_progress.configure()"
             say(f"no operation was reported; {why}")
-
-
-def merged(bodies: list[bytes]) -> list[bytes]:
-    """The metrics in these requests that matter now."""
-    return newest(bodies, clock.time_ns())
 
 
 def _redaction(environ: Mapping[str, str]) -> Redact:

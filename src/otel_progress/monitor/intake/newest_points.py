@@ -1,6 +1,6 @@
 """The newest point of each cumulative series in metrics requests: what is kept of the metrics of a long outage.
 
-A cumulative point stands for all points before it. Points of deltas do not, so each is kept.
+A cumulative point includes all points before it, so only the newest is kept. A delta does not, so every one is kept.
 
 Stores refuse a request as a whole if one of its points is too old: Prometheus takes an hour without an
 `out_of_order_time_window`, and a Collector in between puts new points into the same request. So what is older than
@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.monitor.intake.messages import REQUESTS, DecodeError
+from otel_progress.outbound import otlp
 
 OLD: Final = 1800.0
 """Seconds after which a point is old: half of what every store of metrics takes."""
@@ -35,6 +37,10 @@ class _Point(NamedTuple):
     metric: Any
     kind: str
     point: Any
+
+    @property
+    def is_delta(self) -> bool:
+        return getattr(getattr(self.metric, self.kind), "aggregation_temporality", None) == _DELTA
 
 
 def newest(bodies: Iterable[bytes], now: int) -> list[bytes]:
@@ -58,6 +64,11 @@ def newest(bodies: Iterable[bytes], now: int) -> list[bytes]:
     return [*kept, *_requests(found for found in series.values() if _is_true(found, now))]
 
 
+def newest_now(bodies: list[bytes]) -> list[bytes]:
+    """The requests that remain of these now, oldest first."""
+    return newest(bodies, clock.time_ns())
+
+
 def _points(message: Any) -> Iterator[_Point]:
     for about in message.resource_metrics:
         for scope in about.scope_metrics:
@@ -70,7 +81,7 @@ def _points(message: Any) -> Iterator[_Point]:
 
 def _key(found: _Point, number: int) -> tuple[bytes | int, ...]:
     """What is equal for all points of a series; each point of a delta is one of its own."""
-    if getattr(getattr(found.metric, found.kind), "aggregation_temporality", None) == _DELTA:
+    if found.is_delta:
         return (number,)
     labels = sorted(label.SerializeToString(deterministic=True) for label in found.point.attributes)
     resource, scope = found.about.resource, found.scope.scope
@@ -87,9 +98,9 @@ def _is_true(found: _Point, now: int) -> bool:
         over = found.metric.name in _OVER and point.WhichOneof("value") and not (point.as_double or point.as_int)
         if not over and found.metric.name != _PROVEN:
             return False
-    elif getattr(getattr(found.metric, found.kind), "aggregation_temporality", None) == _DELTA:
+    elif found.is_delta:
         return False
-    if point.flags & 1:  # no recorded value
+    if point.flags & otlp.NO_RECORDED_VALUE:
         return False
     point.time_unix_nano = now
     return True

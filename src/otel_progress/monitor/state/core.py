@@ -254,9 +254,7 @@ class Core:
         self.mutes.take()
         failed = self.journal.save(batch)
         self.mutes.stored(failed)
-        self.journal.publish()
-        for entry in self.mutes.unheard():
-            self._listeners.unmuted(entry)
+        self._publish()
         if failed is not None:
             answers = [failed if isinstance(answer, Accepted) else answer for answer in answers]
         self.inbox.refused += sum(isinstance(answer, Refused) for answer in answers)
@@ -287,6 +285,12 @@ class Core:
             return Refused(503, f"the monitor cannot read its store: {error}", 5)
         except Exception as error:
             return Refused(400, f"the request cannot be read ({type(error).__name__})")
+
+    def _publish(self) -> None:
+        """Let readers see what changed, and listeners what is no longer muted."""
+        self.journal.publish()
+        for entry in self.mutes.unheard():
+            self._listeners.unmuted(entry)
 
     def _pass_on(self, events: list[StoredEvent]) -> None:
         """Notify the listeners of stored events."""
@@ -506,9 +510,7 @@ class Core:
             if entry is not None:
                 self.journal.operations[key] = entry
         self.journal.save_changes()
-        self.journal.publish()
-        for entry in self.mutes.unheard():
-            self._listeners.unmuted(entry)
+        self._publish()
         if self.stalls.released:
             released, self.stalls.released = self.stalls.released, []
             self._pass_on(released)

@@ -73,7 +73,7 @@ class Listing:
         if cursor is not None and cursor[0] not in (_RUNNING, _ENDED):
             raise RequestError(400, _NO_CURSOR)
         views = self._views.of(query.owner)
-        if query.parent is not None and not views.may_ask_for_children_of(query.parent):
+        if query.parent is not None and not views.may_name(query.parent):
             return Page([], None, {}, 0, 0)
         statuses = set(query.statuses) or STATUSES
         running = self._running(query, verdicts) if statuses & _OPEN else []

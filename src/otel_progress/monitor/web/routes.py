@@ -377,16 +377,12 @@ class Api:
         entry = await self._entry(request.path_params["id"], request.scope)
         if self._core.mutes.of(entry) is None:
             above = self._core.mutes.covering(entry)
-            shown = above is not None and self._may_name(request, above)
-            through = f" itself: {above.operation_id!r} above it is" if above is not None and shown else ""
+            views, through = self._views.of(_identity_or_401(request.scope).owner), ""
+            if above is not None and views.may_name(above.operation_id):
+                through = f" itself: {above.operation_id!r} above it is"
             raise RequestError(409, f"it is not muted{through}")
         await self._change_mute(entry.head.operation_id, None)
         return Response(status_code=204)
-
-    def _may_name(self, request: Request, mute: Mute) -> bool:
-        owner = _identity_or_401(request.scope).owner
-        above = self._core.ledger.find(mute.operation_id)
-        return owner is None or (above is not None and self._core.ledger.owner_of(above.head) == owner)
 
     async def _change_mute(self, operation_id: str, mute: Mute | None) -> None:
         """Returns once it is stored.

@@ -99,8 +99,8 @@ class Views:
     def _may_see(self, entry: Entry) -> bool:
         return self._owner is None or self._core.ledger.owner_of(entry.head) == self._owner
 
-    def may_ask_for_children_of(self, operation_id: str) -> bool:
-        """Whether the children of an operation may be listed; they would reveal that a hidden parent exists."""
+    def may_name(self, operation_id: str) -> bool:
+        """Whether an id may be named and its children listed; either would reveal that a hidden operation exists."""
         return self._owner is None or self._sight.sees(operation_id)
 
     # -- rows
@@ -204,14 +204,11 @@ class Views:
             out["revision"] = self._revisions.of(seen.operation_id, entry.revision, out)
         mute = self._core.mutes.covering(entry)
         if mute is not None:
-            out["muted"] = mute_json(mute, entry, self._may_name)
+            out["muted"] = mute_json(mute, entry, self.may_name)
         also = self._also(entry)
         if also:
             out |= {"also_running": also, "warning": warning_text(entry, process, also)}
         return out
-
-    def _may_name(self, operation_id: str) -> bool:
-        return self._owner is None or self._sight.sees(operation_id)
 
     def _also(self, entry: Entry) -> list[Json]:
         """Older runs of the same id that are still alive."""
