@@ -16,7 +16,10 @@ from grafana.generator.queries import (
     NAMESPACE,
     PLACE,
     PROMETHEUS,
+    RUN,
+    UNRECORDED,
     VERDICTS,
+    WHO,
     Query,
     known,
     label,
@@ -57,16 +60,22 @@ PLACE_VARIABLES: Final = (
 )
 
 
-def choices(which: str) -> str:
+EVERY: Final = numbered(UNRECORDED, tuple(VERDICTS))
+
+
+def choices() -> str:
     """Return the query for the list of runs; the label `choice` is name, start and state.
 
     PromQL makes the text, because a variable shows a part of a series as it is.
     """
     who = f"{NAME}, {ID}"
-    state = f'count_values by ({who}) ("state", max by ({who}) (\n{numbered(which, tuple(VERDICTS))}\n))'
+    ended = f'run:progress_active:last6h{{job=~"$job", {NAME}=~"$name"}} == 0'
+    verdicts = f"run:progress_verdict{{{BY_NAME}}} or on ({RUN}) {ended}\nor on ({WHO}) ({EVERY})"
+    state = f'count_values by ({who}) ("state", max by ({who}) (\n{verdicts}\n))'
     for name, number in VERDICTS.items():
         state = f'label_replace({state}, "state", "{MEANING.get(name, name)}", "state", "{number}")'
-    start = f"max by ({who}) ({known(s.RUN_START_TIME, which)})"
+    recorded = f'run:progress_start_time_seconds:last6h{{job=~"$job", {NAME}=~"$name"}}'
+    start = f"max by ({who}) ({recorded} or on ({RUN}) {known(s.RUN_START_TIME, UNRECORDED)})"
     clock = f"1e6 + 1e4 * day_of_month({start}) + 100 * hour({start}) + minute({start})"
     since = f'count_values by ({who}) ("since", {clock})'
     since = f'label_replace({since}, "since", "day $1 at $2:$3 UTC", "since", "1(..)(..)(..)")'
@@ -77,10 +86,22 @@ def choices(which: str) -> str:
 ID_VARIABLE: Final = choose(
     "id",
     "Operation",
-    f"query_result({choices(BY_NAME)})",
+    f"query_result({choices()})",
     "The operation: its name, start and state. Type in the id of one that is not listed.",
     several=False,
     regex=f'/choice="(?<text>[^"]+)".*{ID}="(?<value>[^"]+)"/',
+)
+UNRECORDED_VARIABLE: Final = choose(
+    "unrecorded",
+    "Unrecorded",
+    """query_result(
+      label_replace(absent(run:progress_verdict), "ids", ".+", "", "")
+      or on () label_replace(vector(1), "ids", "-", "", "")
+    )""",
+    "Runs whose verdict Prometheus does not record: all (`.+`) if grafana/alerts/panels.yaml is not loaded, else none.",
+    several=False,
+    regex='/ids="(?<value>[^"]+)"/',
+    hide=2,
 )
 TRACE_VARIABLE: Final = type_in(
     "trace", "Trace", "The trace whose spans are shown. A click on a trace in *Its attempts* fills it in."

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import yaml
 
+from grafana.generator.queries import WHO
+
 ROUTING: Final = Path(__file__).parents[1] / "alerts" / "alertmanager.yaml"
 NAMES: Final = "Operation.+|StuckByName|ReporterLost|PipelineDown|ErrorRate"
 """The alerts of grafana/alerts/rules.yaml."""
@@ -33,5 +35,14 @@ def firing(which: str) -> str:
 
 
 def since(which: str, labels: str) -> str:
-    """Return the query for these alerts whose value is the time, in ms, since which their condition holds."""
-    return f"1000 * max by ({labels}) (ALERTS_FOR_STATE and ignoring (alertstate) {firing(which)})"
+    """Return the query for these alerts whose value is the time, in ms, since which their condition holds.
+
+    The label `start` is the start of the run in ms, a minute early, at which links begin; 6 hours ago without a run.
+    """
+    alerts = f"1000 * max by ({labels}) (ALERTS_FOR_STATE and ignoring (alertstate) {firing(which)})"
+    newest = f"max by ({WHO}) (run:progress_start_time_seconds:last6h)"
+    starts = f'count_values by ({WHO}) ("start", floor(1000 * {newest}) - 60000)'
+    return (
+        f"({alerts}) * on ({WHO}) group_left (start) {starts}"
+        f'\nor ignoring (start) label_replace({alerts}, "start", "now-6h", "", "")'
+    )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generator import links
-from grafana.generator.common import ALERT_MARKS, ALERTED, GAP_VARIABLE, HEARD_VARIABLE, KNOWN_VARIABLE, WORK
+from grafana.generator.common import (
+    ALERT_MARKS,
+    ALERTED,
+    GAP_VARIABLE,
+    HEARD_VARIABLE,
+    KNOWN_VARIABLE,
+    UNRECORDED_VARIABLE,
+    WORK,
+)
 from grafana.generator.firing import since
 from grafana.generator.parts import (
     BAD,
@@ -37,33 +45,32 @@ from grafana.generator.queries import (
     LOGS,
     LOKI,
     LOOP,
+    MEANING,
     NAME,
     PROMETHEUS,
     ROWS,
+    RUN,
     STAGE,
     STUCK_AT,
     TRACE,
+    UNRECORDED,
     VERDICTS,
     WHO,
     Query,
     Row,
-    alive,
-    beyond,
-    from_start,
-    heard,
+    judgement,
     killed,
     label,
     last,
+    last_heard,
     late,
     lost,
-    near,
-    nearest,
-    numbered,
-    of_runs,
+    nearness,
     overdue,
+    past,
     series,
+    started_at,
     unheard,
-    value,
     verdict,
 )
 from otel_progress import semconv as s
@@ -77,7 +84,8 @@ SEVERITIES: Final = [
         },
     }
 ]
-BAD_VERDICTS: Final = ("not started", "slow", "overdue", "unheard", "looping", "silent", "dead", "killed")
+LEAST: Final = "not started"
+"""The least verdict that somebody should look at."""
 
 
 def row(operation: str, name: str, low: float, high: float = float("inf"), **more: str) -> Row:
@@ -97,20 +105,27 @@ def number(expression: str, *expected: Row, only: bool = False) -> Query:
 
 OWN_RATE: Final = f"(deriv({series(s.RUN_COMPLETED)}{{{BY_NAME}}}[$gap]) > 0)"
 STAGE_RATE: Final = f"(rate({series(s.RUN_STAGE_COMPLETED)}{{{BY_NAME}}}[1m]) > 0)"
-STAGE_RATIO: Final = f"{value(s.RUN_STAGE_COMPLETED, BY_NAME)} / {value(s.RUN_STAGE_TOTAL, BY_NAME)}"
 COUNTS: Final = {
-    "running": (alive(BY_NAME), 8),
-    "progressing": (verdict("progressing", BY_NAME, WHO), 3),
-    "waiting": (f"{verdict('waiting', BY_NAME, WHO)} unless on ({WHO}) {overdue(BY_NAME)}", 1),
-    "overdue": (overdue(BY_NAME), 1),
-    "slow": (verdict("slow", BY_NAME, WHO), 1),
-    "looping": (verdict("looping", BY_NAME, WHO), 1),
-    "stuck": (verdict("silent", BY_NAME, WHO), 1),
-    "unheard": (f"max by ({WHO}) ({unheard(BY_NAME)})", 0),
-    "not heard from": (f"max by ({WHO}) ({lost(BY_NAME)})", 1),
-    "killed": (f"max by ({WHO}) ({killed(BY_NAME)})", 0),
-    "not started": (late(BY_NAME), 1),
+    "progressing": (verdict("progressing", UNRECORDED, WHO), 3),
+    "waiting": (f"{verdict('waiting', UNRECORDED, WHO)} unless on ({WHO}) {overdue(UNRECORDED)}", 1),
+    "overdue": (overdue(UNRECORDED), 1),
+    "slow": (verdict("slow", UNRECORDED, WHO), 1),
+    "looping": (verdict("looping", UNRECORDED, WHO), 1),
+    "silent": (verdict("silent", UNRECORDED, WHO), 1),
+    "unheard": (f"max by ({WHO}) ({unheard(UNRECORDED)})", 0),
+    "dead": (f"max by ({WHO}) ({lost(UNRECORDED)})", 1),
+    "killed": (f"max by ({WHO}) ({killed(UNRECORDED)})", 0),
+    "not started": (late(UNRECORDED), 1),
 }
+
+
+def counted(name: str) -> str:
+    """Return the query for the number of runs with a verdict."""
+    computed = COUNTS[name][0]
+    recorded = f"run:progress_verdict{{{BY_NAME}}} == {VERDICTS[name]}"
+    return f"count(max by ({WHO}) ({recorded}) or on ({WHO}) {computed}) or vector(0)"
+
+
 SEEN: Final = (
     f"time() - max(max_over_time(timestamp({series(s.ACTIVE)}{{{BY_NAME}}})[$known:1m]))",
     "min(collector:progress_works:count) or vector(-1)",
@@ -157,9 +172,10 @@ counts = stat(
     "child "
     "in another process is active counts as waiting.",
     (20, 4),
+    Query(PROMETHEUS, f"count(max by ({WHO}) ({nearness()})) or vector(0)", (Row({}, 8, 8),), "running", True),
     *(
-        Query(PROMETHEUS, f"count({found}) or vector(0)", (Row({}, number, number),), name, True)
-        for name, (found, number) in COUNTS.items()
+        Query(PROMETHEUS, counted(name), (Row({}, number, number),), MEANING.get(name, name), True)
+        for name, (_, number) in COUNTS.items()
     ),
     text="value_and_name",
     overrides=[
@@ -173,7 +189,9 @@ counts = stat(
 )
 
 PASSED: Final = (("stuck", "import"), ("overdue", "approve"), ("slow", "import"), ("late", "import"))
-TROUBLE: Final = from_start(f"topk({ROWS}, {numbered(BY_NAME, BAD_VERDICTS)})", BY_NAME)
+TROUBLE: Final = f"topk({ROWS}, {judgement(which=f'>= {VERDICTS[LEAST]}')})"
+IS_STUCK: Final = f"and on ({WHO}) {TROUBLE} == {VERDICTS['silent']}"
+IN_TROUBLE: Final = f"and on ({WHO}) {TROUBLE}"
 WAITS: Final = f'{LOGS} | {NAME}=~"$name" | {label(s.OVERDUE)}="true"'
 NO_MORE: Final = f'{LOGS} | {NAME}=~"$name" | {EVENT}=~"{s.WAIT_ENDED}|{s.OPERATION_ENDED}"'
 trouble = table(
@@ -196,11 +214,16 @@ trouble = table(
         only=True,
     ),
     number(
-        f"{beyond(BY_NAME)}", row("stuck-1", "import", 0), row("overdue-1", "approve", 0), row("slow-1", "import", 0)
+        f"{past()} {IN_TROUBLE}",
+        row("stuck-1", "import", 0),
+        row("overdue-1", "approve", 0),
+        row("slow-1", "import", 0),
     ),
-    number(f"{value(s.RUN_IDLE, BY_NAME)} >= {value(s.RUN_STALL_AFTER, BY_NAME)}", row("stuck-1", "import", 1)),
-    number(heard(BY_NAME), row("killed-1", "import", 1.7e12)),
-    number(f"max by ({WHO}, {LOOP}) ({last(s.RUN_LOOP_REPEATS, BY_NAME)}) > 0", row("looping-1", "agent", 3)),
+    number(f"max by ({WHO}) ({series(s.RUN_IDLE)}{{{BY_NAME}}}) {IS_STUCK}", row("stuck-1", "import", 1)),
+    number(f"{last_heard()} {IN_TROUBLE}", row("killed-1", "import", 1.7e12)),
+    number(
+        f"max by ({WHO}, {LOOP}) ({last(s.RUN_LOOP_REPEATS, BY_NAME)}) > 0 {IN_TROUBLE}", row("looping-1", "agent", 3)
+    ),
     Query(
         LOKI,
         f"max by ({NAME}, {ID}, {label(s.WAIT_REASON)}) (max_over_time({WAITS} {AT} [10m]))"
@@ -228,9 +251,19 @@ trouble = table(
     sort="Verdict",
 )
 
-GOING_ON: Final = ("progressing", "waiting", "slow", "looping", "silent")
-RUNNING: Final = f"({numbered(BY_NAME, GOING_ON, f'{WHO}, {STAGE}')})"
-NEAREST: Final = f"\nand on ({WHO}) {nearest(BY_NAME)}"
+NEAREST: Final = f"topk({ROWS}, {nearness()})"
+
+
+def shown(expression: str) -> str:
+    """Return the query for values of the runs of the table, by an expression whose labels identify a run in a process."""
+    return f"max by ({WHO}) ({expression}\nand on ({RUN}) {NEAREST})"
+
+
+def current(metric: s.Metric) -> str:
+    """Return the query for the value of a run series of the runs of the table; none once it has been withdrawn."""
+    return shown(f"{series(metric)}{{{BY_NAME}}}")
+
+
 running = table(
     f"Running: the {ROWS} nearest to their limits",
     "From Prometheus: run series. The nearest to its limit first: the higher of idle / stall_after and elapsed / "
@@ -241,35 +274,35 @@ running = table(
     "else of the stage.",
     (24, 10),
     number(
-        from_start(f"{RUNNING}{NEAREST}", BY_NAME),
+        f"max by ({WHO}, {STAGE}, start) ({judgement()}\nand on ({WHO}) {NEAREST})",
         judged("moving-1", "import", "progressing", **{STAGE: "load"}),
         judged("child-1", "chunk", "progressing"),
         judged("staged-1", "import", "progressing", **{STAGE: "convert"}),
         judged("waiting-1", "approve", "waiting"),
-        judged("overdue-1", "approve", "waiting"),
+        judged("overdue-1", "approve", "overdue"),
         judged("slow-1", "import", "slow"),
         judged("looping-1", "agent", "looping"),
         judged("stuck-1", "import", "silent", **{STAGE: "fetch"}),
         only=True,
     ),
-    number(f"{value(s.RUN_RATIO, BY_NAME)}{NEAREST}", row("moving-1", "import", 0.0001, 0.9)),
+    number(current(s.RUN_RATIO), row("moving-1", "import", 0.0001, 0.9)),
     number(
-        f"({of_runs(OWN_RATE, BY_NAME)} or on ({WHO}) {of_runs(STAGE_RATE, BY_NAME)}){NEAREST}",
+        f"{shown(OWN_RATE)} or on ({WHO}) {shown(STAGE_RATE)}",
         row("moving-1", "import", 100, 2000),
         row("staged-1", "import", 1, 100),
     ),
-    number(f"{value(s.RUN_ETA, BY_NAME)}{NEAREST}", row("moving-1", "import", 10)),
-    number(f"{value(s.RUN_IDLE, BY_NAME)}{NEAREST}", row("stuck-1", "import", 1), row("moving-1", "import", 0, 5)),
+    number(current(s.RUN_ETA), row("moving-1", "import", 10)),
+    number(current(s.RUN_IDLE), row("stuck-1", "import", 1), row("moving-1", "import", 0, 5)),
     number(
-        f"({near(BY_NAME)}){NEAREST}",
+        f"max by ({WHO}) ({NEAREST})",
         row("stuck-1", "import", 1),
         row("slow-1", "import", 1),
         row("overdue-1", "approve", 1),
         row("moving-1", "import", 0, 0.5),
     ),
-    number(f"time() - {value(s.RUN_START_TIME, BY_NAME)}{NEAREST}", row("moving-1", "import", 1, 600)),
-    number(f"{STAGE_RATIO}{NEAREST}", row("staged-1", "import", 0.0001, 0.9)),
-    number(f"{value(s.RUN_STAGE_ETA, BY_NAME)}{NEAREST}", row("staged-1", "import", 1)),
+    number(f"time() - {current(s.RUN_START_TIME)}", row("moving-1", "import", 1, 600)),
+    number(f"{current(s.RUN_STAGE_COMPLETED)} / {current(s.RUN_STAGE_TOTAL)}", row("staged-1", "import", 0.0001, 0.9)),
+    number(current(s.RUN_STAGE_ETA), row("staged-1", "import", 1)),
     columns=(NAME, ID, "A", "F", "B", "D", STAGE, "H", "I", "C", "E", "G", "job"),
     hide=("instance",),
     overrides=(
@@ -299,6 +332,7 @@ SAID: Final = (
     label(s.OPERATION_ATTEMPT),
     HOST,
     TRACE,
+    "start",
 )
 said = table(
     "What they said last",
@@ -309,7 +343,7 @@ said = table(
     Query(
         LOKI,
         f"topk by ({ID}) (1, max by ({', '.join(SAID)}) "
-        f'(max_over_time({LOGS} | {NAME}=~"$name" | {ID}!="" {AT} [10m])))',
+        f'(max_over_time({LOGS} | {NAME}=~"$name" | {ID}!="" {started_at()} {AT} [10m])))',
         (
             Row({ID: "moving-1", label(s.OPERATION_ATTEMPT): "1", label(s.MESSAGE): "reading orders", HOST: "~.+"}),
             Row({ID: "stuck-1", label(s.STAGE_CURRENT): "fetch"}),
@@ -322,7 +356,7 @@ said = table(
     overrides=(
         column("A", "Said", "dateTimeFromNow", 130),
         links_column(NAME, "Kind of work", links.of_kind(), 140),
-        links_column(ID, "Operation", links.of_row(start=False, trace_id=True), 160),
+        links_column(ID, "Operation", links.of_row(trace_id=True), 160),
         column(label(s.STATUS), "Status", width=100),
         column(label(s.STAGE_CURRENT), "Stage", width=120),
         column(label(s.MESSAGE), "Says", width=270),
@@ -330,6 +364,7 @@ said = table(
         column(label(s.OPERATION_ATTEMPT), "Attempt", width=75),
         column(HOST, "Host", width=120),
         hidden(TRACE, "Trace"),
+        hidden("start", "From"),
     ),
     sort="Said",
     ascending=True,
@@ -383,9 +418,10 @@ alerts = table(
         links_column("alertname", "Alert", [links.link("What to do", f"/d/{links.RUNBOOK}")], 190),
         column("A", "Since", "dateTimeFromNow", 140),
         links_column(NAME, "Kind of work", links.of_kind(), 170),
-        links_column(ID, "Operation", links.of_row(start=False), 280),
+        links_column(ID, "Operation", links.of_row(), 280),
         column("job", "Service", width=150),
         column("instance", "Instance", width=280),
+        hidden("start", "From"),
     ),
     sort="Since",
 )
@@ -402,7 +438,7 @@ NOW = Dashboard(
     links.NOW,
     "Operations now",
     "What runs now, the nearest to its limit first; stuck and lost operations on top.",
-    (*WORK, HEARD_VARIABLE, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
+    (*WORK, UNRECORDED_VARIABLE, HEARD_VARIABLE, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
     {
         "": (seen, counts, trouble),
         "Alerts": (alerts,),

@@ -12,6 +12,7 @@ from grafana.generator.common import (
     ID_VARIABLE,
     KNOWN_VARIABLE,
     TRACE_VARIABLE,
+    UNRECORDED_VARIABLE,
     WORK,
 )
 from grafana.generator.firing import firing
@@ -63,6 +64,7 @@ from grafana.generator.queries import (
     numbered,
     of_runs,
     series,
+    started_at,
     value,
 )
 from otel_progress import semconv as s
@@ -331,14 +333,14 @@ trace = traces(
 )
 
 CHILD: Final = f'{EVERYWHERE} | {label(s.OPERATION_PARENT_ID)}="$id"'
-CHILDREN: Final = (NAME, ID, label(s.STATUS), label(s.HEALTH), label(s.MESSAGE), "service_name", TRACE)
+CHILDREN: Final = (NAME, ID, label(s.STATUS), label(s.HEALTH), label(s.MESSAGE), "service_name", TRACE, "start")
 OPEN: Final = "pending|running|waiting"
 """The status of an operation that has not ended."""
 
 
 def of_children(lines: str) -> str:
     """Return the query for the time of the newest of these lines, for each child and all that it said."""
-    return f"max by ({', '.join(CHILDREN)}) (max_over_time({CHILD} | {lines} {AT} [$__range]))"
+    return f"max by ({', '.join(CHILDREN)}) (max_over_time({CHILD} | {lines} {started_at()} {AT} [$__range]))"
 
 
 GOING_ON: Final = of_children(f'{label(s.STATUS)}=~"{OPEN}"')
@@ -360,12 +362,13 @@ children = table(
     hide=(label(s.STATUS),),
     overrides=(
         links_column(NAME, "Kind of work", links.of_kind(), 160),
-        links_column(ID, "Operation", links.of_row(start=False, trace_id=True), 260),
+        links_column(ID, "Operation", links.of_row(trace_id=True), 260),
         column(label(s.HEALTH), "Verdict", width=120),
         column(label(s.MESSAGE), "Says", width=380),
         column("A", "Said last", "dateTimeFromNow", 140),
         column("service_name", "Service", width=160),
         hidden(TRACE, "Trace"),
+        hidden("start", "From"),
     ),
     sort="Said last",
 )
@@ -422,7 +425,7 @@ ONE_OPERATION = Dashboard(
     links.OPERATION,
     "One operation",
     "How far one operation is, whether and where it is stuck, what it reported, and what it costs.",
-    (*WORK, ID_VARIABLE, TRACE_VARIABLE, HEARD_VARIABLE, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
+    (*WORK, UNRECORDED_VARIABLE, ID_VARIABLE, TRACE_VARIABLE, HEARD_VARIABLE, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
     {
         "": (short, *head, stuck, feed, progress, eta, states, idle, rate),
         "Attempts and children": (attempts, note, children),

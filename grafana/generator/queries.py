@@ -84,6 +84,8 @@ PLACE: Final = f'{ENVIRONMENT}=~"$environment", {CLUSTER}=~"$cluster", {NAMESPAC
 """Where the process runs. `.*`, the value for all, also matches series without these labels."""
 BY_NAME: Final = f'job=~"$job", {NAME}=~"$name", {PLACE}'
 BY_ID: Final = f'{BY_NAME}, {ID}="$id"'
+UNRECORDED: Final = f'{BY_NAME}, {ID}=~"$unrecorded"'
+"""Selects runs only if Prometheus has not loaded grafana/alerts/panels.yaml: else no series, which costs no time."""
 
 
 def last(metric: s.Metric, which: str, window: str = "$gap") -> str:
@@ -151,12 +153,17 @@ def with_stage(runs: str, which: str, labels: str = WHO) -> str:
 
 
 def lost(which: str) -> str:
-    """Return the query for the newest attempts that are not heard from and did not end, as in the alert."""
+    """Return the query for the newest attempts that are not heard from and did not end, as in the alert.
+
+    An outage holds back new conclusions from silence. What the rules took for lost before stays lost, as the alert does.
+    """
+    open_ones = f"({known(s.RUN_ACTIVE, which, 'min')} == 1)"
     return f"""((
-  ({known(s.RUN_ACTIVE, which, "min")} == 1)
+  {open_ones}
   unless on ({WHO}) present_over_time({series(s.RUN_ACTIVE)}{{{which}}}[$gap])
   and on ({RUN}) {newest(which)}
   unless on () collector:progress_blind:last5m
+  or on ({RUN}) {open_ones} and on ({RUN}) run:progress_lost_time_seconds
 ))"""
 
 
@@ -226,23 +233,24 @@ def numbered(which: str, names: tuple[str, ...], labels: str = f"{WHO}, {STAGE},
     return f"\nor on ({WHO if ID in labels else labels}) ".join(parts)
 
 
-def near(which: str) -> str:
+def near(which: str, labels: str = WHO) -> str:
     """Return the query for the used share of a limit: the highest of idle / stall_after and elapsed / slow_after.
 
     An overdue wait counts as 1: how long it was to take is not among the series.
     """
-    idle = f"{value(s.RUN_IDLE, which)} / {value(s.RUN_STALL_AFTER, which)}"
-    slow = f"(time() - {value(s.RUN_START_TIME, which)}) / {value(s.RUN_SLOW_AFTER, which)}"
-    return f"""max by ({WHO}) (
+    idle = f"{value(s.RUN_IDLE, which, labels)} / {value(s.RUN_STALL_AFTER, which, labels)}"
+    slow = f"(time() - {value(s.RUN_START_TIME, which, labels)}) / {value(s.RUN_SLOW_AFTER, which, labels)}"
+    overdue = f"({value(s.RUN_WAIT_REMAINING, which, labels)} < 0)"
+    return f"""max by ({labels}) (
   label_replace({idle}, "limit", "stall_after", "", "")
   or label_replace({slow}, "limit", "slow_after", "", "")
-  or label_replace(1 + 0 * {overdue(which)}, "limit", "wait", "", "")
+  or label_replace(1 + 0 * {overdue}, "limit", "wait", "", "")
 )"""
 
 
 def nearest(which: str) -> str:
-    """Return the query for the runs of a capped table: the nearest to their limits."""
-    return f"topk({ROWS}, {near(which)} or on ({WHO}) 0 * max by ({WHO}) {alive(which)})"
+    """Return the query for the same share of all runs that are heard; it is 0 without limits."""
+    return f"({near(which, RUN)} or on ({RUN}) 0 * max by ({RUN}) {alive(which)})"
 
 
 def beyond(which: str) -> str:
@@ -266,7 +274,44 @@ def heard(which: str) -> str:
     newest_sample = f"max by ({WHO}) (max_over_time(timestamp({series(s.RUN_ACTIVE)}{{{which}}})[$known:2m]))"
     gone = f"present_over_time({series(s.RUN_ACTIVE)}{{{which}}}[$heard])"
     open_or_proven = f"(({known(s.RUN_ACTIVE, which, 'min', WHO)} == 1) or {killed(which)})"
-    return f"1000 * topk({ROWS}, {newest_sample} unless on ({WHO}) {gone} and on ({WHO}) {open_or_proven})"
+    return f"1000 * ({newest_sample} unless on ({WHO}) {gone} and on ({WHO}) {open_or_proven})"
+
+
+# -- Recorded by grafana/alerts/panels.yaml, or else computed
+
+OPEN: Final = tuple(name for name in VERDICTS if name != "ended")
+PLACES: Final = f"{STAGE}, {STUCK_AT}, {LOOP}, {EXIT}, start"
+"""What the recorded verdict says beside the number."""
+
+
+def judgement(labels: str = f"{WHO}, {PLACES}", which: str = "") -> str:
+    """Return the query for the worst verdict, as a number, of each run that did not end.
+
+    Args:
+        labels: the labels of the result.
+        which: a comparison with `VERDICTS`, such as `>= 3`.
+    """
+    recorded = f"run:progress_verdict{{{BY_NAME}}}"
+    computed = from_start(f"({numbered(UNRECORDED, OPEN)})", UNRECORDED)
+    return f"(max by ({labels}) ({recorded} or on ({WHO}) {computed}){which and ' ' + which})"
+
+
+def nearness() -> str:
+    """Return the query for the used share of a limit of each run that is heard."""
+    return f"(run:progress_near_limit:ratio{{{BY_NAME}}} or on ({RUN}) {nearest(UNRECORDED)})"
+
+
+def past() -> str:
+    """Return the query for the seconds by which runs are past a limit of their own."""
+    recorded = f'run:progress_past_limit_seconds{{job=~"$job", {NAME}=~"$name"}}'
+    return f"max by ({WHO}) ({recorded} or on ({WHO}) {beyond(UNRECORDED)})"
+
+
+def last_heard() -> str:
+    """Return the query for the time in ms at which each run was last heard that is not heard from."""
+    recorded = f'run:progress_heard_time_seconds{{job=~"$job", {NAME}=~"$name"}}'
+    silent = f"(run:progress_verdict == {VERDICTS['unheard']} or run:progress_verdict >= {VERDICTS['dead']})"
+    return f"(1000 * max by ({WHO}) ({recorded} and on ({RUN}) {silent}) or on ({WHO}) {heard(UNRECORDED)})"
 
 
 def from_start(found: str, which: str) -> str:
@@ -304,6 +349,16 @@ EVERYWHERE: Final = '{service_name=~".+"}'
 OF_RUN: Final = f'{LOGS} | {ID}="$id"'
 AT: Final = "| label_format at=`{{__timestamp__ | unixEpochMillis}}` | unwrap at"
 """The time of a log event as a number, in ms."""
+
+
+def started_at() -> str:
+    """Return the stage of a query that makes the label `start`: when the operation started, in ms, for links.
+
+    It cuts off the decimals of the seconds as text; the operation's dashboard begins with this second.
+    """
+    start = label(s.START_TIME)
+    seconds = f'{{{{ regexReplaceAll "[.].*" .{start} "" }}}}'
+    return f"| label_format start=`{{{{ if .{start} }}}}{seconds}000{{{{ else }}}}now-6h{{{{ end }}}}`"
 
 
 def number(attribute: str, which: str, window: str = "$__interval", how: str = "last") -> str:

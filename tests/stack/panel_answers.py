@@ -25,6 +25,8 @@ STEP = 60
 BACK = 120
 """How far range queries look back; a golden table has only the last value of a line."""
 BUILT_IN = {"__range": f"{story.LENGTH}s", "__interval": "60s", "__rate_interval": "240s", "__auto": "60s"}
+SAID_BEFORE = 20
+"""How long before the end a modelled log event was said, in seconds."""
 MODELLED = re.compile(r"\bALERTS\b|otelcol_|prometheus_tsdb|\bup\{")
 PATTERNS = {"host_name": "host-1"}
 """What stands for a label of which the expectation has only a pattern."""
@@ -36,6 +38,7 @@ COMMON = {
     "severity": "warning",
     "progress_operation_name": "import",
     "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    "start": "1700000000000",
 }
 """What a modelled row says where the expectation leaves a label of the query open."""
 
@@ -84,7 +87,9 @@ def apart(buckets: Series) -> Series:
 def answer(query: Query, variables: Mapping[str, str], prometheus: Prometheus) -> Series:
     """Return series with their values, sorted by label, after the query's own order: Prometheus leaves it open."""
     if query.source != "prometheus" or MODELLED.search(query.text):
-        return [(labels(query, row), [(story.END, row.low)]) for row in query.expect]
+        # The time of a log event, where the expectation leaves it open.
+        least = 1000.0 * (story.END - SAID_BEFORE) if "unwrap at" in query.text else 0.0
+        return [(labels(query, row), [(story.END, max(row.low, least))]) for row in query.expect]
     text = interpolate(query.text, {**BUILT_IN, **variables})
     left = re.search(r"\$\{?\w+", text)
     assert left is None, f"unknown variable {left[0] if left else ''} in {text}"

@@ -34,6 +34,7 @@ CHOSEN = {
     "name": ".*",
     "id": "moving-1",
     "currency": "USD",
+    "unrecorded": ".+",
 }
 
 

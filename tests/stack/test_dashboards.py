@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("dashboard_program.py")
-RULES = ROOT / "grafana" / "alerts" / "rules.yaml"
+RULES = (ROOT / "grafana" / "alerts" / "rules.yaml", ROOT / "grafana" / "alerts" / "panels.yaml")
 SOURCES = ROOT / "grafana" / "provisioning" / "datasources" / "otel-progress.yaml"
 SPEED = 20
 """The divisor of all times of the alert rules."""
@@ -59,7 +59,7 @@ scrape_configs:
     scrape_interval: 500ms
     honor_labels: true
     static_configs: [{targets: [%(jobs)s]}]
-rule_files: [%(rules)s]
+rule_files: %(rules)s
 """
 VARIABLES = {
     "job": ".*",
@@ -70,6 +70,7 @@ VARIABLES = {
     "environment": ".*",
     "cluster": ".*",
     "namespace": ".*",
+    "unrecorded": "-",
     "heard": "10s",
     "gap": "10s",
     "known": "10m",
@@ -93,6 +94,7 @@ OPTIONS = {
         "ended-1",
     },
     "currency": {"USD"},
+    "unrecorded": {"-"},
 }
 """The choices of the user."""
 WORST = {
@@ -158,13 +160,13 @@ def running(collector_binary: Path, folder: Path, prometheus: Prometheus, scrape
     """Return the whole pipeline, with the data that the expectations describe."""
     guard, [own, jobs] = free_ports(2)
     with contextlib.ExitStack() as stack, guard:
-        rules = folder / "rules.yaml"
-        rules.write_text(demo.faster(RULES.read_text(encoding="utf-8"), SPEED), encoding="utf-8")
+        for rules in RULES:
+            (folder / rules.name).write_text(demo.faster(rules.read_text(encoding="utf-8"), SPEED), encoding="utf-8")
         places = {
             "collector": own,
             "self": prometheus.endpoint.removeprefix("http://"),
             "jobs": f'"127.0.0.1:{jobs}"' if scrape else "",
-            "rules": rules,
+            "rules": json.dumps([str(folder / rules.name) for rules in RULES]),
         }
         config = folder / "prometheus.yaml"
         base = "" if scrape else prometheus.config.read_text(encoding="utf-8")
